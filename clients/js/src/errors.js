@@ -1,0 +1,32 @@
+/** What the hub refused, or what this client gave up on. */
+
+export class HubError extends Error {
+  /**
+   * @param {string} code the hub's stable error code, or `disconnected`, `timeout`, `closed`, `busy`
+   * @param {string} [message]
+   * @param {boolean} [retryable] whether the same request may succeed later
+   */
+  constructor(code, message = code, retryable = false) {
+    super(message);
+    this.name = "HubError";
+    this.code = code;
+    this.retryable = retryable;
+  }
+}
+
+/**
+ * Run an application's callback. What it throws is reported as an uncaught error and must not
+ * end the stream for everybody else.
+ * @template T
+ * @param {((value: T) => void) | undefined} callback
+ * @param {T} value
+ */
+export function call(callback, value) {
+  try {
+    callback?.(value);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}

@@ -1,0 +1,208 @@
+"""`HubClient`: one connection to a hub, shared by all its subscriptions and commands."""
+
+import asyncio
+import time
+from typing import Any, Literal, Self, overload
+
+from hub_client import frames
+from hub_client.carrier import Carrier
+from hub_client.errors import ClosedError
+from hub_client.feed import OnGap, Subscription, Wanted
+from hub_client.messages import (
+    Gap,
+    HistoryPage,
+    Item,
+    Member,
+    Message,
+    Position,
+    Presence,
+    Published,
+)
+from hub_client.options import ClientOptions
+from hub_client.sequence import Sequence
+from hub_client.tokens import Token, TokenSource
+from hub_client.transport import Target, check_base_url
+
+
+class HubClient:
+    """Subscribes to a hub and commands it; used with `async with`.
+
+    It connects in the background and stays connected: an iteration waits through outages
+    and goes on where it was. Only what the hub forbids to repeat (close codes 44xx and the
+    like) ends it, as a `RejectedError` in every iteration and command.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Token = None,
+        transports: tuple[str, ...] = ("websocket", "sse"),
+        options: ClientOptions | None = None,
+    ) -> None:
+        """Remember what to connect to; entering it connects.
+
+        Args:
+            url: of the hub, `http` or `https`, with its base path if it has one.
+            token: the subscriber's token, or a callable (async or not) that gives one. It is
+                asked again before the token ends, and once after a refusal.
+            transports: tried in this order; `websocket` and `sse` exist.
+            options: everything else.
+
+        Raises:
+            ValueError: the URL is not one of a hub.
+        """
+        self._options = options or ClientOptions()
+        self._target = Target(
+            check_base_url(url),
+            token=None,
+            max_frame_bytes=self._options.max_frame_bytes,
+            headers=self._options.headers,
+        )
+        self._token = token
+        self._transports = transports
+        self._carrier: Carrier | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start connecting; does not wait for it. Raise `ValueError` for a wrong transport."""
+        tokens = TokenSource(self._token)
+        self._carrier = Carrier(self._target, tokens, self._transports, self._options)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Disconnect, in about a second at most; iterations under way end quietly."""
+        await self._open_carrier().close()
+
+    async def wait_connected(self, *, timeout_seconds: float = 10.0) -> None:
+        """Return once connected; raise `TimeoutError`, or the error that ended the client."""
+        async with asyncio.timeout(timeout_seconds):
+            await self._open_carrier().wait_connected()
+
+    @overload
+    def subscribe(
+        self,
+        channel: str,
+        *,
+        since: Position | str | None = None,
+        last: int | None = None,
+        fill: bool = False,
+        gaps: Literal[False] = False,
+        presence: Literal[False] = False,
+        on_gap: OnGap | None = None,
+    ) -> Subscription[Message]: ...
+
+    @overload
+    def subscribe(
+        self,
+        channel: str,
+        *,
+        since: Position | str | None = None,
+        last: int | None = None,
+        fill: bool = False,
+        gaps: Literal[True],
+        presence: Literal[False] = False,
+        on_gap: OnGap | None = None,
+    ) -> Subscription[Message | Gap]: ...
+
+    @overload
+    def subscribe(
+        self,
+        channel: str,
+        *,
+        since: Position | str | None = None,
+        last: int | None = None,
+        fill: bool = False,
+        gaps: bool = False,
+        presence: bool = False,
+        on_gap: OnGap | None = None,
+    ) -> Subscription[Message | Gap | Presence]: ...
+
+    def subscribe(
+        self,
+        channel: str,
+        *,
+        since: Position | str | None = None,
+        last: int | None = None,
+        fill: bool = False,
+        gaps: bool = False,
+        presence: bool = False,
+        on_gap: OnGap | None = None,
+    ) -> Subscription[Any]:
+        """Begin a subscription now and return its iterator.
+
+        Args:
+            channel: one subscription per channel and client.
+            since: resume after this position; wins over `last`.
+            last: begin with the newest `last` messages.
+            fill: have the hub refill from history what a slow reader missed.
+            gaps: show `Gap` objects in the iteration, where the messages would have been.
+            presence: show `Presence` objects in the iteration.
+            on_gap: called (and awaited, if that is possible) with each gap, in its place.
+
+        Raises:
+            AlreadySubscribedError: this client has a subscription to the channel.
+            ValueError: `since` is not a position.
+            ClosedError, RejectedError: the client is not entered, or has ended.
+        """
+        start = Position.parse(since) if isinstance(since, str) else since
+        carrier = self._open_carrier()
+        feed = carrier.open_feed(Sequence(channel, since=start, last=last, fill=fill))
+        wanted = Wanted(gaps=gaps, presence=presence, on_gap=on_gap)
+        return Subscription[Item](feed, wanted, release=carrier.release)
+
+    async def publish(
+        self,
+        channel: str,
+        data: object,
+        *,
+        key: str | None = None,
+        echo: bool = True,
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """Publish over this client's session; its token must grant it.
+
+        Nothing is retried here: after `ConnectionLostError` or `CommandTimeoutError` the
+        outcome is unknown, and a repeat is harmless only with an `idempotency_key`.
+        Backends publish with `Publisher`, which does that by itself.
+
+        Args:
+            channel: where.
+            data: anything JSON can hold; a `msgspec.Raw` is sent byte for byte.
+            key: newer publications with the same key may replace this one for slow readers.
+            echo: whether this client's own subscription gets it back.
+            idempotency_key: makes a repeat within 5 minutes harmless.
+        """
+        ok = await self._open_carrier().request(
+            "publish",
+            channel=channel,
+            data=frames.raw_json(frames.encode(data)),
+            key=key,
+            echo=None if echo else False,
+            idempotency_key=idempotency_key,
+        )
+        return frames.published(ok)
+
+    async def history(
+        self, channel: str, *, since: Position | str | None = None, limit: int = 100
+    ) -> HistoryPage:
+        """At most `limit` messages after `since`, oldest first; from the oldest without it."""
+        position = None if since is None else str(since)
+        carrier = self._open_carrier()
+        return frames.history_page(
+            await carrier.request("history", channel=channel, since=position, limit=limit)
+        )
+
+    async def presence(self, channel: str) -> tuple[Member, ...]:
+        """Who is present now; raise `CommandError` where the channel keeps no presence."""
+        return frames.members(await self._open_carrier().request("presence", channel=channel))
+
+    async def ping(self) -> float:
+        """Seconds that a command takes to the hub and back."""
+        started = time.perf_counter()
+        await self._open_carrier().request("ping")
+        return time.perf_counter() - started
+
+    def _open_carrier(self) -> Carrier:
+        if self._carrier is None:
+            raise ClosedError("the client is not entered: use `async with HubClient(...)`")
+        return self._carrier

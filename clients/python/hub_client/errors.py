@@ -1,0 +1,141 @@
+"""Every error the client raises on purpose, as one tree.
+
+`code` is the hub's stable error code, or one of the client's own (named in its class);
+`retryable` says whether the same thing may succeed later without being changed.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+
+class HubClientError(Exception):
+    """The root: catching it catches whatever this package raises on purpose."""
+
+    code = "client"
+    retryable = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class CommandError(HubClientError):
+    """The hub answered a command with an error."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class RejectedError(HubClientError):
+    """The hub will not serve this client unchanged, so the client does not come back.
+
+    `close_code` is the WebSocket close code, or the one that belongs to the HTTP status.
+    """
+
+    def __init__(self, message: str, *, close_code: int, code: str = "rejected") -> None:
+        super().__init__(message)
+        self.close_code = close_code
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.close_code}): {self.message}"
+
+
+class UnauthorizedError(RejectedError):
+    """The token does not hold (close code 4401 or HTTP 401)."""
+
+
+class ConnectionLostError(HubClientError):
+    """The connection ended before the command's reply came: its outcome is unknown."""
+
+    code = "connection_lost"
+    retryable = True
+
+
+class CommandTimeoutError(HubClientError, TimeoutError):
+    """No reply, or no connection, within the command's time-out: its outcome is unknown."""
+
+    code = "timeout"
+    retryable = True
+
+
+class ClosedError(HubClientError):
+    """The client is closed, or was not entered with `async with`."""
+
+    code = "closed"
+
+
+class AlreadySubscribedError(HubClientError):
+    """This client holds a subscription to the channel already (one connection, one each)."""
+
+    code = "already_subscribed"
+
+
+class ProtocolError(HubClientError):
+    """What arrived is not what the wire contract promises."""
+
+    code = "protocol"
+    retryable = True
+
+
+class PublishError(HubClientError):
+    """The hub refused a publication: it did not happen and will not without a change."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class NotPublishedError(PublishError):
+    """Every attempt failed and none can have reached the broker: it did not happen."""
+
+
+class OutcomeUnknownError(PublishError):
+    """Every attempt failed and at least one may have reached the broker.
+
+    Publishing again with the same `idempotency_key` within 5 minutes is harmless.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, idempotency_key: str, retryable: bool = True
+    ) -> None:
+        super().__init__(code, message, retryable=retryable)
+        self.idempotency_key = idempotency_key
+
+
+UNAUTHORIZED_CLOSE: Final = 4401
+# Close codes that tell this client it did something wrong, besides 44xx: RFC 6455 section
+# 7.4.1 (protocol error, wrong data, policy, message too big, extension). Coming back with
+# the same behaviour would only repeat them.
+_OUR_FAULT = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
+_CODE_OF_CLOSE: Mapping[int, str] = MappingProxyType(
+    {
+        4400: "bad_request",
+        4401: "unauthorized",
+        4403: "forbidden",
+        4413: "too_large",
+        4429: "rate_limited",
+    }
+)
+
+
+def forbids_reconnect(close_code: int) -> bool:
+    """Whether a client closed with `close_code` must not come back unchanged."""
+    return 4400 <= close_code <= 4499 or close_code in _OUR_FAULT
+
+
+def rejection(close_code: int, reason: str) -> RejectedError:
+    """The typed error for a close code that `forbids_reconnect`."""
+    kind = UnauthorizedError if close_code == UNAUTHORIZED_CLOSE else RejectedError
+    code = _CODE_OF_CLOSE.get(close_code, "rejected")
+    return kind(reason or "the hub closed the connection", close_code=close_code, code=code)

@@ -1,0 +1,199 @@
+"""The bounded queue between the connection and one `async for`, and the handle on it.
+
+Policy, stated: nothing is dropped here. A full queue stops the reading of the connection,
+so that the hub's outbox fills, decides by the channel's overflow policy and announces what
+it drops. Every subscription of the client waits with it: consume all of them. While a
+command waits for its reply, reading goes on up to `OVERFULL` times the limits, so that
+asking the hub something inside the loop does not wait for itself.
+"""
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+from hub_client.messages import Gap, Item, Position, Presence
+from hub_client.sequence import Sequence
+
+ItemT_co = TypeVar("ItemT_co", bound=Item, covariant=True)
+OnGap = Callable[[Gap], Awaitable[None] | None]
+OVERFULL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLimits:
+    """What may wait for the application, per subscription."""
+
+    max_items: int = 1000
+    """As many as the hub's outbox holds by default."""
+    max_bytes: int = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStatistics:
+    waiting: int
+    waiting_bytes: int
+    duplicates: int
+    """Messages that came again after a resume and were dropped."""
+
+
+class Feed:
+    """What one subscription has not consumed yet."""
+
+    def __init__(
+        self, sequence: Sequence, *, limits: FeedLimits, on_room: Callable[[], None]
+    ) -> None:
+        self.sequence = sequence
+        self.started = asyncio.Event()
+        self.abandoned = False
+        """Nobody will read it any more; set from wherever the handle was collected."""
+        self._limits = limits
+        self._on_room = on_room
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+        self._arrived = asyncio.Event()
+        self._ended = False
+        self._error: Exception | None = None
+
+    def holds(self, times: int) -> bool:
+        """Whether `times` the limits are reached; an abandoned feed holds nothing up."""
+        if self._ended or self.abandoned:
+            return False
+        limits = self._limits
+        return len(self._items) >= limits.max_items * times or (
+            self._bytes >= limits.max_bytes * times
+        )
+
+    def put(self, items: tuple[Item, ...]) -> None:
+        self._items.extend(items)
+        self._bytes += sum(len(item.frame) for item in items)
+        self._arrived.set()
+
+    async def get(self) -> Item:
+        """The next item; after the last one raise what ended the feed."""
+        while not self._items:
+            if self._ended:
+                raise self._error or StopAsyncIteration
+            self._arrived.clear()
+            await self._arrived.wait()
+        item = self._items.popleft()
+        self._bytes -= len(item.frame)
+        self._on_room()
+        return item
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing more will come: what waits is still read, then `error` raised."""
+        if not self._ended:
+            self._ended, self._error = True, error
+        self._arrived.set()
+        self.started.set()
+        self._on_room()
+
+    @property
+    def error(self) -> Exception | None:
+        return self._error
+
+    def statistics(self) -> FeedStatistics:
+        return FeedStatistics(len(self._items), self._bytes, self.sequence.duplicates)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a channel the application wants to see in its iteration."""
+
+    gaps: bool = False
+    presence: bool = False
+    on_gap: OnGap | None = None
+
+
+class Subscription(Generic[ItemT_co]):
+    """Messages of one channel, in order: `async for message in subscription`.
+
+    It subscribes when made, and ends with `close()`, at the end of `async with`, or when
+    nobody refers to it any more: `async for ... in hub.subscribe(...)` with a `break` needs
+    no clean-up. Cancelling a wait for the next message loses nothing.
+    """
+
+    def __init__(self, feed: Feed, wanted: Wanted, *, release: Callable[[Feed], None]) -> None:
+        self._feed = feed
+        self._wanted = wanted
+        self._release = release
+        self._position = feed.sequence.since
+
+    @property
+    def channel(self) -> str:
+        return self._feed.sequence.channel
+
+    @property
+    def position(self) -> Position | None:
+        """After the last item taken from the iteration: what to save and pass as `since`."""
+        return self._position
+
+    def statistics(self) -> FeedStatistics:
+        return self._feed.statistics()
+
+    async def wait_started(self, *, timeout_seconds: float | None = 10.0) -> None:
+        """Return once the hub carries the subscription.
+
+        Raises:
+            TimeoutError: it did not within `timeout_seconds` (None: no limit).
+            HubClientError: it refused.
+        """
+        async with asyncio.timeout(timeout_seconds):
+            await self._feed.started.wait()
+        if self._feed.error is not None:
+            raise self._feed.error
+
+    def __aiter__(self) -> "Subscription[ItemT_co]":
+        return self
+
+    async def __anext__(self) -> ItemT_co:
+        while True:
+            item = await self._feed.get()
+            self._position = _position_after(item) or self._position
+            if isinstance(item, Gap):
+                await self._report(item)
+            if self._shows(item):
+                # `_shows` lets through exactly what the overloads of subscribe promise.
+                return cast("ItemT_co", item)
+
+    def _shows(self, item: Item) -> bool:
+        if isinstance(item, Gap):
+            return self._wanted.gaps
+        return self._wanted.presence if isinstance(item, Presence) else True
+
+    async def _report(self, gap: Gap) -> None:
+        if self._wanted.on_gap is None:
+            return
+        outcome = self._wanted.on_gap(gap)
+        if inspect.isawaitable(outcome):
+            await outcome
+
+    def close(self) -> None:
+        """Unsubscribe; what waits is dropped. Harmless when called twice."""
+        self._feed.abandoned = True
+        self._release(self._feed)
+
+    async def __aenter__(self) -> "Subscription[ItemT_co]":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # The collector may run this in any thread: the release itself waits for the loop.
+        if not self._feed.abandoned:
+            self._feed.abandoned = True
+            self._release(self._feed)
+
+
+def _position_after(item: Item) -> Position | None:
+    if isinstance(item, Presence) or (isinstance(item, Gap) and not _moves(item)):
+        return None
+    return item.position
+
+
+def _moves(gap: Gap) -> bool:
+    return gap.reason == "reset" or gap.last > 0

@@ -1,0 +1,200 @@
+"""JSON in and out: pushes and replies to `Frame`, commands to bytes. Pure functions.
+
+msgspec rather than a general parser: it reads the known fields only, leaves `data` as the
+bytes that came (a general parser would turn a 23-digit integer into a float) and ignores
+fields that a later hub may add.
+"""
+
+from typing import Any
+
+import msgspec
+
+from hub_client.errors import CommandError, ProtocolError
+from hub_client.messages import HistoryPage, Member, Message, Position, Published
+
+_NOTHING = msgspec.Raw(b"")
+
+
+class WireMember(msgspec.Struct, frozen=True):
+    """`member` of a join, a leave, or a presence reply."""
+
+    id: str
+    connection: str = ""
+    sub: str | None = None
+
+    def public(self) -> Member:
+        return Member(self.id, self.connection, self.sub)
+
+
+class WireError(msgspec.Struct, frozen=True):
+    """`error` of a reply."""
+
+    code: str = "internal"
+    message: str = ""
+    retryable: bool = False
+
+    def public(self) -> CommandError:
+        return CommandError(self.code, self.message, retryable=self.retryable)
+
+
+class Frame(msgspec.Struct, frozen=True, rename={"origin": "from"}):
+    """Any push or reply; a field is at its default where the op does not have it."""
+
+    op: str
+    id: str | int | None = None
+    ok: msgspec.Raw = _NOTHING
+    error: WireError | None = None
+    channel: str = ""
+    epoch: str = ""
+    offset: int | None = None
+    data: msgspec.Raw = _NOTHING
+    key: str | None = None
+    time: int | None = None
+    origin: str | int | None = None
+    """A message's sender, or the first offset of a gap: both are `from` on the wire."""
+    to: int | None = None
+    reason: str = ""
+    position: str | None = None
+    unsequenced: int = 0
+    member: WireMember | None = None
+    connection: str = ""
+    heartbeat_seconds: float = 25.0
+    secret: str = ""
+    code: int = 0
+    reconnect_within_ms: int | None = None
+    in_seconds: float = 0.0
+
+
+_FRAME = msgspec.json.Decoder(Frame)
+_TEXT = msgspec.json.Encoder()
+
+
+def decode(raw: bytes) -> Frame:
+    """Read one push or reply; raise `ProtocolError` when it is not one."""
+    try:
+        return _FRAME.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"the hub sent what is no push: {error}") from None
+
+
+def encode(value: object) -> bytes:
+    """Any JSON value; raise `TypeError` for what JSON cannot hold."""
+    return _TEXT.encode(value)
+
+
+def command(op: str, command_id: int, **fields: object) -> bytes:
+    """A command; fields that are None or False are left out, as the hub's defaults."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return _TEXT.encode({"op": op, "id": command_id, **given})
+
+
+def raw_json(data: bytes) -> msgspec.Raw:
+    """Marks bytes as JSON to be sent as they are."""
+    return msgspec.Raw(data)
+
+
+class _Subscribed(msgspec.Struct, frozen=True):
+    position: str
+
+
+class _PublishOk(msgspec.Struct, frozen=True):
+    channel: str
+    epoch: str
+    offset: int
+    duplicate: bool = False
+
+
+class _Publication(msgspec.Struct, frozen=True, rename={"origin": "from"}):
+    offset: int
+    data: msgspec.Raw
+    time: int | None = None
+    key: str | None = None
+    origin: str | None = None
+
+
+class _HistoryOk(msgspec.Struct, frozen=True):
+    channel: str
+    position: str
+    oldest: int = 0
+    publications: tuple[_Publication, ...] = ()
+
+
+class _PresenceOk(msgspec.Struct, frozen=True):
+    channel: str
+    members: tuple[WireMember, ...] = ()
+
+
+def position(text: str | None) -> Position:
+    """Read a position that the hub sent; raise `ProtocolError` when it is none."""
+    try:
+        return Position.parse(text or "")
+    except ValueError as error:
+        raise ProtocolError(str(error)) from None
+
+
+def subscribed_position(ok: msgspec.Raw) -> Position:
+    """Where a subscription starts, from a subscribe's reply."""
+    return position(_read(ok, _Subscribed).position)
+
+
+def published(ok: bytes | msgspec.Raw) -> Published:
+    """A publish's answer, over HTTP and over a session alike."""
+    answer = _read(ok, _PublishOk)
+    return Published(answer.channel, Position(answer.epoch, answer.offset), answer.duplicate)
+
+
+def history_page(ok: msgspec.Raw) -> HistoryPage:
+    answer = _read(ok, _HistoryOk)
+    head = position(answer.position)
+    messages = tuple(
+        Message(
+            channel=answer.channel,
+            epoch=head.epoch,
+            offset=item.offset,
+            raw_data=bytes(item.data),
+            key=item.key,
+            time_ms=item.time,
+            sender=item.origin,
+        )
+        for item in answer.publications
+    )
+    return HistoryPage(answer.channel, head, answer.oldest, messages)
+
+
+def members(ok: msgspec.Raw) -> tuple[Member, ...]:
+    return tuple(member.public() for member in _read(ok, _PresenceOk).members)
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """An `application/problem+json` document; as much of it as the client uses."""
+
+    code: str = "internal"
+    detail: str = ""
+    retryable: bool = False
+    status: int = 0
+
+
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def split_array(body: bytes) -> list[msgspec.Raw] | None:
+    """The elements of a JSON array, unread; None where the body is none."""
+    try:
+        return _ARRAY.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def read_problem(body: bytes) -> Problem:
+    """The hub's problem document, or one made from a body that is none (a proxy's page)."""
+    try:
+        return msgspec.json.decode(body, type=Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Problem(detail=body[:300].decode("utf-8", "replace"))
+
+
+def _read(raw: bytes | msgspec.Raw, kind: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"the hub sent an answer that cannot be read: {error}") from None

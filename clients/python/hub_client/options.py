@@ -1,0 +1,29 @@
+"""What a client may be told; the defaults suit a backend on the same continent."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from hub_client.feed import FeedLimits
+from hub_client.messages import ConnectionState
+from hub_client.timing import ReconnectTiming
+
+
+def _ignore(_: ConnectionState) -> None:
+    """Nobody asked to be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """Settings of a `HubClient` beyond its address and token."""
+
+    timing: ReconnectTiming = field(default_factory=ReconnectTiming)
+    feed: FeedLimits = field(default_factory=FeedLimits)
+    """What may wait for each `async for`; see `hub_client.feed` for what a full one does."""
+    command_timeout_seconds: float = 10.0
+    """From asking to the reply, the wait for a connection included."""
+    max_frame_bytes: int = 16 * 1024 * 1024
+    """Of one frame: 100 messages of history at the default payload limit are 6.4 MiB."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with every handshake and request, for proxies that want some."""
+    on_state: Callable[[ConnectionState], None] = _ignore
+    """Told of every change of the connection, for a status line or a log."""

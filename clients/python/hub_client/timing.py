@@ -1,0 +1,54 @@
+"""When to come back: the only place that knows reconnect timing. No clock, no I/O.
+
+Full jitter (a uniform draw between zero and a growing limit) because thousands of clients
+lose a node in the same moment: anything less than full keeps them in step. The goodbye
+window replaces the draw: the hub knows better than we how many are leaving with us.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# A connection that lived this long, in seconds, was a good one: the next trouble is a new
+# trouble. Guess, not measured; shorter than any heartbeat interval worth setting.
+SETTLED_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReconnectTiming:
+    """All in seconds. Defaults are guesses: a restart of a local hub takes about one second,
+    and half a minute is as long as a person looks at a stale page."""
+
+    base_seconds: float = 0.5
+    cap_seconds: float = 30.0
+    open_timeout_seconds: float = 10.0
+    """From the first packet to the welcome, for each transport tried."""
+    missed_heartbeats: float = 1.5
+    """Silence of so many heartbeat intervals ends a connection (the wire contract)."""
+
+
+class Backoff:
+    """Decides the pause before the next attempt to connect."""
+
+    def __init__(
+        self, timing: ReconnectTiming, *, draw: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        self._timing = timing
+        self._draw = draw
+        self._failures = 0
+
+    def lived(self, seconds: float) -> None:
+        """A connection that was welcomed ended after `seconds`."""
+        if seconds >= SETTLED_SECONDS:
+            self._failures = 0
+
+    def next_pause(self) -> float:
+        """Seconds to wait after a failure; each failure in a row doubles the limit."""
+        # The exponent is capped so that a week of failures does not overflow a float.
+        limit = self._timing.base_seconds * 2 ** min(self._failures, 32)
+        self._failures += 1
+        return self._draw(0.0, min(self._timing.cap_seconds, limit))
+
+    def within(self, window_ms: int) -> float:
+        """Seconds until we leave, drawn from a goodbye's window. Not a failure."""
+        return self._draw(0.0, max(0, window_ms) / 1000)

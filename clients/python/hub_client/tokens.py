@@ -1,0 +1,54 @@
+"""Where the token comes from: a constant, or a callable that is asked again when one ended."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+
+Token = str | Callable[[], str | Awaitable[str]] | None
+
+_ASK_TIMEOUT_SECONDS = 10.0
+
+
+class TokenSource:
+    """Asks at most once between two welcomes, so that a bad token cannot make a loop."""
+
+    def __init__(self, token: Token) -> None:
+        self._ask = token if callable(token) else None
+        self._token = token if isinstance(token, str) else None
+        self._asked_again = False
+
+    @property
+    def renewable(self) -> bool:
+        return self._ask is not None
+
+    async def current(self) -> str | None:
+        """The token to present; asked for when there is none yet or it was discarded.
+
+        Raises:
+            TimeoutError: a callable gave none within 10 seconds.
+            Exception: whatever the callable raises.
+        """
+        if self._token is None and self._ask is not None:
+            async with asyncio.timeout(_ASK_TIMEOUT_SECONDS):
+                answer = self._ask()
+                self._token = await answer if inspect.isawaitable(answer) else answer
+        return self._token
+
+    def welcomed(self) -> None:
+        """The hub took the token: the next refusal is about its end."""
+        self._asked_again = False
+
+    def discard(self) -> bool:
+        """The hub refused the token; say whether another one is worth trying."""
+        if self._ask is None or self._asked_again:
+            return False
+        self._token = None
+        self._asked_again = True
+        return True
+
+    async def renewed(self) -> str | None:
+        """A new token before the present one ends; None where it is a constant."""
+        if self._ask is None:
+            return None
+        self._token = None
+        return await self.current()

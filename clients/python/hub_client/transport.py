@@ -1,0 +1,120 @@
+"""The border between the client and the ways to reach a hub."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+from urllib.parse import quote, urlsplit
+
+from hub_client.errors import RejectedError, rejection
+
+ABNORMAL_CLOSE = 1006  # RFC 6455 section 7.4.1: ended without a close frame
+
+_CLOSE_OF_STATUS: Mapping[int, int] = MappingProxyType(
+    {401: 4401, 403: 4403, 413: 4413, 414: 4413, 431: 4413}
+)
+# RFC 9110 section 15.5.9, RFC 8470 section 5.2, RFC 6585 section 4: try again later.
+_TRANSIENT_STATUS = frozenset({408, 425, 429})
+
+
+class DisconnectedError(Exception):
+    """The connection ended; internal to the package."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code} {reason}".strip())
+        self.code = code
+        self.reason = reason
+
+
+class CannotConnectError(Exception):
+    """No connection came to be; internal to the package.
+
+    `blocked` says that something on the way refuses this transport, so the next one is
+    worth trying at once. `rejection` is set where coming back unchanged is pointless.
+    """
+
+    def __init__(
+        self, message: str, *, blocked: bool = False, rejected: RejectedError | None = None
+    ) -> None:
+        super().__init__(message)
+        self.blocked = blocked
+        self.rejected = rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to connect and as who."""
+
+    base_url: str
+    token: str | None
+    max_frame_bytes: int
+    subscribe: tuple[Mapping[str, object], ...] = ()
+    """Fields of the subscribe commands; a transport may put some in its URL."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """All headers of the handshake. A token goes in a header: URLs end up in logs."""
+        given = dict(self.headers)
+        if self.token is not None:
+            given["Authorization"] = f"Bearer {self.token}"
+        return given
+
+
+class Connection(Protocol):
+    """One open connection."""
+
+    transport: str
+    starts_in_reply: bool
+    """Whether the reply to a subscribe stands in the stream (`Session.connected`)."""
+    in_url: frozenset[str]
+    """Channels that the URL subscribed to."""
+
+    def welcomed(self, connection: str, secret: str) -> None: ...
+
+    async def receive(self) -> bytes:
+        """The next frame, b"" for a sign of life; raise `DisconnectedError` at the end."""
+        ...
+
+    async def send(self, command_id: int, command: bytes) -> bytes | None:
+        """Send a command; return its reply where that does not come by `receive`."""
+        ...
+
+    async def close(self) -> None:
+        """End the connection in bounded time; raises nothing."""
+        ...
+
+
+class Dialer(Protocol):
+    """Opens connections of one kind."""
+
+    transport: str
+
+    async def dial(self, target: Target) -> Connection:
+        """Raise `CannotConnectError`. The caller sets the time-out."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def refused(status: int, detail: str) -> CannotConnectError:
+    """What an HTTP status in answer to a handshake means."""
+    text = f"HTTP {status}" + (f": {detail}" if detail else "")
+    if status >= 500 or status in _TRANSIENT_STATUS:
+        return CannotConnectError(text)
+    close_code = _CLOSE_OF_STATUS.get(status, 4400)
+    # A 401 can only be the hub's; anything else may be a proxy's opinion of this transport.
+    return CannotConnectError(text, blocked=status != 401, rejected=rejection(close_code, text))
+
+
+def check_base_url(url: str) -> str:
+    """`url` without a slash at its end; raise `ValueError` unless it is http or https."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"hub URL is {url!r}, expected something like http://127.0.0.1:8000")
+    return url.rstrip("/")
+
+
+def encode_query(pairs: list[tuple[str, str]]) -> str:
+    """A query of the hub: `+` in a channel name must be escaped for HTML-form readers."""
+    return "&".join(f"{name}={quote(value, safe=':@~,=')}" for name, value in pairs)

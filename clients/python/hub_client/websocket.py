@@ -1,0 +1,106 @@
+"""The hub over WebSocket, by the websockets library."""
+
+import asyncio
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidStatus,
+    WebSocketException,
+)
+
+from hub_client.transport import (
+    ABNORMAL_CLOSE,
+    CannotConnectError,
+    Connection,
+    DisconnectedError,
+    Target,
+    refused,
+)
+
+# Of the closing handshake, in seconds: nobody waits for a peer that may be gone.
+_CLOSE_TIMEOUT_SECONDS = 1.0
+_SEND_TIMEOUT_SECONDS = 10.0
+# Close codes that this side sends by itself when the hub breaks the protocol or a frame is
+# over `max_frame_bytes` (RFC 6455 section 7.4.1). They are the truth about why it ended.
+_OWN_VERDICTS = frozenset({1002, 1007, 1009})
+
+
+class WebSocketDialer:
+    """Opens `GET /ws`."""
+
+    transport = "websocket"
+
+    async def dial(self, target: Target) -> Connection:
+        try:
+            socket = await connect(
+                _websocket_url(target.base_url),
+                additional_headers=target.authorization,
+                max_size=target.max_frame_bytes,
+                close_timeout=_CLOSE_TIMEOUT_SECONDS,
+                # Silence is noticed by the hub's heartbeats, the same on every transport.
+                ping_interval=None,
+            )
+        except InvalidStatus as error:
+            raise refused(error.response.status_code, _detail(error)) from None
+        except TimeoutError:
+            raise CannotConnectError("no answer to the handshake", blocked=True) from None
+        except (InvalidHandshake, WebSocketException, OSError, EOFError) as error:
+            raise CannotConnectError(f"{type(error).__name__}: {error}") from None
+        return WebSocketConnection(socket)
+
+    async def close(self) -> None:
+        """Nothing is kept between connections."""
+
+
+class WebSocketConnection:
+    """One open WebSocket."""
+
+    transport = "websocket"
+    starts_in_reply = True
+    in_url: frozenset[str] = frozenset()
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+
+    def welcomed(self, connection: str, secret: str) -> None:
+        """Commands travel on the socket itself: nothing to remember."""
+
+    async def receive(self) -> bytes:
+        try:
+            return await self._socket.recv(decode=False)
+        except ConnectionClosed as closed:
+            raise _ended(closed) from None
+
+    async def send(self, command_id: int, command: bytes) -> bytes | None:  # noqa: ARG002 - port
+        try:
+            async with asyncio.timeout(_SEND_TIMEOUT_SECONDS):
+                await self._socket.send(command, text=True)
+        except ConnectionClosed as closed:
+            raise _ended(closed) from None
+        except TimeoutError:
+            raise DisconnectedError(ABNORMAL_CLOSE, "the hub takes no commands") from None
+        return None
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+
+def _websocket_url(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    scheme = "wss" if parts.scheme == "https" else "ws"
+    return urlunsplit((scheme, parts.netloc, parts.path + "/ws", "", ""))
+
+
+def _ended(closed: ConnectionClosed) -> DisconnectedError:
+    if closed.sent is not None and closed.sent.code in _OWN_VERDICTS:
+        return DisconnectedError(closed.sent.code, closed.sent.reason)
+    if closed.rcvd is None:
+        return DisconnectedError(ABNORMAL_CLOSE, "the connection broke")
+    return DisconnectedError(closed.rcvd.code, closed.rcvd.reason)
+
+
+def _detail(error: InvalidStatus) -> str:
+    return (error.response.body or b"")[:300].decode("utf-8", "replace")

@@ -1,0 +1,251 @@
+"""The hub as a program and as an object in one: start, serve, drain, stop.
+
+    async with Hub(Settings(port=8000)) as hub:
+        await hub.publish("prices", {"eur": 1.09})
+
+Entering starts a whole node, listener included; leaving drains it. `serve` runs one until a
+signal comes, optionally together with an ASGI application that answers what the hub does not.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncGenerator, Coroutine
+from types import TracebackType
+from typing import Self
+
+import orjson
+import uvloop
+from starlette.types import ASGIApp
+from structlog.typing import FilteringBoundLogger
+
+from hub.core.deadlines import GRANULARITY_SECONDS
+from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn
+from hub.core.publication import Position, check_channel
+from hub.demo import run_demo
+from hub.draining import abort_all, drain
+from hub.listener import Listener
+from hub.node import Node
+from hub.observe.logs import adopt_stdlib, make_logger
+from hub.observe.loop_lag import LoopLag
+from hub.settings import Settings
+from hub.wire.payload import check_key, check_payload
+
+# The scope of idempotency keys of the application in this process.
+_IN_PROCESS = "in-process"
+
+
+class Hub:
+    """One node in the running event loop. Not to be entered twice.
+
+    Args:
+        settings: the defaults when left out; neither environment nor files are read.
+        app: an ASGI application that answers the paths the hub does not.
+        log: where the node logs; stderr when left out.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        app: ASGIApp | None = None,
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self._app = app
+        self._log = log or make_logger(self.settings)
+        self._stack = contextlib.AsyncExitStack()
+        self._node: Node | None = None
+        self._listener: Listener | None = None
+        self._stop_now = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        """Start; raise `SettingsError` when the port is taken."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Drain over `drain_seconds`, at once when an exception or `stop_now` ends it."""
+        if kind is not None:
+            self.stop_now()
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        spawn = await self._stack.enter_async_context(_tasks(self._log))
+        lag = LoopLag(self._log, stall_seconds=self.settings.stall_seconds)
+        self._node = Node(self.settings, log=self._log, spawn=spawn, defer=loop.call_soon)
+        lag.start(loop)
+        self._stack.callback(lag.stop)
+        spawn(_tick(self._node))
+        self._listener = Listener(self._node, lag, self._app)
+        await self._listener.start()
+        self._stack.push_async_callback(self._listener.stop)
+        self._stack.push_async_callback(self._drain, self._node)
+
+    async def _drain(self, node: Node) -> None:
+        draining = asyncio.create_task(
+            drain(
+                node.engine,
+                ready_delay_seconds=self.settings.ready_delay_seconds,
+                drain_seconds=self.settings.drain_seconds,
+            )
+        )
+        stopping = asyncio.create_task(self._stop_now.wait())
+        await asyncio.wait({draining, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (draining, stopping):
+            task.cancel()
+        await asyncio.gather(draining, stopping, return_exceptions=True)
+        abort_all(node.engine)
+
+    def stop_now(self) -> None:
+        """End or skip the draining."""
+        self._stop_now.set()
+
+    # -- what the application in this process uses -----------------------------------------
+
+    @property
+    def node(self) -> Node:
+        if self._node is None:
+            raise RuntimeError("the hub is not started: use `async with Hub(...) as hub`")
+        return self._node
+
+    @property
+    def url(self) -> str:
+        """Where the hub answers, such as `http://127.0.0.1:8000`."""
+        return "" if self._listener is None else self._listener.url
+
+    async def publish(
+        self,
+        channel: str,
+        data: object,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> PublishResult:
+        """Publish anything orjson can encode; `bytes` are taken as JSON that is encoded already.
+
+        Raises:
+            BadRequestError: the channel or a key is not allowed, or `data` is not JSON.
+            TooLargeError: `data` is over `max_message_bytes`.
+            HubError: the broker did not take it.
+        """
+        raw = data if isinstance(data, bytes) else orjson.dumps(data)
+        for name, value in (("key", key), ("idempotency_key", idempotency_key)):
+            if value is not None:
+                check_key(value, name)
+        request = PublishRequest(
+            check_channel(channel),
+            check_payload(raw, limit=self.settings.max_message_bytes),
+            _IN_PROCESS,
+            key=key,
+            idempotency_key=idempotency_key,
+        )
+        return await self.node.publish(request)
+
+    async def history(
+        self, channel: str, since: Position | None = None, limit: int = 100
+    ) -> HistoryPage:
+        """See `hub.core.executor.Executor.history`."""
+        return await self.node.history(check_channel(channel), since, limit)
+
+
+@contextlib.asynccontextmanager
+async def _tasks(log: FilteringBoundLogger) -> AsyncGenerator[Spawn]:
+    """A task group whose tasks cannot bring it down: what one raises is logged."""
+
+    async def guard(work: Coroutine[object, object, None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("task_failed")
+
+    running: set[asyncio.Task[None]] = set()
+    async with asyncio.TaskGroup() as group:
+
+        def spawn(work: Coroutine[object, object, None]) -> None:
+            task = group.create_task(guard(work))
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+        yield spawn
+        for task in tuple(running):
+            task.cancel()
+
+
+async def _tick(node: Node) -> None:
+    while True:
+        await asyncio.sleep(GRANULARITY_SECONDS)
+        try:
+            node.tick()
+        except Exception:
+            node.log.exception("tick_failed")
+
+
+async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
+    """Run until a signal; a second one ends the draining. Returns the exit code."""
+    log = make_logger(settings)
+    for warning in settings.warnings():
+        log.warning("setting", message=warning)
+    stop = asyncio.Event()
+    hub = Hub(settings, app=app, log=log)
+    received: list[signal.Signals] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        received.append(number)
+        stop.set()
+        if len(received) > 1:
+            hub.stop_now()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    async with hub, _demo(hub, log, wanted=demo):
+        _say_where(hub, demo=demo)
+        log.info("started", url=hub.url, version=hub.node.node().version)
+        await stop.wait()
+        log.info("draining", signal=received[0].name, connections=len(hub.node.engine.sessions))
+    log.info("stopped")
+    return 0 if len(received) == 1 else 128 + received[-1]
+
+
+@contextlib.asynccontextmanager
+async def _demo(hub: Hub, log: FilteringBoundLogger, *, wanted: bool) -> AsyncGenerator[None]:
+    feed = asyncio.create_task(run_demo(hub.publish, log=log)) if wanted else None
+    try:
+        yield
+    finally:
+        if feed is not None:
+            feed.cancel()
+            await asyncio.gather(feed, return_exceptions=True)
+
+
+def _say_where(hub: Hub, *, demo: bool) -> None:
+    page = "live demo" if demo else "try it"
+    print(f"\n  {page:10} {hub.url}/", file=sys.stderr)  # noqa: T201 - for the person who started it
+    print(f"  {'publish':10} curl -d '{{\"hello\":1}}' {hub.url}/api/publish/news", file=sys.stderr)  # noqa: T201
+    print(f"  {'subscribe':10} curl -N '{hub.url}/sse?channel=news'\n", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def run(settings: Settings, demo: bool = False, app: ASGIApp | None = None) -> int:
+    """Run one node in this process until SIGTERM or SIGINT; returns the exit code.
+
+    Raises `SettingsError` when it cannot listen where it should.
+    """
+    adopt_stdlib(settings)
+    return uvloop.run(_serve(settings, app, demo=demo))
+
+
+def serve(app: ASGIApp | None = None, settings: Settings | None = None) -> int:
+    """Run the hub, and `app` beside it on the same port, until SIGTERM or SIGINT."""
+    return run(settings or Settings(), app=app)

@@ -1,0 +1,1 @@
+"""Who may: keys, tokens, origins, and the one policy object that every transport asks."""

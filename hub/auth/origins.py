@@ -1,0 +1,106 @@
+"""Which web pages may talk to the hub: the `Origin` header against an allow list.
+
+A browser attaches a user's stored credentials to any page's WebSocket, so the hub itself has
+to ask where the page came from (RFC 6455 section 10.2). Rules:
+
+- No `Origin`: not a browser, allowed. Credentials decide.
+- The page's host and port are those the request was sent to (`Host`): always allowed, as with
+  CORS, so that the hub's own pages keep working whatever is listed. The scheme is not
+  compared, because TLS usually ends at a proxy.
+- Otherwise an entry must cover it: `https://example.com`, `https://example.com:8443`,
+  `https://*.example.com` (subdomains at any depth, not the domain itself), or `*`.
+- `Origin: null` (sandboxed frames, `file:`) names nobody: only `*` covers it.
+
+Same host does not stop DNS rebinding (a page whose own name is made to resolve to the hub);
+where a network is trusted no further than its pages, keys or tokens are the answer.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hub.errors import ForbiddenError, SettingsError
+
+# RFC 6454 section 6.2: scheme "://" host [ ":" port ], no path. Compared in lower case.
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
+    r"(?P<host>\[[0-9a-f:.]+\]|(?:\*\.)?[a-z0-9_~-][a-z0-9._~-]*)"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_PORT = 65_535
+# Enough to recognise it in a log; the rest is whatever a stranger sent.
+_SHOWN_CHARACTERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    scheme: str
+    host: str
+    port: int | None
+    """The scheme's own where none is written; None where the scheme has none."""
+
+
+def _parse(text: str) -> Origin | None:
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None:
+        return None
+    scheme, host, port = match.group("scheme", "host", "port")
+    number = int(port) if port else _DEFAULT_PORTS.get(scheme)
+    return None if number is not None and number > MAX_PORT else Origin(scheme, host, number)
+
+
+class OriginList:
+    """The allow list, parsed once at the start."""
+
+    __slots__ = ("_any", "_exact", "_subdomains")
+
+    def __init__(self, entries: Iterable[str], *, setting: str = "HUB_ORIGINS") -> None:
+        """Take the entries; raise `SettingsError` naming the first that cannot be an origin."""
+        entries = tuple(entries)
+        parsed = [_entry(entry, setting) for entry in entries if entry != "*"]
+        self._any = "*" in entries
+        self._exact = frozenset(origin for origin in parsed if not origin.host.startswith("*."))
+        self._subdomains = tuple(origin for origin in parsed if origin.host.startswith("*."))
+
+    def check(self, origin: str | None, host: str | None) -> None:
+        """Raise `ForbiddenError` unless a page of `origin` may talk to the hub at `host`.
+
+        Args:
+            origin: the request's `Origin` header, None where there was none.
+            host: its `Host` header.
+        """
+        if origin is None or self._any:
+            return
+        page = _parse(origin)
+        if page is None or not (_same_host(page, host) or self._covers(page)):
+            shown = origin[:_SHOWN_CHARACTERS]
+            raise ForbiddenError(f"origin {shown!r} is not allowed (see HUB_ORIGINS)")
+
+    def _covers(self, page: Origin) -> bool:
+        # A star is an entry's way of speaking; no page comes from a host of that name.
+        if page.host.startswith("*"):
+            return False
+        return page in self._exact or any(_is_below(page, entry) for entry in self._subdomains)
+
+
+def _entry(text: str, setting: str) -> Origin:
+    origin = _parse(text)
+    if origin is None:
+        raise SettingsError(
+            f"{setting}: {text!r} is not allowed: * or scheme://host[:port] without a path, "
+            "where host may begin with *."
+        )
+    return origin
+
+
+def _is_below(page: Origin, entry: Origin) -> bool:
+    """Whether `page` is a subdomain of `entry`'s host, which is `*.` and a domain."""
+    same_place = (page.scheme, page.port) == (entry.scheme, entry.port)
+    return same_place and page.host.endswith(entry.host[1:])
+
+
+def _same_host(page: Origin, host: str | None) -> bool:
+    if host is None or page.scheme not in _DEFAULT_PORTS:
+        return False
+    return page == _parse(f"{page.scheme}://{host}")

@@ -1,0 +1,209 @@
+"""Who may do what: the one object that every transport asks.
+
+Three rules for a peer that sends no credentials:
+
+- it may subscribe unless `HUB_TOKEN_KEYS` is set;
+- it may publish only where nothing at all is set;
+- it may operate only where nothing at all is set.
+
+Which makes this table (history and presence are as revealing as a subscription and follow it):
+
+| set                  | subscribe                | publish                     | operate      |
+|----------------------|--------------------------|-----------------------------|--------------|
+| nothing              | anybody                  | anybody                     | anybody      |
+| only publish keys    | anybody                  | publish key                 | nobody (403) |
+| only operator keys   | anybody                  | operator key                | operator key |
+| only token keys      | token's grants           | token's grants              | nobody (403) |
+| publish + token keys | token's grants, any key  | token's grants, publish key | nobody (403) |
+| operator keys too    | ... operator key         | ... operator key            | operator key |
+
+With nothing set the hub binds loopback only, unless told `--insecure`. A publish key belongs
+to a trusted backend: it may publish and read everywhere. An operator key may do everything.
+
+A credential that does not hold is refused with 401, never taken for none, also where nothing
+is set: a peer that believes it is somebody must not learn late that it is nobody. Where a
+request carries several, all must hold, and the first of `?token=`, `X-API-Key`,
+`Authorization` says who it is.
+"""
+
+import base64
+import binascii
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from hub.auth.keys import KeyRing
+from hub.auth.origins import OriginList
+from hub.auth.tokens import TokenVerifier
+from hub.core.identity import Identity
+from hub.errors import ForbiddenError, UnauthorizedError
+
+_EVERYTHING = ("*",)
+# RFC 7617: what makes a browser ask for a name (any) and a password (the operator key).
+OPERATOR_CHALLENGE = 'Basic realm="hub operators", charset="UTF-8"'
+# RFC 6750 section 3: for 401 answers to all other requests; no browser opens a dialogue for it.
+BEARER_CHALLENGE = 'Bearer realm="hub"'
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request brought along, unread. Never shown: `repr` leaves the values out."""
+
+    authorization: str | None = field(default=None, repr=False)
+    """The `Authorization` header: `Bearer <key or token>` or `Basic <any name:key>`."""
+    api_key: str | None = field(default=None, repr=False)
+    """The `X-API-Key` header."""
+    token: str | None = field(default=None, repr=False)
+    """The `token` parameter of the URL."""
+
+
+class Policy:
+    """Immutable; made once by the composition root from the settings."""
+
+    __slots__ = ("_operators", "_origins", "_publishers", "_stranger", "_tokens", "open")
+
+    def __init__(
+        self,
+        *,
+        publish_keys: Sequence[str] = (),
+        operator_keys: Sequence[str] = (),
+        token_keys: Sequence[str] = (),
+        origins: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take keys, origins and a clock of seconds since 1970 UTC.
+
+        Raises:
+            SettingsError: a key is empty or unusable, or an origin is not of an allowed form.
+        """
+        self._publishers = KeyRing(publish_keys, setting="HUB_PUBLISH_KEYS")
+        self._operators = KeyRing(operator_keys, setting="HUB_OPERATOR_KEYS")
+        self._tokens = TokenVerifier(token_keys, clock=clock)
+        self._origins = OriginList(origins)
+        self.open = not (self._publishers or self._operators or self._tokens)
+        """Whether nothing is set, so that everybody may do everything."""
+        self._stranger = Identity(
+            subscribe=() if self._tokens else _EVERYTHING,
+            publish=_EVERYTHING if self.open else (),
+            operator=self.open,
+        )
+
+    @property
+    def short_token_keys(self) -> int:
+        """How many token keys are under 32 bytes (RFC 7518 section 3.2); worth a warning."""
+        return self._tokens.short_keys
+
+    def identify(self, credentials: Credentials) -> Identity:
+        """Who is asking; raise `UnauthorizedError` for what does not hold, or is missing."""
+        presented = self._presented(credentials)
+        if presented:
+            return presented[0]
+        if self._tokens:
+            raise UnauthorizedError("a token is needed: ?token= or Authorization: Bearer")
+        return self._stranger
+
+    def identify_publisher(self, credentials: Credentials) -> Identity:
+        """As `identify`, but nothing sent where publishing needs something is unauthorized.
+
+        For requests that can only publish: 401 says that credentials would help, where the
+        stranger's missing grant would make it 403.
+        """
+        identity = self.identify(credentials)
+        if identity is self._stranger and not identity.publish:
+            raise UnauthorizedError(
+                "publishing needs a key: Authorization: Bearer or X-API-Key (HUB_PUBLISH_KEYS)"
+            )
+        return identity
+
+    def authenticate(self, token: str) -> Identity:
+        """Who a token says it is; raise `UnauthorizedError` unless it holds now."""
+        return self._tokens.verify(token)
+
+    def check_operator(self, credentials: Credentials) -> Identity:
+        """Who operates.
+
+        Raises:
+            UnauthorizedError: nothing was sent, or something that does not hold.
+            ForbiddenError: what was sent holds but is no operator key, or none is set.
+        """
+        if not self.open and not self._operators:
+            raise ForbiddenError(
+                "operating needs an operator key, and HUB_OPERATOR_KEYS is not set"
+            )
+        presented = self._presented(credentials)
+        if not presented and not self.open:
+            raise UnauthorizedError("an operator key is needed (HUB_OPERATOR_KEYS)")
+        for identity in presented or [self._stranger]:
+            if identity.operator:
+                return identity
+        raise ForbiddenError("these credentials are not an operator's")
+
+    def check_origin(self, origin: str | None, host: str | None) -> None:
+        """Raise `ForbiddenError` unless a page of `origin` may talk to the hub at `host`."""
+        self._origins.check(origin, host)
+
+    def _presented(self, credentials: Credentials) -> list[Identity]:
+        """The identities of all credentials sent, in order of precedence."""
+        presented = []
+        if credentials.token is not None:
+            presented.append(self.authenticate(credentials.token))
+        if credentials.api_key is not None:
+            presented.append(self._by_key(credentials.api_key))
+        if credentials.authorization is not None:
+            presented.append(self._by_authorization(credentials.authorization))
+        return presented
+
+    def _by_authorization(self, header: str) -> Identity:
+        scheme, _, value = header.strip().partition(" ")
+        match scheme.lower():  # RFC 9110 section 11.1: the scheme is case-insensitive
+            case "bearer":
+                return self._by_bearer(value.strip())
+            case "basic":
+                return self._by_key(_basic_password(value.strip()))
+            case _:
+                raise UnauthorizedError("Authorization must be Bearer or Basic")
+
+    def _by_bearer(self, value: str) -> Identity:
+        identity = self._holder(value)
+        if identity is not None:
+            return identity
+        # A token is three parts joined by dots (RFC 7515 section 3.1): say why it fails, not
+        # that it is no key.
+        if value.count(".") == 2:
+            return self.authenticate(value)
+        raise UnauthorizedError(self._no_such_key())
+
+    def _by_key(self, key: str) -> Identity:
+        identity = self._holder(key)
+        if identity is None:
+            raise UnauthorizedError(self._no_such_key())
+        return identity
+
+    def _holder(self, key: str) -> Identity | None:
+        """The identity of a key's holder; both rings are always searched."""
+        operator, publisher = self._operators.find(key), self._publishers.find(key)
+        name = operator or publisher
+        if name is None:
+            return None
+        return Identity(
+            publisher=name,
+            subscribe=_EVERYTHING,
+            publish=_EVERYTHING,
+            operator=operator is not None,
+        )
+
+    def _no_such_key(self) -> str:
+        if self.open:
+            return "no keys are set here, so none can hold: send no credentials"
+        return "the key is not one that is set here"
+
+
+def _basic_password(value: str) -> str:
+    """The password of `Basic` credentials (RFC 7617); the name before the colon is free."""
+    try:
+        _, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        raise UnauthorizedError("Basic credentials are malformed") from None
+    if not colon:
+        raise UnauthorizedError("Basic credentials are malformed")
+    return password

@@ -1,0 +1,74 @@
+"""What `hub bench` does once its options are read: plan, run, show."""
+
+import contextlib
+import json
+import os
+from contextlib import AbstractContextManager
+
+import typer
+from rich.console import Console
+
+from hub.bench.contest import OpenServer, Outcome, run
+from hub.bench.cores import Cores
+from hub.bench.plan import BenchError, Contestant, Plan
+from hub.bench.server import Server, own_server, running_server
+from hub.bench.table import table
+from hub.bench.watch import ProgressBar
+
+MAX_READERS = 4
+"""Reader processes nobody asked for: more than one server keeps busy."""
+_STREAMS = (Contestant.WEBSOCKET, Contestant.SSE)
+
+
+def contestants(transport: str, compare: str | None, *, baseline: bool) -> tuple[Contestant, ...]:
+    """Whom a round measures, in this order.
+
+    Raises:
+        BenchError: A transport has another name.
+    """
+    asked = tuple(_stream(name) for name in (transport, compare) if name)
+    loop = (Contestant.SEND_LOOP,) if baseline else ()
+    return (*dict.fromkeys(asked), *loop)
+
+
+def usual_readers() -> int:
+    """A reader per core that the server leaves.
+
+    Raises:
+        BenchError: This is not Linux.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        raise BenchError("the benchmark needs Linux: epoll, processor affinity")
+    return max(1, min(MAX_READERS, len(os.sched_getaffinity(0)) - 1))
+
+
+def opener(url: str | None, *, token: str | None, pid: int | None) -> OpenServer:
+    """How each round comes by its hub: a fresh process, or what runs at `url`."""
+    if url is None:
+        return own_server
+    server = running_server(url, token=token, pid=pid)
+
+    def found(_: Cores) -> AbstractContextManager[Server]:
+        return contextlib.nullcontext(server)
+
+    return found
+
+
+def measure(plan: Plan, open_server: OpenServer) -> Outcome:
+    """Run the plan with a progress bar on stderr."""
+    with ProgressBar(Console(stderr=True)) as bar:
+        return run(plan, open_server, bar)
+
+
+def show(outcome: Outcome, *, as_json: bool) -> None:
+    """Print the figures on stdout."""
+    if as_json:
+        typer.echo(json.dumps(outcome.as_dict(), indent=2))
+    else:
+        Console().print(table(outcome))
+
+
+def _stream(name: str) -> Contestant:
+    if name not in _STREAMS:
+        raise BenchError(f"transport is {name!r}, allowed are {', '.join(_STREAMS)}")
+    return Contestant(name)

@@ -1,0 +1,120 @@
+"""Sets up many connections with a bounded number under way, in the reader's epoll loop.
+
+A listener's backlog is finite and a handshake dropped for want of room is repeated only after
+a second, so more at a time is not faster. A connection counts when its subscription does.
+"""
+
+import errno
+import select
+import socket
+import time
+from collections.abc import Callable
+
+from hub.bench.greetings import subscribe_request
+from hub.bench.plan import Contestant, ReadJob
+from hub.bench.tap import Basin, Tap
+
+DIAL_SECONDS = 15.0
+"""A connection that is not subscribed by then has failed; the hub gives a handshake 10 s."""
+# Messages of the head and the welcome together; more than this is not a hub.
+MAX_GREETING_BYTES = 16 * 1024
+_SUBSCRIBED = b'"op":"subscribed"'
+_SUCCESS = {Contestant.WEBSOCKET: b"HTTP/1.1 101", Contestant.SSE: b"HTTP/1.1 200"}
+
+
+class Connector:
+    """Dials `job.count` connections and hands over each that is subscribed."""
+
+    def __init__(
+        self,
+        job: ReadJob,
+        epoll: select.epoll,
+        *,
+        connected: Callable[[Tap], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._job = job
+        self._epoll = epoll
+        self._connected = connected
+        self._failed = failed
+        self._request = subscribe_request(job.target, job.contestant, job.channel)
+        self._remaining = job.count
+        self._dialling: dict[int, tuple[Tap, float]] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether every connection has either succeeded or failed."""
+        return not self._remaining and not self._dialling
+
+    def dial(self) -> None:
+        """Start as many connections as may be under way; give up those that take too long."""
+        now = time.monotonic()
+        late = [tap for tap, started in self._dialling.values() if now - started > DIAL_SECONDS]
+        for tap in late:
+            self._fail(tap, f"not subscribed within {DIAL_SECONDS:g} s")
+        while self._remaining and len(self._dialling) < self._job.in_flight:
+            self._remaining -= 1
+            self._start(now)
+
+    def on_event(self, fileno: int, events: int, basin: Basin) -> bool:
+        """Take one step of a handshake; return False when the socket is not one of these."""
+        entry = self._dialling.get(fileno)
+        if entry is None:
+            return False
+        try:
+            self._step(entry[0], events, basin)
+        except BlockingIOError:
+            return True
+        except (OSError, EOFError) as error:
+            self._fail(entry[0], str(error))
+        return True
+
+    def _start(self, now: float) -> None:
+        sock = socket.socket()
+        tap = Tap(sock)
+        sock.setblocking(False)
+        self._dialling[sock.fileno()] = (tap, now)
+        self._epoll.register(sock, select.EPOLLOUT)
+        result = sock.connect_ex((self._job.target.host, self._job.target.port))
+        if result not in (0, errno.EINPROGRESS):
+            self._fail(tap, errno.errorcode.get(result, str(result)))
+
+    def _step(self, tap: Tap, events: int, basin: Basin) -> None:
+        if events & select.EPOLLOUT:
+            self._greet(tap)
+        else:
+            self._hear(tap, basin)
+
+    def _greet(self, tap: Tap) -> None:
+        error = tap.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, errno.errorcode.get(error, "connect failed"))
+        tap.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._epoll.modify(tap.sock, select.EPOLLIN)
+        if not self._request:
+            self._succeed(tap)
+        # A fresh socket's buffer takes a request head of some hundred bytes whole.
+        elif tap.sock.send(self._request) != len(self._request):
+            raise OSError("the request was sent in part")
+
+    def _hear(self, tap: Tap, basin: Basin) -> None:
+        end = tap.fill(basin)
+        tap.rest = bytes(basin.view[:end])
+        if end >= 12 and not tap.rest.startswith(_SUCCESS[self._job.contestant]):
+            raise OSError("refused: " + tap.rest.split(b"\r\n", 1)[0].decode("latin-1")[:100])
+        if end > MAX_GREETING_BYTES:
+            raise OSError(f"greeting is over {MAX_GREETING_BYTES:,} bytes")
+        if _SUBSCRIBED in tap.rest:
+            self._succeed(tap)
+
+    def _succeed(self, tap: Tap) -> None:
+        # What is left of the greeting holds no needle: nothing was published yet.
+        tap.rest = b""
+        del self._dialling[tap.sock.fileno()]
+        self._connected(tap)
+
+    def _fail(self, tap: Tap, reason: str) -> None:
+        del self._dialling[tap.sock.fileno()]
+        self._epoll.unregister(tap.sock)
+        tap.sock.close()
+        self._failed(reason)

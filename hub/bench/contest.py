@@ -1,0 +1,99 @@
+"""Rounds of all contestants, interleaved, so that a noisy minute meets each of them."""
+
+import contextlib
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from hub.bench.cores import Cores
+from hub.bench.figures import Figures, medians
+from hub.bench.hub_round import measure_hub
+from hub.bench.plan import Contestant, Plan
+from hub.bench.send_loop import SendLoop, compiled
+from hub.bench.server import Server
+from hub.bench.watch import Watch
+
+_RATIOS = (
+    (Contestant.WEBSOCKET, Contestant.SEND_LOOP),
+    (Contestant.SSE, Contestant.SEND_LOOP),
+    (Contestant.SSE, Contestant.WEBSOCKET),
+)
+OpenServer = Callable[[Cores], AbstractContextManager[Server]]
+"""Starts a hub for one round, or hands out one that runs already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A whole run."""
+
+    plan: Plan
+    rounds: tuple[Figures, ...]
+
+    @property
+    def medians(self) -> Mapping[Contestant, Figures]:
+        """Every contestant's median figures, in the order they were run."""
+        return {
+            contestant: medians([each for each in self.rounds if each.contestant is contestant])
+            for contestant in self.plan.contestants
+        }
+
+    @property
+    def ratios(self) -> Mapping[str, float]:
+        """CPU per delivery of one against another: the median of every round's own ratio."""
+        return {
+            f"{one}/{other}": statistics.median(column)
+            for one, other in _RATIOS
+            if (column := list(self._round_ratios(one, other)))
+        }
+
+    def _round_ratios(self, one: Contestant, other: Contestant) -> Iterator[float]:
+        for start in range(0, len(self.rounds), len(self.plan.contestants)):
+            group = self.rounds[start : start + len(self.plan.contestants)]
+            costs = {each.contestant: each.cpu_us_per_delivery for each in group}
+            if (cost := costs.get(one)) and (floor := costs.get(other)):
+                yield cost / floor
+
+    @property
+    def sound(self) -> bool:
+        """Whether every round was."""
+        return all(figures.sound for figures in self.rounds)
+
+    def as_dict(self) -> dict[str, object]:
+        """For `--json`."""
+        return {
+            "plan": dataclasses.asdict(self.plan),
+            "sound": self.sound,
+            "medians": {who: dataclasses.asdict(each) for who, each in self.medians.items()},
+            "ratios": dict(self.ratios),
+            "rounds": [dataclasses.asdict(figures) for figures in self.rounds],
+        }
+
+
+def run(plan: Plan, open_server: OpenServer, watch: Watch) -> Outcome:
+    """Run all rounds: in each, every contestant once, each hub a fresh process.
+
+    Raises:
+        BenchError: A round could not be run; there is no compiler for the baseline.
+    """
+    cores = Cores.divide()
+    rounds: list[Figures] = []
+    with contextlib.ExitStack() as stack:
+        loop = None
+        if Contestant.SEND_LOOP in plan.contestants:
+            loop = SendLoop(stack.enter_context(compiled()), cores)
+        stack.enter_context(cores.as_load())
+        for _ in range(plan.rounds):
+            for contestant in plan.contestants:
+                if loop is not None and contestant is Contestant.SEND_LOOP:
+                    rounds.append(loop.measure(plan, _frame_bytes(rounds), watch))
+                else:
+                    with open_server(cores) as server:
+                        rounds.append(measure_hub(plan, server, contestant, watch))
+    return Outcome(plan, tuple(rounds))
+
+
+def _frame_bytes(rounds: Sequence[Figures]) -> int:
+    """As long as the frames of the hub's round that came just before."""
+    return round(rounds[-1].frame_bytes)

@@ -1,0 +1,150 @@
+"""What a round found, as numbers with units, and the medians of several rounds."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from hub.bench.latencies import Latencies
+from hub.bench.plan import Contestant, Published, ReaderReport
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One round. None is what could not be known (a server elsewhere, no deliveries)."""
+
+    contestant: Contestant
+    subscribers: int
+    failed: int
+    alive: int
+    """Connections that are still open at the end."""
+    published: int
+    deliveries: int
+    seconds: float
+    deliveries_per_second: float
+    cpu_us_per_delivery: float | None
+    cpu_us_per_connect: float | None
+    rss_bytes_per_connection: float | None
+    uss_bytes_per_connection: float | None
+    latency_p50_ms: float | None
+    latency_p90_ms: float | None
+    latency_p99_ms: float | None
+    latency_max_ms: float | None
+    gaps: int
+    announced: int
+    """How many offsets those gaps named, over all subscribers."""
+    missing: int
+    """Deliveries that never came, announced or not."""
+    duplicates: int
+    heartbeats: int
+    fewest_heartbeats: int
+    """Of all connections the one with the fewest."""
+    idle_cpu_share: float | None
+    """Of one core, while the connections were held idle."""
+    frame_bytes: float
+    load_cpu_share: float
+    """Of one core, the busiest reader: near 1 the load is what was measured."""
+    failures: tuple[str, ...] = ()
+
+    @property
+    def silently_missing(self) -> int:
+        """Deliveries that never came and that no gap named."""
+        return max(0, self.missing - self.announced)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nobody was lost and nothing was lost silently or came twice."""
+        lost = self.failed or self.alive != self.subscribers
+        return not (lost or self.silently_missing or self.duplicates)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What was measured from outside in a round, beside the readers' reports."""
+
+    cpu_seconds: float | None = None
+    connect_cpu_seconds: float | None = None
+    rss_bytes: int | None = None
+    """How much the server grew by the connections."""
+    uss_bytes: int | None = None
+    idle_cpu_share: float | None = None
+    warm_publications: int = 0
+
+
+def round_figures(
+    contestant: Contestant,
+    subscribers: int,
+    reports: Sequence[ReaderReport],
+    published: Published,
+    outside: Outside,
+) -> Figures:
+    """Add up a round."""
+    received = sum(report.received for report in reports)
+    total = published.count + outside.warm_publications
+    deliveries = received - outside.warm_publications * subscribers
+    seconds = max(1e-9, (max(report.last_ns for report in reports) - published.first_ns) / 1e9)
+    latencies = _merged(reports)
+    return Figures(
+        contestant=contestant,
+        subscribers=subscribers,
+        failed=subscribers - sum(report.alive for report in reports),
+        alive=sum(report.alive for report in reports),
+        published=published.count,
+        deliveries=deliveries,
+        seconds=seconds,
+        deliveries_per_second=deliveries / seconds,
+        cpu_us_per_delivery=_each(outside.cpu_seconds, deliveries, 1e6),
+        cpu_us_per_connect=_each(outside.connect_cpu_seconds, subscribers, 1e6),
+        rss_bytes_per_connection=_each(outside.rss_bytes, subscribers),
+        uss_bytes_per_connection=_each(outside.uss_bytes, subscribers),
+        latency_p50_ms=latencies.percentile_ms(0.50),
+        latency_p90_ms=latencies.percentile_ms(0.90),
+        latency_p99_ms=latencies.percentile_ms(0.99),
+        latency_max_ms=latencies.percentile_ms(1.0),
+        gaps=sum(report.gaps for report in reports),
+        announced=sum(report.announced for report in reports),
+        missing=_missing(reports, total * subscribers),
+        duplicates=sum(report.duplicates for report in reports),
+        heartbeats=sum(report.heartbeats for report in reports),
+        fewest_heartbeats=min(report.fewest_heartbeats for report in reports),
+        idle_cpu_share=outside.idle_cpu_share,
+        frame_bytes=sum(report.measured_bytes for report in reports) / max(1, deliveries),
+        load_cpu_share=max(report.cpu_seconds for report in reports) / seconds,
+        failures=tuple(reason for report in reports for reason in report.failures),
+    )
+
+
+def medians(rounds: Sequence[Figures]) -> Figures:
+    """Each number's median over the rounds of one contestant; counts of faults add up."""
+    first = rounds[0]
+    summed = {"failed", "gaps", "announced", "missing", "duplicates"}
+    values: dict[str, object] = {}
+    for each in fields(Figures):
+        column = [getattr(figures, each.name) for figures in rounds]
+        if each.name in summed:
+            values[each.name] = sum(column)
+        elif isinstance(column[0], int | float):
+            known = [value for value in column if value is not None]
+            values[each.name] = statistics.median(known)
+        else:
+            values[each.name] = column[0]
+    values["alive"] = min(figures.alive for figures in rounds)
+    values["subscribers"] = first.subscribers
+    values["failures"] = tuple(reason for figures in rounds for reason in figures.failures)
+    return Figures(**values)  # type: ignore[arg-type]  # the fields' own values, by their names
+
+
+def _missing(reports: Sequence[ReaderReport], expected: int) -> int:
+    """Distinct offsets that did not come: in the middle, at the end, or to lost connections."""
+    distinct = sum(report.received - report.duplicates for report in reports)
+    return max(0, expected - distinct)
+
+
+def _each(amount: float | None, count: int, unit: float = 1.0) -> float | None:
+    return None if amount is None or count <= 0 else amount * unit / count
+
+
+def _merged(reports: Sequence[ReaderReport]) -> Latencies:
+    latencies = Latencies()
+    for report in reports:
+        latencies.merge(report.latency_counts, report.latency_max_ns)
+    return latencies

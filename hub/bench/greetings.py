@@ -1,0 +1,84 @@
+"""The bytes a bare socket sends: requests to subscribe, frames to publish, pongs.
+
+A client must mask its frames with a key nobody can guess (RFC 6455 section 5.3). The key here
+is zero: nothing stands between these processes that could be poisoned, masking costs the
+server the same whatever the key is, and the load stays cheap. No I/O.
+"""
+
+from urllib.parse import quote
+
+from hub.bench.plan import BenchError, Contestant, Target
+
+AT_NEEDLE = b'"at":"'
+AT_DIGITS = 19
+"""Digits of a monotonic time in nanoseconds, enough for 317 years."""
+
+_NO_MASK = b"\0\0\0\0"
+_MASKED = 0x80
+_TEXT = 0x81
+_PONG = 0x8A
+# A fixed key: the answer to it is not checked, the hub is tested elsewhere.
+_KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
+
+
+def subscribe_request(target: Target, contestant: Contestant, channel: str) -> bytes:
+    """The request head that opens a stream of one channel; nothing for the bare send loop."""
+    if contestant is Contestant.SEND_LOOP:
+        return b""
+    path = "/sse" if contestant is Contestant.SSE else "/ws"
+    fields = "Accept: text/event-stream\r\n" if contestant is Contestant.SSE else _upgrade()
+    return _head(target, f"{path}?channel={quote(channel)}", fields)
+
+
+def publisher_request(target: Target) -> bytes:
+    """The request head of a WebSocket that subscribes to nothing."""
+    return _head(target, "/ws", _upgrade())
+
+
+def publish_frame(number: int, channel: str, data: bytes) -> bytes:
+    """A masked text frame with one publish command."""
+    head = f'{{"op":"publish","id":{number},"channel":"{channel}","data":'
+    return _client_frame(_TEXT, head.encode() + data + b"}")
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a ping (RFC 6455 section 5.5.3: the same payload)."""
+    return _client_frame(_PONG, payload)
+
+
+def payload(now_ns: int, size_bytes: int) -> bytes:
+    """JSON of `size_bytes` that carries when it was made; smaller than 37 is not possible."""
+    bare = b'{"at":"%019d","pad":""}' % now_ns
+    return bare[:-2] + b"x" * (size_bytes - len(bare)) + b'"}'
+
+
+def made_at(buffer: bytearray, at: int) -> int:
+    """The time that `payload` wrote behind the needle at `at`."""
+    start = at + len(AT_NEEDLE)
+    return int(buffer[start : start + AT_DIGITS])
+
+
+def _upgrade() -> str:
+    return (
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Key: {_KEY}\r\n"
+    )
+
+
+def _head(target: Target, path: str, fields: str) -> bytes:
+    token = f"Authorization: Bearer {target.token}\r\n" if target.token else ""
+    head = (
+        f"GET {target.base_path}{path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n"
+        f"{fields}{token}\r\n"
+    )
+    if "\r\n\r\n" in head[:-4]:
+        raise BenchError("the URL or the token holds a line break")
+    return head.encode()
+
+
+def _client_frame(opcode: int, body: bytes) -> bytes:
+    """RFC 6455 section 5.2, for up to 65,535 bytes."""
+    size = len(body)
+    if size < 126:
+        return bytes((opcode, _MASKED | size)) + _NO_MASK + body
+    return bytes((opcode, _MASKED | 126)) + size.to_bytes(2, "big") + _NO_MASK + body

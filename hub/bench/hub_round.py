@@ -1,0 +1,102 @@
+"""One round against a hub: connect, hold idle, warm up, measure, add up."""
+
+import secrets
+import time
+from collections.abc import Callable
+
+from hub.bench.figures import Figures, round_figures
+from hub.bench.load import Worker, finish, new_progress, publisher, readers
+from hub.bench.outside_meter import OutsideMeter
+from hub.bench.phases import STEP_SECONDS, await_connected, await_delivered, begin
+from hub.bench.plan import Batch, BenchError, Contestant, Plan, Published
+from hub.bench.progress import Progress
+from hub.bench.server import Server
+from hub.bench.watch import Watch
+
+WARM_RATE = 100.0
+
+
+def measure_hub(plan: Plan, server: Server, contestant: Contestant, watch: Watch) -> Figures:
+    """Run one round.
+
+    Raises:
+        BenchError: The publisher was refused, or a process of the load ended.
+    """
+    progress = new_progress(plan)
+    channel = f"bench-{secrets.token_hex(4)}"
+    with publisher(server.target, progress) as writer:
+        # Whatever the server loads and builds at first use is not a connection's cost.
+        _publish(writer, _batch(plan, f"{channel}-warm", warm=True), lambda: None)
+        outside = OutsideMeter(server.meter)
+        with readers(plan, server.target, contestant, channel, progress) as herd:
+            await_connected(plan, progress, watch, contestant)
+            outside.connected()
+            _hold(plan, outside, watch)
+            warm = _publish(writer, _batch(plan, channel, warm=True), lambda: None)
+            await_delivered(progress, warm.count * plan.subscribers, lambda: None)
+            begin(herd)
+            published = _measure(plan, writer, channel, progress, outside, watch)
+            reports = finish(herd)
+    return round_figures(
+        contestant, plan.subscribers, reports, published, outside.result(warm.count)
+    )
+
+
+def _hold(plan: Plan, outside: OutsideMeter, watch: Watch) -> None:
+    if not plan.hold_seconds:
+        return
+    watch.phase("holding connections, seconds", plan.hold_seconds)
+    start = time.monotonic()
+    while (passed := time.monotonic() - start) < plan.hold_seconds:
+        watch.reached(passed)
+        time.sleep(min(1.0, plan.hold_seconds - passed))
+    outside.held(time.monotonic() - start)
+
+
+def _measure(
+    plan: Plan,
+    writer: Worker,
+    channel: str,
+    progress: Progress,
+    outside: OutsideMeter,
+    watch: Watch,
+) -> Published:
+    base = progress.delivered
+    expected = (plan.measured_publications or 0) * plan.subscribers
+    watch.phase("deliveries", expected)
+
+    def show() -> None:
+        watch.reached(progress.delivered - base)
+
+    outside.lap()
+    published = _publish(writer, _batch(plan, channel, warm=False), show)
+    await_delivered(progress, base + published.count * plan.subscribers, show)
+    outside.measured()
+    return published
+
+
+def _batch(plan: Plan, channel: str, *, warm: bool) -> Batch:
+    return Batch(
+        channel=channel,
+        count=plan.warm_publications if warm else plan.measured_publications,
+        seconds=plan.seconds,
+        rate=(min(plan.rate, WARM_RATE) or WARM_RATE) if warm else plan.rate,
+        window=plan.window,
+        payload_bytes=plan.payload_bytes,
+        subscribers=plan.subscribers,
+    )
+
+
+def _publish(writer: Worker, batch: Batch, show: Callable[[], None]) -> Published:
+    writer.order(batch)
+    while not writer.has_answered(STEP_SECONDS):
+        show()
+    published = writer.answer()
+    if not isinstance(published, Published):
+        raise BenchError("the publisher gave no account of what it published")
+    if published.error or published.acknowledged != published.count:
+        raise BenchError(
+            f"{published.count:,} published, {published.acknowledged:,} acknowledged: "
+            f"{published.error or 'no error was given'}"
+        )
+    return published

@@ -1,0 +1,123 @@
+"""The processes of the load: readers and one publisher, started, ordered, ended."""
+
+import contextlib
+import math
+import multiprocessing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from hub.bench.plan import BenchError, Contestant, Order, Plan, ReaderReport, ReadJob, Target
+from hub.bench.progress import FIELDS, Progress
+from hub.bench.publisher import publish_job
+from hub.bench.reader import read_job
+
+ANSWER_SECONDS = 60.0
+"""How long a process of the load may take for its next answer (15,000 reports: 1 s)."""
+END_SECONDS = 5.0
+
+# A fresh interpreter: a forked one would share pages and open sockets with this process.
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One process of the load and the pipe to it."""
+
+    process: BaseProcess
+    pipe: Connection
+
+    def order(self, message: object) -> None:
+        """Tell it what to do next."""
+        self.pipe.send(message)
+
+    def has_answered(self, timeout_seconds: float) -> bool:
+        """Whether an answer (or its end) is there within the time."""
+        return self.pipe.poll(timeout_seconds)
+
+    def answer(self) -> object:
+        """Its next answer.
+
+        Raises:
+            BenchError: It ended, or took more than `ANSWER_SECONDS`.
+        """
+        if not self.pipe.poll(ANSWER_SECONDS):
+            raise BenchError(f"{self.process.name} did not answer in {ANSWER_SECONDS:g} s")
+        try:
+            return self.pipe.recv()
+        except EOFError as error:
+            raise BenchError(f"{self.process.name} has ended") from error
+
+    def end(self) -> None:
+        """Let it end, and end it when it does not."""
+        with contextlib.suppress(OSError):
+            self.pipe.send(Order.FINISH)
+        self.process.join(END_SECONDS)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join(END_SECONDS)
+        self.pipe.close()
+
+
+def new_progress(plan: Plan) -> Progress:
+    """Shared numbers for all readers of a plan."""
+    return Progress(_SPAWN.RawArray("q", FIELDS * plan.readers))
+
+
+@contextlib.contextmanager
+def publisher(target: Target, progress: Progress) -> Iterator[Worker]:
+    """A publisher process that is connected."""
+    with _worker("the publisher", publish_job, target, progress) as worker:
+        worker.answer()
+        yield worker
+
+
+@contextlib.contextmanager
+def readers(
+    plan: Plan, target: Target, contestant: Contestant, channel: str, progress: Progress
+) -> Iterator[tuple[Worker, ...]]:
+    """Reader processes that begin to connect at once."""
+    with contextlib.ExitStack() as stack:
+        yield tuple(
+            stack.enter_context(_worker(f"reader {job.slot}", read_job, job, progress))
+            for job in _jobs(plan, target, contestant, channel)
+        )
+
+
+def finish(workers: tuple[Worker, ...]) -> tuple[ReaderReport, ...]:
+    """Ask every reader for its report."""
+    for worker in workers:
+        worker.order(Order.FINISH)
+    reports = [worker.answer() for worker in workers]
+    return tuple(report for report in reports if isinstance(report, ReaderReport))
+
+
+def _jobs(plan: Plan, target: Target, contestant: Contestant, channel: str) -> Iterator[ReadJob]:
+    each = math.ceil(plan.subscribers / plan.readers)
+    for slot in range(plan.readers):
+        count = min(each, plan.subscribers - slot * each)
+        if count > 0:
+            yield ReadJob(
+                target=target,
+                contestant=contestant,
+                channel=channel,
+                count=count,
+                in_flight=max(1, plan.in_flight // plan.readers),
+                slot=slot,
+            )
+
+
+@contextlib.contextmanager
+def _worker(
+    name: str, work: Callable[..., None], job: object, progress: Progress
+) -> Iterator[Worker]:
+    ours, theirs = _SPAWN.Pipe()
+    process = _SPAWN.Process(target=work, args=(job, theirs, progress), name=name, daemon=True)
+    process.start()
+    theirs.close()
+    worker = Worker(process, ours)
+    try:
+        yield worker
+    finally:
+        worker.end()

@@ -1,0 +1,146 @@
+"""What is measured, as values: the plan of a run and what its processes tell each other."""
+
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+
+from hub.errors import HubError
+
+PUBLISHER_WINDOW = 32
+"""Publications under way at most when flat out. Measured (1,000 subscribers, 200 bytes, two
+cores, on a prototype): see README.md beside the tests for what other windows give."""
+
+
+class BenchError(HubError):
+    """The benchmark could not be run, or what it ran against did not answer as it must."""
+
+    code = "bench"
+
+
+class Contestant(StrEnum):
+    """What a round measures."""
+
+    WEBSOCKET = "websocket"
+    SSE = "sse"
+    SEND_LOOP = "send_loop"
+
+
+class Order(Enum):
+    """What a process of the load is told."""
+
+    BEGIN = "begin"
+    """The measured phase begins."""
+    FINISH = "finish"
+    """Report and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the server listens; `token` authenticates where the hub asks for one."""
+
+    host: str
+    port: int
+    base_path: str = ""
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run of the benchmark."""
+
+    subscribers: int = 1000
+    rate: float = 100.0
+    """Publications per second; 0 is flat out: as fast as the subscribers receive them."""
+    publications: int | None = None
+    """None: what `seconds` allow."""
+    seconds: float = 10.0
+    payload_bytes: int = 200
+    hold_seconds: float = 0.0
+    """How long the connections are held idle before anything is published."""
+    window: int = PUBLISHER_WINDOW
+    contestants: tuple[Contestant, ...] = (Contestant.WEBSOCKET,)
+    rounds: int = 1
+    readers: int = 1
+    """Processes that hold the subscribers' connections."""
+    in_flight: int = 64
+    """Connections set up at the same time."""
+
+    @property
+    def measured_publications(self) -> int | None:
+        """How many publications the measured phase has; None: until its time is over."""
+        if self.publications is not None:
+            return self.publications
+        return max(1, round(self.rate * self.seconds)) if self.rate else None
+
+    @property
+    def warm_publications(self) -> int:
+        """Publications before the measured phase: interpreters and caches settle within these.
+
+        The number is a guess that a run of 10 s does not feel.
+        """
+        return min(50, self.measured_publications or 50)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadJob:
+    """What one reader process does: `count` connections to `target`, numbered for sampling."""
+
+    target: Target
+    contestant: Contestant
+    channel: str
+    count: int
+    in_flight: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A series of publications; `count` None goes on until `seconds` are over."""
+
+    channel: str
+    count: int | None
+    seconds: float
+    rate: float
+    window: int
+    payload_bytes: int
+    subscribers: int
+    """Their deliveries hold the flat-out publisher back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a batch; the time is of the monotonic clock, in nanoseconds."""
+
+    count: int
+    acknowledged: int
+    first_ns: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderReport:
+    """What one reader saw; latencies, bytes and CPU since the measured phase began."""
+
+    failures: tuple[str, ...]
+    """Connections that were refused or lost, each with its reason (the first ten)."""
+    alive: int
+    """Connections that are still open at the end."""
+    received: int
+    duplicates: int
+    skipped: int
+    """Offsets that did not come although a later one did."""
+    last_sum: int
+    """The sum of every connection's last offset: what is short of all was lost at the end."""
+    gaps: int
+    announced: int
+    """How many offsets the gaps named."""
+    heartbeats: int
+    """Chunks without a message, so heartbeats and pings, over all connections."""
+    fewest_heartbeats: int
+    """The same, of the connection that had the fewest."""
+    measured_bytes: int
+    """Received since the measured phase began."""
+    last_ns: int
+    """When the last message came, by the monotonic clock."""
+    cpu_seconds: float
+    latency_counts: dict[int, int] = field(default_factory=dict)
+    latency_max_ns: int = 0

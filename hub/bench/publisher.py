@@ -1,0 +1,138 @@
+"""The process that publishes, over one WebSocket, paced or as fast as subscribers receive.
+
+Paced: publication n is due at start + n / rate, whatever became of the ones before, so a late
+one is not forgiven by moving the schedule. Flat out: a closed loop, `window` publications
+ahead of what the average subscriber has received; an open one would only fill outboxes.
+"""
+
+import contextlib
+import select
+import socket
+import time
+from multiprocessing.connection import Connection
+
+from hub.bench.greetings import payload, publish_frame, publisher_request
+from hub.bench.plan import Batch, BenchError, Published, Target
+from hub.bench.progress import Progress
+from hub.bench.tap import Basin, Tap
+
+NETWORK_SECONDS = 10.0
+"""How long one step of the handshake, one send, or the last replies may take."""
+LOOK_SECONDS = 0.0003
+"""How often the flat-out publisher looks whether it may go on: a third of what a publication
+to 1,000 subscribers takes the server."""
+BURST = 64
+"""Publications that are sent at once at most."""
+_SWITCHED = b"HTTP/1.1 101"
+
+
+def publish_job(target: Target, orders: Connection, progress: Progress) -> None:
+    """Be the publisher process: run each `Batch` that is ordered, end at anything else."""
+    with contextlib.closing(Publisher(target, progress)) as publisher:
+        orders.send(None)
+        while True:
+            publisher.wait_readable(orders)
+            if not orders.poll(0):
+                continue
+            batch = orders.recv()
+            if not isinstance(batch, Batch):
+                return
+            orders.send(publisher.publish(batch))
+
+
+class Publisher:
+    """One publishing connection; its replies are counted like any stream of offsets."""
+
+    def __init__(self, target: Target, progress: Progress) -> None:
+        self._progress = progress
+        self._basin = Basin()
+        self._sent = 0
+        self._error = ""
+        sock = socket.create_connection((target.host, target.port), timeout=NETWORK_SECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._tap = Tap(sock)
+        sock.sendall(publisher_request(target))
+        self._greeting()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._tap.sock.close()
+
+    def wait_readable(self, orders: Connection) -> None:
+        """Wait for an order, answering pings meanwhile."""
+        select.select([orders.fileno(), self._tap.sock.fileno()], [], [], 1.0)
+        self._drain()
+
+    def publish(self, batch: Batch) -> Published:
+        """Publish the batch and wait for the replies."""
+        first_ns = time.monotonic_ns()
+        before, acknowledged = self._sent, self._tap.check.received
+        base = self._progress.delivered
+        end_ns = first_ns + int(batch.seconds * 1e9)
+        while not self._error and (batch.count is None or self._sent - before < batch.count):
+            if batch.count is None and time.monotonic_ns() >= end_ns:
+                break
+            count = self._allowed(batch, self._sent - before, first_ns, base)
+            if count > 0:
+                self._send(batch, count)
+            else:
+                self._wait(batch, self._sent - before, first_ns)
+        self._await_replies(self._sent - before + acknowledged)
+        return Published(
+            count=self._sent - before,
+            acknowledged=self._tap.check.received - acknowledged,
+            first_ns=first_ns,
+            error=self._error,
+        )
+
+    def _allowed(self, batch: Batch, done: int, first_ns: int, base: int) -> int:
+        """How many publications may be sent now."""
+        if batch.rate:
+            due = int((time.monotonic_ns() - first_ns) * batch.rate / 1e9) + 1
+        else:
+            due = (self._progress.delivered - base) // batch.subscribers + batch.window
+        remaining = due if batch.count is None else min(due, batch.count)
+        return min(remaining - done, BURST)
+
+    def _send(self, batch: Batch, count: int) -> None:
+        frames = bytearray()
+        for _ in range(count):
+            self._sent += 1
+            data = payload(time.monotonic_ns(), batch.payload_bytes)
+            frames += publish_frame(self._sent, batch.channel, data)
+        self._tap.sock.sendall(frames)
+
+    def _wait(self, batch: Batch, done: int, first_ns: int) -> None:
+        """Wait until the next publication is due, or the moment to look again."""
+        seconds = LOOK_SECONDS
+        if batch.rate:
+            seconds = max(0.0, done / batch.rate - (time.monotonic_ns() - first_ns) / 1e9)
+        # A reply must not cut the wait short: at full speed there are a thousand a second.
+        time.sleep(min(seconds, 0.1))
+        self._drain()
+
+    def _drain(self) -> None:
+        """Read what is there of replies and pings."""
+        while select.select([self._tap.sock], [], [], 0)[0]:
+            end = self._tap.fill(self._basin)
+            if self._basin.buffer.find(b'"error":', 0, end) >= 0:
+                self._error = bytes(self._basin.view[: min(end, 300)]).decode("latin-1")
+            self._tap.account(self._basin, end)
+
+    def _await_replies(self, wanted: int) -> None:
+        deadline = time.monotonic() + NETWORK_SECONDS
+        while self._tap.check.received < wanted and time.monotonic() < deadline:
+            if self._error:
+                return
+            select.select([self._tap.sock], [], [], 0.1)
+            self._drain()
+
+    def _greeting(self) -> None:
+        """Read the answer to the upgrade; whatever follows is counted as usual."""
+        head = b""
+        while b"\r\n\r\n" not in head:
+            end = self._tap.fill(self._basin)
+            head = self._tap.rest = bytes(self._basin.view[:end])
+            if not _SWITCHED.startswith(head[: len(_SWITCHED)]):
+                raise BenchError(f"publisher refused: {head[:100].decode('latin-1')}")
+        self._tap.rest = head.split(b"\r\n\r\n", 1)[1]

@@ -1,0 +1,129 @@
+"""The floor: a bare send() loop in C, read and checked by the same readers as the hub.
+
+Its source lies with the tests; without it or without a compiler there is no baseline.
+"""
+
+import contextlib
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub.bench.cores import Cores, started
+from hub.bench.figures import Figures, Outside, round_figures
+from hub.bench.greetings import payload
+from hub.bench.load import finish, new_progress, readers
+from hub.bench.phases import await_connected, await_delivered, begin
+from hub.bench.plan import BenchError, Contestant, Plan, Published, Target
+from hub.bench.watch import Watch
+
+SOURCE = Path(__file__).parents[2] / "tests" / "benchmarks" / "send_loop.c"
+COMPILE_SECONDS = 60.0
+ANSWER_SECONDS = 10.0
+SPARE_SECONDS = 30.0
+"""What a run may take longer than its ticks should."""
+STEP_SECONDS = 0.1
+FLAT_OUT_TICKS = 3000
+_HEAD = b'\x81\x7e..{"op":"message","channel":"bench","offset":000000000000,"data":'
+
+
+@contextlib.contextmanager
+def compiled(source: Path = SOURCE) -> Iterator[Path]:
+    """The compiled loop, in a directory that is removed afterwards.
+
+    Raises:
+        BenchError: There is no source, no compiler, or it does not compile.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or not source.is_file():
+        raise BenchError(f"the baseline needs a C compiler and {source}")
+    with tempfile.TemporaryDirectory() as directory:
+        binary = Path(directory) / "send_loop"
+        command = [compiler, "-O2", "-o", str(binary), str(source)]
+        done = subprocess.run(  # noqa: S603 - a compiler from PATH and our own source
+            command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False
+        )
+        if done.returncode:
+            raise BenchError(f"send_loop.c does not compile: {done.stderr[-1000:]}")
+        yield binary
+
+
+def bare_frame(size_bytes: int) -> bytes:
+    """A frame of that size (107 bytes at least) with places for an offset and a time."""
+    return _HEAD + payload(0, size_bytes - len(_HEAD) - 1) + b"}"
+
+
+@dataclass(frozen=True, slots=True)
+class SendLoop:
+    """Runs rounds of the compiled loop on the server's core."""
+
+    binary: Path
+    cores: Cores
+
+    def measure(self, plan: Plan, frame_bytes: int, watch: Watch) -> Figures:
+        """Run one round of `plan` without any hub, with frames as long as the hub's."""
+        ticks = plan.measured_publications or FLAT_OUT_TICKS
+        frame = bare_frame(frame_bytes)
+        numbers = (plan.subscribers, ticks, plan.rate, len(frame))
+        with started(
+            [str(self.binary), *map(str, numbers)],
+            self.cores.server,
+            environment={},
+            output=subprocess.PIPE,
+            errors=subprocess.DEVNULL,
+        ) as process:
+            _write(process, frame)
+            target = Target(host="127.0.0.1", port=int(_line(process, ANSWER_SECONDS)))
+            return _round(plan, ticks, target, process, watch)
+
+
+def _round(
+    plan: Plan, ticks: int, target: Target, process: subprocess.Popen[bytes], watch: Watch
+) -> Figures:
+    progress, contestant = new_progress(plan), Contestant.SEND_LOOP
+
+    def show() -> None:
+        watch.reached(progress.delivered)
+
+    with readers(plan, target, contestant, "", progress) as herd:
+        await_connected(plan, progress, watch, contestant)
+        begin(herd)
+        watch.phase(f"{contestant}: deliveries", ticks * plan.subscribers)
+        _write(process, b"g")
+        planned_seconds = ticks / plan.rate if plan.rate else plan.seconds
+        line = _line(process, planned_seconds + SPARE_SECONDS, show)
+        sends, cpu_seconds, start_ns = line.split()
+        await_delivered(progress, int(sends), show)
+        reports = finish(herd)
+    published = Published(count=ticks, acknowledged=ticks, first_ns=int(start_ns))
+    outside = Outside(cpu_seconds=float(cpu_seconds))
+    return round_figures(contestant, plan.subscribers, reports, published, outside)
+
+
+def _write(process: subprocess.Popen[bytes], data: bytes) -> None:
+    """Hand over at most a pipe's 64 KiB, which never waits: the loop reads before it answers."""
+    if process.stdin is None:
+        raise BenchError("the send loop has no input")
+    process.stdin.write(data)
+    process.stdin.flush()
+
+
+def _line(
+    process: subprocess.Popen[bytes], seconds: float, show: Callable[[], None] = lambda: None
+) -> bytes:
+    """The next line that the loop prints."""
+    deadline = time.monotonic() + seconds
+    if process.stdout is None:
+        raise BenchError("the send loop has no output")
+    while not select.select([process.stdout], [], [], STEP_SECONDS)[0]:
+        show()
+        if time.monotonic() > deadline:
+            raise BenchError(f"the send loop says nothing for {seconds:.0f} s")
+    line = process.stdout.readline()
+    if not line:
+        raise BenchError(f"the send loop has ended with {process.wait(ANSWER_SECONDS)}")
+    return line

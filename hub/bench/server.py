@@ -1,0 +1,123 @@
+"""The hub that is measured: started by the benchmark, or found running at a URL."""
+
+import contextlib
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import IO
+from urllib.parse import urlsplit
+
+from hub.bench.cores import Cores, started
+from hub.bench.meter import ProcessMeter
+from hub.bench.plan import BenchError, Target
+
+READY_SECONDS = 20.0
+READY_STEP_SECONDS = 0.05
+SERVE_COMMAND = (sys.executable, "-m", "hub", "serve")
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+_PORTS = {"http": 80, "ws": 80}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A hub and, where it runs on this machine, the meter of its process."""
+
+    target: Target
+    meter: ProcessMeter | None
+
+
+@contextlib.contextmanager
+def own_server(
+    cores: Cores,
+    *,
+    command: Sequence[str] = SERVE_COMMAND,
+    settings: Mapping[str, str] = NO_SETTINGS,
+) -> Iterator[Server]:
+    """A fresh hub on a core of its own, with a memory broker and default limits.
+
+    `settings` are environment variables that change the defaults.
+    """
+    port = _free_port()
+    target = Target(host="127.0.0.1", port=port)
+    with (
+        tempfile.TemporaryFile() as log,
+        started(
+            command,
+            cores.server,
+            environment={**_environment(port), **settings},
+            output=log,
+            errors=log,
+        ) as process,
+    ):
+        _wait_ready(target, process, log)
+        yield Server(target, ProcessMeter(process.pid))
+
+
+def running_server(url: str, *, token: str | None, pid: int | None) -> Server:
+    """A hub that runs already; without `pid` its CPU and memory stay unknown.
+
+    Raises:
+        BenchError: The URL is not that of a plain HTTP hub.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise BenchError(f"--url is {url!r}, allowed is http://host:port or ws://host:port")
+    target = Target(
+        host=parts.hostname,
+        port=parts.port or _PORTS[parts.scheme],
+        base_path=parts.path.rstrip("/"),
+        token=token,
+    )
+    return Server(target, ProcessMeter(pid) if pid is not None else None)
+
+
+def _environment(port: int) -> dict[str, str]:
+    """This process's environment with the hub's settings replaced by the benchmark's own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
+    return kept | {
+        "HUB_HOST": "127.0.0.1",
+        "HUB_PORT": str(port),
+        "HUB_BROKER": "memory://",
+        "HUB_LOG_LEVEL": "warning",
+        "HUB_DRAIN_SECONDS": "0",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_ready(target: Target, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while not _is_ready(target):
+        if process.poll() is not None:
+            raise BenchError(f"the server ended with {process.returncode}: {_tail(log)}")
+        if time.monotonic() > deadline:
+            raise BenchError(f"the server is not ready after {READY_SECONDS:g} s: {_tail(log)}")
+        time.sleep(READY_STEP_SECONDS)
+
+
+def _is_ready(target: Target) -> bool:
+    connection = http.client.HTTPConnection(target.host, target.port, timeout=1.0)
+    try:
+        connection.request("GET", f"{target.base_path}/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _tail(log: IO[bytes]) -> str:
+    log.seek(0)
+    return log.read()[-2000:].decode(errors="replace")

@@ -1,0 +1,141 @@
+"""Counts one subscriber's messages in big chunks, exactly, without parsing frames.
+
+A chunk is searched for needles with methods that run at C speed. As long as the offsets of
+a chunk start after the last one seen and there are as many messages as offsets, all is well;
+only otherwise every offset is looked at. (A duplicate and a hole that make up for each other
+within one chunk would pass; a hub that does so has a gap or an outbox, and those show.)
+
+The needles rely on WIRE.md: a message holds `"offset":` once and the benchmark's own payload
+does not hold it. No I/O.
+"""
+
+import re
+
+MESSAGE = b'"offset":'
+GAP = b'"op":"gap"'
+PING = b"\x89"
+
+_OFFSET = re.compile(rb'"offset":(\d+)[^\d]')
+_GAP_RANGE = re.compile(rb'"op":"gap"[^}]*"from":(\d+),"to":(\d+)')
+_KEPT = len(GAP) - 1 + 3
+"""Bytes of a chunk's end that may be the start of a needle, or the three bytes before what looks
+like a ping. What was counted is not kept; a gap's needle has its range behind it and never is."""
+_ENDS = b"}\n"
+"""Bytes that no needle contains: a chunk that ends so leaves nothing unfinished."""
+# RFC 6455 section 5.2: a text frame of 126 to 65,535 bytes begins so, and two bytes of length
+# follow, either of which may look like a ping (section 5.5.2: opcode 9).
+_TEXT_WITH_LENGTH = b"\x81\x7e"
+
+
+class StreamCheck:
+    """What one connection received: how much, twice, never, and announced as missing."""
+
+    __slots__ = ("announced", "duplicates", "gaps", "last", "ping", "quiet", "received", "skipped")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.last = 0
+        self.duplicates = 0
+        self.skipped = 0
+        self.gaps = 0
+        self.announced = 0
+        self.quiet = 0
+        """Chunks that brought no message: heartbeats and pings."""
+        self.ping: bytes | None = None
+        """The payload of the newest ping that nobody answered yet."""
+
+    def take(self, buffer: bytearray, end: int) -> int:
+        """Account for `buffer[:end]`; return from where on it must stand before the next chunk.
+
+        Written for the usual chunk: whole messages, the next in sequence, nothing else.
+        """
+        count = buffer.count(MESSAGE, 0, end)
+        final = _OFFSET.match(buffer, buffer.rfind(MESSAGE, 0, end), end) if count else None
+        if (
+            final is None
+            or buffer.find(PING, 0, end) >= 0
+            or buffer.find(GAP, 0, end) >= 0
+            or not _leaves_nothing(buffer, end)
+        ):
+            return self._take_carefully(buffer, end)
+        last = int(final[1])
+        if last - count != self.last or (
+            count > 1 and _offset_at(buffer, buffer.find(MESSAGE, 0, end)) != self.last + 1
+        ):
+            return self._take_carefully(buffer, end)
+        self.received += count
+        self.last = last
+        return end
+
+    def _take_carefully(self, buffer: bytearray, end: int) -> int:
+        """The same for any chunk."""
+        start, limit = self._take_pings(buffer, end)
+        cut = _whole_until(buffer, limit)
+        counted = self._take_messages(buffer, cut)
+        self._take_gaps(buffer, cut)
+        if cut < end or _leaves_nothing(buffer, end):
+            return cut
+        return max(start, counted, end - _KEPT)
+
+    def _take_messages(self, buffer: bytearray, cut: int) -> int:
+        """Count every message; return where the last one's offset ends."""
+        counted = 0
+        for found in _OFFSET.finditer(buffer, 0, cut):
+            self.received += 1
+            self._take_offset(int(found[1]))
+            counted = found.end()
+        self.quiet += not counted
+        return counted
+
+    def _take_offset(self, offset: int) -> None:
+        if offset <= self.last:
+            self.duplicates += 1
+            return
+        self.skipped += offset - self.last - 1
+        self.last = offset
+
+    def _take_gaps(self, buffer: bytearray, cut: int) -> None:
+        self.gaps += buffer.count(GAP, 0, cut)
+        for found in _GAP_RANGE.finditer(buffer, 0, cut):
+            self.announced += int(found[2]) - int(found[1]) + 1
+
+    def _take_pings(self, buffer: bytearray, end: int) -> tuple[int, int]:
+        """Remember the newest ping; return where it ends and where an unfinished one begins."""
+        start = 0
+        at = buffer.find(PING, 0, end)
+        while at >= 0:
+            if _is_length(buffer, at):
+                at = buffer.find(PING, at + 1, end)
+                continue
+            if at + 2 > end or at + 2 + buffer[at + 1] > end:
+                return start, at
+            start = at + 2 + buffer[at + 1]
+            self.ping = bytes(buffer[at + 2 : start])
+            at = buffer.find(PING, start, end)
+        return start, end
+
+
+def _is_length(buffer: bytearray, at: int) -> bool:
+    """Whether the byte belongs to the length of a text frame."""
+    return _TEXT_WITH_LENGTH in (buffer[max(at - 3, 0) : at - 1], buffer[max(at - 2, 0) : at])
+
+
+def _whole_until(buffer: bytearray, end: int) -> int:
+    """Where the last message or gap begins if it is cut off before its numbers end, else `end`."""
+    at = buffer.rfind(MESSAGE, 0, end)
+    if at >= 0 and _OFFSET.match(buffer, at, end) is None:
+        return at
+    gap = buffer.rfind(GAP, 0, end)
+    if gap >= 0 and buffer.find(b"}", gap, end) < 0:
+        return gap
+    return end
+
+
+def _leaves_nothing(buffer: bytearray, end: int) -> bool:
+    """Whether no needle, ping or frame header can be unfinished at the end."""
+    return end > 1 and buffer[end - 1] in _ENDS and buffer[end - 2] != _TEXT_WITH_LENGTH[1]
+
+
+def _offset_at(buffer: bytearray, at: int) -> int:
+    found = _OFFSET.match(buffer, at)
+    return int(found[1]) if found else 0

@@ -1,0 +1,67 @@
+"""The figures as a table: one column per contestant, medians of the rounds."""
+
+from collections.abc import Callable
+
+from rich.table import Table
+
+from hub.bench.contest import Outcome
+from hub.bench.figures import Figures
+
+Row = tuple[str, Callable[[Figures], float | None], str]
+
+_ROWS: tuple[Row, ...] = (
+    ("deliveries", lambda each: each.deliveries, ",.0f"),
+    ("deliveries per second", lambda each: each.deliveries_per_second, ",.0f"),
+    ("server CPU per delivery, us", lambda each: each.cpu_us_per_delivery, ",.2f"),
+    ("server CPU per connect, us", lambda each: each.cpu_us_per_connect, ",.0f"),
+    ("memory per connection, KB (RSS)", lambda each: _kilo(each.rss_bytes_per_connection), ",.2f"),
+    ("memory per connection, KB (USS)", lambda each: _kilo(each.uss_bytes_per_connection), ",.2f"),
+    ("server CPU while held idle, %", lambda each: _percent(each.idle_cpu_share), ",.1f"),
+    ("latency p50, ms", lambda each: each.latency_p50_ms, ",.2f"),
+    ("latency p90, ms", lambda each: each.latency_p90_ms, ",.2f"),
+    ("latency p99, ms", lambda each: each.latency_p99_ms, ",.2f"),
+    ("latency max, ms", lambda each: each.latency_max_ms, ",.2f"),
+    ("gaps announced", lambda each: each.gaps, ",.0f"),
+    ("missing", lambda each: each.missing, ",.0f"),
+    ("missing without a gap", lambda each: each.silently_missing, ",.0f"),
+    ("duplicates", lambda each: each.duplicates, ",.0f"),
+    ("connections failed or lost", lambda each: each.failed, ",.0f"),
+    ("alive at the end", lambda each: each.alive, ",.0f"),
+    ("heartbeats, fewest on a connection", lambda each: each.fewest_heartbeats, ",.0f"),
+    ("bytes per delivery", lambda each: each.frame_bytes, ",.0f"),
+    ("load CPU, busiest reader, %", lambda each: _percent(each.load_cpu_share), ",.0f"),
+)
+
+
+def table(outcome: Outcome) -> Table:
+    """A row per figure; what is unknown is a dash."""
+    made = Table(title=_title(outcome), caption=_caption(outcome))
+    made.add_column("")
+    for contestant in outcome.medians:
+        made.add_column(contestant.value, justify="right")
+    for name, value, form in _ROWS:
+        cells = [value(figures) for figures in outcome.medians.values()]
+        made.add_row(name, *("-" if cell is None else format(cell, form) for cell in cells))
+    for name, ratio in outcome.ratios.items():
+        made.add_row(f"CPU per delivery, {name}", f"{ratio:.2f}")
+    return made
+
+
+def _title(outcome: Outcome) -> str:
+    plan = outcome.plan
+    pace = f"{plan.rate:g}/s" if plan.rate else f"flat out, window {plan.window}"
+    return f"{plan.subscribers:,} subscribers, {pace}, {plan.payload_bytes:,} bytes"
+
+
+def _caption(outcome: Outcome) -> str:
+    rounds = f"medians of {outcome.plan.rounds} rounds" if outcome.plan.rounds > 1 else "one round"
+    failures = [reason for each in outcome.rounds for reason in each.failures]
+    return rounds + (f"; first failure: {failures[0]}" if failures else "")
+
+
+def _kilo(amount: float | None) -> float | None:
+    return None if amount is None else amount / 1000
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else share * 100

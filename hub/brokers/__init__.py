@@ -1,0 +1,1 @@
+"""What carries publications between nodes and keeps history. One adapter per module."""

@@ -1,0 +1,55 @@
+"""The `hub` command: one module per command, each with `register(app)`.
+
+A module here may import typer and the standard library when it is loaded; whatever else it needs
+it imports when it runs, so that `hub --help` answers at once. Diagnostics go to stderr.
+"""
+
+# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
+
+from typing import Annotated
+
+import typer
+
+from hub.cli import bench, config, publish, serve, subscribe
+
+
+def build() -> typer.Typer:
+    """The whole command line."""
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        # Typer's own tracebacks may show local variables: payloads and tokens.
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_hub)
+    for command in (serve, publish, subscribe, bench, config):
+        command.register(app)
+    app.command("version")(_print_version)
+    return app
+
+
+def main() -> None:
+    """Entry point of `hub` and `python -m hub`."""
+    build()(prog_name="hub")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _print_version()
+        raise typer.Exit
+
+
+def _hub(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """A real-time broadcast hub that never loses a message silently."""
+
+
+def _print_version() -> None:
+    """Print the version."""
+    from importlib.metadata import version
+
+    typer.echo(version("broadcast-hub"))

@@ -1,0 +1,100 @@
+"""`hub bench`: measures a hub of its own, or one that runs already.
+
+Ends with 0, with 1 when a connection was lost or a message came twice or was lost silently, and
+with 2 when it could not measure.
+"""
+
+# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
+
+from typing import Annotated
+
+import typer
+
+DEFAULT_RATE = 100.0
+IDLE_RATE = 2.0
+IDLE_HOLD_SECONDS = 60.0
+"""More than two heartbeats of 25 s, so that every connection has answered a ping."""
+COMPARED_ROUNDS = 3
+_UNSOUND, _NOT_MEASURED = 1, 2
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("bench")(bench)
+
+
+def bench(
+    subscribers: Annotated[int, typer.Option(min=1, help="Connections.")] = 1000,
+    rate: Annotated[
+        float | None, typer.Option(min=0, help="Publications per second; 0: flat out. [100]")
+    ] = None,
+    publications: Annotated[
+        int | None, typer.Option(min=1, help="How many to publish. [what --seconds allow]")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of the measured phase.")] = 10.0,
+    payload_bytes: Annotated[int, typer.Option(min=40, max=60_000, help="Size of `data`.")] = 200,
+    transport: Annotated[str, typer.Option(help="websocket or sse.")] = "websocket",
+    compare: Annotated[
+        str | None, typer.Option(help="The other transport too, interleaved.")
+    ] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also a bare send() loop in C, interleaved.")
+    ] = False,
+    idle: Annotated[
+        int | None,
+        typer.Option(min=1, help="Hold this many connections idle, then publish 2/s."),
+    ] = None,
+    hold_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Idle time before publishing. [60 with --idle]")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Rounds. [3 when something is compared, else 1]")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option(min=1, help="Flat out: publications under way at most. [32]")
+    ] = None,
+    readers: Annotated[
+        int | None, typer.Option(min=1, help="Reader processes. [a core each, at most 4]")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="A hub that runs already, http://host:port.")
+    ] = None,
+    pid: Annotated[
+        int | None, typer.Option(help="Its process, for CPU and memory, if it is here.")
+    ] = None,
+    token: Annotated[str | None, typer.Option(help="Bearer token for --url.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,
+) -> None:
+    """Measure deliveries, CPU, memory and latency of a hub.
+
+    Starts a hub of its own on one core and the load on the others, unless --url is given.
+    Ends with 1 when a connection was lost, or a message came twice or was lost silently.
+    """
+    from hub.bench import command
+    from hub.bench.plan import PUBLISHER_WINDOW, BenchError, Plan
+
+    try:
+        asked = command.contestants(transport, compare, baseline=baseline)
+        plan = Plan(
+            subscribers=idle or subscribers,
+            rate=_first(rate, IDLE_RATE if idle else DEFAULT_RATE),
+            publications=publications,
+            seconds=seconds,
+            payload_bytes=payload_bytes,
+            hold_seconds=_first(hold_seconds, IDLE_HOLD_SECONDS if idle else 0.0),
+            window=window or PUBLISHER_WINDOW,
+            contestants=asked,
+            rounds=rounds or (COMPARED_ROUNDS if len(asked) > 1 else 1),
+            readers=readers or command.usual_readers(),
+        )
+        outcome = command.measure(plan, command.opener(url, token=token, pid=pid))
+    except BenchError as error:
+        typer.echo(f"hub bench: {error.message}", err=True)
+        raise typer.Exit(_NOT_MEASURED) from error
+    command.show(outcome, as_json=as_json)
+    if not outcome.sound:
+        raise typer.Exit(_UNSOUND)
+
+
+def _first(asked: float | None, otherwise: float) -> float:
+    return otherwise if asked is None else asked

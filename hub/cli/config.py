@@ -1,0 +1,112 @@
+"""`hub config`: every setting with its effective value and where that came from."""
+
+# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hub.cli.flags import ConfigFile, SettingsCommand, settings_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hub.settings import Settings
+
+# Where the output is no terminal: wide enough that no sentence of a meaning is broken often.
+PIPED_COLUMNS = 160
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON array instead of a table.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting, ready to print."""
+
+    setting: str
+    value: object
+    """As JSON; a secret is masked."""
+    shown: str
+    source: str
+    default: str
+    allowed: str
+    meaning: str
+    group: str
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("config", cls=SettingsCommand)(config)
+
+
+def config(ctx: typer.Context, config_file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show every setting: its effective value, where that came from, what it means."""
+    settings = settings_of(ctx, config_file)
+    if as_json:
+        _print_json(settings)
+    else:
+        _print_table(settings)
+    for sentence in settings.warnings():
+        typer.echo(f"hub: {sentence}", err=True)
+
+
+def rows(settings: "Settings") -> Iterator[Row]:
+    """Every setting in the order of declaration."""
+    from hub.settings.catalog import declared
+    from hub.settings.values import BROKER
+
+    # In JSON mode pydantic masks what is secret by its type.
+    dumped = settings.model_dump(mode="json", exclude_none=True)
+    for info in declared():
+        shown = info.kind.show(dumped[info.field])
+        yield Row(
+            setting=info.env,
+            value=shown if info.kind is BROKER else dumped[info.field],
+            shown=shown,
+            source=settings.origin(info),
+            default=info.default,
+            allowed=info.allowed,
+            meaning=info.meaning,
+            group=info.group,
+        )
+
+
+def _print_json(settings: "Settings") -> None:
+    import orjson
+
+    wanted = ("setting", "value", "source", "default", "allowed", "meaning")
+    listed = [{name: getattr(row, name) for name in wanted} for row in rows(settings)]
+    typer.echo(orjson.dumps(listed, option=orjson.OPT_INDENT_2))
+
+
+def _print_table(settings: "Settings") -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPED_COLUMNS)
+    console.print(_table(list(rows(settings))))
+
+
+def _table(listed: list[Row]) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("setting", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_column("source", no_wrap=True)
+    table.add_column("meaning")
+    group = ""
+    for row in listed:
+        if row.group != group:
+            group = row.group
+            table.add_section()
+            table.add_row(Text(group, style="bold"))
+        style = "" if row.source == "default" else "green"
+        # `Text`, because a value may hold what rich would take for markup.
+        table.add_row(row.setting, Text(row.shown, style), row.source, Text(row.meaning))
+    return table

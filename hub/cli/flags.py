@@ -1,0 +1,108 @@
+"""One command-line flag per setting, made from its declaration in `hub.settings.fields`.
+
+Typer makes options from a function's signature, so the flags are a made signature. That happens
+only when a command that has them runs or shows its own help: the settings need libraries whose
+import would make `hub --help` wait.
+"""
+
+# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+from typer.main import get_command
+
+if TYPE_CHECKING:
+    # Typer 0.29 carries its own copy of click and gives these two no public name.
+    from typer._click import Context, Parameter
+
+    from hub.settings import Settings
+    from hub.settings.catalog import SettingInfo
+
+_FLAGS = "hub.flags"
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="TOML file with settings (HUB_CONFIG)."),
+]
+
+
+class SettingsCommand(TyperCommand):
+    """A command with a flag for every setting; `settings_of` turns them into `Settings`."""
+
+    def get_params(self, ctx: "Context") -> "list[Parameter]":
+        if self._setting_flags is None:
+            self._setting_flags = _flags()
+        *own, help_option = super().get_params(ctx)
+        return [*own, *self._setting_flags, help_option]
+
+    _setting_flags: "list[Parameter] | None" = None
+
+    def invoke(self, ctx: "Context") -> Any:
+        """Keep the flags from the command's own function, whose signature does not name them."""
+        names = [flag.name for flag in self._setting_flags or [] if flag.name]
+        ctx.meta[_FLAGS] = {name: ctx.params.pop(name) for name in names}
+        return super().invoke(ctx)
+
+
+def settings_of(ctx: typer.Context, config_file: Path | None) -> "Settings":
+    """The settings of a `SettingsCommand`; print what is wrong and exit with 2 otherwise."""
+    from hub.errors import SettingsError
+    from hub.settings import load_settings
+
+    try:
+        return load_settings(config_file=config_file, flags=ctx.meta[_FLAGS], environ=os.environ)
+    except SettingsError as error:
+        for line in error.message.splitlines():
+            typer.echo(f"hub: {line}", err=True)
+        # sysexits' 64 to 78 are hardly used; 2 is what a shell's own commands say to misuse.
+        raise typer.Exit(2) from None
+
+
+def _flags() -> "list[Parameter]":
+    """The options of a function that nobody calls."""
+    from hub.settings.catalog import declared
+
+    app = typer.Typer(add_completion=False)
+    app.command(add_help_option=False)(_function([_parameter(info) for info in declared()]))
+    return list(get_command(app).params)
+
+
+def _function(parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    def bearer(**_: object) -> None:
+        """Carries the signature."""
+
+    # What `inspect.signature` honours (PEP 362), and typer with it.
+    bearer.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return bearer
+
+
+def _parameter(info: "SettingInfo") -> inspect.Parameter:
+    off = info.flag.replace("--", "--no-", 1)
+    option = typer.Option(
+        f"{info.flag}/{off}" if info.is_switch else info.flag,
+        metavar=info.kind.metavar or None,
+        help=_help(info),
+        rich_help_panel=info.group,
+        show_default=False,
+    )
+    # Text stays text: `Settings` reads and refuses it, in the same words as for any other source.
+    kind = bool if info.is_switch else str
+    return inspect.Parameter(
+        info.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
+
+
+def _help(info: "SettingInfo") -> str:
+    from hub.settings.values import CHOICE
+
+    choices = f"{info.allowed}; " if info.kind.metavar == CHOICE else ""
+    return f"{info.meaning} ({choices}default: {info.default})"

@@ -1,0 +1,237 @@
+"""`hub publish`: one JSON document, or every line of stdin, to one channel over HTTP.
+
+Ends with 0 when all was published, 1 when something surely was not, 2 when the call itself is
+wrong, 3 when the hub never said whether it was, and 130 when interrupted.
+"""
+
+# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hub.cli.lines import MAX_LINE_BYTES, LineSource
+
+if TYPE_CHECKING:
+    from hub_client import Outgoing, Published, Publisher, PublishError
+
+_NOT_PUBLISHED, _WRONG_USE, _UNKNOWN, _INTERRUPTED = 1, 2, 3, 130
+# Errors that every further line would meet as well.
+_POINTLESS_TO_GO_ON = frozenset({"unauthorized", "forbidden", "not_found", "not_published"})
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("publish")(publish)
+
+
+def publish(
+    channel: Annotated[str, typer.Argument(help="Channel to publish on.")],
+    data: Annotated[
+        str | None, typer.Argument(metavar="[JSON|-]", help="The payload; - sends stdin's lines.")
+    ] = None,
+    url: Annotated[
+        str, typer.Option(envvar="HUB_URL", help="The hub's address.")
+    ] = "http://127.0.0.1:8000",
+    key: Annotated[
+        str | None, typer.Option(envvar="HUB_PUBLISH_KEY", help="Publisher key or token.")
+    ] = None,
+    message_key: Annotated[
+        str | None, typer.Option(help="The publication's key, for latest_per_key channels.")
+    ] = None,
+    as_text: Annotated[
+        bool, typer.Option("--text", help="Send the payload or every line as a JSON string.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With -: refuse lines that are not JSON.")
+    ] = False,
+    retry_seconds: Annotated[
+        float, typer.Option(min=0, help="How long to go on trying when the hub is away.")
+    ] = 30.0,
+) -> None:
+    """Publish JSON, or with - each line of stdin: a line of JSON as it is, another as a string.
+
+    Without a payload one JSON document is read from stdin. Prints the position of a single
+    publication as a line of JSON; with - a summary goes to stderr.
+    """
+    if as_text and as_json:
+        raise _fail(_WRONG_USE, "--text and --json exclude each other")
+    to_payload = Payloads(as_text=as_text, as_json=as_json or data != "-")
+    call = Call(channel, url, key, message_key, retry_seconds, to_payload)
+    try:
+        asyncio.run(_publish_lines(call) if data == "-" else _publish_one(call, _document(data)))
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
+    except ValueError as error:
+        raise _fail(_WRONG_USE, str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """Makes the JSON that is sent from the bytes that came."""
+
+    as_text: bool
+    as_json: bool
+
+    def __call__(self, raw: bytes) -> bytes:
+        """Raise `ValueError` where only JSON is allowed and `raw` is none."""
+        import orjson
+
+        from hub.errors import BadRequestError
+        from hub.wire.payload import check_payload
+
+        if not self.as_text:
+            try:
+                return check_payload(raw, limit=len(raw))
+            except BadRequestError as error:
+                if self.as_json:
+                    raise ValueError(f"{error.message}; --text sends it as a string") from None
+        # Bytes that are no UTF-8 cannot stand in JSON: they become U+FFFD.
+        return orjson.dumps(raw.decode("utf-8", "replace"))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What was asked for on the command line."""
+
+    channel: str
+    url: str
+    key: str | None
+    message_key: str | None
+    retry_seconds: float
+    to_payload: Callable[[bytes], bytes]
+
+    def publisher(self) -> "Publisher":
+        from hub_client import Publisher, PublishRetry
+
+        return Publisher(self.url, key=self.key, retry=PublishRetry(self.retry_seconds))
+
+    def outgoing(self, raw: bytes) -> "Outgoing":
+        from hub_client import Outgoing
+
+        return Outgoing(self.channel, self.to_payload(raw), self.message_key)
+
+
+def _document(data: str | None) -> bytes:
+    if data is not None:
+        return data.encode("utf-8", "surrogateescape")
+    if sys.stdin.isatty():
+        raise _fail(_WRONG_USE, "nothing to publish: give JSON, or - to send the lines of stdin")
+    document = sys.stdin.buffer.read(MAX_LINE_BYTES + 1)
+    if len(document) > MAX_LINE_BYTES:
+        raise _fail(_WRONG_USE, f"stdin is over {MAX_LINE_BYTES:,} bytes; - sends it by lines")
+    return document
+
+
+async def _publish_one(call: Call, raw: bytes) -> None:
+    import orjson
+
+    from hub_client import PublishError
+
+    async with call.publisher() as publisher:
+        (outcome,) = await publisher.publish_many([call.outgoing(raw)])
+    if isinstance(outcome, PublishError):
+        raise _fail(_exit_code(outcome), f"{_verdict(outcome)}: {outcome}")
+    fields: dict[str, object] = {
+        "channel": outcome.channel,
+        "epoch": outcome.position.epoch,
+        "offset": outcome.position.offset,
+    }
+    if outcome.duplicate:
+        fields["duplicate"] = True
+    typer.echo(orjson.dumps(fields))
+
+
+async def _publish_lines(call: Call) -> None:
+    source = LineSource(sys.stdin.fileno())
+    stream = Stream(call)
+    try:
+        async with call.publisher() as publisher:
+            while lines := await source.take():
+                await stream.publish(publisher, lines)
+    finally:
+        stream.summarize()
+    if stream.exit_code:
+        raise typer.Exit(stream.exit_code)
+
+
+class Stream:
+    """Publishes lines in their order, one request at a time, and counts what became of them.
+
+    What arrives while a request is under way travels together in the next one: alone a line
+    waits for nobody, and a flood fills whole requests.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._published = 0
+        self._failed = 0
+        self._number = 0
+        self._under_way = 0
+        self._last: Published | None = None
+        self.exit_code = 0
+
+    async def publish(self, publisher: "Publisher", lines: list[bytes | None]) -> None:
+        """Raise `typer.Exit` where going on is pointless."""
+        numbered = list(self._readable(lines))
+        self._under_way = len(numbered)
+        outcomes = await publisher.publish_many([item for _, item in numbered])
+        self._under_way = 0
+        for (number, _), outcome in zip(numbered, outcomes, strict=True):
+            self._count(number, outcome)
+
+    def _readable(self, lines: list[bytes | None]) -> Iterator[tuple[int, "Outgoing"]]:
+        for line in lines:
+            self._number += 1
+            try:
+                yield self._number, self._call.outgoing(_present(line))
+            except ValueError as error:
+                self._reject(self._number, _NOT_PUBLISHED, str(error))
+
+    def _count(self, number: int, outcome: "Published | PublishError") -> None:
+        from hub_client import Published
+
+        if isinstance(outcome, Published):
+            self._published += 1
+            self._last = outcome
+            return
+        self._reject(number, _exit_code(outcome), f"{_verdict(outcome)}: {outcome}")
+        if outcome.code in _POINTLESS_TO_GO_ON or self.exit_code == _UNKNOWN:
+            raise typer.Exit(self.exit_code)
+
+    def _reject(self, number: int, exit_code: int, why: str) -> None:
+        self._failed += 1
+        self.exit_code = max(self.exit_code, exit_code)
+        typer.echo(f"hub: line {number}: {why}", err=True)
+
+    def summarize(self) -> None:
+        """Say on stderr what became of all lines."""
+        where = f", the last at {self._last.position}" if self._last else ""
+        unknown = f", {self._under_way} under way when it ended" if self._under_way else ""
+        lines = f"{self._published} published, {self._failed} not{unknown}"
+        typer.echo(f"hub: {self._call.channel}: {lines}{where}", err=True)
+
+
+def _present(line: bytes | None) -> bytes:
+    if line is None:
+        raise ValueError(f"over {MAX_LINE_BYTES:,} bytes")
+    return line
+
+
+def _exit_code(error: "PublishError") -> int:
+    from hub_client import OutcomeUnknownError
+
+    return _UNKNOWN if isinstance(error, OutcomeUnknownError) else _NOT_PUBLISHED
+
+
+def _verdict(error: "PublishError") -> str:
+    return "outcome unknown" if _exit_code(error) == _UNKNOWN else "not published"
+
+
+def _fail(exit_code: int, why: str) -> typer.Exit:
+    typer.echo(f"hub: {why}", err=True)
+    return typer.Exit(exit_code)

@@ -1,0 +1,31 @@
+"""`hub serve`: run one node until it is told to stop."""
+
+# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
+
+from typing import Annotated
+
+import typer
+
+from hub.cli.flags import ConfigFile, SettingsCommand, settings_of
+
+Demo = Annotated[
+    bool,
+    typer.Option("--demo", help="Also publish this machine's load on demo.* channels."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("serve", cls=SettingsCommand)(serve)
+
+
+def serve(ctx: typer.Context, config_file: ConfigFile = None, demo: Demo = False) -> None:
+    """Run the hub.
+
+    A flag wins over its environment variable (HUB_PORT for --port), which wins over the file.
+    """
+    settings = settings_of(ctx, config_file)
+    # Here, so that help and wrong settings do not wait for the server's imports.
+    from hub.app import run
+
+    raise typer.Exit(run(settings, demo))

@@ -1,0 +1,258 @@
+"""`hub subscribe`: the pushes of channels as JSON lines on stdout, through every outage.
+
+Ends with 1 when the hub refuses, 2 when the call itself is wrong, 0 when nobody reads stdout
+any more and 130 when interrupted. Only SIGINT, a refusal or a closed pipe end it.
+"""
+
+# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
+
+import asyncio
+import os
+import select
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hub_client import ConnectionState, Gap, HubClient, Message, Presence, Subscription
+
+    Pushes = Subscription[Message | Gap | Presence]
+
+_REFUSED, _WRONG_USE, _INTERRUPTED = 1, 2, 130
+_TRANSPORTS = {"auto": ("websocket", "sse"), "websocket": ("websocket",), "sse": ("sse",)}
+# What may wait for a stdout that is not read. Then the client stops reading, and the hub
+# decides by the channel's overflow policy what a slow reader misses.
+_MAX_WAITING_BYTES = 256 * 1024
+# How often an idle printer looks whether anybody still reads, in seconds.
+_LOOK_SECONDS = 1.0
+_FLUSH_SECONDS = 2.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("subscribe")(subscribe)
+
+
+def subscribe(
+    channels: Annotated[list[str], typer.Argument(metavar="CHANNEL...", help="Channels.")],
+    url: Annotated[
+        str, typer.Option(envvar="HUB_URL", help="The hub's address.")
+    ] = "http://127.0.0.1:8000",
+    since: Annotated[
+        list[str] | None,
+        typer.Option(help="CHANNEL=POSITION to resume from; POSITION with one channel."),
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option(min=0, help="Begin with the newest N of each channel.")
+    ] = None,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Refill from history what is read too slowly.")
+    ] = False,
+    token: Annotated[
+        str | None, typer.Option(envvar="HUB_TOKEN", help="The subscriber's token.")
+    ] = None,
+    transport: Annotated[str, typer.Option(help="auto, websocket or sse.")] = "auto",
+) -> None:
+    """Print messages, gaps and presence of channels, one JSON line each, as they come.
+
+    Survives restarts of the hub and of the network: it reconnects, resumes where it was,
+    and what is lost stands in the stream as a gap. Diagnostics go to stderr.
+    """
+    try:
+        plan = Plan(
+            tuple(dict.fromkeys(channels)),
+            url,
+            positions(channels, since or []),
+            last,
+            fill,
+            token,
+            transports(transport),
+        )
+        asyncio.run(_print_pushes(plan))
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
+    except BrokenPipeError:
+        raise typer.Exit from None
+    except ValueError as error:
+        raise _fail(_WRONG_USE, str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked for on the command line."""
+
+    channels: tuple[str, ...]
+    url: str
+    since: "Mapping[str, str]"
+    last: int | None
+    fill: bool
+    token: str | None
+    transports: tuple[str, ...]
+
+    def subscribe(self, hub: "HubClient", channel: str) -> "Pushes":
+        return hub.subscribe(
+            channel,
+            since=self.since.get(channel),
+            last=self.last,
+            fill=self.fill,
+            gaps=True,
+            presence=True,
+        )
+
+
+def positions(channels: list[str], since: list[str]) -> dict[str, str]:
+    """Where to resume, by channel; raise `ValueError` for what names none of `channels`."""
+    found: dict[str, str] = {}
+    for text in since:
+        channel, equals, position = text.rpartition("=")
+        if not equals and len(channels) > 1:
+            raise ValueError(f"--since {text} does not say of which channel: CHANNEL=POSITION")
+        channel = channel if equals else channels[0]
+        if channel not in channels:
+            raise ValueError(f"--since {text} names a channel that is not asked for")
+        found[channel] = position
+    return found
+
+
+def transports(name: str) -> tuple[str, ...]:
+    """The transports to try, in order; raise `ValueError` for an unknown name."""
+    if name not in _TRANSPORTS:
+        raise ValueError(f"--transport is {name!r}, allowed are {', '.join(_TRANSPORTS)}")
+    return _TRANSPORTS[name]
+
+
+async def _print_pushes(plan: Plan) -> None:
+    from hub_client import ClientOptions, HubClient, HubClientError
+
+    printer = Printer(sys.stdout.fileno())
+    options = ClientOptions(on_state=_tell)
+    try:
+        async with HubClient(
+            plan.url, token=plan.token, transports=plan.transports, options=options
+        ) as hub:
+            pushes = [plan.subscribe(hub, channel) for channel in plan.channels]
+            await asyncio.gather(
+                printer.wait_broken(), *(_follow(subscription, printer) for subscription in pushes)
+            )
+    except HubClientError as error:
+        raise _fail(_REFUSED, str(error)) from None
+    finally:
+        printer.flush(_FLUSH_SECONDS)
+
+
+async def _follow(subscription: "Pushes", printer: "Printer") -> None:
+    announced = asyncio.create_task(_announce(subscription))
+    try:
+        async for push in subscription:
+            await printer.print(push.frame)
+    finally:
+        announced.cancel()
+
+
+async def _announce(subscription: "Pushes") -> None:
+    from hub_client import HubClientError
+
+    try:
+        await subscription.wait_started(timeout_seconds=None)
+    except HubClientError:
+        return  # the iteration raises it
+    typer.echo(f"hub: subscribed to {subscription.channel}", err=True)
+
+
+def _tell(state: "ConnectionState") -> None:
+    """Every change of the connection, on stderr."""
+    if state.name == "connected":
+        typer.echo(f"hub: connected over {state.transport}", err=True)
+    elif state.name == "waiting":
+        typer.echo(f"hub: {state.detail}; again in {state.retry_in_seconds:.1f} s", err=True)
+
+
+class Printer:
+    """Writes lines to a file descriptor in a thread, each as soon as it is there.
+
+    A thread because a pipe nobody reads blocks, and `os.write` because a blocked thread
+    must not hold the lock of `sys.stdout` when the process ends. Lines that come while a
+    write is under way go together in the next one.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._loop = asyncio.get_running_loop()
+        self._waiting = bytearray()
+        self._writing = False
+        self._failed = False
+        self._changed = threading.Condition()
+        self._room = asyncio.Event()
+        self._broken = asyncio.Event()
+        threading.Thread(target=self._write, name="stdout", daemon=True).start()
+
+    async def print(self, line: bytes) -> None:
+        """Queue a line; wait while too much of what came before is not written."""
+        while len(self._waiting) >= _MAX_WAITING_BYTES:
+            self._room.clear()
+            await self._room.wait()
+        with self._changed:
+            self._waiting += line + b"\n"
+            self._changed.notify_all()
+
+    async def wait_broken(self) -> None:
+        """Raise `BrokenPipeError` when nobody reads any more."""
+        await self._broken.wait()
+        raise BrokenPipeError
+
+    def flush(self, timeout_seconds: float) -> None:
+        """Wait until all is written, but not for ever: nobody may be reading."""
+        with self._changed:
+            self._changed.wait_for(self._is_idle, timeout_seconds)
+
+    def _is_idle(self) -> bool:
+        return self._failed or (not self._waiting and not self._writing)
+
+    def _write(self) -> None:
+        try:
+            while True:
+                self._write_all(self._take())
+        except OSError:
+            with self._changed:
+                self._failed = True
+                self._changed.notify_all()
+            self._post(self._broken)
+
+    def _take(self) -> bytes:
+        with self._changed:
+            self._writing = False
+            self._changed.notify_all()
+            while not self._changed.wait_for(lambda: self._waiting, _LOOK_SECONDS):
+                self._check_read()
+            lines, self._writing = bytes(self._waiting), True
+            self._waiting.clear()
+        self._post(self._room)
+        return lines
+
+    def _write_all(self, lines: bytes) -> None:
+        view = memoryview(lines)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def _check_read(self) -> None:
+        """Raise `BrokenPipeError` where the pipe's other end is closed."""
+        poll = select.poll()
+        poll.register(self._fd, 0)
+        if any(events & select.POLLERR for _, events in poll.poll(0)):
+            raise BrokenPipeError
+
+    def _post(self, event: asyncio.Event) -> None:
+        try:
+            self._loop.call_soon_threadsafe(event.set)
+        except RuntimeError:
+            return  # the loop has ended, and with it whoever waited
+
+
+def _fail(exit_code: int, why: str) -> typer.Exit:
+    typer.echo(f"hub: {why}", err=True)
+    return typer.Exit(exit_code)

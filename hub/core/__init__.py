@@ -1,0 +1,1 @@
+"""What the hub is, without I/O: channels, sessions, outboxes, the exchange between them."""

@@ -1,0 +1,85 @@
+"""The channels that have sessions on this node: head, members, and what waits to be sent."""
+
+from collections.abc import Iterator
+
+from hub.core.batch import Batch, Group, Item
+from hub.core.options import ChannelOptions
+from hub.core.ports import Dialect
+from hub.core.publication import Position
+from hub.core.subscription import Subscription
+
+
+class Channel:
+    """One channel as this node knows it. Owned by the event loop."""
+
+    __slots__ = (
+        "_groups", "_members", "epoch", "name", "offset", "open", "open_at_seconds", "options",
+        "sealed_offset", "under_way",
+    )  # fmt: skip
+
+    def __init__(self, name: str, head: Position, options: ChannelOptions) -> None:
+        self.name = name
+        self.epoch = head.epoch
+        self.offset = head.offset
+        """The newest offset this node has seen."""
+        self.options = options
+        self.open: list[Item] = []
+        """What came since the last seal."""
+        self.open_at_seconds = 0.0
+        self.under_way: Batch | None = None
+        """The sealed batch that is being written, member by member."""
+        self.sealed_offset = head.offset
+        """The last offset of the newest sealed batch."""
+        self._members: dict[Dialect, dict[Subscription, None]] = {}
+        self._groups: tuple[Group, ...] | None = ()
+
+    @property
+    def head(self) -> Position:
+        return Position(self.epoch, self.offset)
+
+    def __len__(self) -> int:
+        """How many sessions subscribe here."""
+        return sum(len(members) for members in self._members.values())
+
+    def __iter__(self) -> Iterator[Subscription]:
+        for members in self._members.values():
+            yield from members
+
+    def add(self, subscription: Subscription) -> None:
+        """Take a member in: batches sealed from now on go to it too."""
+        self._members.setdefault(subscription.session.dialect, {})[subscription] = None
+        self._groups = None
+
+    def remove(self, subscription: Subscription, dialect: Dialect) -> None:
+        """Let a member go. A batch under way skips it because it is closed."""
+        members = self._members.get(dialect, {})
+        members.pop(subscription, None)
+        if not members:
+            self._members.pop(dialect, None)
+        self._groups = None
+
+    def groups(self) -> tuple[Group, ...]:
+        """An immutable snapshot of the members, made anew only after a change."""
+        if self._groups is None:
+            self._groups = tuple(
+                Group(dialect, tuple(members)) for dialect, members in self._members.items()
+            )
+        return self._groups
+
+    def seal(self) -> Batch:
+        """Close the open batch for the members of this moment; it is under way from now on."""
+        self.under_way = batch = self.open_batch()
+        self.sealed_offset = self.offset
+        self.open = []
+        return batch
+
+    def open_batch(self) -> Batch:
+        """What came since the last seal, as a batch for the members of this moment."""
+        return Batch(
+            self.open,
+            self.groups(),
+            epoch=self.epoch,
+            base=self.sealed_offset,
+            last=self.offset,
+            at_seconds=self.open_at_seconds,
+        )

@@ -1,0 +1,64 @@
+"""What a session may ask for. Dialects make these from bytes; the engine carries them out."""
+
+from dataclasses import dataclass
+
+from hub.core.publication import Position
+
+CommandId = str | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    id: CommandId
+    channel: str
+    since: Position | None = None
+    last: int | None = None
+    """Replay the newest `last` publications first, 0 or more; `since` wins over it."""
+    fill: bool = False
+    """Refill what a slow reader missed from history instead of announcing a `slow` gap."""
+    in_url: bool = False
+    """Asked for by the URL of the connection: there is no command to reply to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    id: CommandId
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    id: CommandId
+    channel: str
+    data: bytes
+    key: str | None = None
+    echo: bool = True
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    id: CommandId
+    channel: str
+    since: Position | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    id: CommandId
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    id: CommandId
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    id: CommandId
+
+
+Command = Subscribe | Unsubscribe | Publish | History | Presence | Authenticate | Ping

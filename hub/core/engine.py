@@ -1,0 +1,250 @@
+"""The node's sessions: opened, given commands to carry out, warned, and ended.
+
+Transports call it; it writes to sessions and asks `Commands`. A session's commands are
+carried out one after another, in the order they came, by one short-lived task: an idle
+session has none.
+"""
+
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from hmac import compare_digest
+
+from hub.core.commands import Authenticate, Command, Subscribe
+from hub.core.deadlines import Deadline, Deadlines
+from hub.core.executor import Executor
+from hub.core.heartbeats import Heartbeats
+from hub.core.identity import Identity
+from hub.core.ports import Dialect, Link, Monotonic, Spawn
+from hub.core.pushes import Expiring, Reply, Welcome
+from hub.core.session import Respond, Session, SessionContext
+from hub.errors import (
+    HubError,
+    NotFoundError,
+    UnauthorizedError,
+    UnavailableError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What a session is told of its node, and what bounds the node."""
+
+    node: str
+    version: str
+    heartbeat_seconds: float
+    max_connections: int
+    expiry_warning_seconds: float
+    close_timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What the process lends the core: tasks, time, and somebody to tell of faults."""
+
+    spawn: Spawn
+    deadlines: Deadlines
+    wall_clock: Callable[[], float]
+    on_fault: Callable[[Session, Exception], None]
+    """An error that is the hub's own; the peer gets a neutral one."""
+
+
+class Engine:
+    """One per node; owned by the event loop."""
+
+    def __init__(
+        self,
+        *,
+        options: NodeOptions,
+        context: SessionContext,
+        executor: Executor,
+        heartbeats: Heartbeats,
+        runtime: Runtime,
+    ) -> None:
+        self._options = options
+        self._context = context
+        self._executor = executor
+        self._heartbeats = heartbeats
+        self._runtime = runtime
+        # Secrets are derived, so that they cost no memory and any node that shares the key
+        # can check them.
+        self._key = secrets.token_bytes(32)
+        self.sessions: dict[str, Session] = {}
+        self.by_transport: Counter[str] = Counter()
+        self.leaving: dict[Session, Deadline] = {}
+        """Sessions that said goodbye and whose connections are not gone yet."""
+        self.draining = False
+
+    @property
+    def clock(self) -> Monotonic:
+        return self._context.clock
+
+    # -- opening ---------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Raise `UnavailableError` when the node takes no new sessions now."""
+        if self.draining:
+            raise UnavailableError("the node is draining, come back in a moment")
+        if len(self.sessions) >= self._options.max_connections:
+            raise UnavailableError(f"the node holds {self._options.max_connections:,} connections")
+
+    def open(
+        self, link: Link, dialect: Dialect, identity: Identity, *, welcome: bool = True
+    ) -> Session:
+        """Take a session in and welcome it. Call `check_open` before answering the handshake."""
+        id_ = secrets.token_hex(8)
+        session = Session(link, dialect, identity, id=id_, context=self._context)
+        self.sessions[id_] = session
+        self.by_transport[link.transport] += 1
+        self._context.tally.opened[link.transport] += 1
+        self._heartbeats.add(session)
+        self._watch_expiry(session)
+        if welcome:
+            session.push(self.welcome(session))
+        return session
+
+    def welcome(self, session: Session) -> Welcome:
+        options = self._options
+        return Welcome(
+            session.id,
+            options.node,
+            options.heartbeat_seconds,
+            options.version,
+            self._secret(session.id),
+        )
+
+    def _secret(self, connection: str) -> str:
+        return blake2b(connection.encode(), key=self._key, digest_size=16).hexdigest()
+
+    def find(self, connection: str, secret: str) -> Session:
+        """The session whose welcome carried `secret`.
+
+        Raises `UnauthorizedError` when the secret is not its own, `NotFoundError` when the
+        session has ended.
+        """
+        if not compare_digest(self._secret(connection).encode(), secret.encode()):
+            raise UnauthorizedError("the secret does not belong to this connection")
+        if (session := self.sessions.get(connection)) is None:
+            raise NotFoundError(f"connection {connection!r} is not open")
+        return session
+
+    # -- commands --------------------------------------------------------------------------
+
+    def submit(self, session: Session, command: Command, respond: Respond | None = None) -> None:
+        """Have a command carried out behind those before it.
+
+        The reply goes into the stream, or to `respond`. With `inbox_max_commands` waiting the
+        session is not read from until they are done.
+        """
+        if session.inbox is None:
+            session.inbox = deque()
+            self._runtime.spawn(self._work(session, session.inbox))
+        session.inbox.append((command, respond))
+        if len(session.inbox) == self._context.limits.inbox_max_commands:
+            session.link.pause_reading()
+
+    async def _work(self, session: Session, inbox: deque[tuple[Command, Respond | None]]) -> None:
+        paused_at = self._context.limits.inbox_max_commands
+        most = 0
+        try:
+            while inbox:
+                most = max(most, len(inbox))
+                command, respond = inbox.popleft()
+                if session.closing and respond is None:
+                    continue
+                await self._carry_out(session, command, respond)
+        finally:
+            session.inbox = None
+            if most >= paused_at and not session.closing:
+                session.link.resume_reading()
+
+    async def _carry_out(self, session: Session, command: Command, respond: Respond | None) -> None:
+        try:
+            ok = await self._executor.execute(
+                session, command, reply_in_stream=respond is None and not _in_url(command)
+            )
+        except HubError as error:
+            self._fail(session, command, error, respond)
+        except Exception as error:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
+            self._runtime.on_fault(session, error)
+            self._fail(session, command, HubError("internal error"), respond)
+        else:
+            if isinstance(command, Authenticate):
+                ok = self._reauthenticated(session)
+            if ok is not None:
+                (respond or session.push)(Reply(command.id, ok))
+
+    def _fail(
+        self, session: Session, command: Command, error: HubError, respond: Respond | None
+    ) -> None:
+        self._context.tally.command_errors[error.code] += 1
+        if _in_url(command):
+            session.close_error(error)
+        else:
+            (respond or session.push)(Reply(command.id, error=error))
+
+    def refuse(self, session: Session, error: HubError) -> None:
+        """Reply to what could not be read as a command."""
+        self._context.tally.command_errors[error.code] += 1
+        session.push(Reply(error.command_id, error=error))
+
+    # -- time ------------------------------------------------------------------------------
+
+    def _watch_expiry(self, session: Session) -> None:
+        """Warn the session before its token ends, and end it then."""
+        if session.expiry is not None:
+            session.expiry.cancel()
+            session.expiry = None
+        if (expires_at := session.identity.expires_at) is None:
+            return
+        remaining = expires_at - self._runtime.wall_clock()
+        warn_in = max(0.0, remaining - self._options.expiry_warning_seconds)
+
+        def warn() -> None:
+            left = expires_at - self._runtime.wall_clock()
+            session.push(Expiring(max(0, round(left))))
+            session.expiry = self._runtime.deadlines.at(self.clock() + left, expire)
+
+        def expire() -> None:
+            session.close_error(UnauthorizedError("the token has expired"))
+
+        session.expiry = self._runtime.deadlines.at(self.clock() + warn_in, warn)
+
+    def _reauthenticated(self, session: Session) -> dict[str, object]:
+        """The session has a new identity: its time begins anew."""
+        self._watch_expiry(session)
+        if (expires_at := session.identity.expires_at) is None:
+            return {"expires_in_seconds": None}
+        return {"expires_in_seconds": max(0, round(expires_at - self._runtime.wall_clock()))}
+
+    # -- ending ----------------------------------------------------------------------------
+
+    def ended(self, session: Session, code: int) -> None:
+        """The session is closing: forget it, and abort it if its peer takes too long to go."""
+        if self.sessions.pop(session.id, None) is None:
+            return
+        self.by_transport[session.link.transport] -= 1
+        self._context.tally.closed[str(code)] += 1
+        self._heartbeats.remove(session)
+        self._executor.ended(session)
+        if not session.gone:
+            due = self.clock() + self._options.close_timeout_seconds
+            self.leaving[session] = self._runtime.deadlines.at(due, session.link.abort)
+
+    def gone(self, session: Session) -> None:
+        """The session's connection is gone too: there is nothing left to abort."""
+        if (deadline := self.leaving.pop(session, None)) is not None:
+            deadline.cancel()
+
+    def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
+        """Close one session on an operator's word; False when it is not open here."""
+        if (session := self.sessions.get(connection)) is None:
+            return False
+        session.close(code, reason)
+        return True
+
+
+def _in_url(command: Command) -> bool:
+    return isinstance(command, Subscribe) and command.in_url

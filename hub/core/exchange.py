@@ -1,0 +1,135 @@
+"""From publications to sessions: joined per tick, encoded once, written once per session.
+
+Everything of one channel that comes before its turn is one batch; a channel's batches go out
+strictly one after another. A broadcast to many sessions is cut in slices so that the loop
+never stalls long, and what comes meanwhile is the next batch: the busier the hub, the more
+each write carries. Nothing here is per session but that write.
+
+Who is owed what is decided by offsets alone: a member ahead of a batch skips what it has, so
+subscribing and going live in the middle of a broadcast neither repeats nor skips anything.
+"""
+
+from collections import deque
+from collections.abc import Generator, Sequence
+
+from hub.core.batch import Batch, Encoded, Item
+from hub.core.channels import Channel
+from hub.core.ports import Defer, Monotonic
+from hub.core.publication import Publication
+from hub.core.session import Session
+from hub.core.subscription import Subscription
+from hub.core.tally import Tally
+
+
+class Exchange:
+    """One per node. `add` takes items in; they go out from the loop's next iteration on."""
+
+    def __init__(
+        self, *, defer: Defer, clock: Monotonic, tally: Tally, slice_sessions: int
+    ) -> None:
+        self._defer = defer
+        self._clock = clock
+        self._tally = tally
+        self._slice_sessions = slice_sessions
+        self._ticking = False
+        self._waiting: dict[Channel, None] = {}
+        """Channels with an open batch and none under way, oldest first."""
+        self._sending: deque[tuple[Channel, Generator[int, None, None]]] = deque()
+        self._unmarked: dict[Session, None] = {}
+        """Sessions whose positions are to be written at the end of the tick."""
+        self.backlog_bytes = 0
+        """Payload taken in and not yet written to every member."""
+
+    def add(self, channel: Channel, item: Item) -> None:
+        """Put an item at the end of the channel."""
+        if not channel.open:
+            channel.open_at_seconds = self._clock()
+            if channel.under_way is None:
+                self._waiting[channel] = None
+                self._schedule()
+        channel.open.append(item)
+        if isinstance(item, Publication):
+            channel.offset = item.offset or channel.offset
+            self.backlog_bytes += len(item.data)
+
+    def settle(self, subscription: Subscription) -> None:
+        """Write to one member at once what its channel still has for it, before it leaves."""
+        channel = subscription.channel
+        for batch in (channel.under_way, channel.open_batch() if channel.open else None):
+            if batch is not None:
+                dialect = subscription.session.dialect
+                self._write(batch, batch.encoded(dialect), (subscription,))
+
+    def mark(self, session: Session) -> None:
+        """Have the session's positions written at the end of this tick."""
+        self._unmarked[session] = None
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self._defer(self._tick)
+
+    def _tick(self) -> None:
+        self._ticking = False
+        for channel in self._waiting:
+            self._sending.append((channel, self._send(channel)))
+        self._waiting.clear()
+        spent = 0
+        while self._sending and spent < self._slice_sessions:
+            channel, sending = self._sending.popleft()
+            if written := next(sending, 0):
+                spent += written
+                self._sending.append((channel, sending))
+        self._write_marks()
+        if self._sending or self._waiting:
+            self._schedule()
+
+    def _send(self, channel: Channel) -> Generator[int, None, None]:
+        """Send batch after batch until nothing is open; yield how many sessions each step took."""
+        while channel.open:
+            batch = channel.seal()
+            for group in batch.groups:
+                encoded = batch.encoded(group.dialect)
+                for start in range(0, len(group.members), self._slice_sessions):
+                    members = group.members[start : start + self._slice_sessions]
+                    self._write(batch, encoded, members)
+                    if group.dialect.marks_positions:
+                        self._unmarked.update((member.session, None) for member in members)
+                    yield len(members)
+            self._sent(batch)
+            channel.under_way = None
+
+    def _sent(self, batch: Batch) -> None:
+        publications = [item for item in batch.items if isinstance(item, Publication)]
+        self.backlog_bytes -= sum(len(item.data) for item in publications)
+        elapsed = self._clock() - batch.at_seconds
+        self._tally.publish_to_write.observe(elapsed, len(publications))
+
+    def _write(self, batch: Batch, encoded: Encoded, members: Sequence[Subscription]) -> None:
+        """The hot loop: everything that is not one comparison and one write stands elsewhere."""
+        base, last = batch.base, batch.last
+        data, size, publications = encoded.data, encoded.size, encoded.publications
+        skips = batch.skips
+        delivered = 0
+        for subscription in members:
+            session = subscription.session
+            if (
+                subscription.offset != base
+                or not session.writable
+                or (skips and session.id in skips)
+            ):
+                session.catch_up(subscription, batch, encoded)
+                continue
+            subscription.offset = last
+            session.sent += publications
+            delivered += 1
+            if (taken := session.link.send(data)) != size:
+                session.owe_rest(subscription, encoded, taken)
+        self._tally.deliveries += delivered * publications
+        self._tally.bytes_sent += delivered * size
+
+    def _write_marks(self) -> None:
+        unmarked, self._unmarked = self._unmarked, {}
+        for session in unmarked:
+            session.write_positions()

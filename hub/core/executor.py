@@ -1,0 +1,178 @@
+"""Carries out what a session or the HTTP API asks for: one method per command.
+
+Checks grants, asks the broker, and returns what the reply says. It knows no wire format and
+no connection.
+"""
+
+from collections.abc import Mapping
+
+from hub.core import commands
+from hub.core.commands import Command
+from hub.core.exchange import Exchange
+from hub.core.ports import Broker, HistoryPage, Policy, PublishRequest, PublishResult
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Reply
+from hub.core.session import Session
+from hub.core.subscribing import Subscribing
+from hub.core.tally import Tally
+from hub.errors import BadRequestError, ForbiddenError, HubError, UnavailableError
+
+MAX_HISTORY_LIMIT = 1000
+# A history answer is one frame and leaves nothing else through while it is written.
+MAX_HISTORY_BYTES = 1024 * 1024
+
+Ok = Mapping[str, object] | None
+"""What the reply says; None when it already stands in the stream."""
+
+
+class Executor:
+    """One per node."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        exchange: Exchange,
+        subscribing: Subscribing,
+        policy: Policy,
+        tally: Tally,
+        max_backlog_bytes: int,
+    ) -> None:
+        self._broker = broker
+        self._exchange = exchange
+        self._subscribing = subscribing
+        self._policy = policy
+        self._tally = tally
+        self._max_backlog_bytes = max_backlog_bytes
+
+    async def execute(self, session: Session, command: Command, *, reply_in_stream: bool) -> Ok:
+        """Carry out one command of a session; raise `HubError` where it cannot be."""
+        self._tally.commands[type(command).__name__.lower()] += 1
+        match command:
+            case commands.Publish():
+                return await self._publish(session, command)
+            case commands.Subscribe():
+                ok = await self._subscribing.subscribe(
+                    session, command, reply_in_stream=reply_in_stream
+                )
+                return None if reply_in_stream or command.in_url else ok
+            case commands.Unsubscribe():
+                return self._unsubscribe(session, command, reply_in_stream=reply_in_stream)
+            case commands.History():
+                session.identity.check_subscribe(command.channel)
+                page = await self.history(command.channel, command.since, command.limit)
+                return history_ok(command.channel, page)
+            case commands.Presence():
+                session.identity.check_subscribe(command.channel)
+                return {
+                    "channel": command.channel,
+                    "members": self._subscribing.members(command.channel),
+                }
+            case commands.Authenticate():
+                return self._authenticate(session, command)
+            case commands.Ping():
+                return {}
+
+    # -- publishing ------------------------------------------------------------------------
+
+    async def _publish(self, session: Session, command: commands.Publish) -> Ok:
+        identity = session.identity
+        identity.check_publish(command.channel)
+        result = await self.publish(
+            PublishRequest(
+                command.channel,
+                command.data,
+                identity.publisher,
+                key=command.key,
+                sender=identity.subject,
+                skip_connection=None if command.echo else session.id,
+                idempotency_key=command.idempotency_key,
+            )
+        )
+        ok: dict[str, object] = {
+            "channel": command.channel,
+            "epoch": result.position.epoch,
+            "offset": result.position.offset,
+        }
+        return ok | {"duplicate": True} if result.duplicate else ok
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        """Publish for a session, the HTTP API or the application in this process.
+
+        Raises `UnavailableError` while the node has more to write than it may queue, and what
+        the broker raises.
+        """
+        try:
+            if self._exchange.backlog_bytes > self._max_backlog_bytes:
+                raise UnavailableError(
+                    f"{self._exchange.backlog_bytes:,} bytes wait to be written, "
+                    f"limit is {self._max_backlog_bytes:,}: publish more slowly"
+                )
+            result = await self._broker.publish(request)
+        except HubError as error:
+            self._tally.publish_errors[error.code] += 1
+            raise
+        if result.duplicate:
+            self._tally.duplicates += 1
+        else:
+            self._tally.publications += 1
+        return result
+
+    def deliver(self, publication: Publication) -> None:
+        """`hub.core.ports.Deliver`: hand a publication to its channel's sessions."""
+        if (channel := self._subscribing.channels.get(publication.channel)) is not None:
+            self._exchange.add(channel, publication)
+
+    # -- the others ------------------------------------------------------------------------
+
+    def _unsubscribe(
+        self, session: Session, command: commands.Unsubscribe, *, reply_in_stream: bool
+    ) -> Ok:
+        subscription = self._subscribing.unsubscribe(session, command.channel)
+        ok = {"channel": command.channel}
+        if not reply_in_stream:
+            return ok
+        session.push_in_order(subscription, Reply(command.id, ok))
+        return None
+
+    async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
+        """At most `limit` publications (1 to 1,000) and 1 MiB after `since`, oldest first.
+
+        Without `since`, or when it belongs to another epoch, from the oldest that is held.
+        """
+        if not 1 <= limit <= MAX_HISTORY_LIMIT:
+            raise BadRequestError(f"limit is {limit}, allowed is 1 to {MAX_HISTORY_LIMIT}")
+        after = 0 if since is None else since.offset
+        page = await self._broker.history(channel, after, limit)
+        if since is not None and since.epoch != page.head.epoch and after:
+            page = await self._broker.history(channel, 0, limit)
+        total = 0
+        for count, publication in enumerate(page.publications):
+            total += len(publication.data)
+            if count and total > MAX_HISTORY_BYTES:
+                return HistoryPage(page.head, page.oldest, page.publications[:count])
+        return page
+
+    def _authenticate(self, session: Session, command: commands.Authenticate) -> Ok:
+        identity = self._policy.authenticate(command.token)
+        before = session.identity.subject
+        if before is not None and identity.subject != before:
+            raise ForbiddenError("the token belongs to another subject")
+        for name in session.subscriptions:
+            identity.check_subscribe(name)
+        self._subscribing.change_identity(session, identity)
+        return None
+
+    def ended(self, session: Session) -> None:
+        """The session is gone: it leaves its channels."""
+        self._subscribing.leave_all(session)
+
+
+def history_ok(channel: str, page: HistoryPage) -> dict[str, object]:
+    """A history answer as the wire shows it."""
+    return {
+        "channel": channel,
+        "position": str(page.head),
+        "oldest": page.oldest,
+        "publications": page.publications,
+    }

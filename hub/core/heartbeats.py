@@ -1,0 +1,121 @@
+"""Signs of life, both ways, from one timer wheel.
+
+Each session keeps one slot of the wheel, which turns once in `heartbeat_seconds`: there its
+peer gets a heartbeat push (a browser cannot see pings) and, where the transport has one, a
+ping. A pong is due `pong_timeout_seconds` after the ping was *due*, whether or not it could
+be written: a reader that takes nothing at all is not slow but dead.
+"""
+
+import random
+
+from hub.core.deadlines import GRANULARITY_SECONDS
+from hub.core.ports import Monotonic
+from hub.core.pushes import Heartbeat
+from hub.core.session import Session
+from hub.core.tally import Tally
+from hub.errors import HeartbeatTimeoutError
+
+NOT_STUCK = -1
+"""In place of a count of acknowledged bytes: the ping was written when it was due."""
+
+
+class Heartbeats:
+    """Owned by the event loop, which calls `tick` every `GRANULARITY_SECONDS` or later."""
+
+    def __init__(
+        self,
+        *,
+        heartbeat_seconds: float,
+        pong_timeout_seconds: float,
+        clock: Monotonic,
+        tally: Tally,
+    ) -> None:
+        self._interval_seconds = heartbeat_seconds
+        self._pong_timeout_seconds = pong_timeout_seconds
+        self._clock = clock
+        self._tally = tally
+        # Rounded down, so that the interval between two heartbeats is never longer than said.
+        count = max(1, int(heartbeat_seconds / GRANULARITY_SECONDS))
+        self._slots: list[set[Session]] = [set() for _ in range(count)]
+        self._slot_seconds = heartbeat_seconds / count
+        self._turned = int(clock() / self._slot_seconds)
+        self._awaited: dict[Session, None] = {}
+        """Sessions with an unanswered ping, the one due longest first."""
+
+    def add(self, session: Session) -> None:
+        """Give the session a slot of its own, spread evenly over the interval."""
+        session.beat_slot = random.randrange(len(self._slots))
+        self._slots[session.beat_slot].add(session)
+
+    def remove(self, session: Session) -> None:
+        self._slots[session.beat_slot].discard(session)
+        self._awaited.pop(session, None)
+
+    def tick(self) -> None:
+        """Beat every session whose slot came up; close those whose pong is overdue."""
+        now = self._clock()
+        turned = int(now / self._slot_seconds)
+        # After a stall each slot is beaten once, not once for every turn missed.
+        for turn in range(max(self._turned, turned - len(self._slots)) + 1, turned + 1):
+            for session in tuple(self._slots[turn % len(self._slots)]):
+                self._beat(session, now, turn)
+        self._turned = turned
+        self._check(now)
+
+    def _beat(self, session: Session, now: float, turn: int) -> None:
+        frame = session.dialect.encode(Heartbeat(), "")
+        if session not in self._awaited:
+            pings, stuck = session.link.answers_pings, not session.writable
+            if pings:
+                frame += session.link.ping(turn.to_bytes(8))
+            if pings or stuck:
+                acknowledged = session.link.acknowledged_bytes() if stuck else NOT_STUCK
+                self._await(session, now, acknowledged)
+        session.control(frame)
+
+    def _await(self, session: Session, now: float, acknowledged_bytes: int) -> None:
+        session.ping_due_seconds = now
+        session.acknowledged_bytes = acknowledged_bytes
+        self._awaited[session] = None
+
+    def pong(self, session: Session) -> None:
+        """The peer answered the ping."""
+        if session in self._awaited:
+            del self._awaited[session]
+            elapsed = self._clock() - session.ping_due_seconds
+            session.round_trip_seconds = elapsed
+            self._tally.heartbeat_round_trip.observe(elapsed)
+
+    def _check(self, now: float) -> None:
+        while self._awaited:
+            session = next(iter(self._awaited))
+            if now < session.ping_due_seconds + self._pong_timeout_seconds:
+                return
+            del self._awaited[session]
+            if not self._is_alive(session, now):
+                self._cut(session)
+
+    def _is_alive(self, session: Session, now: float) -> bool:
+        """Whether a peer without a pong is slow, not dead; a slow one gets as much time again.
+
+        Slow is whose transport drained since the ping was due, or whose kernel acknowledged
+        more while the ping was stuck behind data. A kernel that takes the ping itself is no
+        sign of life: it does so for a program that hangs.
+        """
+        slow = session.drained_at_seconds > session.ping_due_seconds
+        acknowledged = NOT_STUCK
+        if not session.writable:
+            acknowledged = session.link.acknowledged_bytes()
+            slow = slow or NOT_STUCK < session.acknowledged_bytes < acknowledged
+        elif not session.link.answers_pings:
+            return True
+        if slow:
+            self._await(session, now, acknowledged)
+        return slow
+
+    def _cut(self, session: Session) -> None:
+        stuck = not session.writable
+        limit = self._pong_timeout_seconds
+        session.close_error(HeartbeatTimeoutError(f"no sign of life for {limit:g} seconds"))
+        if stuck:
+            session.link.abort()

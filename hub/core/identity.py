@@ -1,0 +1,37 @@
+"""Who a session or publisher is, and what it may do. Made by `hub.auth`, asked everywhere."""
+
+from dataclasses import dataclass
+
+from hub.errors import ForbiddenError
+
+
+def matches(pattern: str, channel: str) -> bool:
+    """Whether `channel` is granted by `pattern`: its own name, or a prefix ending in `*`."""
+    if pattern.endswith("*"):
+        return channel.startswith(pattern[:-1])
+    return pattern == channel
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Immutable; a refreshed token makes a new one."""
+
+    subject: str | None = None
+    """The token's `sub`; None for an anonymous peer or a key."""
+    publisher: str = "anonymous"
+    """The scope of this peer's idempotency keys. Never a secret: keys appear as a digest."""
+    subscribe: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    operator: bool = False
+    expires_at: float | None = None
+    """Seconds since 1970 UTC; None lasts as long as the session."""
+
+    def check_subscribe(self, channel: str) -> None:
+        """Raise `ForbiddenError` unless a grant covers subscribing to `channel`."""
+        if not any(matches(pattern, channel) for pattern in self.subscribe):
+            raise ForbiddenError(f"no grant to subscribe to {channel!r}")
+
+    def check_publish(self, channel: str) -> None:
+        """Raise `ForbiddenError` unless a grant covers publishing on `channel`."""
+        if not any(matches(pattern, channel) for pattern in self.publish):
+            raise ForbiddenError(f"no grant to publish on {channel!r}")

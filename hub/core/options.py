@@ -1,0 +1,67 @@
+"""Limits and per-namespace choices, as the core takes them.
+
+Plain frozen values: `hub.settings` reads and checks them, the composition root hands them in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Overflow(StrEnum):
+    """What gives way when a subscription's ring is full. Acts only under congestion."""
+
+    DROP_OLDEST = "drop_oldest"
+    LATEST_PER_KEY = "latest_per_key"
+    DISCONNECT = "disconnect"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOptions:
+    """What holds for every channel of a namespace."""
+
+    history_size: int = 100
+    """Publications kept per channel, 0 to 1,000,000; 0 keeps none."""
+    history_ttl_seconds: float = 300
+    presence: bool = False
+    overflow: Overflow = Overflow.DROP_OLDEST
+    allow_raw: bool = False
+    """Whether plain Redis PUBLISH may reach the channel, unsequenced."""
+
+    @property
+    def keeps_history(self) -> bool:
+        return self.history_size > 0 and self.history_ttl_seconds > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """Channel options by namespace, with a default for all others."""
+
+    default: ChannelOptions = field(default_factory=ChannelOptions)
+    by_name: Mapping[str, ChannelOptions] = field(default_factory=dict)
+
+    def options(self, channel: str) -> ChannelOptions:
+        """The options of `channel`: those of what stands before its first `:`."""
+        name, colon, _ = channel.partition(":")
+        return self.by_name.get(name, self.default) if colon else self.default
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """What one session may cost."""
+
+    outbox_max_messages: int = 1000
+    """Per subscription."""
+    outbox_max_bytes: int = MIB
+    """Per session, all its rings together."""
+    outbox_max_age_seconds: float = 30
+    max_subscriptions: int = 128
+    max_message_bytes: int = 64 * KIB
+    """Of one publication's `data`."""
+    control_max_bytes: int = 64 * KIB
+    """Replies and heartbeats waiting for a peer that does not read; more closes with 4508."""
+    inbox_max_commands: int = 256
+    """Commands waiting for their turn; more pauses reading from that peer."""

@@ -1,0 +1,209 @@
+"""The bounded queue of everything a session is still owed.
+
+It exists only while the peer's transport takes no writes: a control lane, which overtakes,
+and a ring per subscription, which keeps that channel's order. The limits of a session act
+here; the limit of the process in `Pressure`. No I/O, no clock of its own.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from hub.core.options import Overflow, SessionLimits
+from hub.core.pushes import Gap, PresenceReset
+from hub.core.ring import Entry, Hole, Kind, Ring, Taken
+from hub.core.tally import Tally
+
+if TYPE_CHECKING:
+    from hub.core.session import Session
+    from hub.core.subscription import Subscription
+
+# One chunk goes to the transport at a time; what the kernel does not take of it can no longer
+# be dropped. As large as what the kernel keeps unsent (TCP_NOTSENT_LOWAT, DESIGN.md section 6).
+CHUNK_BYTES = 16 * 1024
+
+
+class Pressure:
+    """What all outboxes of the process hold together, and the bound on it."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self.sessions: dict[Session, None] = {}
+        """Those with an outbox, in the order they got it."""
+
+    def relieve(self) -> None:
+        """At the bound, close whoever is owed most until there is room again."""
+        while self.bytes > self.max_bytes and self.sessions:
+            most = max(self.sessions, key=lambda session: session.owed_bytes)
+            most.close_slow(f"all outboxes together are over {self.max_bytes:,} bytes")
+
+
+class Outbox:
+    """Made at the first frame that cannot be written, dropped when nothing is owed."""
+
+    __slots__ = ("_control", "_control_bytes", "_limits", "_pressure", "_tally", "bytes", "rings")
+
+    def __init__(self, limits: SessionLimits, pressure: Pressure, tally: Tally) -> None:
+        self._limits = limits
+        self._pressure = pressure
+        self._tally = tally
+        self._control: deque[bytes] = deque()
+        self._control_bytes = 0
+        self.bytes = 0
+        """Of all rings and the control lane."""
+        self.rings: dict[Subscription, Ring] = {}
+
+    @property
+    def messages(self) -> int:
+        return sum(len(ring) for ring in self.rings.values())
+
+    def oldest_at(self) -> float | None:
+        """Monotonic time of the oldest frame in any ring."""
+        times = [ring.oldest_at for ring in self.rings.values()]
+        return min((time for time in times if time is not None), default=None)
+
+    def _grow(self, size: int) -> None:
+        self.bytes += size
+        self._pressure.bytes += size
+
+    def control(self, frame: bytes) -> bool:
+        """Owe a frame that overtakes data; False when the lane is over its limit."""
+        self._control.append(frame)
+        self._control_bytes += len(frame)
+        self._grow(len(frame))
+        return self._within_control_limit()
+
+    def _within_control_limit(self) -> bool:
+        kept = sum(ring.kept_bytes for ring in self.rings.values())
+        return self._control_bytes + kept <= self._limits.control_max_bytes
+
+    def ring(self, subscription: "Subscription", cursor: int) -> Ring:
+        """The subscription's ring; a new one begins behind `cursor`."""
+        if (ring := subscription.ring) is None:
+            ring = Ring(cursor, subscription.channel.options.overflow)
+            subscription.ring = self.rings[subscription] = ring
+        return ring
+
+    def owe(
+        self,
+        subscription: "Subscription",
+        entries: Iterable[Entry],
+        cursor: int,
+        now_seconds: float,
+    ) -> str | None:
+        """Owe frames of one channel, dropping what the overflow policy says.
+
+        Args:
+            cursor: the last offset already handed over, where the ring is new.
+            now_seconds: monotonic, for the age limit.
+
+        Returns why the session must be closed instead, or None.
+        """
+        ring = self.ring(subscription, cursor)
+        for entry in entries:
+            before = ring.bytes
+            if ring.append(entry):
+                subscription.dropped += 1
+                self._tally.dropped[Overflow.LATEST_PER_KEY] += 1
+            self._grow(ring.bytes - before)
+            if entry.kind is Kind.KEEP and not self._within_control_limit():
+                return f"replies waiting are over {self._limits.control_max_bytes:,} bytes"
+            while self._over_limit(ring, now_seconds):
+                if (reason := self._give_way(ring, subscription)) is not None:
+                    return reason
+        return None
+
+    def _over_limit(self, ring: Ring, now_seconds: float) -> bool:
+        limits = self._limits
+        if len(ring) > limits.outbox_max_messages or self.bytes > limits.outbox_max_bytes:
+            return True
+        oldest = ring.oldest_at
+        return oldest is not None and oldest < now_seconds - limits.outbox_max_age_seconds
+
+    def _give_way(self, ring: Ring, subscription: "Subscription") -> str | None:
+        """Drop one entry of this ring, or of the largest where the session's bytes are short."""
+        owner = subscription
+        if (
+            len(ring) <= self._limits.outbox_max_messages
+            and ring.bytes * len(self.rings) < self.bytes
+        ):
+            owner = max(self.rings, key=lambda other: self.rings[other].bytes)
+            ring = self.rings[owner]
+        if ring.overflow is Overflow.DISCONNECT:
+            return f"channel {owner.channel.name} does not drop and its outbox is full"
+        before = ring.bytes
+        entry = ring.drop_oldest()
+        self._grow(ring.bytes - before)
+        if entry is None:
+            return f"outbox is over {self._limits.outbox_max_bytes:,} bytes with nothing to drop"
+        if entry.kind is Kind.PRESENCE:
+            self._tally.presence_dropped += 1
+        else:
+            owner.dropped += 1
+            self._tally.dropped[Overflow.DROP_OLDEST] += 1
+        return None
+
+    def expire(self, now_seconds: float) -> None:
+        """Drop what is over the age limit, where the policy drops at all."""
+        before_seconds = now_seconds - self._limits.outbox_max_age_seconds
+        for subscription, ring in self.rings.items():
+            while (oldest := ring.oldest_at) is not None and oldest < before_seconds:
+                if self._give_way(ring, subscription) is not None:
+                    break
+
+    def chunk(self, session: "Session") -> tuple[bytes, int]:
+        """Take what is owed next, about `CHUNK_BYTES`; b"" when nothing is owed any more.
+
+        The control lane goes first, then the rings in turn. Returns the bytes, and how many
+        publications they carry.
+        """
+        frames: list[bytes] = []
+        size = publications = 0
+        while self._control and size < CHUNK_BYTES:
+            frames.append(self._control.popleft())
+            size += len(frames[-1])
+            self._control_bytes -= len(frames[-1])
+            self._grow(-len(frames[-1]))
+        while self.rings and size < CHUNK_BYTES:
+            subscription = next(iter(self.rings))
+            ring = self.rings.pop(subscription)
+            before = ring.bytes
+            for frame, is_publication in self._take(session, subscription, ring):
+                frames.append(frame)
+                size += len(frame)
+                publications += is_publication
+                if size >= CHUNK_BYTES:
+                    break
+            self._grow(ring.bytes - before)
+            if ring.empty:
+                subscription.ring = None
+            else:
+                self.rings[subscription] = ring
+        return b"".join(frames), publications
+
+    def _take(
+        self, session: "Session", subscription: "Subscription", ring: Ring
+    ) -> Iterable[Taken]:
+        channel, encode = subscription.channel, session.dialect.encode
+
+        def announce(hole: Hole) -> bytes:
+            self._tally.gaps[hole.reason] += 1
+            gap = Gap(
+                channel.name, channel.epoch, hole.first, hole.last, hole.reason, hole.unsequenced
+            )
+            return encode(gap, channel.epoch)
+
+        def presence_reset() -> bytes:
+            return encode(PresenceReset(channel.name), channel.epoch)
+
+        return ring.take(announce, presence_reset)
+
+    def release(self) -> None:
+        """Owe nothing any more."""
+        self._grow(-self.bytes)
+        for subscription in self.rings:
+            subscription.ring = None
+        self.rings.clear()
+        self._control.clear()
+        self._control_bytes = 0

@@ -1,0 +1,152 @@
+"""The borders of the core: what it needs from the outside, as protocols.
+
+Adapters in `hub.transports`, `hub.brokers`, `hub.auth` and `hub.wire` have these shapes;
+`hub.app` hands them in.
+"""
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hub.core.identity import Identity
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Push
+
+Monotonic = Callable[[], float]
+"""Seconds from an arbitrary start, never backwards."""
+Spawn = Callable[[Coroutine[object, object, None]], None]
+"""Runs a coroutine in the node's task group; it handles its own errors."""
+Defer = Callable[[Callable[[], None]], object]
+"""Runs a callback in the event loop's next iteration."""
+Deliver = Callable[[Publication], None]
+"""Takes a publication of a channel the node subscribed to, in offset order."""
+
+
+class Dialect(Protocol):
+    """A wire format. Pure: the same push gives the same bytes, shared by many sessions."""
+
+    name: str
+    max_channels: int
+    """How many channels one session may hold in it."""
+    marks_positions: bool
+    """Whether the session wants `encode_positions` written at the end of a tick."""
+
+    @property
+    def several(self) -> "Dialect | None":
+        """What a session speaks from its second channel on; None for the same."""
+        ...
+
+    def encode(self, push: Push, epoch: str) -> bytes:
+        """A whole frame; `epoch` is that of the push's channel ("" where it has none)."""
+        ...
+
+    def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:
+        """A frame that tells how far the session is in every channel."""
+        ...
+
+
+class Link(Protocol):
+    """The way to one peer. The session decides what to send, the link only sends it."""
+
+    transport: str
+    """`websocket`, `sse` or `poll`."""
+    address: str
+    user_agent: str
+    answers_pings: bool
+    """Whether `ping` makes a frame that the peer has to answer."""
+
+    def send(self, data: bytes) -> int:
+        """Hand over what the peer's socket takes at once; return how many bytes that was.
+
+        A lost peer swallows everything: its end is reported by the transport.
+        """
+        ...
+
+    def finish(self, rest: bytes) -> None:
+        """Take all of `rest`, and call `Session.on_writable` once the peer took it.
+
+        Never calls it from within, also where all of `rest` went out at once.
+        """
+        ...
+
+    def ping(self, payload: bytes) -> bytes:
+        """The frame that asks the peer for a sign of life; only where it answers pings."""
+        ...
+
+    def acknowledged_bytes(self) -> int:
+        """How many bytes the peer's kernel has acknowledged so far; 0 where unknown."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Take no more from the peer until `resume_reading`."""
+        ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self, code: int, reason: str) -> None:
+        """End in order: what was handed over, the protocol's own farewell, the end of stream."""
+        ...
+
+    def abort(self) -> None:
+        """End now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequest:
+    channel: str
+    data: bytes
+    """Valid JSON on one line (`hub.wire.payload.check_payload`)."""
+    publisher: str
+    """Scope of `idempotency_key`."""
+    key: str | None = None
+    sender: str | None = None
+    skip_connection: str | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    position: Position
+    """Of the publication."""
+    duplicate: bool = False
+    """The idempotency key was seen before: this is the first answer again."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """A stretch of one channel's history, oldest first."""
+
+    head: Position
+    """The newest offset given out so far."""
+    oldest: int
+    """The first offset history still holds; `head.offset + 1` when it holds none."""
+    publications: tuple[Publication, ...]
+
+
+class Broker(Protocol):
+    """Carries publications between nodes and keeps history. Raises only `HubError`."""
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        """Number, keep and deliver; raise `NotPublishedError` or `OutcomeUnknownError`."""
+        ...
+
+    async def subscribe(self, channel: str) -> Position:
+        """Deliver the channel's publications from now on; return the head they follow."""
+        ...
+
+    def unsubscribe(self, channel: str) -> None:
+        """No session of this node needs the channel now. Returns at once."""
+        ...
+
+    async def history(self, channel: str, after: int, limit: int) -> HistoryPage:
+        """At most `limit` publications with offsets above `after`."""
+        ...
+
+
+class Policy(Protocol):
+    """What the engine asks `hub.auth`."""
+
+    def authenticate(self, token: str) -> Identity:
+        """Raise `UnauthorizedError` unless the token holds now."""
+        ...

@@ -1,0 +1,65 @@
+"""Positions and publications: what a channel's sequence is made of."""
+
+import re
+from dataclasses import dataclass
+
+from hub.errors import BadRequestError
+
+# WIRE.md, "Channels and positions".
+MAX_CHANNEL_LENGTH = 200
+_CHANNEL = re.compile(r"[A-Za-z0-9_.:@~+-]{1,200}")
+_EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# Offsets are JSON numbers read by browsers, exact up to ECMA-262's Number.MAX_SAFE_INTEGER.
+MAX_OFFSET = 2**53 - 1
+_MAX_OFFSET_DIGITS = 16
+
+
+def check_channel(name: object) -> str:
+    """Return `name` when it is a channel name; raise `BadRequestError` naming what is allowed."""
+    if not isinstance(name, str):
+        raise BadRequestError(f"channel must be a string, not {type(name).__name__}")
+    if _CHANNEL.fullmatch(name) is None:
+        shown = name if len(name) <= 60 else f"{name[:60]}... ({len(name)} characters)"
+        raise BadRequestError(
+            f"channel {shown!r} is not allowed: 1 to {MAX_CHANNEL_LENGTH} characters of "
+            "A-Z a-z 0-9 _ . : @ ~ + -"
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in one channel's sequence: after `offset` (0 or more) of `epoch`."""
+
+    epoch: str
+    offset: int
+
+    @classmethod
+    def parse(cls, text: object) -> "Position":
+        """Read `epoch:offset`, split at the last colon; raise `BadRequestError` otherwise."""
+        if isinstance(text, str):
+            epoch, _, digits = text.rpartition(":")
+            plain = digits.isascii() and digits.isdigit() and len(digits) <= _MAX_OFFSET_DIGITS
+            if plain and _EPOCH.fullmatch(epoch) and int(digits) <= MAX_OFFSET:
+                return cls(epoch, int(digits))
+        raise BadRequestError(f"position {str(text)[:80]!r} is not of the form epoch:offset")
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was published, numbered 1, 2, 3, ... within its channel's epoch."""
+
+    channel: str
+    offset: int
+    data: bytes
+    """JSON as it came, validated, on one line."""
+    time_ms: int
+    """When the broker took it: milliseconds since 1970 UTC."""
+    key: str | None = None
+    sender: str | None = None
+    """The token subject of the session that published it; `from` on the wire."""
+    skip_connection: str | None = None
+    """The connection that asked not to get it back (`"echo": false`)."""

@@ -1,0 +1,123 @@
+"""What a session is sent. Dialects make bytes from these; a `Publication` is a push too."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hub.core.commands import CommandId
+from hub.core.publication import Position, Publication
+from hub.errors import HubError
+
+
+class GapReason(StrEnum):
+    """Why a range of offsets will not arrive (WIRE.md, pushes)."""
+
+    SLOW = "slow"
+    CONFLATED = "conflated"
+    BROKER = "broker"
+    EXPIRED = "expired"
+    INVALID = "invalid"
+    RESET = "reset"
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    connection: str
+    node: str
+    heartbeat_seconds: float
+    version: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    channel: str
+    position: Position
+    """Where the subscription starts, before what is replayed."""
+    recovered: bool
+    replayed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Stands exactly where offsets `first` to `last` of `epoch` would have.
+
+    With reason `reset` there is no range: `last` is the offset of the new epoch after which
+    the stream continues, and `first` is 0.
+    """
+
+    channel: str
+    epoch: str
+    first: int
+    last: int
+    reason: GapReason
+    unsequenced: int = 0
+    """How many publications without an offset were dropped, where there were any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Who is present: `id` is the token's subject, or the connection where there is none."""
+
+    id: str
+    connection: str
+    subject: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    channel: str
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    channel: str
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceReset:
+    """Some joins or leaves were lost: ask for the members again."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Expiring:
+    in_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    code: int
+    reason: str
+    reconnect_within_ms: int | None = None
+    """The peer picks a moment in this window; None where it should not come back unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    id: CommandId
+    ok: Mapping[str, object] | None = None
+    error: HubError | None = None
+
+
+Push = (
+    Publication
+    | Welcome
+    | Subscribed
+    | Gap
+    | Join
+    | Leave
+    | PresenceReset
+    | Heartbeat
+    | Expiring
+    | Goodbye
+    | Reply
+)

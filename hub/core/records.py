@@ -1,0 +1,63 @@
+"""What operators see: immutable snapshots of live state, made only when somebody asks."""
+
+from dataclasses import dataclass
+
+from hub.core.publication import Position
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRecord:
+    channel: str
+    position: Position
+    """The last offset handed to the peer's transport."""
+    state: str
+    """`live`, `replaying` or `congested`."""
+    outbox_messages: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    connection: str
+    transport: str
+    """`websocket`, `sse` or `poll`."""
+    subject: str | None
+    address: str
+    user_agent: str
+    opened_ms: int
+    """Milliseconds since 1970 UTC."""
+    round_trip_ms: float | None
+    sent: int
+    """Publications handed to the transport."""
+    dropped: int
+    """Publications its outbox dropped or conflated."""
+    outbox_messages: int
+    outbox_bytes: int
+    outbox_age_seconds: float
+    """Age of the oldest publication it is still owed."""
+    subscriptions: tuple[SubscriptionRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRecord:
+    channel: str
+    position: Position
+    subscribers: int
+    """Sessions of this node."""
+    history: int
+    """Publications held now."""
+    presence: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    node: str
+    version: str
+    started_ms: int
+    uptime_seconds: float
+    connections: int
+    subscriptions: int
+    channels: int
+    publications: int
+    deliveries: int
+    draining: bool

@@ -1,0 +1,48 @@
+"""Where a subscription starts: decided from what it asked for and what history holds.
+
+A pure function. What it decides is announced at the head of the stream; the replay itself
+is read in pages by `hub.core.replay`.
+"""
+
+from dataclasses import dataclass
+
+from hub.core.publication import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a subscription begins and what it has to be told first."""
+
+    position: Position
+    """Before what is replayed."""
+    replayed: int
+    recovered: bool
+    """True only when nothing asked for is missing."""
+    reset: bool = False
+    """The position asked for belongs to another epoch: `position` is where the new one starts."""
+
+
+def start(*, since: Position | None, last: int | None, head: Position, oldest: int) -> Start:
+    """Decide the start of a subscription to a channel whose history holds `oldest` to `head`.
+
+    Args:
+        since: resume after this position; wins over `last`.
+        last: begin with the newest `last` publications, 0 or more.
+        head: the newest offset given out.
+        oldest: the first offset held; `head.offset + 1` where none is.
+    """
+    held_after = oldest - 1
+    if since is None:
+        wanted = min(last or 0, head.offset)
+        after = max(head.offset - wanted, held_after) if wanted else head.offset
+        replayed = head.offset - after
+        return Start(Position(head.epoch, after), replayed, recovered=replayed == wanted)
+    if since.epoch == head.epoch and since.offset <= head.offset:
+        replayed = head.offset - max(since.offset, held_after)
+        return Start(since, replayed, recovered=since.offset >= held_after)
+    # An offset of this epoch that was never given out: the peer knows what we do not. Nothing
+    # before the head can be told apart from what it has seen, so it continues there.
+    if since.epoch == head.epoch:
+        return Start(head, 0, recovered=False, reset=True)
+    beginning = Position(head.epoch, 0)
+    return Start(beginning, head.offset - held_after, recovered=False, reset=True)

@@ -1,0 +1,90 @@
+"""Reads history to a session, page by page, as fast as its transport takes it.
+
+Nothing of a page is queued: what the transport does not take is read again later. What is
+published meanwhile stays in history too, and the subscription goes live when its cursor meets
+the head. Where history was trimmed faster than the peer reads, a gap `expired` says so.
+"""
+
+from hub.core.batch import Encoded, Item, entry
+from hub.core.ports import Broker, HistoryPage
+from hub.core.publication import Publication
+from hub.core.pushes import Gap, GapReason
+from hub.core.ring import Entry, Kind
+from hub.core.session import Session
+from hub.core.subscription import Subscription
+from hub.core.tally import Tally
+
+# Guess, not measured: large enough that a page costs more than its request, small enough that
+# 64 KiB payloads in it stay at a few MiB.
+PAGE_PUBLICATIONS = 64
+
+
+class Replay:
+    """One per node; keeps no state of its own."""
+
+    def __init__(self, broker: Broker, tally: Tally) -> None:
+        self._broker = broker
+        self._tally = tally
+
+    async def run(self, session: Session) -> None:
+        """Serve every replaying subscription of the session until it takes no more writes.
+
+        Raises `HubError` when the broker cannot read its history.
+        """
+        if session.replay_running:
+            return
+        session.replay_running = True
+        try:
+            while session.writable and session.replaying:
+                subscription = session.replaying[0]
+                page = await self._broker.history(
+                    subscription.channel.name, subscription.replay_cursor, PAGE_PUBLICATIONS
+                )
+                if session.writable and not subscription.closed and not subscription.live:
+                    self._write(session, subscription, page)
+                if (subscription.closed or subscription.live) and subscription in session.replaying:
+                    session.replaying.remove(subscription)
+        finally:
+            session.replay_running = False
+        if session.writable and session.dialect.marks_positions:
+            session.write_positions()
+
+    def _write(self, session: Session, subscription: Subscription, page: HistoryPage) -> None:
+        channel = subscription.channel
+        items = _items(subscription, page)
+        if items:
+            encoded = Encoded([_entry(item, session, channel.epoch) for item in items])
+            for item in items[: session.write_replay(encoded)]:
+                if isinstance(item, Gap):
+                    self._tally.gaps[item.reason] += 1
+                    subscription.replay_cursor = item.last
+                elif isinstance(item, Publication):
+                    subscription.replay_cursor = item.offset
+        if subscription.replay_cursor >= channel.offset:
+            subscription.go_live(subscription.replay_cursor)
+
+
+def _entry(item: Item, session: Session, epoch: str) -> Entry:
+    """`item` as a frame; one that the session asked not to get back moves its position only."""
+    if isinstance(item, Publication) and item.skip_connection == session.id:
+        return Entry(Kind.KEEP, item.offset, b"", 0.0)
+    return entry(item, session.dialect, epoch, 0.0)
+
+
+def _items(subscription: Subscription, page: HistoryPage) -> list[Item]:
+    """The page as it goes into the stream: publications, and gaps where they are missing."""
+    channel, cursor = subscription.channel, subscription.replay_cursor
+    items: list[Item] = []
+    for publication in page.publications:
+        if publication.offset > cursor + 1:
+            items.append(_expired(subscription, cursor + 1, publication.offset - 1))
+        cursor = publication.offset
+        items.append(publication)
+    if not page.publications and cursor < channel.offset:
+        items.append(_expired(subscription, cursor + 1, channel.offset))
+    return items
+
+
+def _expired(subscription: Subscription, first: int, last: int) -> Gap:
+    channel = subscription.channel
+    return Gap(channel.name, channel.epoch, first, last, GapReason.EXPIRED)

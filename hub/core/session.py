@@ -1,0 +1,298 @@
+"""One subscriber, whatever its transport: what is written to it now, and what it is owed.
+
+While the transport takes writes there is no outbox: frames go straight to the link. The
+first write that is not taken whole ends that; the link says when to go on. Nothing here
+waits: each method changes state and writes what the link takes at once.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hub.core.batch import Batch, Encoded
+from hub.core.commands import Command
+from hub.core.deadlines import Deadline
+from hub.core.identity import Identity
+from hub.core.options import SessionLimits
+from hub.core.outbox import Outbox, Pressure
+from hub.core.ports import Dialect, Link, Monotonic
+from hub.core.pushes import Goodbye, Push, Reply
+from hub.core.ring import Entry, Kind
+from hub.core.subscription import Subscription
+from hub.core.tally import Tally
+from hub.errors import HubError, SlowError
+
+_NO_SKIPS: frozenset[int] = frozenset()
+Respond = Callable[[Reply], None]
+"""Where a reply goes that does not go into the session's stream."""
+Job = tuple[Command, Respond | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionContext:
+    """What all sessions of a node share."""
+
+    limits: SessionLimits
+    clock: Monotonic
+    tally: Tally
+    pressure: Pressure
+    close_code: Callable[[str], int]
+    """The wire's close code of an error code."""
+    on_replay: Callable[["Session"], None]
+    """The session takes writes and has subscriptions that read history."""
+    on_mark: Callable[["Session"], None]
+    """The session's positions moved outside a broadcast."""
+    on_closed: Callable[["Session", int, str], None]
+    """The session has ended with this close code and reason; called once."""
+    on_gone: Callable[["Session"], None]
+    """The connection of an ended session is gone as well; called once, after `on_closed`."""
+
+
+class Session:
+    """Open until `close` or `lost`; owned by the event loop."""
+
+    __slots__ = (
+        "_context", "acknowledged_bytes", "beat_slot", "closing", "dialect",
+        "drained_at_seconds", "expiry", "gone", "id", "identity", "inbox", "link",
+        "opened_at_seconds", "outbox", "ping_due_seconds", "replay_running", "replaying",
+        "round_trip_seconds", "sent", "subscriptions", "writable",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        link: Link,
+        dialect: Dialect,
+        identity: Identity,
+        *,
+        id: str,  # noqa: A002 - the word of the wire contract
+        context: SessionContext,
+    ) -> None:
+        self._context = context
+        self.link = link
+        self.dialect = dialect
+        self.identity = identity
+        self.id = id
+        self.subscriptions: dict[str, Subscription] = {}
+        self.writable = True
+        """Whether the next frame may go straight to the link."""
+        self.closing = False
+        self.gone = False
+        """The connection has ended by itself: there is nobody to say goodbye to."""
+        self.outbox: Outbox | None = None
+        self.replaying: list[Subscription] = []
+        """Subscriptions that read history, in the order they began."""
+        self.replay_running = False
+        self.inbox: deque[Job] | None = None
+        """Commands waiting for the one being carried out; None when none is."""
+        self.sent = 0
+        """Publications handed to the link."""
+        self.opened_at_seconds = context.clock()
+        self.ping_due_seconds = 0.0
+        """When the unanswered ping was due, monotonic; 0 when none is owed an answer."""
+        self.acknowledged_bytes = 0
+        """What the peer's kernel had acknowledged when that ping was due; see `Heartbeats`."""
+        self.drained_at_seconds = 0.0
+        """When the link last took writes again, monotonic; 0 when it never stopped."""
+        self.round_trip_seconds: float | None = None
+        self.beat_slot = 0
+        self.expiry: Deadline | None = None
+
+    @property
+    def owed_bytes(self) -> int:
+        return 0 if self.outbox is None else self.outbox.bytes
+
+    @property
+    def dropped(self) -> int:
+        """Publications its current subscriptions did not get because it was slow."""
+        return sum(subscription.dropped for subscription in self.subscriptions.values())
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def push(self, push: Push) -> None:
+        """Send what belongs to no channel; it overtakes data."""
+        self.control(self.dialect.encode(push, ""))
+
+    def control(self, frame: bytes) -> None:
+        """Send an encoded frame of the control lane."""
+        if self.closing:
+            return
+        if self.writable:
+            self._write(frame)
+        elif not self._outbox().control(frame):
+            limit = self._context.limits.control_max_bytes
+            self.close_slow(f"replies waiting are over {limit:,} bytes")
+
+    def push_in_order(self, subscription: Subscription, push: Push, offset: int = 0) -> None:
+        """Send what belongs to a channel, behind all that channel already has for this session.
+
+        `offset` is where it moves the position, 0 where it does not.
+        """
+        frame = self.dialect.encode(push, subscription.channel.epoch)
+        if self.closing:
+            return
+        if self.writable:
+            self._write(frame)
+        else:
+            entry = Entry(Kind.KEEP, offset, frame, self._context.clock())
+            self._owe(subscription, [entry], subscription.position.offset)
+
+    def _write(self, data: bytes) -> None:
+        taken = self.link.send(data)
+        if taken != len(data):
+            self.writable = False
+            self.link.finish(data[taken:])
+
+    def write_replay(self, encoded: Encoded) -> int:
+        """Write a page of history while the link takes it; return how many frames it took.
+
+        The rest is not queued: it is read again from history when the link goes on.
+        """
+        taken = self.link.send(encoded.data)
+        whole = len(encoded.entries)
+        if taken != encoded.size:
+            index, rest = encoded.split(taken)
+            self.writable = False
+            self.link.finish(rest)
+            whole = index + 1
+        sent = sum(entry.kind <= Kind.RAW for entry in encoded.entries[:whole])
+        self.sent += sent
+        self._context.tally.deliveries += sent
+        self._context.tally.replayed += sent
+        return whole
+
+    def write_positions(self) -> None:
+        """Tell how far every channel is, for dialects that resume from one mark."""
+        if self.writable and not self.closing:
+            places = [(s.channel.name, s.position) for s in self.subscriptions.values()]
+            if places:
+                self._write(self.dialect.encode_positions(places))
+
+    def read_history(self, subscription: Subscription, cursor: int) -> None:
+        """Send the subscription what follows `cursor` from history, then let it go live."""
+        subscription.go_back_to_history(cursor)
+        self.replaying.append(subscription)
+        if self.writable:
+            self._context.on_replay(self)
+
+    # -- congestion ------------------------------------------------------------------------
+
+    def owe_rest(self, subscription: Subscription, encoded: Encoded, taken: int) -> None:
+        """The link took only `taken` bytes of a batch: finish the frame, owe the others."""
+        index, rest = encoded.split(taken)
+        self.writable = False
+        self.link.finish(rest)
+        handed, owed = encoded.entries[: index + 1], encoded.entries[index + 1 :]
+        publications = sum(entry.kind <= Kind.RAW for entry in owed)
+        self.sent -= publications
+        self._context.tally.deliveries -= publications
+        self._context.tally.bytes_sent -= encoded.size - taken - len(rest)
+        if owed:
+            before = next((e.offset - 1 for e in encoded.entries if e.offset), subscription.offset)
+            cursor = max((entry.offset for entry in handed), default=0) or before
+            self._owe(subscription, owed, cursor)
+
+    def catch_up(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> None:
+        """A batch for a member that the exchange's fast path does not fit."""
+        cursor = subscription.offset
+        if subscription.closed or self.closing or not subscription.live:
+            return
+        skip = batch.skips.get(self.id, _NO_SKIPS)
+        if cursor != batch.base or skip:
+            encoded = encoded.after(cursor, skip)
+        subscription.offset = max(cursor, batch.last)
+        if not self.writable:
+            self._owe(subscription, encoded.entries, cursor)
+            return
+        self.sent += encoded.publications
+        self._context.tally.deliveries += encoded.publications
+        self._context.tally.bytes_sent += encoded.size
+        if encoded.size and (taken := self.link.send(encoded.data)) != encoded.size:
+            self.owe_rest(subscription, encoded, taken)
+
+    def _owe(self, subscription: Subscription, entries: Sequence[Entry], cursor: int) -> None:
+        if subscription.fill and subscription.channel.options.keeps_history:
+            kept = [entry for entry in entries if entry.kind is not Kind.PUBLICATION]
+            if len(kept) != len(entries):
+                self.read_history(subscription, cursor)
+            entries = kept
+        reason = self._outbox().owe(subscription, entries, cursor, self._context.clock())
+        if reason is not None:
+            self.close_slow(reason)
+        self._context.pressure.relieve()
+
+    def _outbox(self) -> Outbox:
+        if self.outbox is None:
+            context = self._context
+            self.outbox = Outbox(context.limits, context.pressure, context.tally)
+            context.pressure.sessions[self] = None
+        return self.outbox
+
+    def on_writable(self) -> None:
+        """The link takes writes again: send what is owed, then read on in history."""
+        if self.closing or self.writable:
+            return
+        self.drained_at_seconds = self._context.clock()
+        if self.outbox is not None:
+            self.outbox.expire(self.drained_at_seconds)
+        while self.outbox is not None:
+            chunk, publications = self.outbox.chunk(self)
+            if not chunk:
+                self._release_outbox()
+                break
+            self.sent += publications
+            self._context.tally.deliveries += publications
+            self._context.tally.bytes_sent += len(chunk)
+            if (taken := self.link.send(chunk)) != len(chunk):
+                self.link.finish(chunk[taken:])
+                return
+        self.writable = True
+        if self.dialect.marks_positions:
+            self._context.on_mark(self)
+        if self.replaying:
+            self._context.on_replay(self)
+
+    def _release_outbox(self) -> None:
+        if self.outbox is not None:
+            self.outbox.release()
+            self.outbox = None
+            self._context.pressure.sessions.pop(self, None)
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def close_slow(self, reason: str) -> None:
+        """Close with 4508: the peer reads more slowly than its limits allow."""
+        self.close_error(SlowError(reason))
+
+    def close_error(self, error: HubError) -> None:
+        """Close with the close code of `error`."""
+        self.close(self._context.close_code(error.code), error.message)
+
+    def close(self, code: int, reason: str, reconnect_within_ms: int | None = None) -> None:
+        """Say goodbye behind what is already handed over, and end. Harmless when repeated."""
+        if self.closing:
+            return
+        self.closing = True
+        goodbye = self.dialect.encode(Goodbye(code, reason, reconnect_within_ms), "")
+        taken = self.link.send(goodbye) if self.writable else 0
+        if taken != len(goodbye):
+            self.link.finish(goodbye[taken:])
+        self._end(code, reason)
+        self.link.close(code, reason)
+
+    def lost(self, code: int, reason: str) -> None:
+        """The connection is gone, or its own protocol ended it. Harmless when repeated."""
+        if self.gone:
+            return
+        self.gone = True
+        if not self.closing:
+            self.closing = True
+            self._end(code, reason)
+        self._context.on_gone(self)
+
+    def _end(self, code: int, reason: str) -> None:
+        self.writable = False
+        self._release_outbox()
+        self.replaying.clear()
+        if self.expiry is not None:
+            self.expiry.cancel()
+        self._context.on_closed(self, code, reason)

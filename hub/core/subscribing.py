@@ -1,0 +1,205 @@
+"""Joining and leaving channels: the seams between history and the live stream.
+
+A subscription starts at the head this node knows, or at the position it asks to resume from.
+It is a member of its channel before the first page of history is read, so nothing can fall
+between the two: offsets decide what comes from where (`hub.core.exchange`).
+"""
+
+from collections.abc import Mapping, Sequence
+
+from hub.core.channels import Channel
+from hub.core.commands import Subscribe
+from hub.core.exchange import Exchange
+from hub.core.identity import Identity
+from hub.core.options import ChannelOptions, Namespaces, SessionLimits
+from hub.core.ports import Broker, Dialect
+from hub.core.presence import PresenceTable
+from hub.core.pushes import Gap, GapReason, Join, Leave, Member, Reply, Subscribed
+from hub.core.recovery import Start, start
+from hub.core.session import Session
+from hub.core.subscription import Subscription
+from hub.core.tally import Tally
+from hub.errors import (
+    BadRequestError,
+    HubError,
+    TooManySubscriptionsError,
+    UnavailableError,
+)
+
+
+class Subscribing:
+    """One per node; owns the table of channels that have sessions here."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        exchange: Exchange,
+        presence: PresenceTable,
+        namespaces: Namespaces,
+        limits: SessionLimits,
+        tally: Tally,
+    ) -> None:
+        self._broker = broker
+        self._exchange = exchange
+        self._presence = presence
+        self._namespaces = namespaces
+        self._limits = limits
+        self._tally = tally
+        self.channels: dict[str, Channel] = {}
+
+    async def subscribe(
+        self, session: Session, command: Subscribe, *, reply_in_stream: bool
+    ) -> Mapping[str, object]:
+        """Join, answer in the stream, and begin the replay. Returns the reply's `ok`.
+
+        The answer stands in the channel's order before its first message: the reply itself, or
+        a `subscribed` push where the reply goes another way. Raises `HubError` and then changes
+        nothing.
+        """
+        self._check(session, command)
+        channel = await self._open(command.channel)
+        began = await self._start(channel, command)
+        try:
+            self._check(session, command)
+        except HubError:
+            self._close_if_empty(channel)
+            raise
+        subscription = Subscription(session, channel, fill=command.fill)
+        self._join(subscription)
+        ok = _ok(command.channel, began)
+        answer = Reply(command.id, ok) if reply_in_stream else _subscribed(command.channel, began)
+        session.push_in_order(subscription, answer)
+        self._begin(subscription, began)
+        return ok
+
+    def _check(self, session: Session, command: Subscribe) -> None:
+        if session.closing:
+            raise UnavailableError("the session is closing")
+        session.identity.check_subscribe(command.channel)
+        if command.channel in session.subscriptions:
+            raise BadRequestError(f"already subscribed to {command.channel!r}")
+        limit = min(self._limits.max_subscriptions, session.dialect.max_channels)
+        if len(session.subscriptions) >= limit:
+            raise TooManySubscriptionsError(f"a session may hold {limit} subscriptions")
+
+    async def _open(self, name: str) -> Channel:
+        if (channel := self.channels.get(name)) is None:
+            head = await self._broker.subscribe(name)
+            # Another session may have opened it while this one waited.
+            channel = self.channels.get(name)
+            if channel is None:
+                channel = Channel(name, head, self._namespaces.options(name))
+                self.channels[name] = channel
+        return channel
+
+    async def _start(self, channel: Channel, command: Subscribe) -> Start:
+        """Ask history only where something of it was asked for."""
+        if command.since is None and not command.last:
+            return start(since=None, last=None, head=channel.head, oldest=channel.offset + 1)
+        page = await self._broker.history(channel.name, channel.offset, limit=1)
+        head = channel.head
+        return start(
+            since=command.since,
+            last=command.last,
+            head=head,
+            oldest=min(page.oldest, head.offset + 1),
+        )
+
+    def _join(self, subscription: Subscription) -> None:
+        session, channel = subscription.session, subscription.channel
+        if session.subscriptions and (several := session.dialect.several) is not None:
+            _switch(session, several)
+        session.subscriptions[channel.name] = subscription
+        channel.add(subscription)
+        if channel.options.presence:
+            self._presence.enter(channel.name, session)
+
+    def _begin(self, subscription: Subscription, began: Start) -> None:
+        session, channel = subscription.session, subscription.channel
+        if began.reset:
+            self._tally.gaps[GapReason.RESET] += 1
+            offset = began.position.offset
+            gap = Gap(channel.name, channel.epoch, 0, offset, GapReason.RESET)
+            session.push_in_order(subscription, gap, offset)
+        if began.position.offset == channel.offset:
+            subscription.go_live(channel.offset)
+            if session.dialect.marks_positions:
+                self._exchange.mark(session)
+        else:
+            session.read_history(subscription, began.position.offset)
+
+    def unsubscribe(self, session: Session, name: str) -> Subscription:
+        """Leave a channel behind everything it already had for this session."""
+        if (subscription := session.subscriptions.get(name)) is None:
+            raise BadRequestError(f"not subscribed to {name!r}")
+        self._exchange.settle(subscription)
+        self._leave(subscription, lost=False)
+        return subscription
+
+    def options(self, channel: str) -> ChannelOptions:
+        return self._namespaces.options(channel)
+
+    def members(self, channel: str) -> Sequence[Member]:
+        """Who is present; raise `BadRequestError` where the namespace keeps no presence."""
+        if not self.options(channel).presence:
+            raise BadRequestError(f"presence is off for {channel!r}")
+        return self._presence.members(channel)
+
+    def announce(self, channel: str, change: Join | Leave) -> None:
+        """Put a join or leave into the channel's order."""
+        if (open_channel := self.channels.get(channel)) is not None:
+            self._exchange.add(open_channel, change)
+
+    def change_identity(self, session: Session, identity: Identity) -> None:
+        """Give the session another identity; its members change with its subject."""
+        present = [
+            s.channel.name for s in session.subscriptions.values() if s.channel.options.presence
+        ]
+        changes = session.identity.subject != identity.subject
+        for name in present if changes else ():
+            self._presence.exit(name, session, lost=False)
+        session.identity = identity
+        for name in present if changes else ():
+            self._presence.enter(name, session)
+
+    def leave_all(self, session: Session) -> None:
+        """The session has ended: nothing is written to it any more."""
+        for subscription in tuple(session.subscriptions.values()):
+            self._leave(subscription, lost=True)
+
+    def _leave(self, subscription: Subscription, *, lost: bool) -> None:
+        session, channel = subscription.session, subscription.channel
+        subscription.closed = True
+        session.subscriptions.pop(channel.name, None)
+        channel.remove(subscription, session.dialect)
+        if channel.options.presence:
+            self._presence.exit(channel.name, session, lost=lost)
+        self._close_if_empty(channel)
+
+    def _close_if_empty(self, channel: Channel) -> None:
+        if not len(channel) and self.channels.get(channel.name) is channel:
+            del self.channels[channel.name]
+            self._broker.unsubscribe(channel.name)
+
+
+def _ok(channel: str, began: Start) -> dict[str, object]:
+    return {
+        "channel": channel,
+        "position": str(began.position),
+        "recovered": began.recovered,
+        "replayed": began.replayed,
+    }
+
+
+def _subscribed(channel: str, began: Start) -> Subscribed:
+    return Subscribed(channel, began.position, began.recovered, began.replayed)
+
+
+def _switch(session: Session, dialect: Dialect) -> None:
+    """Speak another dialect from the next batch on, in every channel."""
+    for subscription in session.subscriptions.values():
+        subscription.channel.remove(subscription, session.dialect)
+    session.dialect = dialect
+    for subscription in session.subscriptions.values():
+        subscription.channel.add(subscription)

@@ -1,0 +1,74 @@
+"""One session's place in one channel."""
+
+from typing import TYPE_CHECKING
+
+from hub.core.publication import Position
+
+if TYPE_CHECKING:
+    from hub.core.channels import Channel
+    from hub.core.ring import Ring
+    from hub.core.session import Session
+
+# Equal to no batch's base, so that the exchange's one comparison also sorts out sessions
+# that are not live.
+NOT_LIVE = -1
+
+
+class Subscription:
+    """Live while `offset` follows the channel; replaying while it reads history instead.
+
+    Who writes moves the place: the exchange while live, the replay while replaying, the ring
+    while the peer is congested.
+    """
+
+    __slots__ = (
+        "channel",
+        "closed",
+        "dropped",
+        "fill",
+        "offset",
+        "replay_cursor",
+        "ring",
+        "session",
+    )
+
+    def __init__(self, session: "Session", channel: "Channel", *, fill: bool) -> None:
+        self.session = session
+        self.channel = channel
+        self.fill = fill
+        self.offset = NOT_LIVE
+        """The last offset handed to the session; `NOT_LIVE` while replaying."""
+        self.replay_cursor = 0
+        """The last offset replayed; counts only while replaying."""
+        self.ring: Ring | None = None
+        """What the session is still owed of this channel; made when the peer stops taking."""
+        self.closed = False
+        self.dropped = 0
+
+    @property
+    def live(self) -> bool:
+        return self.offset != NOT_LIVE
+
+    @property
+    def position(self) -> Position:
+        """How far the peer's transport has been handed this channel."""
+        if not self.live:
+            return Position(self.channel.epoch, self.replay_cursor)
+        offset = self.offset if self.ring is None else self.ring.cursor
+        return Position(self.channel.epoch, offset)
+
+    @property
+    def state(self) -> str:
+        """For operators: `live`, `congested` or `replaying`."""
+        if not self.live:
+            return "replaying"
+        return "live" if self.ring is None else "congested"
+
+    def go_live(self, offset: int) -> None:
+        """Follow the channel from `offset` on: older items are skipped from now on."""
+        self.offset = offset
+
+    def go_back_to_history(self, cursor: int) -> None:
+        """Stop following the channel; everything after `cursor` is read from history."""
+        self.offset = NOT_LIVE
+        self.replay_cursor = cursor

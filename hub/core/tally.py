@@ -1,0 +1,68 @@
+"""What has happened, as plain counters.
+
+The core counts here because an attribute increment costs 30 ns where a metrics library's
+locked counter costs ten times that, once per delivery. `hub.observe` reads them when it is
+scraped. All counters only rise; gauges are computed from live state when asked.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+
+# Upper bounds in seconds: from one tick on a calm hub (0.1 ms) to a stalled one (10 s).
+LATENCY_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                  0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # fmt: skip
+
+
+class Histogram:
+    """Counts of observations at or below each bound, and their sum, in seconds."""
+
+    __slots__ = ("buckets", "sum_seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(LATENCY_BOUNDS) + 1)
+        self.sum_seconds = 0.0
+
+    def observe(self, seconds: float, times: int = 1) -> None:
+        self.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += times
+        self.sum_seconds += seconds * times
+
+
+def _counter() -> Counter[str]:
+    return Counter()
+
+
+@dataclass(slots=True)
+class Tally:
+    """One per node, handed to whoever counts."""
+
+    publications: int = 0
+    """Accepted by this node's broker."""
+    publish_errors: Counter[str] = field(default_factory=_counter)
+    """By error code."""
+    duplicates: int = 0
+    """Publishes answered from an idempotency key."""
+    deliveries: int = 0
+    """Publications handed to a session's transport."""
+    bytes_sent: int = 0
+    dropped: Counter[str] = field(default_factory=_counter)
+    """Publications a session did not get because it was slow, by overflow policy."""
+    gaps: Counter[str] = field(default_factory=_counter)
+    """Gap notices, by reason."""
+    replayed: int = 0
+    """Publications sent from history."""
+    opened: Counter[str] = field(default_factory=_counter)
+    """Sessions opened, by transport."""
+    closed: Counter[str] = field(default_factory=_counter)
+    """Sessions closed, by `<close code>`."""
+    refused: Counter[str] = field(default_factory=_counter)
+    """Handshakes and requests refused before a session existed, by reason."""
+    commands: Counter[str] = field(default_factory=_counter)
+    """Commands carried out, by op."""
+    command_errors: Counter[str] = field(default_factory=_counter)
+    """Error replies, by error code."""
+    presence_dropped: int = 0
+    """Joins and leaves replaced by `presence_reset`."""
+    publish_to_write: Histogram = field(default_factory=Histogram)
+    """From the broker's delivery to the last write of the publication."""
+    heartbeat_round_trip: Histogram = field(default_factory=Histogram)

@@ -1,0 +1,121 @@
+"""Every error the hub raises on purpose, as one tree.
+
+Each class has a stable `code` (what clients, logs and metrics match on) and says whether
+the same request may succeed later (`retryable`). Which HTTP status or WebSocket close code
+belongs to a code is the wire's business: see `hub.wire.codes`.
+"""
+
+
+class HubError(Exception):
+    """Something the peer, the operator or the broker has to be told about.
+
+    `command_id` is the `id` of the command that failed, once it could be read.
+    """
+
+    code = "internal"
+    retryable = False
+    retry_after_seconds: int | None = None
+
+    def __init__(self, message: str, *, command_id: str | int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.command_id = command_id
+
+
+class BadRequestError(HubError):
+    """The request cannot be understood or names something that is not allowed."""
+
+    code = "bad_request"
+
+
+class UnauthorizedError(HubError):
+    """No credentials, or credentials that do not hold (any more)."""
+
+    code = "unauthorized"
+
+
+class ForbiddenError(HubError):
+    """Valid credentials that do not grant this."""
+
+    code = "forbidden"
+
+
+class NotFoundError(HubError):
+    """Nothing stands under that name."""
+
+    code = "not_found"
+
+
+class MethodNotAllowedError(HubError):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+
+
+class TooLargeError(HubError):
+    """A body, payload, URL or batch is over its limit."""
+
+    code = "too_large"
+
+
+class TooManySubscriptionsError(HubError):
+    """The session holds as many subscriptions as it may."""
+
+    code = "too_many_subscriptions"
+
+
+class RateLimitedError(HubError):
+    """More commands are waiting than a session may queue."""
+
+    code = "rate_limited"
+    retryable = True
+
+
+class ConflictError(HubError):
+    """An idempotency key was used before with other data."""
+
+    code = "conflict"
+
+
+class NotPublishedError(HubError):
+    """The broker did not take the publication; publishing again is safe."""
+
+    code = "not_published"
+    retryable = True
+    retry_after_seconds = 1
+
+
+class OutcomeUnknownError(HubError):
+    """The broker may or may not have taken the publication: retry with the same key."""
+
+    code = "outcome_unknown"
+    retryable = True
+    retry_after_seconds = 1
+
+
+class UnavailableError(HubError):
+    """The node or its broker cannot serve this now (draining, full, broker away)."""
+
+    code = "unavailable"
+    retryable = True
+    retry_after_seconds = 1
+
+
+class SlowError(HubError):
+    """The session reads too slowly and its limits say disconnect."""
+
+    code = "slow"
+    retryable = True
+
+
+class HeartbeatTimeoutError(HubError):
+    """No pong came in time."""
+
+    code = "heartbeat_timeout"
+    retryable = True
+
+
+class SettingsError(HubError):
+    """A setting has a value that is not allowed; the start ends with this message."""
+
+    code = "settings"

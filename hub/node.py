@@ -1,0 +1,250 @@
+"""One node without a listener: the composition root of the core.
+
+Makes the parts, hands them to each other, and offers what the HTTP API and the application
+in this process ask of a node. The only module that names concrete brokers.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from structlog.typing import FilteringBoundLogger
+
+from hub.auth.policy import Policy
+from hub.brokers.idempotency import IdempotencyKeys
+from hub.brokers.memory import MemoryBroker
+from hub.core.deadlines import Deadlines
+from hub.core.engine import Engine, NodeOptions, Runtime
+from hub.core.exchange import Exchange
+from hub.core.executor import Executor
+from hub.core.heartbeats import Heartbeats
+from hub.core.outbox import Pressure
+from hub.core.ports import Defer, HistoryPage, PublishRequest, PublishResult, Spawn
+from hub.core.presence import PresenceTable
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Join, Leave, Member
+from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
+from hub.core.replay import Replay
+from hub.core.session import Session, SessionContext
+from hub.core.subscribing import Subscribing
+from hub.core.tally import Tally
+from hub.core.views import session_record, subscription_count
+from hub.errors import HubError
+from hub.observe.metrics import Gauges
+from hub.settings import Settings
+from hub.transports.commanding import Commanding
+from hub.wire.codes import close_code
+
+VERSION = version("broadcast-hub")
+
+# Of payload taken in and not yet written; a broadcast at 1 us a delivery empties it in
+# well under a second for 1,000 sessions. Guess, not measured.
+_MAX_BACKLOG_BYTES = 32 * 1024 * 1024
+
+
+class Node:
+    """Owned by one event loop; call `tick` every `hub.core.deadlines.GRANULARITY_SECONDS`."""
+
+    def __init__(
+        self, settings: Settings, *, log: FilteringBoundLogger, spawn: Spawn, defer: Defer
+    ) -> None:
+        self.settings = settings
+        self.log = log
+        self.clock = time.monotonic
+        self.tally = Tally()
+        self.started_seconds = time.time()
+        self.deadlines = Deadlines(self.clock())
+        self.pressure = Pressure(settings.outbox_total_bytes)
+        self.policy = Policy(
+            publish_keys=[key.get_secret_value() for key in settings.publish_keys],
+            operator_keys=[key.get_secret_value() for key in settings.operator_keys],
+            token_keys=[key.get_secret_value() for key in settings.token_keys],
+            origins=settings.origins,
+        )
+        self.broker = MemoryBroker(
+            deliver=self._deliver,
+            namespaces=settings.namespaces(),
+            clock=self.clock,
+            wall_clock=time.time,
+            idempotency=IdempotencyKeys(
+                ttl_seconds=settings.idempotency_ttl_seconds, clock=self.clock
+            ),
+            position_ttl_seconds=settings.position_ttl_seconds,
+            max_channels=settings.max_channels,
+        )
+        self._spawn = spawn
+        self._replay = Replay(self.broker, self.tally)
+        self._exchange = Exchange(
+            defer=defer,
+            clock=self.clock,
+            tally=self.tally,
+            slice_sessions=settings.slice_sessions,
+        )
+        self._presence = PresenceTable(
+            announce=self._announce,
+            deadlines=self.deadlines,
+            clock=self.clock,
+            leave_delay_seconds=settings.leave_delay_seconds,
+        )
+        self._subscribing = Subscribing(
+            broker=self.broker,
+            exchange=self._exchange,
+            presence=self._presence,
+            namespaces=settings.namespaces(),
+            limits=settings.session_limits(),
+            tally=self.tally,
+        )
+        self._executor = Executor(
+            broker=self.broker,
+            exchange=self._exchange,
+            subscribing=self._subscribing,
+            policy=self.policy,
+            tally=self.tally,
+            max_backlog_bytes=_MAX_BACKLOG_BYTES,
+        )
+        self.heartbeats = Heartbeats(
+            heartbeat_seconds=settings.heartbeat_seconds,
+            pong_timeout_seconds=settings.pong_timeout_seconds,
+            clock=self.clock,
+            tally=self.tally,
+        )
+        self.engine = Engine(
+            options=NodeOptions(
+                node=settings.node,
+                version=VERSION,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                max_connections=settings.max_connections,
+                expiry_warning_seconds=settings.expiry_warning_seconds,
+                close_timeout_seconds=settings.close_timeout_seconds,
+            ),
+            context=self._context(),
+            executor=self._executor,
+            heartbeats=self.heartbeats,
+            runtime=Runtime(spawn, self.deadlines, time.time, self._on_fault),
+        )
+        self._commanding = Commanding(self.engine, max_message_bytes=settings.max_message_bytes)
+
+    def _context(self) -> SessionContext:
+        return SessionContext(
+            limits=self.settings.session_limits(),
+            clock=self.clock,
+            tally=self.tally,
+            pressure=self.pressure,
+            close_code=close_code,
+            on_replay=lambda session: self._spawn(self._run_replay(session)),
+            on_mark=self._exchange.mark,
+            on_closed=self._on_closed,
+            on_gone=lambda session: self.engine.gone(session),
+        )
+
+    # -- what the parts call ---------------------------------------------------------------
+
+    def _deliver(self, publication: Publication) -> None:
+        self._executor.deliver(publication)
+
+    def _announce(self, channel: str, change: Join | Leave) -> None:
+        self._subscribing.announce(channel, change)
+
+    async def _run_replay(self, session: Session) -> None:
+        try:
+            await self._replay.run(session)
+        except HubError as error:
+            session.close_error(error)
+
+    def session_log(self, session: Session) -> FilteringBoundLogger:
+        """The session's own logger, made when there is something to say."""
+        return self.log.bind(
+            connection=session.id,
+            transport=session.link.transport,
+            subject=session.identity.subject,
+            address=session.link.address,
+        )
+
+    def _on_fault(self, session: Session, error: Exception) -> None:
+        self.session_log(session).error("command_failed", exc_info=error)
+
+    def _on_closed(self, session: Session, code: int, reason: str) -> None:
+        self.engine.ended(session, code)
+        if self.log.is_enabled_for(logging.DEBUG):
+            self.session_log(session).debug("session_closed", code=code, reason=reason)
+
+    def tick(self) -> None:
+        """What is due: deadlines, heartbeats, and a part of the broker's housekeeping."""
+        self.deadlines.tick(self.clock())
+        self.heartbeats.tick()
+        self.broker.sweep()
+
+    # -- what the HTTP API and the application ask -----------------------------------------
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        return await self._executor.publish(request)
+
+    async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
+        return await self._executor.history(channel, since, limit)
+
+    def presence(self, channel: str) -> Sequence[Member]:
+        return self._subscribing.members(channel)
+
+    async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
+        return await self._commanding.command(connection, secret, raw)
+
+    def channels(self) -> Sequence[ChannelRecord]:
+        return [record for name in self.broker.names() if (record := self.channel(name))]
+
+    def channel(self, name: str) -> ChannelRecord | None:
+        if (held := self.broker.held(name)) is None:
+            return None
+        position, history = held
+        here = self._subscribing.channels.get(name)
+        presence = self._subscribing.options(name).presence
+        return ChannelRecord(name, position, 0 if here is None else len(here), history, presence)
+
+    def connections(self) -> Sequence[SessionRecord]:
+        return [self._record(session) for session in self.engine.sessions.values()]
+
+    def connection(self, connection: str) -> SessionRecord | None:
+        session = self.engine.sessions.get(connection)
+        return None if session is None else self._record(session)
+
+    def _record(self, session: Session) -> SessionRecord:
+        return session_record(session, now_seconds=self.clock(), wall_seconds=time.time())
+
+    def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
+        return self.engine.disconnect(connection, code=code, reason=reason)
+
+    def node(self) -> NodeRecord:
+        return NodeRecord(
+            node=self.settings.node,
+            version=VERSION,
+            started_ms=int(self.started_seconds * 1000),
+            uptime_seconds=round(time.time() - self.started_seconds, 3),
+            connections=len(self.engine.sessions),
+            subscriptions=subscription_count(self._subscribing.channels),
+            channels=len(self._subscribing.channels),
+            publications=self.tally.publications,
+            deliveries=self.tally.deliveries,
+            draining=self.engine.draining,
+        )
+
+    def ready(self) -> Sequence[str]:
+        """Why the node should get no traffic; empty when it should."""
+        return ["draining"] if self.engine.draining else []
+
+    def gauges(self) -> Gauges:
+        now = self.clock()
+        oldest = [
+            at
+            for session in self.pressure.sessions
+            if session.outbox is not None and (at := session.outbox.oldest_at()) is not None
+        ]
+        return Gauges(
+            connections=dict(self.engine.by_transport),
+            subscriptions=subscription_count(self._subscribing.channels),
+            channels=len(self._subscribing.channels),
+            outbox_bytes=self.pressure.bytes,
+            outbox_oldest_age_seconds=max((now - at for at in oldest), default=0.0),
+            congested_sessions=len(self.pressure.sessions),
+            ready=not self.ready(),
+            draining=self.engine.draining,
+        )

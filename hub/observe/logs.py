@@ -1,0 +1,162 @@
+"""Logs on stderr: JSON lines in production, readable on a terminal, never a payload or token.
+
+`make_logger` changes nothing global, so that an application that embeds the hub keeps its own
+logging. `adopt_stdlib` is for the hub's own process: it sends what uvicorn and other libraries
+log through the same renderer.
+"""
+
+import contextlib
+import json
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Protocol, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+HIDDEN = "[hidden]"
+SECRET_NAMES = frozenset(
+    {"token", "secret", "authorization", "data", "payload", "key", "api_key", "x-api-key"}
+    | {"password", "cookie", "idempotency_key"}
+)
+# A URL may carry these (WIRE.md: `token=` where no header can be set).
+_SECRET_IN_URL = re.compile(r"([?&](?:token|secret|key|api_key)=)[^&\s\"']+", re.IGNORECASE)
+# Libraries that put payloads, heads or URLs with tokens into records below these levels.
+LEVEL_FLOORS: Mapping[str, int] = {
+    "uvicorn.access": logging.WARNING,
+    "httpcore": logging.INFO,
+    "httpx": logging.WARNING,
+    "websockets": logging.INFO,
+}
+
+
+class LogSettings(Protocol):
+    """What this module needs of the settings."""
+
+    @property
+    def log_level(self) -> str: ...
+
+    @property
+    def log_format(self) -> str: ...
+
+    @property
+    def node(self) -> str: ...
+
+
+class _Lines:
+    """Writes each event as one line. When stderr is gone there is nowhere left to say so, and
+    a lost line must not end the session that wrote it."""
+
+    def __init__(self, target: TextIO) -> None:
+        self._target = target
+
+    def msg(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._target.write(text + "\n")
+            self._target.flush()
+
+    debug = info = warning = error = critical = msg
+
+
+def make_logger(settings: LogSettings, stream: TextIO | None = None) -> FilteringBoundLogger:
+    """A logger that writes to `stream` (stderr); bind what a session or part is to it."""
+    target = stream or sys.stderr
+    level = _level(settings)
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        _Lines(target),
+        processors=[*_shared(settings, target), *_render(settings, target)],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        context_class=dict,
+        cache_logger_on_first_use=True,
+    ).bind()
+    return logger
+
+
+def adopt_stdlib(settings: LogSettings, stream: TextIO | None = None) -> None:
+    """Give every record of `logging` in this process the hub's form.
+
+    Start uvicorn with `log_config=None`, or it puts its own back.
+    """
+    target = stream or sys.stderr
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *_shared(settings, target)],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_render(settings, target),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(_level(settings))
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    for name, floor in LEVEL_FLOORS.items():
+        logging.getLogger(name).setLevel(max(floor, _level(settings)))
+
+
+def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A processor: values of secret names, also inside mappings, and tokens in URLs."""
+    return {name: _hidden(name, value) for name, value in event.items()}
+
+
+def _hidden(name: str, value: object) -> object:
+    if name.lower() in SECRET_NAMES:
+        return HIDDEN
+    if isinstance(value, str):
+        return _SECRET_IN_URL.sub(rf"\1{HIDDEN}", value)
+    if isinstance(value, Mapping):
+        return {str(inner): _hidden(str(inner), item) for inner, item in value.items()}
+    return value
+
+
+def _level(settings: LogSettings) -> int:
+    return logging.getLevelNamesMapping()[settings.log_level.upper()]
+
+
+def _is_console(settings: LogSettings, target: TextIO) -> bool:
+    if settings.log_format == "auto":
+        return target.isatty()
+    return settings.log_format == "console"
+
+
+def _shared(settings: LogSettings, target: TextIO) -> list[Processor]:
+    """What is added to every event, the hub's and the libraries'."""
+
+    def name_node(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        return {"node": settings.node, **event}
+
+    chain: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    # On a terminal there is one node, and its name would only push the event to the right.
+    return chain if _is_console(settings, target) else [*chain, name_node]
+
+
+def _render(settings: LogSettings, target: TextIO) -> list[Processor]:
+    """Hiding comes after what adds text; JSON tracebacks are text before it."""
+    if _is_console(settings, target):
+        # structlog's default with rich installed shows local variables: payloads and tokens.
+        plain = structlog.dev.plain_traceback
+        console = structlog.dev.ConsoleRenderer(
+            colors=target.isatty(), exception_formatter=plain, sort_keys=False
+        )
+        return [hide_secrets, console]
+    json_lines = structlog.processors.JSONRenderer(serializer=_to_json)
+    return [structlog.processors.format_exc_info, hide_secrets, json_lines]
+
+
+def _to_json(event: object, **_: object) -> str:
+    """One JSON line; what orjson refuses (lone surrogates from a peer's header) is escaped."""
+    try:
+        return orjson.dumps(event, default=repr).decode()
+    except TypeError:
+        return json.dumps(event, default=repr)

@@ -1,0 +1,136 @@
+"""Every label of every metric, with all its values and what they mean.
+
+No label's values grow with users or channels: a value that is not listed here is counted as
+`other`, so the number of series is fixed when the node starts. Listed values are exported
+from the start with 0, so that `rate()` sees the first increment.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from hub.core.options import Overflow
+from hub.core.pushes import GapReason
+from hub.errors import HubError
+
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    name: str
+    meanings: Mapping[str, str]
+    """Each known value and what it means."""
+
+    def fold(self, counts: Mapping[str, float]) -> dict[str, float]:
+        """`counts` under exactly the known values and `other`, the missing ones 0."""
+        folded = dict.fromkeys((*self.meanings, OTHER), 0.0)
+        for value, count in counts.items():
+            folded[value if value in self.meanings else OTHER] += count
+        return folded
+
+    def describe(self) -> str:
+        """The values and their meanings in one line, for a metric's HELP text."""
+        return "; ".join(f"{value}: {meaning}" for value, meaning in self.meanings.items())
+
+
+def _errors(error: type[HubError] = HubError) -> Iterator[type[HubError]]:
+    yield error
+    for derived in error.__subclasses__():
+        yield from _errors(derived)
+
+
+def _first_line(error: type[HubError]) -> str:
+    if error is HubError:
+        return "an error of the hub itself"
+    return (error.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+
+
+# Only those of `hub.errors`: what other modules derive depends on what was imported so far.
+ERROR_MEANINGS: Mapping[str, str] = {
+    error.code: _first_line(error) for error in _errors() if error.__module__ == "hub.errors"
+}
+
+TRANSPORT = Label(
+    "transport",
+    {
+        "websocket": "GET /ws",
+        "sse": "GET /sse",
+        "poll": "GET /poll, a session held from one request to the next",
+    },
+)
+
+POLICY = Label(
+    "policy",
+    {
+        Overflow.DROP_OLDEST.value: "the oldest made room",
+        Overflow.LATEST_PER_KEY.value: "conflated, a newer one with the same key took its place",
+        Overflow.DISCONNECT.value: "the session was closed with 4508",
+    },
+)
+
+REASON = Label(
+    "reason",
+    {
+        GapReason.SLOW.value: "the outbox dropped them",
+        GapReason.CONFLATED.value: "newer ones with the same key replaced them",
+        GapReason.BROKER.value: "lost between nodes and not in history",
+        GapReason.EXPIRED.value: "history no longer has them",
+        GapReason.INVALID.value: "no JSON or too large, from outside the hub",
+        GapReason.RESET.value: "the channel began a new epoch",
+    },
+)
+
+CODE = Label("code", ERROR_MEANINGS)
+
+REFUSAL = Label(
+    "reason",
+    {
+        **ERROR_MEANINGS,
+        "headers_too_large": "more headers than a request may have",
+        "request_timeout": "the request was not finished in time",
+        "upgrade_required": "not a WebSocket upgrade where one is needed",
+    },
+)
+
+OP = Label(
+    "op",
+    {
+        "subscribe": "joined a channel",
+        "unsubscribe": "left a channel",
+        "publish": "published",
+        "history": "asked for history",
+        "presence": "asked who is there",
+        "authenticate": "sent a new token",
+        "ping": "asked for a sign of life",
+    },
+)
+
+# RFC 6455 section 7.4.1 and WIRE.md, "Close codes tell by range". A peer may send any code of
+# its own (3000 to 4999): those are `other`.
+CLOSE_CODE = Label(
+    "code",
+    {
+        "1000": "normal",
+        "1001": "the peer or the node went away",
+        "1002": "protocol error",
+        "1003": "binary frame",
+        "1005": "the peer gave no code",
+        "1006": "lost without a farewell",
+        "1007": "invalid UTF-8",
+        "1008": "policy violation",
+        "1009": "frame too large",
+        "1010": "the peer misses an extension",
+        "1011": "internal error",
+        "1012": "the node restarts or drains",
+        "1013": "try again later",
+        "1014": "bad gateway",
+        "4400": "bad_request",
+        "4401": "unauthorized",
+        "4403": "forbidden",
+        "4413": "too_large",
+        "4429": "rate_limited",
+        "4500": "internal",
+        "4504": "heartbeat_timeout",
+        "4508": "slow",
+    },
+)

@@ -1,0 +1,164 @@
+"""The settings of a node: read once, checked at once, never changed.
+
+`Settings(port=0)` takes its arguments and defaults and reads nothing else; `load_settings` adds
+a TOML file, the environment and flags. What each setting means is in `hub.settings.fields`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from pydantic import PrivateAttr, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings
+
+from hub.core.options import ChannelOptions, Namespaces, SessionLimits
+from hub.errors import SettingsError
+from hub.settings.catalog import Origin, SettingInfo, by_name
+from hub.settings.explain import RULE, explain
+from hub.settings.fields import Fields
+from hub.settings.sources import (
+    CONFIG_VARIABLE,
+    Layer,
+    environment_layer,
+    file_layer,
+    flag_layer,
+    origins,
+    unknown_variables,
+)
+from hub.settings.values import is_loopback
+
+# RFC 7518 section 3.2: a key of at least the hash's size must be used with HS256.
+HS256_MIN_KEY_BYTES = 32
+
+
+class Settings(Fields):
+    """All settings of one node, frozen. Raises `SettingsError` with a line for each wrong one."""
+
+    _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
+    _remarks: tuple[str, ...] = PrivateAttr(default=())
+
+    def __init__(self, *layers: Layer, **values: object) -> None:
+        """Take `values` by name; `layers`, strongest first, are what `load_settings` read."""
+        stack = (*layers, Layer(Origin.PYTHON, values))
+        try:
+            # Given sources replace pydantic-settings' own, which would read the environment. Not
+            # `super()`: to a type checker `Fields` has an `__init__` of its fields alone.
+            BaseSettings.__init__(self, _build_sources=(stack, {}))
+        except ValidationError as error:
+            # Not chained: pydantic's message would show what ours masks.
+            raise SettingsError(explain(error, origins(stack))) from None
+        self._origins = origins(stack)
+
+    @model_validator(mode="after")
+    def _refuse_an_open_door(self) -> Self:
+        if self.insecure or self.has_credentials or self.listens_on_loopback_only:
+            return self
+        allowed = (
+            "with no key at all only this machine may connect (127.0.0.1, ::1 or localhost); "
+            "either set HUB_PUBLISH_KEYS, HUB_TOKEN_KEYS or HUB_OPERATOR_KEYS, or let everybody "
+            "in with HUB_INSECURE=true (--insecure)"
+        )
+        context = {"setting": "host", "value": self.host, "allowed": allowed}
+        raise PydanticCustomError(RULE, "{allowed}", context)
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether any key is configured, so that somebody can be told from anybody."""
+        return bool(self.publish_keys or self.operator_keys or self.token_keys)
+
+    @property
+    def listens_on_loopback_only(self) -> bool:
+        """Whether other machines cannot reach the port."""
+        return is_loopback(self.host)
+
+    def channel_defaults(self) -> ChannelOptions:
+        """The options of channels in no namespace, or in one that changes nothing."""
+        return ChannelOptions(
+            history_size=self.history_size,
+            history_ttl_seconds=self.history_ttl_seconds,
+            presence=self.presence,
+            overflow=self.overflow,
+        )
+
+    def namespaces(self) -> Namespaces:
+        """The options of every channel: the general ones, and what namespaces change."""
+        default = self.channel_defaults()
+        changed = {
+            name: replace(default, **changes.model_dump(exclude_none=True))
+            for name, changes in self.namespace_changes.items()
+        }
+        return Namespaces(default, changed)
+
+    def session_limits(self) -> SessionLimits:
+        """What one session may cost."""
+        return SessionLimits(
+            outbox_max_messages=self.outbox_max_messages,
+            outbox_max_bytes=self.outbox_max_bytes,
+            outbox_max_age_seconds=self.outbox_max_age_seconds,
+            max_subscriptions=self.max_subscriptions,
+            max_message_bytes=self.max_message_bytes,
+        )
+
+    def origin(self, info: SettingInfo) -> Origin:
+        """Where the value came from."""
+        return self._origins.get(info.name, Origin.DEFAULT)
+
+    def warnings(self) -> list[str]:
+        """A sentence for everything that works but was probably not meant."""
+        return [*self._remarks, *self._short_keys(), *self._contradictions()]
+
+    def _short_keys(self) -> Iterator[str]:
+        name = self._name("token_keys")
+        for number, key in enumerate(self.token_keys, start=1):
+            size = len(key.get_secret_value().encode())
+            if size < HS256_MIN_KEY_BYTES:
+                yield (
+                    f"{name}: key {number} has {size} bytes; HS256 needs at least "
+                    f"{HS256_MIN_KEY_BYTES} (RFC 7518 section 3.2), shorter ones can be guessed"
+                )
+
+    def _contradictions(self) -> Iterator[str]:
+        if not self.has_credentials and not self.listens_on_loopback_only:
+            yield f"{self._name('host')} is {self.host} without any key: everybody may publish"
+        for small, large in (
+            ("max_message_bytes", "outbox_max_bytes"),
+            ("max_message_bytes", "max_body_bytes"),
+            ("outbox_max_bytes", "outbox_total_bytes"),
+        ):
+            if getattr(self, small) > getattr(self, large):
+                yield (
+                    f"{self._name(large)} ({getattr(self, large):,}) is smaller than "
+                    f"{self._name(small)} ({getattr(self, small):,}), which can never be used up"
+                )
+
+    def _name(self, name: str) -> str:
+        info = by_name()[name]
+        return info.spelled(self.origin(info))
+
+
+def load_settings(
+    *,
+    config_file: Path | None,
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+) -> Settings:
+    """Settings from flags, else from `environ`, else from the TOML file, else the defaults.
+
+    Args:
+        config_file: Read when given; otherwise the file that HUB_CONFIG names, if any.
+        flags: By setting name, as text or bool; None for a flag that was not given.
+        environ: Usually `os.environ`.
+
+    Raises:
+        SettingsError: With one line for each setting that is wrong.
+    """
+    named = environ.get(CONFIG_VARIABLE)
+    path = config_file or (Path(named) if named else None)
+    layers = [flag_layer(flags), environment_layer(environ)]
+    if path is not None:
+        layers.append(file_layer(path))
+    settings = Settings(*layers)
+    settings._remarks = tuple(unknown_variables(environ))
+    return settings

@@ -1,0 +1,123 @@
+"""What is known about each setting: its names, its words and how its value is shown."""
+
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+from hub.settings.fields import Fields, NamespaceChanges
+from hub.settings.values import KEYS, SIZE, SWITCH, Kind, choice, show_size
+
+ENV_PREFIX = "HUB_"
+
+
+class Origin(StrEnum):
+    """Where a value came from."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    FLAG = "flag"
+    PYTHON = "python"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """One setting, described by its declaration."""
+
+    name: str
+    """The TOML key and Python argument."""
+    field: str
+    """The attribute of `Settings`; differs from `name` only for `namespaces`."""
+    group: str
+    meaning: str
+    kind: Kind
+    allowed: str
+    default: str
+    """As an operator would write it, or what it is computed from."""
+
+    @property
+    def env(self) -> str:
+        return ENV_PREFIX + self.name.upper()
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def is_switch(self) -> bool:
+        return self.kind is SWITCH
+
+    @property
+    def is_secret(self) -> bool:
+        return self.kind is KEYS
+
+    def spelled(self, origin: Origin) -> str:
+        """The name by which whoever set the value knows it."""
+        return {
+            Origin.FLAG: self.flag,
+            Origin.ENVIRONMENT: self.env,
+            Origin.FILE: f"{self.name} in the config file",
+            Origin.PYTHON: self.name,
+            Origin.DEFAULT: self.env,
+        }[origin]
+
+
+def declared() -> tuple[SettingInfo, ...]:
+    """Every setting in the order of declaration."""
+    return tuple(_describe(field, info) for field, info in Fields.model_fields.items())
+
+
+def by_name() -> dict[str, SettingInfo]:
+    return {info.name: info for info in declared()}
+
+
+def namespace_allowed() -> dict[str, str]:
+    """What each option of a namespace may be, in words."""
+    options = NamespaceChanges.model_fields
+    return {name: _allowed(_kind(info), info) for name, info in options.items()}
+
+
+def _describe(field: str, info: FieldInfo) -> SettingInfo:
+    kind = _kind(info)
+    # A callable is what pydantic allows besides; `setting()` in fields.py always gives a dict.
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    return SettingInfo(
+        name=info.alias or field,
+        field=field,
+        group=str(extra["group"]),
+        meaning=info.description or "",
+        kind=kind,
+        allowed=_allowed(kind, info),
+        default=str(extra.get("default") or kind.show(info.default)),
+    )
+
+
+def _kind(info: FieldInfo) -> Kind:
+    """The `Kind` in a field's metadata, also below an optional type."""
+    for found in (*info.metadata, *_metadata(info.annotation)):
+        if isinstance(found, Kind):
+            return found
+    return choice(*typing.get_args(info.annotation))  # a Literal needs no kind of its own
+
+
+def _metadata(annotation: object) -> Iterator[object]:
+    for part in typing.get_args(annotation):
+        yield from getattr(part, "__metadata__", ())
+
+
+def _allowed(kind: Kind, info: FieldInfo) -> str:
+    """The kind's words and the range of the declaration."""
+    low = next((m.ge for m in info.metadata if isinstance(m, annotated_types.Ge)), None)
+    high = next((m.le for m in info.metadata if isinstance(m, annotated_types.Le)), None)
+    if low is None or high is None:
+        return kind.allowed
+    show = show_size if kind is SIZE else _number
+    return f"{kind.allowed} from {show(low)} to {show(high)}"
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and value > 65535 else str(value)

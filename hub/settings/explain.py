@@ -1,0 +1,75 @@
+"""What was wrong with the settings, one line each: the name, the value, what is allowed."""
+
+import difflib
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from hub.settings.catalog import Origin, SettingInfo, by_name, namespace_allowed
+from hub.settings.values import MASK, NAMESPACES, show_plain, show_url
+
+_MAX_SHOWN = 80
+# The error type of rules that concern several settings; its context names the one to blame.
+RULE = "hub_rule"
+
+
+def explain(error: ValidationError, sources: Mapping[str, Origin]) -> str:
+    """One line for each setting that is wrong, named as its source in `sources` spells it."""
+    lines = [_line(details, sources) for details in error.errors(include_url=False)]
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _line(details: ErrorDetails, sources: Mapping[str, Origin]) -> str:
+    known = by_name()
+    rule = details.get("ctx", {}) if details["type"] == RULE else None
+    name = str(rule["setting"] if rule else details["loc"][0])
+    if name not in known:
+        return f"{name} is not a setting{_closest(name, known)}"
+    info = known[name]
+    spelled = info.spelled(sources.get(name, Origin.PYTHON))
+    if rule:
+        return f"{spelled} is {quoted(info, rule['value'])}: {rule['allowed']}"
+    if info.kind is NAMESPACES and len(details["loc"]) > 1:
+        return _namespace_line(spelled, details)
+    return f"{spelled} is {quoted(info, details['input'])}: {_allowed(info.allowed, details)}"
+
+
+def _namespace_line(spelled: str, details: ErrorDetails) -> str:
+    """`loc` is the setting, the namespace, then an option or pydantic's own `[key]`."""
+    _, namespace, *rest = details["loc"]
+    option = str(rest[0]) if rest else "[key]"
+    allowed = namespace_allowed()
+    if details["type"] == "extra_forbidden":
+        return f"{spelled}: {namespace}.{option} is unknown; known are {', '.join(allowed)}"
+    if option not in allowed:
+        return f"{spelled}: {namespace!r}: {_allowed('an object', details)}"
+    value = _shorten(show_plain(details["input"]))
+    return f"{spelled}: {namespace}.{option} is {value!r}: {_allowed(allowed[option], details)}"
+
+
+def _allowed(allowed: str, details: ErrorDetails) -> str:
+    """A validator's own sentence where it has one, else the kind's words."""
+    text = str(details.get("ctx", {}).get("error", ""))
+    if text:
+        return text
+    return f"allowed: {allowed}"
+
+
+def quoted(info: SettingInfo, value: object) -> str:
+    """`value` fit for a message: secrets masked, long ones cut."""
+    if info.is_secret:
+        return repr(MASK)
+    shown = show_url(value) if isinstance(value, str) else info.kind.show(value)
+    return repr(_shorten(shown))
+
+
+def _shorten(text: str) -> str:
+    if len(text) <= _MAX_SHOWN:
+        return text
+    return f"{text[:_MAX_SHOWN]}... ({len(text)} characters)"
+
+
+def _closest(name: str, known: Mapping[str, object]) -> str:
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""

@@ -1,0 +1,282 @@
+"""Every setting, declared once: name, kind, default, allowed range, meaning with its unit.
+
+The environment variable, TOML key, command-line flag, `--help`, `hub config` and every error
+message are derived from these fields. Where no source is named beside a number it is a guess
+that measurement may change.
+"""
+
+import re
+import secrets
+import socket
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.config import JsonDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hub.core.options import KIB, MIB, Overflow
+from hub.settings.memory import usable_bytes
+from hub.settings.values import (
+    NAMESPACES,
+    BasePath,
+    BrokerUrl,
+    Bytes,
+    Count,
+    Host,
+    Keys,
+    NamespaceName,
+    Node,
+    Origins,
+    OverflowPolicy,
+    Port,
+    Seconds,
+    Switch,
+    parse_json_object,
+)
+
+ADDRESS = "Address"
+ACCESS = "Who may"
+CHANNELS = "Channels"
+SESSIONS = "Sessions"
+HEARTBEATS = "Heartbeats and time-outs"
+INPUT = "Limits of input"
+NODE = "Node"
+
+DAY_SECONDS = 24 * 3600
+GIB = 1024 * MIB
+# A TiB: more than any machine this runs on; it only catches slips of the keyboard.
+MAX_BYTES = 1024 * GIB
+
+MAX_HISTORY = 1_000_000
+
+
+def setting(group: str, default: object, meaning: str, **more: Any) -> Any:
+    """A field in `group`; `more` are its bounds (`ge`, `le`), `alias` or `default_factory`.
+
+    With a `default_factory`, `default` is the text that describes what it makes.
+    """
+    if "default_factory" in more:
+        extra: JsonDict = {"group": group, "default": str(default)}
+        return Field(description=meaning, json_schema_extra=extra, **more)
+    return Field(default, description=meaning, json_schema_extra={"group": group}, **more)
+
+
+def node_name() -> str:
+    """The host's name and four random digits: two nodes of one host differ."""
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:50] or "node"
+    return f"{host}-{secrets.token_hex(2)}"
+
+
+class NamespaceChanges(BaseModel):
+    """What a namespace changes of the channel options; None keeps the general one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    history_size: Count | None = Field(None, ge=0, le=MAX_HISTORY)
+    history_ttl_seconds: Seconds | None = Field(None, ge=0, le=365 * DAY_SECONDS)
+    presence: Switch | None = None
+    overflow: OverflowPolicy | None = None
+    allow_raw: Switch | None = None
+
+
+Changes = Annotated[
+    dict[NamespaceName, NamespaceChanges], BeforeValidator(parse_json_object), NAMESPACES
+]
+
+
+class Fields(BaseSettings):
+    """The table of settings. `hub.settings.Settings` is what to use."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        validate_by_name=False,
+        validate_by_alias=True,
+    )
+
+    host: Host = setting(
+        ADDRESS,
+        "127.0.0.1",
+        "Address to listen on. Any other than loopback needs keys or insecure.",
+    )
+    port: Port = setting(
+        ADDRESS, 8000, "TCP port to listen on; 0 takes any free one.", ge=0, le=65535
+    )
+    base_path: BasePath = setting(ADDRESS, "", "Path that goes before every path of the hub.")
+    backlog: Count = setting(
+        ADDRESS, 2048, "Connections the kernel queues before they are accepted.", ge=1, le=65535
+    )
+    max_connections: Count = setting(
+        ADDRESS, 100_000, "Connections of this node; more are refused.", ge=1, le=10_000_000
+    )
+
+    publish_keys: Keys = setting(
+        ACCESS,
+        (),
+        "Keys that may publish over HTTP. Other users of this machine can see a flag's value: "
+        "prefer the environment or the file.",
+    )
+    operator_keys: Keys = setting(ACCESS, (), "Keys that may see connections, nodes and dashboard.")
+    token_keys: Keys = setting(
+        ACCESS, (), "Keys that sign the subscribers' tokens (HS256, 32 bytes or more each)."
+    )
+    origins: Origins = setting(
+        ACCESS, (), "Origins of pages that may connect besides those of the same host; * is any."
+    )
+    insecure: Switch = setting(
+        ACCESS, False, "Whether a host other than loopback may be used without any key."
+    )
+
+    broker: BrokerUrl = setting(CHANNELS, "memory://", "Where publications and history live.")
+    history_size: Count = setting(
+        CHANNELS, 100, "Publications kept per channel; 0 keeps none.", ge=0, le=MAX_HISTORY
+    )
+    history_ttl_seconds: Seconds = setting(
+        CHANNELS,
+        300,
+        "Seconds that a publication is kept; 0 keeps none.",
+        ge=0,
+        le=365 * DAY_SECONDS,
+    )
+    position_ttl_seconds: Seconds = setting(
+        CHANNELS,
+        7 * DAY_SECONDS,
+        "Seconds that a quiet channel keeps its epoch.",
+        ge=1,
+        le=3650 * DAY_SECONDS,
+    )
+    presence: Switch = setting(CHANNELS, False, "Whether channels tell who is subscribed.")
+    overflow: OverflowPolicy = setting(
+        CHANNELS, Overflow.DROP_OLDEST, "What gives way when a session reads too slowly."
+    )
+    namespace_changes: Changes = setting(
+        CHANNELS,
+        {},
+        "Channel options by namespace: history_size, history_ttl_seconds, presence, overflow, "
+        "allow_raw. JSON, or a table in TOML.",
+        alias="namespaces",
+    )
+    max_channels: Count = setting(
+        CHANNELS, 100_000, "Channels this node keeps at once.", ge=1, le=100_000_000
+    )
+    idempotency_ttl_seconds: Seconds = setting(
+        CHANNELS, 300, "Seconds that an Idempotency-Key is remembered.", ge=0, le=7 * DAY_SECONDS
+    )
+    leave_delay_seconds: Seconds = setting(
+        CHANNELS, 5, "Seconds that a leave waits for the member to come back.", ge=0, le=3600
+    )
+    reconcile_seconds: Seconds = setting(
+        CHANNELS, 10, "Seconds between comparisons with the broker's positions.", ge=0.01, le=3600
+    )
+
+    outbox_max_messages: Count = setting(
+        SESSIONS,
+        1000,
+        "Messages owed per subscription before one is dropped.",
+        ge=1,
+        le=1_000_000,
+    )
+    outbox_max_bytes: Bytes = setting(
+        SESSIONS, MIB, "Bytes owed per session before messages are dropped.", ge=1, le=GIB
+    )
+    outbox_max_age_seconds: Seconds = setting(
+        SESSIONS, 30, "Seconds that a message may be owed.", ge=0.01, le=DAY_SECONDS
+    )
+    outbox_total_bytes: Bytes = setting(
+        SESSIONS,
+        "a quarter of memory",
+        "Bytes owed to all sessions; above it the one owed most is closed.",
+        default_factory=lambda: usable_bytes() // 4,
+        ge=KIB,
+        le=MAX_BYTES,
+    )
+    max_subscriptions: Count = setting(
+        SESSIONS, 128, "Subscriptions per session.", ge=1, le=100_000
+    )
+    # DESIGN.md section 6: with 16 KiB a peer that never reads absorbed 169 KiB, not 4,169.
+    socket_notsent_bytes: Bytes = setting(
+        SESSIONS,
+        16 * KIB,
+        "Unsent bytes that the kernel may hold per socket (TCP_NOTSENT_LOWAT).",
+        ge=1,
+        le=16 * MIB,
+    )
+    # DESIGN.md section 8: slice a broadcast over more than about 1,000 sessions.
+    slice_sessions: Count = setting(
+        SESSIONS,
+        1000,
+        "Sessions written to before other work gets its turn.",
+        ge=1,
+        le=1_000_000,
+    )
+    compression_min_bytes: Bytes = setting(
+        SESSIONS, KIB, "Bytes from which a frame is compressed; 0 never compresses.", ge=0, le=GIB
+    )
+
+    # DESIGN.md section 8: proxies cut idle streams after 60 s, often less.
+    heartbeat_seconds: Seconds = setting(
+        HEARTBEATS, 25, "Seconds within which every session gets a frame.", ge=0.01, le=3600
+    )
+    pong_timeout_seconds: Seconds = setting(
+        HEARTBEATS, 10, "Seconds that a peer has to answer a ping.", ge=0.01, le=3600
+    )
+    handshake_timeout_seconds: Seconds = setting(
+        HEARTBEATS, 10, "Seconds that a connection has for its first request.", ge=0.01, le=3600
+    )
+    close_timeout_seconds: Seconds = setting(
+        HEARTBEATS, 5, "Seconds that a peer has for its side of a close.", ge=0.01, le=3600
+    )
+    poll_max_wait_seconds: Seconds = setting(
+        HEARTBEATS, 60, "Seconds that a long poll may wait.", ge=0, le=3600
+    )
+    expiry_warning_seconds: Seconds = setting(
+        HEARTBEATS,
+        30,
+        "Seconds before a token ends that its session is told.",
+        ge=0,
+        le=DAY_SECONDS,
+    )
+    drain_seconds: Seconds = setting(
+        HEARTBEATS, 10, "Seconds over which a stop spreads its closes.", ge=0, le=3600
+    )
+    ready_delay_seconds: Seconds = setting(
+        HEARTBEATS,
+        0,
+        "Seconds between not ready and the first close of a stop.",
+        ge=0,
+        le=3600,
+    )
+
+    max_message_bytes: Bytes = setting(
+        INPUT, 64 * KIB, "Bytes of one message's data.", ge=1, le=GIB
+    )
+    max_head_bytes: Bytes = setting(
+        INPUT, 16 * KIB, "Bytes of a request's line and headers.", ge=256, le=MIB
+    )
+    max_body_bytes: Bytes = setting(
+        INPUT, 4 * MIB, "Bytes of a request's body, for batches.", ge=1, le=GIB
+    )
+    max_batch_items: Count = setting(
+        INPUT, 1000, "Publications in one request.", ge=1, le=1_000_000
+    )
+
+    node: Node = setting(
+        NODE,
+        "host name and random digits",
+        "Name of this node, to peers and in logs.",
+        default_factory=node_name,
+    )
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = setting(
+        NODE, "info", "Least severe level that is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = setting(
+        NODE, "auto", "How logs are written to stderr; auto is console on a terminal, else json."
+    )
+    stall_seconds: Seconds = setting(
+        NODE,
+        0.1,
+        "Seconds a callback may hold the event loop before it is logged.",
+        ge=0.001,
+        le=60,
+    )

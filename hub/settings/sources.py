@@ -1,0 +1,100 @@
+"""Where settings are read from: flags before environment before the TOML file.
+
+Each source is one flat mapping of setting name to value as it was written. Nothing here reads
+`os.environ` or looks for a file by itself: both are handed in.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import PydanticBaseSettingsSource
+
+from hub.errors import SettingsError
+from hub.settings.catalog import ENV_PREFIX, Origin, by_name
+from hub.settings.fields import Fields
+
+CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
+# What the client commands read. HUB_PUBLISH_KEY is theirs too, but on a node it is more likely
+# HUB_PUBLISH_KEYS with a letter missing.
+_CLIENT_VARIABLES = {ENV_PREFIX + "URL", ENV_PREFIX + "TOKEN"}
+# Kubernetes' docker-links variables for a Service called `hub`; nobody meant them for us.
+_SERVICE_LINKS = (ENV_PREFIX + "SERVICE_", ENV_PREFIX + "PORT_")
+
+
+class Layer(PydanticBaseSettingsSource):
+    """The values of one origin."""
+
+    def __init__(self, origin: Origin, values: Mapping[str, object]) -> None:
+        super().__init__(Fields)
+        self.origin = origin
+        self.values = dict(values)
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
+        """One value, as pydantic-settings asks for it."""
+        name = field.alias or field_name
+        return self.values.get(name), name, False
+
+    def __call__(self) -> dict[str, object]:
+        return dict(self.values)
+
+
+def origins(layers: Sequence[Layer]) -> dict[str, Origin]:
+    """Which of `layers`, strongest first, each setting comes from."""
+    return {name: layer.origin for layer in reversed(layers) for name in layer.values}
+
+
+def environment_layer(environ: Mapping[str, str]) -> Layer:
+    """The variables that are settings. An empty one is not set: compose files write it so."""
+    found = {name: environ.get(info.env, "") for name, info in by_name().items()}
+    return Layer(Origin.ENVIRONMENT, {name: text for name, text in found.items() if text})
+
+
+def unknown_variables(environ: Mapping[str, str]) -> Iterable[str]:
+    """A sentence for each `HUB_` variable that is no setting: probably a slip of the keyboard."""
+    known = {info.env for info in by_name().values()} | {CONFIG_VARIABLE}
+    for name in sorted(environ):
+        if name.startswith(ENV_PREFIX) and name not in known | _CLIENT_VARIABLES | _foreign(
+            environ
+        ):
+            yield f"{name} is not a setting and has no effect{_closest(name, known)}"
+
+
+def _foreign(environ: Mapping[str, str]) -> set[str]:
+    return {name for name in environ if name.startswith(_SERVICE_LINKS)}
+
+
+def file_layer(path: Path) -> Layer:
+    """The keys of a TOML file; raise `SettingsError` when it cannot be read or has unknown keys."""
+    values = _read_toml(path)
+    known = by_name()
+    wrong = [
+        f"{name} in {path} is not a setting{_closest(name, known)}"
+        for name in values
+        if name not in known
+    ]
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return Layer(Origin.FILE, values)
+
+
+def flag_layer(flags: Mapping[str, object]) -> Layer:
+    """The flags that were given; None stands for one that was not."""
+    return Layer(Origin.FLAG, {name: value for name, value in flags.items() if value is not None})
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise SettingsError(f"the config file {path} cannot be read: {reason}") from error
+    except ValueError as error:
+        raise SettingsError(f"the config file {path} is no TOML: {error}") from error
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""

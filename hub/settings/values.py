@@ -1,0 +1,214 @@
+"""The kinds of values that settings take: how each is read, shown and explained.
+
+A `Kind` rides in the metadata of a field's type, so that messages, `--help` and `hub config`
+say the same about it. A validator that raises a `ValueError` without text means "see the kind".
+"""
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+
+from hub.auth.origins import OriginList
+from hub.core.options import KIB, MIB, Overflow
+from hub.errors import SettingsError
+
+MASK = "********"
+CHOICE = "CHOICE"
+_SIZE = re.compile(r"\s*([0-9]{1,18})\s*(B|KiB|MiB|GiB|TiB)?\s*", re.IGNORECASE)
+_UNITS = {"b": 1, "kib": KIB, "mib": MIB, "gib": KIB * MIB, "tib": MIB * MIB}
+_PATH_SEGMENT = re.compile(r"[A-Za-z0-9_.~-]+")
+_NODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# A channel's alphabet (WIRE.md) without the colon that ends a namespace.
+_NAMESPACE = re.compile(r"[A-Za-z0-9_.@~+-]{1,199}")
+
+
+def show_plain(value: object) -> str:
+    """`value` as an operator would write it; "none" for nothing at all."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ",".join(show_plain(item) for item in value) or "none"
+    return str(value) or "none"
+
+
+def show_size(value: object) -> str:
+    """Bytes with the largest suffix that leaves a whole number: 65536 as 64KiB."""
+    if not isinstance(value, int) or value == 0:
+        return show_plain(value)
+    for suffix, unit in (("GiB", KIB * MIB), ("MiB", MIB), ("KiB", KIB)):
+        if value % unit == 0:
+            return f"{value // unit}{suffix}"
+    return str(value)
+
+
+def show_masked(value: object) -> str:
+    """One mask per secret, so that their number can be seen and nothing else."""
+    if isinstance(value, list | tuple):
+        return ",".join(MASK for _ in value) or "none"
+    return MASK
+
+
+def show_url(value: object) -> str:
+    """A URL without the password it may hold."""
+    return re.sub(r"(?<=//)[^/@]*@", f"{MASK}@", str(value))
+
+
+def show_json(value: object) -> str:
+    """JSON as an operator would write it; "none" for an empty object."""
+    return json.dumps(value, default=repr, separators=(",", ":")) if value != {} else "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a value may be, in words."""
+
+    allowed: str
+    metavar: str
+    show: Callable[[object], str] = show_plain
+
+
+COUNT = Kind("a whole number", "N")
+SECONDS = Kind("a number of seconds", "SECONDS")
+SIZE = Kind("a size in bytes, such as 65536, 64KiB or 1MiB,", "BYTES", show_size)
+SWITCH = Kind("true or false", "")
+KEYS = Kind("keys separated by commas, none of them empty", "KEYS", show_masked)
+ORIGINS = Kind(
+    "origins such as https://example.com or https://*.example.com, or *, separated by commas",
+    "ORIGINS",
+)
+NAMESPACES = Kind('a JSON object such as {"chat":{"presence":true}}', "JSON", show_json)
+BROKER = Kind("memory://", "URL", show_url)
+
+
+def choice(*values: str) -> Kind:
+    return Kind(f"one of {', '.join(values)}", CHOICE)
+
+
+def refuse_bool(value: object) -> object:
+    """TOML's `true` is no number, although Python's is."""
+    if isinstance(value, bool):
+        raise ValueError  # noqa: TRY004 - pydantic turns only a ValueError into its own error
+    return value
+
+
+def parse_size(value: object) -> int:
+    """Bytes from a whole number or text such as `64KiB`; raise `ValueError` for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError
+    return int(match[1]) * _UNITS[(match[2] or "B").lower()]
+
+
+def split_list(value: object) -> object:
+    """Environment and flags separate by commas; TOML and Python hand in lists."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")] if value.strip() else []
+    return value
+
+
+def check_key(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().strip():
+        raise ValueError
+    return value
+
+
+def check_origin(value: str) -> str:
+    """An entry as `hub.auth.origins` understands it: that module knows the form, once."""
+    origin = value.strip().lower()
+    try:
+        OriginList([origin])
+    except SettingsError:
+        raise ValueError from None
+    return origin
+
+
+def check_base_path(value: str) -> str:
+    """The path in its one form: "" or "/x/y"."""
+    segments = value.strip().strip("/")
+    parts = segments.split("/") if segments else []
+    if any(part in {".", ".."} or _PATH_SEGMENT.fullmatch(part) is None for part in parts):
+        raise ValueError("allowed: a path such as /live, of letters, digits and _ . ~ -")
+    return "".join(f"/{part}" for part in parts)
+
+
+def check_host(value: str) -> str:
+    host = value.strip()
+    if not host or any(character.isspace() or character in "/@[]" for character in host):
+        raise ValueError("allowed: an IP address or a host name, such as 127.0.0.1 or ::1")
+    return host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`. A name other than localhost is not trusted."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def check_broker(value: str) -> str:
+    """The one place that knows which brokers there are."""
+    scheme = urlsplit(value).scheme.lower()
+    if scheme in {"redis", "rediss", "unix"}:
+        raise ValueError("the Redis broker comes with the next version; allowed: memory://")
+    if not value.startswith("memory://"):
+        raise ValueError
+    return value
+
+
+def check_node(value: str) -> str:
+    if _NODE.fullmatch(value) is None:
+        raise ValueError("allowed: 1 to 64 characters of A-Z a-z 0-9 _ . -")
+    return value
+
+
+def check_port(value: object) -> object:
+    """Explain the trap that a Kubernetes Service called `hub` sets HUB_PORT for every pod."""
+    if isinstance(value, str) and value.startswith("tcp://"):
+        raise ValueError(
+            "Kubernetes sets this for a Service named hub; put enableServiceLinks: false in the "
+            "pod, or set the port explicitly"
+        )
+    return refuse_bool(value)
+
+
+def parse_json_object(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value) if value.strip() else {}
+    except ValueError as error:
+        raise ValueError(f"it is no JSON ({error}); allowed: {NAMESPACES.allowed}") from None
+
+
+def check_namespace(value: str) -> str:
+    if _NAMESPACE.fullmatch(value) is None:
+        raise ValueError("a namespace is 1 to 199 characters of A-Z a-z 0-9 _ . @ ~ + -")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(refuse_bool), COUNT]
+Seconds = Annotated[float, BeforeValidator(refuse_bool), SECONDS]
+Bytes = Annotated[int, BeforeValidator(parse_size), SIZE]
+Switch = Annotated[bool, SWITCH]
+OverflowPolicy = Annotated[Overflow, choice(*Overflow)]
+Port = Annotated[int, BeforeValidator(check_port), Kind("a whole number", "PORT")]
+Host = Annotated[str, AfterValidator(check_host), Kind("an address", "ADDRESS")]
+BasePath = Annotated[str, AfterValidator(check_base_path), Kind("a path", "PATH")]
+Node = Annotated[str, AfterValidator(check_node), Kind("a name", "NAME")]
+BrokerUrl = Annotated[str, AfterValidator(check_broker), BROKER]
+Key = Annotated[SecretStr, AfterValidator(check_key)]
+Keys = Annotated[tuple[Key, ...], BeforeValidator(split_list), KEYS]
+Origin = Annotated[str, AfterValidator(check_origin)]
+Origins = Annotated[tuple[Origin, ...], BeforeValidator(split_list), ORIGINS]
+NamespaceName = Annotated[str, AfterValidator(check_namespace)]

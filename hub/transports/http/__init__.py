@@ -1,0 +1,1 @@
+"""HTTP: publishing, reading, operating, and the pages. Everything but `/ws` and `/sse`."""

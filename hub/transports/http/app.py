@@ -1,0 +1,138 @@
+"""The table of HTTP paths, and the ASGI application made from it."""
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from hub.core.tally import Tally
+from hub.errors import HubError, NotFoundError
+from hub.transports.http.answer import json_bytes_answer
+from hub.transports.http.endpoint import Endpoint, Handler
+from hub.transports.http.health import Health
+from hub.transports.http.openapi import openapi_json
+from hub.transports.http.operating import Operating
+from hub.transports.http.pages import INDEX, Pages
+from hub.transports.http.ports import HttpDeps
+from hub.transports.http.problem import problem
+from hub.transports.http.publishing import Publishing
+from hub.transports.http.reading import Reading
+from hub.transports.http.sessions import Sessions
+from hub.wire.codes import UPGRADE_REQUIRED
+
+Paths = Mapping[str, Mapping[str, Handler]]
+"""Path pattern to method to handler."""
+
+
+class UpgradeRequiredError(HubError):
+    """`/ws` was asked for without a WebSocket handshake."""
+
+    code = UPGRADE_REQUIRED
+
+
+def make_http_app(deps: HttpDeps) -> ASGIApp:
+    """The application that answers everything but WebSockets on `/ws` and streams on `/sse`.
+
+    It reads the pages' files now. Its lifespan is that of `deps.fallback` where there is one.
+    """
+    fallback = deps.fallback or _nothing_here(deps.tally)
+    router = Router(_routes(deps), redirect_slashes=False, default=fallback)
+    if deps.fallback is None:
+        return router
+    return _with_lifespan_of(deps.fallback, router)
+
+
+def api_paths(deps: HttpDeps) -> Paths:
+    """What acts or tells; the most frequent comes first, because routes are tried in order."""
+    publishing, sessions = Publishing(deps), Sessions(deps)
+    reading, operating = Reading(deps), Operating(deps)
+    return {
+        "/api/publish/{channel}": {"POST": publishing.one},
+        "/api/publish": {"POST": publishing.batch},
+        "/poll": {"GET": sessions.poll},
+        "/command": {"POST": sessions.command},
+        "/api/channels": {"GET": reading.channels},
+        "/api/channels/{channel}": {"GET": reading.channel},
+        "/api/channels/{channel}/history": {"GET": reading.history},
+        "/api/channels/{channel}/presence": {"GET": reading.presence},
+        "/api/connections": {"GET": operating.connections},
+        "/api/connections/{connection}": {
+            "GET": operating.connection,
+            "DELETE": operating.disconnect,
+        },
+        "/api/nodes": {"GET": operating.nodes},
+        "/api/stats": {"GET": operating.stats},
+        "/ws": {"GET": _not_a_handshake},
+        "/sse": {"GET": _not_a_stream},
+    }
+
+
+def public_paths(deps: HttpDeps) -> Paths:
+    """What any page may load, and what probes and scrapers ask for."""
+    health, pages = Health(deps), Pages(deps)
+    document = openapi_json(version=deps.version, base_path=deps.base_path)
+
+    async def openapi(_request: Request) -> Response:
+        return json_bytes_answer(document)
+
+    paths: dict[str, Mapping[str, Handler]] = {
+        "/healthz": {"GET": health.healthz},
+        "/readyz": {"GET": health.readyz},
+        "/metrics": {"GET": health.metrics},
+        "/api/openapi.json": {"GET": openapi},
+        "/client.js": {"GET": pages.client_entry},
+        "/client/{file:path}": {"GET": pages.client_file},
+        "/dashboard": {"GET": pages.dashboard_file},
+        "/dashboard/{file:path}": {"GET": pages.dashboard_file},
+    }
+    if deps.fallback is None:
+        paths |= {f"/{name}": {"GET": pages.page_file(name)} for name in pages.page}
+        if INDEX in pages.page:
+            paths["/"] = {"GET": pages.page_file(INDEX)}
+    return paths
+
+
+def _routes(deps: HttpDeps) -> list[Route]:
+    routes = [
+        Route(deps.base_path + path, Endpoint(deps, methods, path=path, public=public))
+        for paths, public in ((api_paths(deps), False), (public_paths(deps), True))
+        for path, methods in paths.items()
+    ]
+    if deps.base_path and deps.fallback is None:
+        # The page's links are relative: they need the slash at the end.
+        redirect = RedirectResponse(f"{deps.base_path}/", 308)
+        routes.append(Route(deps.base_path, redirect))
+    return routes
+
+
+async def _not_a_handshake(_request: Request) -> Response:
+    # RFC 9110 section 15.5.22: a 426 names the protocol to upgrade to.
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    return problem(UpgradeRequiredError("/ws takes a WebSocket handshake"), headers=headers)
+
+
+async def _not_a_stream(_request: Request) -> Response:
+    # The front door keeps this path for itself; another server's application cannot.
+    raise NotFoundError("/sse is answered only by the hub's own listener")
+
+
+def _nothing_here(tally: Tally) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        tally.refused[NotFoundError.code] += 1
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+        else:
+            error = NotFoundError(f"nothing is at {scope['path'][:200]!r}")
+            await problem(error)(scope, receive, send)
+
+    return answer
+
+
+def _with_lifespan_of(owner: ASGIApp, router: Router) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (owner if scope["type"] == "lifespan" else router)(scope, receive, send)
+
+    return app

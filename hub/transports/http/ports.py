@@ -1,0 +1,154 @@
+"""What the HTTP routes need from the rest of the hub, as protocols and plain values.
+
+`hub.app` hands it all in as one `HttpDeps`; nothing here knows a concrete engine or broker.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from starlette.types import ASGIApp
+
+from hub.auth.policy import Credentials
+from hub.core.identity import Identity
+from hub.core.options import KIB, MIB
+from hub.core.ports import HistoryPage, PublishRequest, PublishResult
+from hub.core.publication import Position
+from hub.core.pushes import Member
+from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
+from hub.core.tally import Tally
+
+
+class Engine(Protocol):
+    """The node's core. Everything it refuses is a `HubError`."""
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        """Calls made one after another within one tick are carried out in that order."""
+        ...
+
+    async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
+        """At most `limit` publications after `since`; from the oldest held without it, or
+        where it belongs to another epoch."""
+        ...
+
+    def presence(self, channel: str) -> Sequence[Member]:
+        """Raise `BadRequestError` where the namespace has no presence."""
+        ...
+
+    def channels(self) -> Sequence[ChannelRecord]: ...
+
+    def channel(self, name: str) -> ChannelRecord | None: ...
+
+    def connections(self) -> Sequence[SessionRecord]: ...
+
+    def connection(self, connection: str) -> SessionRecord | None: ...
+
+    def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
+        """Close that session; False where there is none."""
+        ...
+
+    async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
+        """Carry out a command for a session; return the encoded reply.
+
+        Raises `NotFoundError` for an unknown connection, `UnauthorizedError` for a wrong
+        secret.
+        """
+        ...
+
+    def node(self) -> NodeRecord: ...
+
+
+class Policy(Protocol):
+    """Who may; `hub.auth.policy` has it."""
+
+    def identify(self, credentials: Credentials) -> Identity:
+        """Raise `UnauthorizedError` for credentials that do not hold, or are missing."""
+        ...
+
+    def identify_publisher(self, credentials: Credentials) -> Identity:
+        """The same; nothing sent where publishing needs something is unauthorized too."""
+        ...
+
+    def check_operator(self, credentials: Credentials) -> Identity:
+        """Raise `UnauthorizedError` or `ForbiddenError` unless they are an operator's."""
+        ...
+
+    def check_origin(self, origin: str | None, host: str | None) -> None:
+        """Raise `ForbiddenError` unless pages of `origin` may use the hub at `host`."""
+        ...
+
+
+class Log(Protocol):
+    """The part of a structlog logger that is used here."""
+
+    def exception(self, event: str, **fields: object) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PollRequest:
+    """A checked `GET /poll`."""
+
+    channels: tuple[str, ...]
+    since: Mapping[str, Position]
+    last: int | None
+    wait_seconds: float
+    fill: bool
+    connection: str | None
+    """The polling session to go on with; None starts one."""
+    secret: str | None
+    """Proves that `connection` is the caller's."""
+    identity: Identity
+    """Of a new session, its grants for `channels` checked; without any grant where
+    `connection` goes on, because that session has its own."""
+    address: str
+    user_agent: str
+
+
+Poll = Callable[[PollRequest], Awaitable[bytes]]
+"""Answers a poll with its JSON; raises `HubError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What one request may cost."""
+
+    max_message_bytes: int = 64 * KIB
+    """Of one publication's data."""
+    max_body_bytes: int = MIB
+    """Of a batch or command. Guess, not measured."""
+    max_batch_items: int = 1000
+    """Guess, not measured: 15 us each keep the loop for 15 ms."""
+    body_timeout_seconds: float = 30
+    """From the request's head to the last byte of its body."""
+    max_poll_channels: int = 32
+    """WIRE.md, long polling."""
+    max_poll_wait_seconds: float = 55
+    """Below the 60 s after which nginx gives a silent answer up (`proxy_read_timeout`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpDeps:
+    """Everything the routes are built from."""
+
+    engine: Engine
+    policy: Policy
+    poll: Poll
+    ready: Callable[[], Sequence[str]]
+    """Why the node is not ready; empty when it is."""
+    metrics: Callable[[], tuple[bytes, str]]
+    """The exposition for Prometheus and its content type."""
+    tally: Tally
+    log: Log
+    version: str
+    pages: Path
+    """Directory of the demo page; its `index.html` is `/`."""
+    client: Path
+    """Directory of the browser client's modules."""
+    dashboard: Path
+    """Directory of the dashboard; its `index.html` is `/dashboard`."""
+    base_path: str = ""
+    """Goes before every path: empty, or such as `/hub` without a slash at its end."""
+    limits: HttpLimits = field(default_factory=HttpLimits)
+    fallback: ASGIApp | None = None
+    """Answers what the hub does not; `/` is then its own too."""

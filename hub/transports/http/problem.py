@@ -1,0 +1,55 @@
+"""Errors as `application/problem+json` (RFC 9457).
+
+`code` is what clients match on. `type` is `about:blank`, which by section 4.2.1 makes the
+title the status phrase: the code already says what a type URI would.
+"""
+
+from collections.abc import Mapping
+
+import orjson
+from starlette.responses import Response
+
+from hub.auth.policy import BEARER_CHALLENGE
+from hub.errors import HubError
+from hub.wire.codes import http_status
+
+MEDIA_TYPE = "application/problem+json"
+# Where a retryable error does not say when: soon, because back-off is the client's work.
+_DEFAULT_RETRY_AFTER_SECONDS = 1
+
+
+def problem_fields(error: HubError) -> dict[str, object]:
+    """The problem document of `error`, as it also stands in the answer to a batch."""
+    status = http_status(error.code)
+    return {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": error.message,
+        "code": error.code,
+        "retryable": error.retryable,
+    }
+
+
+def problem_headers(error: HubError) -> dict[str, str]:
+    """The header fields that belong to `error`, whatever the body is."""
+    headers = {"Cache-Control": "no-store"}
+    if error.retryable:
+        headers["Retry-After"] = str(error.retry_after_seconds or _DEFAULT_RETRY_AFTER_SECONDS)
+    if error.code == "unauthorized":
+        # RFC 9110 section 15.5.2: a 401 names how to authenticate.
+        headers["WWW-Authenticate"] = BEARER_CHALLENGE
+    if error.code == "request_timeout":
+        # RFC 9110 section 15.5.9: the rest of the body is not wanted any more.
+        headers["Connection"] = "close"
+    return headers
+
+
+def problem(error: HubError, *, headers: Mapping[str, str] | None = None) -> Response:
+    """The response that tells a peer of `error`; `headers` come on top of the usual ones."""
+    return Response(
+        orjson.dumps(problem_fields(error)),
+        http_status(error.code),
+        problem_headers(error) | dict(headers or {}),
+        MEDIA_TYPE,
+    )

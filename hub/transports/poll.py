@@ -1,0 +1,219 @@
+"""Long polling: a session whose link takes one answer's worth of frames at a time.
+
+Between two polls the link takes nothing. Where there is history nothing is queued then
+either: the subscriptions fill from it (`Subscription.fill`) when the peer comes back, and
+where there is none the session's outbox holds what fits. A peer that repeats an older
+position, because an answer was lost, gets a new session from there.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hub.core.commands import Subscribe
+from hub.core.deadlines import Deadline, Deadlines
+from hub.core.engine import Engine
+from hub.core.ports import Dialect, Monotonic
+from hub.core.publication import Position
+from hub.core.session import Session
+from hub.errors import BadRequestError, ConflictError
+from hub.transports.http.ports import PollRequest
+from hub.wire.codes import CloseCode
+from hub.wire.poll import answer
+
+# DESIGN.md section 7: a polling session holds a lease of two waits.
+_LEASE_WAITS = 2
+# The least lease, and that of a session that was never continued: time to come back once.
+_LEAST_LEASE_SECONDS = 10.0
+# Of one answer; what does not fit comes with the next.
+_MAX_ANSWER_BYTES = 1024 * 1024
+
+
+class PollLink:
+    """Implements `hub.core.ports.Link`; open for frames only while a poll waits."""
+
+    __slots__ = (
+        "_blocked",
+        "_frames",
+        "_taking",
+        "address",
+        "ended",
+        "ready",
+        "session",
+        "user_agent",
+    )
+
+    transport = "poll"
+    answers_pings = False
+
+    def __init__(self, *, address: str, user_agent: str) -> None:
+        self.address = address
+        self.user_agent = user_agent
+        self.session: Session | None = None
+        self.ended = False
+        self.ready = asyncio.Event()
+        """Set while there is something to answer with."""
+        self._taking = False
+        self._blocked = False
+        self._frames = bytearray()
+
+    @property
+    def taking(self) -> bool:
+        """Whether a poll waits now."""
+        return self._taking
+
+    def begin(self) -> None:
+        """A poll waits: take what the session owes."""
+        self._taking = True
+        if self._blocked and self.session is not None:
+            self._blocked = False
+            self.session.on_writable()
+
+    def take(self) -> bytes:
+        """The poll is answered with what came; nothing more is taken until the next."""
+        frames, self._frames = bytes(self._frames), bytearray()
+        self._taking = False
+        self.ready.clear()
+        return frames
+
+    def send(self, data: bytes) -> int:
+        if data and (not self._taking or len(self._frames) >= _MAX_ANSWER_BYTES):
+            return 0
+        self._keep(data)
+        return len(data)
+
+    def finish(self, rest: bytes) -> None:
+        self._blocked = True
+        self._keep(rest)
+
+    def _keep(self, data: bytes) -> None:
+        self._frames += data
+        if data:
+            self.ready.set()
+
+    def ping(self, payload: bytes) -> bytes:  # noqa: ARG002 - the port's shape
+        return b""
+
+    def acknowledged_bytes(self) -> int:
+        # Between two polls there is nobody to acknowledge anything: the lease decides how
+        # long the session lives, not the heartbeat, for which it always makes progress.
+        return time.monotonic_ns()
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def close(self, code: int, reason: str) -> None:  # noqa: ARG002 - the port's shape
+        self.abort()
+
+    def abort(self) -> None:
+        self.ended = True
+        self.ready.set()
+
+
+@dataclass(slots=True)
+class _Polling:
+    """One polling session between its polls."""
+
+    session: Session
+    link: PollLink
+    answered: Mapping[str, str]
+    """Channel to position, as the last answer said."""
+    lease: Deadline | None = None
+
+
+class PollTransport:
+    """Answers `GET /poll`; keeps the polling sessions of the node."""
+
+    def __init__(
+        self, *, engine: Engine, dialect: Dialect, deadlines: Deadlines, clock: Monotonic
+    ) -> None:
+        self._engine = engine
+        self._dialect = dialect
+        self._deadlines = deadlines
+        self._clock = clock
+        self._polling: dict[str, _Polling] = {}
+
+    async def poll(self, request: PollRequest) -> bytes:
+        """Wait for the first push, `wait_seconds` at most; return the answer's JSON.
+
+        Raises `HubError`: what the engine refuses, and `ConflictError` when another poll of the
+        same connection is waiting.
+        """
+        polling = self._find(request) or self._open(request)
+        self._release(polling)
+        link = polling.link
+        try:
+            link.begin()
+            await self._wait(link, request.wait_seconds)
+        finally:
+            waits = _LEASE_WAITS * request.wait_seconds if request.connection else 0.0
+            self._lease(polling, max(waits, _LEAST_LEASE_SECONDS))
+            frames = link.take()
+        places = polling.session.subscriptions.values()
+        polling.answered = {s.channel.name: str(s.position) for s in places}
+        return answer(frames, polling.answered, self._engine.welcome(polling.session))
+
+    async def _wait(self, link: PollLink, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await link.ready.wait()
+        except TimeoutError:
+            return
+        # What belongs to the same tick comes with the same answer.
+        await asyncio.sleep(0)
+
+    # -- which session -----------------------------------------------------------------------
+
+    def _find(self, request: PollRequest) -> _Polling | None:
+        if request.connection is None:
+            return None
+        session = self._engine.find(request.connection, request.secret or "")
+        if (polling := self._polling.get(session.id)) is None:
+            raise BadRequestError(f"connection {session.id!r} does not poll")
+        if polling.link.taking:
+            raise ConflictError("another poll of this connection is waiting")
+        if self._matches(polling, request.since):
+            return polling
+        self._end(polling, "continued from an older position")
+        return self._open(request, polling.session)
+
+    def _matches(self, polling: _Polling, since: Mapping[str, Position]) -> bool:
+        """Whether the peer has what it was last answered."""
+        known = polling.answered
+        return all(known.get(name) == str(position) for name, position in since.items())
+
+    def _open(self, request: PollRequest, before: Session | None = None) -> _Polling:
+        """Open a session, that of `before` again where an answer of it was lost."""
+        self._engine.check_open()
+        link = PollLink(address=request.address, user_agent=request.user_agent)
+        identity = request.identity if before is None else before.identity
+        channels = request.channels if before is None else tuple(request.since)
+        session = link.session = self._engine.open(link, self._dialect, identity)
+        polling = self._polling[session.id] = _Polling(session, link, {})
+        for name in channels:
+            since = request.since.get(name)
+            self._engine.submit(
+                session, Subscribe(None, name, since, request.last, fill=True, in_url=True)
+            )
+        return polling
+
+    # -- how long ----------------------------------------------------------------------------
+
+    def _release(self, polling: _Polling) -> None:
+        if polling.lease is not None:
+            polling.lease.cancel()
+            polling.lease = None
+
+    def _lease(self, polling: _Polling, seconds: float) -> None:
+        due = self._clock() + seconds
+        polling.lease = self._deadlines.at(due, lambda: self._end(polling, "no further poll"))
+        if polling.link.ended:
+            self._polling.pop(polling.session.id, None)
+
+    def _end(self, polling: _Polling, reason: str) -> None:
+        self._polling.pop(polling.session.id, None)
+        polling.session.close(CloseCode.NORMAL, reason)

@@ -1,0 +1,1 @@
+"""Wire formats: bytes to commands, pushes to bytes. Pure functions, no I/O."""

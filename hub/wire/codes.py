@@ -1,0 +1,125 @@
+"""The one table of wire numbers: what each error code is over HTTP and over WebSocket.
+
+`hub.errors` says what went wrong and whether trying again may help; only this module knows
+which number tells a peer so. Close codes speak by range (WIRE.md): 44xx is the client's
+fault, do not come back unchanged; 45xx and the standard codes in `_RECONNECT` mean come
+back with back-off and resume.
+"""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Final
+
+# Codes that no error class carries because they are answered before a request is complete.
+HEADERS_TOO_LARGE: Final = "headers_too_large"
+REQUEST_TIMEOUT: Final = "request_timeout"
+UPGRADE_REQUIRED: Final = "upgrade_required"
+
+
+class CloseCode(IntEnum):
+    """WebSocket close codes: RFC 6455 section 7.4.1, the IANA registry, and the hub's own."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED_DATA = 1003
+    NO_STATUS = 1005
+    """Never sent: what a close frame without a code reads as."""
+    ABNORMAL = 1006
+    """Never sent: the connection ended without a close frame."""
+    INVALID_DATA = 1007
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+    MANDATORY_EXTENSION = 1010
+    INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    BAD_GATEWAY = 1014
+
+    BAD_REQUEST = 4400
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    TOO_LARGE = 4413
+    RATE_LIMITED = 4429
+    INTERNAL = 4500
+    HEARTBEAT_TIMEOUT = 4504
+    SLOW = 4508
+
+
+_RECONNECT = frozenset(
+    {
+        CloseCode.GOING_AWAY,
+        CloseCode.ABNORMAL,
+        CloseCode.INTERNAL_ERROR,
+        CloseCode.SERVICE_RESTART,
+        CloseCode.TRY_AGAIN_LATER,
+    }
+)
+
+HTTP_STATUS: Mapping[str, HTTPStatus] = MappingProxyType(
+    {
+        "bad_request": HTTPStatus.BAD_REQUEST,
+        "unauthorized": HTTPStatus.UNAUTHORIZED,
+        "forbidden": HTTPStatus.FORBIDDEN,
+        "not_found": HTTPStatus.NOT_FOUND,
+        "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+        REQUEST_TIMEOUT: HTTPStatus.REQUEST_TIMEOUT,
+        "conflict": HTTPStatus.CONFLICT,
+        "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        # Not 403: no credentials would change it. The request names too many channels.
+        "too_many_subscriptions": HTTPStatus.BAD_REQUEST,
+        UPGRADE_REQUIRED: HTTPStatus.UPGRADE_REQUIRED,
+        "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
+        HEADERS_TOO_LARGE: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
+        "settings": HTTPStatus.INTERNAL_SERVER_ERROR,
+        "not_published": HTTPStatus.SERVICE_UNAVAILABLE,
+        "outcome_unknown": HTTPStatus.SERVICE_UNAVAILABLE,
+        "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+        # These two end sessions; a polling session can meet them as an answer.
+        "slow": HTTPStatus.SERVICE_UNAVAILABLE,
+        "heartbeat_timeout": HTTPStatus.SERVICE_UNAVAILABLE,
+    }
+)
+
+CLOSE_CODE: Mapping[str, CloseCode] = MappingProxyType(
+    {
+        "bad_request": CloseCode.BAD_REQUEST,
+        "not_found": CloseCode.BAD_REQUEST,
+        "method_not_allowed": CloseCode.BAD_REQUEST,
+        "conflict": CloseCode.BAD_REQUEST,
+        "too_many_subscriptions": CloseCode.BAD_REQUEST,
+        UPGRADE_REQUIRED: CloseCode.BAD_REQUEST,
+        "unauthorized": CloseCode.UNAUTHORIZED,
+        "forbidden": CloseCode.FORBIDDEN,
+        "too_large": CloseCode.TOO_LARGE,
+        HEADERS_TOO_LARGE: CloseCode.TOO_LARGE,
+        "rate_limited": CloseCode.RATE_LIMITED,
+        "internal": CloseCode.INTERNAL,
+        "settings": CloseCode.INTERNAL,
+        "heartbeat_timeout": CloseCode.HEARTBEAT_TIMEOUT,
+        REQUEST_TIMEOUT: CloseCode.HEARTBEAT_TIMEOUT,
+        "slow": CloseCode.SLOW,
+        # Nothing is wrong with the peer or the hub: the broker or the node needs a moment.
+        "not_published": CloseCode.TRY_AGAIN_LATER,
+        "outcome_unknown": CloseCode.TRY_AGAIN_LATER,
+        "unavailable": CloseCode.TRY_AGAIN_LATER,
+    }
+)
+
+
+def http_status(code: str) -> HTTPStatus:
+    """The HTTP status of an error code; 500 for one that is not in the table."""
+    return HTTP_STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def close_code(code: str) -> CloseCode:
+    """The WebSocket close code of an error code; 4500 for one that is not in the table."""
+    return CLOSE_CODE.get(code, CloseCode.INTERNAL)
+
+
+def may_reconnect(code: int) -> bool:
+    """Whether a peer closed with `code` should come back, with back-off, and resume."""
+    return 4500 <= code <= 4599 or code in _RECONNECT

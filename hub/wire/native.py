@@ -1,0 +1,281 @@
+"""The native JSON objects of WIRE.md: commands in, pushes out.
+
+A publication's `data` is spliced in as the bytes that came, never decoded and encoded again.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+import orjson
+
+from hub.core import commands
+from hub.core.commands import Command, CommandId
+from hub.core.publication import Position, Publication, check_channel
+from hub.core.pushes import (
+    Expiring,
+    Gap,
+    GapReason,
+    Goodbye,
+    Heartbeat,
+    Join,
+    Leave,
+    Member,
+    PresenceReset,
+    Push,
+    Reply,
+    Subscribed,
+    Welcome,
+)
+from hub.errors import BadRequestError, HubError
+from hub.wire.payload import MAX_KEY_LENGTH, check_key, check_payload
+from hub.wire.query import MAX_LAST
+
+MAX_ID_LENGTH = MAX_KEY_LENGTH
+"""Of a command's `id` when it is a string, in characters."""
+DEFAULT_HISTORY_LIMIT = 100
+
+
+class _Command(msgspec.Struct, tag_field="op"):
+    id: str | int
+
+
+class _Subscribe(_Command, tag="subscribe"):
+    channel: str
+    since: str | None = None
+    last: int | None = None
+    fill: bool = False
+
+
+class _Unsubscribe(_Command, tag="unsubscribe"):
+    channel: str
+
+
+class _Publish(_Command, tag="publish"):
+    channel: str
+    data: msgspec.Raw
+    key: str | None = None
+    echo: bool = True
+    idempotency_key: str | None = None
+
+
+class _History(_Command, tag="history"):
+    channel: str
+    since: str | None = None
+    limit: int = DEFAULT_HISTORY_LIMIT
+
+
+class _Presence(_Command, tag="presence"):
+    channel: str
+
+
+class _Authenticate(_Command, tag="authenticate"):
+    token: str
+
+
+class _Ping(_Command, tag="ping"):
+    pass
+
+
+_AnyCommand = _Subscribe | _Unsubscribe | _Publish | _History | _Presence | _Authenticate | _Ping
+_COMMAND: msgspec.json.Decoder[_AnyCommand] = msgspec.json.Decoder(_AnyCommand)
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ID: msgspec.json.Decoder[str | int] = msgspec.json.Decoder(str | int)
+_OPS = "subscribe, unsubscribe, publish, history, presence, authenticate, ping"
+
+
+def decode(raw: bytes, *, max_message_bytes: int) -> Command:
+    """Read one command.
+
+    Raises:
+        BadRequestError: not a command; `command_id` is set where the `id` could be read.
+        TooLargeError: a publish's `data` is over `max_message_bytes`.
+    """
+    try:
+        command = _COMMAND.decode(raw)
+        return _checked(command, max_message_bytes)
+    except HubError as error:
+        error.command_id = _read_id(raw)
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _explain(raw, error) from None
+
+
+def _checked(command: _AnyCommand, max_message_bytes: int) -> Command:
+    id_ = command.id
+    if isinstance(id_, str) and len(id_) > MAX_ID_LENGTH:
+        raise BadRequestError(f"id is {len(id_):,} characters, limit is {MAX_ID_LENGTH}")
+    match command:
+        case _Publish():
+            return _publish(command, max_message_bytes)
+        case _Subscribe():
+            last = command.last
+            if last is not None and not 0 <= last <= MAX_LAST:
+                raise BadRequestError(f"last is {last}, allowed is 0 to {MAX_LAST:,}")
+            channel = check_channel(command.channel)
+            return commands.Subscribe(id_, channel, _position(command.since), last, command.fill)
+        case _Unsubscribe():
+            return commands.Unsubscribe(id_, check_channel(command.channel))
+        case _History():
+            channel = check_channel(command.channel)
+            return commands.History(id_, channel, _position(command.since), command.limit)
+        case _Presence():
+            return commands.Presence(id_, check_channel(command.channel))
+        case _Authenticate():
+            return commands.Authenticate(id_, command.token)
+        case _Ping():
+            return commands.Ping(id_)
+
+
+def _publish(command: _Publish, max_message_bytes: int) -> commands.Publish:
+    if command.key is not None:
+        check_key(command.key, "key")
+    if command.idempotency_key is not None:
+        check_key(command.idempotency_key, "idempotency_key")
+    return commands.Publish(
+        command.id,
+        check_channel(command.channel),
+        check_payload(bytes(command.data), limit=max_message_bytes),
+        command.key,
+        command.echo,
+        command.idempotency_key,
+    )
+
+
+def _position(text: str | None) -> Position | None:
+    return None if text is None else Position.parse(text)
+
+
+def _read_id(raw: bytes) -> CommandId:
+    """The command's `id`, where the rest of it may be wrong; None where it has none."""
+    try:
+        id_ = _ID.decode(_OBJECT.decode(raw)["id"])
+    except (msgspec.DecodeError, KeyError, UnicodeDecodeError, RecursionError):
+        return None
+    return id_ if isinstance(id_, int) or len(id_) <= MAX_ID_LENGTH else None
+
+
+def _explain(raw: bytes, error: Exception) -> BadRequestError:
+    if not isinstance(error, msgspec.ValidationError):
+        return BadRequestError(f"not JSON: {error}", command_id=_read_id(raw))
+    message = str(error)
+    if message.endswith("`$.op`"):
+        message = f"unknown op ({message}); known are {_OPS}"
+    return BadRequestError(message, command_id=_read_id(raw))
+
+
+# -- pushes --------------------------------------------------------------------------------
+
+
+def encode(push: Push) -> bytes:
+    """One push as one JSON object on one line."""
+    if isinstance(push, Publication):
+        return _message(push)
+    return orjson.dumps(_object(push), default=_default)
+
+
+def _message(publication: Publication) -> bytes:
+    # A channel name needs no JSON escape: its alphabet has no quote, backslash or control.
+    parts = [b'{"op":"message","channel":"%b"' % publication.channel.encode()]
+    if publication.offset:
+        parts.append(b',"offset":%d' % publication.offset)
+    parts.append(_optional(publication))
+    parts.append(b',"data":%b}' % publication.data)
+    return b"".join(parts)
+
+
+def _optional(publication: Publication) -> bytes:
+    text = b',"time":%d' % publication.time_ms
+    if publication.key is not None:
+        text += b',"key":' + orjson.dumps(publication.key)
+    if publication.sender is not None:
+        text += b',"from":' + orjson.dumps(publication.sender)
+    return text
+
+
+def _object(push: Push) -> Mapping[str, object]:  # noqa: C901 - one table, a case per push
+    match push:
+        case Welcome():
+            return {
+                "op": "welcome",
+                "connection": push.connection,
+                "node": push.node,
+                "heartbeat_seconds": push.heartbeat_seconds,
+                "version": push.version,
+                "secret": push.secret,
+            }
+        case Subscribed():
+            return {
+                "op": "subscribed",
+                "channel": push.channel,
+                "position": str(push.position),
+                "recovered": push.recovered,
+                "replayed": push.replayed,
+            }
+        case Gap():
+            return _gap(push)
+        case Join() | Leave():
+            op = "join" if isinstance(push, Join) else "leave"
+            return {"op": op, "channel": push.channel, "member": _member(push.member)}
+        case PresenceReset():
+            return {"op": "presence_reset", "channel": push.channel}
+        case Heartbeat():
+            return {"op": "heartbeat"}
+        case Expiring():
+            return {"op": "expiring", "in_seconds": push.in_seconds}
+        case Goodbye():
+            return _goodbye(push)
+        case Reply():
+            return _reply(push)
+        case Publication():
+            raise AssertionError("a publication is spliced, see `_message`")
+
+
+def _gap(gap: Gap) -> Mapping[str, object]:
+    fields: dict[str, object] = {"op": "gap", "channel": gap.channel, "epoch": gap.epoch}
+    if gap.reason is GapReason.RESET:
+        fields["position"] = f"{gap.epoch}:{gap.last}"
+    elif gap.unsequenced:
+        fields["unsequenced"] = gap.unsequenced
+    else:
+        fields["from"], fields["to"] = gap.first, gap.last
+    return fields | {"reason": gap.reason.value}
+
+
+def _goodbye(goodbye: Goodbye) -> Mapping[str, object]:
+    fields = {"op": "goodbye", "code": goodbye.code, "reason": goodbye.reason}
+    if goodbye.reconnect_within_ms is None:
+        return fields
+    return fields | {"reconnect_within_ms": goodbye.reconnect_within_ms}
+
+
+def _reply(reply: Reply) -> Mapping[str, object]:
+    if (error := reply.error) is None:
+        return {"op": "reply", "id": reply.id, "ok": reply.ok or {}}
+    said: dict[str, object] = {
+        "code": error.code,
+        "message": error.message,
+        "retryable": error.retryable,
+    }
+    if error.retry_after_seconds is not None:
+        said["retry_after_seconds"] = error.retry_after_seconds
+    return {"op": "reply", "id": reply.id, "error": said}
+
+
+def _member(member: Member) -> Mapping[str, object]:
+    fields = {"id": member.id, "connection": member.connection}
+    return fields if member.subject is None else fields | {"sub": member.subject}
+
+
+def _default(value: object) -> object:
+    """What a reply's `ok` may hold beside plain values."""
+    if isinstance(value, Publication):
+        return publication_object(value)
+    if isinstance(value, Member):
+        return _member(value)
+    raise TypeError(type(value).__name__)
+
+
+def publication_object(publication: Publication) -> orjson.Fragment:
+    """A publication as an answer about one channel lists it."""
+    head = b'{"offset":%d' % publication.offset
+    return orjson.Fragment(head + _optional(publication) + b',"data":%b}' % publication.data)

@@ -1,0 +1,45 @@
+"""Native pushes as items of a long poll's answer.
+
+An answer holds what belongs to channels. Welcome and positions stand beside the pushes, and
+a heartbeat has no meaning in an answer.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+from hub.core.publication import Position
+from hub.core.pushes import Heartbeat, Push, Subscribed, Welcome
+from hub.wire import native
+
+MAX_CHANNELS = 32
+_SEPARATOR = b","
+
+
+class PollDialect:
+    """Each frame is an object and a separator, so that frames can be joined anywhere."""
+
+    name = "poll"
+    max_channels = MAX_CHANNELS
+    marks_positions = False
+    several = None
+
+    def encode(self, push: Push, epoch: str) -> bytes:  # noqa: ARG002 - the port's shape
+        if isinstance(push, Heartbeat | Subscribed | Welcome):
+            return b""
+        return native.encode(push) + _SEPARATOR
+
+    def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:  # noqa: ARG002
+        return b""
+
+
+def answer(frames: bytes, positions: Mapping[str, str], welcome: Welcome) -> bytes:
+    """The JSON body of one poll, from the frames its session was given."""
+    fragment = orjson.Fragment(b"[%b]" % frames.removesuffix(_SEPARATOR))
+    return orjson.dumps(
+        {
+            "pushes": fragment,
+            "positions": dict(positions),
+            "welcome": orjson.Fragment(native.encode(welcome)),
+        }
+    )

@@ -1,0 +1,158 @@
+"""The query of `/ws`, `/sse` and `/poll`: which channels, and from where.
+
+Read once here so that the three transports agree. Two rules differ from HTML forms: `+` is
+a plus sign, because a channel name may contain one and nothing in these queries may contain
+a space; and percent-encoding that is cut short or is not UTF-8 is refused, not passed on.
+Unknown parameters are ignored: proxies and caches add some.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
+
+from hub.core.publication import Position, check_channel
+from hub.errors import BadRequestError, TooManySubscriptionsError
+
+_BROKEN_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+# As large as a history may be (`ChannelOptions.history_size`).
+MAX_LAST = 1_000_000
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionQuery:
+    """What a URL asks for; nothing here has been authorized."""
+
+    channels: tuple[str, ...] = ()
+    since: Mapping[str, Position] = field(default_factory=dict)
+    last: int | None = None
+    token: str | None = None
+    last_event_id: str | None = None
+    fill: bool = False
+    wait: float | None = None
+    """Seconds, 0 or more; its upper limit is the transport's."""
+    connection: str | None = None
+
+    def resume_from(self, last_event_id: str | None = None) -> Mapping[str, Position]:
+        """Where each channel resumes: the `Last-Event-ID` header wins over the parameter of
+        that name, which wins over `since`. An empty id is none (the EventSource standard).
+
+        Raises:
+            BadRequestError: the event id is malformed.
+        """
+        event_id = last_event_id or self.last_event_id
+        return parse_event_id(event_id, self.channels) if event_id else self.since
+
+
+def parse_query(raw_query: bytes, *, max_channels: int) -> SubscriptionQuery:
+    """Read `raw_query` (what follows the `?`, still encoded).
+
+    Raises:
+        BadRequestError: a parameter is malformed, given twice, or names a channel twice.
+        TooManySubscriptionsError: more than `max_channels` channels.
+    """
+    given = split_query(raw_query)
+    channels = _channels(given.get("channel", []), max_channels)
+    return SubscriptionQuery(
+        channels=channels,
+        since=_since(given.get("since", []), channels),
+        last=_last(single(given, "last")),
+        token=single(given, "token"),
+        last_event_id=single(given, "last_event_id"),
+        fill=_boolean("fill", single(given, "fill")),
+        wait=_seconds("wait", single(given, "wait")),
+        connection=single(given, "connection"),
+    )
+
+
+def parse_event_id(text: str, channels: tuple[str, ...]) -> Mapping[str, Position]:
+    """Read the `id:` of an event: `epoch:offset` with one channel, and with several
+    `channel=epoch:offset` pairs joined by `,`. A channel left out starts live.
+
+    Raises:
+        BadRequestError: malformed, or naming a channel that is not asked for.
+    """
+    if len(channels) == 1 and "=" not in text:
+        return {channels[0]: Position.parse(text)}
+    return _since(text.split(","), channels)
+
+
+def split_query(raw_query: bytes) -> dict[str, list[str]]:
+    """Every parameter's values, decoded; raise `BadRequestError` where that is impossible."""
+    if _BROKEN_PERCENT.search(raw_query):
+        raise BadRequestError("the query has a % that two hexadecimal digits do not follow")
+    given: dict[str, list[str]] = {}
+    for part in raw_query.split(b"&"):
+        if part:
+            name, _, value = part.partition(b"=")
+            given.setdefault(_decode(name), []).append(_decode(value))
+    return given
+
+
+def single(given: Mapping[str, list[str]], name: str) -> str | None:
+    """The value of a parameter that may stand once; an empty one counts as absent."""
+    values = given.get(name, [])
+    if len(values) > 1:
+        raise BadRequestError(f"{name} is given {len(values)} times, allowed is once")
+    return values[0] if values and values[0] else None
+
+
+def whole_number(name: str, text: str, *, highest: int) -> int:
+    """Read `text` as an integer from 0 to `highest`; raise `BadRequestError` otherwise."""
+    plain = text.isascii() and text.isdigit() and len(text) <= len(str(highest))
+    if not plain or int(text) > highest:
+        raise BadRequestError(f"{name} is {text[:40]!r}, allowed is 0 to {highest:,}")
+    return int(text)
+
+
+def _decode(encoded: bytes) -> str:
+    try:
+        return unquote_to_bytes(encoded).decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadRequestError("the query is not UTF-8") from None
+
+
+def _channels(names: list[str], limit: int) -> tuple[str, ...]:
+    if len(names) > limit:
+        raise TooManySubscriptionsError(f"{len(names)} channels are asked for, limit is {limit}")
+    channels = tuple(check_channel(name) for name in names)
+    if len(set(channels)) < len(channels):
+        twice = next(name for name in channels if channels.count(name) > 1)
+        raise BadRequestError(f"channel {twice!r} is asked for more than once")
+    return channels
+
+
+def _since(pairs: list[str], channels: tuple[str, ...]) -> Mapping[str, Position]:
+    since: dict[str, Position] = {}
+    for pair in pairs:
+        channel, equals, position = pair.partition("=")
+        if not equals or "=" in position:
+            raise BadRequestError(f"{pair[:80]!r} is not of the form channel=epoch:offset")
+        if channel not in channels:
+            raise BadRequestError(f"{pair[:80]!r} resumes a channel that is not asked for")
+        if channel in since:
+            raise BadRequestError(f"channel {channel!r} has two positions to resume from")
+        since[channel] = Position.parse(position)
+    return since
+
+
+def _last(text: str | None) -> int | None:
+    return None if text is None else whole_number("last", text, highest=MAX_LAST)
+
+
+def _boolean(name: str, text: str | None) -> bool:
+    if text is None:
+        return False
+    if text not in _BOOLEANS:
+        raise BadRequestError(f"{name} is {text[:40]!r}, allowed are true and false")
+    return _BOOLEANS[text]
+
+
+def _seconds(name: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    if _SECONDS.fullmatch(text) is None:
+        raise BadRequestError(f"{name} is {text[:40]!r}, allowed are seconds, such as 25")
+    return float(text)

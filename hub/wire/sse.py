@@ -1,0 +1,82 @@
+"""Native pushes as server-sent events (WHATWG HTML section 9.2), LF line ends only.
+
+`data:` is the native object, `event:` names every push except a message. With one channel
+each event that moves the position carries it as `id:`. With several the shared bytes carry
+none, and a block of only `id:` with all positions follows at the end of the tick: by the
+standard a block without data dispatches nothing but still sets the last event id.
+"""
+
+from collections.abc import Sequence
+
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Gap, Goodbye, Heartbeat, Push, Subscribed
+from hub.wire import native
+
+MAX_CHANNELS = 32
+"""WIRE.md: more would make an id block that proxies' header limits do not take back."""
+_HEARTBEAT = b": heartbeat\n\n"
+
+
+def retry(milliseconds: int) -> bytes:
+    """The field that sets the EventSource's reconnection time."""
+    return b"retry: %d\n\n" % milliseconds
+
+
+def _block(push: Push) -> bytes:
+    data = b"data: %b\n\n" % native.encode(push)
+    if isinstance(push, Publication):
+        return data
+    event = b"event: %b\n" % _event(push)
+    if isinstance(push, Goodbye) and push.reconnect_within_ms is not None:
+        # A plain EventSource knows no goodbye: it waits as long as `retry` says.
+        event += b"retry: %d\n" % push.reconnect_within_ms
+    return event + data
+
+
+def _event(push: Push) -> bytes:
+    """The push's `op`: its class name in snake case."""
+    name = type(push).__name__
+    return b"presence_reset" if name == "PresenceReset" else name.lower().encode()
+
+
+class SseDialect:
+    """For sessions with one channel; switches to `SeveralSseDialect` with the second."""
+
+    name = "sse"
+    max_channels = MAX_CHANNELS
+    marks_positions = False
+
+    def __init__(self, several: "SeveralSseDialect") -> None:
+        self.several = several
+
+    def encode(self, push: Push, epoch: str) -> bytes:
+        match push:
+            case Heartbeat():
+                return _HEARTBEAT
+            case Publication(offset=offset) if offset:
+                return b"id: %b:%d\n%b" % (epoch.encode(), offset, _block(push))
+            case Gap(unsequenced=0):
+                return b"id: %b:%d\n%b" % (epoch.encode(), push.last, _block(push))
+            case Subscribed():
+                return b"id: %b\n%b" % (str(push.position).encode(), _block(push))
+            case _:
+                return _block(push)
+
+    def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:  # noqa: ARG002
+        return b""
+
+
+class SeveralSseDialect:
+    """For sessions with several channels."""
+
+    name = "sse+several"
+    max_channels = MAX_CHANNELS
+    marks_positions = True
+    several = None
+
+    def encode(self, push: Push, epoch: str) -> bytes:  # noqa: ARG002 - the port's shape
+        return _HEARTBEAT if isinstance(push, Heartbeat) else _block(push)
+
+    def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:
+        pairs = ",".join(f"{channel}={position}" for channel, position in positions)
+        return b"id: %b\n\n" % pairs.encode()

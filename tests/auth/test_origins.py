@@ -1,0 +1,166 @@
+"""Pages of the same host, and of what is listed, may talk to the hub; no others."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.auth.origins import OriginList
+from hub.errors import ForbiddenError, SettingsError
+
+
+def allowed(origin: str | None, host: str | None = "hub.example:8000", *entries: str) -> bool:
+    try:
+        OriginList(entries).check(origin, host)
+    except ForbiddenError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("entries", [(), ("https://example.com",), ("*",)])
+def test_a_request_without_an_origin_is_allowed(entries: tuple[str, ...]) -> None:
+    """It comes from no browser; its credentials decide."""
+    assert allowed(None, "hub.example", *entries)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://127.0.0.1:8000", "127.0.0.1:8000"),
+        ("http://localhost:8000", "LOCALHOST:8000"),
+        ("http://[::1]:8000", "[::1]:8000"),
+        ("http://hub.example", "hub.example"),
+        ("http://hub.example", "hub.example:80"),
+        ("http://hub.example:80", "hub.example"),
+        ("https://hub.example", "hub.example:443"),
+        ("https://hub.example:443", "hub.example"),
+        ("HTTPS://Hub.Example", "hub.example"),
+    ],
+)
+def test_a_page_of_the_same_host_is_allowed(origin: str, host: str) -> None:
+    """Default ports count as written, letters in either case are the same."""
+    assert allowed(origin, host)
+    assert allowed(origin, host, "https://other.example")
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://localhost:8000", "127.0.0.1:8000"),
+        ("http://hub.example:8001", "hub.example:8000"),
+        ("http://hub.example", "hub.example:443"),
+        ("https://hub.example", "hub.example:80"),
+        ("http://evil.example", "hub.example"),
+        ("http://hub.example.evil.example", "hub.example"),
+        ("http://hub.example@evil.example", "hub.example"),
+        ("http://evil.example/hub.example", "hub.example"),
+        ("http://hub.example", None),
+        ("http://hub.example", ""),
+        ("chrome-extension://hub.example", "hub.example"),
+        ("null", "null"),
+        ("", ""),
+        ("http://", ""),
+        ("http://a:99999", "a:99999"),
+        ("http://a, http://a", "a"),
+    ],
+)
+def test_a_page_of_another_host_is_refused(origin: str, host: str | None) -> None:
+    """Another name, port or scheme's port is another host; what cannot be read is nobody's."""
+    assert not allowed(origin, host)
+
+
+@pytest.mark.parametrize(
+    ("entry", "origin"),
+    [
+        ("https://example.com", "https://example.com"),
+        ("https://example.com", "https://example.com:443"),
+        ("https://Example.com:443", "https://EXAMPLE.com"),
+        ("https://example.com:8443", "https://example.com:8443"),
+        ("https://*.example.com", "https://a.example.com"),
+        ("https://*.example.com", "https://a.b.example.com"),
+        ("https://*.example.com:8443", "https://a.example.com:8443"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ("*", "https://anything.example"),
+        ("*", "null"),
+    ],
+)
+def test_a_listed_origin_is_allowed(entry: str, origin: str) -> None:
+    """Exactly, as a subdomain at any depth, or by the star that covers all."""
+    assert allowed(origin, "hub.example", "https://first.example", entry)
+
+
+@pytest.mark.parametrize(
+    ("entry", "origin"),
+    [
+        ("https://example.com", "http://example.com"),
+        ("https://example.com", "https://example.com:8443"),
+        ("https://example.com", "https://a.example.com"),
+        ("https://*.example.com", "https://example.com"),
+        ("https://*.example.com", "https://evilexample.com"),
+        ("https://*.example.com", "https://.example.com"),
+        ("https://*.example.com", "http://a.example.com"),
+        ("https://*.example.com", "https://a.example.com:8443"),
+        ("https://*.example.com", "https://a.example.com.evil.example"),
+        ("https://*.example.com", "https://*.example.com"),
+        ("https://*.example.com", "null"),
+    ],
+)
+def test_an_origin_beside_the_list_is_refused(entry: str, origin: str) -> None:
+    """Scheme, host and port all count; the domain of a wildcard is not its own subdomain."""
+    assert not allowed(origin, "hub.example", entry)
+
+
+LABELS = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=12)
+
+
+@given(st.lists(LABELS, min_size=1, max_size=4), LABELS)
+def test_a_wildcard_covers_subdomains_and_nothing_that_only_looks_alike(
+    labels: list[str], stranger: str
+) -> None:
+    """What matters is the dot before the domain, and that the domain is the end."""
+    below = ".".join((*labels, "example.com"))
+    entry = "https://*.example.com"
+
+    assert allowed(f"https://{below}", "hub.example", entry)
+    assert not allowed(f"https://{stranger}example.com", "hub.example", entry)
+    assert not allowed(f"https://{below}.{stranger}", "hub.example", entry)
+
+
+@given(st.text(max_size=60), st.text(max_size=30))
+def test_no_origin_raises_anything_but_forbidden(origin: str, host: str) -> None:
+    """A stranger writes both headers; a list without the star covers neither."""
+    if allowed(origin, host, "https://*.example.com"):
+        assert origin.lower().startswith(("http://", "https://"))
+
+
+@given(st.text(string.printable, max_size=300))
+def test_the_message_shows_at_most_a_hundred_characters_of_the_origin(origin: str) -> None:
+    """Whatever is sent does not fill the log."""
+    with pytest.raises(ForbiddenError) as caught:
+        OriginList(()).check(origin, None)
+    assert repr(origin[:100]) in caught.value.message
+    assert "HUB_ORIGINS" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "",
+        " https://a",
+        "null",
+        "example.com",
+        "https://",
+        "https://*",
+        "https://*example.com",
+        "https://a.*.com",
+        "https://a:123456",
+        "https://example.com/",
+        "https://user@example.com",
+    ],
+)
+def test_an_entry_that_is_no_origin_ends_the_start(entry: str) -> None:
+    """The message names the setting, the value and what is allowed."""
+    with pytest.raises(SettingsError) as caught:
+        OriginList(["https://fine.example", entry])
+    assert caught.value.message.startswith(f"HUB_ORIGINS: {entry!r} is not allowed: * or scheme://")

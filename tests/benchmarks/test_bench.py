@@ -1,0 +1,163 @@
+"""The benchmark finds what it is there to find; no absolute speed is asserted anywhere."""
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from hub.bench.contest import Outcome, run
+from hub.bench.plan import BenchError, Contestant, Plan
+from hub.bench.send_loop import bare_frame
+from hub.bench.server import own_server, running_server
+from hub.bench.watch import SilentWatch
+from hub.cli import build
+
+FAULTY_HUB = Path(__file__).with_name("faulty_hub.py")
+SMALL = Plan(subscribers=3, publications=20, rate=200.0, payload_bytes=60)
+
+Bench = Callable[..., Result]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """Runs `hub bench ... --json` in this process; the hub it measures is one of its own."""
+
+    def invoke(*arguments: str) -> Result:
+        asked = ["bench", *arguments, "--json"]
+        return CliRunner().invoke(build(), asked, prog_name="hub")
+
+    return invoke
+
+
+def figures_of(result: Result, contestant: str = "websocket") -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    figures: dict[str, Any] = json.loads(result.stdout)["medians"][contestant]
+    return figures
+
+
+def run_faulty(fault: str) -> Outcome:
+    command = (sys.executable, str(FAULTY_HUB), fault)
+    return run(SMALL, partial(own_server, command=command), SilentWatch())
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_a_calm_hub_delivers_everything_once(bench: Bench, transport: str) -> None:
+    """20 subscribers and 50 publications: nothing is missing, repeated or announced as lost."""
+    result = bench("--subscribers", "20", "--publications", "50", "--transport", transport)
+
+    figures = figures_of(result, transport)
+    assert figures["deliveries"] == 20 * 50
+    assert figures["missing"] == figures["duplicates"] == figures["gaps"] == 0
+    assert figures["alive"] == 20
+    assert figures["latency_p50_ms"] <= figures["latency_p99_ms"] <= figures["latency_max_ms"]
+    assert figures["cpu_us_per_delivery"] > 0
+    assert figures["cpu_us_per_connect"] > 0
+
+
+def test_flat_out_loses_nothing(bench: Bench) -> None:
+    """The closed loop keeps the publisher no further ahead than outboxes allow."""
+    figures = figures_of(bench("--subscribers", "20", "--rate", "0", "--seconds", "1"))
+
+    assert figures["published"] > 0
+    assert figures["deliveries"] == 20 * figures["published"]
+    assert figures["missing"] == figures["duplicates"] == figures["gaps"] == 0
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the send loop needs a C compiler")
+def test_the_baseline_is_measured_in_the_same_run(bench: Bench) -> None:
+    """Hub and send loop send the same number of frames of the same size.
+
+    The ratio's limits are a sanity check of the method, not of the hub: far below 1 the load
+    or the accounting is broken; 20 subscribers are too few to say more.
+    """
+    result = bench("--subscribers", "20", "--publications", "50", "--baseline", "--rounds", "1")
+
+    hub, loop = figures_of(result), figures_of(result, "send_loop")
+    assert loop["deliveries"] == hub["deliveries"] == 20 * 50
+    assert loop["frame_bytes"] == pytest.approx(hub["frame_bytes"], abs=1)
+    assert loop["missing"] == loop["duplicates"] == 0
+    assert 0.5 < json.loads(result.stdout)["ratios"]["websocket/send_loop"] < 50
+
+
+def test_connections_that_are_held_idle_answer_pings() -> None:
+    """Held for longer than heartbeat and pong time-out together, all are alive at the end."""
+    plan = dataclasses.replace(SMALL, subscribers=20, publications=2, hold_seconds=3.0)
+    quick = {"HUB_HEARTBEAT_SECONDS": "1", "HUB_PONG_TIMEOUT_SECONDS": "1"}
+
+    outcome = run(plan, partial(own_server, settings=quick), SilentWatch())
+
+    figures = outcome.medians[Contestant.WEBSOCKET]
+    assert (figures.alive, figures.failures) == (20, ())
+    assert figures.fewest_heartbeats >= 1
+    assert figures.idle_cpu_share is not None
+
+
+def test_a_sound_stream_is_found_sound() -> None:
+    """The faulty hub without a fault passes, so what the others find is their fault."""
+    outcome = run_faulty("none")
+
+    assert outcome.sound
+    assert outcome.medians[Contestant.WEBSOCKET].deliveries == 60
+
+
+def test_a_message_lost_silently_is_found() -> None:
+    """Each of three subscribers misses one message and no gap says so."""
+    outcome = run_faulty("lose")
+
+    figures = outcome.medians[Contestant.WEBSOCKET]
+    assert (figures.missing, figures.silently_missing, figures.gaps) == (3, 3, 0)
+    assert not outcome.sound
+
+
+def test_a_message_that_comes_twice_is_found() -> None:
+    """Each of three subscribers gets one message twice."""
+    outcome = run_faulty("repeat")
+
+    figures = outcome.medians[Contestant.WEBSOCKET]
+    assert (figures.duplicates, figures.missing) == (3, 0)
+    assert not outcome.sound
+
+
+def test_an_announced_loss_is_missing_but_not_silent() -> None:
+    """A gap in the place of the message makes the run sound, and is counted."""
+    outcome = run_faulty("announce")
+
+    figures = outcome.medians[Contestant.WEBSOCKET]
+    assert (figures.missing, figures.silently_missing, figures.gaps) == (3, 0, 3)
+    assert outcome.sound
+
+
+def test_a_server_that_does_not_start_is_told_with_its_words() -> None:
+    """The error holds what the server wrote before it ended."""
+    command = (sys.executable, "-c", "raise SystemExit('no such setting')")
+
+    with pytest.raises(BenchError, match="no such setting"):
+        run(SMALL, partial(own_server, command=command), SilentWatch())
+
+
+@pytest.mark.parametrize("url", ["https://hub.example", "hub.example:8000", "http://"])
+def test_a_url_that_cannot_be_measured_is_refused(url: str) -> None:
+    """Bare sockets speak plain HTTP only."""
+    with pytest.raises(BenchError, match="--url"):
+        running_server(url, token=None, pid=None)
+
+
+def test_an_unknown_transport_ends_with_a_message(bench: Bench) -> None:
+    """It names what is allowed."""
+    result = bench("--transport", "pigeon")
+
+    assert result.exit_code == 2
+    assert "websocket, sse" in result.stderr
+
+
+@pytest.mark.parametrize("size", [107, 290, 60_000])
+def test_a_bare_frame_has_the_size_of_the_hubs(size: int) -> None:
+    """The send loop's frames are as long as those it is compared with."""
+    assert len(bare_frame(size)) == size

@@ -1,0 +1,182 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, mock, test } from "node:test";
+import { backoff } from "../../../clients/js/src/backoff.js";
+import { connect, fakeWire, pass, settle, WELCOME } from "./fakes.js";
+
+beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"] }));
+afterEach(() => mock.timers.reset());
+
+const names = (states) => states.map(({ state, transport }) => `${state} ${transport}`);
+
+test("back-off is random up to a ceiling that doubles to 30 s and starts over after a reset", () => {
+  const pause = backoff(() => 1);
+  assert.deepEqual(Array.from({ length: 7 }, pause.next), [1000, 2000, 4000, 8000, 16000, 30000, 30000]);
+  pause.reset();
+  assert.equal(pause.next(), 1000);
+  assert.equal(backoff(() => 0.25).next(), 250);
+});
+
+for (const webSocket of ["throws", "refuses"]) {
+  test(`SSE is tried at once when WebSocket ${webSocket}`, async () => {
+    const wire = fakeWire(webSocket);
+    const { hub, states } = connect(wire);
+    hub.subscribe("a", () => {});
+    await settle();
+    wire.streams[0].push(WELCOME);
+    await settle();
+    assert.deepEqual(names(states), ["connecting websocket", "connecting sse", "connected sse"]);
+    hub.close();
+  });
+}
+
+test("a WebSocket that opens and brings no welcome is given up after the probe time", async () => {
+  const wire = fakeWire("silent");
+  const { hub } = connect(wire);
+  hub.subscribe("a", () => {});
+  await settle();
+  await pass(4999);
+  assert.equal(wire.streams.length, 0);
+  await pass(1);
+  assert.equal(wire.streams.length, 1);
+  assert.equal(wire.sockets[0].open, false);
+  hub.close();
+});
+
+test("a transport that worked is tried again before another one", async () => {
+  const wire = fakeWire();
+  const { hub, states } = connect(wire);
+  hub.subscribe("a", () => {});
+  await settle();
+  wire.webSocket = "refuses";
+  wire.status = 0;
+  wire.sockets[0].end(1012);
+  await pass(500);
+  assert.equal(states.at(-1).state, "waiting");
+  assert.equal(states.at(-1).transport, "websocket");
+  wire.webSocket = "welcomes";
+  await pass(1000);
+  assert.deepEqual(names(states).at(-1), "connected websocket");
+  hub.close();
+});
+
+test("a silence of one and a half heartbeats is a lost connection", async () => {
+  const wire = fakeWire();
+  const { hub, states } = connect(wire);
+  hub.subscribe("a", () => {});
+  await settle();
+  await pass(20000);
+  wire.sockets[0].push({ op: "heartbeat" });
+  await pass(29999);
+  assert.equal(hub.state, "connected");
+  await pass(1);
+  assert.equal(states.at(-1).reason, "no heartbeat");
+  assert.equal(wire.sockets[0].open, false);
+  hub.close();
+});
+
+test("a goodbye moves the client at a random moment of its window, not before", async () => {
+  const wire = fakeWire();
+  const { hub, states } = connect(wire);
+  const seen = [];
+  hub.subscribe("a", ({ offset }) => seen.push(offset));
+  await settle();
+  const [old] = wire.sockets;
+  old.confirm("a", "e:0");
+  old.push({ op: "goodbye", code: 1012, reason: "draining", reconnect_within_ms: 8000 });
+  await pass(2000);
+  old.message("a", 1);
+  old.end(1012);
+  assert.deepEqual(states.at(-1), { state: "waiting", transport: "websocket", code: 1012, reason: "", retryInMs: 2000 });
+  await pass(1999);
+  assert.equal(wire.sockets.length, 1);
+  await pass(1);
+  assert.equal(wire.sockets[1].asked("subscribe")[0].since, "e:1");
+  assert.deepEqual(seen, [1]);
+  hub.close();
+});
+
+test("a close code of the client's fault ends everything", async () => {
+  const wire = fakeWire();
+  const { hub, states } = connect(wire);
+  const errors = [];
+  hub.subscribe("a", () => {}, { onError: ({ message }) => errors.push(message) });
+  await settle();
+  wire.sockets[0].end(4403, "no grant");
+  await pass(60000);
+  assert.deepEqual(states.at(-1), { state: "closed", transport: "websocket", code: 4403, reason: "no grant" });
+  assert.deepEqual(errors, ["no grant"]);
+  assert.equal(wire.sockets.length, 1);
+  await assert.rejects(hub.publish("a", 1), { code: "closed" });
+});
+
+test("a token function is asked once more after a 4401, and before the token ends", async () => {
+  const wire = fakeWire("silent");
+  const tokens = ["t1", "t2", "t3", "t4"];
+  const { hub } = connect(wire, { token: async () => tokens.shift() });
+  hub.subscribe("a", () => {});
+  await settle();
+  wire.sockets[0].end(4401);
+  await settle();
+  assert.equal(wire.sockets[1].url.searchParams.get("token"), "t2");
+  wire.sockets[1].push(WELCOME);
+  wire.sockets[1].push({ op: "expiring", in_seconds: 60 });
+  await settle();
+  assert.equal(wire.sockets[1].asked("authenticate")[0].token, "t3");
+  wire.sockets[1].end(4401);
+  assert.equal(hub.state, "closed");
+});
+
+test("coming online ends a wait at once and asks a quiet connection for a pong", async () => {
+  const target = new EventTarget();
+  globalThis.addEventListener = target.addEventListener.bind(target);
+  globalThis.removeEventListener = target.removeEventListener.bind(target);
+  try {
+    const wire = fakeWire();
+    const { hub } = connect(wire);
+    hub.subscribe("a", () => {});
+    await settle();
+    await pass(1000);
+    target.dispatchEvent(new Event("online"));
+    assert.equal(wire.sockets[0].asked("ping").length, 1);
+    await pass(5000);
+    assert.equal(hub.state, "waiting");
+    target.dispatchEvent(new Event("online"));
+    await settle();
+    assert.equal(hub.state, "connected");
+    hub.close();
+  } finally {
+    delete globalThis.addEventListener;
+    delete globalThis.removeEventListener;
+  }
+});
+
+test("closing leaves no timer behind", async () => {
+  const wire = fakeWire();
+  const { hub } = connect(wire);
+  hub.subscribe("a", () => {});
+  hub.publish("a", 1).catch(() => {});
+  await settle();
+  hub.close();
+  await pass(3600000);
+  assert.equal(wire.sockets.length, 1);
+  assert.equal(wire.streams.length, 0);
+  assert.equal(hub.state, "closed");
+});
+
+test("commands wait for a connection, resolve with the reply, and fail when it breaks", async () => {
+  const wire = fakeWire("silent");
+  const { hub } = connect(wire);
+  const published = hub.subscribe("a", () => {}).publish({ eur: 1 }, { key: "k", echo: false });
+  const history = hub.history("a", { limit: 2 });
+  await settle();
+  const [socket] = wire.sockets;
+  socket.push(WELCOME);
+  assert.deepEqual(socket.sent.map(({ op }) => op), ["subscribe", "publish", "history"]);
+  const [publish] = socket.asked("publish");
+  assert.deepEqual(publish, { op: "publish", channel: "a", data: { eur: 1 }, key: "k", echo: false, id: publish.id });
+  socket.reply(publish, { offset: 1, epoch: "e" });
+  assert.deepEqual(await published, { offset: 1, epoch: "e" });
+  socket.end(1006);
+  await assert.rejects(history, { code: "disconnected", retryable: true });
+  hub.close();
+});

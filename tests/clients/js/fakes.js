@@ -1,0 +1,111 @@
+/** A hub's end of the wire, without a network: what the client opens and what it hears. */
+
+import { mock } from "node:test";
+import { Hub } from "../../../clients/js/src/hub.js";
+
+export const WELCOME = { op: "welcome", connection: "c1", node: "n", heartbeat_seconds: 20, secret: "s" };
+
+/** Let promises and microtasks run; timers are mocked and stand still. */
+export async function settle() {
+  for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Move the mocked clock, and let what it started run. */
+export async function pass(milliseconds) {
+  mock.timers.tick(milliseconds);
+  await settle();
+}
+
+class FakeSocket {
+  constructor(wire, url) {
+    Object.assign(this, { wire, url: new URL(url), sent: [], open: true });
+    wire.sockets.push(this);
+    if (wire.webSocket === "throws") throw new Error("blocked");
+    if (wire.webSocket === "refuses") queueMicrotask(() => this.end(1006));
+    if (wire.webSocket === "welcomes") queueMicrotask(() => this.push(WELCOME));
+  }
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+  close() {
+    this.open = false;
+  }
+  push(push) {
+    this.onmessage?.({ data: JSON.stringify(push) });
+  }
+  end(code, reason = "") {
+    this.open = false;
+    this.onclose?.({ code, reason });
+  }
+  /** The commands of one op. */
+  asked(op) {
+    return this.sent.filter((command) => command.op === op);
+  }
+  reply(command, ok = {}) {
+    this.push({ op: "reply", id: command.id, ok });
+  }
+  /** Confirm the subscription of a channel. */
+  confirm(channel, position, more = {}) {
+    const command = this.asked("subscribe").findLast((each) => each.channel === channel);
+    this.reply(command, { channel, position, recovered: true, replayed: 0, ...more });
+  }
+  message(channel, offset, data = offset) {
+    this.push({ op: "message", channel, offset, time: 1, data });
+  }
+}
+
+class FakeStream {
+  constructor(url, signal) {
+    this.url = new URL(url);
+    this.open = true;
+    this.body = new ReadableStream({ start: (controller) => (this.controller = controller) });
+    signal.addEventListener("abort", () => {
+      this.open = false;
+      this.controller.error(signal.reason);
+    });
+  }
+  raw(text) {
+    this.controller.enqueue(new TextEncoder().encode(text));
+  }
+  push(push) {
+    this.raw(`event: ${push.op}\ndata: ${JSON.stringify(push)}\n\n`);
+  }
+  end() {
+    this.controller.close();
+  }
+}
+
+/** @param {"welcomes" | "silent" | "refuses" | "throws"} webSocket */
+export function fakeWire(webSocket = "welcomes") {
+  const wire = { webSocket, sockets: [], streams: [], posts: [], status: 200, problem: {} };
+  wire.WebSocket = class extends FakeSocket {
+    constructor(url) {
+      super(wire, url);
+    }
+  };
+  wire.fetch = async (url, { method, signal, body, headers }) => {
+    if (method === "POST") {
+      const command = JSON.parse(body);
+      wire.posts.push({ url: new URL(url), command, headers });
+      return Response.json({ op: "reply", id: command.id, ok: { done: command.op } });
+    }
+    if (wire.status === 0) throw new TypeError("fetch failed");
+    if (wire.status !== 200) {
+      const headers = { "Content-Type": "application/problem+json" };
+      return new Response(JSON.stringify(wire.problem), { status: wire.status, headers });
+    }
+    const stream = new FakeStream(url, signal);
+    wire.streams.push(stream);
+    return new Response(stream.body, { headers: { "Content-Type": "text/event-stream" } });
+  };
+  return wire;
+}
+
+/** A client on a fake wire, with the states it went through. */
+export function connect(wire, options = {}) {
+  const { WebSocket, fetch } = wire;
+  const hub = new Hub("http://hub.test/base", { WebSocket, fetch, random: () => 0.5, ...options });
+  const states = [];
+  hub.on("state", (state) => states.push(state));
+  return { hub, states };
+}

@@ -1,0 +1,395 @@
+"""The client over WebSocket, against a hub played by a script."""
+
+import asyncio
+from typing import TypeVar
+
+import pytest
+
+from hub_client import (
+    AlreadySubscribedError,
+    ClientOptions,
+    ClosedError,
+    CommandError,
+    ConnectionLostError,
+    ConnectionState,
+    FeedLimits,
+    Gap,
+    HubClient,
+    Message,
+    Position,
+    ReconnectTiming,
+    RejectedError,
+    Subscription,
+    UnauthorizedError,
+)
+from tests.clients.python.fakes import (
+    DEADLINE_SECONDS,
+    Peer,
+    message,
+    reset,
+    started,
+    stay,
+    welcome,
+    websocket_hub,
+)
+
+QUICK = ReconnectTiming(base_seconds=0.01, cap_seconds=0.05, open_timeout_seconds=5)
+ONLY_WEBSOCKET = ("websocket",)
+ItemT = TypeVar("ItemT", Message, Message | Gap)
+
+
+def client(url: str, **more: object) -> HubClient:
+    options = ClientOptions(timing=QUICK, **more)  # type: ignore[arg-type]  # fields by name
+    return HubClient(url, transports=ONLY_WEBSOCKET, options=options)
+
+
+async def take(items: "Subscription[ItemT]", count: int) -> "list[ItemT]":
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        return [await anext(items) for _ in range(count)]
+
+
+async def test_messages_of_one_channel_arrive_in_order_with_their_bytes_untouched() -> None:
+    """`data` parses exactly and `raw_data` is what came, a 23-digit integer included."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        big = '{"op":"message","channel":"a","offset":1,"time":5,"key":"k","from":"ann",'
+        await peer.socket.send(big + '"data":{"n": 12345678901234567890123}}')
+        await peer.push(message("a", 2))
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake, client(fake.url) as hub:
+        first, second = await take(hub.subscribe("a"), 2)
+    assert first.data == {"n": 12345678901234567890123}
+    assert first.raw_data == b'{"n": 12345678901234567890123}'
+    assert (first.time_ms, first.key, first.sender) == (5, "k", "ann")
+    assert second.position == Position("e1", 2)
+
+
+async def test_a_cut_connection_is_resumed_from_the_last_message() -> None:
+    """The second subscribe carries the last position, and what repeats is dropped."""
+    asked: list[object] = []
+
+    async def first(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.push(message("a", 1), message("a", 2))
+        await peer.socket.close(1012)
+
+    async def second(peer: Peer) -> None:
+        await peer.push(welcome())
+        asked.append((await peer.start("e1:2"))["since"])
+        await peer.push(message("a", 2), message("a", 3))
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(first, second) as fake, client(fake.url) as hub:
+        items = await take(hub.subscribe("a", gaps=True), 3)
+    assert asked == ["e1:2"]
+    assert [item.position.offset for item in items if item.position] == [1, 2, 3]
+
+
+async def test_a_new_epoch_after_a_restart_shows_as_exactly_one_reset() -> None:
+    """The application hears once that offsets start anew, then gets the new epoch."""
+
+    async def first(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.push(message("a", 1))
+        await peer.socket.close(1012)
+
+    async def second(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.push(started(await peer.command(), "e2:0", recovered=False))
+        await peer.push(reset("a", "e2:0"), message("a", 1))
+        await peer.socket.wait_closed()
+
+    gaps: list[Gap] = []
+    async with websocket_hub(first, second) as fake, client(fake.url) as hub:
+        one, two = await take(hub.subscribe("a", on_gap=gaps.append), 2)
+    assert [gap.reason for gap in gaps] == ["reset"]
+    assert (one.position, two.position) == (Position("e1", 1), Position("e2", 1))
+
+
+async def test_a_forbidding_close_code_ends_iterations_and_commands_with_a_typed_error() -> None:
+    """After 4403 the client does not come back: everything raises what the hub said."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.command()
+        await peer.socket.close(4403, "not you")
+
+    async with websocket_hub(script) as fake, client(fake.url) as hub:
+        with pytest.raises(RejectedError, match="not you") as raised:
+            await take(hub.subscribe("a"), 1)
+        with pytest.raises(RejectedError):
+            await hub.publish("a", 1)
+    assert (raised.value.close_code, raised.value.code) == (4403, "forbidden")
+    assert fake.connections == 1
+
+
+async def test_a_callable_token_is_asked_once_more_after_4401() -> None:
+    """The second handshake carries the new token; a second refusal is final."""
+    tokens = iter(["old", "new", "never asked for"])
+
+    async def refuse(peer: Peer) -> None:
+        await peer.socket.close(4401, "expired")
+
+    async with websocket_hub(refuse, refuse) as fake:
+        options = ClientOptions(timing=QUICK)
+        async with HubClient(
+            fake.url, token=lambda: next(tokens), transports=ONLY_WEBSOCKET, options=options
+        ) as hub:
+            with pytest.raises(UnauthorizedError):
+                await take(hub.subscribe("a"), 1)
+    presented = [headers["authorization"] for headers in map(lowered, fake.headers)]
+    assert presented == ["Bearer old", "Bearer new"]
+
+
+async def test_a_token_about_to_end_is_renewed_on_the_same_connection() -> None:
+    """`expiring` makes the client ask for a new token and present it by `authenticate`."""
+    tokens = iter(["one", "two"])
+    presented: asyncio.Queue[str] = asyncio.Queue()
+
+    async def fresh() -> str:
+        return next(tokens)
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome(), {"op": "expiring", "in_seconds": 30})
+        presented.put_nowait((await peer.command("authenticate"))["token"])
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake:
+        async with HubClient(fake.url, token=fresh, transports=ONLY_WEBSOCKET):
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                assert await presented.get() == "two"
+    assert fake.connections == 1
+
+
+async def test_silence_beyond_one_and_a_half_heartbeats_makes_the_client_reconnect() -> None:
+    """A connection that says nothing is dead, whatever the kernel believes."""
+
+    async def silent(peer: Peer) -> None:
+        await peer.push(welcome(heartbeat_seconds=0.02))
+        await peer.start("e1:0")
+        await peer.push(message("a", 1))
+        await peer.socket.wait_closed()
+
+    async def alive(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:1")
+        await peer.push(message("a", 2))
+        await peer.socket.wait_closed()
+
+    states: list[ConnectionState] = []
+    async with websocket_hub(silent, alive) as fake, client(fake.url, on_state=states.append) as hub:
+        items = await take(hub.subscribe("a"), 2)
+    assert [item.offset for item in items] == [1, 2]
+    assert any("no frame in" in state.detail for state in states)
+
+
+async def test_a_goodbye_moves_the_client_within_its_window_without_waiting_for_the_close() -> None:
+    """The hub asks to come back within 20 ms and leaves the connection open: the client goes."""
+
+    async def leaving(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        goodbye = {"op": "goodbye", "code": 1012, "reason": "draining"}
+        await peer.push(message("a", 1), {**goodbye, "reconnect_within_ms": 20})
+        await peer.socket.wait_closed()
+
+    async def next_node(peer: Peer) -> None:
+        await peer.push(welcome())
+        assert (await peer.start("e1:1"))["since"] == "e1:1"
+        await peer.push(message("a", 2))
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(leaving, next_node) as fake, client(fake.url) as hub:
+        assert [item.offset for item in await take(hub.subscribe("a"), 2)] == [1, 2]
+
+
+async def test_a_refused_subscription_fails_alone_and_the_others_live_on() -> None:
+    """An error reply to one subscribe is raised by that iteration only."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        for _ in range(2):
+            command = await peer.command()
+            if command["channel"] == "secret":
+                error = {"code": "forbidden", "message": "no grant", "retryable": False}
+                await peer.push({"op": "reply", "id": command["id"], "error": error})
+            else:
+                await peer.push(started(command, "e1:0"), message("open", 1))
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake, client(fake.url) as hub:
+        allowed, refused = hub.subscribe("open"), hub.subscribe("secret")
+        with pytest.raises(CommandError, match="no grant") as raised:
+            await take(refused, 1)
+        assert len(await take(allowed, 1)) == 1
+    assert raised.value.code == "forbidden"
+
+
+async def test_a_slow_application_stops_the_reading_and_loses_nothing() -> None:
+    """With room for 5 items no more than those and what is in flight are read ahead."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.push(*(message("a", offset) for offset in range(1, 201)))
+        await peer.socket.wait_closed()
+
+    limits = FeedLimits(max_items=5)
+    async with websocket_hub(script) as fake, client(fake.url, feed=limits) as hub:
+        subscription = hub.subscribe("a")
+        waiting = 0
+        seen: list[int | None] = []
+        for _ in range(200):
+            (item,) = await take(subscription, 1)
+            seen.append(item.offset)
+            await asyncio.sleep(0)
+            waiting = max(waiting, subscription.statistics().waiting)
+    assert seen == list(range(1, 201))
+    assert waiting <= 5
+
+
+async def test_a_command_inside_a_loop_with_a_full_queue_does_not_wait_for_itself() -> None:
+    """While a reply is awaited, reading goes on past the limit."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.push(*(message("a", offset) for offset in range(1, 11)))
+        ping = await peer.command("ping")
+        await peer.push({"op": "reply", "id": ping["id"], "ok": {}})
+        await peer.socket.wait_closed()
+
+    limits = FeedLimits(max_items=2)
+    async with websocket_hub(script) as fake, client(fake.url, feed=limits) as hub:
+        subscription = hub.subscribe("a")
+        await take(subscription, 1)
+        assert await hub.ping() >= 0
+        assert len(await take(subscription, 9)) == 9
+
+
+async def test_cancelling_the_wait_for_a_message_loses_nothing() -> None:
+    """A time-out around `anext` leaves the iteration as it was."""
+    go = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await go.wait()
+        await peer.push(message("a", 1))
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake, client(fake.url) as hub:
+        subscription = hub.subscribe("a")
+        waiting = asyncio.create_task(take(subscription, 1))
+        await subscription.wait_started()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        go.set()
+        (item,) = await take(subscription, 1)
+    assert item.offset == 1
+
+
+async def test_leaving_the_loop_unsubscribes_and_the_channel_can_be_subscribed_again() -> None:
+    """`break` is all it takes; nobody has to close anything."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.push(message("a", 1))
+        await peer.command("unsubscribe")
+        # Still under way when the hub read the unsubscribe: not for the next subscription.
+        await peer.push(message("a", 2))
+        await peer.start("e1:2")
+        await peer.push(message("a", 3))
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake, client(fake.url) as hub:
+        async for item in hub.subscribe("a"):
+            assert item.offset == 1
+            break
+        (later,) = await take(hub.subscribe("a"), 1)
+    assert later.offset == 3
+
+
+async def test_a_second_subscription_to_the_same_channel_is_refused_by_the_client() -> None:
+    """One connection holds a channel once."""
+    async with websocket_hub(stay) as fake, client(fake.url) as hub:
+        kept = hub.subscribe("a")
+        with pytest.raises(AlreadySubscribedError, match="'a'"):
+            hub.subscribe("a")
+        kept.close()
+
+
+async def test_history_presence_and_publish_answer_with_typed_values() -> None:
+    """Each command's `ok` becomes a frozen value."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        command = await peer.command("history")
+        assert (command["since"], command["limit"]) == ("e1:3", 2)
+        publications = [{"offset": 4, "data": [1], "time": 9, "from": "ann"}]
+        ok: dict[str, object] = {"channel": "a", "position": "e1:4", "oldest": 2}
+        await reply(peer, command, {**ok, "publications": publications})
+        member = {"id": "ann", "connection": "c9", "sub": "ann"}
+        await reply(peer, await peer.command("presence"), {"channel": "a", "members": [member]})
+        command = await peer.command("publish")
+        assert (command["data"], command["echo"]) == (None, False)
+        await reply(peer, command, {"channel": "a", "epoch": "e1", "offset": 5})
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake, client(fake.url) as hub:
+        page = await hub.history("a", since="e1:3", limit=2)
+        members = await hub.presence("a")
+        published = await hub.publish("a", None, echo=False)
+    assert (page.position, page.oldest) == (Position("e1", 4), 2)
+    assert [(item.data, item.sender, item.time_ms) for item in page.messages] == [([1], "ann", 9)]
+    assert [(member.id, member.subject) for member in members] == [("ann", "ann")]
+    assert published.position == Position("e1", 5)
+
+
+async def test_a_command_under_way_when_the_connection_ends_says_its_outcome_is_unknown() -> None:
+    """Nothing is retried behind the application's back."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.command("publish")
+        await peer.socket.close(1012)
+
+    async with websocket_hub(script) as fake, client(fake.url) as hub:
+        with pytest.raises(ConnectionLostError):
+            await hub.publish("a", 1)
+
+
+async def test_a_client_that_was_not_entered_says_so() -> None:
+    """The mistake has a message instead of a wait for ever."""
+    hub = HubClient("http://127.0.0.1:1")
+    with pytest.raises(ClosedError, match="async with"):
+        hub.subscribe("a")
+
+
+async def test_iterations_end_quietly_when_the_client_is_closed() -> None:
+    """Leaving `async with` ends loops in other tasks without an error."""
+    async with websocket_hub(stay) as fake:
+        async with client(fake.url) as hub:
+            subscription = hub.subscribe("a")
+            job = asyncio.create_task(collect(subscription))
+            await hub.wait_connected()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert await job == []
+
+
+async def collect(subscription: "Subscription[Message]") -> list[Message]:
+    return [item async for item in subscription]
+
+
+async def reply(peer: Peer, command: dict[str, object], ok: dict[str, object]) -> None:
+    await peer.push({"op": "reply", "id": command["id"], "ok": ok})
+
+
+def lowered(headers: dict[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

@@ -1,0 +1,277 @@
+"""What Prometheus reads: all that is counted, in both formats, in a fixed number of series."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import cast
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_plain
+
+from hub.core.options import Overflow
+from hub.core.pushes import GapReason
+from hub.core.tally import LATENCY_BOUNDS, Histogram, Tally
+from hub.errors import HubError
+from hub.observe.loop_lag import LoopLag
+from hub.observe.metric_labels import (
+    CLOSE_CODE,
+    CODE,
+    OP,
+    OTHER,
+    POLICY,
+    REASON,
+    REFUSAL,
+    TRANSPORT,
+    Label,
+)
+from hub.observe.metrics import Gauges, HubCollector, Metrics
+from hub.wire.codes import CLOSE_CODE as CLOSE_CODE_OF_ERROR
+from hub.wire.codes import HTTP_STATUS, CloseCode
+
+CALM = Gauges(
+    connections={},
+    subscriptions=0,
+    channels=0,
+    outbox_bytes=0,
+    outbox_oldest_age_seconds=0.0,
+    congested_sessions=0,
+    ready=True,
+    draining=False,
+)
+LABELS = (CLOSE_CODE, CODE, OP, POLICY, REASON, REFUSAL, TRANSPORT)
+OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5"
+# The library leaves this function untyped.
+read_openmetrics: Callable[[str], Iterable[Metric]] = openmetrics.text_string_to_metric_families
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def new_loop_lag() -> LoopLag:
+    return LoopLag(structlog.get_logger())
+
+
+def hub_families(tally: Tally, gauges: Gauges = CALM, lag: LoopLag | None = None) -> list[Metric]:
+    collector = HubCollector(tally, lambda: gauges, lag or new_loop_lag(), version="1.2.3")
+    return list(collector.collect())
+
+
+def samples_of(families: list[Metric]) -> Samples:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def page(tally: Tally, accept: str = "", gauges: Gauges = CALM) -> tuple[str, str]:
+    collector = HubCollector(tally, lambda: gauges, new_loop_lag(), version="1.2.3")
+    text, content_type = Metrics(CollectorRegistry(), collector).render(accept)
+    return text.decode(), content_type
+
+
+def busy_tally() -> Tally:
+    tally = Tally(publications=7, deliveries=70, bytes_sent=7_000)
+    tally.dropped[Overflow.LATEST_PER_KEY] += 3
+    tally.gaps[GapReason.SLOW] += 2
+    tally.closed["4508"] += 1
+    tally.publish_to_write.observe(0.003, 5)
+    tally.publish_to_write.observe(20.0)
+    return tally
+
+
+def test_counters_gauges_and_histograms_have_the_values_of_the_moment() -> None:
+    """One scrape shows what was counted and what holds now."""
+    gauges = Gauges({"websocket": 4, "poll": 1}, 9, 3, 1024, 2.5, 1, ready=False, draining=True)
+
+    found = samples_of(hub_families(busy_tally(), gauges))
+
+    expected = {
+        ("hub_publications_total", ()): 7,
+        ("hub_deliveries_total", ()): 70,
+        ("hub_sent_bytes_total", ()): 7_000,
+        ("hub_dropped_total", (("policy", "latest_per_key"),)): 3,
+        ("hub_dropped_total", (("policy", "drop_oldest"),)): 0,
+        ("hub_gaps_total", (("reason", "slow"),)): 2,
+        ("hub_closes_total", (("code", "4508"),)): 1,
+        ("hub_delivery_seconds_bucket", (("le", "0.0025"),)): 0,
+        ("hub_delivery_seconds_bucket", (("le", "0.005"),)): 5,
+        ("hub_delivery_seconds_bucket", (("le", "10.0"),)): 5,
+        ("hub_delivery_seconds_bucket", (("le", "+Inf"),)): 6,
+        ("hub_delivery_seconds_count", ()): 6,
+        ("hub_connections", (("transport", "websocket"),)): 4,
+        ("hub_connections", (("transport", "sse"),)): 0,
+        ("hub_connections", (("transport", "poll"),)): 1,
+        ("hub_subscriptions", ()): 9,
+        ("hub_channels", ()): 3,
+        ("hub_outbox_bytes", ()): 1024,
+        ("hub_outbox_oldest_age_seconds", ()): 2.5,
+        ("hub_congested_sessions", ()): 1,
+        ("hub_ready", ()): 0,
+        ("hub_draining", ()): 1,
+        ("hub_build_info", (("version", "1.2.3"),)): 1,
+    }
+    assert {name: found.get(name) for name in expected} == expected
+    assert found["hub_delivery_seconds_sum", ()] == pytest.approx(20.015)
+
+
+def test_the_loops_lag_is_exported() -> None:
+    """Last, highest, how often it stalled, and the whole distribution."""
+    lag = new_loop_lag()
+    lag.lag_seconds, lag.max_lag_seconds, lag.stalls = 0.02, 0.7, 3
+    lag.histogram.observe(0.7)
+
+    found = samples_of(hub_families(Tally(), lag=lag))
+
+    assert found["hub_event_loop_lag_seconds", ()] == 0.02
+    assert found["hub_event_loop_lag_max_seconds", ()] == 0.7
+    assert found["hub_event_loop_stalls_total", ()] == 3
+    assert found["hub_event_loop_lag_distribution_seconds_count", ()] == 1
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Tally)])
+def test_every_field_of_the_tally_is_exported(name: str) -> None:
+    """Whatever the core counts, an operator can see; a new field fails here until it is."""
+    tally = Tally()
+    match getattr(tally, name):
+        case Counter() as counter:
+            cast("Counter[str]", counter)["whatever"] += 13
+        case Histogram() as histogram:
+            histogram.observe(0.1, 13)
+        case _:
+            setattr(tally, name, 13)
+
+    changed = samples_of(hub_families(tally)).items() - samples_of(hub_families(Tally())).items()
+    assert 13 in {value for _, value in changed}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Gauges)])
+def test_every_gauge_is_exported(name: str) -> None:
+    """What the composition root fills in arrives on the page."""
+    value: object = {"sse": 13} if name == "connections" else 13
+    changed = dataclasses.replace(CALM, **{name: value})  # type: ignore[arg-type]  # by name
+
+    new = (
+        samples_of(hub_families(Tally(), changed)).items()
+        - samples_of(hub_families(Tally())).items()
+    )
+    assert 13 in {number for _, number in new}
+
+
+@given(st.lists(st.text(max_size=20), max_size=30))
+def test_no_label_grows_with_users_or_channels(values: list[str]) -> None:
+    """Whatever strings are counted under, the series stay the same and nothing is lost."""
+    tally = Tally()
+    counters = [
+        value
+        for field in dataclasses.fields(tally)
+        if isinstance(value := getattr(tally, field.name), Counter)
+    ]
+    for counter in counters:
+        counter.update(values)
+    gauges = dataclasses.replace(CALM, connections=Counter(values))
+
+    calm, full = samples_of(hub_families(Tally())), samples_of(hub_families(tally, gauges))
+
+    assert full.keys() == calm.keys()
+    assert sum(full.values()) - sum(calm.values()) == len(values) * (len(counters) + 1)
+
+
+def test_every_label_has_a_listed_set_of_values() -> None:
+    """Apart from the version, which is one per node, and a histogram's bounds."""
+    listed: dict[str, set[str]] = {}
+    for label in LABELS:
+        listed.setdefault(label.name, {OTHER}).update(label.meanings)
+    listed["version"] = {"1.2.3"}
+    listed["le"] = {*map(str, LATENCY_BOUNDS), "+Inf"}
+
+    for name, labels in samples_of(hub_families(Tally())):
+        for label_name, value in labels:
+            assert value in listed[label_name], name
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_every_label_value_has_a_meaning(label: Label) -> None:
+    """And the meaning stands in the HELP text of each metric that has the label."""
+    assert all(meaning.strip() for meaning in label.meanings.values())
+    texts = [
+        family.documentation
+        for family in hub_families(Tally())
+        if any(sample.labels.keys() >= {label.name} for sample in family.samples)
+    ]
+    assert any(label.describe() in text for text in texts)
+
+
+def test_every_metric_has_a_prefix_and_a_meaning() -> None:
+    """One prefix to search for, and a sentence for each."""
+    for family in hub_families(Tally()):
+        assert family.name.startswith("hub_")
+        assert family.documentation.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("label", "values"),
+    [
+        (POLICY, set(Overflow)),
+        (REASON, set(GapReason)),
+        (CODE, {error.code for error in HubError.__subclasses__() if "hub.errors" in str(error)}),
+        (REFUSAL, set(HTTP_STATUS) | set(CLOSE_CODE_OF_ERROR)),
+        (CLOSE_CODE, {str(int(code)) for code in CloseCode}),
+    ],
+)
+def test_the_listed_values_are_those_of_the_code(label: Label, values: set[str]) -> None:
+    """A value added elsewhere fails here until it has a meaning; until then it is `other`."""
+    assert values <= set(label.meanings)
+
+
+def test_the_plain_page_is_what_the_parser_reads() -> None:
+    """Also with the process, platform and collector numbers beside the hub's."""
+    text, content_type = page(busy_tally())
+
+    families = {family.name: family for family in read_plain(text)}
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert families["hub_publications"].samples[0].value == 7
+    assert families["hub_delivery_seconds"].type == "histogram"
+    assert {"python_info", "python_gc_collections"} <= families.keys()
+
+
+def test_openmetrics_is_sent_to_who_accepts_it() -> None:
+    """Its parser is the stricter one: units, order, `# EOF`."""
+    text, content_type = page(busy_tally(), OPENMETRICS)
+
+    families = {family.name: family for family in read_openmetrics(text)}
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert families["hub_delivery_seconds"].unit == "seconds"
+    assert families["hub_sent_bytes"].unit == "bytes"
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "",
+        "*/*",
+        "text/plain;version=abc",
+        "application/openmetrics-text;version=x.y",
+        ",;=",
+        "\x00",
+    ],
+)
+def test_no_accept_header_breaks_the_page(accept: str) -> None:
+    """Both formats have one version here; a stranger's is not repeated."""
+    text, content_type = page(Tally(), accept)
+
+    assert "hub_publications_total 0.0" in text
+    assert "abc" not in content_type
+    assert "x.y" not in content_type
+
+
+def test_two_nodes_in_one_process_do_not_share_numbers() -> None:
+    """Nothing is registered globally."""
+    first, _ = page(Tally(publications=1))
+    second, _ = page(Tally(publications=2))
+
+    assert "hub_publications_total 1.0" in first
+    assert "hub_publications_total 2.0" in second

@@ -1,0 +1,247 @@
+"""What holds for every path: errors, methods, origins, the base path, the fallback."""
+
+import base64
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from tests.transports.http.fakes import OPERATOR, OPERATOR_KEY, PUBLISHER, Hub, make_hub
+
+SHOP = "https://shop.example"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/api/publish/a", "POST, OPTIONS"),
+        ("PUT", "/api/connections/c1", "GET, DELETE, HEAD, OPTIONS"),
+        ("POST", "/ws", "GET, HEAD, OPTIONS"),
+        ("POST", "/sse", "GET, HEAD, OPTIONS"),
+        ("POST", "/poll", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/", "GET, HEAD, OPTIONS"),
+        ("BREW", "/healthz", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_a_wrong_method_names_the_right_ones(
+    hub: Hub, method: str, path: str, allow: str
+) -> None:
+    """405 with Allow, as a problem."""
+    async with hub.client() as client:
+        answer = await client.request(method, path)
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == allow
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/api", "/api/channels/", "/api/nodes/n1", "//"])
+async def test_an_unknown_path_is_a_problem(hub: Hub, path: str) -> None:
+    """404, for every method."""
+    async with hub.client() as client:
+        answer = await client.post(f"http://hub.test{path}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_plain_request_of_ws_is_told_to_upgrade(hub: Hub) -> None:
+    """426 names the protocol."""
+    async with hub.client() as client:
+        answer = await client.get("/ws")
+    assert (answer.status_code, answer.json()["code"]) == (426, "upgrade_required")
+    assert answer.headers["upgrade"] == "websocket"
+
+
+async def test_an_unexpected_exception_is_logged_and_neutral(hub: Hub) -> None:
+    """The peer learns nothing of it, the log everything but the channel's name."""
+    hub.engine.fails["a"] = RuntimeError("secret detail")
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish/a", content=b"1")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "secret" not in answer.text
+    assert hub.log.events == [
+        ("http_request_failed", {"method": "POST", "path": "/api/publish/{channel}"})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/publish/a"),
+        ("POST", "/api/publish"),
+        ("POST", "/command?connection=c1"),
+        ("GET", "/poll?channel=a"),
+        ("GET", "/api/channels/a/history"),
+        ("DELETE", "/api/connections/c1"),
+        ("OPTIONS", "/api/publish/a"),
+    ],
+)
+async def test_a_page_of_another_origin_is_refused(hub: Hub, method: str, path: str) -> None:
+    """Even with good credentials: a browser may have attached them."""
+    async with hub.client(Origin="https://evil.example", **OPERATOR) as client:
+        answer = await client.request(method, path, content=b"1")
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert "access-control-allow-origin" not in answer.headers
+    assert (hub.engine.published, hub.polls, hub.engine.disconnected) == ([], [], [])
+
+
+@pytest.mark.parametrize("origin", [SHOP, "http://hub.test"])
+async def test_a_page_of_an_allowed_origin_may_read_answers_and_errors(
+    hub: Hub, origin: str
+) -> None:
+    """The allow list and the hub's own host."""
+    async with hub.client(Origin=origin, **PUBLISHER) as client:
+        answers = [
+            await client.post("/api/publish/a", content=b"1"),
+            await client.post("/api/publish/a", content=b"{"),
+        ]
+    assert [answer.status_code for answer in answers] == [200, 400]
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == origin
+        assert answer.headers["vary"] == "Origin"
+
+
+async def test_a_preflight_names_methods_and_headers(hub: Hub) -> None:
+    """Without credentials, which a browser never sends with one."""
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+    async with hub.client(Origin=SHOP) as client:
+        answer = await client.options("/api/publish/a", headers=asked)
+    assert answer.status_code == 204
+    assert answer.headers["access-control-allow-origin"] == SHOP
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert "X-API-Key" in answer.headers["access-control-allow-headers"]
+
+
+async def test_the_base_path_goes_before_everything(files: Path) -> None:
+    """And nothing answers without it."""
+    hub = make_hub(files, base_path="/live")
+    async with hub.client() as client:
+        assert (await client.get("/live/healthz")).status_code == 200
+        assert (await client.get("/live/")).text.startswith("<!doctype html>")
+        assert (await client.get("/live")).headers["location"] == "/live/"
+        assert (await client.get("/healthz")).status_code == 404
+        document = (await client.get("/live/api/openapi.json")).json()
+    assert document["servers"] == [{"url": "/live"}]
+
+
+async def test_a_fallback_answers_what_the_hub_does_not(files: Path) -> None:
+    """`/` and the demo page's files are the application's; the hub's own paths are not."""
+    hub = make_hub(files, fallback=PlainTextResponse("from the application"))
+    async with hub.client() as client:
+        for path in ("/", "/demo.js", "/shop/cart"):
+            assert (await client.get(path)).text == "from the application"
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+
+
+async def test_the_lifespan_is_the_fallbacks(files: Path) -> None:
+    """An application that opens its database at start must hear of the start."""
+    seen: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    async def receive() -> dict[str, str]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: object) -> None:
+        raise AssertionError(message)
+
+    await make_hub(files, fallback=application).app({"type": "lifespan"}, receive, send)
+    assert seen == ["lifespan"]
+
+
+async def test_a_websocket_that_arrives_here_is_turned_away(hub: Hub) -> None:
+    """Under another server's ASGI there may be no front door."""
+    sent: list[str] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: object) -> None:
+        assert isinstance(message, dict)
+        sent.append(message["type"])
+
+    scope = {"type": "websocket", "path": "/chat", "headers": [], "query_string": b""}
+    await hub.app(scope, receive, send)
+    assert sent == ["websocket.close"]
+
+
+async def test_health_readiness_and_metrics_need_no_credentials(hub: Hub) -> None:
+    """Probes and scrapers have none; not ready comes with its reasons."""
+    async with hub.client() as client:
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+        ready = await client.get("/readyz")
+        hub.reasons.append("draining")
+        draining = await client.get("/readyz")
+        metrics = await client.get("/metrics")
+    assert (ready.status_code, ready.json()) == (200, {"ready": True, "reasons": []})
+    assert (draining.status_code, draining.json()["reasons"]) == (503, ["draining"])
+    assert (metrics.text, metrics.headers["content-type"]) == (
+        "hub_up 1\n", "text/plain; version=1.0.0",
+    )  # fmt: skip
+
+
+async def test_the_dashboard_asks_a_browser_for_the_operators_key(hub: Hub) -> None:
+    """A Basic challenge makes it ask; the key is the password, the name is free."""
+    basic = base64.b64encode(f"me:{OPERATOR_KEY}".encode()).decode()
+    async with hub.client() as client:
+        stranger = await client.get("/dashboard")
+        client.headers["Authorization"] = f"Basic {basic}"
+        page = await client.get("/dashboard")
+        script = await client.get("/dashboard/dashboard.js")
+        stats = await client.get("/api/stats")
+    assert stranger.status_code == 401
+    assert stranger.headers["www-authenticate"].startswith("Basic realm=")
+    assert "dashboard/dashboard.js" in page.text
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert stats.status_code == 200
+
+
+def is_safe(answer: httpx.Response) -> bool:
+    policy = answer.headers["content-security-policy"]
+    return (
+        policy.startswith("default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'")
+        and answer.headers["x-content-type-options"] == "nosniff"
+        and answer.headers["cache-control"] == "no-cache"
+    )
+
+
+async def test_pages_are_served_safely_and_revalidated(hub: Hub) -> None:
+    """Strict CSP, no sniffing, and 304 by ETag."""
+    async with hub.client() as client:
+        page = await client.get("/")
+        script = await client.get("/demo.js")
+        entry = await client.get("/client.js")
+        module = await client.get("/client/hub.js", headers={"Origin": "https://any.example"})
+        again = await client.get("/", headers={"If-None-Match": page.headers["etag"]})
+        head = await client.head("/")
+    assert all(map(is_safe, (page, script, entry, module, again)))
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert script.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert entry.text == 'export * from "./client/hub.js";\n'
+    assert module.headers["access-control-allow-origin"] == "*"
+    assert (again.status_code, again.content) == (304, b"")
+    assert head.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/client/../outside.js",
+        "/client/%2e%2e/outside.js",
+        "/client/..%2foutside.js",
+        "/client//etc/passwd",
+        "/dashboard/__init__.py",
+        "/dashboard/../__init__.py",
+        "/.hidden.js",
+        "/notes.txt",
+        "/client/",
+    ],
+)
+async def test_nothing_but_the_listed_files_can_be_had(hub: Hub, path: str) -> None:
+    """Names are looked up, never opened."""
+    async with hub.client(**OPERATOR) as client:
+        url = httpx.URL("http://hub.test").copy_with(raw_path=path.encode())
+        answer = await client.get(url)
+    assert answer.status_code == 404
+    assert "secret" not in answer.text

@@ -1,0 +1,260 @@
+"""Publishing over HTTP: one, many, and everything that is refused."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+
+from hub.auth.policy import Policy
+from hub.errors import BadRequestError, ConflictError, NotPublishedError, OutcomeUnknownError
+from hub.transports.http.body import read_body
+from hub.transports.http.ports import HttpLimits
+from tests.transports.http.fakes import OPERATOR, PUBLISHER, Hub, make_hub
+
+
+async def test_the_raw_body_is_published_byte_for_byte(hub: Hub) -> None:
+    """Whatever its content type; the answer says where it went."""
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post(
+            "/api/publish/prices", content=b' {"n":12345678901234567890123}\n'
+        )
+    assert answer.status_code == 200
+    assert answer.json() == {"channel": "prices", "offset": 1, "epoch": "e1"}
+    (request,) = hub.engine.published
+    assert request.data == b'{"n":12345678901234567890123}'
+    assert (request.channel, request.key, request.idempotency_key) == ("prices", None, None)
+    assert request.publisher.startswith("key:")
+
+
+async def test_keys_come_from_headers_or_the_query(hub: Hub) -> None:
+    """`X-Message-Key` wins over `?key=`; both may be any text."""
+    async with hub.client(**PUBLISHER) as client:
+        headers = [(b"X-Message-Key", "né".encode()), (b"Idempotency-Key", b"i-1")]
+        await client.post("/api/publish/a?key=ignored", content=b"1", headers=headers)
+        await client.post("/api/publish/a?key=b%20c", content=b"1")
+    assert [request.key for request in hub.engine.published] == ["né", "b c"]
+    assert hub.engine.published[0].idempotency_key == "i-1"
+
+
+@pytest.mark.parametrize("headers", [{"Idempotency-Key": ""}, {"X-Message-Key": "x" * 201}])
+async def test_a_key_that_is_not_allowed_is_refused(hub: Hub, headers: dict[str, str]) -> None:
+    """An empty key would make every publication the same one."""
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish/a", content=b"1", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert hub.engine.published == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/api/publish/a", b"{", 400, "bad_request"),
+        ("/api/publish/a", b"", 400, "bad_request"),
+        ("/api/publish/a%20b", b"1", 400, "bad_request"),
+        ("/api/publish/a", b"1" * 70_112, 413, "too_large"),
+        ("/api/publish", b"[]", 400, "bad_request"),
+        ("/api/publish", b"nonsense", 400, "bad_request"),
+        ("/api/publish", b'{"channel":"a"}', 400, "bad_request"),
+        ("/api/publish/a/b", b"1", 404, "not_found"),
+    ],
+)
+async def test_bad_input_is_a_problem_and_publishes_nothing(
+    hub: Hub, path: str, body: bytes, status: int, code: str
+) -> None:
+    """application/problem+json with type, title, status, detail and code."""
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post(path, content=body)
+    problem = answer.json()
+    assert answer.status_code == problem["status"] == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["code"] == code
+    assert {"type", "title", "detail"} <= problem.keys()
+    assert hub.engine.published == []
+    assert hub.tally.refused[code] == 1
+
+
+async def test_without_a_key_publishing_is_unauthorized_and_with_a_wrong_one_too(hub: Hub) -> None:
+    """401 names the scheme to authenticate with."""
+    async with hub.client() as client:
+        nothing = await client.post("/api/publish/a", content=b"1")
+        wrong = await client.post("/api/publish/a", content=b"1", headers={"X-API-Key": "no"})
+        right = await client.post(
+            "/api/publish/a", content=b"1", headers={"X-API-Key": "publisher-key"}
+        )
+    assert (nothing.status_code, wrong.status_code, right.status_code) == (401, 401, 200)
+    assert nothing.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_a_grant_covers_only_its_channels(files: Path) -> None:
+    """The body of a forbidden publish is not even read."""
+    jwt = pytest.importorskip("jwt")
+    secret = "0123456789abcdef0123456789abcdef"
+    hub = make_hub(files, policy=Policy(token_keys=[secret]))
+    claims = {"sub": "ann", "exp": 9_999_999_999, "hub": {"publish": ["chat:*"]}}
+    token = jwt.encode(claims, secret, algorithm="HS256")
+    async with hub.client(Authorization=f"Bearer {token}") as client:
+        allowed = await client.post("/api/publish/chat:1", content=b"1")
+        refused = await client.post("/api/publish/prices", content=b"1")
+    assert (allowed.status_code, refused.status_code) == (200, 403)
+    assert [request.sender for request in hub.engine.published] == ["ann"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (NotPublishedError("away"), 503, "not_published"),
+        (OutcomeUnknownError("no answer"), 503, "outcome_unknown"),
+    ],
+)
+async def test_what_the_broker_did_not_take_says_when_to_retry(
+    hub: Hub, error: Exception, status: int, code: str
+) -> None:
+    """Both are retryable and carry Retry-After."""
+    hub.engine.fails["a"] = error
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish/a", content=b"1")
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_batch_answers_every_item_in_order(hub: Hub) -> None:
+    """All published: 200, in the array's order."""
+    items = [
+        {"channel": f"c{n}", "data": n, "key": "k", "idempotency_key": f"i{n}"} for n in range(3)
+    ]
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish", json=items)
+    assert answer.status_code == 200
+    assert [(row["channel"], row["offset"]) for row in answer.json()] == [
+        ("c0", 1), ("c1", 2), ("c2", 3),
+    ]  # fmt: skip
+    assert [(r.key, r.idempotency_key) for r in hub.engine.published] == [
+        ("k", "i0"), ("k", "i1"), ("k", "i2"),
+    ]  # fmt: skip
+
+
+async def test_one_object_is_answered_with_one_object(hub: Hub) -> None:
+    """And its error with a problem."""
+    hub.engine.fails["b"] = ConflictError("other data")
+    async with hub.client(**PUBLISHER) as client:
+        good = await client.post("/api/publish", json={"channel": "a", "data": None})
+        bad = await client.post("/api/publish", json={"channel": "b", "data": None})
+    assert good.json() == {"channel": "a", "offset": 1, "epoch": "e1"}
+    assert hub.engine.published[0].data == b"null"
+    assert (bad.status_code, bad.json()["code"]) == (409, "conflict")
+
+
+async def test_a_batch_whose_items_differ_is_a_207(hub: Hub) -> None:
+    """A broken item costs nobody else anything, also one that the hub itself trips over."""
+    hub.engine.fails = {"away": NotPublishedError("away"), "bug": RuntimeError("bug")}
+    body = (
+        b'[{"channel":"a","data":1},{"channel":"!","data":1},{"channel":"away","data":1},'
+        b'{"channel":"bug","data":1},{"data":1},{"channel":"b","data":"\xff"}]'
+    )
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish", content=body)
+    assert answer.status_code == 207
+    codes = [row.get("code", "published") for row in answer.json()]
+    assert codes == ["published", "bad_request", "not_published", "outcome_unknown",
+                     "bad_request", "bad_request"]  # fmt: skip
+    assert [event for event, _ in hub.log.events] == ["http_batch_item_failed"]
+
+
+async def test_a_batch_that_fails_alike_has_that_status(hub: Hub) -> None:
+    """With its Retry-After, so that a simple client that looks at the status only does right."""
+    hub.engine.fails["a"] = NotPublishedError("away")
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish", json=[{"channel": "a", "data": 1}] * 2)
+    assert (answer.status_code, len(answer.json())) == (503, 2)
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_a_batch_has_limits_of_its_own(files: Path) -> None:
+    """In bytes and in items; each item's data has the limit of a single one."""
+    hub = make_hub(
+        files, limits=HttpLimits(max_message_bytes=20, max_body_bytes=200, max_batch_items=2)
+    )
+    item = {"channel": "a", "data": 1}
+    async with hub.client(**PUBLISHER) as client:
+        items = await client.post("/api/publish", json=[item] * 3)
+        size = await client.post("/api/publish", json=[{"channel": "a", "data": "x" * 200}])
+        mixed = await client.post("/api/publish", json=[item, {"channel": "a", "data": "x" * 30}])
+    assert (items.status_code, size.status_code, mixed.status_code) == (413, 413, 207)
+    assert items.json()["detail"] == "batch has 3 items, limit is 2"
+
+
+async def test_a_body_without_a_length_is_cut_off_at_the_limit(files: Path) -> None:
+    """What a peer claims is not what is trusted: the stream itself is counted."""
+    hub = make_hub(files, limits=HttpLimits(max_message_bytes=1000))
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 1_000_000:
+            sent += 100
+            yield b"1" * 100
+
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish/a", content=endless())
+    assert answer.status_code == 413
+    assert sent <= 1200
+
+
+async def test_a_body_that_says_it_is_too_long_is_not_read(hub: Hub) -> None:
+    """`Content-Length` cannot prove that a body is small, but it can that it is large."""
+    sent = 0
+
+    async def large() -> AsyncIterator[bytes]:
+        nonlocal sent
+        sent += 1
+        yield b"1" * 70_112
+
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post(
+            "/api/publish/a", content=large(), headers={"Content-Length": "70112"}
+        )
+    assert answer.json()["detail"] == "body is 70,112 bytes, limit is 65,536"
+    assert sent == 0
+
+
+async def test_a_peer_that_leaves_inside_its_body_publishes_nothing() -> None:
+    """Half a body may be valid JSON: `12` of `123`."""
+    messages = iter([{"type": "http.request", "body": b"12", "more_body": True}])
+
+    async def receive() -> dict[str, object]:
+        return next(messages, {"type": "http.disconnect"})
+
+    request = Request({"type": "http", "headers": []}, receive)
+    with pytest.raises(BadRequestError, match="ended before the body did"):
+        await read_body(request, limit=10, timeout_seconds=5)
+
+
+async def test_a_repeat_is_told_that_it_is_one(hub: Hub) -> None:
+    """The first answer has no `duplicate` at all."""
+    async with hub.client(**{"Idempotency-Key": "i"}, **PUBLISHER) as client:
+        first = (await client.post("/api/publish/a", content=b"1")).json()
+        second = (await client.post("/api/publish/a", content=b"1")).json()
+    assert "duplicate" not in first
+    assert second["duplicate"] is True
+
+
+async def test_a_body_that_never_ends_is_a_408(files: Path) -> None:
+    """And the connection is given up, because the rest may come at any time."""
+    hub = make_hub(files, limits=HttpLimits(body_timeout_seconds=0.01))
+
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"1"
+        await asyncio.Event().wait()
+
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish/a", content=stuck())
+    assert (answer.status_code, answer.json()["code"]) == (408, "request_timeout")
+    assert answer.headers["connection"] == "close"
+
+
+async def test_an_operator_may_publish_too(hub: Hub) -> None:
+    """An operator key may do everything."""
+    async with hub.client(**OPERATOR) as client:
+        assert (await client.post("/api/publish/a", content=b"1")).status_code == 200

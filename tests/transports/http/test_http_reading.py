@@ -1,0 +1,248 @@
+"""Reading, operating, polling and commands over HTTP."""
+
+from pathlib import Path
+
+import pytest
+
+from hub.auth.policy import Policy
+from hub.core.publication import Position
+from hub.errors import HubError
+from hub.transports.http.ports import HttpLimits
+from tests.transports.http.fakes import OPERATOR, PUBLISHER, Hub, make_hub, session_record
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def token(**grants: list[str]) -> str:
+    jwt = pytest.importorskip("jwt")
+    claims = {"sub": "ann", "exp": 9_999_999_999, "hub": grants}
+    return str(jwt.encode(claims, SECRET, algorithm="HS256"))
+
+
+async def test_channels_come_in_pages_by_name(hub: Hub) -> None:
+    """`next` is the `after` of the following page, null on the last."""
+    hub.engine.known = ["chat:2", "prices", "chat:1", "chat:3"]
+    async with hub.client() as client:
+        first = (await client.get("/api/channels?prefix=chat:&limit=2")).json()
+        second = (await client.get(f"/api/channels?prefix=chat:&after={first['next']}")).json()
+    assert [row["channel"] for row in first["channels"]] == ["chat:1", "chat:2"]
+    assert (first["total"], first["next"]) == (3, "chat:2")
+    assert [row["channel"] for row in second["channels"]] == ["chat:3"]
+    assert second["next"] is None
+    assert first["channels"][0] == {
+        "channel": "chat:1", "position": "e1:2", "subscribers": 1, "history": 2, "presence": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "-1", "x"])
+async def test_a_limit_outside_1_to_1000_is_refused(hub: Hub, limit: str) -> None:
+    """Rather than silently changed."""
+    async with hub.client() as client:
+        assert (await client.get(f"/api/channels?limit={limit}")).status_code == 400
+
+
+async def test_a_token_reads_only_what_it_may_subscribe_to(files: Path) -> None:
+    """The list leaves other channels out; their history and presence are forbidden."""
+    hub = make_hub(files, policy=Policy(token_keys=[SECRET]))
+    hub.engine.known = ["chat:1", "prices"]
+    async with hub.client() as client:
+        stranger = await client.get("/api/channels")
+        client.headers["Authorization"] = f"Bearer {token(subscribe=['chat:*'])}"
+        listed = (await client.get("/api/channels")).json()
+        ends = ("", "/history", "/presence")
+        mine = [await client.get(f"/api/channels/chat:1{end}") for end in ends]
+        others = [await client.get(f"/api/channels/prices{end}") for end in ends]
+    assert stranger.status_code == 401
+    assert [row["channel"] for row in listed["channels"]] == ["chat:1"]
+    assert [answer.status_code for answer in mine] == [200, 200, 200]
+    assert [answer.status_code for answer in others] == [403, 403, 403]
+
+
+async def test_an_unknown_channel_is_not_found(hub: Hub) -> None:
+    """And a name that can be none is a bad request."""
+    async with hub.client() as client:
+        assert (await client.get("/api/channels/none")).status_code == 404
+        assert (await client.get("/api/channels/a%21")).status_code == 400
+
+
+async def test_history_keeps_bytes_and_says_what_is_missing(hub: Hub) -> None:
+    """Offset 1 is no longer held, so only a since of 1 or later is complete."""
+    async with hub.client() as client:
+        answer = await client.get("/api/channels/a/history?since=e1:1&limit=7")
+        older = (await client.get("/api/channels/a/history?since=e1:0")).json()
+        other = (await client.get("/api/channels/a/history?since=e0:2")).json()
+        future = (await client.get("/api/channels/a/history?since=e1:9")).json()
+        everything = (await client.get("/api/channels/a/history")).json()
+    assert b'"data":12345678901234567890123' in answer.content
+    assert b'"data":1.0' in answer.content
+    page = answer.json()
+    assert [row["offset"] for row in page["publications"]] == [2, 3]
+    assert (page["publications"][0]["key"], page["publications"][0]["from"]) == ("k", "ann")
+    assert (page["epoch"], page["position"], page["oldest"]) == ("e1", "e1:3", 2)
+    assert (page["complete"], page["next"]) == (True, None)
+    assert not any(each["complete"] for each in (older, other, future, everything))
+    assert hub.engine.asked[:2] == [
+        ("a", Position("e1", 1), 7), ("a", Position("e1", 0), 100),
+    ]  # fmt: skip
+
+
+async def test_a_malformed_since_is_refused(hub: Hub) -> None:
+    """The engine is not asked."""
+    async with hub.client() as client:
+        answer = await client.get("/api/channels/a/history?since=a=e1:1")
+    assert answer.status_code == 400
+    assert hub.engine.asked == []
+
+
+async def test_presence_lists_members_where_it_is_on(hub: Hub) -> None:
+    """Elsewhere it is a bad request."""
+    async with hub.client() as client:
+        members = (await client.get("/api/channels/chat:1/presence")).json()["members"]
+        off = await client.get("/api/channels/prices/presence")
+    assert members == [
+        {"id": "ann", "connection": "c1", "sub": "ann"}, {"id": "c2", "connection": "c2"},
+    ]  # fmt: skip
+    assert off.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/connections", "/api/connections/c1", "/api/nodes", "/api/stats", "/dashboard"]
+)
+async def test_operating_needs_an_operators_key(hub: Hub, path: str) -> None:
+    """Nothing: 401. A publisher's key: 403."""
+    hub.engine.sessions["c1"] = session_record("c1")
+    async with hub.client() as client:
+        assert (await client.get(path)).status_code == 401
+        assert (await client.get(path, headers=PUBLISHER)).status_code == 403
+        assert (await client.get(path, headers=OPERATOR)).status_code == 200
+
+
+async def test_connections_are_filtered_and_paged(hub: Hub) -> None:
+    """By subject, channel and transport."""
+    hub.engine.sessions = {
+        "c1": session_record("c1", "a", transport="websocket"),
+        "c2": session_record("c2", "a", "b"),
+        "c3": session_record("c3", "b"),
+    }
+    found: dict[str, list[str]] = {}
+    async with hub.client(**OPERATOR) as client:
+        for query in ("", "channel=a", "transport=sse", "subject=user-c3", "limit=1&after=c1"):
+            rows = (await client.get(f"/api/connections?{query}")).json()["connections"]
+            found[query] = [row["connection"] for row in rows]
+        one = (await client.get("/api/connections/c2")).json()
+        missing = await client.get("/api/connections/c9")
+    assert found == {
+        "": ["c1", "c2", "c3"],
+        "channel=a": ["c1", "c2"],
+        "transport=sse": ["c2", "c3"],
+        "subject=user-c3": ["c3"],
+        "limit=1&after=c1": ["c2"],
+    }
+    assert [each["channel"] for each in one["subscriptions"]] == ["a", "b"]
+    assert missing.status_code == 404
+
+
+async def test_deleting_a_connection_closes_it_for_good(hub: Hub) -> None:
+    """4403: the client does not come back by itself."""
+    hub.engine.sessions["c1"] = session_record("c1")
+    async with hub.client(**OPERATOR) as client:
+        closed = await client.delete("/api/connections/c1")
+        missing = await client.delete("/api/connections/c9")
+        refused = await client.delete("/api/connections/c1", headers=PUBLISHER)
+    assert (closed.status_code, closed.content) == (204, b"")
+    assert (missing.status_code, refused.status_code) == (404, 403)
+    assert hub.engine.disconnected == [
+        ("c1", 4403, "disconnected by operator"), ("c9", 4403, "disconnected by operator"),
+    ]  # fmt: skip
+
+
+async def test_stats_are_the_nodes_state_and_its_counters(hub: Hub) -> None:
+    """Without the histograms, which only Prometheus can use."""
+    hub.tally.gaps["slow"] = 4
+    async with hub.client(**OPERATOR) as client:
+        stats = (await client.get("/api/stats")).json()
+        nodes = (await client.get("/api/nodes")).json()["nodes"]
+    assert stats["node"] == nodes[0]
+    assert nodes[0]["uptime_seconds"] == 2.5
+    assert stats["counted"]["gaps"] == {"slow": 4}
+    assert "publish_to_write" not in stats["counted"]
+
+
+async def test_a_command_carries_the_sessions_secret(hub: Hub) -> None:
+    """The reply comes back as the engine encoded it."""
+    path = "/command?connection=c1"
+    async with hub.client() as client:
+        good = await client.post(path, content=b"{}", headers={"Authorization": "Bearer s1"})
+        wrong = await client.post(path, content=b"{}", headers={"Authorization": "Bearer s2"})
+        none = await client.post(path, content=b"{}")
+        nobody = await client.post(
+            "/command?connection=c9", content=b"{}", headers={"Authorization": "Bearer s1"}
+        )
+        nameless = await client.post("/command", content=b"{}")
+    assert (good.status_code, good.json()) == (200, {"op": "reply", "id": 1, "ok": {}})
+    assert [a.status_code for a in (wrong, none, nobody, nameless)] == [401, 401, 404, 400]
+
+
+async def test_a_poll_is_checked_and_handed_on(hub: Hub) -> None:
+    """With who asks and from where."""
+    query = "channel=a&channel=b&since=a=e:5&last=2&wait=1.5&fill=true"
+    async with hub.client(**{"User-Agent": "probe"}) as client:
+        answer = await client.get(f"/poll?{query}")
+        await client.get("/poll?channel=a", headers={"Last-Event-ID": "e:7"})
+    assert answer.json() == {"pushes": [], "positions": {}}
+    first, second = hub.polls
+    assert (first.channels, first.since, first.last) == (("a", "b"), {"a": Position("e", 5)}, 2)
+    assert (first.wait_seconds, first.fill, first.connection) == (1.5, True, None)
+    assert (first.user_agent, first.address) == ("probe", "127.0.0.1")
+    assert (second.since, second.wait_seconds) == ({"a": Position("e", 7)}, 25)
+
+
+async def test_a_poll_that_goes_on_carries_the_secret_and_no_grants(hub: Hub) -> None:
+    """The session has its own; the secret in `Authorization` is not taken for a key."""
+    async with hub.client(Authorization="Bearer s1") as client:
+        answer = await client.get("/poll?connection=c1")
+    assert answer.status_code == 200
+    (poll,) = hub.polls
+    assert (poll.connection, poll.secret, poll.identity.subscribe) == ("c1", "s1", ())
+
+
+async def test_a_poll_checks_grants(files: Path) -> None:
+    """A token in the URL will do, where no header can be set."""
+    hub = make_hub(files, policy=Policy(token_keys=[SECRET]))
+    mine = token(subscribe=["chat:*"])
+    async with hub.client() as client:
+        none = await client.get("/poll?channel=chat:1")
+        good = await client.get(f"/poll?channel=chat:1&token={mine}")
+        other = await client.get(f"/poll?channel=prices&token={mine}")
+    assert [answer.status_code for answer in (none, good, other)] == [401, 200, 403]
+    assert [poll.identity.subject for poll in hub.polls] == ["ann"]
+
+
+@pytest.mark.parametrize(
+    "query", ["", "channel=a&wait=56", "channel=a&wait=x", "channel=a&since=b=e:1", "channel=%ff"]
+)
+async def test_a_poll_that_cannot_be_meant_is_refused(hub: Hub, query: str) -> None:
+    """Before anything waits."""
+    async with hub.client() as client:
+        assert (await client.get(f"/poll?{query}")).status_code == 400
+    assert hub.polls == []
+
+
+async def test_a_poll_of_too_many_channels_is_refused(files: Path) -> None:
+    """WIRE.md: 32 at most."""
+    hub = make_hub(files, limits=HttpLimits(max_poll_channels=1))
+    async with hub.client() as client:
+        answer = await client.get("/poll?channel=a&channel=b")
+    assert (answer.status_code, answer.json()["code"]) == (400, "too_many_subscriptions")
+
+
+async def test_a_hub_error_without_a_table_entry_is_a_500(hub: Hub) -> None:
+    """An error class that is new tells the peer no more than that."""
+
+    class StrangeError(HubError):
+        code = "strange"
+
+    hub.engine.fails["a"] = StrangeError("odd")
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish/a", content=b"1")
+    assert (answer.status_code, answer.json()["code"]) == (500, "strange")
