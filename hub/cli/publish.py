@@ -173,6 +173,7 @@ class Stream:
         self._number = 0
         self._under_way = 0
         self._last: Published | None = None
+        self._pointless = False
         self.exit_code = 0
 
     async def publish(self, publisher: "Publisher", lines: list[bytes | None]) -> None:
@@ -183,6 +184,8 @@ class Stream:
         self._under_way = 0
         for (number, _), outcome in zip(numbered, outcomes, strict=True):
             self._count(number, outcome)
+        if self._pointless:
+            raise typer.Exit(self.exit_code)
 
     def _readable(self, lines: list[bytes | None]) -> Iterator[tuple[int, "Outgoing"]]:
         for line in lines:
@@ -199,9 +202,11 @@ class Stream:
             self._published += 1
             self._last = outcome
             return
+        if self._pointless:
+            self._failed += 1  # the same again, said once
+            return
         self._reject(number, _exit_code(outcome), f"{_verdict(outcome)}: {outcome}")
-        if outcome.code in _POINTLESS_TO_GO_ON or self.exit_code == _UNKNOWN:
-            raise typer.Exit(self.exit_code)
+        self._pointless = outcome.code in _POINTLESS_TO_GO_ON or self.exit_code == _UNKNOWN
 
     def _reject(self, number: int, exit_code: int, why: str) -> None:
         self._failed += 1

@@ -1,14 +1,14 @@
 /**
- * A live line over the last half minute, drawn as SVG.
+ * A live line of the newest messages, drawn as SVG.
  *
  * Attributes only, no inline style: the page is served with a strict Content-Security-Policy.
  */
 
 const SVG = "http://www.w3.org/2000/svg";
-const POINTS = 120; // 30 s at four messages a second
+const POINTS = 100; // as many as a channel's history holds by default: 25 s of the demo
 const WIDTH = 240;
 const HEIGHT = 80;
-const TOP = 6; // room for the line's own width
+const EDGE = 4; // room above and below for the line's own width
 
 /**
  * @param {string} tag
@@ -25,7 +25,7 @@ function path(values, ceiling) {
   const step = WIDTH / (POINTS - 1);
   const left = WIDTH - step * (values.length - 1);
   const y = (/** @type {number} */ value) =>
-    HEIGHT - (Math.min(value, ceiling) / ceiling) * (HEIGHT - TOP);
+    HEIGHT - EDGE - (Math.min(value, ceiling) / ceiling) * (HEIGHT - 2 * EDGE);
   const points = values.map((value, n) => `${(left + n * step).toFixed(1)} ${y(value).toFixed(1)}`);
   return { line: `M${points.join("L")}`, left };
 }

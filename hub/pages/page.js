@@ -132,7 +132,7 @@ function make(tag, className, text = "") {
 /** @param {Card} card */
 function showCard({ name, title, ceiling, second, read }) {
   const channel = `demo.${name}`;
-  const chart = createChart({ label: `${title}, the last 30 seconds`, ceiling, second });
+  const chart = createChart({ label: `${title}, the newest 100 messages`, ceiling, second });
   const box = make("article", `card ${name}`);
   const head = make("div", "card-head");
   const place = make("span", "place", channel);
@@ -158,7 +158,7 @@ function showCard({ name, title, ceiling, second, read }) {
       chart.add(shown.points[0], shown.points[1]);
       box.dataset.live = "true";
     },
-    { last: 60, onGap: countGap },
+    { last: 100, onGap: countGap },
   );
 }
 
@@ -206,7 +206,7 @@ function showCommand() {
   const channel = field("channel").value;
   const json = JSON.stringify(field("message").value).replaceAll("'", "'\\''");
   const url = new URL(`api/publish/${encodeURIComponent(channel)}`, here).href;
-  byId("curl").textContent = `curl -d '${json}' -H 'Content-Type: application/json' '${url}'`;
+  byId("curl").textContent = `curl -d '${json}' '${url}'`;
 }
 
 function subscribe() {

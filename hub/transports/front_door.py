@@ -162,16 +162,19 @@ class FrontDoor(asyncio.Protocol):
             address=_address(self._transport),
             user_agent=head.headers.get("user-agent", ""),
         )
-        connection.write_head(response)
         dialect = options.dialects.websocket(window_bits)
         try:
             admitted = options.admission.admit(head, max_channels=options.max_subscriptions)
         except HubError as error:
             options.tally.refused[error.code] += 1
-            connection.session = options.engine.open(connection, dialect, NOBODY, welcome=False)
+            connection.session = options.engine.open(
+                connection, dialect, NOBODY, head=response, welcome=False
+            )
             connection.session.close_error(error)
         else:
-            connection.session = options.engine.open(connection, dialect, admitted.identity)
+            connection.session = options.engine.open(
+                connection, dialect, admitted.identity, head=response
+            )
             options.admission.subscribe(connection.session, admitted)
         if rest:
             connection.data_received(rest)
@@ -187,10 +190,11 @@ class FrontDoor(asyncio.Protocol):
             address=_address(self._transport),
             user_agent=head.headers.get("user-agent", ""),
         )
-        connection.write_head(response_head(head.headers.get("origin")))
         several = len(admitted.query.channels) > 1
         dialect = options.dialects.sse_several if several else options.dialects.sse
-        connection.session = options.engine.open(connection, dialect, admitted.identity)
+        connection.session = options.engine.open(
+            connection, dialect, admitted.identity, head=response_head(head.headers.get("origin"))
+        )
         options.admission.subscribe(connection.session, admitted)
 
     def _refuse(self, error: HubError) -> None:

@@ -44,12 +44,6 @@ class StreamConnection(asyncio.Protocol):
         self._paused = transport.get_write_buffer_size() > 0
         transport.set_write_buffer_limits(high=0)
 
-    def write_head(self, head: bytes) -> None:
-        """Write what comes before any frame, before there is a session."""
-        taken = self.send(head)
-        if taken != len(head):
-            self._transport.write(head[taken:])
-
     # -- Link ------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> int:

@@ -27,5 +27,9 @@ def test_the_browser_client_passes_its_tests_in_node() -> None:
 def test_the_served_modules_are_the_packaged_ones() -> None:
     """The hub serves the client's own sources, not a copy that may fall behind."""
     served = ROOT / "hub" / "pages" / "client"
-    assert {path.name for path in served.glob("*.js")} == {path.name for path in SOURCES.glob("*.js")}
-    assert all((served / path.name).read_bytes() == path.read_bytes() for path in SOURCES.glob("*.js"))
+    assert {path.name for path in served.glob("*.js")} == {
+        path.name for path in SOURCES.glob("*.js")
+    }
+    assert all(
+        (served / path.name).read_bytes() == path.read_bytes() for path in SOURCES.glob("*.js")
+    )

@@ -58,7 +58,7 @@ export function commands() {
      */
     request: (command, first) =>
       new Promise((done, reject) => {
-        if (pending.size >= MAX_PENDING) throw new HubError("busy", "too many commands", true);
+        if (pending.size >= MAX_PENDING) throw new HubError("busy", undefined, true);
         const id = ++lastId;
         const late = () => settle(id, new HubError("timeout", "no reply in time", true));
         const timer = setTimeout(late, TIMEOUT_MS);

@@ -60,6 +60,7 @@ export function connection(base, options, events) {
   const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch } = options;
   const pause = backoff(random);
   const { document } = globalThis;
+  const stop = new AbortController(); // as listener options: its `signal` ends both
   /** @type {Map<string, ReturnType<typeof setTimeout>>} */
   const timers = new Map();
   /** @type {State["state"]} */
@@ -241,14 +242,13 @@ export function connection(base, options, events) {
    * @param {string} [reason]
    */
   const close = (code, reason) => {
-    globalThis.removeEventListener?.("online", check);
-    document?.removeEventListener("visibilitychange", check);
+    stop.abort();
     drop();
     show("closed", { code, reason });
   };
 
-  globalThis.addEventListener?.("online", check);
-  document?.addEventListener("visibilitychange", check);
+  globalThis.addEventListener?.("online", check, stop);
+  document?.addEventListener("visibilitychange", check, stop);
 
   return {
     state: () => state,

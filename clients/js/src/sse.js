@@ -61,18 +61,19 @@ export function openSse({ base, token, wanted, fetch }, heard) {
  */
 function address(base, token, wanted) {
   const url = new URL("sse", base);
+  const { searchParams } = url;
   const included = new Set();
   const fill = !!wanted[0]?.fill;
   const alike = wanted.filter((each) => !!each.fill === fill);
   const last = alike.find(({ since }) => !since)?.last;
-  if (token) url.searchParams.set("token", token);
-  if (fill) url.searchParams.set("fill", "true");
-  if (last) url.searchParams.set("last", last);
+  if (token) searchParams.set("token", token);
+  if (fill) searchParams.set("fill", "true");
+  if (last) searchParams.set("last", last);
   for (const { channel, since, last: own } of alike) {
     if (included.size === MAX_CHANNELS || url.href.length > MAX_URL) break;
     if (!since && own !== last) continue;
-    url.searchParams.append("channel", channel);
-    if (since) url.searchParams.append("since", `${channel}=${since}`);
+    searchParams.append("channel", channel);
+    if (since) searchParams.append("since", `${channel}=${since}`);
     included.add(channel);
   }
   return { url, included };

@@ -182,7 +182,10 @@ async def test_silence_beyond_one_and_a_half_heartbeats_makes_the_client_reconne
         await peer.socket.wait_closed()
 
     states: list[ConnectionState] = []
-    async with websocket_hub(silent, alive) as fake, client(fake.url, on_state=states.append) as hub:
+    async with (
+        websocket_hub(silent, alive) as fake,
+        client(fake.url, on_state=states.append) as hub,
+    ):
         items = await take(hub.subscribe("a"), 2)
     assert [item.offset for item in items] == [1, 2]
     assert any("no frame in" in state.detail for state in states)

@@ -1,0 +1,124 @@
+"""The demo page and the browser client in a real Chromium, against a real hub."""
+
+import os
+
+import pytest
+from playwright.async_api import Page, WebSocketRoute, expect
+
+from tests.browser.conftest import HubProcess
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
+CHANNELS = ("cpu", "memory", "disk", "network")
+# Where `README.md` gets its picture from: HUB_SCREENSHOT=<path> pytest -k picture.
+SCREENSHOT = os.environ.get("HUB_SCREENSHOT")
+
+
+async def expect_values_to_change(page: Page, transport: str) -> None:
+    """Every card shows a message, and later a newer one, over `transport`."""
+    await expect(page.locator("#transport")).to_have_text(transport)
+    await expect(page.locator("#state")).to_have_text("connected")
+    for channel in CHANNELS:
+        card = page.locator(f".card.{channel}[data-live]")
+        await expect(card).to_be_visible()
+        place, line = card.locator(".place"), card.locator(".line").first
+        seen, drawn = await place.inner_text(), await line.get_attribute("d")
+        await expect(place).not_to_have_text(seen)
+        await expect(line).not_to_have_attribute("d", drawn or "")
+    await expect(page.locator("#gaps")).to_have_text("0")
+
+
+async def test_the_page_shows_values_change_over_websocket(
+    demo_hub: HubProcess, page: Page
+) -> None:
+    """The first choice of the client, with nothing in its way."""
+    await page.goto(demo_hub.url)
+    await expect_values_to_change(page, "WebSocket")
+
+
+async def test_the_page_shows_values_change_over_sse_where_websocket_cannot_be_made(
+    demo_hub: HubProcess, page: Page
+) -> None:
+    """A browser policy may forbid WebSocket altogether: its constructor throws."""
+    await page.add_init_script("window.WebSocket = class { constructor() { throw Error('no'); } }")
+    await page.goto(demo_hub.url)
+    await expect_values_to_change(page, "SSE")
+
+
+async def test_the_page_shows_values_change_over_sse_where_websocket_is_cut(
+    demo_hub: HubProcess, page: Page
+) -> None:
+    """A proxy may end the WebSocket before the hub's welcome came through."""
+
+    async def cut(socket: WebSocketRoute) -> None:
+        await socket.close()
+
+    await page.route_web_socket("**/ws*", cut)
+    await page.goto(demo_hub.url)
+    await expect_values_to_change(page, "SSE")
+
+
+async def test_the_page_shows_values_change_over_sse_where_websocket_stays_silent(
+    demo_hub: HubProcess, page: Page
+) -> None:
+    """A proxy may take the handshake and pass no frame: only the probe's time-out tells."""
+    await page.route_web_socket("**/ws*", lambda socket: None)
+    await page.goto(demo_hub.url)
+    await expect_values_to_change(page, "SSE")
+
+
+@pytest.mark.parametrize(("query", "transport"), [("", "WebSocket"), ("?transport=sse", "SSE")])
+async def test_the_page_comes_back_by_itself_after_the_hub_was_restarted(
+    demo_hub: HubProcess, page: Page, query: str, transport: str
+) -> None:
+    """The memory broker forgets its epochs: a reset, and then new values on the same page."""
+    await page.goto(demo_hub.url + query)
+    await expect_values_to_change(page, transport)
+    demo_hub.stop()
+    await expect(page.locator("#state")).not_to_have_text("connected")
+    demo_hub.start()
+    await expect_values_to_change(page, transport)
+
+
+@pytest.mark.parametrize(("query", "transport"), [("", "WebSocket"), ("?transport=sse", "SSE")])
+async def test_a_message_of_ones_own_arrives_from_the_page_and_from_elsewhere(
+    plain_hub: HubProcess, page: Page, query: str, transport: str
+) -> None:
+    """The "try it" part, with the keyboard alone, on a hub that publishes nothing itself."""
+    await page.goto(plain_hub.url + query)
+    await expect(page.locator("#transport")).to_have_text(transport)
+    await page.locator("#channel").fill("mine")
+    await page.locator("#channel").press("Enter")
+    await page.locator("#message").fill("it's here")
+    await page.locator("#message").press("Enter")
+    await expect(page.locator("#log li .body")).to_have_text(["it's here"])
+    plain_hub.publish("mine", {"eur": 1.08})
+    await expect(page.locator("#log li .body")).to_have_text(['{"eur":1.08}', "it's here"])
+    command = f"""curl -d '"it'\\''s here"' '{plain_hub.url}/api/publish/mine'"""
+    await expect(page.locator("#curl")).to_have_text(command)
+
+
+async def test_without_the_demo_the_page_says_how_to_start_it(
+    plain_hub: HubProcess, page: Page
+) -> None:
+    """An empty page would look broken."""
+    await page.goto(plain_hub.url)
+    await expect(page.locator("#empty")).to_contain_text("hub serve --demo")
+
+
+async def test_the_page_fits_a_phone(demo_hub: HubProcess, page: Page) -> None:
+    """Nothing makes the page scroll sideways at 360 pixels."""
+    await page.set_viewport_size({"width": 360, "height": 700})
+    await page.goto(demo_hub.url)
+    await expect_values_to_change(page, "WebSocket")
+    assert await page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+@pytest.mark.skipif(SCREENSHOT is None, reason="HUB_SCREENSHOT names no file")
+async def test_the_picture_for_the_readme_is_taken(demo_hub: HubProcess, page: Page) -> None:
+    """With a history that fills the charts."""
+    await page.emulate_media(color_scheme="dark")
+    await page.goto(demo_hub.url)
+    await expect(page.locator(".card.cpu .place")).to_contain_text(":110", timeout=60_000)
+    await page.locator("#message").press("Enter")
+    await expect(page.locator("#log li")).to_have_count(1)
+    await page.screenshot(path=SCREENSHOT, full_page=True)

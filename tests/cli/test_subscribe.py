@@ -1,0 +1,162 @@
+"""`hub subscribe` as a process, against a hub played by a script."""
+
+import asyncio
+import json
+import signal
+from asyncio.subprocess import Process
+
+import pytest
+
+from hub.cli.subscribe import positions, transports
+from tests.cli.commands import DEADLINE_SECONDS, started
+from tests.clients.python.fakes import (
+    Peer,
+    message,
+    reset,
+    welcome,
+    websocket_hub,
+)
+from tests.clients.python.fakes import started as reply_of
+
+
+async def read_lines(process: Process, count: int) -> list[bytes]:
+    assert process.stdout is not None
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        return [await process.stdout.readline() for _ in range(count)]
+
+
+async def read_errors(process: Process, until: str) -> str:
+    """Stderr up to and with the line that holds `until`."""
+    assert process.stderr is not None
+    text = ""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while until not in text:
+            line = await process.stderr.readline()
+            assert line, text
+            text += line.decode()
+    return text
+
+
+async def test_a_push_is_printed_as_the_bytes_that_came() -> None:
+    """One line each, fields and a 23-digit integer untouched; diagnostics stay off stdout."""
+    raw = '{"op":"message","channel":"a","offset":1,"time":5,"data":{"n": 12345678901234567890123}}'
+    join = {"op": "join", "channel": "a", "member": {"id": "ann", "connection": "c2"}}
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        command = await peer.start("e1:0")
+        assert (command["last"], "fill" in command) == (3, False)
+        await peer.socket.send(raw)
+        await peer.push(join)
+        await peer.socket.wait_closed()
+
+    async with (
+        websocket_hub(script) as fake,
+        started("subscribe", "a", "--last", "3", "--token", "t0k", "--url", fake.url) as process,
+    ):
+        lines = await read_lines(process, 2)
+        await read_errors(process, "subscribed to a")
+    assert lines[0] == raw.encode() + b"\n"
+    assert json.loads(lines[1]) == join
+    assert any(value == "Bearer t0k" for value in fake.headers[0].values())
+
+
+async def test_a_restarted_hub_shows_as_one_reset_per_channel() -> None:
+    """The connection breaks, the new hub has a new epoch: one gap line for each channel."""
+    asked: list[object] = []
+
+    async def first(peer: Peer) -> None:
+        await peer.push(welcome())
+        for _ in range(2):
+            command = await peer.command()
+            channel = command["channel"]
+            await peer.push(reply_of(command, "e1:0"), message(channel, 1))
+        peer.socket.transport.abort()
+
+    async def second(peer: Peer) -> None:
+        await peer.push(welcome())
+        for _ in range(2):
+            command = await peer.command()
+            asked.append(command.get("since"))
+            channel = command["channel"]
+            await peer.push(reply_of(command, "e2:0", recovered=False), reset(channel, "e2:0"))
+            await peer.push(message(channel, 1))
+        await peer.socket.wait_closed()
+
+    async with (
+        websocket_hub(first, second) as fake,
+        started("subscribe", "a", "b", "--url", fake.url, "--transport", "websocket") as process,
+    ):
+        pushes = [json.loads(line) for line in await read_lines(process, 6)]
+    for channel in ("a", "b"):
+        mine = [push for push in pushes if push["channel"] == channel]
+        assert [push.get("reason", push["op"]) for push in mine] == ["message", "reset", "message"]
+    assert asked == ["e1:1", "e1:1"]
+
+
+async def test_a_refusal_ends_the_command_with_its_reason() -> None:
+    """Exit code 1 and what the hub said on stderr."""
+
+    async def script(peer: Peer) -> None:
+        await peer.socket.close(4401, "no such token")
+
+    async with websocket_hub(script) as fake:
+        async with started("subscribe", "a", "--url", fake.url) as process:
+            err = await read_errors(process, "no such token")
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                assert await process.wait() == 1
+    assert "Traceback" not in err
+
+
+async def test_a_closed_pipe_ends_the_command_quietly() -> None:
+    """`hub subscribe a | head -1` ends although nothing more is published."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.push(message("a", 1))
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake:
+        async with started("subscribe", "a", "--url", fake.url) as process:
+            await read_lines(process, 1)
+            # The transport of the read end is the only way to close it before the process ends.
+            process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                assert await process.wait() == 0
+            assert process.stderr is not None
+            assert b"Traceback" not in await process.stderr.read()
+
+
+async def test_an_interrupt_ends_the_command_without_a_traceback() -> None:
+    """Ctrl-C: exit code 130."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake:
+        async with started("subscribe", "a", "--url", fake.url) as process:
+            await read_errors(process, "subscribed to a")
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                assert await process.wait() == 130
+            assert process.stderr is not None
+            assert b"Traceback" not in await process.stderr.read()
+
+
+def test_since_names_its_channel_unless_there_is_only_one() -> None:
+    """POSITION suffices with one channel; with several it must be CHANNEL=POSITION."""
+    assert positions(["a"], ["e1:4"]) == {"a": "e1:4"}
+    assert positions(["a", "b:c"], ["b:c=e1:4", "a=e2:0"]) == {"b:c": "e1:4", "a": "e2:0"}
+    with pytest.raises(ValueError, match="CHANNEL=POSITION"):
+        positions(["a", "b"], ["e1:4"])
+    with pytest.raises(ValueError, match="not asked for"):
+        positions(["a"], ["c=e1:4"])
+
+
+def test_an_unknown_transport_is_refused_with_what_is_allowed() -> None:
+    """The message lists the names."""
+    with pytest.raises(ValueError, match="auto, websocket, sse"):
+        transports("pigeon")

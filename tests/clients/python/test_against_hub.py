@@ -1,0 +1,213 @@
+"""The client and the command line against a real hub process on its own port."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from hub_client import (
+    ClientOptions,
+    Gap,
+    HubClient,
+    Message,
+    Outgoing,
+    Published,
+    Publisher,
+    ReconnectTiming,
+    Subscription,
+)
+
+DEADLINE_SECONDS = 25.0
+OPTIONS = ClientOptions(timing=ReconnectTiming(base_seconds=0.05, cap_seconds=0.3))
+TRANSPORTS = ["websocket", "sse"]
+
+
+class RealHub:
+    """A `hub serve` that can be killed and started again on the same port."""
+
+    def __init__(self, **settings: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
+        self._environment = {**kept, **settings, "HUB_PORT": str(self._port)}
+        self._process: Process | None = None
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "hub", "serve"),
+            env=self._environment,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+        )
+        async with asyncio.timeout(DEADLINE_SECONDS), httpx.AsyncClient() as http:
+            while not await self._is_ready(http):
+                assert self._process.returncode is None, "the hub ended by itself"
+                await asyncio.sleep(0.05)
+
+    async def _is_ready(self, http: httpx.AsyncClient) -> bool:
+        try:
+            return (await http.get(f"{self.url}/readyz")).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    async def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(how)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await self._process.wait()
+
+
+@asynccontextmanager
+async def real_hub(**settings: str) -> AsyncIterator[RealHub]:
+    hub = RealHub(**settings)
+    await hub.start()
+    try:
+        yield hub
+    finally:
+        await hub.stop()
+
+
+async def take(items: "Subscription[Message | Gap]", count: int) -> "list[Message | Gap]":
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        return [await anext(items) for _ in range(count)]
+
+
+def data_of(items: "list[Message | Gap]") -> list[object]:
+    return [item.data for item in items if isinstance(item, Message)]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_numbered_stream_arrives_complete_in_order_and_exact(transport: str) -> None:
+    """What the publisher sends is what the subscription gets, byte for byte."""
+    payloads = [b'{"n": %d, "big": 12345678901234567890123}' % number for number in range(500)]
+    async with (
+        real_hub() as hub,
+        HubClient(hub.url, transports=(transport,), options=OPTIONS) as client,
+        Publisher(hub.url) as publisher,
+    ):
+        subscription = client.subscribe("prices", gaps=True)
+        await subscription.wait_started()
+        outcomes = await publisher.publish_many(Outgoing("prices", data) for data in payloads)
+        items = await take(subscription, len(payloads))
+    assert all(isinstance(outcome, Published) for outcome in outcomes)
+    assert [item.raw_data for item in items if isinstance(item, Message)] == payloads
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_history_last_since_and_publish_work_over_every_transport(transport: str) -> None:
+    """The commands of the wire contract, with their answers."""
+    async with (
+        real_hub() as hub,
+        HubClient(hub.url, transports=(transport,), options=OPTIONS) as client,
+    ):
+        live = client.subscribe("a", gaps=True)
+        positions = [(await client.publish("a", number)).position for number in range(5)]
+        assert data_of(await take(live, 5)) == [0, 1, 2, 3, 4]
+        page = await client.history("a", since=positions[1], limit=2)
+        live.close()
+        newest = await take(client.subscribe("a", last=2, gaps=True), 2)
+        assert await client.ping() > 0
+    assert [item.data for item in page.messages] == [2, 3]
+    assert page.position == positions[4]
+    assert data_of(newest) == [3, 4]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_saved_position_resumes_in_another_client(transport: str) -> None:
+    """`since` replays exactly what was missed in between."""
+    async with real_hub() as hub, Publisher(hub.url) as publisher:
+        first = await publisher.publish("a", 1)
+        await publisher.publish("a", 2)
+        await publisher.publish("a", 3)
+        async with HubClient(hub.url, transports=(transport,), options=OPTIONS) as client:
+            items = await take(client.subscribe("a", since=first.position, gaps=True), 2)
+    assert data_of(items) == [2, 3]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_killed_and_restarted_hub_shows_as_exactly_one_reset_per_channel(
+    transport: str,
+) -> None:
+    """With the memory broker history is gone: one gap `reset`, then the new epoch from 1."""
+    async with (
+        real_hub() as hub,
+        Publisher(hub.url) as publisher,
+        HubClient(hub.url, transports=(transport,), options=OPTIONS) as client,
+    ):
+        subscriptions = {name: client.subscribe(name, gaps=True) for name in ("a", "b")}
+        for name, subscription in subscriptions.items():
+            await subscription.wait_started()
+            await publisher.publish(name, "before")
+            await take(subscription, 1)
+        for restart in range(2):
+            await hub.stop(signal.SIGKILL)
+            await hub.start()
+            for name, subscription in subscriptions.items():
+                (gap,) = await take(subscription, 1)
+                assert isinstance(gap, Gap)
+                assert gap.reason == "reset"
+                await publisher.publish(name, restart)
+                (item,) = await take(subscription, 1)
+                assert isinstance(item, Message)
+                assert (item.data, item.epoch) == (restart, gap.epoch)
+
+
+async def test_hub_subscribe_survives_a_restart_and_prints_one_reset() -> None:
+    """The command line keeps the promise too; its lines are the wire's objects."""
+    async with real_hub() as hub, Publisher(hub.url) as publisher:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "hub", "subscribe", "a", "--url", hub.url),
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        try:
+            assert process.stderr is not None
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while b"subscribed" not in await process.stderr.readline():
+                    assert process.returncode is None
+            await publisher.publish("a", {"n": 1})
+            before = await read_line(process)
+            await hub.stop(signal.SIGKILL)
+            await hub.start()
+            gap = await read_line(process)
+            await publisher.publish("a", {"n": 2})
+            after = await read_line(process)
+        finally:
+            process.kill()
+            await process.communicate()
+    assert (before["op"], before["data"]) == ("message", {"n": 1})
+    assert (gap["op"], gap["reason"]) == ("gap", "reset")
+    assert (after["op"], after["offset"], after["data"]) == ("message", 1, {"n": 2})
+
+
+async def test_hub_publish_streams_lines_to_a_real_hub() -> None:
+    """Lines of stdin are in the channel's history in their order."""
+    async with real_hub() as hub:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "hub", "publish", "logs", "-", "--url", hub.url),
+            stdin=PIPE,
+            stderr=PIPE,
+        )
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            _, err = await process.communicate(b'{"n": 1}\nplain\n3\n')
+        async with HubClient(hub.url, options=OPTIONS) as client:
+            page = await client.history("logs")
+    assert process.returncode == 0, err
+    assert [item.data for item in page.messages] == [{"n": 1}, "plain", 3]
+
+
+async def read_line(process: Process) -> dict[str, object]:
+    assert process.stdout is not None
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        line: dict[str, object] = json.loads(await process.stdout.readline())
+    return line
