@@ -17,7 +17,7 @@ from typing import Self
 
 import orjson
 import uvloop
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from hub.core.deadlines import GRANULARITY_SECONDS
@@ -31,6 +31,7 @@ from hub.observe.logs import adopt_stdlib, make_logger
 from hub.observe.loop_lag import LoopLag
 from hub.settings import Settings
 from hub.wire.payload import check_key, check_payload
+from hub.wiring import asgi_app
 
 # The scope of idempotency keys of the application in this process.
 _IN_PROCESS = "in-process"
@@ -42,6 +43,7 @@ class Hub:
     Args:
         settings: the defaults when left out; neither environment nor files are read.
         app: an ASGI application that answers the paths the hub does not.
+        listen: False for a hub that is reached only through `asgi`.
         log: where the node logs; stderr when left out.
     """
 
@@ -50,14 +52,17 @@ class Hub:
         settings: Settings | None = None,
         *,
         app: ASGIApp | None = None,
+        listen: bool = True,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self._app = app
+        self._listen = listen
         self._log = log or make_logger(self.settings)
         self._stack = contextlib.AsyncExitStack()
         self._node: Node | None = None
         self._listener: Listener | None = None
+        self._inner: ASGIApp | None = None
         self._stop_now = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -88,9 +93,11 @@ class Hub:
         lag.start(loop)
         self._stack.callback(lag.stop)
         spawn(_tick(self._node))
-        self._listener = Listener(self._node, lag, self._app)
-        await self._listener.start()
-        self._stack.push_async_callback(self._listener.stop)
+        self._inner = asgi_app(self._node, lag)
+        if self._listen:
+            self._listener = Listener(self._node, lag, self._app)
+            await self._listener.start()
+            self._stack.push_async_callback(self._listener.stop)
         self._stack.push_async_callback(self._drain, self._node)
 
     async def _drain(self, node: Node) -> None:
@@ -124,6 +131,30 @@ class Hub:
     def url(self) -> str:
         """Where the hub answers, such as `http://127.0.0.1:8000`."""
         return "" if self._listener is None else self._listener.url
+
+    def asgi(self) -> ASGIApp:
+        """This hub as an ASGI application, to be mounted under any server.
+
+        The hub has to be entered while requests come: in the outer application's lifespan, or
+        by the server itself where this is its application. Sessions cost tasks here; the
+        hub's own listener is several times cheaper.
+        """
+        return self._asgi
+
+    async def _asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif self._inner is None:
+            raise RuntimeError("the hub is not started: enter it in the application's lifespan")
+        else:
+            await self._inner(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def publish(
         self,

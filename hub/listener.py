@@ -4,30 +4,17 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
-from functools import lru_cache
-from pathlib import Path
 
 import uvicorn
-from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from hub import dashboard
 from hub.errors import SettingsError
-from hub.node import VERSION, Node
+from hub.node import Node
 from hub.observe.loop_lag import LoopLag
-from hub.observe.metrics import HubCollector, Metrics
-from hub.transports.admission import Admission
-from hub.transports.front_door import Dialects, DoorOptions
 from hub.transports.http.app import make_http_app
-from hub.transports.http.ports import HttpDeps, HttpLimits
 from hub.transports.http_protocol import http_protocol_factory
-from hub.transports.poll import PollTransport
-from hub.transports.websocket import WebSocketOptions
-from hub.wire.poll import PollDialect
-from hub.wire.sse import SeveralSseDialect, SseDialect
-from hub.wire.websocket import WebSocketDialect
+from hub.wiring import door_options, http_deps
 
-_PAGES = Path(__file__).parent / "pages"
 # Of HTTP requests under way when the server stops; sessions are gone by then.
 _GRACEFUL_SECONDS = 2
 _KEEP_ALIVE_SECONDS = 65
@@ -102,9 +89,9 @@ class Listener:
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
-            make_http_app(self._http_deps()),
+            make_http_app(http_deps(self._node, self._lag, self._app)),
             # uvicorn calls whatever class it is given; ours makes a front door.
-            http=http_protocol_factory(self._door_options()),  # type: ignore[arg-type]
+            http=http_protocol_factory(door_options(self._node)),  # type: ignore[arg-type]
             ws="none",
             lifespan="off" if self._app is None else "on",
             log_config=None,
@@ -113,59 +100,4 @@ class Listener:
             date_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_GRACEFUL_SECONDS,
-        )
-
-    def _door_options(self) -> DoorOptions:
-        node, settings = self._node, self._node.settings
-        minimum = settings.compression_min_bytes
-        several = SeveralSseDialect()
-        return DoorOptions(
-            engine=node.engine,
-            admission=Admission(node.engine, node.policy),
-            dialects=Dialects(
-                websocket=lru_cache(
-                    lambda bits: WebSocketDialect(window_bits=bits, compress_from_bytes=minimum)
-                ),
-                sse=SseDialect(several),
-                sse_several=several,
-            ),
-            websocket=WebSocketOptions(node.engine, node.heartbeats, settings.max_message_bytes),
-            tally=node.tally,
-            deadlines=node.deadlines,
-            clock=node.clock,
-            base_path=settings.base_path.encode(),
-            max_head_bytes=settings.max_head_bytes,
-            max_subscriptions=settings.max_subscriptions,
-            handshake_timeout_seconds=settings.handshake_timeout_seconds,
-            deflate=minimum > 0,
-        )
-
-    def _http_deps(self) -> HttpDeps:
-        node, settings = self._node, self._node.settings
-        metrics = Metrics(
-            CollectorRegistry(), HubCollector(node.tally, node.gauges, self._lag, version=VERSION)
-        )
-        poll = PollTransport(
-            engine=node.engine, dialect=PollDialect(), deadlines=node.deadlines, clock=node.clock
-        )
-        return HttpDeps(
-            engine=node,
-            policy=node.policy,
-            poll=poll.poll,
-            ready=node.ready,
-            metrics=metrics.render,
-            tally=node.tally,
-            log=node.log,
-            version=VERSION,
-            pages=_PAGES,
-            client=_PAGES / "client",
-            dashboard=dashboard.DIRECTORY,
-            base_path=settings.base_path,
-            limits=HttpLimits(
-                max_message_bytes=settings.max_message_bytes,
-                max_body_bytes=settings.max_body_bytes,
-                max_batch_items=settings.max_batch_items,
-                max_poll_wait_seconds=settings.poll_max_wait_seconds,
-            ),
-            fallback=self._app,
         )

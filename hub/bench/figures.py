@@ -7,6 +7,11 @@ from dataclasses import dataclass, fields
 from hub.bench.latencies import Latencies
 from hub.bench.plan import Contestant, Published, ReaderReport
 
+DISTURBED_SHARE = 0.05
+"""A guess: a twentieth of the time or of the publications moves figures by about as much."""
+
+_FAULTS = frozenset({"failed", "gaps", "announced", "missing", "duplicates"})
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -40,6 +45,10 @@ class Figures:
     """Of all connections the one with the fewest."""
     idle_cpu_share: float | None
     """Of one core, while the connections were held idle."""
+    waited_share: float | None
+    """Of the measured phase, how long something else had the server's core."""
+    bunched: int
+    """Publications that were so late that they left together with the next."""
     frame_bytes: float
     load_cpu_share: float
     """Of one core, the busiest reader: near 1 the load is what was measured."""
@@ -49,6 +58,16 @@ class Figures:
     def silently_missing(self) -> int:
         """Deliveries that never came and that no gap named."""
         return max(0, self.missing - self.announced)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other work on the machine delayed server or publisher enough to be felt.
+
+        What is late is joined with what comes next and costs less to deliver: the figures of a
+        disturbed round flatter a hub, and not a loop that sends singly.
+        """
+        waited = (self.waited_share or 0.0) > DISTURBED_SHARE
+        return waited or self.bunched > DISTURBED_SHARE * self.published
 
     @property
     def sound(self) -> bool:
@@ -62,6 +81,8 @@ class Outside:
     """What was measured from outside in a round, beside the readers' reports."""
 
     cpu_seconds: float | None = None
+    waited_seconds: float | None = None
+    """How long the server was ready to run while something else had its core."""
     connect_cpu_seconds: float | None = None
     rss_bytes: int | None = None
     """How much the server grew by the connections."""
@@ -107,6 +128,8 @@ def round_figures(
         heartbeats=sum(report.heartbeats for report in reports),
         fewest_heartbeats=min(report.fewest_heartbeats for report in reports),
         idle_cpu_share=outside.idle_cpu_share,
+        waited_share=_each(outside.waited_seconds, seconds),
+        bunched=published.bunched,
         frame_bytes=sum(report.measured_bytes for report in reports) / max(1, deliveries),
         load_cpu_share=max(report.cpu_seconds for report in reports) / seconds,
         failures=tuple(reason for report in reports for reason in report.failures),
@@ -115,20 +138,17 @@ def round_figures(
 
 def medians(rounds: Sequence[Figures]) -> Figures:
     """Each number's median over the rounds of one contestant; counts of faults add up."""
-    first = rounds[0]
-    summed = {"failed", "gaps", "announced", "missing", "duplicates"}
     values: dict[str, object] = {}
     for each in fields(Figures):
         column = [getattr(figures, each.name) for figures in rounds]
-        if each.name in summed:
-            values[each.name] = sum(column)
-        elif isinstance(column[0], int | float):
-            known = [value for value in column if value is not None]
-            values[each.name] = statistics.median(known)
-        else:
+        known = [value for value in column if isinstance(value, int | float)]
+        if not known:
             values[each.name] = column[0]
+        elif each.name in _FAULTS:
+            values[each.name] = sum(known)
+        else:
+            values[each.name] = statistics.median(known)
     values["alive"] = min(figures.alive for figures in rounds)
-    values["subscribers"] = first.subscribers
     values["failures"] = tuple(reason for figures in rounds for reason in figures.failures)
     return Figures(**values)  # type: ignore[arg-type]  # the fields' own values, by their names
 
@@ -139,7 +159,7 @@ def _missing(reports: Sequence[ReaderReport], expected: int) -> int:
     return max(0, expected - distinct)
 
 
-def _each(amount: float | None, count: int, unit: float = 1.0) -> float | None:
+def _each(amount: float | None, count: float, unit: float = 1.0) -> float | None:
     return None if amount is None or count <= 0 else amount * unit / count
 
 

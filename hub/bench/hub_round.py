@@ -80,7 +80,7 @@ def _batch(plan: Plan, channel: str, *, warm: bool) -> Batch:
         channel=channel,
         count=plan.warm_publications if warm else plan.measured_publications,
         seconds=plan.seconds,
-        rate=(min(plan.rate, WARM_RATE) or WARM_RATE) if warm else plan.rate,
+        rate=(plan.rate or WARM_RATE) if warm else plan.rate,
         window=plan.window,
         payload_bytes=plan.payload_bytes,
         subscribers=plan.subscribers,

@@ -24,6 +24,22 @@ class Memory:
     uss_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Seconds of a process since its start."""
+
+    cpu_seconds: float
+    waited_seconds: float | None
+    """Ready to run while something else had its core; None where that is not known."""
+
+    def since(self, before: "Usage") -> "Usage":
+        """What was used between two readings."""
+        waited = None
+        if self.waited_seconds is not None and before.waited_seconds is not None:
+            waited = self.waited_seconds - before.waited_seconds
+        return Usage(self.cpu_seconds - before.cpu_seconds, waited)
+
+
 class ProcessMeter:
     """Reads one process by its id.
 
@@ -36,16 +52,16 @@ class ProcessMeter:
         with self._alive():
             self._process = psutil.Process(pid)
 
-    def cpu_seconds(self) -> float:
-        """User and system time of all its threads.
+    def usage(self) -> Usage:
+        """User and system time of all its threads, and how long they waited for a core.
 
         From the scheduler's statistics where Linux has them: they count nanoseconds, while
         `cpu_times` counts ticks of 10 ms, a tenth of what 1,000 connects take.
         """
         try:
-            return self._scheduled_seconds()
+            return self._scheduled()
         except (OSError, ValueError, IndexError):
-            return self._ticked_seconds()
+            return self._ticked()
 
     def memory(self) -> Memory:
         """Resident and unshared bytes now."""
@@ -68,10 +84,10 @@ class ProcessMeter:
         with self._alive():
             return self._process.memory_info().rss
 
-    def _ticked_seconds(self) -> float:
+    def _ticked(self) -> Usage:
         with self._alive():
             times = self._process.cpu_times()
-        return times.user + times.system
+        return Usage(times.user + times.system, None)
 
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
@@ -80,7 +96,8 @@ class ProcessMeter:
         except psutil.Error as error:
             raise BenchError(f"process {self._pid} cannot be read: {error}") from error
 
-    def _scheduled_seconds(self) -> float:
+    def _scheduled(self) -> Usage:
+        """Fields 1 and 2 of schedstat: nanoseconds on a core and on a run queue."""
         tasks = list(Path(f"/proc/{self._pid}/task").iterdir())
-        spent = [int((task / "schedstat").read_text().split()[0]) for task in tasks]
-        return sum(spent) / 1e9
+        lines = [(task / "schedstat").read_text().split() for task in tasks]
+        return Usage(*(sum(int(line[field]) for line in lines) / 1e9 for field in (0, 1)))

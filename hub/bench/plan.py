@@ -114,6 +114,8 @@ class Published:
     acknowledged: int
     first_ns: int
     error: str = ""
+    bunched: int = 0
+    """Paced publications that were so late that they left together with the next."""
 
 
 @dataclass(frozen=True, slots=True)

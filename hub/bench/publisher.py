@@ -67,13 +67,14 @@ class Publisher:
         """Publish the batch and wait for the replies."""
         first_ns = time.monotonic_ns()
         before, acknowledged = self._sent, self._tap.check.received
-        base = self._progress.delivered
+        base, bunched = self._progress.delivered, 0
         end_ns = first_ns + int(batch.seconds * 1e9)
         while not self._error and (batch.count is None or self._sent - before < batch.count):
             if batch.count is None and time.monotonic_ns() >= end_ns:
                 break
             count = self._allowed(batch, self._sent - before, first_ns, base)
             if count > 0:
+                bunched += count - 1 if batch.rate else 0
                 self._send(batch, count)
             else:
                 self._wait(batch, self._sent - before, first_ns)
@@ -83,6 +84,7 @@ class Publisher:
             acknowledged=self._tap.check.received - acknowledged,
             first_ns=first_ns,
             error=self._error,
+            bunched=bunched,
         )
 
     def _allowed(self, batch: Batch, done: int, first_ns: int, base: int) -> int:

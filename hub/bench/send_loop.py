@@ -17,6 +17,7 @@ from hub.bench.cores import Cores, started
 from hub.bench.figures import Figures, Outside, round_figures
 from hub.bench.greetings import payload
 from hub.bench.load import finish, new_progress, readers
+from hub.bench.meter import ProcessMeter
 from hub.bench.phases import await_connected, await_delivered, begin
 from hub.bench.plan import BenchError, Contestant, Plan, Published, Target
 from hub.bench.watch import Watch
@@ -85,6 +86,7 @@ def _round(
     plan: Plan, ticks: int, target: Target, process: subprocess.Popen[bytes], watch: Watch
 ) -> Figures:
     progress, contestant = new_progress(plan), Contestant.SEND_LOOP
+    meter = ProcessMeter(process.pid)
 
     def show() -> None:
         watch.reached(progress.delivered)
@@ -93,14 +95,16 @@ def _round(
         await_connected(plan, progress, watch, contestant)
         begin(herd)
         watch.phase(f"{contestant}: deliveries", ticks * plan.subscribers)
+        before = meter.usage()
         _write(process, b"g")
         planned_seconds = ticks / plan.rate if plan.rate else plan.seconds
         line = _line(process, planned_seconds + SPARE_SECONDS, show)
+        used = meter.usage().since(before)
         sends, cpu_seconds, start_ns = line.split()
         await_delivered(progress, int(sends), show)
         reports = finish(herd)
     published = Published(count=ticks, acknowledged=ticks, first_ns=int(start_ns))
-    outside = Outside(cpu_seconds=float(cpu_seconds))
+    outside = Outside(cpu_seconds=float(cpu_seconds), waited_seconds=used.waited_seconds)
     return round_figures(contestant, plan.subscribers, reports, published, outside)
 
 

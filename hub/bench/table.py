@@ -28,6 +28,8 @@ _ROWS: tuple[Row, ...] = (
     ("connections failed or lost", lambda each: each.failed, ",.0f"),
     ("alive at the end", lambda each: each.alive, ",.0f"),
     ("heartbeats, fewest on a connection", lambda each: each.fewest_heartbeats, ",.0f"),
+    ("server waited for its core, %", lambda each: _percent(each.waited_share), ",.1f"),
+    ("publications sent late, bunched", lambda each: each.bunched, ",.0f"),
     ("bytes per delivery", lambda each: each.frame_bytes, ",.0f"),
     ("load CPU, busiest reader, %", lambda each: _percent(each.load_cpu_share), ",.0f"),
 )
@@ -55,6 +57,8 @@ def _title(outcome: Outcome) -> str:
 
 def _caption(outcome: Outcome) -> str:
     rounds = f"medians of {outcome.plan.rounds} rounds" if outcome.plan.rounds > 1 else "one round"
+    if any(each.disturbed for each in outcome.rounds):
+        rounds += "; DISTURBED by other work on this machine, which flatters: measure again"
     failures = [reason for each in outcome.rounds for reason in each.failures]
     return rounds + (f"; first failure: {failures[0]}" if failures else "")
 

@@ -4,8 +4,6 @@ Ends with 0, with 1 when a connection was lost or a message came twice or was lo
 with 2 when it could not measure.
 """
 
-# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
-
 from typing import Annotated
 
 import typer

@@ -4,8 +4,6 @@ Ends with 0 when all was published, 1 when something surely was not, 2 when the 
 wrong, 3 when the hub never said whether it was, and 130 when interrupted.
 """
 
-# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
-
 import asyncio
 import sys
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@ Ends with 1 when the hub refuses, 2 when the call itself is wrong, 0 when nobody
 any more and 130 when interrupted. Only SIGINT, a refusal or a closed pipe end it.
 """
 
-# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
-
 import asyncio
 import os
 import select

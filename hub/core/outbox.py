@@ -131,6 +131,7 @@ class Outbox:
             owner = max(self.rings, key=lambda other: self.rings[other].bytes)
             ring = self.rings[owner]
         if ring.overflow is Overflow.DISCONNECT:
+            self._tally.dropped[Overflow.DISCONNECT] += len(ring)
             return f"channel {owner.channel.name} does not drop and its outbox is full"
         before = ring.bytes
         entry = ring.drop_oldest()

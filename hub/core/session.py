@@ -113,8 +113,8 @@ class Session:
         self.control(self.dialect.encode(push, ""))
 
     def control(self, frame: bytes) -> None:
-        """Send an encoded frame of the control lane."""
-        if self.closing:
+        """Send an encoded frame of the control lane; b"" is what a dialect does not say."""
+        if self.closing or not frame:
             return
         if self.writable:
             self._write(frame)
@@ -128,7 +128,7 @@ class Session:
         `offset` is where it moves the position, 0 where it does not.
         """
         frame = self.dialect.encode(push, subscription.channel.epoch)
-        if self.closing:
+        if self.closing or not (frame or offset):
             return
         if self.writable:
             self._write(frame)

@@ -6,9 +6,7 @@ from hub.core.session import Session
 from hub.core.subscription import Subscription
 
 
-def session_record(
-    session: Session, *, now_seconds: float, wall_seconds: float
-) -> SessionRecord:
+def session_record(session: Session, *, now_seconds: float, wall_seconds: float) -> SessionRecord:
     """One session now; the two clocks tell monotonic time and seconds since 1970."""
     outbox = session.outbox
     oldest = None if outbox is None else outbox.oldest_at()

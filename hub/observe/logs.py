@@ -24,9 +24,11 @@ SECRET_NAMES = frozenset(
 )
 # A URL may carry these (WIRE.md: `token=` where no header can be set).
 _SECRET_IN_URL = re.compile(r"([?&](?:token|secret|key|api_key)=)[^&\s\"']+", re.IGNORECASE)
-# Libraries that put payloads, heads or URLs with tokens into records below these levels.
+# Libraries that put payloads, heads or URLs with tokens, or noise, into records below these.
 LEVEL_FLOORS: Mapping[str, int] = {
     "uvicorn.access": logging.WARNING,
+    # Start and stop in uvicorn's words; the hub says both in its own.
+    "uvicorn.error": logging.WARNING,
     "httpcore": logging.INFO,
     "httpx": logging.WARNING,
     "websockets": logging.INFO,

@@ -112,6 +112,9 @@ class PollLink:
     def abort(self) -> None:
         self.ended = True
         self.ready.set()
+        if self.session is not None:
+            # There is no connection whose end would be reported later.
+            self.session.lost(CloseCode.ABNORMAL, "no further poll")
 
 
 @dataclass(slots=True)
@@ -153,8 +156,10 @@ class PollTransport:
             waits = _LEASE_WAITS * request.wait_seconds if request.connection else 0.0
             self._lease(polling, max(waits, _LEAST_LEASE_SECONDS))
             frames = link.take()
-        places = polling.session.subscriptions.values()
-        polling.answered = {s.channel.name: str(s.position) for s in places}
+        if not link.ended:
+            places = polling.session.subscriptions.values()
+            polling.answered = {s.channel.name: str(s.position) for s in places}
+        # Else the last ones stand beside the goodbye: what came since may repeat.
         return answer(frames, polling.answered, self._engine.welcome(polling.session))
 
     async def _wait(self, link: PollLink, seconds: float) -> None:
@@ -193,7 +198,8 @@ class PollTransport:
         identity = request.identity if before is None else before.identity
         channels = request.channels if before is None else tuple(request.since)
         session = link.session = self._engine.open(link, self._dialect, identity)
-        polling = self._polling[session.id] = _Polling(session, link, {})
+        asked = {name: str(position) for name, position in request.since.items()}
+        polling = self._polling[session.id] = _Polling(session, link, asked)
         for name in channels:
             since = request.since.get(name)
             self._engine.submit(

@@ -5,30 +5,33 @@ from hub.wire.sse import retry
 
 # How long a plain EventSource waits after a cut without a goodbye. The browser default is
 # about 3 s; a second is felt less and a node that restarts spreads its goodbyes anyway.
-_RETRY_MS = 1000
+FIRST_FIELD = retry(1000)
+"""What every stream begins with."""
 
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\n"
-    b"Content-Type: text/event-stream; charset=utf-8\r\n"
+_HEADERS = (
+    (b"Content-Type", b"text/event-stream; charset=utf-8"),
     # no-transform: a compressing proxy would hold events back until its block is full.
-    b"Cache-Control: no-cache, no-store, no-transform\r\n"
+    (b"Cache-Control", b"no-cache, no-store, no-transform"),
     # nginx and what imitates it buffer a response unless told so.
-    b"X-Accel-Buffering: no\r\n"
-    # The stream ends with the connection: no length and no chunks (RFC 9112 section 6.3).
-    b"Connection: close\r\n"
-    b"X-Content-Type-Options: nosniff\r\n"
+    (b"X-Accel-Buffering", b"no"),
+    (b"X-Content-Type-Options", b"nosniff"),
 )
 
 
-def response_head(origin: str | None) -> bytes:
-    """The head of the response and the stream's first field.
+def response_headers(origin: str | None) -> list[tuple[bytes, bytes]]:
+    """Of the stream's response. `origin` was checked; a page of it may read the stream."""
+    if origin is None:
+        return list(_HEADERS)
+    allowed = (b"Access-Control-Allow-Origin", origin.encode("latin-1"))
+    return [*_HEADERS, allowed, (b"Vary", b"Origin")]
 
-    `origin` was checked; a page of it may read the stream.
-    """
-    cors = b""
-    if origin is not None:
-        cors = b"Access-Control-Allow-Origin: %b\r\nVary: Origin\r\n" % origin.encode("latin-1")
-    return _HEAD + cors + b"\r\n" + retry(_RETRY_MS)
+
+def response_head(origin: str | None) -> bytes:
+    """The whole head of the response, and the stream's first field."""
+    # The stream ends with the connection: no length and no chunks (RFC 9112 section 6.3).
+    headers = [*response_headers(origin), (b"Connection", b"close")]
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    return b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n" + FIRST_FIELD
 
 
 class SseConnection(StreamConnection):

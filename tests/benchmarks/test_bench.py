@@ -50,7 +50,9 @@ def run_faulty(fault: str) -> Outcome:
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
 def test_a_calm_hub_delivers_everything_once(bench: Bench, transport: str) -> None:
     """20 subscribers and 50 publications: nothing is missing, repeated or announced as lost."""
-    result = bench("--subscribers", "20", "--publications", "50", "--transport", transport)
+    result = bench(
+        "--subscribers", "20", "--publications", "50", "--rate", "400", "--transport", transport
+    )
 
     figures = figures_of(result, transport)
     assert figures["deliveries"] == 20 * 50
@@ -77,7 +79,17 @@ def test_the_baseline_is_measured_in_the_same_run(bench: Bench) -> None:
     The ratio's limits are a sanity check of the method, not of the hub: far below 1 the load
     or the accounting is broken; 20 subscribers are too few to say more.
     """
-    result = bench("--subscribers", "20", "--publications", "50", "--baseline", "--rounds", "1")
+    result = bench(
+        "--subscribers",
+        "20",
+        "--publications",
+        "50",
+        "--rate",
+        "400",
+        "--baseline",
+        "--rounds",
+        "1",
+    )
 
     hub, loop = figures_of(result), figures_of(result, "send_loop")
     assert loop["deliveries"] == hub["deliveries"] == 20 * 50

@@ -93,7 +93,8 @@ def truths(draw: st.DrawFn) -> Truth:
         elif kind == "quiet" or not frame:
             truth.stream += text_frame(HEARTBEAT) if frame else b": heartbeat\n\n"
         else:
-            truth.pings.append(draw(st.binary(max_size=20)))
+            # Shorter than a needle, as a hub's are: one that spells out a needle would be counted.
+            truth.pings.append(draw(st.binary(max_size=8)))
             truth.stream += ping(truth.pings[-1])
     return truth
 

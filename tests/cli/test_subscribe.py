@@ -13,8 +13,8 @@ from tests.clients.python.fakes import (
     Peer,
     message,
     reset,
-    welcome,
     websocket_hub,
+    welcome,
 )
 from tests.clients.python.fakes import started as reply_of
 
@@ -100,11 +100,13 @@ async def test_a_refusal_ends_the_command_with_its_reason() -> None:
     async def script(peer: Peer) -> None:
         await peer.socket.close(4401, "no such token")
 
-    async with websocket_hub(script) as fake:
-        async with started("subscribe", "a", "--url", fake.url) as process:
-            err = await read_errors(process, "no such token")
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                assert await process.wait() == 1
+    async with (
+        websocket_hub(script) as fake,
+        started("subscribe", "a", "--url", fake.url) as process,
+    ):
+        err = await read_errors(process, "no such token")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert await process.wait() == 1
     assert "Traceback" not in err
 
 
@@ -117,15 +119,17 @@ async def test_a_closed_pipe_ends_the_command_quietly() -> None:
         await peer.push(message("a", 1))
         await peer.socket.wait_closed()
 
-    async with websocket_hub(script) as fake:
-        async with started("subscribe", "a", "--url", fake.url) as process:
-            await read_lines(process, 1)
-            # The transport of the read end is the only way to close it before the process ends.
-            process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                assert await process.wait() == 0
-            assert process.stderr is not None
-            assert b"Traceback" not in await process.stderr.read()
+    async with (
+        websocket_hub(script) as fake,
+        started("subscribe", "a", "--url", fake.url) as process,
+    ):
+        await read_lines(process, 1)
+        # The transport of the read end is the only way to close it before the process ends.
+        process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert await process.wait() == 0
+        assert process.stderr is not None
+        assert b"Traceback" not in await process.stderr.read()
 
 
 async def test_an_interrupt_ends_the_command_without_a_traceback() -> None:
@@ -136,14 +140,16 @@ async def test_an_interrupt_ends_the_command_without_a_traceback() -> None:
         await peer.start("e1:0")
         await peer.socket.wait_closed()
 
-    async with websocket_hub(script) as fake:
-        async with started("subscribe", "a", "--url", fake.url) as process:
-            await read_errors(process, "subscribed to a")
-            process.send_signal(signal.SIGINT)
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                assert await process.wait() == 130
-            assert process.stderr is not None
-            assert b"Traceback" not in await process.stderr.read()
+    async with (
+        websocket_hub(script) as fake,
+        started("subscribe", "a", "--url", fake.url) as process,
+    ):
+        await read_errors(process, "subscribed to a")
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert await process.wait() == 130
+        assert process.stderr is not None
+        assert b"Traceback" not in await process.stderr.read()
 
 
 def test_since_names_its_channel_unless_there_is_only_one() -> None:

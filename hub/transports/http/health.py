@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hub.transports.http.access import header
 from hub.transports.http.answer import json_answer
 from hub.transports.http.ports import HttpDeps
 
@@ -23,6 +24,7 @@ class Health:
         status = 503 if reasons else 200
         return json_answer({"ready": not reasons, "reasons": reasons}, status=status)
 
-    async def metrics(self, _request: Request) -> Response:
-        body, content_type = self._metrics()
+    async def metrics(self, request: Request) -> Response:
+        """OpenMetrics where the scraper accepts it, else Prometheus' plain text."""
+        body, content_type = self._metrics(header(request, b"accept") or "")
         return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})

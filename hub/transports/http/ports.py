@@ -136,8 +136,8 @@ class HttpDeps:
     poll: Poll
     ready: Callable[[], Sequence[str]]
     """Why the node is not ready; empty when it is."""
-    metrics: Callable[[], tuple[bytes, str]]
-    """The exposition for Prometheus and its content type."""
+    metrics: Callable[[str], tuple[bytes, str]]
+    """The exposition for Prometheus and its content type, by the request's `Accept`."""
     tally: Tally
     log: Log
     version: str

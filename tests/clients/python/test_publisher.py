@@ -7,8 +7,8 @@ import pytest
 
 from hub_client import (
     NotPublishedError,
-    Outgoing,
     OutcomeUnknownError,
+    Outgoing,
     Position,
     Published,
     Publisher,
@@ -29,9 +29,11 @@ def published(offset: int, *, duplicate: bool = False) -> dict[str, object]:
 
 async def test_a_publication_says_where_it_stands_and_carries_key_and_bytes() -> None:
     """The request holds the key, the payload and an idempotency key; the answer a position."""
-    async with http_hub(lambda _: json_answer([published(7)])) as (url, requests):
-        async with Publisher(url, key="k3y") as publisher:
-            result = await publisher.publish("a", {"n": 10**22}, key="EURUSD")
+    async with (
+        http_hub(lambda _: json_answer([published(7)])) as (url, requests),
+        Publisher(url, key="k3y") as publisher,
+    ):
+        result = await publisher.publish("a", {"n": 10**22}, key="EURUSD")
     (item,) = requests[0].json
     assert result == Published("a", Position("e1", 7))
     assert (item["channel"], item["key"], item["data"]) == ("a", "EURUSD", {"n": 10**22})
@@ -42,9 +44,11 @@ async def test_a_publication_says_where_it_stands_and_carries_key_and_bytes() ->
 async def test_a_retry_repeats_the_idempotency_key() -> None:
     """The first answer was lost, the second attempt is recognised as a duplicate."""
     answers = iter([HttpAnswer(drop=True), json_answer([published(7, duplicate=True)])])
-    async with http_hub(lambda _: next(answers)) as (url, requests):
-        async with Publisher(url, retry=QUICK) as publisher:
-            result = await publisher.publish("a", 1)
+    async with (
+        http_hub(lambda _: next(answers)) as (url, requests),
+        Publisher(url, retry=QUICK) as publisher,
+    ):
+        result = await publisher.publish("a", 1)
     keys = [request.json[0]["idempotency_key"] for request in requests]
     assert result.duplicate
     assert len(keys) == 2
@@ -56,9 +60,11 @@ async def test_only_the_publications_that_failed_are_tried_again() -> None:
     first = json_answer([published(1), NOT_PUBLISHED, published(2)], status=207)
     answers = iter([first, json_answer([published(3)])])
     items = [Outgoing("a", str(number).encode()) for number in range(3)]
-    async with http_hub(lambda _: next(answers)) as (url, requests):
-        async with Publisher(url, retry=QUICK) as publisher:
-            outcomes = await publisher.publish_many(items)
+    async with (
+        http_hub(lambda _: next(answers)) as (url, requests),
+        Publisher(url, retry=QUICK) as publisher,
+    ):
+        outcomes = await publisher.publish_many(items)
     offsets = [item.position.offset for item in outcomes if isinstance(item, Published)]
     assert offsets == [1, 3, 2]
     assert [[item["data"] for item in request.json] for request in requests] == [[0, 1, 2], [1]]
@@ -66,10 +72,12 @@ async def test_only_the_publications_that_failed_are_tried_again() -> None:
 
 async def test_what_the_hub_refuses_is_not_tried_again() -> None:
     """A missing grant stays missing: one attempt, one error with the hub's code."""
-    async with http_hub(lambda _: problem(403, "forbidden")) as (url, requests):
-        async with Publisher(url, retry=QUICK) as publisher:
-            with pytest.raises(PublishError) as raised:
-                await publisher.publish("a", 1)
+    async with (
+        http_hub(lambda _: problem(403, "forbidden")) as (url, requests),
+        Publisher(url, retry=QUICK) as publisher,
+    ):
+        with pytest.raises(PublishError) as raised:
+            await publisher.publish("a", 1)
     assert (raised.value.code, raised.value.retryable, len(requests)) == ("forbidden", False, 1)
 
 
@@ -94,10 +102,12 @@ async def test_a_hub_that_is_away_means_it_surely_did_not_happen() -> None:
 )
 async def test_what_may_have_happened_is_reported_as_unknown(answer: HttpAnswer) -> None:
     """The error carries the idempotency key with which a repeat is harmless."""
-    async with http_hub(lambda _: answer) as (url, requests):
-        async with Publisher(url, retry=BRIEF) as publisher:
-            with pytest.raises(OutcomeUnknownError) as raised:
-                await publisher.publish("a", 1)
+    async with (
+        http_hub(lambda _: answer) as (url, requests),
+        Publisher(url, retry=BRIEF) as publisher,
+    ):
+        with pytest.raises(OutcomeUnknownError) as raised:
+            await publisher.publish("a", 1)
     assert raised.value.idempotency_key == requests[0].json[0]["idempotency_key"]
 
 
@@ -116,7 +126,9 @@ async def test_a_refusal_after_an_unknown_attempt_is_still_unknown() -> None:
 
 async def test_publications_from_many_tasks_share_the_connections() -> None:
     """Ten tasks with two connections all get their answer."""
-    async with http_hub(lambda _: json_answer([published(1)])) as (url, requests):
-        async with Publisher(url, max_connections=2) as publisher:
-            await asyncio.gather(*(publisher.publish("a", number) for number in range(10)))
+    async with (
+        http_hub(lambda _: json_answer([published(1)])) as (url, requests),
+        Publisher(url, max_connections=2) as publisher,
+    ):
+        await asyncio.gather(*(publisher.publish("a", number) for number in range(10)))
     assert len(requests) == 10

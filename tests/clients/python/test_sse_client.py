@@ -1,6 +1,7 @@
 """The client where WebSockets are blocked, against a hub played by a script."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -42,7 +43,7 @@ def subscribed(channel: str, position: str) -> dict[str, object]:
 class Streams:
     """A hub behind a proxy that blocks WebSockets: each `/sse` plays the next stream."""
 
-    def __init__(self, *streams: list[bytes | None], command: Answer | None = None) -> None:
+    def __init__(self, *streams: Sequence[bytes | None], command: Answer | None = None) -> None:
         self._streams = iter(streams)
         self.command = command
         self.open: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -74,9 +75,11 @@ async def test_a_blocked_websocket_falls_back_to_sse_and_resumes_there() -> None
     ]
     states: list[ConnectionState] = []
     options = ClientOptions(timing=OPTIONS.timing, on_state=states.append)
-    async with http_hub(Streams(first, second)) as (url, requests):
-        async with HubClient(url, token="t0k", options=options) as hub:
-            items = await take(hub.subscribe("a", last=1), 2)
+    async with (
+        http_hub(Streams(first, second)) as (url, requests),
+        HubClient(url, token="t0k", options=options) as hub,
+    ):
+        items = await take(hub.subscribe("a", last=1), 2)
     streams = [request for request in requests if request.path == "/sse"]
     assert [item.offset for item in items] == [1, 2]
     assert [request.query for request in streams] == [
@@ -97,9 +100,11 @@ async def test_sse_shows_one_reset_when_the_epoch_changed() -> None:
         event(message("a", 1)),
     ]
     gaps: list[Gap] = []
-    async with http_hub(Streams(first, second)) as (url, _):
-        async with HubClient(url, transports=("sse",), options=OPTIONS) as hub:
-            items = await take(hub.subscribe("a", on_gap=gaps.append), 2)
+    async with (
+        http_hub(Streams(first, second)) as (url, _),
+        HubClient(url, transports=("sse",), options=OPTIONS) as hub,
+    ):
+        items = await take(hub.subscribe("a", on_gap=gaps.append), 2)
     assert [gap.reason for gap in gaps] == ["reset"]
     assert [item.position for item in items] == [Position("e1", 1), Position("e2", 1)]
 
@@ -121,12 +126,14 @@ async def test_commands_travel_by_post_with_the_welcomes_secret() -> None:
         return json_answer({"op": "reply", "id": asked["id"], "ok": ok})
 
     streams.command = command
-    async with http_hub(streams) as (url, _):
-        async with HubClient(url, transports=("sse",), options=OPTIONS) as hub:
-            first = hub.subscribe("a")
-            await first.wait_started()
-            (item,) = await take(hub.subscribe("b"), 1)
-            published = await hub.publish("b", {"x": 1})
+    async with (
+        http_hub(streams) as (url, _),
+        HubClient(url, transports=("sse",), options=OPTIONS) as hub,
+    ):
+        first = hub.subscribe("a")
+        await first.wait_started()
+        (item,) = await take(hub.subscribe("b"), 1)
+        published = await hub.publish("b", {"x": 1})
     assert item.position == Position("e7", 1)
     assert published.position == Position("e7", 2)
 
@@ -138,28 +145,34 @@ async def test_a_command_refused_by_http_status_is_an_error_of_that_command() ->
         return problem(413, "too_large")
 
     streams = Streams([event(welcome())], command=command)
-    async with http_hub(streams) as (url, _):
-        async with HubClient(url, transports=("sse",), options=OPTIONS) as hub:
-            with pytest.raises(CommandError, match="too_large"):
-                await hub.publish("b", "x")
+    async with (
+        http_hub(streams) as (url, _),
+        HubClient(url, transports=("sse",), options=OPTIONS) as hub,
+    ):
+        with pytest.raises(CommandError, match="too_large"):
+            await hub.publish("b", "x")
 
 
 async def test_a_goodbye_that_forbids_to_return_counts_as_a_close_code() -> None:
     """SSE has no close frame: the goodbye's 4401 is the verdict when the stream ends."""
     goodbye = {"op": "goodbye", "code": 4401, "reason": "token expired"}
-    async with http_hub(Streams([event(welcome()), event(goodbye), None])) as (url, requests):
-        async with HubClient(url, transports=("sse",), options=OPTIONS) as hub:
-            with pytest.raises(RejectedError, match="token expired"):
-                await take(hub.subscribe("a"), 1)
+    async with (
+        http_hub(Streams([event(welcome()), event(goodbye), None])) as (url, requests),
+        HubClient(url, transports=("sse",), options=OPTIONS) as hub,
+    ):
+        with pytest.raises(RejectedError, match="token expired"):
+            await take(hub.subscribe("a"), 1)
     assert len(requests) == 1
 
 
 async def test_when_every_transport_is_refused_the_client_says_so_and_stops() -> None:
     """403 on both is the hub's word, not a proxy's opinion of WebSockets."""
-    async with http_hub(lambda _: problem(403, "forbidden")) as (url, requests):
-        async with HubClient(url, options=OPTIONS) as hub:
-            with pytest.raises(RejectedError, match="forbidden"):
-                await take(hub.subscribe("a"), 1)
+    async with (
+        http_hub(lambda _: problem(403, "forbidden")) as (url, requests),
+        HubClient(url, options=OPTIONS) as hub,
+    ):
+        with pytest.raises(RejectedError, match="forbidden"):
+            await take(hub.subscribe("a"), 1)
     assert [request.path for request in requests] == ["/ws", "/sse"]
 
 
@@ -183,11 +196,12 @@ def test_an_event_over_the_limit_ends_the_connection_for_good() -> None:
 
 def test_a_url_holds_only_channels_that_agree_and_fit() -> None:
     """What differs in `last` or `fill`, or makes the URL too long, is subscribed by command."""
-    wanted: list[dict[str, object]] = [
+    long = [{"channel": f"{number}:" + "x" * 190} for number in range(40)]
+    wanted: list[Mapping[str, object]] = [
         {"channel": "a+b", "since": "e1:3", "fill": None},
         {"channel": "c", "last": 5, "fill": None},
         {"channel": "d", "fill": None},
-        *({"channel": f"{number}:" + "x" * 190} for number in range(40)),
+        *long,
     ]
     channels, query = url_subscriptions(tuple(wanted))
     assert channels[:2] == ["a+b", "d"]

@@ -155,7 +155,7 @@ def make_deps(
         policy=policy or keyed_policy(),
         poll=poll,
         ready=list,
-        metrics=lambda: (b"hub_up 1\n", "text/plain; version=1.0.0"),
+        metrics=lambda _accept: (b"hub_up 1\n", "text/plain; version=1.0.0"),
         tally=Tally(),
         log=RecordingLog(),
         version="0",

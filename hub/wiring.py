@@ -1,0 +1,97 @@
+"""What the transports are handed: a node's parts in the shapes they ask for."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
+
+from hub import dashboard
+from hub.node import VERSION, Node
+from hub.observe.loop_lag import LoopLag
+from hub.observe.metrics import HubCollector, Metrics
+from hub.transports.admission import Admission
+from hub.transports.asgi import AsgiOptions, AsgiSessions
+from hub.transports.front_door import Dialects, DoorOptions
+from hub.transports.http.app import make_http_app
+from hub.transports.http.ports import HttpDeps, HttpLimits
+from hub.transports.poll import PollTransport
+from hub.transports.websocket import WebSocketOptions
+from hub.wire.poll import PollDialect
+from hub.wire.sse import SeveralSseDialect, SseDialect
+from hub.wire.text import TextDialect
+from hub.wire.websocket import WebSocketDialect
+
+_PAGES = Path(__file__).parent / "pages"
+
+
+def door_options(node: Node) -> DoorOptions:
+    """For the front door of the hub's own listener."""
+    settings = node.settings
+    minimum = settings.compression_min_bytes
+    several = SeveralSseDialect()
+
+    def websocket(window_bits: int | None) -> WebSocketDialect:
+        return WebSocketDialect(window_bits=window_bits, compress_from_bytes=minimum)
+
+    return DoorOptions(
+        engine=node.engine,
+        admission=Admission(node.engine, node.policy),
+        dialects=Dialects(lru_cache(websocket), SseDialect(several), several),
+        websocket=WebSocketOptions(node.engine, node.heartbeats, settings.max_message_bytes),
+        tally=node.tally,
+        deadlines=node.deadlines,
+        clock=node.clock,
+        base_path=settings.base_path.encode(),
+        max_head_bytes=settings.max_head_bytes,
+        max_subscriptions=settings.max_subscriptions,
+        handshake_timeout_seconds=settings.handshake_timeout_seconds,
+        deflate=minimum > 0,
+    )
+
+
+def asgi_app(node: Node, lag: LoopLag) -> ASGIApp:
+    """For any other ASGI server."""
+    settings = node.settings
+    several = SeveralSseDialect()
+    options = AsgiOptions(
+        engine=node.engine,
+        admission=Admission(node.engine, node.policy),
+        text=TextDialect(),
+        sse=SseDialect(several),
+        sse_several=several,
+        max_message_bytes=settings.max_message_bytes,
+        max_subscriptions=settings.max_subscriptions,
+    )
+    return AsgiSessions(options, make_http_app(http_deps(node, lag, None)))
+
+
+def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
+    """For the HTTP routes; `app` answers what the hub does not."""
+    settings = node.settings
+    collector = HubCollector(node.tally, node.gauges, lag, version=VERSION)
+    metrics = Metrics(CollectorRegistry(), collector)
+    poll = PollTransport(
+        engine=node.engine, dialect=PollDialect(), deadlines=node.deadlines, clock=node.clock
+    )
+    return HttpDeps(
+        engine=node,
+        policy=node.policy,
+        poll=poll.poll,
+        ready=node.ready,
+        metrics=metrics.render,
+        tally=node.tally,
+        log=node.log,
+        version=VERSION,
+        pages=_PAGES,
+        client=_PAGES / "client",
+        dashboard=dashboard.DIRECTORY,
+        base_path=settings.base_path,
+        limits=HttpLimits(
+            max_message_bytes=settings.max_message_bytes,
+            max_body_bytes=settings.max_body_bytes,
+            max_batch_items=settings.max_batch_items,
+            max_poll_wait_seconds=settings.poll_max_wait_seconds,
+        ),
+        fallback=app,
+    )

@@ -1,0 +1,47 @@
+"""A hub process that the transports' suites share; each test has channels of its own."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+
+import httpx
+import orjson
+import pytest
+
+from tests.support.hub_process import HubProcess
+from tests.transports.peers import PEERS, Peer, Query, publisher
+
+NAMESPACES = {
+    "room": {"presence": True},
+    "short": {"history_size": 3},
+    "bare": {"history_size": 0},
+}
+
+
+@pytest.fixture(scope="package")
+def process() -> Iterator[HubProcess]:
+    with HubProcess(
+        HUB_NAMESPACES=orjson.dumps(NAMESPACES).decode(),
+        HUB_HISTORY_SIZE="2000",
+        HUB_HEARTBEAT_SECONDS="1",
+    ) as hub:
+        yield hub
+
+
+@pytest.fixture
+async def http(process: HubProcess) -> AsyncIterator[httpx.AsyncClient]:
+    async with publisher(process) as client:
+        yield client
+
+
+Open = Callable[..., AbstractAsyncContextManager[Peer]]
+
+
+@pytest.fixture(params=PEERS)
+def open_peer(request: pytest.FixtureRequest, process: HubProcess) -> Open:
+    """Opens a peer of each transport in turn; its arguments are those of `Query`."""
+    kind = PEERS[request.param]
+
+    def open_(*channels: str, headers: dict[str, str] | None = None, **more: object) -> Peer:
+        return kind(process, Query(*channels, **more), headers or {})  # type: ignore[arg-type] # handed through
+
+    return open_
