@@ -174,16 +174,15 @@ class Engine:
             ok = await self._executor.execute(
                 session, command, reply_in_stream=respond is None and not _in_url(command)
             )
+            if isinstance(command, Authenticate):
+                ok = self._reauthenticated(session)
+            if ok is not None:
+                (respond or session.push)(Reply(command.id, ok))
         except HubError as error:
             self._fail(session, command, error, respond)
         except Exception as error:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
             self._runtime.on_fault(session, error)
             self._fail(session, command, HubError("internal error"), respond)
-        else:
-            if isinstance(command, Authenticate):
-                ok = self._reauthenticated(session)
-            if ok is not None:
-                (respond or session.push)(Reply(command.id, ok))
 
     def _fail(
         self, session: Session, command: Command, error: HubError, respond: Respond | None

@@ -109,27 +109,33 @@ class Outbox:
             self._grow(ring.bytes - before)
             if entry.kind is Kind.KEEP and not self._within_control_limit():
                 return f"replies waiting are over {self._limits.control_max_bytes:,} bytes"
-            while self._over_limit(ring, now_seconds):
-                if (reason := self._give_way(ring, subscription)) is not None:
+            while (owner := self._over_limit(subscription, now_seconds)) is not None:
+                if (reason := self._give_way(owner)) is not None:
                     return reason
         return None
 
-    def _over_limit(self, ring: Ring, now_seconds: float) -> bool:
-        limits = self._limits
-        if len(ring) > limits.outbox_max_messages or self.bytes > limits.outbox_max_bytes:
-            return True
-        oldest = ring.oldest_at
-        return oldest is not None and oldest < now_seconds - limits.outbox_max_age_seconds
+    def _over_limit(
+        self, subscription: "Subscription", now_seconds: float
+    ) -> "Subscription | None":
+        """Who has to give way now that the subscription is owed more; None while all fits.
 
-    def _give_way(self, ring: Ring, subscription: "Subscription") -> str | None:
-        """Drop one entry of this ring, or of the largest where the session's bytes are short."""
-        owner = subscription
-        if (
-            len(ring) <= self._limits.outbox_max_messages
-            and ring.bytes * len(self.rings) < self.bytes
-        ):
-            owner = max(self.rings, key=lambda other: self.rings[other].bytes)
-            ring = self.rings[owner]
+        Its own ring where that has too many messages or one too old; the largest where the
+        session's bytes are short.
+        """
+        ring, limits = self.rings[subscription], self._limits
+        oldest = ring.oldest_at
+        too_old = oldest is not None and oldest < now_seconds - limits.outbox_max_age_seconds
+        if too_old or len(ring) > limits.outbox_max_messages:
+            return subscription
+        if self.bytes <= limits.outbox_max_bytes:
+            return None
+        if ring.bytes * len(self.rings) >= self.bytes:
+            return subscription
+        return max(self.rings, key=lambda other: self.rings[other].bytes)
+
+    def _give_way(self, owner: "Subscription") -> str | None:
+        """Drop one entry of this ring; return why the session must be closed instead, or None."""
+        ring = self.rings[owner]
         if ring.overflow is Overflow.DISCONNECT:
             self._tally.dropped[Overflow.DISCONNECT] += len(ring)
             return f"channel {owner.channel.name} does not drop and its outbox is full"
@@ -149,8 +155,10 @@ class Outbox:
         """Drop what is over the age limit, where the policy drops at all."""
         before_seconds = now_seconds - self._limits.outbox_max_age_seconds
         for subscription, ring in self.rings.items():
+            if ring.overflow is Overflow.DISCONNECT:
+                continue
             while (oldest := ring.oldest_at) is not None and oldest < before_seconds:
-                if self._give_way(ring, subscription) is not None:
+                if self._give_way(subscription) is not None:
                     break
 
     def chunk(self, session: "Session") -> tuple[bytes, int]:

@@ -98,9 +98,12 @@ class Ring:
 
     @property
     def oldest_at(self) -> float | None:
-        """Monotonic time of the oldest entry; None without entries."""
+        """Monotonic time of the oldest entry that may be dropped; None without one."""
         self._skip_conflated()
-        return self._entries[0].at_seconds if self._entries else None
+        for entry in self._entries:
+            if entry.kind is not Kind.KEEP and entry.offset not in self._conflated:
+                return entry.at_seconds
+        return None
 
     def append(self, entry: Entry) -> bool:
         """Owe one more frame; return whether it replaced an older one of the same key."""

@@ -279,14 +279,21 @@ class Session:
         self._end(code, reason)
         self.link.close(code, reason)
 
-    def lost(self, code: int, reason: str) -> None:
-        """The connection is gone, or its own protocol ended it. Harmless when repeated."""
-        if self.gone:
-            return
-        self.gone = True
+    def left(self, code: int, reason: str) -> None:
+        """The peer ended the session; its connection follows, or is aborted when it takes long.
+
+        Harmless when repeated.
+        """
         if not self.closing:
             self.closing = True
             self._end(code, reason)
+
+    def lost(self, code: int, reason: str) -> None:
+        """The connection is gone. Harmless when repeated."""
+        if self.gone:
+            return
+        self.gone = True
+        self.left(code, reason)
         self._context.on_gone(self)
 
     def _end(self, code: int, reason: str) -> None:

@@ -113,7 +113,9 @@ class WebSocketConnection(StreamConnection):
             session.close(*received.violation)
             self._stop_listening()
         elif received.close is not None:
-            session.lost(received.close[0], received.close[1] or "closed by the peer")
+            # Not lost yet: a peer that closes and does not read would keep the transport,
+            # which waits to write what it holds, for ever.
+            session.left(received.close[0], received.close[1] or "closed by the peer")
             self._transport.close()
 
     def _stop_listening(self) -> None:
@@ -142,5 +144,5 @@ class WebSocketConnection(StreamConnection):
 
     def eof_received(self) -> bool | None:
         if self.session is not None:
-            self.session.lost(CloseCode.ABNORMAL, "connection ended without a close frame")
+            self.session.left(CloseCode.ABNORMAL, "connection ended without a close frame")
         return None

@@ -170,7 +170,8 @@ def encode(push: Push) -> bytes:
     """One push as one JSON object on one line."""
     if isinstance(push, Publication):
         return _message(push)
-    return orjson.dumps(_object(push), default=_default)
+    # orjson would encode our dataclasses by itself, under their own field names.
+    return orjson.dumps(_object(push), default=_default, option=orjson.OPT_PASSTHROUGH_DATACLASS)
 
 
 def _message(publication: Publication) -> bytes:

@@ -71,12 +71,15 @@ def parse_event_id(text: str, channels: tuple[str, ...]) -> Mapping[str, Positio
     """Read the `id:` of an event: `epoch:offset` with one channel, and with several
     `channel=epoch:offset` pairs joined by `,`. A channel left out starts live.
 
+    One that is not asked for was added by command, which the URL of an `EventSource` cannot
+    follow: its position is passed over.
+
     Raises:
-        BadRequestError: malformed, or naming a channel that is not asked for.
+        BadRequestError: malformed, or naming a channel twice.
     """
     if len(channels) == 1 and "=" not in text:
         return {channels[0]: Position.parse(text)}
-    return _since(text.split(","), channels)
+    return {name: at for name, at in _positions(text.split(",")).items() if name in channels}
 
 
 def split_query(raw_query: bytes) -> dict[str, list[str]]:
@@ -125,17 +128,22 @@ def _channels(names: list[str], limit: int) -> tuple[str, ...]:
 
 
 def _since(pairs: list[str], channels: tuple[str, ...]) -> Mapping[str, Position]:
-    since: dict[str, Position] = {}
+    since = _positions(pairs)
+    if others := since.keys() - set(channels):
+        raise BadRequestError(f"since names {min(others)!r}, a channel that is not asked for")
+    return since
+
+
+def _positions(pairs: list[str]) -> Mapping[str, Position]:
+    found: dict[str, Position] = {}
     for pair in pairs:
         channel, equals, position = pair.partition("=")
         if not equals or "=" in position:
             raise BadRequestError(f"{pair[:80]!r} is not of the form channel=epoch:offset")
-        if channel not in channels:
-            raise BadRequestError(f"{pair[:80]!r} resumes a channel that is not asked for")
-        if channel in since:
+        if check_channel(channel) in found:
             raise BadRequestError(f"channel {channel!r} has two positions to resume from")
-        since[channel] = Position.parse(position)
-    return since
+        found[channel] = Position.parse(position)
+    return found
 
 
 def _last(text: str | None) -> int | None:

@@ -28,10 +28,12 @@ export function openChannel(channel, { since, last, fill }) {
   const position = () => epoch && `${epoch}:${offset}`;
 
   /** @param {string} text `epoch:offset`, split at its last colon */
+  const epochOf = (text) => text.slice(0, text.lastIndexOf(":"));
+
+  /** @param {string} text `epoch:offset` */
   const move = (text) => {
-    const colon = text.lastIndexOf(":");
-    epoch = text.slice(0, colon);
-    offset = Number(text.slice(colon + 1));
+    epoch = epochOf(text);
+    offset = Number(text.slice(epoch.length + 1));
   };
 
   /**
@@ -69,7 +71,10 @@ export function openChannel(channel, { since, last, fill }) {
     /** @param {Json} push a `subscribed` push, or the `ok` of a subscribe command */
     subscribed({ op, ...subscribed }) {
       live = true;
-      move(subscribed.position);
+      // Another epoch than the one known: its `reset` follows and moves the position. Moving
+      // now would hide it from the application if the connection ended in between.
+      const known = position() || since;
+      if (!known || epochOf(known) === epochOf(subscribed.position)) move(subscribed.position);
       each(({ on }) => call(on.onSubscribed, /** @type {any} */ (subscribed)));
     },
 

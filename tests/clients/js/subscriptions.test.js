@@ -72,6 +72,19 @@ test("a reset forgets old offsets and continues at its position", async () => {
   hub.close();
 });
 
+test("a reset that a cut hides is asked for again: the old position stays until it came", async () => {
+  const wire = fakeWire();
+  const { hub } = connect(wire);
+  hub.subscribe("a", () => {}, { since: "old:40" });
+  await settle();
+  wire.sockets[0].confirm("a", "new:0");
+  wire.sockets[0].end(1006);
+  await pass(500);
+  const [again] = wire.sockets[1].asked("subscribe");
+  assert.equal(again.since, "old:40");
+  hub.close();
+});
+
 test("what an unconfirmed subscription is sent is not delivered", async () => {
   const wire = fakeWire();
   const { hub } = connect(wire);
