@@ -23,7 +23,7 @@ from hub.core.outbox import Pressure
 from hub.core.ports import Defer, HistoryPage, PublishRequest, PublishResult, Spawn
 from hub.core.presence import PresenceTable
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Join, Leave, Member
+from hub.core.pushes import Gap, Join, Leave, Member
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
 from hub.core.replay import Replay
 from hub.core.session import Session, SessionContext
@@ -63,7 +63,7 @@ class Node:
             origins=settings.origins,
         )
         self.broker = MemoryBroker(
-            deliver=self._deliver,
+            downstream=self,
             namespaces=settings.namespaces(),
             clock=self.clock,
             wall_clock=time.time,
@@ -138,10 +138,16 @@ class Node:
             on_gone=lambda session: self.engine.gone(session),
         )
 
-    # -- what the parts call ---------------------------------------------------------------
+    # -- what the parts call; for the broker this is `hub.core.ports.Downstream` -------------
 
-    def _deliver(self, publication: Publication) -> None:
-        self._executor.deliver(publication)
+    def deliver(self, publication: Publication) -> None:
+        self._subscribing.deliver(publication)
+
+    def lost(self, gap: Gap) -> None:
+        self._subscribing.lost(gap)
+
+    def reset(self, channel: str, head: Position) -> None:
+        self._subscribing.reset(channel, head)
 
     def _announce(self, channel: str, change: Join | Leave) -> None:
         self._subscribing.announce(channel, change)

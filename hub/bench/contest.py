@@ -41,19 +41,28 @@ class Outcome:
 
     @property
     def ratios(self) -> Mapping[str, float]:
-        """CPU per delivery of one against another: the median of every round's own ratio."""
-        return {
-            f"{one}/{other}": statistics.median(column)
-            for one, other in _RATIOS
-            if (column := list(self._round_ratios(one, other)))
-        }
+        """CPU per delivery of one against another: the median of every round's own ratio.
 
-    def _round_ratios(self, one: Contestant, other: Contestant) -> Iterator[float]:
+        Rounds in which either was disturbed count only where there are no others.
+        """
+        found = {
+            f"{one}/{other}": list(self._round_ratios(one, other, disturbed=False))
+            or list(self._round_ratios(one, other, disturbed=True))
+            for one, other in _RATIOS
+        }
+        return {name: statistics.median(column) for name, column in found.items() if column}
+
+    def _round_ratios(
+        self, one: Contestant, other: Contestant, *, disturbed: bool
+    ) -> Iterator[float]:
         for start in range(0, len(self.rounds), len(self.plan.contestants)):
             group = self.rounds[start : start + len(self.plan.contestants)]
-            costs = {each.contestant: each.cpu_us_per_delivery for each in group}
-            if (cost := costs.get(one)) and (floor := costs.get(other)):
-                yield cost / floor
+            pair = {each.contestant: each for each in group if each.contestant in {one, other}}
+            costs = [pair[who].cpu_us_per_delivery for who in (one, other) if who in pair]
+            if any(each.disturbed for each in pair.values()) is disturbed and len(costs) == 2:
+                cost, floor = costs
+                if cost and floor:
+                    yield cost / floor
 
     @property
     def sound(self) -> bool:
@@ -65,6 +74,7 @@ class Outcome:
         return {
             "plan": dataclasses.asdict(self.plan),
             "sound": self.sound,
+            "disturbed_rounds": sum(figures.disturbed for figures in self.rounds),
             "medians": {who: dataclasses.asdict(each) for who, each in self.medians.items()},
             "ratios": dict(self.ratios),
             "rounds": [dataclasses.asdict(figures) for figures in self.rounds],

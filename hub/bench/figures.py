@@ -137,10 +137,15 @@ def round_figures(
 
 
 def medians(rounds: Sequence[Figures]) -> Figures:
-    """Each number's median over the rounds of one contestant; counts of faults add up."""
+    """Each number's median over one contestant's undisturbed rounds (all, where there are none).
+
+    Counts of faults are the sum of all rounds.
+    """
+    calm = [figures for figures in rounds if not figures.disturbed] or rounds
     values: dict[str, object] = {}
     for each in fields(Figures):
-        column = [getattr(figures, each.name) for figures in rounds]
+        chosen = rounds if each.name in _FAULTS else calm
+        column = [getattr(figures, each.name) for figures in chosen]
         known = [value for value in column if isinstance(value, int | float)]
         if not known:
             values[each.name] = column[0]

@@ -57,8 +57,8 @@ def _title(outcome: Outcome) -> str:
 
 def _caption(outcome: Outcome) -> str:
     rounds = f"medians of {outcome.plan.rounds} rounds" if outcome.plan.rounds > 1 else "one round"
-    if any(each.disturbed for each in outcome.rounds):
-        rounds += "; DISTURBED by other work on this machine, which flatters: measure again"
+    if disturbed := sum(each.disturbed for each in outcome.rounds):
+        rounds += f"; {disturbed} of {len(outcome.rounds)} measurements DISTURBED by other work"
     failures = [reason for each in outcome.rounds for reason in each.failures]
     return rounds + (f"; first failure: {failures[0]}" if failures else "")
 

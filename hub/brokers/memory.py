@@ -11,7 +11,14 @@ from collections.abc import Callable, Sequence
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory_log import ChannelLog
 from hub.core.options import Namespaces
-from hub.core.ports import Deliver, HistoryPage, Monotonic, PublishRequest, PublishResult
+from hub.core.ports import (
+    Downstream,
+    HistoryPage,
+    Monotonic,
+    OnOpen,
+    PublishRequest,
+    PublishResult,
+)
 from hub.core.publication import Position, Publication
 from hub.errors import UnavailableError
 
@@ -24,7 +31,7 @@ class MemoryBroker:
     """Implements `hub.core.ports.Broker`.
 
     Args:
-        deliver: called for each publication of a subscribed channel, in order.
+        downstream: gets each publication of a subscribed channel, in order.
         position_ttl_seconds: how long a quiet channel without sessions keeps its epoch.
         max_channels: beyond it the channel unused longest is forgotten; its subscribers
             come back to a `reset`.
@@ -33,7 +40,7 @@ class MemoryBroker:
     def __init__(
         self,
         *,
-        deliver: Deliver,
+        downstream: Downstream,
         namespaces: Namespaces,
         clock: Monotonic,
         wall_clock: Callable[[], float],
@@ -41,7 +48,7 @@ class MemoryBroker:
         position_ttl_seconds: float,
         max_channels: int,
     ) -> None:
-        self._deliver = deliver
+        self._downstream = downstream
         self._namespaces = namespaces
         self._clock = clock
         self._wall_clock = wall_clock
@@ -73,13 +80,13 @@ class MemoryBroker:
         log.append(publication)
         self._idempotency.remember(request, log.head)
         if log.subscribed:
-            self._deliver(publication)
+            self._downstream.deliver(publication)
         return PublishResult(log.head)
 
-    async def subscribe(self, channel: str) -> Position:
+    async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         log = self._log(channel)
         log.subscribed = True
-        return log.head
+        on_open(log.head)
 
     def unsubscribe(self, channel: str) -> None:
         if (log := self._logs.get(channel)) is not None:

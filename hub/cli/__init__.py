@@ -4,8 +4,6 @@ A module here may import typer and the standard library when it is loaded; whate
 it imports when it runs, so that `hub --help` answers at once. Diagnostics go to stderr.
 """
 
-# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
-
 from typing import Annotated
 
 import typer

@@ -5,8 +5,6 @@ only when a command that has them runs or shows its own help: the settings need 
 import would make `hub --help` wait.
 """
 
-# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
-
 import inspect
 import os
 from collections.abc import Callable

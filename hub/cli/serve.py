@@ -1,7 +1,5 @@
 """`hub serve`: run one node until it is told to stop."""
 
-# ruff: noqa: PLC0415 - imports at the place of use are the point here, see hub/cli/__init__.py
-
 from typing import Annotated
 
 import typer

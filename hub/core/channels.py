@@ -73,6 +73,11 @@ class Channel:
         self.open = []
         return batch
 
+    def begin_epoch(self, head: Position) -> None:
+        """Go on after `head`; nothing may be open or under way."""
+        self.epoch = head.epoch
+        self.offset = self.sealed_offset = head.offset
+
     def open_batch(self) -> Batch:
         """What came since the last seal, as a batch for the members of this moment."""
         return Batch(

@@ -12,10 +12,11 @@ subscribing and going live in the middle of a broadcast neither repeats nor skip
 from collections import deque
 from collections.abc import Generator, Sequence
 
-from hub.core.batch import Batch, Encoded, Item
+from hub.core.batch import Batch, Encoded, Group, Item
 from hub.core.channels import Channel
 from hub.core.ports import Defer, Monotonic
-from hub.core.publication import Publication
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Gap, GapReason
 from hub.core.session import Session
 from hub.core.subscription import Subscription
 from hub.core.tally import Tally
@@ -51,6 +52,27 @@ class Exchange:
         if isinstance(item, Publication):
             channel.offset = item.offset or channel.offset
             self.backlog_bytes += len(item.data)
+        elif isinstance(item, Gap):
+            channel.offset = item.last
+
+    def reset(self, channel: Channel, head: Position) -> None:
+        """Let the channel go on in another epoch: all of the old one goes out first."""
+        self._finish(channel)
+        channel.begin_epoch(head)
+        gap = Gap(channel.name, head.epoch, 0, head.offset, GapReason.RESET)
+        for group in channel.groups():
+            frame = group.dialect.encode(gap, head.epoch)
+            for subscription in group.members:
+                subscription.session.reset(subscription, frame)
+                if group.dialect.marks_positions:
+                    self.mark(subscription.session)
+
+    def _finish(self, channel: Channel) -> None:
+        """Send all that is open or under way now, without slices."""
+        if self._waiting.pop(channel, 0) is None:
+            self._sending.append((channel, self._send(channel)))
+        for sending in [work for other, work in self._sending if other is channel]:
+            deque(sending, maxlen=0)
 
     def settle(self, subscription: Subscription) -> None:
         """Write to one member at once what its channel still has for it, before it leaves."""
@@ -89,16 +111,22 @@ class Exchange:
         """Send batch after batch until nothing is open; yield how many sessions each step took."""
         while channel.open:
             batch = channel.seal()
-            for group in batch.groups:
-                encoded = batch.encoded(group.dialect)
-                for start in range(0, len(group.members), self._slice_sessions):
-                    members = group.members[start : start + self._slice_sessions]
-                    self._write(batch, encoded, members)
-                    if group.dialect.marks_positions:
-                        self._unmarked.update((member.session, None) for member in members)
-                    yield len(members)
-            self._sent(batch)
-            channel.under_way = None
+            try:
+                for group in batch.groups:
+                    yield from self._send_group(batch, group)
+            finally:
+                # Also when a fault ends this: the channel must not wait for it for ever.
+                channel.under_way = None
+                self._sent(batch)
+
+    def _send_group(self, batch: Batch, group: Group) -> Generator[int, None, None]:
+        encoded = batch.encoded(group.dialect)
+        for start in range(0, len(group.members), self._slice_sessions):
+            members = group.members[start : start + self._slice_sessions]
+            self._write(batch, encoded, members)
+            if group.dialect.marks_positions:
+                self._unmarked.update((member.session, None) for member in members)
+            yield len(members)
 
     def _sent(self, batch: Batch) -> None:
         publications = [item for item in batch.items if isinstance(item, Publication)]

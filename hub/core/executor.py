@@ -10,7 +10,7 @@ from hub.core import commands
 from hub.core.commands import Command
 from hub.core.exchange import Exchange
 from hub.core.ports import Broker, HistoryPage, Policy, PublishRequest, PublishResult
-from hub.core.publication import Position, Publication
+from hub.core.publication import Position
 from hub.core.pushes import Reply
 from hub.core.session import Session
 from hub.core.subscribing import Subscribing
@@ -117,11 +117,6 @@ class Executor:
         else:
             self._tally.publications += 1
         return result
-
-    def deliver(self, publication: Publication) -> None:
-        """`hub.core.ports.Deliver`: hand a publication to its channel's sessions."""
-        if (channel := self._subscribing.channels.get(publication.channel)) is not None:
-            self._exchange.add(channel, publication)
 
     # -- the others ------------------------------------------------------------------------
 

@@ -151,6 +151,17 @@ class Outbox:
             self._tally.dropped[Overflow.DROP_OLDEST] += 1
         return None
 
+    def forget(self, subscription: "Subscription") -> tuple[int, list[Entry]]:
+        """Owe the subscription nothing any more.
+
+        Returns how many publications that drops, and the replies it has to get all the same.
+        """
+        ring = self.rings.pop(subscription)
+        subscription.ring = None
+        self._grow(-ring.bytes)
+        replies = ring.replies()
+        return len(ring) - len(replies), replies
+
     def expire(self, now_seconds: float) -> None:
         """Drop what is over the age limit, where the policy drops at all."""
         before_seconds = now_seconds - self._limits.outbox_max_age_seconds

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from hub.core.identity import Identity
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Push
+from hub.core.pushes import Gap, Push
 
 Monotonic = Callable[[], float]
 """Seconds from an arbitrary start, never backwards."""
@@ -18,8 +18,8 @@ Spawn = Callable[[Coroutine[object, object, None]], None]
 """Runs a coroutine in the node's task group; it handles its own errors."""
 Defer = Callable[[Callable[[], None]], object]
 """Runs a callback in the event loop's next iteration."""
-Deliver = Callable[[Publication], None]
-"""Takes a publication of a channel the node subscribed to, in offset order."""
+OnOpen = Callable[[Position], None]
+"""Takes the head of a channel, before anything that follows it is delivered."""
 
 
 class Dialect(Protocol):
@@ -124,6 +124,22 @@ class HistoryPage:
     publications: tuple[Publication, ...]
 
 
+class Downstream(Protocol):
+    """Where a broker hands over what comes in the channels that the node subscribes to."""
+
+    def deliver(self, publication: Publication) -> None:
+        """The next publication of its channel, in offset order."""
+        ...
+
+    def lost(self, gap: Gap) -> None:
+        """A range of a channel that will not come; the next publication follows `gap.last`."""
+        ...
+
+    def reset(self, channel: str, head: Position) -> None:
+        """The channel goes on in another epoch, after `head`."""
+        ...
+
+
 class Broker(Protocol):
     """Carries publications between nodes and keeps history. Raises only `HubError`."""
 
@@ -131,8 +147,12 @@ class Broker(Protocol):
         """Number, keep and deliver; raise `NotPublishedError` or `OutcomeUnknownError`."""
         ...
 
-    async def subscribe(self, channel: str) -> Position:
-        """Deliver the channel's publications from now on; return the head they follow."""
+    async def subscribe(self, channel: str, on_open: OnOpen) -> None:
+        """Deliver the channel's publications from now on.
+
+        `on_open` gets the head before the first of them; where several callers wait for the
+        same channel, only one of theirs is called.
+        """
         ...
 
     def unsubscribe(self, channel: str) -> None:

@@ -161,6 +161,11 @@ class Ring:
             del self._by_key[entry.key]
         return entry
 
+    def replies(self) -> list[Entry]:
+        """What is owed whatever becomes of the publications around it."""
+        entries = [entry for _, entry in self._kept] + list(self._entries)
+        return [entry for entry in entries if entry.kind is Kind.KEEP and not entry.offset]
+
     def take(self, announce: Announce, presence_reset: Callable[[], bytes]) -> Iterator[Taken]:
         """Yield what is owed, oldest first, each hole announced where it stands.
 

@@ -209,6 +209,29 @@ class Session:
         if encoded.size and (taken := self.link.send(encoded.data)) != encoded.size:
             self.owe_rest(subscription, encoded, taken)
 
+    def reset(self, subscription: Subscription, frame: bytes) -> None:
+        """The channel goes on in another epoch: `frame` says so behind all of the old one.
+
+        What the session is still owed of the old epoch cannot be resumed from and is dropped;
+        the reset announces that.
+        """
+        offset = subscription.channel.offset
+        entries: list[Entry] = []
+        if subscription.ring is not None and self.outbox is not None:
+            dropped, entries = self.outbox.forget(subscription)
+            subscription.dropped += dropped
+        if subscription.live:
+            subscription.go_live(offset)
+        else:
+            subscription.go_back_to_history(offset)
+        if self.closing:
+            return
+        if self.writable:
+            self._write(frame)
+        else:
+            entries.append(Entry(Kind.KEEP, 0, frame, self._context.clock()))
+            self._owe(subscription, entries, offset)
+
     def _owe(self, subscription: Subscription, entries: Sequence[Entry], cursor: int) -> None:
         if subscription.fill and subscription.channel.options.keeps_history:
             kept = [entry for entry in entries if entry.kind is not Kind.PUBLICATION]

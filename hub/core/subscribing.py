@@ -14,6 +14,7 @@ from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces, SessionLimits
 from hub.core.ports import Broker, Dialect
 from hub.core.presence import PresenceTable
+from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, Member, Reply, Subscribed
 from hub.core.recovery import Start, start
 from hub.core.session import Session
@@ -84,13 +85,14 @@ class Subscribing:
             raise TooManySubscriptionsError(f"a session may hold {limit} subscriptions")
 
     async def _open(self, name: str) -> Channel:
+        if name not in self.channels:
+
+            def on_open(head: Position) -> None:
+                self.channels[name] = Channel(name, head, self.options(name))
+
+            await self._broker.subscribe(name, on_open)
         if (channel := self.channels.get(name)) is None:
-            head = await self._broker.subscribe(name)
-            # Another session may have opened it while this one waited.
-            channel = self.channels.get(name)
-            if channel is None:
-                channel = Channel(name, head, self._namespaces.options(name))
-                self.channels[name] = channel
+            raise UnavailableError(f"channel {name!r} was closed while it was being opened")
         return channel
 
     async def _start(self, channel: Channel, command: Subscribe) -> Start:
@@ -150,6 +152,22 @@ class Subscribing:
         """Put a join or leave into the channel's order."""
         if (open_channel := self.channels.get(channel)) is not None:
             self._exchange.add(open_channel, change)
+
+    # -- hub.core.ports.Downstream -----------------------------------------------------------
+
+    def deliver(self, publication: Publication) -> None:
+        if (channel := self.channels.get(publication.channel)) is not None:
+            self._exchange.add(channel, publication)
+
+    def lost(self, gap: Gap) -> None:
+        if (channel := self.channels.get(gap.channel)) is not None:
+            self._tally.gaps[gap.reason] += len(channel)
+            self._exchange.add(channel, gap)
+
+    def reset(self, channel: str, head: Position) -> None:
+        if (open_channel := self.channels.get(channel)) is not None:
+            self._tally.gaps[GapReason.RESET] += len(open_channel)
+            self._exchange.reset(open_channel, head)
 
     def change_identity(self, session: Session, identity: Identity) -> None:
         """Give the session another identity; its members change with its subject."""

@@ -84,7 +84,7 @@ class FrontDoor(asyncio.Protocol):
     `hand_on` makes the protocol that answers everything else.
     """
 
-    __slots__ = ("_deadline", "_hand_on", "_head", "_options", "_transport")
+    __slots__ = ("_deadline", "_hand_on", "_head", "_options", "_origin", "_transport")
 
     def __init__(self, options: DoorOptions, hand_on: Callable[[], asyncio.Protocol]) -> None:
         self._options = options
@@ -92,6 +92,8 @@ class FrontDoor(asyncio.Protocol):
         self._head = b""
         self._transport: asyncio.Transport
         self._deadline: Deadline | None = None
+        self._origin: str | None = None
+        """Of the page that asks, once it is known to be allowed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -144,6 +146,7 @@ class FrontDoor(asyncio.Protocol):
             size = len(head.target)
             raise HeadTooLargeError(f"URL is {size:,} bytes, limit is {MAX_TARGET_BYTES:,}")
         self._options.admission.check_door(head)
+        self._origin = head.headers.get("origin")
         if head.path.endswith(b"/ws"):
             self._open_websocket(head, rest)
         else:
@@ -199,13 +202,21 @@ class FrontDoor(asyncio.Protocol):
 
     def _refuse(self, error: HubError) -> None:
         self._settle()
-        write_problem(self._transport, error, self._options.tally)
+        write_problem(self._transport, error, self._options.tally, origin=self._origin)
 
 
-def write_problem(transport: asyncio.Transport, error: HubError, tally: Tally) -> None:
-    """Answer a request that never became one with a problem document, and close."""
+def write_problem(
+    transport: asyncio.Transport, error: HubError, tally: Tally, *, origin: str | None = None
+) -> None:
+    """Answer a request that never became one with a problem document, and close.
+
+    A page of `origin` may read it.
+    """
     tally.refused[error.code] += 1
-    response = problem(error, headers={"Connection": "close"})
+    headers = {"Connection": "close"}
+    if origin is not None:
+        headers |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+    response = problem(error, headers=headers)
     phrase = http_status(error.code).phrase.encode()
     head = [b"HTTP/1.1 %d %b" % (response.status_code, phrase)]
     head += [name + b": " + value for name, value in response.raw_headers]

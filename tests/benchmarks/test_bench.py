@@ -173,3 +173,20 @@ def test_an_unknown_transport_ends_with_a_message(bench: Bench) -> None:
 def test_a_bare_frame_has_the_size_of_the_hubs(size: int) -> None:
     """The send loop's frames are as long as those it is compared with."""
     assert len(bare_frame(size)) == size
+
+
+def test_disturbed_rounds_are_left_out_while_there_are_others() -> None:
+    """Late messages are joined and cheap, so such a round would flatter the hub."""
+    calm = run_faulty("none").rounds[0]
+    calm = dataclasses.replace(calm, cpu_us_per_delivery=8.0, waited_share=0.0, bunched=0)
+    loop = dataclasses.replace(calm, contestant=Contestant.SEND_LOOP, cpu_us_per_delivery=4.0)
+    busy = dataclasses.replace(calm, cpu_us_per_delivery=1.0, waited_share=0.5)
+    both = (Contestant.WEBSOCKET, Contestant.SEND_LOOP)
+    plan = dataclasses.replace(SMALL, contestants=both, rounds=3)
+
+    mixed = Outcome(plan, (busy, loop, calm, loop, busy, loop))
+    only_busy = Outcome(plan, (busy, loop, busy, loop))
+
+    assert mixed.ratios == {"websocket/send_loop": 2.0}
+    assert mixed.medians[Contestant.WEBSOCKET].cpu_us_per_delivery == 8.0
+    assert only_busy.ratios == {"websocket/send_loop": 0.25}

@@ -29,7 +29,7 @@ def process() -> Iterator[HubProcess]:
 
 @pytest.fixture
 async def http(process: HubProcess) -> AsyncIterator[httpx.AsyncClient]:
-    async with publisher(process) as client:
+    async with publisher(process.url) as client:
         yield client
 
 
@@ -42,6 +42,6 @@ def open_peer(request: pytest.FixtureRequest, process: HubProcess) -> Open:
     kind = PEERS[request.param]
 
     def open_(*channels: str, headers: dict[str, str] | None = None, **more: object) -> Peer:
-        return kind(process, Query(*channels, **more), headers or {})  # type: ignore[arg-type] # handed through
+        return kind(process.url, Query(*channels, **more), headers or {})  # type: ignore[arg-type] # handed through
 
     return open_

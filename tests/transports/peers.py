@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -16,8 +16,6 @@ from urllib.parse import urlencode
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
-
-from tests.support.hub_process import HubProcess
 
 Json = dict[str, Any]
 TIMEOUT_SECONDS = 15.0
@@ -38,8 +36,8 @@ class Peer:
 
     transport = ""
 
-    def __init__(self, hub: HubProcess, query: Query, headers: Mapping[str, str]) -> None:
-        self.url = hub.url
+    def __init__(self, url: str, query: Query, headers: Mapping[str, str]) -> None:
+        self.url = url
         self.query = query
         self.headers = dict(headers)
         self.welcome: Json = {}
@@ -157,8 +155,8 @@ class SsePeer(Peer):
 
     transport = "sse"
 
-    def __init__(self, hub: HubProcess, query: Query, headers: Mapping[str, str]) -> None:
-        super().__init__(hub, query, headers)
+    def __init__(self, url: str, query: Query, headers: Mapping[str, str]) -> None:
+        super().__init__(url, query, headers)
         self.last_event_id = ""
         self.retry = 0
         self._lines: AsyncIterator[str]
@@ -210,8 +208,8 @@ class PollPeer(Peer):
     transport = "poll"
     wait = 5
 
-    def __init__(self, hub: HubProcess, query: Query, headers: Mapping[str, str]) -> None:
-        super().__init__(hub, query, headers)
+    def __init__(self, url: str, query: Query, headers: Mapping[str, str]) -> None:
+        super().__init__(url, query, headers)
         self.positions: dict[str, str] = {}
 
     async def open(self) -> None:
@@ -240,14 +238,13 @@ class PollPeer(Peer):
         return said
 
 
-Open = Callable[..., Any]
 PEERS: Mapping[str, type[Peer]] = {
     peer.transport: peer for peer in (WebSocketPeer, SsePeer, PollPeer)
 }
 
 
 @asynccontextmanager
-async def publisher(hub: HubProcess) -> AsyncIterator[httpx.AsyncClient]:
+async def publisher(url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A backend's HTTP client whose base is the hub's."""
-    async with httpx.AsyncClient(base_url=hub.url, timeout=TIMEOUT_SECONDS) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS) as http:
         yield http

@@ -59,6 +59,13 @@ class RawConnection:
     def send(self, data: bytes | str) -> None:
         self.writer.write(data.encode() if isinstance(data, str) else data)
 
+    async def send_slowly(self, data: bytes | str) -> None:
+        """Send byte by byte, with a turn of the event loop after each."""
+        for byte in data.encode() if isinstance(data, str) else data:
+            self.send(bytes((byte,)))
+            await self.writer.drain()
+            await asyncio.sleep(0)
+
     def request(self, method: str, target: str, headers: str = "", body: bytes = b"") -> None:
         """Send a request; `headers` are whole lines."""
         self.send(f"{method} {target} HTTP/1.1\r\nHost: hub\r\n{headers}\r\n".encode() + body)

@@ -46,9 +46,7 @@ async def test_a_channel_added_by_command_resumes(
     first, second = f"{channel}.a", f"{channel}.b"
     answers = await publish(http, second, 1, 2, 3)
     async with open_peer(first) as peer:
-        reply = await peer.command(
-            op="subscribe", channel=second, since=f"{answers[0]['epoch']}:1"
-        )
+        reply = await peer.command(op="subscribe", channel=second, since=f"{answers[0]['epoch']}:1")
         assert (reply["ok"]["recovered"], reply["ok"]["replayed"]) == (True, 2)
         assert await peer.data(2) == [2, 3]
 

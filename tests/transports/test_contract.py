@@ -208,6 +208,6 @@ async def test_the_welcome_says_who_and_how_often(open_peer: Open, channel: str)
 @pytest.mark.parametrize("bad", ["plain", "k:x", ":1", "k:-1", "k:99999999999999999999"])
 async def test_a_malformed_since_is_refused(open_peer: Open, channel: str, bad: str) -> None:
     """With a status over HTTP, and a close code over WebSocket."""
-    with pytest.raises((AssertionError, ConnectionClosedError), match="bad_request|4400"):
+    with pytest.raises((AssertionError, ConnectionClosedError), match=r"bad_request|4400"):
         async with open_peer(channel, since={channel: bad}):
             pass

@@ -7,15 +7,15 @@ import pytest
 
 from tests.support.hub_process import HubProcess
 from tests.transports.conftest import Open
-from tests.transports.peers import Query, SsePeer
+from tests.transports.peers import PollPeer, Query, SsePeer
 from tests.transports.test_contract import publish
 
 
 def stream(
-    process: HubProcess, *channels: str, last_event_id: str | None = None, **query: object
+    process: HubProcess, *channels: str, header: str | None = None, **query: object
 ) -> SsePeer:
-    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
-    return SsePeer(process, Query(*channels, **query), headers)  # type: ignore[arg-type] # handed through
+    headers = {} if header is None else {"Last-Event-ID": header}
+    return SsePeer(process.url, Query(*channels, **query), headers)  # type: ignore[arg-type] # handed through
 
 
 async def id_of(peer: SsePeer, is_it: Callable[[str], bool]) -> str:
@@ -45,7 +45,7 @@ async def test_one_channel_resumes_from_its_last_event_id(
         await peer.message()
         seen = peer.last_event_id
     await publish(http, channel, 2, 3)
-    async with stream(process, channel, last_event_id=seen) as peer:
+    async with stream(process, channel, header=seen) as peer:
         assert await peer.data(2) == [2, 3]
 
 
@@ -61,7 +61,7 @@ async def test_with_several_channels_one_id_resumes_every_one(
         seen = await id_of(peer, lambda text: text.count(":1") == 3)
     for name in names:
         await publish(http, name, f"{name} 2", f"{name} 3")
-    async with stream(process, *names, last_event_id=seen) as peer:
+    async with stream(process, *names, header=seen) as peer:
         came = [await peer.message() for _ in range(6)]
     for name in names:
         assert [p["data"] for p in came if p["channel"] == name] == [f"{name} 2", f"{name} 3"]
@@ -87,7 +87,7 @@ async def test_a_channel_added_by_command_does_not_spoil_the_resume_of_the_url(
         await peer.data(2)
         seen = await id_of(peer, lambda text: text.count(":1") == 2)
     await publish(http, first, 2)
-    async with stream(process, first, last_event_id=seen) as peer:
+    async with stream(process, first, header=seen) as peer:
         assert (await peer.push())["recovered"] is True
         assert await peer.data(1) == [2]
 
@@ -114,7 +114,7 @@ async def test_the_header_wins_over_the_parameter_which_wins_over_since(
     more = {} if parameter is None else {"last_event_id": f"{epoch}:{parameter}"}
     text = None if header is None else f"{epoch}:{header}"
     query = {"since": {channel: f"{epoch}:{since}"}} | more
-    async with stream(process, channel, last_event_id=text, **query) as peer:
+    async with stream(process, channel, header=text, **query) as peer:
         assert await peer.data(len(expected)) == expected
 
 
@@ -150,9 +150,9 @@ async def test_more_channels_than_an_id_can_carry_are_refused(
 async def test_heartbeats_come_without_any_message(open_peer: Open, channel: str) -> None:
     """At least one frame in `heartbeat_seconds`; a poll is answered instead."""
     async with open_peer(channel) as peer:
-        if peer.transport == "poll":
-            said = await peer.poll(f"channel={channel}&wait=0.05")
+        if isinstance(peer, PollPeer):
+            said = await peer.poll(f"connection={peer.welcome['connection']}&wait=0.05")
             assert said["pushes"] == []
             return
-        while peer.heartbeats < 2:
+        while peer.heartbeats < 1:
             await peer._read()

@@ -49,13 +49,19 @@ def test_an_event_id_of_one_channel_is_its_position() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "e", "e:x", "e:-1", "b=e:1", "a=e:1,a=e:2", "a=e:1,", "a=b=e:1"]
+    "text", ["", "e", "e:x", "e:-1", "a=e:1,a=e:2", "a=e:1,", "a=b=e:1"]
 )
 def test_a_malformed_event_id_is_refused(text: str) -> None:
     """Guessing would replay the wrong range."""
     for channels in (("a",), ("a", "c")):
         with pytest.raises(BadRequestError):
             parse_event_id(text, channels)
+
+
+def test_an_event_id_may_name_a_channel_that_was_added_by_command() -> None:
+    """An `EventSource` comes back with its first URL, which cannot name that channel."""
+    assert parse_event_id("a=e:1,b=e:2", ("a",)) == {"a": Position("e", 1)}
+    assert parse_event_id("b=e:2", ("a", "c")) == {}
 
 
 def test_everything_is_read() -> None:

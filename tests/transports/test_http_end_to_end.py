@@ -1,0 +1,116 @@
+"""Publishing and pages through the real port, where the HTTP suites use the application alone."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from hub import Hub, Settings
+from tests.transports.conftest import Open
+from tests.transports.peers import PEERS, Query
+
+ORIGIN = "https://app.example"
+
+
+async def test_an_idempotency_key_makes_a_retry_harmless(
+    http: httpx.AsyncClient, open_peer: Open, channel: str
+) -> None:
+    """The repeat gets the first answer and reaches nobody; other data is a conflict."""
+    path, once = f"/api/publish/{channel}", {"Idempotency-Key": "order-7"}
+    async with open_peer(channel) as peer:
+        first = await http.post(path, json=1, headers=once)
+        again = await http.post(path, json=1, headers=once)
+        other = await http.post(path, json=2, headers=once)
+        await http.post(path, json="next")
+        assert await peer.data(2) == [1, "next"]
+    assert "duplicate" not in first.json()
+    assert again.json() == first.json() | {"duplicate": True}
+    assert (other.status_code, other.json()["code"]) == (409, "conflict")
+
+
+async def test_an_array_is_answered_item_by_item(
+    http: httpx.AsyncClient, open_peer: Open, channel: str
+) -> None:
+    """What is right is published although other items are wrong."""
+    async with open_peer(channel) as peer:
+        answer = await http.post(
+            "/api/publish",
+            json=[
+                {"channel": channel, "data": 1},
+                {"channel": "not allowed", "data": 2},
+                {"channel": channel},
+                {"channel": channel, "data": 3, "key": "k", "idempotency_key": "i"},
+                {"channel": channel, "data": 3, "key": "k", "idempotency_key": "i"},
+            ],
+        )
+        assert await peer.data(2) == [1, 3]
+    assert answer.status_code == 207
+    results = answer.json()
+    assert [result.get("offset", result.get("code")) for result in results] == [
+        1,
+        "bad_request",
+        "bad_request",
+        2,
+        2,
+    ]
+    assert results[4]["duplicate"] is True
+
+
+async def test_an_array_without_a_wrong_item_is_plain_200(
+    http: httpx.AsyncClient, channel: str
+) -> None:
+    answer = await http.post("/api/publish", json=[{"channel": channel, "data": 1}] * 2)
+    assert (answer.status_code, [r["offset"] for r in answer.json()]) == (200, [1, 2])
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    settings = Settings(port=0, drain_seconds=0, base_path="/live", origins=(ORIGIN,))
+    async with Hub(settings) as hub:
+        yield hub
+
+
+@pytest.mark.parametrize("kind", PEERS.values(), ids=PEERS)
+async def test_every_path_stands_behind_the_base_path(hub: Hub, kind: type, channel: str) -> None:
+    """Sessions too, and nothing answers without it."""
+    assert hub.url.endswith("/live")
+    async with kind(hub.url, Query(channel), {}) as peer, httpx.AsyncClient() as http:
+        assert (await http.post(f"{hub.url}/api/publish/{channel}", json=1)).status_code == 200
+        assert await peer.data(1) == [1]
+        assert (await peer.command(op="ping"))["ok"] == {}
+        root = hub.url.removesuffix("/live")
+        for path in ("/healthz", f"/sse?channel={channel}", "/ws", f"/poll?channel={channel}"):
+            assert (await http.get(root + path)).status_code == 404, path
+
+
+@pytest.mark.parametrize("path", ["/sse?channel=c", "/poll?channel=c&wait=0", "/api/channels"])
+async def test_a_listed_origin_may_read_and_another_may_not(hub: Hub, path: str) -> None:
+    """CORS on every transport; refused before anything is opened."""
+    async with httpx.AsyncClient() as http:
+        url = hub.url + path
+        async with http.stream("GET", url, headers={"Origin": ORIGIN}) as answer:
+            assert answer.status_code == 200
+            assert answer.headers["access-control-allow-origin"] == ORIGIN
+            assert answer.headers["vary"] == "Origin"
+        refused = await http.get(url, headers={"Origin": "https://evil.example"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert "access-control-allow-origin" not in refused.headers
+
+
+async def test_a_preflight_is_answered(hub: Hub) -> None:
+    async with httpx.AsyncClient() as http:
+        answer = await http.options(
+            f"{hub.url}/api/publish/c",
+            headers={"Origin": ORIGIN, "Access-Control-Request-Method": "POST"},
+        )
+    assert answer.status_code == 204
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert "Idempotency-Key" in answer.headers["access-control-allow-headers"]
+
+
+async def test_a_problem_of_a_listed_origin_can_be_read_by_its_page(hub: Hub) -> None:
+    """A stream that is refused has its reason behind the same CORS header."""
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(f"{hub.url}/sse?channel=no%20good", headers={"Origin": ORIGIN})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert answer.headers.get("access-control-allow-origin") == ORIGIN
