@@ -138,7 +138,7 @@ class Node:
             on_gone=lambda session: self.engine.gone(session),
         )
 
-    # -- what the parts call; for the broker this is `hub.core.ports.Downstream` -------------
+    # -- what the parts call; to the broker this is `hub.core.ports.Downstream`
 
     def deliver(self, publication: Publication) -> None:
         self._subscribing.deliver(publication)
