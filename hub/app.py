@@ -208,6 +208,8 @@ async def _tasks(log: FilteringBoundLogger) -> AsyncGenerator[Spawn]:
             task = group.create_task(guard(work))
             running.add(task)
             task.add_done_callback(running.discard)
+            # A task that is cancelled before its first step never gets to its work.
+            task.add_done_callback(lambda _: work.close())
 
         yield spawn
         for task in tuple(running):

@@ -22,11 +22,21 @@ _KEEP_ALIVE_SECONDS = 65
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server without its signal handlers: signals are the hub's (DESIGN.md 4)."""
+    """Uvicorn's server without its signal handlers: signals are the hub's (DESIGN.md 4).
+
+    And without its end of the process: a hub may be a part of somebody's program.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            # The application could not start and uvicorn has logged why; `serve` returns.
+            self.should_exit = True
 
 
 def _bind(host: str, port: int, backlog: int) -> socket.socket:
@@ -41,8 +51,8 @@ def _bind(host: str, port: int, backlog: int) -> socket.socket:
         bound.close()
         reason = error.strerror or str(error)
         raise SettingsError(
-            f"HUB_HOST and HUB_PORT are {host} and {port}: cannot listen there ({reason}); "
-            "choose another port, or 0 for any free one"
+            f"HUB_PORT is {port} on HUB_HOST {host}: cannot listen there ({reason}); "
+            "allowed: a free port, or 0 for any free one"
         ) from error
     return bound
 
@@ -76,7 +86,7 @@ class Listener:
         self._serving = asyncio.create_task(self._server.serve(sockets=[bound]))
         while not self._server.started:
             if self._serving.done():
-                # The application's own start failed and was logged by uvicorn.
+                bound.close()
                 self._serving.result()
                 raise SettingsError("the application did not start")
             await asyncio.sleep(0.01)

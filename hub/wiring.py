@@ -17,7 +17,7 @@ from hub.transports.http.app import make_http_app
 from hub.transports.http.ports import HttpDeps, HttpLimits
 from hub.transports.poll import PollTransport
 from hub.transports.websocket import WebSocketOptions
-from hub.wire.poll import PollDialect
+from hub.wire.poll import MAX_CHANNELS, PollDialect
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from hub.wire.text import TextDialect
 from hub.wire.websocket import WebSocketDialect
@@ -91,6 +91,7 @@ def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
             max_message_bytes=settings.max_message_bytes,
             max_body_bytes=settings.max_body_bytes,
             max_batch_items=settings.max_batch_items,
+            max_poll_channels=min(MAX_CHANNELS, settings.max_subscriptions),
             max_poll_wait_seconds=settings.poll_max_wait_seconds,
         ),
         fallback=app,

@@ -105,11 +105,12 @@ class Connector:
         if end > MAX_GREETING_BYTES:
             raise OSError(f"greeting is over {MAX_GREETING_BYTES:,} bytes")
         if _SUBSCRIBED in tap.rest:
+            # Nothing was published yet, but a first ping may have come along already.
+            tap.account(basin, end)
+            tap.check.quiet = 0
             self._succeed(tap)
 
     def _succeed(self, tap: Tap) -> None:
-        # What is left of the greeting holds no needle: nothing was published yet.
-        tap.rest = b""
         del self._dialling[tap.sock.fileno()]
         self._connected(tap)
 

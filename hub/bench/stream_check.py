@@ -100,24 +100,25 @@ class StreamCheck:
             self.announced += int(found[2]) - int(found[1]) + 1
 
     def _take_pings(self, buffer: bytearray, end: int) -> tuple[int, int]:
-        """Remember the newest ping; return where it ends and where an unfinished one begins."""
+        """Remember the newest ping; return where all is judged, and where it is not yet."""
         start = 0
         at = buffer.find(PING, 0, end)
         while at >= 0:
             if _is_length(buffer, at):
-                at = buffer.find(PING, at + 1, end)
-                continue
-            if at + 2 > end or at + 2 + buffer[at + 1] > end:
+                # Never kept without the bytes before it, by which it was told from a ping.
+                start = at + 1
+            elif at + 2 > end or at + 2 + buffer[at + 1] > end:
                 return start, at
-            start = at + 2 + buffer[at + 1]
-            self.ping = bytes(buffer[at + 2 : start])
+            else:
+                start = at + 2 + buffer[at + 1]
+                self.ping = bytes(buffer[at + 2 : start])
             at = buffer.find(PING, start, end)
         return start, end
 
 
 def _is_length(buffer: bytearray, at: int) -> bool:
     """Whether the byte belongs to the length of a text frame."""
-    return _TEXT_WITH_LENGTH in (buffer[max(at - 3, 0) : at - 1], buffer[max(at - 2, 0) : at])
+    return buffer.find(_TEXT_WITH_LENGTH, max(at - 3, 0), at) >= 0
 
 
 def _whole_until(buffer: bytearray, end: int) -> int:

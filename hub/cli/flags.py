@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     # Typer 0.29 carries its own copy of click and gives these two no public name.
     from typer._click import Context, Parameter
 
+    from hub.errors import SettingsError
     from hub.settings import Settings
     from hub.settings.catalog import SettingInfo
 
@@ -56,10 +57,15 @@ def settings_of(ctx: typer.Context, config_file: Path | None) -> "Settings":
     try:
         return load_settings(config_file=config_file, flags=ctx.meta[_FLAGS], environ=os.environ)
     except SettingsError as error:
-        for line in error.message.splitlines():
-            typer.echo(f"hub: {line}", err=True)
-        # sysexits' 64 to 78 are hardly used; 2 is what a shell's own commands say to misuse.
-        raise typer.Exit(2) from None
+        raise refused(error) from None
+
+
+def refused(error: "SettingsError") -> typer.Exit:
+    """Print which settings are wrong; raise what this returns."""
+    for line in error.message.splitlines():
+        typer.echo(f"hub: {line}", err=True)
+    # sysexits' 64 to 78 are hardly used; 2 is what a shell's own commands say to misuse.
+    return typer.Exit(2)
 
 
 def _flags() -> "list[Parameter]":

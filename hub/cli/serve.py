@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.flags import ConfigFile, SettingsCommand, settings_of
+from hub.cli.flags import ConfigFile, SettingsCommand, refused, settings_of
 
 Demo = Annotated[
     bool,
@@ -25,5 +25,10 @@ def serve(ctx: typer.Context, config_file: ConfigFile = None, demo: Demo = False
     settings = settings_of(ctx, config_file)
     # Here, so that help and wrong settings do not wait for the server's imports.
     from hub.app import run
+    from hub.errors import SettingsError
 
-    raise typer.Exit(run(settings, demo))
+    try:
+        code = run(settings, demo)
+    except SettingsError as error:
+        raise refused(error) from None
+    raise typer.Exit(code)

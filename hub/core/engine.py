@@ -166,7 +166,8 @@ class Engine:
                 await self._carry_out(session, command, respond)
         finally:
             session.inbox = None
-            if most >= paused_at and not session.closing:
+            # Also of a session that is closing: its peer's farewell must not wait unread.
+            if most >= paused_at:
                 session.link.resume_reading()
 
     async def _carry_out(self, session: Session, command: Command, respond: Respond | None) -> None:

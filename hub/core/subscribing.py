@@ -22,7 +22,6 @@ from hub.core.subscription import Subscription
 from hub.core.tally import Tally
 from hub.errors import (
     BadRequestError,
-    HubError,
     TooManySubscriptionsError,
     UnavailableError,
 )
@@ -60,14 +59,17 @@ class Subscribing:
         """
         self._check(session, command)
         channel = await self._open(command.channel)
-        began = await self._start(channel, command)
+        # The last member may leave while history is asked: the channel has to stay open.
+        channel.joining += 1
         try:
+            began = await self._start(channel, command)
             self._check(session, command)
-        except HubError:
+            subscription = Subscription(session, channel, fill=command.fill)
+            subscription.go_back_to_history(began.position.offset)
+            self._join(subscription)
+        finally:
+            channel.joining -= 1
             self._close_if_empty(channel)
-            raise
-        subscription = Subscription(session, channel, fill=command.fill)
-        self._join(subscription)
         ok = _ok(command.channel, began)
         answer = Reply(command.id, ok) if reply_in_stream else _subscribed(command.channel, began)
         session.push_in_order(subscription, answer)
@@ -188,7 +190,7 @@ class Subscribing:
 
     def _leave(self, subscription: Subscription, *, lost: bool) -> None:
         session, channel = subscription.session, subscription.channel
-        subscription.closed = True
+        subscription.close()
         session.subscriptions.pop(channel.name, None)
         channel.remove(subscription, session.dialect)
         if channel.options.presence:
@@ -196,7 +198,8 @@ class Subscribing:
         self._close_if_empty(channel)
 
     def _close_if_empty(self, channel: Channel) -> None:
-        if not len(channel) and self.channels.get(channel.name) is channel:
+        unused = not len(channel) and not channel.joining
+        if unused and self.channels.get(channel.name) is channel:
             del self.channels[channel.name]
             self._broker.unsubscribe(channel.name)
 

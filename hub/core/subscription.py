@@ -64,6 +64,11 @@ class Subscription:
             return "replaying"
         return "live" if self.ring is None else "congested"
 
+    def close(self) -> None:
+        """Follow nothing any more, also where a batch under way still names it."""
+        self.closed = True
+        self.offset = NOT_LIVE
+
     def go_live(self, offset: int) -> None:
         """Follow the channel from `offset` on: older items are skipped from now on."""
         self.offset = offset

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hub.core.deadlines import Deadline
-from hub.errors import HubError
+from hub.errors import BadRequestError, HubError
 from hub.transports.front_door import (
     DoorOptions,
     FrontDoor,
@@ -100,6 +100,10 @@ class HttpProtocol(HttpToolsProtocol):
         if self._head_bytes > self.hub_options.max_head_bytes and not self._refused:
             limit = self.hub_options.max_head_bytes
             self._refuse(HeadTooLargeError(f"request head is over {limit:,} bytes"))
+
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn for what its parser does not take; its own answer is plain text."""
+        self._refuse(BadRequestError(msg))
 
     def _refuse(self, error: HubError) -> None:
         self._refused = True

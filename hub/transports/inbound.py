@@ -16,18 +16,25 @@ from hub.errors import TooLargeError
 _LENGTH_16 = 126
 _LENGTH_64 = 127
 _MASK_BYTES = 4
+_FIN = 0x80
+# A message of 64 KiB in fragments of 16 bytes still passes; empty ones, which no limit in
+# bytes stops, do not go on for ever. websockets has no such limit of its own.
+MAX_FRAGMENTS = 4096
 
 
 class _Boundary:
     """Knows whether a stream of frames stands between two of them (RFC 6455 section 5.2)."""
 
-    __slots__ = ("_head", "_left", "largest")
+    __slots__ = ("_fragments", "_head", "_left", "largest", "most_fragments")
 
     def __init__(self) -> None:
         self._head = b""
         self._left = 0
         self.largest = 0
         """The longest payload any frame has announced, in bytes."""
+        self._fragments = 0
+        self.most_fragments = 0
+        """In how many frames any message came, its last one not counted."""
 
     def feed(self, data: bytes) -> bool:
         """Follow `data`; return whether it ends where a frame ends."""
@@ -56,6 +63,9 @@ class _Boundary:
             length = int.from_bytes(head[2:size])
         self._head = b""
         self.largest = max(self.largest, length)
+        if head[0] & 0x0F < Opcode.CLOSE:
+            self._fragments = 0 if head[0] & _FIN else self._fragments + 1
+            self.most_fragments = max(self.most_fragments, self._fragments)
         return length + (_MASK_BYTES if head[1] & 0x80 else 0)
 
 
@@ -111,13 +121,16 @@ class Inbound:
         """Read what came.
 
         Raises:
-            TooLargeError: a frame announces more than `max_bytes`; nothing of it was kept.
+            TooLargeError: a frame announces more than `max_bytes`, or a message comes in more
+                than `MAX_FRAGMENTS`; nothing of `data` was kept.
         """
         self._idle = self._boundary.feed(data)
         if self._boundary.largest > self.max_bytes:
             raise TooLargeError(
                 f"frame is {self._boundary.largest:,} bytes, limit is {self.max_bytes:,}"
             )
+        if self._boundary.most_fragments > MAX_FRAGMENTS:
+            raise TooLargeError(f"message is in more than {MAX_FRAGMENTS:,} fragments")
         protocol = self._protocol
         protocol.receive_data(data)
         received = Received()

@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import httpx
@@ -12,6 +12,7 @@ import psutil
 
 from tests.chaos.subscriber import Push, Subscriber
 from tests.support.hub_process import HubProcess
+from tests.support.waiting import eventually
 
 _TIMEOUT_SECONDS = 20.0
 _BATCH = 250
@@ -83,6 +84,15 @@ class Operator:
 async def operating(hub: HubProcess) -> AsyncGenerator[Operator]:
     async with httpx.AsyncClient(base_url=hub.url, timeout=_TIMEOUT_SECONDS) as client:
         yield Operator(hub, client)
+
+
+async def becomes_true(
+    condition: Callable[[], Coroutine[Any, Any, bool]], *, seconds: float = _TIMEOUT_SECONDS
+) -> None:
+    """`eventually` for a question to the hub."""
+    # Said here, because a type checker cannot choose between the two kinds of condition.
+    asked: Callable[[], bool | Awaitable[bool]] = condition
+    await eventually(asked, seconds=seconds, what=condition.__name__)
 
 
 def check_complete(subscriber: Subscriber, channel: str, head: int) -> list[Push]:

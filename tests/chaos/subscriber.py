@@ -8,8 +8,17 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.support.raw_peer import CLOSE, PING, PONG, TEXT, Frame, FrameParser, RawPeer
-from tests.support.raw_peer import client_frame, get
+from tests.support.raw_peer import (
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    FrameParser,
+    RawPeer,
+    client_frame,
+    get,
+)
 
 TRANSPORTS = ("websocket", "sse")
 Push = dict[str, Any]

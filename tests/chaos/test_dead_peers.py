@@ -1,20 +1,21 @@
 """Signs of life: who is cut, who is not, and who is told."""
 
+import contextlib
 import itertools
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.operator import check_complete, operating
+from tests.chaos.operator import becomes_true, check_complete, operating
 from tests.chaos.stalling import SMALL_BUFFER_BYTES, stall
-from tests.chaos.subscriber import WebSocketSubscriber, subscribed
+from tests.chaos.subscriber import TRANSPORTS, WebSocketSubscriber, subscribed
 from tests.support.hub_process import HubProcess
 from tests.support.raw_peer import CLOSE, client_frame
 from tests.support.waiting import eventually
 
 HEARTBEAT_SECONDS = 1.0
-PONG_TIMEOUT_SECONDS = 1.0
+PONG_TIMEOUT_SECONDS = 0.6
 CLOSED_4504 = 'code="4504"'
 
 
@@ -45,7 +46,7 @@ async def test_peer_that_reads_nothing_is_cut_although_its_buffers_are_full(
         async def is_cut() -> bool:
             return await operator.connection(dead) is None
 
-        await eventually(is_cut)
+        await becomes_true(is_cut)
         # Far from the limits that slow readers have; three times leaves room for a busy machine.
         limit = HEARTBEAT_SECONDS + PONG_TIMEOUT_SECONDS
         assert time.monotonic() - full_since < 3 * limit
@@ -53,25 +54,33 @@ async def test_peer_that_reads_nothing_is_cut_although_its_buffers_are_full(
         await eventually(lambda: operator.descriptors < descriptors, what="a freed descriptor")
 
 
-async def test_slow_reader_that_makes_progress_is_not_cut(hub: HubProcess, transport: str) -> None:
+async def test_slow_reader_that_makes_progress_is_not_cut(hub: HubProcess) -> None:
     """It reads for several time-outs at a rate at which no pong can come in time."""
-    name = f"slow-{transport}"
-    async with (
-        operating(hub) as operator,
-        subscribed(hub.port, transport, name, receive_buffer_bytes=SMALL_BUFFER_BYTES) as slow,
-    ):
-        slow.keep_reading(bytes_per_second=30_000)
-        await operator.flood([name], 400)
-        enough = time.monotonic() + 3 * (HEARTBEAT_SECONDS + PONG_TIMEOUT_SECONDS)
-        await eventually(lambda: time.monotonic() > enough or slow.ended)
-        record = await operator.connection(slow)
-        assert record is not None
-        assert record["outbox_bytes"] > 0, "it was not slow at all"
-        await slow.stop_reading()
-        heads = await operator.flood([name], 1)
-        await slow.read_until(lambda: slow.reached(name, heads[name]))
-        assert not slow.ended
-        check_complete(slow, name, heads[name])
+    async with operating(hub) as operator, contextlib.AsyncExitStack() as stack:
+        slow = {
+            f"slow-{transport}": await stack.enter_async_context(
+                subscribed(
+                    hub.port,
+                    transport,
+                    f"slow-{transport}",
+                    receive_buffer_bytes=SMALL_BUFFER_BYTES,
+                )
+            )
+            for transport in TRANSPORTS
+        }
+        for reader in slow.values():
+            reader.keep_reading(bytes_per_second=30_000)
+        await operator.flood([*slow], 400)
+        enough = time.monotonic() + 2 * (HEARTBEAT_SECONDS + PONG_TIMEOUT_SECONDS)
+        await eventually(lambda: time.monotonic() > enough)
+        for name, reader in slow.items():
+            record = await operator.connection(reader)
+            assert record is not None, f"{name} was cut"
+            assert record["outbox_bytes"] > 0, "it was not slow at all"
+            await reader.stop_reading()
+            heads = await operator.flood([name], 1)
+            await reader.read_until(lambda: reader.reached(name, heads[name]))  # noqa: B023 - awaited here
+            check_complete(reader, name, heads[name])
 
 
 async def test_peer_that_never_answers_pings_is_told_4504(hub: HubProcess) -> None:
@@ -94,24 +103,24 @@ async def test_peer_that_never_answers_pings_is_told_4504(hub: HubProcess) -> No
         assert await operator.metric("hub_heartbeat_round_trip_seconds_count") > 0
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
-async def test_every_session_gets_a_frame_in_each_heartbeat(
-    hub: HubProcess, transport: str, busy: bool
-) -> None:
+async def test_every_session_gets_a_frame_in_each_heartbeat(hub: HubProcess) -> None:
     """A browser cannot see pings: it gets pushes or comments, also while data flows."""
-    name = f"beats-{transport}-{busy}"
-    async with operating(hub) as operator, subscribed(hub.port, transport, name) as reader:
+    async with operating(hub) as operator, contextlib.AsyncExitStack() as stack:
         opened = time.monotonic()
-        reader.keep_reading()
-        while len(reader.beats) < 4 and time.monotonic() < opened + 20:
-            if busy:
-                await operator.flood([name], 5, size=100)
-            seen = len(reader.beats)
-            await eventually(lambda: busy or len(reader.beats) > seen)  # noqa: B023 - awaited here
-        between = [b - a for a, b in itertools.pairwise([opened, *reader.beats])]
-        assert len(between) >= 4
-        # The second half of the slack is the test's own machine.
-        assert max(between) < HEARTBEAT_SECONDS * 2, between
+        readers = [
+            await stack.enter_async_context(subscribed(hub.port, transport, name))
+            for transport in TRANSPORTS
+            for name in ("calm", "busy")
+        ]
+        for reader in readers:
+            reader.keep_reading()
+        while time.monotonic() < opened + 3.2 * HEARTBEAT_SECONDS:
+            await operator.flood(["busy"], 5, size=100)
+        for reader in readers:
+            between = [b - a for a, b in itertools.pairwise([opened, *reader.beats])]
+            assert len(between) >= 3
+            # Nearly twice: the test's own machine may be late, a missed beat is twice.
+            assert max(between) < HEARTBEAT_SECONDS * 1.9, between
 
 
 @pytest.mark.parametrize("farewell", ["close frame", "end of stream"])

@@ -32,9 +32,7 @@ async def test_stalled_reader_gets_what_was_in_flight_one_gap_and_the_newest(
     async with (
         operating(hub) as operator,
         subscribed(hub.port, transport, *names) as healthy,
-        subscribed(
-            hub.port, transport, *names, receive_buffer_bytes=SMALL_BUFFER_BYTES
-        ) as stalled,
+        subscribed(hub.port, transport, *names, receive_buffer_bytes=SMALL_BUFFER_BYTES) as stalled,
     ):
         healthy.keep_reading()
         await stall(operator, stalled, names)
@@ -111,9 +109,7 @@ async def test_stalled_sse_stream_resumes_where_its_last_event_id_says(hub: HubP
             for name in names:
                 check_complete(first, name, heads[name])
         heads = await operator.flood(names, 5)
-        async with subscribed(
-            hub.port, "sse", *names, last_event_id=first.last_event_id
-        ) as second:
+        async with subscribed(hub.port, "sse", *names, last_event_id=first.last_event_id) as second:
             await second.read_until(lambda: all(second.reached(n, heads[n]) for n in names))
             for name in names:
                 offsets = [push["offset"] for push in second.of("message", channel=name)]

@@ -4,13 +4,25 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 Value = TypeVar("Value")
 
 # Generous, because only a failing test waits this long and the machine may be busy.
 DEADLINE_SECONDS = 15.0
 _STEP_SECONDS = 0.01
+
+
+@overload
+async def eventually(
+    condition: Callable[[], Awaitable[Value]], *, seconds: float = ..., what: str = ...
+) -> Value: ...
+
+
+@overload
+async def eventually(
+    condition: Callable[[], Value], *, seconds: float = ..., what: str = ...
+) -> Value: ...
 
 
 async def eventually(

@@ -117,6 +117,8 @@ class RawConnection:
             opcode, payload = await self.frame()
             if opcode == PING:
                 self.send(masked(payload, PONG))
+            elif opcode == PONG:
+                continue
             elif opcode == CLOSE:
                 raise AssertionError(f"closed while waiting for {op}: {payload!r}")
             else:

@@ -4,13 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from hub import Hub, Settings
 from tests.support.waiting import eventually
-from tests.transports.peers import PEERS, Json, Peer, PollPeer, Query, WebSocketPeer
+from tests.transports.peers import PEERS, Json, Peer, PollPeer, Query, WebSocketPeer, http_client
 
 
 @pytest.fixture(params=PEERS)
@@ -54,7 +53,7 @@ async def _until_goodbye(peer: Peer) -> list[Json]:
 async def test_a_draining_hub_takes_nobody_new(hub: Hub, channel: str) -> None:
     """With a moment to come back in; readiness says so as well."""
     hub.node.engine.draining = True
-    async with httpx.AsyncClient(base_url=hub.url) as http:
+    async with http_client(base_url=hub.url) as http:
         for path in (f"/sse?channel={channel}", f"/poll?channel={channel}"):
             answer = await http.get(path)
             assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
@@ -65,7 +64,7 @@ async def test_a_draining_hub_takes_nobody_new(hub: Hub, channel: str) -> None:
 
 async def test_an_operator_disconnects_a_session(hub: Hub, kind: type[Peer], channel: str) -> None:
     """It is told not to come back, and the hub forgets it."""
-    async with kind(hub.url, Query(channel), {}) as peer, httpx.AsyncClient() as http:
+    async with kind(hub.url, Query(channel), {}) as peer, http_client() as http:
         at = f"{hub.url}/api/connections/{peer.welcome['connection']}"
         assert (await http.get(at)).json()["transport"] == kind.transport
         reading = asyncio.create_task(_until_goodbye(peer))

@@ -7,7 +7,7 @@ import pytest
 
 from hub import Hub, Settings
 from tests.transports.conftest import Open
-from tests.transports.peers import PEERS, Query
+from tests.transports.peers import PEERS, Query, http_client
 
 ORIGIN = "https://app.example"
 
@@ -74,7 +74,7 @@ async def hub() -> AsyncIterator[Hub]:
 async def test_every_path_stands_behind_the_base_path(hub: Hub, kind: type, channel: str) -> None:
     """Sessions too, and nothing answers without it."""
     assert hub.url.endswith("/live")
-    async with kind(hub.url, Query(channel), {}) as peer, httpx.AsyncClient() as http:
+    async with kind(hub.url, Query(channel), {}) as peer, http_client() as http:
         assert (await http.post(f"{hub.url}/api/publish/{channel}", json=1)).status_code == 200
         assert await peer.data(1) == [1]
         assert (await peer.command(op="ping"))["ok"] == {}
@@ -86,7 +86,7 @@ async def test_every_path_stands_behind_the_base_path(hub: Hub, kind: type, chan
 @pytest.mark.parametrize("path", ["/sse?channel=c", "/poll?channel=c&wait=0", "/api/channels"])
 async def test_a_listed_origin_may_read_and_another_may_not(hub: Hub, path: str) -> None:
     """CORS on every transport; refused before anything is opened."""
-    async with httpx.AsyncClient() as http:
+    async with http_client() as http:
         url = hub.url + path
         async with http.stream("GET", url, headers={"Origin": ORIGIN}) as answer:
             assert answer.status_code == 200
@@ -98,7 +98,7 @@ async def test_a_listed_origin_may_read_and_another_may_not(hub: Hub, path: str)
 
 
 async def test_a_preflight_is_answered(hub: Hub) -> None:
-    async with httpx.AsyncClient() as http:
+    async with http_client() as http:
         answer = await http.options(
             f"{hub.url}/api/publish/c",
             headers={"Origin": ORIGIN, "Access-Control-Request-Method": "POST"},
@@ -110,7 +110,7 @@ async def test_a_preflight_is_answered(hub: Hub) -> None:
 
 async def test_a_problem_of_a_listed_origin_can_be_read_by_its_page(hub: Hub) -> None:
     """A stream that is refused has its reason behind the same CORS header."""
-    async with httpx.AsyncClient() as http:
+    async with http_client() as http:
         answer = await http.get(f"{hub.url}/sse?channel=no%20good", headers={"Origin": ORIGIN})
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
     assert answer.headers.get("access-control-allow-origin") == ORIGIN

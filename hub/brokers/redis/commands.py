@@ -1,0 +1,202 @@
+"""The connection for everything that is asked and answered.
+
+What is asked within one iteration of the event loop travels in one write. It is always known
+whether a call was handed to the socket, so a publisher learns whether its publication may have
+been made. While there is no connection every call fails at once: nobody queues on a dead Redis.
+"""
+
+import asyncio
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from hiredis import pack_command
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
+from structlog.typing import FilteringBoundLogger
+
+from hub.brokers.redis.connecting import Backoff, Server, close, keep_up, until_one_ends
+from hub.brokers.redis.failures import LostError, NoAnswerError, NotSentError, RefusedError
+from hub.brokers.redis.library import Argument, Command, Library
+from hub.brokers.redis.options import RedisOptions
+from hub.core.ports import Monotonic
+
+Answer = asyncio.Future[object]
+
+
+@dataclass(slots=True)
+class _Call:
+    packed: bytes
+    answer: Answer
+    deadline_seconds: float
+
+
+class Commands:
+    """One per server. `call` from the loop that `run` runs in.
+
+    Args:
+        library: is loaded on each new connection.
+        clock: for deadlines.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: Server,
+        library: Library,
+        options: RedisOptions,
+        clock: Monotonic,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._server = server
+        self._library = library
+        self._options = options
+        self._clock = clock
+        self._log = log
+        self._unsent: deque[_Call] = deque()
+        self._unanswered: deque[_Call] = deque()
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self._refusing = "not connected yet"
+        """Why no call is taken; empty while calls are."""
+        self._leaving = ""
+        """Why the connection ends as soon as what was sent is answered."""
+        self.up = asyncio.Event()
+        self.connects = 0
+
+    @property
+    def pending(self) -> int:
+        """Calls asked and not answered."""
+        return len(self._unsent) + len(self._unanswered)
+
+    @property
+    def trouble(self) -> str:
+        """Why calls are refused; empty when they are not."""
+        return self._refusing
+
+    def call(self, *command: Argument) -> Answer:
+        """Ask, in the order of calls; the answer is there once awaited.
+
+        It raises `NoAnswerError`, `NotSentError` or `RefusedError`, no later than
+        `command_timeout_seconds` and a quarter of it from now.
+
+        Raises:
+            NotSentError: there is no connection, or too much is waiting already.
+        """
+        if self._refusing:
+            raise NotSentError(f"{self._server.name}: {self._refusing}")
+        packed = pack_command(command)
+        self._check_room(len(packed))
+        answer: Answer = asyncio.get_running_loop().create_future()
+        deadline = self._clock() + self._options.command_timeout_seconds
+        self._unsent.append(_Call(packed, answer, deadline))
+        self._bytes += len(packed)
+        self._wake.set()
+        return answer
+
+    def run_function(self, name: str, keys: Command, arguments: Command) -> Answer:
+        """`call` of one of the library's functions."""
+        if self._refusing:
+            raise NotSentError(f"{self._server.name}: {self._refusing}")
+        return self.call(*self._library.call(name, keys, arguments))
+
+    def _check_room(self, size: int) -> None:
+        options = self._options
+        if self.pending >= options.max_pending_calls:
+            raise NotSentError(f"{self.pending:,} calls wait for {self._server.name}")
+        if self._bytes + size > options.max_pending_bytes:
+            raise NotSentError(f"{self._bytes:,} bytes of calls wait for {self._server.name}")
+
+    # -- the connection's life ---------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Be connected, for ever."""
+        options = self._options
+        try:
+            await keep_up(
+                self._session,
+                backoff=Backoff(options.backoff_first_seconds, options.backoff_max_seconds),
+                clock=self._clock,
+                on_lost=self._on_lost,
+                log=self._log.bind(server=self._server.name, connection="commands"),
+            )
+        finally:
+            self._on_lost("stopped")
+
+    async def _session(self) -> None:
+        connection = self._server.connection(f"hub:{self._options.node}:commands")
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_seconds):
+                await connection.connect()
+                await self._library.load(connection)
+            self._on_up()
+            await until_one_ends(self._write(connection), self._read(connection), self._watch())
+        finally:
+            await close(connection)
+
+    def _on_up(self) -> None:
+        self._refusing = self._leaving = ""
+        self.connects += 1
+        self.up.set()
+
+    def _on_lost(self, why: str) -> None:
+        """Answer everything that has no answer: sent or not makes the difference."""
+        self._refusing = why
+        self.up.clear()
+        unanswered, self._unanswered = self._unanswered, deque()
+        unsent, self._unsent = self._unsent, deque()
+        self._bytes = 0
+        for call in unanswered:
+            _fail(call, NoAnswerError(f"{self._server.name} did not answer: {why}"))
+        for call in unsent:
+            _fail(call, NotSentError(f"{self._server.name}: {why}"))
+
+    async def _write(self, connection: AbstractConnection) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if not self._unsent:
+                continue
+            calls, self._unsent = self._unsent, deque()
+            # From here on it cannot be told any more what of it arrives.
+            self._unanswered.extend(calls)
+            await connection.send_packed_command(
+                b"".join([call.packed for call in calls]), check_health=False
+            )
+
+    async def _read(self, connection: AbstractConnection) -> None:
+        while not self._leaving or self.pending:
+            reply: object
+            try:
+                reply = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+            except ResponseError as error:
+                reply = error
+            if not self._unanswered:
+                raise LostError(f"an answer that nobody asked for: {reply!r:.100}")
+            self._answer(self._unanswered.popleft(), reply)
+        raise LostError(self._leaving)
+
+    def _answer(self, call: _Call, reply: object) -> None:
+        self._bytes -= len(call.packed)
+        if not isinstance(reply, ResponseError):
+            if not call.answer.done():
+                call.answer.set_result(reply)
+            return
+        refused = RefusedError(reply)
+        if refused.needs_reconnect and not self._leaving:
+            self._leaving = self._refusing = str(refused)
+        _fail(call, refused)
+
+    async def _watch(self) -> None:
+        """End the connection when the oldest call is past its deadline."""
+        while True:
+            await asyncio.sleep(self._options.command_timeout_seconds / 4)
+            oldest = (self._unanswered or self._unsent or (None,))[0]
+            if oldest is not None and oldest.deadline_seconds < self._clock():
+                seconds = self._options.command_timeout_seconds
+                raise LostError(f"no answer within {seconds:g} s")
+
+
+def _fail(call: _Call, error: Exception) -> None:
+    if not call.answer.done():
+        call.answer.set_exception(error)

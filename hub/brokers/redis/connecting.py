@@ -1,0 +1,123 @@
+"""Connections to Redis, and keeping one up.
+
+redis-py's `Connection` does TLS, AUTH, HELLO and SELECT; its clients and pools are not used,
+because they reconnect and retry by themselves and hide it (DESIGN.md section 7).
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from urllib.parse import urlsplit
+
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from structlog.typing import FilteringBoundLogger
+
+from hub.brokers.redis.failures import CONNECTION_ERRORS, LostError
+from hub.core.ports import Monotonic
+from hub.errors import SettingsError
+
+
+class Server:
+    """Where a Redis listens: `redis://`, `rediss://` or `unix://`, as redis-py reads them."""
+
+    def __init__(self, url: str) -> None:
+        """Raise `SettingsError` for a URL that names no Redis; the message masks passwords."""
+        self.name = _without_secrets(url)
+        try:
+            self._arguments: dict[str, object] = {**parse_url(url)}
+            self._class = self._arguments.pop("connection_class", Connection)
+            self.connection("check")
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"{self.name!r} is not the URL of a Redis: {error}") from None
+
+    def connection(self, client_name: str) -> AbstractConnection:
+        """A connection that is not connected yet, and never retries by itself."""
+        assert isinstance(self._class, type)
+        made = self._class(
+            **self._arguments
+            | {
+                "client_name": client_name,
+                # RESP2: hiredis parses its pub/sub messages fastest (DESIGN.md section 8).
+                "protocol": 2,
+                # Deadlines are ours: per call, and for connecting as a whole.
+                "socket_timeout": None,
+                "health_check_interval": 0,
+                "retry": Retry(NoBackoff(), 0),
+            }
+        )
+        assert isinstance(made, AbstractConnection)
+        return made
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+
+class Backoff:
+    """Exponential, full jitter, capped."""
+
+    def __init__(self, first_seconds: float, max_seconds: float) -> None:
+        self._first = first_seconds
+        self.max_seconds = max_seconds
+        self._failures = 0
+
+    def next_seconds(self) -> float:
+        """How long to wait now; the next answer is drawn from twice as wide a range."""
+        ceiling = min(self.max_seconds, self._first * 2 ** min(self._failures, 30))
+        self._failures += 1
+        return random.uniform(0, ceiling)
+
+    def reset(self) -> None:
+        self._failures = 0
+
+
+async def keep_up(
+    session: Callable[[], Awaitable[None]],
+    *,
+    backoff: Backoff,
+    clock: Monotonic,
+    on_lost: Callable[[str], None],
+    log: FilteringBoundLogger,
+) -> None:
+    """Run `session` again and again for ever; it raises when its connection is lost."""
+    while True:
+        began = clock()
+        try:
+            await session()
+        except (*CONNECTION_ERRORS, LostError) as error:
+            why = str(error) or type(error).__name__
+            log.warning("redis_connection_lost", reason=why)
+        except Exception as error:
+            why = repr(error)
+            log.exception("redis_connection_failed")
+        else:
+            why = "ended"
+        on_lost(why)
+        # One that comes up only to fall at once must not be tried in a tight loop.
+        if clock() - began > backoff.max_seconds:
+            backoff.reset()
+        await asyncio.sleep(backoff.next_seconds())
+
+
+async def until_one_ends(*works: Coroutine[object, object, None]) -> None:
+    """Run all at once; when one returns or raises, cancel the others and do the same."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def close(connection: AbstractConnection) -> None:
+    """Let go of a connection in whatever state; takes no time and raises nothing."""
+    try:
+        await connection.disconnect(nowait=True)
+    except CONNECTION_ERRORS:
+        return

@@ -1,0 +1,50 @@
+"""What can go wrong between asking Redis and its answer; never leaves this package."""
+
+from redis.exceptions import RedisError, ResponseError
+
+# What redis-py and the event loop raise when a connection does not work (any more). uvloop
+# raises RuntimeError on a write to a closed transport.
+CONNECTION_ERRORS = (RedisError, OSError, EOFError, RuntimeError)
+
+# Redis says these before it begins with a call, so nothing was done.
+_NOT_BEGUN = frozenset(
+    ["ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN"]
+)
+# ... and after these another try needs another connection, or the library loaded again.
+_RECONNECT = frozenset({"LOADING", "MASTERDOWN", "NOAUTH", "NOSCRIPT", "READONLY"})
+_NO_FUNCTION = "Function not found"
+
+
+class CallError(Exception):
+    """A call to Redis that has no answer to give."""
+
+
+class NotSentError(CallError):
+    """Redis has not seen the call."""
+
+
+class NoAnswerError(CallError):
+    """The call was sent, and the connection ended before the answer came."""
+
+
+class LostError(Exception):
+    """The connection is given up; the message says why."""
+
+
+class RefusedError(CallError):
+    """Redis answered with an error."""
+
+    def __init__(self, error: ResponseError) -> None:
+        # Where redis-py knows the code it cuts it off the text.
+        text = str(error)
+        self.code = str(getattr(error, "status_code", None) or text.partition(" ")[0])
+        super().__init__(text if text.startswith(self.code) else f"{self.code} {text}")
+
+    @property
+    def nothing_done(self) -> bool:
+        """Whether Redis refused before it changed anything."""
+        return self.code in _NOT_BEGUN or _NO_FUNCTION in str(self)
+
+    @property
+    def needs_reconnect(self) -> bool:
+        return self.code in _RECONNECT or _NO_FUNCTION in str(self)

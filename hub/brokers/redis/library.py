@@ -1,0 +1,109 @@
+"""The server-side functions: how they are loaded and called.
+
+The hub's own calls carry a digest of the library's text in their names, so that nodes of two
+versions run side by side on one Redis, each with the text it was made for. Libraries of
+versions that no node runs any more are 6 KB each and may be deleted (FUNCTION DELETE hub_...).
+
+`hub_publish` is for everybody else and keeps its meaning in all versions; a newer one replaces
+an older one. Any Redis client publishes with it, sequenced and kept like the hub itself:
+
+    FCALL hub_publish 2 hub:{news}:meta hub:{news}:log '{"hello":1}'
+    FCALL hub_publish 2 hub:{news}:meta hub:{news}:log '{"hello":1}' KEY
+    FCALL hub_publish 3 hub:{news}:meta hub:{news}:log hub:{news}:once:ANY-ID '{"hello":1}'
+
+The third form publishes once however often it is called (within `idempotency_ttl_seconds`) and
+answers `conflict` for other data. The answer is epoch, offset, and 1 for a repeat. Size and
+age of the history are those of the hub node that used the channel last. Data that is no JSON
+or too large reaches subscribers as a gap `invalid`.
+
+An ACL user for a node needs `~hub:* &hub:*`, @connection, @pubsub, FCALL, FUNCTION LOAD, INFO,
+TIME, HMGET, HSET, PEXPIRE, DEL, XADD, XRANGE, XTRIM; before Redis 7.0 EVALSHA, SCRIPT LOAD.
+"""
+
+from hashlib import sha1
+from importlib.resources import files
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
+
+Argument = str | bytes | int
+Command = tuple[Argument, ...]
+
+# Raised whenever `publish_from_outside` changes in library.lua.
+PUBLIC_VERSION = 1
+
+_BODY = files("hub.brokers.redis").joinpath("library.lua").read_text("utf-8")
+_DIGEST = sha1(_BODY.encode(), usedforsecurity=False).hexdigest()[:8]
+_NAMES = ("open", "page", "publish")
+
+_OWN = f"""#!lua name=hub_{_DIGEST}
+{_BODY}
+redis.register_function{{function_name='hub_open_{_DIGEST}', callback=open, flags={{'allow-oom'}}}}
+redis.register_function{{function_name='hub_page_{_DIGEST}', callback=page, flags={{'allow-oom'}}}}
+redis.register_function('hub_publish_{_DIGEST}', publish)
+"""
+_PUBLIC = f"""#!lua name=hub
+{_BODY}
+redis.register_function('hub_publish', publish_from_outside)
+redis.register_function{{
+  function_name='hub_version', flags={{'no-writes'}},
+  callback=function() return {PUBLIC_VERSION} end
+}}
+"""
+
+
+class Library:
+    """Knows how the server that is connected now wants to be called."""
+
+    def __init__(self, *, use_functions: bool) -> None:
+        self._use_functions = use_functions
+        self._prefixes: dict[str, Command] = {}
+
+    def call(self, name: str, keys: Command, arguments: Command) -> Command:
+        """The command that runs `open`, `page` or `publish` (see library.lua)."""
+        return (*self._prefixes[name], len(keys), *keys, *arguments)
+
+    async def load(self, connection: AbstractConnection) -> None:
+        """Have the server know the functions; raises what redis-py raises."""
+        if self._use_functions:
+            try:
+                await self._load_functions(connection)
+            except ResponseError as error:
+                if "unknown command" not in str(error).lower():
+                    raise
+            else:
+                return
+        await self._load_scripts(connection)
+
+    async def _load_functions(self, connection: AbstractConnection) -> None:
+        try:
+            await ask(connection, "FUNCTION", "LOAD", _OWN)
+        except ResponseError as error:
+            if "already exists" not in str(error):
+                raise
+        self._prefixes = {name: ("FCALL", f"hub_{name}_{_DIGEST}") for name in _NAMES}
+        await self._load_public(connection)
+
+    async def _load_public(self, connection: AbstractConnection) -> None:
+        try:
+            version = await ask(connection, "FCALL", "hub_version", 0)
+        except ResponseError as error:
+            if "Function not found" not in str(error):
+                raise
+            version = 0
+        if isinstance(version, int) and version < PUBLIC_VERSION:
+            await ask(connection, "FUNCTION", "LOAD", "REPLACE", _PUBLIC)
+
+    async def _load_scripts(self, connection: AbstractConnection) -> None:
+        for name in _NAMES:
+            script = f"{_BODY}\nreturn {name}(KEYS, ARGV)"
+            digest = await ask(connection, "SCRIPT", "LOAD", script)
+            assert isinstance(digest, bytes)
+            self._prefixes[name] = ("EVALSHA", digest)
+
+
+async def ask(connection: AbstractConnection, *command: Argument) -> object:
+    """One command and its answer, on a connection that nobody else uses yet."""
+    await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+    answer: object = await connection.read_response()
+    return answer

@@ -1,0 +1,55 @@
+"""What a Redis broker may take: time, memory, and how often it asks."""
+
+from dataclasses import dataclass
+
+from hub.core.options import KIB, MIB, ChannelOptions
+
+
+@dataclass(frozen=True, slots=True)
+class RedisOptions:
+    """All times in seconds. Defaults are guesses where no source is named."""
+
+    node: str = "hub"
+    """Shown by CLIENT LIST, as `hub:<node>:commands` and `hub:<node>:subscriber`."""
+    command_timeout_seconds: float = 2.0
+    """From asking to the answer; then the connection is given up."""
+    connect_timeout_seconds: float = 3.0
+    """For connecting, TLS, AUTH and loading the library together."""
+    subscribe_timeout_seconds: float = 5.0
+    backoff_first_seconds: float = 0.1
+    backoff_max_seconds: float = 5.0
+    max_pending_calls: int = 10_000
+    """Asked and not answered; 0.2 s of work for Redis at 57,000 publications/s (DESIGN.md 8)."""
+    max_pending_bytes: int = 32 * MIB
+    canary_seconds: float = 2.0
+    canary_deadline_seconds: float = 8.0
+    """Without a canary for so long the node is not ready; issue 4 allows 10 s."""
+    reconcile_seconds: float = 10.0
+    linger_seconds: float = 3.0
+    """A channel without sessions stays subscribed so long: reloads come back to it."""
+    position_ttl_seconds: float = 7 * 24 * 3600
+    idempotency_ttl_seconds: float = 300
+    max_message_bytes: int = 64 * KIB
+    hold_messages: int = 1000
+    """Per channel, received while a hole before them is being filled."""
+    hold_bytes: int = MIB
+    batch_size: int = 256
+    """Channels per SUBSCRIBE, and heads asked for in one pipeline."""
+    page_size: int = 64
+    """Publications per read when filling a hole; 4 MiB at most."""
+    concurrent_fills: int = 32
+    use_functions: bool = True
+    """False: scripts, as with Redis before 7.0."""
+
+    def settings(self, channel: ChannelOptions) -> str:
+        """What the library keeps beside a channel (see DEFAULTS in library.lua)."""
+        size = channel.history_size if channel.keeps_history else 0
+        return (
+            f"{size} {_milliseconds(channel.history_ttl_seconds)} "
+            f"{_milliseconds(self.position_ttl_seconds)} "
+            f"{_milliseconds(self.idempotency_ttl_seconds)}"
+        )
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(int(seconds * 1000), 1)

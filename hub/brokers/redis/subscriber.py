@@ -1,0 +1,203 @@
+"""The connection that pub/sub messages come in on.
+
+Redis-py's `PubSub` reconnects silently, so this reads its own connection: every loss is seen,
+and what was lost with it is asked for. Subscribing and unsubscribing is collected per
+iteration of the event loop and sent in batches.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from hiredis import pack_command
+from redis.asyncio.connection import AbstractConnection
+from structlog.typing import FilteringBoundLogger
+
+from hub.brokers.redis.connecting import Backoff, Server, close, keep_up, until_one_ends
+from hub.brokers.redis.failures import LostError, NotSentError
+from hub.brokers.redis.options import RedisOptions
+from hub.core.ports import Monotonic
+
+
+class Subscriber:
+    """One per server.
+
+    Args:
+        on_message: gets the pub/sub channel and the message.
+        on_subscribed: gets the pub/sub channels that Redis confirmed since the last call.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: Server,
+        options: RedisOptions,
+        clock: Monotonic,
+        log: FilteringBoundLogger,
+        on_message: Callable[[bytes, bytes], None],
+        on_subscribed: Callable[[Sequence[bytes]], None],
+    ) -> None:
+        self._server = server
+        self._options = options
+        self._clock = clock
+        self._log = log.bind(server=server.name, connection="subscriber")
+        self._on_message = on_message
+        self._on_subscribed = on_subscribed
+        self._wanted: dict[bytes, None] = {}
+        self._asked: set[bytes] = set()
+        """What Redis was last told to send on this connection."""
+        self._changed: dict[bytes, None] = {}
+        self._confirmed: list[bytes] = []
+        self._wake = asyncio.Event()
+        self._dropped = asyncio.Event()
+        self._why_dropped = ""
+        self._barriers: dict[bytes, asyncio.Future[None]] = {}
+        self._barrier_number = 0
+        self.up = asyncio.Event()
+        self.connects = 0
+        self.connected_at_seconds = 0.0
+
+    def add(self, name: bytes) -> None:
+        """Subscribe, now or when there is a connection, and again on each new one."""
+        self._wanted[name] = None
+        self._change(name)
+
+    def remove(self, name: bytes) -> None:
+        self._wanted.pop(name, None)
+        self._change(name)
+
+    def hears(self, name: bytes) -> bool:
+        """Whether Redis was told on this connection to send the channel."""
+        return name in self._asked and self.up.is_set()
+
+    def drop(self, why: str) -> None:
+        """Give this connection up and make a new one."""
+        self._why_dropped = why
+        self._dropped.set()
+
+    async def barrier(self) -> None:
+        """Return when everything that Redis had published before has been delivered here.
+
+        An answer to PING stands behind all messages that were written before it. Raises
+        `NotSentError` when the connection is not there, or is lost before.
+        """
+        if not self.up.is_set():
+            raise NotSentError("the subscriber is not connected")
+        self._barrier_number += 1
+        token = b"%d" % self._barrier_number
+        passed = self._barriers[token] = asyncio.get_running_loop().create_future()
+        self._wake.set()
+        await passed
+
+    # -- the connection's life ---------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Be connected, for ever."""
+        options = self._options
+        try:
+            await keep_up(
+                self._session,
+                backoff=Backoff(options.backoff_first_seconds, options.backoff_max_seconds),
+                clock=self._clock,
+                on_lost=self._on_lost,
+                log=self._log,
+            )
+        finally:
+            self._on_lost("stopped")
+
+    async def _session(self) -> None:
+        connection = self._server.connection(f"hub:{self._options.node}:subscriber")
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_seconds):
+                await connection.connect()
+            self._on_up()
+            await until_one_ends(self._write(connection), self._read(connection), self._drop())
+        finally:
+            await close(connection)
+
+    def _on_up(self) -> None:
+        self._dropped.clear()
+        self._asked.clear()
+        self._changed = dict(self._wanted)
+        self.connects += 1
+        self.connected_at_seconds = self._clock()
+        self.up.set()
+        self._wake.set()
+
+    def _on_lost(self, why: str) -> None:
+        self.up.clear()
+        self._asked.clear()
+        barriers, self._barriers = self._barriers, {}
+        for passed in barriers.values():
+            if not passed.done():
+                passed.set_exception(NotSentError(f"the subscriber lost its connection: {why}"))
+
+    async def _drop(self) -> None:
+        await self._dropped.wait()
+        raise LostError(self._why_dropped)
+
+    # -- what goes out -----------------------------------------------------------------------
+
+    def _change(self, name: bytes) -> None:
+        self._changed[name] = None
+        self._wake.set()
+
+    async def _write(self, connection: AbstractConnection) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            changed, self._changed = self._changed, {}
+            barriers = [token for token, passed in self._barriers.items() if not passed.done()]
+            for command in self._commands(changed):
+                await connection.send_packed_command(command, check_health=False)
+            for token in barriers:
+                await connection.send_packed_command(
+                    pack_command(("PING", token)), check_health=False
+                )
+
+    def _commands(self, changed: dict[bytes, None]) -> Iterator[bytes]:
+        """What makes Redis send the wanted channels, and no others."""
+        start = [name for name in changed if name in self._wanted and name not in self._asked]
+        stop = [name for name in changed if name not in self._wanted and name in self._asked]
+        self._asked.update(start)
+        self._asked.difference_update(stop)
+        for verb, names in (("SUBSCRIBE", start), ("UNSUBSCRIBE", stop)):
+            for batch in batches(names, self._options.batch_size):
+                yield pack_command((verb, *batch))
+
+    # -- what comes in -----------------------------------------------------------------------
+
+    async def _read(self, connection: AbstractConnection) -> None:
+        while True:
+            reply = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+            if reply[0] == b"message":
+                self._message(reply[1], reply[2])
+            elif reply[0] == b"subscribe":
+                self._subscribed(reply[1])
+            elif reply[0] == b"pong" and (passed := self._barriers.pop(reply[1], None)):
+                if not passed.done():
+                    passed.set_result(None)
+
+    def _message(self, name: bytes, message: bytes) -> None:
+        try:
+            self._on_message(name, message)
+        except Exception:
+            # A fault in what follows must not cost the connection, and all channels with it.
+            self._log.exception("redis_message_failed")
+
+    def _subscribed(self, name: bytes) -> None:
+        if not self._confirmed:
+            asyncio.get_running_loop().call_soon(self._flush_confirmed)
+        self._confirmed.append(name)
+
+    def _flush_confirmed(self) -> None:
+        confirmed, self._confirmed = self._confirmed, []
+        self._on_subscribed(confirmed)
+
+
+def batches(names: Sequence[bytes], size: int) -> Iterator[tuple[bytes, ...]]:
+    """Cut `names` in pieces of at most `size`."""
+    rest = iter(names)
+    while batch := tuple(islice(rest, size)):
+        yield batch

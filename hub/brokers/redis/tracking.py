@@ -1,0 +1,187 @@
+"""Where this node stands in one channel: what to deliver, what to drop, what is missing.
+
+A pure state machine: it takes messages and pages of history and returns steps to carry out in
+order. It never goes back and never skips: between two steps of an epoch lies nothing, or a gap.
+
+Its epoch changes only by what Redis answers, never by what pub/sub brings. A message of another
+epoch may come late from one already left, or early from one to come; a page that was asked for
+after the message arrived tells which. Likewise a range is given up only when a page that was
+asked for after the range was known to be missing does not have it: what pub/sub may still be
+carrying is not missing yet.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from hub.brokers.redis.messages import Message
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Gap, GapReason
+
+Step = Publication | Gap | Position
+"""Deliver it; announce it; go on in its epoch, after its offset."""
+
+
+class State(Enum):
+    OPENING = "opening"
+    """The head is not known yet."""
+    LIVE = "live"
+    FILLING = "filling"
+    """Something is missing, or in doubt: `ask`, then `on_page`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What Redis held of a channel after the offset that `Tracker.ask` gave."""
+
+    head: Position
+    oldest: int
+    """First offset kept; `head.offset + 1` when none is."""
+    messages: Sequence[Message]
+    """Contiguous, oldest first."""
+    complete: bool
+    """Whether nothing was held beyond them."""
+
+
+class Tracker:
+    """One per subscribed channel; `epoch` and `offset` say how far it has come."""
+
+    __slots__ = (
+        "_asked_held", "_asked_target", "_confirmed", "_held", "_held_bytes", "_may_hold",
+        "_target", "channel", "duplicates", "epoch", "offset", "state",
+    )  # fmt: skip
+
+    def __init__(self, channel: str, *, may_hold: Callable[[int, int], bool]) -> None:
+        self.channel = channel
+        self.state = State.OPENING
+        self.epoch = ""
+        self.offset = 0
+        self.duplicates = 0
+        self._may_hold = may_hold
+        """Of so many messages and bytes: whether they may wait here."""
+        self._held: list[Message] = []
+        """Received, and waiting for what comes before them."""
+        self._held_bytes = 0
+        self._target = 0
+        """Everything up to here was published, and is not on its way to us any more."""
+        self._confirmed = Position("", 0)
+        self._asked_target = 0
+        self._asked_held = 0
+
+    @property
+    def position(self) -> Position:
+        return Position(self.epoch, self.offset)
+
+    # -- from pub/sub ------------------------------------------------------------------------
+
+    def receive(self, message: Message) -> Sequence[Step]:
+        """The next message that pub/sub brought."""
+        if message.epoch == self.epoch:
+            if message.offset <= self.offset:
+                self.duplicates += 1
+                return ()
+            if self.state is State.LIVE and message.offset == self.offset + 1:
+                self.offset = message.offset
+                return (self._step(message),)
+        self._hold(message)
+        if self.state is State.LIVE:
+            self.state = State.FILLING
+        return ()
+
+    def _hold(self, message: Message) -> None:
+        if message.epoch == self.epoch:
+            self._target = max(self._target, message.offset)
+        size = self._held_bytes + message.size_bytes
+        # At the bound the newest are left out: the target remembers that they exist.
+        if self._may_hold(len(self._held) + 1, size):
+            self._held.append(message)
+            self._held_bytes = size
+
+    # -- from heads --------------------------------------------------------------------------
+
+    def open(self, head: Position) -> None:
+        """Begin after `head`, which was asked for when pub/sub already delivered."""
+        self.epoch, self.offset, self._target = head.epoch, head.offset, head.offset
+        self.state = State.LIVE
+
+    def release(self) -> Sequence[Step]:
+        """What came while the head was being asked for."""
+        held, self._held, self._held_bytes = self._held, [], 0
+        return [step for message in held for step in self.receive(message)]
+
+    def is_behind(self, head: Position) -> bool:
+        """Whether there is something at `head` that has not arrived here (yet)."""
+        return head.epoch != self.epoch or head.offset > self.offset
+
+    def confirm(self, head: Position) -> None:
+        """Whatever led to `head` has passed through pub/sub by now: what is missing is lost."""
+        if not self.is_behind(head):
+            return
+        self._confirmed = head
+        if head.epoch == self.epoch:
+            self._target = max(self._target, head.offset)
+        self.state = State.FILLING
+
+    # -- from history ------------------------------------------------------------------------
+
+    def ask(self) -> int:
+        """The offset after which a page is to be read now."""
+        self._asked_target = self._target
+        self._asked_held = len(self._held)
+        return self.offset
+
+    def on_page(self, page: Page) -> Sequence[Step]:
+        """The page that was read since `ask`."""
+        steps: list[Step] = []
+        epoch = page.head.epoch
+        # What was here before the page was asked for and is not of its epoch, is of one left.
+        self._keep(m for i, m in enumerate(self._held) if i >= self._asked_held or m.epoch == epoch)
+        if epoch != self.epoch:
+            self._begin(page)
+            steps.append(self.position)
+        else:
+            self._advance(page, steps)
+        self._keep(m for m in self._held if m.epoch != self.epoch or m.offset > self.offset)
+        if not self._held and self.offset >= self._target:
+            self.state = State.LIVE
+        return steps
+
+    def _keep(self, messages: Iterable[Message]) -> None:
+        self._held = list(messages)
+        self._held_bytes = sum(message.size_bytes for message in self._held)
+
+    def _begin(self, page: Page) -> None:
+        """Another epoch: go on before the oldest that is kept there, or waits here."""
+        self.epoch = page.head.epoch
+        held = [message.offset for message in self._held if message.epoch == self.epoch]
+        self.offset = min([page.oldest, *held]) - 1
+        confirmed = self._confirmed.offset if self._confirmed.epoch == self.epoch else 0
+        self._target = max([self.offset, confirmed, *held])
+
+    def _advance(self, page: Page, steps: list[Step]) -> None:
+        known = {m.offset: m for m in page.messages}
+        known |= {m.offset: m for m in self._held if m.epoch == self.epoch}
+        # Up to here the page says all there is.
+        limit = self._asked_target
+        if not page.complete:
+            limit = min(limit, page.messages[-1].offset)
+        for offset in sorted(known):
+            if offset > self.offset + 1:
+                self._give_up(min(offset - 1, limit), steps)
+            if offset > self.offset + 1:
+                break
+            if offset == self.offset + 1:
+                self.offset = offset
+                steps.append(self._step(known[offset]))
+        self._give_up(limit, steps)
+
+    def _give_up(self, last: int, steps: list[Step]) -> None:
+        if last > self.offset:
+            first, self.offset = self.offset + 1, last
+            steps.append(Gap(self.channel, self.epoch, first, last, GapReason.BROKER))
+
+    def _step(self, message: Message) -> Step:
+        if message.publication is not None:
+            return message.publication
+        offset = message.offset
+        return Gap(self.channel, self.epoch, offset, offset, GapReason.INVALID)

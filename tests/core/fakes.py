@@ -1,0 +1,195 @@
+"""Stand-ins for what the core is handed: time, tasks, the loop's next iteration, peers.
+
+Nothing here runs by itself: a test says when a task goes on, when the loop turns, and how
+many bytes a peer takes, so every interleaving can be tried and tried again.
+"""
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+
+from hub.core.ports import Broker, HistoryPage, OnOpen, PublishRequest, PublishResult
+from hub.core.session import Session
+
+# 2023-11-14: any moment does, it only has to be far from 0.
+WALL_START_SECONDS = 1_700_000_000.0
+ENDLESS = 1 << 40
+"""More bytes than any test writes: a peer that takes everything at once."""
+# A task that needs more steps than this is stuck in a loop.
+_MAX_STEPS = 20_000
+
+
+class FakeClock:
+    """Monotonic seconds that pass only when told to."""
+
+    def __init__(self, now_seconds: float = 1000.0) -> None:
+        self.now_seconds = now_seconds
+
+    def __call__(self) -> float:
+        return self.now_seconds
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return WALL_START_SECONDS + self.now_seconds
+
+    def advance(self, seconds: float) -> None:
+        self.now_seconds += seconds
+
+
+class ManualLoop:
+    """The event loop's next iteration, and tasks that go on one step at a time."""
+
+    def __init__(self) -> None:
+        self.callbacks: deque[Callable[[], None]] = deque()
+        self.tasks: deque[Coroutine[object, object, None]] = deque()
+
+    def defer(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+    def spawn(self, task: Coroutine[object, object, None]) -> None:
+        self.tasks.append(task)
+
+    def turn(self) -> None:
+        """Run what was deferred before this turn."""
+        for _ in range(len(self.callbacks)):
+            self.callbacks.popleft()()
+
+    def step(self) -> None:
+        """Let the task that waited longest go on to where it waits again."""
+        if self.tasks:
+            task = self.tasks.popleft()
+            try:
+                task.send(None)
+            except StopIteration:
+                return
+            self.tasks.append(task)
+
+    def settle(self) -> None:
+        """Turn and step until nothing is left to do."""
+        for _ in range(_MAX_STEPS):
+            if not self.tasks and not self.callbacks:
+                return
+            self.turn()
+            self.step()
+        raise AssertionError(f"not settled after {_MAX_STEPS:,} steps")
+
+
+class Pause:
+    """Awaited, it lets everybody else have a turn, as a broker's answer over a network does."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+class LatentBroker:
+    """A broker whose every answer takes a while, both on the way there and back."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        await Pause()
+        result = await self._broker.publish(request)
+        await Pause()
+        return result
+
+    async def subscribe(self, channel: str, on_open: OnOpen) -> None:
+        await Pause()
+        await self._broker.subscribe(channel, on_open)
+        await Pause()
+
+    def unsubscribe(self, channel: str) -> None:
+        self._broker.unsubscribe(channel)
+
+    async def history(self, channel: str, after: int, limit: int) -> HistoryPage:
+        await Pause()
+        page = await self._broker.history(channel, after, limit)
+        await Pause()
+        return page
+
+
+class FakeLink:
+    """A peer that takes `room` more bytes and then blocks until it is drained.
+
+    What is in `received` has reached the peer; what was handed over behind it waits in
+    `pending`, as in a transport's own buffer.
+    """
+
+    address = "192.0.2.1"
+    user_agent = "fake"
+
+    def __init__(
+        self,
+        defer: Callable[[Callable[[], None]], object],
+        *,
+        room: int = ENDLESS,
+        answers_pings: bool = False,
+        transport: str = "websocket",
+    ) -> None:
+        self._defer = defer
+        self.room = room
+        self.answers_pings = answers_pings
+        self.transport = transport
+        self.session: Session | None = None
+        self.received = bytearray()
+        self.pending = bytearray()
+        self.acknowledged = 0
+        self.reading = True
+        self.closed: tuple[int, str] | None = None
+        self.aborted = False
+        self.was_short = False
+        """Whether the peer ever took less than it was offered."""
+
+    def send(self, data: bytes) -> int:
+        if self.closed or self.aborted:
+            return len(data)
+        if self.pending:
+            return 0
+        taken = min(self.room, len(data))
+        self.room -= taken
+        self.received += data[:taken]
+        self.was_short |= taken < len(data)
+        return taken
+
+    def finish(self, rest: bytes) -> None:
+        if self.closed or self.aborted:
+            return
+        self.pending += rest
+        self._move()
+        if not self.pending:
+            self._defer(self._on_writable)
+
+    def drain(self, size: int = ENDLESS) -> None:
+        """The peer takes `size` bytes more."""
+        self.room += size
+        waited = bool(self.pending)
+        self._move()
+        if waited and not self.pending:
+            self._on_writable()
+
+    def _move(self) -> None:
+        taken = min(self.room, len(self.pending))
+        self.room -= taken
+        self.received += self.pending[:taken]
+        del self.pending[:taken]
+
+    def _on_writable(self) -> None:
+        if self.session is not None and not self.pending and not self.aborted:
+            self.session.on_writable()
+
+    def ping(self, payload: bytes) -> bytes:
+        return b"\x89" + bytes((len(payload),)) + payload
+
+    def acknowledged_bytes(self) -> int:
+        return self.acknowledged
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed = code, reason
+
+    def abort(self) -> None:
+        self.aborted = True

@@ -1,0 +1,254 @@
+"""The whole core on fakes: the real parts, put together as `hub.node` does it."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hub.brokers.idempotency import IdempotencyKeys
+from hub.brokers.memory import MemoryBroker
+from hub.core.commands import Command
+from hub.core.deadlines import Deadlines
+from hub.core.engine import Engine, NodeOptions, Runtime
+from hub.core.exchange import Exchange
+from hub.core.executor import Executor
+from hub.core.heartbeats import Heartbeats
+from hub.core.identity import Identity
+from hub.core.options import Namespaces, SessionLimits
+from hub.core.outbox import Pressure
+from hub.core.ports import Broker, Dialect, PublishRequest, PublishResult
+from hub.core.presence import PresenceTable
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Gap, GapReason, Join, Leave
+from hub.core.replay import Replay
+from hub.core.session import Session, SessionContext
+from hub.core.subscribing import Subscribing
+from hub.core.tally import Tally
+from hub.errors import HubError, UnauthorizedError
+from hub.wire.codes import close_code
+from hub.wire.text import TextDialect
+from tests.core.fakes import ENDLESS, FakeClock, FakeLink, LatentBroker, ManualLoop
+
+ANYTHING = Identity(subscribe=("*",), publish=("*",))
+OPTIONS = NodeOptions("node-1", "1.2.3", 25, 1000, 30, 5)
+
+
+class NotingBroker(MemoryBroker):
+    """The real one; it also keeps a note of everything it was given."""
+
+    def __init__(self, **parts: Any) -> None:  # `MemoryBroker` declares and checks them
+        super().__init__(**parts)
+        self.notes: dict[tuple[str, str], dict[int, PublishRequest]] = {}
+        """By channel and epoch: what was published under which offset."""
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        result = await super().publish(request)
+        place = result.position
+        self.notes.setdefault((request.channel, place.epoch), {}).setdefault(place.offset, request)
+        return result
+
+    def begin_epoch(self, channel: str) -> Position | None:
+        """Forget the channel's sequence, as a Redis without its tail does.
+
+        Returns the new head where the node has to be told.
+        """
+        before = self._logs.pop(channel)
+        after = self._log(channel)
+        after.subscribed = before.subscribed
+        return after.head if after.subscribed else None
+
+    def oldest(self, channel: str, epoch: str) -> int | None:
+        """The first offset held of this epoch; None when it is over."""
+        log = self._logs.get(channel)
+        return log.oldest if log is not None and log.epoch == epoch else None
+
+
+class FakePolicy:
+    """Knows tokens by their text."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Identity] = {}
+
+    def authenticate(self, token: str) -> Identity:
+        if token not in self.known:
+            raise UnauthorizedError("unknown token")
+        return self.known[token]
+
+
+@dataclass
+class Shape:
+    """What a test chooses of a node."""
+
+    namespaces: Namespaces = field(default_factory=Namespaces)
+    limits: SessionLimits = field(default_factory=SessionLimits)
+    slice_sessions: int = 1000
+    outbox_total_bytes: int = 1 << 30
+    latent: bool = False
+    """Whether the broker's answers take a while."""
+    leave_delay_seconds: float = 0
+    max_backlog_bytes: int = 1 << 30
+    options: NodeOptions = OPTIONS
+
+
+class SmallNode:
+    """Nothing moves until `loop` is turned."""
+
+    def __init__(self, shape: Shape | None = None) -> None:
+        shape = shape or Shape()
+        self.shape = shape
+        self.clock = FakeClock()
+        self.loop = ManualLoop()
+        self.tally = Tally()
+        self.deadlines = Deadlines(self.clock())
+        self.pressure = Pressure(shape.outbox_total_bytes)
+        self.policy = FakePolicy()
+        self.faults: list[Exception] = []
+        self.lost_offsets: set[tuple[str, str, int]] = set()
+        self.losing = False
+        """Whether what is published now gets lost between the broker and this node."""
+        self.memory = NotingBroker(
+            downstream=self,
+            namespaces=shape.namespaces,
+            clock=self.clock,
+            wall_clock=self.clock.wall,
+            idempotency=IdempotencyKeys(ttl_seconds=300, clock=self.clock),
+            position_ttl_seconds=7 * 86400,
+            max_channels=1000,
+        )
+        self.broker: Broker = LatentBroker(self.memory) if shape.latent else self.memory
+        self.exchange = Exchange(
+            defer=self.loop.defer,
+            clock=self.clock,
+            tally=self.tally,
+            slice_sessions=shape.slice_sessions,
+        )
+        self.presence = PresenceTable(
+            announce=self._announce,
+            deadlines=self.deadlines,
+            clock=self.clock,
+            leave_delay_seconds=shape.leave_delay_seconds,
+        )
+        self.subscribing = Subscribing(
+            broker=self.broker,
+            exchange=self.exchange,
+            presence=self.presence,
+            namespaces=shape.namespaces,
+            limits=shape.limits,
+            tally=self.tally,
+        )
+        self.executor = Executor(
+            broker=self.broker,
+            exchange=self.exchange,
+            subscribing=self.subscribing,
+            policy=self.policy,
+            tally=self.tally,
+            max_backlog_bytes=shape.max_backlog_bytes,
+        )
+        self.heartbeats = Heartbeats(
+            heartbeat_seconds=25, pong_timeout_seconds=10, clock=self.clock, tally=self.tally
+        )
+        self.replay = Replay(self.broker, self.tally)
+        self.engine = Engine(
+            options=shape.options,
+            context=self._context(),
+            executor=self.executor,
+            heartbeats=self.heartbeats,
+            runtime=Runtime(
+                self.loop.spawn,
+                self.deadlines,
+                self.clock.wall,
+                lambda _, error: self.faults.append(error),
+            ),
+        )
+
+    def _context(self) -> SessionContext:
+        return SessionContext(
+            limits=self.shape.limits,
+            clock=self.clock,
+            tally=self.tally,
+            pressure=self.pressure,
+            close_code=close_code,
+            on_replay=lambda session: self.loop.spawn(self._run_replay(session)),
+            on_mark=self.exchange.mark,
+            on_closed=lambda session, code, _: self.engine.ended(session, code),
+            on_gone=lambda session: self.engine.gone(session),
+        )
+
+    async def _run_replay(self, session: Session) -> None:
+        try:
+            await self.replay.run(session)
+        except HubError as error:
+            session.close_error(error)
+
+    def _announce(self, channel: str, change: Join | Leave) -> None:
+        self.subscribing.announce(channel, change)
+
+    # -- hub.core.ports.Downstream -----------------------------------------------------------
+
+    def deliver(self, publication: Publication) -> None:
+        if self.losing:
+            name, offset = publication.channel, publication.offset
+            epoch = self.subscribing.channels[name].epoch
+            self.lost_offsets.add((name, epoch, offset))
+            self.lost(Gap(name, epoch, offset, offset, GapReason.BROKER))
+        else:
+            self.subscribing.deliver(publication)
+
+    def lost(self, gap: Gap) -> None:
+        self.subscribing.lost(gap)
+
+    def reset(self, channel: str, head: Position) -> None:
+        self.subscribing.reset(channel, head)
+
+    # -- what tests do -------------------------------------------------------------------------
+
+    def open(
+        self,
+        *,
+        room: int = ENDLESS,
+        dialect: Dialect | None = None,
+        identity: Identity = ANYTHING,
+        answers_pings: bool = False,
+        transport: str = "websocket",
+    ) -> tuple[Session, FakeLink]:
+        """A session of a peer that takes `room` bytes."""
+        link = FakeLink(
+            self.loop.defer, room=room, answers_pings=answers_pings, transport=transport
+        )
+        session = self.engine.open(link, dialect or TEXT, identity)
+        link.session = session
+        return session, link
+
+    def do(self, session: Session, command: Command) -> None:
+        """Have the command carried out, and everything that follows from it."""
+        self.engine.submit(session, command)
+        self.loop.settle()
+
+    def publish(self, channel: str, data: bytes = b"1", key: str | None = None) -> PublishResult:
+        """Publish from outside; nothing is written before the loop turns."""
+        return self.request(PublishRequest(channel, data, "backend", key=key))
+
+    def request(self, request: PublishRequest) -> PublishResult:
+        """Publish at once, also where the broker is latent."""
+        results: list[PublishResult] = []
+
+        async def publish() -> None:
+            results.append(await self.memory.publish(request))
+
+        coroutine = publish()
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            return results[0]
+        raise AssertionError("the memory broker waited while publishing")
+
+    def begin_epoch(self, channel: str) -> None:
+        """The broker lost the channel's sequence; subscribers are told."""
+        if (head := self.memory.begin_epoch(channel)) is not None:
+            self.reset(channel, head)
+
+
+TEXT = TextDialect()
+
+
+def limits(**changes: int) -> SessionLimits:
+    """The default limits but for `changes`."""
+    return replace(SessionLimits(), **changes)

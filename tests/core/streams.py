@@ -1,0 +1,245 @@
+"""Reads the bytes a peer got, with parsers that share nothing with the hub's encoders."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hub.core.ports import PublishRequest
+
+Push = dict[str, object]
+Read = Callable[[bytearray], list[Push]]
+"""Takes whole frames off the front and returns what they say; leaves an unfinished one."""
+
+
+def read_lines(received: bytearray) -> list[Push]:
+    """Native pushes, one on each line."""
+    whole = received.rfind(b"\n") + 1
+    text, received[:] = bytes(received[:whole]), received[whole:]
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def read_websocket(received: bytearray) -> list[Push]:
+    """Native pushes in unmasked, final text frames (RFC 6455 section 5.2)."""
+    pushes: list[Push] = []
+    at = 0
+    while len(received) >= at + 2:
+        size, start = received[at + 1], at + 2
+        if size == 126:
+            start = at + 4
+            size = int.from_bytes(received[at + 2 : start])
+        if len(received) < start + size:
+            break
+        assert received[at] == 0x81, f"frame begins with {received[at]:#x}"
+        pushes.append(json.loads(received[start : start + size]))
+        at = start + size
+    del received[:at]
+    return pushes
+
+
+def read_sse(received: bytearray) -> list[Push]:
+    """Native pushes in event blocks; one without data is `{"op": "mark", "id": ...}`."""
+    whole = received.rfind(b"\n\n") + 1
+    if not whole:
+        return []
+    text, received[:] = received[: whole + 1].decode(), received[whole + 1 :]
+    return [push for block in text.split("\n\n") if block for push in _event(block)]
+
+
+def _event(block: str) -> list[Push]:
+    fields = [line.partition(": ") for line in block.split("\n")]
+    values = {name: value for name, _, value in fields if name}
+    assert len(values) == sum(bool(name) for name, _, _ in fields), block
+    if "data" not in values:
+        return [{"op": "mark", "id": values["id"]}] if "id" in values else []
+    push: Push = json.loads(values["data"])
+    assert values.get("event", "message") == push["op"], block
+    return [push | ({"_id": values["id"]} if "id" in values else {})]
+
+
+class Truth(Protocol):
+    """What the checker knows beside the streams: what was really published and what is left."""
+
+    def at(self, channel: str, epoch: str, offset: int) -> PublishRequest: ...
+
+    def later(self, channel: str, epoch: str, offset: int) -> Iterable[PublishRequest]: ...
+
+    def lost(self, channel: str, epoch: str, offset: int) -> bool:
+        """Whether it got lost between the broker and the node."""
+        ...
+
+    def oldest(self, channel: str, epoch: str) -> int | None:
+        """The first offset that history holds; None for an epoch that is over."""
+        ...
+
+    def conflates(self, channel: str) -> bool: ...
+
+
+@dataclass
+class Followed:
+    """One subscription, as far as its peer can tell."""
+
+    epoch: str
+    cursor: int
+    """The last offset that arrived or was announced as missing."""
+    promised_gap: bool = False
+    """Whether the reply said that something asked for is missing, which must be announced."""
+    missing: int = 0
+    """Publications announced as `slow` or `conflated`."""
+    was_reset: bool = False
+    heard: dict[str, str] = field(default_factory=dict)
+    """The last thing said of each member: `join` or `leave`."""
+    presence_known: bool = True
+    """False from a `presence_reset` on."""
+
+
+class StreamChecker:
+    """Follows one peer's stream and asserts at every push what the hub promises."""
+
+    def __init__(self, truth: Truth, read: Read) -> None:
+        self._truth = truth
+        self._read = read
+        self.connection = ""
+        self.followed: dict[str, Followed] = {}
+        self.wanted: dict[str, tuple[str, str]] = {}
+        """By command id: `subscribe` or `unsubscribe`, and the channel."""
+        self.answers: dict[str, dict[str, object]] = {}
+        self.goodbye: int | None = None
+        self.mark: str | None = None
+        self._rest = bytearray()
+        self._seen = 0
+
+    def feed(self, received: bytearray, *, was_short: bool) -> None:
+        """Check what came since the last call."""
+        self._rest += received[self._seen :]
+        self._seen = len(received)
+        for push in self._read(self._rest):
+            assert self.goodbye is None, f"after goodbye: {push}"
+            self._check(push, was_short=was_short)
+
+    @property
+    def cut(self) -> bool:
+        """Whether the stream ends in the middle of a frame."""
+        return bool(self._rest)
+
+    def _check(self, push: Push, *, was_short: bool) -> None:
+        op = push["op"]
+        if op == "welcome":
+            self.connection = str(push["connection"])
+        elif op == "goodbye":
+            assert isinstance(push["code"], int)
+            self.goodbye = push["code"]
+        elif op == "reply":
+            self._reply(push)
+        elif op == "mark":
+            self._mark(str(push["id"]))
+        elif op not in {"heartbeat", "expiring"}:
+            name = str(push["channel"])
+            assert name in self.followed, f"not subscribed: {push}"
+            self._ordered(name, self.followed[name], push, was_short=was_short)
+
+    def _ordered(self, name: str, place: Followed, push: Push, *, was_short: bool) -> None:
+        op = push["op"]
+        if op == "message":
+            self._message(name, place, push)
+        elif op == "gap":
+            self._gap(name, place, push, was_short=was_short)
+        elif op == "presence_reset":
+            place.presence_known = False
+            place.heard.clear()
+        else:
+            member = push["member"]
+            assert isinstance(member, dict)
+            assert place.heard.get(member["id"]) != op, f"twice: {push}"
+            place.heard[member["id"]] = str(op)
+
+    def _reply(self, push: Push) -> None:
+        op, name = self.wanted.pop(str(push["id"]), ("", ""))
+        ok = push.get("ok")
+        if not isinstance(ok, dict):
+            return
+        if op == "subscribe":
+            assert name not in self.followed, f"subscribed twice: {push}"
+            epoch, _, offset = str(ok["position"]).rpartition(":")
+            self.followed[name] = Followed(epoch, int(offset))
+            self.answers[str(push["id"])] = ok
+        elif op == "unsubscribe":
+            del self.followed[name]
+
+    def _own(self, name: str, place: Followed, offset: int) -> bool:
+        published = self._truth.at(name, place.epoch, offset)
+        return published.skip_connection == self.connection
+
+    def _reach(self, name: str, place: Followed, offset: int, push: Push) -> None:
+        """Everything between the cursor and `offset` may only be what the peer asked to skip."""
+        assert place.cursor < offset, f"cursor is {place.cursor}: {push}"
+        silent = [o for o in range(place.cursor + 1, offset) if not self._own(name, place, o)]
+        assert not silent, f"{silent} went missing silently before {push}"
+
+    def _message(self, name: str, place: Followed, push: Push) -> None:
+        offset = push["offset"]
+        assert isinstance(offset, int)
+        assert not place.promised_gap, f"nothing was announced before {push}"
+        self._reach(name, place, offset, push)
+        published = self._truth.at(name, place.epoch, offset)
+        assert json.loads(published.data) == push["data"]
+        assert published.key == push.get("key")
+        assert published.skip_connection != self.connection, f"echoed: {push}"
+        assert push.get("_id", f"{place.epoch}:{offset}") == f"{place.epoch}:{offset}"
+        place.cursor = offset
+
+    def _gap(self, name: str, place: Followed, push: Push, *, was_short: bool) -> None:
+        place.promised_gap = False
+        if push["reason"] == "reset":
+            epoch, _, offset = str(push["position"]).rpartition(":")
+            place.epoch, place.cursor, place.was_reset = epoch, int(offset), True
+            return
+        first, last = push["from"], push["to"]
+        assert isinstance(first, int)
+        assert isinstance(last, int)
+        assert push["epoch"] == place.epoch, push
+        assert first <= last, push
+        self._reach(name, place, first, push)
+        self._justify(name, place, push, range(first, last + 1), was_short=was_short)
+        place.cursor = last
+
+    def _justify(
+        self, name: str, place: Followed, push: Push, offsets: range, *, was_short: bool
+    ) -> None:
+        """A gap names only what is really missing, for the reason it gives."""
+        reason, truth, epoch = push["reason"], self._truth, place.epoch
+        others = [offset for offset in offsets if not self._own(name, place, offset)]
+        if reason == "broker":
+            assert all(truth.lost(name, epoch, offset) for offset in offsets), push
+        elif reason == "expired":
+            oldest = truth.oldest(name, epoch)
+            assert oldest is None or offsets[-1] < oldest, f"history holds it: {push}"
+        else:
+            assert reason in {"slow", "conflated"}, push
+            assert was_short, f"the peer took everything: {push}"
+            assert others, f"nothing is missing: {push}"
+            place.missing += len(others)
+        if reason == "conflated":
+            assert truth.conflates(name), push
+            for offset in others:
+                key = truth.at(name, epoch, offset).key
+                newer = truth.later(name, epoch, offset)
+                assert key is not None, push
+                assert any(later.key == key for later in newer), f"nothing replaced {offset}"
+
+    def _mark(self, text: str) -> None:
+        """A position to resume from is never ahead of what the peer has got."""
+        self.mark = text
+        for pair in text.split(","):
+            name, _, position = pair.partition("=")
+            epoch, _, offset = position.rpartition(":")
+            if (place := self.followed.get(name)) is not None:
+                assert epoch == place.epoch, text
+                ahead = range(place.cursor + 1, int(offset) + 1)
+                assert all(self._own(name, place, o) for o in ahead), f"{text}: at {place.cursor}"
+
+    def finished(self, name: str, head: int) -> None:
+        """After everything was drained, all up to `head` has arrived or was announced."""
+        place = self.followed[name]
+        silent = [o for o in range(place.cursor + 1, head + 1) if not self._own(name, place, o)]
+        assert not silent, f"{name}: {silent} neither arrived nor were announced"

@@ -1,0 +1,341 @@
+"""One node, tried in every order: slow peers, seams, overflow, trimming, lost publications.
+
+Hypothesis chooses what happens next; a checker reads only the bytes that each peer got and
+proves the promise of DESIGN.md section 1 from them (`tests.core.streams`).
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from hub.core import outbox, replay
+from hub.core.commands import Ping, Publish, Subscribe, Unsubscribe
+from hub.core.identity import Identity
+from hub.core.options import ChannelOptions, Namespaces, Overflow, SessionLimits
+from hub.core.ports import Dialect, PublishRequest
+from hub.core.publication import Position
+from hub.core.ring import Entry, Ring
+from hub.core.session import Session
+from hub.wire.sse import SeveralSseDialect, SseDialect
+from hub.wire.text import TextDialect
+from hub.wire.websocket import WebSocketDialect
+from tests.core.fakes import ENDLESS, FakeLink
+from tests.core.small_node import Shape, SmallNode
+from tests.core.streams import Read, StreamChecker, read_lines, read_sse, read_websocket
+
+NAMESPACES = Namespaces(
+    ChannelOptions(history_size=100),
+    {
+        "short": ChannelOptions(history_size=3),
+        "none": ChannelOptions(history_size=0),
+        "key": ChannelOptions(history_size=5, overflow=Overflow.LATEST_PER_KEY),
+        "die": ChannelOptions(history_size=4, overflow=Overflow.DISCONNECT),
+        "here": ChannelOptions(history_size=4, presence=True),
+    },
+)
+NAMES = ("long", "short:a", "none:a", "key:a", "die:a", "here:a")
+PEERS = 3
+SEVERAL = SeveralSseDialect()
+DIALECTS: tuple[tuple[Dialect, Read], ...] = (
+    (TextDialect(), read_lines),
+    (WebSocketDialect(), read_websocket),
+    (SseDialect(SEVERAL), read_sse),
+)
+LIMITS = st.builds(
+    SessionLimits,
+    outbox_max_messages=st.sampled_from((2, 4, 1000)),
+    outbox_max_bytes=st.sampled_from((900, 3000, 1 << 20)),
+    control_max_bytes=st.sampled_from((700, 1 << 20)),
+)
+SHAPES = st.builds(
+    Shape,
+    namespaces=st.just(NAMESPACES),
+    limits=LIMITS,
+    slice_sessions=st.sampled_from((1, 2, 1000)),
+    outbox_total_bytes=st.sampled_from((2500, 1 << 30)),
+    latent=st.booleans(),
+)
+peers = st.integers(0, PEERS - 1)
+names = st.integers(0, 1)
+"""Which of the two channels of an example: more would only meet each other less often."""
+
+
+def entries(ring: Ring) -> list[Entry]:
+    """What the ring holds, without what a newer publication replaced."""
+    waiting = [entry for entry in ring._entries if entry.offset not in ring._conflated]
+    return waiting + [entry for _, entry in ring._kept]
+
+
+class NodeTruth:
+    """`tests.core.streams.Truth`, from the broker's notes."""
+
+    def __init__(self, node: SmallNode) -> None:
+        self._node = node
+        self._notes = node.memory.notes
+
+    def at(self, channel: str, epoch: str, offset: int) -> PublishRequest:
+        return self._notes[channel, epoch][offset]
+
+    def later(self, channel: str, epoch: str, offset: int) -> Iterable[PublishRequest]:
+        known = self._notes[channel, epoch]
+        return [request for other, request in known.items() if other > offset]
+
+    def lost(self, channel: str, epoch: str, offset: int) -> bool:
+        return (channel, epoch, offset) in self._node.lost_offsets
+
+    def oldest(self, channel: str, epoch: str) -> int | None:
+        return self._node.memory.oldest(channel, epoch)
+
+    def conflates(self, channel: str) -> bool:
+        return NAMESPACES.options(channel).overflow is Overflow.LATEST_PER_KEY
+
+
+@dataclass
+class Peer:
+    """One subscriber: its session, its end of the wire, and who reads along."""
+
+    session: Session
+    link: FakeLink
+    checker: StreamChecker
+
+
+class OneNode(RuleBasedStateMachine):
+    """What can happen on one node, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.commands = 0
+
+    @initialize(
+        shape=SHAPES,
+        names=st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES)),
+        chunk=st.sampled_from((1, 300, 16_384)),
+        page=st.sampled_from((2, 64)),
+    )
+    def begin(self, shape: Shape, names: tuple[str, str], chunk: int, page: int) -> None:
+        self.names = names
+        self.patch.setattr(outbox, "CHUNK_BYTES", chunk)
+        self.patch.setattr(replay, "PAGE_PUBLICATIONS", page)
+        self.node = SmallNode(shape)
+        self.truth = NodeTruth(self.node)
+        self.peers = [self.connect(kind) for kind in range(PEERS)]
+        for peer in range(PEERS):
+            self.subscribe(peer, 0)
+        self.node.loop.settle()
+
+    def connect(self, kind: int) -> Peer:
+        dialect, read = DIALECTS[kind]
+        identity = Identity(subscribe=("*",), publish=("*",), subject=f"user-{kind}")
+        session, link = self.node.open(dialect=dialect, identity=identity)
+        return Peer(session, link, StreamChecker(self.truth, read))
+
+    def next_id(self, peer: int, op: str, channel: str) -> str:
+        self.commands += 1
+        self.peers[peer].checker.wanted[id_ := str(self.commands)] = (op, channel)
+        return id_
+
+    def subscribe(
+        self,
+        peer: int,
+        name: int,
+        *,
+        since: Position | None = None,
+        last: int | None = None,
+        fill: bool = False,
+    ) -> None:
+        channel = self.names[name]
+        command = Subscribe(self.next_id(peer, "subscribe", channel), channel, since, last, fill)
+        self.node.engine.submit(self.peers[peer].session, command)
+
+    # -- what peers do -------------------------------------------------------------------------
+
+    @rule(peer=peers, name=names, fill=st.booleans())
+    def subscribe_now(self, peer: int, name: int, fill: bool) -> None:
+        self.subscribe(peer, name, fill=fill)
+
+    @rule(peer=peers, name=names, last=st.integers(0, 8), fill=st.booleans())
+    def subscribe_last(self, peer: int, name: int, last: int, fill: bool) -> None:
+        self.subscribe(peer, name, last=last, fill=fill)
+
+    @rule(peer=peers, name=names, back=st.integers(-1, 8), same=st.integers(0, 5), fill=st.booleans())
+    def subscribe_since(self, peer: int, name: int, back: int, same: int, fill: bool) -> None:
+        held = self.node.memory.held(self.names[name])
+        head = Position("elsewhere", 3) if held is None or not same else held[0]
+        self.subscribe(peer, name, since=Position(head.epoch, max(0, head.offset - back)), fill=fill)
+
+    @rule(peer=peers, name=names)
+    def unsubscribe(self, peer: int, name: int) -> None:
+        channel = self.names[name]
+        if channel in self.peers[peer].session.subscriptions:
+            command = Unsubscribe(self.next_id(peer, "unsubscribe", channel), channel)
+            self.node.engine.submit(self.peers[peer].session, command)
+
+    @rule(peer=peers, name=names, echo=st.booleans(), key=st.sampled_from((None, "a")))
+    def publish_from_peer(self, peer: int, name: int, echo: bool, key: str | None) -> None:
+        channel = self.names[name]
+        id_ = self.next_id(peer, "publish", channel)
+        command = Publish(id_, channel, self.payload(1), key, echo)
+        self.node.engine.submit(self.peers[peer].session, command)
+
+    @rule(peer=peers)
+    def ping(self, peer: int) -> None:
+        self.node.engine.submit(self.peers[peer].session, Ping(self.next_id(peer, "ping", "")))
+
+    @rule(peer=peers)
+    def reconnect(self, peer: int) -> None:
+        """The connection is cut; another one takes its place."""
+        self.read(self.peers[peer])
+        self.peers[peer].session.lost(1006, "cut")
+        self.peers[peer].link.abort()
+        self.peers[peer] = self.connect(peer)
+
+    # -- how fast they read --------------------------------------------------------------------
+
+    @rule(peer=peers, room=st.sampled_from((0, 1, 60, 400)))
+    def get_slow(self, peer: int, room: int) -> None:
+        self.peers[peer].link.room = room
+
+    @rule(peer=peers, size=st.sampled_from((1, 50, 150, 500, ENDLESS)))
+    def drain(self, peer: int, size: int) -> None:
+        self.peers[peer].link.drain(size)
+
+    # -- what backends, the broker and time do -------------------------------------------------
+
+    def payload(self, size: int) -> bytes:
+        return b'"%d%b"' % (self.commands, b"." * size)
+
+    @rule(
+        name=names,
+        keys=st.lists(st.sampled_from((None, "a", "b")), min_size=1, max_size=6),
+        size=st.sampled_from((1, 1, 60, 300)),
+    )
+    def publish(self, name: int, keys: list[str | None], size: int) -> None:
+        for key in keys:
+            self.commands += 1
+            self.node.publish(self.names[name], self.payload(size), key)
+
+    @rule(name=names)
+    def lose(self, name: int) -> None:
+        """A publication that the broker numbered does not come through to this node."""
+        self.node.losing = self.names[name] in self.node.subscribing.channels
+        self.node.publish(self.names[name])
+        self.node.losing = False
+
+    @rule(name=names)
+    def begin_epoch(self, name: int) -> None:
+        if self.node.memory.held(self.names[name]) is not None:
+            self.node.begin_epoch(self.names[name])
+
+    @rule(seconds=st.sampled_from((1, 20, 200)))
+    def wait(self, seconds: float) -> None:
+        self.node.clock.advance(seconds)
+
+    @rule()
+    def turn(self) -> None:
+        self.node.loop.turn()
+
+    @rule(steps=st.integers(1, 6))
+    def step(self, steps: int) -> None:
+        for _ in range(steps):
+            self.node.loop.step()
+
+    @rule()
+    def settle(self) -> None:
+        self.node.loop.settle()
+
+    # -- what has to hold ----------------------------------------------------------------------
+
+    def read(self, peer: Peer) -> None:
+        peer.checker.feed(peer.link.received, was_short=peer.link.was_short)
+
+    @invariant()
+    def every_stream_is_right(self) -> None:
+        for peer in self.peers:
+            self.read(peer)
+
+    @invariant()
+    def nothing_is_over_its_limit(self) -> None:
+        limits, held = self.node.shape.limits, 0
+        for peer in self.peers:
+            if (box := peer.session.outbox) is None:
+                continue
+            assert not peer.session.writable
+            held += box.bytes
+            owed = sum(ring.bytes for ring in box.rings.values())
+            kept = sum(ring.kept_bytes for ring in box.rings.values())
+            assert box.bytes - owed + kept <= limits.control_max_bytes
+            assert owed <= limits.outbox_max_bytes
+            for ring in box.rings.values():
+                assert len(ring) <= limits.outbox_max_messages
+                assert ring.bytes == sum(len(entry.frame) for entry in entries(ring))
+        assert self.node.pressure.bytes == held <= self.node.pressure.max_bytes
+        assert not self.node.faults
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "peers"):
+                self.everything_arrives_or_was_announced()
+        finally:
+            self.patch.undo()
+
+    def everything_arrives_or_was_announced(self) -> None:
+        for _ in range(3):
+            self.node.loop.settle()
+            for peer in self.peers:
+                peer.link.drain()
+        self.node.loop.settle()
+        self.every_stream_is_right()
+        for peer in self.peers:
+            self.is_through(peer)
+        assert self.node.pressure.bytes == 0
+        assert self.node.exchange.backlog_bytes == 0
+
+    def is_through(self, peer: Peer) -> None:
+        session, checker = peer.session, peer.checker
+        assert not checker.cut
+        assert session.closing == (checker.goodbye is not None)
+        if session.closing:
+            assert checker.goodbye == 4508
+            return
+        assert session.outbox is None
+        assert checker.followed.keys() == session.subscriptions.keys()
+        for name, subscription in session.subscriptions.items():
+            assert subscription.live
+            checker.finished(name, subscription.channel.offset)
+            place = checker.followed[name]
+            assert place.was_reset or place.missing == subscription.dropped
+            self.presence_is_right(name, checker)
+
+    def presence_is_right(self, name: str, checker: StreamChecker) -> None:
+        """A view built from joins and leaves is right, unless its peer was told to ask again."""
+        place = checker.followed[name]
+        if NAMESPACES.options(name).presence:
+            present = {member.id for member in self.node.subscribing.members(name)}
+            for member, op in place.heard.items():
+                assert (op == "join") == (member in present), (member, op)
+
+
+PROFILE = settings(
+    max_examples=int(os.environ.get("HUB_TEST_MODEL_EXAMPLES", "120")),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+
+
+def test_whatever_happens_every_message_arrives_or_its_loss_is_announced() -> None:
+    """The promise of DESIGN.md section 1, on one node, for every order hypothesis can find."""
+    run_state_machine_as_test(OneNode, settings=PROFILE)

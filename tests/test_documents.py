@@ -1,0 +1,265 @@
+"""The README's snippets run and its tables are true.
+
+Every fenced block with a label (```` ```sh publish ````) is run against a real hub; tables are
+compared with the declarations they repeat. `python -m tests.test_documents` rewrites the table
+of settings.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hub.settings import load_settings
+from hub.settings.catalog import declared
+from hub.wire.codes import CloseCode
+from tests.support.hub_process import HubProcess
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+REGENERATE = "uv run python -m tests.test_documents"
+TABLE_BEGIN = f"<!-- settings: made by `{REGENERATE}` -->\n"
+TABLE_END = "<!-- end of settings -->\n"
+URL = "http://127.0.0.1:8000"
+KEYS = {"HUB_PUBLISH_KEYS": "p" * 32, "HUB_OPERATOR_KEYS": "o" * 32, "HUB_TOKEN_KEYS": "t" * 32}
+NOTHING: Mapping[str, str] = {}
+RUN_SECONDS = 30.0
+
+_FENCE = re.compile(r"^```(\w+)(?: ([\w-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of the README."""
+
+    language: str
+    label: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.language}-{self.label}"
+
+    def against(self, url: str) -> str:
+        return self.text.replace(URL, url).replace("uv run hub", f"{sys.executable} -m hub")
+
+
+def blocks(label: str) -> list[Block]:
+    found = [Block(*match.groups(default="")) for match in _FENCE.finditer(README.read_text())]
+    chosen = [block for block in found if block.label == label]
+    assert chosen, f"README.md has no block labelled {label!r}"
+    return chosen
+
+
+def argv(block: Block, url: str) -> list[str]:
+    """What runs the block's text as a process."""
+    text = block.against(url)
+    return ["bash", "-euc", text] if block.language == "sh" else [sys.executable, "-c", text]
+
+
+def environment(url: str, more: Mapping[str, str] = NOTHING) -> dict[str, str]:
+    outside = {name: text for name, text in os.environ.items() if not name.startswith("HUB_")}
+    return outside | {"HUB_URL": url, "PYTHONUNBUFFERED": "1"} | dict(more)
+
+
+def finished(block: Block, url: str = URL, more: Mapping[str, str] = NOTHING) -> str:
+    """Run the block to its end; return its output."""
+    ended = subprocess.run(
+        argv(block, url),
+        env=environment(url, more),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubProcess]:
+    with HubProcess() as running:
+        yield running
+
+
+def publish(hub: HubProcess, data: object) -> None:
+    httpx.post(f"{hub.url}/api/publish/prices", json=data, timeout=5).raise_for_status()
+
+
+def newest(hub: HubProcess, channel: str) -> tuple[int, object]:
+    """The channel's last offset and data; 0 and None before the first."""
+    answer = httpx.get(f"{hub.url}/api/channels/{channel}/history", timeout=5).json()
+    kept = answer["publications"]
+    return (kept[-1]["offset"], kept[-1]["data"]) if kept else (0, None)
+
+
+# -- the snippets ------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def output_of(block: Block, url: str) -> AsyncIterator[asyncio.StreamReader]:
+    """The block as a process that runs until the end of `async with`."""
+    process = await asyncio.create_subprocess_exec(
+        *argv(block, url), env=environment(url), cwd=ROOT, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in blocks("subscribe") if b.language in {"sh", "python"}], ids=str
+)
+async def test_a_subscribing_snippet_prints_what_is_published(
+    hub: HubProcess, block: Block
+) -> None:
+    """The newest message first, because each asks for `last`, and then the next."""
+    publish(hub, {"eur": 1.0625})
+    async with output_of(block, hub.url) as output, asyncio.timeout(RUN_SECONDS):
+        for number in (b"1.0625", b"1.125"):
+            while number not in (line := await output.readline()):
+                assert line, "the snippet ended"
+            publish(hub, {"eur": 1.125})
+
+
+@pytest.mark.parametrize("block", blocks("publish"), ids=str)
+def test_a_publishing_snippet_publishes_the_price(hub: HubProcess, block: Block) -> None:
+    """Each of them the same one, so that a reader can mix them with any subscriber."""
+    before, _ = newest(hub, "prices")
+    finished(block, hub.url)
+    assert newest(hub, "prices") == (before + 1, {"eur": 1.09})
+
+
+@pytest.mark.browser
+async def test_the_page_of_the_readme_shows_and_publishes_prices(hub: HubProcess) -> None:
+    """In a page of the hub's own host, as the text beside it says."""
+    pytest.importorskip("playwright", reason="comes with `uv sync --group browser`")
+    from playwright.async_api import async_playwright, expect
+
+    if (chromium := shutil.which("chromium")) is None:
+        pytest.skip("chromium is not installed")
+    page_block, script = (b for b in blocks("subscribe") if b.language in {"html", "js"})
+    publish(hub, {"eur": 1.5})
+    async with async_playwright() as driver:
+        browser = await driver.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = await browser.new_page()
+        logged: list[str] = []
+        page.on("console", lambda message: logged.append(message.text))
+        body = f"<!doctype html>{page_block.against(hub.url)}"
+        await page.route(
+            "**/example", lambda route: route.fulfill(body=body, content_type="text/html")
+        )
+        await page.goto(f"{hub.url}/example")
+        shown = expect(page.locator("#eur"))
+        await shown.to_have_text("1.5", timeout=RUN_SECONDS * 1000)
+        await page.add_script_tag(content=script.against(hub.url))
+        await page.locator("#raise").click()
+        await shown.to_have_text("1.1", timeout=RUN_SECONDS * 1000)
+        await eventually(lambda: any("1.1" in line for line in logged), what="the EventSource")
+        await browser.close()
+
+
+def test_the_embedding_snippet_starts_a_hub_and_publishes() -> None:
+    """On a free port here; a hub of its own, so its first publication."""
+    (block,) = blocks("embed")
+    assert "port=8000" in block.text
+    printed = finished(Block("python", "", block.text.replace("port=8000", "port=0")))
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ \w+:1\n", printed)
+
+
+def test_a_hub_with_keys_takes_the_token_and_the_requests_of_the_readme() -> None:
+    """The token subscribes where it is granted and nowhere else."""
+    (minting,), (using,) = blocks("token"), blocks("with-keys")
+    with HubProcess(allow_tracebacks=False, **KEYS) as hub:
+        token = finished(minting, more=KEYS).strip()
+        printed = finished(using, hub.url, KEYS | {"TOKEN": token})
+        assert '"offset":1' in printed
+        assert '{"eur": 1.09}' in printed
+        assert '"connections":[' in printed
+        headers = {"Authorization": f"Bearer {token}"}
+        poll = f"{hub.url}/poll?channel=secrets&wait=0"
+        assert httpx.get(poll, headers=headers, timeout=5).status_code == 403
+
+
+def test_the_keys_of_the_readme_let_the_hub_listen_everywhere() -> None:
+    """And there are no warnings about them."""
+    (block,) = blocks("keys")
+    *exports, serve = block.text.splitlines()
+    shown = "uv run hub config " + serve.removeprefix("uv run hub serve ") + " 2>&1"
+    printed = finished(Block("sh", "", "\n".join([*exports, shown])))
+    assert "0.0.0.0" in printed
+    assert "hub: " not in printed
+
+
+def test_the_settings_file_of_the_readme_is_accepted(tmp_path: Path) -> None:
+    """As `--config` takes it."""
+    (block,) = blocks("settings")
+    (tmp_path / "hub.toml").write_text(block.text)
+    settings = load_settings(config_file=tmp_path / "hub.toml", flags={}, environ={})
+    assert settings.namespaces().options("chat:42").presence
+    assert settings.warnings() == []
+
+
+# -- the tables --------------------------------------------------------------------------------
+
+
+def settings_table() -> str:
+    """The table that README.md has to hold."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    group = ""
+    for info in declared():
+        if info.group != group:
+            group = info.group
+            lines.append(f"| **{group}** | | |")
+        meaning = info.meaning.replace("|", r"\|")
+        lines.append(f"| `{info.env}` | {info.default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def rewritten() -> str:
+    """README.md with the table as the declarations have it now."""
+    before, _, rest = README.read_text().partition(TABLE_BEGIN)
+    _, _, after = rest.partition(TABLE_END)
+    assert after, "the marks of the table of settings are gone"
+    return f"{before}{TABLE_BEGIN}\n{settings_table()}\n{TABLE_END}{after}"
+
+
+def test_the_table_of_settings_is_that_of_the_declarations() -> None:
+    assert README.read_text() == rewritten(), f"run `{REGENERATE}`"
+
+
+def test_the_table_of_endpoints_is_that_of_the_hub(hub: HubProcess) -> None:
+    """The OpenAPI document's paths, and those that are not its business."""
+    named = set(re.findall(r"^\| `(?:GET|POST) ([^`]+)` \|", README.read_text(), re.MULTILINE))
+    described = set(httpx.get(f"{hub.url}/api/openapi.json", timeout=5).json()["paths"])
+    besides = {"/ws", "/sse", "/api/openapi.json", "/dashboard", "/client.js"}
+    assert named == described | besides
+    for path in besides - {"/ws", "/sse"}:
+        assert httpx.get(hub.url + path, timeout=5).status_code == 200, path
+
+
+def test_the_table_of_close_codes_is_that_of_the_wire() -> None:
+    rows = re.findall(r"^\| (4\d{3}) (\w+) \|", README.read_text(), re.MULTILINE)
+    ours = {(str(code.value), code.name.lower()) for code in CloseCode if code >= 4000}
+    assert set(rows) == ours
+
+
+if __name__ == "__main__":
+    README.write_text(rewritten())
