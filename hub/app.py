@@ -1,33 +1,29 @@
-"""The hub as a program and as an object in one: start, serve, drain, stop.
+"""The hub as an object: a whole node, from start to drained.
 
     async with Hub(Settings(port=8000)) as hub:
         await hub.publish("prices", {"eur": 1.09})
 
-Entering starts a whole node, listener included; leaving drains it. `serve` runs one until a
-signal comes, optionally together with an ASGI application that answers what the hub does not.
+Entering starts the node, its listener included; leaving drains it. What turns it into a
+program with signals is `hub.process`.
 """
 
 import asyncio
 import contextlib
-import signal
-import sys
 from collections.abc import AsyncGenerator, Coroutine
 from types import TracebackType
 from typing import Self
 
 import orjson
-import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from hub.core.deadlines import GRANULARITY_SECONDS
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn
 from hub.core.publication import Position, check_channel
-from hub.demo import run_demo
 from hub.draining import abort_all, drain
 from hub.listener import Listener
 from hub.node import Node
-from hub.observe.logs import adopt_stdlib, make_logger
+from hub.observe.logs import make_logger
 from hub.observe.loop_lag import LoopLag
 from hub.settings import Settings
 from hub.wire.payload import check_key, check_payload
@@ -223,62 +219,3 @@ async def _tick(node: Node) -> None:
             node.tick()
         except Exception:
             node.log.exception("tick_failed")
-
-
-async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
-    """Run until a signal; a second one ends the draining. Returns the exit code."""
-    log = make_logger(settings)
-    for warning in settings.warnings():
-        log.warning("setting", message=warning)
-    stop = asyncio.Event()
-    hub = Hub(settings, app=app, log=log)
-    received: list[signal.Signals] = []
-
-    def on_signal(number: signal.Signals) -> None:
-        received.append(number)
-        stop.set()
-        if len(received) > 1:
-            hub.stop_now()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    async with hub, _demo(hub, log, wanted=demo):
-        _say_where(hub, demo=demo)
-        log.info("started", url=hub.url, version=hub.node.node().version)
-        await stop.wait()
-        log.info("draining", signal=received[0].name, connections=len(hub.node.engine.sessions))
-    log.info("stopped")
-    return 0 if len(received) == 1 else 128 + received[-1]
-
-
-@contextlib.asynccontextmanager
-async def _demo(hub: Hub, log: FilteringBoundLogger, *, wanted: bool) -> AsyncGenerator[None]:
-    feed = asyncio.create_task(run_demo(hub.publish, log=log)) if wanted else None
-    try:
-        yield
-    finally:
-        if feed is not None:
-            feed.cancel()
-            await asyncio.gather(feed, return_exceptions=True)
-
-
-def _say_where(hub: Hub, *, demo: bool) -> None:
-    page = "live demo" if demo else "try it"
-    print(f"\n  {page:10} {hub.url}/", file=sys.stderr)  # noqa: T201 - for the person who started it
-    print(f"  {'publish':10} curl -d '{{\"hello\":1}}' {hub.url}/api/publish/news", file=sys.stderr)  # noqa: T201
-    print(f"  {'subscribe':10} curl -N '{hub.url}/sse?channel=news'\n", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def run(settings: Settings, demo: bool = False, app: ASGIApp | None = None) -> int:
-    """Run one node in this process until SIGTERM or SIGINT; returns the exit code.
-
-    Raises `SettingsError` when it cannot listen where it should.
-    """
-    adopt_stdlib(settings)
-    return uvloop.run(_serve(settings, app, demo=demo))
-
-
-def serve(app: ASGIApp | None = None, settings: Settings | None = None) -> int:
-    """Run the hub, and `app` beside it on the same port, until SIGTERM or SIGINT."""
-    return run(settings or Settings(), app=app)

@@ -27,10 +27,15 @@ def entry(item: Item, dialect: "Dialect", epoch: str, at_seconds: float) -> Entr
     frame = dialect.encode(item, epoch)
     if isinstance(item, Publication):
         kind = Kind.PUBLICATION if item.offset else Kind.RAW
-        return Entry(kind, item.offset, frame, at_seconds, item.key)
+        return Entry(kind, item.offset, frame, at_seconds, item.key, item.offset)
     if isinstance(item, Gap):
-        return Entry(Kind.KEEP, item.last, frame, at_seconds)
+        return Entry(Kind.KEEP, item.last, frame, at_seconds, first=item.first)
     return Entry(Kind.PRESENCE, 0, frame, at_seconds)
+
+
+def skipped(entry: Entry) -> Entry:
+    """The entry as its publisher gets it who asked not to: it moves the position only."""
+    return Entry(Kind.KEEP, entry.offset, b"", entry.at_seconds, first=entry.offset)
 
 
 class Encoded:
@@ -63,10 +68,7 @@ class Encoded:
                 cut = index + 1
         rest = self.entries[cut:]
         # A skipped offset is no hole: it moves the position without a frame.
-        return Encoded([
-            Entry(Kind.KEEP, entry.offset, b"", entry.at_seconds) if entry.offset in skip else entry
-            for entry in rest
-        ])  # fmt: skip
+        return Encoded([skipped(entry) if entry.offset in skip else entry for entry in rest])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,10 @@ class Batch:
         """Monotonic time the first item came."""
         self.skips = _skips(items)
         self._encoded: dict[Dialect, Encoded] = {}
+
+    @property
+    def has_presence(self) -> bool:
+        return any(isinstance(item, Join | Leave) for item in self.items)
 
     def encoded(self, dialect: "Dialect") -> Encoded:
         """The batch in `dialect`, made the first time it is asked for."""

@@ -14,7 +14,7 @@ class Channel:
 
     __slots__ = (
         "_groups", "_members", "epoch", "joining", "name", "offset", "open", "open_at_seconds",
-        "options", "presence_changes", "sealed_offset", "under_way",
+        "options", "sealed_offset", "under_way",
     )  # fmt: skip
 
     def __init__(self, name: str, head: Position, options: ChannelOptions) -> None:
@@ -32,8 +32,6 @@ class Channel:
         """The last offset of the newest sealed batch."""
         self.joining = 0
         """Sessions that are about to become members: the channel stays open for them."""
-        self.presence_changes = 0
-        """Joins and leaves so far: who missed some is told."""
         self._members: dict[Dialect, dict[Subscription, None]] = {}
         self._groups: tuple[Group, ...] | None = ()
 

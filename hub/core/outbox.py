@@ -198,6 +198,9 @@ class Outbox:
             self._grow(ring.bytes - before)
             if ring.empty:
                 subscription.ring = None
+            elif subscription.closed:
+                # Its successor in the same channel, if there is one, stands behind it.
+                self.rings = {subscription: ring, **self.rings}
             else:
                 self.rings[subscription] = ring
         return b"".join(frames), publications

@@ -8,7 +8,7 @@ the head. Where history was trimmed faster than the peer reads, a gap `expired` 
 from hub.core.batch import Encoded, Item, entry
 from hub.core.ports import Broker, HistoryPage
 from hub.core.publication import Publication
-from hub.core.pushes import Gap, GapReason
+from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
 from hub.core.ring import Entry, Kind
 from hub.core.session import Session
 from hub.core.subscription import Subscription
@@ -40,7 +40,10 @@ class Replay:
                 page = await self._broker.history(
                     subscription.channel.name, subscription.replay_cursor, PAGE_PUBLICATIONS
                 )
-                if session.writable and not subscription.closed and not subscription.live:
+                # A page of another epoch was read before a reset that has been told since.
+                current = page.head.epoch == subscription.channel.epoch
+                waits = not subscription.closed and not subscription.live
+                if session.writable and waits and current:
                     self._write(session, subscription, page)
                 if (subscription.closed or subscription.live) and subscription in session.replaying:
                     session.replaying.remove(subscription)
@@ -62,6 +65,9 @@ class Replay:
                     subscription.replay_cursor = item.offset
         if subscription.replay_cursor >= channel.offset:
             subscription.go_live(subscription.replay_cursor)
+            if subscription.presence_lost or _passes_presence(subscription):
+                subscription.presence_lost = False
+                session.push_in_order(subscription, PresenceReset(channel.name))
 
 
 def _entry(item: Item, session: Session, epoch: str) -> Entry:
@@ -80,9 +86,23 @@ def _items(subscription: Subscription, page: HistoryPage) -> list[Item]:
             items.append(_expired(subscription, cursor + 1, publication.offset - 1))
         cursor = publication.offset
         items.append(publication)
-    if not page.publications and cursor < channel.offset:
-        items.append(_expired(subscription, cursor + 1, channel.offset))
+    # Not the channel's own head: more may have been published since the page was read.
+    if not page.publications and cursor < page.head.offset:
+        items.append(_expired(subscription, cursor + 1, page.head.offset))
     return items
+
+
+def _passes_presence(subscription: Subscription) -> bool:
+    """Whether a join or leave that is still to be sent stands before what was replayed."""
+    channel = subscription.channel
+    items = [*(channel.under_way.items if channel.under_way else ()), *channel.open]
+    ends = [n for n, item in enumerate(items) if isinstance(item, Publication | Gap)
+            and 0 < _last(item) <= subscription.offset]  # fmt: skip
+    return any(isinstance(item, Join | Leave) for item in items[: ends[-1] if ends else 0])
+
+
+def _last(item: Publication | Gap) -> int:
+    return item.last if isinstance(item, Gap) else item.offset
 
 
 def _expired(subscription: Subscription, first: int, last: int) -> Gap:

@@ -42,6 +42,8 @@ class Entry:
     at_seconds: float
     """Monotonic time it was handed to the exchange."""
     key: str | None = None
+    first: int = 0
+    """The first offset it stands for; 0 where what is missing before it need not be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,8 @@ class Ring:
         What is yielded is no longer owed; whoever stops iterating loses nothing else.
         """
         while self._kept:
-            yield from self._announce_to(self._kept[0][0], announce)
+            slow, entry = self._kept[0]
+            yield from self._announce_to(max(slow, entry.first - 1), announce)
             yield self._taken(self._kept.pop(0)[1])
         yield from self._announce_to(self._slow_through, announce)
         if self._unsequenced:
@@ -182,8 +185,7 @@ class Ring:
             self.presence_lost = False
             yield presence_reset(), False
         while self._skip_conflated():
-            if self._entries[0].kind is Kind.PUBLICATION:
-                yield from self._announce_to(self._entries[0].offset - 1, announce)
+            yield from self._announce_to(self._entries[0].first - 1, announce)
             yield self._taken(self._pop())
         yield from self._announce_to(self.last, announce)
 

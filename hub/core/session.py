@@ -121,6 +121,8 @@ class Session:
         elif not self._outbox().control(frame):
             limit = self._context.limits.control_max_bytes
             self.close_slow(f"replies waiting are over {limit:,} bytes")
+        else:
+            self._context.pressure.relieve()
 
     def push_in_order(self, subscription: Subscription, push: Push, offset: int = 0) -> None:
         """Send what belongs to a channel, behind all that channel already has for this session.
@@ -187,14 +189,17 @@ class Session:
         self._context.tally.deliveries -= publications
         self._context.tally.bytes_sent -= encoded.size - taken - len(rest)
         if owed:
-            before = next((e.offset - 1 for e in encoded.entries if e.offset), subscription.offset)
+            before = next((e.first - 1 for e in encoded.entries if e.first), subscription.offset)
             cursor = max((entry.offset for entry in handed), default=0) or before
             self._owe(subscription, owed, cursor)
 
     def catch_up(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> None:
         """A batch for a member that the exchange's fast path does not fit."""
         cursor = subscription.offset
-        if subscription.closed or self.closing or not subscription.live:
+        if subscription.closed or self.closing:
+            return
+        if not subscription.live:
+            subscription.presence_lost |= batch.has_presence
             return
         skip = batch.skips.get(self.id, _NO_SKIPS)
         if cursor != batch.base or skip:
@@ -220,6 +225,7 @@ class Session:
         if subscription.ring is not None and self.outbox is not None:
             dropped, entries = self.outbox.forget(subscription)
             subscription.dropped += dropped
+            subscription.presence_lost |= subscription.channel.options.presence
         if subscription.live:
             subscription.go_live(offset)
         else:
@@ -234,10 +240,10 @@ class Session:
 
     def _owe(self, subscription: Subscription, entries: Sequence[Entry], cursor: int) -> None:
         if subscription.fill and subscription.channel.options.keeps_history:
-            kept = [entry for entry in entries if entry.kind is not Kind.PUBLICATION]
-            if len(kept) != len(entries):
+            if any(entry.kind is Kind.PUBLICATION for entry in entries):
                 self.read_history(subscription, cursor)
-            entries = kept
+                # History has everything with an offset.
+                entries = [entry for entry in entries if not entry.offset]
         reason = self._outbox().owe(subscription, entries, cursor, self._context.clock())
         if reason is not None:
             self.close_slow(reason)

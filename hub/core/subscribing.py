@@ -126,7 +126,14 @@ class Subscribing:
             offset = began.position.offset
             gap = Gap(channel.name, channel.epoch, 0, offset, GapReason.RESET)
             session.push_in_order(subscription, gap, offset)
-        if began.position.offset == channel.offset:
+        missing = began.position.offset < channel.offset
+        if missing and not channel.options.keeps_history:
+            self._tally.gaps[GapReason.EXPIRED] += 1
+            first, last = began.position.offset + 1, channel.offset
+            gap = Gap(channel.name, channel.epoch, first, last, GapReason.EXPIRED)
+            session.push_in_order(subscription, gap, last)
+            missing = False
+        if not missing:
             subscription.go_live(channel.offset)
             if session.dialect.marks_positions:
                 self._exchange.mark(session)

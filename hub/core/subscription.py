@@ -27,6 +27,7 @@ class Subscription:
         "dropped",
         "fill",
         "offset",
+        "presence_lost",
         "replay_cursor",
         "ring",
         "session",
@@ -44,6 +45,8 @@ class Subscription:
         """What the session is still owed of this channel; made when the peer stops taking."""
         self.closed = False
         self.dropped = 0
+        self.presence_lost = False
+        """Whether joins or leaves passed by that the session has to be told of."""
 
     @property
     def live(self) -> bool:

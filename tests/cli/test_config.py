@@ -134,7 +134,7 @@ def test_serve_hands_settings_to_the_app_and_returns_its_code(
         calls.append((settings, demo))
         return 3
 
-    monkeypatch.setitem(sys.modules, "hub.app", SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "hub.process", SimpleNamespace(run=run))
     assert hub("serve", "--demo", "--port", "0", "--drain-seconds", "1").exit_code == 3
     assert hub("serve").exit_code == 3
     (first, demo), (second, plain) = calls
@@ -155,7 +155,7 @@ def test_help_does_not_load_the_settings_or_the_server() -> None:
         "from hub.cli import build\n"
         "try: build()(['--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'pydantic_settings', 'uvicorn', 'starlette', 'structlog', 'hub.app'}\n"
+        "heavy = {'pydantic_settings', 'uvicorn', 'starlette', 'structlog', 'hub.app', 'hub.process'}\n"
         "sys.exit(','.join(heavy & set(sys.modules)) or 0)"
     )
     done = subprocess.run(

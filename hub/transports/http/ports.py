@@ -1,6 +1,6 @@
 """What the HTTP routes need from the rest of the hub, as protocols and plain values.
 
-`hub.app` hands it all in as one `HttpDeps`; nothing here knows a concrete engine or broker.
+`hub.wiring` hands it all in as one `HttpDeps`; nothing here knows a concrete engine or broker.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

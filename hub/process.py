@@ -1,0 +1,97 @@
+"""The hub as a program: signals, limits of the process, exit codes.
+
+`serve` runs one node until it is told to stop, optionally together with an ASGI application
+that answers what the hub does not.
+"""
+
+import asyncio
+import contextlib
+import resource
+import signal
+import sys
+from collections.abc import AsyncGenerator
+
+import uvloop
+from starlette.types import ASGIApp
+from structlog.typing import FilteringBoundLogger
+
+from hub.app import Hub
+from hub.demo import run_demo
+from hub.observe.logs import adopt_stdlib, make_logger
+from hub.settings import Settings
+
+# Open files beside the connections: the listener, the loop, logs, the broker. Generous guess.
+_OTHER_FILES = 256
+
+
+async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
+    """Run until a signal; a second one ends the draining. Returns the exit code."""
+    log = make_logger(settings)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files < settings.max_connections:
+        log.warning("few_open_files", limit=files, max_connections=settings.max_connections)
+    for warning in settings.warnings():
+        log.warning("setting", message=warning)
+    stop = asyncio.Event()
+    hub = Hub(settings, app=app, log=log)
+    received: list[signal.Signals] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        received.append(number)
+        stop.set()
+        if len(received) > 1:
+            hub.stop_now()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    async with hub, _demo(hub, log, wanted=demo):
+        _say_where(hub, demo=demo)
+        log.info("started", url=hub.url, version=hub.node.node().version)
+        await stop.wait()
+        log.info("draining", signal=received[0].name, connections=len(hub.node.engine.sessions))
+    log.info("stopped")
+    return 0 if len(received) == 1 else 128 + received[-1]
+
+
+@contextlib.asynccontextmanager
+async def _demo(hub: Hub, log: FilteringBoundLogger, *, wanted: bool) -> AsyncGenerator[None]:
+    feed = asyncio.create_task(run_demo(hub.publish, log=log)) if wanted else None
+    try:
+        yield
+    finally:
+        if feed is not None:
+            feed.cancel()
+            await asyncio.gather(feed, return_exceptions=True)
+
+
+def _say_where(hub: Hub, *, demo: bool) -> None:
+    page = "live demo" if demo else "try it"
+    print(f"\n  {page:10} {hub.url}/", file=sys.stderr)  # noqa: T201 - for the person who started it
+    print(f"  {'publish':10} curl -d '{{\"hello\":1}}' {hub.url}/api/publish/news", file=sys.stderr)  # noqa: T201
+    print(f"  {'subscribe':10} curl -N '{hub.url}/sse?channel=news'\n", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _allow_connections(settings: Settings) -> None:
+    """Raise the soft limit on open files, often 1,024, as far as the system lets any process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.max_connections + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def run(settings: Settings, demo: bool = False, app: ASGIApp | None = None) -> int:
+    """Run one node in this process until SIGTERM or SIGINT; returns the exit code.
+
+    Raises `SettingsError` when it cannot listen where it should.
+    """
+    adopt_stdlib(settings)
+    _allow_connections(settings)
+    return uvloop.run(_serve(settings, app, demo=demo))
+
+
+def serve(app: ASGIApp | None = None, settings: Settings | None = None) -> int:
+    """Run the hub, and `app` beside it on the same port, until SIGTERM or SIGINT."""
+    return run(settings or Settings(), app=app)
