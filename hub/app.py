@@ -92,8 +92,8 @@ class Hub:
         self._inner = asgi_app(self._node, lag)
         if self._listen:
             self._listener = Listener(self._node, lag, self._app)
-            await self._listener.start()
             self._stack.push_async_callback(self._listener.stop)
+            await self._listener.start()
         self._stack.push_async_callback(self._drain, self._node)
 
     async def _drain(self, node: Node) -> None:

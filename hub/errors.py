@@ -115,6 +115,25 @@ class HeartbeatTimeoutError(HubError):
     retryable = True
 
 
+class UpgradeRequiredError(HubError):
+    """Not a WebSocket handshake, or one of a version that is not spoken here."""
+
+    code = "upgrade_required"
+
+
+class HeadersTooLargeError(HubError):
+    """A request's line and headers are over their limit."""
+
+    code = "headers_too_large"
+
+
+class RequestTimeoutError(HubError):
+    """A request was not whole in time."""
+
+    code = "request_timeout"
+    retryable = True
+
+
 class SettingsError(HubError):
     """A setting has a value that is not allowed; the start ends with this message."""
 

@@ -82,7 +82,9 @@ class Group:
 class Batch:
     """A sealed stretch of a channel, and who was subscribed when it was sealed."""
 
-    __slots__ = ("_encoded", "at_seconds", "base", "epoch", "groups", "items", "last", "skips")
+    __slots__ = (
+        "_encoded", "at_seconds", "base", "epoch", "groups", "items", "last", "sent", "skips",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -102,8 +104,19 @@ class Batch:
         self.last = last
         self.at_seconds = at_seconds
         """Monotonic time the first item came."""
+        self.sent = 0
+        """To how many members it has been written, in the order of `groups`."""
         self.skips = _skips(items)
         self._encoded: dict[Dialect, Encoded] = {}
+
+    def owes(self, subscription: "Subscription") -> bool:
+        """Whether it is still to be written to this member. Offsets tell only for publications."""
+        before = 0
+        for group in self.groups:
+            if subscription in group.members:
+                return before + group.members.index(subscription) >= self.sent
+            before += len(group.members)
+        return False
 
     @property
     def has_presence(self) -> bool:

@@ -4,6 +4,7 @@ A timer of the event loop costs a heap entry each; 15,000 sessions need none whi
 Entries fall due at the first `tick` at or after their time. No clock of its own.
 """
 
+from collections import deque
 from collections.abc import Callable
 
 # Fine enough for a 100 ms setting in a test, coarse enough to cost 20 wake-ups a second.
@@ -26,14 +27,14 @@ class Deadlines:
     """Buckets of `GRANULARITY_SECONDS`; one event loop owns them and calls `tick`."""
 
     def __init__(self, now_seconds: float) -> None:
-        self._buckets: dict[int, list[Deadline]] = {}
+        self._buckets: dict[int, deque[Deadline]] = {}
         self._next = int(now_seconds / GRANULARITY_SECONDS)
 
     def at(self, when_seconds: float, callback: Callable[[], None]) -> Deadline:
         """Call back at the first tick at or after this monotonic time."""
         bucket = max(int(when_seconds / GRANULARITY_SECONDS) + 1, self._next)
         deadline = Deadline(callback)
-        self._buckets.setdefault(bucket, []).append(deadline)
+        self._buckets.setdefault(bucket, deque()).append(deadline)
         return deadline
 
     def tick(self, now_seconds: float) -> None:
@@ -43,12 +44,16 @@ class Deadlines:
             due = sorted(bucket for bucket in self._buckets if bucket <= through)
         else:
             due = [b for b in range(self._next, through + 1) if b in self._buckets]
-        self._next = through + 1
         for bucket in due:
-            for deadline in self._buckets.pop(bucket):
+            # Taken out one by one: what is left of a bucket when a callback fails is due still.
+            waiting = self._buckets[bucket]
+            while waiting:
+                deadline = waiting.popleft()
                 if (callback := deadline.callback) is not None:
                     deadline.callback = None
                     callback()
+            del self._buckets[bucket]
+        self._next = through + 1
 
     def __len__(self) -> int:
         """Entries waiting, cancelled ones included."""

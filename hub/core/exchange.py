@@ -78,7 +78,7 @@ class Exchange:
         """Write to one member at once what its channel still has for it, before it leaves."""
         channel = subscription.channel
         for batch in (channel.under_way, channel.open_batch() if channel.open else None):
-            if batch is not None:
+            if batch is not None and batch.owes(subscription):
                 dialect = subscription.session.dialect
                 self._write(batch, batch.encoded(dialect), (subscription,))
 
@@ -124,6 +124,7 @@ class Exchange:
         for start in range(0, len(group.members), self._slice_sessions):
             members = group.members[start : start + self._slice_sessions]
             self._write(batch, encoded, members)
+            batch.sent += len(members)
             if group.dialect.marks_positions:
                 self._unmarked.update((member.session, None) for member in members)
             yield len(members)

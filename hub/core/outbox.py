@@ -81,7 +81,8 @@ class Outbox:
     def ring(self, subscription: "Subscription", cursor: int) -> Ring:
         """The subscription's ring; a new one begins behind `cursor`."""
         if (ring := subscription.ring) is None:
-            ring = Ring(cursor, subscription.channel.options.overflow)
+            channel = subscription.channel
+            ring = Ring(cursor, channel.options.overflow, channel.epoch)
             subscription.ring = self.rings[subscription] = ring
         return ring
 
@@ -213,9 +214,9 @@ class Outbox:
         def announce(hole: Hole) -> bytes:
             self._tally.gaps[hole.reason] += 1
             gap = Gap(
-                channel.name, channel.epoch, hole.first, hole.last, hole.reason, hole.unsequenced
+                channel.name, ring.epoch, hole.first, hole.last, hole.reason, hole.unsequenced
             )
-            return encode(gap, channel.epoch)
+            return encode(gap, ring.epoch)
 
         def presence_reset() -> bytes:
             return encode(PresenceReset(channel.name), channel.epoch)

@@ -67,11 +67,13 @@ class Ring:
 
     __slots__ = (
         "_by_key", "_conflated", "_entries", "_kept", "_slow_through", "_unsequenced",
-        "bytes", "cursor", "kept_bytes", "last", "overflow", "presence_lost",
+        "bytes", "cursor", "epoch", "kept_bytes", "last", "overflow", "presence_lost",
     )  # fmt: skip
 
-    def __init__(self, cursor: int, overflow: Overflow) -> None:
+    def __init__(self, cursor: int, overflow: Overflow, epoch: str) -> None:
         self.overflow = overflow
+        self.epoch = epoch
+        """Of all its offsets: a ring outlives its channel's epoch when its session has left."""
         self.cursor = cursor
         """The last offset handed to the transport, or announced as missing."""
         self.last = cursor
@@ -110,7 +112,7 @@ class Ring:
     def append(self, entry: Entry) -> bool:
         """Owe one more frame; return whether it replaced an older one of the same key."""
         conflated = False
-        if entry.key is not None and self.overflow is Overflow.LATEST_PER_KEY:
+        if entry.key and entry.offset and self.overflow is Overflow.LATEST_PER_KEY:
             conflated = self._conflate(entry.key)
             self._by_key[entry.key] = entry
         self._entries.append(entry)

@@ -16,7 +16,7 @@ from hub.core.identity import Identity
 from hub.core.options import SessionLimits
 from hub.core.outbox import Outbox, Pressure
 from hub.core.ports import Dialect, Link, Monotonic
-from hub.core.pushes import Goodbye, Push, Reply
+from hub.core.pushes import Goodbye, PresenceReset, Push, Reply
 from hub.core.ring import Entry, Kind
 from hub.core.subscription import Subscription
 from hub.core.tally import Tally
@@ -222,10 +222,11 @@ class Session:
         """
         offset = subscription.channel.offset
         entries: list[Entry] = []
+        presence_lost = False
         if subscription.ring is not None and self.outbox is not None:
             dropped, entries = self.outbox.forget(subscription)
             subscription.dropped += dropped
-            subscription.presence_lost |= subscription.channel.options.presence
+            presence_lost = subscription.channel.options.presence
         if subscription.live:
             subscription.go_live(offset)
         else:
@@ -237,6 +238,8 @@ class Session:
         else:
             entries.append(Entry(Kind.KEEP, 0, frame, self._context.clock()))
             self._owe(subscription, entries, offset)
+        if presence_lost:
+            self.push_in_order(subscription, PresenceReset(subscription.channel.name))
 
     def _owe(self, subscription: Subscription, entries: Sequence[Entry], cursor: int) -> None:
         if subscription.fill and subscription.channel.options.keeps_history:

@@ -15,13 +15,13 @@ from hub.core.deadlines import Deadline, Deadlines
 from hub.core.engine import Engine
 from hub.core.ports import Dialect, Monotonic
 from hub.core.tally import Tally
-from hub.errors import BadRequestError, HubError
+from hub.errors import BadRequestError, HeadersTooLargeError, HubError, RequestTimeoutError
 from hub.transports.admission import NOBODY, Admission
 from hub.transports.head import RequestHead, parse_head
 from hub.transports.http.problem import problem
 from hub.transports.sse import SseConnection, response_head
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
-from hub.wire.codes import HEADERS_TOO_LARGE, REQUEST_TIMEOUT, http_status
+from hub.wire.codes import http_status
 from hub.wire.handshake import accept
 from hub.wire.sse import MAX_CHANNELS
 
@@ -29,14 +29,6 @@ _END_OF_HEAD = b"\r\n\r\n"
 _METHOD = b"GET "
 # WIRE.md: a URL stays below 4 KB. Its channels are checked against the subscriptions' limit.
 MAX_TARGET_BYTES = 4096
-
-
-class HeadTooLargeError(HubError):
-    code = HEADERS_TOO_LARGE
-
-
-class HandshakeTimeoutError(HubError):
-    code = REQUEST_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +102,7 @@ class FrontDoor(asyncio.Protocol):
 
     def _too_slow(self) -> None:
         seconds = self._options.handshake_timeout_seconds
-        self._refuse(HandshakeTimeoutError(f"no whole request within {seconds:g} seconds"))
+        self._refuse(RequestTimeoutError(f"no whole request within {seconds:g} seconds"))
 
     def data_received(self, data: bytes) -> None:
         self._head += data
@@ -132,7 +124,7 @@ class FrontDoor(asyncio.Protocol):
         end = self._head.find(_END_OF_HEAD)
         limit = self._options.max_head_bytes
         if end > limit or (end < 0 and len(self._head) > limit):
-            self._refuse(HeadTooLargeError(f"request head is over {limit:,} bytes"))
+            self._refuse(HeadersTooLargeError(f"request head is over {limit:,} bytes"))
         elif end >= 0:
             self._settle()
             raw, rest = self._head[: end + 4], self._head[end + 4 :]
@@ -144,7 +136,7 @@ class FrontDoor(asyncio.Protocol):
     def _open(self, head: RequestHead, rest: bytes) -> None:
         if len(head.target) > MAX_TARGET_BYTES:
             size = len(head.target)
-            raise HeadTooLargeError(f"URL is {size:,} bytes, limit is {MAX_TARGET_BYTES:,}")
+            raise HeadersTooLargeError(f"URL is {size:,} bytes, limit is {MAX_TARGET_BYTES:,}")
         self._options.admission.check_door(head)
         self._origin = head.headers.get("origin")
         if head.path.endswith(b"/ws"):

@@ -10,14 +10,8 @@ from collections.abc import Callable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hub.core.deadlines import Deadline
-from hub.errors import BadRequestError, HubError
-from hub.transports.front_door import (
-    DoorOptions,
-    FrontDoor,
-    HandshakeTimeoutError,
-    HeadTooLargeError,
-    write_problem,
-)
+from hub.errors import BadRequestError, HeadersTooLargeError, HubError, RequestTimeoutError
+from hub.transports.front_door import DoorOptions, FrontDoor, write_problem
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -85,7 +79,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         seconds = self.hub_options.handshake_timeout_seconds
-        self._refuse(HandshakeTimeoutError(f"no whole request head within {seconds:g} seconds"))
+        self._refuse(RequestTimeoutError(f"no whole request head within {seconds:g} seconds"))
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -99,7 +93,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes += size
         if self._head_bytes > self.hub_options.max_head_bytes and not self._refused:
             limit = self.hub_options.max_head_bytes
-            self._refuse(HeadTooLargeError(f"request head is over {limit:,} bytes"))
+            self._refuse(HeadersTooLargeError(f"request head is over {limit:,} bytes"))
 
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn for what its parser does not take; its own answer is plain text."""

@@ -3,7 +3,8 @@
 Between two polls the link takes nothing. Where there is history nothing is queued then
 either: the subscriptions fill from it (`Subscription.fill`) when the peer comes back, and
 where there is none the session's outbox holds what fits. A peer that repeats an older
-position, because an answer was lost, gets a new session from there.
+position, because an answer was lost, or polls again while its last poll still waits, gets a
+new session from there.
 """
 
 import asyncio
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from hub.core.commands import Subscribe
 from hub.core.deadlines import Deadline, Deadlines
 from hub.core.engine import Engine
+from hub.core.identity import Identity
 from hub.core.ports import Dialect, Monotonic
 from hub.core.publication import Position
 from hub.core.session import Session
-from hub.errors import BadRequestError, ConflictError
+from hub.errors import BadRequestError
 from hub.transports.http.ports import PollRequest
 from hub.wire.codes import CloseCode
 from hub.wire.poll import answer
@@ -143,10 +145,9 @@ class PollTransport:
     async def poll(self, request: PollRequest) -> bytes:
         """Wait for the first push, `wait_seconds` at most; return the answer's JSON.
 
-        Raises `HubError`: what the engine refuses, and `ConflictError` when another poll of the
-        same connection is waiting.
+        Raises `HubError`: what the engine refuses.
         """
-        polling = self._find(request) or self._open(request)
+        polling = self._find(request) or self._open(request, request.channels, request.identity)
         self._release(polling)
         link = polling.link
         try:
@@ -179,24 +180,23 @@ class PollTransport:
         session = self._engine.find(request.connection, request.secret or "")
         if (polling := self._polling.get(session.id)) is None:
             raise BadRequestError(f"connection {session.id!r} does not poll")
-        if polling.link.taking:
-            raise ConflictError("another poll of this connection is waiting")
-        if self._matches(polling, request.since):
+        if not polling.link.taking and self._matches(polling, request.since):
             return polling
-        self._end(polling, "continued from an older position")
-        return self._open(request, polling.session)
+        # An answer was lost, or the peer of the poll that still waits is gone.
+        channels = tuple(session.subscriptions)
+        self._end(polling, "continued by another poll")
+        return self._open(request, channels, session.identity)
 
     def _matches(self, polling: _Polling, since: Mapping[str, Position]) -> bool:
         """Whether the peer has what it was last answered."""
         known = polling.answered
         return all(known.get(name) == str(position) for name, position in since.items())
 
-    def _open(self, request: PollRequest, before: Session | None = None) -> _Polling:
-        """Open a session, that of `before` again where an answer of it was lost."""
+    def _open(
+        self, request: PollRequest, channels: tuple[str, ...], identity: Identity
+    ) -> _Polling:
         self._engine.check_open()
         link = PollLink(address=request.address, user_agent=request.user_agent)
-        identity = request.identity if before is None else before.identity
-        channels = request.channels if before is None else tuple(request.since)
         session = link.session = self._engine.open(link, self._dialect, identity)
         asked = {name: str(position) for name, position in request.since.items()}
         polling = self._polling[session.id] = _Polling(session, link, asked)

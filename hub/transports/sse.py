@@ -6,7 +6,7 @@ from hub.wire.sse import retry
 # How long a plain EventSource waits after a cut without a goodbye. The browser default is
 # about 3 s; a second is felt less and a node that restarts spreads its goodbyes anyway.
 FIRST_FIELD = retry(1000)
-"""What every stream begins with."""
+"""What every stream begins with: a field of its first block."""
 
 _HEADERS = (
     (b"Content-Type", b"text/event-stream; charset=utf-8"),

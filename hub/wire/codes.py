@@ -12,10 +12,12 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final
 
-# Codes that no error class carries because they are answered before a request is complete.
-HEADERS_TOO_LARGE: Final = "headers_too_large"
-REQUEST_TIMEOUT: Final = "request_timeout"
-UPGRADE_REQUIRED: Final = "upgrade_required"
+from hub.errors import HeadersTooLargeError, RequestTimeoutError, UpgradeRequiredError
+
+# Answered before a request is complete.
+HEADERS_TOO_LARGE: Final = HeadersTooLargeError.code
+REQUEST_TIMEOUT: Final = RequestTimeoutError.code
+UPGRADE_REQUIRED: Final = UpgradeRequiredError.code
 
 
 class CloseCode(IntEnum):

@@ -14,13 +14,7 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from websockets.headers import build_extension, parse_connection, parse_extension, parse_upgrade
 from websockets.utils import accept_key
 
-from hub.errors import BadRequestError, HubError
-
-
-class UpgradeRequiredError(HubError):
-    """Not a WebSocket handshake, or one of a version that is not spoken here."""
-
-    code = "upgrade_required"
+from hub.errors import BadRequestError, UpgradeRequiredError
 
 
 def accept(headers: Mapping[str, str], *, deflate: bool) -> tuple[bytes, int | None]:

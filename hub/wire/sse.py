@@ -18,8 +18,8 @@ _HEARTBEAT = b": heartbeat\n\n"
 
 
 def retry(milliseconds: int) -> bytes:
-    """The field that sets the EventSource's reconnection time."""
-    return b"retry: %d\n\n" % milliseconds
+    """The field that sets the EventSource's reconnection time, in whatever block it stands."""
+    return b"retry: %d\n" % milliseconds
 
 
 def _block(push: Push) -> bytes:
@@ -29,7 +29,7 @@ def _block(push: Push) -> bytes:
     event = b"event: %b\n" % _event(push)
     if isinstance(push, Goodbye) and push.reconnect_within_ms is not None:
         # A plain EventSource knows no goodbye: it waits as long as `retry` says.
-        event += b"retry: %d\n" % push.reconnect_within_ms
+        event += retry(push.reconnect_within_ms)
     return event + data
 
 

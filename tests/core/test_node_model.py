@@ -332,7 +332,8 @@ PROFILE = settings(
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    print_blob=True,
+    report_multiple_bugs=False,
+    print_blob=False,
 )
 
 

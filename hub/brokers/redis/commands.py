@@ -10,12 +10,19 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.connecting import Backoff, Server, close, keep_up, until_one_ends
+from hub.brokers.redis.connecting import (
+    Backoff,
+    Server,
+    close,
+    connect,
+    keep_up,
+    pack,
+    until_one_ends,
+)
 from hub.brokers.redis.failures import LostError, NoAnswerError, NotSentError, RefusedError
 from hub.brokers.redis.library import Argument, Command, Library
 from hub.brokers.redis.options import RedisOptions
@@ -83,9 +90,8 @@ class Commands:
         Raises:
             NotSentError: there is no connection, or too much is waiting already.
         """
-        if self._refusing:
-            raise NotSentError(f"{self._server.name}: {self._refusing}")
-        packed = pack_command(command)
+        self.check_up()
+        packed = pack(*command)
         self._check_room(len(packed))
         answer: Answer = asyncio.get_running_loop().create_future()
         deadline = self._clock() + self._options.command_timeout_seconds
@@ -96,9 +102,13 @@ class Commands:
 
     def run_function(self, name: str, keys: Command, arguments: Command) -> Answer:
         """`call` of one of the library's functions."""
+        self.check_up()
+        return self.call(*self._library.call(name, keys, arguments))
+
+    def check_up(self) -> None:
+        """Raise `NotSentError` while calls are refused."""
         if self._refusing:
             raise NotSentError(f"{self._server.name}: {self._refusing}")
-        return self.call(*self._library.call(name, keys, arguments))
 
     def _check_room(self, size: int) -> None:
         options = self._options
@@ -127,7 +137,7 @@ class Commands:
         connection = self._server.connection(f"hub:{self._options.node}:commands")
         try:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
-                await connection.connect()
+                await connect(connection)
                 await self._library.load(connection)
             self._on_up()
             await until_one_ends(self._write(connection), self._read(connection), self._watch())

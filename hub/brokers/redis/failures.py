@@ -8,7 +8,23 @@ CONNECTION_ERRORS = (RedisError, OSError, EOFError, RuntimeError)
 
 # Redis says these before it begins with a call, so nothing was done.
 _NOT_BEGUN = frozenset(
-    ["ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN"]
+    [
+        "ASK",
+        "BUSY",
+        "CLUSTERDOWN",
+        "CROSSSLOT",
+        "LOADING",
+        "MASTERDOWN",
+        "MISCONF",
+        "MOVED",
+        "NOAUTH",
+        "NOPERM",
+        "NOREPLICAS",
+        "NOSCRIPT",
+        "OOM",
+        "READONLY",
+        "TRYAGAIN",
+    ]
 )
 # ... and after these another try needs another connection, or the library loaded again.
 _RECONNECT = frozenset({"LOADING", "MASTERDOWN", "NOAUTH", "NOSCRIPT", "READONLY"})

@@ -98,12 +98,11 @@ class Library:
         for name in _NAMES:
             script = f"{_BODY}\nreturn {name}(KEYS, ARGV)"
             digest = await ask(connection, "SCRIPT", "LOAD", script)
-            assert isinstance(digest, bytes)
             self._prefixes[name] = ("EVALSHA", digest)
 
 
-async def ask(connection: AbstractConnection, *command: Argument) -> object:
-    """One command and its answer, on a connection that nobody else uses yet."""
+async def ask(connection: AbstractConnection, *command: Argument) -> Argument:
+    """One command and its simple answer, on a connection that nobody else uses yet."""
     await connection.send_packed_command(connection.pack_command(*command), check_health=False)
-    answer: object = await connection.read_response()
+    answer: Argument = await connection.read_response()
     return answer

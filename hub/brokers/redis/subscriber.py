@@ -10,12 +10,19 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.connecting import Backoff, Server, close, keep_up, until_one_ends
-from hub.brokers.redis.failures import LostError, NotSentError
+from hub.brokers.redis.connecting import (
+    Backoff,
+    Server,
+    close,
+    connect,
+    keep_up,
+    pack,
+    until_one_ends,
+)
+from hub.brokers.redis.failures import LostError, NoAnswerError, NotSentError
 from hub.brokers.redis.options import RedisOptions
 from hub.core.ports import Monotonic
 
@@ -47,12 +54,15 @@ class Subscriber:
         self._wanted: dict[bytes, None] = {}
         self._asked: set[bytes] = set()
         """What Redis was last told to send on this connection."""
+        self._heard: set[bytes] = set()
+        """... and what of it it has confirmed."""
         self._changed: dict[bytes, None] = {}
         self._confirmed: list[bytes] = []
         self._wake = asyncio.Event()
         self._dropped = asyncio.Event()
         self._why_dropped = ""
         self._barriers: dict[bytes, asyncio.Future[None]] = {}
+        self._to_ping: list[bytes] = []
         self._barrier_number = 0
         self.up = asyncio.Event()
         self.connects = 0
@@ -68,8 +78,8 @@ class Subscriber:
         self._change(name)
 
     def hears(self, name: bytes) -> bool:
-        """Whether Redis was told on this connection to send the channel."""
-        return name in self._asked and self.up.is_set()
+        """Whether Redis has confirmed on this connection that it sends the channel."""
+        return name in self._heard
 
     def drop(self, why: str) -> None:
         """Give this connection up and make a new one."""
@@ -80,15 +90,23 @@ class Subscriber:
         """Return when everything that Redis had published before has been delivered here.
 
         An answer to PING stands behind all messages that were written before it. Raises
-        `NotSentError` when the connection is not there, or is lost before.
+        `NotSentError` when the connection is not there or is lost before, `NoAnswerError`
+        after `command_timeout_seconds`.
         """
         if not self.up.is_set():
             raise NotSentError("the subscriber is not connected")
         self._barrier_number += 1
         token = b"%d" % self._barrier_number
         passed = self._barriers[token] = asyncio.get_running_loop().create_future()
+        self._to_ping.append(token)
         self._wake.set()
-        await passed
+        try:
+            async with asyncio.timeout(self._options.command_timeout_seconds):
+                await passed
+        except TimeoutError:
+            raise NoAnswerError("the subscriber's connection does not answer") from None
+        finally:
+            self._barriers.pop(token, None)
 
     # -- the connection's life ---------------------------------------------------------------
 
@@ -110,7 +128,7 @@ class Subscriber:
         connection = self._server.connection(f"hub:{self._options.node}:subscriber")
         try:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
-                await connection.connect()
+                await connect(connection)
             self._on_up()
             await until_one_ends(self._write(connection), self._read(connection), self._drop())
         finally:
@@ -128,8 +146,9 @@ class Subscriber:
     def _on_lost(self, why: str) -> None:
         self.up.clear()
         self._asked.clear()
-        barriers, self._barriers = self._barriers, {}
-        for passed in barriers.values():
+        self._heard.clear()
+        self._to_ping.clear()
+        for passed in self._barriers.values():
             if not passed.done():
                 passed.set_exception(NotSentError(f"the subscriber lost its connection: {why}"))
 
@@ -148,13 +167,11 @@ class Subscriber:
             await self._wake.wait()
             self._wake.clear()
             changed, self._changed = self._changed, {}
-            barriers = [token for token, passed in self._barriers.items() if not passed.done()]
+            pings, self._to_ping = self._to_ping, []
             for command in self._commands(changed):
                 await connection.send_packed_command(command, check_health=False)
-            for token in barriers:
-                await connection.send_packed_command(
-                    pack_command(("PING", token)), check_health=False
-                )
+            for token in pings:
+                await connection.send_packed_command(pack("PING", token), check_health=False)
 
     def _commands(self, changed: dict[bytes, None]) -> Iterator[bytes]:
         """What makes Redis send the wanted channels, and no others."""
@@ -162,9 +179,10 @@ class Subscriber:
         stop = [name for name in changed if name not in self._wanted and name in self._asked]
         self._asked.update(start)
         self._asked.difference_update(stop)
+        self._heard.difference_update(stop)
         for verb, names in (("SUBSCRIBE", start), ("UNSUBSCRIBE", stop)):
             for batch in batches(names, self._options.batch_size):
-                yield pack_command((verb, *batch))
+                yield pack(verb, *batch)
 
     # -- what comes in -----------------------------------------------------------------------
 
@@ -175,18 +193,23 @@ class Subscriber:
                 self._message(reply[1], reply[2])
             elif reply[0] == b"subscribe":
                 self._subscribed(reply[1])
-            elif reply[0] == b"pong" and (passed := self._barriers.pop(reply[1], None)):
-                if not passed.done():
-                    passed.set_result(None)
+            elif reply[0] == b"pong" and reply[1] in self._barriers:
+                self._passed(self._barriers[reply[1]])
+
+    @staticmethod
+    def _passed(barrier: asyncio.Future[None]) -> None:
+        if not barrier.done():
+            barrier.set_result(None)
 
     def _message(self, name: bytes, message: bytes) -> None:
         try:
             self._on_message(name, message)
-        except Exception:
-            # A fault in what follows must not cost the connection, and all channels with it.
+        except Exception:  # noqa: BLE001 - a fault downstream must not cost the connection
             self._log.exception("redis_message_failed")
 
     def _subscribed(self, name: bytes) -> None:
+        if name in self._asked:
+            self._heard.add(name)
         if not self._confirmed:
             asyncio.get_running_loop().call_soon(self._flush_confirmed)
         self._confirmed.append(name)

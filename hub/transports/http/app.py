@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from hub.core.tally import Tally
-from hub.errors import HubError, NotFoundError
+from hub.errors import NotFoundError, UpgradeRequiredError
 from hub.transports.http.answer import json_bytes_answer
 from hub.transports.http.endpoint import Endpoint, Handler
 from hub.transports.http.health import Health
@@ -21,16 +21,9 @@ from hub.transports.http.problem import problem
 from hub.transports.http.publishing import Publishing
 from hub.transports.http.reading import Reading
 from hub.transports.http.sessions import Sessions
-from hub.wire.codes import UPGRADE_REQUIRED
 
 Paths = Mapping[str, Mapping[str, Handler]]
 """Path pattern to method to handler."""
-
-
-class UpgradeRequiredError(HubError):
-    """`/ws` was asked for without a WebSocket handshake."""
-
-    code = UPGRADE_REQUIRED
 
 
 def make_http_app(deps: HttpDeps) -> ASGIApp:

@@ -5,16 +5,8 @@ import asyncio
 from starlette.requests import Request
 from starlette.types import Receive
 
-from hub.errors import BadRequestError, HubError, TooLargeError
+from hub.errors import BadRequestError, RequestTimeoutError, TooLargeError
 from hub.transports.http.access import header
-from hub.wire.codes import REQUEST_TIMEOUT
-
-
-class RequestTimeoutError(HubError):
-    """The body did not arrive in time."""
-
-    code = REQUEST_TIMEOUT
-    retryable = True
 
 
 async def read_body(request: Request, *, limit: int, timeout_seconds: float) -> bytes:

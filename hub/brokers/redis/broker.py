@@ -1,0 +1,176 @@
+"""The broker over Redis: implements `hub.core.ports.Broker`.
+
+Translates between the core and what is below: everything that is raised here is a `HubError`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from structlog.typing import FilteringBoundLogger
+
+from hub.brokers.redis import keys
+from hub.brokers.redis.connecting import Server
+from hub.brokers.redis.failures import CallError, NoAnswerError, NotSentError, RefusedError
+from hub.brokers.redis.messages import envelope
+from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.shard import Shard, ShardStatistics
+from hub.brokers.redis.surroundings import Surroundings
+from hub.brokers.redis.tracking import State
+from hub.core.options import Namespaces
+from hub.core.ports import (
+    Downstream,
+    HistoryPage,
+    Monotonic,
+    OnOpen,
+    PublishRequest,
+    PublishResult,
+    Spawn,
+)
+from hub.core.publication import Position
+from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError, UnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class RedisStatistics:
+    shards: tuple[ShardStatistics, ...]
+
+
+class RedisBroker:
+    """One node's way to the others. `start` before, `stop` after use.
+
+    Args:
+        url: `redis://[user:password@]host:port/db`, `rediss://` or `unix://path?db=n`.
+        downstream: gets each publication of a subscribed channel once and in order, and every
+            range that is lost.
+        clock: monotonic, seconds.
+        wall_clock: not used: Redis tells the time of a publication, one clock for all nodes.
+        spawn: runs what works in the background until `stop`.
+
+    Raises:
+        SettingsError: `url` names no Redis.
+    """
+
+    def __init__(  # noqa: PLR0913 - what every broker is offered, and a URL
+        self,
+        *,
+        url: str,
+        downstream: Downstream,
+        namespaces: Namespaces,
+        clock: Monotonic,
+        wall_clock: Callable[[], float],  # noqa: ARG002 - as above
+        spawn: Spawn,
+        log: FilteringBoundLogger,
+        options: RedisOptions | None = None,
+    ) -> None:
+        options = options or RedisOptions()
+        around = Surroundings(namespaces, options, downstream, clock, spawn, log)
+        self._shard = Shard(Server(url), around)
+
+    def shard(self, channel: str) -> Shard:  # noqa: ARG002 - several servers will need it
+        """Where a channel lives."""
+        return self._shard
+
+    async def start(self) -> None:
+        """Begin to connect; returns also when Redis is away, `problems` says so then."""
+        await self._shard.start()
+
+    async def stop(self) -> None:
+        await self._shard.stop()
+
+    def problems(self) -> Sequence[str]:
+        """Why the node should get no traffic; empty when it should."""
+        problem = self._shard.problem()
+        return () if problem is None else (problem,)
+
+    def statistics(self) -> RedisStatistics:
+        return RedisStatistics((self._shard.statistics(),))
+
+    # -- hub.core.ports.Broker ---------------------------------------------------------------
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        """Number, keep and send; calls of one node keep their order.
+
+        Raises:
+            ConflictError: the idempotency key was used with other data.
+            NotPublishedError: Redis did not take it; publishing again is safe.
+            OutcomeUnknownError: it was sent and no answer came.
+        """
+        shard = self.shard(request.channel)
+        names = [keys.meta(request.channel), keys.log(request.channel)]
+        digest: bytes | str = ""
+        if request.idempotency_key is not None:
+            names.append(keys.once(request.channel, request.publisher, request.idempotency_key))
+            digest = _digest(request)
+        settings = shard.reading.settings(request.channel)
+        arguments = (request.data, envelope(request), digest, settings)
+        try:
+            answer = await shard.commands.run_function("publish", tuple(names), arguments)
+        except CallError as error:
+            raise _publish_error(error) from None
+        return _published(request, answer)
+
+    async def subscribe(self, channel: str, on_open: OnOpen) -> None:
+        """Deliver the channel from now on; raise `UnavailableError` when Redis is away."""
+        try:
+            await self.shard(channel).subscribe(channel, on_open)
+        except CallError as error:
+            raise UnavailableError(f"cannot subscribe to {channel!r}: {error}") from None
+        except TimeoutError:
+            raise UnavailableError(f"cannot subscribe to {channel!r}: Redis is too slow") from None
+
+    def unsubscribe(self, channel: str) -> None:
+        self.shard(channel).unsubscribe(channel)
+
+    async def history(self, channel: str, after: int, limit: int) -> HistoryPage:
+        """A page; raise `UnavailableError` when Redis is away.
+
+        What is kept but is no JSON or too large is left out.
+        """
+        shard = self.shard(channel)
+        try:
+            page = await shard.reading.page(channel, after, limit)
+            while not page.complete and not any(m.publication for m in page.messages):
+                page = await shard.reading.page(channel, page.messages[-1].offset, limit)
+        except CallError as error:
+            raise UnavailableError(f"no history of {channel!r}: {error}") from None
+        tracker = shard.tracker(channel)
+        if tracker and tracker.state is State.LIVE and tracker.epoch != page.head.epoch:
+            shard.poke(tracker)
+        found = tuple(m.publication for m in page.messages if m.publication is not None)
+        return HistoryPage(page.head, page.oldest, found)
+
+    # -- what this node knows ----------------------------------------------------------------
+
+    def names(self) -> Sequence[str]:
+        """Of the channels this node listens to."""
+        return tuple(tracker.channel for tracker in self._shard.trackers())
+
+    def head(self, channel: str) -> Position | None:
+        """How far this node has come in a channel; None where it does not listen."""
+        tracker = self.shard(channel).tracker(channel)
+        return None if tracker is None or tracker.state is State.OPENING else tracker.position
+
+
+def _digest(request: PublishRequest) -> bytes:
+    content = request.data + b"\0" + (request.key or "").encode()
+    return blake2b(content, digest_size=16).hexdigest().encode()
+
+
+def _published(request: PublishRequest, answer: object) -> PublishResult:
+    match answer:
+        case [bytes() as epoch, int() as offset, int() as duplicate]:
+            return PublishResult(Position(epoch.decode(), offset), duplicate=duplicate == 1)
+        case [b"conflict"]:
+            key = request.idempotency_key
+            raise ConflictError(f"idempotency key {key!r} was used with other data")
+    raise OutcomeUnknownError(f"Redis answered {answer!r:.100}")
+
+
+def _publish_error(error: CallError) -> NotPublishedError | OutcomeUnknownError:
+    nothing_done = isinstance(error, RefusedError) and error.nothing_done
+    if nothing_done or isinstance(error, NotSentError):
+        return NotPublishedError(f"not published: {error}")
+    if isinstance(error, NoAnswerError):
+        return OutcomeUnknownError(f"it is not known whether it was published: {error}")
+    return OutcomeUnknownError(f"Redis failed while publishing: {error}")

@@ -1,0 +1,20 @@
+"""What every part of a shard is handed."""
+
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from hub.brokers.redis.options import RedisOptions
+from hub.core.options import Namespaces
+from hub.core.ports import Downstream, Monotonic, Spawn
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    namespaces: Namespaces
+    options: RedisOptions
+    downstream: Downstream
+    clock: Monotonic
+    spawn: Spawn
+    """Runs a coroutine until it ends or the shard stops."""
+    log: FilteringBoundLogger

@@ -1,0 +1,94 @@
+"""A TCP proxy before Redis whose connections fail in ways that a server alone does not."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+_READ_BYTES = 64 * 1024
+
+
+@dataclass(eq=False)
+class _Pair:
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+    subscribes: bool = False
+    deaf: bool = False
+    """What Redis sends is thrown away; the connection stays open."""
+
+
+class Proxy:
+    """Forwards to 127.0.0.1:`target`; knows subscribers by their first SUBSCRIBE."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._pairs: set[_Pair] = set()
+        self.port = 0
+        self.cut_at: bytes | None = None
+        """The next answer after a request with this in it is cut short: connection and all."""
+        self._cutting = False
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def make_subscribers_deaf(self) -> None:
+        """The connections that subscribe now get nothing any more; later ones do."""
+        for pair in self._pairs:
+            pair.deaf = pair.subscribes
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            back, forth = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.close()
+            return
+        pair = _Pair(writer, forth)
+        self._pairs.add(pair)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._requests(pair, reader))
+                group.create_task(self._answers(pair, back))
+        except* OSError:
+            pass
+        finally:
+            self._pairs.discard(pair)
+
+    async def _requests(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
+        while data := await reader.read(_READ_BYTES):
+            pair.subscribes = pair.subscribes or b"SUBSCRIBE" in data
+            if self.cut_at is not None and self.cut_at in data:
+                self.cut_at, self._cutting = None, True
+            pair.server.write(data)
+            await pair.server.drain()
+        pair.server.close()
+
+    async def _answers(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
+        while data := await reader.read(_READ_BYTES):
+            if self._cutting and not pair.subscribes:
+                self._cutting = False
+                pair.client.write(data[: len(data) // 2])
+                break
+            if not pair.deaf:
+                pair.client.write(data)
+                await pair.client.drain()
+        pair.client.close()
+        pair.server.close()
+
+    def close(self) -> None:
+        for pair in tuple(self._pairs):
+            pair.client.close()
+            pair.server.close()
+
+
+@contextlib.asynccontextmanager
+async def proxy(target: int) -> AsyncGenerator[Proxy]:
+    made = Proxy(target)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        made.close()
+        await asyncio.sleep(0)

@@ -1,0 +1,57 @@
+"""Publications as bytes in Redis."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.brokers.redis.messages import decode, envelope
+from hub.core.ports import PublishRequest
+from hub.core.publication import Publication
+
+_NAMES = st.none() | st.text(
+    st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=20
+)
+
+
+@given(key=_NAMES, sender=_NAMES, skip=_NAMES)
+def test_what_stands_beside_the_data_survives(
+    key: str | None, sender: str | None, skip: str | None
+) -> None:
+    request = PublishRequest("c", b'"\\n"', "p", key, sender, skip)
+    raw = b"\n".join((b"e1", b"7", b"1700000000000", envelope(request), request.data))
+    message = decode("c", raw, max_message_bytes=100)
+    assert message is not None
+    assert (message.epoch, message.offset) == ("e1", 7)
+    expected = Publication("c", 7, request.data, 1700000000000, key, sender, skip)
+    assert message.publication == expected
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"e\n1\n1\n\n{",
+        b"e\n1\n1\n\n" + b"1" * 101,
+        b"e\n1\nx\n\n1",
+        b"e\n1\n1\n[1]\n1",
+        b'e\n1\n1\n["a",null]\n1',
+        b'e\n1\n1\n["",null,null]\n1',
+        b'e\n1\n1\n["\xff",null,null]\n1',
+    ],
+)
+def test_numbered_message_that_cannot_be_delivered_keeps_its_number(raw: bytes) -> None:
+    message = decode("c", raw, max_message_bytes=100)
+    assert message is not None
+    assert (message.epoch, message.offset, message.publication) == ("e", 1, None)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"e\n1\n1\n", b"e\n-1\n1\n\n1", b"e\n0\n1\n\n1", b"e\n99999999999999999\n1\n\n1"]
+)
+def test_message_without_a_number_is_none(raw: bytes) -> None:
+    assert decode("c", raw, max_message_bytes=100) is None
+
+
+@given(st.binary(max_size=60))
+def test_noise_never_raises(raw: bytes) -> None:
+    decode("c", raw, max_message_bytes=100)
+    decode("c", b"e\n1\n1\n" + raw, max_message_bytes=100)

@@ -1,0 +1,52 @@
+"""A broker and the node below it, as far as the contract sees them."""
+
+from hub.core.ports import Broker, HistoryPage, PublishRequest, PublishResult
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Gap
+from tests.core.fakes import FakeClock
+
+
+class Rig:
+    """Notes what the broker hands down; see `hub.core.ports.Downstream`."""
+
+    broker: Broker
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.delivered: list[Publication] = []
+        self.heads: list[Position] = []
+        self.gaps: list[Gap] = []
+        self.resets: list[tuple[str, Position]] = []
+
+    def deliver(self, publication: Publication) -> None:
+        self.delivered.append(publication)
+
+    def lost(self, gap: Gap) -> None:
+        self.gaps.append(gap)
+
+    def reset(self, channel: str, head: Position) -> None:
+        self.resets.append((channel, head))
+
+    async def subscribe(self, channel: str) -> Position:
+        await self.broker.subscribe(channel, self.heads.append)
+        return self.heads[-1]
+
+    async def publish(
+        self,
+        channel: str = "a",
+        data: bytes = b"1",
+        *,
+        publisher: str = "backend",
+        key: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> PublishResult:
+        return await self.broker.publish(
+            PublishRequest(channel, data, publisher, key=key, idempotency_key=idempotency_key)
+        )
+
+    async def history(self, channel: str = "a", after: int = 0, limit: int = 100) -> HistoryPage:
+        return await self.broker.history(channel, after, limit)
+
+    async def offsets(self, channel: str = "a", after: int = 0, limit: int = 100) -> list[int]:
+        page = await self.history(channel, after, limit)
+        return [publication.offset for publication in page.publications]

@@ -1,0 +1,173 @@
+"""What every broker has to keep (`hub.core.ports.Broker`)."""
+
+import pytest
+
+from hub.core.ports import PublishRequest
+from hub.core.publication import Position
+from hub.errors import ConflictError
+from tests.brokers.rig import Rig
+
+
+async def test_publications_are_numbered_from_one_in_one_epoch(rig: Rig) -> None:
+    """Each channel has a sequence of its own."""
+    first, second = await rig.publish(), await rig.publish()
+    assert (first.position.offset, second.position.offset) == (1, 2)
+    assert first.position.epoch == second.position.epoch
+    assert (await rig.publish("b")).position.offset == 1
+
+
+async def test_a_channel_without_history_is_numbered_as_well(rig: Rig) -> None:
+    """So that a hole shows there too."""
+    assert [(await rig.publish("none:a")).position.offset for _ in range(3)] == [1, 2, 3]
+    page = await rig.history("none:a")
+    assert (page.publications, page.oldest, page.head.offset) == ((), 4, 3)
+
+
+async def test_subscribing_to_an_unknown_channel_creates_its_epoch(rig: Rig) -> None:
+    """A position always exists, and the first publication continues it."""
+    head = await rig.subscribe("a")
+    assert head.offset == 0
+    assert (await rig.publish()).position == Position(head.epoch, 1)
+
+
+async def test_history_of_an_unknown_channel_has_a_position(rig: Rig) -> None:
+    """Asking twice gives the same one."""
+    page = await rig.history()
+    assert (page.head.offset, page.oldest, page.publications) == (0, 1, ())
+    assert (await rig.history()).head == page.head
+
+
+async def test_two_channels_do_not_share_an_epoch(rig: Rig) -> None:
+    """A position of one must not pass for one of the other's."""
+    assert (await rig.subscribe("a")).epoch != (await rig.subscribe("b")).epoch
+
+
+async def test_the_head_comes_before_what_follows_it(rig: Rig) -> None:
+    """What was published before is in history, what comes after is delivered, in order."""
+    await rig.publish(data=b'"before"')
+    head = await rig.subscribe("a")
+    assert (head.offset, rig.delivered) == (1, [])
+    for number in range(3):
+        await rig.publish(data=b"%d" % number)
+    assert [(p.offset, p.data) for p in rig.delivered] == [(2, b"0"), (3, b"1"), (4, b"2")]
+
+
+async def test_only_subscribed_channels_are_delivered(rig: Rig) -> None:
+    """And none any more after unsubscribing; its sequence goes on."""
+    await rig.subscribe("a")
+    await rig.publish("b")
+    await rig.publish("a")
+    rig.broker.unsubscribe("a")
+    await rig.publish("a")
+    assert [(p.channel, p.offset) for p in rig.delivered] == [("a", 1)]
+    assert (await rig.subscribe("a")).offset == 2
+
+
+async def test_unsubscribing_from_an_unknown_channel_is_harmless(rig: Rig) -> None:
+    rig.broker.unsubscribe("never heard of")
+    assert (await rig.publish()).position.offset == 1
+
+
+async def test_a_publication_is_delivered_with_everything_it_was_given(rig: Rig) -> None:
+    """Data byte for byte; the time is the broker's."""
+    await rig.subscribe("a")
+    request = PublishRequest(
+        "a", b"12345678901234567890123", "p", key="k", sender="ann", skip_connection="c1"
+    )
+    await rig.broker.publish(request)
+    (publication,) = rig.delivered
+    assert publication.data == b"12345678901234567890123"
+    assert (publication.key, publication.sender) == ("k", "ann")
+    assert publication.skip_connection == "c1"
+    assert publication.time_ms == int(rig.clock.wall() * 1000)
+    assert (await rig.history()).publications == (publication,)
+
+
+async def test_history_keeps_the_newest(rig: Rig) -> None:
+    """`history_size` of them; `oldest` says from where."""
+    for _ in range(8):
+        await rig.publish()
+    page = await rig.history()
+    assert [p.offset for p in page.publications] == [4, 5, 6, 7, 8]
+    assert (page.oldest, page.head.offset) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("after", "limit", "found"),
+    [(0, 2, [4, 5]), (3, 2, [4, 5]), (5, 2, [6, 7]), (7, 9, [8]), (8, 9, []), (99, 9, [])],
+)
+async def test_history_is_read_in_pages(rig: Rig, after: int, limit: int, found: list[int]) -> None:
+    """At most `limit`, with offsets above `after`, oldest first."""
+    for _ in range(8):
+        await rig.publish()
+    assert await rig.offsets(after=after, limit=limit) == found
+
+
+async def test_pages_follow_one_another_without_hole_or_repeat(rig: Rig) -> None:
+    """Also through a history much longer than a page, and after old ones were let go."""
+    for _ in range(1700):
+        await rig.publish("long:a")
+    found: list[int] = []
+    while page := await rig.offsets("long:a", found[-1] if found else 0, 64):
+        found += page
+    assert found == list(range(701, 1701))
+
+
+async def test_history_forgets_what_is_older_than_its_time(rig: Rig) -> None:
+    """60 s in this namespace; offsets go on."""
+    await rig.publish()
+    rig.clock.advance(40)
+    await rig.publish()
+    rig.clock.advance(21)
+    page = await rig.history()
+    assert [p.offset for p in page.publications] == [2]
+    assert page.oldest == 2
+    rig.clock.advance(60)
+    page = await rig.history()
+    assert (page.publications, page.oldest, page.head.offset) == ((), 3, 2)
+    assert (await rig.publish()).position.offset == 3
+
+
+async def test_a_repeat_under_the_same_idempotency_key_gets_the_first_answer(rig: Rig) -> None:
+    """It is neither numbered nor delivered again."""
+    await rig.subscribe("a")
+    first = await rig.publish(idempotency_key="i")
+    await rig.publish()
+    again = await rig.publish(idempotency_key="i")
+    assert (first.duplicate, again.duplicate) == (False, True)
+    assert again.position == first.position
+    assert [p.offset for p in rig.delivered] == [1, 2]
+
+
+@pytest.mark.parametrize("changed", [{"data": b"2"}, {"key": "k"}])
+async def test_the_same_idempotency_key_with_other_data_is_a_conflict(
+    rig: Rig, changed: dict[str, bytes]
+) -> None:
+    """Nothing is published then, and the key still answers its first use."""
+    first = await rig.publish(data=b"1", idempotency_key="i")
+    with pytest.raises(ConflictError, match="'i' was used with other data"):
+        await rig.publish(**({"data": b"1"} | changed), idempotency_key="i")  # type: ignore[arg-type]  # data or key
+    assert (await rig.publish(data=b"1", idempotency_key="i")).position == first.position
+    assert (await rig.history()).head.offset == 1
+
+
+async def test_the_scope_of_an_idempotency_key_is_publisher_channel_and_key(rig: Rig) -> None:
+    """Two backends that both count from 1 do not meet."""
+    await rig.publish("a", idempotency_key="1", publisher="p")
+    others = [
+        await rig.publish("a", idempotency_key="1", publisher="q"),
+        await rig.publish("b", idempotency_key="1", publisher="p"),
+        await rig.publish("a", idempotency_key="2", publisher="p"),
+    ]
+    assert not any(other.duplicate for other in others)
+
+
+async def test_an_idempotency_key_is_remembered_for_five_minutes(rig: Rig) -> None:
+    """From its first use; a repeat does not prolong it."""
+    first = await rig.publish(idempotency_key="i")
+    rig.clock.advance(299)
+    assert (await rig.publish(idempotency_key="i")).position == first.position
+    rig.clock.advance(1)
+    later = await rig.publish(data=b"2", idempotency_key="i")
+    assert not later.duplicate
+    assert later.position.offset == 2

@@ -1,0 +1,131 @@
+"""What is the memory broker's own: bounds, housekeeping, new epochs."""
+
+import pytest
+
+from hub.brokers.memory import MemoryBroker
+from hub.core.publication import Position
+from hub.errors import ConflictError, UnavailableError
+from tests.brokers.conftest import memory_rig
+from tests.brokers.rig import Rig
+
+WEEK_SECONDS = 7 * 86400
+
+
+def memory(rig: Rig) -> MemoryBroker:
+    assert isinstance(rig.broker, MemoryBroker)
+    return rig.broker
+
+
+async def test_a_restart_begins_a_new_epoch_in_every_channel() -> None:
+    """So that an offset is never repeated with other data."""
+    epochs = [(await memory_rig().publish()).position.epoch for _ in range(20)]
+    assert len(set(epochs)) == 20
+
+
+async def test_a_quiet_channel_keeps_its_epoch_for_the_position_ttl() -> None:
+    """Seven days after its last use without a subscriber it is forgotten."""
+    rig = memory_rig()
+    epoch = (await rig.publish()).position.epoch
+    rig.clock.advance(WEEK_SECONDS - 1)
+    memory(rig).sweep()
+    assert memory(rig).held("a") == (Position(epoch, 1), 0)
+    rig.clock.advance(2)
+    memory(rig).sweep()
+    assert memory(rig).held("a") is None
+    assert (await rig.publish()).position.epoch != epoch
+
+
+async def test_a_subscribed_channel_is_never_forgotten() -> None:
+    """However long it is quiet."""
+    rig = memory_rig()
+    head = await rig.subscribe("a")
+    rig.clock.advance(WEEK_SECONDS * 3)
+    memory(rig).sweep()
+    assert (await rig.publish()).position == Position(head.epoch, 1)
+
+
+async def test_being_used_prolongs_the_life_of_a_position() -> None:
+    """Asking for history is a use: somebody is about to resume."""
+    rig = memory_rig()
+    head = (await rig.publish()).position
+    for _ in range(3):
+        rig.clock.advance(WEEK_SECONDS - 1)
+        await rig.history()
+        memory(rig).sweep()
+    assert (await rig.history()).head == head
+
+
+async def test_at_the_bound_the_channel_unused_longest_is_forgotten() -> None:
+    """Its subscribers would come back to a reset."""
+    rig = memory_rig(max_channels=3)
+    for name in "abc":
+        await rig.publish(name)
+    await rig.history("a")
+    await rig.publish("d")
+    assert memory(rig).names() == ("c", "a", "d")
+
+
+async def test_a_channel_in_use_is_not_forgotten_at_the_bound() -> None:
+    """With nothing else to forget, the new one is refused and nothing changes."""
+    rig = memory_rig(max_channels=2)
+    await rig.subscribe("a")
+    await rig.subscribe("b")
+    with pytest.raises(UnavailableError, match="2 channels in use"):
+        await rig.publish("c")
+    rig.broker.unsubscribe("a")
+    await rig.publish("c")
+    assert set(memory(rig).names()) == {"b", "c"}
+
+
+async def test_sweeping_lets_old_publications_go_without_being_asked() -> None:
+    """Memory is freed although nobody reads the history."""
+    rig = memory_rig()
+    await rig.publish()
+    log = memory(rig)._logs["a"]
+    rig.clock.advance(61)
+    assert len(log) == 1
+    memory(rig).sweep()
+    assert len(log) == 0
+
+
+async def test_sweeping_gets_through_all_channels_in_parts() -> None:
+    """A thousand in each call."""
+    rig = memory_rig(max_channels=5000)
+    for number in range(2500):
+        await rig.publish(f"c{number}")
+    rig.clock.advance(WEEK_SECONDS + 1)
+    left = []
+    for _ in range(3):
+        memory(rig).sweep()
+        left.append(len(memory(rig).names()))
+    assert left == [1500, 500, 0]
+
+
+async def test_a_long_history_does_not_grow_with_what_was_let_go() -> None:
+    """The list behind it is cut now and then."""
+    rig = memory_rig()
+    for _ in range(5000):
+        await rig.publish()
+    assert len(memory(rig)._logs["a"]._kept) < 600
+    assert await rig.offsets() == [4996, 4997, 4998, 4999, 5000]
+
+
+async def test_at_the_bound_of_idempotency_keys_new_ones_are_refused() -> None:
+    """Forgetting one early could publish twice. Repeats and publishing without one still work."""
+    rig = memory_rig(max_keys=2)
+    await rig.publish(idempotency_key="1")
+    await rig.publish(idempotency_key="2")
+    with pytest.raises(UnavailableError, match="2 idempotency keys are held"):
+        await rig.publish(idempotency_key="3")
+    assert (await rig.publish(idempotency_key="1")).duplicate
+    assert (await rig.publish()).position.offset == 3
+    rig.clock.advance(300)
+    assert (await rig.publish(idempotency_key="3")).position.offset == 4
+
+
+async def test_data_and_key_do_not_run_into_each_other_in_a_conflict_check() -> None:
+    """The same bytes split otherwise are other data."""
+    rig = memory_rig()
+    await rig.publish(data=b'"ab"', key=None, idempotency_key="i")
+    with pytest.raises(ConflictError):
+        await rig.publish(data=b'"a', key='b"', idempotency_key="i")

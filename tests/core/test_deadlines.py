@@ -1,0 +1,61 @@
+"""Coarse timers fall due once, in order, and not before their time."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.core.deadlines import GRANULARITY_SECONDS, Deadlines
+
+TIMES = st.floats(0, 10_000)
+
+
+@given(st.lists(TIMES, max_size=20), st.lists(st.floats(0, 3000), min_size=1, max_size=20))
+def test_each_falls_due_once_not_early_and_at_most_two_steps_late(
+    times: list[float], waits: list[float]
+) -> None:
+    """Whatever the rhythm of the ticks."""
+    deadlines, called = Deadlines(0.0), list[tuple[float, float]]()
+    now = 0.0
+
+    def note(when: float) -> None:
+        called.append((when, now))
+
+    for when in times:
+        deadlines.at(when, lambda when=when: note(when))  # type: ignore[misc]  # binds the loop's value
+    for wait in waits:
+        before, now = now, now + wait
+        deadlines.tick(now)
+        assert all(before - GRANULARITY_SECONDS <= when <= now for when, at in called if at == now)
+    due = [when for when in times if when <= now - 2 * GRANULARITY_SECONDS]
+    assert sorted(when for when, _ in called)[: len(due)] == sorted(due)
+    assert len(called) + len(deadlines) == len(times)
+
+
+def test_they_run_in_the_order_of_their_times() -> None:
+    """Also when a stall makes several due at once."""
+    deadlines, called = Deadlines(0.0), list[str]()
+    for when, name in ((3.0, "c"), (1.0, "a"), (2.0, "b")):
+        deadlines.at(when, lambda name=name: called.append(name))  # type: ignore[misc]  # binds the loop's value
+    deadlines.tick(2.5)
+    assert called == ["a", "b"]
+    deadlines.tick(1000.0)
+    assert called == ["a", "b", "c"]
+
+
+def test_a_cancelled_one_never_runs_and_holds_nothing() -> None:
+    deadlines, called = Deadlines(0.0), list[int]()
+    deadline = deadlines.at(1.0, lambda: called.append(1))
+    deadline.cancel()
+    assert deadline.callback is None
+    deadlines.tick(5.0)
+    assert called == []
+    assert len(deadlines) == 0
+
+
+def test_one_that_is_due_already_runs_at_the_next_tick() -> None:
+    """Also when it is set by another one that is just running."""
+    deadlines, called = Deadlines(0.0), list[str]()
+    deadlines.at(1.0, lambda: deadlines.at(0.5, lambda: called.append("inner")) and None)
+    deadlines.tick(10.0)
+    assert called == []
+    deadlines.tick(10.0 + GRANULARITY_SECONDS)
+    assert called == ["inner"]

@@ -1,0 +1,148 @@
+"""Signs of life: pushes for everybody, pings where there are some, and the end of the dead."""
+
+import pytest
+
+from hub.core.session import Session
+from tests.core.fakes import FakeLink
+from tests.core.small_node import SmallNode
+from tests.core.subscribers import Subscriber
+
+STEP_SECONDS = 0.05
+INTERVAL_SECONDS, TIMEOUT_SECONDS = 25, 10
+
+
+def run(node: SmallNode, seconds: float) -> None:
+    """Let time pass as the event loop does."""
+    for _ in range(round(seconds / STEP_SECONDS)):
+        node.clock.advance(STEP_SECONDS)
+        node.deadlines.tick(node.clock())
+        node.heartbeats.tick()
+        node.loop.settle()
+
+
+def pinged(node: SmallNode) -> tuple[Session, FakeLink]:
+    """A session whose ping is just due."""
+    session, link = node.open(answers_pings=True)
+    while not session.ping_due_seconds:
+        run(node, STEP_SECONDS)
+    return session, link
+
+
+def test_every_session_gets_a_heartbeat_in_each_interval() -> None:
+    """A browser cannot see pings, so it is a push; never further apart than was said."""
+    node = SmallNode()
+    readers = [Subscriber(node, transport="sse") for _ in range(40)]
+    heard: dict[int, list[float]] = {n: [node.clock()] for n in range(40)}
+    for _ in range(round(80 / STEP_SECONDS)):
+        run(node, STEP_SECONDS)
+        for number, reader in enumerate(readers):
+            heard[number] += [node.clock() for push in reader.read() if push["op"] == "heartbeat"]
+    for times in heard.values():
+        spans = [late - early for early, late in zip(times, times[1:], strict=False)]
+        assert len(spans) >= 3
+        assert max(spans) <= INTERVAL_SECONDS + 2 * STEP_SECONDS
+
+
+def test_heartbeats_are_spread_over_the_interval() -> None:
+    """Not all sessions in the same moment."""
+    node = SmallNode()
+    slots = {node.open()[0].beat_slot for _ in range(200)}
+    assert len(slots) > 50
+
+
+def test_a_pong_measures_the_round_trip() -> None:
+    node = SmallNode()
+    session, _ = pinged(node)
+    node.clock.advance(0.25)
+    node.heartbeats.pong(session)
+    assert session.round_trip_seconds == pytest.approx(0.25)
+    assert sum(node.tally.heartbeat_round_trip.buckets) == 1
+
+
+def test_a_pong_nobody_asked_for_counts_for_nothing() -> None:
+    node = SmallNode()
+    session, _ = node.open(answers_pings=True)
+    node.heartbeats.pong(session)
+    assert session.round_trip_seconds is None
+
+
+def test_a_peer_that_misses_its_pong_is_closed_with_4504() -> None:
+    """Although its kernel took the ping."""
+    node = SmallNode()
+    session, link = pinged(node)
+    run(node, TIMEOUT_SECONDS - 1)
+    assert not session.closing
+    run(node, 2)
+    assert link.closed is not None
+    assert link.closed[0] == 4504
+    assert node.tally.closed == {"4504": 1}
+
+
+def test_a_peer_that_answers_lives_on() -> None:
+    node = SmallNode()
+    session, _ = pinged(node)
+    for _ in range(20):
+        node.heartbeats.pong(session)
+        run(node, 5)
+    assert not session.closing
+
+
+def test_a_peer_that_takes_nothing_is_cut_although_no_ping_could_be_written() -> None:
+    """The deadline runs from when the ping was due, however full the buffers are."""
+    node = SmallNode()
+    reader = Subscriber(node, "a", transport="sse")
+    reader.block()
+    reader.publish("a", 3)
+    run(node, INTERVAL_SECONDS + TIMEOUT_SECONDS + 1)
+    assert reader.link.aborted
+    assert node.tally.closed == {"4504": 1}
+
+
+def test_a_slow_peer_is_not_dead() -> None:
+    """It gets as much time again as long as its transport drains."""
+    node = SmallNode()
+    reader = Subscriber(node, "a", transport="sse")
+    for _ in range(30):
+        reader.block()
+        reader.publish("a", 1)
+        run(node, 4)
+        reader.drain()
+        reader.block()
+        reader.publish("a", 1)
+    assert not reader.session.closing
+
+
+def test_a_peer_whose_kernel_acknowledges_is_not_dead() -> None:
+    """Bytes move, although the transport's buffer never became empty."""
+    node = SmallNode()
+    reader = Subscriber(node, "a", transport="sse")
+    reader.link.acknowledged = 1
+    reader.block()
+    reader.publish("a", 3)
+    for _ in range(30):
+        run(node, 4)
+        reader.link.acknowledged += 1
+    assert not reader.session.closing
+    run(node, INTERVAL_SECONDS + 2 * TIMEOUT_SECONDS)
+    assert reader.session.closing
+
+
+def test_a_stall_of_the_loop_does_not_beat_anybody_twice() -> None:
+    node = SmallNode()
+    reader = Subscriber(node, transport="sse")
+    run(node, 1)
+    reader.read()
+    node.clock.advance(10 * INTERVAL_SECONDS)
+    node.heartbeats.tick()
+    assert [push["op"] for push in reader.read()] == ["heartbeat"]
+
+
+def test_a_session_that_ended_is_not_beaten_or_cut() -> None:
+    """Nor does the wheel hold it."""
+    node = SmallNode()
+    session, link = pinged(node)
+    session.lost(1006, "gone")
+    before = bytes(link.received)
+    run(node, 3 * INTERVAL_SECONDS)
+    assert link.received == before
+    assert node.tally.closed == {"1006": 1}

@@ -1,0 +1,164 @@
+"""A real redis-server as a process of its own: on a free port, in a directory of its own.
+
+    with RedisServer(appendonly="yes") as redis:
+        broker = RedisBroker(url=redis.url, ...)
+        redis.freeze()
+
+Its methods block for milliseconds. Only processes started here are ever ended, by their pid.
+"""
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.support.waiting import eventually_blocking
+
+PROGRAM = "redis-server"
+STOP_SECONDS = 10.0
+_PROBE_SECONDS = 2.0
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_installed() -> bool:
+    return shutil.which(PROGRAM) is not None
+
+
+class RedisServer:
+    """Runs from `with` to its end; `kill`, `freeze` and `restart` in between as needed.
+
+    Args:
+        configuration: directives of redis.conf, with `_` for `-`; nothing is saved unless one
+            of them says so.
+    """
+
+    def __init__(self, *, port: int | None = None, **configuration: str) -> None:
+        self.port = port or free_port()
+        self._directory = tempfile.TemporaryDirectory(prefix="redis-")
+        self.path = Path(self._directory.name)
+        self.socket_path = self.path / "redis.sock"
+        self._configuration = {
+            "bind": "127.0.0.1",
+            "dir": str(self.path),
+            # A replica need not wait for others that may come (5 s by default).
+            "repl-diskless-sync-delay": "0",
+            "save": "",
+            "unixsocket": str(self.socket_path),
+        } | {name.replace("_", "-"): value for name, value in configuration.items()}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return (self.path / "log").read_text(errors="replace")
+
+    # -- what it does ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start and wait until it answers; raises with its log when it does not get there."""
+        with (self.path / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [PROGRAM, "--port", str(self.port), *self._flags()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.path,
+            )
+        eventually_blocking(self._answers, what="redis-server's first answer")
+
+    def _flags(self) -> list[str]:
+        flags: list[str] = []
+        for name, value in self._configuration.items():
+            flags += [f"--{name}", *(value.split() or [""])]
+        return flags
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"{PROGRAM} ended: {self.log}")
+        try:
+            answer = self.ask("PING")
+        except OSError:
+            return False
+        return answer.startswith((b"+PONG", b"-NOAUTH", b"-WRONGPASS"))
+
+    def ask(self, *command: str | bytes, seconds: float = _PROBE_SECONDS) -> bytes:
+        """Send one command on a connection of its own; the first 64 KiB of its raw answer."""
+        parts = [part.encode() if isinstance(part, str) else part for part in command]
+        packed = b"*%d\r\n" % len(parts)
+        packed += b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as connection:
+            connection.sendall(packed)
+            return connection.recv(64 * 1024)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def freeze(self) -> None:
+        """Keep its connections open and answer nothing until `thaw`."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        self.signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait(STOP_SECONDS)
+
+    def restart(self, *, empty: bool = False) -> None:
+        """Kill it unless it has ended, and start it again on the same port.
+
+        `empty` removes what it had saved.
+        """
+        assert self._process is not None
+        if self._process.poll() is None:
+            self.kill()
+        if empty:
+            for saved in (self.path / "dump.rdb", self.path / "appendonlydir"):
+                shutil.rmtree(saved) if saved.is_dir() else saved.unlink(missing_ok=True)
+        self.start()
+
+    def _end(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        with contextlib.suppress(OSError):
+            self._directory.cleanup()

@@ -1,0 +1,52 @@
+"""One polling session over several requests: lost answers, and a poll that takes over."""
+
+import asyncio
+
+import httpx
+
+from tests.support.hub_process import HubProcess
+
+
+async def poll(
+    client: httpx.AsyncClient, *, connection: str = "", secret: str = "", **query: str
+) -> httpx.Response:
+    """One long poll; `connection` continues a session."""
+    parameters = {**query, **({"connection": connection} if connection else {})}
+    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    return await client.get("/poll", params=parameters, headers=headers)
+
+
+async def test_a_newer_poll_takes_over_from_one_that_still_waits(
+    process: HubProcess, channel: str
+) -> None:
+    """A peer whose request died in mid-poll need not wait for the hub to notice."""
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        first = (await poll(client, channel=channel, wait="0")).json()
+        welcome, position = first["welcome"], first["positions"][channel]
+        same = {"connection": welcome["connection"], "secret": welcome["secret"]}
+        since = f"{channel}={position}"
+        older = asyncio.create_task(poll(client, channel=channel, since=since, wait="20", **same))
+        for _ in range(10):
+            # Each round trip gives the older poll, sent before, time to begin.
+            await client.get(f"/api/channels/{channel}")
+        newer = asyncio.create_task(poll(client, channel=channel, since=since, wait="20", **same))
+        goodbye = (await older).json()["pushes"]
+        assert [push["op"] for push in goodbye] in ([], ["goodbye"])
+        await client.post(f"/api/publish/{channel}", json=1)
+        [message] = (await newer).json()["pushes"]
+        assert (message["op"], message["data"]) == ("message", 1)
+
+
+async def test_an_answer_that_was_lost_is_repeated(process: HubProcess, channel: str) -> None:
+    """A peer that asks again from its older position gets what it did not see, once."""
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        first = (await poll(client, channel=channel, wait="0")).json()
+        same = {key: first["welcome"][key] for key in ("connection", "secret")}
+        since = f"{channel}={first['positions'][channel]}"
+        for number in (1, 2):
+            await client.post(f"/api/publish/{channel}", json=number)
+        lost = (await poll(client, channel=channel, since=since, wait="5", **same)).json()
+        again = (await poll(client, channel=channel, since=since, wait="5", **same)).json()
+        assert [push["data"] for push in lost["pushes"]] == [1, 2]
+        assert again["pushes"] == lost["pushes"]
+        assert again["positions"] == lost["positions"]
