@@ -15,10 +15,6 @@ from hub.core.session import Session
 from hub.core.tally import Tally
 from hub.errors import HeartbeatTimeoutError
 
-NOT_STUCK = -1
-"""In place of a count of acknowledged bytes: the ping was written when it was due."""
-
-
 class Heartbeats:
     """Owned by the event loop, which calls `tick` every `GRANULARITY_SECONDS` or later."""
 
@@ -69,8 +65,7 @@ class Heartbeats:
             if pings:
                 frame += session.link.ping(turn.to_bytes(8))
             if pings or stuck:
-                acknowledged = session.link.acknowledged_bytes() if stuck else NOT_STUCK
-                self._await(session, now, acknowledged)
+                self._await(session, now, session.link.acknowledged_bytes())
         session.control(frame)
 
     def _await(self, session: Session, now: float, acknowledged_bytes: int) -> None:
@@ -99,16 +94,16 @@ class Heartbeats:
         """Whether a peer without a pong is slow, not dead; a slow one gets as much time again.
 
         Slow is whose transport drained since the ping was due, or whose kernel acknowledged
-        more while the ping was stuck behind data. A kernel that takes the ping itself is no
-        sign of life: it does so for a program that hangs.
+        more of what it has no room for. Acknowledging the ping itself is no sign of life: a
+        kernel with room does so for a program that hangs.
         """
-        slow = session.drained_at_seconds > session.ping_due_seconds
-        acknowledged = NOT_STUCK
-        if not session.writable:
-            acknowledged = session.link.acknowledged_bytes()
-            slow = slow or NOT_STUCK < session.acknowledged_bytes < acknowledged
-        elif not session.link.answers_pings:
+        if session.writable and not session.link.answers_pings:
             return True
+        acknowledged = session.link.acknowledged_bytes()
+        held_back = not session.writable or session.link.unsent_bytes() > 0
+        slow = session.drained_at_seconds > session.ping_due_seconds or (
+            held_back and acknowledged > session.acknowledged_bytes
+        )
         if slow:
             self._await(session, now, acknowledged)
         return slow

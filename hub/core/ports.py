@@ -77,6 +77,10 @@ class Link(Protocol):
         """How many bytes the peer's kernel has acknowledged so far; 0 where unknown."""
         ...
 
+    def unsent_bytes(self) -> int:
+        """How many bytes this side's kernel holds because the peer's has no room for them."""
+        ...
+
     def pause_reading(self) -> None:
         """Take no more from the peer until `resume_reading`."""
         ...

@@ -90,6 +90,9 @@ class AsgiLink:
         # The kernel's count is the server's; what the server has taken stands in for it.
         return self._taken
 
+    def unsent_bytes(self) -> int:
+        return 0
+
     def pause_reading(self) -> None:
         self.reading.clear()
 

@@ -102,6 +102,9 @@ class PollLink:
         # long the session lives, not the heartbeat, for which it always makes progress.
         return time.monotonic_ns()
 
+    def unsent_bytes(self) -> int:
+        return 0
+
     def pause_reading(self) -> None:
         pass
 

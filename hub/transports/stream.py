@@ -14,10 +14,12 @@ from typing import cast
 
 from hub.core.session import Session
 
-# struct tcp_info, linux/tcp.h: tcpi_bytes_acked is a u64 at byte 120.
-_TCP_INFO_BYTES = 128
-_ACKED = struct.Struct("=Q")
-_ACKED_AT = 120
+_Field = tuple[int, struct.Struct]
+# struct tcp_info, linux/tcp.h: tcpi_bytes_acked is a u64 at byte 120, tcpi_notsent_bytes a u32
+# at byte 144.
+_TCP_INFO_BYTES = 148
+_ACKED: _Field = (120, struct.Struct("=Q"))
+_UNSENT: _Field = (144, struct.Struct("=I"))
 _NO_FD = -1
 
 
@@ -73,6 +75,13 @@ class StreamConnection(asyncio.Protocol):
         return b""
 
     def acknowledged_bytes(self) -> int:
+        return self._tcp_info(_ACKED)
+
+    def unsent_bytes(self) -> int:
+        return self._tcp_info(_UNSENT)
+
+    def _tcp_info(self, field: "_Field") -> int:
+        """One number of the kernel's about this connection; 0 where it tells none."""
         if sys.platform != "linux" or self._lost:
             return 0
         try:
@@ -81,7 +90,8 @@ class StreamConnection(asyncio.Protocol):
             )
         except OSError:
             return 0
-        return int(_ACKED.unpack_from(info, _ACKED_AT)[0])
+        at, number = field
+        return int(number.unpack_from(info, at)[0]) if len(info) >= at + number.size else 0
 
     def pause_reading(self) -> None:
         if not self._lost:

@@ -133,6 +133,7 @@ class FakeLink:
         self.received = bytearray()
         self.pending = bytearray()
         self.acknowledged = 0
+        self.unsent = 0
         self.reading = True
         self.closed: tuple[int, str] | None = None
         self.aborted = False
@@ -181,6 +182,9 @@ class FakeLink:
 
     def acknowledged_bytes(self) -> int:
         return self.acknowledged
+
+    def unsent_bytes(self) -> int:
+        return self.unsent
 
     def pause_reading(self) -> None:
         self.reading = False

@@ -127,6 +127,27 @@ def test_a_peer_whose_kernel_acknowledges_is_not_dead() -> None:
     assert reader.session.closing
 
 
+def test_a_peer_that_reads_slowly_behind_a_full_kernel_is_not_dead() -> None:
+    """Its ping waits in this side's kernel although the session is writable."""
+    node = SmallNode()
+    session, link = pinged(node)
+    link.unsent = 1
+    for _ in range(10):
+        link.acknowledged += 1
+        run(node, TIMEOUT_SECONDS)
+    assert not session.closing
+
+
+@pytest.mark.parametrize(("unsent", "moves"), [(0, 1), (1, 0)])
+def test_a_kernel_with_room_or_without_progress_is_no_sign_of_life(unsent: int, moves: int) -> None:
+    node = SmallNode()
+    session, link = pinged(node)
+    link.unsent = unsent
+    link.acknowledged += moves
+    run(node, TIMEOUT_SECONDS + 1)
+    assert session.closing
+
+
 def test_a_stall_of_the_loop_does_not_beat_anybody_twice() -> None:
     node = SmallNode()
     reader = Subscriber(node, transport="sse")

@@ -195,6 +195,7 @@ class Commands:
         refused = RefusedError(reply)
         if refused.needs_reconnect and not self._leaving:
             self._leaving = self._refusing = str(refused)
+            self.up.clear()
         _fail(call, refused)
 
     async def _watch(self) -> None:

@@ -26,6 +26,8 @@ from importlib.resources import files
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
+from hub.brokers.redis.failures import LostError
+
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
@@ -64,7 +66,12 @@ class Library:
         return (*self._prefixes[name], len(keys), *keys, *arguments)
 
     async def load(self, connection: AbstractConnection) -> None:
-        """Have the server know the functions; raises what redis-py raises."""
+        """Have the server know the functions.
+
+        Raises what redis-py raises, and `LostError` where nothing can be written.
+        """
+        if b"role:master" not in await ask(connection, "INFO", "replication"):
+            raise LostError("it is a replica, not a master")
         if self._use_functions:
             try:
                 await self._load_functions(connection)
@@ -90,8 +97,8 @@ class Library:
         except ResponseError as error:
             if "Function not found" not in str(error):
                 raise
-            version = 0
-        if isinstance(version, int) and version < PUBLIC_VERSION:
+            version = b"0"
+        if int(version) < PUBLIC_VERSION:
             await ask(connection, "FUNCTION", "LOAD", "REPLACE", _PUBLIC)
 
     async def _load_scripts(self, connection: AbstractConnection) -> None:
@@ -101,8 +108,8 @@ class Library:
             self._prefixes[name] = ("EVALSHA", digest)
 
 
-async def ask(connection: AbstractConnection, *command: Argument) -> Argument:
-    """One command and its simple answer, on a connection that nobody else uses yet."""
+async def ask(connection: AbstractConnection, *command: Argument) -> bytes:
+    """One command and its answer (a text or a number), on a connection that nobody else uses yet."""
     await connection.send_packed_command(connection.pack_command(*command), check_health=False)
-    answer: Argument = await connection.read_response()
-    return answer
+    answer: bytes | int = await connection.read_response()
+    return answer if isinstance(answer, bytes) else b"%d" % answer

@@ -48,9 +48,10 @@ def decode(channel: str, raw: bytes, *, max_message_bytes: int) -> Message | Non
         return None
     try:
         epoch = parts[0].decode("ascii")
-        publication = _publication(channel, offset, parts, max_message_bytes)
     except UnicodeDecodeError:
         return None
+    try:
+        publication = _publication(channel, offset, parts, max_message_bytes)
     except (HubError, ValueError):
         publication = None
     return Message(epoch, offset, publication, len(raw))

@@ -1,0 +1,155 @@
+"""Ways to reach a Redis, and what the hub finds and leaves there."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from hub.brokers.redis.connecting import Backoff, Server
+from hub.brokers.redis.library import PUBLIC_VERSION
+from hub.errors import NotPublishedError, SettingsError
+from tests.brokers.redis.nodes import FAST, node
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.waiting import eventually
+
+# What `hub.brokers.redis.library` says a node needs.
+ACL = (
+    "~hub:* &hub:* -@all +@connection +@pubsub +fcall +function|load +info +time +hmget +hset "
+    "+pexpire +del +xadd +xrange +xtrim"
+)
+
+
+async def _works(url: str, channel: str) -> None:
+    async with node(url) as one:
+        await one.is_ready()
+        stream = await one.subscribe(channel)
+        await one.publish(channel, 1, idempotency_key="x")
+        await eventually(lambda: stream.data == [b"1"])
+        assert (await one.broker.history(channel, 0, 10)).publications
+
+
+async def test_acl_user_with_only_what_is_documented(channel: str) -> None:
+    with RedisServer(user=f"hub on >s3cr:t {ACL}") as redis:
+        await _works(f"redis://hub:s3cr%3At@127.0.0.1:{redis.port}", channel)
+
+
+async def test_wrong_password_is_a_problem_that_names_no_secret(channel: str) -> None:
+    with RedisServer(requirepass="right") as redis:
+        async with node(f"redis://:wrong@127.0.0.1:{redis.port}/0") as one:
+            await eventually(lambda: "password" in one.broker.problems()[0])
+            assert "wrong@" not in one.broker.problems()[0]
+            with pytest.raises(NotPublishedError):
+                await one.publish(channel, 1)
+        assert "wrong@" not in str(one.logged)
+
+
+async def test_unix_socket(redis: RedisServer, channel: str) -> None:
+    await _works(f"unix://{redis.socket_path}", channel)
+
+
+async def test_database_by_number(redis: RedisServer, channel: str) -> None:
+    await _works(f"redis://127.0.0.1:{redis.port}/3", channel)
+    with Redis(port=redis.port, protocol=2, db=3) as client:
+        assert client.exists(f"hub:{{{channel}}}:meta")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
+async def test_tls(channel: str, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        + ["-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext"]
+        + ["subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    port = free_port()
+    with RedisServer(
+        tls_port=str(port),
+        tls_cert_file=str(certificate),
+        tls_key_file=str(key),
+        tls_ca_cert_file=str(certificate),
+        tls_auth_clients="no",
+    ):
+        await _works(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}", channel)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost", "redis://localhost:port", "redis://localhost?nonsense=1", "redis"]
+)
+def test_url_that_names_no_redis_is_a_wrong_setting(url: str) -> None:
+    with pytest.raises(SettingsError, match="URL of a Redis"):
+        Server(url)
+
+
+def test_message_about_a_url_shows_no_password() -> None:
+    with pytest.raises(SettingsError) as refused:
+        Server("redis://user:s3cret@localhost:nonsense/0")
+    assert "s3cret" not in refused.value.message
+
+
+def test_backoff_grows_to_its_cap_and_begins_anew() -> None:
+    backoff = Backoff(0.1, 2.0)
+    waits = [backoff.next_seconds() for _ in range(200)]
+    assert waits[0] <= 0.1
+    assert 1.0 < max(waits) <= 2.0
+    backoff.reset()
+    assert backoff.next_seconds() <= 0.1
+
+
+@pytest.mark.parametrize("found", [PUBLIC_VERSION - 1, PUBLIC_VERSION + 1])
+async def test_public_function_is_replaced_only_when_it_is_older(
+    redis: RedisServer, channel: str, found: int
+) -> None:
+    library = f"""#!lua name=hub
+    redis.register_function('hub_publish', function() return 'theirs' end)
+    redis.register_function('hub_version', function() return {found} end)"""
+    redis.ask("FUNCTION", "LOAD", library)
+    async with node(redis.url) as one:
+        await one.publish(channel, 1)
+        stem = f"hub:{{{channel}}}"
+        answer = redis.ask("FCALL", "hub_publish", "2", f"{stem}:meta", f"{stem}:log", "2")
+        assert (b"theirs" in answer) == (found > PUBLIC_VERSION)
+
+
+async def test_library_that_vanishes_is_loaded_again(redis: RedisServer, channel: str) -> None:
+    """Whoever publishes meanwhile is told that nothing was published."""
+    async with node(redis.url) as one:
+        stream = await one.subscribe(channel)
+        await one.publish(channel, 1)
+        redis.ask("FUNCTION", "FLUSH")
+        with pytest.raises(NotPublishedError):
+            await one.publish(channel, 2)
+        await eventually(one.broker.shard(channel).commands.up.is_set)
+        await one.publish(channel, 3)
+        await eventually(lambda: stream.data == [b"1", b"3"])
+
+
+async def test_server_that_became_a_replica_is_left(redis: RedisServer, channel: str) -> None:
+    async with node(redis.url) as one:
+        await one.publish(channel, 1)
+        redis.ask("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(NotPublishedError, match="READONLY"):
+            await one.publish(channel, 2)
+        redis.ask("REPLICAOF", "NO", "ONE")
+        await eventually(one.broker.shard(channel).commands.up.is_set)
+        assert (await one.publish(channel, 3)).position.offset >= 1
+
+
+async def test_full_server_refuses_publications_and_goes_on_delivering(channel: str) -> None:
+    with RedisServer(maxmemory="3mb", maxmemory_policy="noeviction") as redis:
+        async with node(redis.url, options=replace(FAST)) as one:
+            stream = await one.subscribe(channel)
+            await one.publish(channel, 1)
+            redis.ask("CONFIG", "SET", "maxmemory", "1mb")
+            with pytest.raises(NotPublishedError, match="OOM"):
+                await one.publish(channel, 2)
+            assert (await one.broker.history(channel, 0, 1)).publications
+            redis.ask("CONFIG", "SET", "maxmemory", "0")
+            await one.publish(channel, 3)
+            await eventually(lambda: stream.data == [b"1", b"3"])
+            assert not stream.gaps

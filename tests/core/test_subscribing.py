@@ -1,0 +1,208 @@
+"""Joining and leaving: answers in the stream, seams without repeat or hole."""
+
+import pytest
+
+from hub.core.commands import Subscribe
+from hub.core.identity import Identity
+from hub.core.options import ChannelOptions, Namespaces
+from hub.core.publication import Position
+from hub.errors import UnavailableError
+from hub.wire.sse import SeveralSseDialect, SseDialect
+from tests.core.small_node import Shape, SmallNode, limits
+from tests.core.streams import Push, read_sse
+from tests.core.subscribers import Subscriber
+
+
+def offsets(pushes: list[Push]) -> list[object]:
+    return [push["offset"] for push in pushes if push["op"] == "message"]
+
+
+def ok(push: Push) -> dict[str, object]:
+    assert push["op"] == "reply"
+    found = push["ok"]
+    assert isinstance(found, dict)
+    return found
+
+
+def code(push: Push) -> object:
+    error = push["error"]
+    assert isinstance(error, dict)
+    return error["code"]
+
+
+def test_the_reply_comes_first_and_says_where_the_stream_starts() -> None:
+    """Before the first message; nothing was asked for, so nothing is missing."""
+    node = SmallNode()
+    node.publish("a")
+    reader = Subscriber(node)
+    reader.subscribe("a")
+    node.publish("a")
+    node.loop.settle()
+    reply, message = reader.read()
+    position = str(node.subscribing.channels["a"].epoch) + ":1"
+    assert ok(reply) == {"channel": "a", "position": position, "recovered": True, "replayed": 0}
+    assert message["offset"] == 2
+
+
+def test_since_replays_exactly_what_was_missed() -> None:
+    node = SmallNode()
+    places = [node.publish("a").position for _ in range(5)]
+    reader = Subscriber(node)
+    reader.subscribe("a", since=places[1])
+    reply, *rest = reader.read()
+    assert ok(reply)["position"] == str(places[1])
+    assert (ok(reply)["recovered"], ok(reply)["replayed"]) == (True, 3)
+    assert offsets(rest) == [3, 4, 5]
+
+
+def test_last_replays_the_newest() -> None:
+    """As many as asked for; with fewer there ever, that is all."""
+    node = SmallNode()
+    for _ in range(5):
+        node.publish("a")
+    reader = Subscriber(node)
+    reader.subscribe("a", last=2)
+    assert offsets(reader.read()) == [4, 5]
+    reader.unsubscribe("a")
+    reader.read()
+    reader.subscribe("a", last=50)
+    reply, *rest = reader.read()
+    assert (ok(reply)["recovered"], ok(reply)["replayed"]) == (True, 5)
+    assert offsets(rest) == [1, 2, 3, 4, 5]
+
+
+def test_what_history_no_longer_has_is_announced_before_the_rest() -> None:
+    """Not recovered, and the gap names the range."""
+    node = SmallNode(Shape(Namespaces(ChannelOptions(history_size=2))))
+    first = node.publish("a").position
+    for _ in range(4):
+        node.publish("a")
+    reader = Subscriber(node)
+    reader.subscribe("a", since=first)
+    reply, gap, *rest = reader.read()
+    assert (ok(reply)["recovered"], ok(reply)["replayed"]) == (False, 2)
+    assert (gap["reason"], gap["from"], gap["to"]) == ("expired", 2, 3)
+    assert offsets(rest) == [4, 5]
+
+
+def test_without_history_everything_since_is_announced_as_expired() -> None:
+    """And it is live at once, also for a peer that takes nothing just now."""
+    node = SmallNode(Shape(Namespaces(ChannelOptions(history_size=0))))
+    first = node.publish("a").position
+    node.publish("a")
+    reader = Subscriber(node, "b")
+    reader.block()
+    reader.publish("b", 1)
+    reader.subscribe("a", since=first)
+    reader.publish("a", 1)
+    pushes = [push for push in reader.drain() if push.get("channel") != "b"]
+    assert [push["op"] for push in pushes] == ["reply", "gap", "message"]
+    assert (pushes[1]["reason"], pushes[1]["from"], pushes[1]["to"]) == ("expired", 2, 2)
+    assert pushes[2]["offset"] == 3
+
+
+@pytest.mark.parametrize("offset", [0, 3, 999])
+def test_another_epoch_is_reset_and_what_is_held_follows(offset: int) -> None:
+    """However large its offset was."""
+    node = SmallNode()
+    for _ in range(2):
+        node.publish("a")
+    reader = Subscriber(node)
+    reader.subscribe("a", since=Position("before", offset))
+    reply, reset, *rest = reader.read()
+    epoch = node.subscribing.channels["a"].epoch
+    assert ok(reply) == {
+        "channel": "a", "position": f"{epoch}:0", "recovered": False, "replayed": 2,
+    }  # fmt: skip
+    assert (reset["reason"], reset["position"]) == ("reset", f"{epoch}:0")
+    assert offsets(rest) == [1, 2]
+
+
+def test_a_position_that_was_never_given_out_is_reset_to_the_head() -> None:
+    node = SmallNode()
+    place = node.publish("a").position
+    reader = Subscriber(node)
+    reader.subscribe("a", since=Position(place.epoch, 7))
+    reply, reset = reader.read()
+    assert ok(reply)["recovered"] is False
+    assert reset["position"] == str(place)
+
+
+def test_a_congested_session_that_joins_late_is_told_of_no_gap() -> None:
+    """What was published before it joined was never owed to it."""
+    node = SmallNode()
+    reader = Subscriber(node, "b")
+    for _ in range(9):
+        node.publish("a")
+    reader.block()
+    reader.publish("b", 1)
+    reader.subscribe("a")
+    reader.publish("a", 1)
+    pushes = reader.drain()
+    assert [push["op"] for push in pushes] == ["message", "reply", "message"]
+    assert pushes[-1]["offset"] == 10
+
+
+def test_one_who_waits_for_history_keeps_the_channel_open() -> None:
+    """The last member may leave meanwhile; the newcomer must not be left on a dead channel."""
+    node = SmallNode(Shape(latent=True))
+    first = Subscriber(node, "a")
+    place = node.publish("a").position
+    node.loop.settle()
+    second = Subscriber(node)
+    node.engine.submit(second.session, Subscribe(1, "a", since=place))
+    node.loop.step()
+    first.session.lost(1006, "gone")
+    node.loop.settle()
+    node.publish("a")
+    node.loop.settle()
+    assert offsets(second.read()) == [2]
+
+
+def test_a_channel_nobody_needs_is_closed() -> None:
+    """Also where subscribing failed, and the broker is told."""
+    node = SmallNode()
+    reader = Subscriber(node, "a")
+    reader.unsubscribe("a")
+    assert node.subscribing.channels == {}
+    assert not node.memory._logs["a"].subscribed
+
+    async def unavailable(*_: object, **__: object) -> None:
+        raise UnavailableError("away")
+
+    node.memory.history = unavailable  # type: ignore[method-assign,assignment]  # a broker that is away
+    reader.subscribe("a", last=3)
+    assert code(reader.read()[-1]) == "unavailable"
+    assert node.subscribing.channels == {}
+
+
+def test_refusals_change_nothing_and_name_the_reason() -> None:
+    """Not granted, twice, too many, not subscribed."""
+    node = SmallNode(Shape(limits=limits(max_subscriptions=2)))
+    reader = Subscriber(node, identity=Identity(subscribe=("a", "b", "c")))
+    for channel in ("a", "x", "a", "b", "c"):
+        reader.subscribe(channel)
+    reader.unsubscribe("c")
+    pushes = reader.read()
+    failures = [code(push) for push in pushes if "error" in push]
+    assert failures == ["forbidden", "bad_request", "too_many_subscriptions", "bad_request"]
+    assert set(reader.session.subscriptions) == {"a", "b"}
+    assert set(node.subscribing.channels) == {"a", "b"}
+
+
+def test_an_event_stream_changes_its_ids_with_its_second_channel() -> None:
+    """From then on the positions of all channels stand at the end of each tick."""
+    node = SmallNode()
+    dialect = SseDialect(SeveralSseDialect())
+    reader = Subscriber(node, "a", dialect=dialect, read=read_sse, transport="sse")
+    reader.publish("a", 1)
+    epoch_a = node.subscribing.channels["a"].epoch
+    assert reader.read()[0]["_id"] == f"{epoch_a}:1"
+    reader.subscribe("b")
+    node.publish("a")
+    node.publish("b")
+    node.loop.settle()
+    epoch_b = node.subscribing.channels["b"].epoch
+    pushes = reader.read()
+    assert all("_id" not in push for push in pushes if push["op"] == "message")
+    assert pushes[-1] == {"op": "mark", "id": f"a={epoch_a}:2,b={epoch_b}:1"}
