@@ -44,16 +44,23 @@ class Deadlines:
             due = sorted(bucket for bucket in self._buckets if bucket <= through)
         else:
             due = [b for b in range(self._next, through + 1) if b in self._buckets]
-        for bucket in due:
-            # Taken out one by one: what is left of a bucket when a callback fails is due still.
-            waiting = self._buckets[bucket]
-            while waiting:
-                deadline = waiting.popleft()
-                if (callback := deadline.callback) is not None:
-                    deadline.callback = None
-                    callback()
-            del self._buckets[bucket]
+        # First: what a callback adds must not get into a bucket that is through already.
         self._next = through + 1
+        for bucket in due:
+            try:
+                self._run(self._buckets[bucket])
+            except BaseException:
+                self._next = bucket
+                raise
+            del self._buckets[bucket]
+
+    def _run(self, waiting: deque[Deadline]) -> None:
+        # Taken out one by one: what is left of a bucket when a callback fails is due still.
+        while waiting:
+            deadline = waiting.popleft()
+            if (callback := deadline.callback) is not None:
+                deadline.callback = None
+                callback()
 
     def __len__(self) -> int:
         """Entries waiting, cancelled ones included."""

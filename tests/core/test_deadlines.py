@@ -1,5 +1,6 @@
 """Coarse timers fall due once, in order, and not before their time."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,3 +60,20 @@ def test_one_that_is_due_already_runs_at_the_next_tick() -> None:
     assert called == []
     deadlines.tick(10.0 + 2 * GRANULARITY_SECONDS)
     assert called == ["inner"]
+
+
+def test_one_that_fails_does_not_take_the_others_with_it() -> None:
+    """They are due at the next tick, whatever their time was."""
+    deadlines, called = Deadlines(0.0), list[int]()
+
+    def fail() -> None:
+        raise RuntimeError("a fault")
+
+    deadlines.at(1.0, fail)
+    for when in (1.0, 1.5, 2.0):
+        deadlines.at(when, lambda: called.append(1))
+    with pytest.raises(RuntimeError, match="a fault"):
+        deadlines.tick(3.0)
+    deadlines.tick(3.1)
+    assert called == [1, 1, 1]
+    assert len(deadlines) == 0

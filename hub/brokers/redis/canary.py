@@ -10,7 +10,7 @@ import secrets
 
 from hub.brokers.redis import keys
 from hub.brokers.redis.commands import Commands
-from hub.brokers.redis.failures import CallError
+from hub.brokers.redis.failures import CallError, NotSentError
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.subscriber import Subscriber
 from hub.core.ports import Monotonic
@@ -35,6 +35,8 @@ class Canary:
         self._number = 0
         self._sent_at_seconds = 0.0
         self._heard_at_seconds: float | None = None
+        self._unheard_since_seconds: float | None = None
+        """When the oldest was sent of those that were sent since the last one was heard."""
         self.round_trip_seconds: float | None = None
         """Of the newest one that was heard."""
         self._now = asyncio.Event()
@@ -51,11 +53,13 @@ class Canary:
     def hear(self, message: bytes) -> None:
         """One arrived."""
         self._heard_at_seconds = self._clock()
+        self._unheard_since_seconds = None
         if message == b"%d" % self._number:
             self.round_trip_seconds = self._heard_at_seconds - self._sent_at_seconds
 
     def hurry(self) -> None:
         """Send the next one now: there is a new connection."""
+        self._unheard_since_seconds = None
         self._now.set()
 
     async def run(self) -> None:
@@ -76,13 +80,23 @@ class Canary:
         self._sent_at_seconds = self._clock()
         try:
             receivers = await self._commands.call("PUBLISH", self.name, self._number)
-        except CallError:
+        except NotSentError:
             return
+        except CallError:
+            self._note_unheard()
+            return
+        self._note_unheard()
         if receivers == 0 and listening and connects == self._subscriber.connects:
             # Commands and subscriber are connected to different servers, or one end of the
             # subscriber's connection is gone. SUBSCRIBE may also just be on its way: the
             # barrier tells, because it stands behind it.
             await self._ask_again()
+
+    def _note_unheard(self) -> None:
+        """It was sent; unless it came back already it is being waited for."""
+        heard = self._heard_at_seconds
+        if self._unheard_since_seconds is None and (heard is None or heard < self._sent_at_seconds):
+            self._unheard_since_seconds = self._sent_at_seconds
 
     async def _ask_again(self) -> None:
         try:
@@ -94,7 +108,9 @@ class Canary:
             self._subscriber.drop("deaf: Redis does not know its subscription")
 
     def _is_overdue(self) -> bool:
-        if not self._subscriber.up.is_set():
+        since = self._unheard_since_seconds
+        if since is None or not self._subscriber.up.is_set():
             return False
-        heard = max(self._heard_at_seconds or 0.0, self._subscriber.connected_at_seconds)
-        return self._clock() - heard > self._options.canary_deadline_seconds
+        # A new connection has its own time to show what it can do.
+        since = max(since, self._subscriber.connected_at_seconds)
+        return self._clock() - since > self._options.canary_deadline_seconds

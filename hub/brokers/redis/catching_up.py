@@ -66,19 +66,22 @@ class CatchingUp:
 
     def act(self, tracker: Tracker, steps: Iterable[Step]) -> None:
         """Carry out what the tracker decided, and begin filling where it wants that."""
-        for step in steps:
-            if isinstance(step, Publication):
-                self._downstream.deliver(step)
-            elif isinstance(step, Gap):
-                self.counts.gaps += 1
-                self._downstream.lost(step)
-            else:
-                self.counts.resets += 1
-                self._downstream.reset(tracker.channel, step)
+        for step in () if tracker.muted else steps:
+            self._carry_out(tracker.channel, step)
         if tracker.state is State.FILLING and tracker not in self._filling:
             self._filling.add(tracker)
             self.counts.holes += 1
             self._spawn(self._fill(tracker))
+
+    def _carry_out(self, channel: str, step: Step) -> None:
+        if isinstance(step, Publication):
+            self._downstream.deliver(step)
+        elif isinstance(step, Gap):
+            self.counts.gaps += 1
+            self._downstream.lost(step)
+        else:
+            self.counts.resets += 1
+            self._downstream.reset(channel, step)
 
     async def _fill(self, tracker: Tracker) -> None:
         try:

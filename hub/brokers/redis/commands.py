@@ -8,6 +8,7 @@ been made. While there is no connection every call fails at once: nobody queues 
 import asyncio
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from redis.asyncio.connection import AbstractConnection
@@ -44,6 +45,7 @@ class Commands:
     Args:
         library: is loaded on each new connection.
         clock: for deadlines.
+        on_up: is called when calls are taken (again).
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class Commands:
         options: RedisOptions,
         clock: Monotonic,
         log: FilteringBoundLogger,
+        on_up: Callable[[], None],
     ) -> None:
         self._server = server
         self._library = library
         self._options = options
         self._clock = clock
         self._log = log
+        self._on_up = on_up
         self._unsent: deque[_Call] = deque()
         self._unanswered: deque[_Call] = deque()
         self._bytes = 0
@@ -139,15 +143,16 @@ class Commands:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
                 await connect(connection)
                 await self._library.load(connection)
-            self._on_up()
+            self._take_calls()
             await until_one_ends(self._write(connection), self._read(connection), self._watch())
         finally:
             await close(connection)
 
-    def _on_up(self) -> None:
+    def _take_calls(self) -> None:
         self._refusing = self._leaving = ""
         self.connects += 1
         self.up.set()
+        self._on_up()
 
     def _on_lost(self, why: str) -> None:
         """Answer everything that has no answer: sent or not makes the difference."""

@@ -109,7 +109,7 @@ class Library:
 
 
 async def ask(connection: AbstractConnection, *command: Argument) -> bytes:
-    """One command and its answer (a text or a number), on a connection that nobody else uses yet."""
+    """One command and its answer, text or number; nobody else uses the connection yet."""
     await connection.send_packed_command(connection.pack_command(*command), check_health=False)
     answer: bytes | int = await connection.read_response()
     return answer if isinstance(answer, bytes) else b"%d" % answer

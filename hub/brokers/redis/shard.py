@@ -4,6 +4,7 @@ Today a broker has one shard; several hashed servers are several shards.
 """
 
 import asyncio
+import random
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -60,6 +61,7 @@ class Shard:
             options=options,
             clock=around.clock,
             log=around.log,
+            on_up=self._on_commands_up,
         )
         self._subscriber = Subscriber(
             server=server,
@@ -156,6 +158,7 @@ class Shard:
         self._stay(name)
         tracker = self._trackers.get(name)
         if tracker is not None and tracker.state is not State.OPENING:
+            tracker.muted = False
             on_open(tracker.position)
             return
         if tracker is None:
@@ -173,6 +176,7 @@ class Shard:
         """Stop listening, unless somebody comes back within `linger_seconds`."""
         name = keys.stem(channel).encode()
         if name in self._trackers and name not in self._leaving:
+            self._trackers[name].muted = True
             loop = asyncio.get_running_loop()
             self._leaving[name] = loop.call_later(self._options.linger_seconds, self._forget, name)
 
@@ -223,10 +227,17 @@ class Shard:
     async def _reconcile(self) -> None:
         """Look at the tail of every channel: its loss shows in nothing that arrives."""
         while True:
-            await asyncio.sleep(self._options.reconcile_seconds)
-            if self._subscriber.up.is_set() and self.commands.up.is_set():
-                heard = [t for n, t in self._trackers.items() if self._subscriber.hears(n)]
-                await self._compare(heard)
+            # Not all nodes at the same time.
+            await asyncio.sleep(self._options.reconcile_seconds * random.uniform(0.5, 1))
+            await self._compare_all()
+
+    def _on_commands_up(self) -> None:
+        """While there was nobody to ask, comparing failed."""
+        self._canary.hurry()
+        self._around.spawn(self._compare_all())
+
+    async def _compare_all(self) -> None:
+        await self._compare([t for n, t in self._trackers.items() if self._subscriber.hears(n)])
 
     def poke(self, tracker: Tracker) -> None:
         """Something speaks for a change that the tracker has not seen: compare now."""

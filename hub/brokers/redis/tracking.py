@@ -48,7 +48,7 @@ class Tracker:
 
     __slots__ = (
         "_asked_held", "_asked_target", "_confirmed", "_held", "_held_bytes", "_may_hold",
-        "_target", "channel", "duplicates", "epoch", "offset", "state",
+        "_target", "channel", "duplicates", "epoch", "muted", "offset", "state",
     )  # fmt: skip
 
     def __init__(self, channel: str, *, may_hold: Callable[[int, int], bool]) -> None:
@@ -57,6 +57,8 @@ class Tracker:
         self.epoch = ""
         self.offset = 0
         self.duplicates = 0
+        self.muted = False
+        """Nobody needs its steps now; it keeps up, because somebody may come back."""
         self._may_hold = may_hold
         """Of so many messages and bytes: whether they may wait here."""
         self._held: list[Message] = []

@@ -7,9 +7,9 @@ keeps what came of each channel for the test to look at.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 import structlog
 from structlog.testing import ReturnLogger
@@ -93,16 +93,14 @@ class TestNode:
 
     __test__ = False
 
-    def __init__(
-        self, url: str, *, options: RedisOptions, namespaces: Mapping[str, ChannelOptions]
-    ) -> None:
+    def __init__(self, url: str, *, options: RedisOptions, namespaces: Namespaces) -> None:
         self.streams: dict[str, Stream] = {}
         self.logged: list[Mapping[str, object]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.broker = RedisBroker(
             url=url,
             downstream=self,
-            namespaces=Namespaces(by_name=namespaces),
+            namespaces=namespaces,
             clock=time.monotonic,
             wall_clock=time.time,
             spawn=self._spawn,
@@ -112,8 +110,8 @@ class TestNode:
             options=options,
         )
 
-    def _keep(self, _: object, level: str, event: dict[str, object]) -> str:
-        self.logged.append(event | {"level": level})
+    def _keep(self, _: object, level: str, event: MutableMapping[str, Any]) -> str:
+        self.logged.append({**event, "level": level})
         return ""
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
@@ -180,5 +178,7 @@ async def node(
     namespaces: Mapping[str, ChannelOptions] | None = None,
 ) -> AsyncGenerator[TestNode]:
     """A node that is connected, unless Redis is away."""
-    async with TestNode(url, options=options, namespaces=namespaces or {}) as made:
+    async with TestNode(
+        url, options=options, namespaces=Namespaces(by_name=namespaces or {})
+    ) as made:
         yield made

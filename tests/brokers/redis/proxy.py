@@ -27,6 +27,8 @@ class Proxy:
         self.cut_at: bytes | None = None
         """The next answer after a request with this in it is cut short: connection and all."""
         self._cutting = False
+        self._released = asyncio.Event()
+        self._released.set()
 
     @property
     def url(self) -> str:
@@ -36,6 +38,13 @@ class Proxy:
         """The connections that subscribe now get nothing any more; later ones do."""
         for pair in self._pairs:
             pair.deaf = pair.subscribes
+
+    def hold_subscribers(self) -> None:
+        """Keep back what Redis sends to subscribers, until `release_subscribers`."""
+        self._released.clear()
+
+    def release_subscribers(self) -> None:
+        self._released.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -69,6 +78,8 @@ class Proxy:
                 self._cutting = False
                 pair.client.write(data[: len(data) // 2])
                 break
+            if pair.subscribes:
+                await self._released.wait()
             if not pair.deaf:
                 pair.client.write(data)
                 await pair.client.drain()

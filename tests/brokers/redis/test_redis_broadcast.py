@@ -15,7 +15,7 @@ async def test_publication_of_one_node_reaches_the_other_in_order(
         results = await asyncio.gather(*(one.publish(channel, n) for n in range(500)))
 
         assert [result.position.offset for result in results] == list(range(1, 501))
+        await eventually(lambda: all(len(stream.data) == 500 for stream in streams))
         for stream in streams:
-            await eventually(lambda stream=stream: len(stream.data) == 500)
             assert stream.data == [b"%d" % n for n in range(500)]
             assert not stream.gaps

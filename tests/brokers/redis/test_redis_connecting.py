@@ -60,9 +60,11 @@ async def test_database_by_number(redis: RedisServer, channel: str) -> None:
 async def test_tls(channel: str, tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-        + ["-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext"]
-        + ["subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"),
+            *("ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate),
+        ],
         check=True,
         capture_output=True,
         timeout=30,
@@ -135,6 +137,7 @@ async def test_server_that_became_a_replica_is_left(redis: RedisServer, channel:
         redis.ask("REPLICAOF", "127.0.0.1", "1")
         with pytest.raises(NotPublishedError, match="READONLY"):
             await one.publish(channel, 2)
+        await eventually(lambda: "replica" in "".join(one.broker.problems()))
         redis.ask("REPLICAOF", "NO", "ONE")
         await eventually(one.broker.shard(channel).commands.up.is_set)
         assert (await one.publish(channel, 3)).position.offset >= 1

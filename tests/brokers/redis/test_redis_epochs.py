@@ -1,6 +1,7 @@
 """A Redis that is not the one that answered before never goes on counting where it left off."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from redis import Redis
@@ -142,12 +143,11 @@ async def test_quiet_channel_that_is_subscribed_keeps_its_epoch(
         stream = await one.subscribe(channel)
         first = await one.publish(channel, 1)
         with Redis(port=redis.port, protocol=2) as client:
-            lifetimes = [client.pttl(f"hub:{{{channel}}}:meta")]
+            lifetimes: list[int] = [client.pttl(f"hub:{{{channel}}}:meta")]
 
             def is_renewed() -> bool:
                 lifetimes.append(client.pttl(f"hub:{{{channel}}}:meta"))
-                renewals = sum(b > a for a, b in zip(lifetimes, lifetimes[1:], strict=False))
-                return renewals >= 15
+                return sum(later > earlier for earlier, later in pairwise(lifetimes)) >= 15
 
             await eventually(is_renewed, what="fifteen renewals")
         assert (await one.publish(channel, 2)).position == replace(first.position, offset=2)

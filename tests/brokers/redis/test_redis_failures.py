@@ -7,7 +7,7 @@ published is there, and that nothing is announced as lost that history holds.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from redis import Redis
@@ -251,7 +251,7 @@ async def test_reconnecting_many_channels_reconciles_each(redis: RedisServer) ->
     names = [f"deep:{n}" for n in range(1000)]
     async with (
         node(redis.url, namespaces=KEEPS_ALL) as one,
-        node(redis.url, namespaces=KEEPS_ALL, options=FAST) as two,
+        node(redis.url, namespaces=KEEPS_ALL, options=replace(FAST, reconcile_seconds=60)) as two,
     ):
         streams = await asyncio.gather(*(two.subscribe(name) for name in names))
         kill_subscribers(redis)

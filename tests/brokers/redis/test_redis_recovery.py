@@ -7,6 +7,7 @@ from redis import Redis
 from hub.core.options import ChannelOptions
 from hub.core.pushes import Gap, GapReason
 from tests.brokers.redis.nodes import node
+from tests.brokers.redis.proxy import proxy
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
@@ -83,9 +84,28 @@ async def test_calm_hub_announces_nothing_while_it_compares(
             publishing = [one.publish(bare, n) for n in range(20)]
             two.broker.shard(bare).poke(tracker)
             await asyncio.gather(*publishing)
-        for stream in streams:
-            await eventually(lambda stream=stream: len(stream.data) == 2000)
-            assert not stream.gaps
+        await eventually(lambda: all(len(stream.data) == 2000 for stream in streams))
+        assert not any(stream.gaps for stream in streams)
+
+
+async def test_what_is_still_on_its_way_is_not_announced_as_lost(
+    redis: RedisServer, channel: str
+) -> None:
+    """The head is known sooner than what led to it, and no history could tell."""
+    channel = f"bare:{channel}"
+    async with proxy(redis.port) as between, node(between.url, namespaces=BARE) as one:
+        stream = await one.subscribe(channel)
+        shard = one.broker.shard(channel)
+        tracker = shard.tracker(channel)
+        assert tracker is not None
+        between.hold_subscribers()
+        await one.publish(channel, 1)
+        comparing = asyncio.ensure_future(shard._compare([tracker]))
+        await eventually(lambda: comparing.done() or shard._subscriber._barriers)
+        between.release_subscribers()
+        await comparing
+        await eventually(lambda: stream.items)
+        assert stream.data == [b"1"]
 
 
 async def test_subscription_starts_at_the_head_and_misses_nothing_after_it(

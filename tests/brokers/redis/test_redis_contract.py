@@ -1,0 +1,100 @@
+"""The Redis broker keeps what every broker has to keep: `tests.brokers.test_contract`, again.
+
+Only the `rig` differs: it waits after each publication until it has been delivered, and makes
+Redis older instead of moving a clock.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+import pytest
+from redis import Redis
+
+from hub.brokers.redis.broker import RedisBroker
+from hub.core.ports import PublishRequest, PublishResult
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Gap
+from tests.brokers.conftest import NAMESPACES
+from tests.brokers.redis.nodes import FAST, TestNode
+from tests.brokers.rig import Rig
+from tests.brokers.test_contract import *  # noqa: F403 - all there is, and what will be
+from tests.core.fakes import FakeClock
+from tests.support.redis_server import RedisServer
+
+# Redis tells the time, to which the test holds a fake clock: see test_redis_publishing for it.
+del test_a_publication_is_delivered_with_everything_it_was_given  # noqa: F821 - from the contract
+
+# Comparing would tell the node what the test's ageing removed.
+OPTIONS = replace(FAST, reconcile_seconds=60)
+
+
+class _Ageing(FakeClock):
+    """Advancing shortens what everything in Redis still has to live."""
+
+    def __init__(self, redis: RedisServer) -> None:
+        super().__init__()
+        self._port = redis.port
+
+    def advance(self, seconds: float) -> None:
+        milliseconds = int(seconds * 1000)
+        with Redis(port=self._port, protocol=2) as client:
+            for key in client.scan_iter():
+                if key.endswith(b":log"):
+                    _age_entries(client, key, milliseconds)
+                client.pexpire(key, client.pttl(key) - milliseconds)
+
+
+def _age_entries(client: Redis, log: bytes, milliseconds: int) -> None:
+    lifetime, entries = client.pttl(log), client.xrange(log) or []
+    client.delete(log)
+    for identifier, fields in entries:
+        assert identifier is not None
+        assert fields is not None
+        message = fields[b"m"]
+        assert isinstance(message, bytes)
+        epoch, offset, time_ms, rest = message.split(b"\n", 3)
+        older = b"%d" % (int(time_ms) - milliseconds)
+        client.xadd(log, {"m": b"\n".join((epoch, offset, older, rest))}, id=identifier)
+    client.pexpire(log, lifetime)
+
+
+class _Node(TestNode):
+    """Hands down what comes to the rig."""
+
+    def __init__(self, redis: RedisServer, rig: Rig) -> None:
+        super().__init__(redis.url, options=OPTIONS, namespaces=NAMESPACES)
+        self._rig = rig
+
+    def deliver(self, publication: Publication) -> None:
+        self._rig.deliver(publication)
+
+    def lost(self, gap: Gap) -> None:
+        self._rig.lost(gap)
+
+    def reset(self, channel: str, head: Position) -> None:
+        self._rig.reset(channel, head)
+
+
+class _Settled:
+    """A broker whose publications have been delivered when it answers."""
+
+    def __init__(self, broker: RedisBroker) -> None:
+        self._broker = broker
+        self.history = broker.history
+        self.subscribe = broker.subscribe
+        self.unsubscribe = broker.unsubscribe
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        result = await self._broker.publish(request)
+        await self._broker.shard(request.channel)._subscriber.barrier()
+        return result
+
+
+@pytest.fixture
+async def rig(redis: RedisServer) -> AsyncGenerator[Rig]:
+    """A Redis broker whose node subscribes to nothing yet."""
+    made = Rig(_Ageing(redis))
+    async with _Node(redis, made) as node:
+        await node.is_ready()
+        made.broker = _Settled(node.broker)
+        yield made

@@ -1,0 +1,151 @@
+"""Members join once, leave once, and may reload in between."""
+
+import pytest
+
+from hub.core.commands import Presence
+from hub.core.identity import Identity
+from hub.core.options import ChannelOptions, Namespaces
+from tests.core.small_node import ANYTHING, Shape, SmallNode, limits
+from tests.core.streams import Push
+from tests.core.subscribers import Subscriber
+
+HERE = Namespaces(ChannelOptions(presence=True))
+LEAVE_DELAY_SECONDS = 5
+
+
+def person(subject: str) -> Identity:
+    return Identity(subscribe=("*",), publish=("*",), subject=subject)
+
+
+def node_with_presence(**changes: int) -> SmallNode:
+    return SmallNode(
+        Shape(HERE, limits=limits(**changes), leave_delay_seconds=LEAVE_DELAY_SECONDS)
+    )
+
+
+def changes(watcher: Subscriber) -> list[tuple[object, object]]:
+    watcher.node.loop.settle()
+    return [
+        (push["op"], member["id"])
+        for push in watcher.read()
+        if isinstance(member := push.get("member"), dict)
+    ]
+
+
+def wait(node: SmallNode, seconds: float) -> None:
+    node.clock.advance(seconds)
+    node.deadlines.tick(node.clock())
+    node.loop.settle()
+
+
+def test_the_first_session_of_a_subject_is_its_join_and_the_last_its_leave() -> None:
+    """Whatever comes and goes in between."""
+    node = node_with_presence()
+    watcher = Subscriber(node, "a")
+    first, second = (Subscriber(node, "a", identity=person("ann")) for _ in range(2))
+    assert changes(watcher) == [("join", "ann")]
+    first.unsubscribe("a")
+    assert changes(watcher) == []
+    second.unsubscribe("a")
+    assert changes(watcher) == [("leave", "ann")]
+
+
+def test_an_anonymous_member_is_its_connection() -> None:
+    """It cannot come back, so its leave waits for nothing."""
+    node = node_with_presence()
+    watcher = Subscriber(node, "a")
+    other = Subscriber(node, "a")
+    assert changes(watcher) == [("join", other.session.id)]
+    other.session.lost(1006, "gone")
+    assert changes(watcher) == [("leave", other.session.id)]
+
+
+def test_a_reload_is_no_leave_and_join() -> None:
+    """A subject may reconnect for five seconds."""
+    node = node_with_presence()
+    watcher = Subscriber(node, "a")
+    before = Subscriber(node, "a", identity=person("ann"))
+    changes(watcher)
+    before.session.lost(1006, "gone")
+    wait(node, LEAVE_DELAY_SECONDS - 1)
+    after = Subscriber(node, "a", identity=person("ann"))
+    wait(node, 10 * LEAVE_DELAY_SECONDS)
+    assert changes(watcher) == []
+    after.session.lost(1006, "gone")
+    wait(node, LEAVE_DELAY_SECONDS - 1)
+    assert changes(watcher) == []
+    wait(node, 1.1)
+    assert changes(watcher) == [("leave", "ann")]
+
+
+def test_members_are_listed_in_the_order_they_came() -> None:
+    node = node_with_presence()
+    for name in ("ann", "bob"):
+        Subscriber(node, "a", identity=person(name))
+    assert [member.id for member in node.subscribing.members("a")] == ["ann", "bob"]
+    assert node.subscribing.members("b") == []
+
+
+def test_presence_is_refused_where_it_is_off() -> None:
+    """An empty list would be a lie."""
+    node = SmallNode()
+    reader = Subscriber(node, "a")
+    node.do(reader.session, Presence(9, "a"))
+    (reply,) = reader.read()
+    assert isinstance(reply["error"], dict)
+    assert reply["error"]["message"] == "presence is off for 'a'"
+
+
+def test_another_subject_is_another_member() -> None:
+    """An anonymous session that authenticates leaves and joins under its name."""
+    node = node_with_presence()
+    watcher, guest = Subscriber(node, "a"), Subscriber(node, "a")
+    changes(watcher)
+    node.subscribing.change_identity(guest.session, person("ann"))
+    assert changes(watcher) == [("leave", guest.session.id), ("join", "ann")]
+    node.subscribing.change_identity(guest.session, person("ann"))
+    assert changes(watcher) == []
+
+
+def test_a_join_stands_in_the_channels_order() -> None:
+    """Between the messages around it."""
+    node = node_with_presence()
+    watcher = Subscriber(node, "a")
+    node.publish("a")
+    node.open(identity=ANYTHING)
+    other = Subscriber(node)
+    other.subscribe("a")
+    node.publish("a")
+    node.loop.settle()
+    assert [push["op"] for push in watcher.read()][-3:] == ["message", "join", "message"]
+
+
+def test_joins_that_an_outbox_dropped_are_announced_as_lost() -> None:
+    """A view built from pushes has to be asked for again."""
+    node = node_with_presence(outbox_max_messages=2)
+    watcher = Subscriber(node, "a")
+    node.loop.settle()
+    watcher.read()
+    watcher.block()
+    for name in "vwxyz":
+        Subscriber(node, "a", identity=person(name))
+        node.loop.settle()
+    pushes: list[Push] = watcher.drain()
+    assert [push["op"] for push in pushes] == ["join", "presence_reset", "join", "join"]
+    assert node.tally.presence_dropped == 2
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_joins_that_pass_during_a_replay_are_announced_as_lost(fill: bool) -> None:
+    """History has no joins: who reads it is told to ask again when it is live."""
+    node = node_with_presence()
+    place = node.publish("a").position
+    node.publish("a")
+    reader = Subscriber(node, "b")
+    reader.block()
+    reader.publish("b", 1)
+    reader.subscribe("a", since=place, fill=fill)
+    Subscriber(node, "a", identity=person("ann"))
+    node.loop.settle()
+    pushes = [push["op"] for push in reader.drain() if push.get("channel") == "a"]
+    assert pushes == ["message", "presence_reset"]

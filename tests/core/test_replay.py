@@ -1,0 +1,174 @@
+"""History is read as fast as the peer takes it, and the stream goes live without a seam."""
+
+import pytest
+
+from hub.core.commands import Subscribe
+from hub.core.options import ChannelOptions, Namespaces
+from hub.core.ports import PublishRequest
+from hub.core.publication import Position
+from hub.errors import UnavailableError
+from tests.core.small_node import Shape, SmallNode, limits
+from tests.core.streams import Push
+from tests.core.subscribers import Subscriber
+
+LONG = Namespaces(ChannelOptions(history_size=1000), {"short": ChannelOptions(history_size=3)})
+
+
+def node_with(count: int, channel: str = "a", *, latent: bool = False) -> SmallNode:
+    node = SmallNode(Shape(LONG, limits=limits(outbox_max_messages=5), latent=latent))
+    for _ in range(count):
+        node.publish(channel)
+    return node
+
+
+def beginning(node: SmallNode, channel: str = "a") -> Position:
+    held = node.memory.held(channel)
+    assert held is not None
+    return Position(held[0].epoch, 0)
+
+
+def stream(pushes: list[Push]) -> list[object]:
+    """Offsets, and the ranges of gaps."""
+    return [
+        push["offset"] if push["op"] == "message" else (push["from"], push["to"], push["reason"])
+        for push in pushes
+        if push["op"] in {"message", "gap"}
+    ]
+
+
+def test_a_replay_larger_than_the_outbox_is_paged_not_dropped() -> None:
+    """A peer that takes little at a time gets all of it, and next to nothing is queued."""
+    node = node_with(500)
+    reader = Subscriber(node)
+    reader.link.room = 300
+    reader.subscribe("a", since=beginning(node))
+    seen: list[Push] = []
+    for _ in range(1000):
+        assert reader.session.owed_bytes == 0
+        assert len(reader.link.pending) < 200
+        reader.link.drain(90)
+        node.loop.settle()
+        seen += reader.read()
+    assert stream(seen) == list(range(1, 501))
+    assert node.tally.replayed == 500
+
+
+def test_what_is_published_during_a_replay_follows_it_once() -> None:
+    """The cursor meets the head, wherever that has got to."""
+    node = node_with(200, latent=True)
+    reader = Subscriber(node)
+    node.engine.submit(reader.session, Subscribe(1, "a", since=beginning(node)))
+    for _ in range(60):
+        node.loop.step()
+        node.publish("a")
+        node.loop.turn()
+    node.loop.settle()
+    assert stream(reader.read()) == list(range(1, 261))
+    assert reader.session.subscriptions["a"].state == "live"
+
+
+def test_history_trimmed_under_a_replay_is_announced_as_expired() -> None:
+    """With the exact range, where it would have stood."""
+    node = node_with(3, "short:a")
+    reader = Subscriber(node, "b")
+    reader.block()
+    reader.publish("b", 1)
+    reader.subscribe("short:a", since=beginning(node, "short:a"))
+    for _ in range(4):
+        node.publish("short:a")
+    node.loop.settle()
+    pushes = [push for push in reader.drain() if push["op"] != "message" or push["offset"] != 1]
+    assert stream(pushes) == [(1, 4, "expired"), 5, 6, 7]
+    assert node.tally.gaps == {"expired": 1}
+
+
+def test_a_page_that_was_read_before_more_came_declares_nothing_expired() -> None:
+    """An empty page says only that history held nothing then."""
+    node = node_with(1, "short:a", latent=True)
+    place = beginning(node, "short:a")
+    node.clock.advance(301)
+    reader = Subscriber(node)
+    node.engine.submit(reader.session, Subscribe(1, "short:a", since=place))
+    while not reader.session.replay_running:
+        node.loop.step()
+    node.loop.step()
+    node.publish("short:a")
+    node.loop.turn()
+    node.loop.settle()
+    assert stream(reader.read()) == [(1, 1, "expired"), 2]
+
+
+def test_a_page_of_an_epoch_that_ended_is_not_sent() -> None:
+    """The reset was told while it was being read: its offsets belong to nothing any more."""
+    node = node_with(5, latent=True)
+    reader = Subscriber(node)
+    node.engine.submit(reader.session, Subscribe(1, "a", since=beginning(node)))
+    while not reader.session.replay_running:
+        node.loop.step()
+    node.loop.step()
+    node.begin_epoch("a")
+    node.publish("a", b'"new"')
+    node.loop.settle()
+    pushes = reader.read()
+    assert [push["op"] for push in pushes] == ["reply", "gap", "message"]
+    assert (pushes[1]["reason"], pushes[2]["data"]) == ("reset", "new")
+
+
+def test_leaving_during_a_replay_ends_it() -> None:
+    """Nothing comes behind the reply, and joining again starts afresh."""
+    node = node_with(300, latent=True)
+    reader = Subscriber(node)
+    node.engine.submit(reader.session, Subscribe(1, "a", since=beginning(node)))
+    while not reader.link.received.count(b"message"):
+        node.loop.step()
+    reader.unsubscribe("a")
+    assert reader.read()[-1]["op"] == "reply"
+    assert reader.session.replaying == []
+    reader.subscribe("a", last=2)
+    assert stream(reader.read()) == [299, 300]
+
+
+def test_a_filled_subscription_gets_everything_a_slow_reader_missed() -> None:
+    """From history, in order, without a gap; the outbox holds none of it."""
+    node = node_with(0)
+    reader = Subscriber(node)
+    reader.subscribe("a", fill=True)
+    reader.read()
+    reader.block()
+    reader.publish("a", 50)
+    assert reader.session.owed_bytes == 0
+    assert reader.session.subscriptions["a"].state == "replaying"
+    assert stream(reader.drain()) == list(range(1, 51))
+    reader.publish("a", 1)
+    assert stream(reader.read()) == [51]
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_ones_own_publications_are_not_replayed_either(fill: bool) -> None:
+    """Neither from history nor after congestion, and they make no gap."""
+    node = node_with(1)
+    reader = Subscriber(node)
+    reader.subscribe("a", last=0, fill=fill)
+    reader.block()
+    for own in (None, reader.session.id, None, reader.session.id):
+        node.request(PublishRequest("a", b"1", "p", skip_connection=own))
+        node.loop.settle()
+    assert stream(reader.drain()) == [2, 4]
+    reader.unsubscribe("a")
+    reader.subscribe("a", last=5)
+    assert stream(reader.read()) == [1, 2, 4]
+
+
+def test_a_broker_that_cannot_be_read_ends_the_session_with_a_code_to_come_back_on() -> None:
+    """It resumes by position elsewhere or later."""
+    node = node_with(100)
+    reader = Subscriber(node, "b")
+    reader.block()
+    reader.publish("b", 1)
+    reader.subscribe("a", since=beginning(node))
+
+    async def unavailable(*_: object, **__: object) -> None:
+        raise UnavailableError("away")
+
+    node.memory.history = unavailable  # type: ignore[method-assign,assignment]  # a broker that is away
+    assert reader.drain()[-1]["code"] == 1013

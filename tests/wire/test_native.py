@@ -1,0 +1,266 @@
+"""Native JSON: what peers send is read strictly, what they get is the wire contract's."""
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.core import commands
+from hub.core.commands import Command
+from hub.core.publication import Position, Publication
+from hub.core.pushes import (
+    Expiring,
+    Gap,
+    GapReason,
+    Goodbye,
+    Heartbeat,
+    Join,
+    Leave,
+    Member,
+    PresenceReset,
+    Push,
+    Reply,
+    Subscribed,
+    Welcome,
+)
+from hub.errors import BadRequestError, ForbiddenError, HubError, TooLargeError, UnavailableError
+from hub.wire import native
+
+LIMIT = 1000
+HUGE = b"123456789012345678901234567890"
+
+
+def read(raw: str | bytes) -> Command:
+    return native.decode(raw.encode() if isinstance(raw, str) else raw, max_message_bytes=LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("raw", "command"),
+    [
+        (
+            '{"op":"subscribe","id":1,"channel":"prices","since":"k3f9:41"}',
+            commands.Subscribe(1, "prices", Position("k3f9", 41)),
+        ),
+        (
+            '{"op":"subscribe","id":"s","channel":"a","last":5,"fill":true}',
+            commands.Subscribe("s", "a", None, 5, fill=True),
+        ),
+        ('{"op":"unsubscribe","id":2,"channel":"a"}', commands.Unsubscribe(2, "a")),
+        (
+            '{"op":"publish","id":3,"channel":"a","data":{"x":1.0},"key":"k","echo":false,'
+            '"idempotency_key":"i"}',
+            commands.Publish(3, "a", b'{"x":1.0}', "k", False, "i"),
+        ),
+        (
+            '{"op":"history","id":4,"channel":"a","since":"e:1","limit":7}',
+            commands.History(4, "a", Position("e", 1), 7),
+        ),
+        ('{"op":"history","id":4,"channel":"a"}', commands.History(4, "a", None, 100)),
+        ('{"op":"presence","id":5,"channel":"a"}', commands.Presence(5, "a")),
+        ('{"op":"authenticate","id":6,"token":"t"}', commands.Authenticate(6, "t")),
+        (' {"id":-7, "op":"ping", "new":"field"} ', commands.Ping(-7)),
+    ],
+)
+def test_the_commands_of_the_wire_contract_are_read(raw: str, command: Command) -> None:
+    """Unknown fields are ignored: a newer client may send some."""
+    assert read(raw) == command
+
+
+@pytest.mark.parametrize("data", [HUGE, b"1.0", b"-0", rb'"\u00e9\/"', b'{"a":1,"a":2}', b"null"])
+def test_the_data_of_a_publish_is_kept_byte_for_byte(data: bytes) -> None:
+    """No parser's opinion of a number or an escape gets into it."""
+    command = read(b'{"op":"publish","id":1,"channel":"a","data": %b }' % data)
+    assert isinstance(command, commands.Publish)
+    assert command.data == data
+
+
+def test_line_breaks_between_tokens_of_the_data_become_spaces() -> None:
+    """One message is one line."""
+    command = read('{"op":"publish","id":1,"channel":"a","data":{\r\n"b":\n1}}')
+    assert isinstance(command, commands.Publish)
+    assert command.data == b'{  "b": 1}'
+
+
+@pytest.mark.parametrize(
+    ("raw", "id_", "why"),
+    [
+        ("", None, "not JSON"),
+        ("nonsense", None, "not JSON"),
+        ('{"op":"ping","id":1', None, "not JSON"),
+        (b'{"op":"ping","id":"\xff"}', None, "not JSON"),
+        ("[1]", None, "Expected `object`, got `array`"),
+        ('{"id":1}', 1, "missing required field `op`"),
+        ('{"op":"dance","id":1}', 1, "unknown op.*dance.*known are subscribe, unsubscribe"),
+        ('{"op":5,"id":1}', 1, "unknown op"),
+        ('{"op":"ping"}', None, "missing required field `id`"),
+        ('{"op":"ping","id":null}', None, r"got `null`.*\$.id"),
+        ('{"op":"ping","id":1.5}', None, r"\$.id"),
+        ('{"op":"ping","id":[1]}', None, r"\$.id"),
+        ('{"op":"subscribe","id":"x"}', "x", "missing required field `channel`"),
+        ('{"op":"subscribe","id":1,"channel":5}', 1, r"Expected `str`, got `int`.*\$.channel"),
+        ('{"op":"subscribe","id":1,"channel":"a b"}', 1, "channel 'a b' is not allowed"),
+        ('{"op":"subscribe","id":1,"channel":"a","since":"x"}', 1, "position 'x' is not"),
+        ('{"op":"subscribe","id":1,"channel":"a","last":-1}', 1, "last is -1, allowed is 0 to"),
+        ('{"op":"subscribe","id":1,"channel":"a","fill":1}', 1, r"Expected `bool`.*\$.fill"),
+        ('{"op":"publish","id":1,"channel":"a"}', 1, "missing required field `data`"),
+        ('{"op":"publish","id":1,"channel":"a","data":1e999}', 1, "payload is not JSON"),
+        ('{"op":"publish","id":1,"channel":"a","data":1,"key":""}', 1, "key is 0 characters"),
+        (
+            '{"op":"publish","id":1,"channel":"a","data":1,"idempotency_key":"a\\nb"}',
+            1,
+            "idempotency_key must not contain control",
+        ),
+        ('{"op":"history","id":1,"channel":"a","limit":"9"}', 1, r"Expected `int`.*\$.limit"),
+        ('{"op":"authenticate","id":1}', 1, "missing required field `token`"),
+    ],
+)
+def test_a_command_that_is_wrong_is_answered_with_its_id_and_what_is_wrong(
+    raw: str | bytes, id_: str | int | None, why: str
+) -> None:
+    """`null` stands for an id that could not be read."""
+    with pytest.raises(BadRequestError, match=why) as caught:
+        read(raw)
+    assert caught.value.command_id == id_
+
+
+def test_data_over_the_limit_is_named_with_both_sizes_and_the_id() -> None:
+    raw = b'{"op":"publish","id":"big","channel":"a","data":"%b"}' % (b"x" * LIMIT)
+    with pytest.raises(TooLargeError, match="payload is 1,002 bytes, limit is 1,000") as caught:
+        read(raw)
+    assert caught.value.command_id == "big"
+
+
+def test_an_id_of_200_characters_is_repeated_and_a_longer_one_is_refused() -> None:
+    """It is not repeated then: a reply must not be as long as a peer likes."""
+    assert read(f'{{"op":"ping","id":"{"é" * 200}"}}') == commands.Ping("é" * 200)
+    with pytest.raises(BadRequestError, match="id is 201 characters, limit is 200") as caught:
+        read(f'{{"op":"ping","id":"{"x" * 201}"}}')
+    assert caught.value.command_id is None
+
+
+@pytest.mark.parametrize("depth", [1_000, 100_000])
+def test_nesting_ends_in_an_error_not_in_a_fault(depth: int) -> None:
+    """Wherever it is."""
+    deep = b"[" * depth + b"]" * depth
+    for raw in (deep, b'{"op":"ping","id":%b}' % deep, b'{"op":"ping","id":1,"x":%b}' % deep):
+        try:
+            native.decode(raw, max_message_bytes=1_000_000)
+        except BadRequestError:
+            continue
+
+
+@given(st.binary(max_size=60))
+def test_whatever_comes_is_a_command_or_a_clear_error(raw: bytes) -> None:
+    try:
+        read(raw)
+    except HubError as error:
+        assert error.message
+
+
+PUBLICATION = Publication("prices", 42, HUGE, 1_700_000_000_000)
+MEMBER = Member("ann", "c1", "ann")
+
+
+@pytest.mark.parametrize(
+    ("push", "text"),
+    [
+        (
+            Welcome("c1", "n1", 25, "1.0", "s"),
+            '{"op":"welcome","connection":"c1","node":"n1","heartbeat_seconds":25,'
+            '"version":"1.0","secret":"s"}',
+        ),
+        (
+            Subscribed("a", Position("k3f9", 41), True, 3),
+            '{"op":"subscribed","channel":"a","position":"k3f9:41","recovered":true,"replayed":3}',
+        ),
+        (
+            PUBLICATION,
+            '{"op":"message","channel":"prices","offset":42,"time":1700000000000,'
+            f'"data":{HUGE.decode()}}}',
+        ),
+        (
+            Publication("a", 0, b"[ 1.0 ]", 5, 'k"ey', "ünn"),
+            '{"op":"message","channel":"a","time":5,"key":"k\\"ey","from":"ünn","data":[ 1.0 ]}',
+        ),
+        (
+            Gap("prices", "k3f9", 43, 57, GapReason.SLOW),
+            '{"op":"gap","channel":"prices","epoch":"k3f9","from":43,"to":57,"reason":"slow"}',
+        ),
+        (
+            Gap("a", "new", 0, 3, GapReason.RESET),
+            '{"op":"gap","channel":"a","epoch":"new","position":"new:3","reason":"reset"}',
+        ),
+        (
+            Gap("a", "e", 0, 0, GapReason.SLOW, 7),
+            '{"op":"gap","channel":"a","epoch":"e","unsequenced":7,"reason":"slow"}',
+        ),
+        (
+            Join("a", MEMBER),
+            '{"op":"join","channel":"a","member":{"id":"ann","connection":"c1","sub":"ann"}}',
+        ),
+        (
+            Leave("a", Member("c2", "c2")),
+            '{"op":"leave","channel":"a","member":{"id":"c2","connection":"c2"}}',
+        ),
+        (PresenceReset("a"), '{"op":"presence_reset","channel":"a"}'),
+        (Heartbeat(), '{"op":"heartbeat"}'),
+        (Expiring(30), '{"op":"expiring","in_seconds":30}'),
+        (
+            Goodbye(1012, "draining", 8000),
+            '{"op":"goodbye","code":1012,"reason":"draining","reconnect_within_ms":8000}',
+        ),
+        (Goodbye(4403, "no"), '{"op":"goodbye","code":4403,"reason":"no"}'),
+        (Reply(1, {"a": 1}), '{"op":"reply","id":1,"ok":{"a":1}}'),
+        (Reply("x"), '{"op":"reply","id":"x","ok":{}}'),
+        (
+            Reply(1, error=ForbiddenError("no grant")),
+            '{"op":"reply","id":1,"error":{"code":"forbidden","message":"no grant",'
+            '"retryable":false}}',
+        ),
+        (
+            Reply(None, error=UnavailableError("later")),
+            '{"op":"reply","id":null,"error":{"code":"unavailable","message":"later",'
+            '"retryable":true,"retry_after_seconds":1}}',
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_pushes_are_written_as_the_wire_contract_shows_them(push: Push, text: str) -> None:
+    """One line each; the order of fields is ours and does not matter to peers."""
+    encoded = native.encode(push)
+    assert encoded.decode() == text
+    assert b"\n" not in encoded
+    assert json.loads(encoded) == json.loads(text)
+
+
+def test_a_history_reply_carries_publications_byte_for_byte() -> None:
+    """And members as a join shows them."""
+    ok = {"publications": (PUBLICATION,), "members": [MEMBER]}
+    encoded = native.encode(Reply(1, ok))
+    assert b'{"offset":42,"time":1700000000000,"data":%b}' % HUGE in encoded
+    assert b'"members":[{"id":"ann","connection":"c1","sub":"ann"}]' in encoded
+
+
+JSON_DATA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc"), inner, max_size=3),
+)
+
+
+@given(JSON_DATA, st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
+def test_what_is_published_is_what_arrives(data: object, key: str | None) -> None:
+    """Through decode and encode, the very bytes."""
+    raw = json.dumps(data, ensure_ascii=False).encode()
+    key = key if key is None or (key.isprintable() and len(key) <= 200) else None
+    sent = b'{"op":"publish","id":1,"channel":"a","data":%b,"key":%b}' % (
+        raw,
+        json.dumps(key).encode(),
+    )
+    command = native.decode(sent, max_message_bytes=100_000)
+    assert isinstance(command, commands.Publish)
+    encoded = native.encode(Publication("a", 1, command.data, 5, command.key))
+    fields = msgspec.json.decode(encoded, type=dict[str, msgspec.Raw])
+    assert bytes(fields["data"]) == raw
+    assert json.loads(encoded).get("key") == key
