@@ -135,15 +135,17 @@ class Hub:
         by the server itself where this is its application. Sessions cost tasks here; the
         hub's own listener is several times cheaper.
         """
-        return self._asgi
 
-    async def _asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif self._inner is None:
-            raise RuntimeError("the hub is not started: enter it in the application's lifespan")
-        else:
-            await self._inner(scope, receive, send)
+        # A function, not a method: uvicorn takes a bound method for an ASGI 2 application.
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                await self._lifespan(receive, send)
+            elif self._inner is None:
+                raise RuntimeError("the hub is not started: enter it in the application's lifespan")
+            else:
+                await self._inner(scope, receive, send)
+
+        return app
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -15,6 +15,7 @@ from hub.core.session import Session
 from hub.core.tally import Tally
 from hub.errors import HeartbeatTimeoutError
 
+
 class Heartbeats:
     """Owned by the event loop, which calls `tick` every `GRANULARITY_SECONDS` or later."""
 

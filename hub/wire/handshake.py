@@ -5,7 +5,6 @@ connect; the parsing of the headers is the library's.
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -62,7 +61,7 @@ def _key(headers: Mapping[str, str]) -> str:
     key = headers.get("sec-websocket-key", "")
     try:
         raw = base64.b64decode(key, validate=True)
-    except binascii.Error:
+    except ValueError:  # not base64, or not even ASCII
         raw = b""
     if len(raw) != 16:
         raise BadRequestError("Sec-WebSocket-Key is not 16 bytes in base64")

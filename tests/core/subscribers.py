@@ -21,9 +21,7 @@ class Subscriber:
         transport: str = "websocket",
     ) -> None:
         self.node = node
-        self.session, self.link = node.open(
-            identity=identity, dialect=dialect, transport=transport
-        )
+        self.session, self.link = node.open(identity=identity, dialect=dialect, transport=transport)
         self._read = read
         self._seen = 0
         self._ids = 0

@@ -169,11 +169,15 @@ class OneNode(RuleBasedStateMachine):
     def subscribe_last(self, peer: int, name: int, last: int, fill: bool) -> None:
         self.subscribe(peer, name, last=last, fill=fill)
 
-    @rule(peer=peers, name=names, back=st.integers(-1, 8), same=st.integers(0, 5), fill=st.booleans())
+    @rule(
+        peer=peers, name=names, back=st.integers(-1, 8), same=st.integers(0, 5), fill=st.booleans()
+    )
     def subscribe_since(self, peer: int, name: int, back: int, same: int, fill: bool) -> None:
         held = self.node.memory.held(self.names[name])
         head = Position("elsewhere", 3) if held is None or not same else held[0]
-        self.subscribe(peer, name, since=Position(head.epoch, max(0, head.offset - back)), fill=fill)
+        self.subscribe(
+            peer, name, since=Position(head.epoch, max(0, head.offset - back)), fill=fill
+        )
 
     @rule(peer=peers, name=names)
     def unsubscribe(self, peer: int, name: int) -> None:

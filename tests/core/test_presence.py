@@ -18,9 +18,7 @@ def person(subject: str) -> Identity:
 
 
 def node_with_presence(**changes: int) -> SmallNode:
-    return SmallNode(
-        Shape(HERE, limits=limits(**changes), leave_delay_seconds=LEAVE_DELAY_SECONDS)
-    )
+    return SmallNode(Shape(HERE, limits=limits(**changes), leave_delay_seconds=LEAVE_DELAY_SECONDS))
 
 
 def changes(watcher: Subscriber) -> list[tuple[object, object]]:

@@ -143,14 +143,12 @@ def test_an_offer_that_cannot_be_met_leaves_the_connection_uncompressed(offered:
 
 
 def test_compression_that_is_off_is_never_agreed_on() -> None:
-    response, bits = accept(
-        headers(sec_websocket_extensions="permessage-deflate"), deflate=False
-    )
+    response, bits = accept(headers(sec_websocket_extensions="permessage-deflate"), deflate=False)
     assert bits is None
     assert b"Extensions" not in response
 
 
-WINDOW = st.none() | st.integers(8, 15)
+WINDOW = st.none() | st.integers(9, 15)
 FACTORIES = st.builds(
     ClientPerMessageDeflateFactory,
     server_no_context_takeover=st.booleans(),

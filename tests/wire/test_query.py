@@ -48,9 +48,7 @@ def test_an_event_id_of_one_channel_is_its_position() -> None:
     assert parse_event_id("a=e:5", ("a",)) == {"a": Position("e", 5)}
 
 
-@pytest.mark.parametrize(
-    "text", ["", "e", "e:x", "e:-1", "a=e:1,a=e:2", "a=e:1,", "a=b=e:1"]
-)
+@pytest.mark.parametrize("text", ["", "e", "e:x", "e:-1", "a=e:1,a=e:2", "a=e:1,", "a=b=e:1"])
 def test_a_malformed_event_id_is_refused(text: str) -> None:
     """Guessing would replay the wrong range."""
     for channels in (("a",), ("a", "c")):

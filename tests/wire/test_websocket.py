@@ -125,7 +125,9 @@ def test_a_ping_is_answered_with_its_own_payload() -> None:
     assert b"".join(protocol.data_to_send())
 
 
-@pytest.mark.parametrize("reason", ["", "draining", "x" * 500, "é" * 100, "€" * 41 + "é", "😀" * 50])
+@pytest.mark.parametrize(
+    "reason", ["", "draining", "x" * 500, "é" * 100, "€" * 41 + "é", "😀" * 50]
+)
 def test_a_close_frame_is_valid_however_long_its_reason(reason: str) -> None:
     """Cut at a whole character, at 123 bytes at most (RFC 6455 section 5.5)."""
     protocol = client()

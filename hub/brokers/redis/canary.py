@@ -59,7 +59,6 @@ class Canary:
 
     def hurry(self) -> None:
         """Send the next one now: there is a new connection."""
-        self._unheard_since_seconds = None
         self._now.set()
 
     async def run(self) -> None:

@@ -1,0 +1,162 @@
+"""The hub mounted under another ASGI server: the same sessions behind somebody else's sockets."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Generator
+
+import httpx
+import orjson
+import pytest
+import uvicorn
+import websockets
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from hub import Hub, Settings
+
+SETTINGS = {"drain_seconds": 0.05, "log_level": "error", "outbox_max_messages": 20}
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[str]:
+    """Uvicorn with its own protocols, in this loop; yields its address."""
+    server = _Server(uvicorn.Config(app, port=0, log_level="error", ws="websockets-sansio"))
+    running = asyncio.create_task(server.serve())
+    async with asyncio.timeout(10):
+        while not server.started:
+            await asyncio.sleep(0.01)
+    try:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await running
+
+
+@pytest.fixture
+async def mounted() -> AsyncIterator[str]:
+    """A Starlette application with the hub below `/live`; yields host, port and that path."""
+    hub = Hub(Settings(**SETTINGS), listen=False)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with hub:
+            yield
+
+    async def own(_request: Request) -> PlainTextResponse:
+        return PlainTextResponse("own")
+
+    routes = [Route("/own", own), Mount("/live", hub.asgi())]
+    async with serving(Starlette(routes=routes, lifespan=lifespan)) as address:
+        yield f"{address}/live"
+
+
+async def publish(base: str, channel: str, data: object) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(f"http://{base}/api/publish/{channel}", json=data)
+        assert answer.status_code == 200
+
+
+async def next_push(socket: websockets.ClientConnection, op: str) -> dict[str, object]:
+    """The next push of this kind; others before it are passed over."""
+    async with asyncio.timeout(10):
+        while True:
+            push: dict[str, object] = orjson.loads(await socket.recv())
+            if push["op"] == op:
+                return push
+
+
+async def test_a_websocket_session_subscribes_publishes_and_resumes(mounted: str) -> None:
+    """Several pushes of one tick arrive as messages of their own."""
+    async with websockets.connect(f"ws://{mounted}/ws?channel=a") as socket:
+        await next_push(socket, "subscribed")
+        async with httpx.AsyncClient() as client:
+            items = [{"channel": "a", "data": number} for number in range(5)]
+            await client.post(f"http://{mounted}/api/publish", json=items)
+        assert [(await next_push(socket, "message"))["data"] for _ in range(5)] == [0, 1, 2, 3, 4]
+        await socket.send('{"op":"history","id":1,"channel":"a","limit":2}')
+        reply = await next_push(socket, "reply")
+        assert isinstance(reply["ok"], dict)
+        position = str(reply["ok"]["position"])
+    since = f"a={position.rpartition(':')[0]}:3"
+    async with websockets.connect(f"ws://{mounted}/ws?channel=a&since={since}") as socket:
+        assert [(await next_push(socket, "message"))["offset"] for _ in range(2)] == [4, 5]
+
+
+async def test_an_sse_stream_resumes_from_its_last_event_id(mounted: str) -> None:
+    for number in range(3):
+        await publish(mounted, "a", number)
+    async with httpx.AsyncClient() as client:
+        history = (await client.get(f"http://{mounted}/api/channels/a/history")).json()
+        headers = {"Last-Event-ID": f"{history['epoch']}:1"}
+        url = f"http://{mounted}/sse?channel=a"
+        seen = []
+        async with client.stream("GET", url, headers=headers) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            async for line in stream.aiter_lines():
+                if line.startswith("data:") and (push := orjson.loads(line[5:]))["op"] == "message":
+                    seen.append(push["data"])
+                if len(seen) == 2:
+                    break
+    assert seen == [1, 2]
+
+
+async def test_a_binary_message_closes_with_1003_and_a_bad_query_with_4400(mounted: str) -> None:
+    async with websockets.connect(f"ws://{mounted}/ws") as socket:
+        await socket.send(b"\x00")
+        await socket.wait_closed()
+        assert socket.close_code == 1003
+    async with websockets.connect(f"ws://{mounted}/ws?channel=not%20allowed") as socket:
+        await next_push(socket, "goodbye")
+        await socket.wait_closed()
+        assert socket.close_code == 4400
+
+
+async def test_a_peer_that_does_not_read_is_owed_no_more_than_its_limits(mounted: str) -> None:
+    """The server's back-pressure reaches the outbox, which announces what it drops."""
+    address = f"ws://{mounted}/ws?channel=a"
+    # Uncompressed: what is published here would fit any buffer otherwise.
+    async with websockets.connect(address, max_queue=1, compression=None) as socket:
+        await next_push(socket, "subscribed")
+        for _ in range(60):
+            items = [{"channel": "a", "data": "x" * 30_000} for _ in range(10)]
+            async with httpx.AsyncClient() as client:
+                await client.post(f"http://{mounted}/api/publish", json=items)
+        last = 0
+        gaps = []
+        async with asyncio.timeout(20):
+            while last < 600:
+                push = orjson.loads(await socket.recv())
+                if push["op"] == "gap":
+                    assert push["from"] == last + 1
+                    gaps.append(push["reason"])
+                    last = push["to"]
+                elif push["op"] == "message":
+                    assert push["offset"] == last + 1
+                    last = push["offset"]
+    assert set(gaps) == {"slow"}
+
+
+async def test_the_other_routes_stay_the_applications_own(mounted: str) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"http://{mounted.partition('/')[0]}/own")
+        assert answer.text == "own"
+        assert (await client.get(f"http://{mounted}/readyz")).json()["ready"] is True
+
+
+async def test_the_hub_is_a_whole_application_by_itself() -> None:
+    """Without an outer one the server's lifespan starts and drains it."""
+    hub = Hub(Settings(**SETTINGS), listen=False)
+    async with serving(hub.asgi()) as address, websockets.connect(f"ws://{address}/ws") as socket:
+        await next_push(socket, "welcome")
+    async with serving(Hub(Settings(**SETTINGS), listen=False).asgi()) as address:
+        await publish(address, "a", 1)
