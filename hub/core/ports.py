@@ -116,6 +116,14 @@ class PublishResult:
     duplicate: bool = False
     """The idempotency key was seen before: this is the first answer again."""
 
+    @property
+    def epoch(self) -> str:
+        return self.position.epoch
+
+    @property
+    def offset(self) -> int:
+        return self.position.offset
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:

@@ -79,7 +79,7 @@ def _entry(item: Item, session: Session, epoch: str) -> Entry:
 
 def _items(subscription: Subscription, page: HistoryPage) -> list[Item]:
     """The page as it goes into the stream: publications, and gaps where they are missing."""
-    channel, cursor = subscription.channel, subscription.replay_cursor
+    cursor = subscription.replay_cursor
     items: list[Item] = []
     for publication in page.publications:
         if publication.offset > cursor + 1:

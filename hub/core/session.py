@@ -242,11 +242,11 @@ class Session:
             self.push_in_order(subscription, PresenceReset(subscription.channel.name))
 
     def _owe(self, subscription: Subscription, entries: Sequence[Entry], cursor: int) -> None:
-        if subscription.fill and subscription.channel.options.keeps_history:
-            if any(entry.kind is Kind.PUBLICATION for entry in entries):
-                self.read_history(subscription, cursor)
-                # History has everything with an offset.
-                entries = [entry for entry in entries if not entry.offset]
+        fills = subscription.fill and subscription.channel.options.keeps_history
+        if fills and any(entry.kind is Kind.PUBLICATION for entry in entries):
+            self.read_history(subscription, cursor)
+            # History has everything with an offset.
+            entries = [entry for entry in entries if not entry.offset]
         reason = self._outbox().owe(subscription, entries, cursor, self._context.clock())
         if reason is not None:
             self.close_slow(reason)

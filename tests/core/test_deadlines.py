@@ -55,7 +55,11 @@ def test_a_cancelled_one_never_runs_and_holds_nothing() -> None:
 def test_one_that_is_due_already_runs_at_the_next_tick() -> None:
     """Also when it is set by another one that is just running."""
     deadlines, called = Deadlines(0.0), list[str]()
-    deadlines.at(1.0, lambda: deadlines.at(0.5, lambda: called.append("inner")) and None)
+
+    def outer() -> None:
+        deadlines.at(0.5, lambda: called.append("inner"))
+
+    deadlines.at(1.0, outer)
     deadlines.tick(10.0)
     assert called == []
     deadlines.tick(10.0 + 2 * GRANULARITY_SECONDS)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hub.core.commands import Authenticate, Ping, Publish, Subscribe
+from hub.core.commands import Authenticate, Command, Ping, Publish, Subscribe
 from hub.core.identity import Identity
 from hub.core.pushes import Reply
 from hub.errors import BadRequestError, NotFoundError, UnauthorizedError, UnavailableError
@@ -80,7 +80,7 @@ def test_commands_of_a_session_are_carried_out_in_their_order() -> None:
     """Also where an earlier one takes longer."""
     node = SmallNode(Shape(latent=True))
     reader = Subscriber(node)
-    commands = [Publish(1, "a", b"1"), Subscribe(2, "a", last=1), Ping(3)]
+    commands: list[Command] = [Publish(1, "a", b"1"), Subscribe(2, "a", last=1), Ping(3)]
     for command in commands:
         node.engine.submit(reader.session, command)
     assert len(node.loop.tasks) == 1

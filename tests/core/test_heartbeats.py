@@ -1,5 +1,7 @@
 """Signs of life: pushes for everybody, pings where there are some, and the end of the dead."""
 
+from itertools import pairwise
+
 import pytest
 
 from hub.core.session import Session
@@ -38,7 +40,7 @@ def test_every_session_gets_a_heartbeat_in_each_interval() -> None:
         for number, reader in enumerate(readers):
             heard[number] += [node.clock() for push in reader.read() if push["op"] == "heartbeat"]
     for times in heard.values():
-        spans = [late - early for early, late in zip(times, times[1:], strict=False)]
+        spans = [late - early for early, late in pairwise(times)]
         assert len(spans) >= 3
         assert max(spans) <= INTERVAL_SECONDS + 2 * STEP_SECONDS
 

@@ -5,7 +5,6 @@ proves the promise of DESIGN.md section 1 from them (`tests.core.streams`).
 """
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pytest
@@ -22,28 +21,18 @@ from hypothesis.stateful import (
 from hub.core import outbox, replay
 from hub.core.commands import Ping, Publish, Subscribe, Unsubscribe
 from hub.core.identity import Identity
-from hub.core.options import ChannelOptions, Namespaces, Overflow, SessionLimits
-from hub.core.ports import Dialect, PublishRequest
+from hub.core.options import SessionLimits
+from hub.core.ports import Dialect
 from hub.core.publication import Position
-from hub.core.ring import Entry, Ring
 from hub.core.session import Session
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from hub.wire.text import TextDialect
 from hub.wire.websocket import WebSocketDialect
 from tests.core.fakes import ENDLESS, FakeLink
+from tests.core.node_truth import NAMESPACES, NodeTruth, entries
 from tests.core.small_node import Shape, SmallNode
 from tests.core.streams import Read, StreamChecker, read_lines, read_sse, read_websocket
 
-NAMESPACES = Namespaces(
-    ChannelOptions(history_size=100),
-    {
-        "short": ChannelOptions(history_size=3),
-        "none": ChannelOptions(history_size=0),
-        "key": ChannelOptions(history_size=5, overflow=Overflow.LATEST_PER_KEY),
-        "die": ChannelOptions(history_size=4, overflow=Overflow.DISCONNECT),
-        "here": ChannelOptions(history_size=4, presence=True),
-    },
-)
 NAMES = ("long", "short:a", "none:a", "key:a", "die:a", "here:a")
 PEERS = 3
 SEVERAL = SeveralSseDialect()
@@ -69,36 +58,6 @@ SHAPES = st.builds(
 peers = st.integers(0, PEERS - 1)
 names = st.integers(0, 1)
 """Which of the two channels of an example: more would only meet each other less often."""
-
-
-def entries(ring: Ring) -> list[Entry]:
-    """What the ring holds, without what a newer publication replaced."""
-    waiting = [entry for entry in ring._entries if entry.offset not in ring._conflated]
-    return waiting + [entry for _, entry in ring._kept]
-
-
-class NodeTruth:
-    """`tests.core.streams.Truth`, from the broker's notes."""
-
-    def __init__(self, node: SmallNode) -> None:
-        self._node = node
-        self._notes = node.memory.notes
-
-    def at(self, channel: str, epoch: str, offset: int) -> PublishRequest:
-        return self._notes[channel, epoch][offset]
-
-    def later(self, channel: str, epoch: str, offset: int) -> Iterable[PublishRequest]:
-        known = self._notes[channel, epoch]
-        return [request for other, request in known.items() if other > offset]
-
-    def lost(self, channel: str, epoch: str, offset: int) -> bool:
-        return (channel, epoch, offset) in self._node.lost_offsets
-
-    def oldest(self, channel: str, epoch: str) -> int | None:
-        return self._node.memory.oldest(channel, epoch)
-
-    def conflates(self, channel: str) -> bool:
-        return NAMESPACES.options(channel).overflow is Overflow.LATEST_PER_KEY
 
 
 @dataclass
@@ -332,7 +291,7 @@ class OneNode(RuleBasedStateMachine):
 
 
 PROFILE = settings(
-    max_examples=int(os.environ.get("HUB_TEST_MODEL_EXAMPLES", "120")),
+    max_examples=int(os.environ.get("HUB_TEST_MODEL_EXAMPLES", "600")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -73,9 +73,9 @@ def test_what_was_sent_is_counted_when_it_is_handed_over() -> None:
     assert (reader.session.sent, node.tally.deliveries) == (7, 7)
 
 
-@pytest.mark.parametrize("room", range(1, 400, 7))
+@pytest.mark.parametrize("room", range(400))
 def test_wherever_a_write_stops_the_stream_is_the_same(room: int) -> None:
-    """One batch of several frames, cut at any byte."""
+    """One batch of several frames, cut at every byte."""
     node = SmallNode()
     reader = Subscriber(node, "a")
     reader.link.room = room

@@ -15,9 +15,9 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from hub.core.publication import Publication
-from hub.errors import BadRequestError
+from hub.errors import BadRequestError, UpgradeRequiredError
 from hub.wire import native
-from hub.wire.handshake import UpgradeRequiredError, accept
+from hub.wire.handshake import accept
 from hub.wire.websocket import WebSocketDialect
 
 # RFC 6455 section 1.3.
@@ -168,8 +168,8 @@ def test_a_real_client_accepts_the_answer_and_reads_what_follows(
     protocol.send_request(request)
     given_headers: dict[str, str] = {}
     for name, value in request.headers.raw_items():
-        name = name.lower()
-        given_headers[name] = f"{given_headers[name]}, {value}" if name in given_headers else value
+        key = name.lower()
+        given_headers[key] = f"{given_headers[key]}, {value}" if key in given_headers else value
     response, bits = accept(given_headers, deflate=True)
     push = Publication("a", 1, b'"%b"' % (b"compressible " * 3000), 5)
     protocol.receive_data(response + WebSocketDialect(window_bits=bits).encode(push, "e"))

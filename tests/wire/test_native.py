@@ -1,6 +1,7 @@
 """Native JSON: what peers send is read strictly, what they get is the wire contract's."""
 
 import json
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -49,8 +50,10 @@ def read(raw: str | bytes) -> Command:
         ),
         ('{"op":"unsubscribe","id":2,"channel":"a"}', commands.Unsubscribe(2, "a")),
         (
-            '{"op":"publish","id":3,"channel":"a","data":{"x":1.0},"key":"k","echo":false,'
-            '"idempotency_key":"i"}',
+            (
+                '{"op":"publish","id":3,"channel":"a","data":{"x":1.0},"key":"k","echo":false,'
+                '"idempotency_key":"i"}'
+            ),
             commands.Publish(3, "a", b'{"x":1.0}', "k", False, "i"),
         ),
         (
@@ -153,10 +156,8 @@ def test_nesting_ends_in_an_error_not_in_a_fault(depth: int) -> None:
 
 @given(st.binary(max_size=60))
 def test_whatever_comes_is_a_command_or_a_clear_error(raw: bytes) -> None:
-    try:
-        read(raw)
-    except HubError as error:
-        assert error.message
+    with suppress(HubError):
+        assert read(raw)
 
 
 PUBLICATION = Publication("prices", 42, HUGE, 1_700_000_000_000)
@@ -168,8 +169,10 @@ MEMBER = Member("ann", "c1", "ann")
     [
         (
             Welcome("c1", "n1", 25, "1.0", "s"),
-            '{"op":"welcome","connection":"c1","node":"n1","heartbeat_seconds":25,'
-            '"version":"1.0","secret":"s"}',
+            (
+                '{"op":"welcome","connection":"c1","node":"n1","heartbeat_seconds":25,'
+                '"version":"1.0","secret":"s"}'
+            ),
         ),
         (
             Subscribed("a", Position("k3f9", 41), True, 3),
@@ -177,8 +180,10 @@ MEMBER = Member("ann", "c1", "ann")
         ),
         (
             PUBLICATION,
-            '{"op":"message","channel":"prices","offset":42,"time":1700000000000,'
-            f'"data":{HUGE.decode()}}}',
+            (
+                '{"op":"message","channel":"prices","offset":42,"time":1700000000000,'
+                f'"data":{HUGE.decode()}}}'
+            ),
         ),
         (
             Publication("a", 0, b"[ 1.0 ]", 5, 'k"ey', "ünn"),
@@ -216,13 +221,17 @@ MEMBER = Member("ann", "c1", "ann")
         (Reply("x"), '{"op":"reply","id":"x","ok":{}}'),
         (
             Reply(1, error=ForbiddenError("no grant")),
-            '{"op":"reply","id":1,"error":{"code":"forbidden","message":"no grant",'
-            '"retryable":false}}',
+            (
+                '{"op":"reply","id":1,"error":{"code":"forbidden","message":"no grant",'
+                '"retryable":false}}'
+            ),
         ),
         (
             Reply(None, error=UnavailableError("later")),
-            '{"op":"reply","id":null,"error":{"code":"unavailable","message":"later",'
-            '"retryable":true,"retry_after_seconds":1}}',
+            (
+                '{"op":"reply","id":null,"error":{"code":"unavailable","message":"later",'
+                '"retryable":true,"retry_after_seconds":1}}'
+            ),
         ),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
