@@ -26,7 +26,8 @@ from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, Member
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
 from hub.core.replay import Replay
-from hub.core.session import Session, SessionContext
+from hub.core.session import Session
+from hub.core.session_context import SessionContext
 from hub.core.subscribing import Subscribing
 from hub.core.tally import Tally
 from hub.core.views import session_record, subscription_count

@@ -19,7 +19,8 @@ from hub.core.heartbeats import Heartbeats
 from hub.core.identity import Identity
 from hub.core.ports import Dialect, Link, Monotonic, Spawn
 from hub.core.pushes import Expiring, Reply, Welcome
-from hub.core.session import Respond, Session, SessionContext
+from hub.core.session import Session
+from hub.core.session_context import Respond, SessionContext
 from hub.errors import (
     HubError,
     NotFoundError,

@@ -97,15 +97,21 @@ class Exchange:
         for channel in self._waiting:
             self._sending.append((channel, self._send(channel)))
         self._waiting.clear()
+        try:
+            self._send_slices()
+        finally:
+            # Also when a fault ends this tick: the other channels go on with the next.
+            if self._sending or self._waiting:
+                self._schedule()
+        self._write_marks()
+
+    def _send_slices(self) -> None:
         spent = 0
         while self._sending and spent < self._slice_sessions:
             channel, sending = self._sending.popleft()
             if written := next(sending, 0):
                 spent += written
                 self._sending.append((channel, sending))
-        self._write_marks()
-        if self._sending or self._waiting:
-            self._schedule()
 
     def _send(self, channel: Channel) -> Generator[int, None, None]:
         """Send batch after batch until nothing is open; yield how many sessions each step took."""

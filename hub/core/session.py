@@ -6,46 +6,20 @@ waits: each method changes state and writes what the link takes at once.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from hub.core.batch import Batch, Encoded
-from hub.core.commands import Command
 from hub.core.deadlines import Deadline
 from hub.core.identity import Identity
-from hub.core.options import SessionLimits
-from hub.core.outbox import Outbox, Pressure
-from hub.core.ports import Dialect, Link, Monotonic
-from hub.core.pushes import Goodbye, PresenceReset, Push, Reply
+from hub.core.outbox import Outbox
+from hub.core.ports import Dialect, Link
+from hub.core.pushes import Goodbye, PresenceReset, Push
 from hub.core.ring import Entry, Kind
+from hub.core.session_context import Job, SessionContext
 from hub.core.subscription import Subscription
-from hub.core.tally import Tally
 from hub.errors import HubError, SlowError
 
 _NO_SKIPS: frozenset[int] = frozenset()
-Respond = Callable[[Reply], None]
-"""Where a reply goes that does not go into the session's stream."""
-Job = tuple[Command, Respond | None]
-
-
-@dataclass(frozen=True, slots=True)
-class SessionContext:
-    """What all sessions of a node share."""
-
-    limits: SessionLimits
-    clock: Monotonic
-    tally: Tally
-    pressure: Pressure
-    close_code: Callable[[str], int]
-    """The wire's close code of an error code."""
-    on_replay: Callable[["Session"], None]
-    """The session takes writes and has subscriptions that read history."""
-    on_mark: Callable[["Session"], None]
-    """The session's positions moved outside a broadcast."""
-    on_closed: Callable[["Session", int, str], None]
-    """The session has ended with this close code and reason; called once."""
-    on_gone: Callable[["Session"], None]
-    """The connection of an ended session is gone as well; called once, after `on_closed`."""
 
 
 class Session:

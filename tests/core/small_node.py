@@ -19,7 +19,8 @@ from hub.core.presence import PresenceTable
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave
 from hub.core.replay import Replay
-from hub.core.session import Session, SessionContext
+from hub.core.session import Session
+from hub.core.session_context import SessionContext
 from hub.core.subscribing import Subscribing
 from hub.core.tally import Tally
 from hub.errors import HubError, UnauthorizedError

@@ -1,0 +1,39 @@
+"""What all sessions of a node share, and whom they tell of what happens to them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hub.core.commands import Command
+from hub.core.options import SessionLimits
+from hub.core.outbox import Pressure
+from hub.core.ports import Monotonic
+from hub.core.pushes import Reply
+from hub.core.tally import Tally
+
+if TYPE_CHECKING:
+    from hub.core.session import Session
+
+Respond = Callable[[Reply], None]
+"""Where a reply goes that does not go into the session's stream."""
+Job = tuple[Command, Respond | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionContext:
+    """What all sessions of a node share."""
+
+    limits: SessionLimits
+    clock: Monotonic
+    tally: Tally
+    pressure: Pressure
+    close_code: Callable[[str], int]
+    """The wire's close code of an error code."""
+    on_replay: Callable[["Session"], None]
+    """The session takes writes and has subscriptions that read history."""
+    on_mark: Callable[["Session"], None]
+    """The session's positions moved outside a broadcast."""
+    on_closed: Callable[["Session", int, str], None]
+    """The session has ended with this close code and reason; called once."""
+    on_gone: Callable[["Session"], None]
+    """The connection of an ended session is gone as well; called once, after `on_closed`."""
