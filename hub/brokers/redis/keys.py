@@ -1,6 +1,7 @@
 """The names of everything the hub has in Redis.
 
 All of one channel's keys share its hash tag, so that they lie in one slot of a cluster.
+`hub:raw:<channel>` is kept free for what plain PUBLISH sends, unsequenced (WIRE.md).
 """
 
 from functools import lru_cache

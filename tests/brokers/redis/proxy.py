@@ -18,15 +18,20 @@ class _Pair:
 
 
 class Proxy:
-    """Forwards to 127.0.0.1:`target`; knows subscribers by their first SUBSCRIBE."""
+    """Forwards to 127.0.0.1:`target`; knows subscribers by their first SUBSCRIBE.
+
+    A `target` that is changed is where new connections go.
+    """
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target
         self._pairs: set[_Pair] = set()
         self.port = 0
         self.cut_at: bytes | None = None
         """The next answer after a request with this in it is cut short: connection and all."""
         self._cutting = False
+        self.refused: bytes | None = None
+        """Connections that say this are closed, such as part of a client's name."""
         self._released = asyncio.Event()
         self._released.set()
 
@@ -48,7 +53,7 @@ class Proxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            back, forth = await asyncio.open_connection("127.0.0.1", self._target)
+            back, forth = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             writer.close()
             return
@@ -65,6 +70,9 @@ class Proxy:
 
     async def _requests(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(_READ_BYTES):
+            if self.refused is not None and self.refused in data:
+                pair.client.close()
+                break
             pair.subscribes = pair.subscribes or b"SUBSCRIBE" in data
             if self.cut_at is not None and self.cut_at in data:
                 self.cut_at, self._cutting = None, True
@@ -87,6 +95,7 @@ class Proxy:
         pair.server.close()
 
     def close(self) -> None:
+        """Cut every connection."""
         for pair in tuple(self._pairs):
             pair.client.close()
             pair.server.close()

@@ -137,7 +137,7 @@ async def test_server_that_became_a_replica_is_left(redis: RedisServer, channel:
         redis.ask("REPLICAOF", "127.0.0.1", "1")
         with pytest.raises(NotPublishedError, match="READONLY"):
             await one.publish(channel, 2)
-        await eventually(lambda: "replica" in "".join(one.broker.problems()))
+        await eventually(lambda: "it is a replica" in "".join(one.broker.problems()))
         redis.ask("REPLICAOF", "NO", "ONE")
         await eventually(one.broker.shard(channel).commands.up.is_set)
         assert (await one.publish(channel, 3)).position.offset >= 1

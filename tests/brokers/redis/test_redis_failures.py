@@ -247,6 +247,47 @@ async def test_deaf_subscriber_is_noticed_and_made_anew(redis: RedisServer, chan
         assert one.broker.statistics().shards[0].command_connects == 1
 
 
+async def test_subscriber_left_behind_on_a_former_master_is_noticed_at_once(
+    redis: RedisServer, channel: str
+) -> None:
+    """Commands go to another server already; no deadline has to pass to see that."""
+    patient = replace(FAST, canary_deadline_seconds=60, reconcile_seconds=60)
+    with RedisServer() as successor:
+        async with proxy(redis.port) as between, node(between.url, options=patient) as one:
+            await one.is_ready()
+            stream = await one.subscribe(channel)
+            between.target = successor.port
+            redis.ask("CLIENT", "KILL", "TYPE", "normal")
+            await eventually(lambda: stream.resets, what="the successor's epoch")
+            await one.publish(channel, 1)
+            await eventually(lambda: stream.data == [b"1"])
+            await eventually(
+                lambda: one.broker.statistics().shards[0].subscriber_connects == 2,
+                what="the subscriber's move",
+            )
+
+
+async def test_subscriber_that_is_back_before_commands_is_compared_when_they_are(
+    redis: RedisServer, channel: str
+) -> None:
+    patient = replace(FAST, reconcile_seconds=60)
+    async with (
+        proxy(redis.port) as between,
+        node(between.url, options=patient) as one,
+        node(redis.url) as two,
+    ):
+        stream = await one.subscribe(channel)
+        between.refused = b":commands"
+        between.close()
+        await two.publish(channel, 1)
+        shard = one.broker.shard(channel)
+        await eventually(lambda: one.broker.statistics().shards[0].subscriber_connects == 2)
+        await eventually(lambda: channel.encode() in redis.ask("PUBSUB", "CHANNELS"))
+        assert shard.commands.trouble
+        between.refused = None
+        await eventually(lambda: stream.data == [b"1"])
+
+
 async def test_reconnecting_many_channels_reconciles_each(redis: RedisServer) -> None:
     names = [f"deep:{n}" for n in range(1000)]
     async with (
