@@ -155,7 +155,7 @@ def test_help_does_not_load_the_settings_or_the_server() -> None:
         "from hub.cli import build\n"
         "try: build()(['--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'pydantic_settings', 'uvicorn', 'starlette', 'structlog', 'hub.app', 'hub.process'}\n"
+        "heavy = {'pydantic_settings', 'uvicorn', 'starlette', 'structlog', 'hub.app'}\n"
         "sys.exit(','.join(heavy & set(sys.modules)) or 0)"
     )
     done = subprocess.run(
