@@ -86,6 +86,8 @@ class Hub:
         spawn = await self._stack.enter_async_context(_tasks(self._log))
         lag = LoopLag(self._log, stall_seconds=self.settings.stall_seconds)
         self._node = Node(self.settings, log=self._log, spawn=spawn, defer=loop.call_soon)
+        self._stack.push_async_callback(self._node.stop)
+        await self._node.start()
         lag.start(loop)
         self._stack.callback(lag.stop)
         spawn(_tick(self._node))

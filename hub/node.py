@@ -1,7 +1,7 @@
 """One node without a listener: the composition root of the core.
 
 Makes the parts, hands them to each other, and offers what the HTTP API and the application
-in this process ask of a node. The only module that names concrete brokers.
+in this process ask of a node.
 """
 
 import logging
@@ -12,8 +12,7 @@ from importlib.metadata import version
 from structlog.typing import FilteringBoundLogger
 
 from hub.auth.policy import Policy
-from hub.brokers.idempotency import IdempotencyKeys
-from hub.brokers.memory import MemoryBroker
+from hub.brokering import Surroundings, make_broker
 from hub.core.deadlines import Deadlines
 from hub.core.engine import Engine, NodeOptions, Runtime
 from hub.core.exchange import Exchange
@@ -63,17 +62,7 @@ class Node:
             token_keys=[key.get_secret_value() for key in settings.token_keys],
             origins=settings.origins,
         )
-        self.broker = MemoryBroker(
-            downstream=self,
-            namespaces=settings.namespaces(),
-            clock=self.clock,
-            wall_clock=time.time,
-            idempotency=IdempotencyKeys(
-                ttl_seconds=settings.idempotency_ttl_seconds, clock=self.clock
-            ),
-            position_ttl_seconds=settings.position_ttl_seconds,
-            max_channels=settings.max_channels,
-        )
+        self.broker = make_broker(settings, Surroundings(self, self.clock, spawn, log))
         self._spawn = spawn
         self._replay = Replay(self.broker, self.tally)
         self._exchange = Exchange(
@@ -176,6 +165,13 @@ class Node:
         if self.log.is_enabled_for(logging.DEBUG):
             self.session_log(session).debug("session_closed", code=code, reason=reason)
 
+    async def start(self) -> None:
+        """Begin to connect to the broker; returns also when it is away, `ready` says so then."""
+        await self.broker.start()
+
+    async def stop(self) -> None:
+        await self.broker.stop()
+
     def tick(self) -> None:
         """What is due: deadlines, heartbeats, and a part of the broker's housekeeping."""
         self.deadlines.tick(self.clock())
@@ -236,7 +232,8 @@ class Node:
 
     def ready(self) -> Sequence[str]:
         """Why the node should get no traffic; empty when it should."""
-        return ["draining"] if self.engine.draining else []
+        draining = ["draining"] if self.engine.draining else []
+        return [*draining, *self.broker.problems()]
 
     def gauges(self) -> Gauges:
         now = self.clock()

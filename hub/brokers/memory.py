@@ -102,11 +102,20 @@ class MemoryBroker:
             await asyncio.sleep(0)
         return page
 
+    async def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def stop(self) -> None:
+        """Nothing to end."""
+
+    def problems(self) -> Sequence[str]:
+        return ()
+
     def names(self) -> Sequence[str]:
         """Of the channels that have a position."""
         return tuple(self._logs)
 
-    def held(self, channel: str) -> tuple[Position, int] | None:
+    def held(self, channel: str) -> tuple[Position, int | None] | None:
         """The head of a channel and how many publications are held; None for an unknown one."""
         if (log := self._logs.get(channel)) is None:
             return None

@@ -44,8 +44,8 @@ class ChannelRecord:
     position: Position
     subscribers: int
     """Sessions of this node."""
-    history: int
-    """Publications held now."""
+    history: int | None
+    """Publications held now; None where only the broker knows."""
     presence: bool
 
 

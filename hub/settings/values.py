@@ -85,7 +85,7 @@ ORIGINS = Kind(
     "ORIGINS",
 )
 NAMESPACES = Kind('a JSON object such as {"chat":{"presence":true}}', "JSON", show_json)
-BROKER = Kind("memory://", "URL", show_url)
+BROKER = Kind("memory://, redis://host:port/db, rediss://host or unix:///path", "URL", show_url)
 
 
 def choice(*values: str) -> Kind:
@@ -158,12 +158,9 @@ def is_loopback(host: str) -> bool:
 
 def check_broker(value: str) -> str:
     """The one place that knows which brokers there are."""
-    scheme = urlsplit(value).scheme.lower()
-    if scheme in {"redis", "rediss", "unix"}:
-        raise ValueError("the Redis broker comes with the next version; allowed: memory://")
-    if not value.startswith("memory://"):
-        raise ValueError
-    return value
+    if value == "memory://" or urlsplit(value).scheme.lower() in {"redis", "rediss", "unix"}:
+        return value
+    raise ValueError
 
 
 def check_node(value: str) -> str:

@@ -146,10 +146,18 @@ class RedisBroker:
         """Of the channels this node listens to."""
         return tuple(tracker.channel for tracker in self._shard.trackers())
 
-    def head(self, channel: str) -> Position | None:
-        """How far this node has come in a channel; None where it does not listen."""
+    def held(self, channel: str) -> tuple[Position, int | None] | None:
+        """How far this node has come in a channel; None where it does not listen.
+
+        How much history holds only Redis knows.
+        """
         tracker = self.shard(channel).tracker(channel)
-        return None if tracker is None or tracker.state is State.OPENING else tracker.position
+        if tracker is None or tracker.state is State.OPENING:
+            return None
+        return tracker.position, None
+
+    def sweep(self) -> None:
+        """Redis forgets by itself: every key has a TTL."""
 
 
 def _digest(request: PublishRequest) -> bytes:

@@ -86,7 +86,7 @@ SCHEMAS: Json = {
             "channel": CHANNEL,
             "position": POSITION,
             "subscribers": INTEGER,
-            "history": INTEGER,
+            "history": {"type": ["integer", "null"]},
             "presence": BOOLEAN,
         }
     ),
