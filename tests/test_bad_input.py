@@ -1,6 +1,5 @@
 """Whatever a peer sends, it is told what is wrong, and nobody else loses anything by it."""
 
-import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
 
@@ -271,23 +270,6 @@ async def test_neither_sse_nor_poll_without_a_channel(http: httpx.AsyncClient) -
     for path in ("/sse", "/poll"):
         answer = await http.get(path)
         assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
-
-
-async def test_two_waiting_polls_of_one_connection_are_a_conflict(
-    http: httpx.AsyncClient, channel: str
-) -> None:
-    """Neither would know which of them the next message goes to."""
-    name = f"{channel}.poll"
-    welcome = (await http.get("/poll", params={"channel": name, "wait": 0})).json()["welcome"]
-    asked = {"connection": welcome["connection"], "wait": "5"}
-    secret = {"Authorization": f"Bearer {welcome['secret']}"}
-    polls = [asyncio.create_task(http.get("/poll", params=asked, headers=secret)) for _ in "ab"]
-    done, waiting = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
-    assert [(p.result().status_code, p.result().json()["code"]) for p in done] == [
-        (409, "conflict")
-    ]
-    await http.post(f"/api/publish/{name}", json=1)
-    assert [push["data"] for push in (await waiting.pop()).json()["pushes"]] == [1]
 
 
 async def test_an_unmasked_token_or_key_never_stands_in_the_log(
