@@ -21,6 +21,7 @@ from hub.core.deadlines import GRANULARITY_SECONDS
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn
 from hub.core.publication import Position, check_channel
 from hub.draining import abort_all, drain
+from hub.errors import BadRequestError
 from hub.listener import Listener
 from hub.node import Node
 from hub.observe.logs import make_logger
@@ -166,12 +167,17 @@ class Hub:
     ) -> PublishResult:
         """Publish anything orjson can encode; `bytes` are taken as JSON that is encoded already.
 
+        As orjson does, NaN and the infinities become null.
+
         Raises:
             BadRequestError: the channel or a key is not allowed, or `data` is not JSON.
             TooLargeError: `data` is over `max_message_bytes`.
             HubError: the broker did not take it.
         """
-        raw = data if isinstance(data, bytes) else orjson.dumps(data)
+        try:
+            raw = data if isinstance(data, bytes) else orjson.dumps(data)
+        except orjson.JSONEncodeError as error:
+            raise BadRequestError(f"data cannot be encoded as JSON: {error}") from None
         for name, value in (("key", key), ("idempotency_key", idempotency_key)):
             if value is not None:
                 check_key(value, name)

@@ -1,18 +1,24 @@
 """Which broker a node gets: the one place that names concrete ones."""
 
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from hub.brokers.alone import Alone
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.broker import RedisBroker
 from hub.brokers.redis.options import RedisOptions
-from hub.core.ports import Broker, Downstream, Monotonic, Spawn
+from hub.brokers.redis.peers import TAG_LENGTH, Myself, RedisPeers
+from hub.brokers.redis.presence import RedisRoster
+from hub.core.ports import Broker, Connections, Downstream, Monotonic, Peers, Roster, Spawn
+from hub.core.presence import LocalRoster
 from hub.core.publication import Position
+from hub.core.records import NodeRecord
 from hub.settings import Settings
 
 
@@ -38,6 +44,24 @@ class NodeBroker(Broker, Protocol):
     def held(self, channel: str) -> tuple[Position, int | None] | None:
         """A channel's head and how many publications history holds, where that is known here."""
         ...
+
+
+class NodeRoster(Roster, Protocol):
+    """A roster as the node runs it."""
+
+    def refresh(self, channel: str) -> None:
+        """What this node told of a channel may be forgotten: tell it again."""
+        ...
+
+    async def start(self) -> None: ...
+
+
+class NodePeers(Peers, Protocol):
+    """The other nodes, as this one begins and ends to be known to them."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +104,30 @@ def make_broker(settings: Settings, around: Surroundings) -> NodeBroker:
             max_message_bytes=settings.max_message_bytes,
         ),
     )
+
+
+def make_tag() -> str:
+    """What one run of a node is known by to the others, and its connections begin with."""
+    return secrets.token_hex(TAG_LENGTH // 2)
+
+
+def make_roster(broker: NodeBroker, around: Surroundings, *, tag: str) -> NodeRoster:
+    """Who is present where `broker` carries the channels."""
+    if isinstance(broker, RedisBroker):
+        return RedisRoster(broker.shard, tag=tag, spawn=around.spawn, log=around.log)
+    return LocalRoster(around.downstream.announce)
+
+
+def make_peers(
+    broker: NodeBroker,
+    around: Surroundings,
+    *,
+    tag: str,
+    record: Callable[[], NodeRecord],
+    connections: Connections,
+) -> NodePeers:
+    """The nodes that share `broker`; `record` and `connections` are this one's own."""
+    if isinstance(broker, RedisBroker):
+        myself = Myself(tag, record, connections)
+        return RedisPeers(broker.shard, myself, spawn=around.spawn, log=around.log)
+    return Alone(record, connections)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from structlog.typing import FilteringBoundLogger
 
 from hub.auth.policy import Policy
-from hub.brokering import Surroundings, make_broker
+from hub.brokering import Surroundings, make_broker, make_peers, make_roster, make_tag
 from hub.core.deadlines import Deadlines
 from hub.core.engine import Engine, NodeOptions, Runtime
 from hub.core.exchange import Exchange
@@ -22,7 +22,8 @@ from hub.core.outbox import Pressure
 from hub.core.ports import Defer, HistoryPage, PublishRequest, PublishResult, Spawn
 from hub.core.presence import PresenceTable
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Join, Leave, Member
+from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset
+from hub.core.rates import Rates
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
 from hub.core.replay import Replay
 from hub.core.session import Session
@@ -62,7 +63,11 @@ class Node:
             token_keys=[key.get_secret_value() for key in settings.token_keys],
             origins=settings.origins,
         )
-        self.broker = make_broker(settings, Surroundings(self, self.clock, spawn, log))
+        self.tag = make_tag()
+        around = Surroundings(self, self.clock, spawn, log)
+        self.broker = make_broker(settings, around)
+        self._roster = make_roster(self.broker, around, tag=self.tag)
+        self._rates = Rates(self.tally, self.clock)
         self._spawn = spawn
         self._replay = Replay(self.broker, self.tally)
         self._exchange = Exchange(
@@ -72,7 +77,7 @@ class Node:
             slice_sessions=settings.slice_sessions,
         )
         self._presence = PresenceTable(
-            announce=self._announce,
+            roster=self._roster,
             deadlines=self.deadlines,
             clock=self.clock,
             leave_delay_seconds=settings.leave_delay_seconds,
@@ -107,13 +112,20 @@ class Node:
                 max_connections=settings.max_connections,
                 expiry_warning_seconds=settings.expiry_warning_seconds,
                 close_timeout_seconds=settings.close_timeout_seconds,
+                tag=self.tag,
             ),
             context=self._context(),
             executor=self._executor,
             heartbeats=self.heartbeats,
             runtime=Runtime(spawn, self.deadlines, time.time, self._on_fault),
         )
-        self._commanding = Commanding(self.engine, max_message_bytes=settings.max_message_bytes)
+        self._peers = make_peers(
+            self.broker,
+            around,
+            tag=self.tag,
+            record=self.node,
+            connections=Commanding(self.engine, max_message_bytes=settings.max_message_bytes),
+        )
 
     def _context(self) -> SessionContext:
         return SessionContext(
@@ -138,9 +150,13 @@ class Node:
 
     def reset(self, channel: str, head: Position) -> None:
         self._subscribing.reset(channel, head)
+        if self._subscribing.options(channel).presence:
+            self.announce(channel, PresenceReset(channel))
 
-    def _announce(self, channel: str, change: Join | Leave) -> None:
+    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
         self._subscribing.announce(channel, change)
+        if isinstance(change, PresenceReset):
+            self._roster.refresh(channel)
 
     async def _run_replay(self, session: Session) -> None:
         try:
@@ -168,14 +184,18 @@ class Node:
     async def start(self) -> None:
         """Begin to connect to the broker; returns also when it is away, `ready` says so then."""
         await self.broker.start()
+        await self._roster.start()
+        await self._peers.start()
 
     async def stop(self) -> None:
+        await self._peers.stop()
         await self.broker.stop()
 
     def tick(self) -> None:
         """What is due: deadlines, heartbeats, and a part of the broker's housekeeping."""
         self.deadlines.tick(self.clock())
         self.heartbeats.tick()
+        self._rates.tick()
         self.broker.sweep()
 
     # -- what the HTTP API and the application ask -----------------------------------------
@@ -186,11 +206,11 @@ class Node:
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
         return await self._executor.history(channel, since, limit)
 
-    def presence(self, channel: str) -> Sequence[Member]:
-        return self._subscribing.members(channel)
+    async def presence(self, channel: str) -> Sequence[Member]:
+        return await self._subscribing.members(channel)
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
-        return await self._commanding.command(connection, secret, raw)
+        return await self._peers.holder(connection).command(connection, secret, raw)
 
     def channels(self) -> Sequence[ChannelRecord]:
         return [record for name in self.broker.names() if (record := self.channel(name))]
@@ -206,15 +226,15 @@ class Node:
     def connections(self) -> Sequence[SessionRecord]:
         return [self._record(session) for session in self.engine.sessions.values()]
 
-    def connection(self, connection: str) -> SessionRecord | None:
-        session = self.engine.sessions.get(connection)
-        return None if session is None else self._record(session)
+    async def connection(self, connection: str) -> SessionRecord | None:
+        return await self._peers.holder(connection).connection(connection)
 
     def _record(self, session: Session) -> SessionRecord:
         return session_record(session, now_seconds=self.clock(), wall_seconds=time.time())
 
-    def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
-        return self.engine.disconnect(connection, code=code, reason=reason)
+    async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
+        holder = self._peers.holder(connection)
+        return await holder.disconnect(connection, code=code, reason=reason)
 
     def node(self) -> NodeRecord:
         return NodeRecord(
@@ -228,7 +248,12 @@ class Node:
             publications=self.tally.publications,
             deliveries=self.tally.deliveries,
             draining=self.engine.draining,
+            publications_per_second=self._rates.publications_per_second,
+            deliveries_per_second=self._rates.deliveries_per_second,
         )
+
+    async def nodes(self) -> Sequence[NodeRecord]:
+        return await self._peers.nodes()
 
     def ready(self) -> Sequence[str]:
         """Why the node should get no traffic; empty when it should."""

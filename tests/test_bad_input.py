@@ -193,7 +193,7 @@ async def test_fragments_that_together_are_too_large_are_cut(hub: HubProcess) ->
         await peer.upgrade("/ws")
         peer.send(masked(b"x" * LIMIT, TEXT, fin=False))
         peer.send(masked(b"x" * LIMIT, 0x0, fin=False) * 8)
-        assert await peer.close_code() in {1009, 4413}
+        assert await peer.close_code() == 4413
 
 
 @pytest.mark.parametrize("size", [LIMIT * 2, 50_000_000])
@@ -206,7 +206,7 @@ async def test_a_decompression_bomb_is_cut(hub: HubProcess, size: int) -> None:
         assert "permessage-deflate" in answer.headers["sec-websocket-extensions"]
         peer.send(masked(packed.removesuffix(b"\x00\x00\xff\xff"), bits=0x40))
         if size > 5 * LIMIT:
-            assert await peer.close_code() in {1009, 4413}
+            assert await peer.close_code() == 4413
         else:
             assert (await peer.push("reply"))["error"] is not None
 

@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 from contextlib import AbstractContextManager
+from functools import partial
 
 import typer
 from rich.console import Console
 
+from hub.bench import several_nodes
 from hub.bench.contest import OpenServer, Outcome, run
 from hub.bench.cores import Cores
 from hub.bench.plan import BenchError, Contestant, Plan
@@ -42,10 +44,16 @@ def usual_readers() -> int:
     return max(1, min(MAX_READERS, len(os.sched_getaffinity(0)) - 1))
 
 
-def opener(url: str | None, *, token: str | None, pid: int | None) -> OpenServer:
-    """How each round comes by its hub: a fresh process, or what runs at `url`."""
+def opener(url: str | None, *, token: str | None, pid: int | None, nodes: int = 1) -> OpenServer:
+    """How each round comes by its hub: fresh processes, or what runs at `url`.
+
+    Raises:
+        BenchError: `url` is no hub's, or is given beside several nodes.
+    """
     if url is None:
-        return own_server
+        return own_server if nodes == 1 else partial(several_nodes.nodes, count=nodes)
+    if nodes > 1:
+        raise BenchError("--nodes starts nodes of its own, --url names one that runs already")
     server = running_server(url, token=token, pid=pid)
 
     def found(_: Cores) -> AbstractContextManager[Server]:

@@ -24,7 +24,7 @@ def measure_hub(plan: Plan, server: Server, contestant: Contestant, watch: Watch
     """
     progress = new_progress(plan)
     channel = f"bench-{secrets.token_hex(4)}"
-    with publisher(server.target, progress) as writer:
+    with publisher(server.entry or server.target, progress) as writer:
         # Whatever the server loads and builds at first use is not a connection's cost.
         _publish(writer, _batch(plan, f"{channel}-warm", warm=True), lambda: None)
         outside = OutsideMeter(server.meter)

@@ -31,6 +31,8 @@ class Server:
 
     target: Target
     meter: ProcessMeter | None
+    entry: Target | None = None
+    """Where to publish, when that is another node."""
 
 
 @contextlib.contextmanager
@@ -44,7 +46,7 @@ def own_server(
 
     `settings` are environment variables that change the defaults.
     """
-    port = _free_port()
+    port = free_port()
     target = Target(host="127.0.0.1", port=port)
     with (
         tempfile.TemporaryFile() as log,
@@ -90,7 +92,8 @@ def _environment(port: int) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listened on a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

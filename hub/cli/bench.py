@@ -54,6 +54,10 @@ def bench(
     readers: Annotated[
         int | None, typer.Option(min=1, help="Reader processes. [a core each, at most 4]")
     ] = None,
+    nodes: Annotated[
+        int,
+        typer.Option(min=1, help="Nodes on a Redis of their own, published at the first."),
+    ] = 1,
     url: Annotated[
         str | None, typer.Option(help="A hub that runs already, http://host:port.")
     ] = None,
@@ -85,7 +89,7 @@ def bench(
             rounds=rounds or (COMPARED_ROUNDS if len(asked) > 1 else 1),
             readers=readers or command.usual_readers(),
         )
-        outcome = command.measure(plan, command.opener(url, token=token, pid=pid))
+        outcome = command.measure(plan, command.opener(url, token=token, pid=pid, nodes=nodes))
     except BenchError as error:
         typer.echo(f"hub bench: {error.message}", err=True)
         raise typer.Exit(_NOT_MEASURED) from error

@@ -11,14 +11,14 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from hub.core.publication import Publication
-from hub.core.pushes import Gap, Join, Leave
+from hub.core.pushes import Gap, Join, Leave, PresenceReset
 from hub.core.ring import Entry, Kind
 
 if TYPE_CHECKING:
     from hub.core.ports import Dialect
     from hub.core.subscription import Subscription
 
-Item = Publication | Join | Leave | Gap
+Item = Publication | Join | Leave | PresenceReset | Gap
 """What belongs to a channel's order."""
 
 
@@ -28,6 +28,9 @@ def entry(item: Item, dialect: "Dialect", epoch: str, at_seconds: float) -> Entr
     if isinstance(item, Publication):
         kind = Kind.PUBLICATION if item.offset else Kind.RAW
         return Entry(kind, item.offset, frame, at_seconds, item.key, item.offset)
+    if isinstance(item, Gap) and item.unsequenced:
+        # It stands for what has no offset, and gives way like that.
+        return Entry(Kind.RAW, 0, frame, at_seconds)
     if isinstance(item, Gap):
         return Entry(Kind.KEEP, item.last, frame, at_seconds, first=item.first)
     return Entry(Kind.PRESENCE, 0, frame, at_seconds)
@@ -66,9 +69,17 @@ class Encoded:
         for index, entry in enumerate(self.entries):
             if 0 < entry.offset <= offset:
                 cut = index + 1
-        rest = self.entries[cut:]
+        # No offset tells whether the member has it: it has not, history does not bring it.
+        rest = [*self._unsequenced(cut), *self.entries[cut:]]
         # A skipped offset is no hole: it moves the position without a frame.
         return Encoded([skipped(entry) if entry.offset in skip else entry for entry in rest])
+
+    def unsequenced(self) -> "Encoded":
+        """What no history will bring."""
+        return Encoded(self._unsequenced(len(self.entries)))
+
+    def _unsequenced(self, end: int) -> list[Entry]:
+        return [entry for entry in self.entries[:end] if entry.kind is Kind.RAW]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +131,7 @@ class Batch:
 
     @property
     def has_presence(self) -> bool:
-        return any(isinstance(item, Join | Leave) for item in self.items)
+        return any(isinstance(item, Join | Leave | PresenceReset) for item in self.items)
 
     def encoded(self, dialect: "Dialect") -> Encoded:
         """The batch in `dialect`, made the first time it is asked for."""

@@ -39,6 +39,8 @@ class NodeOptions:
     max_connections: int
     expiry_warning_seconds: float
     close_timeout_seconds: float
+    tag: str = ""
+    """What this node's connections begin with, and no other's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class Engine:
         `head` is the transport's own answer; it goes out with the welcome in one write, which
         saves a fifth of what a connect costs.
         """
-        id_ = secrets.token_hex(8)
+        id_ = self._options.tag + secrets.token_hex(8)
         session = Session(link, dialect, identity, id=id_, context=self._context)
         self.sessions[id_] = session
         self.by_transport[link.transport] += 1
@@ -184,7 +186,16 @@ class Engine:
             self._fail(session, command, error, respond)
         except Exception as error:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
             self._runtime.on_fault(session, error)
-            self._fail(session, command, HubError("internal error"), respond)
+            self._fail_for_us(session, command, respond)
+
+    def _fail_for_us(self, session: Session, command: Command, respond: Respond | None) -> None:
+        """The fault is the hub's; where not even the reply can be made, the session ends."""
+        error = HubError("internal error")
+        try:
+            self._fail(session, command, error, respond)
+        except Exception as fault:  # noqa: BLE001 - as above
+            self._runtime.on_fault(session, fault)
+            session.close_error(error)
 
     def _fail(
         self, session: Session, command: Command, error: HubError, respond: Respond | None

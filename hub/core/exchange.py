@@ -53,7 +53,7 @@ class Exchange:
             channel.offset = item.offset or channel.offset
             self.backlog_bytes += len(item.data)
         elif isinstance(item, Gap):
-            channel.offset = item.last
+            channel.offset = item.last or channel.offset
 
     def reset(self, channel: Channel, head: Position) -> None:
         """Let the channel go on in another epoch: all of the old one goes out first."""

@@ -66,7 +66,7 @@ class Executor:
                 session.identity.check_subscribe(command.channel)
                 return {
                     "channel": command.channel,
-                    "members": self._subscribing.members(command.channel),
+                    "members": await self._subscribing.members(command.channel),
                 }
             case commands.Authenticate():
                 return self._authenticate(session, command)

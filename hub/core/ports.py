@@ -10,7 +10,8 @@ from typing import Protocol
 
 from hub.core.identity import Identity
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Push
+from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset, Push
+from hub.core.records import NodeRecord, SessionRecord
 
 Monotonic = Callable[[], float]
 """Seconds from an arbitrary start, never backwards."""
@@ -151,6 +152,10 @@ class Downstream(Protocol):
         """The channel goes on in another epoch, after `head`."""
         ...
 
+    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+        """Somebody came or went, on whatever node; or it is not known any more who did."""
+        ...
+
 
 class Broker(Protocol):
     """Carries publications between nodes and keeps history. Raises only `HubError`."""
@@ -173,6 +178,51 @@ class Broker(Protocol):
 
     async def history(self, channel: str, after: int, limit: int) -> HistoryPage:
         """At most `limit` publications with offsets above `after`."""
+        ...
+
+
+class Roster(Protocol):
+    """Who is present in which channel, on any node. Raises only `HubError`."""
+
+    def change(self, channel: str, change: Join | Leave) -> None:
+        """This node has the first session of a member, or has lost its last. Returns at once.
+
+        `Downstream.announce` gets it where it is the first or last on any node.
+        """
+        ...
+
+    async def members(self, channel: str) -> Sequence[Member]:
+        """In the order they came."""
+        ...
+
+
+class Connections(Protocol):
+    """What only the node that holds a connection can do. Raises only `HubError`."""
+
+    async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
+        """Carry out a command for a session; return the encoded reply.
+
+        Raises `NotFoundError` for a connection that is not open, `UnauthorizedError` for a
+        wrong secret.
+        """
+        ...
+
+    async def connection(self, connection: str) -> SessionRecord | None: ...
+
+    async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
+        """Close that session; False where there is none."""
+        ...
+
+
+class Peers(Protocol):
+    """The nodes of this hub. Raises only `HubError`."""
+
+    async def nodes(self) -> Sequence[NodeRecord]:
+        """Those that live, this one among them."""
+        ...
+
+    def holder(self, connection: str) -> Connections:
+        """Whom to ask about a connection: this node or another."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Who is present in which channel of this node.
+"""Who is present in which channel of this node, and whom it tells of that.
 
 A member is a token's subject, or a connection where there is none. It is present while it has
 at least one session in the channel. A subject that loses its last connection may reconnect
@@ -10,12 +10,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hub.core.deadlines import Deadline, Deadlines
-from hub.core.ports import Monotonic
+from hub.core.ports import Monotonic, Roster
 from hub.core.pushes import Join, Leave, Member
 from hub.core.session import Session
 
 Announce = Callable[[str, Join | Leave], None]
 """Puts a join or leave into the order of its channel."""
+
+
+class LocalRoster:
+    """The roster where there is one node: `hub.core.ports.Roster`."""
+
+    def __init__(self, announce: Announce) -> None:
+        self._announce = announce
+        self._channels: dict[str, dict[str, Member]] = {}
+
+    def change(self, channel: str, change: Join | Leave) -> None:
+        members = self._channels.setdefault(channel, {})
+        if isinstance(change, Join):
+            members[change.member.id] = change.member
+        else:
+            members.pop(change.member.id, None)
+        if not members:
+            del self._channels[channel]
+        self._announce(channel, change)
+
+    async def start(self) -> None:
+        """Nobody else is to be told."""
+
+    def refresh(self, channel: str) -> None:
+        """Nothing is forgotten."""
+
+    async def members(self, channel: str) -> Sequence[Member]:
+        return tuple(self._channels.get(channel, {}).values())
 
 
 @dataclass(slots=True)
@@ -31,29 +58,29 @@ class PresenceTable:
     def __init__(
         self,
         *,
-        announce: Announce,
+        roster: Roster,
         deadlines: Deadlines,
         clock: Monotonic,
         leave_delay_seconds: float,
     ) -> None:
-        self._announce = announce
+        self._roster = roster
         self._deadlines = deadlines
         self._clock = clock
         self._leave_delay_seconds = leave_delay_seconds
         self._channels: dict[str, dict[str, _Present]] = {}
 
-    def members(self, channel: str) -> Sequence[Member]:
-        """In the order they came."""
-        return [present.member for present in self._channels.get(channel, {}).values()]
+    async def members(self, channel: str) -> Sequence[Member]:
+        """On all nodes, in the order they came."""
+        return await self._roster.members(channel)
 
     def enter(self, channel: str, session: Session) -> None:
-        """Count a session in; the first of its member announces a join."""
+        """Count a session in; the first of its member is a join."""
         subject = session.identity.subject
         id_ = subject or session.id
         members = self._channels.setdefault(channel, {})
         if (present := members.get(id_)) is None:
             present = members[id_] = _Present(Member(id_, session.id, subject))
-            self._announce(channel, Join(channel, present.member))
+            self._roster.change(channel, Join(channel, present.member))
         elif present.leaving is not None:
             present.leaving.cancel()
             present.leaving = None
@@ -79,4 +106,4 @@ class PresenceTable:
         present = members.pop(id_)
         if not members:
             del self._channels[channel]
-        self._announce(channel, Leave(channel, present.member))
+        self._roster.change(channel, Leave(channel, present.member))

@@ -61,3 +61,6 @@ class NodeRecord:
     publications: int
     deliveries: int
     draining: bool
+    publications_per_second: float = 0.0
+    """Of the last seconds (`hub.core.rates`)."""
+    deliveries_per_second: float = 0.0

@@ -163,7 +163,9 @@ class Session:
         self._context.tally.deliveries -= publications
         self._context.tally.bytes_sent -= encoded.size - taken - len(rest)
         if owed:
-            before = next((e.first - 1 for e in encoded.entries if e.first), subscription.offset)
+            before = next(
+                (e.first - 1 for e in encoded.entries if e.first), subscription.position.offset
+            )
             cursor = max((entry.offset for entry in handed), default=0) or before
             self._owe(subscription, owed, cursor)
 
@@ -174,11 +176,14 @@ class Session:
             return
         if not subscription.live:
             subscription.presence_lost |= batch.has_presence
+            encoded, cursor = encoded.unsequenced(), subscription.position.offset
+        else:
+            skip = batch.skips.get(self.id, _NO_SKIPS)
+            if cursor != batch.base or skip:
+                encoded = encoded.after(cursor, skip)
+            subscription.offset = max(cursor, batch.last)
+        if not encoded.entries:
             return
-        skip = batch.skips.get(self.id, _NO_SKIPS)
-        if cursor != batch.base or skip:
-            encoded = encoded.after(cursor, skip)
-        subscription.offset = max(cursor, batch.last)
         if not self.writable:
             self._owe(subscription, encoded.entries, cursor)
             return

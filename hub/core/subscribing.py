@@ -15,7 +15,7 @@ from hub.core.options import ChannelOptions, Namespaces, SessionLimits
 from hub.core.ports import Broker, Dialect
 from hub.core.presence import PresenceTable
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, GapReason, Join, Leave, Member, Reply, Subscribed
+from hub.core.pushes import Gap, GapReason, Join, Leave, Member, PresenceReset, Reply, Subscribed
 from hub.core.recovery import Start, start
 from hub.core.session import Session
 from hub.core.subscription import Subscription
@@ -151,14 +151,17 @@ class Subscribing:
     def options(self, channel: str) -> ChannelOptions:
         return self._namespaces.options(channel)
 
-    def members(self, channel: str) -> Sequence[Member]:
-        """Who is present; raise `BadRequestError` where the namespace keeps no presence."""
+    async def members(self, channel: str) -> Sequence[Member]:
+        """Who is present on any node.
+
+        Raises `BadRequestError` where the namespace keeps no presence.
+        """
         if not self.options(channel).presence:
             raise BadRequestError(f"presence is off for {channel!r}")
-        return self._presence.members(channel)
+        return await self._presence.members(channel)
 
-    def announce(self, channel: str, change: Join | Leave) -> None:
-        """Put a join or leave into the channel's order."""
+    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+        """Put it into the channel's order."""
         if (open_channel := self.channels.get(channel)) is not None:
             self._exchange.add(open_channel, change)
 

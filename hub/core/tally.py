@@ -56,7 +56,9 @@ class Tally:
     closed: Counter[str] = field(default_factory=_counter)
     """Sessions closed, by `<close code>`."""
     refused: Counter[str] = field(default_factory=_counter)
-    """Handshakes and requests refused before a session existed, by reason."""
+    """Sessions refused before they existed, and requests that never became one, by reason."""
+    http_errors: Counter[str] = field(default_factory=_counter)
+    """HTTP requests answered with a problem document, by error code."""
     commands: Counter[str] = field(default_factory=_counter)
     """Commands carried out, by op."""
     command_errors: Counter[str] = field(default_factory=_counter)

@@ -98,9 +98,15 @@ _LABELLED: tuple[tuple[str, str, Label, Callable[[Tally], Mapping[str, int]]], .
     ("hub_closes", "Sessions closed, by close code.", CLOSE_CODE, lambda t: t.closed),
     (
         "hub_handshake_failures",
-        "Handshakes and requests refused before a session existed, by reason.",
+        "Sessions refused before they existed, by reason.",
         REFUSAL,
         lambda t: t.refused,
+    ),
+    (
+        "hub_http_errors",
+        "HTTP requests answered with a problem document, by error code.",
+        CODE,
+        lambda t: t.http_errors,
     ),
     ("hub_commands", "Commands carried out, by op.", OP, lambda t: t.commands),
     ("hub_command_errors", "Error replies, by error code.", CODE, lambda t: t.command_errors),

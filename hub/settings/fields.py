@@ -119,7 +119,7 @@ class Fields(BaseSettings):
     )
     operator_keys: Keys = setting(ACCESS, (), "Keys that may see connections, nodes and dashboard.")
     token_keys: Keys = setting(
-        ACCESS, (), "Keys that sign the subscribers' tokens (HS256, 32 bytes or more each)."
+        ACCESS, (), "Keys that sign the subscribers' tokens (HS256; each should have 32 bytes)."
     )
     origins: Origins = setting(
         ACCESS, (), "Origins of pages that may connect besides those of the same host; * is any."

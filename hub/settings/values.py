@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from hub.auth.origins import OriginList
+from hub.brokers.redis import urls
 from hub.core.options import KIB, MIB, Overflow
 from hub.errors import SettingsError
 
@@ -57,8 +57,9 @@ def show_masked(value: object) -> str:
 
 
 def show_url(value: object) -> str:
-    """A URL without the password it may hold."""
-    return re.sub(r"(?<=//)[^/@]*@", f"{MASK}@", str(value))
+    """A URL, or several, without the passwords they may hold."""
+    without_users = re.sub(r"(?<=//)[^/@]*@", f"{MASK}@", str(value))
+    return re.sub(r"(?<=password=)[^&,]*", MASK, without_users)
 
 
 def show_json(value: object) -> str:
@@ -85,7 +86,13 @@ ORIGINS = Kind(
     "ORIGINS",
 )
 NAMESPACES = Kind('a JSON object such as {"chat":{"presence":true}}', "JSON", show_json)
-BROKER = Kind("memory://, redis://host:port/db, rediss://host or unix:///path", "URL", show_url)
+BROKER = Kind(
+    "memory://, redis://host:port/db, rediss://host, unix:///path, several of these Redis URLs "
+    "separated by commas (the same on every node; channels are spread over the servers), "
+    "redis+sentinel://host:port,host:port/service or redis+cluster://host:port,host:port",
+    "URL",
+    show_url,
+)
 
 
 def choice(*values: str) -> Kind:
@@ -158,7 +165,7 @@ def is_loopback(host: str) -> bool:
 
 def check_broker(value: str) -> str:
     """The one place that knows which brokers there are."""
-    if value == "memory://" or urlsplit(value).scheme.lower() in {"redis", "rediss", "unix"}:
+    if value == "memory://" or urls.are_redis(value):
         return value
     raise ValueError
 

@@ -1,9 +1,15 @@
-"""`POST /command`: a command for a session whose own stream only goes the other way."""
+"""What is asked about one connection of this node, by its peer or an operator, at any node.
+
+`POST /command` is a command for a session whose own stream only goes the other way.
+"""
 
 import asyncio
+import time
 
 from hub.core.engine import Engine
 from hub.core.pushes import Reply
+from hub.core.records import SessionRecord
+from hub.core.views import session_record
 from hub.errors import HubError, UnavailableError
 from hub.wire import native
 
@@ -12,7 +18,7 @@ _TIMEOUT_SECONDS = 30.0
 
 
 class Commanding:
-    """One per node."""
+    """One per node: `hub.core.ports.Connections` of its own sessions."""
 
     def __init__(self, engine: Engine, *, max_message_bytes: int) -> None:
         self._engine = engine
@@ -43,3 +49,13 @@ class Commanding:
                 return native.encode(await reply)
         except TimeoutError:
             raise UnavailableError("the command was not carried out in time") from None
+
+    async def connection(self, connection: str) -> SessionRecord | None:
+        """Its state now; None where it is not open here."""
+        if (session := self._engine.sessions.get(connection)) is None:
+            return None
+        return session_record(session, now_seconds=self._engine.clock(), wall_seconds=time.time())
+
+    async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
+        """Close it on an operator's word; False where it is not open here."""
+        return self._engine.disconnect(connection, code=code, reason=reason)

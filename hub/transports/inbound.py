@@ -12,6 +12,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from hub.errors import TooLargeError
+from hub.wire.codes import CloseCode
 
 _LENGTH_16 = 126
 _LENGTH_64 = 127
@@ -139,6 +140,8 @@ class Inbound:
                 self._take(event, received)
         if protocol.parser_exc is not None and protocol.close_sent is not None:
             sent = protocol.close_sent
+            if sent.code == CloseCode.MESSAGE_TOO_BIG:
+                raise TooLargeError(f"message is over {self.max_bytes:,} bytes once inflated")
             received.violation = (sent.code, sent.reason)
         else:
             received.answer = b"".join(protocol.data_to_send())

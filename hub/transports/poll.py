@@ -26,8 +26,10 @@ from hub.wire.poll import answer
 
 # DESIGN.md section 7: a polling session holds a lease of two waits.
 _LEASE_WAITS = 2
-# The least lease, and that of a session that was never continued: time to come back once.
 _LEAST_LEASE_SECONDS = 10.0
+# Of a session that was never continued: time for a first command or the next poll. Who polls
+# without `connection` leaves one behind with every answer.
+_FIRST_LEASE_SECONDS = 3.0
 # Of one answer; what does not fit comes with the next.
 _MAX_ANSWER_BYTES = 1024 * 1024
 
@@ -157,8 +159,7 @@ class PollTransport:
             link.begin()
             await self._wait(link, request.wait_seconds)
         finally:
-            waits = _LEASE_WAITS * request.wait_seconds if request.connection else 0.0
-            self._lease(polling, max(waits, _LEAST_LEASE_SECONDS))
+            self._lease(polling, _lease_seconds(request))
             frames = link.take()
         if not link.ended:
             places = polling.session.subscriptions.values()
@@ -226,3 +227,9 @@ class PollTransport:
     def _end(self, polling: _Polling, reason: str) -> None:
         self._polling.pop(polling.session.id, None)
         polling.session.close(CloseCode.NORMAL, reason)
+
+
+def _lease_seconds(request: PollRequest) -> float:
+    if request.connection is None:
+        return _FIRST_LEASE_SECONDS
+    return max(_LEASE_WAITS * request.wait_seconds, _LEAST_LEASE_SECONDS)

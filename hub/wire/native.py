@@ -32,6 +32,8 @@ from hub.wire.query import MAX_LAST
 
 MAX_ID_LENGTH = MAX_KEY_LENGTH
 """Of a command's `id` when it is a string, in characters."""
+MIN_ID, MAX_ID = -(2**63), 2**64 - 1
+"""Of a command's `id` when it is a number: what orjson encodes."""
 DEFAULT_HISTORY_LIMIT = 100
 
 
@@ -102,8 +104,11 @@ def decode(raw: bytes, *, max_message_bytes: int) -> Command:
 
 def _checked(command: _AnyCommand, max_message_bytes: int) -> Command:
     id_ = command.id
-    if isinstance(id_, str) and len(id_) > MAX_ID_LENGTH:
-        raise BadRequestError(f"id is {len(id_):,} characters, limit is {MAX_ID_LENGTH}")
+    if not _is_id(id_):
+        raise BadRequestError(
+            f"id is not allowed: a string of at most {MAX_ID_LENGTH} characters or a whole "
+            "number of 64 bits"
+        )
     match command:
         case _Publish():
             return _publish(command, max_message_bytes)
@@ -151,7 +156,14 @@ def _read_id(raw: bytes) -> CommandId:
         id_ = _ID.decode(_OBJECT.decode(raw)["id"])
     except (msgspec.DecodeError, KeyError, UnicodeDecodeError, RecursionError):
         return None
-    return id_ if isinstance(id_, int) or len(id_) <= MAX_ID_LENGTH else None
+    return id_ if _is_id(id_) else None
+
+
+def _is_id(id_: str | int) -> bool:
+    """Whether a reply can carry it: what reads JSON here takes larger numbers than what writes."""
+    if isinstance(id_, int):
+        return MIN_ID <= id_ <= MAX_ID
+    return len(id_) <= MAX_ID_LENGTH
 
 
 def _explain(raw: bytes, error: Exception) -> BadRequestError:

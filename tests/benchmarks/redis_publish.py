@@ -18,7 +18,7 @@ from hub.brokers.redis.broker import RedisBroker
 from hub.core.options import Namespaces
 from hub.core.ports import PublishRequest
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap
+from hub.core.pushes import Gap, Join, Leave, PresenceReset
 from tests.support.redis_server import RedisServer
 
 SECONDS = 2.0
@@ -39,6 +39,9 @@ class _Count:
         self.others += 1
 
     def reset(self, channel: str, head: Position) -> None:
+        self.others += 1
+
+    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
         self.others += 1
 
 

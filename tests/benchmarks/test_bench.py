@@ -16,6 +16,7 @@ from hub.bench.contest import Outcome, run
 from hub.bench.plan import BenchError, Contestant, Plan
 from hub.bench.send_loop import bare_frame
 from hub.bench.server import own_server, running_server
+from hub.bench.several_nodes import REDIS
 from hub.bench.watch import SilentWatch
 from hub.cli import build
 
@@ -45,6 +46,23 @@ def figures_of(result: Result, contestant: str = "websocket") -> dict[str, Any]:
 def run_faulty(fault: str) -> Outcome:
     command = (sys.executable, str(FAULTY_HUB), fault)
     return run(SMALL, partial(own_server, command=command), SilentWatch())
+
+
+@pytest.mark.skipif(shutil.which(REDIS) is None, reason="redis-server is not installed")
+def test_what_one_node_takes_in_the_other_delivers(bench: Bench) -> None:
+    """Subscribers sit at another node than the publisher; nothing is lost between them."""
+    result = bench("--nodes", "2", "--subscribers", "5", "--publications", "50", "--rate", "400")
+
+    figures = figures_of(result)
+    assert figures["deliveries"] == 5 * 50
+    assert figures["missing"] == figures["duplicates"] == figures["gaps"] == 0
+
+
+def test_nodes_of_its_own_and_a_running_hub_exclude_each_other(bench: Bench) -> None:
+    result = bench("--nodes", "2", "--url", "http://127.0.0.1:1")
+
+    assert result.exit_code == 2
+    assert "--nodes" in result.output
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse"])

@@ -2,7 +2,7 @@
 
 from hub.core.ports import Broker, HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap
+from hub.core.pushes import Gap, Join, Leave, PresenceReset
 from tests.core.fakes import FakeClock
 
 
@@ -17,6 +17,7 @@ class Rig:
         self.heads: list[Position] = []
         self.gaps: list[Gap] = []
         self.resets: list[tuple[str, Position]] = []
+        self.announced: list[Join | Leave | PresenceReset] = []
 
     def deliver(self, publication: Publication) -> None:
         self.delivered.append(publication)
@@ -26,6 +27,9 @@ class Rig:
 
     def reset(self, channel: str, head: Position) -> None:
         self.resets.append((channel, head))
+
+    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+        self.announced.append(change)
 
     async def subscribe(self, channel: str) -> Position:
         await self.broker.subscribe(channel, self.heads.append)

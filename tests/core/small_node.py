@@ -1,5 +1,6 @@
 """The whole core on fakes: the real parts, put together as `hub.node` does it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,9 +16,9 @@ from hub.core.identity import Identity
 from hub.core.options import Namespaces, SessionLimits
 from hub.core.outbox import Pressure
 from hub.core.ports import Broker, Dialect, PublishRequest, PublishResult
-from hub.core.presence import PresenceTable
+from hub.core.presence import LocalRoster, PresenceTable
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, GapReason, Join, Leave
+from hub.core.pushes import Gap, GapReason, Join, Leave, Member, PresenceReset
 from hub.core.replay import Replay
 from hub.core.session import Session
 from hub.core.session_context import SessionContext
@@ -122,7 +123,7 @@ class SmallNode:
             slice_sessions=shape.slice_sessions,
         )
         self.presence = PresenceTable(
-            announce=self._announce,
+            roster=LocalRoster(self.announce),
             deadlines=self.deadlines,
             clock=self.clock,
             leave_delay_seconds=shape.leave_delay_seconds,
@@ -179,9 +180,6 @@ class SmallNode:
         except HubError as error:
             session.close_error(error)
 
-    def _announce(self, channel: str, change: Join | Leave) -> None:
-        self.subscribing.announce(channel, change)
-
     # -- hub.core.ports.Downstream -----------------------------------------------------------
 
     def deliver(self, publication: Publication) -> None:
@@ -198,6 +196,9 @@ class SmallNode:
 
     def reset(self, channel: str, head: Position) -> None:
         self.subscribing.reset(channel, head)
+
+    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+        self.subscribing.announce(channel, change)
 
     # -- what tests do -------------------------------------------------------------------------
 
@@ -240,6 +241,16 @@ class SmallNode:
         except StopIteration:
             return results[0]
         raise AssertionError("the memory broker waited while publishing")
+
+    def members(self, channel: str) -> Sequence[Member]:
+        """Who is present; nothing waits for anything here."""
+        asking = self.subscribing.members(channel)
+        try:
+            asking.send(None)
+        except StopIteration as stop:
+            members: Sequence[Member] = stop.value
+            return members
+        raise AssertionError("the local roster waited")
 
     def begin_epoch(self, channel: str) -> None:
         """The broker lost the channel's sequence; subscribers are told."""

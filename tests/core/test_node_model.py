@@ -285,7 +285,7 @@ class OneNode(RuleBasedStateMachine):
         """A view built from joins and leaves is right, unless its peer was told to ask again."""
         place = checker.followed[name]
         if NAMESPACES.options(name).presence:
-            present = {member.id for member in self.node.subscribing.members(name)}
+            present = {member.id for member in self.node.members(name)}
             for member, op in place.heard.items():
                 assert (op == "join") == (member in present), (member, op)
 

@@ -80,8 +80,8 @@ def test_members_are_listed_in_the_order_they_came() -> None:
     node = node_with_presence()
     for name in ("ann", "bob"):
         Subscriber(node, "a", identity=person(name))
-    assert [member.id for member in node.subscribing.members("a")] == ["ann", "bob"]
-    assert node.subscribing.members("b") == []
+    assert [member.id for member in node.members("a")] == ["ann", "bob"]
+    assert not node.members("b")
 
 
 def test_presence_is_refused_where_it_is_off() -> None:

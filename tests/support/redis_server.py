@@ -94,7 +94,7 @@ class RedisServer:
         """Start and wait until it answers; raises with its log when it does not get there."""
         with (self.path / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [PROGRAM, "--port", str(self.port), *self._flags()],
+                [PROGRAM, *self._arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -102,8 +102,8 @@ class RedisServer:
             )
         eventually_blocking(self._answers, what="redis-server's first answer")
 
-    def _flags(self) -> list[str]:
-        flags: list[str] = []
+    def _arguments(self) -> list[str]:
+        flags = ["--port", str(self.port)]
         for name, value in self._configuration.items():
             flags += [f"--{name}", *(value.split() or [""])]
         return flags

@@ -5,6 +5,7 @@ import asyncio
 import httpx
 
 from tests.support.hub_process import HubProcess
+from tests.support.waiting import eventually
 
 
 async def poll(
@@ -50,3 +51,19 @@ async def test_an_answer_that_was_lost_is_repeated(process: HubProcess, channel:
         assert [push["data"] for push in lost["pushes"]] == [1, 2]
         assert again["pushes"] == lost["pushes"]
         assert again["positions"] == lost["positions"]
+
+
+async def test_a_session_that_is_not_continued_is_let_go_soon(
+    process: HubProcess, channel: str
+) -> None:
+    """Who polls without `connection` leaves no crowd behind."""
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        for _ in range(3):
+            await poll(client, channel=channel, wait="0")
+
+        async def gone() -> bool:
+            answer = (await client.get(f"/api/channels/{channel}")).json()
+            return bool(answer["subscribers"] == 0)
+
+        assert not await gone()
+        await eventually(gone, seconds=8)

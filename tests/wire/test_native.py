@@ -138,7 +138,7 @@ def test_data_over_the_limit_is_named_with_both_sizes_and_the_id() -> None:
 def test_an_id_of_200_characters_is_repeated_and_a_longer_one_is_refused() -> None:
     """It is not repeated then: a reply must not be as long as a peer likes."""
     assert read(f'{{"op":"ping","id":"{"é" * 200}"}}') == commands.Ping("é" * 200)
-    with pytest.raises(BadRequestError, match="id is 201 characters, limit is 200") as caught:
+    with pytest.raises(BadRequestError, match="id is not allowed: a string of at most 200 characters") as caught:
         read(f'{{"op":"ping","id":"{"x" * 201}"}}')
     assert caught.value.command_id is None
 
@@ -273,3 +273,17 @@ def test_what_is_published_is_what_arrives(data: object, key: str | None) -> Non
     fields = msgspec.json.decode(encoded, type=dict[str, msgspec.Raw])
     assert bytes(fields["data"]) == raw
     assert json.loads(encoded).get("key") == key
+
+
+@pytest.mark.parametrize("number", [-(2**63), 2**64 - 1])
+def test_an_id_of_64_bits_is_repeated(number: int) -> None:
+    assert read(f'{{"op":"ping","id":{number}}}') == commands.Ping(number)
+
+
+@pytest.mark.parametrize("number", [-(2**63) - 1, 2**64, 10**30])
+@pytest.mark.parametrize("op", ["ping", "nope"])
+def test_an_id_that_no_reply_could_carry_is_refused_and_not_repeated(number: int, op: str) -> None:
+    """The reply would fail to be encoded, and with it the session."""
+    with pytest.raises(BadRequestError) as caught:
+        read(f'{{"op":"{op}","id":{number}}}')
+    assert caught.value.command_id is None

@@ -10,12 +10,12 @@ from hashlib import blake2b
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis import keys
-from hub.brokers.redis.connecting import Server
 from hub.brokers.redis.failures import CallError, NoAnswerError, NotSentError, RefusedError
 from hub.brokers.redis.messages import envelope
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.shard import Shard, ShardStatistics
 from hub.brokers.redis.surroundings import Surroundings
+from hub.brokers.redis.topology import make_topology
 from hub.brokers.redis.tracking import State
 from hub.core.options import Namespaces
 from hub.core.ports import (
@@ -40,7 +40,7 @@ class RedisBroker:
     """One node's way to the others. `start` before, `stop` after use.
 
     Args:
-        url: `redis://[user:password@]host:port/db`, `rediss://` or `unix://path?db=n`.
+        url: see `hub.brokers.redis.urls`.
         downstream: gets each publication of a subscribed channel once and in order, and every
             range that is lost.
         clock: monotonic, seconds.
@@ -65,26 +65,30 @@ class RedisBroker:
     ) -> None:
         options = options or RedisOptions()
         around = Surroundings(namespaces, options, downstream, clock, spawn, log)
-        self._shard = Shard(Server(url), around)
+        self._topology = make_topology(url, around)
 
-    def shard(self, channel: str) -> Shard:  # noqa: ARG002 - several servers will need it
+    def shard(self, channel: str) -> Shard:
         """Where a channel lives."""
-        return self._shard
+        return self._topology.shard(channel)
+
+    def shards(self) -> Sequence[Shard]:
+        """One per server."""
+        return self._topology.shards()
 
     async def start(self) -> None:
         """Begin to connect; returns also when Redis is away, `problems` says so then."""
-        await self._shard.start()
+        await self._topology.start()
 
     async def stop(self) -> None:
-        await self._shard.stop()
+        await self._topology.stop()
 
     def problems(self) -> Sequence[str]:
         """Why the node should get no traffic; empty when it should."""
-        problem = self._shard.problem()
-        return () if problem is None else (problem,)
+        problems = [shard.problem() for shard in self.shards()]
+        return tuple(problem for problem in problems if problem is not None)
 
     def statistics(self) -> RedisStatistics:
-        return RedisStatistics((self._shard.statistics(),))
+        return RedisStatistics(tuple(shard.statistics() for shard in self.shards()))
 
     # -- hub.core.ports.Broker ---------------------------------------------------------------
 
@@ -144,7 +148,7 @@ class RedisBroker:
 
     def names(self) -> Sequence[str]:
         """Of the channels this node listens to."""
-        return tuple(tracker.channel for tracker in self._shard.trackers())
+        return tuple(t.channel for shard in self.shards() for t in shard.trackers())
 
     def held(self, channel: str) -> tuple[Position, int | None] | None:
         """How far this node has come in a channel; None where it does not listen.

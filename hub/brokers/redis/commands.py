@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.connecting import (
     Backoff,
-    Server,
+    Place,
     close,
     connect,
     keep_up,
@@ -51,7 +51,7 @@ class Commands:
     def __init__(
         self,
         *,
-        server: Server,
+        server: Place,
         library: Library,
         options: RedisOptions,
         clock: Monotonic,
@@ -132,19 +132,25 @@ class Commands:
                 backoff=Backoff(options.backoff_first_seconds, options.backoff_max_seconds),
                 clock=self._clock,
                 on_lost=self._on_lost,
+                moved=self._server.moved,
                 log=self._log.bind(server=self._server.name, connection="commands"),
             )
         finally:
             self._on_lost("stopped")
 
     async def _session(self) -> None:
-        connection = self._server.connection(f"hub:{self._options.node}:commands")
+        connection = await self._server.connection(f"hub:{self._options.node}:commands")
         try:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
                 await connect(connection)
                 await self._library.load(connection)
             self._take_calls()
-            await until_one_ends(self._write(connection), self._read(connection), self._watch())
+            await until_one_ends(
+                self._write(connection),
+                self._read(connection),
+                self._watch(),
+                self._server.left(connection),
+            )
         finally:
             await close(connection)
 
@@ -158,6 +164,7 @@ class Commands:
         """Answer everything that has no answer: sent or not makes the difference."""
         self._refusing = why
         self.up.clear()
+        self._server.doubt()
         unanswered, self._unanswered = self._unanswered, deque()
         unsent, self._unsent = self._unsent, deque()
         self._bytes = 0
@@ -198,6 +205,8 @@ class Commands:
                 call.answer.set_result(reply)
             return
         refused = RefusedError(reply)
+        if refused.points_elsewhere:
+            self._server.doubt()
         if refused.needs_reconnect and not self._leaving:
             self._leaving = self._refusing = str(refused)
             self.up.clear()

@@ -5,10 +5,10 @@ because they reconnect and retry by themselves and hide it (DESIGN.md section 7)
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Protocol
 
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
@@ -17,8 +17,39 @@ from redis.backoff import NoBackoff
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.failures import CONNECTION_ERRORS, LostError
+from hub.brokers.redis.urls import without_secrets
 from hub.core.ports import Monotonic
 from hub.errors import SettingsError
+
+
+class Place(Protocol):
+    """Where a Redis is to be found, which may change."""
+
+    name: str
+    """For messages; holds no secret."""
+
+    async def connection(self, client_name: str) -> AbstractConnection:
+        """A connection that is not connected yet, and never retries by itself.
+
+        Raises `LostError`, or what redis-py raises, where it cannot be found now.
+        """
+        ...
+
+    async def left(self, connection: AbstractConnection) -> None:
+        """Raise `LostError` as soon as `connection` leads to another place than this."""
+        ...
+
+    async def moved(self) -> None:
+        """Return when it is found elsewhere than at the call: there is reason to try again."""
+        ...
+
+    async def run(self) -> None:
+        """Look where it is, for ever; returns at once where that cannot change."""
+        ...
+
+    def doubt(self) -> None:
+        """Something there, or its silence, says that what is looked for may be elsewhere."""
+        ...
 
 
 class Server:
@@ -26,17 +57,32 @@ class Server:
 
     def __init__(self, url: str) -> None:
         """Raise `SettingsError` for a URL that names no Redis; the message masks passwords."""
-        self.name = _without_secrets(url)
+        self.name = without_secrets(url)
         try:
             arguments = parse_url(url)
             self._class = arguments.pop("connection_class", Connection)
             self._arguments: dict[str, Any] = {**arguments}
-            self.connection("check")
+            _check_host(self._arguments.get("host", ""))
+            self.make("check")
         except (ValueError, TypeError) as error:
             raise SettingsError(f"{self.name!r} is not the URL of a Redis: {error}") from None
 
-    def connection(self, client_name: str) -> AbstractConnection:
-        """A connection that is not connected yet, and never retries by itself."""
+    @property
+    def host(self) -> str:
+        host: str = self._arguments.get("host", "localhost")
+        return host
+
+    @property
+    def place(self) -> str:
+        """The same for every way to write the URL of one database of one server."""
+        arguments = self._arguments
+        where = arguments.get("path") or (
+            f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}"
+        )
+        return f"{where}/{arguments.get('db', 0)}"
+
+    def make(self, client_name: str) -> AbstractConnection:
+        """See `Place.connection`."""
         return self._class(
             **self._arguments
             | {
@@ -50,10 +96,27 @@ class Server:
             }
         )
 
+    # -- Place -------------------------------------------------------------------------------
 
-def _without_secrets(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    async def connection(self, client_name: str) -> AbstractConnection:
+        return self.make(client_name)
+
+    async def left(self, connection: AbstractConnection) -> None:  # noqa: ARG002 - it never moves
+        await asyncio.Event().wait()
+
+    async def moved(self) -> None:
+        await asyncio.Event().wait()
+
+    async def run(self) -> None:
+        return
+
+    def doubt(self) -> None:
+        return
+
+
+def _check_host(host: str) -> None:
+    if "," in host:
+        raise ValueError("each of several servers needs a whole URL")
 
 
 class Backoff:
@@ -80,9 +143,13 @@ async def keep_up(
     backoff: Backoff,
     clock: Monotonic,
     on_lost: Callable[[str], None],
+    moved: Callable[[], Awaitable[None]],
     log: FilteringBoundLogger,
 ) -> None:
-    """Run `session` again and again for ever; it raises when its connection is lost."""
+    """Run `session` again and again for ever; it raises when its connection is lost.
+
+    Waits as `backoff` says in between, or until `moved` returns.
+    """
     while True:
         began = clock()
         try:
@@ -99,7 +166,9 @@ async def keep_up(
         # One that comes up only to fall at once must not be tried in a tight loop.
         if clock() - began > backoff.max_seconds:
             backoff.reset()
-        await asyncio.sleep(backoff.next_seconds())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(backoff.next_seconds()):
+                await moved()
 
 
 async def until_one_ends(*works: Coroutine[object, object, None]) -> None:

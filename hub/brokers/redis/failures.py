@@ -28,6 +28,8 @@ _NOT_BEGUN = frozenset(
 )
 # ... and after these another try needs another connection, or the library loaded again.
 _RECONNECT = frozenset({"LOADING", "MASTERDOWN", "NOAUTH", "NOSCRIPT", "READONLY"})
+# ... and these say that the slot of a cluster is, or goes, elsewhere.
+_ELSEWHERE = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
 _NO_FUNCTION = "Function not found"
 
 
@@ -64,3 +66,7 @@ class RefusedError(CallError):
     @property
     def needs_reconnect(self) -> bool:
         return self.code in _RECONNECT or _NO_FUNCTION in str(self)
+
+    @property
+    def points_elsewhere(self) -> bool:
+        return self.code in _ELSEWHERE

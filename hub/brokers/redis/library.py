@@ -17,7 +17,10 @@ age of the history are those of the hub node that used the channel last. Data th
 or too large reaches subscribers as a gap `invalid`.
 
 An ACL user for a node needs `~hub:* &hub:*`, @connection, @pubsub, FCALL, FUNCTION LOAD, INFO,
-TIME, HMGET, HSET, PEXPIRE, DEL, XADD, XRANGE, XTRIM; before Redis 7.0 EVALSHA, SCRIPT LOAD.
+TIME, HMGET, HSET, PEXPIRE, DEL, XADD, XRANGE, XTRIM; for presence HGET, HGETALL, HDEL, ZADD,
+ZSCORE, ZRANGE, ZREM, ZREMRANGEBYSCORE; to know the other nodes SET, MGET, EXISTS, SADD, SREM,
+SMEMBERS; in a cluster CLUSTER NODES; before Redis 7.0 EVALSHA, SCRIPT LOAD. Sentinels are asked
+SENTINEL MASTER and SENTINEL GET-MASTER-ADDR-BY-NAME.
 """
 
 from hashlib import sha1
@@ -34,16 +37,20 @@ Command = tuple[Argument, ...]
 # Raised whenever `publish_from_outside` changes in library.lua.
 PUBLIC_VERSION = 1
 
-_BODY = files("hub.brokers.redis").joinpath("library.lua").read_text("utf-8")
+_BODY = "".join(
+    files("hub.brokers.redis").joinpath(name).read_text("utf-8")
+    for name in ("library.lua", "presence.lua")
+)
 _DIGEST = sha1(_BODY.encode(), usedforsecurity=False).hexdigest()[:8]
-_NAMES = ("open", "page", "publish")
+_PRESENCE = ("join", "leave", "renew", "assert_present", "members")
+_NAMES = ("open", "page", "publish", *_PRESENCE)
 
 _OWN = f"""#!lua name=hub_{_DIGEST}
 {_BODY}
 redis.register_function{{function_name='hub_open_{_DIGEST}', callback=open, flags={{'allow-oom'}}}}
 redis.register_function{{function_name='hub_page_{_DIGEST}', callback=page, flags={{'allow-oom'}}}}
 redis.register_function('hub_publish_{_DIGEST}', publish)
-"""
+""" + "".join(f"redis.register_function('hub_{name}_{_DIGEST}', {name})\n" for name in _PRESENCE)
 _PUBLIC = f"""#!lua name=hub
 {_BODY}
 redis.register_function('hub_publish', publish_from_outside)
@@ -62,7 +69,7 @@ class Library:
         self._prefixes: dict[str, Command] = {}
 
     def call(self, name: str, keys: Command, arguments: Command) -> Command:
-        """The command that runs `open`, `page` or `publish` (see library.lua)."""
+        """The command that runs a function of library.lua or presence.lua."""
         return (*self._prefixes[name], len(keys), *keys, *arguments)
 
     async def load(self, connection: AbstractConnection) -> None:

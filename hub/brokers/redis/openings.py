@@ -34,3 +34,9 @@ class Openings:
             living[0][1](tracker.position)
         for done, _ in living:
             done.set_result(None)
+
+    def fail(self, tracker: Tracker, error: Exception) -> None:
+        """It will not be opened here."""
+        for done in self._waiting.get(tracker, {}):
+            if not done.done():
+                done.set_exception(error)

@@ -24,6 +24,12 @@ class RedisOptions:
     canary_seconds: float = 2.0
     canary_deadline_seconds: float = 8.0
     """Without a canary for so long the node is not ready; issue 4 allows 10 s."""
+    sentinel_seconds: float = 1.0
+    """Between two questions to the sentinels."""
+    cluster_seconds: float = 2.0
+    """Between two looks at a cluster's map of slots; at once when a server points elsewhere."""
+    locate_timeout_seconds: float = 0.5
+    """For a sentinel's or a cluster node's answer to that."""
     reconcile_seconds: float = 10.0
     linger_seconds: float = 3.0
     """A channel without sessions stays subscribed so long: reloads come back to it."""

@@ -1,6 +1,6 @@
 """One Redis server: two connections, and the channels that this node listens to there.
 
-Today a broker has one shard; several hashed servers are several shards.
+`hub.brokers.redis.topology` says which channels these are.
 """
 
 import asyncio
@@ -10,19 +10,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from hub.brokers.redis import keys
+from hub.brokers.redis.announcements import decode_announcement, is_announcement
 from hub.brokers.redis.canary import Canary
 from hub.brokers.redis.catching_up import CatchingUp, CatchUpCounts
 from hub.brokers.redis.commands import Commands
-from hub.brokers.redis.connecting import Server
-from hub.brokers.redis.failures import CallError
+from hub.brokers.redis.connecting import Place
+from hub.brokers.redis.failures import CallError, NotSentError
 from hub.brokers.redis.library import Library
+from hub.brokers.redis.listeners import Listeners
 from hub.brokers.redis.messages import decode
 from hub.brokers.redis.openings import Openings
+from hub.brokers.redis.raw import RawChannels
 from hub.brokers.redis.reading import Reading
 from hub.brokers.redis.subscriber import Subscriber
 from hub.brokers.redis.surroundings import Surroundings
 from hub.brokers.redis.tracking import State, Tracker
 from hub.core.ports import OnOpen, Spawn
+from hub.core.publication import Position
+from hub.core.pushes import PresenceReset
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,17 @@ class ShardStatistics:
     received: int
     undecodable: int
     """Messages whose place in the sequence could not be told."""
+    raw: int
+    """Publications without an offset that came by plain PUBLISH ..."""
+    raw_refused: int
+    """... and of these what was no JSON or too large."""
     caught_up: CatchUpCounts
 
 
 class Shard:
     """Subscribes and listens; `commands` and `reading` are for whoever asks and publishes."""
 
-    def __init__(self, server: Server, around: Surroundings) -> None:
+    def __init__(self, server: Place, around: Surroundings) -> None:
         self._around = around = replace(around, spawn=partial(self._spawn, around.spawn))
         self._options = options = around.options
         self._server = server
@@ -71,6 +80,8 @@ class Shard:
             on_message=self._on_message,
             on_subscribed=self._on_subscribed,
         )
+        self.listeners = Listeners(self._subscriber)
+        self._raw = RawChannels(around, subscriber=self._subscriber, epoch=self._open_epoch)
         self.reading = Reading(
             commands=self.commands, namespaces=around.namespaces, options=options
         )
@@ -90,6 +101,7 @@ class Shard:
     async def start(self) -> None:
         """Begin to connect; return when connected, or after `connect_timeout_seconds`."""
         self._subscriber.add(self._canary.name)
+        self._around.spawn(self._server.run())
         self._around.spawn(self.commands.run())
         self._around.spawn(self._subscriber.run())
         self._around.spawn(self._canary.run())
@@ -138,6 +150,8 @@ class Shard:
             subscriber_connects=self._subscriber.connects,
             received=self._received,
             undecodable=self._undecodable,
+            raw=self._raw.received,
+            raw_refused=self._raw.refused,
             caught_up=self._catching_up.counts,
         )
 
@@ -164,6 +178,7 @@ class Shard:
         if tracker is None:
             self.commands.check_up()
             tracker = self._trackers[name] = Tracker(channel, may_hold=self._may_hold)
+            self._raw.listen(channel)
             self._subscriber.add(name)
         try:
             async with asyncio.timeout(self._options.subscribe_timeout_seconds):
@@ -180,14 +195,42 @@ class Shard:
             loop = asyncio.get_running_loop()
             self._leaving[name] = loop.call_later(self._options.linger_seconds, self._forget, name)
 
+    def give(self, tracker: Tracker) -> Position | None:
+        """Stop listening to a channel that lives elsewhere now; where `take` goes on there.
+
+        None for a channel that nobody has, or that was not open yet: who waits may try again.
+        """
+        name = keys.stem(tracker.channel).encode()
+        goes_on = tracker.state is not State.OPENING and name not in self._leaving
+        self._openings.fail(tracker, NotSentError(f"{tracker.channel!r} has moved"))
+        self._forget(name)
+        # What is still being read for it here is not for delivery.
+        tracker.muted = True
+        return tracker.position if goes_on else None
+
+    def take(self, channel: str, position: Position) -> None:
+        """Go on after `position`: what came since is read from history, or announced as lost."""
+        name = keys.stem(channel).encode()
+        if name not in self._trackers:
+            tracker = self._trackers[name] = Tracker(channel, may_hold=self._may_hold)
+            tracker.open(position)
+            self._raw.listen(channel)
+            self._subscriber.add(name)
+
     def _stay(self, name: bytes) -> None:
         if (timer := self._leaving.pop(name, None)) is not None:
             timer.cancel()
 
     def _forget(self, name: bytes) -> None:
         self._stay(name)
-        if self._trackers.pop(name, None) is not None:
+        if (tracker := self._trackers.pop(name, None)) is not None:
             self._subscriber.remove(name)
+            self._raw.leave(tracker.channel)
+
+    def _open_epoch(self, channel: str) -> str | None:
+        tracker = self.tracker(channel)
+        waits = tracker is None or tracker.muted or tracker.state is State.OPENING
+        return None if waits or tracker is None else tracker.epoch
 
     def _is_current(self, tracker: Tracker) -> bool:
         return self.tracker(tracker.channel) is tracker
@@ -201,6 +244,11 @@ class Shard:
         if (tracker := self._trackers.get(name)) is None:
             if name == self._canary.name:
                 self._canary.hear(raw)
+            elif not self.listeners.receive(name, raw):
+                self._raw.receive(name, raw)
+            return
+        if is_announcement(raw):
+            self._announce(tracker, raw)
             return
         self._received += 1
         limit = self._options.max_message_bytes
@@ -217,6 +265,22 @@ class Shard:
         found = [self._trackers[name] for name in names if name in self._trackers]
         if found:
             self._around.spawn(self._compare(found))
+        for tracker in found:
+            channel = tracker.channel
+            if tracker.state is not State.OPENING and self._has_presence(channel):
+                # Joins and leaves have no offsets: what of them was missed cannot be told.
+                self._around.downstream.announce(channel, PresenceReset(channel))
+
+    def _has_presence(self, channel: str) -> bool:
+        return self._around.namespaces.options(channel).presence
+
+    def _announce(self, tracker: Tracker, raw: bytes) -> None:
+        change = decode_announcement(tracker.channel, raw)
+        # Before that nobody here has the channel, and who will asks for the members. While a
+        # hole is being filled it overtakes what waits: a join then still precedes what its
+        # member says.
+        if change is not None and tracker.state is not State.OPENING:
+            self._around.downstream.announce(tracker.channel, change)
 
     async def _compare(self, trackers: Sequence[Tracker]) -> None:
         try:

@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.connecting import (
     Backoff,
-    Server,
+    Place,
     close,
     connect,
     keep_up,
@@ -38,7 +38,7 @@ class Subscriber:
     def __init__(
         self,
         *,
-        server: Server,
+        server: Place,
         options: RedisOptions,
         clock: Monotonic,
         log: FilteringBoundLogger,
@@ -119,18 +119,24 @@ class Subscriber:
                 backoff=Backoff(options.backoff_first_seconds, options.backoff_max_seconds),
                 clock=self._clock,
                 on_lost=self._on_lost,
+                moved=self._server.moved,
                 log=self._log,
             )
         finally:
             self._on_lost("stopped")
 
     async def _session(self) -> None:
-        connection = self._server.connection(f"hub:{self._options.node}:subscriber")
+        connection = await self._server.connection(f"hub:{self._options.node}:subscriber")
         try:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
                 await connect(connection)
             self._on_up()
-            await until_one_ends(self._write(connection), self._read(connection), self._drop())
+            await until_one_ends(
+                self._write(connection),
+                self._read(connection),
+                self._drop(),
+                self._server.left(connection),
+            )
         finally:
             await close(connection)
 

@@ -1,5 +1,7 @@
 """What every part of a shard is handed."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
@@ -18,3 +20,5 @@ class Surroundings:
     spawn: Spawn
     """Runs a coroutine until it ends or the shard stops."""
     log: FilteringBoundLogger
+    wall_clock: Callable[[], float] = time.time
+    """Seconds since 1970 UTC."""

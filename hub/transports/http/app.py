@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from hub.core.tally import Tally
-from hub.errors import NotFoundError, UpgradeRequiredError
+from hub.errors import NotFoundError, UnavailableError, UpgradeRequiredError
 from hub.transports.http.answer import json_bytes_answer
 from hub.transports.http.endpoint import Endpoint, Handler
 from hub.transports.http.health import Health
@@ -107,14 +107,17 @@ async def _not_a_handshake(_request: Request) -> Response:
     return problem(UpgradeRequiredError("/ws takes a WebSocket handshake"), headers=headers)
 
 
-async def _not_a_stream(_request: Request) -> Response:
-    # The front door keeps this path for itself; another server's application cannot.
-    raise NotFoundError("/sse is answered only by the hub's own listener")
+async def _not_a_stream(request: Request) -> Response:
+    """What the front door did not see: a HEAD, or a request pipelined behind another."""
+    if request.method == "HEAD":
+        return Response(headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
+    error = UnavailableError("ask for /sse when the answer before it has come")
+    return problem(error, headers={"Connection": "close"})
 
 
 def _nothing_here(tally: Tally) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        tally.refused[NotFoundError.code] += 1
+        tally.http_errors[NotFoundError.code] += 1
         if scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
         else:

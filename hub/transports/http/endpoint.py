@@ -74,14 +74,14 @@ class Endpoint:
             return self._refused(HubError("something went wrong in the hub; it is in its log"))
 
     def _refused(self, error: HubError) -> Response:
-        self._tally.refused[error.code] += 1
+        self._tally.http_errors[error.code] += 1
         return problem(error)
 
     def _other_method(self, request: Request) -> Response:
         headers = {"Allow": self._allow}
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers | self._preflight(request))
-        self._tally.refused["method_not_allowed"] += 1
+        self._tally.http_errors["method_not_allowed"] += 1
         error = MethodNotAllowedError(f"{request.method[:20]} is not one of {self._allow}")
         return problem(error, headers=headers)
 

@@ -130,6 +130,8 @@ SCHEMAS: Json = {
             "publications": INTEGER,
             "deliveries": INTEGER,
             "draining": BOOLEAN,
+            "publications_per_second": NUMBER,
+            "deliveries_per_second": NUMBER,
         }
     ),
     "Nodes": record({"nodes": array(ref("Node"))}),

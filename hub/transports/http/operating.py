@@ -41,7 +41,7 @@ class Operating:
     async def connection(self, request: Request) -> Response:
         self._check(request)
         name = request.path_params["connection"]
-        record = self._engine.connection(name)
+        record = await self._engine.connection(name)
         if record is None:
             raise _unknown(name)
         return json_answer(session_fields(record))
@@ -50,15 +50,17 @@ class Operating:
         """Close with 4403, which tells the client not to come back by itself."""
         self._check(request)
         name = request.path_params["connection"]
-        closed = self._engine.disconnect(name, code=CloseCode.FORBIDDEN, reason=_DISCONNECT_REASON)
+        closed = await self._engine.disconnect(
+            name, code=CloseCode.FORBIDDEN, reason=_DISCONNECT_REASON
+        )
         if not closed:
             raise _unknown(name)
         return Response(status_code=204)
 
     async def nodes(self, request: Request) -> Response:
-        """Every node that is known: with the memory broker that is this one."""
+        """Every node that lives: with the memory broker that is this one."""
         self._check(request)
-        return json_answer({"nodes": [node_fields(self._engine.node())]})
+        return json_answer({"nodes": [node_fields(node) for node in await self._engine.nodes()]})
 
     async def stats(self, request: Request) -> Response:
         """This node's state and what it has counted since it started."""
@@ -69,7 +71,7 @@ class Operating:
 
 
 def _unknown(connection: str) -> NotFoundError:
-    return NotFoundError(f"no connection {connection[:80]!r} on this node")
+    return NotFoundError(f"no connection {connection[:80]!r} on any node")
 
 
 def _matching(

@@ -32,8 +32,8 @@ class Engine(Protocol):
         where it belongs to another epoch."""
         ...
 
-    def presence(self, channel: str) -> Sequence[Member]:
-        """Raise `BadRequestError` where the namespace has no presence."""
+    async def presence(self, channel: str) -> Sequence[Member]:
+        """On any node; raise `BadRequestError` where the namespace has no presence."""
         ...
 
     def channels(self) -> Sequence[ChannelRecord]: ...
@@ -42,14 +42,16 @@ class Engine(Protocol):
 
     def connections(self) -> Sequence[SessionRecord]: ...
 
-    def connection(self, connection: str) -> SessionRecord | None: ...
+    async def connection(self, connection: str) -> SessionRecord | None:
+        """Of whatever node."""
+        ...
 
-    def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
-        """Close that session; False where there is none."""
+    async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
+        """Close that session, on whatever node; False where there is none."""
         ...
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
-        """Carry out a command for a session; return the encoded reply.
+        """Carry out a command for a session of whatever node; return the encoded reply.
 
         Raises `NotFoundError` for an unknown connection, `UnauthorizedError` for a wrong
         secret.
@@ -57,6 +59,10 @@ class Engine(Protocol):
         ...
 
     def node(self) -> NodeRecord: ...
+
+    async def nodes(self) -> Sequence[NodeRecord]:
+        """All that live; raise `UnavailableError` where that cannot be asked."""
+        ...
 
 
 class Policy(Protocol):

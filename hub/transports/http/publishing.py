@@ -80,7 +80,7 @@ class Publishing:
             request = self._checked(identity, item)
             return _result_fields(request.channel, await self._engine.publish(request))
         except HubError as error:
-            self._tally.refused[error.code] += 1
+            self._tally.http_errors[error.code] += 1
             return error
         except Exception:  # noqa: BLE001 - the other items' answers must not be lost with this one
             self._log.exception("http_batch_item_failed")

@@ -60,7 +60,7 @@ class Reading:
 
     async def presence(self, request: Request) -> Response:
         name = self._readable(request)
-        members = [member_fields(member) for member in self._engine.presence(name)]
+        members = [member_fields(member) for member in await self._engine.presence(name)]
         return json_answer({"channel": name, "members": members})
 
     def _readable(self, request: Request) -> str:

@@ -19,7 +19,7 @@ from hub.brokers.redis.options import RedisOptions
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, GapReason
+from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
 from tests.support.waiting import eventually
 
 # As production, ten times as fast, so that a test sees several rounds.
@@ -95,6 +95,7 @@ class TestNode:
 
     def __init__(self, url: str, *, options: RedisOptions, namespaces: Namespaces) -> None:
         self.streams: dict[str, Stream] = {}
+        self.announced: list[Join | Leave | PresenceReset] = []
         self.logged: list[Mapping[str, object]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.broker = RedisBroker(
@@ -145,6 +146,9 @@ class TestNode:
     def reset(self, channel: str, head: Position) -> None:
         if (stream := self.streams.get(channel)) is not None:
             stream.add(head)
+
+    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+        self.announced.append(change)
 
     # -- what tests ask for ------------------------------------------------------------------
 

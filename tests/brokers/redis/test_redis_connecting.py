@@ -18,7 +18,8 @@ from tests.support.waiting import eventually
 # What `hub.brokers.redis.library` says a node needs.
 ACL = (
     "~hub:* &hub:* -@all +@connection +@pubsub +fcall +function|load +info +time +hmget +hset "
-    "+pexpire +del +xadd +xrange +xtrim"
+    "+pexpire +del +xadd +xrange +xtrim +hget +hgetall +hdel +zadd +zscore +zrange +zrem "
+    "+zremrangebyscore +set +mget +exists +sadd +srem +smembers"
 )
 
 

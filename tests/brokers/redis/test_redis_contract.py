@@ -13,7 +13,7 @@ from redis import Redis
 from hub.brokers.redis.broker import RedisBroker
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap
+from hub.core.pushes import Gap, Join, Leave, PresenceReset
 from tests.brokers.conftest import NAMESPACES
 from tests.brokers.redis.nodes import FAST, TestNode
 from tests.brokers.rig import Rig
@@ -73,6 +73,9 @@ class _Node(TestNode):
 
     def reset(self, channel: str, head: Position) -> None:
         self._rig.reset(channel, head)
+
+    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+        self._rig.announce(channel, change)
 
 
 class _Settled:

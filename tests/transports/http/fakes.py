@@ -81,7 +81,7 @@ class FakeEngine:
         self.asked.append((channel, since, limit))
         return self.page
 
-    def presence(self, channel: str) -> Sequence[Member]:
+    async def presence(self, channel: str) -> Sequence[Member]:
         if not channel.startswith("chat:"):
             raise BadRequestError("presence is off")
         return [Member("ann", "c1", "ann"), Member("c2", "c2")]
@@ -95,10 +95,10 @@ class FakeEngine:
     def connections(self) -> Sequence[SessionRecord]:
         return list(self.sessions.values())
 
-    def connection(self, connection: str) -> SessionRecord | None:
+    async def connection(self, connection: str) -> SessionRecord | None:
         return self.sessions.get(connection)
 
-    def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
+    async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
         self.disconnected.append((connection, code, reason))
         return connection in self.sessions
 
@@ -111,6 +111,9 @@ class FakeEngine:
 
     def node(self) -> NodeRecord:
         return NodeRecord("n1", "0", 1, 2.5, 3, 4, 5, 6, 7, draining=False)
+
+    async def nodes(self) -> Sequence[NodeRecord]:
+        return [self.node()]
 
 
 @dataclass

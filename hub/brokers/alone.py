@@ -1,0 +1,26 @@
+"""The nodes of a hub that has one: what `hub.core.ports.Peers` is without Redis."""
+
+from collections.abc import Callable, Sequence
+
+from hub.core.ports import Connections
+from hub.core.records import NodeRecord
+
+
+class Alone:
+    """Nobody else holds a connection."""
+
+    def __init__(self, record: Callable[[], NodeRecord], here: Connections) -> None:
+        self._record = record
+        self._here = here
+
+    async def start(self) -> None:
+        """Nobody is to be told."""
+
+    async def stop(self) -> None:
+        """Nobody is to be told."""
+
+    async def nodes(self) -> Sequence[NodeRecord]:
+        return (self._record(),)
+
+    def holder(self, connection: str) -> Connections:  # noqa: ARG002 - the port's
+        return self._here

@@ -1,0 +1,170 @@
+"""Redis Cluster: a shard for each master, channels by the slot of their keys.
+
+The map of slots is looked at again and again, and at once when a server points elsewhere or is
+lost. A channel whose slot has another owner moves to that one's shard with its position, so
+that what happened in between is read from history or announced, and a master that was promoted
+begins new epochs as anywhere. There is no following of ASK: a channel in a slot that is just
+being moved may be refused (503) until it has moved.
+
+Ordinary pub/sub is used, not sharded: Redis sends every publication to every server of the
+cluster, which costs its bus n times the traffic; SSUBSCRIBE would need one command per channel
+and an answer to every slot that is taken away. Deployments that this limits spread channels
+over independent servers (`hub.brokers.redis.ring`).
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Sequence
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS
+
+from hub.brokers.redis import urls
+from hub.brokers.redis.connecting import Server, close, connect
+from hub.brokers.redis.failures import CONNECTION_ERRORS
+from hub.brokers.redis.library import ask
+from hub.brokers.redis.shard import Shard
+from hub.brokers.redis.slots import NOBODY, View, owners, parse_nodes, slot
+from hub.brokers.redis.surroundings import Surroundings
+
+# Their answers are laid over each other; more would only be more work for a large cluster.
+_ASKED = 5
+# A guess: as often as servers pointing elsewhere may make a node look.
+_MIN_SECONDS_BETWEEN_LOOKS = 0.1
+
+
+class ClusterNode(Server):
+    """One server of it; `on_doubt` is called where it seems not to have what it had."""
+
+    def __init__(self, url: str, on_doubt: Callable[[], None]) -> None:
+        super().__init__(url)
+        self._on_doubt = on_doubt
+
+    def doubt(self) -> None:
+        self._on_doubt()
+
+
+class Nowhere(Server):
+    """Where slots are that nobody is known to own; its shard is never started."""
+
+    def __init__(self, seed: str) -> None:
+        super().__init__(seed)
+        self.name = f"cluster of {self.name}: no server is known to own some slots"
+
+
+class Cluster:
+    """A `hub.brokers.redis.topology.Topology`.
+
+    Raises:
+        SettingsError: `url` is not that of a cluster.
+    """
+
+    def __init__(self, url: str, around: Surroundings) -> None:
+        self._url = urls.parse_cluster(url)
+        self._seeds = [Server(seed) for seed in self._url.seeds]
+        self._around = around
+        self._options = around.options
+        self._members: Sequence[str] = ()
+        self._owners: Sequence[str] = (NOBODY,) * REDIS_CLUSTER_HASH_SLOTS
+        self._shards: dict[str, Shard] = {}
+        """By address."""
+        self._left: list[Shard] = []
+        """Own nothing any more, and are being stopped."""
+        self._nowhere = Shard(Nowhere(self._url.seeds[0]), around)
+        self._doubted = asyncio.Event()
+        self._task: asyncio.Task[object] | None = None
+
+    # -- hub.brokers.redis.topology.Topology -------------------------------------------------
+
+    async def start(self) -> None:
+        looked = asyncio.Event()
+        self._around.spawn(self._keep_looking(looked))
+        await looked.wait()
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(*(shard.stop() for shard in (*self._shards.values(), *self._left)))
+
+    def shard(self, channel: str) -> Shard:
+        return self._shards.get(self._owners[slot(channel)], self._nowhere)
+
+    def shards(self) -> Sequence[Shard]:
+        """One per master, and one that is never ready where slots have none."""
+        shards = tuple(self._shards.values())
+        return (*shards, self._nowhere) if NOBODY in self._owners else shards
+
+    # -- the map -----------------------------------------------------------------------------
+
+    def _doubt(self) -> None:
+        self._doubted.set()
+
+    async def _keep_looking(self, looked: asyncio.Event) -> None:
+        """`looked` is set after the first time."""
+        self._task = asyncio.current_task()
+        try:
+            await self._look()
+        finally:
+            looked.set()
+        while True:
+            await asyncio.sleep(_MIN_SECONDS_BETWEEN_LOOKS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._options.cluster_seconds * random.uniform(0.5, 1)):
+                    await self._doubted.wait()
+            self._doubted.clear()
+            await self._look()
+
+    async def _look(self) -> None:
+        """Ask for the map and follow it; as before where nobody answers."""
+        some = random.sample(self._members, min(_ASKED, len(self._members)))
+        views = await self._ask_all([Server(self._url.node(address)) for address in some])
+        views = views or await self._ask_all(self._seeds)
+        if not views:
+            return
+        self._members = sorted({address for view in views for address in view.members})
+        found = owners(views)
+        if found != self._owners:
+            self._around.log.info("redis_cluster_map", masters=sorted(set(found)))
+            await self._follow(found)
+
+    async def _ask_all(self, servers: Sequence[Server]) -> Sequence[View]:
+        views = await asyncio.gather(*(self._ask(server) for server in servers))
+        return [view for view in views if view is not None]
+
+    async def _ask(self, server: Server) -> View | None:
+        connection = server.make(f"hub:{self._options.node}:cluster")
+        try:
+            async with asyncio.timeout(self._options.locate_timeout_seconds):
+                await connect(connection)
+                answer = await ask(connection, "CLUSTER", "NODES")
+            return parse_nodes(answer, server.host)
+        except (*CONNECTION_ERRORS, ValueError) as error:
+            self._around.log.debug("redis_cluster_silent", server=server.name, reason=str(error))
+            return None
+        finally:
+            await close(connection)
+
+    # -- the shards --------------------------------------------------------------------------
+
+    async def _follow(self, found: Sequence[str]) -> None:
+        """Begin with new masters, move channels, end with those that own nothing any more."""
+        masters = set(found) - {NOBODY}
+        new = {address: self._make_shard(address) for address in masters - set(self._shards)}
+        before, self._owners = tuple(self._shards.values()), found
+        self._shards |= new
+        for shard in (*before, self._nowhere):
+            self._move_channels(shard)
+        self._left += [self._shards.pop(address) for address in set(self._shards) - masters]
+        await asyncio.gather(*(shard.stop() for shard in self._left))
+        self._left.clear()
+        await asyncio.gather(*(shard.start() for shard in new.values()))
+
+    def _make_shard(self, address: str) -> Shard:
+        return Shard(ClusterNode(self._url.node(address), self._doubt), self._around)
+
+    def _move_channels(self, shard: Shard) -> None:
+        for tracker in shard.trackers():
+            now = self.shard(tracker.channel)
+            if now is not shard and (position := shard.give(tracker)) is not None:
+                now.take(tracker.channel, position)

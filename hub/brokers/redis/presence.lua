@@ -1,0 +1,127 @@
+-- Who is present in a channel, on any node. Follows library.lua in one text.
+--
+-- here: a hash, by member: the tags of the nodes where it is, when it came (microseconds), and
+-- the member as JSON, one a line. leases: a sorted set of node tags, by the millisecond until
+-- which what they said holds. A node's word is renewed for all its members at once, so that
+-- renewing costs the same whether one is present or ten thousand. Both keys expire.
+
+local function announce(here, change, member)
+  local name = string.match(here, '^(.*):here$')
+  redis.call('PUBLISH', name, table.concat({ 'presence', change, member }, '\n'))
+end
+
+-- Behind what makes the keys: what is not there cannot be made to expire.
+local function lease(keys, tag, lease_ms)
+  local ends = milliseconds(redis.call('TIME')) + lease_ms
+  redis.call('ZADD', keys[2], string.format('%.0f', ends), tag)
+  -- Some longer than the leases: the leaves of those that end are still to be announced.
+  redis.call('PEXPIRE', keys[1], 3 * lease_ms)
+  redis.call('PEXPIRE', keys[2], 3 * lease_ms)
+end
+
+local function enter(keys, tag, id, member)
+  local entry = redis.call('HGET', keys[1], id)
+  if not entry then
+    local now = redis.call('TIME')
+    local came = string.format('%.0f', now[1] * 1000000 + now[2])
+    redis.call('HSET', keys[1], id, table.concat({ tag, came, member }, '\n'))
+    announce(keys[1], 'join', member)
+    return
+  end
+  local tags = string.match(entry, '^[^\n]*')
+  if not string.find(' ' .. tags .. ' ', ' ' .. tag .. ' ', 1, true) then
+    redis.call('HSET', keys[1], id, tag .. ' ' .. entry)
+  end
+end
+
+-- Keeps a member only where `stays` says so of one of its nodes.
+local function withdraw(keys, id, entry, stays)
+  local tags, rest = string.match(entry, '^([^\n]*)(\n.*)$')
+  local left, gone = {}, false
+  for tag in string.gmatch(tags, '%S+') do
+    if stays(tag) then
+      left[#left + 1] = tag
+    else
+      gone = true
+    end
+  end
+  if gone and left[1] then
+    redis.call('HSET', keys[1], id, table.concat(left, ' ') .. rest)
+  elseif gone then
+    redis.call('HDEL', keys[1], id)
+    announce(keys[1], 'leave', string.match(rest, '^\n[^\n]*\n(.*)$'))
+  end
+end
+
+-- Lets go of nodes whose leases have ended, and of members that were only there. Atomic, so
+-- each leave is announced once, whichever node comes first.
+local function sweep(keys, always)
+  local now = string.format('%.0f', milliseconds(redis.call('TIME')))
+  if redis.call('ZREMRANGEBYSCORE', keys[2], '-inf', now) == 0 and not always then
+    return
+  end
+  local lives = {}
+  for _, tag in ipairs(redis.call('ZRANGE', keys[2], 0, -1)) do
+    lives[tag] = true
+  end
+  local entries = redis.call('HGETALL', keys[1])
+  for i = 1, #entries, 2 do
+    withdraw(keys, entries[i], entries[i + 1], function(tag) return lives[tag] end)
+  end
+end
+
+-- keys of all of these: here, leases
+
+-- args: node tag, lease (milliseconds), member id, member
+local function join(keys, args)
+  enter(keys, args[1], args[3], args[4])
+  lease(keys, args[1], args[2])
+end
+
+-- args: node tag, member id, 1 where it was the node's last
+local function leave(keys, args)
+  local entry = redis.call('HGET', keys[1], args[2])
+  if entry then
+    withdraw(keys, args[2], entry, function(tag) return tag ~= args[1] end)
+  end
+  if args[3] == '1' then
+    redis.call('ZREM', keys[2], args[1])
+  end
+end
+
+-- args: node tag, lease (milliseconds)
+-- returns: 1, or 0 where the lease had ended: what the node said holds no more
+local function renew(keys, args)
+  local known = redis.call('ZSCORE', keys[2], args[1])
+  if known then
+    lease(keys, args[1], args[2])
+  end
+  sweep(keys)
+  return known and 1 or 0
+end
+
+-- args: node tag, lease (milliseconds), then id and member of all who are there, and no others
+local function assert_present(keys, args)
+  local present = {}
+  for i = 3, #args, 2 do
+    present[args[i]] = true
+    enter(keys, args[1], args[i], args[i + 1])
+  end
+  local entries = redis.call('HGETALL', keys[1])
+  for i = 1, #entries, 2 do
+    local id = entries[i]
+    withdraw(keys, id, entries[i + 1], function(tag) return tag ~= args[1] or present[id] end)
+  end
+  lease(keys, args[1], args[2])
+  sweep(keys)
+end
+
+-- returns: the entries of the hash
+local function members(keys)
+  sweep(keys, true)
+  local entries, found = redis.call('HGETALL', keys[1]), {}
+  for i = 2, #entries, 2 do
+    found[#found + 1] = entries[i]
+  end
+  return found
+end

@@ -1,0 +1,147 @@
+"""Who is present on any node: implements `hub.core.ports.Roster` over Redis.
+
+Every node leases its word on who is there (presence.lua). It renews the lease for as long as
+it has members in the channel, so those of a node that was killed are announced as gone by
+whichever node renews next. What Redis did not hear, or forgot, it is told anew as a whole.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from structlog.typing import FilteringBoundLogger
+
+from hub.brokers.redis import keys
+from hub.brokers.redis.announcements import decode_member, encode_member
+from hub.brokers.redis.failures import CallError
+from hub.brokers.redis.library import Argument
+from hub.brokers.redis.shard import Shard
+from hub.core.ports import Spawn
+from hub.core.pushes import Join, Leave, Member
+from hub.errors import UnavailableError
+
+# A node that is silent for so long is taken for dead; long enough for a stall and a reconnect.
+LEASE_SECONDS = 10.0
+_RENEWALS = 3
+# Channels renewed in one pipeline: 1 ms of work for Redis at some 10 us each (DESIGN.md 8).
+_BATCH = 100
+
+
+class RedisRoster:
+    """One per node; `start` it once the broker has begun to connect.
+
+    Args:
+        shard: where a channel lives.
+        tag: this node's, and no other's.
+    """
+
+    def __init__(
+        self,
+        shard: Callable[[str], Shard],
+        *,
+        tag: str,
+        spawn: Spawn,
+        log: FilteringBoundLogger,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        self._shard = shard
+        self._tag = tag
+        self._spawn = spawn
+        self._log = log
+        self._lease_seconds = lease_seconds
+        self._lease_ms = int(lease_seconds * 1000)
+        self._here: dict[str, dict[str, Member]] = {}
+        self._stale: dict[str, int] = {}
+        """Channels where Redis may think otherwise, and for how many rounds nobody is there."""
+
+    # -- hub.core.ports.Roster ---------------------------------------------------------------
+
+    def change(self, channel: str, change: Join | Leave) -> None:
+        members = self._here.setdefault(channel, {})
+        if isinstance(change, Join):
+            members[change.member.id] = change.member
+        else:
+            members.pop(change.member.id, None)
+        if not members:
+            del self._here[channel]
+        self._spawn(self._tell(channel, change, last=not members))
+
+    async def members(self, channel: str) -> Sequence[Member]:
+        """In the order they came; raise `UnavailableError` when Redis is away."""
+        try:
+            answer = await self._run("members", channel)
+        except CallError as error:
+            raise UnavailableError(f"nobody can tell who is in {channel!r}: {error}") from None
+        entries = answer if isinstance(answer, list) else []
+        return [member for _, member in sorted(map(_entry, entries), key=lambda each: each[0])]
+
+    # -- telling Redis -----------------------------------------------------------------------
+
+    async def _run(self, function: str, channel: str, *arguments: Argument) -> object:
+        names = (keys.here(channel), keys.leases(channel))
+        return await self._shard(channel).commands.run_function(function, names, arguments)
+
+    async def _tell(self, channel: str, change: Join | Leave, *, last: bool) -> None:
+        member = change.member
+        try:
+            if isinstance(change, Join):
+                arguments = (self._tag, self._lease_ms, member.id, encode_member(member))
+                await self._run("join", channel, *arguments)
+            else:
+                await self._run("leave", channel, self._tag, member.id, int(last))
+        except CallError as error:
+            self._log.debug("redis_presence_failed", channel=channel, reason=str(error))
+            self._stale[channel] = 0
+
+    def refresh(self, channel: str) -> None:
+        """Redis may have forgotten who is here: tell it again."""
+        if channel in self._here:
+            self._stale[channel] = 0
+            self._spawn(self._assert(channel))
+
+    async def _assert(self, channel: str) -> None:
+        arguments: list[Argument] = [self._tag, self._lease_ms]
+        for member in self._here.get(channel, {}).values():
+            arguments += [member.id, encode_member(member)]
+        if len(arguments) == 2:
+            return
+        self._stale.pop(channel, None)
+        try:
+            await self._run("assert_present", channel, *arguments)
+        except CallError:
+            self._stale[channel] = 0
+
+    # -- renewing ----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Keep what is told renewed from now on."""
+        self._spawn(self._run_renewals())
+
+    async def _run_renewals(self) -> None:
+        while True:
+            # Not all nodes at the same time.
+            await asyncio.sleep(self._lease_seconds / _RENEWALS * random.uniform(0.7, 1))
+            names = iter(tuple(self._here))
+            while batch := tuple(islice(names, _BATCH)):
+                await asyncio.gather(*(self._renew(channel) for channel in batch))
+            self._forget_stale()
+
+    def _forget_stale(self) -> None:
+        """Where nobody is left the lease is not renewed, and its end says the same."""
+        for channel in [channel for channel in self._stale if channel not in self._here]:
+            self._stale[channel] += 1
+            if self._stale[channel] > _RENEWALS + 2:
+                del self._stale[channel]
+
+    async def _renew(self, channel: str) -> None:
+        with contextlib.suppress(CallError):
+            stale = channel in self._stale
+            if stale or await self._run("renew", channel, self._tag, self._lease_ms) == 0:
+                await self._assert(channel)
+
+
+def _entry(raw: bytes) -> tuple[int, Member]:
+    _, came, member = raw.split(b"\n", 2)
+    return int(came), decode_member(member)

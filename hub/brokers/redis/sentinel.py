@@ -1,0 +1,132 @@
+"""The master that Redis Sentinel knows under a name, wherever it moves.
+
+All sentinels are asked: before every connection, and once a second besides, because a frozen
+or demoted master says nothing to its subscribers (measured: 9.5 s on a demoted one, for ever
+on a frozen one). Polling was chosen over their `+switch-master` messages: it needs no
+connection whose silence has to be explained. One answer per sentinel, node and second.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis.asyncio.connection import AbstractConnection, Connection
+from structlog.typing import FilteringBoundLogger
+
+from hub.brokers.redis.connecting import Server, close, connect
+from hub.brokers.redis.failures import CONNECTION_ERRORS, LostError
+from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.urls import SentinelUrl, parse_sentinel, without_secrets
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Master:
+    """Where a sentinel says it is; the greater one is the newer."""
+
+    epoch: int
+    """Rises with every failover."""
+    host: str
+    port: int
+
+
+class SentinelMaster:
+    """A `hub.brokers.redis.connecting.Place`.
+
+    Raises:
+        SettingsError: `url` is none of sentinels.
+    """
+
+    def __init__(self, url: str, *, options: RedisOptions, log: FilteringBoundLogger) -> None:
+        self.name = without_secrets(url)
+        self._url: SentinelUrl = parse_sentinel(url)
+        self._sentinels = [Server(sentinel) for sentinel in self._url.sentinels]
+        Server(self._url.master("localhost", 1))
+        self._options = options
+        self._log = log.bind(server=self.name)
+        self._master: Master | None = None
+        self._changed = asyncio.Event()
+
+    # -- hub.brokers.redis.connecting.Place --------------------------------------------------
+
+    async def connection(self, client_name: str) -> AbstractConnection:
+        """To the master as the sentinels that answer see it now, whatever was known before."""
+        answers = await self._ask_all()
+        masters = [answer for answer in answers if isinstance(answer, Master)]
+        if not masters:
+            raise LostError(f"no sentinel tells where the master is: {answers[0]}")
+        master = max(masters)
+        self._set(master)
+        return Server(self._url.master(master.host, master.port)).make(client_name)
+
+    async def left(self, connection: AbstractConnection) -> None:
+        if not isinstance(connection, Connection):
+            raise TypeError(f"a master has a host and a port, not {connection!r}")
+        while self._is_at(connection.host, connection.port):
+            await self._changed.wait()
+        raise LostError("the master is elsewhere now")
+
+    async def moved(self) -> None:
+        before = self._master
+        while self._master == before or (before and self._is_at(before.host, before.port)):
+            await self._changed.wait()
+
+    async def run(self) -> None:
+        while True:
+            # Not all nodes at the same time.
+            await asyncio.sleep(self._options.sentinel_seconds * random.uniform(0.8, 1.2))
+            masters = [m for m in await self._ask_all() if isinstance(m, Master)]
+            # A sentinel that was cut off still names a former one, with a lower epoch.
+            if masters and (self._master is None or max(masters).epoch >= self._master.epoch):
+                self._set(max(masters))
+
+    def doubt(self) -> None:
+        """The next connection asks anyway."""
+
+    # -- what is known -----------------------------------------------------------------------
+
+    def _is_at(self, host: str, port: int) -> bool:
+        master = self._master
+        return master is None or (master.host, master.port) == (host, port)
+
+    def _set(self, master: Master) -> None:
+        if self._master is not None and not self._is_at(master.host, master.port):
+            self._log.warning("redis_master_moved", host=master.host, port=master.port)
+        self._master = master
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    # -- asking ------------------------------------------------------------------------------
+
+    async def _ask_all(self) -> Sequence[Master | str]:
+        """What each says, or why it does not."""
+        return await asyncio.gather(*(self._ask(sentinel) for sentinel in self._sentinels))
+
+    async def _ask(self, sentinel: Server) -> Master | str:
+        connection = sentinel.make(f"hub:{self._options.node}:sentinel")
+        try:
+            async with asyncio.timeout(self._options.locate_timeout_seconds):
+                await connect(connection)
+                state = await _call(connection, "SENTINEL", "MASTER", self._url.service)
+                # From the moment of promotion this names the new one, `MASTER` only later.
+                address = await _call(
+                    connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.service
+                )
+        except CONNECTION_ERRORS as error:
+            return f"{sentinel.name}: {error or type(error).__name__}"
+        finally:
+            await close(connection)
+        return _master(state, address)
+
+
+async def _call(connection: AbstractConnection, *command: str) -> object:
+    await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+    return await connection.read_response()
+
+
+def _master(state: object, address: object) -> Master | str:
+    match state, address:
+        case list(), [bytes() as host, bytes() as port]:
+            fields = dict(zip(state[::2], state[1::2], strict=True))
+            return Master(int(fields[b"config-epoch"]), host.decode(), int(port))
+    return f"no master: {address!r:.100}"

@@ -1,0 +1,80 @@
+"""Which server of a Redis Cluster owns which slots, as its servers tell.
+
+Whom to believe is the cluster's own rule: a slot belongs to who claims it with the greatest
+config epoch. So the answers of several servers are laid over each other, and one that was cut
+off or frozen cannot bring an old map back.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+
+from hub.brokers.redis import keys
+
+NOBODY = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Claim:
+    """A master's word on a range of slots; the greater one is the newer."""
+
+    epoch: int
+    address: str
+    """host:port"""
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one server sees."""
+
+    claims: Sequence[Claim]
+    members: Sequence[str]
+    """Addresses of masters and replicas that can be asked as well."""
+
+
+def slot(channel: str) -> int:
+    """Where all keys of a channel lie."""
+    return key_slot(keys.stem(channel).encode())
+
+
+def parse_nodes(answer: bytes, host: str) -> View:
+    """Read CLUSTER NODES; `host` is whom it was asked, who may not know its own address.
+
+    Raises `ValueError` for anything else.
+    """
+    claims: list[Claim] = []
+    members: list[str] = []
+    for line in answer.decode().splitlines():
+        _, where, flags, _, _, _, epoch, _, *ranges = line.split(" ")
+        # host:port@bus port, and a name after a comma where one is announced.
+        found, _, port = where.partition("@")[0].rpartition(":")
+        address = f"{_bracketed(found or host)}:{port}"
+        if "noaddr" in flags or "handshake" in flags:
+            continue
+        members.append(address)
+        if "master" in flags.split(","):
+            claims += _claims(int(epoch), address, ranges)
+    return View(claims, members)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _claims(epoch: int, address: str, ranges: Iterable[str]) -> Iterable[Claim]:
+    for stretch in ranges:
+        # [93-<-node] and [93->-node]: on its way, still with the one who has it.
+        if not stretch.startswith("["):
+            first, _, last = stretch.partition("-")
+            yield Claim(epoch, address, int(first), int(last or first))
+
+
+def owners(views: Iterable[View]) -> Sequence[str]:
+    """The address of each slot's master, or `NOBODY`."""
+    found = [NOBODY] * REDIS_CLUSTER_HASH_SLOTS
+    for claim in sorted({claim for view in views for claim in view.claims}):
+        found[claim.first : claim.last + 1] = [claim.address] * (claim.last + 1 - claim.first)
+    return found

@@ -1,0 +1,240 @@
+"""Members are the union over nodes: the first anywhere joins, the last anywhere leaves."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import pytest
+import structlog
+
+from hub.brokers.redis.presence import RedisRoster
+from hub.core.options import ChannelOptions
+from hub.core.pushes import Join, Leave, Member, PresenceReset
+from hub.errors import HubError, UnavailableError
+from tests.brokers.redis.nodes import FAST, TestNode, node
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
+
+NAMESPACES = {"room": ChannelOptions(presence=True)}
+ROOM = "room:1"
+ANN, BOB = Member("ann", "c1", "ann"), Member("bob", "c2", "bob")
+# Longer than a node needs to renew on a busy machine, and as short as a test likes it.
+LEASE_SECONDS = 1.5
+
+
+@dataclass
+class Place:
+    """One node with its roster."""
+
+    node: TestNode
+    roster: RedisRoster
+
+    @property
+    def announced(self) -> list[Join | Leave | PresenceReset]:
+        return self.node.announced
+
+    async def ids(self, channel: str = ROOM) -> list[str]:
+        return [member.id for member in await self.roster.members(channel)]
+
+    async def has_announced(self, *expected: Join | Leave | PresenceReset) -> None:
+        """Wait for the last of these; then all came, once, in this order, and nothing else."""
+        await eventually(lambda: len(self.announced) >= len(expected), what=f"{expected}")
+        assert self.announced == list(expected)
+
+
+@contextlib.asynccontextmanager
+async def place(
+    redis: RedisServer, tag: str, *, renews: bool = True, functions: bool = True
+) -> AsyncGenerator[Place]:
+    """A node in the room; it does not renew where it is to die, as it were."""
+    tasks: set[asyncio.Task[object]] = set()
+    options = replace(FAST, use_functions=functions)
+    async with node(redis.url, options=options, namespaces=NAMESPACES) as one:
+        roster = RedisRoster(
+            one.broker.shard,
+            tag=tag,
+            spawn=lambda work: tasks.add(asyncio.ensure_future(work)),
+            log=structlog.get_logger(),
+            lease_seconds=LEASE_SECONDS,
+        )
+        await one.is_ready()
+        await one.subscribe(ROOM)
+        if renews:
+            await roster.start()
+        yield Place(one, roster)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def join(member: Member) -> Join:
+    return Join(ROOM, member)
+
+
+def leave(member: Member) -> Leave:
+    return Leave(ROOM, member)
+
+
+@pytest.mark.parametrize("functions", [True, False], ids=["functions", "scripts"])
+async def test_the_first_on_any_node_joins_and_the_last_leaves(
+    redis: RedisServer, functions: bool
+) -> None:
+    """All nodes hear it, once, whatever comes and goes in between."""
+    async with place(redis, "a", functions=functions) as a:
+        async with place(redis, "b", functions=functions) as b:
+            a.roster.change(ROOM, join(ANN))
+            await b.has_announced(join(ANN))
+            b.roster.change(ROOM, join(ANN))
+            b.roster.change(ROOM, join(BOB))
+            await b.has_announced(join(ANN), join(BOB))
+            assert await a.ids() == await b.ids() == ["ann", "bob"]
+            a.roster.change(ROOM, leave(ANN))
+            b.roster.change(ROOM, leave(BOB))
+            await b.has_announced(join(ANN), join(BOB), leave(BOB))
+            b.roster.change(ROOM, leave(ANN))
+            for each in (a, b):
+                await each.has_announced(join(ANN), join(BOB), leave(BOB), leave(ANN))
+            assert await a.ids() == []
+
+
+async def test_members_come_with_who_they_are(redis: RedisServer) -> None:
+    """Connection and subject as the node said, in the order they came."""
+    async with place(redis, "a") as a:
+        nobody = Member("c9", "c9")
+        for member in (BOB, nobody, ANN):
+            a.roster.change(ROOM, join(member))
+        await a.has_announced(join(BOB), join(nobody), join(ANN))
+        assert await a.roster.members(ROOM) == [BOB, nobody, ANN]
+
+
+async def test_the_leaves_of_a_dead_node_are_announced_once(redis: RedisServer) -> None:
+    """By whoever renews first after its lease ended; who is elsewhere too has not left."""
+    async with place(redis, "dead", renews=False) as dead:
+        async with place(redis, "b") as b, place(redis, "c") as c:
+            for member in (ANN, BOB):
+                dead.roster.change(ROOM, join(member))
+            await c.has_announced(join(ANN), join(BOB))
+            cat, dog = Member("cat", "c3"), Member("dog", "c4")
+            for roster, member in ((b.roster, BOB), (b.roster, cat), (c.roster, dog)):
+                roster.change(ROOM, join(member))
+            before = [join(ANN), join(BOB), join(cat), join(dog)]
+            await eventually(lambda: len(c.announced) >= len(before))
+            assert sorted(await b.ids()) == ["ann", "bob", "cat", "dog"]
+            await eventually(lambda: leave(ANN) in b.announced and leave(ANN) in c.announced)
+            # Several renewals later nobody has said it again.
+            b.roster.change(ROOM, leave(cat))
+            for each in (b, c):
+                await eventually(partial(_contains, each.announced, leave(cat)))
+                left = [change for change in each.announced if isinstance(change, Leave)]
+                assert left == [leave(ANN), leave(cat)]
+            assert sorted(await c.ids()) == ["bob", "dog"]
+
+
+async def test_asking_does_not_show_who_was_on_a_dead_node(redis: RedisServer) -> None:
+    """Also where nobody renews."""
+    async with place(redis, "dead", renews=False) as dead:
+        dead.roster.change(ROOM, join(ANN))
+        await dead.has_announced(join(ANN))
+        assert await dead.ids() == ["ann"]
+
+        async def nobody() -> bool:
+            return not await dead.ids()
+
+        await eventually(nobody)
+        await dead.has_announced(join(ANN), leave(ANN))
+
+
+async def test_what_redis_forgot_it_is_told_again(redis: RedisServer) -> None:
+    """At the next renewal."""
+    async with place(redis, "a") as a:
+        a.roster.change(ROOM, join(ANN))
+        await a.has_announced(join(ANN))
+        redis.ask("FLUSHALL")
+
+        async def ann_is_back() -> bool:
+            return await a.ids() == ["ann"]
+
+        await eventually(ann_is_back)
+
+
+async def test_what_redis_did_not_hear_it_is_told_later(redis: RedisServer) -> None:
+    """A leave that got lost while Redis was away, and a join; asking fails meanwhile."""
+    async with place(redis, "a") as a:
+        a.roster.change(ROOM, join(ANN))
+        await a.has_announced(join(ANN))
+        redis.kill()
+        await eventually(lambda: a.node.broker.problems())
+        a.roster.change(ROOM, join(BOB))
+        a.roster.change(ROOM, leave(ANN))
+        with pytest.raises(UnavailableError):
+            await a.roster.members(ROOM)
+        redis.restart()
+
+        async def only_bob() -> bool:
+            with contextlib.suppress(UnavailableError):
+                return await a.ids() == ["bob"]
+            return False
+
+        await eventually(only_bob)
+
+
+async def test_a_lost_last_leave_is_told_when_somebody_comes(redis: RedisServer) -> None:
+    """The next member renews the lease, but not the word on the one before."""
+    async with place(redis, "a") as a:
+        a.roster.change(ROOM, join(ANN))
+        await a.has_announced(join(ANN))
+        redis.ask("FUNCTION", "FLUSH")
+        a.roster.change(ROOM, leave(ANN))
+        await eventually(partial(_publishes, a.node))
+        a.roster.change(ROOM, join(BOB))
+
+        async def only_bob() -> bool:
+            return await a.ids() == ["bob"]
+
+        await eventually(only_bob)
+        await a.has_announced(join(ANN), join(BOB), leave(ANN))
+
+
+async def test_a_refresh_takes_back_what_the_node_did_not_say(redis: RedisServer) -> None:
+    """After a failover Redis may have forgotten a leave: the node's word counts as a whole."""
+    async with place(redis, "a") as a, place(redis, "a", renews=False) as former:
+        former.roster.change(ROOM, join(ANN))
+        await a.has_announced(join(ANN))
+        a.roster.change(ROOM, join(BOB))
+        a.roster.refresh(ROOM)
+        await a.has_announced(join(ANN), join(BOB), leave(ANN))
+        assert await a.ids() == ["bob"]
+
+
+async def test_a_cut_connection_resets_presence_where_it_is_kept(redis: RedisServer) -> None:
+    """What was missed cannot be told; a channel without presence gets nothing."""
+    async with place(redis, "a") as a:
+        await a.node.subscribe("plain")
+        redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        await a.has_announced(PresenceReset(ROOM))
+
+
+async def test_presence_leaves_nothing_behind(redis: RedisServer) -> None:
+    """Both keys expire, also when every node dies."""
+    async with place(redis, "a", renews=False) as a:
+        a.roster.change(ROOM, join(ANN))
+        await a.has_announced(join(ANN))
+        for key in _keys():
+            assert int(redis.ask("PTTL", key)[1:]) > 0
+
+
+async def _publishes(node: TestNode) -> bool:
+    with contextlib.suppress(HubError):
+        return (await node.publish(ROOM, 1)).offset > 0
+    return False
+
+
+def _contains(announced: Sequence[object], change: Leave) -> bool:
+    return change in announced
+
+
+def _keys() -> Iterator[str]:
+    yield f"hub:{{{ROOM}}}:here"
+    yield f"hub:{{{ROOM}}}:leases"

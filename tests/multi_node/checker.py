@@ -1,0 +1,161 @@
+"""What a subscriber saw of one channel, and what was wrong with it.
+
+Reads pushes only, as they came over the wire, and judges both ways: a message that never came
+and was not announced is a fault, and so is a gap for what came, for what history still had,
+or for what nothing was wrong with.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Push = dict[str, Any]
+Place = tuple[str, int]
+"""Epoch and offset."""
+
+
+def place(position: str) -> Place:
+    epoch, _, offset = position.rpartition(":")
+    return epoch, int(offset)
+
+
+@dataclass
+class View:
+    """One subscriber in one channel, through all its connections."""
+
+    name: str
+    position: Place | None = None
+    delivered: dict[Place, object] = field(default_factory=dict)
+    announced: dict[Place, str] = field(default_factory=dict)
+    """Offsets that gaps said would not come, with the reason."""
+    began: Place | None = None
+    left: dict[str, int] = field(default_factory=dict)
+    """Epochs that a reset ended, and how far the view had come in each."""
+    entered: dict[str, int] = field(default_factory=dict)
+    """Epochs that a reset began, and after which offset the view went on."""
+    faults: list[str] = field(default_factory=list)
+    _reset_due: Place | None = None
+    """A resume was answered with another position: the next push has to be a reset to it."""
+
+    def feed(self, push: Push) -> None:
+        """Take the next push of the channel, or the answer to a subscribe."""
+        match push["op"]:
+            case "subscribed":
+                self._subscribed(place(push["position"]))
+            case "message":
+                self._message(push)
+            case "gap" if push["reason"] == "reset":
+                self._reset(place(push["position"]))
+            case "gap":
+                self._gap(push)
+
+    def _fault(self, text: str) -> None:
+        self.faults.append(f"{self.name}: {text}")
+
+    def _subscribed(self, start: Place) -> None:
+        if self.position is None:
+            self.position = self.began = start
+        elif start != self.position:
+            self._reset_due = start
+
+    def _next(self, offset: object, push: Push) -> str:
+        """The epoch of what begins at `offset`, which has to be the next one."""
+        if self.position is None:
+            self._fault(f"{push} came before the subscription")
+            self.position = ("", 0)
+        if self._reset_due is not None:
+            self._fault(f"resumed {self.position}, got {self._reset_due} and no reset")
+        if offset != self.position[1] + 1:
+            self._fault(f"{push} after {self.position}")
+        return self.position[0]
+
+    def _message(self, push: Push) -> None:
+        epoch, offset = self._next(push["offset"], push), int(push["offset"])
+        self.delivered[epoch, offset] = push["data"]
+        self.position = (epoch, offset)
+
+    def _gap(self, push: Push) -> None:
+        epoch = self._next(push["from"], push)
+        if push["epoch"] != epoch:
+            self._fault(f"{push} in epoch {epoch}")
+        if push["to"] < push["from"]:
+            self._fault(f"{push} has no range")
+        for offset in range(push["from"], push["to"] + 1):
+            self.announced[epoch, offset] = push["reason"]
+        self.position = (epoch, int(push["to"]))
+
+    def _reset(self, start: Place) -> None:
+        if self.position is not None:
+            epoch, offset = self.position
+            if self._reset_due is None and epoch == start[0]:
+                self._fault(f"reset to {start} in its own epoch")
+            self.left[epoch] = offset
+        if start[0] in self.left:
+            self._fault(f"back in epoch {start[0]}, which a reset had ended")
+        self._reset_due = None
+        self.entered[start[0]] = start[1]
+        self.position = start
+
+    def owes(self, at: Place) -> bool:
+        """Whether what stands there was this subscriber's, and it was not told of its loss."""
+        epoch, offset = at
+        starts = dict(self.entered)
+        if self.began is not None:
+            starts.setdefault(*self.began)
+        if epoch not in starts or offset <= starts[epoch] or offset > self.left.get(epoch, offset):
+            return False
+        return at not in self.delivered and at not in self.announced
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the publishers were told and what is known to have been done to the hub."""
+
+    acknowledged: Mapping[Place, object]
+    held: Mapping[Place, object]
+    """What history held at the end."""
+    head: Place
+    may_lose: bool
+    """Whether anything happened that can cost a message."""
+    epochs: int
+    """At most so many, given how often Redis began anew."""
+
+
+def faults(views: Sequence[View], truth: Truth) -> list[str]:
+    """Everything that was wrong; empty when all is well."""
+    found = [fault for view in views for fault in view.faults]
+    for view in views:
+        found += [f"{view.name}: {text}" for text in _of(view, truth)]
+    found += _different(views, truth)
+    seen = {epoch for view in views for epoch, _ in view.delivered}
+    if len(seen) > truth.epochs:
+        found.append(f"{len(seen)} epochs, at most {truth.epochs} can be explained")
+    return found
+
+
+def _of(view: View, truth: Truth) -> Iterable[str]:
+    if view.position != truth.head:
+        yield f"ended at {view.position}, the channel at {truth.head}"
+    for at in sorted(truth.acknowledged):
+        if view.owes(at):
+            yield f"{at} was published, is missing and was not announced"
+    for at, reason in view.announced.items():
+        if at in view.delivered:
+            yield f"{at} was announced as {reason} and came"
+        if at in truth.held:
+            yield f"{at} was announced as {reason} and is in history"
+        if not truth.may_lose:
+            yield f"{at} was announced as {reason} and nothing was wrong"
+    for epoch in {epoch for epoch, _ in view.delivered}:
+        data = [str(d) for (of, _), d in view.delivered.items() if of == epoch]
+        if len(data) != len(set(data)):
+            yield f"something came twice in {epoch}"
+
+
+def _different(views: Sequence[View], truth: Truth) -> Iterable[str]:
+    """One place means one publication, to everybody."""
+    known = dict(truth.acknowledged) | dict(truth.held)
+    for view in views:
+        for at, data in view.delivered.items():
+            if known.setdefault(at, data) != data:
+                yield f"{view.name}: {at} is {data!r}, elsewhere {known[at]!r}"

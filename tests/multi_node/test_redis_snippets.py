@@ -1,0 +1,76 @@
+"""The README's snippets for a Redis run against one, with a node that listens."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.hub_process import HubProcess
+from tests.support.redis_server import PROGRAM, RedisServer
+from tests.support.waiting import eventually_blocking
+from tests.test_documents import Block, blocks, finished
+
+PORT = "6379"
+
+
+def at(block: Block, redis: RedisServer) -> Block:
+    assert PORT in block.text
+    return Block(block.language, block.label, block.text.replace(PORT, str(redis.port)))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    if shutil.which(PROGRAM) is None:
+        pytest.skip(f"{PROGRAM} is not installed")
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hub(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """A node with the settings that the README shows."""
+    (block,) = blocks("allow-raw")
+    path: Path = tmp_path_factory.mktemp("settings") / "hub.toml"
+    path.write_text(block.text)
+    with HubProcess("--config", str(path), HUB_BROKER=server.url) as running:
+        yield running
+
+
+def pushes(hub: HubProcess, query: str) -> httpx.Response:
+    return httpx.get(f"{hub.url}/poll?{query}", timeout=20)
+
+
+@pytest.mark.parametrize("block", blocks("redis"), ids=str)
+def test_a_snippet_publishes_with_an_offset_and_without(
+    hub: HubProcess, server: RedisServer, block: Block
+) -> None:
+    """The first as the hub itself does it, the second to whoever is there."""
+    if block.language == "sh" and shutil.which("redis-cli") is None:
+        pytest.skip("redis-cli is not installed")
+    opened = pushes(hub, "channel=prices&channel=ticks:eur&wait=0").json()
+    finished(at(block, server))
+    welcome = opened["welcome"]
+    query = f"connection={welcome['connection']}&wait=10"
+    came: list[dict[str, object]] = []
+
+    def both() -> bool:
+        headers = {"Authorization": f"Bearer {welcome['secret']}"}
+        answer = httpx.get(f"{hub.url}/poll?{query}", headers=headers, timeout=20)
+        came.extend(answer.raise_for_status().json()["pushes"])
+        return {push["channel"] for push in came} == {"prices", "ticks:eur"}
+
+    eventually_blocking(both, what="both publications")
+    numbered = [push for push in came if push["channel"] == "prices"]
+    (raw,) = [push for push in came if push["channel"] == "ticks:eur"]
+    assert numbered[0]["data"] == raw["data"] == {"eur": 1.09}
+    assert "offset" in numbered[0]
+    assert "offset" not in raw
+
+
+def test_the_command_of_the_readme_starts_a_node_on_redis() -> None:
+    """`hub config` in place of `hub serve` shows what it would use."""
+    (block,) = blocks("nodes")
+    shown = finished(Block("sh", "", block.text.replace("hub serve", "hub config")))
+    assert "redis://127.0.0.1:6379" in shown

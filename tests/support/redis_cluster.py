@@ -1,0 +1,101 @@
+"""A Redis Cluster of three masters and one replica: real processes, quick to fail over.
+
+with RedisCluster() as redis:
+    broker = RedisBroker(url=redis.url, ...)
+    redis.masters[0].kill()     # the replica of this one takes over
+"""
+
+import contextlib
+from types import TracebackType
+from typing import Self
+
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.waiting import eventually_blocking
+
+SLOTS = 16384
+# 15,000 by default; a master's silence of this many milliseconds is its failure.
+_NODE_TIMEOUT = "500"
+
+
+class RedisCluster:
+    """Runs from `with` to its end. `replica` is that of the first master."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            buses = [str(free_port()) for _ in range(4)]
+            servers = [stack.enter_context(_server(bus)) for bus in buses]
+            self.masters, self.replica = servers[:3], servers[3]
+            self._form(servers, buses[0])
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def _form(self, servers: list[RedisServer], first_bus: str) -> None:
+        for number, server in enumerate(self.masters):
+            first, last = SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1
+            _do(server, "CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+        for number, server in enumerate(servers):
+            # Two servers of one epoch would have to settle that first.
+            _do(server, "CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+            _do(server, "CLUSTER", "MEET", "127.0.0.1", str(servers[0].port), first_bus)
+        eventually_blocking(lambda: all(_knows(s, 4) for s in servers), what="acquaintance")
+        _do(self.replica, "CLUSTER", "REPLICATE", node_id(self.masters[0]))
+        eventually_blocking(self._is_complete, what="a cluster")
+
+    def _is_complete(self) -> bool:
+        in_sync = b"state=online" in self.masters[0].ask("INFO", "replication")
+        states = [s.ask("CLUSTER", "INFO") for s in (*self.masters, self.replica)]
+        return in_sync and all(b"cluster_state:ok" in state for state in states)
+
+    @property
+    def url(self) -> str:
+        """Names two of its servers."""
+        hosts = [f"127.0.0.1:{server.port}" for server in self.masters[1:]]
+        return f"redis+cluster://{','.join(hosts)}"
+
+    def move_slot(self, slot: int, source: RedisServer, target: RedisServer) -> None:
+        """With its keys, as redis-cli --cluster reshard does."""
+        _do(target, "CLUSTER", "SETSLOT", str(slot), "IMPORTING", node_id(source))
+        _do(source, "CLUSTER", "SETSLOT", str(slot), "MIGRATING", node_id(target))
+        answer = source.ask("CLUSTER", "GETKEYSINSLOT", str(slot), "100")
+        names = [line for line in answer.split(b"\r\n") if line.startswith(b"hub:")]
+        if names:
+            move = ("MIGRATE", "127.0.0.1", str(target.port), "", "0", "1000", "KEYS")
+            _do(source, *move, *names)
+        for server in (target, source):
+            _do(server, "CLUSTER", "SETSLOT", str(slot), "NODE", node_id(target))
+
+
+def _server(bus: str) -> RedisServer:
+    return RedisServer(
+        cluster_enabled="yes",
+        cluster_node_timeout=_NODE_TIMEOUT,
+        # Without: 10,000 more than the port, which may be above 65,535.
+        cluster_port=bus,
+        # Slots of a master that is down must not take the others' service away.
+        cluster_require_full_coverage="no",
+        repl_ping_replica_period="1",
+    )
+
+
+def _do(server: RedisServer, *command: str | bytes) -> None:
+    answer = server.ask(*command)
+    assert answer.startswith(b"+"), answer
+
+
+def _knows(server: RedisServer, count: int) -> bool:
+    return server.ask("CLUSTER", "NODES").count(b"connected") == count
+
+
+def node_id(server: RedisServer) -> str:
+    return server.ask("CLUSTER", "MYID").split(b"\r\n")[1].decode()

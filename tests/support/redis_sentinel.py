@@ -1,0 +1,105 @@
+"""A master, a replica of it, and three sentinels that watch them: real processes, hurried.
+
+with SentinelSet() as redis:
+    broker = RedisBroker(url=redis.url, ...)
+    redis.master.freeze()
+"""
+
+import contextlib
+from types import TracebackType
+from typing import Self
+
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually_blocking
+
+SERVICE = "hub-test"
+# As they are in milliseconds by default: 30,000, then 10,000, 2,000, 1,000 and 1,000. While a
+# master is down its replica is asked once a second, and none is promoted whose answer is older
+# than five ping periods.
+_DOWN_AFTER = "500"
+_HURRY = ("info-period", "200", "publish-period", "200", "ping-period", "500", "ask-period", "100")
+
+
+class _Sentinel(RedisServer):
+    """A sentinel keeps what it learns in its configuration file."""
+
+    def __init__(self, master: RedisServer) -> None:
+        super().__init__()
+        lines = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"dir {self.path}",
+            f"sentinel monitor {SERVICE} 127.0.0.1 {master.port} 2",
+            f"sentinel down-after-milliseconds {SERVICE} {_DOWN_AFTER}",
+            f"sentinel failover-timeout {SERVICE} 3000",
+        ]
+        (self.path / "sentinel.conf").write_text("\n".join(lines) + "\n")
+
+    def _arguments(self) -> list[str]:
+        return [str(self.path / "sentinel.conf"), "--sentinel"]
+
+    def start(self) -> None:
+        super().start()
+        assert self.ask("SENTINEL", "DEBUG", *_HURRY).startswith(b"+OK")
+
+    @property
+    def state(self) -> bytes:
+        """What it knows of the master."""
+        return self.ask("INFO", "sentinel")
+
+
+class SentinelSet:
+    """Runs from `with` to its end."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(RedisServer())
+            second = stack.enter_context(RedisServer(replicaof=f"127.0.0.1 {first.port}"))
+            self.servers = (first, second)
+            self.sentinels = [stack.enter_context(_Sentinel(first)) for _ in range(3)]
+            eventually_blocking(self._is_complete, what="sentinels that know each other")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def _is_complete(self) -> bool:
+        in_sync = b"state=online" in self.servers[0].ask("INFO", "replication")
+        states = [sentinel.state for sentinel in self.sentinels]
+        return in_sync and all(b"status=ok" in s and b"slaves=1,sentinels=3" in s for s in states)
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/{SERVICE}"
+
+    @property
+    def master(self) -> RedisServer:
+        """As the first sentinel sees it."""
+        answer = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        return next(s for s in self.servers if str(s.port).encode() in answer)
+
+    def fail_over(self) -> None:
+        """As an operator does before maintenance; goes on in the background."""
+        answer = self.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
+        assert answer.startswith(b"+OK"), answer
+
+    def move_to(self, server: RedisServer) -> None:
+        """Make the replica a master and have the sentinels watch only it from now on."""
+        for sentinel in self.sentinels:
+            sentinel.ask("SENTINEL", "REMOVE", SERVICE)
+        server.ask("REPLICAOF", "NO", "ONE")
+        for sentinel in self.sentinels:
+            answer = sentinel.ask(
+                "SENTINEL", "MONITOR", SERVICE, "127.0.0.1", str(server.port), "2"
+            )
+            assert answer.startswith(b"+OK"), answer
