@@ -138,7 +138,8 @@ def test_data_over_the_limit_is_named_with_both_sizes_and_the_id() -> None:
 def test_an_id_of_200_characters_is_repeated_and_a_longer_one_is_refused() -> None:
     """It is not repeated then: a reply must not be as long as a peer likes."""
     assert read(f'{{"op":"ping","id":"{"é" * 200}"}}') == commands.Ping("é" * 200)
-    with pytest.raises(BadRequestError, match="id is not allowed: a string of at most 200 characters") as caught:
+    expected = "id is not allowed: a string of at most 200 characters"
+    with pytest.raises(BadRequestError, match=expected) as caught:
         read(f'{{"op":"ping","id":"{"x" * 201}"}}')
     assert caught.value.command_id is None
 
