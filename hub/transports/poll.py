@@ -29,7 +29,7 @@ _LEASE_WAITS = 2
 _LEAST_LEASE_SECONDS = 10.0
 # Of a session that was never continued: time for a first command or the next poll. Who polls
 # without `connection` leaves one behind with every answer.
-_FIRST_LEASE_SECONDS = 3.0
+_FIRST_LEASE_SECONDS = 5.0
 # Of one answer; what does not fit comes with the next.
 _MAX_ANSWER_BYTES = 1024 * 1024
 

@@ -1,7 +1,9 @@
 """The README's snippets for a Redis run against one, with a node that listens."""
 
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -42,15 +44,9 @@ def pushes(hub: HubProcess, query: str) -> httpx.Response:
     return httpx.get(f"{hub.url}/poll?{query}", timeout=20)
 
 
-@pytest.mark.parametrize("block", blocks("redis"), ids=str)
-def test_a_snippet_publishes_with_an_offset_and_without(
-    hub: HubProcess, server: RedisServer, block: Block
-) -> None:
-    """The first as the hub itself does it, the second to whoever is there."""
-    if block.language == "sh" and shutil.which("redis-cli") is None:
-        pytest.skip("redis-cli is not installed")
+def publishes_both(hub: HubProcess, publish: Callable[[], object]) -> None:
+    """What `publish` does arrives, numbered on one channel and without an offset on another."""
     opened = pushes(hub, "channel=prices&channel=ticks:eur&wait=0").json()
-    finished(at(block, server))
     welcome = opened["welcome"]
     query = f"connection={welcome['connection']}&wait=10"
     came: list[dict[str, object]] = []
@@ -61,12 +57,43 @@ def test_a_snippet_publishes_with_an_offset_and_without(
         came.extend(answer.raise_for_status().json()["pushes"])
         return {push["channel"] for push in came} == {"prices", "ticks:eur"}
 
-    eventually_blocking(both, what="both publications")
+    # At once, so that the session is continued however long the snippet takes to start.
+    with ThreadPoolExecutor(1) as elsewhere:
+        publishing = elsewhere.submit(publish)
+        eventually_blocking(both, what="both publications")
+        publishing.result()
     numbered = [push for push in came if push["channel"] == "prices"]
     (raw,) = [push for push in came if push["channel"] == "ticks:eur"]
     assert numbered[0]["data"] == raw["data"] == {"eur": 1.09}
     assert "offset" in numbered[0]
     assert "offset" not in raw
+
+
+@pytest.mark.parametrize("block", blocks("redis"), ids=str)
+def test_a_snippet_publishes_with_an_offset_and_without(
+    hub: HubProcess, server: RedisServer, block: Block
+) -> None:
+    """The first as the hub itself does it, the second to whoever is there."""
+    if block.language == "sh" and shutil.which("redis-cli") is None:
+        pytest.skip("redis-cli is not installed")
+    publishes_both(hub, lambda: finished(at(block, server)))
+
+
+def test_the_snippet_for_node_publishes_as_well(
+    hub: HubProcess, server: RedisServer, tmp_path: Path
+) -> None:
+    """With the client that npm has under the name of redis."""
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        pytest.skip("Node.js and npm are not installed")
+    (block,) = blocks("node-redis")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    script = tmp_path / "publish.js"
+    script.write_text(at(block, server).text)
+    install = [npm, "install", "--silent", "--no-audit", "--no-fund", "redis@6"]
+    subprocess.run(install, cwd=tmp_path, check=True, timeout=50)
+    run = [node, str(script)]
+    publishes_both(hub, lambda: subprocess.run(run, cwd=tmp_path, check=True, timeout=20))
 
 
 def test_the_command_of_the_readme_starts_a_node_on_redis() -> None:

@@ -119,7 +119,7 @@ class RedisBroker:
         try:
             await self.shard(channel).subscribe(channel, on_open)
         except CallError as error:
-            raise UnavailableError(f"cannot subscribe to {channel!r}: {error}") from None
+            raise UnavailableError(f"cannot subscribe to {channel!r}: {_told(error)}") from None
         except TimeoutError:
             raise UnavailableError(f"cannot subscribe to {channel!r}: Redis is too slow") from None
 
@@ -137,7 +137,7 @@ class RedisBroker:
             while not page.complete and not any(m.publication for m in page.messages):
                 page = await shard.reading.page(channel, page.messages[-1].offset, limit)
         except CallError as error:
-            raise UnavailableError(f"no history of {channel!r}: {error}") from None
+            raise UnavailableError(f"no history of {channel!r}: {_told(error)}") from None
         tracker = shard.tracker(channel)
         if tracker and tracker.state is State.LIVE and tracker.epoch != page.head.epoch:
             shard.poke(tracker)
@@ -182,7 +182,20 @@ def _published(request: PublishRequest, answer: object) -> PublishResult:
 def _publish_error(error: CallError) -> NotPublishedError | OutcomeUnknownError:
     nothing_done = isinstance(error, RefusedError) and error.nothing_done
     if nothing_done or isinstance(error, NotSentError):
-        return NotPublishedError(f"not published: {error}")
+        return NotPublishedError(f"not published: {_told(error)}")
     if isinstance(error, NoAnswerError):
-        return OutcomeUnknownError(f"it is not known whether it was published: {error}")
-    return OutcomeUnknownError(f"Redis failed while publishing: {error}")
+        return OutcomeUnknownError(f"it is not known whether it was published: {_told(error)}")
+    return OutcomeUnknownError(f"Redis failed while publishing: {_told(error)}")
+
+
+def _told(error: CallError) -> str:
+    """What a peer may know of a failed call: not where Redis is, nor what its socket said."""
+    match error:
+        case NotSentError():
+            return "Redis cannot be asked now"
+        case NoAnswerError():
+            return "Redis gave no answer"
+        case RefusedError():
+            return f"Redis refused ({error.code})"
+        case _:
+            return "Redis failed"
