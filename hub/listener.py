@@ -67,6 +67,7 @@ class Listener:
         self._node = node
         self._lag = lag
         self._app = app
+        self._door = door_options(node)
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.url = ""
@@ -92,16 +93,21 @@ class Listener:
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
-        """Close the listener and what is left of HTTP requests."""
+        """Close the listener and what is left of HTTP requests.
+
+        A connection that has asked for nothing yet, as browsers keep some, is not waited for.
+        """
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
+            for door in tuple(self._door.waiting):
+                door.abort()
             await self._serving
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
             make_http_app(http_deps(self._node, self._lag, self._app)),
             # uvicorn calls whatever class it is given; ours makes a front door.
-            http=http_protocol_factory(door_options(self._node)),  # type: ignore[arg-type]
+            http=http_protocol_factory(self._door),  # type: ignore[arg-type]
             ws="none",
             lifespan="off" if self._app is None else "on",
             log_config=None,

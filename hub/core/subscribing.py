@@ -103,6 +103,10 @@ class Subscribing:
             return start(since=None, last=None, head=channel.head, oldest=channel.offset + 1)
         page = await self._broker.history(channel.name, channel.offset, limit=1)
         head = channel.head
+        if page.head.epoch == head.epoch and page.head.offset > head.offset:
+            # What another node delivered already may still be on its way to this one. Who comes
+            # from there is ahead of this channel, not lost: it skips what it has.
+            head = page.head
         return start(
             since=command.since,
             last=command.last,
@@ -126,7 +130,7 @@ class Subscribing:
             offset = began.position.offset
             gap = Gap(channel.name, channel.epoch, 0, offset, GapReason.RESET)
             session.push_in_order(subscription, gap, offset)
-        missing = began.position.offset < channel.offset
+        missing = began.replayed > 0 or began.position.offset < channel.offset
         if missing and not channel.options.keeps_history:
             self._tally.gaps[GapReason.EXPIRED] += 1
             first, last = began.position.offset + 1, channel.offset
@@ -134,7 +138,7 @@ class Subscribing:
             session.push_in_order(subscription, gap, last)
             missing = False
         if not missing:
-            subscription.go_live(channel.offset)
+            subscription.go_live(max(channel.offset, began.position.offset))
             if session.dialect.marks_positions:
                 self._exchange.mark(session)
         else:

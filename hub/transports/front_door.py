@@ -8,7 +8,7 @@ door is left once that is decided.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from hub.core.deadlines import Deadline, Deadlines
@@ -57,6 +57,8 @@ class DoorOptions:
     max_subscriptions: int
     handshake_timeout_seconds: float
     deflate: bool
+    waiting: "set[FrontDoor]" = field(default_factory=set)
+    """Connections whose first request is not known yet: a stop ends them."""
 
     def may_be_ours(self, data: bytes) -> bool | None:
         """Whether a request that begins with `data` is for `/ws` or `/sse`; None: too early."""
@@ -89,13 +91,19 @@ class FrontDoor(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._options.waiting.add(self)
         due = self._options.clock() + self._options.handshake_timeout_seconds
         self._deadline = self._options.deadlines.at(due, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._settle()
 
+    def abort(self) -> None:
+        """The listener stops: nothing will come of this connection."""
+        self._transport.abort()
+
     def _settle(self) -> None:
+        self._options.waiting.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -1,5 +1,7 @@
 """Joining and leaving: answers in the stream, seams without repeat or hole."""
 
+import asyncio
+
 import pytest
 
 from hub.core.commands import Subscribe
@@ -126,6 +128,30 @@ def test_a_position_that_was_never_given_out_is_reset_to_the_head() -> None:
     reply, reset = reader.read()
     assert ok(reply)["recovered"] is False
     assert reset["position"] == str(place)
+
+
+def test_who_comes_from_a_node_that_is_ahead_is_not_reset() -> None:
+    """What it has already is on its way to this node still, and is skipped when it comes."""
+    node = SmallNode()
+    Subscriber(node, "a")
+    node.publish("a")
+    node.loop.settle()
+    channel = node.subscribing.channels["a"]
+    node.memory.unsubscribe("a")
+    places = [node.publish("a").position for _ in range(2)]
+    assert (channel.offset, places[0].offset) == (1, 2)
+    reader = Subscriber(node)
+    reader.subscribe("a", since=places[0])
+    reply, *rest = reader.read()
+    assert ok(reply)["position"] == str(places[0])
+    assert (ok(reply)["recovered"], ok(reply)["replayed"]) == (True, 1)
+    assert offsets(rest) == [3]
+    for late in asyncio.run(node.memory.history("a", 1, 2)).publications:
+        node.subscribing.deliver(late)
+    asyncio.run(node.memory.subscribe("a", lambda _head: None))
+    node.publish("a")
+    node.loop.settle()
+    assert [(push["op"], push.get("offset")) for push in reader.read()] == [("message", 4)]
 
 
 def test_a_congested_session_that_joins_late_is_told_of_no_gap() -> None:

@@ -3,6 +3,7 @@
 Translates between the core and what is below: everything that is raised here is a `HubError`.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -29,6 +30,10 @@ from hub.core.ports import (
 )
 from hub.core.publication import Position
 from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError, UnavailableError
+
+# Three seconds in all: a comparison of epochs takes two round trips and a barrier.
+_EPOCH_TRIES = 100
+_EPOCH_STEP_SECONDS = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +136,29 @@ class RedisBroker:
 
         What is kept but is no JSON or too large is left out.
         """
-        shard = self.shard(channel)
+        for _ in range(_EPOCH_TRIES):
+            page = await self._page(channel, after, limit)
+            tracker = self.shard(channel).tracker(channel)
+            if (
+                tracker is None
+                or tracker.state is State.OPENING
+                or tracker.epoch == page.head.epoch
+            ):
+                return page
+            # Redis is in an epoch that this node has not reached. Who resumed with it now would
+            # be set back to the old one, so the node catches up first.
+            self.shard(channel).poke(tracker)
+            await asyncio.sleep(_EPOCH_STEP_SECONDS)
+        raise UnavailableError(f"no history of {channel!r}: its epoch is changing")
+
+    async def _page(self, channel: str, after: int, limit: int) -> HistoryPage:
+        reading = self.shard(channel).reading
         try:
-            page = await shard.reading.page(channel, after, limit)
+            page = await reading.page(channel, after, limit)
             while not page.complete and not any(m.publication for m in page.messages):
-                page = await shard.reading.page(channel, page.messages[-1].offset, limit)
+                page = await reading.page(channel, page.messages[-1].offset, limit)
         except CallError as error:
             raise UnavailableError(f"no history of {channel!r}: {_told(error)}") from None
-        tracker = shard.tracker(channel)
-        if tracker and tracker.state is State.LIVE and tracker.epoch != page.head.epoch:
-            shard.poke(tracker)
         found = tuple(m.publication for m in page.messages if m.publication is not None)
         return HistoryPage(page.head, page.oldest, found)
 
