@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from tests.support.hub_process import HubProcess
-from tests.transports.peers import Query, SsePeer, WebSocketPeer, publisher
+from tests.support.witnesses import witnessed
+from tests.transports.peers import Query, WebSocketPeer, publisher
 from tests.transports.raw import BINARY, CLOSE, PING, TEXT, masked, raw_connection
 
 LIMIT = 4096
@@ -36,15 +37,8 @@ async def http(hub: HubProcess) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture(autouse=True)
 async def witnesses(hub: HubProcess, http: httpx.AsyncClient, channel: str) -> AsyncIterator[None]:
     """Two other subscribers, who must see everything, in order, whatever the test does."""
-    query = Query(channel)
-    async with WebSocketPeer(hub.url, query, {}) as one, SsePeer(hub.url, query, {}) as two:
-        for number in range(5):
-            await http.post(f"/api/publish/{channel}", json=number)
+    async with witnessed(hub, http, channel):
         yield
-        for number in range(5, 10):
-            await http.post(f"/api/publish/{channel}", json=number)
-        assert await one.data(10) == list(range(10))
-        assert await two.data(10) == list(range(10))
 
 
 def command(**fields: object) -> bytes:

@@ -49,7 +49,8 @@ class RedisBroker:
         downstream: gets each publication of a subscribed channel once and in order, and every
             range that is lost.
         clock: monotonic, seconds.
-        wall_clock: not used: Redis tells the time of a publication, one clock for all nodes.
+        wall_clock: seconds since 1970 UTC; for unsequenced publications alone, as Redis tells
+            the time of all others, one clock for all nodes.
         spawn: runs what works in the background until `stop`.
 
     Raises:
@@ -63,13 +64,13 @@ class RedisBroker:
         downstream: Downstream,
         namespaces: Namespaces,
         clock: Monotonic,
-        wall_clock: Callable[[], float],  # noqa: ARG002 - as above
+        wall_clock: Callable[[], float],
         spawn: Spawn,
         log: FilteringBoundLogger,
         options: RedisOptions | None = None,
     ) -> None:
         options = options or RedisOptions()
-        around = Surroundings(namespaces, options, downstream, clock, spawn, log)
+        around = Surroundings(namespaces, options, downstream, clock, wall_clock, spawn, log)
         self._topology = make_topology(url, around)
 
     def shard(self, channel: str) -> Shard:

@@ -1,6 +1,5 @@
 """What every part of a shard is handed."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,8 +16,8 @@ class Surroundings:
     options: RedisOptions
     downstream: Downstream
     clock: Monotonic
+    wall_clock: Callable[[], float]
+    """Seconds since 1970 UTC."""
     spawn: Spawn
     """Runs a coroutine until it ends or the shard stops."""
     log: FilteringBoundLogger
-    wall_clock: Callable[[], float] = time.time
-    """Seconds since 1970 UTC."""
