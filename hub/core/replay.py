@@ -37,11 +37,12 @@ class Replay:
         try:
             while session.writable and session.replaying:
                 subscription = session.replaying[0]
+                asked = subscription.position
                 page = await self._broker.history(
-                    subscription.channel.name, subscription.replay_cursor, PAGE_PUBLICATIONS
+                    subscription.channel.name, asked.offset, PAGE_PUBLICATIONS
                 )
-                # A page of another epoch was read before a reset that has been told since.
-                current = page.head.epoch == subscription.channel.epoch
+                # A reset told meanwhile moves the cursor; one still to be told follows the page.
+                current = page.head.epoch == asked.epoch and subscription.position == asked
                 waits = not subscription.closed and not subscription.live
                 if session.writable and waits and current:
                     self._write(session, subscription, page)

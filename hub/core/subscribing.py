@@ -102,8 +102,14 @@ class Subscribing:
         if command.since is None and not command.last:
             return start(since=None, last=None, head=channel.head, oldest=channel.offset + 1)
         page = await self._broker.history(channel.name, channel.offset, limit=1)
+        if page.head.epoch != channel.epoch:
+            # An epoch ended while it was asked. Once more: should it still be another one, then
+            # a `reset` is on its way and says all there is to say.
+            page = await self._broker.history(channel.name, channel.offset, limit=1)
         head = channel.head
-        if page.head.epoch == head.epoch and page.head.offset > head.offset:
+        if page.head.epoch != head.epoch:
+            return start(since=command.since, last=command.last, head=head, oldest=head.offset + 1)
+        if page.head.offset > head.offset:
             # What another node delivered already may still be on its way to this one. Who comes
             # from there is ahead of this channel, not lost: it skips what it has.
             head = page.head

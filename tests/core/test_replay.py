@@ -98,14 +98,18 @@ def test_a_page_that_was_read_before_more_came_declares_nothing_expired() -> Non
     assert stream(reader.read()) == [(1, 1, "expired"), 2]
 
 
-def test_a_page_of_an_epoch_that_ended_is_not_sent() -> None:
-    """The reset was told while it was being read: its offsets belong to nothing any more."""
+@pytest.mark.parametrize("read_before", [True, False])
+def test_a_page_that_an_epoch_ended_under_is_not_sent(read_before: bool) -> None:
+    """The reset was told while it was asked for: its offsets, or the one after which it was
+    read, belong to nothing any more."""
     node = node_with(5, latent=True)
     reader = Subscriber(node)
-    node.engine.submit(reader.session, Subscribe(1, "a", since=beginning(node)))
+    place = Position(beginning(node).epoch, 3)
+    node.engine.submit(reader.session, Subscribe(1, "a", since=place))
     while not reader.session.replay_running:
         node.loop.step()
-    node.loop.step()
+    if read_before:
+        node.loop.step()
     node.begin_epoch("a")
     node.publish("a", b'"new"')
     node.loop.settle()
@@ -172,3 +176,21 @@ def test_a_broker_that_cannot_be_read_ends_the_session_with_a_code_to_come_back_
 
     node.memory.history = unavailable  # type: ignore[method-assign,assignment]  # a broker that is away
     assert reader.drain()[-1]["code"] == 1013
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_a_reply_counts_what_the_epoch_holds_that_began_meanwhile(steps: int) -> None:
+    """What history held of the epoch before says nothing of this one."""
+    node = node_with(5, "short:a", latent=True)
+    place = Position(beginning(node, "short:a").epoch, 4)
+    witness, reader = Subscriber(node, "short:a"), Subscriber(node)
+    node.engine.submit(reader.session, Subscribe(1, "short:a", since=place))
+    for _ in range(steps):
+        node.loop.step()
+    node.begin_epoch("short:a")
+    node.publish("short:a", b'"new"')
+    node.loop.settle()
+    reply, gap, message = reader.read()
+    assert reply["ok"]["replayed"] == 1
+    assert (gap["reason"], message["data"]) == ("reset", "new")
+    assert [push["op"] for push in witness.read()] == ["gap", "message"]
