@@ -191,6 +191,7 @@ def test_a_reply_counts_what_the_epoch_holds_that_began_meanwhile(steps: int) ->
     node.publish("short:a", b'"new"')
     node.loop.settle()
     reply, gap, message = reader.read()
+    assert isinstance(reply["ok"], dict)
     assert reply["ok"]["replayed"] == 1
     assert (gap["reason"], message["data"]) == ("reset", "new")
     assert [push["op"] for push in witness.read()] == ["gap", "message"]
