@@ -20,7 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from hub.core.deadlines import GRANULARITY_SECONDS
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn
 from hub.core.publication import Position, check_channel
-from hub.draining import abort_all, drain
+from hub.draining import abort_all
 from hub.errors import BadRequestError
 from hub.listener import Listener
 from hub.node import Node
@@ -39,7 +39,8 @@ class Hub:
 
     Args:
         settings: the defaults when left out; neither environment nor files are read.
-        app: an ASGI application that answers the paths the hub does not.
+        app: an ASGI application that answers the paths the hub does not. Its requests find this
+            hub in their state: `request.state.hub` in Starlette and FastAPI.
         listen: False for a hub that is reached only through `asgi`.
         log: where the node logs; stderr when left out.
     """
@@ -53,7 +54,7 @@ class Hub:
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.settings = settings or Settings()
-        self._app = app
+        self._app = None if app is None else _with_state(app, self)
         self._listen = listen
         self._log = log or make_logger(self.settings)
         self._stack = contextlib.AsyncExitStack()
@@ -100,11 +101,11 @@ class Hub:
         self._stack.push_async_callback(self._drain, self._node)
 
     async def _drain(self, node: Node) -> None:
+        await node.drainer.undo()
         draining = asyncio.create_task(
-            drain(
-                node.engine,
+            node.drainer.drain(
                 ready_delay_seconds=self.settings.ready_delay_seconds,
-                drain_seconds=self.settings.drain_seconds,
+                window_seconds=self.settings.drain_seconds,
             )
         )
         stopping = asyncio.create_task(self._stop_now.wait())
@@ -195,6 +196,16 @@ class Hub:
     ) -> HistoryPage:
         """See `hub.core.executor.Executor.history`."""
         return await self.node.history(check_channel(channel), since, limit)
+
+
+def _with_state(inner: ASGIApp, hub: Hub) -> ASGIApp:
+    """`inner`, whose requests know the hub they came by."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["hub"] = hub
+        await inner(scope, receive, send)
+
+    return app
 
 
 @contextlib.asynccontextmanager

@@ -13,12 +13,14 @@ from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.broker import RedisBroker
 from hub.brokers.redis.options import RedisOptions
-from hub.brokers.redis.peers import TAG_LENGTH, Myself, RedisPeers
+from hub.brokers.redis.peers import TAG_LENGTH, RedisPeers
 from hub.brokers.redis.presence import RedisRoster
-from hub.core.ports import Broker, Connections, Downstream, Monotonic, Peers, Roster, Spawn
+from hub.brokers.redis.registry import Myself
+from hub.core.ports import Broker, Downstream, Monotonic, OwnConnections, Peers, Roster, Spawn
 from hub.core.presence import LocalRoster
 from hub.core.publication import Position
-from hub.core.records import NodeRecord
+from hub.core.records import BrokerRecord, NodeRecord
+from hub.core.tally import Tally
 from hub.settings import Settings
 
 
@@ -35,6 +37,10 @@ class NodeBroker(Broker, Protocol):
 
     def problems(self) -> Sequence[str]:
         """Why the node should get no traffic; empty when it should."""
+        ...
+
+    def record(self) -> BrokerRecord:
+        """What it is like now, for operators."""
         ...
 
     def names(self) -> Sequence[str]:
@@ -72,6 +78,7 @@ class Surroundings:
     clock: Monotonic
     spawn: Spawn
     log: FilteringBoundLogger
+    tally: Tally
 
 
 def make_broker(settings: Settings, around: Surroundings) -> NodeBroker:
@@ -96,12 +103,14 @@ def make_broker(settings: Settings, around: Surroundings) -> NodeBroker:
         wall_clock=time.time,
         spawn=around.spawn,
         log=around.log,
+        tally=around.tally,
         options=RedisOptions(
             node=settings.node,
             reconcile_seconds=settings.reconcile_seconds,
             position_ttl_seconds=settings.position_ttl_seconds,
             idempotency_ttl_seconds=settings.idempotency_ttl_seconds,
             max_message_bytes=settings.max_message_bytes,
+            hold_total_bytes=settings.broker_hold_bytes,
         ),
     )
 
@@ -124,7 +133,7 @@ def make_peers(
     *,
     tag: str,
     record: Callable[[], NodeRecord],
-    connections: Connections,
+    connections: OwnConnections,
 ) -> NodePeers:
     """The nodes that share `broker`; `record` and `connections` are this one's own."""
     if isinstance(broker, RedisBroker):

@@ -1,9 +1,17 @@
-"""How a node ends its sessions before it stops: told, one after another, and not all at once."""
+"""Sessions ended for the node's sake: told why, one after another, and not all at once.
+
+A stop or an operator's drain ends all of them, a rebalance some. Each goodbye says within
+how long to come back, so that the next node sees them one after another too.
+"""
 
 import asyncio
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from hub.core.engine import Engine
+from hub.core.session import Session
+from hub.errors import ConflictError
 from hub.wire.codes import CloseCode
 
 _STEP_SECONDS = 0.05
@@ -11,27 +19,87 @@ _STEP_SECONDS = 0.05
 _LEAST_WINDOW_MS = 1000
 
 
-async def drain(engine: Engine, *, ready_delay_seconds: float, drain_seconds: float) -> None:
-    """Take no new sessions, then close all over `drain_seconds`, and wait until they are gone.
+@dataclass(frozen=True, slots=True)
+class DrainProgress:
+    """How far a drain or a rebalance is."""
 
-    First the node only says that it is not ready, for `ready_delay_seconds`, so that load
-    balancers look elsewhere while the listener is still open. Ends at the latest when the
-    close time-out of the last session has aborted it.
-    """
-    engine.draining = True
-    await asyncio.sleep(ready_delay_seconds)
-    sessions = list(engine.sessions.values())
-    random.shuffle(sessions)
-    window_ms = max(_LEAST_WINDOW_MS, int(drain_seconds * 1000))
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    for index, session in enumerate(sessions):
-        due = began + drain_seconds * index / len(sessions)
-        if (wait := due - loop.time()) > 0:
-            await asyncio.sleep(max(wait, _STEP_SECONDS))
-        session.close(CloseCode.SERVICE_RESTART, "draining", window_ms)
-    while engine.leaving:  # noqa: ASYNC110 - the core has no events, and this runs once
-        await asyncio.sleep(_STEP_SECONDS)
+    reason: str
+    """`draining` or `rebalance`, as the goodbye says."""
+    sessions: int
+    """How many it closes in all."""
+    closed: int
+    window_seconds: float
+
+
+class Drainer:
+    """One per node; owned by the event loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.progress: DrainProgress | None = None
+        """Of what goes on now; None when nothing does."""
+        self._task: asyncio.Task[None] | None = None
+
+    async def drain(self, *, ready_delay_seconds: float, window_seconds: float) -> None:
+        """Take no new sessions, then close all over the window, and wait until they are gone.
+
+        First the node only says that it is not ready, for `ready_delay_seconds`, so that load
+        balancers look elsewhere while the listener is still open. Ends at the latest when the
+        close time-out of the last session has aborted it.
+        """
+        self._engine.draining = True
+        await asyncio.sleep(ready_delay_seconds)
+        await self._close(list(self._engine.sessions.values()), "draining", window_seconds)
+        while self._engine.leaving:  # noqa: ASYNC110 - the core has no events, and this runs once
+            await asyncio.sleep(_STEP_SECONDS)
+
+    def begin_drain(self, *, ready_delay_seconds: float, window_seconds: float) -> None:
+        """Begin `drain` on an operator's word; the node stays up, not ready, until `undo`.
+
+        Raises `ConflictError` while it drains or rebalances already.
+        """
+        self._check_idle()
+        self._engine.draining = True
+        self._task = asyncio.create_task(
+            self.drain(ready_delay_seconds=ready_delay_seconds, window_seconds=window_seconds)
+        )
+
+    def begin_shedding(self, count: int, *, window_seconds: float) -> None:
+        """Ask `count` sessions, chosen at random, to connect again: perhaps elsewhere.
+
+        Raises `ConflictError` while the node drains or rebalances already.
+        """
+        self._check_idle()
+        sessions = list(self._engine.sessions.values())
+        chosen = random.sample(sessions, min(max(count, 0), len(sessions)))
+        self._task = asyncio.create_task(self._close(chosen, "rebalance", window_seconds))
+
+    async def undo(self) -> None:
+        """End what an operator began; the node takes sessions again."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        self._engine.draining = False
+
+    def _check_idle(self) -> None:
+        if self._engine.draining or (self._task is not None and not self._task.done()):
+            raise ConflictError("the node drains or rebalances already")
+
+    async def _close(self, sessions: Sequence[Session], reason: str, window_seconds: float) -> None:
+        order = random.sample(sessions, len(sessions))
+        window_ms = max(_LEAST_WINDOW_MS, int(window_seconds * 1000))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            for index, session in enumerate(order):
+                self.progress = DrainProgress(reason, len(order), index, window_seconds)
+                due = began + window_seconds * index / len(order)
+                if (wait := due - loop.time()) > 0:
+                    await asyncio.sleep(max(wait, _STEP_SECONDS))
+                session.close(CloseCode.SERVICE_RESTART, reason, window_ms)
+        finally:
+            self.progress = None
 
 
 def abort_all(engine: Engine) -> None:

@@ -13,12 +13,16 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.auth.policy import Policy
 from hub.brokering import Surroundings, make_broker, make_peers, make_roster, make_tag
+from hub.core.aging import Aging
 from hub.core.deadlines import Deadlines
 from hub.core.engine import Engine, NodeOptions, Runtime
 from hub.core.exchange import Exchange
 from hub.core.executor import Executor
 from hub.core.heartbeats import Heartbeats
+from hub.core.journal import Journal
+from hub.core.listing import ConnectionPage, ConnectionQuery
 from hub.core.outbox import Pressure
+from hub.core.polling import PollRequest
 from hub.core.ports import Defer, HistoryPage, PublishRequest, PublishResult, Spawn
 from hub.core.presence import PresenceTable
 from hub.core.publication import Position, Publication
@@ -30,18 +34,27 @@ from hub.core.session import Session
 from hub.core.session_context import SessionContext
 from hub.core.subscribing import Subscribing
 from hub.core.tally import Tally
-from hub.core.views import session_record, subscription_count
+from hub.core.views import subscription_count
+from hub.draining import Drainer
 from hub.errors import HubError
+from hub.observe.logs import session_log
 from hub.observe.metrics import Gauges
 from hub.settings import Settings
+from hub.settings.memory import usable_bytes
 from hub.transports.commanding import Commanding
-from hub.wire.codes import close_code
+from hub.transports.poll import PollTransport
+from hub.wire.codes import CloseCode, close_code
+from hub.wire.poll import PollDialect, SessionPollDialect
 
 VERSION = version("broadcast-hub")
 
 # Of payload taken in and not yet written; a broadcast at 1 us a delivery empties it in
 # well under a second for 1,000 sessions. Guess, not measured.
 _MAX_BACKLOG_BYTES = 32 * 1024 * 1024
+
+
+# Ages differ by themselves, so whoever is too old may come back soon.
+_MAX_AGE_RECONNECT_MS = 1000
 
 
 class Node:
@@ -55,6 +68,8 @@ class Node:
         self.clock = time.monotonic
         self.tally = Tally()
         self.started_seconds = time.time()
+        # Asked once, because it reads files.
+        self._memory_limit_bytes = usable_bytes()
         self.deadlines = Deadlines(self.clock())
         self.pressure = Pressure(settings.outbox_total_bytes)
         self.policy = Policy(
@@ -64,16 +79,20 @@ class Node:
             origins=settings.origins,
         )
         self.tag = make_tag()
-        around = Surroundings(self, self.clock, spawn, log)
+        around = Surroundings(self, self.clock, spawn, log, self.tally)
         self.broker = make_broker(settings, around)
         self._roster = make_roster(self.broker, around, tag=self.tag)
         self._rates = Rates(self.tally, self.clock)
         self._spawn = spawn
-        self._replay = Replay(self.broker, self.tally)
+        self.journal = Journal(
+            clock=self.clock, wall_clock=time.time, max_bytes=settings.journal_bytes
+        )
+        self._replay = Replay(self.broker, self.tally, self.journal)
         self._exchange = Exchange(
             defer=defer,
             clock=self.clock,
             tally=self.tally,
+            journal=self.journal,
             slice_sessions=settings.slice_sessions,
         )
         self._presence = PresenceTable(
@@ -89,6 +108,7 @@ class Node:
             namespaces=settings.namespaces(),
             limits=settings.session_limits(),
             tally=self.tally,
+            journal=self.journal,
         )
         self._executor = Executor(
             broker=self.broker,
@@ -117,14 +137,35 @@ class Node:
             context=self._context(),
             executor=self._executor,
             heartbeats=self.heartbeats,
+            aging=Aging(
+                max_age_seconds=settings.max_connection_age_seconds,
+                deadlines=self.deadlines,
+                clock=self.clock,
+                close=lambda session: session.close(
+                    CloseCode.SERVICE_RESTART, "max_age", _MAX_AGE_RECONNECT_MS
+                ),
+            ),
             runtime=Runtime(spawn, self.deadlines, time.time, self._on_fault),
         )
+        self._polling = PollTransport(
+            engine=self.engine,
+            dialect=PollDialect(),
+            session_dialect=SessionPollDialect(),
+            deadlines=self.deadlines,
+            clock=self.clock,
+        )
+        self.drainer = Drainer(self.engine)
         self._peers = make_peers(
             self.broker,
             around,
             tag=self.tag,
             record=self.node,
-            connections=Commanding(self.engine, max_message_bytes=settings.max_message_bytes),
+            connections=Commanding(
+                self.engine,
+                self._polling.poll,
+                node=settings.node,
+                max_message_bytes=settings.max_message_bytes,
+            ),
         )
 
     def _context(self) -> SessionContext:
@@ -133,6 +174,7 @@ class Node:
             clock=self.clock,
             tally=self.tally,
             pressure=self.pressure,
+            journal=self.journal,
             close_code=close_code,
             on_replay=lambda session: self._spawn(self._run_replay(session)),
             on_mark=self._exchange.mark,
@@ -164,22 +206,13 @@ class Node:
         except HubError as error:
             session.close_error(error)
 
-    def session_log(self, session: Session) -> FilteringBoundLogger:
-        """The session's own logger, made when there is something to say."""
-        return self.log.bind(
-            connection=session.id,
-            transport=session.link.transport,
-            subject=session.identity.subject,
-            address=session.link.address,
-        )
-
     def _on_fault(self, session: Session, error: Exception) -> None:
-        self.session_log(session).error("command_failed", exc_info=error)
+        session_log(self.log, session).error("command_failed", exc_info=error)
 
     def _on_closed(self, session: Session, code: int, reason: str) -> None:
-        self.engine.ended(session, code)
+        self.engine.ended(session, code, reason)
         if self.log.is_enabled_for(logging.DEBUG):
-            self.session_log(session).debug("session_closed", code=code, reason=reason)
+            session_log(self.log, session).debug("session_closed", code=code, reason=reason)
 
     async def start(self) -> None:
         """Begin to connect to the broker; returns also when it is away, `ready` says so then."""
@@ -196,6 +229,7 @@ class Node:
         self.deadlines.tick(self.clock())
         self.heartbeats.tick()
         self._rates.tick()
+        self.journal.sweep()
         self.broker.sweep()
 
     # -- what the HTTP API and the application ask -----------------------------------------
@@ -212,25 +246,27 @@ class Node:
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
         return await self._peers.holder(connection).command(connection, secret, raw)
 
+    async def poll(self, request: PollRequest) -> bytes:
+        """Begin a session here, or go on with one wherever it is."""
+        if request.connection is None:
+            return await self._polling.poll(request)
+        return await self._peers.holder(request.connection).poll(request)
+
     def channels(self) -> Sequence[ChannelRecord]:
         return [record for name in self.broker.names() if (record := self.channel(name))]
 
     def channel(self, name: str) -> ChannelRecord | None:
         if (held := self.broker.held(name)) is None:
             return None
-        position, history = held
         here = self._subscribing.channels.get(name)
         presence = self._subscribing.options(name).presence
-        return ChannelRecord(name, position, 0 if here is None else len(here), history, presence)
+        return ChannelRecord(name, held[0], 0 if here is None else len(here), held[1], presence)
 
-    def connections(self) -> Sequence[SessionRecord]:
-        return [self._record(session) for session in self.engine.sessions.values()]
+    async def connections(self, query: ConnectionQuery) -> ConnectionPage:
+        return await self._peers.connections(query)
 
     async def connection(self, connection: str) -> SessionRecord | None:
         return await self._peers.holder(connection).connection(connection)
-
-    def _record(self, session: Session) -> SessionRecord:
-        return session_record(session, now_seconds=self.clock(), wall_seconds=time.time())
 
     async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
         holder = self._peers.holder(connection)
@@ -261,19 +297,18 @@ class Node:
         return [*draining, *self.broker.problems()]
 
     def gauges(self) -> Gauges:
-        now = self.clock()
-        oldest = [
-            at
-            for session in self.pressure.sessions
-            if session.outbox is not None and (at := session.outbox.oldest_at()) is not None
-        ]
+        oldest_at = self.pressure.oldest_at()
         return Gauges(
             connections=dict(self.engine.by_transport),
             subscriptions=subscription_count(self._subscribing.channels),
             channels=len(self._subscribing.channels),
             outbox_bytes=self.pressure.bytes,
-            outbox_oldest_age_seconds=max((now - at for at in oldest), default=0.0),
+            outbox_oldest_age_seconds=0.0 if oldest_at is None else self.clock() - oldest_at,
             congested_sessions=len(self.pressure.sessions),
             ready=not self.ready(),
             draining=self.engine.draining,
+            connections_limit=self.settings.max_connections,
+            outbox_limit_bytes=self.settings.outbox_total_bytes,
+            memory_limit_bytes=self._memory_limit_bytes,
+            broker=self.broker.record(),
         )

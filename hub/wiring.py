@@ -15,9 +15,8 @@ from hub.transports.asgi import AsgiOptions, AsgiSessions
 from hub.transports.front_door import Dialects, DoorOptions
 from hub.transports.http.app import make_http_app
 from hub.transports.http.ports import HttpDeps, HttpLimits
-from hub.transports.poll import PollTransport
 from hub.transports.websocket import WebSocketOptions
-from hub.wire.poll import MAX_CHANNELS, PollDialect
+from hub.wire.poll import MAX_CHANNELS
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from hub.wire.text import TextDialect
 from hub.wire.websocket import WebSocketDialect
@@ -71,13 +70,10 @@ def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
     settings = node.settings
     collector = HubCollector(node.tally, node.gauges, lag, version=VERSION)
     metrics = Metrics(CollectorRegistry(), collector)
-    poll = PollTransport(
-        engine=node.engine, dialect=PollDialect(), deadlines=node.deadlines, clock=node.clock
-    )
     return HttpDeps(
         engine=node,
         policy=node.policy,
-        poll=poll.poll,
+        poll=node.poll,
         ready=node.ready,
         metrics=metrics.render,
         tally=node.tally,

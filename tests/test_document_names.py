@@ -16,7 +16,8 @@ from hub.settings.catalog import declared
 from tests.support.hub_process import HubProcess
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = tuple(ROOT / name for name in ("README.md", "hub/ARCHITECTURE.md", "hub/CHANGELOG.md"))
+_NAMES = ("README.md", "hub/ARCHITECTURE.md", "hub/CHANGELOG.md", "hub/RUNBOOK.md", "k8s/README.md")
+DOCUMENTS = tuple(ROOT / name for name in _NAMES)
 # What the client commands read, and what names the settings' file: no settings themselves.
 BESIDES = {"HUB_CONFIG", "HUB_URL", "HUB_TOKEN", "HUB_PUBLISH_KEY"}
 
@@ -24,7 +25,7 @@ _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)#\s]+)\)")
 _PATH = re.compile(
-    r"(?:\./)?(?:hub|tests|clients|\.ci|\.readme)/[\w./-]+|Dockerfile|[\w-]+\.(?:toml|lock|md)"
+    r"(?:\./)?(?:hub|tests|clients|k8s|\.ci|\.readme)/[\w./-]+|Dockerfile|[\w-]+\.(?:toml|lock|md)"
 )
 _DOTTED = re.compile(r"((?:hub|hub_client)(?:\.\w+)+)(?:\(.*\))?")
 _COMMAND = re.compile(r"(?:^|uv run |\| )hub ([a-z]+)([^|\n]*)", re.MULTILINE)

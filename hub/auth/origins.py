@@ -7,6 +7,9 @@ to ask where the page came from (RFC 6455 section 10.2). Rules:
 - The page's host and port are those the request was sent to (`Host`): always allowed, as with
   CORS, so that the hub's own pages keep working whatever is listed. The scheme is not
   compared, because TLS usually ends at a proxy.
+- Its browser says the same (`Sec-Fetch-Site: same-origin`, which no page can set): allowed,
+  because many a proxy puts a name of its own into `Host`, as nginx does by default. Browsers
+  send it with what a page fetches from HTTPS or loopback; Chromium not with a WebSocket.
 - Otherwise an entry must cover it: `https://example.com`, `https://example.com:8443`,
   `https://*.example.com` (subdomains at any depth, not the domain itself), or `*`.
 - `Origin: null` (sandboxed frames, `file:`) names nobody: only `*` covers it.
@@ -63,14 +66,15 @@ class OriginList:
         self._exact = frozenset(origin for origin in parsed if not origin.host.startswith("*."))
         self._subdomains = tuple(origin for origin in parsed if origin.host.startswith("*."))
 
-    def check(self, origin: str | None, host: str | None) -> None:
+    def check(self, origin: str | None, host: str | None, fetch_site: str | None = None) -> None:
         """Raise `ForbiddenError` unless a page of `origin` may talk to the hub at `host`.
 
         Args:
             origin: the request's `Origin` header, None where there was none.
             host: its `Host` header.
+            fetch_site: its `Sec-Fetch-Site` header (W3C Fetch Metadata, section 2.3).
         """
-        if origin is None or self._any:
+        if origin is None or self._any or fetch_site == "same-origin":
             return
         page = _parse(origin)
         if page is None or not (_same_host(page, host) or self._covers(page)):

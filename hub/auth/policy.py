@@ -138,9 +138,11 @@ class Policy:
                 return identity
         raise ForbiddenError("these credentials are not an operator's")
 
-    def check_origin(self, origin: str | None, host: str | None) -> None:
+    def check_origin(
+        self, origin: str | None, host: str | None, fetch_site: str | None = None
+    ) -> None:
         """Raise `ForbiddenError` unless a page of `origin` may talk to the hub at `host`."""
-        self._origins.check(origin, host)
+        self._origins.check(origin, host, fetch_site)
 
     def _presented(self, credentials: Credentials) -> list[Identity]:
         """The identities of all credentials sent, in order of precedence."""

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
-from hub.core.ports import Connections
+from hub.core.listing import ConnectionPage, ConnectionQuery, merge
+from hub.core.ports import Connections, OwnConnections
 from hub.core.records import NodeRecord
 
 
 class Alone:
     """Nobody else holds a connection."""
 
-    def __init__(self, record: Callable[[], NodeRecord], here: Connections) -> None:
+    def __init__(self, record: Callable[[], NodeRecord], here: OwnConnections) -> None:
         self._record = record
         self._here = here
 
@@ -21,6 +22,9 @@ class Alone:
 
     async def nodes(self) -> Sequence[NodeRecord]:
         return (self._record(),)
+
+    async def connections(self, query: ConnectionQuery) -> ConnectionPage:
+        return merge(query, [await self._here.listed(query)])
 
     def holder(self, connection: str) -> Connections:  # noqa: ARG002 - the port's
         return self._here

@@ -20,6 +20,7 @@ from hub.core.ports import (
     PublishResult,
 )
 from hub.core.publication import Position, Publication
+from hub.core.records import BrokerRecord
 from hub.errors import UnavailableError
 
 # How many channels one call of `sweep` looks at: 0.3 ms, so that 100,000 are through in 10 s
@@ -110,6 +111,10 @@ class MemoryBroker:
 
     def problems(self) -> Sequence[str]:
         return ()
+
+    def record(self) -> BrokerRecord:
+        """There is nothing outside this process."""
+        return BrokerRecord()
 
     def names(self) -> Sequence[str]:
         """Of the channels that have a position."""

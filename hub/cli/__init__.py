@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hub.cli import bench, config, publish, serve, subscribe
+from hub.cli import bench, config, ingest, publish, serve, subscribe
 
 
 def build() -> typer.Typer:
@@ -20,7 +20,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_hub)
-    for command in (serve, publish, subscribe, bench, config):
+    for command in (serve, publish, subscribe, ingest, bench, config):
         command.register(app)
     app.command("version")(_print_version)
     return app

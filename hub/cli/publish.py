@@ -15,7 +15,7 @@ import typer
 from hub.cli.lines import MAX_LINE_BYTES, LineSource
 
 if TYPE_CHECKING:
-    from hub_client import Outgoing, Published, Publisher, PublishError
+    from hub_client import Outgoing, Published, Publisher, PublishError, Retrying
 
 _NOT_PUBLISHED, _WRONG_USE, _UNKNOWN, _INTERRUPTED = 1, 2, 3, 130
 # Errors that every further line would meet as well.
@@ -104,9 +104,13 @@ class Call:
     to_payload: Callable[[bytes], bytes]
 
     def publisher(self) -> "Publisher":
-        from hub_client import Publisher, PublishRetry
+        from hub_client import Publisher, PublisherOptions, PublishRetry
 
-        return Publisher(self.url, key=self.key, retry=PublishRetry(self.retry_seconds))
+        # No circuit breaker: whoever waits at a terminal asked for so many seconds.
+        options = PublisherOptions(
+            retry=PublishRetry(self.retry_seconds), breaker=None, on_retry=_tell
+        )
+        return Publisher(self.url, key=self.key, options=options)
 
     def outgoing(self, raw: bytes) -> "Outgoing":
         from hub_client import Outgoing
@@ -217,6 +221,12 @@ class Stream:
         unknown = f", {self._under_way} under way when it ended" if self._under_way else ""
         lines = f"{self._published} published, {self._failed} not{unknown}"
         typer.echo(f"hub: {self._call.channel}: {lines}{where}", err=True)
+
+
+def _tell(retrying: "Retrying") -> None:
+    """Whoever waits learns why: a retry that says nothing looks like a command that hangs."""
+    again = f"trying again in {retrying.pause_seconds:.1f} s"
+    typer.echo(f"hub: attempt {retrying.attempt}: {retrying.why}; {again}", err=True)
 
 
 def _present(line: bytes | None) -> bytes:

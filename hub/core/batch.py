@@ -6,7 +6,7 @@ once, and all sessions of that dialect share the bytes.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -63,23 +63,9 @@ class Encoded:
         index = bisect_right(ends, taken)
         return index, self.data[taken : ends[index]]
 
-    def after(self, offset: int, skip: frozenset[int]) -> "Encoded":
-        """The part that follows `offset`, without the offsets in `skip`."""
-        cut = 0
-        for index, entry in enumerate(self.entries):
-            if 0 < entry.offset <= offset:
-                cut = index + 1
-        # No offset tells whether the member has it: it has not, history does not bring it.
-        rest = [*self._unsequenced(cut), *self.entries[cut:]]
-        # A skipped offset is no hole: it moves the position without a frame.
-        return Encoded([skipped(entry) if entry.offset in skip else entry for entry in rest])
-
     def unsequenced(self) -> "Encoded":
         """What no history will bring."""
-        return Encoded(self._unsequenced(len(self.entries)))
-
-    def _unsequenced(self, end: int) -> list[Entry]:
-        return [entry for entry in self.entries[:end] if entry.kind is Kind.RAW]
+        return Encoded([entry for entry in self.entries if entry.kind is Kind.RAW])
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +125,23 @@ class Batch:
             entries = [entry(item, dialect, self.epoch, self.at_seconds) for item in self.items]
             encoded = self._encoded[dialect] = Encoded(entries)
         return encoded
+
+    def after(self, offset: int, dialect: "Dialect", *, skip: frozenset[int]) -> Encoded:
+        """The part that a member at `offset` has not got, without the offsets in `skip`.
+
+        What has no offset it has not got either: nothing but this brings it.
+        """
+        pairs = zip(self.items, self.encoded(dialect).entries, strict=True)
+        missing = [self._missing(item, made, offset, dialect) for item, made in pairs
+                   if not made.offset or made.offset > offset]  # fmt: skip
+        # A skipped offset is no hole: it moves the position without a frame.
+        return Encoded([skipped(made) if made.offset in skip else made for made in missing])
+
+    def _missing(self, item: Item, made: Entry, offset: int, dialect: "Dialect") -> Entry:
+        """`made` as it stands, or a gap without what the member has of its range."""
+        if isinstance(item, Gap) and 0 < item.first <= offset:
+            return entry(replace(item, first=offset + 1), dialect, self.epoch, self.at_seconds)
+        return made
 
 
 def _skips(items: Sequence[Item]) -> dict[str, frozenset[int]]:

@@ -13,7 +13,7 @@ class Channel:
     """One channel as this node knows it. Owned by the event loop."""
 
     __slots__ = (
-        "_groups", "_members", "epoch", "joining", "name", "offset", "open", "open_at_seconds",
+        "_groups", "_members", "epoch", "name", "offset", "open", "open_at_seconds",
         "options", "sealed_offset", "under_way",
     )  # fmt: skip
 
@@ -30,8 +30,6 @@ class Channel:
         """The sealed batch that is being written, member by member."""
         self.sealed_offset = head.offset
         """The last offset of the newest sealed batch."""
-        self.joining = 0
-        """Sessions that are about to become members: the channel stays open for them."""
         self._members: dict[Dialect, dict[Subscription, None]] = {}
         self._groups: tuple[Group, ...] | None = ()
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from hmac import compare_digest
 
+from hub.core.aging import Aging
 from hub.core.commands import Authenticate, Command, Subscribe
 from hub.core.deadlines import Deadline, Deadlines
 from hub.core.executor import Executor
@@ -19,8 +20,10 @@ from hub.core.heartbeats import Heartbeats
 from hub.core.identity import Identity
 from hub.core.ports import Dialect, Link, Monotonic, Spawn
 from hub.core.pushes import Expiring, Reply, Welcome
+from hub.core.records import SessionRecord
 from hub.core.session import Session
 from hub.core.session_context import Respond, SessionContext
+from hub.core.views import session_record
 from hub.errors import (
     HubError,
     NotFoundError,
@@ -64,12 +67,14 @@ class Engine:
         context: SessionContext,
         executor: Executor,
         heartbeats: Heartbeats,
+        aging: Aging,
         runtime: Runtime,
     ) -> None:
         self._options = options
         self._context = context
         self._executor = executor
         self._heartbeats = heartbeats
+        self._aging = aging
         self._runtime = runtime
         # Secrets are derived, so that they cost no memory and any node that shares the key
         # can check them.
@@ -113,6 +118,7 @@ class Engine:
         self.by_transport[link.transport] += 1
         self._context.tally.opened[link.transport] += 1
         self._heartbeats.add(session)
+        self._aging.add(session)
         self._watch_expiry(session)
         session.control(head + dialect.encode(self.welcome(session), "") if welcome else head)
         return session
@@ -201,6 +207,8 @@ class Engine:
         self, session: Session, command: Command, error: HubError, respond: Respond | None
     ) -> None:
         self._context.tally.command_errors[error.code] += 1
+        if isinstance(command, Subscribe) and command.channel not in session.subscriptions:
+            self._context.journal.refused(session, command.channel, error.code)
         if _in_url(command):
             session.close_error(error)
         else:
@@ -242,17 +250,29 @@ class Engine:
 
     # -- ending ----------------------------------------------------------------------------
 
-    def ended(self, session: Session, code: int) -> None:
+    def ended(self, session: Session, code: int, reason: str) -> None:
         """The session is closing: forget it, and abort it if its peer takes too long to go."""
         if self.sessions.pop(session.id, None) is None:
             return
+        record = self.record(session)
         self.by_transport[session.link.transport] -= 1
         self._context.tally.closed[str(code)] += 1
         self._heartbeats.remove(session)
+        self._aging.remove(session)
         self._executor.ended(session)
+        self._context.journal.ended(session, record, code, reason)
         if not session.gone:
             due = self.clock() + self._options.close_timeout_seconds
             self.leaving[session] = self._runtime.deadlines.at(due, session.link.abort)
+
+    def record(self, session: Session) -> SessionRecord:
+        """The session as operators see it now."""
+        return session_record(
+            session,
+            node=self._options.node,
+            now_seconds=self.clock(),
+            wall_seconds=self._runtime.wall_clock(),
+        )
 
     def gone(self, session: Session) -> None:
         """The session's connection is gone too: there is nothing left to abort."""

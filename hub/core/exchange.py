@@ -14,6 +14,7 @@ from collections.abc import Generator, Sequence
 
 from hub.core.batch import Batch, Encoded, Group, Item
 from hub.core.channels import Channel
+from hub.core.journal import Journal
 from hub.core.ports import Defer, Monotonic
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
@@ -26,11 +27,18 @@ class Exchange:
     """One per node. `add` takes items in; they go out from the loop's next iteration on."""
 
     def __init__(
-        self, *, defer: Defer, clock: Monotonic, tally: Tally, slice_sessions: int
+        self,
+        *,
+        defer: Defer,
+        clock: Monotonic,
+        tally: Tally,
+        journal: Journal,
+        slice_sessions: int,
     ) -> None:
         self._defer = defer
         self._clock = clock
         self._tally = tally
+        self._journal = journal
         self._slice_sessions = slice_sessions
         self._ticking = False
         self._waiting: dict[Channel, None] = {}
@@ -58,6 +66,9 @@ class Exchange:
     def reset(self, channel: Channel, head: Position) -> None:
         """Let the channel go on in another epoch: all of the old one goes out first."""
         self._finish(channel)
+        for subscription in channel:
+            self._journal.left(subscription, subscription.position.offset, "reset")
+            self._journal.began(subscription, head.offset)
         channel.begin_epoch(head)
         gap = Gap(channel.name, head.epoch, 0, head.offset, GapReason.RESET)
         for group in channel.groups():
@@ -123,7 +134,7 @@ class Exchange:
             finally:
                 # Also when a fault ends this: the channel must not wait for it for ever.
                 channel.under_way = None
-                self._sent(batch)
+                self._sent(channel, batch)
 
     def _send_group(self, batch: Batch, group: Group) -> Generator[int, None, None]:
         encoded = batch.encoded(group.dialect)
@@ -135,7 +146,8 @@ class Exchange:
                 self._unmarked.update((member.session, None) for member in members)
             yield len(members)
 
-    def _sent(self, batch: Batch) -> None:
+    def _sent(self, channel: Channel, batch: Batch) -> None:
+        self._journal.sent(channel.name, batch)
         publications = [item for item in batch.items if isinstance(item, Publication)]
         self.backlog_bytes -= sum(len(item.data) for item in publications)
         elapsed = self._clock() - batch.at_seconds

@@ -15,6 +15,7 @@ from hub.core.ring import Entry, Hole, Kind, Ring, Taken
 from hub.core.tally import Tally
 
 if TYPE_CHECKING:
+    from hub.core.journal import Journal
     from hub.core.session import Session
     from hub.core.subscription import Subscription
 
@@ -38,16 +39,28 @@ class Pressure:
             most = max(self.sessions, key=lambda session: session.owed_bytes)
             most.close_slow(f"all outboxes together are over {self.max_bytes:,} bytes")
 
+    def oldest_at(self) -> float | None:
+        """When what is owed longest was put in, monotonic seconds; None where nothing is."""
+        outboxes = (session.outbox for session in self.sessions)
+        found = (outbox.oldest_at() for outbox in outboxes if outbox is not None)
+        return min((at for at in found if at is not None), default=None)
+
 
 class Outbox:
     """Made at the first frame that cannot be written, dropped when nothing is owed."""
 
-    __slots__ = ("_control", "_control_bytes", "_limits", "_pressure", "_tally", "bytes", "rings")
+    __slots__ = (
+        "_control", "_control_bytes", "_journal", "_limits", "_pressure", "_tally", "bytes",
+        "rings",
+    )  # fmt: skip
 
-    def __init__(self, limits: SessionLimits, pressure: Pressure, tally: Tally) -> None:
+    def __init__(
+        self, limits: SessionLimits, pressure: Pressure, tally: Tally, journal: "Journal"
+    ) -> None:
         self._limits = limits
         self._pressure = pressure
         self._tally = tally
+        self._journal = journal
         self._control: deque[bytes] = deque()
         self._control_bytes = 0
         self.bytes = 0
@@ -104,9 +117,10 @@ class Outbox:
         ring = self.ring(subscription, cursor)
         for entry in entries:
             before = ring.bytes
-            if ring.append(entry):
+            if (replaced := ring.append(entry)) is not None:
                 subscription.dropped += 1
                 self._tally.dropped[Overflow.LATEST_PER_KEY] += 1
+                self._journal.conflated(subscription, replaced.offset, entry.offset, ring.epoch)
             self._grow(ring.bytes - before)
             if entry.kind is Kind.KEEP and not self._within_control_limit():
                 return f"replies waiting are over {self._limits.control_max_bytes:,} bytes"
@@ -150,6 +164,7 @@ class Outbox:
         else:
             owner.dropped += 1
             self._tally.dropped[Overflow.DROP_OLDEST] += 1
+            self._journal.dropped(owner, entry.offset, ring.epoch, ring.overflow)
         return None
 
     def forget(self, subscription: "Subscription") -> tuple[int, list[Entry]]:
@@ -189,7 +204,7 @@ class Outbox:
         while self.rings and size < CHUNK_BYTES:
             subscription = next(iter(self.rings))
             ring = self.rings.pop(subscription)
-            before = ring.bytes
+            before, cursor = ring.bytes, ring.cursor
             for frame, is_publication in self._take(session, subscription, ring):
                 frames.append(frame)
                 size += len(frame)
@@ -197,6 +212,8 @@ class Outbox:
                 if size >= CHUNK_BYTES:
                     break
             self._grow(ring.bytes - before)
+            if ring.cursor > cursor:
+                self._journal.late(subscription, cursor + 1, ring.cursor, ring.epoch)
             if ring.empty:
                 subscription.ring = None
             elif subscription.closed:
@@ -226,7 +243,9 @@ class Outbox:
     def release(self) -> None:
         """Owe nothing any more."""
         self._grow(-self.bytes)
-        for subscription in self.rings:
+        for subscription, ring in self.rings.items():
+            if ring.last > ring.cursor:
+                self._journal.unsent(subscription, ring.cursor + 1, ring.last, ring.epoch)
             subscription.ring = None
         self.rings.clear()
         self._control.clear()

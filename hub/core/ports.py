@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hub.core.identity import Identity
+from hub.core.listing import ConnectionPage, ConnectionQuery, Listed
+from hub.core.polling import PollRequest
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset, Push
 from hub.core.records import NodeRecord, SessionRecord
@@ -203,7 +205,15 @@ class Connections(Protocol):
         """Carry out a command for a session; return the encoded reply.
 
         Raises `NotFoundError` for a connection that is not open, `UnauthorizedError` for a
-        wrong secret.
+        wrong secret, `OutcomeUnknownError` for a publish whose reply did not come.
+        """
+        ...
+
+    async def poll(self, request: PollRequest) -> bytes:
+        """Answer a poll that goes on with one of these sessions.
+
+        Raises `NotFoundError` and `UnauthorizedError` like `command`, `BadRequestError` for a
+        session that does not poll.
         """
         ...
 
@@ -214,8 +224,20 @@ class Connections(Protocol):
         ...
 
 
+class OwnConnections(Connections, Protocol):
+    """Those of this node."""
+
+    async def listed(self, query: ConnectionQuery) -> Listed:
+        """This node's part of a page."""
+        ...
+
+
 class Peers(Protocol):
     """The nodes of this hub. Raises only `HubError`."""
+
+    async def connections(self, query: ConnectionQuery) -> ConnectionPage:
+        """A page over all nodes; it says whose part did not come."""
+        ...
 
     async def nodes(self) -> Sequence[NodeRecord]:
         """Those that live, this one among them."""

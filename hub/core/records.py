@@ -1,6 +1,7 @@
 """What operators see: immutable snapshots of live state, made only when somebody asks."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from hub.core.publication import Position
 
@@ -36,6 +37,8 @@ class SessionRecord:
     outbox_age_seconds: float
     """Age of the oldest publication it is still owed."""
     subscriptions: tuple[SubscriptionRecord, ...]
+    node: str = ""
+    """The name of the node that holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +67,26 @@ class NodeRecord:
     publications_per_second: float = 0.0
     """Of the last seconds (`hub.core.rates`)."""
     deliveries_per_second: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerRecord:
+    """What a broker outside this process is like now; of one within, all is 0."""
+
+    servers: int = 0
+    refusing_servers: int = 0
+    """Where calls are refused at once, because they would wait for nothing."""
+    deaf_servers: int = 0
+    """From which nothing has been heard for too long."""
+    canary_age_seconds: float = 0.0
+    """Since the last canary came back, at the server where that is longest ago."""
+    canary_round_trip_seconds: float = 0.0
+    """Of the newest one, at the slowest server."""
+    pending_calls: int = 0
+    filling_channels: int = 0
+    """Where something is missing that is being read from history."""
+    held_bytes: int = 0
+    """Received, and waiting for that."""
+    held_limit_bytes: int = 0
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Servers by the version they run."""

@@ -6,6 +6,7 @@ the head. Where history was trimmed faster than the peer reads, a gap `expired` 
 """
 
 from hub.core.batch import Encoded, Item, entry
+from hub.core.journal import Journal
 from hub.core.ports import Broker, HistoryPage
 from hub.core.publication import Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
@@ -22,9 +23,10 @@ PAGE_PUBLICATIONS = 64
 class Replay:
     """One per node; keeps no state of its own."""
 
-    def __init__(self, broker: Broker, tally: Tally) -> None:
+    def __init__(self, broker: Broker, tally: Tally, journal: Journal) -> None:
         self._broker = broker
         self._tally = tally
+        self._journal = journal
 
     async def run(self, session: Session) -> None:
         """Serve every replaying subscription of the session until it takes no more writes.
@@ -58,12 +60,17 @@ class Replay:
         items = _items(subscription, page)
         if items:
             encoded = Encoded([_entry(item, session, channel.epoch) for item in items])
+            first = subscription.replay_cursor + 1
             for item in items[: session.write_replay(encoded)]:
                 if isinstance(item, Gap):
                     self._tally.gaps[item.reason] += 1
+                    self._journal.expired(subscription, item.first, item.last)
                     subscription.replay_cursor = item.last
                 elif isinstance(item, Publication):
                     subscription.replay_cursor = item.offset
+                    if item.skip_connection == session.id:
+                        self._journal.own(subscription, item.offset)
+            self._journal.replayed(subscription, first, subscription.replay_cursor)
         if subscription.replay_cursor >= channel.offset:
             subscription.go_live(subscription.replay_cursor)
             if subscription.presence_lost or _passes_presence(subscription):

@@ -109,9 +109,9 @@ class Ring:
                 return entry.at_seconds
         return None
 
-    def append(self, entry: Entry) -> bool:
-        """Owe one more frame; return whether it replaced an older one of the same key."""
-        conflated = False
+    def append(self, entry: Entry) -> Entry | None:
+        """Owe one more frame; return the older one of the same key that it replaced."""
+        conflated = None
         if entry.key and entry.offset and self.overflow is Overflow.LATEST_PER_KEY:
             conflated = self._conflate(entry.key)
             self._by_key[entry.key] = entry
@@ -122,10 +122,10 @@ class Ring:
         self.last = max(self.last, entry.offset)
         return conflated
 
-    def _conflate(self, key: str) -> bool:
+    def _conflate(self, key: str) -> Entry | None:
         older = self._by_key.pop(key, None)
         if older is None:
-            return False
+            return None
         self._conflated.add(older.offset)
         self.bytes -= len(older.frame)
         many = len(self._conflated)
@@ -133,7 +133,7 @@ class Ring:
             gone = self._conflated
             self._entries = deque(entry for entry in self._entries if entry.offset not in gone)
             self._conflated = set()
-        return True
+        return older
 
     def drop_oldest(self) -> Entry | None:
         """Drop and return the oldest entry that may be dropped; None when there is none."""

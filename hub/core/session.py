@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from hub.core.batch import Batch, Encoded
 from hub.core.deadlines import Deadline
 from hub.core.identity import Identity
+from hub.core.noted import Notes
 from hub.core.outbox import Outbox
 from hub.core.ports import Dialect, Link
 from hub.core.pushes import Goodbye, PresenceReset, Push
@@ -27,7 +28,7 @@ class Session:
 
     __slots__ = (
         "_context", "acknowledged_bytes", "beat_slot", "closing", "dialect",
-        "drained_at_seconds", "expiry", "gone", "id", "identity", "inbox", "link",
+        "drained_at_seconds", "expiry", "gone", "id", "identity", "inbox", "link", "notes",
         "opened_at_seconds", "outbox", "ping_due_seconds", "replay_running", "replaying",
         "round_trip_seconds", "sent", "subscriptions", "writable",
     )  # fmt: skip
@@ -60,6 +61,8 @@ class Session:
         """Commands waiting for the one being carried out; None when none is."""
         self.sent = 0
         """Publications handed to the link."""
+        self.notes: Notes | None = None
+        """What the journal keeps about it."""
         self.opened_at_seconds = context.clock()
         self.ping_due_seconds = 0.0
         """When the unanswered ping was due, monotonic; 0 when none is owed an answer."""
@@ -180,7 +183,9 @@ class Session:
         else:
             skip = batch.skips.get(self.id, _NO_SKIPS)
             if cursor != batch.base or skip:
-                encoded = encoded.after(cursor, skip)
+                encoded = batch.after(cursor, self.dialect, skip=skip)
+            for offset in sorted(skip):
+                self._context.journal.own(subscription, offset)
             subscription.offset = max(cursor, batch.last)
         if not encoded.entries:
             return
@@ -234,7 +239,7 @@ class Session:
     def _outbox(self) -> Outbox:
         if self.outbox is None:
             context = self._context
-            self.outbox = Outbox(context.limits, context.pressure, context.tally)
+            self.outbox = Outbox(context.limits, context.pressure, context.tally, context.journal)
             context.pressure.sessions[self] = None
         return self.outbox
 
@@ -309,8 +314,9 @@ class Session:
 
     def _end(self, code: int, reason: str) -> None:
         self.writable = False
+        # The outbox tells how far each channel has come.
+        self._context.on_closed(self, code, reason)
         self._release_outbox()
         self.replaying.clear()
         if self.expiry is not None:
             self.expiry.cancel()
-        self._context.on_closed(self, code, reason)

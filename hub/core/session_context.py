@@ -12,6 +12,7 @@ from hub.core.pushes import Reply
 from hub.core.tally import Tally
 
 if TYPE_CHECKING:
+    from hub.core.journal import Journal
     from hub.core.session import Session
 
 Respond = Callable[[Reply], None]
@@ -27,6 +28,7 @@ class SessionContext:
     clock: Monotonic
     tally: Tally
     pressure: Pressure
+    journal: "Journal"
     close_code: Callable[[str], int]
     """The wire's close code of an error code."""
     on_replay: Callable[["Session"], None]

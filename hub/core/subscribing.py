@@ -5,12 +5,14 @@ It is a member of its channel before the first page of history is read, so nothi
 between the two: offsets decide what comes from where (`hub.core.exchange`).
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from hub.core.channels import Channel
 from hub.core.commands import Subscribe
 from hub.core.exchange import Exchange
 from hub.core.identity import Identity
+from hub.core.journal import Journal
 from hub.core.options import ChannelOptions, Namespaces, SessionLimits
 from hub.core.ports import Broker, Dialect
 from hub.core.presence import PresenceTable
@@ -39,6 +41,7 @@ class Subscribing:
         namespaces: Namespaces,
         limits: SessionLimits,
         tally: Tally,
+        journal: Journal,
     ) -> None:
         self._broker = broker
         self._exchange = exchange
@@ -46,7 +49,10 @@ class Subscribing:
         self._namespaces = namespaces
         self._limits = limits
         self._tally = tally
+        self._journal = journal
         self.channels: dict[str, Channel] = {}
+        self._joining: Counter[str] = Counter()
+        """By channel, how many sessions are about to become members."""
 
     async def subscribe(
         self, session: Session, command: Subscribe, *, reply_in_stream: bool
@@ -58,18 +64,18 @@ class Subscribing:
         nothing.
         """
         self._check(session, command)
-        channel = await self._open(command.channel)
-        # The last member may leave while history is asked: the channel has to stay open.
-        channel.joining += 1
+        # The last member may leave meanwhile: the channel has to stay open for this one.
+        self._joining[command.channel] += 1
         try:
+            channel = await self._open(command.channel)
             began = await self._start(channel, command)
             self._check(session, command)
             subscription = Subscription(session, channel, fill=command.fill)
+            self._journal.began(subscription, began.position.offset)
             subscription.go_back_to_history(began.position.offset)
             self._join(subscription)
         finally:
-            channel.joining -= 1
-            self._close_if_empty(channel)
+            self._joined(command.channel)
         ok = _ok(command.channel, began)
         answer = Reply(command.id, ok) if reply_in_stream else _subscribed(command.channel, began)
         session.push_in_order(subscription, answer)
@@ -90,12 +96,20 @@ class Subscribing:
         if name not in self.channels:
 
             def on_open(head: Position) -> None:
-                self.channels[name] = Channel(name, head, self.options(name))
+                # Somebody else may have opened it meanwhile, and have members in it already.
+                self.channels.setdefault(name, Channel(name, head, self.options(name)))
 
             await self._broker.subscribe(name, on_open)
         if (channel := self.channels.get(name)) is None:
             raise UnavailableError(f"channel {name!r} was closed while it was being opened")
         return channel
+
+    def _joined(self, name: str) -> None:
+        self._joining[name] -= 1
+        if not self._joining[name]:
+            del self._joining[name]
+            if (channel := self.channels.get(name)) is not None:
+                self._close_if_empty(channel)
 
     async def _start(self, channel: Channel, command: Subscribe) -> Start:
         """Ask history only where something of it was asked for."""
@@ -140,6 +154,7 @@ class Subscribing:
         if missing and not channel.options.keeps_history:
             self._tally.gaps[GapReason.EXPIRED] += 1
             first, last = began.position.offset + 1, channel.offset
+            self._journal.expired(subscription, first, last)
             gap = Gap(channel.name, channel.epoch, first, last, GapReason.EXPIRED)
             session.push_in_order(subscription, gap, last)
             missing = False
@@ -184,6 +199,7 @@ class Subscribing:
     def lost(self, gap: Gap) -> None:
         if (channel := self.channels.get(gap.channel)) is not None:
             self._tally.gaps[gap.reason] += len(channel)
+            self._journal.lost(gap)
             self._exchange.add(channel, gap)
 
     def reset(self, channel: str, head: Position) -> None:
@@ -210,6 +226,10 @@ class Subscribing:
 
     def _leave(self, subscription: Subscription, *, lost: bool) -> None:
         session, channel = subscription.session, subscription.channel
+        if subscription.closed:
+            # Writing its last to it was too much: the session has ended under it.
+            return
+        self._note_end(subscription, lost=lost)
         subscription.close()
         session.subscriptions.pop(channel.name, None)
         channel.remove(subscription, session.dialect)
@@ -217,8 +237,16 @@ class Subscribing:
             self._presence.exit(channel.name, session, lost=lost)
         self._close_if_empty(channel)
 
+    def _note_end(self, subscription: Subscription, *, lost: bool) -> None:
+        """What is owed at an unsubscribe still goes out; what is owed at the end never will."""
+        last = subscription.position.offset
+        if lost:
+            self._journal.left(subscription, last, "closed")
+        else:
+            self._journal.left(subscription, max(last, subscription.offset), "unsubscribed")
+
     def _close_if_empty(self, channel: Channel) -> None:
-        unused = not len(channel) and not channel.joining
+        unused = not len(channel) and not self._joining[channel.name]
         if unused and self.channels.get(channel.name) is channel:
             del self.channels[channel.name]
             self._broker.unsubscribe(channel.name)

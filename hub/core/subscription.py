@@ -22,6 +22,8 @@ class Subscription:
     """
 
     __slots__ = (
+        "began_at_seconds",
+        "began_offset",
         "channel",
         "closed",
         "dropped",
@@ -43,6 +45,9 @@ class Subscription:
         """The last offset replayed; counts only while replaying."""
         self.ring: Ring | None = None
         """What the session is still owed of this channel; made when the peer stops taking."""
+        self.began_at_seconds = 0.0
+        self.began_offset = 0
+        """Everything after it is owed to the session, since that monotonic time."""
         self.closed = False
         self.dropped = 0
         self.presence_lost = False

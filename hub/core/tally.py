@@ -65,6 +65,28 @@ class Tally:
     """Error replies, by error code."""
     presence_dropped: int = 0
     """Joins and leaves replaced by `presence_reset`."""
+    broker_calls: Histogram = field(default_factory=Histogram)
+    """From asking a broker outside this process to its answer."""
+    broker_call_errors: Counter[str] = field(default_factory=_counter)
+    """Such calls without a useful answer: `not_sent`, `no_answer` or `refused`."""
+    broker_connects: Counter[str] = field(default_factory=_counter)
+    """Connections made to it, by what they are for: `commands` or `subscriber`."""
+    broker_received: int = 0
+    """Publications that came from it."""
+    broker_undecodable: int = 0
+    """Of what came, that whose place in a sequence could not be told."""
+    broker_lag: Histogram = field(default_factory=Histogram)
+    """From a publication's time to its arrival, by two clocks."""
+    broker_holes: int = 0
+    """Times that something of a channel was missing, or in doubt."""
+    broker_filled: int = 0
+    """Publications read from history in its place ..."""
+    broker_lost: int = 0
+    """... and those that were announced as lost."""
+    broker_resets: int = 0
+    """New epochs of channels with a subscriber here."""
+    broker_hold_refused: int = 0
+    """Publications for which there was no room while something before them was missing."""
     publish_to_write: Histogram = field(default_factory=Histogram)
     """From the broker's delivery to the last write of the publication."""
     heartbeat_round_trip: Histogram = field(default_factory=Histogram)

@@ -6,8 +6,10 @@ from hub.core.session import Session
 from hub.core.subscription import Subscription
 
 
-def session_record(session: Session, *, now_seconds: float, wall_seconds: float) -> SessionRecord:
-    """One session now; the two clocks tell monotonic time and seconds since 1970."""
+def session_record(
+    session: Session, *, node: str, now_seconds: float, wall_seconds: float
+) -> SessionRecord:
+    """One session of `node` now; the clocks tell monotonic time and seconds since 1970."""
     outbox = session.outbox
     oldest = None if outbox is None else outbox.oldest_at()
     round_trip = session.round_trip_seconds
@@ -25,6 +27,7 @@ def session_record(session: Session, *, now_seconds: float, wall_seconds: float)
         outbox_bytes=session.owed_bytes,
         outbox_age_seconds=0.0 if oldest is None else round(now_seconds - oldest, 3),
         subscriptions=tuple(_subscription(item) for item in session.subscriptions.values()),
+        node=node,
     )
 
 

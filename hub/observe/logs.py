@@ -17,6 +17,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from hub.core.session import Session
+
 HIDDEN = "[hidden]"
 SECRET_NAMES = frozenset(
     {"token", "secret", "authorization", "data", "payload", "key", "api_key", "x-api-key"}
@@ -162,3 +164,13 @@ def _to_json(event: object, **_: object) -> str:
         return orjson.dumps(event, default=repr).decode()
     except TypeError:
         return json.dumps(event, default=repr)
+
+
+def session_log(log: FilteringBoundLogger, session: Session) -> FilteringBoundLogger:
+    """The session's own logger; to be made when there is something to say."""
+    return log.bind(
+        connection=session.id,
+        transport=session.link.transport,
+        subject=session.identity.subject,
+        address=session.link.address,
+    )

@@ -105,6 +105,20 @@ OP = Label(
     },
 )
 
+OUTCOME = Label(
+    "outcome",
+    {
+        "not_sent": "it never left, because of a lost connection or too many calls",
+        "no_answer": "it left and the connection ended before the answer",
+        "refused": "the broker answered with an error",
+    },
+)
+
+CONNECTION = Label(
+    "connection",
+    {"commands": "asks and is answered", "subscriber": "gets what is published"},
+)
+
 # RFC 6455 section 7.4.1 and WIRE.md, "Close codes tell by range". A peer may send any code of
 # its own (3000 to 4999): those are `other`.
 CLOSE_CODE = Label(

@@ -27,7 +27,9 @@ from prometheus_client.metrics_core import (
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from hub.core.records import BrokerRecord
 from hub.core.tally import LATENCY_BOUNDS, Histogram, Tally
+from hub.observe import broker_metrics
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metric_labels import (
     CLOSE_CODE,
@@ -60,6 +62,13 @@ class Gauges:
     congested_sessions: int
     ready: bool
     draining: bool
+    connections_limit: int
+    """`HUB_MAX_CONNECTIONS`; with the two below, what the numbers above are to be compared with."""
+    outbox_limit_bytes: int
+    """`HUB_OUTBOX_TOTAL_BYTES`."""
+    memory_limit_bytes: int
+    """What the machine or the cgroup lets this process use."""
+    broker: BrokerRecord
 
 
 # name (without the counters' `_total`), meaning, how to read it
@@ -141,6 +150,21 @@ _GAUGES: tuple[tuple[str, str, Callable[[Gauges], float]], ...] = (
     ),
     ("hub_ready", "1 while the node takes new sessions, else 0.", lambda g: g.ready),
     ("hub_draining", "1 while the node is stopping, else 0.", lambda g: g.draining),
+    (
+        "hub_connections_limit",
+        "Sessions above which new ones are refused.",
+        lambda g: g.connections_limit,
+    ),
+    (
+        "hub_outbox_limit_bytes",
+        "Bytes owed to all sessions above which the one owed most is closed.",
+        lambda g: g.outbox_limit_bytes,
+    ),
+    (
+        "hub_memory_limit_bytes",
+        "Memory that the machine or the container lets this process use.",
+        lambda g: g.memory_limit_bytes,
+    ),
 )
 
 _LOOP_GAUGES: tuple[tuple[str, str, Callable[[LoopLag], float]], ...] = (
@@ -179,14 +203,14 @@ class HubCollector(Collector):
         yield build
 
     def _counters(self) -> Iterator[Metric]:
-        for name, text, count in _COUNTERS:
+        for name, text, count in (*_COUNTERS, *broker_metrics.COUNTERS):
             yield CounterMetricFamily(name, text, count(self._tally), unit=_unit(name))
-        for name, text, label, counts in _LABELLED:
+        for name, text, label, counts in (*_LABELLED, *broker_metrics.LABELLED):
             family = CounterMetricFamily(name, _help(text, label), labels=[label.name])
             for value, number in label.fold(counts(self._tally)).items():
                 family.add_metric([value], number)
             yield family
-        for name, text, histogram in _HISTOGRAMS:
+        for name, text, histogram in (*_HISTOGRAMS, *broker_metrics.HISTOGRAMS):
             yield _histogram(name, text, histogram(self._tally))
 
     def _live(self) -> Iterator[Metric]:
@@ -198,6 +222,7 @@ class HubCollector(Collector):
         for value, number in TRANSPORT.fold(gauges.connections).items():
             connections.add_metric([value], number)
         yield connections
+        yield from _broker(gauges.broker)
 
     def _loop(self) -> Iterator[Metric]:
         for name, text, read in _LOOP_GAUGES:
@@ -236,6 +261,17 @@ class Metrics:
         if "application/openmetrics-text" in accept.lower():
             return _openmetrics_page(self._registry), openmetrics.CONTENT_TYPE_LATEST
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+
+
+def _broker(broker: BrokerRecord) -> Iterator[Metric]:
+    for name, text, read in broker_metrics.GAUGES:
+        yield GaugeMetricFamily(name, text, float(read(broker)), unit=_unit(name))
+    versions = GaugeMetricFamily(
+        "hub_broker_info", "Servers of the broker, by the version they run.", labels=["version"]
+    )
+    for version, servers in broker.versions.items():
+        versions.add_metric([version], servers)
+    yield versions
 
 
 def _help(text: str, label: Label) -> str:

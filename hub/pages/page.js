@@ -1,4 +1,4 @@
-/** The demo page: four live cards and a channel to try. `?transport=sse` leaves WebSocket out. */
+/** The demo page: four live cards and a channel to try. `?transport=sse` or `poll` is all it uses. */
 
 import { Hub } from "./client.js";
 import { createChart } from "./chart.js";
@@ -14,18 +14,19 @@ const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 /** @param {string} id */
 const field = (id) => /** @type {HTMLInputElement} */ (byId(id));
 
+const TRANSPORTS = { websocket: "WebSocket", sse: "SSE", poll: "Long polling" };
+
 const query = new URLSearchParams(location.search);
-const forced = query.get("transport");
+const forced = /** @type {keyof typeof TRANSPORTS} */ (query.get("transport"));
 const here = new URL(".", location.href);
 const hub = new Hub(here.href, {
   token: query.get("token") ?? undefined,
-  transports: forced === "sse" || forced === "websocket" ? [forced] : undefined,
+  transports: forced in TRANSPORTS ? [forced] : undefined,
 });
 
 let received = 0;
 let gaps = 0;
 
-const TRANSPORTS = { websocket: "WebSocket", sse: "SSE" };
 
 hub.on("state", ({ state, transport, reason }) => {
   byId("connection").dataset.state = state;

@@ -169,6 +169,14 @@ class Fields(BaseSettings):
     reconcile_seconds: Seconds = setting(
         CHANNELS, 10, "Seconds between comparisons with the broker's positions.", ge=0.01, le=3600
     )
+    broker_hold_bytes: Bytes = setting(
+        CHANNELS,
+        64 * MIB,
+        "Bytes held while what the broker lost before them is read from history; what comes "
+        "above it is read too.",
+        ge=0,
+        le=MAX_BYTES,
+    )
 
     outbox_max_messages: Count = setting(
         SESSIONS,
@@ -237,6 +245,13 @@ class Fields(BaseSettings):
         ge=0,
         le=DAY_SECONDS,
     )
+    max_connection_age_seconds: Seconds = setting(
+        HEARTBEATS,
+        0,
+        "Seconds after which a connection is asked to connect again, 20 % more or less; 0 never.",
+        ge=0,
+        le=365 * DAY_SECONDS,
+    )
     drain_seconds: Seconds = setting(
         HEARTBEATS, 10, "Seconds over which a stop spreads its closes.", ge=0, le=3600
     )
@@ -272,6 +287,13 @@ class Fields(BaseSettings):
     )
     log_format: Literal["auto", "json", "console"] = setting(
         NODE, "auto", "How logs are written to stderr; auto is console on a terminal, else json."
+    )
+    journal_bytes: Bytes = setting(
+        NODE,
+        64 * MIB,
+        "Bytes for what happened to connections in the last ten minutes; 0 keeps nothing.",
+        ge=0,
+        le=MAX_BYTES,
     )
     stall_seconds: Seconds = setting(
         NODE,

@@ -35,7 +35,10 @@ class Admission:
 
     def check_door(self, head: RequestHead) -> None:
         """Refuse before anything is opened: `ForbiddenError` or `UnavailableError`."""
-        self._policy.check_origin(head.headers.get("origin"), head.headers.get("host"))
+        headers = head.headers
+        self._policy.check_origin(
+            headers.get("origin"), headers.get("host"), headers.get("sec-fetch-site")
+        )
         self._engine.check_open()
 
     def admit(self, head: RequestHead, *, max_channels: int) -> Admitted:

@@ -4,7 +4,8 @@ Between two polls the link takes nothing. Where there is history nothing is queu
 either: the subscriptions fill from it (`Subscription.fill`) when the peer comes back, and
 where there is none the session's outbox holds what fits. A peer that repeats an older
 position, because an answer was lost, or polls again while its last poll still waits, gets a
-new session from there.
+new session from there. A poll that comes to another node than its session's is sent on to
+that one (`hub.core.ports.Peers`).
 """
 
 import asyncio
@@ -16,11 +17,11 @@ from hub.core.commands import Subscribe
 from hub.core.deadlines import Deadline, Deadlines
 from hub.core.engine import Engine
 from hub.core.identity import Identity
+from hub.core.polling import PollRequest
 from hub.core.ports import Dialect, Monotonic
 from hub.core.publication import Position
 from hub.core.session import Session
 from hub.errors import BadRequestError
-from hub.transports.http.ports import PollRequest
 from hub.wire.codes import CloseCode
 from hub.wire.poll import answer
 
@@ -30,8 +31,6 @@ _LEAST_LEASE_SECONDS = 10.0
 # Of a session that was never continued: time for a first command or the next poll. Who polls
 # without `connection` leaves one behind with every answer.
 _FIRST_LEASE_SECONDS = 5.0
-# Of one answer; what does not fit comes with the next.
-_MAX_ANSWER_BYTES = 1024 * 1024
 
 
 class PollLink:
@@ -40,6 +39,7 @@ class PollLink:
     __slots__ = (
         "_blocked",
         "_frames",
+        "_max_bytes",
         "_taking",
         "address",
         "ended",
@@ -61,15 +61,17 @@ class PollLink:
         self._taking = False
         self._blocked = False
         self._frames = bytearray()
+        self._max_bytes = 0
 
     @property
     def taking(self) -> bool:
         """Whether a poll waits now."""
         return self._taking
 
-    def begin(self) -> None:
-        """A poll waits: take what the session owes."""
+    def begin(self, max_bytes: int) -> None:
+        """A poll waits: take what the session owes, nothing more once it is `max_bytes`."""
         self._taking = True
+        self._max_bytes = max_bytes
         if self._blocked and self.session is not None:
             self._blocked = False
             self.session.on_writable()
@@ -82,7 +84,7 @@ class PollLink:
         return frames
 
     def send(self, data: bytes) -> int:
-        if data and (not self._taking or len(self._frames) >= _MAX_ANSWER_BYTES):
+        if data and (not self._taking or len(self._frames) >= self._max_bytes):
             return 0
         self._keep(data)
         return len(data)
@@ -139,10 +141,18 @@ class PollTransport:
     """Answers `GET /poll`; keeps the polling sessions of the node."""
 
     def __init__(
-        self, *, engine: Engine, dialect: Dialect, deadlines: Deadlines, clock: Monotonic
+        self,
+        *,
+        engine: Engine,
+        dialect: Dialect,
+        session_dialect: Dialect,
+        deadlines: Deadlines,
+        clock: Monotonic,
     ) -> None:
+        """`session_dialect` is for who keeps to one session (`PollRequest.session`)."""
         self._engine = engine
         self._dialect = dialect
+        self._session_dialect = session_dialect
         self._deadlines = deadlines
         self._clock = clock
         self._polling: dict[str, _Polling] = {}
@@ -156,7 +166,7 @@ class PollTransport:
         self._release(polling)
         link = polling.link
         try:
-            link.begin()
+            link.begin(request.max_bytes)
             await self._wait(link, request.wait_seconds)
         finally:
             self._lease(polling, _lease_seconds(request))
@@ -201,7 +211,8 @@ class PollTransport:
     ) -> _Polling:
         self._engine.check_open()
         link = PollLink(address=request.address, user_agent=request.user_agent)
-        session = link.session = self._engine.open(link, self._dialect, identity)
+        dialect = self._session_dialect if request.session else self._dialect
+        session = link.session = self._engine.open(link, dialect, identity)
         asked = {name: str(position) for name, position in request.since.items()}
         polling = self._polling[session.id] = _Polling(session, link, asked)
         for name in channels:

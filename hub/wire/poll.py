@@ -1,7 +1,8 @@
 """Native pushes as items of a long poll's answer.
 
 An answer holds what belongs to channels. Welcome and positions stand beside the pushes, and
-a heartbeat has no meaning in an answer.
+a heartbeat has no meaning in an answer. Where a subscription starts is told only to who keeps
+to one session: to anybody else it would be the reason to answer each poll at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,18 +20,26 @@ _SEPARATOR = b","
 class PollDialect:
     """Each frame is an object and a separator, so that frames can be joined anywhere."""
 
-    name = "poll"
+    name: str = "poll"
+    _unsaid: tuple[type, ...] = (Heartbeat, Welcome, Subscribed)
     max_channels = MAX_CHANNELS
     marks_positions = False
     several = None
 
     def encode(self, push: Push, epoch: str) -> bytes:  # noqa: ARG002 - the port's shape
-        if isinstance(push, Heartbeat | Subscribed | Welcome):
+        if isinstance(push, self._unsaid):
             return b""
         return native.encode(push) + _SEPARATOR
 
     def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:  # noqa: ARG002
         return b""
+
+
+class SessionPollDialect(PollDialect):
+    """For who asked for a session: answers tell where each subscription starts."""
+
+    name = "poll+session"
+    _unsaid = (Heartbeat, Welcome)
 
 
 def answer(frames: bytes, positions: Mapping[str, str], welcome: Welcome) -> bytes:

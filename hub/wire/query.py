@@ -34,6 +34,8 @@ class SubscriptionQuery:
     wait: float | None = None
     """Seconds, 0 or more; its upper limit is the transport's."""
     connection: str | None = None
+    session: bool = False
+    """The poller keeps to one session, which may begin without a channel."""
 
     def resume_from(self, last_event_id: str | None = None) -> Mapping[str, Position]:
         """Where each channel resumes: the `Last-Event-ID` header wins over the parameter of
@@ -64,6 +66,7 @@ def parse_query(raw_query: bytes, *, max_channels: int) -> SubscriptionQuery:
         fill=_boolean("fill", single(given, "fill")),
         wait=_seconds("wait", single(given, "wait")),
         connection=single(given, "connection"),
+        session=_boolean("session", single(given, "session")),
     )
 
 

@@ -57,7 +57,9 @@ class SseDialect:
                 return b"id: %b:%d\n%b" % (epoch.encode(), offset, _block(push))
             case Gap(unsequenced=0):
                 return b"id: %b:%d\n%b" % (epoch.encode(), push.last, _block(push))
-            case Subscribed():
+            # Where something is missing, what announces that comes next and carries the id: who
+            # is cut in between must resume from before it.
+            case Subscribed(recovered=True):
                 return b"id: %b\n%b" % (str(push.position).encode(), _block(push))
             case _:
                 return _block(push)

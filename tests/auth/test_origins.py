@@ -127,6 +127,29 @@ def test_a_wildcard_covers_subdomains_and_nothing_that_only_looks_alike(
     assert not allowed(f"https://{below}.{stranger}", "hub.example", entry)
 
 
+@pytest.mark.parametrize(
+    ("fetch_site", "holds"),
+    [
+        ("same-origin", True),
+        ("same-site", False),
+        ("cross-site", False),
+        ("none", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_only_the_browsers_own_word_for_same_origin_stands_for_the_host(
+    fetch_site: str | None, holds: bool
+) -> None:
+    """A proxy that rewrites `Host` makes the page's own origin look foreign."""
+    origins = OriginList(())
+    if holds:
+        origins.check("https://hub.example", "127.0.0.1:8000", fetch_site)
+    else:
+        with pytest.raises(ForbiddenError):
+            origins.check("https://hub.example", "127.0.0.1:8000", fetch_site)
+
+
 @given(st.text(max_size=60), st.text(max_size=30))
 def test_no_origin_raises_anything_but_forbidden(origin: str, host: str) -> None:
     """A stranger writes both headers; a list without the star covers neither."""

@@ -99,8 +99,9 @@ def _running(hub: HubProcess) -> Iterator[HubProcess]:
         hub.stop()
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
+    """One Chromium for all tests of a file: they say `asyncio(loop_scope="module")`."""
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
     async with async_playwright() as playwright:
@@ -111,9 +112,9 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def page(browser: Browser) -> AsyncIterator[Page]:
-    """A page in which an uncaught error fails the test."""
+    """A page in which an uncaught error fails the test; nothing is left from other tests."""
     context = await browser.new_context(viewport={"width": 1280, "height": 1060})
     page = await context.new_page()
     errors: list[str] = []

@@ -7,7 +7,11 @@ from playwright.async_api import Page, WebSocketRoute, expect
 
 from tests.browser.conftest import HubProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(90),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 CHANNELS = ("cpu", "memory", "disk", "network")
 # Where `README.md` gets its picture from: HUB_SCREENSHOT=<path> pytest -k picture.
 SCREENSHOT = os.environ.get("HUB_SCREENSHOT")

@@ -6,7 +6,11 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import HubProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(90),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 # Writes what arrives on each channel into the page's title, where the test can wait for it.
 # How two channels interleave is not promised.

@@ -151,6 +151,18 @@ async def test_the_exit_code_tells_not_published_from_unknown(
     assert verdict in ended.err
 
 
+async def test_a_retry_is_told_with_its_reason() -> None:
+    """A command that says nothing for half a minute looks like one that hangs."""
+    away = iter([problem(503, "not_published", retryable=True)])
+    everything = take_all()
+    async with http_hub(lambda request: next(away, None) or everything(request)) as (url, _):
+        ended = await run("publish", "a", "1", "--url", url)
+    assert ended.code == 0
+    (line,) = ended.err.splitlines()
+    assert line.startswith("hub: attempt 1: not_published: ")
+    assert "trying again in " in line
+
+
 async def test_an_interrupt_ends_the_stream_with_its_summary() -> None:
     """Ctrl-C while it waits for input: exit code 130, no traceback."""
     seen = asyncio.Event()

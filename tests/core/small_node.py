@@ -6,13 +6,16 @@ from typing import Any
 
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
+from hub.core.aging import Aging
 from hub.core.commands import Command
 from hub.core.deadlines import Deadlines
 from hub.core.engine import Engine, NodeOptions, Runtime
 from hub.core.exchange import Exchange
 from hub.core.executor import Executor
+from hub.core.explaining import Explainer, Explanation, Question
 from hub.core.heartbeats import Heartbeats
 from hub.core.identity import Identity
+from hub.core.journal import Journal
 from hub.core.options import Namespaces, SessionLimits
 from hub.core.outbox import Pressure
 from hub.core.ports import Broker, Dialect, PublishRequest, PublishResult
@@ -83,6 +86,8 @@ class Shape:
     limits: SessionLimits = field(default_factory=SessionLimits)
     slice_sessions: int = 1000
     outbox_total_bytes: int = 1 << 30
+    journal_bytes: int = 1 << 26
+    max_age_seconds: float = 0
     latent: bool = False
     """Whether the broker's answers take a while."""
     leave_delay_seconds: float = 0
@@ -101,6 +106,9 @@ class SmallNode:
         self.tally = Tally()
         self.deadlines = Deadlines(self.clock())
         self.pressure = Pressure(shape.outbox_total_bytes)
+        self.journal = Journal(
+            clock=self.clock, wall_clock=self.clock.wall, max_bytes=shape.journal_bytes
+        )
         self.policy = FakePolicy()
         self.faults: list[Exception] = []
         self.lost_offsets: set[tuple[str, str, int]] = set()
@@ -120,6 +128,7 @@ class SmallNode:
             defer=self.loop.defer,
             clock=self.clock,
             tally=self.tally,
+            journal=self.journal,
             slice_sessions=shape.slice_sessions,
         )
         self.presence = PresenceTable(
@@ -135,6 +144,7 @@ class SmallNode:
             namespaces=shape.namespaces,
             limits=shape.limits,
             tally=self.tally,
+            journal=self.journal,
         )
         self.executor = Executor(
             broker=self.broker,
@@ -147,12 +157,18 @@ class SmallNode:
         self.heartbeats = Heartbeats(
             heartbeat_seconds=25, pong_timeout_seconds=10, clock=self.clock, tally=self.tally
         )
-        self.replay = Replay(self.broker, self.tally)
+        self.replay = Replay(self.broker, self.tally, self.journal)
         self.engine = Engine(
             options=shape.options,
             context=self._context(),
             executor=self.executor,
             heartbeats=self.heartbeats,
+            aging=Aging(
+                max_age_seconds=shape.max_age_seconds,
+                deadlines=self.deadlines,
+                clock=self.clock,
+                close=lambda session: session.close(1012, "max_age", 1000),
+            ),
             runtime=Runtime(
                 self.loop.spawn,
                 self.deadlines,
@@ -167,10 +183,11 @@ class SmallNode:
             clock=self.clock,
             tally=self.tally,
             pressure=self.pressure,
+            journal=self.journal,
             close_code=close_code,
             on_replay=lambda session: self.loop.spawn(self._run_replay(session)),
             on_mark=self.exchange.mark,
-            on_closed=lambda session, code, _: self.engine.ended(session, code),
+            on_closed=lambda *ended: self.engine.ended(*ended),
             on_gone=lambda session: self.engine.gone(session),
         )
 
@@ -251,6 +268,12 @@ class SmallNode:
             members: Sequence[Member] = stop.value
             return members
         raise AssertionError("the local roster waited")
+
+    def explain(self, session: Session, question: Question) -> Explanation:
+        """What became of a publication on its way to a session, open or ended."""
+        closed = self.journal.closed.get(session.id)
+        open_ = None if closed else session
+        return Explainer(question, self.journal, session=open_, closed=closed).explain()
 
     def begin_epoch(self, channel: str) -> None:
         """The broker lost the channel's sequence; subscribers are told."""

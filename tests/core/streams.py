@@ -106,6 +106,8 @@ class StreamChecker:
         self.answers: dict[str, dict[str, object]] = {}
         self.goodbye: int | None = None
         self.mark: str | None = None
+        self.outcomes: dict[tuple[str, str, int], set[str]] = {}
+        """By channel, epoch and offset: `message`, or the reason of the gap it was in."""
         self._rest = bytearray()
         self._seen = 0
 
@@ -186,7 +188,12 @@ class StreamChecker:
         assert published.key == push.get("key")
         assert published.skip_connection != self.connection, f"echoed: {push}"
         assert push.get("_id", f"{place.epoch}:{offset}") == f"{place.epoch}:{offset}"
+        self._came(name, place, (offset,), "message")
         place.cursor = offset
+
+    def _came(self, name: str, place: Followed, offsets: Iterable[int], what: str) -> None:
+        for offset in offsets:
+            self.outcomes.setdefault((name, place.epoch, offset), set()).add(what)
 
     def _gap(self, name: str, place: Followed, push: Push, *, was_short: bool) -> None:
         place.promised_gap = False
@@ -201,6 +208,7 @@ class StreamChecker:
         assert first <= last, push
         self._reach(name, place, first, push)
         self._justify(name, place, push, range(first, last + 1), was_short=was_short)
+        self._came(name, place, range(first, last + 1), str(push["reason"]))
         place.cursor = last
 
     def _justify(

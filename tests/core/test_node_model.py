@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 
 from hub.core import outbox, replay
 from hub.core.commands import Ping, Publish, Subscribe, Unsubscribe
+from hub.core.explaining import Answer, Question
 from hub.core.identity import Identity
 from hub.core.options import SessionLimits
 from hub.core.ports import Dialect
@@ -35,6 +36,18 @@ from tests.core.streams import Read, StreamChecker, read_lines, read_sse, read_w
 
 NAMES = ("long", "short:a", "none:a", "key:a", "die:a", "here:a")
 PEERS = 3
+ANSWERS = {
+    "message": {Answer.WRITTEN},
+    # One gap spans what was conflated before something later was dropped.
+    "slow": {Answer.DROPPED, Answer.CONFLATED},
+    "conflated": {Answer.CONFLATED},
+    "broker": {Answer.LOST},
+    "expired": {Answer.EXPIRED},
+}
+NOTHING = {Answer.NOT_SUBSCRIBED, Answer.CLOSED, Answer.DROPPED}
+"""What may have become of one that the peer saw nothing of."""
+UNTOLD = {Answer.EXPIRED, Answer.LOST, Answer.CONFLATED}
+"""The connection ended before it could be told."""
 SEVERAL = SeveralSseDialect()
 DIALECTS: tuple[tuple[Dialect, Read], ...] = (
     (TextDialect(), read_lines),
@@ -262,8 +275,27 @@ class OneNode(RuleBasedStateMachine):
         self.every_stream_is_right()
         for peer in self.peers:
             self.is_through(peer)
+            self.what_became_of_it_is_known(peer)
         assert self.node.pressure.bytes == 0
         assert self.node.exchange.backlog_bytes == 0
+
+    def what_became_of_it_is_known(self, peer: Peer) -> None:
+        """Of every publication, to whoever asks, and as the peer's own bytes tell it."""
+        for name in set(self.names):
+            held = self.node.memory.held(name)
+            for offset in range(1, held[0].offset + 1 if held else 0):
+                assert held is not None
+                question = Question(name, held[0].epoch, offset, held[0].offset)
+                explained = self.node.explain(peer.session, question)
+                seen = peer.checker.outcomes.get((name, held[0].epoch, offset), set())
+                own = self.truth.at(name, held[0].epoch, offset).skip_connection
+                if own == peer.session.id:
+                    assert explained.answer is not Answer.WRITTEN
+                else:
+                    untold = UNTOLD if peer.session.closing else set()
+                    told = {answer for what in seen for answer in ANSWERS[what]}
+                    allowed = told or NOTHING | untold
+                    assert explained.answer in allowed, (question, explained)
 
     def is_through(self, peer: Peer) -> None:
         session, checker = peer.session, peer.checker
@@ -276,6 +308,9 @@ class OneNode(RuleBasedStateMachine):
         assert checker.followed.keys() == session.subscriptions.keys()
         for name, subscription in session.subscriptions.items():
             assert subscription.live
+            held = self.node.memory.held(name)
+            assert held is not None
+            assert subscription.channel.head == held[0]
             checker.finished(name, subscription.channel.offset)
             place = checker.followed[name]
             assert place.was_reset or place.missing == subscription.dropped

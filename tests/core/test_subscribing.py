@@ -4,12 +4,14 @@ import asyncio
 
 import pytest
 
-from hub.core.commands import Subscribe
+from hub.core.commands import Subscribe, Unsubscribe
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
+from hub.core.ports import Broker, OnOpen
 from hub.core.publication import Position
 from hub.errors import UnavailableError
 from hub.wire.sse import SeveralSseDialect, SseDialect
+from tests.core.fakes import LatentBroker, Pause
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.streams import Push, read_sse
 from tests.core.subscribers import Subscriber
@@ -183,6 +185,42 @@ def test_one_who_waits_for_history_keeps_the_channel_open() -> None:
     node.publish("a")
     node.loop.settle()
     assert offsets(second.read()) == [2]
+
+
+class UnevenBroker(LatentBroker):
+    """The first who asks is answered at once, the second much later."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker)
+        self._waits = [1, 6]
+
+    async def subscribe(self, channel: str, on_open: OnOpen) -> None:
+        for _ in range(self._waits.pop(0)):
+            await Pause()
+        await self._broker.subscribe(channel, on_open)
+
+
+@pytest.mark.parametrize("first_leaves", [False, True])
+def test_two_who_open_a_channel_at_once_are_both_served(first_leaves: bool) -> None:
+    """The broker's answer to the second must not replace the channel that the first is in, nor
+    may the first close it under the second."""
+    node = SmallNode()
+    node.subscribing._broker = UnevenBroker(node.memory)
+    first, second = Subscriber(node), Subscriber(node)
+    node.engine.submit(first.session, Subscribe(1, "a"))
+    node.engine.submit(second.session, Subscribe(1, "a"))
+    while not first.session.subscriptions:
+        node.loop.step()
+    assert not second.session.subscriptions
+    if first_leaves:
+        node.engine.submit(first.session, Unsubscribe(2, "a"))
+    node.loop.settle()
+    assert [push["op"] for push in second.read()] == ["reply"]
+    first.read()
+    node.publish("a")
+    node.loop.settle()
+    assert offsets(first.read()) == ([] if first_leaves else [1])
+    assert offsets(second.read()) == [1]
 
 
 def test_a_channel_nobody_needs_is_closed() -> None:

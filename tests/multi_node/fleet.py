@@ -89,6 +89,10 @@ class Seat:
         self.channel = channel
         self.view = View(name)
         self.connects = 0
+        self.id = self.secret = ""
+        """Of the connection, as its welcome said."""
+        self.changes: list[tuple[str, str]] = []
+        """Who joined and who left, in the order they came."""
         self._connection: ClientConnection | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -110,7 +114,9 @@ class Seat:
         try:
             connection = await connect(url, open_timeout=TRY_SECONDS, max_queue=None)
             while (push := json.loads(await connection.recv()))["op"] != "subscribed":
-                assert push["op"] in {"welcome", "goodbye"}, push
+                assert push["op"] in {"welcome", "heartbeat", "goodbye"}, push
+                if push["op"] == "welcome":
+                    self.id, self.secret = push["connection"], push["secret"]
         except (OSError, TimeoutError, WebSocketException):
             return False
         self.view.feed(push)
@@ -125,6 +131,8 @@ class Seat:
                 push: Push = json.loads(text)
                 if push.get("channel") == self.channel:
                     self.view.feed(push)
+                    if push["op"] in {"join", "leave"}:
+                        self.changes.append((push["op"], push["member"]["id"]))
 
     async def leave(self) -> None:
         """Disconnect; what was read until now counts."""
@@ -132,6 +140,10 @@ class Seat:
             await self._connection.close()
             await self._reading
             self._connection = self._reading = None
+
+    async def close(self) -> None:
+        """Leave for good."""
+        await self.leave()
 
     @property
     def data(self) -> list[object]:

@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.hub_process import HubProcess
+from tests.support.waiting import eventually
 
 SIGNING = "a-signing-key-of-more-than-32-bytes!"
 OPERATOR = "operator-key"
@@ -37,6 +38,10 @@ class Watcher:
         self.id: str = welcome["connection"]
         self.secret: str = welcome["secret"]
         self.pushes: list[dict[str, Any]] = []
+
+    @property
+    def subscribed(self) -> bool:
+        return any(push["op"] == "subscribed" for push in self.pushes)
 
     @property
     def changes(self) -> list[tuple[str, str]]:
@@ -64,6 +69,8 @@ async def watching(hub: HubProcess, channel: str, subject: str) -> AsyncGenerato
         watcher = Watcher(connection, json.loads(await connection.recv()))
         reading = asyncio.create_task(watcher.read())
         try:
+            # Who came before that is in the list, and no join of theirs is owed to anybody.
+            await eventually(lambda: watcher.subscribed, what=f"{subject}'s subscription")
             yield watcher
         finally:
             reading.cancel()

@@ -15,14 +15,17 @@ from prometheus_client.parser import text_string_to_metric_families as read_plai
 
 from hub.core.options import Overflow
 from hub.core.pushes import GapReason
+from hub.core.records import BrokerRecord
 from hub.core.tally import LATENCY_BOUNDS, Histogram, Tally
 from hub.errors import HubError
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metric_labels import (
     CLOSE_CODE,
     CODE,
+    CONNECTION,
     OP,
     OTHER,
+    OUTCOME,
     POLICY,
     REASON,
     REFUSAL,
@@ -42,8 +45,12 @@ CALM = Gauges(
     congested_sessions=0,
     ready=True,
     draining=False,
+    connections_limit=0,
+    outbox_limit_bytes=0,
+    memory_limit_bytes=0,
+    broker=BrokerRecord(),
 )
-LABELS = (CLOSE_CODE, CODE, OP, POLICY, REASON, REFUSAL, TRANSPORT)
+LABELS = (CLOSE_CODE, CODE, CONNECTION, OP, OUTCOME, POLICY, REASON, REFUSAL, TRANSPORT)
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5"
 # The library leaves this function untyped.
 read_openmetrics: Callable[[str], Iterable[Metric]] = openmetrics.text_string_to_metric_families
@@ -85,7 +92,20 @@ def busy_tally() -> Tally:
 
 def test_counters_gauges_and_histograms_have_the_values_of_the_moment() -> None:
     """One scrape shows what was counted and what holds now."""
-    gauges = Gauges({"websocket": 4, "poll": 1}, 9, 3, 1024, 2.5, 1, ready=False, draining=True)
+    gauges = Gauges(
+        connections={"websocket": 4, "poll": 1},
+        subscriptions=9,
+        channels=3,
+        outbox_bytes=1024,
+        outbox_oldest_age_seconds=2.5,
+        congested_sessions=1,
+        ready=False,
+        draining=True,
+        connections_limit=100,
+        outbox_limit_bytes=4096,
+        memory_limit_bytes=16384,
+        broker=BrokerRecord(servers=2, canary_age_seconds=1.5, versions={"7.0.15": 2}),
+    )
 
     found = samples_of(hub_families(busy_tally(), gauges))
 
@@ -112,7 +132,13 @@ def test_counters_gauges_and_histograms_have_the_values_of_the_moment() -> None:
         ("hub_congested_sessions", ()): 1,
         ("hub_ready", ()): 0,
         ("hub_draining", ()): 1,
+        ("hub_connections_limit", ()): 100,
+        ("hub_outbox_limit_bytes", ()): 4096,
+        ("hub_memory_limit_bytes", ()): 16384,
         ("hub_build_info", (("version", "1.2.3"),)): 1,
+        ("hub_broker_servers", ()): 2,
+        ("hub_broker_canary_age_seconds", ()): 1.5,
+        ("hub_broker_info", (("version", "7.0.15"),)): 2,
     }
     assert {name: found.get(name) for name in expected} == expected
     assert found["hub_delivery_seconds_sum", ()] == pytest.approx(20.015)
@@ -148,7 +174,9 @@ def test_every_field_of_the_tally_is_exported(name: str) -> None:
     assert 13 in {value for _, value in changed}
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Gauges)])
+@pytest.mark.parametrize(
+    "name", [field.name for field in dataclasses.fields(Gauges) if field.name != "broker"]
+)
 def test_every_gauge_is_exported(name: str) -> None:
     """What the composition root fills in arrives on the page."""
     value: object = {"sse": 13} if name == "connections" else 13
@@ -159,6 +187,17 @@ def test_every_gauge_is_exported(name: str) -> None:
         - samples_of(hub_families(Tally())).items()
     )
     assert 13 in {number for _, number in new}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(BrokerRecord)])
+def test_everything_that_is_known_of_the_broker_is_exported(name: str) -> None:
+    """The same of a broker outside this process."""
+    value: object = {"7.0.15": 13} if name == "versions" else 13
+    broker = dataclasses.replace(CALM.broker, **{name: value})  # type: ignore[arg-type]  # by name
+
+    new = samples_of(hub_families(Tally(), dataclasses.replace(CALM, broker=broker)))
+
+    assert 13 in {number for _, number in new.items() - samples_of(hub_families(Tally())).items()}
 
 
 @given(st.lists(st.text(max_size=20), max_size=30))

@@ -7,8 +7,9 @@ with RedisCluster() as redis:
 
 import contextlib
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from tests.support.certificates import Certificates
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.waiting import eventually_blocking
 
@@ -18,16 +19,29 @@ _NODE_TIMEOUT = "500"
 
 
 class RedisCluster:
-    """Runs from `with` to its end. `replica` is that of the first master."""
+    """Runs from `with` to its end. `replica` is that of the first master.
 
-    def __init__(self) -> None:
+    Args:
+        spare: have a fourth master, which owns nothing.
+        tls: for all connections but those of the test itself.
+        user: who may log in besides, and what for.
+    """
+
+    def __init__(
+        self, *, spare: bool = False, tls: Certificates | None = None, user: str = ""
+    ) -> None:
+        self._count = 5 if spare else 4
+        self._tls = tls
+        self._more: dict[str, Any] = {"user": user} if user else {}
+        if tls:
+            self._more["tls_cluster"] = "yes"
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            buses = [str(free_port()) for _ in range(4)]
-            servers = [stack.enter_context(_server(bus)) for bus in buses]
-            self.masters, self.replica = servers[:3], servers[3]
+            buses = [str(free_port()) for _ in range(self._count)]
+            servers = [stack.enter_context(self._server(bus)) for bus in buses]
+            self.masters, self.replica, self.spares = servers[:3], servers[3], servers[4:]
             self._form(servers, buses[0])
             self._stack = stack.pop_all()
         return self
@@ -40,6 +54,19 @@ class RedisCluster:
     ) -> None:
         self._stack.close()
 
+    def _server(self, bus: str) -> RedisServer:
+        return RedisServer(
+            tls=self._tls,
+            **self._more,
+            cluster_enabled="yes",
+            cluster_node_timeout=_NODE_TIMEOUT,
+            # Without: 10,000 more than the port, which may be above 65,535.
+            cluster_port=bus,
+            # Slots of a master that is down must not take the others' service away.
+            cluster_require_full_coverage="no",
+            repl_ping_replica_period="1",
+        )
+
     def _form(self, servers: list[RedisServer], first_bus: str) -> None:
         for number, server in enumerate(self.masters):
             first, last = SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1
@@ -47,8 +74,10 @@ class RedisCluster:
         for number, server in enumerate(servers):
             # Two servers of one epoch would have to settle that first.
             _do(server, "CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
-            _do(server, "CLUSTER", "MEET", "127.0.0.1", str(servers[0].port), first_bus)
-        eventually_blocking(lambda: all(_knows(s, 4) for s in servers), what="acquaintance")
+            _do(server, "CLUSTER", "MEET", "127.0.0.1", str(servers[0].public_port), first_bus)
+        eventually_blocking(
+            lambda: all(_knows(s, self._count) for s in servers), what="acquaintance"
+        )
         _do(self.replica, "CLUSTER", "REPLICATE", node_id(self.masters[0]))
         eventually_blocking(self._is_complete, what="a cluster")
 
@@ -60,37 +89,42 @@ class RedisCluster:
     @property
     def url(self) -> str:
         """Names two of its servers."""
-        hosts = [f"127.0.0.1:{server.port}" for server in self.masters[1:]]
+        hosts = [f"127.0.0.1:{server.public_port}" for server in self.masters[1:]]
         return f"redis+cluster://{','.join(hosts)}"
 
     def move_slot(self, slot: int, source: RedisServer, target: RedisServer) -> None:
         """With its keys, as redis-cli --cluster reshard does."""
+        self.begin_move(slot, source, target)
+        self.move_keys(slot, source, target)
+        self.end_move(slot, source, target)
+
+    def begin_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
+        """From here on nothing new is made at `source`."""
         _do(target, "CLUSTER", "SETSLOT", str(slot), "IMPORTING", node_id(source))
         _do(source, "CLUSTER", "SETSLOT", str(slot), "MIGRATING", node_id(target))
-        answer = source.ask("CLUSTER", "GETKEYSINSLOT", str(slot), "100")
-        names = [line for line in answer.split(b"\r\n") if line.startswith(b"hub:")]
-        if names:
-            move = ("MIGRATE", "127.0.0.1", str(target.port), "", "0", "1000", "KEYS")
+
+    def move_keys(
+        self, slot: int, source: RedisServer, target: RedisServer, *, only: bytes = b""
+    ) -> None:
+        """Those that end with `only`."""
+        while names := [name for name in keys_in(source, slot) if name.endswith(only)]:
+            move = ("MIGRATE", "127.0.0.1", str(target.public_port), "", "0", "1000", "KEYS")
             _do(source, *move, *names)
+
+    def end_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
         for server in (target, source):
             _do(server, "CLUSTER", "SETSLOT", str(slot), "NODE", node_id(target))
-
-
-def _server(bus: str) -> RedisServer:
-    return RedisServer(
-        cluster_enabled="yes",
-        cluster_node_timeout=_NODE_TIMEOUT,
-        # Without: 10,000 more than the port, which may be above 65,535.
-        cluster_port=bus,
-        # Slots of a master that is down must not take the others' service away.
-        cluster_require_full_coverage="no",
-        repl_ping_replica_period="1",
-    )
 
 
 def _do(server: RedisServer, *command: str | bytes) -> None:
     answer = server.ask(*command)
     assert answer.startswith(b"+"), answer
+
+
+def keys_in(server: RedisServer, slot: int) -> list[bytes]:
+    """The hub's, at most a hundred."""
+    answer = server.ask("CLUSTER", "GETKEYSINSLOT", str(slot), "100")
+    return [line for line in answer.split(b"\r\n") if line.startswith(b"hub:")]
 
 
 def _knows(server: RedisServer, count: int) -> bool:

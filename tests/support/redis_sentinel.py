@@ -7,8 +7,9 @@ with SentinelSet() as redis:
 
 import contextlib
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from tests.support.certificates import Certificates
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually_blocking
 
@@ -23,13 +24,16 @@ _HURRY = ("info-period", "200", "publish-period", "200", "ping-period", "500", "
 class _Sentinel(RedisServer):
     """A sentinel keeps what it learns in its configuration file."""
 
-    def __init__(self, master: RedisServer) -> None:
-        super().__init__()
+    def __init__(self, master: RedisServer, tls: Certificates | None, user: str) -> None:
+        super().__init__(tls=tls)
+        secured = {"tls-port": str(self.public_port), **tls.configuration} if tls else {}
         lines = [
             f"port {self.port}",
+            *(f"{name} {value}" for name, value in secured.items()),
+            *([f"user {user}"] if user else []),
             "bind 127.0.0.1",
             f"dir {self.path}",
-            f"sentinel monitor {SERVICE} 127.0.0.1 {master.port} 2",
+            f"sentinel monitor {SERVICE} 127.0.0.1 {master.public_port} 2",
             f"sentinel down-after-milliseconds {SERVICE} {_DOWN_AFTER}",
             f"sentinel failover-timeout {SERVICE} 3000",
         ]
@@ -49,17 +53,34 @@ class _Sentinel(RedisServer):
 
 
 class SentinelSet:
-    """Runs from `with` to its end."""
+    """Runs from `with` to its end.
 
-    def __init__(self) -> None:
+    Args:
+        tls: for all connections but those of the test itself.
+        user: who may log in besides, and what for, at the servers ...
+        sentinel_user: ... and at the sentinels.
+    """
+
+    def __init__(
+        self, *, tls: Certificates | None = None, user: str = "", sentinel_user: str = ""
+    ) -> None:
+        self._tls = tls
+        self._user: dict[str, Any] = {"user": user} if user else {}
+        self._sentinel_user = sentinel_user
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            first = stack.enter_context(RedisServer())
-            second = stack.enter_context(RedisServer(replicaof=f"127.0.0.1 {first.port}"))
+            first = stack.enter_context(RedisServer(tls=self._tls, **self._user))
+            address = f"127.0.0.1 {first.public_port}"
+            second = stack.enter_context(
+                RedisServer(tls=self._tls, replicaof=address, **self._user)
+            )
             self.servers = (first, second)
-            self.sentinels = [stack.enter_context(_Sentinel(first)) for _ in range(3)]
+            self.sentinels = [
+                stack.enter_context(_Sentinel(first, self._tls, self._sentinel_user))
+                for _ in range(3)
+            ]
             eventually_blocking(self._is_complete, what="sentinels that know each other")
             self._stack = stack.pop_all()
         return self
@@ -79,19 +100,27 @@ class SentinelSet:
 
     @property
     def url(self) -> str:
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        hosts = ",".join(f"127.0.0.1:{sentinel.public_port}" for sentinel in self.sentinels)
         return f"redis+sentinel://{hosts}/{SERVICE}"
 
     @property
     def master(self) -> RedisServer:
         """As the first sentinel sees it."""
         answer = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
-        return next(s for s in self.servers if str(s.port).encode() in answer)
+        return next(s for s in self.servers if str(s.public_port).encode() in answer)
 
     def fail_over(self) -> None:
         """As an operator does before maintenance; goes on in the background."""
         answer = self.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
         assert answer.startswith(b"+OK"), answer
+
+    def be_patient(self, *, milliseconds: int) -> None:
+        """How long a master may be silent before it is taken for dead."""
+        for sentinel in self.sentinels:
+            answer = sentinel.ask(
+                "SENTINEL", "SET", SERVICE, "down-after-milliseconds", str(milliseconds)
+            )
+            assert answer.startswith(b"+OK"), answer
 
     def move_to(self, server: RedisServer) -> None:
         """Make the replica a master and have the sentinels watch only it from now on."""
@@ -100,6 +129,6 @@ class SentinelSet:
         server.ask("REPLICAOF", "NO", "ONE")
         for sentinel in self.sentinels:
             answer = sentinel.ask(
-                "SENTINEL", "MONITOR", SERVICE, "127.0.0.1", str(server.port), "2"
+                "SENTINEL", "MONITOR", SERVICE, "127.0.0.1", str(server.public_port), "2"
             )
             assert answer.startswith(b"+OK"), answer

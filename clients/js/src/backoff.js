@@ -5,19 +5,19 @@
  * that clients which lost the same hub do not come back as one wave.
  */
 
-// Guesses, not measured: a restarted process is found within a second; the wait after an outage
-// stays below half a minute.
-const BASE_MS = 1000;
-const CAP_MS = 30000;
+import { BASE_MS, CEILINGS } from "./limits.js";
 
-/** @param {() => number} [random] from 0 up to 1 */
-export function backoff(random = Math.random) {
-  let ceiling = BASE_MS;
+/**
+ * @param {() => number} [random] from 0 up to 1
+ * @param {number} [baseMs] the first ceiling; the last is 30 times as high
+ */
+export function backoff(random = Math.random, baseMs = BASE_MS) {
+  let ceiling = baseMs;
   return {
     /** Milliseconds to wait after one more failure. */
     next() {
       const delay = random() * ceiling;
-      ceiling = Math.min(CAP_MS, ceiling * 2);
+      ceiling = Math.min(CEILINGS * baseMs, ceiling * 2);
       return delay;
     },
 
@@ -29,7 +29,7 @@ export function backoff(random = Math.random) {
 
     /** The connection proved itself: the next failure is a first one again. */
     reset() {
-      ceiling = BASE_MS;
+      ceiling = baseMs;
     },
   };
 }

@@ -2,33 +2,31 @@
  * One channel as this client sees it: how far it is, and who listens.
  *
  * Offsets order publications within an epoch; what is not newer than the last one seen is a
- * repeat and is dropped. Holes without a gap are normal (a publication with `echo: false` does
- * not come back), so only the hub's `gap` is reported.
+ * repeat and is dropped. So two connections may bring the same channel while the client moves
+ * from one to the other: what comes first counts. Holes without a gap are normal (a publication
+ * with `echo: false` does not come back), so only the hub's `gap` is reported.
  */
 
-import { call } from "./errors.js";
 
-/** @typedef {import("./subscription.js").Subscription} Subscription */
-/** @typedef {import("./subscription.js").SubscribeOptions} SubscribeOptions */
+/** @typedef {import("./subscription.js").Member} Member */
 /** @typedef {import("./commands.js").Json} Json */
 /** @typedef {ReturnType<typeof openChannel>} Channel */
+
+/** @param {string} position `epoch:offset`, split at its last colon */
+export const epochOf = (position) => position.slice(0, position.lastIndexOf(":"));
 
 /**
  * @param {string} channel
  * @param {{ since?: string, last?: number, fill?: boolean }} first how the first subscription starts
  */
 export function openChannel(channel, { since, last, fill }) {
-  /** @type {Set<Subscription>} */
-  const subscriptions = new Set();
+  /** @type {Set<Member>} */
+  const members = new Set();
   let epoch = "";
   let offset = 0;
-  // The hub confirmed the subscription on the present connection.
-  let live = false;
+  let asked = ""; // the epoch that the newest connection was asked to resume in
 
-  const position = () => epoch && `${epoch}:${offset}`;
-
-  /** @param {string} text `epoch:offset`, split at its last colon */
-  const epochOf = (text) => text.slice(0, text.lastIndexOf(":"));
+  const position = () => `${epoch}:${offset}`;
 
   /** @param {string} text `epoch:offset` */
   const move = (text) => {
@@ -36,68 +34,44 @@ export function openChannel(channel, { since, last, fill }) {
     offset = Number(text.slice(epoch.length + 1));
   };
 
-  /**
-   * Tell every subscription; a copy, because a callback may unsubscribe.
-   * @param {(subscription: Subscription) => void} tell
-   */
-  const each = (tell) => [...subscriptions].forEach(tell);
+  if (since) move(since);
 
   return {
     channel,
-    subscriptions,
+    members,
 
     /** What to ask the hub for: the present position, or else how the application starts. */
     request() {
-      const start = position() || since;
-      return { channel, ...(start ? { since: start } : { last }), fill };
+      asked = epoch;
+      return { channel, ...(epoch ? { since: position() } : { last }), fill };
     },
 
     /**
-     * Listen too; told at once when the channel is live already.
-     * @param {Subscription} subscription
+     * Tell the members what is new; a copy of them, because a callback may unsubscribe.
+     * @param {Json} push
+     * @param {Map<string, string>} epochs of the channels that the connection is subscribed to
+     * @param {boolean} first whether this is the connection for what has no offset
      */
-    add(subscription) {
-      subscriptions.add(subscription);
-      if (!live) return;
-      const subscribed = { channel, position: position(), recovered: true, replayed: 0 };
-      queueMicrotask(() => call(subscription.on.onSubscribed, subscribed));
-    },
-
-    /** The connection is gone. */
-    down() {
-      live = false;
-    },
-
-    /** @param {Json} push a `subscribed` push, or the `ok` of a subscribe command */
-    subscribed({ op, ...subscribed }) {
-      live = true;
-      // Another epoch than the one known: its `reset` follows and moves the position. Moving
-      // now would hide it from the application if the connection ended in between.
-      const known = position() || since;
-      if (!known || epochOf(known) === epochOf(subscribed.position)) move(subscribed.position);
-      each(({ on }) => call(on.onSubscribed, /** @type {any} */ (subscribed)));
-    },
-
-    /** @param {Json} push */
-    message({ op, ...message }) {
-      if (!live) return; // owed to an earlier subscription of the same channel
-      if (message.offset <= offset) return;
-      offset = message.offset ?? offset;
-      const whole = /** @type {any} */ ({ ...message, epoch, position: position() });
-      each((subscription) => subscription.deliver(whole));
-    },
-
-    /** @param {Json} push */
-    gap({ op, ...gap }) {
-      if (!live) return;
-      if (gap.position) move(gap.position);
-      else if (gap.to > offset) offset = gap.to;
-      each(({ on }) => call(on.onGap, /** @type {any} */ (gap)));
-    },
-
-    /** @param {Json} push a `join`, `leave` or `presence_reset` */
-    presence(push) {
-      each(({ on }) => call(on.onPresence, /** @type {any} */ (push)));
+    push({ op, ...item }, epochs, first) {
+      const theirs = epochs.get(channel);
+      const last = item.offset ?? item.to;
+      if (op === "subscribed") {
+        // A position that is known stays. That of another epoch moves with the `reset` that
+        // follows; moving now would hide it if the connection ended in between.
+        epochs.set(channel, epochOf(item.position));
+        if (!epoch) move(item.position);
+      } else if (theirs === undefined) return; // owed to an earlier subscription
+      else if (item.position) {
+        epochs.set(channel, item.epoch);
+        if (item.epoch === epoch && asked !== epoch) return; // the other connection said it
+        move(item.position);
+      } else if (last) {
+        if (theirs !== epoch || last <= offset) return;
+        if (item.to) item.from = Math.max(item.from, offset + 1);
+        offset = last;
+      } else if (!first) return;
+      if (op === "message") Object.assign(item, { epoch, position: position() });
+      [...members].forEach((member) => member.push(op, item));
     },
   };
 }

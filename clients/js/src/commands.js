@@ -6,26 +6,21 @@
  */
 
 import { HubError } from "./errors.js";
+import { COMMAND_MS, MAX_PENDING } from "./limits.js";
 
 /** @typedef {Record<string, any>} Json */
 /**
  * @typedef {object} Pending
  * @property {Json} command
- * @property {boolean} [sent]
- * @property {(ok: any) => void} resolve
- * @property {(error: HubError) => void} reject
- * @property {ReturnType<typeof setTimeout>} timer
+ * @property {boolean} sent
+ * @property {(error: HubError | undefined, ok?: any) => void} settle
  */
-
-// Guesses, not measured. The hub queues 256 commands of a session before it stops reading.
-const MAX_PENDING = 256;
-const TIMEOUT_MS = 10000;
 
 export function commands() {
   /** @type {Map<number, Pending>} */
   const pending = new Map();
-  /** @type {((command: Json) => void) | null} */
-  let send = null;
+  /** @type {((command: Json) => void) | undefined} */
+  let send;
   let lastId = 0;
 
   /** @param {Pending} entry */
@@ -33,20 +28,6 @@ export function commands() {
     if (!send || entry.sent) return;
     entry.sent = true;
     send(entry.command);
-  };
-
-  /**
-   * @param {number} id
-   * @param {HubError | null} error
-   * @param {any} [ok]
-   */
-  const settle = (id, error, ok) => {
-    const entry = pending.get(id);
-    if (!entry) return;
-    pending.delete(id);
-    clearTimeout(entry.timer);
-    if (error) entry.reject(error);
-    else entry.resolve(ok);
   };
 
   return {
@@ -57,17 +38,23 @@ export function commands() {
      * @returns {Promise<any>}
      */
     request: (command, first) =>
-      new Promise((done, reject) => {
+      new Promise((resolve, reject) => {
         if (pending.size >= MAX_PENDING) throw new HubError("busy", undefined, true);
         const id = ++lastId;
-        const late = () => settle(id, new HubError("timeout", "no reply in time", true));
-        const timer = setTimeout(late, TIMEOUT_MS);
-        /** @param {any} ok */
-        const resolve = (ok) => {
-          first?.(ok);
-          done(ok);
+        const late = () => entry.settle(new HubError("timeout", "no reply in time", true));
+        const timer = setTimeout(late, COMMAND_MS);
+        /** @type {Pending} */
+        const entry = {
+          command: { ...command, id },
+          sent: false,
+          settle(error, ok) {
+            clearTimeout(timer);
+            pending.delete(id);
+            if (error) return reject(error);
+            first?.(ok);
+            resolve(ok);
+          },
         };
-        const entry = { command: { ...command, id }, resolve, reject, timer };
         pending.set(id, entry);
         transmit(entry);
       }),
@@ -83,22 +70,20 @@ export function commands() {
     /** Send what waited, in order. */
     flush: () => pending.forEach(transmit),
 
-    /** The connection is gone. */
-    detach() {
-      send = null;
-      pending.forEach(({ sent }, id) => {
-        if (sent) settle(id, new HubError("disconnected", "outcome unknown", true));
-      });
+    /**
+     * The connection is gone.
+     * @param {HubError} [closed] why there will be no other
+     */
+    detach(closed) {
+      send = undefined;
+      const lost = closed ?? new HubError("disconnected", "outcome unknown", true);
+      pending.forEach(({ sent, settle }) => (sent || closed) && settle(lost));
     },
 
     /** @param {Json} push a reply */
     reply({ id, ok, error }) {
-      settle(id, error ? new HubError(error.code, error.message, error.retryable) : null, ok);
-    },
-
-    close() {
-      send = null;
-      pending.forEach((_, id) => settle(id, new HubError("closed")));
+      const refused = error && new HubError(error.code, error.message, error.retryable);
+      pending.get(id)?.settle(refused, ok);
     },
   };
 }

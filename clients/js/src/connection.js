@@ -2,21 +2,25 @@
  * One connection for everything: which transport, when to reconnect, and how a silent one is
  * noticed. It knows nothing about channels.
  *
- * A transport counts as working once the hub's `welcome` came through it. Until then the next
- * one is tried at once; afterwards the same one is tried first, because a hub that restarts is
- * more likely than a way that closes.
+ * Each attempt has to prove itself: the hub's `welcome` came and a ping was answered, in time,
+ * so both ways are open and nothing holds the stream back. Only then does it take the place of
+ * the connection before it, which goes on until then and a little longer. So moving, to another
+ * node or to a better transport, leaves no moment without a connection.
  */
 
 import { backoff } from "./backoff.js";
+import { BETTER_MS, LINGER_MS, LOOK_MS, LOST, PATIENCE, PROBE_MS, STABLE_MS } from "./limits.js";
+import { memory } from "./memory.js";
+import { openPoll } from "./poll.js";
 import { openSse } from "./sse.js";
 import { openWebSocket } from "./websocket.js";
 
 /** @typedef {import("./commands.js").Json} Json */
-/** @typedef {import("./websocket.js").Link} Link */
+/** @typedef {"websocket" | "sse" | "poll"} Transport */
 /**
  * @typedef {object} State
  * @property {"connecting" | "connected" | "waiting" | "closed"} state
- * @property {"websocket" | "sse"} transport in use, or being tried
+ * @property {Transport} transport in use, or being tried
  * @property {number} [code] the close code that led to `waiting` or `closed`
  * @property {string} [reason]
  * @property {number} [retryInMs]
@@ -25,30 +29,48 @@ import { openWebSocket } from "./websocket.js";
  * @typedef {object} Options
  * @property {string | (() => string | Promise<string>)} [token] a function is asked again before
  *   the token ends and after a 4401
- * @property {("websocket" | "sse")[]} [transports] in the order they are tried
+ * @property {Transport[]} [transports] in the order they are tried
  * @property {typeof globalThis.WebSocket} [WebSocket] for Node before 22
  * @property {typeof globalThis.fetch} [fetch]
  * @property {() => number} [random]
- * @property {number} [probeMs] how long a transport has to bring the `welcome`, or a pong
+ * @property {number} [probeMs] how long a transport has to prove itself, 5,000
+ * @property {number} [betterMs] a better transport is tried again after up to this long, and
+ *   after up to twice as long each time it fails, at most 30 times; 10,000
+ * @property {import("./memory.js").Store} [storage] remembers the transport that worked;
+ *   `localStorage` in a page
  */
 /**
  * @typedef {object} Events
  * @property {() => Json[]} wanted the subscriptions to open with
- * @property {(link: Link) => void} up
- * @property {() => void} down
- * @property {(push: Json) => void} push
- * @property {() => void} ask send a ping
+ * @property {(link: Link) => void} up this is the connection from now on
+ * @property {() => void} down there is none
+ * @property {(push: Json, link: Link) => void} push
  * @property {(state: State) => void} state
  */
+/**
+ * @typedef {object} Link one attempt, from its first byte to its end: what a transport needs,
+ *   whom it tells, and `send` and `close`, which it sets
+ * @property {URL} base ends in a slash
+ * @property {string} [token]
+ * @property {() => Json[]} wanted
+ * @property {typeof globalThis.WebSocket} WebSocket
+ * @property {typeof globalThis.fetch} fetch
+ * @property {Set<string>} included channels that are subscribed by connecting
+ * @property {Map<string, string>} epochs channel to epoch, of what is subscribed
+ * @property {number} at index of its transport
+ * @property {number} heardAt
+ * @property {number} silenceMs a longer silence is a lost connection
+ * @property {Record<string, ReturnType<typeof setTimeout>>} timers
+ * @property {(push: Json) => void} push
+ * @property {(code: number, reason?: string) => void} closed only the first time counts
+ * @property {(command: Json) => void} send
+ * @property {() => void} close
+ */
 
-const OPEN = { websocket: openWebSocket, sse: openSse };
-// Guesses, not measured: a handshake on a slow phone takes two seconds; a connection that held
-// for ten is no reconnect loop; three misses are seconds, a working transport is worth them.
-const PROBE_MS = 5000;
-const STABLE_MS = 10000;
-const MAX_MISSES = 3;
-const BETTER_AFTER_MS = 300000;
-const LOST = 1006; // RFC 6455 section 7.4.1: ended without a close frame
+const OPEN = { websocket: openWebSocket, sse: openSse, poll: openPoll };
+// RFC 6455 section 7.4.1: protocol error, binary data, invalid UTF-8. Coming back repeats them.
+const OUR_FAULT = [1002, 1003, 1007];
+const PING = { op: "ping", id: 0 }; // commands of the application count from 1
 
 /**
  * @param {URL} base
@@ -56,46 +78,42 @@ const LOST = 1006; // RFC 6455 section 7.4.1: ended without a close frame
  * @param {Events} events
  */
 export function connection(base, options, events) {
-  const { token, transports = ["websocket", "sse"], probeMs = PROBE_MS, random } = options;
-  const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch } = options;
+  const { document, addEventListener, WebSocket: socket, fetch: fetcher } = globalThis;
+  const { WebSocket = socket, fetch = fetcher, random, storage } = options;
+  const { token } = options;
+  const renew = typeof token === "function" && token;
+  const { probeMs = PROBE_MS, betterMs = BETTER_MS } = options;
+  const { transports = /** @type {Transport[]} */ (Object.keys(OPEN)) } = options;
   const pause = backoff(random);
-  const { document } = globalThis;
+  const better = backoff(random, betterMs);
+  const { recall, keep } = memory(base, storage);
   const stop = new AbortController(); // as listener options: its `signal` ends both
-  /** @type {Map<string, ReturnType<typeof setTimeout>>} */
-  const timers = new Map();
+  /** @type {Set<Link>} all that are open or being opened */
+  const links = new Set();
   /** @type {State["state"]} */
   let state = "waiting";
-  /** @type {{} | null} what is open or being opened; an answer to an older one is ignored */
-  let attempt = null;
+  /** @type {Link | null} not proved yet */
+  let trial = null;
   /** @type {Link | null} */
-  let link = null;
-  let index = 0; // of the transport in use
-  let worked = -1; // index of the transport that brought the last welcome
-  let workedAt = 0;
-  let misses = 0; // failures in a row of the one that worked
+  let current = null;
+  let index = Math.max(0, transports.indexOf(/** @type {Transport} */ (recall())));
+  let patience = 0; // with the transport in use: failures before the next is tried
   let refreshed = false; // a 4401 was answered with a new token
-  let heartbeatMs = 0; // silence longer than this is a lost connection
-  let heardAt = 0;
   let moveAt = 0; // when the goodbye lets this client come back; 0 where it named no window
-
-  /** @param {string} name */
-  const clear = (name) => {
-    clearTimeout(timers.get(name));
-    timers.delete(name);
-  };
+  let lookedAt = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let retry;
 
   /**
+   * Unless the link is over by then.
+   * @param {Link} link
    * @param {string} name
    * @param {number} delay
    * @param {() => void} run
    */
-  const after = (name, delay, run) => {
-    clear(name);
-    const fire = () => {
-      timers.delete(name);
-      run();
-    };
-    timers.set(name, setTimeout(fire, delay));
+  const after = ({ timers }, name, delay, run) => {
+    clearTimeout(timers[name]);
+    timers[name] = setTimeout(run, delay);
   };
 
   /**
@@ -107,134 +125,185 @@ export function connection(base, options, events) {
     events.state({ state, transport: transports[index], ...more });
   };
 
-  /** Forget the present attempt, its link and every timer. */
-  const drop = () => {
-    const old = link;
-    attempt = link = null;
-    [...timers.keys()].forEach(clear);
-    old?.close();
-    if (state === "connected") events.down();
-  };
+  /** @param {Link} mine */
+  const probe = (mine) =>
+    after(mine, "probe", probeMs, () => ended(mine, LOST, "no answer in time"));
 
-  const freshToken = async () => (typeof token === "function" ? token() : undefined);
-
-  const open = async () => {
-    drop();
-    moveAt = 0;
-    const mine = (attempt = {});
-    const current = () => mine === attempt;
-    show("connecting");
-    after("probe", probeMs, () => lost(LOST, "no welcome"));
+  const open = async (at = index) => {
+    finish(trial);
+    /** @type {Link} */
+    const mine = (trial = {
+      base,
+      wanted: events.wanted,
+      WebSocket,
+      fetch,
+      included: new Set(),
+      epochs: new Map(),
+      at,
+      heardAt: 0,
+      silenceMs: 0,
+      timers: {},
+      push: (push) => void (links.has(mine) && heard(mine, push)),
+      closed: (code, reason) => ended(mine, code, reason),
+      send() {},
+      close() {},
+    });
+    links.add(mine);
+    if (!current || at === index) settle();
+    if (!current) {
+      index = at;
+      show("connecting");
+    }
+    probe(mine);
     try {
-      const ticket = typeof token === "string" ? token : await freshToken();
-      if (!current()) return;
-      const place = { base, token: ticket, wanted: events.wanted(), WebSocket, fetch };
-      link = OPEN[transports[index]](place, {
-        alive: () => void (heardAt = Date.now()),
-        push: (push) => void (current() && heard(push)),
-        closed: (code, reason) => void (current() && lost(code, reason)),
-      });
+      mine.token = renew ? await renew() : /** @type {string | undefined} */ (token);
+      if (trial === mine) OPEN[transports[at]](mine);
     } catch (error) {
-      if (current()) lost(LOST, String(error));
+      ended(mine, LOST, String(error));
     }
   };
 
-  /** @param {Json} push */
-  const heard = (push) => {
-    if (push.op === "welcome") welcome(push);
-    else if (push.op === "goodbye") goodbye(push);
-    else events.push(push);
+  /** There is nothing to wait for any more. */
+  const settle = () => {
+    clearTimeout(retry);
+    moveAt = 0;
   };
 
-  /** @param {Json} push */
-  const welcome = ({ heartbeat_seconds }) => {
-    clear("probe");
-    worked = index;
-    workedAt = Date.now();
-    misses = 0;
-    heartbeatMs = heartbeat_seconds * 1500;
-    watch(heartbeatMs);
-    after("stable", STABLE_MS, () => {
+  /** @param {number} delay */
+  const comeBack = (delay) => {
+    clearTimeout(retry);
+    retry = setTimeout(open, delay);
+  };
+
+  /** @param {Link | null} link */
+  const finish = (link) => {
+    if (!link || !links.delete(link)) return;
+    Object.values(link.timers).forEach((timer) => clearTimeout(timer));
+    link.close();
+  };
+
+  /**
+   * @param {Link} mine
+   * @param {Json} push
+   */
+  const heard = (mine, push) => {
+    const { op } = push;
+    mine.heardAt = Date.now();
+    if (op === "welcome") {
+      mine.silenceMs = push.heartbeat_seconds * 1500;
+      if (mine === trial) mine.send(PING);
+    } else if (op === "goodbye") goodbye(push);
+    else if (op !== "reply" || push.id) events.push(push, mine);
+    else {
+      clearTimeout(mine.timers.probe);
+      if (mine === trial) proved(mine);
+    }
+  };
+
+  /** @param {Link} mine */
+  const proved = (mine) => {
+    const before = current;
+    if (before) after(before, "end", LINGER_MS, () => finish(before));
+    settle();
+    current = mine;
+    trial = null;
+    index = mine.at;
+    patience = PATIENCE;
+    keep(transports[index]);
+    better.reset();
+    improve();
+    lookedAt = mine.heardAt;
+    mine.timers.look = setInterval(look, LOOK_MS);
+    after(mine, "stable", STABLE_MS, () => {
       pause.reset();
       refreshed = false;
     });
     show("connected");
-    if (link) events.up(link);
+    events.up(mine);
+  };
+
+  /** Try the better transports again later, beside the one that works. */
+  const improve = () => {
+    if (current && index) after(current, "better", better.next(), () => open(0));
   };
 
   /**
-   * Come back at a moment inside the hub's window; the old connection may live on until then.
+   * Come back at a moment inside the hub's window; the old connection lives on until then.
    * @param {Json} push
    */
   const goodbye = ({ reconnect_within_ms }) => {
     if (!reconnect_within_ms) return;
     const delay = pause.within(reconnect_within_ms);
     moveAt = Date.now() + delay;
-    after("retry", delay, open);
+    comeBack(delay);
   };
 
   /**
+   * An attempt or a connection is over, whoever ended it.
+   * @param {Link} mine
    * @param {number} code
    * @param {string} [reason]
    */
-  const lost = (code, reason) => {
-    const wasUp = state === "connected";
-    if (code === 4401 && typeof token === "function" && !refreshed) {
+  const ended = (mine, code, reason) => {
+    const tried = mine === trial;
+    finish(mine);
+    if (tried) trial = null;
+    else if (mine !== current) return;
+    else {
+      current = null;
+      events.down();
+    }
+    const { at } = mine;
+    if (current) {
+      // An attempt beside a connection that goes on.
+      if (at === index) comeBack(pause.next());
+      else if (at + 1 < index) open(at + 1);
+      else improve();
+    } else if (code === 4401 && renew && !refreshed) {
       refreshed = true;
       open();
-    } else if (code >= 4400 && code < 4500) close(code, reason);
-    else if (!wasUp && advance()) open();
-    else wait(code, reason, wasUp);
+    } else if ((code >= 4400 && code < 4500) || OUR_FAULT.includes(code)) close(code, reason);
+    else if (trial) {
+      index = trial.at;
+      show("connecting");
+    } else if (tried && advance()) open();
+    else {
+      const retryInMs = moveAt ? Math.max(0, moveAt - Date.now()) : pause.next();
+      comeBack(retryInMs);
+      show("waiting", { code, reason, retryInMs });
+    }
   };
 
-  /** Whether the next transport is to be tried at once. */
+  /**
+   * Whether the next transport is to be tried at once. One that worked is tried again first: a
+   * hub that restarts is more likely than a way that closes.
+   */
   const advance = () => {
-    if (index !== worked) {
-      index = (index + 1) % transports.length;
-      return index > 0;
-    }
-    if (++misses >= MAX_MISSES) {
-      worked = -1;
-      index = 0;
-    }
-    return false;
+    if (patience-- > 1) return false;
+    index = (index + 1) % transports.length;
+    return index > 0;
+  };
+
+  /** The machine slept when this comes late. */
+  const look = () => {
+    const slept = Date.now() - lookedAt > 2 * LOOK_MS;
+    lookedAt = Date.now();
+    check(slept);
   };
 
   /**
-   * @param {number} code
-   * @param {string | undefined} reason
-   * @param {boolean} wasUp
+   * Lost after 1.5 heartbeats of silence by the wall clock, which also counts sleep. When the
+   * network, the page or the machine came back, do not wait for a timer to find out.
+   * @param {unknown} back
    */
-  const wait = (code, reason, wasUp) => {
-    const retryInMs = moveAt ? Math.max(0, moveAt - Date.now()) : pause.next();
-    if (wasUp && Date.now() - workedAt > BETTER_AFTER_MS) index = 0;
-    drop();
-    after("retry", retryInMs, open);
-    show("waiting", { code, reason, retryInMs });
-  };
-
-  /**
-   * Reconnect when nothing came for 1.5 heartbeats. One timer, not one per frame. The wall
-   * clock also counts the time a laptop slept.
-   * @param {number} delay
-   */
-  const watch = (delay) =>
-    after("watch", delay, () => {
-      const left = heardAt + heartbeatMs - Date.now();
-      if (left > 0) watch(left);
-      else lost(LOST, "no heartbeat");
-    });
-
-  /** The network or the page came back: do not wait for a timer to find out. */
-  const check = () => {
-    if (document?.visibilityState === "hidden") return;
-    if (state === "waiting" && timers.has("retry") && !moveAt) open();
-    if (state !== "connected") return;
-    const asked = Date.now();
-    if (asked - heardAt > heartbeatMs) return lost(LOST, "no heartbeat");
-    if (!link?.duplex) return;
-    events.ask();
-    after("probe", probeMs, () => heardAt < asked && lost(LOST, "no pong"));
+  const check = (back) => {
+    const mine = current;
+    if (mine && Date.now() - mine.heardAt >= mine.silenceMs) ended(mine, LOST, "no heartbeat");
+    else if (!back || document?.visibilityState === "hidden") return;
+    else if (mine) {
+      mine.send(PING);
+      probe(mine);
+    } else if (state === "waiting" && retry && !moveAt) open();
   };
 
   /**
@@ -243,27 +312,21 @@ export function connection(base, options, events) {
    */
   const close = (code, reason) => {
     stop.abort();
-    drop();
+    settle();
+    links.forEach(finish);
+    trial = current = null;
     show("closed", { code, reason });
   };
 
-  globalThis.addEventListener?.("online", check, stop);
+  addEventListener?.("online", check, stop);
   document?.addEventListener("visibilitychange", check, stop);
 
   return {
-    state: () => state,
-    transport: () => transports[index],
     /** Connect unless that is under way. */
-    start: () => void (state === "waiting" && !timers.has("retry") && open()),
+    start: () => void (state === "waiting" && !retry && open()),
     /** Close for good. */
     close: () => close(),
-    /** The next token, where a function gives tokens. */
-    freshToken,
-    /**
-     * Run something in one to three seconds unless the connection ends before.
-     * @param {string} name
-     * @param {() => void} run
-     */
-    later: (name, run) => after(`later ${name}`, 1000 + pause.within(2000), run),
+    /** Gives the next token, where a function does. */
+    renew,
   };
 }

@@ -1,11 +1,18 @@
 /**
  * What `hub.subscribe` hands out: callbacks, and messages for `for await`.
  *
- * A loop that is slower than the channel loses the oldest waiting messages, each reported to
- * `onGap` with reason `client`: a queue without a limit would grow until the page dies.
+ * Messages and gaps stand in one queue, so the application hears of a gap exactly where the
+ * messages would have been. With `fill` a gap that history may still have is asked for when its
+ * turn comes; what arrives meanwhile waits behind it. The queue has a limit, because one
+ * without would grow until the page dies: a loop that is slower than its channel loses the
+ * oldest, which become a gap with reason `client`.
  */
 
-import { call, HubError } from "./errors.js";
+import { epochOf } from "./channel.js";
+import { call } from "./errors.js";
+import { MAX_QUEUE } from "./limits.js";
+
+/** @typedef {import("./errors.js").HubError} HubError */
 
 /**
  * @typedef {object} Message
@@ -40,7 +47,7 @@ import { call, HubError } from "./errors.js";
  * @typedef {object} SubscribeOptions
  * @property {string} [since] resume after this position, `epoch:offset`
  * @property {number} [last] begin with the newest n publications; `since` wins over it
- * @property {boolean} [fill] let the hub refill what a slow reader missed
+ * @property {boolean} [fill] get from history what a slow reader missed, in order
  * @property {AbortSignal} [signal] unsubscribes when aborted
  * @property {(gap: Gap) => void} [onGap]
  * @property {(presence: Presence) => void} [onPresence]
@@ -48,99 +55,194 @@ import { call, HubError } from "./errors.js";
  * @property {(error: HubError) => void} [onError]
  */
 /**
+ * @typedef {object} PublishOptions
+ * @property {string} [key]
+ * @property {boolean} [echo] `false`: not back to here
+ * @property {string} [idempotency_key] with the same key again it is published once
+ */
+/**
+ * @typedef {object} Subscription
+ * @property {string} channel
+ * @property {(data: unknown, options?: PublishOptions) => Promise<any>} publish
+ * @property {() => void} unsubscribe
+ * @property {() => AsyncGenerator<Message, void, void>} [Symbol.asyncIterator] the messages in
+ *   order; leaving the loop unsubscribes
+ */
+/**
+ * @typedef {object} Member a subscription as its channel sees it
+ * @property {Subscription} subscription
+ * @property {(op: string, item: any) => void} push
+ * @property {(error?: HubError) => void} end no more messages; a loop ends, or throws `error`
+ */
+/**
  * @typedef {object} Owner
- * @property {(subscription: Subscription) => void} leave
- * @property {(channel: string, data: unknown, options?: { key?: string, echo?: boolean }) => Promise<any>} publish
+ * @property {(member: Member) => void} leave
+ * @property {(command: Record<string, any>) => Promise<any>} request
  */
 
-/** Messages that wait for a `for await` loop. A guess: two seconds at 500 messages/s. */
-const MAX_QUEUE = 1000;
+/** What history may have: the hub fills nothing else either (WIRE.md, pushes). */
+const FILLABLE = ["slow", "client"];
 
-export class Subscription {
-  #owner;
-  #onMessage;
-  /** @type {Message[] | null} */
-  #queue;
-  /** @type {(() => void) | null} */
-  #wake = null;
-  #ended = false;
+/**
+ * @param {Owner} owner
+ * @param {string} channel
+ * @param {OnMessage | undefined} onMessage
+ * @param {SubscribeOptions} on
+ * @returns {Member}
+ */
+export function openSubscription({ leave, request }, channel, onMessage, on) {
+  /** @type {any[]} messages and gaps */
+  const queue = [];
+  /** @type {any} the gap that history is being asked for */
+  let filling;
+  /** @type {() => void} */
+  let wake = () => {};
+  let ended = false;
   /** @type {HubError | undefined} */
-  #error;
+  let failure;
 
   /**
-   * @param {Owner} owner
-   * @param {string} channel
-   * @param {OnMessage | undefined} onMessage
-   * @param {SubscribeOptions} on
+   * The next message; gaps before it are reported. Nothing while there is none, or while
+   * history is asked.
    */
-  constructor(owner, channel, onMessage, on) {
-    this.#owner = owner;
-    this.#onMessage = onMessage;
-    this.#queue = onMessage ? null : [];
-    this.channel = channel;
-    this.on = on;
-    on.signal?.addEventListener("abort", this.unsubscribe, { once: true });
-  }
-
-  /**
-   * @param {unknown} data
-   * @param {{ key?: string, echo?: boolean }} [options]
-   */
-  publish(data, options) {
-    return this.#owner.publish(this.channel, data, options);
-  }
-
-  unsubscribe = () => {
-    if (this.#ended) return;
-    this.end();
-    this.#owner.leave(this);
+  const take = () => {
+    while (!filling) {
+      const item = queue.shift();
+      if (!item?.reason) return item;
+      if (on.fill && item.from && FILLABLE.includes(item.reason)) fill((filling = item));
+      else call(on.onGap, item);
+    }
   };
 
-  /** @param {Message} message */
-  deliver(message) {
-    call(this.#onMessage, message);
-    if (!this.#queue) return;
-    this.#queue.push(message);
-    if (this.#queue.length > MAX_QUEUE) this.#drop(/** @type {Message} */ (this.#queue.shift()));
-    this.#wake?.();
-  }
+  /** Hand on what has its turn. */
+  const go = () => {
+    wake();
+    for (let message; onMessage && !ended && (message = take()); ) call(onMessage, message);
+  };
 
   /**
-   * No more messages; a loop ends, or throws `error`.
-   * @param {HubError} [error]
+   * Ask history for what is missing; what it does not have stays a gap. What follows another
+   * hole, or did not fit into the answer, is asked for when its turn comes.
+   * @param {any} gap
    */
-  end(error) {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#error = error;
-    this.on.signal?.removeEventListener("abort", this.unsubscribe);
-    if (error) call(this.on.onError, error);
-    this.#wake?.();
-  }
-
-  /**
-   * The messages in order. Leaving the loop unsubscribes, unless there is a callback as well.
-   * @returns {AsyncGenerator<Message, void, void>}
-   */
-  async *[Symbol.asyncIterator]() {
-    const queue = (this.#queue ??= []);
+  const fill = async ({ ...gap }) => {
+    const asked = filling;
+    const { epoch, from, to } = gap;
+    const found = [];
+    let page;
     try {
-      for (;;) {
-        const message = queue.shift();
-        if (message) yield message;
-        else if (this.#error) throw this.#error;
-        else if (this.#ended) return;
-        else await new Promise((resolve) => (this.#wake = () => resolve(undefined)));
-      }
-    } finally {
-      if (this.#onMessage) this.#queue = null;
-      else this.unsubscribe();
+      const since = `${epoch}:${from - 1}`;
+      page = await request({ op: "history", channel, since, limit: MAX_QUEUE });
+    } catch {
+      // Then all of it is missing.
     }
-  }
+    if (filling !== asked) return; // given up
+    for (const publication of epochOf(page?.position ?? "") === epoch ? page.publications : []) {
+      const { offset } = publication;
+      if (offset > to || (found.length && offset > gap.from)) break;
+      if (offset > gap.from) call(on.onGap, { ...gap, to: offset - 1 });
+      found.push({ channel, epoch, ...publication, position: `${epoch}:${offset}` });
+      gap.from = offset + 1;
+    }
+    if (!found.length) call(on.onGap, gap);
+    else if (gap.from <= to) found.push(gap);
+    filling = null;
+    queue.unshift(...found);
+    go();
+  };
 
-  /** @param {Message} message */
-  #drop({ channel, epoch, offset, position }) {
-    const range = offset === undefined ? { unsequenced: 1 } : { from: offset, to: offset };
-    call(this.on.onGap, { channel, epoch, ...range, position, reason: "client" });
-  }
+  const unsubscribe = () => {
+    if (ended) return;
+    member.end();
+    leave(member);
+  };
+
+  /** @type {Member} */
+  const member = {
+    subscription: {
+      channel,
+      publish: (data, options) => request(publication(channel, data, options)),
+      unsubscribe,
+      async *[Symbol.asyncIterator]() {
+        try {
+          for (;;) {
+            const message = take();
+            if (message) yield message;
+            else if (failure) throw failure;
+            else if (ended) return;
+            else await new Promise((resolve) => (wake = () => resolve(0)));
+          }
+        } finally {
+          unsubscribe();
+        }
+      },
+    },
+
+    push(op, item) {
+      if (op === "subscribed") call(on.onSubscribed, item);
+      else if (op === "message" || op === "gap") {
+        if (queue.push(item) > MAX_QUEUE) {
+          if (filling) {
+            call(on.onGap, filling);
+            filling = null;
+          } else {
+            const at = isReset(queue[0]) ? 1 : 0;
+            queue.splice(at, 2, join(queue[at], queue[at + 1]));
+          }
+        }
+        go();
+      } else if (item.member || op === "presence_reset") call(on.onPresence, { op, ...item });
+    },
+
+    end(error) {
+      if (ended) return;
+      ended = true;
+      failure = error;
+      on.signal?.removeEventListener("abort", unsubscribe);
+      if (error) call(on.onError, error);
+      wake();
+    },
+  };
+
+  on.signal?.addEventListener("abort", unsubscribe);
+  return member;
+}
+
+/**
+ * @param {string} channel
+ * @param {unknown} data
+ * @param {PublishOptions} [options]
+ */
+export const publication = (channel, data = null, options) => ({
+  ...options,
+  op: "publish",
+  channel,
+  data,
+});
+
+/** @param {any} item a message or gap */
+const isReset = ({ reason }) => reason === "reset";
+
+/** @param {any} item a message or gap; the gap that it leaves */
+const span = (item) =>
+  item.reason ? item : { from: item.offset, to: item.offset, unsequenced: item.offset ? 0 : 1 };
+
+/**
+ * Two neighbours that the loop was too slow for, as one gap. A reset says it of all before it.
+ * @param {any} first
+ * @param {any} second
+ */
+function join(first, second) {
+  if (isReset(second)) return second;
+  const { channel, epoch } = second;
+  const { from, to, unsequenced = 0 } = span(first);
+  const next = span(second);
+  return {
+    channel,
+    epoch,
+    from: from ?? next.from,
+    to: next.to ?? to,
+    unsequenced: unsequenced + (next.unsequenced ?? 0) || undefined,
+    reason: "client",
+  };
 }

@@ -1,6 +1,9 @@
 """Python client for the broadcast hub: subscribe, publish, resume, and hear of every gap."""
 
+from hub_client.breaker import BreakerPolicy
+from hub_client.campaign import PublishRetry, Retrying
 from hub_client.client import HubClient
+from hub_client.collector import Batching
 from hub_client.errors import (
     AlreadySubscribedError,
     ClosedError,
@@ -8,10 +11,12 @@ from hub_client.errors import (
     CommandTimeoutError,
     ConnectionLostError,
     HubClientError,
+    NotConnectedError,
     NotPublishedError,
     OutcomeUnknownError,
     ProtocolError,
     PublishError,
+    PublishRefusedError,
     RejectedError,
     UnauthorizedError,
 )
@@ -27,12 +32,16 @@ from hub_client.messages import (
     Published,
 )
 from hub_client.options import ClientOptions
-from hub_client.publisher import Publisher, PublishRetry
-from hub_client.publishing import Outgoing
+from hub_client.posting import PublisherOptions
+from hub_client.publisher import Publisher
+from hub_client.publishing import Outcome, Outgoing
+from hub_client.sync_publisher import SyncPublisher
 from hub_client.timing import ReconnectTiming
 
 __all__ = [
     "AlreadySubscribedError",
+    "Batching",
+    "BreakerPolicy",
     "ClientOptions",
     "ClosedError",
     "CommandError",
@@ -46,18 +55,24 @@ __all__ = [
     "HubClientError",
     "Member",
     "Message",
+    "NotConnectedError",
     "NotPublishedError",
+    "Outcome",
     "OutcomeUnknownError",
     "Outgoing",
     "Position",
     "Presence",
     "ProtocolError",
     "PublishError",
+    "PublishRefusedError",
     "PublishRetry",
     "Published",
     "Publisher",
+    "PublisherOptions",
     "ReconnectTiming",
     "RejectedError",
+    "Retrying",
     "Subscription",
+    "SyncPublisher",
     "UnauthorizedError",
 ]

@@ -14,7 +14,7 @@ from hub_client.feed import OVERFULL, Feed
 from hub_client.messages import ConnectionState
 from hub_client.opening import Opener
 from hub_client.options import ClientOptions
-from hub_client.replies import Replies, timed_out
+from hub_client.replies import Replies, not_connected, timed_out
 from hub_client.runner import Runner
 from hub_client.sequence import Sequence
 from hub_client.session import Answered, Delivered, Event, Refused, Session, Started
@@ -62,9 +62,12 @@ class Carrier:
     async def close(self) -> None:
         """Disconnect; iterations end quietly, commands with `ClosedError`."""
         self._job.cancel()
-        await asyncio.gather(self._job, return_exceptions=True)
         self._finish(ClosedError("the client is closed"), for_feeds=None)
-        await self._opener.close()
+        try:
+            # Not awaited itself: who cancels this wait must not cut the clean-up short.
+            await asyncio.wait({self._job})
+        finally:
+            await self._opener.close()
 
     def open_feed(self, sequence: Sequence) -> Feed:
         """Subscribe; raise `AlreadySubscribedError`, or what ended the client."""
@@ -77,6 +80,7 @@ class Carrier:
         feed = Feed(sequence, limits=self._options.feed, on_room=self._room.set)
         self._feeds[sequence.channel] = feed
         self._session.sequences[sequence.channel] = sequence
+        self._runner.subscription_made()
         if self._connected.is_set():
             self._runner.send(*self._session.subscribe(sequence.channel))
         return feed
@@ -97,16 +101,21 @@ class Carrier:
         Raises:
             CommandError: the hub refused it.
             ConnectionLostError: the connection ended first; the outcome is unknown.
-            CommandTimeoutError: no reply within `command_timeout_seconds`.
+            CommandTimeoutError: no reply within `command_timeout_seconds`; as
+                `NotConnectedError` where there was no connection to send it on.
             ClosedError, RejectedError: the client has ended.
         """
         self._check_open()
         seconds = self._options.command_timeout_seconds
+        sent = False
         try:
             async with asyncio.timeout(seconds):
                 await self.wait_connected()
+                sent = True
                 return await self._ask(op, fields)
         except TimeoutError:
+            if not sent:
+                raise not_connected(op, seconds, self._runner.trouble) from None
             raise timed_out(op, seconds) from None
 
     async def _ask(self, op: str, fields: dict[str, object]) -> msgspec.Raw:
@@ -178,14 +187,16 @@ class Carrier:
             self._finish(error, for_feeds=error)
 
     def _finish(self, error: Exception, *, for_feeds: Exception | None) -> None:
-        if self._end is None:
-            self._end = error
-            self._options.on_state(ConnectionState("closed", str(error)))
+        first = self._end is None
+        self._end = self._end or error
         for feed in self._feeds.values():
             feed.end(for_feeds)
         self._replies.fail(error)
         # Wakes whoever waits for a connection, to find out that there will be none.
         self._connected.set()
+        if first:
+            # The application's own code comes last: what it raises must not leave anybody waiting.
+            self._options.on_state(ConnectionState("closed", str(error)))
 
     def _check_open(self) -> None:
         if self._end is not None:

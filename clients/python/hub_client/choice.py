@@ -31,6 +31,11 @@ class Choice:
         self._failures += 1
         return blocked or self._failures > 1
 
+    def blocked(self, transport: str) -> None:
+        """A connection was welcomed and then passed nothing: the next transport goes first."""
+        following = self._transports.index(transport) + 1
+        self._working = self._transports[following % len(self._transports)]
+
     def worked(self, transport: str) -> None:
         self._working = transport
         self._failures = 0

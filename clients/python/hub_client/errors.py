@@ -59,10 +59,16 @@ class ConnectionLostError(HubClientError):
 
 
 class CommandTimeoutError(HubClientError, TimeoutError):
-    """No reply, or no connection, within the command's time-out: its outcome is unknown."""
+    """No reply within the command's time-out: its outcome is unknown."""
 
     code = "timeout"
     retryable = True
+
+
+class NotConnectedError(CommandTimeoutError):
+    """No connection within the command's time-out: it was not sent and did not happen."""
+
+    code = "not_connected"
 
 
 class ClosedError(HubClientError):
@@ -85,7 +91,7 @@ class ProtocolError(HubClientError):
 
 
 class PublishError(HubClientError):
-    """The hub refused a publication: it did not happen and will not without a change."""
+    """A publication has failed; which of its three kinds says whether it happened."""
 
     def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
@@ -96,8 +102,16 @@ class PublishError(HubClientError):
         return f"{self.code}: {self.message}"
 
 
+class PublishRefusedError(PublishError):
+    """The hub refused it: it did not happen, and will not without a change."""
+
+
 class NotPublishedError(PublishError):
-    """Every attempt failed and none can have reached the broker: it did not happen."""
+    """Every attempt failed and none can have reached the broker: it did not happen.
+
+    Besides the hub's codes `circuit_open` (the hub has failed for a while, nothing was tried),
+    `overloaded` (too much waits in this process) and `closed` (the publisher is closed).
+    """
 
 
 class OutcomeUnknownError(PublishError):

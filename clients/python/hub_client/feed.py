@@ -113,7 +113,8 @@ class Subscription(Generic[ItemT_co]):
 
     It subscribes when made, and ends with `close()`, at the end of `async with`, or when
     nobody refers to it any more: `async for ... in hub.subscribe(...)` with a `break` needs
-    no clean-up. Cancelling a wait for the next message loses nothing.
+    no clean-up. Cancelling a wait for the next message loses nothing; cancelled in the middle
+    of an `on_gap` it is called with the same gap again. One task iterates.
     """
 
     def __init__(self, feed: Feed, wanted: Wanted, *, release: Callable[[Feed], None]) -> None:
@@ -121,6 +122,8 @@ class Subscription(Generic[ItemT_co]):
         self._wanted = wanted
         self._release = release
         self._position = feed.sequence.since
+        self._held: Item | None = None
+        """Taken from the queue and not handed over yet: `on_gap` is at work on it."""
 
     @property
     def channel(self) -> str:
@@ -151,10 +154,13 @@ class Subscription(Generic[ItemT_co]):
 
     async def __anext__(self) -> ItemT_co:
         while True:
-            item = await self._feed.get()
-            self._position = _position_after(item) or self._position
+            if self._held is None:
+                self._held = await self._feed.get()
+            item = self._held
             if isinstance(item, Gap):
                 await self._report(item)
+            self._held = None
+            self._position = _position_after(item) or self._position
             if self._shows(item):
                 # `_shows` lets through exactly what the overloads of subscribe promise.
                 return cast("ItemT_co", item)

@@ -67,6 +67,8 @@ class Frame(msgspec.Struct, frozen=True, rename={"origin": "from"}):
 
 _FRAME = msgspec.json.Decoder(Frame)
 _TEXT = msgspec.json.Encoder()
+# Reads all of it and makes no objects.
+_DOCUMENT = msgspec.json.Decoder(msgspec.Raw)
 
 
 def decode(raw: bytes) -> Frame:
@@ -80,6 +82,14 @@ def decode(raw: bytes) -> Frame:
 def encode(value: object) -> bytes:
     """Any JSON value; raise `TypeError` for what JSON cannot hold."""
     return _TEXT.encode(value)
+
+
+def check_json(data: bytes) -> None:
+    """Raise `ValueError` unless `data` is exactly one JSON document."""
+    try:
+        _DOCUMENT.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"data is no JSON: {error}") from None
 
 
 def command(op: str, command_id: int, **fields: object) -> bytes:
@@ -168,7 +178,8 @@ def members(ok: msgspec.Raw) -> tuple[Member, ...]:
 class Problem(msgspec.Struct, frozen=True):
     """An `application/problem+json` document; as much of it as the client uses."""
 
-    code: str = "internal"
+    code: str = ""
+    """Empty where the body was no problem document of the hub."""
     detail: str = ""
     retryable: bool = False
     status: int = 0

@@ -1,71 +1,87 @@
-"""`Publisher`: publish over HTTP from a backend, with retries that never publish twice."""
+"""`Publisher`: publish over HTTP from asyncio, with retries that never publish twice."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from types import TracebackType
 from typing import Self
 
 import httpx
 
-from hub_client.errors import PublishError
-from hub_client.frames import encode
+from hub_client.campaign import Campaign, Send
+from hub_client.collector import Collector, Ticket
+from hub_client.errors import NotPublishedError, PublishError
 from hub_client.messages import Published
-from hub_client.publishing import Batch, Outcome, Outgoing
-from hub_client.timing import Backoff, ReconnectTiming
-from hub_client.transport import check_base_url
-
-# Errors of a request that cannot have reached the hub.
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-
-
-@dataclass(frozen=True, slots=True)
-class PublishRetry:
-    """How long one call goes on trying; in seconds. Guesses, not measured: half a minute is
-    the restart of a node with its drain, and below the hub's 5 minutes for idempotency."""
-
-    for_seconds: float = 30.0
-    base_seconds: float = 0.2
-    cap_seconds: float = 5.0
-    request_timeout_seconds: float = 10.0
+from hub_client.posting import (
+    MAX_ANSWER_BYTES,
+    PublisherOptions,
+    publish_headers,
+    publish_url,
+    tell_answered,
+    tell_failed,
+)
+from hub_client.publishing import Outcome, Outgoing
 
 
 class Publisher:
-    """Publishes by `POST /api/publish`; used with `async with`, shared by all tasks.
+    """Publishes by `POST /api/publish`; used with `async with`, shared by all tasks of a loop.
 
     Every publication carries an idempotency key, so a retry after a time-out is harmless.
+    What several tasks publish at once travels together. Threads and code without a loop take
+    `SyncPublisher`.
     """
 
     def __init__(
-        self,
-        url: str,
-        *,
-        key: str | None = None,
-        retry: PublishRetry | None = None,
-        max_connections: int = 10,
+        self, url: str, *, key: str | None = None, options: PublisherOptions | None = None
     ) -> None:
         """Keep connections to the hub at `url`; raise `ValueError` when it is not one.
 
         Args:
             url: of the hub, `http` or `https`, with its base path if it has one.
             key: a publisher key, or a token whose grants cover the channels.
-            retry: how long a call goes on trying.
-            max_connections: kept open and used at the same time.
+            options: retries, batching, the circuit breaker and the number of connections.
         """
-        self._retry = retry or PublishRetry()
-        headers = {"Content-Type": "application/json"}
-        if key is not None:
-            headers["Authorization"] = f"Bearer {key}"
-        self._url = check_base_url(url) + "/api/publish"
-        limits = httpx.Limits(max_connections=max_connections)
-        timeout = httpx.Timeout(self._retry.request_timeout_seconds)
-        self._http = httpx.AsyncClient(headers=headers, limits=limits, timeout=timeout)
+        self._options = options or PublisherOptions()
+        self._rules = self._options.rules()
+        self._url = publish_url(url)
+        self._http = httpx.AsyncClient(
+            headers=publish_headers(key),
+            limits=self._options.limits(),
+            timeout=self._options.timeout(),
+        )
+        self._collector = Collector(self._options.batching)
+        self._sending: set[asyncio.Task[None]] = set()
+        self._due: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let publications of other tasks end by themselves, unless an error hurries us."""
+        if kind is not None:
+            self._abandon()
+        await self.close()
+
+    async def close(self) -> None:
+        """Refuse new publications, wait for those under way (as long as their retries take),
+        and disconnect. A cancelled one gives them up. Harmless when called twice."""
+        self._closed = True
+        try:
+            while self._sending or len(self._collector):
+                self._send()
+                await asyncio.wait(self._sending)
+        finally:
+            self._abandon()
+            if self._sending:
+                await asyncio.wait(self._sending)
+            await self._http.aclose()
 
     async def publish(
         self,
@@ -77,54 +93,117 @@ class Publisher:
     ) -> Published:
         """Publish `data`, anything JSON can hold (a `msgspec.Raw` is sent byte for byte).
 
+        Cancelled before it was sent it does not happen; cancelled later it goes on in the
+        background, because others may travel with it.
+
         Raises:
+            PublishRefusedError: the hub refuses it; it did not happen.
             NotPublishedError: every attempt failed; it surely did not happen.
             OutcomeUnknownError: every attempt failed; it may have happened. Publishing
                 again with the error's `idempotency_key` within 5 minutes is harmless.
-            PublishError: the hub refuses it; it did not happen.
+            TypeError, ValueError: `data` is nothing that JSON can hold.
         """
-        item = Outgoing(channel, encode(data), key)
-        if idempotency_key is not None:
-            item = Outgoing(channel, item.data, key, idempotency_key)
-        (outcome,) = await self.publish_many([item])
+        item = Outgoing.of(channel, data, key=key, idempotency_key=idempotency_key)
+        self._check_open()
+        outcome = await self._outcome(item)
         if isinstance(outcome, PublishError):
             raise outcome
         return outcome
 
     async def publish_many(self, items: Iterable[Outgoing]) -> tuple[Outcome, ...]:
-        """Publish in this order, in one request; one outcome for each, nothing is raised.
+        """Publish in this order, in as few requests as the limits of `Batching` allow.
 
-        What fails is tried again without what succeeded, so a retried one may come after
-        its successors. The hub takes 1,000 items and 1 MiB in one request.
+        Returns one outcome for each: `Published`, or the `PublishError` that `publish` would
+        raise. What fails is tried again without what succeeded, so a retried one may come
+        after its successors. Only a publisher that is closed raises.
         """
-        batch = Batch(tuple(items))
-        backoff = Backoff(ReconnectTiming(self._retry.base_seconds, self._retry.cap_seconds))
-        deadline = time.monotonic() + self._retry.for_seconds
-        while pending := batch.pending:
-            asked_pause = await self._attempt(batch, pending)
-            pause = max(asked_pause, backoff.next_pause())
-            if not batch.pending or time.monotonic() + pause >= deadline:
-                break
-            await asyncio.sleep(pause)
-        return batch.outcomes()
+        self._check_open()
+        campaign = Campaign(items, self._rules, now=time.monotonic())
+        await self._carry_out(campaign)
+        return campaign.outcomes()
 
-    async def _attempt(self, batch: Batch, indices: list[int]) -> float:
-        """One request; how many seconds the hub asks to wait before another."""
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotPublishedError("closed", "the publisher is closed")
+
+    async def _outcome(self, item: Outgoing) -> Outcome:
+        known: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        ticket = Ticket(item, on_outcome=functools.partial(_settle, known))
+        self._collector.add(ticket)
+        self._wake()
         try:
-            async with asyncio.timeout(self._retry.request_timeout_seconds):
-                response = await self._http.post(self._url, content=batch.body(indices))
-        except TimeoutError:
-            seconds = self._retry.request_timeout_seconds
-            batch.failed(indices, f"no answer in {seconds:g} seconds", sent=True)
-        except httpx.HTTPError as error:
-            sent = not isinstance(error, _NOT_SENT)
-            batch.failed(indices, f"{type(error).__name__}: {error}", sent=sent)
-        else:
-            batch.answered(indices, response.status_code, response.content)
-            return self._asked_pause(response)
-        return 0.0
+            return await known
+        finally:
+            self._collector.withdraw(ticket)
 
-    def _asked_pause(self, response: httpx.Response) -> float:
-        text = response.headers.get("retry-after", "")
-        plain = text.isascii() and text.isdigit()
-        return min(float(text), self._retry.cap_seconds) if plain else 0.0
+    def _wake(self) -> None:
+        """Send soon, if there is something to send and a connection to spare."""
+        if not len(self._collector) or len(self._sending) >= self._options.max_connections:
+            return
+        if self._collector.full:
+            self._send()
+        elif self._due is None:
+            # 0 seconds still wait for what other tasks publish in this turn of the loop.
+            delay = self._options.batching.max_wait_seconds
+            self._due = asyncio.get_running_loop().call_later(delay, self._send)
+
+    def _send(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if tickets := self._collector.take():
+            items = [ticket.item for ticket in tickets]
+            campaign = Campaign(items, self._rules, now=time.monotonic())
+            job = asyncio.create_task(self._carry_out(campaign))
+            self._sending.add(job)
+            # Not at the end of the task: one that is cancelled at once never begins.
+            job.add_done_callback(functools.partial(self._sent, tickets, campaign))
+
+    def _sent(self, tickets: list[Ticket], campaign: Campaign, job: asyncio.Task[None]) -> None:
+        self._sending.discard(job)
+        for ticket, outcome in zip(tickets, campaign.outcomes(), strict=True):
+            ticket.settle(outcome)
+        self._wake()
+
+    async def _carry_out(self, campaign: Campaign) -> None:
+        while not self._http.is_closed and (step := campaign.next_step(time.monotonic())):
+            if isinstance(step, Send):
+                await self._attempt(campaign, step)
+            else:
+                self._options.on_retry(step.notice)
+                await asyncio.sleep(step.notice.pause_seconds)
+
+    async def _attempt(self, campaign: Campaign, sent: Send) -> None:
+        try:
+            async with asyncio.timeout(self._options.retry.request_timeout_seconds):
+                response, body = await self._post(sent.body)
+        except (TimeoutError, httpx.HTTPError) as error:
+            tell_failed(campaign, sent, error, now=time.monotonic())
+        except BaseException as error:
+            campaign.interrupted(sent)
+            # httpx says RuntimeError where `close` took the connections away.
+            if not (self._http.is_closed and isinstance(error, RuntimeError)):
+                raise
+        else:
+            tell_answered(campaign, sent, response, body, now=time.monotonic())
+
+    async def _post(self, body: bytes) -> tuple[httpx.Response, bytes]:
+        async with self._http.stream("POST", self._url, content=body) as response:
+            answer = b""
+            async for chunk in response.aiter_bytes():
+                answer += chunk
+                if len(answer) > MAX_ANSWER_BYTES:
+                    break
+            return response, answer
+
+    def _abandon(self) -> None:
+        for job in self._sending:
+            job.cancel()
+        while tickets := self._collector.take():
+            for ticket in tickets:
+                ticket.settle(NotPublishedError("closed", "the publisher was closed before it"))
+
+
+def _settle(known: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
+    if not known.done():
+        known.set_result(outcome)

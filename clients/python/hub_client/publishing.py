@@ -6,105 +6,181 @@ surely did not happen, or may have happened.
 
 import uuid
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 
-from hub_client.errors import NotPublishedError, OutcomeUnknownError, ProtocolError, PublishError
-from hub_client.frames import Problem, published, read_problem, split_array
+from hub_client.errors import (
+    NotPublishedError,
+    OutcomeUnknownError,
+    ProtocolError,
+    PublishError,
+    PublishRefusedError,
+)
+from hub_client.frames import Problem, check_json, encode, published, read_problem, split_array
 from hub_client.messages import Published
 
 Outcome = Published | PublishError
 
-# Error codes by which the hub vouches that the broker did not take the publication.
+# Error codes by which the hub vouches that the broker did not take the publication, and the
+# statuses that say so whoever sends them (RFC 8470 section 5.2, RFC 6585 section 4).
 _SURELY_NOT = frozenset({"not_published", "unavailable", "rate_limited"})
+_SURELY_NOT_STATUS = frozenset({425, 429})
 # RFC 9110 section 15.5.9, RFC 8470 section 5.2, RFC 6585 section 4: try again.
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
+# Refusals of a request that one of its items may have earned for all: asked again in halves.
+_PERHAPS_ONE_ITEM = frozenset({400, 413, 422})
 _OK = range(200, 300)
+# Guess at what the JSON around an item's data and channel takes, in bytes.
+_ITEM_OVERHEAD_BYTES = 120
 
 
-def _new_key() -> str:
+def new_idempotency_key() -> str:
+    """One that nobody else has."""
     return uuid.uuid4().hex
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One publication to be made."""
+    """One publication to be made; raise `ValueError` when `data` is no JSON."""
 
     channel: str
     data: bytes
     """JSON, sent byte for byte."""
     key: str | None = None
     """Newer publications with the same key may replace this one for slow readers."""
-    idempotency_key: str = field(default_factory=_new_key)
+    idempotency_key: str = field(default_factory=new_idempotency_key)
     """The same for every attempt, so that a retry never publishes twice."""
+
+    def __post_init__(self) -> None:
+        # Bytes that are more or less than one document would become items of their own.
+        check_json(self.data)
+
+    @classmethod
+    def of(
+        cls,
+        channel: str,
+        data: object,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> "Outgoing":
+        """With `data` anything JSON can hold; raise `TypeError` for what it cannot.
+
+        As msgspec has it: dates become ISO 8601 strings, bytes base64, `Decimal` and `UUID`
+        strings, dataclasses objects, and NaN null; a `msgspec.Raw` is sent byte for byte.
+        """
+        return cls(channel, encode(data), key, idempotency_key or new_idempotency_key())
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in a request."""
+        return len(self.data) + len(self.channel) + _ITEM_OVERHEAD_BYTES
 
 
 class Batch:
     """Publications that travel together, and what is known of each."""
 
-    def __init__(self, items: tuple[Outgoing, ...]) -> None:
+    def __init__(self, items: tuple[Outgoing, ...], *, max_items: int, max_bytes: int) -> None:
         self._items = items
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._pending = dict.fromkeys(range(len(items)))
         self._outcomes: dict[int, Outcome] = {}
-        self._may_have_happened: set[int] = set()
-        self._last_problem = "nothing was tried"
+        self._may_have_happened: dict[int, float] = {}
+        """The moment of the first attempt that may have reached the broker."""
 
     @property
-    def pending(self) -> list[int]:
-        """Which publications still have no outcome, in their order."""
-        return [index for index in range(len(self._items)) if index not in self._outcomes]
+    def pending(self) -> int:
+        """How many publications still have no outcome."""
+        return len(self._pending)
 
-    def body(self, indices: list[int]) -> bytes:
+    def next_request(self) -> tuple[int, ...]:
+        """The first of what is pending, as much as one request may hold, at least one."""
+        chosen: list[int] = []
+        room = self._max_bytes
+        for index in islice(self._pending, self._max_items):
+            room -= self._items[index].size_bytes
+            if chosen and room < 0:
+                break
+            chosen.append(index)
+        return tuple(chosen)
+
+    def body(self, indices: tuple[int, ...]) -> bytes:
         """The request for these publications: always an array, so that each is answered."""
-        return msgspec.json.encode([_fields(self._items[index]) for index in indices])
+        return encode([_fields(self._items[index]) for index in indices])
 
-    def answered(self, indices: list[int], status: int, body: bytes) -> None:
-        """A response came for these publications."""
+    def answered(self, indices: tuple[int, ...], status: int, body: bytes, *, at: float) -> str:
+        """A response came to what was sent at `at`; why some of it is to be tried again."""
         answers = split_array(body)
-        if answers is None or len(answers) != len(indices):
-            problem = read_problem(body)
-            for index in indices:
-                self._problem(index, status, problem)
-            return
-        for index, answer in zip(indices, answers, strict=True):
-            self._answer(index, answer)
+        if answers is not None and len(answers) == len(indices):
+            reasons = [
+                self._answer(index, answer, at)
+                for index, answer in zip(indices, answers, strict=True)
+            ]
+            return next((why for why in reasons if why), "")
+        if status in _PERHAPS_ONE_ITEM and len(indices) > 1:
+            self._max_items = len(indices) // 2
+            return ""
+        problem = read_problem(body)
+        reasons = [self._problem(index, status, problem, at) for index in indices]
+        return reasons[0]
 
-    def failed(self, indices: list[int], why: str, *, sent: bool) -> None:
-        """No response came; `sent` says whether the hub may have read the request."""
-        self._last_problem = why
-        if sent:
-            self._may_have_happened.update(indices)
+    def may_have_happened(self, indices: tuple[int, ...], *, at: float) -> None:
+        """The hub may have read this request, sent at `at`, and did not say."""
+        for index in indices:
+            self._may_have_happened.setdefault(index, at)
+
+    def give_up(self, why: str, *, code: str = "not_published") -> None:
+        """What is pending has failed for good."""
+        for index in list(self._pending):
+            self._settle(index, self._given_up(index, why, code))
+
+    def give_up_sent_before(self, moment: float, why: str) -> None:
+        """What may have happened by an attempt before `moment` is not tried again."""
+        for index, sent_at in self._may_have_happened.items():
+            if sent_at < moment and index in self._pending:
+                self._settle(index, self._unknown(index, "outcome_unknown", why))
 
     def outcomes(self) -> tuple[Outcome, ...]:
-        """One per publication; what is pending has failed for good."""
-        return tuple(
-            self._outcomes.get(index) or self._given_up(index) for index in range(len(self._items))
-        )
+        """One per publication, in their order; none may be pending."""
+        return tuple(self._outcomes[index] for index in range(len(self._items)))
 
-    def _answer(self, index: int, answer: msgspec.Raw) -> None:
+    def _settle(self, index: int, outcome: Outcome) -> None:
+        self._outcomes[index] = outcome
+        del self._pending[index]
+
+    def _answer(self, index: int, answer: msgspec.Raw, at: float) -> str:
         problem = read_problem(bytes(answer))
         if problem.status:
-            self._problem(index, problem.status, problem)
-            return
+            return self._problem(index, problem.status, problem, at)
         try:
-            self._outcomes[index] = published(answer)
+            self._settle(index, published(answer))
         except ProtocolError as error:
-            self.failed([index], str(error), sent=True)
+            self.may_have_happened((index,), at=at)
+            return str(error)
+        return ""
 
-    def _problem(self, index: int, status: int, problem: Problem) -> None:
-        transient = problem.retryable or status in _TRANSIENT_STATUS or status >= 500
+    def _problem(self, index: int, status: int, problem: Problem, at: float) -> str:
+        """Why the publication is to be tried again; empty when it has its outcome."""
         text = f"HTTP {status}: {problem.detail}" if problem.detail else f"HTTP {status}"
+        transient = problem.retryable or status in _TRANSIENT_STATUS or status >= 500
+        # An answer of success that is not the hub's says nothing about the publication.
         if transient or status in _OK:
-            # An answer of success that is not the hub's says nothing about the publication.
-            self.failed([index], text, sent=problem.code not in _SURELY_NOT)
-        elif index in self._may_have_happened:
-            self._outcomes[index] = self._unknown(index, problem.code, text)
-        else:
-            self._outcomes[index] = PublishError(problem.code, text)
-
-    def _given_up(self, index: int) -> PublishError:
+            if problem.code not in _SURELY_NOT and status not in _SURELY_NOT_STATUS:
+                self.may_have_happened((index,), at=at)
+            return f"{problem.code}: {text}" if problem.code else text
+        code = problem.code or f"http_{status}"
         if index in self._may_have_happened:
-            return self._unknown(index, "outcome_unknown", self._last_problem)
-        return NotPublishedError("not_published", self._last_problem, retryable=True)
+            self._settle(index, self._unknown(index, code, text))
+        else:
+            self._settle(index, PublishRefusedError(code, text))
+        return ""
+
+    def _given_up(self, index: int, why: str, code: str) -> PublishError:
+        if index in self._may_have_happened:
+            return self._unknown(index, "outcome_unknown", why)
+        return NotPublishedError(code, why, retryable=True)
 
     def _unknown(self, index: int, code: str, text: str) -> OutcomeUnknownError:
         return OutcomeUnknownError(code, text, idempotency_key=self._items[index].idempotency_key)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hub_client.errors import CommandTimeoutError
+from hub_client.errors import CommandTimeoutError, NotConnectedError
 from hub_client.frames import Frame
 
 
@@ -40,6 +40,11 @@ class Replies:
         for future in waiting.values():
             if not future.done():
                 future.set_exception(error)
+
+
+def not_connected(op: str, seconds: float, why: str) -> NotConnectedError:
+    because = f" ({why})" if why else ""
+    return NotConnectedError(f"no connection in {seconds:g} seconds{because}; {op} was not sent")
 
 
 def timed_out(op: str, seconds: float) -> CommandTimeoutError:

@@ -46,6 +46,8 @@ class Life:
         self.connection = opened.connection
         self.heartbeat_seconds = opened.welcome.heartbeat_seconds
         self.outgoing: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+        self.answered = asyncio.Event()
+        """The hub has shown that it hears this side too."""
         self.goodbye: Leaving | None = None
         self.leave_at: float | None = None
         self._started = time.monotonic()
@@ -57,6 +59,14 @@ class Life:
     def until_leaving(self) -> float | None:
         """Seconds until the moment drawn from the goodbye's window; None without one."""
         return None if self.leave_at is None else max(0.0, self.leave_at - time.monotonic())
+
+    def patience(self, timing: ReconnectTiming) -> tuple[float, str]:
+        """Seconds to wait for the next frame, and why the connection ends without one."""
+        silence = timing.missed_heartbeats * self.heartbeat_seconds
+        leaving = self.until_leaving()
+        if leaving is not None and leaving < silence:
+            return leaving, "left as asked"
+        return silence, f"no frame in {silence:g} seconds"
 
     def verdict(self, end: DisconnectedError) -> DisconnectedError:
         """The goodbye's code where the transport has no close codes of its own."""
@@ -86,6 +96,13 @@ class Runner:
         self._report = report
         self._backoff = Backoff(timing)
         self._life: Life | None = None
+        self._subscribed = asyncio.Event()
+        self.trouble = ""
+        """Why there is no connection."""
+
+    def subscription_made(self) -> None:
+        """What no transport could carry without one may be worth another attempt now."""
+        self._subscribed.set()
 
     def send(self, command_id: int, raw: bytes) -> None:
         """Queue a command for the present connection; without one it is dropped."""
@@ -95,6 +112,7 @@ class Runner:
     async def run(self) -> NoReturn:
         """Never returns; raises the `RejectedError` that forbids to come back."""
         while True:
+            self._subscribed.clear()
             pause = await self._one_connection()
             # A pause of 0 still lets others run: this loop must not starve them.
             await asyncio.sleep(pause)
@@ -107,16 +125,32 @@ class Runner:
         except CannotConnectError as problem:
             if problem.rejected is not None:
                 return self._rejected(problem.rejected, pause=0.0)
-            return self._waiting(str(problem), self._backoff.next_pause())
+            if problem.idle:
+                return await self._wait_subscribed(str(problem))
+            # On top of what is asked for: everybody is told the same second.
+            pause = problem.asked_seconds + self._backoff.next_pause()
+            return self._waiting(str(problem), pause)
         life = Life(opened)
         try:
             await self._serve(life)
         except DisconnectedError as end:
             return self._ended(life, life.verdict(end))
 
+    async def _wait_subscribed(self, why: str) -> float:
+        """Seconds to wait after somebody subscribed, or after a while: networks change."""
+        seconds = self._timing.cap_seconds
+        self._waiting(why, seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._subscribed.wait()
+        except TimeoutError:
+            pass
+        return 0.0
+
     async def _serve(self, life: Life) -> NoReturn:
         """Read and write until one of them raises `DisconnectedError`."""
         self._life = life
+        ends: list[BaseException] = []
         jobs: set[asyncio.Task[NoReturn]] = set()
         try:
             self._report(ConnectionState("connected", transport=life.connection.transport))
@@ -128,41 +162,58 @@ class Runner:
             await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._life = None
-            ends = await _cancelled(jobs)
-            await life.connection.close()
             self._host.on_disconnected()
+            try:
+                ends = await _cancelled(jobs)
+            finally:
+                await life.connection.close()
         raise ends[0] if ends else DisconnectedError(ABNORMAL_CLOSE, "ended")
 
     async def _read(self, life: Life) -> NoReturn:
         while True:
-            raw = await self._next_frame(life)
-            try:
-                event = self._session.receive(raw)
-            except ProtocolError as error:
-                raise DisconnectedError(ABNORMAL_CLOSE, str(error)) from None
+            event = self._understood(await self._next_frame(life))
             if isinstance(event, Leaving):
                 self._leaving(life, event)
-            elif isinstance(event, TokenEnding) and self._tokens.renewable:
-                await self._renew_token(life)
+            elif isinstance(event, TokenEnding):
+                if self._tokens.renewable:
+                    await self._renew_token(life)
             elif event is not None:
+                life.answered.set()
                 await self._host.on_event(event)
 
-    async def _next_frame(self, life: Life) -> bytes:
-        silence = self._timing.missed_heartbeats * life.heartbeat_seconds
-        leaving = life.until_leaving()
+    def _understood(self, raw: bytes) -> Event | None:
         try:
-            async with asyncio.timeout(silence if leaving is None else min(silence, leaving)):
+            return self._session.receive(raw)
+        except ProtocolError as error:
+            raise DisconnectedError(ABNORMAL_CLOSE, str(error)) from None
+
+    async def _next_frame(self, life: Life) -> bytes:
+        seconds, reason = life.patience(self._timing)
+        try:
+            async with asyncio.timeout(seconds):
                 return await life.connection.receive()
         except TimeoutError:
-            reason = f"no frame in {silence:g} seconds" if leaving is None else "left as asked"
             raise DisconnectedError(ABNORMAL_CLOSE, reason) from None
 
     async def _write(self, life: Life) -> NoReturn:
         while True:
             reply = await life.connection.send(*await life.outgoing.get())
-            event = self._session.receive(reply) if reply is not None else None
-            if event is not None:
+            if reply is None:
+                await self._wait_answered(life)
+            elif event := self._understood(reply):
                 await self._host.on_event(event)
+
+    async def _wait_answered(self, life: Life) -> None:
+        """The first command is a probe: there are proxies that let a WebSocket through and
+        then pass nothing, or only what the hub says."""
+        seconds = self._timing.open_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await life.answered.wait()
+        except TimeoutError:
+            self._opener.choice.blocked(life.connection.transport)
+            reason = f"no answer to the first command in {seconds:g} seconds"
+            raise DisconnectedError(ABNORMAL_CLOSE, reason) from None
 
     def _leaving(self, life: Life, goodbye: Leaving) -> None:
         life.goodbye = goodbye
@@ -196,6 +247,7 @@ class Runner:
         raise error
 
     def _waiting(self, why: str, pause: float) -> float:
+        self.trouble = why
         self._report(ConnectionState("waiting", why, retry_in_seconds=pause))
         return pause
 

@@ -20,6 +20,7 @@ from hub_client.transport import (
 _MAX_QUERY_BYTES = 3000
 _MAX_URL_CHANNELS = 32
 _TIMEOUT_SECONDS = 10.0
+_DETAIL_BYTES = 300
 _NOT_THIS_SESSION = frozenset({401, 404})
 
 
@@ -35,15 +36,17 @@ class SseDialer:
         self._http = httpx.AsyncClient(timeout=timeout, follow_redirects=True)
 
     async def dial(self, target: Target) -> Connection:
+        if not target.subscribe:
+            raise CannotConnectError("server-sent events need a subscription first", idle=True)
         channels, query = url_subscriptions(target.subscribe)
         url = f"{target.base_url}/sse" + (f"?{query}" if query else "")
         headers = {**target.authorization, "Accept": "text/event-stream"}
         request = self._http.build_request("GET", url, headers=headers)
         try:
             response = await self._http.send(request, stream=True)
+            await _check(response)
         except httpx.HTTPError as error:
             raise CannotConnectError(f"{type(error).__name__}: {error}") from None
-        await _check(response)
         return SseConnection(self._http, response, target, frozenset(channels))
 
     async def close(self) -> None:
@@ -175,14 +178,25 @@ def _pairs(fields: Mapping[str, object]) -> list[tuple[str, str]]:
 
 
 async def _check(response: httpx.Response) -> None:
+    """Raise `CannotConnectError`, with the response closed, unless it is an event stream."""
     kind = response.headers.get("content-type", "")
     if response.status_code == httpx.codes.OK and kind.startswith("text/event-stream"):
         return
-    await response.aread()
-    await response.aclose()
+    try:
+        detail = await _beginning(response)
+    finally:
+        await response.aclose()
     if response.status_code == httpx.codes.OK:
         raise CannotConnectError(f"no event stream but {kind or 'an untyped body'}", blocked=True)
-    raise refused(response.status_code, response.text[:300])
+    asked = response.headers.get("retry-after", "")
+    raise refused(response.status_code, detail, retry_after=asked)
+
+
+async def _beginning(response: httpx.Response) -> str:
+    """Enough of a body to say what it is; it may have no end."""
+    async for chunk in response.aiter_bytes(_DETAIL_BYTES):
+        return chunk.decode("utf-8", "replace")
+    return ""
 
 
 def _reply(answer: httpx.Response, command_id: int) -> bytes:
@@ -191,5 +205,6 @@ def _reply(answer: httpx.Response, command_id: int) -> bytes:
     if answer.status_code in _NOT_THIS_SESSION or answer.status_code >= 500:
         raise DisconnectedError(ABNORMAL_CLOSE, f"POST /command: HTTP {answer.status_code}")
     problem = read_problem(answer.content)
-    error = {"code": problem.code, "message": problem.detail, "retryable": problem.retryable}
+    code = problem.code or f"http_{answer.status_code}"
+    error = {"code": code, "message": problem.detail, "retryable": problem.retryable}
     return encode({"op": "reply", "id": command_id, "error": error})

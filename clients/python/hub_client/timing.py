@@ -5,6 +5,7 @@ lose a node in the same moment: anything less than full keeps them in step. The 
 window replaces the draw: the hub knows better than we how many are leaving with us.
 """
 
+import email.utils
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class ReconnectTiming:
     base_seconds: float = 0.5
     cap_seconds: float = 30.0
     open_timeout_seconds: float = 10.0
-    """From the first packet to the welcome, for each transport tried."""
+    """From the first packet to the welcome, for each transport tried; then from the first
+    command to its answer."""
     missed_heartbeats: float = 1.5
     """Silence of so many heartbeat intervals ends a connection (the wire contract)."""
 
@@ -36,6 +38,10 @@ class Backoff:
         self._timing = timing
         self._draw = draw
         self._failures = 0
+
+    def anew(self) -> "Backoff":
+        """One that has seen no failure yet."""
+        return Backoff(self._timing, draw=self._draw)
 
     def lived(self, seconds: float) -> None:
         """A connection that was welcomed ended after `seconds`."""
@@ -52,3 +58,14 @@ class Backoff:
     def within(self, window_ms: int) -> float:
         """Seconds until we leave, drawn from a goodbye's window. Not a failure."""
         return self._draw(0.0, max(0, window_ms) / 1000)
+
+
+def asked_seconds(retry_after: str, *, unix_now: float) -> float:
+    """Seconds that a Retry-After asks for (RFC 9110 section 10.2.3: a number or a date)."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:9])
+    try:
+        moment = email.utils.parsedate_to_datetime(retry_after)
+    except ValueError:
+        return 0.0
+    return max(0.0, moment.timestamp() - unix_now)

@@ -1,5 +1,6 @@
 """The border between the client and the ways to reach a hub."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -7,7 +8,10 @@ from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from hub_client.errors import RejectedError, rejection
+from hub_client.timing import asked_seconds
 
+# Whatever an answer to a handshake asks for, in seconds: a client waits, but not for ever.
+MAX_ASKED_SECONDS = 300.0
 ABNORMAL_CLOSE = 1006  # RFC 6455 section 7.4.1: ended without a close frame
 
 _CLOSE_OF_STATUS: Mapping[int, int] = MappingProxyType(
@@ -30,15 +34,25 @@ class CannotConnectError(Exception):
     """No connection came to be; internal to the package.
 
     `blocked` says that something on the way refuses this transport, so the next one is
-    worth trying at once. `rejection` is set where coming back unchanged is pointless.
+    worth trying at once. `rejected` is set where coming back unchanged is pointless.
+    `asked_seconds` is the pause that an answer asked for (Retry-After). `idle` says that
+    this transport carries subscriptions only, and there is none yet.
     """
 
     def __init__(
-        self, message: str, *, blocked: bool = False, rejected: RejectedError | None = None
+        self,
+        message: str,
+        *,
+        blocked: bool = False,
+        rejected: RejectedError | None = None,
+        asked_seconds: float = 0.0,
+        idle: bool = False,
     ) -> None:
         super().__init__(message)
+        self.idle = idle
         self.blocked = blocked
         self.rejected = rejected
+        self.asked_seconds = asked_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +111,12 @@ class Dialer(Protocol):
     async def close(self) -> None: ...
 
 
-def refused(status: int, detail: str) -> CannotConnectError:
+def refused(status: int, detail: str, *, retry_after: str = "") -> CannotConnectError:
     """What an HTTP status in answer to a handshake means."""
     text = f"HTTP {status}" + (f": {detail}" if detail else "")
     if status >= 500 or status in _TRANSIENT_STATUS:
-        return CannotConnectError(text)
+        asked = min(asked_seconds(retry_after, unix_now=time.time()), MAX_ASKED_SECONDS)
+        return CannotConnectError(text, asked_seconds=asked)
     close_code = _CLOSE_OF_STATUS.get(status, 4400)
     # A 401 can only be the hub's; anything else may be a proxy's opinion of this transport.
     return CannotConnectError(text, blocked=status != 401, rejected=rejection(close_code, text))

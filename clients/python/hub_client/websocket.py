@@ -40,13 +40,15 @@ class WebSocketDialer:
                 additional_headers=target.authorization,
                 max_size=target.max_frame_bytes,
                 close_timeout=_CLOSE_TIMEOUT_SECONDS,
+                # The caller sets it.
+                open_timeout=None,
                 # Silence is noticed by the hub's heartbeats, the same on every transport.
                 ping_interval=None,
             )
         except InvalidStatus as error:
-            raise refused(error.response.status_code, _detail(error)) from None
-        except TimeoutError:
-            raise CannotConnectError("no answer to the handshake", blocked=True) from None
+            answer = error.response
+            asked = answer.headers.get("Retry-After", "")
+            raise refused(answer.status_code, _detail(error), retry_after=asked) from None
         except (InvalidHandshake, WebSocketException, OSError, EOFError) as error:
             raise CannotConnectError(f"{type(error).__name__}: {error}") from None
         return WebSocketConnection(socket)

@@ -4,13 +4,22 @@ MessagePack, because a command's bytes need not be text. A newer version may kno
 and fields; what this one cannot read it does not answer.
 """
 
+from dataclasses import replace
+from itertools import accumulate
 from typing import Literal
 
 import msgspec
 
 from hub import errors
+from hub.core.listing import ConnectionQuery, Listed
+from hub.core.options import MIB
+from hub.core.polling import PollRequest
 from hub.core.records import SessionRecord
 from hub.errors import HubError, UnavailableError
+
+# Of one node's part of a list of connections. Redis cuts a subscriber that is 8 MB behind for
+# 60 s (client-output-buffer-limit pubsub), and a page asks every node at once.
+MAX_LISTED_BYTES = MIB
 
 _ERRORS = {
     each.code: each
@@ -20,17 +29,19 @@ _ERRORS = {
 
 
 class Ask(msgspec.Struct, frozen=True, tag="ask"):
-    """One question to the node that holds `connection`."""
+    """One question to a node, mostly about the `connection` that it holds."""
 
     number: int
     asker: str
     """Tag of the node that waits for the answer."""
-    what: Literal["command", "connection", "disconnect"]
-    connection: str
+    what: Literal["command", "connection", "disconnect", "poll", "list"]
+    connection: str = ""
     secret: str = ""
     raw: bytes = b""
     code: int = 0
     reason: str = ""
+    query: ConnectionQuery | None = None
+    poll: PollRequest | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
@@ -38,9 +49,10 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
 
     number: int
     raw: bytes = b""
-    """The reply to a command."""
+    """The reply to a command, or the answer to a poll."""
     found: bool = False
     record: SessionRecord | None = None
+    listed: Listed | None = None
     error: str = ""
     message: str = ""
 
@@ -63,3 +75,10 @@ def decode(raw: bytes) -> Ask | Answer | None:
         return _DECODER.decode(raw)
     except (ValueError, RecursionError):
         return None
+
+
+def fitting(listed: Listed, max_bytes: int = MAX_LISTED_BYTES) -> Listed:
+    """As many of its rows as may travel at once, one at least; the rest comes with later pages."""
+    sizes = accumulate(len(msgspec.msgpack.encode(row)) for row in listed.rows)
+    rows = listed.rows[: max(1, sum(size <= max_bytes for size in sizes))]
+    return replace(listed, rows=rows, more=listed.more or len(rows) < len(listed.rows))

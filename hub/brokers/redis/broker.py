@@ -4,6 +4,7 @@ Translates between the core and what is below: everything that is raised here is
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis import keys
 from hub.brokers.redis.failures import CallError, NoAnswerError, NotSentError, RefusedError
+from hub.brokers.redis.holding import Room
 from hub.brokers.redis.messages import envelope
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.shard import Shard, ShardStatistics
@@ -29,6 +31,8 @@ from hub.core.ports import (
     Spawn,
 )
 from hub.core.publication import Position
+from hub.core.records import BrokerRecord
+from hub.core.tally import Tally
 from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError, UnavailableError
 
 # Three seconds in all: a comparison of epochs takes two round trips and a barrier.
@@ -68,9 +72,18 @@ class RedisBroker:
         spawn: Spawn,
         log: FilteringBoundLogger,
         options: RedisOptions | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        options = options or RedisOptions()
-        around = Surroundings(namespaces, options, downstream, clock, wall_clock, spawn, log)
+        options, tally = options or RedisOptions(), tally or Tally()
+        self._room = Room(
+            channel_messages=options.hold_messages,
+            channel_bytes=options.hold_bytes,
+            total_bytes=options.hold_total_bytes,
+            tally=tally,
+        )
+        around = Surroundings(
+            namespaces, options, downstream, clock, wall_clock, spawn, log, tally, self._room
+        )
         self._topology = make_topology(url, around)
 
     def shard(self, channel: str) -> Shard:
@@ -95,6 +108,23 @@ class RedisBroker:
 
     def statistics(self) -> RedisStatistics:
         return RedisStatistics(tuple(shard.statistics() for shard in self.shards()))
+
+    def record(self) -> BrokerRecord:
+        """All servers together."""
+        shards = self.statistics().shards
+        round_trips = (shard.canary_round_trip_seconds or 0.0 for shard in shards)
+        return BrokerRecord(
+            servers=len(shards),
+            refusing_servers=sum(shard.refusing for shard in shards),
+            deaf_servers=sum(shard.deaf for shard in shards),
+            canary_age_seconds=max((shard.canary_age_seconds for shard in shards), default=0.0),
+            canary_round_trip_seconds=max(round_trips, default=0.0),
+            pending_calls=sum(shard.pending_calls for shard in shards),
+            filling_channels=sum(shard.filling for shard in shards),
+            held_bytes=self._room.bytes,
+            held_limit_bytes=self._room.total_bytes,
+            versions=Counter(shard.server_version for shard in shards if shard.server_version),
+        )
 
     # -- hub.core.ports.Broker ---------------------------------------------------------------
 
@@ -123,14 +153,14 @@ class RedisBroker:
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         """Deliver the channel from now on; raise `UnavailableError` when Redis is away."""
         try:
-            await self.shard(channel).subscribe(channel, on_open)
+            await self.shard(channel).channels.subscribe(channel, on_open)
         except CallError as error:
             raise UnavailableError(f"cannot subscribe to {channel!r}: {_told(error)}") from None
         except TimeoutError:
             raise UnavailableError(f"cannot subscribe to {channel!r}: Redis is too slow") from None
 
     def unsubscribe(self, channel: str) -> None:
-        self.shard(channel).unsubscribe(channel)
+        self.shard(channel).channels.unsubscribe(channel)
 
     async def history(self, channel: str, after: int, limit: int) -> HistoryPage:
         """A page; raise `UnavailableError` when Redis is away.
@@ -139,7 +169,7 @@ class RedisBroker:
         """
         for _ in range(_EPOCH_TRIES):
             page = await self._page(channel, after, limit)
-            tracker = self.shard(channel).tracker(channel)
+            tracker = self.shard(channel).channels.tracker(channel)
             if (
                 tracker is None
                 or tracker.state is State.OPENING
@@ -167,14 +197,14 @@ class RedisBroker:
 
     def names(self) -> Sequence[str]:
         """Of the channels this node listens to."""
-        return tuple(t.channel for shard in self.shards() for t in shard.trackers())
+        return tuple(t.channel for shard in self.shards() for t in shard.channels.trackers())
 
     def held(self, channel: str) -> tuple[Position, int | None] | None:
         """How far this node has come in a channel; None where it does not listen.
 
         How much history holds only Redis knows.
         """
-        tracker = self.shard(channel).tracker(channel)
+        tracker = self.shard(channel).channels.tracker(channel)
         if tracker is None or tracker.state is State.OPENING:
             return None
         return tracker.position, None

@@ -34,6 +34,7 @@ class Canary:
         self.name = keys.canary(secrets.token_hex(8)).encode()
         self._number = 0
         self._sent_at_seconds = 0.0
+        self._began_at_seconds = clock()
         self._heard_at_seconds: float | None = None
         self._unheard_since_seconds: float | None = None
         """When the oldest was sent of those that were sent since the last one was heard."""
@@ -41,13 +42,18 @@ class Canary:
         """Of the newest one that was heard."""
         self._now = asyncio.Event()
 
+    @property
+    def age_seconds(self) -> float:
+        """Since one was heard, or since there was nothing to hear."""
+        heard = self._heard_at_seconds
+        return self._clock() - (self._began_at_seconds if heard is None else heard)
+
     def problem(self) -> str | None:
         """Why nothing should rely on this connection; None when it carries."""
         if self._heard_at_seconds is None:
             return "no canary was heard yet"
-        age = self._clock() - self._heard_at_seconds
-        if age > self._options.canary_deadline_seconds:
-            return f"no canary was heard for {age:.1f} s"
+        if self.age_seconds > self._options.canary_deadline_seconds:
+            return f"no canary was heard for {self.age_seconds:.1f} s"
         return None
 
     def hear(self, message: bytes) -> None:

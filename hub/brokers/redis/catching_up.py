@@ -5,7 +5,6 @@ Decisions are `hub.brokers.redis.tracking`'s; this asks Redis and carries the st
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from hub.brokers.redis.failures import CallError
@@ -14,19 +13,7 @@ from hub.brokers.redis.subscriber import Subscriber
 from hub.brokers.redis.surroundings import Surroundings
 from hub.brokers.redis.tracking import State, Step, Tracker
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap
-
-
-@dataclass(slots=True)
-class CatchUpCounts:
-    """All only rise."""
-
-    holes: int = 0
-    """Times a channel had to be filled."""
-    filled: int = 0
-    """Publications delivered from history."""
-    gaps: int = 0
-    resets: int = 0
+from hub.core.pushes import Gap, GapReason
 
 
 class CatchingUp:
@@ -57,7 +44,7 @@ class CatchingUp:
         self._on_open = on_open
         self._filling: set[Tracker] = set()
         self._slots = asyncio.Semaphore(options.concurrent_fills)
-        self.counts = CatchUpCounts()
+        self._tally = around.tally
 
     @property
     def filling(self) -> int:
@@ -70,17 +57,18 @@ class CatchingUp:
             self._carry_out(tracker.channel, step)
         if tracker.state is State.FILLING and tracker not in self._filling:
             self._filling.add(tracker)
-            self.counts.holes += 1
+            self._tally.broker_holes += 1
             self._spawn(self._fill(tracker))
 
     def _carry_out(self, channel: str, step: Step) -> None:
         if isinstance(step, Publication):
             self._downstream.deliver(step)
         elif isinstance(step, Gap):
-            self.counts.gaps += 1
+            if step.reason is GapReason.BROKER:
+                self._tally.broker_lost += step.last - step.first + 1
             self._downstream.lost(step)
         else:
-            self.counts.resets += 1
+            self._tally.broker_resets += 1
             self._downstream.reset(channel, step)
 
     async def _fill(self, tracker: Tracker) -> None:
@@ -90,7 +78,9 @@ class CatchingUp:
                     after = tracker.ask()
                     page = await self._reading.page(tracker.channel, after, self._options.page_size)
                     steps = tracker.on_page(page)
-                    self.counts.filled += sum(isinstance(step, Publication) for step in steps)
+                    self._tally.broker_filled += sum(
+                        isinstance(step, Publication) for step in steps
+                    )
                     self.act(tracker, steps)
         except CallError as error:
             # The next comparison begins anew: after reconnecting, or with the next round.

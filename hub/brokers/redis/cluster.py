@@ -3,8 +3,7 @@
 The map of slots is looked at again and again, and at once when a server points elsewhere or is
 lost. A channel whose slot has another owner moves to that one's shard with its position, so
 that what happened in between is read from history or announced, and a master that was promoted
-begins new epochs as anywhere. There is no following of ASK: a channel in a slot that is just
-being moved may be refused (503) until it has moved.
+begins new epochs as anywhere. Meanwhile calls follow where servers point (`redirects`).
 
 Ordinary pub/sub is used, not sharded: Redis sends every publication to every server of the
 cluster, which costs its bus n times the traffic; SSUBSCRIBE would need one command per channel
@@ -20,9 +19,12 @@ from collections.abc import Callable, Sequence
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
 from hub.brokers.redis import urls
-from hub.brokers.redis.connecting import Server, close, connect
-from hub.brokers.redis.failures import CONNECTION_ERRORS
-from hub.brokers.redis.library import ask
+from hub.brokers.redis.calls import Call
+from hub.brokers.redis.commands import Commands
+from hub.brokers.redis.connecting import Server
+from hub.brokers.redis.failures import CONNECTION_ERRORS, RefusedError
+from hub.brokers.redis.inquiry import Inquiry
+from hub.brokers.redis.redirects import Redirects
 from hub.brokers.redis.shard import Shard
 from hub.brokers.redis.slots import NOBODY, View, owners, parse_nodes, slot
 from hub.brokers.redis.surroundings import Surroundings
@@ -34,14 +36,26 @@ _MIN_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class ClusterNode(Server):
-    """One server of it; `on_doubt` is called where it seems not to have what it had."""
+    """One server of it.
 
-    def __init__(self, url: str, on_doubt: Callable[[], None]) -> None:
+    Args:
+        on_doubt: is called where it seems not to have what it had.
+        redirects: take the calls that it does not take itself.
+    """
+
+    def __init__(
+        self, url: str, address: str, *, on_doubt: Callable[[], None], redirects: Redirects
+    ) -> None:
         super().__init__(url)
+        self._address = address
         self._on_doubt = on_doubt
+        self._redirects = redirects
 
     def doubt(self) -> None:
         self._on_doubt()
+
+    def follow(self, call: Call, refused: RefusedError) -> bool:
+        return self._redirects.take(call, refused, self._address)
 
 
 class Nowhere(Server):
@@ -64,13 +78,26 @@ class Cluster:
         self._seeds = [Server(seed) for seed in self._url.seeds]
         self._around = around
         self._options = around.options
+        self._inquiry = Inquiry(
+            client_name=f"hub:{around.options.node}:cluster",
+            timeout_seconds=around.options.locate_timeout_seconds,
+            clock=around.clock,
+        )
         self._members: Sequence[str] = ()
         self._owners: Sequence[str] = (NOBODY,) * REDIS_CLUSTER_HASH_SLOTS
         self._shards: dict[str, Shard] = {}
         """By address."""
+        self._guests: dict[str, Shard] = {}
+        """Servers that own nothing yet, as far as is known, and were pointed to."""
         self._left: list[Shard] = []
         """Own nothing any more, and are being stopped."""
         self._nowhere = Shard(Nowhere(self._url.seeds[0]), around)
+        self._redirects = Redirects(
+            commands_at=self._commands_at,
+            options=around.options,
+            clock=around.clock,
+            spawn=around.spawn,
+        )
         self._doubted = asyncio.Event()
         self._task: asyncio.Task[object] | None = None
 
@@ -85,7 +112,9 @@ class Cluster:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.gather(*(shard.stop() for shard in (*self._shards.values(), *self._left)))
+        await self._redirects.stop()
+        all_of_them = (*self._shards.values(), *self._guests.values(), *self._left)
+        await asyncio.gather(*(shard.stop() for shard in all_of_them))
 
     def shard(self, channel: str) -> Shard:
         return self._shards.get(self._owners[slot(channel)], self._nowhere)
@@ -133,26 +162,24 @@ class Cluster:
         return [view for view in views if view is not None]
 
     async def _ask(self, server: Server) -> View | None:
-        connection = server.make(f"hub:{self._options.node}:cluster")
         try:
-            async with asyncio.timeout(self._options.locate_timeout_seconds):
-                await connect(connection)
-                answer = await ask(connection, "CLUSTER", "NODES")
+            (answer,) = await self._inquiry.ask(server, ("CLUSTER", "NODES"))
             return parse_nodes(answer, server.host)
         except (*CONNECTION_ERRORS, ValueError) as error:
             self._around.log.debug("redis_cluster_silent", server=server.name, reason=str(error))
             return None
-        finally:
-            await close(connection)
 
     # -- the shards --------------------------------------------------------------------------
 
     async def _follow(self, found: Sequence[str]) -> None:
         """Begin with new masters, move channels, end with those that own nothing any more."""
         masters = set(found) - {NOBODY}
-        new = {address: self._make_shard(address) for address in masters - set(self._shards)}
+        known = self._guests.keys() & masters
+        new = {
+            address: self._make_shard(address) for address in masters - set(self._shards) - known
+        }
         before, self._owners = tuple(self._shards.values()), found
-        self._shards |= new
+        self._shards |= new | {address: self._guests.pop(address) for address in known}
         for shard in (*before, self._nowhere):
             self._move_channels(shard)
         self._left += [self._shards.pop(address) for address in set(self._shards) - masters]
@@ -161,10 +188,21 @@ class Cluster:
         await asyncio.gather(*(shard.start() for shard in new.values()))
 
     def _make_shard(self, address: str) -> Shard:
-        return Shard(ClusterNode(self._url.node(address), self._doubt), self._around)
+        node = ClusterNode(
+            self._url.node(address), address, on_doubt=self._doubt, redirects=self._redirects
+        )
+        return Shard(node, self._around)
+
+    def _commands_at(self, address: str) -> Commands:
+        """Of any server: one that has just joined is pointed to before it owns a slot."""
+        shard = self._shards.get(address) or self._guests.get(address)
+        if shard is None:
+            shard = self._guests[address] = self._make_shard(address)
+            self._around.spawn(shard.start())
+        return shard.commands
 
     def _move_channels(self, shard: Shard) -> None:
-        for tracker in shard.trackers():
+        for tracker in shard.channels.trackers():
             now = self.shard(tracker.channel)
-            if now is not shard and (position := shard.give(tracker)) is not None:
-                now.take(tracker.channel, position)
+            if now is not shard and (position := shard.channels.give(tracker)) is not None:
+                now.channels.take(tracker.channel, position)

@@ -9,14 +9,13 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 from structlog.typing import FilteringBoundLogger
 
+from hub.brokers.redis.calls import Answer, Call, fail
 from hub.brokers.redis.connecting import (
-    Backoff,
     Place,
     close,
     connect,
@@ -28,15 +27,11 @@ from hub.brokers.redis.failures import LostError, NoAnswerError, NotSentError, R
 from hub.brokers.redis.library import Argument, Command, Library
 from hub.brokers.redis.options import RedisOptions
 from hub.core.ports import Monotonic
+from hub.core.tally import Tally
 
-Answer = asyncio.Future[object]
-
-
-@dataclass(slots=True)
-class _Call:
-    packed: bytes
-    answer: Answer
-    deadline_seconds: float
+# Calls are looked through for others about the same; behind more of them none waits. A guess.
+_LOOKED_THROUGH = 100
+_ASKING = pack("ASKING")
 
 
 class Commands:
@@ -56,6 +51,7 @@ class Commands:
         options: RedisOptions,
         clock: Monotonic,
         log: FilteringBoundLogger,
+        tally: Tally,
         on_up: Callable[[], None],
     ) -> None:
         self._server = server
@@ -63,9 +59,10 @@ class Commands:
         self._options = options
         self._clock = clock
         self._log = log
+        self._tally = tally
         self._on_up = on_up
-        self._unsent: deque[_Call] = deque()
-        self._unanswered: deque[_Call] = deque()
+        self._unsent: deque[Call] = deque()
+        self._unanswered: deque[Call] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
         self._refusing = "not connected yet"
@@ -95,48 +92,63 @@ class Commands:
             NotSentError: there is no connection, or too much is waiting already.
         """
         self.check_up()
-        packed = pack(*command)
-        self._check_room(len(packed))
-        answer: Answer = asyncio.get_running_loop().create_future()
-        deadline = self._clock() + self._options.command_timeout_seconds
-        self._unsent.append(_Call(packed, answer, deadline))
-        self._bytes += len(packed)
-        self._wake.set()
-        return answer
+        return self._enqueue(pack(*command))
 
     def run_function(self, name: str, keys: Command, arguments: Command) -> Answer:
         """`call` of one of the library's functions."""
         self.check_up()
-        return self.call(*self._library.call(name, keys, arguments))
+        packed = pack(*self._library.call(name, keys, arguments))
+        return self._enqueue(packed, about=str(keys[0]), keys=len(keys))
+
+    def follow(self, call: Call) -> Answer:
+        """`call` again, which a server of this cluster pointed here with; may be in no slot yet.
+
+        Its own answer is left alone.
+        """
+        self.check_up()
+        # Holds for the next call of the connection alone.
+        self._enqueue(_ASKING).add_done_callback(asyncio.Future.exception)
+        return self._enqueue(call.packed, followed=True)
+
+    def _enqueue(
+        self, packed: bytes, *, about: str = "", keys: int = 0, followed: bool = False
+    ) -> Answer:
+        self._check_room(len(packed))
+        answer: Answer = asyncio.get_running_loop().create_future()
+        deadline = self._clock() + self._options.command_timeout_seconds
+        self._unsent.append(Call(packed, answer, deadline, about, keys, followed))
+        self._bytes += len(packed)
+        self._wake.set()
+        return answer
 
     def check_up(self) -> None:
         """Raise `NotSentError` while calls are refused."""
         if self._refusing:
-            raise NotSentError(f"{self._server.name}: {self._refusing}")
+            raise self._not_sent(f"{self._server.name}: {self._refusing}")
 
     def _check_room(self, size: int) -> None:
         options = self._options
         if self.pending >= options.max_pending_calls:
-            raise NotSentError(f"{self.pending:,} calls wait for {self._server.name}")
+            raise self._not_sent(f"{self.pending:,} calls wait for {self._server.name}")
         if self._bytes + size > options.max_pending_bytes:
-            raise NotSentError(f"{self._bytes:,} bytes of calls wait for {self._server.name}")
+            raise self._not_sent(f"{self._bytes:,} bytes of calls wait for {self._server.name}")
+
+    def _not_sent(self, why: str) -> NotSentError:
+        self._tally.broker_call_errors["not_sent"] += 1
+        return NotSentError(why)
 
     # -- the connection's life ---------------------------------------------------------------
 
     async def run(self) -> None:
         """Be connected, for ever."""
-        options = self._options
-        try:
-            await keep_up(
-                self._session,
-                backoff=Backoff(options.backoff_first_seconds, options.backoff_max_seconds),
-                clock=self._clock,
-                on_lost=self._on_lost,
-                moved=self._server.moved,
-                log=self._log.bind(server=self._server.name, connection="commands"),
-            )
-        finally:
-            self._on_lost("stopped")
+        await keep_up(
+            self._session,
+            place=self._server,
+            options=self._options,
+            clock=self._clock,
+            on_lost=self._on_lost,
+            log=self._log.bind(server=self._server.name, connection="commands"),
+        )
 
     async def _session(self) -> None:
         connection = await self._server.connection(f"hub:{self._options.node}:commands")
@@ -157,6 +169,7 @@ class Commands:
     def _take_calls(self) -> None:
         self._refusing = self._leaving = ""
         self.connects += 1
+        self._tally.broker_connects["commands"] += 1
         self.up.set()
         self._on_up()
 
@@ -168,10 +181,12 @@ class Commands:
         unanswered, self._unanswered = self._unanswered, deque()
         unsent, self._unsent = self._unsent, deque()
         self._bytes = 0
+        self._tally.broker_call_errors["no_answer"] += len(unanswered)
+        self._tally.broker_call_errors["not_sent"] += len(unsent)
         for call in unanswered:
-            _fail(call, NoAnswerError(f"{self._server.name} did not answer: {why}"))
+            fail(call, NoAnswerError(f"{self._server.name} did not answer: {why}"))
         for call in unsent:
-            _fail(call, NotSentError(f"{self._server.name}: {why}"))
+            fail(call, NotSentError(f"{self._server.name}: {why}"))
 
     async def _write(self, connection: AbstractConnection) -> None:
         while True:
@@ -198,8 +213,10 @@ class Commands:
             self._answer(self._unanswered.popleft(), reply)
         raise LostError(self._leaving)
 
-    def _answer(self, call: _Call, reply: object) -> None:
+    def _answer(self, call: Call, reply: object) -> None:
         self._bytes -= len(call.packed)
+        asked_at_seconds = call.deadline_seconds - self._options.command_timeout_seconds
+        self._tally.broker_calls.observe(self._clock() - asked_at_seconds)
         if not isinstance(reply, ResponseError):
             if not call.answer.done():
                 call.answer.set_result(reply)
@@ -210,7 +227,22 @@ class Commands:
         if refused.needs_reconnect and not self._leaving:
             self._leaving = self._refusing = str(refused)
             self.up.clear()
-        _fail(call, refused)
+        if not (self._may_follow(call, refused) and self._server.follow(call, refused)):
+            self._tally.broker_call_errors["refused"] += 1
+            fail(call, refused)
+
+    def _may_follow(self, call: Call, refused: RefusedError) -> bool:
+        """Not where what was asked after it, about the same, may be taken before it.
+
+        That is what needs fewer keys, while only some of them are here.
+        """
+        if call.followed or not refused.can_be_followed:
+            return False
+        if not refused.some_keys_are_elsewhere:
+            return True
+        return len(self._unanswered) <= _LOOKED_THROUGH and not any(
+            other.about == call.about and other.keys < call.keys for other in self._unanswered
+        )
 
     async def _watch(self) -> None:
         """End the connection when the oldest call is past its deadline."""
@@ -220,8 +252,3 @@ class Commands:
             if oldest is not None and oldest.deadline_seconds < self._clock():
                 seconds = self._options.command_timeout_seconds
                 raise LostError(f"no answer within {seconds:g} s")
-
-
-def _fail(call: _Call, error: Exception) -> None:
-    if not call.answer.done():
-        call.answer.set_exception(error)

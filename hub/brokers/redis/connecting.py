@@ -16,7 +16,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.failures import CONNECTION_ERRORS, LostError
+from hub.brokers.redis.calls import Call
+from hub.brokers.redis.failures import CONNECTION_ERRORS, LostError, RefusedError
+from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.urls import without_secrets
 from hub.core.ports import Monotonic
 from hub.errors import SettingsError
@@ -49,6 +51,10 @@ class Place(Protocol):
 
     def doubt(self) -> None:
         """Something there, or its silence, says that what is looked for may be elsewhere."""
+        ...
+
+    def follow(self, call: Call, refused: RefusedError) -> bool:
+        """Take over a call that was refused because it belongs elsewhere; False to let it be."""
         ...
 
 
@@ -113,6 +119,9 @@ class Server:
     def doubt(self) -> None:
         return
 
+    def follow(self, call: Call, refused: RefusedError) -> bool:  # noqa: ARG002 - all is here
+        return False
+
 
 def _check_host(host: str) -> None:
     if "," in host:
@@ -140,35 +149,45 @@ class Backoff:
 async def keep_up(
     session: Callable[[], Awaitable[None]],
     *,
-    backoff: Backoff,
+    place: Place,
+    options: RedisOptions,
     clock: Monotonic,
     on_lost: Callable[[str], None],
-    moved: Callable[[], Awaitable[None]],
     log: FilteringBoundLogger,
 ) -> None:
     """Run `session` again and again for ever; it raises when its connection is lost.
 
-    Waits as `backoff` says in between, or until `moved` returns.
+    Waits in between with exponential back-off, or until `place` has moved. `on_lost` is told
+    why each one ended, and of the end of all of them.
     """
-    while True:
-        began = clock()
-        try:
-            await session()
-        except (*CONNECTION_ERRORS, LostError) as error:
-            why = str(error) or type(error).__name__
-            log.warning("redis_connection_lost", reason=why)
-        except Exception as error:
-            why = repr(error)
-            log.exception("redis_connection_failed")
-        else:
-            why = "ended"
-        on_lost(why)
-        # One that comes up only to fall at once must not be tried in a tight loop.
-        if clock() - began > backoff.max_seconds:
-            backoff.reset()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(backoff.next_seconds()):
-                await moved()
+    backoff = Backoff(options.backoff_first_seconds, options.backoff_max_seconds)
+    try:
+        while True:
+            began = clock()
+            on_lost(await _ended(session, log))
+            # One that comes up only to fall at once must not be tried in a tight loop.
+            if clock() - began > backoff.max_seconds:
+                backoff.reset()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff.next_seconds()):
+                    await place.moved()
+    finally:
+        on_lost("stopped")
+
+
+async def _ended(session: Callable[[], Awaitable[None]], log: FilteringBoundLogger) -> str:
+    """Why a session ended."""
+    try:
+        await session()
+    except (*CONNECTION_ERRORS, LostError) as error:
+        why = str(error) or type(error).__name__
+        log.warning("redis_connection_lost", reason=why)
+    except Exception as error:
+        why = repr(error)
+        log.exception("redis_connection_failed")
+    else:
+        why = "ended"
+    return why
 
 
 async def until_one_ends(*works: Coroutine[object, object, None]) -> None:

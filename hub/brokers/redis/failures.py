@@ -1,6 +1,8 @@
 """What can go wrong between asking Redis and its answer; never leaves this package."""
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AskError, RedisError, ResponseError
+
+from hub.brokers.redis.urls import address
 
 # What redis-py and the event loop raise when a connection does not work (any more). uvloop
 # raises RuntimeError on a write to a closed transport.
@@ -30,6 +32,8 @@ _NOT_BEGUN = frozenset(
 _RECONNECT = frozenset({"LOADING", "MASTERDOWN", "NOAUTH", "NOSCRIPT", "READONLY"})
 # ... and these say that the slot of a cluster is, or goes, elsewhere.
 _ELSEWHERE = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
+# ... and these, that the same call may be taken in a moment, or at the place that they name.
+_FOLLOWED = frozenset({"ASK", "MOVED", "TRYAGAIN"})
 _NO_FUNCTION = "Function not found"
 
 
@@ -57,6 +61,10 @@ class RefusedError(CallError):
         text = str(error)
         self.code = str(getattr(error, "status_code", None) or text.partition(" ")[0])
         super().__init__(text if text.startswith(self.code) else f"{self.code} {text}")
+        self.place = ""
+        """Where ASK and MOVED point, as host:port; without a host where it is the same one."""
+        if isinstance(error, AskError):
+            self.place = address(error.host, error.port)
 
     @property
     def nothing_done(self) -> bool:
@@ -70,3 +78,12 @@ class RefusedError(CallError):
     @property
     def points_elsewhere(self) -> bool:
         return self.code in _ELSEWHERE
+
+    @property
+    def can_be_followed(self) -> bool:
+        return self.code in _FOLLOWED
+
+    @property
+    def some_keys_are_elsewhere(self) -> bool:
+        """Whether a call that needs other keys may be taken where this one was refused."""
+        return self.code == "TRYAGAIN"

@@ -23,6 +23,7 @@ SMEMBERS; in a cluster CLUSTER NODES; before Redis 7.0 EVALSHA, SCRIPT LOAD. Sen
 SENTINEL MASTER and SENTINEL GET-MASTER-ADDR-BY-NAME.
 """
 
+import re
 from hashlib import sha1
 from importlib.resources import files
 
@@ -67,6 +68,8 @@ class Library:
     def __init__(self, *, use_functions: bool) -> None:
         self._use_functions = use_functions
         self._prefixes: dict[str, Command] = {}
+        self.server_version = ""
+        """Of the server that was connected last, such as 7.0.15."""
 
     def call(self, name: str, keys: Command, arguments: Command) -> Command:
         """The command that runs a function of library.lua or presence.lua."""
@@ -79,6 +82,7 @@ class Library:
         """
         if b"role:master" not in await ask(connection, "INFO", "replication"):
             raise LostError("it is a replica, not a master")
+        self.server_version = _version(await ask(connection, "INFO", "server"))
         if self._use_functions:
             try:
                 await self._load_functions(connection)
@@ -113,6 +117,12 @@ class Library:
             script = f"{_BODY}\nreturn {name}(KEYS, ARGV)"
             digest = await ask(connection, "SCRIPT", "LOAD", script)
             self._prefixes[name] = ("EVALSHA", digest)
+
+
+def _version(info: bytes) -> str:
+    """From the answer to INFO."""
+    found = re.search(rb"^redis_version:(\S{1,40})", info, re.MULTILINE)
+    return found[1].decode(errors="replace") if found else "unknown"
 
 
 async def ask(connection: AbstractConnection, *command: Argument) -> bytes:

@@ -39,6 +39,8 @@ class RedisOptions:
     hold_messages: int = 1000
     """Per channel, received while a hole before them is being filled."""
     hold_bytes: int = MIB
+    hold_total_bytes: int = 64 * MIB
+    """Of all channels together."""
     batch_size: int = 256
     """Channels per SUBSCRIBE, and heads asked for in one pipeline."""
     page_size: int = 64

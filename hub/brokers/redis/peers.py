@@ -1,47 +1,34 @@
 """The nodes of one Redis: who lives, and what only the holder of a connection can do.
 
 Implements `hub.core.ports.Peers`. A connection begins with its node's tag, so it is known
-whom to ask without any table. Each node hears questions and answers on a pub/sub channel of
-its own. Whoever may write to Redis is trusted to ask; secrets are checked by the holder,
-operators' rights by the node that they asked.
+whom to ask without any table.
 """
 
 import asyncio
-import contextlib
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
-import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis import keys
-from hub.brokers.redis.asking import Answer, Ask, decode, encode
-from hub.brokers.redis.failures import CallError
-from hub.brokers.redis.library import Argument
+from hub.brokers.redis.asking import Answer, Ask
+from hub.brokers.redis.failures import CallError, NoAnswerError
+from hub.brokers.redis.questions import ANSWER_SECONDS, Questions
+from hub.brokers.redis.registry import LEASE_SECONDS, Myself, Registry
 from hub.brokers.redis.shard import Shard
+from hub.core.commands import Publish
+from hub.core.listing import ConnectionPage, ConnectionQuery, Listed, merge
+from hub.core.options import KIB
+from hub.core.polling import PollRequest
 from hub.core.ports import Connections, Spawn
 from hub.core.records import NodeRecord, SessionRecord
-from hub.errors import HubError, NotFoundError, UnavailableError
+from hub.errors import HubError, NotFoundError, OutcomeUnknownError, UnavailableError
+from hub.wire import native
 
-# A node that is killed is listed for so long at most.
-LEASE_SECONDS = 10.0
-_RENEWALS = 3
-# Above what a call to Redis may take, below what an operator waits for.
-ANSWER_SECONDS = 2.0
-# Questions without an answer yet, and answers being made; each is a few KB. Guess, not measured.
-MAX_PENDING = 1000
 TAG_LENGTH = 8
-_RECORD = msgspec.json.Decoder(NodeRecord)
-
-
-@dataclass(frozen=True, slots=True)
-class Myself:
-    """This node, as the others know it."""
-
-    tag: str
-    record: Callable[[], NodeRecord]
-    connections: Connections
+# Of the answer to a poll at another node: Redis cuts a subscriber that is 32 MB behind at once
+# (client-output-buffer-limit pubsub), which is 500 of these.
+MAX_POLL_BYTES = 64 * KIB
 
 
 class RedisPeers:
@@ -61,82 +48,57 @@ class RedisPeers:
         lease_seconds: float = LEASE_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        self._shard = shard
         self._myself = myself
         self._spawn = spawn
-        self._log = log
-        self._lease_seconds = lease_seconds
-        self._answer_seconds = answer_seconds
-        self._waiting: dict[int, asyncio.Future[Answer]] = {}
-        self._number = 0
-        self._answering = 0
-        self._stopped = False
-        self._listens_at: Shard | None = None
-
-    # -- the registry ------------------------------------------------------------------------
+        self._registry = Registry(shard, myself, lease_seconds=lease_seconds)
+        self._questions = Questions(
+            shard, self._registry, myself, spawn=spawn, log=log, answer_seconds=answer_seconds
+        )
 
     async def start(self) -> None:
         """Be known from now on; as soon as Redis can be reached, where it is away."""
-        self._listen()
-        with contextlib.suppress(CallError):
-            await self._register()
-        self._spawn(self._stay_known())
-
-    async def _stay_known(self) -> None:
-        while not self._stopped:
-            await asyncio.sleep(self._lease_seconds / _RENEWALS * random.uniform(0.7, 1))
-            self._listen()
-            with contextlib.suppress(CallError):
-                await self._register()
+        self._questions.listen()
+        await self._registry.register()
+        self._spawn(self._registry.stay_known(self._questions.listen))
 
     async def stop(self) -> None:
         """Be known no more."""
-        self._stopped = True
-        with contextlib.suppress(CallError):
-            await self._call("DEL", keys.node(self._myself.tag))
+        await self._registry.leave()
 
-    def _listen(self) -> None:
-        # Each time: another server may own the name by now. Two would ask everything twice.
-        name, shard = keys.asked(self._myself.tag).encode(), self._shard(keys.NODES)
-        if self._listens_at is not None and self._listens_at is not shard:
-            self._listens_at.listeners.ignore(name)
-        shard.listeners.listen(name, self._hear)
-        self._listens_at = shard
-
-    async def _register(self) -> None:
-        if self._stopped:
-            return
-        tag, lease_ms = self._myself.tag, int(self._lease_seconds * 1000)
-        record = msgspec.json.encode(self._myself.record())
-        await self._call("SET", keys.node(tag), record, "PX", lease_ms)
-        await self._call("SADD", keys.nodes(), tag)
-        await self._call("PEXPIRE", keys.nodes(), 10 * lease_ms)
-
-    async def _call(self, *command: Argument) -> object:
-        return await self._shard(keys.NODES).commands.call(*command)
+    # -- all nodes ---------------------------------------------------------------------------
 
     async def nodes(self) -> Sequence[NodeRecord]:
         """By name; raise `UnavailableError` when Redis is away."""
         try:
-            found = await self._records()
+            others = await self._registry.others()
         except CallError as error:
             raise UnavailableError(f"the other nodes are not known now: {error}") from None
-        mine = self._myself.record()
-        return sorted([mine, *found], key=lambda record: (record.node, record.started_ms))
+        records = [self._myself.record(), *others.values()]
+        return sorted(records, key=lambda record: (record.node, record.started_ms))
 
-    async def _records(self) -> list[NodeRecord]:
-        answer = await self._call("SMEMBERS", keys.nodes())
-        tags = [tag.decode() for tag in answer] if isinstance(answer, list | set) else []
-        others = [tag for tag in tags if tag != self._myself.tag]
-        if not others:
-            return []
-        values = await self._call("MGET", *map(keys.node, others))
-        held = values if isinstance(values, list) else []
-        if ended := [tag for tag, raw in zip(others, held, strict=True) if raw is None]:
-            await self._call("SREM", keys.nodes(), *ended)
-        return [record for raw in held if raw is not None and (record := _decoded(raw))]
+    async def connections(self, query: ConnectionQuery) -> ConnectionPage:
+        """A page over all nodes; what it lacks it names."""
+        mine = await self._myself.connections.listed(query)
+        try:
+            others = await self._registry.others()
+        except CallError:
+            return merge(query, [mine], all_known=False)
+        asked = {t: r.node for t, r in others.items() if query.node in {None, r.node}}
+        answers = await asyncio.gather(*(self._listed(tag, query) for tag in asked))
+        pairs = zip(asked.values(), answers, strict=True)
+        silent = [name for name, answer in pairs if answer is None]
+        return merge(query, [mine, *filter(None, answers)], unanswered=silent)
 
-    # -- asking ------------------------------------------------------------------------------
+    async def _listed(self, tag: str, query: ConnectionQuery) -> Listed | None:
+        """Nothing of a node that has just ended; None of one that does not answer."""
+        make = partial(Ask, what="list", query=query)
+        try:
+            answer = await self._questions.ask(tag, make)
+        except (CallError, HubError):
+            return None
+        return Listed((), 0, more=False) if answer is None else answer.listed
+
+    # -- the holder of a connection ----------------------------------------------------------
 
     def holder(self, connection: str) -> Connections:
         tag = connection[:TAG_LENGTH]
@@ -144,91 +106,61 @@ class RedisPeers:
         return self if foreign else self._myself.connections
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
-        """Raises `UnavailableError` too, when no answer comes: it may have been carried out."""
-        ask = Ask(self._next(), self._myself.tag, "command", connection, secret=secret, raw=raw)
-        if (answer := await self._ask(ask)) is None:
-            raise NotFoundError(f"connection {connection!r} is not open")
+        make = partial(Ask, what="command", connection=connection, secret=secret, raw=raw)
+        try:
+            answer = await self._questions.ask(connection[:TAG_LENGTH], make)
+        except NoAnswerError as error:
+            raise _maybe_carried_out(raw, error) from None
+        except CallError as error:
+            raise _not_asked(error) from None
+        if answer is None:
+            raise _not_open(connection)
+        return answer.raw
+
+    async def poll(self, request: PollRequest) -> bytes:
+        """The session stays where it is; its answers come here by way of Redis."""
+        connection = request.connection or ""
+        asked = replace(request, max_bytes=min(request.max_bytes, MAX_POLL_BYTES))
+        make = partial(Ask, what="poll", connection=connection, poll=asked)
+        answer = await self._ask(connection, make, wait_seconds=request.wait_seconds)
+        if answer is None:
+            raise _not_open(connection)
         return answer.raw
 
     async def connection(self, connection: str) -> SessionRecord | None:
-        answer = await self._ask(Ask(self._next(), self._myself.tag, "connection", connection))
+        answer = await self._ask(connection, partial(Ask, what="connection", connection=connection))
         return None if answer is None else answer.record
 
     async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
-        tag = self._myself.tag
-        ask = Ask(self._next(), tag, "disconnect", connection, code=code, reason=reason)
-        answer = await self._ask(ask)
+        make = partial(Ask, what="disconnect", connection=connection, code=code, reason=reason)
+        answer = await self._ask(connection, make)
         return answer is not None and answer.found
 
-    def _next(self) -> int:
-        self._number += 1
-        return self._number
-
-    async def _ask(self, ask: Ask) -> Answer | None:
-        """None where the node that had the connection lives no more."""
-        if len(self._waiting) >= MAX_PENDING:
-            raise UnavailableError(f"{MAX_PENDING:,} questions to other nodes wait for answers")
-        waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[ask.number] = waiting
-        tag = ask.connection[:TAG_LENGTH]
+    async def _ask(
+        self, connection: str, make: Callable[[int, str], Ask], *, wait_seconds: float = 0.0
+    ) -> Answer | None:
+        """Of what does no harm when it is asked again."""
+        tag = connection[:TAG_LENGTH]
         try:
-            async with asyncio.timeout(self._answer_seconds):
-                if not await self._lives(tag):
-                    return None
-                await self._call("PUBLISH", keys.asked(tag), encode(ask))
-                answer = await waiting
-        except (CallError, TimeoutError) as error:
-            why = str(error) or "it does not answer"
-            raise UnavailableError(f"the connection's node cannot be asked: {why}") from None
-        finally:
-            self._waiting.pop(ask.number, None)
-        answer.check()
-        return answer
-
-    async def _lives(self, tag: str) -> bool:
-        return await self._call("EXISTS", keys.node(tag)) == 1
-
-    # -- answering ---------------------------------------------------------------------------
-
-    def _hear(self, raw: bytes) -> None:
-        message = decode(raw)
-        if isinstance(message, Ask):
-            if self._answering < MAX_PENDING:
-                self._answering += 1
-                self._spawn(self._serve(message))
-        elif isinstance(message, Answer):
-            waiting = self._waiting.get(message.number)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(message)
-
-    async def _serve(self, ask: Ask) -> None:
-        try:
-            answer = await self._answer(ask)
-            with contextlib.suppress(CallError):
-                await self._call("PUBLISH", keys.asked(ask.asker), encode(answer))
-        finally:
-            self._answering -= 1
-
-    async def _answer(self, ask: Ask) -> Answer:
-        here = self._myself.connections
-        try:
-            if ask.what == "command":
-                return Answer(
-                    ask.number, raw=await here.command(ask.connection, ask.secret, ask.raw)
-                )
-            if ask.what == "connection":
-                return Answer(ask.number, record=await here.connection(ask.connection))
-            found = await here.disconnect(ask.connection, code=ask.code, reason=ask.reason)
-            return Answer(ask.number, found=found)
-        except HubError as error:
-            return Answer(ask.number, error=error.code, message=error.message)
-        except Exception:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
-            self._log.exception("peer_question_failed", what=ask.what)
-            return Answer(ask.number, error=HubError.code, message="internal error")
+            return await self._questions.ask(tag, make, wait_seconds=wait_seconds)
+        except CallError as error:
+            raise _not_asked(error) from None
 
 
-def _decoded(raw: bytes) -> NodeRecord | None:
+def _not_open(connection: str) -> NotFoundError:
+    return NotFoundError(f"connection {connection[:80]!r} is not open")
+
+
+def _not_asked(error: CallError) -> UnavailableError:
+    return UnavailableError(f"the connection's node cannot be asked: {error}")
+
+
+def _maybe_carried_out(raw: bytes, error: NoAnswerError) -> HubError:
+    """A publish must not look as if it had not been made."""
     try:
-        return _RECORD.decode(raw)
-    except ValueError:
-        return None
+        command = native.decode(raw, max_message_bytes=len(raw))
+    except HubError:
+        return _not_asked(error)
+    if isinstance(command, Publish):
+        return OutcomeUnknownError(f"it is not known whether it was published: {error}")
+    return _not_asked(error)

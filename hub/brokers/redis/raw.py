@@ -6,22 +6,14 @@ sessions in the channel.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 from hub.brokers.redis import keys
+from hub.brokers.redis.listeners import Listening
 from hub.brokers.redis.surroundings import Surroundings
 from hub.core.publication import Publication
 from hub.core.pushes import Gap, GapReason
 from hub.errors import HubError
 from hub.wire.payload import check_payload
-
-
-class Listening(Protocol):
-    """What is needed of a subscriber connection."""
-
-    def add(self, name: bytes) -> None: ...
-
-    def remove(self, name: bytes) -> None: ...
 
 
 class RawChannels:

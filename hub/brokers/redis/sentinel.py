@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from redis.asyncio.connection import AbstractConnection, Connection
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.connecting import Server, close, connect
-from hub.brokers.redis.failures import CONNECTION_ERRORS, LostError
+from hub.brokers.redis.calls import Call
+from hub.brokers.redis.connecting import Server
+from hub.brokers.redis.failures import CONNECTION_ERRORS, LostError, RefusedError
+from hub.brokers.redis.inquiry import Inquiry
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.urls import SentinelUrl, parse_sentinel, without_secrets
+from hub.core.ports import Monotonic
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,12 +40,19 @@ class SentinelMaster:
         SettingsError: `url` is none of sentinels.
     """
 
-    def __init__(self, url: str, *, options: RedisOptions, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, url: str, *, options: RedisOptions, clock: Monotonic, log: FilteringBoundLogger
+    ) -> None:
         self.name = without_secrets(url)
         self._url: SentinelUrl = parse_sentinel(url)
         self._sentinels = [Server(sentinel) for sentinel in self._url.sentinels]
         Server(self._url.master("localhost", 1))
         self._options = options
+        self._inquiry = Inquiry(
+            client_name=f"hub:{options.node}:sentinel",
+            timeout_seconds=options.locate_timeout_seconds,
+            clock=clock,
+        )
         self._log = log.bind(server=self.name)
         self._master: Master | None = None
         self._changed = asyncio.Event()
@@ -83,6 +93,9 @@ class SentinelMaster:
     def doubt(self) -> None:
         """The next connection asks anyway."""
 
+    def follow(self, call: Call, refused: RefusedError) -> bool:  # noqa: ARG002 - all is there
+        return False
+
     # -- what is known -----------------------------------------------------------------------
 
     def _is_at(self, host: str, port: int) -> bool:
@@ -103,25 +116,17 @@ class SentinelMaster:
         return await asyncio.gather(*(self._ask(sentinel) for sentinel in self._sentinels))
 
     async def _ask(self, sentinel: Server) -> Master | str:
-        connection = sentinel.make(f"hub:{self._options.node}:sentinel")
+        service = self._url.service
         try:
-            async with asyncio.timeout(self._options.locate_timeout_seconds):
-                await connect(connection)
-                state = await _call(connection, "SENTINEL", "MASTER", self._url.service)
+            state, address = await self._inquiry.ask(
+                sentinel,
+                ("SENTINEL", "MASTER", service),
                 # From the moment of promotion this names the new one, `MASTER` only later.
-                address = await _call(
-                    connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.service
-                )
+                ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service),
+            )
         except CONNECTION_ERRORS as error:
             return f"{sentinel.name}: {error or type(error).__name__}"
-        finally:
-            await close(connection)
         return _master(state, address)
-
-
-async def _call(connection: AbstractConnection, *command: str) -> object:
-    await connection.send_packed_command(connection.pack_command(*command), check_health=False)
-    return await connection.read_response()
 
 
 def _master(state: object, address: object) -> Master | str:

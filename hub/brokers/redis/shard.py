@@ -12,21 +12,19 @@ from functools import partial
 from hub.brokers.redis import keys
 from hub.brokers.redis.announcements import decode_announcement, is_announcement
 from hub.brokers.redis.canary import Canary
-from hub.brokers.redis.catching_up import CatchingUp, CatchUpCounts
+from hub.brokers.redis.catching_up import CatchingUp
+from hub.brokers.redis.channels import ShardChannels
 from hub.brokers.redis.commands import Commands
 from hub.brokers.redis.connecting import Place
-from hub.brokers.redis.failures import CallError, NotSentError
+from hub.brokers.redis.failures import CallError
 from hub.brokers.redis.library import Library
 from hub.brokers.redis.listeners import Listeners
-from hub.brokers.redis.messages import decode
-from hub.brokers.redis.openings import Openings
-from hub.brokers.redis.raw import RawChannels
+from hub.brokers.redis.messages import Message, decode
 from hub.brokers.redis.reading import Reading
 from hub.brokers.redis.subscriber import Subscriber
 from hub.brokers.redis.surroundings import Surroundings
 from hub.brokers.redis.tracking import State, Tracker
-from hub.core.ports import OnOpen, Spawn
-from hub.core.publication import Position
+from hub.core.ports import Spawn
 from hub.core.pushes import PresenceReset
 
 
@@ -48,28 +46,32 @@ class ShardStatistics:
     """Publications without an offset that came by plain PUBLISH ..."""
     raw_refused: int
     """... and of these what was no JSON or too large."""
-    caught_up: CatchUpCounts
+    canary_age_seconds: float
+    refusing: bool
+    """Whether calls are refused at once."""
+    deaf: bool
+    server_version: str
+    """Empty before the first connection."""
 
 
 class Shard:
-    """Subscribes and listens; `commands` and `reading` are for whoever asks and publishes."""
+    """Hands on what comes; `commands` and `reading` are for whoever asks and publishes,
+    `channels` for whoever subscribes."""
 
     def __init__(self, server: Place, around: Surroundings) -> None:
         self._around = around = replace(around, spawn=partial(self._spawn, around.spawn))
         self._options = options = around.options
         self._server = server
-        self._trackers: dict[bytes, Tracker] = {}
-        """By pub/sub channel."""
-        self._leaving: dict[bytes, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._received = self._undecodable = 0
-        self._openings = Openings()
+        self._library = Library(use_functions=options.use_functions)
         self.commands = Commands(
             server=server,
-            library=Library(use_functions=options.use_functions),
+            library=self._library,
             options=options,
             clock=around.clock,
             log=around.log,
+            tally=around.tally,
             on_up=self._on_commands_up,
         )
         self._subscriber = Subscriber(
@@ -77,11 +79,14 @@ class Shard:
             options=options,
             clock=around.clock,
             log=around.log,
+            tally=around.tally,
             on_message=self._on_message,
             on_subscribed=self._on_subscribed,
         )
         self.listeners = Listeners(self._subscriber)
-        self._raw = RawChannels(around, subscriber=self._subscriber, epoch=self._open_epoch)
+        self.channels = ShardChannels(
+            around, subscriber=self._subscriber, check_up=self.commands.check_up
+        )
         self.reading = Reading(
             commands=self.commands, namespaces=around.namespaces, options=options
         )
@@ -92,8 +97,8 @@ class Shard:
             around,
             reading=self.reading,
             subscriber=self._subscriber,
-            is_current=self._is_current,
-            on_open=self._openings.opened,
+            is_current=self.channels.is_current,
+            on_open=self.channels.opened,
         )
 
     # -- life --------------------------------------------------------------------------------
@@ -115,11 +120,10 @@ class Shard:
 
     async def stop(self) -> None:
         """End everything; calls that wait for an answer get an error."""
-        for timer in self._leaving.values():
-            timer.cancel()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.channels.stop()
 
     def _spawn(self, spawn: Spawn, work: Coroutine[object, object, None]) -> None:
         spawn(self._registered(work))
@@ -142,7 +146,7 @@ class Shard:
     def statistics(self) -> ShardStatistics:
         return ShardStatistics(
             server=self._server.name,
-            channels=len(self._trackers),
+            channels=len(self.channels),
             filling=self._catching_up.filling,
             pending_calls=self.commands.pending,
             canary_round_trip_seconds=self._canary.round_trip_seconds,
@@ -150,102 +154,22 @@ class Shard:
             subscriber_connects=self._subscriber.connects,
             received=self._received,
             undecodable=self._undecodable,
-            raw=self._raw.received,
-            raw_refused=self._raw.refused,
-            caught_up=self._catching_up.counts,
+            raw=self.channels.raw.received,
+            raw_refused=self.channels.raw.refused,
+            canary_age_seconds=self._canary.age_seconds,
+            refusing=bool(self.commands.trouble),
+            deaf=self._canary.problem() is not None,
+            server_version=self._library.server_version,
         )
-
-    # -- channels ----------------------------------------------------------------------------
-
-    def tracker(self, channel: str) -> Tracker | None:
-        return self._trackers.get(keys.stem(channel).encode())
-
-    def trackers(self) -> Sequence[Tracker]:
-        return tuple(self._trackers.values())
-
-    async def subscribe(self, channel: str, on_open: OnOpen) -> None:
-        """Call `on_open` with the head, and hand on what follows.
-
-        Raises `CallError` when Redis is away, `TimeoutError` when it takes too long.
-        """
-        name = keys.stem(channel).encode()
-        self._stay(name)
-        tracker = self._trackers.get(name)
-        if tracker is not None and tracker.state is not State.OPENING:
-            tracker.muted = False
-            on_open(tracker.position)
-            return
-        if tracker is None:
-            self.commands.check_up()
-            tracker = self._trackers[name] = Tracker(channel, may_hold=self._may_hold)
-            self._raw.listen(channel)
-            self._subscriber.add(name)
-        try:
-            async with asyncio.timeout(self._options.subscribe_timeout_seconds):
-                await self._openings.wait(tracker, on_open)
-        finally:
-            if tracker.state is State.OPENING and not self._openings.waits(tracker):
-                self._forget(name)
-
-    def unsubscribe(self, channel: str) -> None:
-        """Stop listening, unless somebody comes back within `linger_seconds`."""
-        name = keys.stem(channel).encode()
-        if name in self._trackers and name not in self._leaving:
-            self._trackers[name].muted = True
-            loop = asyncio.get_running_loop()
-            self._leaving[name] = loop.call_later(self._options.linger_seconds, self._forget, name)
-
-    def give(self, tracker: Tracker) -> Position | None:
-        """Stop listening to a channel that lives elsewhere now; where `take` goes on there.
-
-        None for a channel that nobody has, or that was not open yet: who waits may try again.
-        """
-        name = keys.stem(tracker.channel).encode()
-        goes_on = tracker.state is not State.OPENING and name not in self._leaving
-        self._openings.fail(tracker, NotSentError(f"{tracker.channel!r} has moved"))
-        self._forget(name)
-        # What is still being read for it here is not for delivery.
-        tracker.muted = True
-        return tracker.position if goes_on else None
-
-    def take(self, channel: str, position: Position) -> None:
-        """Go on after `position`: what came since is read from history, or announced as lost."""
-        name = keys.stem(channel).encode()
-        if name not in self._trackers:
-            tracker = self._trackers[name] = Tracker(channel, may_hold=self._may_hold)
-            tracker.open(position)
-            self._raw.listen(channel)
-            self._subscriber.add(name)
-
-    def _stay(self, name: bytes) -> None:
-        if (timer := self._leaving.pop(name, None)) is not None:
-            timer.cancel()
-
-    def _forget(self, name: bytes) -> None:
-        self._stay(name)
-        if (tracker := self._trackers.pop(name, None)) is not None:
-            self._subscriber.remove(name)
-            self._raw.leave(tracker.channel)
-
-    def _open_epoch(self, channel: str) -> str | None:
-        tracker = self.tracker(channel)
-        waits = tracker is None or tracker.muted or tracker.state is State.OPENING
-        return None if waits or tracker is None else tracker.epoch
-
-    def _is_current(self, tracker: Tracker) -> bool:
-        return self.tracker(tracker.channel) is tracker
-
-    def _may_hold(self, messages: int, size_bytes: int) -> bool:
-        return messages <= self._options.hold_messages and size_bytes <= self._options.hold_bytes
 
     # -- what comes in -----------------------------------------------------------------------
 
     def _on_message(self, name: bytes, raw: bytes) -> None:
-        if (tracker := self._trackers.get(name)) is None:
+        if (tracker := self.channels.find(name)) is None:
             if name == self._canary.name:
                 self._canary.hear(raw)
             elif not self.listeners.receive(name, raw):
-                self._raw.receive(name, raw)
+                self.channels.raw.receive(name, raw)
             return
         if is_announcement(raw):
             self._announce(tracker, raw)
@@ -255,14 +179,23 @@ class Shard:
         message = decode(tracker.channel, raw, max_message_bytes=limit)
         if message is None:
             self._undecodable += 1
+            self._around.tally.broker_undecodable += 1
             return
+        self._count(message)
         self._catching_up.act(tracker, tracker.receive(message))
+
+    def _count(self, message: Message) -> None:
+        self._around.tally.broker_received += 1
+        if (publication := message.publication) is not None:
+            lag_seconds = self._around.wall_clock() - publication.time_ms / 1000
+            # Below 0 where Redis' clock is ahead of this machine's.
+            self._around.tally.broker_lag.observe(max(0.0, lag_seconds))
 
     def _on_subscribed(self, names: Sequence[bytes]) -> None:
         """Redis sends these from now on: what it sent before may have been missed."""
         if self._canary.name in names:
             self._canary.hurry()
-        found = [self._trackers[name] for name in names if name in self._trackers]
+        found = [tracker for name in names if (tracker := self.channels.find(name))]
         if found:
             self._around.spawn(self._compare(found))
         for tracker in found:
@@ -301,7 +234,9 @@ class Shard:
         self._around.spawn(self._compare_all())
 
     async def _compare_all(self) -> None:
-        await self._compare([t for n, t in self._trackers.items() if self._subscriber.hears(n)])
+        hears = self._subscriber.hears
+        trackers = self.channels.trackers()
+        await self._compare([t for t in trackers if hears(keys.stem(t.channel).encode())])
 
     def poke(self, tracker: Tracker) -> None:
         """Something speaks for a change that the tracker has not seen: compare now."""

@@ -40,14 +40,15 @@ def slot(channel: str) -> int:
     return key_slot(keys.stem(channel).encode())
 
 
-def parse_nodes(answer: bytes, host: str) -> View:
+def parse_nodes(answer: object, host: str) -> View:
     """Read CLUSTER NODES; `host` is whom it was asked, who may not know its own address.
 
     Raises `ValueError` for anything else.
     """
+    text = answer if isinstance(answer, bytes) else b"no map"
     claims: list[Claim] = []
     members: list[str] = []
-    for line in answer.decode().splitlines():
+    for line in text.decode().splitlines():
         _, where, flags, _, _, _, epoch, _, *ranges = line.split(" ")
         # host:port@bus port, and a name after a comma where one is announced.
         found, _, port = where.partition("@")[0].rpartition(":")

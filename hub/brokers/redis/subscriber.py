@@ -14,7 +14,6 @@ from redis.asyncio.connection import AbstractConnection
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.connecting import (
-    Backoff,
     Place,
     close,
     connect,
@@ -25,6 +24,7 @@ from hub.brokers.redis.connecting import (
 from hub.brokers.redis.failures import LostError, NoAnswerError, NotSentError
 from hub.brokers.redis.options import RedisOptions
 from hub.core.ports import Monotonic
+from hub.core.tally import Tally
 
 
 class Subscriber:
@@ -42,6 +42,7 @@ class Subscriber:
         options: RedisOptions,
         clock: Monotonic,
         log: FilteringBoundLogger,
+        tally: Tally,
         on_message: Callable[[bytes, bytes], None],
         on_subscribed: Callable[[Sequence[bytes]], None],
     ) -> None:
@@ -49,6 +50,7 @@ class Subscriber:
         self._options = options
         self._clock = clock
         self._log = log.bind(server=server.name, connection="subscriber")
+        self._tally = tally
         self._on_message = on_message
         self._on_subscribed = on_subscribed
         self._wanted: dict[bytes, None] = {}
@@ -71,6 +73,9 @@ class Subscriber:
     def add(self, name: bytes) -> None:
         """Subscribe, now or when there is a connection, and again on each new one."""
         self._wanted[name] = None
+        if name in self._heard:
+            # Removed a moment ago, and Redis was not told: it will not confirm anything.
+            self._confirm(name)
         self._change(name)
 
     def remove(self, name: bytes) -> None:
@@ -112,18 +117,14 @@ class Subscriber:
 
     async def run(self) -> None:
         """Be connected, for ever."""
-        options = self._options
-        try:
-            await keep_up(
-                self._session,
-                backoff=Backoff(options.backoff_first_seconds, options.backoff_max_seconds),
-                clock=self._clock,
-                on_lost=self._on_lost,
-                moved=self._server.moved,
-                log=self._log,
-            )
-        finally:
-            self._on_lost("stopped")
+        await keep_up(
+            self._session,
+            place=self._server,
+            options=self._options,
+            clock=self._clock,
+            on_lost=self._on_lost,
+            log=self._log,
+        )
 
     async def _session(self) -> None:
         connection = await self._server.connection(f"hub:{self._options.node}:subscriber")
@@ -145,6 +146,7 @@ class Subscriber:
         self._asked.clear()
         self._changed = dict(self._wanted)
         self.connects += 1
+        self._tally.broker_connects["subscriber"] += 1
         self.connected_at_seconds = self._clock()
         self.up.set()
         self._wake.set()
@@ -216,6 +218,9 @@ class Subscriber:
     def _subscribed(self, name: bytes) -> None:
         if name in self._asked:
             self._heard.add(name)
+        self._confirm(name)
+
+    def _confirm(self, name: bytes) -> None:
         if not self._confirmed:
             asyncio.get_running_loop().call_soon(self._flush_confirmed)
         self._confirmed.append(name)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
+from hub.brokers.redis.holding import Room
 from hub.brokers.redis.options import RedisOptions
 from hub.core.options import Namespaces
 from hub.core.ports import Downstream, Monotonic, Spawn
+from hub.core.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +23,5 @@ class Surroundings:
     spawn: Spawn
     """Runs a coroutine until it ends or the shard stops."""
     log: FilteringBoundLogger
+    tally: Tally
+    room: Room

@@ -55,7 +55,7 @@ class Fixed:
 def make_topology(url: str, around: Surroundings) -> Topology:
     """What `HUB_BROKER` describes; raise `SettingsError` where it names no Redis."""
     if urls.scheme(url) in urls.SENTINEL:
-        master = SentinelMaster(url, options=around.options, log=around.log)
+        master = SentinelMaster(url, options=around.options, clock=around.clock, log=around.log)
         return Fixed([Shard(master, around)], [master.name])
     if urls.scheme(url) in urls.CLUSTER:
         return Cluster(url, around)

@@ -10,10 +10,11 @@ asked for after the range was known to be missing does not have it: what pub/sub
 carrying is not missing yet.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from hub.brokers.redis.holding import Room
 from hub.brokers.redis.messages import Message
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
@@ -47,11 +48,11 @@ class Tracker:
     """One per subscribed channel; `epoch` and `offset` say how far it has come."""
 
     __slots__ = (
-        "_asked_held", "_asked_target", "_confirmed", "_held", "_held_bytes", "_may_hold",
+        "_asked_held", "_asked_target", "_confirmed", "_held", "_held_bytes", "_room",
         "_target", "channel", "duplicates", "epoch", "muted", "offset", "state",
     )  # fmt: skip
 
-    def __init__(self, channel: str, *, may_hold: Callable[[int, int], bool]) -> None:
+    def __init__(self, channel: str, room: Room) -> None:
         self.channel = channel
         self.state = State.OPENING
         self.epoch = ""
@@ -59,8 +60,7 @@ class Tracker:
         self.duplicates = 0
         self.muted = False
         """Nobody needs its steps now; it keeps up, because somebody may come back."""
-        self._may_hold = may_hold
-        """Of so many messages and bytes: whether they may wait here."""
+        self._room = room
         self._held: list[Message] = []
         """Received, and waiting for what comes before them."""
         self._held_bytes = 0
@@ -93,11 +93,11 @@ class Tracker:
     def _hold(self, message: Message) -> None:
         if message.epoch == self.epoch:
             self._target = max(self._target, message.offset)
-        size = self._held_bytes + message.size_bytes
+        size = message.size_bytes
         # At the bound the newest are left out: the target remembers that they exist.
-        if self._may_hold(len(self._held) + 1, size):
+        if self._room.take(size, messages=len(self._held), held_bytes=self._held_bytes):
             self._held.append(message)
-            self._held_bytes = size
+            self._held_bytes += size
 
     # -- from heads --------------------------------------------------------------------------
 
@@ -108,8 +108,13 @@ class Tracker:
 
     def release(self) -> Sequence[Step]:
         """What came while the head was being asked for."""
-        held, self._held, self._held_bytes = self._held, [], 0
+        held = self._held
+        self._keep(())
         return [step for message in held for step in self.receive(message)]
+
+    def let_go(self) -> None:
+        """Nobody needs it any more: hold nothing."""
+        self._keep(())
 
     def is_behind(self, head: Position) -> bool:
         """Whether there is something at `head` that has not arrived here (yet)."""
@@ -149,8 +154,9 @@ class Tracker:
         return steps
 
     def _keep(self, messages: Iterable[Message]) -> None:
-        self._held = list(messages)
+        before, self._held = self._held_bytes, list(messages)
         self._held_bytes = sum(message.size_bytes for message in self._held)
+        self._room.give_back(before - self._held_bytes)
 
     def _begin(self, page: Page) -> None:
         """Another epoch: go on before the oldest that is kept there, or waits here."""

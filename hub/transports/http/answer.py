@@ -47,6 +47,7 @@ def channel_fields(record: ChannelRecord) -> dict[str, object]:
 def session_fields(record: SessionRecord) -> dict[str, object]:
     return {
         "connection": record.connection,
+        "node": record.node,
         "transport": record.transport,
         "subject": record.subject,
         "address": record.address,

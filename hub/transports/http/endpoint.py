@@ -53,7 +53,8 @@ class Endpoint:
         if origin is None or self._public:
             return await self._handle(request)
         try:
-            self._policy.check_origin(origin, header(request, b"host"))
+            fetch_site = header(request, b"sec-fetch-site")
+            self._policy.check_origin(origin, header(request, b"host"), fetch_site)
         except HubError as error:
             return self._refused(error)
         response = await self._handle(request)

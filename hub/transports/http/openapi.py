@@ -6,6 +6,7 @@ together, path by path and method by method.
 
 import orjson
 
+from hub.core.selecting import COLUMNS
 from hub.transports.http.openapi_schemas import (
     ANY_JSON,
     CHANNEL,
@@ -29,6 +30,7 @@ OPERATOR: list[Json] = [{"bearer": []}, {"key": []}, {"basic": []}]
 SESSION: list[Json] = [{"secret": []}]
 
 _LIMIT: Json = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
+_SORTS = [f"{sign}{column}" for column in COLUMNS for sign in ("", "-")]
 _CHANNELS: Json = {"type": "array", "items": CHANNEL, "maxItems": 32}
 
 
@@ -126,6 +128,7 @@ def _session_paths() -> dict[str, Json]:
             parameter("fill", {"type": "boolean"}),
             parameter("token", STRING),
             parameter("connection", STRING, about="The polling session to go on with."),
+            parameter("session", {"type": "boolean"}, about="Also push `subscribed`."),
             parameter("last_event_id", STRING),
             parameter("Last-Event-ID", STRING, "header"),
         ),
@@ -166,6 +169,9 @@ def _operator_paths() -> dict[str, Json]:
         parameter("subject", STRING),
         parameter("channel", CHANNEL),
         parameter("transport", {"enum": ["websocket", "sse", "poll"]}),
+        parameter("address", STRING, about="As the hub sees it, without the port."),
+        parameter("node", STRING, about="A node's name."),
+        parameter("sort", {"enum": _SORTS, "default": "connection"}, about="`-`: descending."),
     )
     disconnect = operation(
         "Close a connection",

@@ -103,6 +103,7 @@ SCHEMAS: Json = {
     "Connection": record(
         {
             "connection": STRING,
+            "node": STRING,
             "transport": {"enum": ["websocket", "sse", "poll"]},
             "subject": OPTIONAL_STRING,
             "address": STRING,
@@ -117,7 +118,15 @@ SCHEMAS: Json = {
             "subscriptions": array(ref("Subscription")),
         }
     ),
-    "Connections": page("connections", ref("Connection")),
+    "Connections": record(
+        {
+            "connections": array(ref("Connection")),
+            "total": INTEGER,
+            "next": OPTIONAL_STRING,
+            "complete": BOOLEAN,
+            "unanswered": {**array(STRING), "description": "Nodes that did not answer in time."},
+        }
+    ),
     "Node": record(
         {
             "node": STRING,

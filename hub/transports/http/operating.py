@@ -1,20 +1,18 @@
 """What operators see and do: connections, nodes and counters. Operator credentials only."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.core.records import SessionRecord
 from hub.core.tally import Histogram, Tally
 from hub.errors import NotFoundError
 from hub.transports.http.access import credentials_of
 from hub.transports.http.answer import json_answer, node_fields, session_fields
-from hub.transports.http.paging import paged, query_of
+from hub.transports.http.connections import connection_query, connections_fields
+from hub.transports.http.paging import query_of
 from hub.transports.http.ports import HttpDeps
 from hub.wire.codes import CloseCode
-from hub.wire.query import single
 
 _DISCONNECT_REASON = "disconnected by operator"
 
@@ -31,12 +29,11 @@ class Operating:
         self._policy.check_operator(credentials_of(request))
 
     async def connections(self, request: Request) -> Response:
-        """By connection, a page at a time; `subject`, `channel` and `transport` narrow it."""
+        """A page over all nodes: filtered, sorted, cut, and it says whose part is missing."""
         self._check(request)
-        query = query_of(request)
-        page = paged(_matching(self._engine.connections(), query), lambda r: r.connection, query)
-        rows = [session_fields(record) for record in page.items]
-        return json_answer({"connections": rows, "total": page.total, "next": page.next})
+        query = connection_query(query_of(request))
+        page = await self._engine.connections(query)
+        return json_answer(connections_fields(query, page))
 
     async def connection(self, request: Request) -> Response:
         self._check(request)
@@ -72,20 +69,6 @@ class Operating:
 
 def _unknown(connection: str) -> NotFoundError:
     return NotFoundError(f"no connection {connection[:80]!r} on any node")
-
-
-def _matching(
-    records: Sequence[SessionRecord], query: Mapping[str, list[str]]
-) -> Iterator[SessionRecord]:
-    subject, channel = single(query, "subject"), single(query, "channel")
-    transport = single(query, "transport")
-    for record in records:
-        if (
-            (subject is None or record.subject == subject)
-            and (transport is None or record.transport == transport)
-            and (channel is None or any(s.channel == channel for s in record.subscriptions))
-        ):
-            yield record
 
 
 def _counted(tally: Tally) -> dict[str, object]:

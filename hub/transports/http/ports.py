@@ -3,7 +3,7 @@
 `hub.wiring` hands it all in as one `HttpDeps`; nothing here knows a concrete engine or broker.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,9 @@ from starlette.types import ASGIApp
 
 from hub.auth.policy import Credentials
 from hub.core.identity import Identity
+from hub.core.listing import ConnectionPage, ConnectionQuery
 from hub.core.options import KIB, MIB
+from hub.core.polling import PollRequest
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
 from hub.core.pushes import Member
@@ -40,7 +42,9 @@ class Engine(Protocol):
 
     def channel(self, name: str) -> ChannelRecord | None: ...
 
-    def connections(self) -> Sequence[SessionRecord]: ...
+    async def connections(self, query: ConnectionQuery) -> ConnectionPage:
+        """Of all nodes that answer in time."""
+        ...
 
     async def connection(self, connection: str) -> SessionRecord | None:
         """Of whatever node."""
@@ -80,7 +84,9 @@ class Policy(Protocol):
         """Raise `UnauthorizedError` or `ForbiddenError` unless they are an operator's."""
         ...
 
-    def check_origin(self, origin: str | None, host: str | None) -> None:
+    def check_origin(
+        self, origin: str | None, host: str | None, fetch_site: str | None = None
+    ) -> None:
         """Raise `ForbiddenError` unless pages of `origin` may use the hub at `host`."""
         ...
 
@@ -89,26 +95,6 @@ class Log(Protocol):
     """The part of a structlog logger that is used here."""
 
     def exception(self, event: str, **fields: object) -> object: ...
-
-
-@dataclass(frozen=True, slots=True)
-class PollRequest:
-    """A checked `GET /poll`."""
-
-    channels: tuple[str, ...]
-    since: Mapping[str, Position]
-    last: int | None
-    wait_seconds: float
-    fill: bool
-    connection: str | None
-    """The polling session to go on with; None starts one."""
-    secret: str | None
-    """Proves that `connection` is the caller's."""
-    identity: Identity
-    """Of a new session, its grants for `channels` checked; without any grant where
-    `connection` goes on, because that session has its own."""
-    address: str
-    user_agent: str
 
 
 Poll = Callable[[PollRequest], Awaitable[bytes]]

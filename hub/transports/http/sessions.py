@@ -4,12 +4,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.core.identity import Identity
+from hub.core.polling import PollRequest
 from hub.errors import BadRequestError, UnauthorizedError
 from hub.transports.http.access import bearer_of, credentials_of
 from hub.transports.http.answer import json_bytes_answer
 from hub.transports.http.body import read_body
 from hub.transports.http.paging import query_of
-from hub.transports.http.ports import HttpDeps, PollRequest
+from hub.transports.http.ports import HttpDeps
 from hub.wire.query import SubscriptionQuery, parse_query, single
 
 _DEFAULT_WAIT_SECONDS = 25.0  # WIRE.md, long polling
@@ -42,7 +43,7 @@ class Sessions:
     async def poll(self, request: Request) -> Response:
         limits = self._limits
         query = parse_query(request.scope["query_string"], max_channels=limits.max_poll_channels)
-        if not query.channels and query.connection is None:
+        if not (query.channels or query.connection or query.session):
             raise BadRequestError("channel is missing: GET /poll?channel=<channel>")
         wait = _DEFAULT_WAIT_SECONDS if query.wait is None else query.wait
         if wait > limits.max_poll_wait_seconds:
@@ -73,6 +74,7 @@ def _poll_request(
         fill=query.fill,
         connection=query.connection,
         secret=bearer_of(request) if query.connection is not None else None,
+        session=query.session,
         identity=identity,
         address=request.client.host if request.client is not None else "",
         user_agent=request.headers.get("user-agent", ""),

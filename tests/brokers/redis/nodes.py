@@ -20,6 +20,7 @@ from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
+from hub.core.tally import Tally
 from tests.support.waiting import eventually
 
 # As production, ten times as fast, so that a test sees several rounds.
@@ -98,6 +99,7 @@ class TestNode:
         self.announced: list[Join | Leave | PresenceReset] = []
         self.logged: list[Mapping[str, object]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self.tally = Tally()
         self.broker = RedisBroker(
             url=url,
             downstream=self,
@@ -109,6 +111,7 @@ class TestNode:
                 ReturnLogger(), wrapper_class=structlog.BoundLogger, processors=[self._keep]
             ),
             options=options,
+            tally=self.tally,
         )
 
     def _keep(self, _: object, level: str, event: MutableMapping[str, Any]) -> str:

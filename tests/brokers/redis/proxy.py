@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from tests.support.waiting import eventually
+
 _READ_BYTES = 64 * 1024
 
 
@@ -30,6 +32,8 @@ class Proxy:
         self.cut_at: bytes | None = None
         """The next answer after a request with this in it is cut short: connection and all."""
         self._cutting = False
+        self.cut_message = False
+        """Whether what a subscriber is sent next is cut short: connection and all."""
         self.refused: bytes | None = None
         """Connections that say this are closed, such as part of a client's name."""
         self._released = asyncio.Event()
@@ -55,7 +59,7 @@ class Proxy:
         try:
             back, forth = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
-            writer.close()
+            await _close(writer)
             return
         pair = _Pair(writer, forth)
         self._pairs.add(pair)
@@ -66,6 +70,7 @@ class Proxy:
         except* OSError:
             pass
         finally:
+            await _close(pair.client, pair.server)
             self._pairs.discard(pair)
 
     async def _requests(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
@@ -86,6 +91,10 @@ class Proxy:
                 self._cutting = False
                 pair.client.write(data[: len(data) // 2])
                 break
+            if self.cut_message and pair.subscribes:
+                self.cut_message = False
+                pair.client.write(data[: len(data) // 2])
+                break
             if pair.subscribes:
                 await self._released.wait()
             if not pair.deaf:
@@ -95,10 +104,19 @@ class Proxy:
         pair.server.close()
 
     def close(self) -> None:
-        """Cut every connection."""
+        """Cut every connection, whatever is still to be written to it."""
+        self.release_subscribers()
         for pair in tuple(self._pairs):
-            pair.client.close()
-            pair.server.close()
+            pair.client.transport.abort()
+            pair.server.transport.abort()
+
+
+async def _close(*writers: asyncio.StreamWriter) -> None:
+    for writer in writers:
+        writer.close()
+    for writer in writers:
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 @contextlib.asynccontextmanager
@@ -111,4 +129,4 @@ async def proxy(target: int) -> AsyncGenerator[Proxy]:
     finally:
         server.close()
         made.close()
-        await asyncio.sleep(0)
+        await eventually(lambda: not made._pairs, what="the end of all connections")

@@ -124,7 +124,7 @@ async def test_slot_that_moves_takes_its_channels_along(
         await arrives(stream, feed)
         feed.check(stream)
         _is_whole(stream, feed.made)
-        assert before.tracker(channel) is None
+        assert before.channels.tracker(channel) is None
         assert len(one.broker.statistics().shards) == 3
 
 

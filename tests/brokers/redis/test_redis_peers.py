@@ -3,16 +3,23 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 import structlog
 
-from hub.brokers.redis import peers
-from hub.brokers.redis.peers import Myself, RedisPeers
+from hub.brokers.redis import questions
+from hub.brokers.redis.asking import fitting
+from hub.brokers.redis.peers import MAX_POLL_BYTES, RedisPeers
+from hub.brokers.redis.registry import Myself
+from hub.core.identity import Identity
+from hub.core.listing import ConnectionPage, ConnectionQuery, Listed, Row
+from hub.core.polling import PollRequest
+from hub.core.ports import Connections
 from hub.core.publication import Position
 from hub.core.records import NodeRecord, SessionRecord, SubscriptionRecord
-from hub.errors import NotFoundError, UnauthorizedError, UnavailableError
+from hub.errors import NotFoundError, OutcomeUnknownError, UnauthorizedError, UnavailableError
 from tests.brokers.redis.nodes import TestNode, node
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -35,6 +42,9 @@ class Held:
     tag: str
     closed: list[tuple[str, int, str]] = field(default_factory=list)
     never: bool = False
+    polls: list[PollRequest] = field(default_factory=list)
+    holds: int = 2
+    """How many connections it lists."""
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
         if self.never:
@@ -45,6 +55,20 @@ class Held:
 
     async def connection(self, connection: str) -> SessionRecord | None:
         return session(connection) if connection == f"{self.tag}1" else None
+
+    async def poll(self, request: PollRequest) -> bytes:
+        if request.secret != "right":
+            raise UnauthorizedError("the secret does not belong to this connection")
+        await asyncio.sleep(request.wait_seconds)
+        self.polls.append(request)
+        return b"answer"
+
+    async def listed(self, query: ConnectionQuery) -> Listed:
+        if self.never:
+            await asyncio.Event().wait()
+        records = [session(f"{self.tag}{number}") for number in range(self.holds)]
+        rows = tuple(Row((r.connection, r.connection), r) for r in records)
+        return Listed(rows[: query.limit], len(rows), more=len(rows) > query.limit)
 
     async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
         self.closed.append((connection, code, reason))
@@ -124,7 +148,8 @@ async def test_a_node_asks_itself_without_redis(redis: RedisServer) -> None:
     """Also about what no node's connection looks like."""
     async with place(redis, A) as a:
         for connection in (f"{A}1", "short", "", "--------1"):
-            assert a.peers.holder(connection) is a.held
+            holder: Connections = a.held
+            assert a.peers.holder(connection) is holder
 
 
 async def test_no_node_no_connection(redis: RedisServer) -> None:
@@ -143,13 +168,142 @@ async def test_a_node_that_does_not_answer_is_not_waited_for(
         b.held.never = True
         with pytest.raises(UnavailableError, match="does not answer"):
             await a.peers.command(f"{B}1", "right", b"{}")
-        monkeypatch.setattr(peers, "MAX_PENDING", 1)
+        monkeypatch.setattr(questions, "MAX_PENDING", 1)
         first = asyncio.ensure_future(a.peers.command(f"{B}1", "right", b"{}"))
         await asyncio.sleep(0)
-        with pytest.raises(UnavailableError, match="wait for answers"):
+        with pytest.raises(UnavailableError, match="wait already"):
             await a.peers.command(f"{B}1", "right", b"{}")
         with pytest.raises(UnavailableError, match="does not answer"):
             await first
+
+
+PUBLISH = b'{"op":"publish","id":1,"channel":"a","data":1}'
+
+
+async def test_a_publish_without_an_answer_may_have_been_made(redis: RedisServer) -> None:
+    """`outcome_unknown`, so that nobody repeats it as if it had not been; of others, no harm."""
+    async with place(redis, A, answer_seconds=0.5) as a, place(redis, B) as b:
+        b.held.never = True
+        with pytest.raises(OutcomeUnknownError, match="does not answer"):
+            await a.peers.command(f"{B}1", "right", PUBLISH)
+        for other in (b'{"op":"ping","id":1}', b'{"op":"publish","id":1}', b"\xff"):
+            with pytest.raises(UnavailableError, match="does not answer"):
+                await a.peers.command(f"{B}1", "right", other)
+
+
+async def test_a_publish_that_no_node_has_seen_was_not_made(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never left: too much waits already, or Redis is away."""
+    async with place(redis, A) as a, place(redis, B):
+        with monkeypatch.context() as patch:
+            patch.setattr(questions, "MAX_PENDING", 0)
+            with pytest.raises(UnavailableError, match="wait already"):
+                await a.peers.command(f"{B}1", "right", PUBLISH)
+        redis.kill()
+        await eventually(lambda: a.node.broker.problems())
+        with pytest.raises(UnavailableError, match="cannot be asked"):
+            await a.peers.command(f"{B}1", "right", PUBLISH)
+
+
+async def test_a_frozen_redis_before_the_question_left_did_not_publish(redis: RedisServer) -> None:
+    """Whether the node lives is asked first: what fails there was not sent."""
+    async with place(redis, A, answer_seconds=0.2) as a, place(redis, B):
+        redis.freeze()
+        with pytest.raises(UnavailableError):
+            await a.peers.command(f"{B}1", "right", PUBLISH)
+        redis.thaw()
+
+
+def poll(connection: str, *, secret: str = "right", wait_seconds: float = 0.0) -> PollRequest:
+    return PollRequest(
+        channels=("a", "b"),
+        since={"a": Position("e1", 3)},
+        last=2,
+        wait_seconds=wait_seconds,
+        fill=True,
+        connection=connection,
+        secret=secret,
+        session=True,
+        identity=Identity(),
+        address="192.0.2.1",
+        user_agent="test",
+    )
+
+
+async def test_a_poll_is_answered_by_the_node_of_its_session(redis: RedisServer) -> None:
+    """It arrives as it was asked, but for how much it may bring; other time-outs do not hold."""
+    async with place(redis, A, answer_seconds=1.0) as a, place(redis, B) as b:
+        request = poll(f"{B}1", wait_seconds=1.5)
+        assert await a.peers.holder(f"{B}1").poll(request) == b"answer"
+        assert b.held.polls == [replace(request, max_bytes=MAX_POLL_BYTES)]
+        with pytest.raises(UnauthorizedError):
+            await a.peers.poll(poll(f"{B}1", secret="wrong"))
+        with pytest.raises(NotFoundError):
+            await a.peers.poll(poll(f"{GONE}1"))
+
+
+async def test_polls_that_wait_leave_room_for_commands(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a bound of its own."""
+    monkeypatch.setattr(questions, "MAX_POLLS", 1)
+    async with place(redis, A) as a, place(redis, B):
+        waiting = asyncio.ensure_future(a.peers.poll(poll(f"{B}1", wait_seconds=0.5)))
+        await asyncio.sleep(0)
+        with pytest.raises(UnavailableError, match="wait already"):
+            await a.peers.poll(poll(f"{B}1"))
+        assert await a.peers.command(f"{B}1", "right", b"x") == b"bbbbbbbb did x"
+        assert await waiting == b"answer"
+        assert await a.peers.poll(poll(f"{B}1")) == b"answer"
+
+
+def listed(found: ConnectionPage) -> list[str]:
+    return [row.record.connection for row in found.rows]
+
+
+async def test_connections_of_all_nodes_make_one_page(redis: RedisServer) -> None:
+    """In one order, whichever is asked; only those of the named node, where one is named."""
+    async with place(redis, A) as a, place(redis, B) as b:
+        for asked in (a, b):
+            found = await asked.peers.connections(ConnectionQuery(limit=3))
+            assert listed(found) == [f"{A}0", f"{A}1", f"{B}0"]
+            assert (found.total, found.more, found.complete) == (4, True, True)
+        b.held.never = True
+        of_a = await a.peers.connections(ConnectionQuery(node=A))
+        assert (listed(of_a), of_a.complete) == ([f"{A}0", f"{A}1"], True)
+
+
+async def test_a_node_that_does_not_answer_is_named(redis: RedisServer) -> None:
+    """What the others have is shown all the same; a node that has left is none."""
+    async with place(redis, A, answer_seconds=0.5) as a, place(redis, B) as b:
+        b.held.never = True
+        found = await a.peers.connections(ConnectionQuery())
+        assert (listed(found), found.unanswered) == ([f"{A}0", f"{A}1"], (B,))
+        assert not found.complete
+        await b.peers.stop()
+        assert (await a.peers.connections(ConnectionQuery())).complete
+
+
+async def test_a_large_part_of_a_page_comes_in_several(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a node says at once is bounded in bytes; the pages together are still everything."""
+    monkeypatch.setattr(questions, "fitting", partial(fitting, max_bytes=1500))
+    async with place(redis, A) as a, place(redis, B) as b:
+        a.held.holds, b.held.holds = 0, 30
+        found = await a.peers.connections(ConnectionQuery())
+        assert 1 <= len(found.rows) < 30
+        assert (found.total, found.more) == (30, True)
+
+
+async def test_without_redis_it_is_told_that_others_may_be_missing(redis: RedisServer) -> None:
+    """A node's own connections can be seen whatever happens to Redis."""
+    async with place(redis, A) as a:
+        redis.kill()
+        await eventually(lambda: a.node.broker.problems())
+        found = await a.peers.connections(ConnectionQuery())
+        assert (listed(found), found.complete) == ([f"{A}0", f"{A}1"], False)
 
 
 async def test_without_redis_the_others_are_unavailable(redis: RedisServer) -> None:

@@ -1,12 +1,13 @@
 """What pub/sub lost without anybody noticing: holes, tails, and channels that come and go."""
 
 import asyncio
+from dataclasses import replace
 
 from redis import Redis
 
 from hub.core.options import ChannelOptions
 from hub.core.pushes import Gap, GapReason
-from tests.brokers.redis.nodes import node
+from tests.brokers.redis.nodes import FAST, node
 from tests.brokers.redis.proxy import proxy
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -78,7 +79,7 @@ async def test_calm_hub_announces_nothing_while_it_compares(
         node(redis.url, namespaces=BARE) as two,
     ):
         streams = [await one.subscribe(bare), await two.subscribe(bare)]
-        tracker = two.broker.shard(bare).tracker(bare)
+        tracker = two.broker.shard(bare).channels.tracker(bare)
         assert tracker is not None
         for _ in range(100):
             publishing = [one.publish(bare, n) for n in range(20)]
@@ -96,7 +97,7 @@ async def test_what_is_still_on_its_way_is_not_announced_as_lost(
     async with proxy(redis.port) as between, node(between.url, namespaces=BARE) as one:
         stream = await one.subscribe(channel)
         shard = one.broker.shard(channel)
-        tracker = shard.tracker(channel)
+        tracker = shard.channels.tracker(channel)
         assert tracker is not None
         between.hold_subscribers()
         await one.publish(channel, 1)
@@ -150,6 +151,19 @@ async def test_channel_without_sessions_is_left_after_a_while(
         again = await one.subscribe(channel)
         await one.publish(channel, 2)
         await eventually(lambda: again.data == [b"2"])
+
+
+async def test_channel_that_is_left_and_taken_at_once_opens(
+    redis: RedisServer, channel: str
+) -> None:
+    """Redis is told of neither, so it confirms nothing; nor need a comparison come first."""
+    async with node(redis.url, options=replace(FAST, reconcile_seconds=60)) as one:
+        await one.subscribe(channel)
+        one.unsubscribe(channel)
+        one.broker.shard(channel).channels._forget(f"hub:{{{channel}}}".encode())
+        again = await one.subscribe(channel)
+        await one.publish(channel, 1)
+        await eventually(lambda: again.data == [b"1"])
 
 
 async def test_caller_that_gives_up_leaves_nothing_behind(redis: RedisServer, channel: str) -> None:

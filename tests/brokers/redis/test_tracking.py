@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hub.brokers.redis.holding import Room
 from hub.brokers.redis.messages import Message
 from hub.brokers.redis.tracking import Page, State, Step, Tracker
+from hub.core.options import MIB
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
+from hub.core.tally import Tally
 from tests.brokers.redis.nodes import Stream
 
 CHANNEL = "c"
@@ -20,8 +23,17 @@ def message(epoch: str, offset: int, *, valid: bool = True) -> Message:
     return Message(epoch, offset, publication, 10)
 
 
+def room(messages: int = 1000, total_bytes: int = MIB, tally: Tally | None = None) -> Room:
+    return Room(
+        channel_messages=messages,
+        channel_bytes=MIB,
+        total_bytes=total_bytes,
+        tally=tally or Tally(),
+    )
+
+
 def live_at(epoch: str, offset: int, *, hold: int = 1000) -> Tracker:
-    tracker = Tracker(CHANNEL, may_hold=lambda messages, _: messages <= hold)
+    tracker = Tracker(CHANNEL, room(hold))
     tracker.open(Position(epoch, offset))
     assert not tracker.release()
     return tracker
@@ -60,7 +72,7 @@ def test_next_message_is_delivered_and_repeats_are_dropped() -> None:
 
 
 def test_messages_before_the_head_is_known_wait_for_it() -> None:
-    tracker = Tracker(CHANNEL, may_hold=lambda *_: True)
+    tracker = Tracker(CHANNEL, room())
     for offset in (4, 5, 6):
         assert not tracker.receive(message("a", offset))
     tracker.open(Position("a", 4))
@@ -182,7 +194,8 @@ class World:
         self.log: deque[int] = deque(maxlen=history)
         self.wire: deque[Message] = deque()
         self.lost: set[Position] = set()
-        self.tracker = Tracker(CHANNEL, may_hold=self._may_hold)
+        self.room = room(hold)
+        self.tracker = Tracker(CHANNEL, self.room)
         self.hold = hold
         self.stream = Stream()
         self.asked: Page | None = None
@@ -193,9 +206,6 @@ class World:
     @property
     def head(self) -> Position:
         return Position(f"e{self.epoch}", self.offset)
-
-    def _may_hold(self, messages: int, _: int) -> bool:
-        return messages <= self.hold
 
     def act(self, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -274,6 +284,7 @@ class World:
                 self.answer()
         assert self.tracker.state is State.LIVE
         assert self.tracker.position == self.head == self.stream.head
+        assert self.room.bytes == 0, "nothing waits any more"
 
 
 ACTIONS = ("publish", "publish", "arrive", "arrive", "arrive", "lose", "ask", "answer")

@@ -18,14 +18,21 @@ export async function pass(milliseconds) {
 
 class FakeSocket {
   constructor(wire, url) {
-    Object.assign(this, { wire, url: new URL(url), sent: [], open: true });
+    Object.assign(this, { wire, url: new URL(url), sent: [], pings: 0, open: true });
     wire.sockets.push(this);
     if (wire.webSocket === "throws") throw new Error("blocked");
     if (wire.webSocket === "refuses") queueMicrotask(() => this.end(1006));
-    if (wire.webSocket === "welcomes") queueMicrotask(() => this.push(WELCOME));
+    if (["welcomes", "deaf"].includes(wire.webSocket)) queueMicrotask(() => this.push(WELCOME));
   }
   send(text) {
-    this.sent.push(JSON.parse(text));
+    const command = JSON.parse(text);
+    if (command.id !== 0) return void this.sent.push(command);
+    this.pings += 1;
+    if (this.wire.webSocket === "welcomes") queueMicrotask(() => this.pong());
+  }
+  /** Prove that both ways are open. */
+  pong() {
+    this.push({ op: "reply", id: 0, ok: {} });
   }
   close() {
     this.open = false;
@@ -58,6 +65,7 @@ class FakeStream {
   constructor(url, signal) {
     this.url = new URL(url);
     this.open = true;
+    this.pong = () => this.push({ op: "reply", id: 0, ok: {} });
     this.body = new ReadableStream({ start: (controller) => (this.controller = controller) });
     signal.addEventListener("abort", () => {
       this.open = false;
@@ -75,9 +83,22 @@ class FakeStream {
   }
 }
 
-/** @param {"welcomes" | "silent" | "refuses" | "throws"} webSocket */
+/** One `GET /poll` that waits for its answer. */
+class FakePoll {
+  constructor(url, headers, signal) {
+    Object.assign(this, { url: new URL(url), headers });
+    this.response = new Promise((resolve, reject) => {
+      this.answer = (pushes, positions, welcome = WELCOME) =>
+        resolve(Response.json({ pushes, positions, welcome }));
+      this.fail = (error = new TypeError("fetch failed")) => reject(error);
+      signal.addEventListener("abort", () => reject(signal.reason));
+    });
+  }
+}
+
+/** @param {"welcomes" | "silent" | "refuses" | "throws" | "deaf"} webSocket `deaf` gets no pong */
 export function fakeWire(webSocket = "welcomes") {
-  const wire = { webSocket, sockets: [], streams: [], posts: [], status: 200, problem: {} };
+  const wire = { webSocket, sockets: [], streams: [], polls: [], posts: [], status: 200, problem: {} };
   wire.WebSocket = class extends FakeSocket {
     constructor(url) {
       super(wire, url);
@@ -86,6 +107,10 @@ export function fakeWire(webSocket = "welcomes") {
   wire.fetch = async (url, { method, signal, body, headers }) => {
     if (method === "POST") {
       const command = JSON.parse(body);
+      if (command.id === 0) {
+        if (!wire.holdsBack) wire.streams.at(-1)?.pong();
+        return Response.json({ op: "reply", id: 0, ok: {} });
+      }
       wire.posts.push({ url: new URL(url), command, headers });
       return Response.json({ op: "reply", id: command.id, ok: { done: command.op } });
     }
@@ -93,6 +118,11 @@ export function fakeWire(webSocket = "welcomes") {
     if (wire.status !== 200) {
       const headers = { "Content-Type": "application/problem+json" };
       return new Response(JSON.stringify(wire.problem), { status: wire.status, headers });
+    }
+    if (new URL(url).pathname.endsWith("/poll")) {
+      const poll = new FakePoll(url, headers, signal);
+      wire.polls.push(poll);
+      return poll.response;
     }
     const stream = new FakeStream(url, signal);
     wire.streams.push(stream);

@@ -4,6 +4,7 @@ A test says what the fake answers and looks at what it was asked.
 """
 
 import asyncio
+import inspect
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -129,9 +130,11 @@ class HttpAnswer:
     """An event stream that stays open until None comes."""
     drop: bool = False
     """End the connection instead of answering."""
+    bare: bool = False
+    """Without a length of its own: `headers` says what it likes."""
 
 
-Answer = Callable[[HttpRequest], HttpAnswer]
+Answer = Callable[[HttpRequest], HttpAnswer | Awaitable[HttpAnswer]]
 
 
 @asynccontextmanager
@@ -144,7 +147,9 @@ async def http_hub(answer: Answer, port: int = 0) -> AsyncIterator[tuple[str, li
         try:
             while (request := await _read_request(reader)) is not None:
                 requests.append(request)
-                if not await _write_answer(writer, answer(request)):
+                given = answer(request)
+                answered = await given if inspect.isawaitable(given) else given
+                if not await _write_answer(writer, answered):
                     break
         except ConnectionError:
             pass
@@ -185,9 +190,9 @@ async def _write_answer(writer: asyncio.StreamWriter, answer: HttpAnswer) -> boo
         return False
     phrase = HTTPStatus(answer.status).phrase
     headers = dict(answer.headers)
-    if answer.stream is None:
+    if answer.stream is None and not answer.bare:
         headers["Content-Length"] = str(len(answer.body))
-    else:
+    elif answer.stream is not None:
         headers |= {"Content-Type": "text/event-stream", "Connection": "close"}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     writer.write(f"HTTP/1.1 {answer.status} {phrase}\r\n{lines}\r\n".encode() + answer.body)
@@ -213,3 +218,9 @@ def problem(status: int, code: str, *, retryable: bool = False) -> HttpAnswer:
     fields = {"status": status, "code": code, "detail": f"{code} it is", "retryable": retryable}
     headers = {"Content-Type": "application/problem+json", "Retry-After": "0"}
     return HttpAnswer(status, json.dumps(fields).encode(), headers)
+
+
+def answers_all(request: HttpRequest) -> HttpAnswer:
+    """What a hub says that takes every publication: its offset is the number in its data."""
+    fields = {"channel": "a", "epoch": "e1"}
+    return json_answer([fields | {"offset": item["data"]} for item in request.json])

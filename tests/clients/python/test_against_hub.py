@@ -2,15 +2,12 @@
 
 import asyncio
 import json
-import os
 import signal
-import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import httpx
 import pytest
 
 from hub_client import (
@@ -21,60 +18,41 @@ from hub_client import (
     Outgoing,
     Published,
     Publisher,
+    PublisherOptions,
+    PublishRetry,
     ReconnectTiming,
     Subscription,
 )
+from tests.support.hub_process import HubProcess
+from tests.support.redis_server import RedisServer, is_installed
+from tests.support.waiting import eventually
 
 DEADLINE_SECONDS = 25.0
 OPTIONS = ClientOptions(timing=ReconnectTiming(base_seconds=0.05, cap_seconds=0.3))
 TRANSPORTS = ["websocket", "sse"]
 
 
-class RealHub:
-    """A `hub serve` that can be killed and started again on the same port."""
-
-    def __init__(self, **settings: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
-        self._environment = {**kept, **settings, "HUB_PORT": str(self._port)}
-        self._process: Process | None = None
-
-    async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "hub", "serve"),
-            env=self._environment,
-            stdout=DEVNULL,
-            stderr=DEVNULL,
-        )
-        async with asyncio.timeout(DEADLINE_SECONDS), httpx.AsyncClient() as http:
-            while not await self._is_ready(http):
-                assert self._process.returncode is None, "the hub ended by itself"
-                await asyncio.sleep(0.05)
-
-    async def _is_ready(self, http: httpx.AsyncClient) -> bool:
-        try:
-            return (await http.get(f"{self.url}/readyz")).status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
-
-    async def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(how)
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                await self._process.wait()
-
-
 @asynccontextmanager
-async def real_hub(**settings: str) -> AsyncIterator[RealHub]:
-    hub = RealHub(**settings)
-    await hub.start()
+async def running_hub() -> AsyncIterator[HubProcess]:
+    hub = HubProcess()
+    await asyncio.to_thread(hub.__enter__)
     try:
         yield hub
     finally:
-        await hub.stop()
+        await asyncio.to_thread(hub.__exit__, None, None, None)
+
+
+async def restarted(hub: HubProcess, end: signal.Signals) -> None:
+    """End it as `end` does and start it on the same port, while the loop goes on."""
+    hub.signal(end)
+    await asyncio.to_thread(hub.wait)
+    await asyncio.to_thread(hub.restart)
+
+
+async def more(count: Callable[[], int]) -> None:
+    """Wait until `count` has grown by 20."""
+    enough = count() + 20
+    await eventually(lambda: count() >= enough, seconds=DEADLINE_SECONDS)
 
 
 async def take(items: "Subscription[Message | Gap]", count: int) -> "list[Message | Gap]":
@@ -91,7 +69,7 @@ async def test_a_numbered_stream_arrives_complete_in_order_and_exact(transport: 
     """What the publisher sends is what the subscription gets, byte for byte."""
     payloads = [b'{"n": %d, "big": 12345678901234567890123}' % number for number in range(500)]
     async with (
-        real_hub() as hub,
+        running_hub() as hub,
         HubClient(hub.url, transports=(transport,), options=OPTIONS) as client,
         Publisher(hub.url) as publisher,
     ):
@@ -107,7 +85,7 @@ async def test_a_numbered_stream_arrives_complete_in_order_and_exact(transport: 
 async def test_history_last_since_and_publish_work_over_every_transport(transport: str) -> None:
     """The commands of the wire contract, with their answers."""
     async with (
-        real_hub() as hub,
+        running_hub() as hub,
         HubClient(hub.url, transports=(transport,), options=OPTIONS) as client,
     ):
         live = client.subscribe("a", gaps=True)
@@ -125,7 +103,7 @@ async def test_history_last_since_and_publish_work_over_every_transport(transpor
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_saved_position_resumes_in_another_client(transport: str) -> None:
     """`since` replays exactly what was missed in between."""
-    async with real_hub() as hub, Publisher(hub.url) as publisher:
+    async with running_hub() as hub, Publisher(hub.url) as publisher:
         first = await publisher.publish("a", 1)
         await publisher.publish("a", 2)
         await publisher.publish("a", 3)
@@ -141,7 +119,7 @@ async def test_a_restarted_hub_shows_as_exactly_one_reset_per_channel(
 ) -> None:
     """With the memory broker history is gone: one gap `reset`, then the new epoch from 1."""
     async with (
-        real_hub(HUB_DRAIN_SECONDS="0.5") as hub,
+        running_hub() as hub,
         Publisher(hub.url) as publisher,
         HubClient(hub.url, transports=(transport,), options=OPTIONS) as client,
     ):
@@ -151,8 +129,7 @@ async def test_a_restarted_hub_shows_as_exactly_one_reset_per_channel(
             await publisher.publish(name, "before")
             await take(subscription, 1)
         for restart in range(2):
-            await hub.stop(end)
-            await hub.start()
+            await restarted(hub, end)
             for name, subscription in subscriptions.items():
                 (gap,) = await take(subscription, 1)
                 assert isinstance(gap, Gap)
@@ -163,9 +140,56 @@ async def test_a_restarted_hub_shows_as_exactly_one_reset_per_channel(
                 assert (item.data, item.epoch) == (restart, gap.epoch)
 
 
+@pytest.mark.skipif(not is_installed(), reason="no redis-server here")
+async def test_with_redis_nothing_is_missing_and_nothing_twice_however_the_hub_restarts() -> None:
+    """A numbered stream without a pause, two clients, a kill and two drains: 0, 1, 2, ..."""
+    patient = PublisherOptions(PublishRetry(for_seconds=45, base_seconds=0.02, cap_seconds=0.2))
+    sent = 0
+    stop = asyncio.Event()
+
+    async def publish(publisher: Publisher) -> None:
+        nonlocal sent
+        while not stop.is_set():
+            await publisher.publish("a", sent)
+            sent += 1
+
+    async def read(hub: HubProcess, transport: str) -> list[object]:
+        async with HubClient(hub.url, transports=(transport,), options=OPTIONS) as client:
+            subscription = client.subscribe("a", gaps=True)
+            await subscription.wait_started()
+            ready.release()
+            items: list[object] = []
+            async for item in subscription:
+                items.append(item.data if isinstance(item, Message) else item)
+                if stop.is_set() and len(items) >= sent:
+                    break
+            return items
+
+    ready = asyncio.Semaphore(0)
+    with (
+        RedisServer() as redis,
+        HubProcess(HUB_BROKER=redis.url, HUB_HISTORY_SIZE="10000") as hub,
+    ):
+        readers = [asyncio.create_task(read(hub, transport)) for transport in TRANSPORTS]
+        for _ in readers:
+            await ready.acquire()
+        async with Publisher(hub.url, options=patient) as publisher:
+            publishing = asyncio.create_task(publish(publisher))
+            for end in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+                await more(lambda: sent)
+                await restarted(hub, end)
+            stop.set()
+            await publishing
+            await publisher.publish("a", sent)
+            sent += 1
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            received = await asyncio.gather(*readers)
+    assert received == [[*range(sent)]] * 2
+
+
 async def test_hub_subscribe_survives_a_restart_and_prints_one_reset() -> None:
     """The command line keeps the promise too; its lines are the wire's objects."""
-    async with real_hub() as hub, Publisher(hub.url) as publisher:
+    async with running_hub() as hub, Publisher(hub.url) as publisher:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "hub", "subscribe", "a", "--url", hub.url),
             stdout=PIPE,
@@ -178,8 +202,7 @@ async def test_hub_subscribe_survives_a_restart_and_prints_one_reset() -> None:
                     assert process.returncode is None
             await publisher.publish("a", {"n": 1})
             before = await read_line(process)
-            await hub.stop(signal.SIGKILL)
-            await hub.start()
+            await restarted(hub, signal.SIGKILL)
             gap = await read_line(process)
             await publisher.publish("a", {"n": 2})
             after = await read_line(process)
@@ -191,9 +214,9 @@ async def test_hub_subscribe_survives_a_restart_and_prints_one_reset() -> None:
     assert (after["op"], after["offset"], after["data"]) == ("message", 1, {"n": 2})
 
 
-async def test_hub_publish_streams_lines_to_a_real_hub() -> None:
+async def test_hub_publish_streams_lines_to_a_running_hub() -> None:
     """Lines of stdin are in the channel's history in their order."""
-    async with real_hub() as hub:
+    async with running_hub() as hub:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "hub", "publish", "logs", "-", "--url", hub.url),
             stdin=PIPE,

@@ -2,6 +2,7 @@
 
 from hub_client.choice import Choice
 from hub_client.timing import Backoff, ReconnectTiming
+from hub_client.transport import refused
 
 
 def highest(_low: float, high: float) -> float:
@@ -49,3 +50,21 @@ def test_one_failure_that_is_no_block_does_not_change_the_transport() -> None:
     assert choice.failed(blocked=False)
     choice.worked("websocket")
     assert choice.failed(blocked=True)
+
+
+def test_a_transport_that_passes_nothing_after_its_welcome_makes_way_for_the_next() -> None:
+    """Otherwise every reconnect would wait for it in vain; alone it has to be tried again."""
+    choice = Choice(("websocket", "sse"))
+    choice.worked("websocket")
+    choice.blocked("websocket")
+    assert choice.order() == ("sse", "websocket")
+    alone = Choice(("websocket",))
+    alone.blocked("websocket")
+    assert alone.order() == ("websocket",)
+
+
+def test_a_handshake_put_off_by_retry_after_is_neither_a_block_nor_waited_for_for_ever() -> None:
+    """503 with a number of seconds: as long as asked, within 5 minutes."""
+    put_off = refused(503, "full", retry_after="7")
+    assert (put_off.asked_seconds, put_off.blocked, put_off.rejected) == (7, False, None)
+    assert refused(503, "full", retry_after="999999").asked_seconds == 300

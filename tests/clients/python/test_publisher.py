@@ -1,24 +1,26 @@
 """The publisher, against an HTTP server played by a function."""
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
 
 from hub_client import (
+    BreakerPolicy,
     NotPublishedError,
     OutcomeUnknownError,
     Outgoing,
     Position,
     Published,
     Publisher,
-    PublishError,
+    PublisherOptions,
+    PublishRefusedError,
     PublishRetry,
+    Retrying,
 )
 from tests.clients.python.fakes import HttpAnswer, HttpRequest, http_hub, json_answer, problem
 
-QUICK = PublishRetry(for_seconds=5, base_seconds=0.01, cap_seconds=0.02)
-BRIEF = PublishRetry(for_seconds=0.05, base_seconds=0.01, cap_seconds=0.02)
+QUICK = PublisherOptions(PublishRetry(for_seconds=5, base_seconds=0.01, cap_seconds=0.02))
+BRIEF = PublisherOptions(PublishRetry(for_seconds=0.05, base_seconds=0.01, cap_seconds=0.02))
 NOT_PUBLISHED = {"status": 503, "code": "not_published", "detail": "no broker", "retryable": True}
 
 
@@ -46,7 +48,7 @@ async def test_a_retry_repeats_the_idempotency_key() -> None:
     answers = iter([HttpAnswer(drop=True), json_answer([published(7, duplicate=True)])])
     async with (
         http_hub(lambda _: next(answers)) as (url, requests),
-        Publisher(url, retry=QUICK) as publisher,
+        Publisher(url, options=QUICK) as publisher,
     ):
         result = await publisher.publish("a", 1)
     keys = [request.json[0]["idempotency_key"] for request in requests]
@@ -62,7 +64,7 @@ async def test_only_the_publications_that_failed_are_tried_again() -> None:
     items = [Outgoing("a", str(number).encode()) for number in range(3)]
     async with (
         http_hub(lambda _: next(answers)) as (url, requests),
-        Publisher(url, retry=QUICK) as publisher,
+        Publisher(url, options=QUICK) as publisher,
     ):
         outcomes = await publisher.publish_many(items)
     offsets = [item.position.offset for item in outcomes if isinstance(item, Published)]
@@ -74,9 +76,9 @@ async def test_what_the_hub_refuses_is_not_tried_again() -> None:
     """A missing grant stays missing: one attempt, one error with the hub's code."""
     async with (
         http_hub(lambda _: problem(403, "forbidden")) as (url, requests),
-        Publisher(url, retry=QUICK) as publisher,
+        Publisher(url, options=QUICK) as publisher,
     ):
-        with pytest.raises(PublishError) as raised:
+        with pytest.raises(PublishRefusedError) as raised:
             await publisher.publish("a", 1)
     assert (raised.value.code, raised.value.retryable, len(requests)) == ("forbidden", False, 1)
 
@@ -85,7 +87,7 @@ async def test_a_hub_that_is_away_means_it_surely_did_not_happen() -> None:
     """Nobody listens on the port: no attempt can have reached a broker."""
     async with http_hub(lambda _: HttpAnswer()) as (url, _):
         pass
-    async with Publisher(url, retry=BRIEF) as publisher:
+    async with Publisher(url, options=BRIEF) as publisher:
         with pytest.raises(NotPublishedError):
             await publisher.publish("a", 1)
 
@@ -104,7 +106,7 @@ async def test_what_may_have_happened_is_reported_as_unknown(answer: HttpAnswer)
     """The error carries the idempotency key with which a repeat is harmless."""
     async with (
         http_hub(lambda _: answer) as (url, requests),
-        Publisher(url, retry=BRIEF) as publisher,
+        Publisher(url, options=BRIEF) as publisher,
     ):
         with pytest.raises(OutcomeUnknownError) as raised:
             await publisher.publish("a", 1)
@@ -118,17 +120,52 @@ async def test_a_refusal_after_an_unknown_attempt_is_still_unknown() -> None:
     def answer(_: HttpRequest) -> HttpAnswer:
         return next(answers)
 
-    async with http_hub(answer) as (url, _), Publisher(url, retry=QUICK) as publisher:
+    async with http_hub(answer) as (url, _), Publisher(url, options=QUICK) as publisher:
         with pytest.raises(OutcomeUnknownError) as raised:
             await publisher.publish("a", 1)
     assert raised.value.code == "unauthorized"
 
 
-async def test_publications_from_many_tasks_share_the_connections() -> None:
-    """Ten tasks with two connections all get their answer."""
+async def test_retry_after_is_honoured_and_longer_than_the_call_ends_it() -> None:
+    """Asked for 60 seconds, a call that tries for 5 says at once that it did not happen."""
+    answer = problem(503, "not_published", retryable=True)
+    later = HttpAnswer(503, answer.body, {**answer.headers, "Retry-After": "60"})
     async with (
-        http_hub(lambda _: json_answer([published(1)])) as (url, requests),
-        Publisher(url, max_connections=2) as publisher,
+        http_hub(lambda _: later) as (url, requests),
+        Publisher(url, options=QUICK) as publisher,
     ):
-        await asyncio.gather(*(publisher.publish("a", number) for number in range(10)))
-    assert len(requests) == 10
+        with pytest.raises(NotPublishedError, match="1 attempt"):
+            await publisher.publish("a", 1)
+    assert len(requests) == 1
+
+
+async def test_every_retry_is_told_with_its_reason() -> None:
+    """A log or a status line can say why a call takes long."""
+    told: list[Retrying] = []
+    answers = iter([problem(503, "not_published", retryable=True), json_answer([published(1)])])
+    options = PublisherOptions(retry=QUICK.retry, on_retry=told.append)
+    async with (
+        http_hub(lambda _: next(answers)) as (url, _),
+        Publisher(url, options=options) as publisher,
+    ):
+        await publisher.publish("a", 1)
+    assert [(each.attempt, each.pending) for each in told] == [(1, 1)]
+    assert "not_published" in told[0].why
+
+
+async def test_a_hub_that_keeps_failing_is_left_alone_and_new_calls_fail_at_once() -> None:
+    """The breaker opens; the next call makes no request and says that nothing happened."""
+    options = PublisherOptions(
+        retry=BRIEF.retry, breaker=BreakerPolicy(failures=1, over_seconds=0, open_seconds=60)
+    )
+    async with (
+        http_hub(lambda _: problem(503, "not_published", retryable=True)) as (url, requests),
+        Publisher(url, options=options) as publisher,
+    ):
+        with pytest.raises(NotPublishedError):
+            await publisher.publish("a", 1)
+        asked = len(requests)
+        with pytest.raises(NotPublishedError, match="not_published it is") as raised:
+            await publisher.publish("a", 2)
+    assert raised.value.code == "circuit_open"
+    assert len(requests) == asked

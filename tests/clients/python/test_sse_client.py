@@ -1,13 +1,14 @@
 """The client where WebSockets are blocked, against a hub played by a script."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
 from hub_client import (
     ClientOptions,
     CommandError,
+    ConnectionLostError,
     ConnectionState,
     Gap,
     HubClient,
@@ -21,7 +22,6 @@ from hub_client.sse import EventParser, url_subscriptions
 from hub_client.transport import DisconnectedError
 from tests.clients.python.fakes import (
     DEADLINE_SECONDS,
-    Answer,
     HttpAnswer,
     HttpRequest,
     event,
@@ -40,10 +40,13 @@ def subscribed(channel: str, position: str) -> dict[str, object]:
     return {"op": "subscribed", "channel": channel, "position": position, "recovered": True}
 
 
+Command = Callable[[HttpRequest], HttpAnswer]
+
+
 class Streams:
     """A hub behind a proxy that blocks WebSockets: each `/sse` plays the next stream."""
 
-    def __init__(self, *streams: Sequence[bytes | None], command: Answer | None = None) -> None:
+    def __init__(self, *streams: Sequence[bytes | None], command: Command | None = None) -> None:
         self._streams = iter(streams)
         self.command = command
         self.open: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -151,6 +154,52 @@ async def test_a_command_refused_by_http_status_is_an_error_of_that_command() ->
     ):
         with pytest.raises(CommandError, match="too_large"):
             await hub.publish("b", "x")
+
+
+async def test_a_command_answered_by_what_is_no_hub_costs_the_connection_only() -> None:
+    """A captive portal's page in place of a reply: unknown outcome, then everything goes on."""
+    first = [event(welcome()), event(subscribed("a", "e1:0"))]
+    second = [event(welcome()), event(subscribed("a", "e1:0")), event(message("a", 1))]
+    streams = Streams(first, second, command=lambda _: HttpAnswer(200, b"<html>log in</html>"))
+    async with (
+        http_hub(streams) as (url, _),
+        HubClient(url, transports=("sse",), options=OPTIONS) as hub,
+    ):
+        subscription = hub.subscribe("a")
+        await subscription.wait_started()
+        with pytest.raises(ConnectionLostError):
+            await hub.publish("a", "x")
+        (item,) = await take(subscription, 1)
+    assert item.offset == 1
+
+
+async def test_a_body_without_end_in_place_of_a_stream_is_not_read_to_its_end() -> None:
+    """Something on the way answers with anything but events: the next transport's turn."""
+
+    def endless(request: HttpRequest) -> HttpAnswer:
+        if request.path == "/sse":
+            return HttpAnswer(403, b"x" * 100, {"Content-Length": "1000000000"}, bare=True)
+        return problem(403, "forbidden")
+
+    async with http_hub(endless) as (url, _), HubClient(url, options=OPTIONS) as hub:
+        with pytest.raises(RejectedError, match="xxx"):
+            await take(hub.subscribe("a"), 1)
+
+
+async def test_a_hub_that_says_when_to_come_back_is_not_asked_before() -> None:
+    """Retry-After in answer to the handshake, and jitter on top of it."""
+    states: asyncio.Queue[ConnectionState] = asyncio.Queue()
+    options = ClientOptions(timing=OPTIONS.timing, on_state=states.put_nowait)
+    busy = HttpAnswer(503, b"full", {"Retry-After": "7"})
+    async with http_hub(lambda _: busy) as (url, _):
+        async with HubClient(url, transports=("sse",), options=options) as hub:
+            subscription = hub.subscribe("a")
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while (state := await states.get()).name != "waiting":
+                    pass
+            subscription.close()
+    assert state.retry_in_seconds is not None
+    assert state.retry_in_seconds >= 7
 
 
 async def test_a_goodbye_that_forbids_to_return_counts_as_a_close_code() -> None:

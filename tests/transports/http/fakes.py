@@ -9,6 +9,8 @@ from starlette.types import ASGIApp
 
 from hub import dashboard
 from hub.auth.policy import Policy
+from hub.core.listing import ConnectionPage, ConnectionQuery, Row
+from hub.core.polling import PollRequest
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Member
@@ -16,7 +18,7 @@ from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, Subscript
 from hub.core.tally import Tally
 from hub.errors import BadRequestError, NotFoundError, UnauthorizedError
 from hub.transports.http.app import make_http_app
-from hub.transports.http.ports import HttpDeps, HttpLimits, PollRequest
+from hub.transports.http.ports import HttpDeps, HttpLimits
 
 PUBLISH_KEY, OPERATOR_KEY = "publisher-key", "operator-key"
 PUBLISHER = {"Authorization": f"Bearer {PUBLISH_KEY}"}
@@ -41,6 +43,7 @@ def session_record(connection: str, *channels: str, transport: str = "sse") -> S
         outbox_bytes=0,
         outbox_age_seconds=0,
         subscriptions=subscriptions,
+        node="n1",
     )
 
 
@@ -68,6 +71,8 @@ class FakeEngine:
     sessions: dict[str, SessionRecord] = field(default_factory=dict)
     known: list[str] = field(default_factory=list)
     disconnected: list[tuple[str, int, str]] = field(default_factory=list)
+    queries: list[ConnectionQuery] = field(default_factory=list)
+    unanswered: tuple[str, ...] = ()
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         if request.channel in self.fails:
@@ -92,8 +97,12 @@ class FakeEngine:
     def channel(self, name: str) -> ChannelRecord | None:
         return channel_record(name) if name in self.known else None
 
-    def connections(self) -> Sequence[SessionRecord]:
-        return list(self.sessions.values())
+    async def connections(self, query: ConnectionQuery) -> ConnectionPage:
+        """All of them, in whatever order; the last one's key is its place in it."""
+        self.queries.append(query)
+        rows = [Row((n, r.connection), r) for n, r in enumerate(self.sessions.values())]
+        total, more = len(rows), len(rows) > query.limit
+        return ConnectionPage(tuple(rows[: query.limit]), total, more, self.unanswered)
 
     async def connection(self, connection: str) -> SessionRecord | None:
         return self.sessions.get(connection)

@@ -1,0 +1,183 @@
+"""All attempts to make some publications: what to do next, and when to stop. No I/O, no clock.
+
+`Publisher` and `SyncPublisher` differ only in how they sleep and post; what they sleep and
+post for is decided here.
+"""
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from hub_client.breaker import Breaker
+from hub_client.collector import Batching
+from hub_client.publishing import Batch, Outcome, Outgoing
+from hub_client.timing import Backoff, ReconnectTiming
+
+# The hub's memory of an idempotency key (clients/PROTOCOL.md): an attempt that could arrive
+# later than this after the first one might publish again.
+KEY_HOLDS_SECONDS = 300.0
+_NOTHING_TRIED = "it ended before anything was sent"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRetry:
+    """How long one call goes on trying; in seconds. Guesses, not measured: half a minute is
+    the restart of a node with its drain, and below the hub's 5 minutes for idempotency."""
+
+    for_seconds: float = 30.0
+    """Without progress; 0 makes one attempt. A call ends at most `request_timeout_seconds`
+    later. What may have happened is never repeated after the hub's 5 minutes."""
+    base_seconds: float = 0.2
+    cap_seconds: float = 5.0
+    request_timeout_seconds: float = 10.0
+    """Of one request, from connecting to the last byte of its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """An attempt failed and another will be made; for a log or a status line."""
+
+    attempt: int
+    """How many attempts were made so far."""
+    why: str
+    pause_seconds: float
+    pending: int
+    """How many publications wait for the next attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Post this, then say what came of it."""
+
+    indices: tuple[int, ...]
+    body: bytes
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Sleep for `notice.pause_seconds`, then ask again."""
+
+    notice: Retrying
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What all campaigns of a publisher share."""
+
+    retry: PublishRetry
+    batching: Batching
+    breaker: Breaker | None
+    draw: Callable[[float, float], float] = random.uniform
+
+
+class Campaign:
+    """One call's publications, from the first attempt to the last outcome.
+
+    Ask `next_step` until it says None; after each `Send` call exactly one of `answered`,
+    `failed` and `interrupted`.
+    """
+
+    def __init__(self, items: Iterable[Outgoing], rules: Rules, *, now: float) -> None:
+        retry, batching = rules.retry, rules.batching
+        self._retry = retry
+        self._breaker = rules.breaker
+        self._batch = Batch(
+            tuple(items), max_items=batching.max_items, max_bytes=batching.max_bytes
+        )
+        timing = ReconnectTiming(retry.base_seconds, retry.cap_seconds)
+        self._backoff = Backoff(timing, draw=rules.draw)
+        self._deadline = now + retry.for_seconds
+        self._attempts = 0
+        self._started = now
+        self._pause: float | None = None
+        self._why = _NOTHING_TRIED
+
+    def next_step(self, now: float) -> Send | Wait | None:
+        """What to do; None when every publication has its outcome."""
+        oldest = now + self._retry.request_timeout_seconds - KEY_HOLDS_SECONDS
+        self._batch.give_up_sent_before(oldest, self._report(now))
+        if not self._batch.pending:
+            return None
+        if self._pause is not None:
+            return self._wait(now)
+        closed_for = 0.0 if self._breaker is None else self._breaker.admit(now)
+        if closed_for:
+            return self._hold(now, closed_for)
+        indices = self._batch.next_request()
+        self._attempts += 1
+        return Send(indices, self._batch.body(indices), now)
+
+    def answered(self, sent: Send, status: int, body: bytes, *, asked: float, now: float) -> None:
+        """A response came, which asked for `asked` seconds of patience (Retry-After)."""
+        pending = self._batch.pending
+        why = self._batch.answered(sent.indices, status, body, at=sent.at)
+        self._tell_breaker(status, why, now)
+        if self._batch.pending < pending:
+            # Progress: the hub works, and a long list may take longer than one publication.
+            self._deadline = now + self._retry.for_seconds
+            self._backoff = self._backoff.anew()
+        if why:
+            self._retry_after(why, asked)
+
+    def failed(self, sent: Send, why: str, *, reached: bool, ours: bool, now: float) -> None:
+        """No response came.
+
+        Args:
+            sent: the attempt.
+            why: for the error's message.
+            reached: whether the hub may have read the request.
+            ours: whether it is no fault of the hub (no connection was free).
+            now: on the clock of `next_step`.
+        """
+        if reached:
+            self._batch.may_have_happened(sent.indices, at=sent.at)
+        if self._breaker is not None:
+            self._breaker.abandoned() if ours else self._breaker.failed(now, why)
+        self._retry_after(why, 0.0)
+
+    def interrupted(self, sent: Send) -> None:
+        """The attempt was cancelled: the hub may have read the request."""
+        self._batch.may_have_happened(sent.indices, at=sent.at)
+        self._why = "it was interrupted"
+        if self._breaker is not None:
+            self._breaker.abandoned()
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """One per publication; what is pending has failed for good."""
+        self._batch.give_up(self._why)
+        return self._batch.outcomes()
+
+    def _retry_after(self, why: str, asked: float) -> None:
+        self._why = why
+        # On top of what is asked for: many publishers are told the same second.
+        self._pause = asked + self._backoff.next_pause()
+
+    def _wait(self, now: float) -> Wait | None:
+        pause, self._pause = self._pause or 0.0, None
+        if now + pause >= self._deadline:
+            self._batch.give_up(self._report(now))
+            return None
+        return Wait(Retrying(self._attempts, self._why, pause, self._batch.pending))
+
+    def _hold(self, now: float, closed_for: float) -> Wait | None:
+        """The breaker is open: a new call fails at once, an older one waits with the rest."""
+        breaker = self._breaker
+        if breaker is not None and not self._attempts:
+            why = f"the hub has failed for a while, asked again later; last: {breaker.why}"
+            self._batch.give_up(why, code="circuit_open")
+            return None
+        self._pause = closed_for + self._backoff.next_pause()
+        return self._wait(now)
+
+    def _tell_breaker(self, status: int, why: str, now: float) -> None:
+        if self._breaker is None:
+            return
+        if status >= 500:
+            self._breaker.failed(now, why)
+        else:
+            self._breaker.succeeded()
+
+    def _report(self, now: float) -> str:
+        attempts = f"{self._attempts} attempt{'' if self._attempts == 1 else 's'}"
+        return f"{self._why} ({attempts} in {now - self._started:.1f} s)"

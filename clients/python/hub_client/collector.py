@@ -1,0 +1,94 @@
+"""Publications that wait to travel together. Decisions only: no I/O, no clock, no lock."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hub_client.errors import NotPublishedError
+from hub_client.publishing import Outcome, Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How much travels in one request, and how long a publication waits for company.
+
+    The hub takes 1,000 items and 4 MiB in one request unless set otherwise.
+    """
+
+    max_items: int = 250
+    max_bytes: int = 1024 * 1024
+    max_wait_seconds: float = 0.0
+    """0 waits for nobody: together goes what comes at once, or while all connections are
+    busy. A few milliseconds make more of it travel together under load."""
+    max_waiting_items: int = 10_000
+    """Beyond it a publication is refused with `NotPublishedError`: memory has a bound."""
+
+
+class Ticket:
+    """One publication and whoever waits for its outcome."""
+
+    __slots__ = ("_on_outcome", "item", "outcome", "taken")
+
+    def __init__(
+        self, item: Outgoing, *, on_outcome: Callable[[Outcome], None] | None = None
+    ) -> None:
+        self.item = item
+        self.outcome: Outcome | None = None
+        self.taken = False
+        """Whether it is in a request: from then on it may happen."""
+        self._on_outcome = on_outcome
+
+    def settle(self, outcome: Outcome) -> None:
+        """It is known what became of it."""
+        self.outcome = outcome
+        if self._on_outcome is not None:
+            self._on_outcome(outcome)
+
+
+class Collector:
+    """A bounded queue that gives away one request's worth at a time."""
+
+    def __init__(self, batching: Batching) -> None:
+        self._batching = batching
+        self._waiting: deque[Ticket] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is enough for a whole request."""
+        limits = self._batching
+        return len(self._waiting) >= limits.max_items or self._bytes >= limits.max_bytes
+
+    def add(self, ticket: Ticket) -> None:
+        """Queue `ticket`; raise `NotPublishedError` (`overloaded`) beyond the bound."""
+        limit = self._batching.max_waiting_items
+        if len(self._waiting) >= limit:
+            text = f"{limit:,} publications wait for the hub already"
+            raise NotPublishedError("overloaded", text, retryable=True)
+        self._waiting.append(ticket)
+        self._bytes += ticket.item.size_bytes
+
+    def take(self) -> list[Ticket]:
+        """One request's worth in the order it came; at least one where any waits."""
+        taken: list[Ticket] = []
+        room = self._batching.max_bytes
+        while self._waiting and len(taken) < self._batching.max_items:
+            room -= self._waiting[0].item.size_bytes
+            if taken and room < 0:
+                break
+            ticket = self._waiting.popleft()
+            self._bytes -= ticket.item.size_bytes
+            ticket.taken = True
+            taken.append(ticket)
+        return taken
+
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Take back what nobody has taken; False when it is under way already."""
+        if ticket.taken or ticket not in self._waiting:
+            return False
+        self._waiting.remove(ticket)
+        self._bytes -= ticket.item.size_bytes
+        return True

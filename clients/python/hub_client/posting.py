@@ -1,0 +1,83 @@
+"""What `POST /api/publish` is to httpx, for both publishers; also how a publisher is set up."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httpx
+
+from hub_client.breaker import Breaker, BreakerPolicy
+from hub_client.campaign import Campaign, PublishRetry, Retrying, Rules, Send
+from hub_client.collector import Batching
+from hub_client.timing import asked_seconds
+from hub_client.transport import check_base_url
+
+# Errors of a request that cannot have reached the hub, and the one that is our own doing.
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_OURS = (httpx.PoolTimeout,)
+# An answer of 1,000 results is some 200 KiB; what is longer is not the hub's.
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+# The share of a request's time that connecting may take: who cannot be reached at all is
+# then known to have got nothing.
+_CONNECT_SHARE = 0.5
+
+OnRetry = Callable[[Retrying], None]
+
+
+def _ignore(_: Retrying) -> None:
+    """Nobody asked to be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherOptions:
+    """Settings of a publisher beyond its address and key."""
+
+    retry: PublishRetry = field(default_factory=PublishRetry)
+    batching: Batching = field(default_factory=Batching)
+    breaker: BreakerPolicy | None = field(default_factory=BreakerPolicy)
+    """None: every call tries for as long as `retry` says, however long the hub is away."""
+    max_connections: int = 10
+    """Kept open, and used at the same time."""
+    on_retry: OnRetry = _ignore
+    """Told why an attempt failed and when the next one comes, for a log."""
+
+    def rules(self) -> Rules:
+        """For all campaigns of one publisher, with a breaker of its own."""
+        breaker = None if self.breaker is None else Breaker(self.breaker)
+        return Rules(self.retry, self.batching, breaker)
+
+    def limits(self) -> httpx.Limits:
+        return httpx.Limits(max_connections=self.max_connections)
+
+    def timeout(self) -> httpx.Timeout:
+        seconds = self.retry.request_timeout_seconds
+        return httpx.Timeout(
+            seconds, connect=seconds * _CONNECT_SHARE, pool=seconds * _CONNECT_SHARE
+        )
+
+
+def publish_url(base_url: str) -> str:
+    """Raise `ValueError` when `base_url` is not one of a hub."""
+    return check_base_url(base_url) + "/api/publish"
+
+
+def publish_headers(key: str | None) -> dict[str, str]:
+    headers = {"Content-Type": "application/json"}
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    return headers
+
+
+def tell_answered(
+    campaign: Campaign, sent: Send, response: httpx.Response, body: bytes, *, now: float
+) -> None:
+    """The hub, or something on the way, answered."""
+    asked = asked_seconds(response.headers.get("retry-after", ""), unix_now=time.time())
+    campaign.answered(sent, response.status_code, body, asked=asked, now=now)
+
+
+def tell_failed(campaign: Campaign, sent: Send, error: Exception, *, now: float) -> None:
+    """No answer came: `TimeoutError`, or one of httpx."""
+    reached = not isinstance(error, _NOT_SENT)
+    why = f"{type(error).__name__}: {str(error) or 'no answer in time'}"
+    campaign.failed(sent, why, reached=reached, ours=isinstance(error, _OURS), now=now)

@@ -1,0 +1,196 @@
+"""`SyncPublisher`: publish over HTTP from threads: Django, Flask, Celery, scripts."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Self
+
+import httpx
+
+from hub_client.campaign import Campaign, Send
+from hub_client.errors import NotPublishedError, PublishError
+from hub_client.grouping import Group
+from hub_client.messages import Published
+from hub_client.posting import (
+    MAX_ANSWER_BYTES,
+    PublisherOptions,
+    publish_headers,
+    publish_url,
+    tell_answered,
+    tell_failed,
+)
+from hub_client.publishing import Outcome, Outgoing
+
+
+class SyncPublisher:
+    """Publishes by `POST /api/publish`, from any thread, also after a fork.
+
+    Make one per process when it starts, or one at import time: it connects when first used,
+    and a forked worker gets connections of its own. Every publication carries an idempotency
+    key, so a retry after a time-out is harmless. A call blocks its thread for at most about
+    `retry.for_seconds` + `retry.request_timeout_seconds`.
+    """
+
+    def __init__(
+        self, url: str, *, key: str | None = None, options: PublisherOptions | None = None
+    ) -> None:
+        """Remember where to publish; raise `ValueError` when `url` is not one of a hub.
+
+        Args:
+            url: of the hub, `http` or `https`, with its base path if it has one.
+            key: a publisher key, or a token whose grants cover the channels.
+            options: retries, batching, the circuit breaker and the number of connections.
+        """
+        self._url = publish_url(url)
+        self._headers = publish_headers(key)
+        self._options = options or PublisherOptions()
+        self._process = self._new_process()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Refuse new publications and disconnect; what is under way in other threads ends
+        as `OutcomeUnknownError`. Harmless when called twice."""
+        self._closed = True
+        self._here().close()
+
+    def publish(
+        self,
+        channel: str,
+        data: object,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """Publish `data`, anything JSON can hold (a `msgspec.Raw` is sent byte for byte).
+
+        Raises:
+            PublishRefusedError: the hub refuses it; it did not happen.
+            NotPublishedError: every attempt failed; it surely did not happen.
+            OutcomeUnknownError: every attempt failed; it may have happened. Publishing
+                again with the error's `idempotency_key` within 5 minutes is harmless.
+            TypeError, ValueError: `data` is nothing that JSON can hold.
+        """
+        item = Outgoing.of(channel, data, key=key, idempotency_key=idempotency_key)
+        outcome = self._open().group.publish(item)
+        if isinstance(outcome, PublishError):
+            raise outcome
+        return outcome
+
+    def publish_many(self, items: Iterable[Outgoing]) -> tuple[Outcome, ...]:
+        """Publish in this order, in as few requests as the limits of `Batching` allow.
+
+        Returns one outcome for each: `Published`, or the `PublishError` that `publish` would
+        raise. What fails is tried again without what succeeded, so a retried one may come
+        after its successors. Only a publisher that is closed raises.
+        """
+        return self._open().publish_many(items)
+
+    def _open(self) -> "_Process":
+        if self._closed:
+            raise NotPublishedError("closed", "the publisher is closed")
+        return self._here()
+
+    def _here(self) -> "_Process":
+        """What belongs to this process. Sockets and locks of the parent are left alone: two
+        processes on one connection would read each other's answers, and a lock that another
+        thread held in the moment of the fork is never released in the child."""
+        if self._process.pid != os.getpid():
+            self._process = self._new_process(inherited=self._process)
+        return self._process
+
+    def _new_process(self, *, inherited: "_Process | None" = None) -> "_Process":
+        http = httpx.Client(
+            headers=self._headers,
+            limits=self._options.limits(),
+            timeout=self._options.timeout(),
+        )
+        return _Process(http, self._url, self._options, inherited=inherited)
+
+
+class _Process:
+    """Connections, queue and breaker of one process."""
+
+    def __init__(
+        self,
+        http: httpx.Client,
+        url: str,
+        options: PublisherOptions,
+        *,
+        inherited: "_Process | None",
+    ) -> None:
+        self.pid = os.getpid()
+        # Kept from being collected: closing the parent's pool may wait for such a lock.
+        self._inherited = inherited
+        self._http = http
+        self._url = url
+        self._options = options
+        self._rules = options.rules()
+        self._closed = threading.Event()
+        retry = options.retry
+        self.group = Group(
+            options.batching,
+            self._deliver,
+            max_senders=options.max_connections,
+            patience_seconds=retry.for_seconds + 2 * retry.request_timeout_seconds,
+        )
+
+    def close(self) -> None:
+        self._closed.set()
+        self._http.close()
+
+    def publish_many(self, items: Iterable[Outgoing]) -> tuple[Outcome, ...]:
+        campaign = Campaign(items, self._rules, now=time.monotonic())
+        self._carry_out(campaign)
+        return campaign.outcomes()
+
+    def _deliver(
+        self, items: list[Outgoing], settle: Callable[[tuple[Outcome, ...]], None]
+    ) -> None:
+        campaign = Campaign(items, self._rules, now=time.monotonic())
+        try:
+            self._carry_out(campaign)
+        finally:
+            # Also when a signal's exception (Celery's soft time limit) ends this thread's
+            # call: other threads wait for what travels with it.
+            settle(campaign.outcomes())
+
+    def _carry_out(self, campaign: Campaign) -> None:
+        while not self._closed.is_set() and (step := campaign.next_step(time.monotonic())):
+            if isinstance(step, Send):
+                self._attempt(campaign, step)
+            else:
+                self._options.on_retry(step.notice)
+                self._closed.wait(step.notice.pause_seconds)
+
+    def _attempt(self, campaign: Campaign, sent: Send) -> None:
+        try:
+            response, body = self._post(sent)
+        except (TimeoutError, httpx.HTTPError) as error:
+            tell_failed(campaign, sent, error, now=time.monotonic())
+        except BaseException as error:
+            campaign.interrupted(sent)
+            # httpx says RuntimeError where `close` took the connections away.
+            if not (self._closed.is_set() and isinstance(error, Exception)):
+                raise
+        else:
+            tell_answered(campaign, sent, response, body, now=time.monotonic())
+
+    def _post(self, sent: Send) -> tuple[httpx.Response, bytes]:
+        """The answer; raise `TimeoutError` for one that trickles, which httpx lets pass."""
+        deadline = sent.at + self._options.retry.request_timeout_seconds
+        with self._http.stream("POST", self._url, content=sent.body) as response:
+            answer = b""
+            for chunk in response.iter_bytes():
+                answer += chunk
+                if len(answer) > MAX_ANSWER_BYTES:
+                    break
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+            return response, answer

@@ -1,0 +1,101 @@
+"""The nodes of one Redis that live: each is listed under a lease that it renews.
+
+Kept with `keys.NODES`, so in one place whatever the topology.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from hub.brokers.redis import keys
+from hub.brokers.redis.failures import CallError
+from hub.brokers.redis.library import Argument
+from hub.brokers.redis.shard import Shard
+from hub.core.ports import OwnConnections
+from hub.core.records import NodeRecord
+
+# A node that is killed is listed for so long at most.
+LEASE_SECONDS = 10.0
+_RENEWALS = 3
+_RECORD = msgspec.json.Decoder(NodeRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class Myself:
+    """This node, as the others know it."""
+
+    tag: str
+    record: Callable[[], NodeRecord]
+    connections: OwnConnections
+
+
+class Registry:
+    """One per node.
+
+    Args:
+        shard: where a name lives.
+    """
+
+    def __init__(
+        self, shard: Callable[[str], Shard], myself: Myself, *, lease_seconds: float
+    ) -> None:
+        self._shard = shard
+        self._myself = myself
+        self._lease_seconds = lease_seconds
+        self._stopped = False
+
+    async def stay_known(self, each_time: Callable[[], None]) -> None:
+        """Renew the lease until `leave`, after a call of `each_time`."""
+        while not self._stopped:
+            await asyncio.sleep(self._lease_seconds / _RENEWALS * random.uniform(0.7, 1))
+            each_time()
+            await self.register()
+
+    async def register(self) -> None:
+        """Be known from now on, unless Redis is away."""
+        if self._stopped:
+            return
+        tag, lease_ms = self._myself.tag, int(self._lease_seconds * 1000)
+        record = msgspec.json.encode(self._myself.record())
+        with contextlib.suppress(CallError):
+            await self.call("SET", keys.node(tag), record, "PX", lease_ms)
+            await self.call("SADD", keys.nodes(), tag)
+            await self.call("PEXPIRE", keys.nodes(), 10 * lease_ms)
+
+    async def leave(self) -> None:
+        """Be known no more."""
+        self._stopped = True
+        with contextlib.suppress(CallError):
+            await self.call("DEL", keys.node(self._myself.tag))
+
+    async def others(self) -> Mapping[str, NodeRecord]:
+        """The other nodes by tag; raise `CallError` when Redis is away."""
+        answer = await self.call("SMEMBERS", keys.nodes())
+        tags = [tag.decode() for tag in answer] if isinstance(answer, list | set) else []
+        others = [tag for tag in tags if tag != self._myself.tag]
+        if not others:
+            return {}
+        values = await self.call("MGET", *map(keys.node, others))
+        held = values if isinstance(values, list) else []
+        if ended := [tag for tag, raw in zip(others, held, strict=True) if raw is None]:
+            await self.call("SREM", keys.nodes(), *ended)
+        pairs = zip(others, held, strict=True)
+        return {tag: record for tag, raw in pairs if raw is not None and (record := _decoded(raw))}
+
+    async def lives(self, tag: str) -> bool:
+        """Raise `CallError` when Redis is away."""
+        return await self.call("EXISTS", keys.node(tag)) == 1
+
+    async def call(self, *command: Argument) -> object:
+        return await self._shard(keys.NODES).commands.call(*command)
+
+
+def _decoded(raw: bytes) -> NodeRecord | None:
+    try:
+        return _RECORD.decode(raw)
+    except ValueError:
+        return None

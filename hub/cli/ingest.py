@@ -1,0 +1,103 @@
+"""`hub ingest`: the lines of a file to one channel, each once, through crashes and rotations.
+
+Ends with 0 when all was published, 1 when a line surely was not, 2 when the call itself is
+wrong, 3 when the hub never said whether a line was, 130 when interrupted and 143 when
+terminated (with --follow that is the usual end: 0 or 1).
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from hub.ingest.assembly import Order
+
+_NOT_PUBLISHED, _WRONG_USE, _INTERRUPTED = 1, 2, 130
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("ingest")(ingest)
+
+
+def ingest(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - reads stdin once.")],
+    channel: Annotated[str, typer.Argument(help="Channel to publish on.")],
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Wait for more, through rotations of the file.")
+    ] = False,
+    rate: Annotated[
+        float, typer.Option(min=0.01, max=100_000, help="At most so many messages a second.")
+    ] = 1000.0,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Where its place is kept; else below ~/.local/state/hub."),
+    ] = None,
+    url: Annotated[
+        str, typer.Option(envvar="HUB_URL", help="The hub's address.")
+    ] = "http://127.0.0.1:8000",
+    key: Annotated[
+        str | None, typer.Option(envvar="HUB_PUBLISH_KEY", help="Publisher key or token.")
+    ] = None,
+    message_key: Annotated[
+        str | None, typer.Option(help="The publications' key, for latest_per_key channels.")
+    ] = None,
+    as_text: Annotated[
+        bool, typer.Option("--text", help="Send every line as a JSON string.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Refuse lines that are not JSON.")
+    ] = False,
+    stop_at_refused: Annotated[
+        bool, typer.Option("--stop", help="End at a line that is refused instead of skipping it.")
+    ] = False,
+    retry_seconds: Annotated[
+        float, typer.Option(min=0, max=240, help="How long to go on trying when the hub is away.")
+    ] = 240.0,
+) -> None:
+    """Publish each line of a file once: JSON as it is, another line as a JSON string.
+
+    The place reached is saved after every request, so that the same command goes on where it
+    was, also after a crash. Lines that are refused (too large, or no JSON with --json) are named
+    on stderr, counted and skipped. Bytes that are not UTF-8 become U+FFFD.
+    """
+    if as_text and as_json:
+        raise _fail(_WRONG_USE, "--text and --json exclude each other")
+    if file == "-" and (follow or checkpoint):
+        raise _fail(_WRONG_USE, "stdin cannot be read again: no --follow, no --checkpoint with -")
+    from hub.cli.publish import Payloads
+    from hub.errors import SettingsError
+    from hub.ingest.assembly import Order
+    from hub.ingest.sink import Target
+
+    target = Target(channel, Payloads(as_text, as_json), message_key)
+    order = Order(target, url, key, rate, retry_seconds, follow, stop_at_refused)
+    try:
+        code = _ingest(order, file, checkpoint)
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
+    except (SettingsError, ValueError) as error:
+        raise _fail(_WRONG_USE, str(error)) from None
+    except OSError as error:
+        raise _fail(_NOT_PUBLISHED, str(error)) from None
+    raise typer.Exit(code)
+
+
+def _ingest(order: "Order", file: str, checkpoint: Path | None) -> int:
+    from hub.cli.lines import LineSource
+    from hub.ingest.assembly import ingest_file, ingest_stdin
+
+    if file == "-":
+        return ingest_stdin(order, lambda: LineSource(sys.stdin.fileno()).take, _say)
+    return ingest_file(order, file, checkpoint, _say)
+
+
+def _say(what: str) -> None:
+    typer.echo(f"hub: {what}", err=True)
+
+
+def _fail(exit_code: int, why: str) -> typer.Exit:
+    _say(why)
+    return typer.Exit(exit_code)

@@ -1,0 +1,85 @@
+"""What is noted about one connection: the events that set it apart from one all went well for."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+MAX_EVENTS = 1000
+"""Per connection."""
+# Measured with `tracemalloc` (177): an event with its numbers and its places in both queues;
+# with room for texts that are its own.
+EVENT_BYTES = 260
+# Stretches that follow each other within a second are one event.
+_JOIN_SECONDS = 1.0
+
+
+class What(StrEnum):
+    """What happened to a stretch of offsets."""
+
+    HELD = "held"
+    """A subscription was owed them; it has ended since (`detail` says how)."""
+    LATE = "late"
+    """Written from the outbox, and what was lost or dropped among them announced there."""
+    REPLAYED = "replayed"
+    """Written from history."""
+    DROPPED = "dropped"
+    CONFLATED = "conflated"
+    UNSENT = "unsent"
+    """Still owed when the connection ended."""
+    OWN = "own"
+    """Not written: its own publications, which it asked not to get back."""
+    EXPIRED = "expired"
+    """History no longer had them when it was this connection's turn."""
+    REFUSED = "refused"
+    """A subscription to the channel was refused (`detail` has the error's code)."""
+
+
+@dataclass(slots=True, eq=False)
+class Event:
+    """Offsets `first` to `last` of one channel; grows while the same goes on."""
+
+    what: What
+    channel: str
+    epoch: str
+    first: int
+    last: int
+    at_seconds: float
+    until_seconds: float
+    detail: str = ""
+    by: int = 0
+    """Of a conflated one: the offset that replaced it."""
+
+    def continues(self, before: "Event") -> bool:
+        return (
+            self.first == before.last + 1
+            and self.what is before.what
+            and not self.by
+            and self.at_seconds - before.at_seconds < _JOIN_SECONDS
+            and (self.channel, self.epoch, self.detail)
+            == (before.channel, before.epoch, before.detail)
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Notes:
+    """The events of one connection, oldest first."""
+
+    events: deque[Event] = field(default_factory=deque)
+    forgotten_at: float = float("-inf")
+    """Monotonic: of what happened up to then, some is forgotten."""
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is forgotten."""
+        return self.forgotten_at == float("-inf")
+
+    @property
+    def oldest_at(self) -> float:
+        return self.events[0].until_seconds
+
+    def forget_oldest(self) -> int:
+        self.forgotten_at = self.events.popleft().until_seconds
+        return EVENT_BYTES

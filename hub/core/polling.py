@@ -1,0 +1,32 @@
+"""One poll, as transports hand it to the node that holds the session."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hub.core.identity import Identity
+from hub.core.options import MIB
+from hub.core.publication import Position
+
+
+@dataclass(frozen=True, slots=True)
+class PollRequest:
+    """A checked `GET /poll`."""
+
+    channels: tuple[str, ...]
+    since: Mapping[str, Position]
+    last: int | None
+    wait_seconds: float
+    fill: bool
+    connection: str | None
+    """The polling session to go on with; None starts one."""
+    secret: str | None
+    """Proves that `connection` is the caller's."""
+    session: bool
+    """Whether the caller keeps to one session, and so is told where subscriptions start."""
+    identity: Identity
+    """Of a new session, its grants for `channels` checked; without any grant where
+    `connection` goes on, because that session has its own."""
+    address: str
+    user_agent: str
+    max_bytes: int = MIB
+    """From there on an answer takes nothing more; what does not fit comes with the next."""

@@ -1,0 +1,144 @@
+"""One ingestion from its parts, from the lock on its checkpoint to the exit code."""
+
+import asyncio
+import contextlib
+import signal
+import stat
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub.errors import SettingsError
+from hub.ingest.checkpoint import default_path, load, locked
+from hub.ingest.pace import Pace
+from hub.ingest.report import Report
+from hub.ingest.run import CheckpointKeeper, Ingest, Keeper, NoKeeper, Parts, Source, StoppedError
+from hub.ingest.sink import Sink, Target
+from hub.ingest.source import FileSource
+from hub.ingest.stdin import StdinSource
+from hub_client import OutcomeUnknownError, Publisher, PublisherOptions, PublishRetry
+
+ALL_PUBLISHED, NOT_PUBLISHED, UNKNOWN, TERMINATED = 0, 1, 3, 143
+
+_Say = Callable[[str], None]
+_TakeLines = Callable[[], Awaitable[list[bytes | None]]]
+# The hub knows an idempotency key for 300 seconds; a request may take some of them.
+_KEY_SECONDS = 270.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What was asked for."""
+
+    target: Target
+    url: str
+    key: str | None
+    rate: float
+    """Lines a second."""
+    retry_seconds: float
+    follow: bool
+    stop_at_refused: bool
+
+
+def ingest_stdin(order: Order, make_lines: Callable[[], _TakeLines], say: _Say) -> int:
+    """Publish the lines that come, to their end; returns the exit code.
+
+    Args:
+        order: what to do.
+        make_lines: called in the event loop; makes what `StdinSource` takes.
+        say: prints a sentence for whoever watches.
+
+    Raises `ValueError` where the order is wrong.
+    """
+    report = Report(say)
+
+    async def run() -> int:
+        source = StdinSource(make_lines())
+        return await _ingest(order, source, NoKeeper(), report)
+
+    return asyncio.run(run())
+
+
+def ingest_file(order: Order, file: str, checkpoint: Path | None, say: _Say) -> int:
+    """Publish a file's lines from where the last run ended; returns the exit code.
+
+    Raises:
+        SettingsError: the file or the checkpoint cannot be used.
+        ValueError: another part of the order is wrong.
+        OSError: reading or saving failed later on.
+    """
+    path = _regular(file)
+    report = Report(say)
+    channel = order.target.channel
+    saved = checkpoint or default_path(path, channel, order.url)
+    with locked(saved):
+        known = load(saved, channel=channel)
+        say(f"checkpoint {saved}: " + (f"after line {known.lines:,}" if known else "new"))
+        if known and not known.settled and time.time() - known.saved_at > _KEY_SECONDS:
+            say(
+                "the last run was cut off longer ago than the hub knows idempotency keys: if "
+                "that was in the middle of a request, the lines of that request come twice"
+            )
+        place = known.place if known else None
+        source = FileSource(path, place, follow=order.follow, tell=say)
+        with contextlib.closing(source):
+            keeper = CheckpointKeeper(saved, file=path, channel=channel)
+            settled = known is None or known.settled
+            return asyncio.run(_ingest(order, source, keeper, report, settled=settled))
+
+
+def _regular(file: str) -> Path:
+    path = Path(file).absolute()
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise SettingsError(f"{file} is no regular file: give it as stdin, with -")
+    return path
+
+
+async def _ingest(
+    order: Order,
+    source: Source,
+    keeper: Keeper,
+    report: Report,
+    *,
+    settled: bool = True,
+) -> int:
+    # No circuit breaker: one request at a time needs no protection from a crowd of them.
+    options = PublisherOptions(
+        retry=PublishRetry(order.retry_seconds), breaker=None, on_retry=report.retrying
+    )
+    termination = _Termination()
+    try:
+        async with Publisher(order.url, key=order.key, options=options) as publisher:
+            sink = Sink(publisher, order.target)
+            pace = Pace(order.rate)
+            parts = Parts(source, sink, keeper, pace, report, order.stop_at_refused, settled)
+            await Ingest(parts).run()
+    except StoppedError as stop:
+        return UNKNOWN if isinstance(stop.error, OutcomeUnknownError) else NOT_PUBLISHED
+    except asyncio.CancelledError:
+        if not termination.happened:
+            raise
+        if not order.follow:
+            return TERMINATED
+    finally:
+        report.summarize(order.target.channel)
+    return NOT_PUBLISHED if report.refused else ALL_PUBLISHED
+
+
+class _Termination:
+    """SIGTERM cancels the present task, as SIGINT does by `asyncio.run`: the place is saved."""
+
+    def __init__(self) -> None:
+        self.happened = False
+        self._task = asyncio.current_task()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._cancel)
+
+    def _cancel(self) -> None:
+        self.happened = True
+        if self._task is not None:
+            self._task.cancel()

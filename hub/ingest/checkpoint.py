@@ -1,0 +1,137 @@
+"""Where an ingestion is, in a file that is there whole or not at all.
+
+The id stands in every idempotency key. It is drawn at random per file and saved before the
+first line is sent: a key made of inode and byte would come again when a truncated or recreated
+file reuses both, and the hub would take an equal line for a repeat.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Generator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hub.errors import SettingsError
+from hub.ingest.finding import Mark
+
+_ID_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in one file."""
+
+    id: str
+    mark: Mark
+    lines: int
+    """How many stand before it."""
+    done: frozenset[int] = frozenset()
+    """Where lines after it begin that are settled all the same."""
+
+
+def new_place(inode: int) -> Place:
+    """The beginning of a file that was not read before."""
+    return Place(secrets.token_hex(_ID_BYTES), Mark(inode, 0, sha256().hexdigest()), 0)
+
+
+class Checkpoint(BaseModel):
+    """What the file holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = Field(default=1, ge=1, le=1)
+    file: str
+    channel: str
+    id: str = Field(min_length=1, max_length=100)
+    inode: int
+    offset: int = Field(ge=0)
+    digest: str
+    lines: int = Field(ge=0)
+    done: list[int] = Field(default=[], max_length=1000)
+    settled: bool
+    """False where lines after `offset` that are not in `done` may have been sent."""
+    saved_at: float
+    """Seconds since 1970 UTC."""
+
+    @property
+    def place(self) -> Place:
+        mark = Mark(self.inode, self.offset, self.digest)
+        return Place(self.id, mark, self.lines, frozenset(self.done))
+
+
+def default_path(file: Path, channel: str, url: str) -> Path:
+    """In the user's state directory: one for each file, channel and hub.
+
+    Not beside the file, whose directory may be read-only or swept, and whose name a rotation or
+    a pattern may match. The hub's address counts, because another hub got nothing yet.
+    """
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+    digest = sha256(f"{file}\0{channel}\0{url.rstrip('/')}".encode()).hexdigest()[:16]
+    return state / "hub" / "ingest" / f"{file.name[:100]}-{digest}.json"
+
+
+def load(path: Path, *, channel: str) -> Checkpoint | None:
+    """What was saved last; None when nothing was.
+
+    Raises:
+        SettingsError: it cannot be read, is no checkpoint, or is another channel's. To begin
+            anew unasked would publish everything again.
+    """
+    try:
+        known = Checkpoint.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no checkpoint"
+        raise SettingsError(f"checkpoint {path}: {why}; remove it to begin anew") from None
+    if known.channel != channel:
+        raise SettingsError(f"checkpoint {path} is of channel {known.channel}, not of {channel}")
+    return known
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Replace what was saved; after a crash either is there whole. Raises `OSError`."""
+    # One name, because `locked` lets nobody else save: a kill leaves at most this one behind.
+    temporary = path.with_name(f".{path.name}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(checkpoint.model_dump_json().encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)  # the new name is on the disk only now
+    finally:
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Generator[None]:
+    """Make the directory, and keep every other process from using this checkpoint.
+
+    The lock ends with the process, however it ends. Raises `SettingsError`.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SettingsError(f"checkpoint {path}: {error.strerror}; see --checkpoint") from None
+    try:
+        _lock(fd, path)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, path: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SettingsError(f"checkpoint {path} is in use by another `hub ingest`") from None

@@ -1,0 +1,91 @@
+"""Lines of an open file with their places in it, in constant memory. Blocking reads, no clock."""
+
+import os
+from dataclasses import dataclass
+
+# The hub's limit for a payload is 64 KiB unless set otherwise; more than this no request holds.
+MAX_LINE_BYTES = 1024 * 1024
+_READ_BYTES = 64 * 1024
+# Of one request: the hub takes 4 MiB, and a text line may grow sixfold when it becomes a JSON
+# string (six characters for a control character).
+_MAX_TAKEN_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line, and where in its file it stands."""
+
+    number: int
+    start: int
+    end: int
+    """First byte after it, its line end included."""
+    data: bytes | None
+    """Without its line end; None where it is over `MAX_LINE_BYTES` and was not kept."""
+
+
+class LineReader:
+    """Reads on from a place; holds at most one line of `MAX_LINE_BYTES` and one read."""
+
+    def __init__(self, fd: int, *, offset: int = 0, number: int = 0) -> None:
+        """Begin at byte `offset`, which `number` lines stand before."""
+        self._fd = fd
+        self._start = offset
+        self._number = number
+        self._buffer = bytearray()
+        self._searched = 0
+        self._dropped = 0
+        """Bytes of the present line that were too many to keep."""
+
+    @property
+    def read_to(self) -> int:
+        """The byte after the last one that was read."""
+        return self._start + self._dropped + len(self._buffer)
+
+    def take(self, most: int, *, final: bool) -> list[Line]:
+        """At most `most` lines, [] when there is none yet; a line over the size travels alone.
+
+        Args:
+            most: lines, 1 or more.
+            final: nothing will be appended, so what has no line end is a line too.
+        """
+        lines: list[Line] = []
+        size = 0
+        while len(lines) < most and (length := self._find(final=final)) is not None:
+            size += length
+            if lines and size > _MAX_TAKEN_BYTES:
+                break
+            lines.append(self._cut(length))
+        return lines
+
+    def reread(self) -> None:
+        """Forget what was read of an unfinished line; it is read again."""
+        self._buffer.clear()
+        self._searched = 0
+
+    def restart(self) -> None:
+        """Like `reread`, also where the line was found to be too long."""
+        self._dropped = 0
+        self.reread()
+
+    def _find(self, *, final: bool) -> int | None:
+        """How many bytes of the buffer belong to the next line."""
+        while (end := self._buffer.find(b"\n", self._searched)) < 0:
+            self._searched = len(self._buffer)
+            if self._searched > MAX_LINE_BYTES:
+                self._dropped += self._searched
+                self.reread()
+            chunk = os.pread(self._fd, _READ_BYTES, self.read_to)
+            if not chunk:
+                unfinished = final and bool(self._buffer or self._dropped)
+                return len(self._buffer) if unfinished else None
+            self._buffer += chunk
+        return end + 1
+
+    def _cut(self, length: int) -> Line:
+        data = bytes(self._buffer[:length]).removesuffix(b"\n").removesuffix(b"\r")
+        too_long = self._dropped > 0 or len(data) > MAX_LINE_BYTES
+        start, self._start = self._start, self._start + self._dropped + length
+        self._number += 1
+        self._dropped = self._searched = 0
+        del self._buffer[:length]
+        return Line(self._number, start, self._start, None if too_long else data)

@@ -1,0 +1,169 @@
+"""The one loop: take lines, wait for their turn, publish them, remember that."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hub.ingest.checkpoint import Checkpoint, Place, save
+from hub.ingest.lines import Line
+from hub.ingest.pace import Pace
+from hub.ingest.report import Report
+from hub.ingest.sink import Outcome, Sink
+from hub.ingest.source import Chunk
+from hub_client import NotPublishedError, OutcomeUnknownError, Published, PublishError
+
+# Errors that every further line would meet as well.
+_POINTLESS_TO_GO_ON = frozenset({"unauthorized", "forbidden", "not_found"})
+
+
+class Source(Protocol):
+    @property
+    def place(self) -> Place:
+        """After what was taken last."""
+        ...
+
+    async def take(self, most: int) -> Chunk | None: ...
+    def place_before(self, line: Line) -> Place: ...
+
+
+class Keeper(Protocol):
+    async def keep(self, place: Place, *, settled: bool) -> None: ...
+
+
+class StoppedError(Exception):
+    """A line could not be published, and going on without it was not asked for or is of no use."""
+
+    def __init__(self, error: PublishError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class CheckpointKeeper:
+    """Saves places of one file and channel."""
+
+    def __init__(
+        self, path: Path, *, file: Path, channel: str, now: Callable[[], float] = time.time
+    ) -> None:
+        self._path = path
+        self._file = file
+        self._channel = channel
+        self._now = now
+
+    async def keep(self, place: Place, *, settled: bool) -> None:
+        """Raises `OSError`."""
+        mark = place.mark
+        checkpoint = Checkpoint(
+            file=str(self._file),
+            channel=self._channel,
+            id=place.id,
+            inode=mark.inode,
+            offset=mark.offset,
+            digest=mark.digest,
+            lines=place.lines,
+            done=sorted(place.done),
+            settled=settled,
+            saved_at=self._now(),
+        )
+        await asyncio.to_thread(save, self._path, checkpoint)
+
+
+class NoKeeper:
+    """For stdin, which cannot be read again."""
+
+    async def keep(self, place: Place, *, settled: bool) -> None:  # noqa: ARG002 - the port's shape
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an ingestion is put together from."""
+
+    source: Source
+    sink: Sink
+    keeper: Keeper
+    pace: Pace
+    report: Report
+    stop_at_refused: bool = False
+    """Whether a line that the hub refuses ends it, or is counted and left out."""
+    settled: bool = True
+    """False where the last run was cut off."""
+
+
+class Ingest:
+    """Publishes what its source has, one request at a time, so that the order is kept."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._place = parts.source.place
+        self._settled = parts.settled
+
+    async def run(self) -> None:
+        """To the end of the source, or for ever where it follows.
+
+        Raises:
+            StoppedError: at a line; everything before it, and nothing else, is remembered.
+            OSError: the file cannot be read, or the checkpoint not be written.
+        """
+        parts = self._parts
+        # Now, because the file may be another one than last time, and have no line yet.
+        await parts.keeper.keep(self._place, settled=False)
+        try:
+            while chunk := await parts.source.take(parts.pace.lines):
+                await parts.pace.wait(len(chunk.lines))
+                await self._before(chunk)
+                await self._publish(chunk)
+                parts.report.progress(chunk)
+        finally:
+            await parts.keeper.keep(self._place, settled=self._settled)
+
+    async def _before(self, chunk: Chunk) -> None:
+        """A file's id is saved before its first line is sent."""
+        if self._place.id != chunk.before.id:
+            await self._parts.keeper.keep(chunk.before, settled=False)
+        self._place = chunk.before
+
+    async def _publish(self, chunk: Chunk) -> None:
+        lines = [line for line in chunk.lines if line.start not in chunk.before.done]
+        self._settled = False
+        outcomes = await self._parts.sink.publish(lines, chunk.before.id)
+        settled = dict(zip(lines, outcomes, strict=True))
+        stop = self._count(chunk, settled)
+        self._settled = not any(isinstance(each, OutcomeUnknownError) for each in outcomes)
+        if stop is not None:
+            self._place = self._place_of(chunk, settled)
+            raise StoppedError(stop)
+        self._place = chunk.after
+        await self._parts.keeper.keep(chunk.after, settled=False)
+
+    def _count(self, chunk: Chunk, outcomes: dict[Line, Outcome]) -> PublishError | None:
+        """What ends it, if anything does."""
+        stop: PublishError | None = None
+        for line, outcome in outcomes.items():
+            if isinstance(outcome, Published):
+                self._parts.report.published_line(line, outcome)
+            elif not self._ends(outcome):
+                self._parts.report.refused_line(chunk.file, line, outcome)
+            elif stop is None:
+                self._parts.report.failed_line(chunk.file, line, outcome)
+                stop = outcome
+        return stop
+
+    def _ends(self, error: PublishError) -> bool:
+        failed = isinstance(error, NotPublishedError | OutcomeUnknownError)
+        return failed or self._parts.stop_at_refused or error.code in _POINTLESS_TO_GO_ON
+
+    def _place_of(self, chunk: Chunk, outcomes: dict[Line, Outcome]) -> Place:
+        """Before the first line that is not settled; the settled ones after it are noted."""
+        open_lines = [
+            line
+            for line, outcome in outcomes.items()
+            if isinstance(outcome, PublishError) and self._ends(outcome)
+        ]
+        first = open_lines[0]
+        place = self._parts.source.place_before(first)
+        after = {line.start for line in chunk.lines if line.start > first.start}
+        done = after - {line.start for line in open_lines}
+        return Place(place.id, place.mark, place.lines, frozenset(done))

@@ -1,0 +1,77 @@
+"""Memory for what waits behind holes is bounded, and what finds no room is not forgotten."""
+
+from hub.brokers.redis.holding import Room
+from hub.brokers.redis.tracking import Tracker
+from hub.core.publication import Position
+from hub.core.tally import Tally
+from tests.brokers.redis.test_tracking import message, page, shown
+
+SIZE = message("a", 1).size_bytes
+
+
+def room(tally: Tally, *, messages: int = 100, channel: int = 10**6, total: int = 10**6) -> Room:
+    return Room(channel_messages=messages, channel_bytes=channel, total_bytes=total, tally=tally)
+
+
+def live(name: str, shared: Room) -> Tracker:
+    tracker = Tracker(name, shared)
+    tracker.open(Position("a", 0))
+    return tracker
+
+
+def test_channels_share_the_room_of_the_process() -> None:
+    """What one channel holds another may not; what is left out is read with the hole."""
+    tally = Tally()
+    shared = room(tally, total=3 * SIZE)
+    first, second = live("x", shared), live("y", shared)
+    for offset in (2, 3):
+        first.receive(message("a", offset))
+        second.receive(message("a", offset))
+    assert (shared.bytes, tally.broker_hold_refused) == (3 * SIZE, 1)
+    second.ask()
+    steps = second.on_page(page(Position("a", 3), [message("a", n) for n in (1, 2, 3)]))
+    assert shown(steps) == ["a:1", "a:2", "a:3"]
+    assert shared.bytes == 2 * SIZE
+
+
+def test_without_history_what_found_no_room_is_announced_as_lost() -> None:
+    """Never silently."""
+    shared = room(Tally(), total=0)
+    tracker = live("x", shared)
+    for offset in (2, 3):
+        assert not tracker.receive(message("a", offset))
+    tracker.ask()
+    assert shown(tracker.on_page(page(Position("a", 3), []))) == ["broker 1-3"]
+
+
+def test_the_bounds_of_a_channel_hold_as_well() -> None:
+    """In messages and in bytes."""
+    for shared in (room(Tally(), messages=2), room(Tally(), channel=2 * SIZE)):
+        tracker = live("x", shared)
+        for offset in range(2, 9):
+            tracker.receive(message("a", offset))
+        assert shared.bytes == 2 * SIZE
+
+
+def test_room_is_given_back_when_nobody_needs_the_channel() -> None:
+    """Also where the page that was asked for comes later."""
+    shared = room(Tally())
+    tracker = live("x", shared)
+    tracker.receive(message("a", 2))
+    tracker.ask()
+    tracker.let_go()
+    assert shared.bytes == 0
+    tracker.on_page(page(Position("a", 2), [message("a", 1), message("a", 2)]))
+    assert shared.bytes == 0
+
+
+def test_room_is_given_back_when_a_channel_opens() -> None:
+    """What came before its head was known is delivered or dropped then."""
+    shared = room(Tally())
+    tracker = Tracker("x", shared)
+    for offset in (1, 2, 3):
+        tracker.receive(message("a", offset))
+    assert shared.bytes == 3 * SIZE
+    tracker.open(Position("a", 1))
+    assert shown(tracker.release()) == ["a:2", "a:3"]
+    assert shared.bytes == 0

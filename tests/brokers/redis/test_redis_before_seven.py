@@ -1,0 +1,35 @@
+"""On a real Redis 6.2, which has scripts in place of functions, all is as on newer ones.
+
+The tests are those of other files; here stands only which server they get.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.brokers.redis.nodes import node
+from tests.brokers.redis.test_redis_contract import *  # noqa: F403 - all there is, and what will be
+from tests.brokers.redis.test_redis_epochs import *  # noqa: F403 - the same
+from tests.brokers.redis.test_redis_presence import *  # noqa: F403 - the same
+from tests.brokers.redis.test_redis_recovery import *  # noqa: F403 - the same
+from tests.support.redis_server import OLD_PROGRAM_VARIABLE, RedisServer, old_program
+
+pytestmark = pytest.mark.skipif(
+    old_program() is None,
+    reason=f"no package here brings a Redis 6.2; {OLD_PROGRAM_VARIABLE} may name one",
+)
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer(program=old_program() or "") as server:
+        yield server
+
+
+async def test_server_is_that_old_and_is_given_scripts(redis: RedisServer, channel: str) -> None:
+    assert b"redis_version:6." in redis.ask("INFO", "server")
+    async with node(redis.url) as one:
+        await one.is_ready()
+        await one.publish(channel, 1)
+        assert b"cmdstat_evalsha" in redis.ask("INFO", "commandstats")
+        assert b"number_of_cached_scripts:8" in redis.ask("INFO", "memory")

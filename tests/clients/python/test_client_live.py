@@ -1,0 +1,175 @@
+"""What a client is for, against a real hub: bad proxies, slow loops, tokens, presence."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import jwt
+import pytest
+
+from hub_client import (
+    ClientOptions,
+    ConnectionState,
+    FeedLimits,
+    Gap,
+    HubClient,
+    Message,
+    NotConnectedError,
+    Outgoing,
+    Presence,
+    Published,
+    Publisher,
+    ReconnectTiming,
+    Subscription,
+    UnauthorizedError,
+)
+from tests.support.hub_process import HubProcess
+from tests.support.proxies.swallowing import SwallowingProxy
+from tests.support.waiting import eventually
+
+DEADLINE_SECONDS = 40.0
+TIMING = ReconnectTiming(base_seconds=0.05, cap_seconds=0.3, open_timeout_seconds=2)
+OPTIONS = ClientOptions(timing=TIMING)
+TRANSPORTS = ["websocket", "sse"]
+SIGNING = "a-signing-key-of-more-than-32-bytes!"
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubProcess]:
+    with HubProcess(HUB_HISTORY_SIZE="500", HUB_PRESENCE="true") as process:
+        yield process
+
+
+def token(seconds: float, subject: str = "ann") -> str:
+    claims = {"sub": subject, "exp": time.time() + seconds, "hub": {"subscribe": ["*"]}}
+    return jwt.encode(claims, SIGNING, algorithm="HS256")
+
+
+@pytest.mark.parametrize("swallows", ["to_hub", "to_browser"])
+async def test_a_proxy_that_swallows_frames_is_noticed_and_left_for_sse(
+    hub: HubProcess, swallows: str
+) -> None:
+    """The handshake works and nothing after it: a numbered stream still arrives complete."""
+    states: list[ConnectionState] = []
+    options = ClientOptions(timing=TIMING, on_state=states.append)
+    async with SwallowingProxy(hub.port, **{swallows: True}) as proxy:
+        async with HubClient(proxy.url, options=options) as client, Publisher(hub.url) as publisher:
+            subscription = client.subscribe(f"swallowed:{swallows}", gaps=True)
+            await subscription.wait_started(timeout_seconds=DEADLINE_SECONDS)
+            await publisher.publish_many(
+                Outgoing.of(f"swallowed:{swallows}", number) for number in range(50)
+            )
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                items = [await anext(subscription) for _ in range(50)]
+    assert [item.data for item in items if isinstance(item, Message)] == [*range(50)]
+    assert [state.transport for state in states if state.name == "connected"][-1] == "sse"
+
+
+async def test_over_sse_a_client_without_subscriptions_waits_for_the_first(
+    hub: HubProcess,
+) -> None:
+    """A stream carries subscriptions only: a command before it was surely not sent."""
+    options = ClientOptions(timing=TIMING, command_timeout_seconds=0.2)
+    async with HubClient(hub.url, transports=("sse",), options=options) as client:
+        with pytest.raises(NotConnectedError, match="need a subscription first"):
+            await client.publish("late", 1)
+        subscription = client.subscribe("late")
+        await subscription.wait_started(timeout_seconds=DEADLINE_SECONDS)
+
+
+async def every_item(subscription: "Subscription[Message | Gap]", last: int) -> list[object]:
+    """Offsets and ranges until offset `last`, in order; reads slower than the hub writes."""
+    seen: list[object] = []
+    async for item in subscription:
+        assert subscription.statistics().waiting <= LIMITS.max_items
+        if isinstance(item, Gap):
+            seen += range(item.first, item.last + 1)
+        else:
+            seen.append(item.offset)
+        if seen and seen[-1] == last:
+            break
+        await asyncio.sleep(0)
+    return seen
+
+
+LIMITS = FeedLimits(max_items=20)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_loop_that_stands_still_keeps_the_queue_bounded_and_hears_of_every_loss(
+    hub: HubProcess, transport: str
+) -> None:
+    """30 MB are published meanwhile: here wait 20 messages, and every offset is accounted for."""
+    channel, payload = f"flood:{transport}", "x" * 10_000
+    options = ClientOptions(timing=TIMING, feed=LIMITS)
+    async with (
+        HubClient(hub.url, transports=(transport,), options=options) as client,
+        Publisher(hub.url) as publisher,
+    ):
+        subscription = client.subscribe(channel, gaps=True)
+        await subscription.wait_started(timeout_seconds=DEADLINE_SECONDS)
+        outcomes = await publisher.publish_many(Outgoing.of(channel, payload) for _ in range(3000))
+        assert all(isinstance(outcome, Published) for outcome in outcomes)
+        assert subscription.statistics().waiting <= LIMITS.max_items
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            seen = await every_item(subscription, last=3000)
+    assert seen == [*range(1, 3001)]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_presence_tells_who_comes_and_who_goes(hub: HubProcess, transport: str) -> None:
+    """Joins and leaves stand in the iteration, and `presence` answers who is there."""
+    channel = f"room:{transport}"
+    async with HubClient(hub.url, transports=(transport,), options=OPTIONS) as first:
+        watching = first.subscribe(channel, presence=True)
+        await watching.wait_started(timeout_seconds=DEADLINE_SECONDS)
+        async with HubClient(hub.url, transports=(transport,), options=OPTIONS) as second:
+            other = second.subscribe(channel)
+            await other.wait_started(timeout_seconds=DEADLINE_SECONDS)
+            assert len(await first.presence(channel)) == 2
+        changes: list[str] = []
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            async for push in watching:
+                assert isinstance(push, Presence)
+                changes.append(push.change)
+                if push.change == "leave":
+                    break
+    assert changes[-2:] == ["join", "leave"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_token_is_renewed_before_it_ends_and_the_connection_lives_on(
+    transport: str,
+) -> None:
+    """Each token lasts 4 seconds; the stream outlives three of them on one connection."""
+    asked: list[float] = []
+    states: list[ConnectionState] = []
+
+    async def fresh() -> str:
+        asked.append(time.time())
+        return token(4)
+
+    options = ClientOptions(timing=TIMING, on_state=states.append)
+    with HubProcess(
+        HUB_TOKEN_KEYS=SIGNING, HUB_EXPIRY_WARNING_SECONDS="2", HUB_PUBLISH_KEYS="k3y"
+    ) as hub:
+        async with (
+            HubClient(hub.url, token=fresh, transports=(transport,), options=options) as client,
+            Publisher(hub.url, key="k3y") as publisher,
+        ):
+            subscription = client.subscribe("a")
+            await subscription.wait_started(timeout_seconds=DEADLINE_SECONDS)
+            await eventually(lambda: len(asked) == 4, seconds=DEADLINE_SECONDS)
+            await publisher.publish("a", "still here")
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                assert (await anext(subscription)).data == "still here"
+    assert [state.name for state in states].count("connected") == 1
+
+
+async def test_a_token_that_ends_and_cannot_be_renewed_ends_the_iteration_by_name() -> None:
+    """A constant token: after its end there is no coming back, and the loop says why."""
+    with HubProcess(HUB_TOKEN_KEYS=SIGNING) as hub:
+        async with HubClient(hub.url, token=token(2), options=OPTIONS) as client:
+            with pytest.raises(UnauthorizedError):
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    await anext(client.subscribe("a"))

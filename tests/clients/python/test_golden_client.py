@@ -1,0 +1,270 @@
+"""The Python client against the golden files: what it sends, and what it makes of what comes.
+
+The hub's own tests read the same files (`tests/wire/test_golden.py`), so neither side can change
+a name alone.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from hub_client import (
+    ClientOptions,
+    Gap,
+    HistoryPage,
+    HubClient,
+    Member,
+    Message,
+    Position,
+    Presence,
+    Published,
+    ReconnectTiming,
+)
+from hub_client.errors import forbids_reconnect
+from hub_client.session import Leaving, Session
+from tests.clients.python.fakes import (
+    DEADLINE_SECONDS,
+    HttpAnswer,
+    HttpRequest,
+    Json,
+    Peer,
+    http_hub,
+    json_answer,
+    websocket_hub,
+)
+from tests.support.golden import Case, golden, golden_case
+
+OF_A_CHANNEL = {"message", "gap", "join", "leave", "presence_reset"}
+PUSHES = [case for case in golden("pushes") if case["wire"]["op"] in OF_A_CHANNEL]
+TIMING = ReconnectTiming(base_seconds=0.01, cap_seconds=0.05, open_timeout_seconds=5)
+
+
+def client(url: str, transport: str = "websocket", token: object = None) -> HubClient:
+    options = ClientOptions(timing=TIMING)
+    return HubClient(url, transports=(transport,), options=options, token=token)  # type: ignore[arg-type]  # a test's callable
+
+
+def without_id(wire: Json) -> Json:
+    return {name: value for name, value in wire.items() if name != "id"}
+
+
+async def any_command(peer: Peer) -> Json:
+    command: Json = json.loads(await peer.socket.recv())
+    return command
+
+
+def reply_to(command: Json, name: str | None = None) -> Json:
+    """The golden reply of this name, or of the command's op."""
+    return {**golden_case("replies", name or command["op"])["wire"], "id": command["id"]}
+
+
+def on_the_wire(item: Message | Gap | Presence) -> Json:
+    """What the application got, under the names of the wire."""
+    fields: Json
+    body: Json
+    match item:
+        case Message():
+            op, fields = "message", {"offset": item.offset, "time": item.time_ms}
+            fields |= {"key": item.key, "from": item.sender}
+            body = {"data": item.data}
+        case Gap(reason="reset"):
+            op, fields, body = "gap", {"position": str(item.position)}, {"reason": "reset"}
+            fields["epoch"] = item.epoch
+        case Gap():
+            op, fields = "gap", {"epoch": item.epoch, "from": item.first, "to": item.last}
+            if item.unsequenced:
+                fields = {"epoch": item.epoch, "unsequenced": item.unsequenced}
+            body = {"reason": item.reason}
+        case Presence():
+            op, fields, body = item.change, {"member": member_fields(item.member)}, {}
+    given = {name: value for name, value in fields.items() if value is not None}
+    return {"op": op, "channel": item.channel, **given, **body}
+
+
+def member_fields(member: Member | None) -> Json | None:
+    if member is None:
+        return None
+    fields = {"id": member.id, "connection": member.connection, "sub": member.subject}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+async def test_golden_pushes_reach_the_application_with_every_field() -> None:
+    """Over WebSocket, in the order of the file."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(golden_case("pushes", "welcome")["wire"])
+        await peer.push(reply_to(await peer.command()))
+        await peer.push(*(case["wire"] for case in PUSHES))
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake, client(fake.url) as hub:
+        items = hub.subscribe("prices", gaps=True, presence=True)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            came = [on_the_wire(await anext(items)) for _ in PUSHES]
+    assert came == [case["wire"] for case in PUSHES]
+
+
+async def test_golden_blocks_reach_the_application_over_server_sent_events() -> None:
+    """The welcome's secret and connection are those that the commands are sent with."""
+    blocks: asyncio.Queue[bytes | None] = asyncio.Queue()
+    posted: list[HttpRequest] = []
+    told = [case for case in PUSHES if "sse" in case]
+
+    def answer(request: HttpRequest) -> HttpAnswer:
+        if request.method == "POST":
+            posted.append(request)
+            return json_answer(reply_to(request.json))
+        for block in (golden_case("pushes", name)["sse"] for name in ("welcome", "subscribed")):
+            blocks.put_nowait(block.encode())
+        for case in told:
+            blocks.put_nowait(case["sse"].encode())
+        return HttpAnswer(stream=blocks)
+
+    async with http_hub(answer) as (url, requests), client(url, "sse") as hub:
+        items = hub.subscribe("prices", gaps=True, presence=True)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            came = [on_the_wire(await anext(items)) for _ in told]
+            members = await hub.presence("chat:42")
+        blocks.put_nowait(None)
+    welcome = golden_case("pushes", "welcome")["wire"]
+    assert came == [case["wire"] for case in told]
+    assert requests[0].path == "/sse"
+    assert posted[0].query["connection"] == [welcome["connection"]]
+    assert posted[0].headers["authorization"] == f"Bearer {welcome['secret']}"
+    assert members[0] == Member("ada", "9f2c", "ada")
+
+
+Ask = Callable[[HubClient], Awaitable[object]]
+
+
+async def _subscribe(hub: HubClient, channel: str, **options: object) -> None:
+    async with hub.subscribe(channel, **options) as items:  # type: ignore[call-overload]  # by name
+        await items.wait_started()
+
+
+async def _publish_null(hub: HubClient) -> Published:
+    return await hub.publish("prices", None, idempotency_key="0d9f1a")
+
+
+ASKED: dict[str, Ask] = {
+    "subscribe, resuming and filling gaps": lambda hub: _subscribe(
+        hub, "prices", since="k3f9:41", fill=True
+    ),
+    "subscribe, the newest first": lambda hub: _subscribe(hub, "chat:42", last=50),
+    "unsubscribe": lambda hub: _subscribe(hub, "prices"),
+    "publish, not back to me": lambda hub: hub.publish(
+        "prices", {"eur": 1.08}, key="EURUSD", echo=False
+    ),
+    "publish, repeatable": _publish_null,
+    "history": lambda hub: hub.history("prices", since="k3f9:40", limit=2),
+    "presence": lambda hub: hub.presence("chat:42"),
+    "ping": lambda hub: hub.ping(),
+}
+# The client asks this by itself; its test is below.
+BY_ITSELF = {"authenticate"}
+
+
+def test_each_golden_command_is_one_that_the_client_sends() -> None:
+    """A new one has to be given a method, or to stand here with a reason."""
+    assert {case["name"] for case in golden("commands")} == set(ASKED) | BY_ITSELF
+
+
+@pytest.mark.parametrize("name", ASKED)
+async def test_a_method_sends_the_golden_command(name: str) -> None:
+    """Field by field; only the id is the client's own."""
+    expected = golden_case("commands", name)["wire"]
+    got: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+
+    async def script(peer: Peer) -> None:
+        await peer.push(golden_case("pushes", "welcome")["wire"])
+        while not got.done():
+            command = await any_command(peer)
+            if command["op"] == expected["op"]:
+                got.set_result(command)
+            await peer.push(reply_to(command))
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake, client(fake.url) as hub:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await ASKED[name](hub)
+            command = await got
+    assert without_id(command) == without_id(expected)
+
+
+async def test_at_the_golden_warning_the_client_authenticates_by_the_golden_command() -> None:
+    """With the token that it is given then."""
+    expected = golden_case("commands", "authenticate")["wire"]
+    tokens = iter(["first", expected["token"]])
+
+    async def script(peer: Peer) -> None:
+        await peer.push(golden_case("pushes", "welcome")["wire"])
+        await peer.push(golden_case("pushes", "expiring")["wire"])
+        command = await peer.command("authenticate")
+        await peer.push(reply_to(command))
+        got.set_result(command)
+        await peer.socket.wait_closed()
+
+    got: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+    async with websocket_hub(script) as fake, client(fake.url, token=lambda: next(tokens)):
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            command = await got
+    assert without_id(command) == without_id(expected)
+
+
+async def answered(name: str, ask: Ask) -> object:
+    """What a method makes of the golden reply of this name."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(golden_case("pushes", "welcome")["wire"])
+        command = await any_command(peer)
+        await peer.push(reply_to(command, name))
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake, client(fake.url) as hub:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await ask(hub)
+
+
+async def test_golden_replies_become_the_values_they_hold() -> None:
+    """A publication's position, history's messages, who is present."""
+    published = await answered("publish, repeated", ASKED["publish, repeatable"])
+    assert published == Published("prices", Position("k3f9", 42), duplicate=True)
+    page = await answered("history", ASKED["history"])
+    assert isinstance(page, HistoryPage)
+    assert (page.channel, page.position, page.oldest) == ("prices", Position("k3f9", 42), 41)
+    listed = golden_case("replies", "history")["wire"]["ok"]["publications"]
+    came = [without_op(on_the_wire(message)) for message in page.messages]
+    assert came == listed
+    members = await answered("presence", ASKED["presence"])
+    assert members == (Member("ada", "9f2c", "ada"), Member("77aa", "77aa"))
+
+
+def without_op(wire: Json) -> Json:
+    return {name: value for name, value in wire.items() if name not in {"op", "channel"}}
+
+
+@pytest.mark.parametrize("name", ["refused", "refused for now"])
+async def test_a_golden_error_becomes_one_with_its_code(name: str) -> None:
+    """Code, message and whether it may succeed later."""
+    error = golden_case("replies", name)["wire"]["error"]
+    with pytest.raises(Exception, match=error["message"]) as caught:
+        await answered(name, ASKED["publish, repeatable"])
+    assert (caught.value.code, caught.value.retryable) == (error["code"], error["retryable"])  # type: ignore[attr-defined]  # compared here
+
+
+@pytest.mark.parametrize("name", ["goodbye, come back", "goodbye, for good"])
+def test_a_golden_goodbye_is_read_with_its_window(name: str) -> None:
+    """None where the hub names none."""
+    case = golden_case("pushes", name)
+    wire = case["wire"]
+    window = wire.get("reconnect_within_ms")
+    expected = Leaving(wire["code"], wire["reason"], window)
+    assert Session().receive(json.dumps(wire).encode()) == expected
+
+
+@pytest.mark.parametrize("case", golden("closes"), ids=lambda case: str(case["code"]))
+def test_the_client_comes_back_after_the_golden_close_codes_that_allow_it(case: Case) -> None:
+    """And after no other."""
+    assert forbids_reconnect(case["code"]) is not case["reconnect"]

@@ -1,0 +1,179 @@
+"""What travels together, and what becomes of it when somebody leaves early."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from hub_client import (
+    Batching,
+    NotPublishedError,
+    OutcomeUnknownError,
+    Outgoing,
+    Published,
+    Publisher,
+    PublisherOptions,
+    PublishRefusedError,
+    PublishRetry,
+)
+from tests.clients.python.fakes import (
+    HttpAnswer,
+    HttpRequest,
+    answers_all,
+    http_hub,
+    problem,
+)
+
+QUICK = PublisherOptions(PublishRetry(for_seconds=5, base_seconds=0.01, cap_seconds=0.02))
+
+
+async def test_what_tasks_publish_at_once_travels_in_one_request_in_its_order() -> None:
+    """Ten tasks, one request, and each task its own answer."""
+    async with (
+        http_hub(answers_all) as (url, requests),
+        Publisher(url) as publisher,
+    ):
+        results = await asyncio.gather(*(publisher.publish("a", n) for n in range(1, 11)))
+    assert [[item["data"] for item in request.json] for request in requests] == [[*range(1, 11)]]
+    assert [result.position.offset for result in results] == [*range(1, 11)]
+
+
+async def test_what_comes_while_all_connections_are_busy_travels_together_next() -> None:
+    """One connection: the first goes alone, the others wait and share the second request."""
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: HttpRequest) -> HttpAnswer:
+        arrived.set()
+        await go.wait()
+        return answers_all(request)
+
+    async with (
+        http_hub(slow) as (url, requests),
+        Publisher(url, options=PublisherOptions(max_connections=1)) as publisher,
+    ):
+        first = asyncio.create_task(publisher.publish("a", 1))
+        await arrived.wait()
+        rest = [asyncio.create_task(publisher.publish("a", n)) for n in (2, 3, 4)]
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(first, *rest)
+    assert [[item["data"] for item in request.json] for request in requests] == [[1], [2, 3, 4]]
+
+
+async def test_a_list_of_any_length_goes_out_in_requests_of_bounded_size() -> None:
+    """`publish_many` takes a generator; no request is over the limits in items and bytes."""
+    options = PublisherOptions(batching=Batching(max_items=100, max_bytes=8_000))
+    async with (
+        http_hub(answers_all) as (url, requests),
+        Publisher(url, options=options) as publisher,
+    ):
+        outcomes = await publisher.publish_many(Outgoing.of("a", n) for n in range(250))
+    assert [item.position.offset for item in outcomes if isinstance(item, Published)] == [
+        *range(250)
+    ]
+    assert max(len(request.json) for request in requests) <= 100
+    assert max(len(request.body) for request in requests) <= 8_000
+    assert [item["data"] for request in requests for item in request.json] == [*range(250)]
+
+
+async def test_one_bad_publication_does_not_take_its_neighbours_with_it() -> None:
+    """The hub refuses a whole request for one item: the others are published all the same."""
+
+    def fussy(request: HttpRequest) -> HttpAnswer:
+        if any(item["data"] == 5 for item in request.json):
+            return problem(400, "bad_request")
+        return answers_all(request)
+
+    async with http_hub(fussy) as (url, _), Publisher(url, options=QUICK) as publisher:
+        outcomes = await publisher.publish_many(Outgoing.of("a", n) for n in range(8))
+    assert [isinstance(item, Published) for item in outcomes] == [n != 5 for n in range(8)]
+    assert isinstance(outcomes[5], PublishRefusedError)
+
+
+async def test_a_cancelled_call_that_was_not_sent_does_not_happen() -> None:
+    """It is taken out of the queue; the hub never sees it."""
+    options = PublisherOptions(batching=Batching(max_wait_seconds=60))
+    async with (
+        http_hub(answers_all) as (url, requests),
+        Publisher(url, options=options) as publisher,
+    ):
+        call = asyncio.create_task(publisher.publish("a", 1))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+    assert call.cancelled()
+    assert requests == []
+
+
+async def test_a_cancelled_call_does_not_take_those_that_travel_with_it() -> None:
+    """Two in one request, one gives up: the other gets its answer."""
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: HttpRequest) -> HttpAnswer:
+        arrived.set()
+        await go.wait()
+        return answers_all(request)
+
+    async with http_hub(slow) as (url, _), Publisher(url) as publisher:
+        kept, given_up = (asyncio.create_task(publisher.publish("a", n)) for n in (1, 2))
+        await arrived.wait()
+        given_up.cancel()
+        go.set()
+        assert (await kept).position.offset == 1
+    assert given_up.cancelled()
+
+
+async def test_leaving_normally_waits_for_publications_of_other_tasks() -> None:
+    """`async with` ends when what was asked for has its outcome."""
+    async with http_hub(answers_all) as (url, requests):
+        async with Publisher(url) as publisher:
+            call = asyncio.create_task(publisher.publish("a", 1))
+            await asyncio.sleep(0)
+        assert call.done()
+        assert (await call).position.offset == 1
+        with pytest.raises(NotPublishedError, match="closed"):
+            await publisher.publish("a", 2)
+    assert len(requests) == 1
+
+
+async def test_leaving_by_an_error_waits_for_nobody_and_says_what_is_known() -> None:
+    """What had been sent is unknown, what had not surely did not happen."""
+    arrived = asyncio.Event()
+
+    async def silent(_: HttpRequest) -> HttpAnswer:
+        arrived.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with http_hub(silent) as (url, _):
+        publisher = Publisher(url, options=PublisherOptions(max_connections=1))
+        with suppress(KeyError):
+            async with publisher:
+                sent = asyncio.create_task(publisher.publish("a", 1))
+                await arrived.wait()
+                queued = asyncio.create_task(publisher.publish("a", 2))
+                await asyncio.sleep(0)
+                raise KeyError
+        with pytest.raises(OutcomeUnknownError):
+            await sent
+        with pytest.raises(NotPublishedError):
+            await queued
+
+
+async def test_more_than_may_wait_is_refused_instead_of_filling_the_memory() -> None:
+    """The bound is stated, and whoever exceeds it is told."""
+    options = PublisherOptions(batching=Batching(max_waiting_items=2, max_wait_seconds=60))
+    async with http_hub(answers_all) as (url, _), Publisher(url, options=options) as publisher:
+        waiting = [asyncio.create_task(publisher.publish("a", n)) for n in (1, 2)]
+        await asyncio.sleep(0)
+        with pytest.raises(NotPublishedError) as raised:
+            await publisher.publish("a", 3)
+        assert raised.value.code == "overloaded"
+    assert [(await call).position.offset for call in waiting] == [1, 2]
+
+
+@pytest.mark.parametrize("data", [b"", b'{"a":', b'1},{"channel":"b","data":2', b"1 2"])
+def test_bytes_that_are_not_one_json_document_are_refused_before_they_travel(data: bytes) -> None:
+    """What is more than one document would become a publication of its own."""
+    with pytest.raises(ValueError, match="no JSON"):
+        Outgoing("a", data)

@@ -1,0 +1,201 @@
+"""Why somebody did not get a publication: the answer names the cause, or says `unknown`."""
+
+from hub.core import noted
+from hub.core.explaining import Answer, Explanation, Question
+from hub.core.identity import Identity
+from hub.core.journal import CLOSED_BYTES, REACH_SECONDS
+from hub.core.noted import EVENT_BYTES
+from hub.core.options import ChannelOptions, Namespaces, Overflow
+from tests.core.small_node import Shape, SmallNode, limits
+from tests.core.subscribers import Subscriber
+
+KEYED = Namespaces(
+    ChannelOptions(history_size=10),
+    {"key": ChannelOptions(history_size=10, overflow=Overflow.LATEST_PER_KEY)},
+)
+
+
+def small(journal_bytes: int = 1 << 20) -> SmallNode:
+    shape = Shape(KEYED, limits=limits(outbox_max_messages=3), journal_bytes=journal_bytes)
+    return SmallNode(shape)
+
+
+def why(reader: Subscriber, channel: str, offset: int) -> Explanation:
+    """What the hub says of one publication of the channel's epoch of now."""
+    held = reader.node.memory.held(channel)
+    assert held is not None
+    question = Question(channel, held[0].epoch, offset, held[0].offset)
+    return reader.node.explain(reader.session, question)
+
+
+def test_what_went_straight_out_was_written_and_when() -> None:
+    """Within the quarter of a second that the channel's timeline knows."""
+    node = small()
+    reader = Subscriber(node, "a")
+    node.clock.advance(50)
+    reader.publish("a", 1)
+    published = node.clock()
+    node.clock.advance(50)
+    reader.publish("a", 1)
+    told = why(reader, "a", 1)
+    assert told.answer is Answer.WRITTEN
+    assert told.at_seconds is not None
+    assert told.until_seconds is not None
+    assert published - 0.25 <= told.at_seconds <= told.until_seconds == published
+
+
+def test_what_was_dropped_names_the_policy_and_the_time() -> None:
+    """Also before the peer could be told, and what it got late is no drop."""
+    node = small()
+    reader = Subscriber(node, "a")
+    reader.block()
+    node.clock.advance(5)
+    reader.publish("a", 10)
+    dropped = why(reader, "a", 3)
+    assert (dropped.answer, dropped.at_seconds) == (Answer.DROPPED, node.clock())
+    assert "drop_oldest" in dropped.detail
+    assert why(reader, "a", 9).answer is Answer.QUEUED
+    node.clock.advance(7)
+    reader.drain()
+    assert why(reader, "a", 9).at_seconds == node.clock()
+    assert why(reader, "a", 9).answer is Answer.WRITTEN
+    assert why(reader, "a", 3).answer is Answer.DROPPED
+
+
+def test_what_was_conflated_names_what_replaced_it() -> None:
+    """The next one with its key."""
+    node = small()
+    reader = Subscriber(node, "key:a")
+    reader.block()
+    reader.publish("key:a", 1, "eur")
+    reader.publish("key:a", 1, "eur")
+    reader.publish("key:a", 1, "usd")
+    reader.publish("key:a", 1, "eur")
+    told = why(reader, "key:a", 2)
+    assert (told.answer, told.by) == (Answer.CONFLATED, 4)
+
+
+def test_who_was_not_subscribed_then_is_told_since_when_it_is() -> None:
+    """Before it joined, after it left, and where it never was."""
+    node = small()
+    reader = Subscriber(node)
+    reader.publish("a", 2)
+    assert why(reader, "a", 1).answer is Answer.NOT_SUBSCRIBED
+    reader.subscribe("a")
+    reader.publish("a", 1)
+    reader.unsubscribe("a")
+    reader.publish("a", 1)
+    assert [why(reader, "a", offset).answer for offset in (2, 3, 4)] == [
+        Answer.NOT_SUBSCRIBED,
+        Answer.WRITTEN,
+        Answer.NOT_SUBSCRIBED,
+    ]
+    assert "after 3" in why(reader, "a", 4).detail
+
+
+def test_who_may_not_is_told_so() -> None:
+    """A refused subscription is noted."""
+    node = small()
+    reader = Subscriber(node, identity=Identity(subscribe=("b",), publish=()))
+    reader.subscribe("a")
+    reader.publish("a", 1)
+    assert why(reader, "a", 1).answer is Answer.FORBIDDEN
+
+
+def test_who_was_gone_is_told_how_it_ended() -> None:
+    """Code and reason, for what came later and for what was still owed."""
+    node = small()
+    reader = Subscriber(node, "a")
+    reader.publish("a", 1)
+    reader.block()
+    reader.publish("a", 2)
+    reader.session.lost(1006, "cut")
+    reader.publish("a", 1)
+    answers = [why(reader, "a", offset) for offset in (1, 3, 4)]
+    assert [told.answer for told in answers] == [Answer.WRITTEN, Answer.CLOSED, Answer.CLOSED]
+    assert "1006 cut" in answers[2].detail
+
+
+def test_what_was_never_published_is_no_loss() -> None:
+    """The channel has not come so far."""
+    node = small()
+    reader = Subscriber(node, "a")
+    assert why(reader, "a", 1).answer is Answer.NOT_PUBLISHED
+
+
+def test_what_never_came_to_the_node_was_lost() -> None:
+    """It was announced as a gap `broker`, also to one that got the notice late."""
+    node = small()
+    quick, slow = Subscriber(node, "a"), Subscriber(node, "a")
+    slow.block()
+    quick.publish("a", 1)
+    node.losing = True
+    quick.publish("a", 1)
+    node.losing = False
+    quick.publish("a", 1)
+    slow.drain()
+    for reader in (quick, slow):
+        assert [why(reader, "a", offset).answer for offset in (1, 2, 3)] == [
+            Answer.WRITTEN,
+            Answer.LOST,
+            Answer.WRITTEN,
+        ]
+
+
+def test_after_ten_minutes_the_answer_is_unknown_not_a_guess() -> None:
+    """The channel's timeline has forgotten, and so has the list of those that ended."""
+    node = small()
+    stays, leaves = Subscriber(node, "a"), Subscriber(node, "a")
+    stays.publish("a", 1)
+    leaves.session.lost(1006, "cut")
+    assert node.journal.closed
+    node.clock.advance(REACH_SECONDS + 1)
+    node.journal.sweep()
+    assert why(stays, "a", 1).answer is Answer.UNKNOWN
+    assert not node.journal.closed
+    assert node.journal.bytes == 0
+    stays.publish("a", 1)
+    assert why(stays, "a", 2).answer is Answer.WRITTEN
+
+
+def test_beyond_the_events_of_a_connection_the_answer_is_unknown() -> None:
+    """What came before the oldest event that is kept may have been dropped or not."""
+    node = small()
+    reader = Subscriber(node, "key:a")
+    reader.publish("key:a", 1)
+    reader.block()
+    reader.publish("key:a", 1, "x")
+    for _ in range(noted.MAX_EVENTS + 5):
+        node.clock.advance(0.3)
+        reader.publish("key:a", 1, "x")
+    assert reader.session.notes is not None
+    assert len(reader.session.notes) == noted.MAX_EVENTS
+    reader.drain()
+    assert why(reader, "key:a", 1).answer is Answer.UNKNOWN
+    assert why(reader, "key:a", 3).answer is Answer.UNKNOWN
+    assert why(reader, "key:a", noted.MAX_EVENTS).answer is Answer.CONFLATED
+
+
+def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
+    """Whatever connections and channels do."""
+    budget = 20 * (CLOSED_BYTES + EVENT_BYTES)
+    node = small(budget)
+    for number in range(100):
+        visitor = Subscriber(node, "a", f"channel-{number}")
+        node.clock.advance(0.3)
+        visitor.publish("a", 1)
+        visitor.session.lost(1006, f"visit {number}")
+        assert node.journal.bytes <= budget
+    assert 5 < len(node.journal.closed) <= 20
+    assert next(iter(node.journal.recently_closed(1))).reason == "visit 99"
+
+
+def test_a_journal_of_no_bytes_keeps_nothing() -> None:
+    """And answers nothing."""
+    node = small(0)
+    reader = Subscriber(node, "a")
+    reader.publish("a", 1)
+    assert why(reader, "a", 1).answer is Answer.UNKNOWN
+    reader.session.lost(1006, "cut")
+    assert not node.journal.closed
+    assert node.journal.bytes == 0

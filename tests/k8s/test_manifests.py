@@ -1,0 +1,231 @@
+"""What `kubectl apply -k` sends: valid, restricted, closed, and at one with itself."""
+
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.k8s.tools import K8S, OVERLAYS, Manifest, built, deployment, of_kind, run, the
+
+# The oldest in which the preStop hook `sleep` needs no feature gate, and the newest there is.
+KUBERNETES = ("1.30", "1.37")
+# Of the Prometheus operator: no part of Kubernetes' own schemas.
+FOREIGN = {"ServiceMonitor", "PrometheusRule"}
+SECRET_NAMES = {
+    "dev": {"hub-keys", "hub-redis"},
+    "production": {"hub-keys", "hub-broker"},
+}
+
+
+def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """Every pod template's spec by the name of what makes it."""
+    return {
+        m["metadata"]["name"]: m["spec"]["template"]["spec"]
+        for m in of_kind(manifests, "Deployment")
+    }
+
+
+def containers(spec: Manifest) -> list[Manifest]:
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def found(value: Any, key: str) -> list[Any]:
+    """Every value under `key`, at any depth."""
+    if isinstance(value, dict):
+        here = [value[key]] if key in value else []
+        return here + [one for inner in value.values() for one in found(inner, key)]
+    if isinstance(value, list):
+        return [one for inner in value for one in found(inner, key)]
+    return []
+
+
+# -- valid -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_manifest_fits_the_schema_of_kubernetes(
+    overlay: str, version: str, tmp_path: Path
+) -> None:
+    """Strictly: a misspelt field fails too, which a cluster would drop without a word."""
+    manifests = [m for m in built(overlay) if m["kind"] not in FOREIGN]
+    files = [tmp_path / f"{number}.yaml" for number in range(len(manifests))]
+    for file, manifest in zip(files, manifests, strict=True):
+        file.write_text(yaml.safe_dump(manifest))
+    ended = run("kubernetes-validate", "--strict", "-k", version, *files)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_everything_but_the_namespace_is_in_the_namespace(overlay: str) -> None:
+    """Nothing is applied to wherever the operator happens to be."""
+    manifests = built(overlay)
+    (namespace,) = of_kind(manifests, "Namespace")
+    others = [m for m in manifests if m["kind"] != "Namespace"]
+    assert {m["metadata"].get("namespace") for m in others} == {namespace["metadata"]["name"]}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_selectors_meet_the_pods_they_are_for(overlay: str) -> None:
+    """A Service, budget or policy whose selector misses by a letter guards nothing."""
+    manifests = built(overlay)
+    labels = [m["spec"]["template"]["metadata"]["labels"] for m in of_kind(manifests, "Deployment")]
+    wanted = [service["spec"]["selector"] for service in of_kind(manifests, "Service")]
+    for kind in ("Deployment", "PodDisruptionBudget"):
+        wanted += [m["spec"]["selector"]["matchLabels"] for m in of_kind(manifests, kind)]
+    wanted += [m["spec"]["podSelector"]["matchLabels"] for m in of_kind(manifests, "NetworkPolicy")]
+    wanted += [
+        constraint["labelSelector"]["matchLabels"]
+        for constraints in found(manifests, "topologySpreadConstraints")
+        for constraint in constraints
+    ]
+    for selector in wanted:
+        assert any(selector.items() <= pod.items() for pod in labels), selector
+
+
+# -- restricted --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_keep_to_the_restricted_standard_and_the_namespace_enforces_it(overlay: str) -> None:
+    """Kubernetes' Pod Security Standards, profile "restricted", and a read-only root besides."""
+    manifests = built(overlay)
+    (namespace,) = of_kind(manifests, "Namespace")
+    enforced = namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    assert enforced == "restricted"
+    for name, spec in pods(manifests).items():
+        assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC", "volumes"}, name
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in containers(spec):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert not found(container["ports"], "hostPort")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_get_no_token_of_the_cluster_and_no_variables_of_services(overlay: str) -> None:
+    """A Service called `hub` would set HUB_PORT to `tcp://...`, and the hub would not start."""
+    for name, spec in pods(built(overlay)).items():
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["enableServiceLinks"] is False, name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_container_has_what_it_asks_for_and_no_limit_on_processor_time(overlay: str) -> None:
+    """Memory as requested, so that nobody else's pods get it evicted; throttling stalls a loop."""
+    for name, spec in pods(built(overlay)).items():
+        for container in containers(spec):
+            resources = container["resources"]
+            assert resources["limits"] == {"memory": resources["requests"]["memory"]}, name
+            assert "cpu" in resources["requests"], name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_images_have_a_version(overlay: str) -> None:
+    """`latest`, or none, would make two nodes of one roll-out differ."""
+    for image in found(pods(built(overlay)), "image"):
+        _, _, tag = image.rpartition(":")
+        assert tag, image
+        assert tag not in {image, "latest"}, image
+
+
+def test_production_holds_no_secret_and_dev_only_examples() -> None:
+    """What is in the repository is no secret: keys there would be everybody's."""
+    assert of_kind(built("production"), "Secret") == []
+    for secret in of_kind(built("dev"), "Secret"):
+        assert secret["metadata"]["name"].startswith(tuple(SECRET_NAMES["dev"]))
+    for file in K8S.rglob("*.env"):
+        if file.name != "settings.env":
+            assert "example" in file.name
+            assert all("for-dev-only" in line for line in file.read_text().splitlines())
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_refer_to_the_secrets_that_are_documented(overlay: str) -> None:
+    """And so do not start without keys and without a broker that the nodes share."""
+    manifests = built(overlay)
+    references = found(pods(manifests), "secretRef") + found(pods(manifests), "secretKeyRef")
+    names = {reference["name"] for reference in references}
+    generated = {m["metadata"]["name"] for m in of_kind(manifests, "Secret")}
+    if generated:
+        assert names == generated
+    assert len(names) == len(SECRET_NAMES[overlay])
+    for name in names:
+        assert name.startswith(tuple(SECRET_NAMES[overlay]))
+    assert not any(reference.get("optional") for reference in references)
+
+
+# -- the network -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_pod_is_closed_in_both_directions_but_for_what_is_named(overlay: str) -> None:
+    """Where one policy selects a pod for a direction, only what some policy names passes."""
+    manifests = built(overlay)
+    policies = [m["spec"] for m in of_kind(manifests, "NetworkPolicy")]
+    for name in pods(manifests):
+        closed = [
+            direction
+            for policy in policies
+            if policy["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": name}
+            for direction in policy["policyTypes"]
+        ]
+        assert {"Ingress", "Egress"} <= set(closed), name
+    for policy in policies:
+        for rule in policy.get("ingress", []):
+            # An empty peer list would mean anybody.
+            assert rule["from"], policy
+            assert rule["ports"], policy
+        for rule in policy.get("egress", []):
+            assert rule["ports"], policy
+            assert "to" in rule or {port["port"] for port in rule["ports"]} == {53}, policy
+
+
+def test_the_nodes_of_dev_may_go_to_its_redis_and_nobody_else_may() -> None:
+    """From both ends: out of the hub, into Redis, on the port that it listens on."""
+    manifests = built("dev")
+    out = the(manifests, "NetworkPolicy", "hub-to-redis")["spec"]["egress"]
+    into = next(
+        m["spec"]["ingress"]
+        for m in of_kind(manifests, "NetworkPolicy")
+        if m["metadata"]["name"] == "hub-redis"
+    )
+    redis = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "hub-redis"}}}
+    assert out == [{"to": [redis], "ports": [{"port": 6379}]}]
+    peers = [peer["podSelector"]["matchLabels"] for rule in into for peer in rule["from"]]
+    assert peers == [{"app.kubernetes.io/name": "hub"}, {"hub-redis-peer": "true"}]
+
+
+def test_the_nodes_of_production_reach_private_addresses_only() -> None:
+    """Whatever `hub-broker` says, the hub is no way out to the Internet."""
+    out = the(built("production"), "NetworkPolicy", "hub-to-redis")["spec"]["egress"]
+    blocks = [ipaddress.ip_network(block["cidr"]) for block in found(out, "ipBlock")]
+    assert blocks
+    assert all(block.is_private for block in blocks)
+
+
+def test_dev_brings_the_redis_that_its_nodes_are_told_of() -> None:
+    """Name, port and password are those of the component."""
+    manifests = built("dev")
+    environment = pods(manifests)["hub"]["containers"][0]["env"]
+    names = [variable["name"] for variable in environment]
+    # Kubernetes puts into a value only what stands before it.
+    assert names.index("REDIS_PASSWORD") < names.index("HUB_BROKER")
+    broker = environment[names.index("HUB_BROKER")]
+    service = the(manifests, "Service", "hub-redis")
+    port = service["spec"]["ports"][0]["port"]
+    assert broker == {
+        "name": "HUB_BROKER",
+        "value": f"redis://:$(REDIS_PASSWORD)@{service['metadata']['name']}:{port}/0",
+    }
+    (redis,) = pods(manifests)["hub-redis"]["containers"]
+    password = redis["env"][0]["valueFrom"]
+    assert environment[names.index("REDIS_PASSWORD")]["valueFrom"] == password
+    assert deployment(manifests, "hub-redis")["spec"]["strategy"] == {"type": "Recreate"}

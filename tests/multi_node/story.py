@@ -1,0 +1,287 @@
+"""A hub in use, told at random: what has happened so far, and all that can happen next.
+
+Three channels side by side: one that keeps everything, one that keeps little, one that keeps
+nothing. Nodes reach Redis through a proxy that can cut an answer in the middle.
+"""
+
+import asyncio
+import contextlib
+import random
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import httpx
+
+from tests.brokers.redis.proxy import Proxy
+from tests.multi_node.checker import Place, Truth, faults
+from tests.multi_node.fleet import Seat, is_ready, kept, publish
+from tests.multi_node.sse_seat import SseSeat
+from tests.support.hub_process import HubProcess
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
+
+NAMESPACES = '{"bare":{"history_size":0},"short":{"history_size":20}}'
+SEATS = 7
+MANY = 300
+# What costs seconds happens so often at most.
+MAX_NODE_KILLS = 2
+MAX_REDIS_KILLS = 2
+Step = Callable[["Story"], Awaitable[None]]
+
+
+@dataclass
+class Lane:
+    """One channel, who sits there, and what its publishers were told."""
+
+    channel: str
+    keeps_all: bool
+    seats: list[Seat] = field(default_factory=list)
+    said: dict[Place, object] = field(default_factory=dict)
+    published: int = 0
+
+    def numbers(self, count: int) -> range:
+        """The next data to be published: no two are the same."""
+        self.published += count
+        return range(self.published - count, self.published)
+
+
+@dataclass
+class Story:
+    redis: RedisServer
+    proxy: Proxy
+    nodes: list[HubProcess]
+    lanes: list[Lane]
+    chance: random.Random
+    told: list[str] = field(default_factory=list)
+    calm: bool = True
+    """Whether nothing has happened that can cost a message."""
+    node_kills: int = 0
+    redis_kills: int = 0
+
+    async def tell(self, steps: Sequence[Step], count: int) -> None:
+        """Carry out `count` of them, chosen by chance."""
+        for _ in range(count):
+            step = self.chance.choice(steps)
+            self.told.append(step.__name__)
+            await step(self)
+
+    def anywhere(self) -> HubProcess:
+        return self.chance.choice(self.nodes)
+
+    def lane(self) -> Lane:
+        return self.chance.choice(self.lanes)
+
+    @property
+    def seats(self) -> list[Seat]:
+        return [seat for lane in self.lanes for seat in lane.seats]
+
+    async def sit(self, lane: Lane) -> None:
+        """Somebody new comes, on whatever transport."""
+        made = self.chance.choice((Seat, SseSeat))
+        seat = made(lane.channel, f"{made.__name__} {len(self.seats)} of {lane.channel}")
+        lane.seats.append(seat)
+        await seat.join(self.anywhere())
+
+    async def end(self) -> list[str]:
+        """Peace, one last publication everywhere; returns all that was wrong."""
+        self.proxy.cut_at, self.proxy.cut_message = None, False
+        for hub in self.nodes:
+            await eventually(partial(is_ready, hub), seconds=30, what="readiness")
+        for seat in self.seats:
+            if not seat.seated:
+                await seat.join(self.anywhere())
+        found: list[str] = []
+        for lane in self.lanes:
+            found += await self._judge(lane)
+        return found
+
+    async def _judge(self, lane: Lane) -> list[str]:
+        await publish_at_once(self, lane, 3)
+        head, held = await kept(self.nodes[0], lane.channel)
+        views = [seat.view for seat in lane.seats]
+        # Whoever does not get there is named by the checker.
+        with contextlib.suppress(AssertionError):
+            await eventually(lambda: all(view.position == head for view in views))
+        # History outlives every cut and every node; what a new epoch costs, a reset says. Where
+        # there is too little history, who stayed may miss something only when something broke.
+        truth = partial(Truth, lane.said, held, head, epochs=1 + self.redis_kills)
+        stayed = [seat.view for seat in lane.seats if seat.connects == 1]
+        found = faults(views, truth(may_lose=not lane.keeps_all))
+        return found + faults(stayed, truth(may_lose=not (lane.keeps_all or self.calm)))
+
+    async def close(self) -> None:
+        """Let everybody and everything go that may still be held up."""
+        self.redis.thaw()
+        self.proxy.release_subscribers()
+        for hub in self.nodes:
+            hub.signal(signal.SIGCONT)
+        for seat in self.seats:
+            await seat.close()
+
+
+# -- publishing ----------------------------------------------------------------------------------
+
+
+async def publish_some(story: Story) -> None:
+    """Up to twenty at once, each at some node, each until it is known what became of it."""
+    await publish_at_once(story, story.lane(), story.chance.randint(1, 20))
+
+
+async def publish_at_once(story: Story, lane: Lane, count: int) -> None:
+    numbers = lane.numbers(count)
+    await asyncio.gather(*(_publish(lane, number, story.anywhere()) for number in numbers))
+
+
+async def _publish(lane: Lane, number: int, hub: HubProcess) -> None:
+    async def published() -> bool:
+        try:
+            answer = await publish(hub, lane.channel, number, key=f"key-{number}")
+        except httpx.TransportError:
+            return False
+        if answer.status_code == 503:
+            assert answer.headers["Retry-After"]
+            return False
+        told = answer.raise_for_status().json()
+        lane.said[told["epoch"], told["offset"]] = number
+        return True
+
+    await eventually(published, seconds=30, what=f"publication {number}")
+
+
+async def publish_many(story: Story) -> None:
+    """Several hundred in one request, so that what goes wrong meanwhile hits the middle."""
+    lane, hub = story.lane(), story.anywhere()
+    rest = list(lane.numbers(MANY))
+
+    async def published() -> bool:
+        items = [_item(lane, number) for number in rest]
+        try:
+            async with httpx.AsyncClient(timeout=10) as client:
+                told = (await client.post(f"{hub.url}/api/publish", json=items)).json()
+        except httpx.TransportError:
+            return False
+        for number, one in zip(tuple(rest), told, strict=True):
+            if "offset" in one:
+                lane.said[one["epoch"], one["offset"]] = number
+                rest.remove(number)
+        return not rest
+
+    await eventually(published, seconds=30, what=f"{MANY} publications")
+
+
+def _item(lane: Lane, number: int) -> dict[str, object]:
+    return {"channel": lane.channel, "data": number, "idempotency_key": f"key-{number}"}
+
+
+# -- coming and going ----------------------------------------------------------------------------
+
+
+async def someone_comes(story: Story) -> None:
+    if len(story.seats) < SEATS:
+        await story.sit(story.lane())
+
+
+async def someone_moves(story: Story) -> None:
+    """Leaves, and resumes at some node, while there is work."""
+    seat = story.chance.choice(story.seats)
+    await asyncio.gather(seat.join(story.anywhere()), publish_some(story))
+
+
+async def someone_leaves(story: Story) -> None:
+    await story.chance.choice(story.seats).leave()
+
+
+# -- what breaks ---------------------------------------------------------------------------------
+
+
+async def redis_cuts_subscribers(story: Story) -> None:
+    await _cut_while_publishing(story, "pubsub")
+
+
+async def redis_cuts_everybody(story: Story) -> None:
+    await _cut_while_publishing(story, "normal")
+
+
+async def _cut_while_publishing(story: Story, kind: str) -> None:
+    story.calm = False
+    publishing = asyncio.create_task(publish_many(story))
+    for _ in range(5):
+        await asyncio.sleep(story.chance.uniform(0, 0.02))
+        story.redis.ask("CLIENT", "KILL", "TYPE", kind)
+    await publishing
+
+
+async def an_answer_is_cut(story: Story) -> None:
+    """In the middle: what was asked is done, and nobody is told."""
+    story.calm = False
+    story.proxy.cut_at = b"hub_publish"
+    await publish_many(story)
+
+
+async def a_message_is_cut(story: Story) -> None:
+    """On its way to one of the subscribers."""
+    story.calm = False
+    story.proxy.cut_message = True
+    await publish_many(story)
+
+
+async def messages_are_late(story: Story) -> None:
+    """What nodes ask for overtakes what pub/sub carries."""
+    story.proxy.hold_subscribers()
+    asyncio.get_running_loop().call_later(
+        story.chance.uniform(0.05, 0.5), story.proxy.release_subscribers
+    )
+    await asyncio.gather(publish_many(story), someone_moves(story))
+
+
+async def redis_stands_still(story: Story) -> None:
+    """For a moment, while there is work."""
+    story.calm = False
+    story.redis.freeze()
+    asyncio.get_running_loop().call_later(story.chance.uniform(0.05, 0.5), story.redis.thaw)
+    await publish_some(story)
+
+
+async def a_node_stands_still(story: Story) -> None:
+    """Long enough now and then that Redis and its own calls have given it up."""
+    story.calm = False
+    hub, seconds = story.anywhere(), story.chance.choice((0.05, 0.3, 3.0))
+    hub.signal(signal.SIGSTOP)
+    asyncio.get_running_loop().call_later(seconds, hub.signal, signal.SIGCONT)
+    await publish_many(story)
+
+
+async def redis_begins_anew(story: Story) -> None:
+    """Without its tail, or without anything, in the middle of work."""
+    if story.redis_kills < MAX_REDIS_KILLS:
+        story.calm = False
+        story.redis_kills += 1
+        if keeps := story.chance.random() < 0.7:
+            # What follows is lost, and its offsets are free again.
+            story.redis.ask("SAVE")
+            await publish_some(story)
+        working = asyncio.create_task(publish_many(story))
+        await asyncio.to_thread(story.redis.restart, empty=not keeps)
+        await working
+
+
+async def node_dies(story: Story) -> None:
+    """And is started again; its sessions are gone."""
+    if story.node_kills < MAX_NODE_KILLS:
+        story.node_kills += 1
+        hub = story.anywhere()
+        await asyncio.to_thread(hub.kill)
+        await asyncio.to_thread(hub.restart)
+
+
+CALM: list[Step] = [
+    publish_some, publish_some, publish_many, someone_comes, someone_moves, someone_leaves,
+    messages_are_late,
+]  # fmt: skip
+CUTS: list[Step] = [
+    redis_cuts_subscribers, redis_cuts_everybody, an_answer_is_cut, a_message_is_cut,
+    redis_stands_still, a_node_stands_still,
+]  # fmt: skip
+LOSSES: list[Step] = [redis_begins_anew, node_dies]

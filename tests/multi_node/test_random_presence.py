@@ -1,0 +1,167 @@
+"""Whatever happens, everybody ends up knowing who is there.
+
+HUB_TEST_SEED=1234 HUB_TEST_STEPS=200 python -m pytest tests/multi_node/test_random_presence.py
+"""
+
+import asyncio
+import os
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import httpx
+import pytest
+
+from tests.brokers.redis.proxy import Proxy, proxy
+from tests.multi_node.fleet import hubs, is_ready
+from tests.multi_node.guest import Guest
+from tests.multi_node.watcher import SETTINGS, present
+from tests.support.hub_process import HubProcess
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
+
+STEPS = int(os.environ.get("HUB_TEST_STEPS", "25"))
+ROOM = "room:1"
+# Some are the same person at two nodes, who is there until both have left.
+SUBJECTS = ("ann", "ann", "bob", "cat", "dog", "dog")
+# A dead node's lease lasts 10 s, and the others look every 3 s.
+LEASE_DEADLINE_SECONDS = 30.0
+# Each costs seconds.
+MAX_KILLS = 2
+
+
+@dataclass
+class Evening:
+    redis: RedisServer
+    proxy: Proxy
+    nodes: list[HubProcess]
+    chance: random.Random
+    guests: list[Guest] = field(default_factory=lambda: [Guest(ROOM, name) for name in SUBJECTS])
+    kills: int = 0
+
+    def anywhere(self) -> HubProcess:
+        return self.chance.choice(self.nodes)
+
+    def anybody(self) -> Guest:
+        return self.chance.choice(self.guests)
+
+    async def end(self) -> None:
+        """Whoever sits still, or had to go, comes; those who left stay away."""
+        self.proxy.cut_at, self.proxy.cut_message = None, False
+        for hub in self.nodes:
+            await eventually(partial(is_ready, hub), seconds=30, what="readiness")
+        await self.guests[0].come(self.anywhere())
+        there = {guest.subject for guest in self.guests if guest.seated}
+        known = [partial(self._knows, guest, there) for guest in self.guests]
+        for knows in known:
+            await eventually(
+                knows, seconds=LEASE_DEADLINE_SECONDS, what=f"{knows.args[0].subject}: {there}"
+            )
+        for hub in self.nodes:
+            await eventually(partial(self._lists, hub, there), what=f"{there} in the list")
+
+    @staticmethod
+    async def _lists(hub: HubProcess, there: set[str]) -> bool:
+        try:
+            return set(await present(hub, ROOM)) == there
+        except httpx.HTTPStatusError:
+            return False
+
+    @staticmethod
+    def _knows(guest: Guest, there: set[str]) -> bool:
+        return not guest.seated or guest.others == there
+
+
+async def somebody_comes(evening: Evening) -> None:
+    await evening.anybody().come(evening.anywhere())
+
+
+async def two_come_at_once(evening: Evening) -> None:
+    two = evening.chance.sample(evening.guests, 2)
+    await asyncio.gather(*(guest.come(evening.anywhere()) for guest in two))
+
+
+async def somebody_leaves(evening: Evening) -> None:
+    await evening.anybody().leave()
+
+
+async def redis_cuts_subscribers(evening: Evening) -> None:
+    evening.redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
+    await somebody_comes(evening)
+
+
+async def redis_cuts_everybody(evening: Evening) -> None:
+    evening.redis.ask("CLIENT", "KILL", "TYPE", "normal")
+    await somebody_leaves(evening)
+    await somebody_comes(evening)
+
+
+async def an_answer_is_cut(evening: Evening) -> None:
+    evening.proxy.cut_at = evening.chance.choice((b"hub_join", b"hub_leave"))
+    await somebody_leaves(evening)
+    await somebody_comes(evening)
+
+
+async def a_message_is_cut(evening: Evening) -> None:
+    evening.proxy.cut_message = True
+    await somebody_leaves(evening)
+    await somebody_comes(evening)
+
+
+async def messages_are_late(evening: Evening) -> None:
+    evening.proxy.hold_subscribers()
+    asyncio.get_running_loop().call_later(
+        evening.chance.uniform(0.05, 0.5), evening.proxy.release_subscribers
+    )
+    await somebody_leaves(evening)
+    await somebody_comes(evening)
+
+
+async def redis_dies(evening: Evening) -> None:
+    """And comes back with nothing."""
+    if evening.kills < MAX_KILLS:
+        evening.kills += 1
+        restarting = asyncio.create_task(asyncio.to_thread(evening.redis.restart))
+        await somebody_leaves(evening)
+        await restarting
+
+
+async def a_node_dies(evening: Evening) -> None:
+    """With its sessions; somebody may come to it before it is back."""
+    if evening.kills < MAX_KILLS:
+        evening.kills += 1
+        hub = evening.anywhere()
+        await asyncio.to_thread(hub.kill)
+        restarting = asyncio.create_task(asyncio.to_thread(hub.restart))
+        await somebody_comes(evening)
+        await restarting
+
+
+Step = Callable[[Evening], Awaitable[None]]
+EVERYTHING: list[Step] = [
+    somebody_comes, somebody_comes, two_come_at_once, somebody_leaves, redis_cuts_subscribers,
+    redis_cuts_everybody, an_answer_is_cut, a_message_is_cut, messages_are_late, redis_dies,
+    a_node_dies,
+]  # fmt: skip
+
+
+@pytest.mark.timeout(120 + 4 * STEPS)
+async def test_everybody_ends_up_knowing_who_is_there(redis: RedisServer) -> None:
+    """By joins and leaves alone, and by asking again where a reset says that some were lost."""
+    seed = int(os.environ.get("HUB_TEST_SEED", secrets.randbelow(1 << 32)))
+    print(f"HUB_TEST_SEED={seed}")
+    settings = SETTINGS | {"HUB_LEAVE_DELAY_SECONDS": "0.2"}
+    async with proxy(redis.port) as between, hubs(between.url, 2, **settings) as nodes:
+        evening = Evening(redis, between, nodes, random.Random(seed))
+        try:
+            for _ in range(STEPS):
+                step = evening.chance.choice(EVERYTHING)
+                print(step.__name__)
+                await step(evening)
+            await evening.end()
+        finally:
+            between.release_subscribers()
+            for guest in evening.guests:
+                await guest.leave()

@@ -1,0 +1,59 @@
+"""A certificate authority of one test, and what it says about 127.0.0.1.
+
+Made with openssl's own program: nothing that tests need otherwise can sign.
+"""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRAM = "openssl"
+_SECONDS = 30.0
+_NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1")
+
+
+def is_installed() -> bool:
+    return shutil.which(PROGRAM) is not None
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """Files."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+    @property
+    def configuration(self) -> dict[str, str]:
+        """Of a Redis that shows them, also to its replicas, its cluster and its sentinels."""
+        return {
+            "tls-cert-file": str(self.certificate),
+            "tls-key-file": str(self.key),
+            "tls-ca-cert-file": str(self.authority),
+            "tls-auth-clients": "no",
+            "tls-replication": "yes",
+        }
+
+
+def make_certificates(folder: Path) -> Certificates:
+    """An authority and a server's certificate, in `folder`, for a day."""
+    authority, authority_key = folder / "authority.pem", folder / "authority.key"
+    made = Certificates(authority, folder / "server.pem", folder / "server.key")
+    _request("-subj", "/CN=test authority", "-keyout", authority_key, "-out", authority)
+    _request(
+        *("-subj", "/CN=test server", "-keyout", made.key, "-out", made.certificate),
+        *("-CA", authority, "-CAkey", authority_key),
+        *("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"),
+    )
+    return made
+
+
+def _request(*arguments: str | Path) -> None:
+    subprocess.run(
+        [PROGRAM, "req", "-x509", *_NEW_KEY, *arguments],
+        check=True,
+        capture_output=True,
+        timeout=_SECONDS,
+    )

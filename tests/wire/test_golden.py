@@ -1,0 +1,224 @@
+"""The hub's encoders and decoders against the golden files, and whether those are complete."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+import hub.errors
+from hub.core import commands, pushes
+from hub.core.commands import Command
+from hub.core.publication import Position, Publication
+from hub.core.pushes import GapReason, Member, Push, Reply, Welcome
+from hub.errors import HubError
+from hub.transports.http.problem import problem_fields
+from hub.wire import native, poll
+from hub.wire.codes import HTTP_STATUS, CloseCode, may_reconnect
+from hub.wire.payload import split_items
+from hub.wire.query import parse_query
+from hub.wire.sse import SeveralSseDialect, SseDialect
+from tests.support.golden import Case, golden, golden_case, name_of
+
+PROTOCOL = Path(__file__).parents[2] / "clients" / "PROTOCOL.md"
+# Never sent: what a settings file is refused with.
+NOT_ON_THE_WIRE = {"settings"}
+
+COMMANDS, PUSHES, REPLIES = golden("commands"), golden("pushes"), golden("replies")
+
+
+def plain(value: object) -> object:
+    """A field of a command as a golden file writes it."""
+    if isinstance(value, Position):
+        return str(value)
+    return json.loads(value) if isinstance(value, bytes) else value
+
+
+def meaning(command: Command) -> Case:
+    """The command's class and the fields that are not at their default."""
+    fields = {
+        field.name: plain(getattr(command, field.name))
+        for field in dataclasses.fields(command)
+        if getattr(command, field.name) != field.default
+    }
+    return {"class": type(command).__name__, **fields}
+
+
+def built(case: Case) -> Push:
+    """The push that a golden file describes."""
+    fields = dict(case["is"])
+    name = fields.pop("class")
+    convert: dict[str, Any] = {
+        "position": Position.parse,
+        "reason": GapReason if name == "Gap" else str,
+        "member": lambda member: Member(**member),
+        "data": lambda data: json.dumps(data, separators=(",", ":")).encode(),
+    }
+    made = {field: convert.get(field, lambda as_it_is: as_it_is)(v) for field, v in fields.items()}
+    push: Push = (Publication if name == "Publication" else getattr(pushes, name))(**made)
+    return push
+
+
+@pytest.mark.parametrize("case", COMMANDS, ids=name_of)
+def test_a_golden_command_means_to_the_hub_what_it_says(case: Case) -> None:
+    """Every field arrives, and no other is set."""
+    raw = json.dumps(case["wire"]).encode()
+    assert meaning(native.decode(raw, max_message_bytes=1000)) == case["means"]
+
+
+@pytest.mark.parametrize("case", PUSHES, ids=name_of)
+def test_a_push_is_encoded_as_its_golden_file_says(case: Case) -> None:
+    """As a WebSocket frame's text."""
+    assert json.loads(native.encode(built(case))) == case["wire"]
+
+
+@pytest.mark.parametrize("case", [case for case in PUSHES if "sse" in case], ids=name_of)
+def test_a_push_is_a_block_of_server_sent_events(case: Case) -> None:
+    """Byte for byte: names, order and line ends."""
+    epoch = case.get("sse_epoch", "k3f9")
+    assert SseDialect(SeveralSseDialect()).encode(built(case), epoch).decode() == case["sse"]
+
+
+@pytest.mark.parametrize("case", REPLIES, ids=name_of)
+def test_a_reply_is_encoded_as_its_golden_file_says(case: Case) -> None:
+    """Its `ok` as the engine makes it is compared by `tests/transports/test_golden_hub.py`."""
+    wire = case["wire"]
+    error = made_error(wire["error"]) if "error" in wire else None
+    assert json.loads(native.encode(Reply(wire["id"], wire.get("ok"), error))) == wire
+
+
+def made_error(said: Case) -> HubError:
+    kind = next(each for each in error_classes() if each.code == said["code"])
+    error = kind(said["message"])
+    error.retry_after_seconds = said.get("retry_after_seconds")
+    return error
+
+
+def error_classes() -> list[type[HubError]]:
+    found = [each for each in vars(hub.errors).values() if isinstance(each, type)]
+    return [each for each in found if issubclass(each, HubError)]
+
+
+def test_positions_of_several_channels_are_one_event_id_and_come_back_as_one() -> None:
+    """What EventSource returns as Last-Event-ID resumes every channel."""
+    case = golden("sse")["several_channels"]
+    positions = [(name, Position.parse(text)) for name, text in case["positions"].items()]
+    assert SeveralSseDialect().encode_positions(positions).decode() == case["block"]
+    query = "&".join(f"channel={name}" for name in case["positions"])
+    resumed = parse_query(query.encode(), max_channels=32).resume_from(case["last_event_id"])
+    assert dict(resumed) == dict(positions)
+
+
+def test_the_last_event_id_of_one_channel_wins_over_since() -> None:
+    """It is a plain position."""
+    case = golden("sse")["one_channel"]
+    query = parse_query(case["query"].encode(), max_channels=32)
+    resumed = query.resume_from(case["last_event_id"])
+    assert {name: str(position) for name, position in resumed.items()} == case["positions"]
+
+
+@pytest.mark.parametrize("case", golden("polls"), ids=name_of)
+def test_an_answer_to_a_poll_is_as_its_golden_file_says(case: Case) -> None:
+    """Pushes, positions and the welcome, under these names."""
+    of_session = "session" in case["query"]
+    dialect = poll.SessionPollDialect() if of_session else poll.PollDialect()
+    frames = b"".join(
+        dialect.encode(built(golden_case("pushes", name)), "k3f9") for name in case["pushes"]
+    )
+    welcome = built(golden_case("pushes", "welcome"))
+    assert isinstance(welcome, Welcome)
+    assert json.loads(poll.answer(frames, case["wire"]["positions"], welcome)) == case["wire"]
+
+
+@pytest.mark.parametrize("case", golden("problems"), ids=name_of)
+def test_an_error_is_the_problem_document_of_its_golden_file(case: Case) -> None:
+    """Status, title and code belong together."""
+    wire = case["wire"]
+    assert problem_fields(made_error({"code": wire["code"], "message": wire["detail"]})) == wire
+
+
+def test_close_codes_say_whether_to_come_back() -> None:
+    """The hub's own, and those that somebody else may close with."""
+    closes = golden("closes")
+    assert {case["code"]: case["reconnect"] for case in closes} == {
+        case["code"]: may_reconnect(case["code"]) for case in closes
+    }
+    assert {case["code"]: case["name"] for case in closes} == {
+        case["code"]: CloseCode(case["code"]).name.lower() for case in closes
+    }
+
+
+def test_a_golden_request_to_publish_is_read_item_by_item() -> None:
+    """Keys and idempotency keys stand where the hub looks for them."""
+    case = golden("publishing")
+    batch = split_items(json.dumps(case["request"]).encode(), max_items=10)
+    read = []
+    for item in batch.items:
+        assert not isinstance(item, HubError)
+        fields = {"channel": item.channel, "data": json.loads(item.payload), "key": item.key}
+        fields["idempotency_key"] = item.idempotency_key
+        read.append({name: value for name, value in fields.items() if value is not None})
+    assert read == case["request"]
+
+
+# -- completeness ------------------------------------------------------------------------------
+
+
+def test_every_command_and_each_of_its_fields_is_in_a_golden_file() -> None:
+    """`in_url` is no field of the wire: a subscription by URL has no command."""
+    for kind in get_args(Command):
+        golden_fields = {
+            name
+            for case in COMMANDS
+            if case["means"]["class"] == kind.__name__
+            for name in case["means"]
+        }
+        fields = {field.name for field in dataclasses.fields(kind)} - {"in_url"}
+        assert fields == golden_fields - {"class"}, kind.__name__
+    assert {case["wire"]["op"] for case in COMMANDS} == {case["to"] for case in REPLIES} - {None}
+
+
+def test_every_push_and_each_of_its_fields_is_in_a_golden_file() -> None:
+    """Replies have a file of their own; `skip_connection` stays in the hub."""
+    for kind in set(get_args(Push)) - {Reply}:
+        golden_fields = {
+            name for case in PUSHES if case["is"]["class"] == kind.__name__ for name in case["is"]
+        }
+        fields = {field.name for field in dataclasses.fields(kind)} - {"skip_connection"}
+        assert fields == golden_fields - {"class"}, kind.__name__
+        described = [case for case in PUSHES if case["is"]["class"] == kind.__name__]
+        assert any("sse" in case for case in described), kind.__name__
+
+
+def test_every_reason_of_a_gap_every_close_code_and_every_error_is_in_a_golden_file() -> None:
+    """So that a new one has to be shown to the clients."""
+    reasons = {case["is"]["reason"] for case in PUSHES if case["is"]["class"] == "Gap"}
+    assert reasons == {reason.value for reason in GapReason}
+    closes = {case["code"] for case in golden("closes")}
+    assert {code for code in CloseCode if code >= 4000 or may_reconnect(code)} <= closes
+    problems = {case["name"] for case in golden("problems")}
+    assert problems == set(HTTP_STATUS) - NOT_ON_THE_WIRE
+
+
+def test_what_the_protocol_document_names_is_in_a_golden_file() -> None:
+    """Its tables of commands and pushes: each op, and each field in backquotes beside it."""
+    rows = re.findall(r"^\| (`[a-z_`, ]+) \| ?([^|]*)\|", PROTOCOL.read_text(), re.MULTILINE)
+    wires = [case["wire"] for case in (*COMMANDS, *PUSHES)]
+    seen = set()
+    for ops, fields in rows:
+        for op in re.findall(r"`(\w+)`", ops):
+            of_op = [wire for wire in wires if wire["op"] == op]
+            if not of_op:
+                continue  # a row of another table
+            seen.add(op)
+            named = set(re.findall(r"`(\w+)`", fields)) - {"false"}
+            assert named == {name for wire in of_op for name in wire} - {"op", "id"}, op
+    assert seen == {wire["op"] for wire in wires}
+
+
+def test_commands_of_the_core_are_all_part_of_the_union() -> None:
+    """Otherwise the completeness above would be blind to one."""
+    made = {each for each in vars(commands).values() if dataclasses.is_dataclass(each)}
+    assert made - {Position} == set(get_args(Command))
