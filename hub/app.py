@@ -87,7 +87,13 @@ class Hub:
         loop = asyncio.get_running_loop()
         spawn = await self._stack.enter_async_context(_tasks(self._log))
         lag = LoopLag(self._log, stall_seconds=self.settings.stall_seconds)
-        self._node = Node(self.settings, log=self._log, spawn=spawn, defer=loop.call_soon)
+        self._node = Node(
+            self.settings,
+            log=self._log,
+            spawn=spawn,
+            defer=loop.call_soon,
+            lag_seconds=lambda: lag.lag_seconds,
+        )
         self._stack.push_async_callback(self._node.stop)
         await self._node.start()
         lag.start(loop)
@@ -114,6 +120,7 @@ class Hub:
             task.cancel()
         await asyncio.gather(draining, stopping, return_exceptions=True)
         abort_all(node.engine)
+        node.waiting_polls.end_all()
 
     def stop_now(self) -> None:
         """End or skip the draining."""

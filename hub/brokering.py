@@ -16,7 +16,16 @@ from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.peers import TAG_LENGTH, RedisPeers
 from hub.brokers.redis.presence import RedisRoster
 from hub.brokers.redis.registry import Myself
-from hub.core.ports import Broker, Downstream, Monotonic, OwnConnections, Peers, Roster, Spawn
+from hub.core.ports import (
+    Broker,
+    Downstream,
+    Monotonic,
+    Operate,
+    OwnConnections,
+    Peers,
+    Roster,
+    Spawn,
+)
 from hub.core.presence import LocalRoster
 from hub.core.publication import Position
 from hub.core.records import BrokerRecord, NodeRecord
@@ -134,9 +143,10 @@ def make_peers(
     tag: str,
     record: Callable[[], NodeRecord],
     connections: OwnConnections,
+    operate: Operate,
 ) -> NodePeers:
-    """The nodes that share `broker`; `record` and `connections` are this one's own."""
+    """The nodes that share `broker`; what else is handed in is this one's own."""
     if isinstance(broker, RedisBroker):
-        myself = Myself(tag, record, connections)
+        myself = Myself(tag, record, connections, operate)
         return RedisPeers(broker.shard, myself, spawn=around.spawn, log=around.log)
-    return Alone(record, connections)
+    return Alone(tag, record, connections, operate)

@@ -6,7 +6,7 @@ in this process ask of a node.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from structlog.typing import FilteringBoundLogger
@@ -30,6 +30,7 @@ from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset
 from hub.core.rates import Rates
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
 from hub.core.replay import Replay
+from hub.core.reserved import STATS_CHANNEL
 from hub.core.session import Session
 from hub.core.session_context import SessionContext
 from hub.core.subscribing import Subscribing
@@ -39,10 +40,14 @@ from hub.draining import Drainer
 from hub.errors import HubError
 from hub.observe.logs import session_log
 from hub.observe.metrics import Gauges
+from hub.operating import Operations, Windows
+from hub.overseeing import Overseeing
+from hub.reporting import Reporter, publish_stats
 from hub.settings import Settings
 from hub.settings.memory import usable_bytes
 from hub.transports.commanding import Commanding
 from hub.transports.poll import PollTransport
+from hub.transports.waiting_polls import WaitingPolls
 from hub.wire.codes import CloseCode, close_code
 from hub.wire.poll import PollDialect, SessionPollDialect
 
@@ -61,7 +66,13 @@ class Node:
     """Owned by one event loop; call `tick` every `hub.core.deadlines.GRANULARITY_SECONDS`."""
 
     def __init__(
-        self, settings: Settings, *, log: FilteringBoundLogger, spawn: Spawn, defer: Defer
+        self,
+        settings: Settings,
+        *,
+        log: FilteringBoundLogger,
+        spawn: Spawn,
+        defer: Defer,
+        lag_seconds: Callable[[], float],
     ) -> None:
         self.settings = settings
         self.log = log
@@ -154,7 +165,27 @@ class Node:
             deadlines=self.deadlines,
             clock=self.clock,
         )
-        self.drainer = Drainer(self.engine)
+        self.drainer = Drainer(self.engine, self._is_alone)
+        self._reporter = Reporter(
+            node=settings.node,
+            version=VERSION,
+            started_seconds=self.started_seconds,
+            tally=self.tally,
+            rates=self._rates,
+            gauges=self.gauges,
+            problems=self.ready,
+            lag_seconds=lag_seconds,
+            drainer=self.drainer,
+        )
+        operations = Operations(
+            engine=self.engine,
+            journal=self.journal,
+            subscribing=self._subscribing,
+            broker=self.broker,
+            drainer=self.drainer,
+            windows=Windows(settings.drain_seconds, settings.ready_delay_seconds),
+        )
+        self.waiting_polls = WaitingPolls()
         self._peers = make_peers(
             self.broker,
             around,
@@ -166,7 +197,9 @@ class Node:
                 node=settings.node,
                 max_message_bytes=settings.max_message_bytes,
             ),
+            operate=operations.carry_out,
         )
+        self.operators = Overseeing(self._peers)
 
     def _context(self) -> SessionContext:
         return SessionContext(
@@ -205,6 +238,9 @@ class Node:
             await self._replay.run(session)
         except HubError as error:
             session.close_error(error)
+        except Exception as error:  # noqa: BLE001 - logged; to go on would hide what is missing
+            self._on_fault(session, error)
+            session.close_error(HubError("internal error"))
 
     def _on_fault(self, session: Session, error: Exception) -> None:
         session_log(self.log, session).error("command_failed", exc_info=error)
@@ -219,6 +255,19 @@ class Node:
         await self.broker.start()
         await self._roster.start()
         await self._peers.start()
+        if (interval_seconds := self.settings.stats_seconds) > 0:
+            stats = publish_stats(
+                self.broker.publish,
+                self.node,
+                interval_seconds=interval_seconds,
+                wanted=self._stats_wanted,
+            )
+            self._spawn(stats)
+
+    def _stats_wanted(self) -> bool:
+        """With other nodes always: who reads there is not known here."""
+        here = STATS_CHANNEL in self._subscribing.channels
+        return here or self.broker.record().servers > 0
 
     async def stop(self) -> None:
         await self._peers.stop()
@@ -250,7 +299,7 @@ class Node:
         """Begin a session here, or go on with one wherever it is."""
         if request.connection is None:
             return await self._polling.poll(request)
-        return await self._peers.holder(request.connection).poll(request)
+        return await self.waiting_polls.poll(self._peers.holder(request.connection), request)
 
     def channels(self) -> Sequence[ChannelRecord]:
         return [record for name in self.broker.names() if (record := self.channel(name))]
@@ -273,20 +322,15 @@ class Node:
         return await holder.disconnect(connection, code=code, reason=reason)
 
     def node(self) -> NodeRecord:
-        return NodeRecord(
-            node=self.settings.node,
-            version=VERSION,
-            started_ms=int(self.started_seconds * 1000),
-            uptime_seconds=round(time.time() - self.started_seconds, 3),
-            connections=len(self.engine.sessions),
-            subscriptions=subscription_count(self._subscribing.channels),
-            channels=len(self._subscribing.channels),
-            publications=self.tally.publications,
-            deliveries=self.tally.deliveries,
-            draining=self.engine.draining,
-            publications_per_second=self._rates.publications_per_second,
-            deliveries_per_second=self._rates.deliveries_per_second,
-        )
+        return self._reporter.record()
+
+    async def _is_alone(self) -> bool:
+        """True as well where the others cannot be asked: nobody may count on them then."""
+        try:
+            nodes = await self._peers.nodes()
+        except HubError:
+            return True
+        return all(record.draining for record in nodes if record.node != self.settings.node)
 
     async def nodes(self) -> Sequence[NodeRecord]:
         return await self._peers.nodes()

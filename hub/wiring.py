@@ -72,6 +72,7 @@ def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
     metrics = Metrics(CollectorRegistry(), collector)
     return HttpDeps(
         engine=node,
+        operators=node.operators,
         policy=node.policy,
         poll=node.poll,
         ready=node.ready,

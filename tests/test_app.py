@@ -5,6 +5,7 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator
+from unittest.mock import Mock
 
 import pytest
 from starlette.applications import Starlette
@@ -14,6 +15,7 @@ from starlette.routing import Route
 
 from hub import Hub, Settings
 from hub.errors import BadRequestError, SettingsError, TooLargeError
+from hub.wire.codes import CloseCode
 from tests.transports.peers import Query, WebSocketPeer, http_client
 
 QUICK = Settings(port=0, drain_seconds=0)
@@ -171,6 +173,22 @@ async def test_an_application_answers_what_the_hub_does_not(channel: str) -> Non
     assert steps == ["started", "stopped"]
 
 
+async def test_a_request_of_the_application_finds_the_hub_it_came_by(channel: str) -> None:
+    """Two hubs with one application: each request publishes in its own."""
+
+    async def publish(request: Request) -> PlainTextResponse:
+        published = await request.state.hub.publish(channel, 1)
+        return PlainTextResponse(str(published.position))
+
+    app = Starlette(routes=[Route("/publish", publish, methods=["POST"])])
+    async with Hub(QUICK, app=app) as first, Hub(QUICK, app=app) as second:
+        for hub in (first, second):
+            async with http_client(base_url=hub.url) as http:
+                answer = await http.post("/publish")
+            assert answer.text == str((await hub.history(channel)).head)
+            assert answer.text.endswith(":1")
+
+
 async def test_an_application_that_cannot_start_ends_the_start() -> None:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -180,3 +198,16 @@ async def test_an_application_that_cannot_start_ends_the_start() -> None:
     with pytest.raises(SettingsError, match="did not start"):
         async with Hub(QUICK, app=Starlette(lifespan=lifespan)):
             pass
+
+
+async def test_a_fault_while_history_is_replayed_ends_the_session(
+    channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To stay would hide from it what never came; it comes back and resumes."""
+    async with Hub(QUICK) as hub:
+        await hub.publish(channel, 1)
+        monkeypatch.setattr(hub.node._replay, "_write", Mock(side_effect=RuntimeError("a fault")))
+        async with WebSocketPeer(hub.url, Query(channel, last="1"), {}) as peer:
+            while (push := await peer.push())["op"] != "goodbye":
+                assert push["op"] in {"welcome", "subscribed"}
+    assert push["code"] == CloseCode.INTERNAL

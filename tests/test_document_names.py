@@ -16,7 +16,14 @@ from hub.settings.catalog import declared
 from tests.support.hub_process import HubProcess
 
 ROOT = Path(__file__).parent.parent
-_NAMES = ("README.md", "hub/ARCHITECTURE.md", "hub/CHANGELOG.md", "hub/RUNBOOK.md", "k8s/README.md")
+_NAMES = (
+    "README.md",
+    "clients/README.md",
+    "hub/ARCHITECTURE.md",
+    "hub/CHANGELOG.md",
+    "hub/RUNBOOK.md",
+    "k8s/README.md",
+)
 DOCUMENTS = tuple(ROOT / name for name in _NAMES)
 # What the client commands read, and what names the settings' file: no settings themselves.
 BESIDES = {"HUB_CONFIG", "HUB_URL", "HUB_TOKEN", "HUB_PUBLISH_KEY"}
@@ -31,7 +38,7 @@ _DOTTED = re.compile(r"((?:hub|hub_client)(?:\.\w+)+)(?:\(.*\))?")
 _COMMAND = re.compile(r"(?:^|uv run |\| )hub ([a-z]+)([^|\n]*)", re.MULTILINE)
 _FLAG = re.compile(r"(?<!\S)--[a-z][a-z-]*")
 
-each = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+each = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 def inline_code(document: Path) -> set[str]:

@@ -28,19 +28,19 @@ request carries several, all must hold, and the first of `?token=`, `X-API-Key`,
 
 import base64
 import binascii
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hub.auth.keys import KeyRing
 from hub.auth.origins import OriginList
+from hub.auth.tickets import Tickets
 from hub.auth.tokens import TokenVerifier
 from hub.core.identity import Identity
 from hub.errors import ForbiddenError, UnauthorizedError
 
 _EVERYTHING = ("*",)
-# RFC 7617: what makes a browser ask for a name (any) and a password (the operator key).
-OPERATOR_CHALLENGE = 'Basic realm="hub operators", charset="UTF-8"'
 # RFC 6750 section 3: for 401 answers to all other requests; no browser opens a dialogue for it.
 BEARER_CHALLENGE = 'Bearer realm="hub"'
 
@@ -60,7 +60,9 @@ class Credentials:
 class Policy:
     """Immutable; made once by the composition root from the settings."""
 
-    __slots__ = ("_operators", "_origins", "_publishers", "_stranger", "_tokens", "open")
+    __slots__ = (
+        "_operators", "_origins", "_publishers", "_stranger", "_tickets", "_tokens", "open",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class Policy:
         self._publishers = KeyRing(publish_keys, setting="HUB_PUBLISH_KEYS")
         self._operators = KeyRing(operator_keys, setting="HUB_OPERATOR_KEYS")
         self._tokens = TokenVerifier(token_keys, clock=clock)
+        self._tickets = Tickets(operator_keys, clock=clock)
         self._origins = OriginList(origins)
         self.open = not (self._publishers or self._operators or self._tokens)
         """Whether nothing is set, so that everybody may do everything."""
@@ -116,8 +119,20 @@ class Policy:
         return identity
 
     def authenticate(self, token: str) -> Identity:
-        """Who a token says it is; raise `UnauthorizedError` unless it holds now."""
-        return self._tokens.verify(token)
+        """Who a session's token says it is, or an operator's ticket in its place.
+
+        Raises `UnauthorizedError` unless it holds now.
+        """
+        try:
+            return self._tokens.verify(token)
+        except UnauthorizedError:
+            with contextlib.suppress(UnauthorizedError):
+                return self._tickets.verify(token)
+            raise
+
+    def ticket(self) -> str | None:
+        """A ticket for whoever proved to be an operator; None where nobody needs one."""
+        return self._tickets.issue()
 
     def check_operator(self, credentials: Credentials) -> Identity:
         """Who operates.
@@ -172,7 +187,8 @@ class Policy:
         # A token is three parts joined by dots (RFC 7515 section 3.1): say why it fails, not
         # that it is no key.
         if value.count(".") == 2:
-            return self.authenticate(value)
+            # No ticket: those come in URLs, which get seen, and must not do what a key does.
+            return self._tokens.verify(value)
         raise UnauthorizedError(self._no_such_key())
 
     def _by_key(self, key: str) -> Identity:

@@ -8,7 +8,29 @@ from typing import Annotated
 
 import typer
 
-from hub.cli import bench, config, ingest, publish, serve, subscribe
+from hub.cli import (
+    bench,
+    channels,
+    config,
+    connections,
+    disconnect,
+    drain,
+    explain,
+    ingest,
+    nodes,
+    publish,
+    serve,
+    subscribe,
+    tail,
+    top,
+)
+
+# What `hub --help` shows together, in its order.
+_PANELS = {
+    "Publish and subscribe": (publish, subscribe, ingest),
+    "Serve": (serve, config, bench),
+    "Operate": (top, nodes, connections, channels, tail, explain, disconnect, drain),
+}
 
 
 def build() -> typer.Typer:
@@ -20,9 +42,13 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_hub)
-    for command in (serve, publish, subscribe, ingest, bench, config):
-        command.register(app)
-    app.command("version")(_print_version)
+    for panel, commands in _PANELS.items():
+        known = len(app.registered_commands)
+        for command in commands:
+            command.register(app)
+        for registered in app.registered_commands[known:]:
+            registered.rich_help_panel = panel
+    app.command("version", rich_help_panel="Serve")(_print_version)
     return app
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     Pushes = Subscription[Message | Gap | Presence]
 
 _REFUSED, _WRONG_USE, _INTERRUPTED = 1, 2, 130
-_TRANSPORTS = {"auto": ("websocket", "sse"), "websocket": ("websocket",), "sse": ("sse",)}
+_ALL_TRANSPORTS = ("websocket", "sse", "poll")
+_TRANSPORTS = {"auto": _ALL_TRANSPORTS} | {name: (name,) for name in _ALL_TRANSPORTS}
 # What may wait for a stdout that is not read. Then the client stops reading, and the hub
 # decides by the channel's overflow policy what a slow reader misses.
 _MAX_WAITING_BYTES = 256 * 1024
@@ -54,7 +55,7 @@ def subscribe(
     token: Annotated[
         str | None, typer.Option(envvar="HUB_TOKEN", help="The subscriber's token.")
     ] = None,
-    transport: Annotated[str, typer.Option(help="auto, websocket or sse.")] = "auto",
+    transport: Annotated[str, typer.Option(help="auto, websocket, sse or poll.")] = "auto",
 ) -> None:
     """Print messages, gaps and presence of channels, one JSON line each, as they come.
 

@@ -21,6 +21,7 @@ from hub.core.pushes import Gap, GapReason
 from hub.core.session import Session
 from hub.core.subscription import Subscription
 from hub.core.tally import Tally
+from hub.errors import HubError
 
 
 class Exchange:
@@ -131,6 +132,11 @@ class Exchange:
             try:
                 for group in batch.groups:
                     yield from self._send_group(batch, group)
+            except Exception:
+                _end_those_without(batch)
+                if channel.open:
+                    self._waiting[channel] = None
+                raise
             finally:
                 # Also when a fault ends this: the channel must not wait for it for ever.
                 channel.under_way = None
@@ -142,8 +148,10 @@ class Exchange:
             members = group.members[start : start + self._slice_sessions]
             self._write(batch, encoded, members)
             batch.sent += len(members)
-            if group.dialect.marks_positions:
-                self._unmarked.update((member.session, None) for member in members)
+            if group.dialect.marks_positions or group.dialect.several is not None:
+                # As it is spoken by now: a second channel may have come since the batch was sealed.
+                sessions = [member.session for member in members]
+                self._unmarked.update((s, None) for s in sessions if s.dialect.marks_positions)
             yield len(members)
 
     def _sent(self, channel: Channel, batch: Batch) -> None:
@@ -180,3 +188,15 @@ class Exchange:
         unmarked, self._unmarked = self._unmarked, {}
         for session in unmarked:
             session.write_positions()
+
+
+def _end_those_without(batch: Batch) -> None:
+    """A fault ended the broadcast: whom it did not reach must not go on as if it had.
+
+    They come back and resume where they were.
+    """
+    members = [member for group in batch.groups for member in group.members]
+    for member in members[batch.sent :]:
+        # Where offsets do not tell, also who was reached by the slice that failed.
+        if member.live and (member.offset < batch.last or batch.base == batch.last):
+            member.session.close_error(HubError("internal error"))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hub.core.reserved import is_reserved
 from hub.errors import ForbiddenError
 
 
@@ -26,12 +27,20 @@ class Identity:
     expires_at: float | None = None
     """Seconds since 1970 UTC; None lasts as long as the session."""
 
+    def may_subscribe(self, channel: str) -> bool:
+        """Whether a grant covers `channel`; those of the hub itself are for operators."""
+        if is_reserved(channel):
+            return self.operator
+        return any(matches(pattern, channel) for pattern in self.subscribe)
+
     def check_subscribe(self, channel: str) -> None:
-        """Raise `ForbiddenError` unless a grant covers subscribing to `channel`."""
-        if not any(matches(pattern, channel) for pattern in self.subscribe):
+        """Raise `ForbiddenError` unless it may subscribe to `channel`."""
+        if not self.may_subscribe(channel):
             raise ForbiddenError(f"no grant to subscribe to {channel!r}")
 
     def check_publish(self, channel: str) -> None:
         """Raise `ForbiddenError` unless a grant covers publishing on `channel`."""
+        if is_reserved(channel):
+            raise ForbiddenError(f"only the hub itself publishes on {channel!r}")
         if not any(matches(pattern, channel) for pattern in self.publish):
             raise ForbiddenError(f"no grant to publish on {channel!r}")

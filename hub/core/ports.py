@@ -4,7 +4,7 @@ Adapters in `hub.transports`, `hub.brokers`, `hub.auth` and `hub.wire` have thes
 `hub.node` hands them in.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -232,8 +232,32 @@ class OwnConnections(Connections, Protocol):
         ...
 
 
+Scalar = str | int | float | None
+Arguments = Mapping[str, Scalar]
+Told = Mapping[str, object]
+"""Plain values, as JSON and MessagePack know them."""
+Operate = Callable[[str, Arguments], Awaitable[Told]]
+"""Carries out an operator's request of that name at this node; raises `HubError`."""
+
+
 class Peers(Protocol):
     """The nodes of this hub. Raises only `HubError`."""
+
+    async def operate(self, tag: str, name: str, arguments: Arguments) -> Told:
+        """Carry out an operator's request at the node `tag`.
+
+        Raises `NotFoundError` where it lives no more, `UnavailableError` where it does not
+        answer.
+        """
+        ...
+
+    async def by_tag(self) -> Mapping[str, NodeRecord]:
+        """Like `nodes`, by what each node's connections begin with."""
+        ...
+
+    def tag_of(self, connection: str) -> str:
+        """The tag of the node that holds it, or would."""
+        ...
 
     async def connections(self, query: ConnectionQuery) -> ConnectionPage:
         """A page over all nodes; it says whose part did not come."""

@@ -39,6 +39,14 @@ class Subscribed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """An operator took the session out of a channel; nothing of it comes any more."""
+
+    channel: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Stands exactly where offsets `first` to `last` of `epoch` would have.
 
@@ -112,6 +120,7 @@ Push = (
     Publication
     | Welcome
     | Subscribed
+    | Unsubscribed
     | Gap
     | Join
     | Leave

@@ -1,28 +1,82 @@
-"""How much a node does now: the counters of its tally as rates."""
+"""How much a node does now: the counters of its tally as rates and quantiles of latency."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from hub.core.ports import Monotonic
-from hub.core.tally import Tally
+from hub.core.tally import LATENCY_BOUNDS, Tally
 
 # Long enough for a steady figure, short enough to be "now". Guess, not measured.
 WINDOW_SECONDS = 5.0
+# How often the window moves on; five samples of it are kept.
+STEP_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    at_seconds: float
+    counts: tuple[int, int, int, int]
+    latencies: tuple[int, ...]
 
 
 class Rates:
-    """Of the last whole window; 0 before there is one. Call `tick` at least once a second."""
+    """Of the last window; 0 before a whole one has passed. Call `tick` at least once a second."""
 
     def __init__(self, tally: Tally, clock: Monotonic) -> None:
         self._tally = tally
         self._clock = clock
-        self._from_seconds = clock()
-        self._from = (tally.publications, tally.deliveries)
+        self._samples = deque([self._sample()])
         self.publications_per_second = 0.0
         self.deliveries_per_second = 0.0
+        self.dropped_per_second = 0.0
+        self.gaps_per_second = 0.0
+        self.latency_p50_seconds: float | None = None
+        """From the broker's delivery to the last write; None where nothing was published."""
+        self.latency_p99_seconds: float | None = None
+
+    def _sample(self) -> _Sample:
+        tally = self._tally
+        dropped, gaps = tally.dropped.total(), tally.gaps.total()
+        return _Sample(
+            self._clock(),
+            (tally.publications, tally.deliveries, dropped, gaps),
+            tuple(tally.publish_to_write.buckets),
+        )
 
     def tick(self) -> None:
-        now = self._clock()
-        if (elapsed := now - self._from_seconds) < WINDOW_SECONDS:
+        samples, now = self._samples, self._clock()
+        if now - samples[-1].at_seconds < STEP_SECONDS:
             return
-        counted = (self._tally.publications, self._tally.deliveries)
-        self.publications_per_second = round((counted[0] - self._from[0]) / elapsed, 2)
-        self.deliveries_per_second = round((counted[1] - self._from[1]) / elapsed, 2)
-        self._from_seconds, self._from = now, counted
+        samples.append(self._sample())
+        while len(samples) > 2 and now - samples[1].at_seconds >= WINDOW_SECONDS:
+            samples.popleft()
+        if now - samples[0].at_seconds >= WINDOW_SECONDS:
+            self._show(samples[0], samples[-1])
+
+    def _show(self, first: _Sample, last: _Sample) -> None:
+        elapsed = last.at_seconds - first.at_seconds
+        pairs = zip(first.counts, last.counts, strict=True)
+        rates = [round((after - before) / elapsed, 2) for before, after in pairs]
+        self.publications_per_second, self.deliveries_per_second = rates[0], rates[1]
+        self.dropped_per_second, self.gaps_per_second = rates[2], rates[3]
+        pairs = zip(first.latencies, last.latencies, strict=True)
+        buckets = [after - before for before, after in pairs]
+        self.latency_p50_seconds = quantile(buckets, 0.5)
+        self.latency_p99_seconds = quantile(buckets, 0.99)
+
+
+def quantile(buckets: Sequence[int], share: float) -> float | None:
+    """Below which `share` (0 to 1) of a histogram's observations lie, in seconds.
+
+    Interpolated within its bucket as Prometheus does; what lies beyond the last bound counts as
+    that bound. None without observations.
+    """
+    if not (total := sum(buckets)):
+        return None
+    rank, below, lower = share * total, 0, 0.0
+    for bound, count in zip(LATENCY_BOUNDS, buckets, strict=False):
+        if count and below + count >= rank:
+            return lower + (bound - lower) * (rank - below) / count
+        below, lower = below + count, bound
+    return lower

@@ -67,6 +67,40 @@ class NodeRecord:
     publications_per_second: float = 0.0
     """Of the last seconds (`hub.core.rates`)."""
     deliveries_per_second: float = 0.0
+    dropped: int = 0
+    """Publications that outboxes dropped or conflated."""
+    dropped_per_second: float = 0.0
+    gaps: int = 0
+    """Gap notices sent."""
+    gaps_per_second: float = 0.0
+    opened: int = 0
+    """Connections since the start ..."""
+    closed: int = 0
+    """... and those of them that have ended."""
+    transports: Mapping[str, int] = field(default_factory=dict)
+    """Connections by transport."""
+    latency_p50_ms: float | None = None
+    """From the broker's delivery to the last write, of the last seconds; None without any."""
+    latency_p99_ms: float | None = None
+    loop_lag_ms: float = 0.0
+    """How late the event loop's timer fired last."""
+    outbox_bytes: int = 0
+    congested: int = 0
+    """Connections whose transport takes no writes now."""
+    problems: tuple[str, ...] = ()
+    """Why it should get no traffic, the broker's troubles among them; empty when it should."""
+    broker_servers: int = 0
+    """Servers of the broker; 0 where it is this process."""
+    broker_round_trip_ms: float = 0.0
+    """Of the last canary, at the server where it took longest."""
+    leaving: str = ""
+    """`draining` or `rebalance` while connections are closed for that."""
+    leaving_connections: int = 0
+    """How many that closes in all ..."""
+    left_connections: int = 0
+    """... and has closed."""
+    at_ms: int = 0
+    """When this was so, in milliseconds since 1970 UTC by the node's clock."""
 
 
 @dataclass(frozen=True, slots=True)

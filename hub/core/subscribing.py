@@ -17,7 +17,17 @@ from hub.core.options import ChannelOptions, Namespaces, SessionLimits
 from hub.core.ports import Broker, Dialect
 from hub.core.presence import PresenceTable
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, GapReason, Join, Leave, Member, PresenceReset, Reply, Subscribed
+from hub.core.pushes import (
+    Gap,
+    GapReason,
+    Join,
+    Leave,
+    Member,
+    PresenceReset,
+    Reply,
+    Subscribed,
+    Unsubscribed,
+)
 from hub.core.recovery import Start, start
 from hub.core.session import Session
 from hub.core.subscription import Subscription
@@ -172,6 +182,11 @@ class Subscribing:
         self._exchange.settle(subscription)
         self._leave(subscription, lost=False)
         return subscription
+
+    def expel(self, session: Session, name: str, reason: str) -> None:
+        """Take the session out of a channel, behind everything it already had, and tell it."""
+        subscription = self.unsubscribe(session, name)
+        session.push_in_order(subscription, Unsubscribed(name, reason))
 
     def options(self, channel: str) -> ChannelOptions:
         return self._namespaces.options(channel)

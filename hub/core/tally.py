@@ -75,6 +75,10 @@ class Tally:
     """Publications that came from it."""
     broker_undecodable: int = 0
     """Of what came, that whose place in a sequence could not be told."""
+    broker_raw: int = 0
+    """Publications without an offset, which came by plain PUBLISH ..."""
+    broker_raw_refused: int = 0
+    """... and of these what was no JSON or too large."""
     broker_lag: Histogram = field(default_factory=Histogram)
     """From a publication's time to its arrival, by two clocks."""
     broker_holes: int = 0

@@ -25,6 +25,8 @@ _Say = Callable[[str], None]
 _TakeLines = Callable[[], Awaitable[list[bytes | None]]]
 # The hub knows an idempotency key for 300 seconds; a request may take some of them.
 _KEY_SECONDS = 270.0
+# Between two looks for a file that is not there yet. A guess, not measured.
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,10 @@ def ingest_file(order: Order, file: str, checkpoint: Path | None, say: _Say) -> 
         ValueError: another part of the order is wrong.
         OSError: reading or saving failed later on.
     """
-    path = _regular(file)
+    path = Path(file).absolute()
+    if order.follow:
+        _wait_for(path, say)
+    _check_regular(path)
     report = Report(say)
     channel = order.target.channel
     saved = checkpoint or default_path(path, channel, order.url)
@@ -88,15 +93,21 @@ def ingest_file(order: Order, file: str, checkpoint: Path | None, say: _Say) -> 
             return asyncio.run(_ingest(order, source, keeper, report, settled=settled))
 
 
-def _regular(file: str) -> Path:
-    path = Path(file).absolute()
+def _wait_for(path: Path, say: _Say) -> None:
+    """Until the file is made, as its writer may start later than we do."""
+    if not path.exists():
+        say(f"{path} is not there yet: waiting for it")
+    while not path.exists():
+        time.sleep(_LOOK_SECONDS)
+
+
+def _check_regular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise SettingsError(f"{file}: {error.strerror}") from None
+        raise SettingsError(f"{path}: {error.strerror}") from None
     if not stat.S_ISREG(mode):
-        raise SettingsError(f"{file} is no regular file: give it as stdin, with -")
-    return path
+        raise SettingsError(f"{path} is no regular file: give it as stdin, with -")
 
 
 async def _ingest(

@@ -75,12 +75,21 @@ def rotations_after(path: Path, written_ns: int) -> list[Path]:
 
 
 def _at_and_beside(path: Path) -> Iterator[_Seen]:
-    for each in (path, *path.parent.iterdir()):
+    for each in (path, *_listed(path.parent)):
         if each is path or (each.name.startswith(path.stem) and each != path):
-            with contextlib.suppress(FileNotFoundError):  # rotated in this very moment
+            # Rotated in this very moment, or not ours to read.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 found = each.stat()
                 if stat.S_ISREG(found.st_mode):
                     yield _Seen(each, found.st_ino, found.st_mtime_ns)
+
+
+def _listed(directory: Path) -> list[Path]:
+    """What is in it; nothing where only its files may be read, so that no rotation is found."""
+    try:
+        return list(directory.iterdir())
+    except PermissionError:
+        return []
 
 
 def _age(seen: _Seen) -> int:

@@ -1,6 +1,7 @@
 """The one loop: take lines, wait for their turn, publish them, remember that."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class CheckpointKeeper:
         self._file = file
         self._channel = channel
         self._now = now
+        # A save goes on in its thread when its caller is cancelled: the last one waits for it.
+        self._lock = threading.Lock()
 
     async def keep(self, place: Place, *, settled: bool) -> None:
         """Raises `OSError`."""
@@ -67,7 +70,11 @@ class CheckpointKeeper:
             settled=settled,
             saved_at=self._now(),
         )
-        await asyncio.to_thread(save, self._path, checkpoint)
+        await asyncio.to_thread(self._save, checkpoint)
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        with self._lock:
+            save(self._path, checkpoint)
 
 
 class NoKeeper:

@@ -22,6 +22,16 @@ COUNTERS: tuple[tuple[str, str, Callable[[Tally], int]], ...] = (
         lambda t: t.broker_undecodable,
     ),
     (
+        "hub_broker_raw",
+        "Publications without an offset that came by plain PUBLISH.",
+        lambda t: t.broker_raw,
+    ),
+    (
+        "hub_broker_raw_refused",
+        "Of these, what was no JSON or too large.",
+        lambda t: t.broker_raw_refused,
+    ),
+    (
         "hub_broker_holes",
         "Times that something of a channel was missing, or in doubt, and history was asked.",
         lambda t: t.broker_holes,

@@ -13,6 +13,7 @@ from pydantic import PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings
 
+from hub.core import reserved
 from hub.core.options import ChannelOptions, Namespaces, SessionLimits
 from hub.errors import SettingsError
 from hub.settings.catalog import Origin, SettingInfo, by_name
@@ -89,7 +90,7 @@ class Settings(Fields):
             name: replace(default, **changes.model_dump(exclude_none=True))
             for name, changes in self.namespace_changes.items()
         }
-        return Namespaces(default, changed)
+        return Namespaces(default, changed | {reserved.NAMESPACE: reserved.OPTIONS})
 
     def session_limits(self) -> SessionLimits:
         """What one session may cost."""

@@ -295,6 +295,13 @@ class Fields(BaseSettings):
         ge=0,
         le=MAX_BYTES,
     )
+    stats_seconds: Seconds = setting(
+        NODE,
+        1,
+        "Seconds between a node's figures on the channel `hub:stats`; 0 publishes none.",
+        ge=0,
+        le=3600,
+    )
     stall_seconds: Seconds = setting(
         NODE,
         0.1,

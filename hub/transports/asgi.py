@@ -160,7 +160,7 @@ class AsgiSessions:
             options.admission.check_door(head)
             limit = min(MAX_CHANNELS, options.max_subscriptions)
             admitted = options.admission.admit(head, max_channels=limit)
-            if not admitted.query.channels:
+            if not (admitted.query.channels or admitted.query.session):
                 raise BadRequestError("channel is missing: GET /sse?channel=<channel>")
         except HubError as error:
             await problem(error)(scope, receive, send)

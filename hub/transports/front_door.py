@@ -186,7 +186,7 @@ class FrontDoor(asyncio.Protocol):
         options = self._options
         limit = min(MAX_CHANNELS, options.max_subscriptions)
         admitted = options.admission.admit(head, max_channels=limit)
-        if not admitted.query.channels:
+        if not (admitted.query.channels or admitted.query.session):
             raise BadRequestError("channel is missing: GET /sse?channel=<channel>")
         connection = SseConnection(
             self._transport,

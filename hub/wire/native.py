@@ -24,6 +24,7 @@ from hub.core.pushes import (
     Push,
     Reply,
     Subscribed,
+    Unsubscribed,
     Welcome,
 )
 from hub.errors import BadRequestError, HubError
@@ -224,6 +225,8 @@ def _object(push: Push) -> Mapping[str, object]:  # noqa: C901 - one table, a ca
                 "recovered": push.recovered,
                 "replayed": push.replayed,
             }
+        case Unsubscribed():
+            return {"op": "unsubscribed", "channel": push.channel, "reason": push.reason}
         case Gap():
             return _gap(push)
         case Join() | Leave():

@@ -35,7 +35,7 @@ class SubscriptionQuery:
     """Seconds, 0 or more; its upper limit is the transport's."""
     connection: str | None = None
     session: bool = False
-    """The poller keeps to one session, which may begin without a channel."""
+    """The peer keeps to one session, which may begin without a channel."""
 
     def resume_from(self, last_event_id: str | None = None) -> Mapping[str, Position]:
         """Where each channel resumes: the `Last-Event-ID` header wins over the parameter of

@@ -5,7 +5,8 @@ import os
 import pytest
 from playwright.async_api import Page, WebSocketRoute, expect
 
-from tests.browser.conftest import HubProcess
+from tests.browser.conftest import publish
+from tests.support.hub_process import HubProcess
 
 pytestmark = [
     pytest.mark.browser,
@@ -79,7 +80,7 @@ async def test_the_page_comes_back_by_itself_after_the_hub_was_restarted(
     await expect_values_to_change(page, transport)
     demo_hub.stop()
     await expect(page.locator("#state")).not_to_have_text("connected")
-    demo_hub.start()
+    demo_hub.restart()
     await expect_values_to_change(page, transport)
 
 
@@ -95,7 +96,7 @@ async def test_a_message_of_ones_own_arrives_from_the_page_and_from_elsewhere(
     await page.locator("#message").fill("it's here")
     await page.locator("#message").press("Enter")
     await expect(page.locator("#log li .body")).to_have_text(["it's here"])
-    plain_hub.publish("mine", {"eur": 1.08})
+    publish(plain_hub, "mine", {"eur": 1.08})
     await expect(page.locator("#log li .body")).to_have_text(['{"eur":1.08}', "it's here"])
     command = f"""curl -d '"it'\\''s here"' '{plain_hub.url}/api/publish/mine'"""
     await expect(page.locator("#curl")).to_have_text(command)

@@ -4,7 +4,8 @@ import httpx
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.conftest import HubProcess
+from tests.browser.conftest import publish
+from tests.support.hub_process import HubProcess
 
 pytestmark = [
     pytest.mark.browser,
@@ -39,11 +40,11 @@ async def test_event_source_gets_messages_and_resumes_every_channel_after_a_cut(
     await page.evaluate(LISTEN)
     await expect(page).to_have_title("a: subscribed, b: subscribed")
     for channel in ("a", "b", "a"):
-        plain_hub.publish(channel, 0)
+        publish(plain_hub, channel, 0)
     await expect(page).to_have_title("a: subscribed 1 2, b: subscribed 1")
     cut_all(plain_hub)
     for channel in ("a", "b"):
-        plain_hub.publish(channel, 0)
+        publish(plain_hub, channel, 0)
     await expect(page).to_have_title("a: subscribed 1 2 subscribed 3, b: subscribed 1 subscribed 2")
 
 

@@ -1,7 +1,7 @@
 """The browser client in the machine's own Firefox, against a real hub."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import pytest_asyncio
@@ -50,15 +50,24 @@ async def test_firefox_reads_and_publishes_over_websocket(
         await has_all(reader, await numbers.stop())
 
 
-async def test_firefox_reads_and_publishes_over_sse_behind_nginx_by_default(
-    hub: HubProcess, tab: FirefoxTab, channel: str
+@pytest.mark.parametrize(
+    ("rules", "transport"),
+    [(nginx.plain, "sse"), (nginx.buffering, "poll")],
+    ids=["by-default", "buffering-streams"],
+)
+async def test_firefox_reads_and_publishes_behind_nginx(
+    hub: HubProcess,
+    tab: FirefoxTab,
+    channel: str,
+    rules: Callable[[int], str],
+    transport: str,
 ) -> None:
-    """Where no WebSocket is made."""
+    """Where no WebSocket is made, and where no stream gets through either."""
     reader = Reader(tab)
-    with Nginx(nginx.plain(hub.port)) as proxy:
+    with Nginx(rules(hub.port)) as proxy:
         async with Numbers(hub.url, channel) as numbers:
             await reader.open(proxy.url, channel, numbers.start, OPTIONS)
-            await reader.arrives_at("sse")
+            await reader.arrives_at(transport)
             await numbers.more(20)
             await reader.publish("from-firefox", {"eur": 1.08})
             assert await reader.history("from-firefox") == [{"eur": 1.08}]

@@ -24,10 +24,11 @@ CLIENTS = 100
 WINDOW_SECONDS = 2.0
 _BUCKET_SECONDS = 0.1
 # Of two windows. Even would be 17 % in each; two uniform draws added put 28 % into the middle
-# ones, and chance another 9 % (two standard deviations of 100 draws).
+# ones, and chance another 9 % (two standard deviations of 100 draws). A storm is all in one
+# bucket; a busy machine that stops for a moment is not yet one.
 _SIXTHS = 6
 _MOST_IN_A_SIXTH = 0.45
-_MOST_IN_A_BUCKET = 0.15
+_MOST_IN_A_BUCKET = 0.3
 
 
 class Arrivals:

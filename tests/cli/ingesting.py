@@ -80,6 +80,10 @@ class Case:
         await eventually(there, seconds=DEADLINE_SECONDS, what=f"{len(expected)} publications")
         assert await self.published() == expected
 
+    def noted_lines(self) -> int:
+        """How many lines the checkpoint says are done; 0 where there is none."""
+        return int(str(self.saved()["lines"])) if self.checkpoint.exists() else 0
+
     def saved(self) -> dict[str, object]:
         saved: dict[str, object] = json.loads(self.checkpoint.read_bytes())
         return saved

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,6 +156,17 @@ async def test_a_checkpoint_that_does_not_fit_is_refused(
     assert await case.published() == ["one"]
 
 
+async def test_what_may_come_twice_is_told(case: Case) -> None:
+    """A run was cut off, and longer ago than the hub knows idempotency keys."""
+    case.append("one\n")
+    orderly = await case.ingest()
+    for saved_at, warned in ((0, True), (time.time(), False)):
+        cut_off = case.saved() | {"settled": False, "saved_at": saved_at}
+        case.checkpoint.write_text(json.dumps(cut_off))
+        assert ("come twice" in (await case.ingest()).err) is warned
+    assert "come twice" not in orderly.err
+
+
 async def test_a_checkpoint_is_used_by_one_process_at_a_time(case: Case) -> None:
     """The second one says so and ends with 2."""
     case.append("one\n")
@@ -180,11 +192,11 @@ async def test_what_is_no_regular_file_is_refused(case: Case, tmp_path: Path) ->
 async def test_a_signal_ends_it_with_its_place_saved(
     case: Case, number: signal.Signals, follow: bool, code: int
 ) -> None:
-    """The checkpoint says that no request was under way; the summary is on stderr."""
+    """Between two lines: no request was under way; the summary is on stderr."""
     case.append("line\n" * 50)
-    slowly = ("--rate", "2", *(["--follow"] if follow else []))
+    slowly = ("--rate", "0.2", *(["--follow"] if follow else []))
     async with started("ingest", *case.arguments(*slowly)) as process:
-        await eventually(case.count, seconds=40, what="a publication")
+        await eventually(case.noted_lines, seconds=40, what="a line that is noted")
         process.send_signal(number)
         ended_with, err = await ended(process)
     assert ended_with == code

@@ -39,6 +39,15 @@ async def test_lines_are_published_as_they_are_written(case: Case) -> None:
         await case.until(["one", "two", "three"])
 
 
+async def test_a_file_that_is_not_there_yet_is_waited_for(case: Case) -> None:
+    """Its writer may start later; without --follow it is a mistake."""
+    async with case.following() as process:
+        assert process.stderr is not None
+        assert b"waiting for it" in await process.stderr.readline()
+        case.append("one\n")
+        await case.until(["one"])
+
+
 async def test_a_renamed_file_is_read_to_its_end_before_the_new_one(case: Case) -> None:
     """Also what its writer adds after the renaming, and a last line without an end."""
     case.append("one\n")

@@ -1,6 +1,9 @@
 """Batches go out once, in order, to whoever was there, also when they are cut in slices."""
 
 from collections.abc import Callable
+from unittest.mock import Mock
+
+import pytest
 
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
@@ -216,3 +219,24 @@ def test_the_backlog_is_what_is_taken_in_and_not_yet_written() -> None:
     node.loop.settle()
     assert node.exchange.backlog_bytes == 0
     assert sum(node.tally.publish_to_write.buckets) == 1
+
+
+def test_a_fault_in_a_broadcast_ends_whom_it_did_not_reach_and_the_channel_goes_on() -> None:
+    """They resume where they were; going on would hide the loss from them."""
+    node = SmallNode(Shape(slice_sessions=1))
+    reached, failing, missed = (Subscriber(node, "a") for _ in range(3))
+    failing.link.send = Mock(side_effect=RuntimeError)  # type: ignore[method-assign]  # a fault
+    node.publish("a")
+    node.loop.turn()
+    node.publish("a")
+    with pytest.raises(RuntimeError):
+        node.loop.turn()
+    failing.link.send = Mock(return_value=0)  # type: ignore[method-assign]  # takes nothing
+    node.loop.settle()
+    assert offsets(reached.read()) == [1, 2]
+    assert ops(missed.read()) == ["goodbye"]
+    assert missed.session.closing
+    newcomer = Subscriber(node, "a")
+    node.publish("a")
+    node.loop.settle()
+    assert offsets(newcomer.read()) == [3]

@@ -254,6 +254,27 @@ def test_refusals_change_nothing_and_name_the_reason() -> None:
     assert set(node.subscribing.channels) == {"a", "b"}
 
 
+def test_an_event_stream_that_gets_its_second_channel_in_a_broadcast_ends_with_all_positions() -> (
+    None
+):
+    """The rest of the broadcast still comes with the id of one channel, which resumes only one."""
+    node = SmallNode(Shape(slice_sessions=1))
+    dialect = SseDialect(SeveralSseDialect())
+    first, _, reader = (
+        Subscriber(node, "a", dialect=dialect, read=read_sse, transport="sse") for _ in range(3)
+    )
+    node.publish("a")
+    node.loop.turn()
+    assert first.read()
+    assert not reader.read(), "the broadcast is over"
+    node.engine.submit(reader.session, Subscribe(9, "b"))
+    node.loop.step()
+    node.loop.settle()
+    ids = [push.get("_id", push.get("id")) for push in reader.read() if push["op"] != "reply"]
+    epoch_a, epoch_b = (node.subscribing.channels[name].epoch for name in "ab")
+    assert ids[-1] == f"a={epoch_a}:1,b={epoch_b}:0"
+
+
 def test_an_event_stream_changes_its_ids_with_its_second_channel() -> None:
     """From then on the positions of all channels stand at the end of each tick."""
     node = SmallNode()

@@ -40,7 +40,7 @@ CASES = (
         # One restart, such as that of a roll-out which keeps the name.
         calm={node("process_start_time_seconds"): "1x8 2x40"},
         labels=NODE,
-        summary="Node hub-1 started 3 times in half an hour.",
+        summary="Node hub-1 restarted 3 times in half an hour.",
     ),
     Case(
         alert="HubNodeNotReady",

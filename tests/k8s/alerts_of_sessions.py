@@ -185,8 +185,15 @@ CASES = (
     Case(
         alert="HubInvalidPublications",
         at="10m",
-        fires={node("hub_gaps_total", reason="invalid"): "0x20 1x30"},
-        calm={node("hub_gaps_total", reason="invalid"): "5x50"},
+        # Only by plain PUBLISH, whose numberless messages leave no gap.
+        fires={
+            node("hub_gaps_total", reason="invalid"): "0x50",
+            node("hub_broker_raw_refused_total"): "0x20 1x30",
+        },
+        calm={
+            node("hub_gaps_total", reason="invalid"): "5x50",
+            node("hub_broker_raw_refused_total"): "7x50",
+        },
         labels=HUB,
         summary="Somebody publishes past the hub what is no JSON or too large.",
     ),

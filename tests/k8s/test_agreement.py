@@ -17,6 +17,10 @@ MONITORING = K8S / "components" / "monitoring"
 SLACK_SECONDS = 2 + 3
 # Longer than this a node that hangs would hold up a roll-out for nothing.
 MOST_SLACK_SECONDS = 60
+# What may wait to be written before publishing is refused (README.md, "Limits").
+BACKLOG_BYTES = 32 * 2**20
+# Of a node with 10,000 connections at 2.5 KB (README.md, "Figures"), and some. Guess, not measured.
+PROCESS_BYTES = 128 * 2**20
 # What asks nobody who they are.
 PRIVATE = {"/metrics", "/healthz", "/readyz"}
 
@@ -65,6 +69,21 @@ def test_the_next_node_drains_when_the_one_before_has_said_its_goodbyes(overlay:
     spec = deployment(built(overlay), "hub")["spec"]
     assert spec["minReadySeconds"] >= closes_until(overlay)
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_everything_that_is_bounded_fits_into_the_memory_together(overlay: str) -> None:
+    """Outboxes, holes, journal and backlog at their limits at once must not end the process."""
+    settings = settings_of(overlay)
+    limit = memory_bytes(container_of(overlay)["resources"]["limits"]["memory"])
+    # hub.settings.fields: a quarter of memory by default.
+    bounded = limit // 4 + settings.broker_hold_bytes + settings.journal_bytes
+    assert bounded + BACKLOG_BYTES + PROCESS_BYTES <= limit
+
+
+def memory_bytes(quantity: str) -> int:
+    """Of `512Mi` or `1Gi`, the two units that are used."""
+    return int(quantity[:-2]) * {"Mi": 2**20, "Gi": 2**30}[quantity[-2:]]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -162,6 +181,7 @@ def test_the_ingress_has_a_certificate_for_every_host_it_names() -> None:
     """Tokens travel in it."""
     spec = ingress()["spec"]
     assert {rule["host"] for rule in spec["rules"]} == {h for t in spec["tls"] for h in t["hosts"]}
+    assert not any(rule["host"].endswith(".invalid") for rule in spec["rules"])
 
 
 # -- scaling -----------------------------------------------------------------------------------

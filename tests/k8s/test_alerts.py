@@ -43,8 +43,8 @@ def promtool_tests(case: Case) -> list[Manifest]:
 
 
 def test_the_rules_are_what_prometheus_reads(rules_file: Path) -> None:
-    """Syntax, templates and duplicates, by Prometheus' own tool."""
-    ended = run("promtool", "check", "rules", "--lint-fatal", rules_file)
+    """Syntax and templates, by Prometheus' own tool."""
+    ended = run("promtool", "check", "rules", rules_file)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
@@ -53,18 +53,14 @@ def test_every_alert_has_a_case_and_every_case_an_alert() -> None:
     assert sorted(case.alert for case in CASES) == sorted(alerts())
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
-def test_an_alert_fires_when_it_should_and_not_when_it_only_looks_so(
-    case: Case, rules_file: Path, tmp_path: Path
+def test_every_alert_fires_when_it_should_and_not_when_it_only_looks_so(
+    rules_file: Path, tmp_path: Path
 ) -> None:
-    """By promtool, which evaluates the rules over made-up series as Prometheus would."""
+    """By promtool, which evaluates the rules over made-up series and names each that differs."""
+    tests = [test for case in CASES for test in promtool_tests(case)]
+    every = {"rule_files": [str(rules_file)], "evaluation_interval": "30s", "tests": tests}
     file = tmp_path / "test.yaml"
-    tests = promtool_tests(case)
-    file.write_text(
-        yaml.safe_dump(
-            {"rule_files": [str(rules_file)], "evaluation_interval": "15s", "tests": tests}
-        )
-    )
+    file.write_text(yaml.safe_dump(every))
     ended = run("promtool", "test", "rules", file)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 

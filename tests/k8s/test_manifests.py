@@ -188,6 +188,19 @@ def test_every_pod_is_closed_in_both_directions_but_for_what_is_named(overlay: s
             assert "to" in rule or {port["port"] for port in rule["ports"]} == {53}, policy
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nodes_may_ask_for_names(overlay: str) -> None:
+    """Or they would find no Redis: over both protocols, and only where the policy is for egress."""
+    base = next(
+        m["spec"]
+        for m in of_kind(built(overlay), "NetworkPolicy")
+        if m["metadata"]["name"] == "hub"
+    )
+    assert base["policyTypes"] == ["Ingress", "Egress"]
+    ports = [port for rule in base["egress"] for port in rule["ports"]]
+    assert ports == [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
+
+
 def test_the_nodes_of_dev_may_go_to_its_redis_and_nobody_else_may() -> None:
     """From both ends: out of the hub, into Redis, on the port that it listens on."""
     manifests = built("dev")

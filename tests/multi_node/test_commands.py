@@ -1,6 +1,7 @@
 """A command reaches the node that holds its connection, whichever node is asked."""
 
 import json
+import signal
 from typing import Any
 
 import httpx
@@ -63,6 +64,31 @@ async def _only_operators_close(hub: HubProcess, connection: str) -> None:
     async with httpx.AsyncClient(timeout=10, headers=headers) as client:
         answer = await client.delete(f"{hub.url}/api/connections/{connection}")
         assert answer.status_code in {401, 403}
+
+
+async def test_a_publish_whose_node_hangs_may_have_been_made(
+    redis: RedisServer, channel: str
+) -> None:
+    """`outcome_unknown`, and it was: it is there when the node goes on. Another command is not so.
+
+    A retry with the same key then tells what became of it.
+    """
+    async with hubs(redis.url, 2, **SETTINGS) as (one, two), watching(one, channel, "ann") as ann:
+        publish = {"op": "publish", "channel": channel, "data": 1, "idempotency_key": "k"}
+        one.signal(signal.SIGSTOP)
+        unknown = await command(two, ann.id, ann.secret, **publish)
+        ping = await command(two, ann.id, ann.secret, op="ping")
+        one.signal(signal.SIGCONT)
+        assert (unknown[0], unknown[1]["code"]) == (503, "outcome_unknown")
+        assert (ping[0], ping[1]["code"]) == (503, "unavailable")
+
+        async def answered() -> dict[str, Any] | None:
+            status, reply = await command(two, ann.id, ann.secret, **publish)
+            return reply if status == 200 else None
+
+        reply = await eventually(answered, seconds=30)
+        assert reply is not None
+        assert reply["ok"] | {"duplicate": True} == reply["ok"]
 
 
 async def test_nodes_tell_how_busy_they_are(redis: RedisServer, channel: str) -> None:

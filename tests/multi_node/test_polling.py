@@ -129,6 +129,30 @@ async def test_a_session_stays_the_same_wherever_it_is_asked_for(redis: RedisSer
             assert not watcher.saw("leave", "ann")
 
 
+async def test_a_poller_that_subscribes_by_command_may_ask_any_node(
+    redis: RedisServer, channel: str
+) -> None:
+    """It keeps to one session: where a subscription starts is told in it, wherever it is asked."""
+    async with hubs(redis.url, 2, **SETTINGS) as (one, two):
+        headers = {"Authorization": f"Bearer {token('ann')}"}
+        async with httpx.AsyncClient(timeout=30) as client:
+            begun = await client.get(f"{one.url}/poll?session=true&wait=0", headers=headers)
+            welcome = begun.json()["welcome"]
+            headers = {"Authorization": f"Bearer {welcome['secret']}"}
+            where = f"connection={welcome['connection']}"
+            waiting = asyncio.create_task(
+                client.get(f"{two.url}/poll?session=true&{where}&wait=20", headers=headers)
+            )
+            replied = await client.post(
+                f"{two.url}/command?{where}",
+                json={"op": "subscribe", "id": 1, "channel": channel},
+                headers=headers,
+            )
+            assert replied.json()["ok"]["channel"] == channel
+            pushes = (await waiting).json()["pushes"]
+            assert [(push["op"], push["channel"]) for push in pushes] == [("subscribed", channel)]
+
+
 async def test_a_session_is_not_there_for_a_stranger(redis: RedisServer, channel: str) -> None:
     """A wrong secret is told so at any node; what is no session of any node is not found."""
     async with hubs(redis.url, 2, **SETTINGS) as (one, two):

@@ -24,6 +24,8 @@ KNOWN_SECONDS = 20.0
 Seats = dict[str, list[Seat]]
 
 
+# The longest takes 18 s on a machine that has nothing else to do.
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_nothing_goes_silently_and_nodes_are_one_hub(case: Case, channel: str) -> None:
     """Subscribers of both nodes see a numbered stream in order, or are told what they miss.
@@ -41,7 +43,9 @@ async def test_nothing_goes_silently_and_nodes_are_one_hub(case: Case, channel: 
                 await case.fault(Scene(redis, nodes, names))
                 await _all_run(feeds)
             for number, feed in enumerate(feeds):
-                await _is_whole(feed, nodes, taken[feed.channel], hit=number < case.hit)
+                hit = number < case.hit
+                await _is_whole(feed, nodes, taken[feed.channel], hit=hit)
+                assert not feed.refusals or (hit and case.refused)
             await asyncio.gather(*(_is_one_hub(nodes, n, taken[n]) for n in (names[0], names[-1])))
 
 
@@ -61,8 +65,6 @@ async def _is_whole(
     assert [len(view.left) for view in views] == [int(hit)] * len(views)
     seen = {number for view in views for number in view.delivered.values()}
     assert not feed.not_published & (seen | set(held.values())), "refused, and published"
-    if not hit:
-        assert not feed.refusals
     assert all(seat.connects == 1 and seat.seated for seat in taken), "sessions stay connected"
 
 

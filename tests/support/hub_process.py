@@ -37,6 +37,9 @@ class HubProcess:
         environment: `HUB_...` settings; those of the caller's environment are left out.
     """
 
+    program: tuple[str, ...] = ("-m", "hub", "serve")
+    """What the interpreter runs; a subclass may run a program that calls `hub.serve`."""
+
     def __init__(self, *arguments: str, allow_tracebacks: bool = False, **environment: str) -> None:
         self._arguments = arguments
         self._allow_tracebacks = allow_tracebacks
@@ -97,7 +100,7 @@ class HubProcess:
         """Start and wait until it is ready; raises with its log when it does not get there."""
         self._log_from = len(self.stderr)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "hub", "serve", *self._arguments],
+            [sys.executable, *self.program, *self._arguments],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ with RedisCluster() as redis:
 """
 
 import contextlib
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from tests.support.waiting import eventually_blocking
 SLOTS = 16384
 # 15,000 by default; a master's silence of this many milliseconds is its failure.
 _NODE_TIMEOUT = "500"
+_TRIES = 3
 
 
 class RedisCluster:
@@ -39,10 +41,10 @@ class RedisCluster:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            buses = [str(free_port()) for _ in range(self._count)]
-            servers = [stack.enter_context(self._server(bus)) for bus in buses]
+            started = [self._start(stack) for _ in range(self._count)]
+            servers = [server for server, _ in started]
             self.masters, self.replica, self.spares = servers[:3], servers[3], servers[4:]
-            self._form(servers, buses[0])
+            self._form(servers, started[0][1])
             self._stack = stack.pop_all()
         return self
 
@@ -53,6 +55,17 @@ class RedisCluster:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+    def _start(self, stack: contextlib.ExitStack) -> tuple[RedisServer, str]:
+        """A server and its bus' port; others, where a process that runs besides took one."""
+        for _ in range(_TRIES):
+            bus = str(free_port())
+            try:
+                return stack.enter_context(self._server(bus)), bus
+            except AssertionError as error:
+                if "Address already in use" not in str(error):
+                    raise
+        raise AssertionError(f"no free ports in {_TRIES} tries")
 
     def _server(self, bus: str) -> RedisServer:
         return RedisServer(
@@ -83,7 +96,7 @@ class RedisCluster:
 
     def _is_complete(self) -> bool:
         in_sync = b"state=online" in self.masters[0].ask("INFO", "replication")
-        states = [s.ask("CLUSTER", "INFO") for s in (*self.masters, self.replica)]
+        states = [s.ask("CLUSTER", "INFO") for s in (*self.masters, self.replica, *self.spares)]
         return in_sync and all(b"cluster_state:ok" in state for state in states)
 
     @property
@@ -109,11 +122,16 @@ class RedisCluster:
         """Those that end with `only`."""
         while names := [name for name in keys_in(source, slot) if name.endswith(only)]:
             move = ("MIGRATE", "127.0.0.1", str(target.public_port), "", "0", "1000", "KEYS")
-            _do(source, *move, *names)
+            # A busy machine takes servers for dead, for a moment.
+            eventually_blocking(partial(_says_yes, source, *move, *names), what="MIGRATE")
 
     def end_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
         for server in (target, source):
             _do(server, "CLUSTER", "SETSLOT", str(slot), "NODE", node_id(target))
+
+
+def _says_yes(server: RedisServer, *command: str | bytes) -> bool:
+    return server.ask(*command).startswith(b"+")
 
 
 def _do(server: RedisServer, *command: str | bytes) -> None:

@@ -10,6 +10,7 @@ Its methods block for milliseconds. Only processes started here are ever ended, 
 import contextlib
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -31,11 +32,16 @@ _PROBE_SECONDS = 2.0
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listened on a moment ago.
+
+    Below those that Linux gives to outgoing connections (from 32,768): one of these might get it
+    before the server does that it is for.
+    """
+    while True:
+        port = 15_000 + secrets.randbelow(17_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def is_installed() -> bool:

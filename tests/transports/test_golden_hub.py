@@ -5,10 +5,12 @@ hub makes: the `ok` of each reply, polls, and answers to `POST /api/publish`.
 """
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
@@ -16,6 +18,7 @@ from tests.support.golden import Case, golden, golden_case, name_of, shape
 from tests.support.hub_process import HubProcess
 
 SECONDS = 10.0
+KEY = "t" * 32
 # A command's values that this hub has to accept, where those of the golden file are examples.
 REFUSED = {"authenticate"}
 
@@ -86,6 +89,18 @@ def test_a_refused_command_is_answered_under_the_golden_names(session: ClientCon
     command = golden_case("commands", "authenticate")["wire"]
     expected = golden_case("replies", "refused")["wire"]
     assert set(ask(session, command)["error"]) == set(expected["error"])
+
+
+def test_a_token_that_holds_is_answered_under_the_golden_name() -> None:
+    """How long it holds, in seconds."""
+    claims = {"sub": "ada", "exp": int(time.time()) + 600}
+    token = jwt.encode({**claims, "hub": {"subscribe": ["prices"]}}, KEY, "HS256")
+    command = {**golden_case("commands", "authenticate")["wire"], "token": token}
+    expected = golden_case("replies", "authenticate")["wire"]["ok"]
+    with HubProcess(HUB_TOKEN_KEYS=KEY) as hub:
+        url = f"{hub.ws_url}?channel=prices&token={token}"
+        with connect(url, open_timeout=SECONDS, close_timeout=SECONDS) as opened:
+            assert shape(ask(opened, command)["ok"]) == shape(expected)
 
 
 def test_pushes_of_a_running_hub_have_the_golden_names(

@@ -7,6 +7,9 @@
 
 import { BASE_MS, CEILINGS } from "./limits.js";
 
+/** Milliseconds by the wall clock, which also counts the time a laptop slept. */
+export const now = () => Date.now();
+
 /**
  * @param {() => number} [random] from 0 up to 1
  * @param {number} [baseMs] the first ceiling; the last is 30 times as high

@@ -60,7 +60,7 @@ export function openChannel(channel, { since, last, fill }) {
         // follows; moving now would hide it if the connection ended in between.
         epochs.set(channel, epochOf(item.position));
         if (!epoch) move(item.position);
-      } else if (theirs === undefined) return; // owed to an earlier subscription
+      } else if (!theirs) return; // owed to an earlier subscription
       else if (item.position) {
         epochs.set(channel, item.epoch);
         if (item.epoch === epoch && asked !== epoch) return; // the other connection said it
@@ -70,7 +70,10 @@ export function openChannel(channel, { since, last, fill }) {
         if (item.to) item.from = Math.max(item.from, offset + 1);
         offset = last;
       } else if (!first) return;
-      if (op === "message") Object.assign(item, { epoch, position: position() });
+      if (op === "message") {
+        item.epoch = epoch;
+        item.position = position();
+      }
       [...members].forEach((member) => member.push(op, item));
     },
   };

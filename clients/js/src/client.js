@@ -54,11 +54,11 @@ export function openClient(base, options, show) {
     const current = () => channels.get(name) === channel;
     try {
       await pending.request({ op: "subscribe", ...channel.request() }, (ok) => {
-        if (ok.position && current()) channel.push({ op: "subscribed", ...ok }, mine.epochs, true);
+        if (mine.duplex && current()) channel.push({ op: "subscribed", ...ok }, mine.epochs, true);
       });
     } catch (error) {
       // Of a reply that was lost the stream may have told already.
-      if (!current() || mine.epochs.has(name)) return;
+      if (!current() || mine.epochs.get(name)) return;
       const { retryable } = /** @type {HubError} */ (error);
       if (!retryable) return end(channel, /** @type {HubError} */ (error));
       const again = () => mine === link && current() && ask(channel);
@@ -75,11 +75,14 @@ export function openClient(base, options, show) {
     members.forEach((member) => member.end(error));
   };
 
-  /** @param {Member} member */
-  const leave = (member) => {
-    const { channel } = member.subscription;
-    const { members } = channels.get(channel) ?? {};
-    if (!members?.delete(member) || members.size) return;
+  /**
+   * @param {string} channel
+   * @param {Member} member
+   */
+  const leave = (channel, member) => {
+    const { members } = /** @type {Channel} */ (channels.get(channel));
+    members.delete(member);
+    if (members.size) return;
     channels.delete(channel);
     if (!link) return;
     link.epochs.delete(channel);
@@ -87,14 +90,10 @@ export function openClient(base, options, show) {
   };
 
   const connection = openConnection(base, options, {
-    wanted: () => [...channels.values()].map((channel) => channel.request()),
-
     up(next) {
       link = next;
-      const { included } = link;
-      pending.attach(link.send);
-      for (const [name, channel] of channels) if (!included.has(name)) ask(channel);
-      for (const channel of included) if (!channels.has(channel)) send({ op: "unsubscribe", channel });
+      pending.attach(next.send);
+      channels.forEach(ask);
       pending.flush(); // after the subscribes: who publishes may wait for its own message
     },
 
@@ -104,17 +103,19 @@ export function openClient(base, options, show) {
     },
 
     push(push, { epochs }) {
-      const { op, channel } = push;
+      const { op, channel, reason } = push;
+      const known = channels.get(channel);
       if (op === "reply") pending.reply(push);
-      else if (op === "expiring") renew();
+      // An operator's doing, which must not be undone by asking again.
+      else if (op === "unsubscribed") known && end(known, new HubError(op, false, reason));
       // While two connections bring a channel, one is for what has no offset to compare.
-      else channels.get(channel)?.push(push, epochs, epochs === link?.epochs || !link?.epochs.has(channel));
+      else known?.push(push, epochs, epochs === link?.epochs || !link?.epochs.get(channel));
     },
 
     state(state) {
       const { code, reason } = state;
       if (state.state === "closed") {
-        closed = new HubError("closed", reason);
+        closed = new HubError("closed", false, reason);
         pending.detach(closed);
         channels.forEach((channel) => end(channel, code ? closed : undefined));
       }
@@ -122,37 +123,26 @@ export function openClient(base, options, show) {
     },
   });
 
-  /** The token ends soon: a token function gives the next one. */
-  const renew = async () => {
-    try {
-      const token = connection.renew && (await connection.renew());
-      if (token) send({ op: "authenticate", token });
-    } catch {
-      // The hub will close with 4401, which asks for a token once more.
-    }
-  };
-
   return {
-    connection,
+    close: connection.close,
     listeners,
     request,
 
     /**
      * @param {string} name
-     * @param {import("./subscription.js").OnMessage | undefined} onMessage
-     * @param {import("./subscription.js").SubscribeOptions} options
+     * @param {import("./subscription.js").Listening} on
      */
-    subscribe(name, onMessage, options) {
-      const { since, last, signal } = options;
+    subscribe(name, on) {
+      const { since, last, signal } = on;
       let channel = channels.get(name);
       if (channel && (since || last)) {
-        throw new TypeError(`${name}: only the first subscription takes since and last`);
+        throw new TypeError(`${name}: not its first subscription`);
       }
-      const member = openSubscription({ leave, request }, name, onMessage, options);
+      const member = openSubscription({ leave, request }, name, on);
       if (closed || signal?.aborted) member.end(closed);
       else {
         if (!channel) {
-          channels.set(name, (channel = openChannel(name, options)));
+          channels.set(name, (channel = openChannel(name, on)));
           if (link) ask(channel);
         }
         channel.members.add(member);

@@ -39,9 +39,9 @@ export function commands() {
      */
     request: (command, first) =>
       new Promise((resolve, reject) => {
-        if (pending.size >= MAX_PENDING) throw new HubError("busy", undefined, true);
+        if (pending.size >= MAX_PENDING) throw new HubError("busy", true);
         const id = ++lastId;
-        const late = () => entry.settle(new HubError("timeout", "no reply in time", true));
+        const late = () => entry.settle(new HubError("timeout", true));
         const timer = setTimeout(late, COMMAND_MS);
         /** @type {Pending} */
         const entry = {
@@ -71,18 +71,17 @@ export function commands() {
     flush: () => pending.forEach(transmit),
 
     /**
-     * The connection is gone.
-     * @param {HubError} [closed] why there will be no other
+     * The connection is gone, and all was sent on it.
+     * @param {HubError} [error]
      */
-    detach(closed) {
+    detach(error = new HubError("disconnected", true)) {
       send = undefined;
-      const lost = closed ?? new HubError("disconnected", "outcome unknown", true);
-      pending.forEach(({ sent, settle }) => (sent || closed) && settle(lost));
+      pending.forEach(({ settle }) => settle(error));
     },
 
     /** @param {Json} push a reply */
     reply({ id, ok, error }) {
-      const refused = error && new HubError(error.code, error.message, error.retryable);
+      const refused = error && new HubError(error.code, error.retryable, error.message);
       pending.get(id)?.settle(refused, ok);
     },
   };

@@ -8,15 +8,26 @@
  * node or to a better transport, leaves no moment without a connection.
  */
 
-import { backoff } from "./backoff.js";
+import { backoff, now } from "./backoff.js";
 import { BETTER_MS, LINGER_MS, LOOK_MS, LOST, PATIENCE, PROBE_MS, STABLE_MS } from "./limits.js";
-import { memory } from "./memory.js";
+import { remember } from "./memory.js";
 import { openPoll } from "./poll.js";
 import { openSse } from "./sse.js";
 import { openWebSocket } from "./websocket.js";
 
 /** @typedef {import("./commands.js").Json} Json */
 /** @typedef {"websocket" | "sse" | "poll"} Transport */
+/**
+ * @typedef {{
+ *   new (url: URL): {
+ *     onmessage: any,
+ *     onclose: any,
+ *     onerror: any,
+ *     send: (text: string) => void,
+ *     close: () => void,
+ *   }
+ * }} Socket what is used of a WebSocket
+ */
 /**
  * @typedef {object} State
  * @property {"connecting" | "connected" | "waiting" | "closed"} state
@@ -30,9 +41,9 @@ import { openWebSocket } from "./websocket.js";
  * @property {string | (() => string | Promise<string>)} [token] a function is asked again before
  *   the token ends and after a 4401
  * @property {Transport[]} [transports] in the order they are tried
- * @property {typeof globalThis.WebSocket} [WebSocket] for Node before 22
- * @property {typeof globalThis.fetch} [fetch]
- * @property {() => number} [random]
+ * @property {Socket} [WebSocket] for Node before 22, such as that of `ws`
+ * @property {(url: URL, init: RequestInit) => Promise<Response>} [fetch]
+ * @property {() => number} [random] from 0 up to 1
  * @property {number} [probeMs] how long a transport has to prove itself, 5,000
  * @property {number} [betterMs] a better transport is tried again after up to this long, and
  *   after up to twice as long each time it fails, at most 30 times; 10,000
@@ -41,7 +52,6 @@ import { openWebSocket } from "./websocket.js";
  */
 /**
  * @typedef {object} Events
- * @property {() => Json[]} wanted the subscriptions to open with
  * @property {(link: Link) => void} up this is the connection from now on
  * @property {() => void} down there is none
  * @property {(push: Json, link: Link) => void} push
@@ -52,11 +62,10 @@ import { openWebSocket } from "./websocket.js";
  *   whom it tells, and `send` and `close`, which it sets
  * @property {URL} base ends in a slash
  * @property {string} [token]
- * @property {() => Json[]} wanted
- * @property {typeof globalThis.WebSocket} WebSocket
- * @property {typeof globalThis.fetch} fetch
- * @property {Set<string>} included channels that are subscribed by connecting
- * @property {Map<string, string>} epochs channel to epoch, of what is subscribed
+ * @property {Socket} [WebSocket]
+ * @property {Options["fetch"]} [fetch]
+ * @property {boolean} [duplex] a reply stands in the stream, at its place
+ * @property {Map<string, string>} epochs channel to epoch, of what it is subscribed to
  * @property {number} at index of its transport
  * @property {number} heardAt
  * @property {number} silenceMs a longer silence is a lost connection
@@ -64,12 +73,12 @@ import { openWebSocket } from "./websocket.js";
  * @property {(push: Json) => void} push
  * @property {(code: number, reason?: string) => void} closed only the first time counts
  * @property {(command: Json) => void} send
- * @property {() => void} close
+ * @property {() => void} [close]
  */
 
 const OPEN = { websocket: openWebSocket, sse: openSse, poll: openPoll };
-// RFC 6455 section 7.4.1: protocol error, binary data, invalid UTF-8. Coming back repeats them.
-const OUR_FAULT = [1002, 1003, 1007];
+// PROTOCOL.md: 44xx, and RFC 6455 section 7.4.1's protocol error, binary data, invalid UTF-8.
+const OUR_FAULT = /^(44..|100[237])$/;
 const PING = { op: "ping", id: 0 }; // commands of the application count from 1
 
 /**
@@ -78,15 +87,13 @@ const PING = { op: "ping", id: 0 }; // commands of the application count from 1
  * @param {Events} events
  */
 export function connection(base, options, events) {
-  const { document, addEventListener, WebSocket: socket, fetch: fetcher } = globalThis;
-  const { WebSocket = socket, fetch = fetcher, random, storage } = options;
-  const { token } = options;
+  const { document, addEventListener } = globalThis;
+  const { token, random, storage } = options;
   const renew = typeof token === "function" && token;
   const { probeMs = PROBE_MS, betterMs = BETTER_MS } = options;
   const { transports = /** @type {Transport[]} */ (Object.keys(OPEN)) } = options;
   const pause = backoff(random);
   const better = backoff(random, betterMs);
-  const { recall, keep } = memory(base, storage);
   const stop = new AbortController(); // as listener options: its `signal` ends both
   /** @type {Set<Link>} all that are open or being opened */
   const links = new Set();
@@ -96,11 +103,10 @@ export function connection(base, options, events) {
   let trial = null;
   /** @type {Link | null} */
   let current = null;
-  let index = Math.max(0, transports.indexOf(/** @type {Transport} */ (recall())));
+  let index = Math.max(0, transports.indexOf(/** @type {Transport} */ (remember(base, storage))));
   let patience = 0; // with the transport in use: failures before the next is tried
   let refreshed = false; // a 4401 was answered with a new token
   let moveAt = 0; // when the goodbye lets this client come back; 0 where it named no window
-  let lookedAt = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let retry;
 
@@ -133,11 +139,9 @@ export function connection(base, options, events) {
     finish(trial);
     /** @type {Link} */
     const mine = (trial = {
+      ...options,
+      token: "",
       base,
-      wanted: events.wanted,
-      WebSocket,
-      fetch,
-      included: new Set(),
       epochs: new Map(),
       at,
       heardAt: 0,
@@ -146,7 +150,6 @@ export function connection(base, options, events) {
       push: (push) => void (links.has(mine) && heard(mine, push)),
       closed: (code, reason) => ended(mine, code, reason),
       send() {},
-      close() {},
     });
     links.add(mine);
     if (!current || at === index) settle();
@@ -178,8 +181,8 @@ export function connection(base, options, events) {
   /** @param {Link | null} link */
   const finish = (link) => {
     if (!link || !links.delete(link)) return;
-    Object.values(link.timers).forEach((timer) => clearTimeout(timer));
-    link.close();
+    Object.values(link.timers).forEach(/** @type {() => void} */ (clearTimeout));
+    link.close?.();
   };
 
   /**
@@ -188,15 +191,35 @@ export function connection(base, options, events) {
    */
   const heard = (mine, push) => {
     const { op } = push;
-    mine.heardAt = Date.now();
+    mine.heardAt = now();
     if (op === "welcome") {
       mine.silenceMs = push.heartbeat_seconds * 1500;
       if (mine === trial) mine.send(PING);
-    } else if (op === "goodbye") goodbye(push);
+    } else if (op === "goodbye") {
+      // The old connection lives on until a moment inside the hub's window.
+      const { reconnect_within_ms: windowMs } = push;
+      if (!windowMs) return;
+      const delay = pause.within(windowMs);
+      moveAt = now() + delay;
+      comeBack(delay);
+    } else if (op === "expiring") authenticate(mine);
     else if (op !== "reply" || push.id) events.push(push, mine);
     else {
       clearTimeout(mine.timers.probe);
       if (mine === trial) proved(mine);
+    }
+  };
+
+  /**
+   * The token ends soon. Where no function gives the next one, or it fails, the hub will close
+   * with 4401.
+   * @param {Link} mine
+   */
+  const authenticate = async (mine) => {
+    try {
+      if (renew) mine.send({ ...PING, op: "authenticate", token: await renew() });
+    } catch {
+      // As above.
     }
   };
 
@@ -209,11 +232,10 @@ export function connection(base, options, events) {
     trial = null;
     index = mine.at;
     patience = PATIENCE;
-    keep(transports[index]);
+    remember(base, storage, transports[index]);
     better.reset();
     improve();
-    lookedAt = mine.heardAt;
-    mine.timers.look = setInterval(look, LOOK_MS);
+    mine.timers.look = setInterval(check, LOOK_MS);
     after(mine, "stable", STABLE_MS, () => {
       pause.reset();
       refreshed = false;
@@ -225,17 +247,6 @@ export function connection(base, options, events) {
   /** Try the better transports again later, beside the one that works. */
   const improve = () => {
     if (current && index) after(current, "better", better.next(), () => open(0));
-  };
-
-  /**
-   * Come back at a moment inside the hub's window; the old connection lives on until then.
-   * @param {Json} push
-   */
-  const goodbye = ({ reconnect_within_ms }) => {
-    if (!reconnect_within_ms) return;
-    const delay = pause.within(reconnect_within_ms);
-    moveAt = Date.now() + delay;
-    comeBack(delay);
   };
 
   /**
@@ -262,13 +273,13 @@ export function connection(base, options, events) {
     } else if (code === 4401 && renew && !refreshed) {
       refreshed = true;
       open();
-    } else if ((code >= 4400 && code < 4500) || OUR_FAULT.includes(code)) close(code, reason);
+    } else if (OUR_FAULT.test(`${code}`)) close(code, reason);
     else if (trial) {
       index = trial.at;
       show("connecting");
     } else if (tried && advance()) open();
     else {
-      const retryInMs = moveAt ? Math.max(0, moveAt - Date.now()) : pause.next();
+      const retryInMs = moveAt ? Math.max(0, moveAt - now()) : pause.next();
       comeBack(retryInMs);
       show("waiting", { code, reason, retryInMs });
     }
@@ -278,28 +289,17 @@ export function connection(base, options, events) {
    * Whether the next transport is to be tried at once. One that worked is tried again first: a
    * hub that restarts is more likely than a way that closes.
    */
-  const advance = () => {
-    if (patience-- > 1) return false;
-    index = (index + 1) % transports.length;
-    return index > 0;
-  };
-
-  /** The machine slept when this comes late. */
-  const look = () => {
-    const slept = Date.now() - lookedAt > 2 * LOOK_MS;
-    lookedAt = Date.now();
-    check(slept);
-  };
+  const advance = () => patience-- < 2 && (index = (index + 1) % transports.length);
 
   /**
    * Lost after 1.5 heartbeats of silence by the wall clock, which also counts sleep. When the
-   * network, the page or the machine came back, do not wait for a timer to find out.
-   * @param {unknown} back
+   * network or the page came back, do not wait for that to find out.
+   * @param {Event} [back]
    */
   const check = (back) => {
     const mine = current;
-    if (mine && Date.now() - mine.heardAt >= mine.silenceMs) ended(mine, LOST, "no heartbeat");
-    else if (!back || document?.visibilityState === "hidden") return;
+    if (mine && now() - mine.heardAt >= mine.silenceMs) ended(mine, LOST, "no heartbeat");
+    else if (!back || document?.hidden) return;
     else if (mine) {
       mine.send(PING);
       probe(mine);
@@ -326,7 +326,5 @@ export function connection(base, options, events) {
     start: () => void (state === "waiting" && !retry && open()),
     /** Close for good. */
     close: () => close(),
-    /** Gives the next token, where a function does. */
-    renew,
   };
 }

@@ -3,10 +3,10 @@
 export class HubError extends Error {
   /**
    * @param {string} code the hub's stable error code, or `disconnected`, `timeout`, `closed`, `busy`
-   * @param {string} [message]
    * @param {boolean} [retryable] whether the same request may succeed later
+   * @param {string} [message]
    */
-  constructor(code, message = code, retryable = false) {
+  constructor(code, retryable = false, message = code) {
     super(message);
     this.name = "HubError";
     this.code = code;

@@ -25,12 +25,29 @@ export { HubError };
 /** @typedef {import("./subscription.js").Subscribed} Subscribed */
 /** @typedef {import("./subscription.js").SubscribeOptions} SubscribeOptions */
 /** @typedef {import("./subscription.js").Subscription} Subscription */
+/** @typedef {import("./subscription.js").Published} Published */
+/**
+ * @typedef {object} Publication
+ * @property {number} offset
+ * @property {any} data
+ * @property {number} time milliseconds since 1970 UTC
+ * @property {string} [key]
+ * @property {string} [from] the token subject of the session that published it
+ */
+/**
+ * @typedef {object} History
+ * @property {string} channel
+ * @property {string} position of the newest offset given out
+ * @property {number} oldest first offset still held
+ * @property {Publication[]} publications
+ */
+/** @typedef {{ id: string, connection: string, sub?: string }} PresentMember */
 
 export class Hub {
   #client;
-  /** `connecting`, `connected`, `waiting` or `closed`. @type {State["state"]} @readonly */
+  /** What of `State` the last event said. @type {State["state"]} */
   state = "waiting";
-  /** The one in use or being tried. @type {Transport} @readonly */
+  /** In use, or being tried. @type {Transport} */
   transport = "websocket";
 
   /**
@@ -65,10 +82,9 @@ export class Hub {
    * @param {OnMessage | SubscribeOptions} [onMessage]
    * @param {SubscribeOptions} [options]
    */
-  subscribe(channel, onMessage, options = {}) {
-    return typeof onMessage === "function"
-      ? this.#client.subscribe(channel, onMessage, options)
-      : this.#client.subscribe(channel, undefined, onMessage ?? {});
+  subscribe(channel, onMessage, options) {
+    const on = typeof onMessage === "function" ? { ...options, onMessage } : { ...onMessage };
+    return this.#client.subscribe(channel, on);
   }
 
   /**
@@ -76,7 +92,7 @@ export class Hub {
    * @param {string} channel
    * @param {unknown} data anything JSON can say
    * @param {PublishOptions} [options]
-   * @returns {Promise<any>}
+   * @returns {Promise<Published>}
    */
   publish(channel, data, options) {
     return this.#client.request(publication(channel, data, options));
@@ -85,7 +101,7 @@ export class Hub {
   /**
    * @param {string} channel
    * @param {{ since?: string, limit?: number }} [options]
-   * @returns {Promise<any>}
+   * @returns {Promise<History>}
    */
   history(channel, options) {
     return this.#client.request({ ...options, op: "history", channel });
@@ -93,7 +109,7 @@ export class Hub {
 
   /**
    * @param {string} channel
-   * @returns {Promise<any>}
+   * @returns {Promise<{ channel: string, members: PresentMember[] }>}
    */
   presence(channel) {
     return this.#client.request({ op: "presence", channel });
@@ -113,6 +129,6 @@ export class Hub {
 
   /** End every subscription and the connection, for good. */
   close() {
-    this.#client.connection.close();
+    this.#client.close();
   }
 }

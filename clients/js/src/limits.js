@@ -28,12 +28,6 @@ export const MAX_PENDING = 256;
 /** For a command's reply. Guess, not measured. */
 export const COMMAND_MS = 10000;
 
-/** WIRE.md: of a URL. The rest is subscribed by command. */
-export const MAX_CHANNELS = 32;
-/** Characters, so that one more channel and position, encoded, end below WIRE.md's 4 KB. */
-export const MAX_URL = 2800;
-/** Of a poll that goes on, which should name every position: nginx takes 8 KB. */
-export const MAX_POLL_URL = 7000;
 /** PROTOCOL.md's: proxies give a silent answer up after 30 or 60. */
 export const MAX_WAIT_SECONDS = 25;
 /** Characters of a line of SSE: far above any frame the hub sends (64 KiB of data by default). */

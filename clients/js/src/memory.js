@@ -5,36 +5,30 @@
  * A page may not be allowed to store anything; then each load finds out anew.
  */
 
+import { now } from "./backoff.js";
 import { REMEMBER_MS } from "./limits.js";
 
-/** @typedef {Pick<Storage, "getItem" | "setItem">} Store */
+/**
+ * @typedef {object} Store
+ * @property {(key: string) => string | null} getItem
+ * @property {(key: string, text: string) => void} setItem
+ */
 
 /**
+ * The transport that worked, "" where none is known or not any more.
  * @param {URL} base
  * @param {Store} [storage] the page's `localStorage` unless given
+ * @param {string} [worked] to be known from now on
  */
-export function memory({ href }, storage) {
+export function remember({ href }, storage, worked) {
   const key = `broadcast-hub ${href}`;
-  // Only where there is a page: Node warns about its own. Throws like one that is forbidden.
-  const store = () => storage ?? (document && localStorage);
-  return {
-    /** "" where nothing is known, or not any more. */
-    recall() {
-      try {
-        const [name, until] = /** @type {string} */ (store().getItem(key)).split(" ");
-        return Number(until) > Date.now() ? name : "";
-      } catch {
-        return "";
-      }
-    },
-
-    /** @param {string} name */
-    keep(name) {
-      try {
-        store().setItem(key, `${name} ${Date.now() + REMEMBER_MS}`);
-      } catch {
-        // As above.
-      }
-    },
-  };
+  try {
+    // Only where there is a page: Node warns about its own. Throws like one that is forbidden.
+    const store = storage ?? (document && localStorage);
+    if (worked) store.setItem(key, `${worked} ${now() + REMEMBER_MS}`);
+    const [name, until] = /** @type {string} */ (store.getItem(key)).split(" ");
+    return Number(until) > now() ? name : "";
+  } catch {
+    return "";
+  }
 }

@@ -6,23 +6,24 @@
  * line, so event names and ids are not needed here.
  */
 
+import { now } from "./backoff.js";
 import { openHttp } from "./http.js";
 import { MAX_EVENT } from "./limits.js";
 
 /** @param {import("./connection.js").Link} link */
 export const openSse = (link) =>
   openHttp(link, async (get, push) => {
-    const { body } = await get("sse", link.wanted());
+    const { body } = await get("sse?session=true");
     const decoded = /** @type {ReadableStream} */ (body).pipeThrough(new TextDecoderStream());
     const reader = decoded.getReader();
     let text = "";
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
-      link.heardAt = Date.now(); // a comment is a sign of life too
+      link.heardAt = now(); // a comment is a sign of life too
       const lines = (text + value).split("\n");
       text = /** @type {string} */ (lines.pop());
-      if (text.length > MAX_EVENT) throw new Error("event too large");
+      if (text.length > MAX_EVENT) throw new Error("too large");
       for (const line of lines) if (line.startsWith("data:")) push(JSON.parse(line.slice(5)));
     }
   });

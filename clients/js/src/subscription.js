@@ -60,13 +60,14 @@ import { MAX_QUEUE } from "./limits.js";
  * @property {boolean} [echo] `false`: not back to here
  * @property {string} [idempotency_key] with the same key again it is published once
  */
+/** @typedef {{ channel: string, epoch: string, offset: number, duplicate?: boolean }} Published */
 /**
- * @typedef {object} Subscription
- * @property {string} channel
- * @property {(data: unknown, options?: PublishOptions) => Promise<any>} publish
- * @property {() => void} unsubscribe
- * @property {() => AsyncGenerator<Message, void, void>} [Symbol.asyncIterator] the messages in
- *   order; leaving the loop unsubscribes
+ * @typedef {{
+ *   channel: string,
+ *   publish: (data: unknown, options?: PublishOptions) => Promise<Published>,
+ *   unsubscribe: () => void,
+ *   [Symbol.asyncIterator]: () => AsyncGenerator<Message, void, void>,
+ * }} Subscription a loop gets the messages in order; leaving it unsubscribes
  */
 /**
  * @typedef {object} Member a subscription as its channel sees it
@@ -74,32 +75,32 @@ import { MAX_QUEUE } from "./limits.js";
  * @property {(op: string, item: any) => void} push
  * @property {(error?: HubError) => void} end no more messages; a loop ends, or throws `error`
  */
+/** @typedef {SubscribeOptions & { onMessage?: OnMessage }} Listening */
 /**
  * @typedef {object} Owner
- * @property {(member: Member) => void} leave
+ * @property {(channel: string, member: Member) => void} leave
  * @property {(command: Record<string, any>) => Promise<any>} request
  */
 
-/** What history may have: the hub fills nothing else either (WIRE.md, pushes). */
-const FILLABLE = ["slow", "client"];
+// What history may have: the hub fills nothing else either (WIRE.md, pushes).
+const FILLABLE = /^(slow|client)$/;
 
 /**
  * @param {Owner} owner
  * @param {string} channel
- * @param {OnMessage | undefined} onMessage
- * @param {SubscribeOptions} on
+ * @param {Listening} on
  * @returns {Member}
  */
-export function openSubscription({ leave, request }, channel, onMessage, on) {
+export function openSubscription({ leave, request }, channel, on) {
+  const { onMessage, signal } = on;
   /** @type {any[]} messages and gaps */
   const queue = [];
   /** @type {any} the gap that history is being asked for */
   let filling;
   /** @type {() => void} */
   let wake = () => {};
+  /** @type {boolean | HubError} whether it is over, and why */
   let ended = false;
-  /** @type {HubError | undefined} */
-  let failure;
 
   /**
    * The next message; gaps before it are reported. Nothing while there is none, or while
@@ -109,7 +110,7 @@ export function openSubscription({ leave, request }, channel, onMessage, on) {
     while (!filling) {
       const item = queue.shift();
       if (!item?.reason) return item;
-      if (on.fill && item.from && FILLABLE.includes(item.reason)) fill((filling = item));
+      if (on.fill && item.from && FILLABLE.test(item.reason)) fill((filling = item));
       else call(on.onGap, item);
     }
   };
@@ -129,15 +130,10 @@ export function openSubscription({ leave, request }, channel, onMessage, on) {
     const asked = filling;
     const { epoch, from, to } = gap;
     const found = [];
-    let page;
-    try {
-      const since = `${epoch}:${from - 1}`;
-      page = await request({ op: "history", channel, since, limit: MAX_QUEUE });
-    } catch {
-      // Then all of it is missing.
-    }
+    const command = { op: "history", channel, since: `${epoch}:${from - 1}`, limit: MAX_QUEUE };
+    const { position = "", publications } = await request(command).catch(() => ({}));
     if (filling !== asked) return; // given up
-    for (const publication of epochOf(page?.position ?? "") === epoch ? page.publications : []) {
+    for (const publication of epochOf(position) === epoch ? publications : []) {
       const { offset } = publication;
       if (offset > to || (found.length && offset > gap.from)) break;
       if (offset > gap.from) call(on.onGap, { ...gap, to: offset - 1 });
@@ -154,7 +150,7 @@ export function openSubscription({ leave, request }, channel, onMessage, on) {
   const unsubscribe = () => {
     if (ended) return;
     member.end();
-    leave(member);
+    leave(channel, member);
   };
 
   /** @type {Member} */
@@ -168,9 +164,9 @@ export function openSubscription({ leave, request }, channel, onMessage, on) {
           for (;;) {
             const message = take();
             if (message) yield message;
-            else if (failure) throw failure;
-            else if (ended) return;
-            else await new Promise((resolve) => (wake = () => resolve(0)));
+            else if (ended === true) return;
+            else if (ended) throw ended;
+            else await new Promise((resolve) => (wake = /** @type {() => void} */ (resolve)));
           }
         } finally {
           unsubscribe();
@@ -186,7 +182,7 @@ export function openSubscription({ leave, request }, channel, onMessage, on) {
             call(on.onGap, filling);
             filling = null;
           } else {
-            const at = isReset(queue[0]) ? 1 : 0;
+            const at = queue[0].reason === "reset" ? 1 : 0;
             queue.splice(at, 2, join(queue[at], queue[at + 1]));
           }
         }
@@ -196,15 +192,14 @@ export function openSubscription({ leave, request }, channel, onMessage, on) {
 
     end(error) {
       if (ended) return;
-      ended = true;
-      failure = error;
-      on.signal?.removeEventListener("abort", unsubscribe);
+      ended = error ?? true;
+      signal?.removeEventListener("abort", unsubscribe);
       if (error) call(on.onError, error);
       wake();
     },
   };
 
-  on.signal?.addEventListener("abort", unsubscribe);
+  signal?.addEventListener("abort", unsubscribe);
   return member;
 }
 
@@ -220,12 +215,12 @@ export const publication = (channel, data = null, options) => ({
   data,
 });
 
-/** @param {any} item a message or gap */
-const isReset = ({ reason }) => reason === "reset";
-
-/** @param {any} item a message or gap; the gap that it leaves */
-const span = (item) =>
-  item.reason ? item : { from: item.offset, to: item.offset, unsequenced: item.offset ? 0 : 1 };
+/**
+ * The gap that a message or gap leaves: its first and last offset, and how many have none.
+ * @param {any} item
+ */
+const span = ({ reason, offset, from, to, unsequenced = 0 }) =>
+  reason ? [from, to, unsequenced] : [offset, offset, offset ? 0 : 1];
 
 /**
  * Two neighbours that the loop was too slow for, as one gap. A reset says it of all before it.
@@ -233,16 +228,16 @@ const span = (item) =>
  * @param {any} second
  */
 function join(first, second) {
-  if (isReset(second)) return second;
+  if (second.reason === "reset") return second;
   const { channel, epoch } = second;
-  const { from, to, unsequenced = 0 } = span(first);
-  const next = span(second);
+  const [from, until, before] = span(first);
+  const [next, to, after] = span(second);
   return {
     channel,
     epoch,
-    from: from ?? next.from,
-    to: next.to ?? to,
-    unsequenced: unsequenced + (next.unsequenced ?? 0) || undefined,
+    from: from ?? next,
+    to: to ?? until,
+    unsequenced: before + after || undefined,
     reason: "client",
   };
 }

@@ -14,6 +14,7 @@ from hub_client.feed import OVERFULL, Feed
 from hub_client.messages import ConnectionState
 from hub_client.opening import Opener
 from hub_client.options import ClientOptions
+from hub_client.poll import PollDialer
 from hub_client.replies import Replies, not_connected, timed_out
 from hub_client.runner import Runner
 from hub_client.sequence import Sequence
@@ -205,9 +206,10 @@ class Carrier:
 
 def make_dialers(transports: tuple[str, ...]) -> dict[str, Dialer]:
     """In the order given; raise `ValueError` for a name that is no transport."""
-    kinds: dict[str, type[WebSocketDialer | SseDialer]] = {
+    kinds: dict[str, type[WebSocketDialer | SseDialer | PollDialer]] = {
         WebSocketDialer.transport: WebSocketDialer,
         SseDialer.transport: SseDialer,
+        PollDialer.transport: PollDialer,
     }
     unknown = set(transports) - kinds.keys()
     if unknown or not transports:

@@ -37,7 +37,7 @@ class HubClient:
         url: str,
         *,
         token: Token = None,
-        transports: tuple[str, ...] = ("websocket", "sse"),
+        transports: tuple[str, ...] = ("websocket", "sse", "poll"),
         options: ClientOptions | None = None,
     ) -> None:
         """Remember what to connect to; entering it connects.
@@ -46,7 +46,7 @@ class HubClient:
             url: of the hub, `http` or `https`, with its base path if it has one.
             token: the subscriber's token, or a callable (async or not) that gives one. It is
                 asked again before the token ends, and once after a refusal.
-            transports: tried in this order; `websocket` and `sse` exist.
+            transports: tried in this order; `websocket`, `sse` and `poll` exist.
             options: everything else.
 
         Raises:

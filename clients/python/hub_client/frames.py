@@ -5,6 +5,8 @@ bytes that came (a general parser would turn a 23-digit integer into a float) an
 fields that a later hub may add.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -173,6 +175,41 @@ def history_page(ok: msgspec.Raw) -> HistoryPage:
 
 def members(ok: msgspec.Raw) -> tuple[Member, ...]:
     return tuple(member.public() for member in _read(ok, _PresenceOk).members)
+
+
+class _Welcome(msgspec.Struct, frozen=True):
+    connection: str
+    heartbeat_seconds: float = 25.0
+
+
+class _PollOk(msgspec.Struct, frozen=True):
+    pushes: tuple[msgspec.Raw, ...]
+    positions: dict[str, str]
+    welcome: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True)
+class PollAnswer:
+    """What a long poll brought: whole pushes, and where every channel is now."""
+
+    pushes: tuple[bytes, ...]
+    positions: Mapping[str, str]
+    welcome: bytes
+    connection: str
+    heartbeat_seconds: float
+
+
+def read_poll(body: bytes) -> PollAnswer:
+    """Read the answer to `GET /poll`; raise `ProtocolError` when it is none."""
+    answer = _read(body, _PollOk)
+    welcome = _read(answer.welcome, _Welcome)
+    return PollAnswer(
+        pushes=tuple(bytes(push) for push in answer.pushes),
+        positions=answer.positions,
+        welcome=bytes(answer.welcome),
+        connection=welcome.connection,
+        heartbeat_seconds=welcome.heartbeat_seconds,
+    )
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -119,6 +119,8 @@ class Session:
         match frame.op:
             case "subscribed":
                 return self._started(frame.channel, frames.position(frame.position))
+            case "unsubscribed":
+                return self._expelled(frame)
             case "reply":
                 return self._reply(frame)
             case "welcome":
@@ -136,6 +138,12 @@ class Session:
             return None
         items = sequence.push(frame, raw)
         return Delivered(frame.channel, items) if items else None
+
+    def _expelled(self, frame: frames.Frame) -> Event | None:
+        """An operator ended a subscription: to ask for it again by ourselves would undo that."""
+        if frame.channel not in self.sequences:
+            return None
+        return Refused(frame.channel, CommandError("unsubscribed", frame.reason))
 
     def _started(self, channel: str, position: Position) -> Event | None:
         sequence = self.sequences.get(channel)

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Self
 
@@ -133,6 +134,8 @@ class _Process:
         self._options = options
         self._rules = options.rules()
         self._closed = threading.Event()
+        # Nobody has to close a publisher that lives as long as its module.
+        weakref.finalize(self, _close_own, http, self.pid)
         retry = options.retry
         self.group = Group(
             options.batching,
@@ -194,3 +197,8 @@ class _Process:
                 if time.monotonic() > deadline:
                     raise TimeoutError
             return response, answer
+
+
+def _close_own(http: httpx.Client, pid: int) -> None:
+    if pid == os.getpid():
+        http.close()

@@ -6,7 +6,7 @@ and fields; what this one cannot read it does not answer.
 
 from dataclasses import replace
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,6 +14,7 @@ from hub import errors
 from hub.core.listing import ConnectionQuery, Listed
 from hub.core.options import MIB
 from hub.core.polling import PollRequest
+from hub.core.ports import Scalar
 from hub.core.records import SessionRecord
 from hub.errors import HubError, UnavailableError
 
@@ -34,7 +35,7 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
     number: int
     asker: str
     """Tag of the node that waits for the answer."""
-    what: Literal["command", "connection", "disconnect", "poll", "list"]
+    what: Literal["command", "connection", "disconnect", "poll", "list", "operate"]
     connection: str = ""
     secret: str = ""
     raw: bytes = b""
@@ -42,6 +43,8 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
     reason: str = ""
     query: ConnectionQuery | None = None
     poll: PollRequest | None = None
+    operation: str = ""
+    arguments: dict[str, Scalar] = {}
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
@@ -53,6 +56,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     found: bool = False
     record: SessionRecord | None = None
     listed: Listed | None = None
+    told: dict[str, Any] = {}
     error: str = ""
     message: str = ""
 

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
-from hub.brokers.redis.failures import CallError
+from hub.brokers.redis.failures import CallError, RefusedError
 from hub.brokers.redis.reading import Reading
 from hub.brokers.redis.subscriber import Subscriber
 from hub.brokers.redis.surroundings import Surroundings
@@ -99,10 +99,10 @@ class CatchingUp:
             await self._compare_batch([t for t in batch if self._is_current(t)])
 
     async def _compare_batch(self, trackers: Sequence[Tracker]) -> None:
-        heads = await asyncio.gather(*(self._reading.head(t.channel, t.position) for t in trackers))
+        heads = await asyncio.gather(*(self._head(tracker) for tracker in trackers))
         behind: list[tuple[Tracker, Position]] = []
         for tracker, head in zip(trackers, heads, strict=True):
-            if not self._is_current(tracker):
+            if head is None or not self._is_current(tracker):
                 continue
             if tracker.state is State.OPENING:
                 tracker.open(head)
@@ -112,6 +112,14 @@ class CatchingUp:
                 behind.append((tracker, head))
         if behind:
             await self._confirm(behind)
+
+    async def _head(self, tracker: Tracker) -> Position | None:
+        """None where Redis refuses this one: the others must not wait for it."""
+        try:
+            return await self._reading.head(tracker.channel, tracker.position)
+        except RefusedError as error:
+            self._log.debug("redis_no_head", channel=tracker.channel, reason=str(error))
+            return None
 
     async def _confirm(self, behind: Sequence[tuple[Tracker, Position]]) -> None:
         """What led to these heads may be on its way to us: let it pass, then look again."""

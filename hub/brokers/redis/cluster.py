@@ -133,7 +133,7 @@ class Cluster:
         """`looked` is set after the first time."""
         self._task = asyncio.current_task()
         try:
-            await self._look()
+            await self._look_safely()
         finally:
             looked.set()
         while True:
@@ -142,7 +142,14 @@ class Cluster:
                 async with asyncio.timeout(self._options.cluster_seconds * random.uniform(0.5, 1)):
                     await self._doubted.wait()
             self._doubted.clear()
+            await self._look_safely()
+
+    async def _look_safely(self) -> None:
+        try:
             await self._look()
+        except Exception:
+            # A node that looks no more would follow no failover.
+            self._around.log.exception("redis_cluster_look_failed")
 
     async def _look(self) -> None:
         """Ask for the map and follow it; as before where nobody answers."""

@@ -1,5 +1,7 @@
 """What can go wrong between asking Redis and its answer; never leaves this package."""
 
+import re
+
 from redis.exceptions import AskError, RedisError, ResponseError
 
 from hub.brokers.redis.urls import address
@@ -35,6 +37,9 @@ _ELSEWHERE = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
 # ... and these, that the same call may be taken in a moment, or at the place that they name.
 _FOLLOWED = frozenset({"ASK", "MOVED", "TRYAGAIN"})
 _NO_FUNCTION = "Function not found"
+# Before 7.0 what a script ran into stands within an ERR: here the first thing that it would have
+# changed. READONLY, MISCONF and NOREPLICAS are the same from a script's begin to its end.
+_IN_SCRIPT = re.compile(r"rror running script .*: -(READONLY|MISCONF|NOREPLICAS) ")
 
 
 class CallError(Exception):
@@ -60,6 +65,8 @@ class RefusedError(CallError):
         # Where redis-py knows the code it cuts it off the text.
         text = str(error)
         self.code = str(getattr(error, "status_code", None) or text.partition(" ")[0])
+        if (within := _IN_SCRIPT.search(text)) is not None:
+            self.code = within[1]
         super().__init__(text if text.startswith(self.code) else f"{self.code} {text}")
         self.place = ""
         """Where ASK and MOVED point, as host:port; without a host where it is the same one."""

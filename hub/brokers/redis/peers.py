@@ -5,7 +5,7 @@ whom to ask without any table.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from hub.core.commands import Publish
 from hub.core.listing import ConnectionPage, ConnectionQuery, Listed, merge
 from hub.core.options import KIB
 from hub.core.polling import PollRequest
-from hub.core.ports import Connections, Spawn
+from hub.core.ports import Arguments, Connections, Spawn, Told
 from hub.core.records import NodeRecord, SessionRecord
 from hub.errors import HubError, NotFoundError, OutcomeUnknownError, UnavailableError
 from hub.wire import native
@@ -69,11 +69,7 @@ class RedisPeers:
 
     async def nodes(self) -> Sequence[NodeRecord]:
         """By name; raise `UnavailableError` when Redis is away."""
-        try:
-            others = await self._registry.others()
-        except CallError as error:
-            raise UnavailableError(f"the other nodes are not known now: {error}") from None
-        records = [self._myself.record(), *others.values()]
+        records = (await self.by_tag()).values()
         return sorted(records, key=lambda record: (record.node, record.started_ms))
 
     async def connections(self, query: ConnectionQuery) -> ConnectionPage:
@@ -89,6 +85,25 @@ class RedisPeers:
         silent = [name for name, answer in pairs if answer is None]
         return merge(query, [mine, *filter(None, answers)], unanswered=silent)
 
+    async def by_tag(self) -> Mapping[str, NodeRecord]:
+        try:
+            others = await self._registry.others()
+        except CallError as error:
+            raise UnavailableError(f"the other nodes are not known now: {error}") from None
+        return {self._myself.tag: self._myself.record(), **others}
+
+    async def operate(self, tag: str, name: str, arguments: Arguments) -> Told:
+        if tag == self._myself.tag:
+            return await self._myself.operate(name, arguments)
+        make = partial(Ask, what="operate", operation=name, arguments=dict(arguments))
+        try:
+            answer = await self._questions.ask(tag, make)
+        except CallError as error:
+            raise UnavailableError(f"the node cannot be asked: {error}") from None
+        if answer is None:
+            raise NotFoundError("the node lives no more")
+        return answer.told
+
     async def _listed(self, tag: str, query: ConnectionQuery) -> Listed | None:
         """Nothing of a node that has just ended; None of one that does not answer."""
         make = partial(Ask, what="list", query=query)
@@ -100,9 +115,12 @@ class RedisPeers:
 
     # -- the holder of a connection ----------------------------------------------------------
 
-    def holder(self, connection: str) -> Connections:
+    def tag_of(self, connection: str) -> str:
         tag = connection[:TAG_LENGTH]
-        foreign = len(tag) == TAG_LENGTH and tag.isalnum() and tag != self._myself.tag
+        return tag if len(tag) == TAG_LENGTH and tag.isalnum() else self._myself.tag
+
+    def holder(self, connection: str) -> Connections:
+        foreign = self.tag_of(connection) != self._myself.tag
         return self if foreign else self._myself.connections
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:

@@ -79,6 +79,7 @@ class Questions:
         self._registry = registry
         self._tag = myself.tag
         self._here = myself.connections
+        self._operate = myself.operate
         self._spawn = spawn
         self._log = log
         self._answer_seconds = answer_seconds
@@ -175,6 +176,8 @@ class Questions:
                 return Answer(number, found=found)
             case "poll" if ask.poll is not None:
                 return Answer(number, raw=await here.poll(ask.poll))
+            case "operate":
+                return Answer(number, told=dict(await self._operate(ask.operation, ask.arguments)))
             case "list" if ask.query is not None:
                 return Answer(number, listed=fitting(await here.listed(ask.query)))
         raise BadRequestError("the question lacks what it is about")

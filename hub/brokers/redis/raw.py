@@ -31,9 +31,6 @@ class RawChannels:
         self._epoch = epoch
         self._channels: dict[bytes, str] = {}
         """By pub/sub channel."""
-        self.received = 0
-        self.refused = 0
-        """Of `received`: no JSON, or too large."""
 
     def listen(self, channel: str) -> None:
         """Begin, where the namespace allows it; before the channel's own name is added."""
@@ -51,13 +48,13 @@ class RawChannels:
         """Deliver what came in the pub/sub channel `name`, or announce that it cannot be."""
         if (channel := self._channels.get(name)) is None:
             return
-        self.received += 1
+        self._around.tally.broker_raw += 1
         if (epoch := self._epoch(channel)) is None:
             return
         try:
             data = check_payload(raw, limit=self._around.options.max_message_bytes)
         except HubError:
-            self.refused += 1
+            self._around.tally.broker_raw_refused += 1
             self._around.downstream.lost(Gap(channel, epoch, 0, 0, GapReason.INVALID, 1))
             return
         time_ms = int(self._around.wall_clock() * 1000)

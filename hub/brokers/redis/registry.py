@@ -15,7 +15,7 @@ from hub.brokers.redis import keys
 from hub.brokers.redis.failures import CallError
 from hub.brokers.redis.library import Argument
 from hub.brokers.redis.shard import Shard
-from hub.core.ports import OwnConnections
+from hub.core.ports import Operate, OwnConnections
 from hub.core.records import NodeRecord
 
 # A node that is killed is listed for so long at most.
@@ -31,6 +31,7 @@ class Myself:
     tag: str
     record: Callable[[], NodeRecord]
     connections: OwnConnections
+    operate: Operate
 
 
 class Registry:

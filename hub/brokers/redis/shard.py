@@ -30,7 +30,7 @@ from hub.core.pushes import PresenceReset
 
 @dataclass(frozen=True, slots=True)
 class ShardStatistics:
-    """Gauges first, then what only rises."""
+    """Of one server, as it is now; what happened is counted in the tally, for all together."""
 
     server: str
     channels: int
@@ -39,13 +39,6 @@ class ShardStatistics:
     canary_round_trip_seconds: float | None
     command_connects: int
     subscriber_connects: int
-    received: int
-    undecodable: int
-    """Messages whose place in the sequence could not be told."""
-    raw: int
-    """Publications without an offset that came by plain PUBLISH ..."""
-    raw_refused: int
-    """... and of these what was no JSON or too large."""
     canary_age_seconds: float
     refusing: bool
     """Whether calls are refused at once."""
@@ -63,7 +56,6 @@ class Shard:
         self._options = options = around.options
         self._server = server
         self._tasks: set[asyncio.Task[object]] = set()
-        self._received = self._undecodable = 0
         self._library = Library(use_functions=options.use_functions)
         self.commands = Commands(
             server=server,
@@ -152,10 +144,6 @@ class Shard:
             canary_round_trip_seconds=self._canary.round_trip_seconds,
             command_connects=self.commands.connects,
             subscriber_connects=self._subscriber.connects,
-            received=self._received,
-            undecodable=self._undecodable,
-            raw=self.channels.raw.received,
-            raw_refused=self.channels.raw.refused,
             canary_age_seconds=self._canary.age_seconds,
             refusing=bool(self.commands.trouble),
             deaf=self._canary.problem() is not None,
@@ -174,11 +162,9 @@ class Shard:
         if is_announcement(raw):
             self._announce(tracker, raw)
             return
-        self._received += 1
         limit = self._options.max_message_bytes
         message = decode(tracker.channel, raw, max_message_bytes=limit)
         if message is None:
-            self._undecodable += 1
             self._around.tally.broker_undecodable += 1
             return
         self._count(message)

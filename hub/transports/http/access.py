@@ -3,7 +3,7 @@
 from starlette.requests import Request
 
 from hub.auth.policy import Credentials
-from hub.core.identity import Identity, matches
+from hub.core.identity import Identity
 from hub.errors import BadRequestError
 
 _BEARER = "bearer "
@@ -11,7 +11,7 @@ _BEARER = "bearer "
 
 def readable(identity: Identity, channel: str) -> bool:
     """Whether a grant covers subscribing to `channel`, and so reading anything of it."""
-    return any(matches(pattern, channel) for pattern in identity.subscribe)
+    return identity.may_subscribe(channel)
 
 
 def credentials_of(request: Request, token: str | None = None) -> Credentials:

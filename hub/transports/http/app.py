@@ -15,6 +15,7 @@ from hub.transports.http.endpoint import Endpoint, Handler
 from hub.transports.http.health import Health
 from hub.transports.http.openapi import openapi_json
 from hub.transports.http.operating import Operating
+from hub.transports.http.overseeing import Overseeing
 from hub.transports.http.pages import INDEX, Pages
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.problem import problem
@@ -41,7 +42,7 @@ def make_http_app(deps: HttpDeps) -> ASGIApp:
 def api_paths(deps: HttpDeps) -> Paths:
     """What acts or tells; the most frequent comes first, because routes are tried in order."""
     publishing, sessions = Publishing(deps), Sessions(deps)
-    reading, operating = Reading(deps), Operating(deps)
+    reading, operating, overseeing = Reading(deps), Operating(deps), Overseeing(deps)
     return {
         "/api/publish/{channel}": {"POST": publishing.one},
         "/api/publish": {"POST": publishing.batch},
@@ -56,8 +57,14 @@ def api_paths(deps: HttpDeps) -> Paths:
             "GET": operating.connection,
             "DELETE": operating.disconnect,
         },
+        "/api/connections/{connection}/subscriptions/{channel}": {"DELETE": overseeing.unsubscribe},
+        "/api/closed": {"GET": overseeing.closed},
+        "/api/explain": {"GET": overseeing.explain},
         "/api/nodes": {"GET": operating.nodes},
+        "/api/nodes/{node}/drain": {"POST": overseeing.drain, "DELETE": overseeing.undrain},
+        "/api/rebalance": {"POST": overseeing.rebalance},
         "/api/stats": {"GET": operating.stats},
+        "/api/ticket": {"POST": operating.ticket},
         "/ws": {"GET": _not_a_handshake},
         "/sse": {"GET": _not_a_stream},
     }

@@ -54,6 +54,11 @@ class Operating:
             raise _unknown(name)
         return Response(status_code=204)
 
+    async def ticket(self, request: Request) -> Response:
+        """For the `?token=` of an operator's page; null where the hub asks for no keys."""
+        self._check(request)
+        return json_answer({"ticket": self._policy.ticket()})
+
     async def nodes(self, request: Request) -> Response:
         """Every node that lives: with the memory broker that is this one."""
         self._check(request)

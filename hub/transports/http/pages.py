@@ -12,12 +12,9 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.auth.policy import OPERATOR_CHALLENGE
-from hub.errors import NotFoundError, UnauthorizedError
-from hub.transports.http.access import credentials_of
+from hub.errors import NotFoundError
 from hub.transports.http.endpoint import Handler
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.problem import problem
 
 # What is not listed is not served. Browsers refuse modules without a JavaScript type, and
 # `nosniff` forbids them to guess.
@@ -76,10 +73,9 @@ def _read(path: Path) -> File:
 
 
 class Pages:
-    """Answers with files; the dashboard's only to operators."""
+    """Answers with files, which everybody may read."""
 
     def __init__(self, deps: HttpDeps) -> None:
-        self._policy = deps.policy
         self.page = read_directory(deps.pages)
         self.client = read_directory(deps.client)
         self.dashboard = read_directory(deps.dashboard)
@@ -102,11 +98,7 @@ class Pages:
         return _answer(request, self._entry, _SHARED)
 
     async def dashboard_file(self, request: Request) -> Response:
-        """401 with a Basic challenge, so that a browser asks for the key by itself."""
-        try:
-            self._policy.check_operator(credentials_of(request))
-        except UnauthorizedError as error:
-            return problem(error, headers={"WWW-Authenticate": OPERATOR_CHALLENGE})
+        """The page without any figures: it asks for a key itself, and the API checks that."""
         return _file_answer(request, self.dashboard, request.path_params.get("file", INDEX))
 
 

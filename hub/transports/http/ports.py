@@ -15,7 +15,7 @@ from hub.core.identity import Identity
 from hub.core.listing import ConnectionPage, ConnectionQuery
 from hub.core.options import KIB, MIB
 from hub.core.polling import PollRequest
-from hub.core.ports import HistoryPage, PublishRequest, PublishResult
+from hub.core.ports import Arguments, HistoryPage, PublishRequest, PublishResult, Told
 from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
@@ -84,6 +84,10 @@ class Policy(Protocol):
         """Raise `UnauthorizedError` or `ForbiddenError` unless they are an operator's."""
         ...
 
+    def ticket(self) -> str | None:
+        """What opens an operator's sessions where a key must not stand, in URLs."""
+        ...
+
     def check_origin(
         self, origin: str | None, host: str | None, fetch_site: str | None = None
     ) -> None:
@@ -95,6 +99,22 @@ class Log(Protocol):
     """The part of a structlog logger that is used here."""
 
     def exception(self, event: str, **fields: object) -> object: ...
+
+
+class Operators(Protocol):
+    """What operators ask of all nodes and do to them. Everything it refuses is a `HubError`."""
+
+    async def of_connection(self, connection: str, name: str, arguments: Arguments) -> Told:
+        """At the node that holds the connection, or held it."""
+        ...
+
+    async def of_node(self, node: str, name: str, arguments: Arguments) -> Told:
+        """At the node of that name; raise `NotFoundError` where there is none."""
+        ...
+
+    async def closed(self, limit: int) -> Told: ...
+
+    async def rebalance(self, arguments: Arguments) -> Told: ...
 
 
 Poll = Callable[[PollRequest], Awaitable[bytes]]
@@ -124,6 +144,7 @@ class HttpDeps:
     """Everything the routes are built from."""
 
     engine: Engine
+    operators: Operators
     policy: Policy
     poll: Poll
     ready: Callable[[], Sequence[str]]

@@ -1,10 +1,21 @@
 """Memory for what waits behind holes is bounded, and what finds no room is not forgotten."""
 
+import time
+from typing import cast
+
+import structlog
+
+from hub.brokers.redis.channels import ShardChannels
 from hub.brokers.redis.holding import Room
+from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.surroundings import Surroundings
 from hub.brokers.redis.tracking import Tracker
+from hub.core.options import Namespaces
+from hub.core.ports import Downstream, Spawn
 from hub.core.publication import Position
 from hub.core.tally import Tally
 from tests.brokers.redis.test_tracking import message, page, shown
+from tests.support.waiting import eventually
 
 SIZE = message("a", 1).size_bytes
 
@@ -74,4 +85,55 @@ def test_room_is_given_back_when_a_channel_opens() -> None:
     assert shared.bytes == 3 * SIZE
     tracker.open(Position("a", 1))
     assert shown(tracker.release()) == ["a:2", "a:3"]
+    assert shared.bytes == 0
+
+
+class Deaf:
+    """A subscriber connection that nothing comes in on."""
+
+    def add(self, name: bytes) -> None: ...
+
+    def remove(self, name: bytes) -> None: ...
+
+
+def channels_in(shared: Room) -> ShardChannels:
+    tally, options = Tally(), RedisOptions(linger_seconds=0)
+    around = Surroundings(
+        namespaces=Namespaces(),
+        options=options,
+        downstream=cast("Downstream", None),
+        clock=time.monotonic,
+        wall_clock=time.time,
+        spawn=cast("Spawn", None),
+        log=structlog.get_logger(),
+        tally=tally,
+        room=shared,
+    )
+    return ShardChannels(around, subscriber=Deaf(), check_up=lambda: None)
+
+
+def with_something_held(channels: ShardChannels) -> Tracker:
+    channels.take("x", Position("a", 0))
+    tracker = channels.tracker("x")
+    assert tracker is not None
+    tracker.receive(message("a", 2))
+    return tracker
+
+
+async def test_a_channel_that_is_left_moved_or_stopped_holds_nothing() -> None:
+    """The room is the process's: what nobody waits for must not keep others out."""
+    shared = room(Tally())
+    channels = channels_in(shared)
+    tracker = with_something_held(channels)
+    assert shared.bytes == SIZE
+    channels.give(tracker)
+    assert shared.bytes == 0
+
+    with_something_held(channels)
+    channels.unsubscribe("x")
+    await eventually(lambda: not channels.trackers())
+    assert shared.bytes == 0
+
+    with_something_held(channels)
+    channels.stop()
     assert shared.bytes == 0

@@ -8,11 +8,20 @@ from collections.abc import Iterator
 import pytest
 
 from tests.brokers.redis.nodes import node
+from tests.brokers.redis.test_redis_connecting import (
+    test_master_without_the_replicas_that_it_should_have_takes_nothing,
+    test_server_that_became_a_replica_is_left,
+)
 from tests.brokers.redis.test_redis_contract import *  # noqa: F403 - all there is, and what will be
 from tests.brokers.redis.test_redis_epochs import *  # noqa: F403 - the same
 from tests.brokers.redis.test_redis_presence import *  # noqa: F403 - the same
 from tests.brokers.redis.test_redis_recovery import *  # noqa: F403 - the same
 from tests.support.redis_server import OLD_PROGRAM_VARIABLE, RedisServer, old_program
+
+__all__ = [
+    "test_master_without_the_replicas_that_it_should_have_takes_nothing",
+    "test_server_that_became_a_replica_is_left",
+]
 
 pytestmark = pytest.mark.skipif(
     old_program() is None,

@@ -144,6 +144,20 @@ async def test_server_that_became_a_replica_is_left(redis: RedisServer, channel:
         assert (await one.publish(channel, 3)).position.offset >= 1
 
 
+@pytest.mark.parametrize("use_functions", [True, False])
+async def test_master_without_the_replicas_that_it_should_have_takes_nothing(
+    redis: RedisServer, channel: str, use_functions: bool
+) -> None:
+    """Nobody else would have it, if this one were lost."""
+    async with node(redis.url, options=replace(FAST, use_functions=use_functions)) as one:
+        await one.publish(channel, 1)
+        redis.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+        with pytest.raises(NotPublishedError, match="NOREPLICAS"):
+            await one.publish(channel, 2)
+        redis.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+        assert (await one.publish(channel, 3)).position.offset == 2
+
+
 async def test_full_server_refuses_publications_and_goes_on_delivering(channel: str) -> None:
     with RedisServer(maxmemory="3mb", maxmemory_policy="noeviction") as redis:
         async with node(redis.url, options=replace(FAST)) as one:

@@ -9,7 +9,7 @@ from hub.core.records import BrokerRecord
 from hub.errors import HubError, NotPublishedError
 from tests.brokers.redis.nodes import FAST, node
 from tests.brokers.redis.test_redis_recovery import BARE, DEEP, publish_unheard
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, free_port
 from tests.support.waiting import eventually
 
 
@@ -89,6 +89,14 @@ async def test_a_broker_that_is_away_shows_as_refusing_and_deaf(
         await eventually(lambda: one.broker.record().refusing_servers == 0)
         assert one.tally.broker_connects["commands"] >= 2
         assert one.tally.broker_connects["subscriber"] >= 2
+
+
+async def test_a_broker_that_was_never_there_grows_old_too() -> None:
+    """The age of a canary that none has heard counts from the start: an alert must not wait."""
+    async with node(f"redis://127.0.0.1:{free_port()}") as one:
+        deadline_seconds = FAST.canary_deadline_seconds
+        await eventually(lambda: one.broker.record().canary_age_seconds > deadline_seconds)
+        assert one.broker.record().deaf_servers == 1
 
 
 async def test_calls_without_an_answer_and_refused_ones_are_told_apart(

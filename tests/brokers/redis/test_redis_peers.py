@@ -16,10 +16,16 @@ from hub.brokers.redis.registry import Myself
 from hub.core.identity import Identity
 from hub.core.listing import ConnectionPage, ConnectionQuery, Listed, Row
 from hub.core.polling import PollRequest
-from hub.core.ports import Connections
+from hub.core.ports import Arguments, Connections, Told
 from hub.core.publication import Position
 from hub.core.records import NodeRecord, SessionRecord, SubscriptionRecord
-from hub.errors import NotFoundError, OutcomeUnknownError, UnauthorizedError, UnavailableError
+from hub.errors import (
+    ConflictError,
+    NotFoundError,
+    OutcomeUnknownError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from tests.brokers.redis.nodes import TestNode, node
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -70,6 +76,11 @@ class Held:
         rows = tuple(Row((r.connection, r.connection), r) for r in records)
         return Listed(rows[: query.limit], len(rows), more=len(rows) > query.limit)
 
+    async def operate(self, name: str, arguments: Arguments) -> Told:
+        if name == "refuse":
+            raise ConflictError("not now")
+        return {"tag": self.tag, "name": name, **arguments}
+
     async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
         self.closed.append((connection, code, reason))
         return connection == f"{self.tag}1"
@@ -94,7 +105,12 @@ async def place(
         held = Held(tag)
         made = RedisPeers(
             one.broker.shard,
-            Myself(tag, lambda: NodeRecord(tag, "1", 1, 2.0, 3, 4, 5, 6, 7, draining=False), held),
+            Myself(
+                tag,
+                lambda: NodeRecord(tag, "1", 1, 2.0, 3, 4, 5, 6, 7, draining=False),
+                held,
+                held.operate,
+            ),
             spawn=lambda work: tasks.add(asyncio.ensure_future(work)),
             log=structlog.get_logger(),
             lease_seconds=LEASE_SECONDS,
@@ -142,6 +158,19 @@ async def test_whoever_is_asked_the_holder_answers(redis: RedisServer) -> None:
         assert b.held.closed == [(f"{B}1", 4403, "out"), (f"{B}2", 4403, "out")]
         assert await there.connection(f"{B}1") == session(f"{B}1")
         assert await there.connection(f"{B}2") is None
+
+
+async def test_an_operator_reaches_every_node_from_any(redis: RedisServer) -> None:
+    """Itself without Redis; what a node answers with comes back as it is, errors too."""
+    async with place(redis, A) as a, place(redis, B):
+        assert set(await a.peers.by_tag()) == {A, B}
+        for tag in (A, B):
+            told = await a.peers.operate(tag, "shed", {"count": 3, "window_seconds": None})
+            assert told == {"tag": tag, "name": "shed", "count": 3, "window_seconds": None}
+            with pytest.raises(ConflictError, match="not now"):
+                await a.peers.operate(tag, "refuse", {})
+        with pytest.raises(NotFoundError):
+            await a.peers.operate(GONE, "shed", {})
 
 
 async def test_a_node_asks_itself_without_redis(redis: RedisServer) -> None:

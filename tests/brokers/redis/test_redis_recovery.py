@@ -69,6 +69,18 @@ async def test_lost_tail_is_found_though_nothing_follows(redis: RedisServer, cha
         assert [(gap.first, gap.last) for gap in bare_stream.gaps] == [(1, 1)]
 
 
+async def test_channel_that_redis_refuses_does_not_hold_up_the_others(
+    redis: RedisServer, channel: str
+) -> None:
+    """Something else stands under its key; a lost tail of another one is found all the same."""
+    async with node(redis.url) as one:
+        await one.subscribe(f"broken-{channel}")
+        stream = await one.subscribe(channel)
+        redis.ask("SET", f"hub:{{broken-{channel}}}:meta", "no hash")
+        publish_unheard(redis, channel, kept=True)
+        await eventually(lambda: stream.data == [b"1"])
+
+
 async def test_calm_hub_announces_nothing_while_it_compares(
     redis: RedisServer, channel: str
 ) -> None:

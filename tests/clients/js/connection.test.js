@@ -3,7 +3,7 @@ import { afterEach, beforeEach, mock, test } from "node:test";
 import { backoff } from "../../../clients/js/src/backoff.js";
 import { connect, fakeWire, pass, settle, WELCOME } from "./fakes.js";
 
-beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"] }));
+beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] }));
 afterEach(() => mock.timers.reset());
 
 const names = (states) => states.map(({ state, transport }) => `${state} ${transport}`);
@@ -119,6 +119,7 @@ test("a token function is asked once more after a 4401, and before the token end
   await settle();
   assert.equal(wire.sockets[1].url.searchParams.get("token"), "t2");
   wire.sockets[1].push(WELCOME);
+  wire.sockets[1].pong();
   wire.sockets[1].push({ op: "expiring", in_seconds: 60 });
   await settle();
   assert.equal(wire.sockets[1].asked("authenticate")[0].token, "t3");
@@ -136,10 +137,12 @@ test("coming online ends a wait at once and asks a quiet connection for a pong",
     hub.subscribe("a", () => {});
     await settle();
     await pass(1000);
+    wire.webSocket = "deaf";
     target.dispatchEvent(new Event("online"));
-    assert.equal(wire.sockets[0].asked("ping").length, 1);
+    assert.equal(wire.sockets[0].pings, 2); // the first proved the connection
     await pass(5000);
     assert.equal(hub.state, "waiting");
+    wire.webSocket = "welcomes";
     target.dispatchEvent(new Event("online"));
     await settle();
     assert.equal(hub.state, "connected");
@@ -171,6 +174,8 @@ test("commands wait for a connection, resolve with the reply, and fail when it b
   await settle();
   const [socket] = wire.sockets;
   socket.push(WELCOME);
+  assert.deepEqual(socket.sent, []);
+  socket.pong();
   assert.deepEqual(socket.sent.map(({ op }) => op), ["subscribe", "publish", "history"]);
   const [publish] = socket.asked("publish");
   assert.deepEqual(publish, { op: "publish", channel: "a", data: { eur: 1 }, key: "k", echo: false, id: publish.id });

@@ -5,6 +5,8 @@ import { Hub } from "../../../clients/js/src/hub.js";
 
 export const WELCOME = { op: "welcome", connection: "c1", node: "n", heartbeat_seconds: 20, secret: "s" };
 
+export const subscribed = (channel, position) => ({ op: "subscribed", channel, position, recovered: true, replayed: 0 });
+
 /** Let promises and microtasks run; timers are mocked and stand still. */
 export async function settle() {
   for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
@@ -26,7 +28,7 @@ class FakeSocket {
   }
   send(text) {
     const command = JSON.parse(text);
-    if (command.id !== 0) return void this.sent.push(command);
+    if (command.op !== "ping") return void this.sent.push(command);
     this.pings += 1;
     if (this.wire.webSocket === "welcomes") queueMicrotask(() => this.pong());
   }
@@ -98,7 +100,8 @@ class FakePoll {
 
 /** @param {"welcomes" | "silent" | "refuses" | "throws" | "deaf"} webSocket `deaf` gets no pong */
 export function fakeWire(webSocket = "welcomes") {
-  const wire = { webSocket, sockets: [], streams: [], polls: [], posts: [], status: 200, problem: {} };
+  const wire = { webSocket, sockets: [], streams: [], polls: [], posts: [], pongs: 0 };
+  Object.assign(wire, { status: 200, postStatus: 200, problem: {} });
   wire.WebSocket = class extends FakeSocket {
     constructor(url) {
       super(wire, url);
@@ -109,9 +112,16 @@ export function fakeWire(webSocket = "welcomes") {
       const command = JSON.parse(body);
       if (command.id === 0) {
         if (!wire.holdsBack) wire.streams.at(-1)?.pong();
+        wire.pongs += 1;
         return Response.json({ op: "reply", id: 0, ok: {} });
       }
+      if (wire.postStatus !== 200) {
+        const problem = { code: "not_found", detail: "no such session", retryable: false };
+        return Response.json(problem, { status: wire.postStatus });
+      }
       wire.posts.push({ url: new URL(url), command, headers });
+      if (wire.losesReplies) throw new TypeError("fetch failed");
+      await wire.held;
       return Response.json({ op: "reply", id: command.id, ok: { done: command.op } });
     }
     if (wire.status === 0) throw new TypeError("fetch failed");

@@ -236,6 +236,28 @@ for (const { code, reconnect } of golden("closes")) {
   });
 }
 
+test("each golden push is one that the client understands", () => {
+  const understood = [...OF_A_CHANNEL, "welcome", "subscribed", "unsubscribed", "heartbeat", "expiring", "goodbye"];
+  const ops = new Set(golden("pushes").map(({ wire }) => wire.op));
+  assert.deepEqual([...ops].sort(), understood.sort());
+});
+
+test("the golden end of a subscription is told with its reason, and not asked for again", async (context) => {
+  const { channel, reason, op } = wireOf("pushes", "unsubscribed");
+  const fake = fakeHub();
+  const hub = open(context, { WebSocket: fake.WebSocket, transports: ["websocket"] });
+  const asked = () => fake.sent.filter((command) => command.op === "subscribe").length;
+  const error = new Promise((onError) => hub.subscribe(channel, () => {}, { onError }));
+  await eventually(asked);
+  await new Promise((resolve) => setTimeout(resolve));
+  fake.sockets[0].push({ op, channel, reason });
+  const { code, retryable, message } = await error;
+  assert.deepEqual([code, retryable], ["unsubscribed", false]);
+  assert.ok(message.includes(reason));
+  await hub.history(channel);
+  assert.equal(asked(), 1);
+});
+
 test("the golden goodbye decides when to come back", async (context) => {
   const fake = fakeHub();
   const hub = open(context, { WebSocket: fake.WebSocket, transports: ["websocket"] });

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
-import { connect, fakeWire, pass, settle, WELCOME } from "./fakes.js";
+import { connect, fakeWire, pass, settle, subscribed, WELCOME } from "./fakes.js";
 
-beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"] }));
+beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] }));
 afterEach(() => mock.timers.reset());
 
 const SSE = { transports: ["sse"] };
@@ -16,26 +16,26 @@ async function open(wire, options = SSE, subscribe = () => {}) {
   return { hub, states };
 }
 
-const subscribed = (channel, position) => ({ op: "subscribed", channel, position, recovered: true, replayed: 0 });
-
-test("the URL carries token, channels and positions, and a cut stream resumes", async () => {
+test("a stream is opened with the token, subscribed by POST, and resumed after a cut", async () => {
   const wire = fakeWire();
   const seen = [];
   const { hub } = await open(wire, { ...SSE, token: "t" }, (hub) => {
     hub.subscribe("a+b", ({ position }) => seen.push(position));
-    hub.subscribe("c", () => {}, { since: "f:2" });
+    hub.subscribe("c", () => {}, { since: "f:2", fill: true });
   });
   const [stream] = wire.streams;
-  assert.equal(stream.url.pathname, "/base/sse");
-  assert.equal(stream.url.search, "?token=t&channel=a%2Bb&channel=c&since=c%3Df%3A2");
+  assert.equal(stream.url.href, "http://hub.test/base/sse?session=true&token=t");
+  const asked = () => wire.posts.map(({ command: { channel, since, fill } }) => [channel, since, fill]);
+  assert.deepEqual(asked(), [["a+b", undefined, undefined], ["c", "f:2", true]]);
   stream.push(subscribed("a+b", "e:0"));
   stream.push({ op: "message", channel: "a+b", offset: 1, data: 1 });
   await settle();
   stream.end();
   await settle();
   await pass(500);
-  const since = wire.streams[1].url.searchParams.getAll("since");
-  assert.deepEqual(since, ["a+b=e:1", "c=f:2"]);
+  wire.streams[1].push(WELCOME);
+  await settle();
+  assert.deepEqual(asked().slice(2), [["a+b", "e:1", undefined], ["c", "f:2", true]]);
   assert.deepEqual(seen, ["e:1"]);
   hub.close();
 });
@@ -49,11 +49,7 @@ test("events are put together from pieces, and comments count as signs of life",
   const text = 'data: {"op":"message","channel":"a","offset":1,"data":"grün"}\n\nid: e:1\n\n';
   const bytes = new TextEncoder().encode(text);
   for (const byte of bytes) stream.controller.enqueue(Uint8Array.of(byte));
-  await settle();
-  await settle();
-  await settle();
-  await settle();
-  await settle();
+  for (let turn = 0; turn < 5; turn += 1) await settle();
   assert.deepEqual(seen, ["grün"]);
   await pass(20000);
   stream.raw(": heartbeat\n\n");
@@ -63,26 +59,45 @@ test("events are put together from pieces, and comments count as signs of life",
   hub.close();
 });
 
-test("commands are posted with the welcome's secret, one after the other", async () => {
+test("a proxy that holds the stream back is found out: the welcome passed, the pong does not", async () => {
+  const wire = fakeWire();
+  wire.holdsBack = true;
+  const { hub } = await open(wire, { transports: ["sse", "poll"] }, (hub) => hub.subscribe("a", () => {}));
+  await pass(4999);
+  assert.equal(hub.transport, "sse");
+  assert.equal(hub.state, "connecting");
+  await pass(1);
+  assert.equal(hub.transport, "poll");
+  assert.equal(wire.streams[0].open, false);
+  assert.deepEqual(wire.posts, [], "no command was given to the stream that did not prove itself");
+  hub.close();
+});
+
+test("commands are posted with the welcome's secret, one after the other within a channel", async () => {
   const wire = fakeWire();
   const { hub } = await open(wire, SSE, (hub) => hub.subscribe("a", () => {}));
+  let release;
+  wire.held = new Promise((resolve) => (release = resolve));
   const answers = [hub.publish("a", 1), hub.publish("a", 2)];
+  await settle();
+  assert.equal(wire.posts.at(-1).command.data, 1);
+  release();
   const later = hub.subscribe("b", () => {});
   assert.deepEqual(await Promise.all(answers), [{ done: "publish" }, { done: "publish" }]);
   later.unsubscribe();
   await settle();
-  assert.deepEqual(wire.posts.map(({ command }) => command.op), ["publish", "publish", "subscribe", "unsubscribe"]);
+  const of = (name) => wire.posts.filter(({ command }) => command.channel === name).map(({ command }) => command.op);
+  assert.deepEqual(of("a"), ["subscribe", "publish", "publish"]);
+  assert.deepEqual(of("b"), ["subscribe", "unsubscribe"]);
   assert.equal(wire.posts[0].url.href, "http://hub.test/base/command?connection=c1");
   assert.equal(wire.posts[0].headers.Authorization, "Bearer s");
   hub.close();
 });
 
-test("a later subscription goes live by the push in the stream, not by the reply", async () => {
+test("a subscription goes live by the push in the stream, not by the reply", async () => {
   const wire = fakeWire();
-  const { hub } = await open(wire, SSE, (hub) => hub.subscribe("a", () => {}));
   const seen = [];
-  hub.subscribe("b", ({ offset }) => seen.push(offset));
-  await settle();
+  const { hub } = await open(wire, SSE, (hub) => hub.subscribe("b", ({ offset }) => seen.push(offset)));
   const [stream] = wire.streams;
   stream.push({ op: "message", channel: "b", offset: 6, data: 0 });
   stream.push(subscribed("b", "e:6"));
@@ -92,21 +107,26 @@ test("a later subscription goes live by the push in the stream, not by the reply
   hub.close();
 });
 
-test("more than 32 channels, or those with another start, are subscribed by command", async () => {
+test("a command to a session that is gone ends the connection, not the subscription", async () => {
   const wire = fakeWire();
-  const { hub } = await open(wire, SSE, (hub) => {
-    for (let n = 0; n < 34; n += 1) hub.subscribe(`c${n}`, () => {}, n === 3 ? { last: 5 } : {});
-  });
-  const { url } = wire.streams[0];
-  assert.equal(url.searchParams.getAll("channel").length, 32);
-  assert.ok(url.href.length < 4096);
-  assert.deepEqual(wire.posts.map(({ command }) => command.channel), ["c3", "c33"]);
+  const errors = [];
+  const { hub } = await open(wire, SSE, (hub) => hub.subscribe("z", () => {}));
+  wire.postStatus = 404;
+  hub.subscribe("a", () => {}, { onError: (error) => errors.push(error) });
+  await settle();
+  assert.equal(hub.state, "waiting");
+  wire.postStatus = 200;
+  await pass(500);
+  wire.streams[1].push(WELCOME);
+  await settle();
+  assert.deepEqual(errors, []);
+  assert.equal(wire.posts.at(-1).command.op, "subscribe");
   hub.close();
 });
 
 test("the hub's refusal is final, a proxy's error page is not", async () => {
   const refusing = fakeWire();
-  Object.assign(refusing, { status: 403, problem: { code: "forbidden", detail: "no grant" } });
+  Object.assign(refusing, { status: 403, problem: { code: "forbidden", detail: "no grant", retryable: false } });
   const refused = await open(refusing, SSE, (hub) => hub.subscribe("a", () => {}));
   assert.deepEqual(refused.states.at(-1), { state: "closed", transport: "sse", code: 4403, reason: "no grant" });
 

@@ -12,6 +12,7 @@ import pytest
 
 from hub_client import (
     ClientOptions,
+    CommandError,
     Gap,
     HistoryPage,
     HubClient,
@@ -22,8 +23,6 @@ from hub_client import (
     Published,
     ReconnectTiming,
 )
-from hub_client.errors import forbids_reconnect
-from hub_client.session import Leaving, Session
 from tests.clients.python.fakes import (
     DEADLINE_SECONDS,
     HttpAnswer,
@@ -34,7 +33,7 @@ from tests.clients.python.fakes import (
     json_answer,
     websocket_hub,
 )
-from tests.support.golden import Case, golden, golden_case
+from tests.support.golden import golden, golden_case
 
 OF_A_CHANNEL = {"message", "gap", "join", "leave", "presence_reset"}
 PUSHES = [case for case in golden("pushes") if case["wire"]["op"] in OF_A_CHANNEL]
@@ -134,6 +133,33 @@ async def test_golden_blocks_reach_the_application_over_server_sent_events() -> 
     assert posted[0].query["connection"] == [welcome["connection"]]
     assert posted[0].headers["authorization"] == f"Bearer {welcome['secret']}"
     assert members[0] == Member("ada", "9f2c", "ada")
+
+
+async def test_a_golden_answer_to_a_poll_reaches_the_application_and_the_next_poll_goes_on() -> (
+    None
+):
+    """With the positions, the connection and the secret of the answer."""
+    wire = golden_case("polls", "an answer of a session")["wire"]
+    polls: asyncio.Queue[HttpRequest] = asyncio.Queue()
+
+    def answer(request: HttpRequest) -> HttpAnswer:
+        if request.method == "POST":
+            return json_answer(reply_to(request.json))
+        polls.put_nowait(request)
+        again = polls.qsize() > 1
+        return HttpAnswer(stream=asyncio.Queue()) if again else json_answer(wire)
+
+    async with http_hub(answer) as (url, _), client(url, "poll") as hub:
+        items = hub.subscribe("prices", since="k3f9:41", gaps=True)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            came = [on_the_wire(await anext(items)) for _ in range(2)]
+            first, second = await polls.get(), await polls.get()
+    assert came == [push for push in wire["pushes"] if push["op"] in OF_A_CHANNEL]
+    assert first.query["since"] == ["prices=k3f9:41"]
+    assert second.path == "/poll"
+    assert second.query["since"] == [f"prices={wire['positions']['prices']}"]
+    assert second.query["connection"] == [wire["welcome"]["connection"]]
+    assert second.headers["authorization"] == f"Bearer {wire['welcome']['secret']}"
 
 
 Ask = Callable[[HubClient], Awaitable[object]]
@@ -254,17 +280,26 @@ async def test_a_golden_error_becomes_one_with_its_code(name: str) -> None:
     assert (caught.value.code, caught.value.retryable) == (error["code"], error["retryable"])  # type: ignore[attr-defined]  # compared here
 
 
-@pytest.mark.parametrize("name", ["goodbye, come back", "goodbye, for good"])
-def test_a_golden_goodbye_is_read_with_its_window(name: str) -> None:
-    """None where the hub names none."""
-    case = golden_case("pushes", name)
-    wire = case["wire"]
-    window = wire.get("reconnect_within_ms")
-    expected = Leaving(wire["code"], wire["reason"], window)
-    assert Session().receive(json.dumps(wire).encode()) == expected
+def test_each_golden_push_is_one_that_the_client_understands() -> None:
+    """A new one has to be given a meaning here: the client ignores what it does not know."""
+    understood = OF_A_CHANNEL | {"welcome", "subscribed", "unsubscribed"}
+    understood |= {"heartbeat", "expiring", "goodbye"}
+    assert {case["wire"]["op"] for case in golden("pushes")} == understood
 
 
-@pytest.mark.parametrize("case", golden("closes"), ids=lambda case: str(case["code"]))
-def test_the_client_comes_back_after_the_golden_close_codes_that_allow_it(case: Case) -> None:
-    """And after no other."""
-    assert forbids_reconnect(case["code"]) is not case["reconnect"]
+async def test_the_golden_end_of_a_subscription_ends_the_iteration_with_its_reason() -> None:
+    """The other subscriptions go on, and nothing is asked for again."""
+    wire = golden_case("pushes", "unsubscribed")["wire"]
+
+    async def script(peer: Peer) -> None:
+        await peer.push(golden_case("pushes", "welcome")["wire"])
+        await peer.push(reply_to(await peer.command()), wire)
+        await peer.push(reply_to(await peer.command("ping")))
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake, client(fake.url) as hub:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            with pytest.raises(CommandError, match=wire["reason"]) as caught:
+                await anext(hub.subscribe(wire["channel"]))
+            await hub.ping()
+    assert caught.value.code == "unsubscribed"

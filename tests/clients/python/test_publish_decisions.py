@@ -208,6 +208,20 @@ def test_an_attempt_that_is_cancelled_while_it_looks_leaves_its_place_to_another
     assert opens.admit(16) == 0
 
 
+def test_an_interrupted_attempt_is_unknown_and_leaves_its_place_at_the_breaker() -> None:
+    """The hub may have read it; and whoever comes next may look whether it is back."""
+    shared = breaker()
+    for moment in (0, 3, 6):
+        shared.failed(moment, "no")
+    play = Play(breaker=shared)
+    step = play.campaign.next_step(play.now)
+    assert isinstance(step, Send)
+    play.campaign.interrupted(step)
+    (outcome,) = play.campaign.outcomes()
+    assert isinstance(outcome, OutcomeUnknownError)
+    assert shared.admit(play.now) == 0
+
+
 def test_a_new_call_fails_at_once_where_one_under_way_waits_with_the_breaker() -> None:
     """Who was asked before the outage was known tries until its own deadline."""
     shared = breaker()

@@ -1,5 +1,6 @@
 """The publisher, against an HTTP server played by a function."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -111,6 +112,19 @@ async def test_what_may_have_happened_is_reported_as_unknown(answer: HttpAnswer)
         with pytest.raises(OutcomeUnknownError) as raised:
             await publisher.publish("a", 1)
     assert raised.value.idempotency_key == requests[0].json[0]["idempotency_key"]
+
+
+async def test_a_hub_that_does_not_answer_in_time_leaves_the_outcome_unknown() -> None:
+    """Every request has a limit."""
+
+    async def silent(_: HttpRequest) -> HttpAnswer:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    options = PublisherOptions(PublishRetry(for_seconds=0, request_timeout_seconds=0.2))
+    async with http_hub(silent) as (url, _), Publisher(url, options=options) as publisher:
+        with pytest.raises(OutcomeUnknownError, match="no answer in time"):
+            await publisher.publish("a", 1)
 
 
 async def test_a_refusal_after_an_unknown_attempt_is_still_unknown() -> None:

@@ -26,7 +26,11 @@ from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer, is_installed
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.skipif(not is_installed(), reason="no redis-server here")
+pytestmark = [
+    pytest.mark.skipif(not is_installed(), reason="no redis-server here"),
+    # Starts and restarts of a hub, on a machine that others use too.
+    pytest.mark.timeout(180),
+]
 
 Publish = Callable[[int], Coroutine[None, None, Published]]
 OpenPublisher = Callable[[str, PublisherOptions], AbstractAsyncContextManager[Publish]]

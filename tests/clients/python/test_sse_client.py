@@ -18,7 +18,8 @@ from hub_client import (
     RejectedError,
     Subscription,
 )
-from hub_client.sse import EventParser, url_subscriptions
+from hub_client.http_session import url_subscriptions
+from hub_client.sse import EventParser
 from hub_client.transport import DisconnectedError
 from tests.clients.python.fakes import (
     DEADLINE_SECONDS,
@@ -152,8 +153,10 @@ async def test_a_command_refused_by_http_status_is_an_error_of_that_command() ->
         http_hub(streams) as (url, _),
         HubClient(url, transports=("sse",), options=OPTIONS) as hub,
     ):
+        subscription = hub.subscribe("a")
         with pytest.raises(CommandError, match="too_large"):
             await hub.publish("b", "x")
+        subscription.close()
 
 
 async def test_a_command_answered_by_what_is_no_hub_costs_the_connection_only() -> None:
@@ -181,7 +184,10 @@ async def test_a_body_without_end_in_place_of_a_stream_is_not_read_to_its_end() 
             return HttpAnswer(403, b"x" * 100, {"Content-Length": "1000000000"}, bare=True)
         return problem(403, "forbidden")
 
-    async with http_hub(endless) as (url, _), HubClient(url, options=OPTIONS) as hub:
+    async with (
+        http_hub(endless) as (url, _),
+        HubClient(url, transports=("websocket", "sse"), options=OPTIONS) as hub,
+    ):
         with pytest.raises(RejectedError, match="xxx"):
             await take(hub.subscribe("a"), 1)
 
@@ -215,14 +221,14 @@ async def test_a_goodbye_that_forbids_to_return_counts_as_a_close_code() -> None
 
 
 async def test_when_every_transport_is_refused_the_client_says_so_and_stops() -> None:
-    """403 on both is the hub's word, not a proxy's opinion of WebSockets."""
+    """403 on all is the hub's word, not a proxy's opinion of WebSockets."""
     async with (
         http_hub(lambda _: problem(403, "forbidden")) as (url, requests),
         HubClient(url, options=OPTIONS) as hub,
     ):
         with pytest.raises(RejectedError, match="forbidden"):
             await take(hub.subscribe("a"), 1)
-    assert [request.path for request in requests] == ["/ws", "/sse"]
+    assert [request.path for request in requests] == ["/ws", "/sse", "/poll"]
 
 
 def test_events_cut_anywhere_are_read_the_same() -> None:

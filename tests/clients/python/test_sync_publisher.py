@@ -104,6 +104,25 @@ async def test_each_kind_of_failure_has_its_error(
             await asyncio.to_thread(made.publish, "a", 1)
 
 
+async def test_an_answer_that_trickles_is_given_up_like_one_that_does_not_come() -> None:
+    """Every byte in time and no end: the request as a whole has a limit."""
+    options = PublisherOptions(PublishRetry(for_seconds=0, request_timeout_seconds=0.5))
+    trickle: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def drip() -> None:
+        while True:
+            trickle.put_nowait(b" ")
+            await asyncio.sleep(0.02)
+
+    async with publisher(lambda _: HttpAnswer(stream=trickle), options) as (made, _):
+        dripping = asyncio.create_task(drip())
+        try:
+            with pytest.raises(OutcomeUnknownError, match="no answer in time"):
+                await asyncio.to_thread(made.publish, "a", 1)
+        finally:
+            dripping.cancel()
+
+
 async def test_publish_many_answers_for_each_item_and_never_raises() -> None:
     """One is refused, its neighbours are published."""
     refused = {"status": 403, "code": "forbidden", "detail": "no", "retryable": False}
@@ -204,16 +223,15 @@ def test_a_sender_that_never_comes_back_is_given_up() -> None:
 
 
 INTERRUPTED = """
-import signal, sys, threading
-from hub_client import OutcomeUnknownError, SyncPublisher
+import signal, sys
+from hub_client import PublisherOptions, SyncPublisher
 
 class SoftTimeLimit(Exception): ...
 
 def interrupt(*_): raise SoftTimeLimit
 
 signal.signal(signal.SIGUSR1, interrupt)
-publisher = SyncPublisher(sys.argv[1])
-print("ready", flush=True)
+publisher = SyncPublisher(sys.argv[1], options=PublisherOptions(max_connections=1))
 try:
     publisher.publish("a", 1)
 except SoftTimeLimit:
@@ -233,4 +251,4 @@ async def test_a_signal_in_the_middle_of_a_call_leaves_the_publisher_usable() ->
         gate.go.set()
         async with asyncio.timeout(30):
             said, _ = await process.communicate()
-    assert said.split() == [b"ready", b"interrupted", b"2"]
+    assert said.split() == [b"interrupted", b"2"]

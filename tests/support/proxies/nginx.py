@@ -52,9 +52,13 @@ def plain(hub_port: int) -> str:
 
 
 def buffering(hub_port: int) -> str:
-    """The same, deaf to `X-Accel-Buffering: no`: a stream comes when a buffer is full."""
-    proxied = f"proxy_pass http://127.0.0.1:{hub_port}; proxy_ignore_headers X-Accel-Buffering;"
-    return f"location / {{ {proxied} }}"
+    """The same, deaf to `X-Accel-Buffering: no`: a stream comes when a buffer is full.
+
+    With larger buffers than by default (4 KiB), so that a busy stream does not fill them.
+    """
+    buffers = "proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k;"
+    deaf = f"proxy_ignore_headers X-Accel-Buffering; {buffers}"
+    return f"location / {{ proxy_pass http://127.0.0.1:{hub_port}; {deaf} }}"
 
 
 def refusing(hub_port: int, status: int) -> str:

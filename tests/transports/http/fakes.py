@@ -11,7 +11,7 @@ from hub import dashboard
 from hub.auth.policy import Policy
 from hub.core.listing import ConnectionPage, ConnectionQuery, Row
 from hub.core.polling import PollRequest
-from hub.core.ports import HistoryPage, PublishRequest, PublishResult
+from hub.core.ports import Arguments, HistoryPage, PublishRequest, PublishResult, Told
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
@@ -126,6 +126,33 @@ class FakeEngine:
 
 
 @dataclass
+class FakeOperators:
+    """Remembers what it was asked, and answers with it; knows one node and one connection."""
+
+    asked: list[tuple[object, ...]] = field(default_factory=list)
+
+    async def of_connection(self, connection: str, name: str, arguments: Arguments) -> Told:
+        self.asked.append((connection, name, dict(arguments)))
+        if connection != "c1":
+            raise NotFoundError("the node lives no more")
+        return {"answer": "dropped", "detail": "slow"}
+
+    async def of_node(self, node: str, name: str, arguments: Arguments) -> Told:
+        self.asked.append((node, name, dict(arguments)))
+        if node != "n1":
+            raise NotFoundError(f"no node {node!r} lives")
+        return {"node": node, "closing": 3}
+
+    async def closed(self, limit: int) -> Told:
+        self.asked.append(("closed", limit))
+        return {"closed": [], "unanswered": []}
+
+    async def rebalance(self, arguments: Arguments) -> Told:
+        self.asked.append(("rebalance", dict(arguments)))
+        return {"nodes": []}
+
+
+@dataclass
 class RecordingLog:
     events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
 
@@ -138,6 +165,7 @@ class Hub:
     """The application under test with everything it was made from."""
 
     engine: FakeEngine
+    operators: FakeOperators
     log: RecordingLog
     tally: Tally
     polls: list[PollRequest]
@@ -164,6 +192,7 @@ def make_deps(
 
     return HttpDeps(
         engine=FakeEngine(),
+        operators=FakeOperators(),
         policy=policy or keyed_policy(),
         poll=poll,
         ready=list,
@@ -189,7 +218,7 @@ def make_hub(
     fallback: ASGIApp | None = None,
 ) -> Hub:
     """A hub with keys set: publishing and operating need one, subscribing does not."""
-    engine, log = FakeEngine(), RecordingLog()
+    engine, operators, log = FakeEngine(), FakeOperators(), RecordingLog()
     polls: list[PollRequest] = []
     reasons: list[str] = []
 
@@ -200,11 +229,12 @@ def make_hub(
     deps = replace(
         make_deps(files, policy=policy, limits=limits, base_path=base_path, fallback=fallback),
         engine=engine,
+        operators=operators,
         log=log,
         poll=poll,
         ready=lambda: reasons,
     )
-    return Hub(engine, log, deps.tally, polls, reasons, make_http_app(deps))
+    return Hub(engine, operators, log, deps.tally, polls, reasons, make_http_app(deps))
 
 
 def keyed_policy() -> Policy:

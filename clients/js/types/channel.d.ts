@@ -1,0 +1,45 @@
+/**
+ * One channel as this client sees it: how far it is, and who listens.
+ *
+ * Offsets order publications within an epoch; what is not newer than the last one seen is a
+ * repeat and is dropped. So two connections may bring the same channel while the client moves
+ * from one to the other: what comes first counts. Holes without a gap are normal (a publication
+ * with `echo: false` does not come back), so only the hub's `gap` is reported.
+ */
+export type Member = import("./subscription.js").Member;
+export type Json = import("./commands.js").Json;
+export type Channel = ReturnType<typeof openChannel>;
+/** @typedef {import("./subscription.js").Member} Member */
+/** @typedef {import("./commands.js").Json} Json */
+/** @typedef {ReturnType<typeof openChannel>} Channel */
+/** @param {string} position `epoch:offset`, split at its last colon */
+export declare const epochOf: (position: string) => string;
+/**
+ * @param {string} channel
+ * @param {{ since?: string, last?: number, fill?: boolean }} first how the first subscription starts
+ */
+export declare function openChannel(channel: string, { since, last, fill }: {
+    since?: string;
+    last?: number;
+    fill?: boolean;
+}): {
+    channel: string;
+    members: Set<import("./subscription.js").Member>;
+    /** What to ask the hub for: the present position, or else how the application starts. */
+    request(): {
+        channel: string;
+        since: string;
+        fill: boolean | undefined;
+    } | {
+        channel: string;
+        last: number | undefined;
+        fill: boolean | undefined;
+    };
+    /**
+     * Tell the members what is new; a copy of them, because a callback may unsubscribe.
+     * @param {Json} push
+     * @param {Map<string, string>} epochs of the channels that the connection is subscribed to
+     * @param {boolean} first whether this is the connection for what has no offset
+     */
+    push({ op, ...item }: Json, epochs: Map<string, string>, first: boolean): void;
+};

@@ -1,0 +1,26 @@
+/** Which channels are wanted, and what of them the present connection carries. */
+export type Json = import("./commands.js").Json;
+export type Channel = import("./channel.js").Channel;
+export type Link = import("./connection.js").Link;
+export type State = import("./connection.js").State;
+export type Member = import("./subscription.js").Member;
+/** @typedef {import("./commands.js").Json} Json */
+/** @typedef {import("./channel.js").Channel} Channel */
+/** @typedef {import("./connection.js").Link} Link */
+/** @typedef {import("./connection.js").State} State */
+/** @typedef {import("./subscription.js").Member} Member */
+/**
+ * @param {URL} base
+ * @param {import("./connection.js").Options} options
+ * @param {(state: State) => void} show
+ */
+export declare function openClient(base: URL, options: import("./connection.js").Options, show: (state: State) => void): {
+    close: () => void;
+    listeners: Set<(state: State) => void>;
+    request: (command: Json) => Promise<any>;
+    /**
+     * @param {string} name
+     * @param {import("./subscription.js").Listening} on
+     */
+    subscribe(name: string, on: import("./subscription.js").Listening): import("./subscription.js").Subscription;
+};

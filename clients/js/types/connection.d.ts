@@ -1,0 +1,124 @@
+/**
+ * One connection for everything: which transport, when to reconnect, and how a silent one is
+ * noticed. It knows nothing about channels.
+ *
+ * Each attempt has to prove itself: the hub's `welcome` came and a ping was answered, in time,
+ * so both ways are open and nothing holds the stream back. Only then does it take the place of
+ * the connection before it, which goes on until then and a little longer. So moving, to another
+ * node or to a better transport, leaves no moment without a connection.
+ */
+export type Json = import("./commands.js").Json;
+export type Transport = "websocket" | "sse" | "poll";
+export type Socket = {
+    new (url: URL): {
+        onmessage: any;
+        onclose: any;
+        onerror: any;
+        send: (text: string) => void;
+        close: () => void;
+    };
+};
+export type State = {
+    state: "connecting" | "connected" | "waiting" | "closed";
+    /**
+     * in use, or being tried
+     */
+    transport: Transport;
+    /**
+     * the close code that led to `waiting` or `closed`
+     */
+    code?: number;
+    reason?: string;
+    retryInMs?: number;
+};
+export type Options = {
+    /**
+     * a function is asked again before
+     * the token ends and after a 4401
+     */
+    token?: string | (() => string | Promise<string>);
+    /**
+     * in the order they are tried
+     */
+    transports?: Transport[];
+    /**
+     * for Node before 22, such as that of `ws`
+     */
+    WebSocket?: Socket;
+    fetch?: (url: URL, init: RequestInit) => Promise<Response>;
+    /**
+     * from 0 up to 1
+     */
+    random?: () => number;
+    /**
+     * how long a transport has to prove itself, 5,000
+     */
+    probeMs?: number;
+    /**
+     * a better transport is tried again after up to this long, and
+     * after up to twice as long each time it fails, at most 30 times; 10,000
+     */
+    betterMs?: number;
+    /**
+     * remembers the transport that worked;
+     * `localStorage` in a page
+     */
+    storage?: import("./memory.js").Store;
+};
+export type Events = {
+    /**
+     * this is the connection from now on
+     */
+    up: (link: Link) => void;
+    /**
+     * there is none
+     */
+    down: () => void;
+    push: (push: Json, link: Link) => void;
+    state: (state: State) => void;
+};
+export type Link = {
+    /**
+     * ends in a slash
+     */
+    base: URL;
+    token?: string;
+    WebSocket?: Socket;
+    fetch?: Options["fetch"];
+    /**
+     * a reply stands in the stream, at its place
+     */
+    duplex?: boolean;
+    /**
+     * channel to epoch, of what it is subscribed to
+     */
+    epochs: Map<string, string>;
+    /**
+     * index of its transport
+     */
+    at: number;
+    heardAt: number;
+    /**
+     * a longer silence is a lost connection
+     */
+    silenceMs: number;
+    timers: Record<string, ReturnType<typeof setTimeout>>;
+    push: (push: Json) => void;
+    /**
+     * only the first time counts
+     */
+    closed: (code: number, reason?: string) => void;
+    send: (command: Json) => void;
+    close?: () => void;
+};
+/**
+ * @param {URL} base
+ * @param {Options} options
+ * @param {Events} events
+ */
+export declare function connection(base: URL, options: Options, events: Events): {
+    /** Connect unless that is under way. */
+    start: () => undefined;
+    /** Close for good. */
+    close: () => void;
+};

@@ -1,0 +1,13 @@
+/**
+ * What server-sent events and long polling share: a session that begins with a GET, commands
+ * as POST, and how the hub refuses.
+ */
+export type Json = import("./commands.js").Json;
+export type Get = (path: string) => Promise<Response>;
+/** @typedef {import("./commands.js").Json} Json */
+/** @typedef {(path: string) => Promise<Response>} Get resolves with what is not a refusal */
+/**
+ * @param {import("./connection.js").Link} link
+ * @param {(get: Get, push: (push: Json) => void) => Promise<void>} run until the session ends
+ */
+export declare function openHttp(link: import("./connection.js").Link, run: (get: Get, push: (push: Json) => void) => Promise<void>): void;

@@ -1,0 +1,166 @@
+/**
+ * Subscribe to channels of a broadcast hub, over one connection.
+ *
+ *     const hub = new Hub("https://example.com", { token });
+ *     hub.subscribe("prices", ({ data }) => show(data));
+ *
+ * Subscriptions survive reconnects and changes of transport: each channel resumes after the last
+ * publication it saw.
+ */
+import { HubError } from "./errors.js";
+export { HubError };
+export type Options = import("./connection.js").Options;
+export type State = import("./connection.js").State;
+export type Transport = import("./connection.js").Transport;
+export type Gap = import("./subscription.js").Gap;
+export type Message = import("./subscription.js").Message;
+export type OnMessage = import("./subscription.js").OnMessage;
+export type Presence = import("./subscription.js").Presence;
+export type PublishOptions = import("./subscription.js").PublishOptions;
+export type Subscribed = import("./subscription.js").Subscribed;
+export type SubscribeOptions = import("./subscription.js").SubscribeOptions;
+export type Subscription = import("./subscription.js").Subscription;
+export type Published = import("./subscription.js").Published;
+export type Publication = {
+    offset: number;
+    data: any;
+    /**
+     * milliseconds since 1970 UTC
+     */
+    time: number;
+    key?: string;
+    /**
+     * the token subject of the session that published it
+     */
+    from?: string;
+};
+export type History = {
+    channel: string;
+    /**
+     * of the newest offset given out
+     */
+    position: string;
+    /**
+     * first offset still held
+     */
+    oldest: number;
+    publications: Publication[];
+};
+export type PresentMember = {
+    id: string;
+    connection: string;
+    sub?: string;
+};
+/** @typedef {import("./connection.js").Options} Options */
+/** @typedef {import("./connection.js").State} State */
+/** @typedef {import("./connection.js").Transport} Transport */
+/** @typedef {import("./subscription.js").Gap} Gap */
+/** @typedef {import("./subscription.js").Message} Message */
+/** @typedef {import("./subscription.js").OnMessage} OnMessage */
+/** @typedef {import("./subscription.js").Presence} Presence */
+/** @typedef {import("./subscription.js").PublishOptions} PublishOptions */
+/** @typedef {import("./subscription.js").Subscribed} Subscribed */
+/** @typedef {import("./subscription.js").SubscribeOptions} SubscribeOptions */
+/** @typedef {import("./subscription.js").Subscription} Subscription */
+/** @typedef {import("./subscription.js").Published} Published */
+/**
+ * @typedef {object} Publication
+ * @property {number} offset
+ * @property {any} data
+ * @property {number} time milliseconds since 1970 UTC
+ * @property {string} [key]
+ * @property {string} [from] the token subject of the session that published it
+ */
+/**
+ * @typedef {object} History
+ * @property {string} channel
+ * @property {string} position of the newest offset given out
+ * @property {number} oldest first offset still held
+ * @property {Publication[]} publications
+ */
+/** @typedef {{ id: string, connection: string, sub?: string }} PresentMember */
+export declare class Hub {
+    #private;
+    /** What of `State` the last event said. @type {State["state"]} */
+    state: State["state"];
+    /** In use, or being tried. @type {Transport} */
+    transport: Transport;
+    /**
+     * @param {string} [url] where the hub is; "" is the hub that served this module
+     * @param {Options} [options]
+     */
+    constructor(url?: string, options?: Options);
+    /**
+     * Listen to a channel, by callback or by `for await`.
+     * @overload
+     * @param {string} channel
+     * @param {OnMessage} onMessage
+     * @param {SubscribeOptions} [options]
+     * @returns {Subscription}
+     */
+    /**
+     * @overload
+     * @param {string} channel
+     * @param {SubscribeOptions} [options]
+     * @returns {Subscription}
+     */
+    /**
+     * @param {string} channel
+     * @param {OnMessage | SubscribeOptions} [onMessage]
+     * @param {SubscribeOptions} [options]
+     */
+    subscribe(channel: string, onMessage: OnMessage, options?: SubscribeOptions): Subscription;
+    /**
+     * Listen to a channel, by callback or by `for await`.
+     * @overload
+     * @param {string} channel
+     * @param {OnMessage} onMessage
+     * @param {SubscribeOptions} [options]
+     * @returns {Subscription}
+     */
+    /**
+     * @overload
+     * @param {string} channel
+     * @param {SubscribeOptions} [options]
+     * @returns {Subscription}
+     */
+    /**
+     * @param {string} channel
+     * @param {OnMessage | SubscribeOptions} [onMessage]
+     * @param {SubscribeOptions} [options]
+     */
+    subscribe(channel: string, options?: SubscribeOptions): Subscription;
+    /**
+     * Resolves with the publication's position when the hub has it.
+     * @param {string} channel
+     * @param {unknown} data anything JSON can say
+     * @param {PublishOptions} [options]
+     * @returns {Promise<Published>}
+     */
+    publish(channel: string, data: unknown, options?: PublishOptions): Promise<Published>;
+    /**
+     * @param {string} channel
+     * @param {{ since?: string, limit?: number }} [options]
+     * @returns {Promise<History>}
+     */
+    history(channel: string, options?: {
+        since?: string;
+        limit?: number;
+    }): Promise<History>;
+    /**
+     * @param {string} channel
+     * @returns {Promise<{ channel: string, members: PresentMember[] }>}
+     */
+    presence(channel: string): Promise<{
+        channel: string;
+        members: PresentMember[];
+    }>;
+    /**
+     * @param {"state"} event
+     * @param {(state: State) => void} listener
+     * @returns {() => void} stops listening
+     */
+    on(event: "state", listener: (state: State) => void): () => void;
+    /** End every subscription and the connection, for good. */
+    close(): void;
+}

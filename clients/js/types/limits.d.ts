@@ -1,0 +1,31 @@
+/** Every limit and time of this client, with its reason. */
+/** How long a transport has to prove itself. A handshake on a slow phone takes two seconds. */
+export declare const PROBE_MS = 5000;
+/** When a better transport is tried again; later each time it fails. Guess, not measured. */
+export declare const BETTER_MS = 10000;
+/** A connection that held for this long is no reconnect loop. Guess, not measured. */
+export declare const STABLE_MS = 10000;
+/** Failures of a transport that worked before the next is tried: seconds. Guess. */
+export declare const PATIENCE = 3;
+/** What the connection before was sent last arrives in this time. Guess, not measured. */
+export declare const LINGER_MS = 2000;
+/** The clock is looked at this often: after a sleep the next look is late. */
+export declare const LOOK_MS = 5000;
+/** The close code of what ended without one (RFC 6455 section 7.4.1). */
+export declare const LOST = 1006;
+/** A restarted process is found within a second. Guess, not measured. */
+export declare const BASE_MS = 1000;
+/** The wait after an outage stays below half a minute: the last ceiling, in first ones. */
+export declare const CEILINGS = 30;
+/** Which transport worked: longer than a visit, shorter than until the laptop is elsewhere. */
+export declare const REMEMBER_MS = 3600000;
+/** Commands without a reply. The hub queues 256 of a session before it stops reading. */
+export declare const MAX_PENDING = 256;
+/** For a command's reply. Guess, not measured. */
+export declare const COMMAND_MS = 10000;
+/** PROTOCOL.md's: proxies give a silent answer up after 30 or 60. */
+export declare const MAX_WAIT_SECONDS = 25;
+/** Characters of a line of SSE: far above any frame the hub sends (64 KiB of data by default). */
+export declare const MAX_EVENT = 8388608;
+/** Messages that wait for a loop, or behind a gap: two seconds at 500 messages/s. */
+export declare const MAX_QUEUE = 1000;

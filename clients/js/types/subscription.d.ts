@@ -1,0 +1,151 @@
+/**
+ * What `hub.subscribe` hands out: callbacks, and messages for `for await`.
+ *
+ * Messages and gaps stand in one queue, so the application hears of a gap exactly where the
+ * messages would have been. With `fill` a gap that history may still have is asked for when its
+ * turn comes; what arrives meanwhile waits behind it. The queue has a limit, because one
+ * without would grow until the page dies: a loop that is slower than its channel loses the
+ * oldest, which become a gap with reason `client`.
+ */
+export type HubError = import("./errors.js").HubError;
+export type Message = {
+    channel: string;
+    data: any;
+    epoch: string;
+    /**
+     * `epoch:offset`: what `since` takes
+     */
+    position: string;
+    /**
+     * missing where a publication came by plain Redis PUBLISH
+     */
+    offset?: number;
+    key?: string;
+    /**
+     * milliseconds since 1970 UTC
+     */
+    time?: number;
+    /**
+     * the token subject of the session that published it
+     */
+    from?: string;
+};
+export type Gap = {
+    channel: string;
+    reason: "slow" | "conflated" | "broker" | "expired" | "invalid" | "reset" | "client";
+    epoch?: string;
+    /**
+     * first missing offset; none at a `reset`
+     */
+    from?: number;
+    /**
+     * last missing offset; none at a `reset`
+     */
+    to?: number;
+    /**
+     * after a `reset`: where the stream continues
+     */
+    position?: string;
+    /**
+     * how many publications without an offset were dropped
+     */
+    unsequenced?: number;
+};
+export type Subscribed = {
+    channel: string;
+    position: string;
+    recovered: boolean;
+    replayed: number;
+};
+export type Presence = {
+    /**
+     * at a `presence_reset` some were lost: ask again
+     */
+    op: "join" | "leave" | "presence_reset";
+    channel: string;
+    member?: Record<string, any>;
+};
+export type OnMessage = (message: Message) => void;
+export type SubscribeOptions = {
+    /**
+     * resume after this position, `epoch:offset`
+     */
+    since?: string;
+    /**
+     * begin with the newest n publications; `since` wins over it
+     */
+    last?: number;
+    /**
+     * get from history what a slow reader missed, in order
+     */
+    fill?: boolean;
+    /**
+     * unsubscribes when aborted
+     */
+    signal?: AbortSignal;
+    onGap?: (gap: Gap) => void;
+    onPresence?: (presence: Presence) => void;
+    /**
+     * after every (re)connect
+     */
+    onSubscribed?: (subscribed: Subscribed) => void;
+    onError?: (error: HubError) => void;
+};
+export type PublishOptions = {
+    key?: string;
+    /**
+     * `false`: not back to here
+     */
+    echo?: boolean;
+    /**
+     * with the same key again it is published once
+     */
+    idempotency_key?: string;
+};
+export type Published = {
+    channel: string;
+    epoch: string;
+    offset: number;
+    duplicate?: boolean;
+};
+export type Subscription = {
+    channel: string;
+    publish: (data: unknown, options?: PublishOptions) => Promise<Published>;
+    unsubscribe: () => void;
+    [Symbol.asyncIterator]: () => AsyncGenerator<Message, void, void>;
+};
+export type Member = {
+    subscription: Subscription;
+    push: (op: string, item: any) => void;
+    /**
+     * no more messages; a loop ends, or throws `error`
+     */
+    end: (error?: HubError) => void;
+};
+export type Listening = SubscribeOptions & {
+    onMessage?: OnMessage;
+};
+export type Owner = {
+    leave: (channel: string, member: Member) => void;
+    request: (command: Record<string, any>) => Promise<any>;
+};
+/**
+ * @param {Owner} owner
+ * @param {string} channel
+ * @param {Listening} on
+ * @returns {Member}
+ */
+export declare function openSubscription({ leave, request }: Owner, channel: string, on: Listening): Member;
+/**
+ * @param {string} channel
+ * @param {unknown} data
+ * @param {PublishOptions} [options]
+ */
+export declare const publication: (channel: string, data?: unknown, options?: PublishOptions) => {
+    key?: string;
+    echo?: boolean;
+    idempotency_key?: string;
+    op: string;
+    channel: string;
+    data: unknown;
+};

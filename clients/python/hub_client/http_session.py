@@ -1,0 +1,163 @@
+"""What server-sent events and long polling share: a GET that subscribes, commands as POST."""
+
+import asyncio
+from collections.abc import Mapping
+
+import httpx
+
+from hub_client.frames import encode, read_problem
+from hub_client.transport import (
+    ABNORMAL_CLOSE,
+    CannotConnectError,
+    DisconnectedError,
+    Target,
+    encode_query,
+    refused,
+)
+
+# The contract keeps a URL below 4 KB and a session at 32 channels in it; this leaves room for
+# the host and for what proxies add.
+_MAX_QUERY_BYTES = 3000
+_MAX_URL_CHANNELS = 32
+_TIMEOUT_SECONDS = 10.0
+_DETAIL_BYTES = 300
+_NOT_THIS_SESSION = frozenset({401, 404})
+
+
+class LazyHttp:
+    """An httpx client, made when it is first asked for.
+
+    Making one reads the system's certificates and holds up the event loop for 34 ms (measured);
+    who stays with WebSocket needs none.
+    """
+
+    def __init__(self) -> None:
+        self._client: httpx.AsyncClient | None = None
+
+    def client(self) -> httpx.AsyncClient:
+        """A read has no time-out of its own: whoever waits for an answer sets one for it all."""
+        if self._client is None:
+            timeout = httpx.Timeout(_TIMEOUT_SECONDS, read=None)
+            self._client = httpx.AsyncClient(timeout=timeout, follow_redirects=True)
+        return self._client
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+
+
+class HttpSession:
+    """Speaks for one session at the hub; knows its secret once it was welcomed."""
+
+    def __init__(self, http: httpx.AsyncClient, target: Target) -> None:
+        self.http = http
+        self.target = target
+        self.connection = ""
+        self._secret = ""
+
+    def welcomed(self, connection: str, secret: str) -> None:
+        self.connection, self._secret = connection, secret
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The secret stands for the token from the welcome on."""
+        return {**self.target.headers, "Authorization": f"Bearer {self._secret}"}
+
+    async def send(self, command_id: int, command: bytes) -> bytes:
+        """POST a command; return its reply, also where the hub refuses it by status.
+
+        Raises:
+            DisconnectedError: there is no such session, or no hub that answers.
+        """
+        query = encode_query([("connection", self.connection)])
+        request = self.http.build_request(
+            "POST",
+            f"{self.target.base_url}/command?{query}",
+            content=command,
+            headers={**self.headers, "Content-Type": "application/json"},
+        )
+        status, body = await self.fetch(request, timeout_seconds=_TIMEOUT_SECONDS)
+        if status == httpx.codes.OK:
+            return body
+        problem = read_problem(body)
+        if status in _NOT_THIS_SESSION or (status >= 500 and not problem.code):
+            raise DisconnectedError(ABNORMAL_CLOSE, f"POST /command: HTTP {status}")
+        code = problem.code or f"http_{status}"
+        error = {"code": code, "message": problem.detail, "retryable": problem.retryable}
+        return encode({"op": "reply", "id": command_id, "error": error})
+
+    async def fetch(self, request: httpx.Request, *, timeout_seconds: float) -> tuple[int, bytes]:
+        """Status and whole body; raise `DisconnectedError` for none, or one without end."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                response = await self.http.send(request, stream=True)
+                try:
+                    return response.status_code, await self.read(response)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            why = f"{request.url.path}: no answer in {timeout_seconds:g} seconds"
+            raise DisconnectedError(ABNORMAL_CLOSE, why) from None
+        except httpx.HTTPError as error:
+            raise DisconnectedError(ABNORMAL_CLOSE, f"{type(error).__name__}: {error}") from None
+
+    async def read(self, response: httpx.Response) -> bytes:
+        """The whole body; raise `DisconnectedError` beyond `max_frame_bytes`."""
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > self.target.max_frame_bytes:
+                limit = f"{self.target.max_frame_bytes:,}"
+                raise DisconnectedError(1009, f"an answer is over {limit} bytes (max_frame_bytes)")
+        return bytes(body)
+
+
+async def check(response: httpx.Response, kind: str) -> None:
+    """Raise `CannotConnectError`, with the response closed, unless it is a `kind` of success."""
+    given = response.headers.get("content-type", "")
+    if response.status_code == httpx.codes.OK and given.startswith(kind):
+        return
+    try:
+        detail = await _beginning(response)
+    finally:
+        await response.aclose()
+    if response.status_code == httpx.codes.OK:
+        raise CannotConnectError(f"no {kind} but {given or 'an untyped body'}", blocked=True)
+    asked = response.headers.get("retry-after", "")
+    raise refused(response.status_code, detail, retry_after=asked)
+
+
+async def _beginning(response: httpx.Response) -> str:
+    """Enough of a body to say what it is; it may have no end."""
+    async for chunk in response.aiter_bytes():
+        return chunk[:_DETAIL_BYTES].decode("utf-8", "replace")
+    return ""
+
+
+def url_subscriptions(wanted: tuple[Mapping[str, object], ...]) -> tuple[list[str], str]:
+    """The channels that fit into the URL, and its query. The rest is subscribed by command.
+
+    `last` and `fill` stand once for the whole URL: only channels that agree with the first
+    can be in it.
+    """
+    shared = _shared(wanted[0]) if wanted else []
+    channels: list[str] = []
+    pairs = list(shared)
+    for fields in wanted[:_MAX_URL_CHANNELS]:
+        more = _pairs(fields)
+        fits = len(encode_query(pairs + more)) <= _MAX_QUERY_BYTES
+        if fits and _shared(fields) == shared:
+            channels.append(str(fields["channel"]))
+            pairs += more
+    return channels, encode_query(pairs)
+
+
+def _shared(fields: Mapping[str, object]) -> list[tuple[str, str]]:
+    given = ((name, fields.get(name)) for name in ("last", "fill"))
+    return [(name, str(value).lower()) for name, value in given if value is not None]
+
+
+def _pairs(fields: Mapping[str, object]) -> list[tuple[str, str]]:
+    channel = str(fields["channel"])
+    since = [("since", f"{channel}={fields['since']}")] if "since" in fields else []
+    return [("channel", channel), *since]

@@ -1,0 +1,112 @@
+"""The hub by long polling with POST /command, where nothing on the way lets a stream through.
+
+Each answer says how far every channel is, and the next poll repeats it, so that the hub sees
+an answer that was lost. The client does not rely on it: after any failure it resumes with a
+new session from its own positions.
+"""
+
+from collections import deque
+
+import httpx
+
+from hub_client.errors import ProtocolError
+from hub_client.frames import PollAnswer, read_poll
+from hub_client.http_session import HttpSession, LazyHttp, check, url_subscriptions
+from hub_client.transport import (
+    ABNORMAL_CLOSE,
+    CannotConnectError,
+    Connection,
+    DisconnectedError,
+    Target,
+    encode_query,
+)
+
+# The hub allows 60; an answer has to come before the client takes 1.5 heartbeats of silence
+# for the end, and before proxies do (60 s, often less).
+_MAX_WAIT_SECONDS = 25.0
+_PATIENCE_SECONDS = 10.0
+
+
+class PollDialer:
+    """Opens a session by a first `GET /poll` that does not wait."""
+
+    transport = "poll"
+
+    def __init__(self) -> None:
+        self._http = LazyHttp()
+
+    async def dial(self, target: Target) -> Connection:
+        channels, query = url_subscriptions(target.subscribe)
+        url = f"{target.base_url}/poll?session=true&wait=0" + (f"&{query}" if query else "")
+        http = self._http.client()
+        request = http.build_request("GET", url, headers=target.authorization)
+        session = HttpSession(http, target)
+        try:
+            response = await http.send(request, stream=True)
+            await check(response, "application/json")
+            try:
+                first = read_poll(await session.read(response))
+            finally:
+                await response.aclose()
+        except httpx.HTTPError as error:
+            raise CannotConnectError(f"{type(error).__name__}: {error}") from None
+        except (ProtocolError, DisconnectedError) as error:
+            raise CannotConnectError(str(error), blocked=True) from None
+        return PollConnection(session, first, frozenset(channels))
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
+class PollConnection:
+    """One session that is asked again and again."""
+
+    transport = "poll"
+    starts_in_reply = False
+
+    def __init__(self, session: HttpSession, first: PollAnswer, in_url: frozenset[str]) -> None:
+        self.in_url = in_url
+        self._session = session
+        self._wait_seconds = min(_MAX_WAIT_SECONDS, first.heartbeat_seconds)
+        self._positions = first.positions
+        self._frames = deque((first.welcome, *first.pushes))
+
+    def welcomed(self, connection: str, secret: str) -> None:
+        self._session.welcomed(connection, secret)
+
+    async def receive(self) -> bytes:
+        """The next push; b"" for an answer without any, which is a sign of life."""
+        if not self._frames:
+            answer = await self._poll()
+            self._positions = answer.positions
+            self._frames.extend(answer.pushes)
+        return self._frames.popleft() if self._frames else b""
+
+    async def _poll(self) -> PollAnswer:
+        session = self._session
+        places = tuple({"channel": name, "since": place} for name, place in self._positions.items())
+        _, query = url_subscriptions(places)
+        own = [("session", "true"), ("connection", session.connection)]
+        own.append(("wait", f"{self._wait_seconds:g}"))
+        url = f"{session.target.base_url}/poll?{encode_query(own)}" + (f"&{query}" if query else "")
+        request = session.http.build_request("GET", url, headers=session.headers)
+        seconds = self._wait_seconds + _PATIENCE_SECONDS
+        status, body = await session.fetch(request, timeout_seconds=seconds)
+        if status != httpx.codes.OK:
+            raise DisconnectedError(ABNORMAL_CLOSE, f"GET /poll: HTTP {status}")
+        return self._same_session(body)
+
+    def _same_session(self, body: bytes) -> PollAnswer:
+        try:
+            answer = read_poll(body)
+        except ProtocolError as error:
+            raise DisconnectedError(ABNORMAL_CLOSE, str(error)) from None
+        if answer.connection != self._session.connection:
+            raise DisconnectedError(ABNORMAL_CLOSE, "the hub began a new session")
+        return answer
+
+    async def send(self, command_id: int, command: bytes) -> bytes | None:
+        return await self._session.send(command_id, command)
+
+    async def close(self) -> None:
+        """Nothing is held open; the hub forgets who does not poll."""

@@ -1,0 +1,53 @@
+"""Tickets: what an operator's page shows in place of the key where a URL is the only place.
+
+A browser can set no header on a WebSocket or an EventSource, and URLs end up in logs, where an
+operator key must not be. So the page asks for a ticket with the key in a header and puts the
+ticket into the URL: it opens sessions that read, for ten minutes, and nothing else.
+
+A ticket is a token as in `hub.auth.tokens`, signed with a secret made from an operator key. So
+every node with the same keys takes it, and no node remembers any. The secret is not the key
+itself: where a token key happens to be the same text, its tokens are still no tickets.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import jwt
+
+from hub.auth.tokens import ALGORITHM, TokenVerifier
+from hub.core.identity import Identity
+
+# A page asks for the next one before this one ends. Guess, not measured.
+LIFE_SECONDS = 600
+
+
+class Tickets:
+    """Issues and takes them; without operator keys there are none."""
+
+    __slots__ = ("_clock", "_secrets", "_verifier")
+
+    def __init__(self, operator_keys: Sequence[str], *, clock: Callable[[], float]) -> None:
+        """Take the keys and a clock of seconds since 1970 UTC."""
+        self._secrets = tuple(_secret(key) for key in operator_keys)
+        self._clock = clock
+        self._verifier = TokenVerifier(self._secrets, clock=clock, setting="HUB_OPERATOR_KEYS")
+
+    def issue(self) -> str | None:
+        """A new ticket; None where there are no keys, and so no need for any."""
+        if not self._secrets:
+            return None
+        claims = {
+            "exp": int(self._clock()) + LIFE_SECONDS,
+            "hub": {"subscribe": ["*"]},
+        }
+        return jwt.encode(claims, self._secrets[0], algorithm=ALGORITHM)
+
+    def verify(self, ticket: str) -> Identity:
+        """An operator who may only read; raise `UnauthorizedError` unless it holds now."""
+        return replace(self._verifier.verify(ticket), publisher="ticket", operator=True)
+
+
+def _secret(key: str) -> str:
+    text = f"broadcast hub operator ticket\n{key}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,194 @@
+"""The columns in which lists of the hub appear in a terminal, and how values are written.
+
+Texts that peers chose (user agents, subjects, payloads) may hold escape sequences: whatever
+is shown goes through `shown`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hub.cli.operator import Json
+
+_NOTHING = "-"
+_STEP = 1024
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a list."""
+
+    title: str
+    text: Callable[[Json], str]
+    sort: str = ""
+    """The field to sort by, as the API calls it; empty where that makes no sense."""
+    key: str = ""
+    """What `hub top` sorts by it on."""
+    number: bool = False
+    """To the right, and the greatest first when sorted by."""
+    width: int = 4
+    """The least, in characters, so that columns keep still while figures change."""
+    rank: int = 0
+    """Where not all find room, those of the highest rank go first."""
+
+
+def shown(value: object) -> str:
+    """Any value as text that moves no cursor and changes no colour; `-` for nothing."""
+    if value is None or value == "":
+        return _NOTHING
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+
+
+def rate(value: object) -> str:
+    """Of something in a second; more digits than three say nothing."""
+    if not isinstance(value, int | float):
+        return _NOTHING
+    return f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:.1f}"
+
+
+def size(value: object) -> str:
+    """Bytes as B, K, M or G of 1,024."""
+    if not isinstance(value, int | float):
+        return _NOTHING
+    for unit in ("B", "K", "M"):
+        if abs(value) < _STEP:
+            return f"{value:.0f}{unit}" if unit == "B" or value >= 10 else f"{value:.1f}{unit}"
+        value /= _STEP
+    return f"{value:.1f}G"
+
+
+def span(seconds: object) -> str:
+    """A length of time in its two greatest units, such as `3m07s`."""
+    if not isinstance(seconds, int | float):
+        return _NOTHING
+    whole = max(0, int(seconds))
+    if whole < _MINUTE:
+        return f"{whole}s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m{whole % _MINUTE:02}s"
+    if whole < _DAY:
+        return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02}m"
+    return f"{whole // _DAY}d{whole % _DAY // _HOUR:02}h"
+
+
+def clock(at_ms: object) -> str:
+    """A time of day, local, of milliseconds since 1970 UTC."""
+    if not isinstance(at_ms, int | float):
+        return _NOTHING
+    return time.strftime("%H:%M:%S", time.localtime(at_ms / 1000))
+
+
+def of(field: str, write: Callable[[object], str] = shown) -> Callable[[Json], str]:
+    """Writes one field of a row."""
+    return lambda row: write(row.get(field))
+
+
+def _age(row: Json) -> str:
+    """By this machine's clock: a node's may differ a little."""
+    opened = row.get("opened_ms")
+    return span(time.time() - opened / 1000) if isinstance(opened, int) else _NOTHING
+
+
+def _oldest(row: Json) -> str:
+    return span(row.get("outbox_age_seconds")) if row.get("outbox_messages") else _NOTHING
+
+
+def _round_trip(row: Json) -> str:
+    return rate(row.get("round_trip_ms"))
+
+
+def _state(row: Json) -> str:
+    """Of a node: what it does for its own sake, or what is wrong with it."""
+    if row.get("leaving"):
+        return f"{row['leaving']} {row.get('left_connections')}/{row.get('leaving_connections')}"
+    if row.get("draining"):
+        return "draining"
+    return shown(", ".join(row.get("problems") or ())) if row.get("problems") else "ok"
+
+
+CONNECTIONS = (
+    Column("CONNECTION", of("connection"), "connection", "c", width=10),
+    Column("NODE", of("node"), "node", "n", width=6, rank=6),
+    Column("TRANSPORT", of("transport"), "transport", "w", width=9, rank=8),
+    Column("SUBJECT", of("subject"), "subject", "j", width=8, rank=3),
+    Column("ADDRESS", of("address"), "address", "i", width=9, rank=9),
+    Column("AGE", _age, "opened_ms", "a", width=6, rank=4, number=True),
+    Column("RTT ms", _round_trip, "round_trip_ms", "t", width=6, rank=2, number=True),
+    Column(
+        "SUBS",
+        lambda row: shown(len(row.get("subscriptions") or ())),
+        "subscriptions",
+        "u",
+        width=4,
+        rank=5,
+        number=True,
+    ),
+    Column("SENT", of("sent"), "sent", "s", width=7, number=True),
+    Column("DROPPED", of("dropped"), "dropped", "d", width=7, number=True),
+    Column("OUTBOX", of("outbox_bytes", size), "outbox_bytes", "o", width=6, rank=1, number=True),
+    Column("OLDEST", _oldest, "outbox_age_seconds", "l", width=6, rank=7, number=True),
+    Column("USER AGENT", of("user_agent"), "user_agent", "g", width=10, rank=10),
+)
+"""Of `GET /api/connections`."""
+
+CHANNELS = (
+    Column("CHANNEL", of("channel"), "channel", "c", width=24),
+    Column("SUBSCRIBERS", of("subscribers"), "subscribers", "s", width=11, number=True),
+    Column("POSITION", of("position"), width=14, rank=1),
+    Column("HISTORY", of("history"), "history", "i", width=7, number=True, rank=2),
+    Column("PRESENCE", lambda row: "yes" if row.get("presence") else _NOTHING, width=8, rank=3),
+)
+"""Of `GET /api/channels`."""
+
+NODES = (
+    Column("NODE", of("node"), "node", "n", width=12),
+    Column("CONNS", of("connections"), "connections", "c", width=6, number=True),
+    Column("SUBS", of("subscriptions"), "subscriptions", "u", width=6, number=True, rank=7),
+    Column(
+        "PUB/s",
+        of("publications_per_second", rate),
+        "publications_per_second",
+        "p",
+        width=6,
+        number=True,
+    ),
+    Column(
+        "DELIV/s",
+        of("deliveries_per_second", rate),
+        "deliveries_per_second",
+        "s",
+        width=7,
+        number=True,
+    ),
+    Column(
+        "DROP/s", of("dropped_per_second", rate), "dropped_per_second", "d", width=6, number=True
+    ),
+    Column("p99 ms", of("latency_p99_ms", rate), "latency_p99_ms", "l", width=6, number=True),
+    Column("LAG ms", of("loop_lag_ms", rate), "loop_lag_ms", "g", width=6, number=True, rank=4),
+    Column("OUTBOX", of("outbox_bytes", size), "outbox_bytes", "o", width=6, number=True, rank=5),
+    Column("UPTIME", of("uptime_seconds", span), "uptime_seconds", "t", width=6, number=True),
+    Column("VERSION", of("version"), "version", "v", width=7, rank=8),
+    Column("STATE", _state, width=8),
+)
+"""Of `GET /api/nodes`."""
+
+CLOSED = (
+    Column("CLOSED", of("closed_ms", clock), width=8),
+    Column("CONNECTION", of("connection"), width=10),
+    Column("CODE", lambda row: str(row.get("code", _NOTHING)), width=4),
+    Column("REASON", of("reason"), width=12),
+    Column("NODE", of("node"), width=6, rank=2),
+    Column("TRANSPORT", of("transport"), width=9, rank=6),
+    Column("SUBJECT", of("subject"), width=8, rank=1),
+    Column("ADDRESS", of("address"), width=9, rank=5),
+    Column("SENT", of("sent"), width=7, number=True, rank=3),
+    Column("DROPPED", of("dropped"), width=7, number=True, rank=4),
+    Column("USER AGENT", of("user_agent"), width=10, rank=7),
+)
+"""Of `GET /api/closed`."""

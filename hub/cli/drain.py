@@ -1,0 +1,167 @@
+"""`hub drain` and `hub rebalance`: move connections away from nodes, paced, nobody lost."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from hub.cli.columns import Column, of
+from hub.cli.operator import (
+    DEFAULT_URL,
+    WRONG_USE,
+    AsJson,
+    Json,
+    Key,
+    Operator,
+    OperatorError,
+    Url,
+    fail,
+    operate,
+    print_json,
+    say,
+)
+from hub.cli.tables import print_rows
+
+Window = Annotated[
+    float | None,
+    typer.Option(min=0, max=3600, help="Seconds to spread it over; else what the node's say."),
+]
+# Beyond the window: the node's readiness delay, and close time-outs of peers that are gone.
+GRACE_SECONDS = 120.0
+_LOOK_SECONDS = 1.0
+# A rolling restart also ends nodes that a balancer still asks; after so many it is another fault.
+_LOOKS = 5
+
+_SHARES = (
+    Column("NODE", of("node"), width=12),
+    Column("CONNECTIONS", of("connections"), width=11, number=True),
+    Column("CLOSING", of("closing"), width=7, number=True),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("drain")(drain)
+    app.command("rebalance")(rebalance)
+
+
+def drain(
+    node: Annotated[str, typer.Argument(help="The node's name, as in hub nodes.")],
+    window: Window = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Have a drained node take connections again.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="End when the node is empty.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Close all connections of a node, paced; it takes no more, and its process stays.
+
+    Each client is told to come back within the window, and finds the other nodes.
+    """
+    if undo and (wait or window is not None):
+        raise fail(WRONG_USE, "--undo goes without --window and --wait")
+
+    async def act(operator: Operator) -> None:
+        method = "DELETE" if undo else "POST"
+        told = await operator.tell(method, "nodes", node, "drain", window_seconds=window)
+        if not as_json:
+            say(_begun(node, told, undo=undo))
+        if wait:
+            seconds = float(told.get("window_seconds") or 0) + GRACE_SECONDS
+            await wait_empty(operator, node, seconds, say)
+        if as_json:
+            print_json(told)
+
+    operate(url, key, act)
+
+
+def rebalance(
+    window: Window = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Ask what is more than a node's share to connect again, paced.
+
+    They spread only behind a load balancer that does not lead each back to where it was.
+    """
+
+    async def act(operator: Operator) -> None:
+        told = await operator.tell("POST", "rebalance", window_seconds=window)
+        if as_json:
+            print_json(told)
+            return
+        print_rows(_SHARES, told["nodes"])
+        silent = [row["node"] for row in told["nodes"] if row.get("closing") is None]
+        if silent:
+            say(f"no answer from {', '.join(silent)}")
+
+    operate(url, key, act)
+
+
+def _begun(node: str, told: Json, *, undo: bool) -> str:
+    if undo:
+        return f"{node} takes connections again"
+    closing, seconds = told.get("closing", 0), told.get("window_seconds", 0)
+    return f"{node} closes {closing:,} connections within {seconds:g} s"
+
+
+@dataclass(slots=True)
+class Emptying:
+    """What successive lists of nodes say about one that drains."""
+
+    node: str
+    connections: int | None = None
+    """At the last look; None before there was one."""
+    began: bool = False
+    """Whether a list has shown that it drains: the list may be a moment old."""
+
+    def look(self, nodes: list[Json]) -> bool:
+        """Whether it is empty, or has ended; raise `OperatorError` where it drains no more."""
+        found = next((row for row in nodes if row["node"] == self.node), None)
+        if found is None:
+            self.connections = 0
+            return True
+        self.connections = found["connections"]
+        if not found["draining"]:
+            if self.began:
+                raise OperatorError(f"{self.node} drains no more: somebody has undone it")
+            return False
+        self.began = True
+        return found["connections"] == 0
+
+
+async def wait_empty(
+    operator: Operator, node: str, seconds: float, tell: Callable[[str], None]
+) -> None:
+    """Return when the node has no connections, or is gone.
+
+    Raises:
+        OperatorError: it still has some after `seconds`, or the drain was undone.
+    """
+    deadline = time.monotonic() + seconds
+    emptying = Emptying(node)
+    before: int | None = None
+    while not emptying.look(await _nodes(operator)):
+        if emptying.connections != before:
+            tell(f"{node}: {emptying.connections:,} connections left")
+        before = emptying.connections
+        if time.monotonic() > deadline:
+            raise OperatorError(f"{node} has {before} connections after {seconds:g} s")
+        await asyncio.sleep(_LOOK_SECONDS)
+    tell(f"{node} is empty")
+
+
+async def _nodes(operator: Operator) -> list[Json]:
+    for _ in range(_LOOKS - 1):
+        try:
+            return list((await operator.ask("nodes"))["nodes"])
+        except OperatorError:
+            await asyncio.sleep(_LOOK_SECONDS * (1 + random.random()))
+    return list((await operator.ask("nodes"))["nodes"])

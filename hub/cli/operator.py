@@ -1,0 +1,159 @@
+"""What all commands for operators share: how they reach the hub, and how they end.
+
+They end with 0 when done, 1 when the hub refuses or is away, 2 when the call itself is wrong,
+3 when the hub never said whether it did what it was told, and 130 when interrupted.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, Self
+from urllib.parse import quote
+
+import typer
+
+if TYPE_CHECKING:
+    import httpx
+
+Json = dict[str, Any]
+"""An answer of the hub. What an older node leaves out is looked up with a default."""
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+Url = Annotated[str, typer.Option("--url", envvar="HUB_URL", help="The hub's address.")]
+Key = Annotated[str | None, typer.Option("--key", envvar="HUB_OPERATOR_KEY", help="Operator key.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the hub's answer as JSON.")]
+
+REFUSED, WRONG_USE, UNKNOWN, INTERRUPTED = 1, 2, 3, 130
+# A node asks the others for 2 s; whoever waits at a terminal gives up soon after.
+TIMEOUT_SECONDS = 10.0
+_UNKNOWN_CODES = frozenset({"outcome_unknown"})
+
+
+class OperatorError(Exception):
+    """The hub did not do it, or nobody knows whether it did; `exit_code` tells which."""
+
+    def __init__(self, message: str, *, code: str = "", exit_code: int = REFUSED) -> None:
+        super().__init__(message)
+        self.code = code
+        """The hub's error code; empty where it said nothing."""
+        self.exit_code = exit_code
+
+
+class Operator:
+    """One operator's HTTP API of one hub; used with `async with`."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        """Raise `ValueError` for what is no URL of a hub."""
+        import httpx
+
+        from hub_client.transport import check_base_url
+
+        self.url = check_base_url(url)
+        self.key = key or None
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def ask(self, *path: str, **query: object) -> Json:
+        """Read `path`; a query parameter that is None is left out.
+
+        Raises:
+            OperatorError: the hub refuses, is away, or answers with something else than JSON.
+        """
+        answer: Json = (await self._send("GET", path, query)).json()
+        return answer
+
+    async def tell(self, method: str, *path: str, **query: object) -> Json:
+        """Have the hub do something; {} where it answers without a word.
+
+        Raises:
+            OperatorError: it surely did not, or (`exit_code` 3) nobody knows.
+        """
+        answer = await self._send(method, path, query)
+        told: Json = answer.json() if answer.content else {}
+        return told
+
+    async def _send(
+        self, method: str, path: tuple[str, ...], query: dict[str, object]
+    ) -> "httpx.Response":
+        import httpx
+
+        given = {name: str(value) for name, value in query.items() if value is not None}
+        # Names become one segment each, whatever characters they have.
+        url = "/".join((self.url, "api", *(quote(part, safe="") for part in path)))
+        try:
+            answer = await self._client.request(method, url, params=given)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise OperatorError(f"no hub at {self.url}: {_why(error)}") from None
+        except httpx.HTTPError as error:
+            raise self._cut(method, error) from None
+        return self._checked(answer)
+
+    def _cut(self, method: str, error: Exception) -> OperatorError:
+        if method == "GET":
+            return OperatorError(f"the hub at {self.url} did not answer: {_why(error)}")
+        unknown = f"outcome unknown: the hub at {self.url} did not answer: {_why(error)}"
+        return OperatorError(unknown, exit_code=UNKNOWN)
+
+    def _checked(self, answer: "httpx.Response") -> "httpx.Response":
+        from hub_client.frames import read_problem
+
+        if answer.is_success and (not answer.content or _is_json(answer)):
+            return answer
+        problem = read_problem(answer.content)
+        if not problem.code:
+            what = f"answered {answer.status_code} and is no hub, or a proxy stands before it"
+            raise OperatorError(f"{self.url} {what}")
+        hint = " (--key or HUB_OPERATOR_KEY)" if problem.code == "unauthorized" else ""
+        code = UNKNOWN if problem.code in _UNKNOWN_CODES else REFUSED
+        message = f"{problem.code}: {problem.detail}{hint}"
+        raise OperatorError(message, code=problem.code, exit_code=code)
+
+
+def operate(url: str, key: str | None, act: Callable[[Operator], Awaitable[None]]) -> None:
+    """Run `act` to its end; print what went wrong, and exit as the module says."""
+
+    async def run() -> None:
+        async with Operator(url, key) as operator:
+            await act(operator)
+
+    try:
+        asyncio.run(run())
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except OperatorError as error:
+        raise fail(error.exit_code, str(error)) from None
+    except ValueError as error:
+        raise fail(WRONG_USE, str(error)) from None
+
+
+def print_json(document: object) -> None:
+    """One JSON document as one line on stdout."""
+    import orjson
+
+    typer.echo(orjson.dumps(document))
+
+
+def say(what: str) -> None:
+    """For humans, on stderr."""
+    typer.echo(f"hub: {what}", err=True)
+
+
+def fail(exit_code: int, why: str) -> typer.Exit:
+    """Say why; raise what this returns."""
+    say(why)
+    return typer.Exit(exit_code)
+
+
+def _is_json(answer: "httpx.Response") -> bool:
+    kind: str = answer.headers.get("content-type", "")
+    return kind.startswith("application/json")
+
+
+def _why(error: Exception) -> str:
+    """Some errors of httpx have no text of their own."""
+    return str(error) or type(error).__name__

@@ -1,0 +1,100 @@
+"""What `hub top` asks the hub for at each refresh: the nodes, and rows of the list it shows."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hub.cli.operator import Json, Operator
+from hub.cli.top_lists import Shown
+
+# The most that the API gives in one page.
+MOST_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The hub at one moment."""
+
+    listing: str
+    at_seconds: float
+    """Since 1970 UTC."""
+    nodes: Sequence[Json]
+    rows: Sequence[Json]
+    total: int
+    """Of the list, on all pages."""
+    silent: Sequence[str] = ()
+    """Nodes whose part is missing."""
+
+    def document(self) -> Json:
+        """As `hub top --json` prints it."""
+        return {
+            "at_ms": int(self.at_seconds * 1000),
+            "cluster": self.figures(),
+            "nodes": list(self.nodes),
+            self.listing: list(self.rows),
+            "total": self.total,
+            "unanswered": list(self.silent),
+        }
+
+    def figures(self) -> dict[str, float]:
+        """Sums over all nodes."""
+        return {name: sum(row.get(name) or 0 for row in self.nodes) for name in FIGURES}
+
+
+FIGURES = (
+    "connections",
+    "subscriptions",
+    "publications_per_second",
+    "deliveries_per_second",
+    "dropped_per_second",
+    "gaps_per_second",
+    "outbox_bytes",
+    "congested",
+)
+"""Fields of a node whose sums say something about the cluster.
+
+Each node that a publication comes to counts it: `publications_per_second` summed counts it as
+often as nodes have subscribers of its channel.
+"""
+
+
+async def take(
+    operator: Operator, shown: Shown, rows: int, before: Snapshot | None = None
+) -> Snapshot:
+    """Ask the hub now; rates of rows are those since `before`.
+
+    Raises:
+        OperatorError: the hub refuses, or is away.
+    """
+    listing = shown.listing.name
+    if listing == "nodes":
+        nodes: list[Json] = (await operator.ask("nodes"))["nodes"]
+        return Snapshot(listing, time.time(), nodes, nodes, len(nodes))
+    limit = min(max(rows, 1), MOST_ROWS) if shown.listing.sorts else MOST_ROWS
+    sort = shown.order if shown.listing.sorts else None
+    answer, page = await asyncio.gather(
+        operator.ask("nodes"), operator.ask(listing, sort=sort, limit=limit)
+    )
+    snapshot = Snapshot(
+        listing,
+        time.time(),
+        answer["nodes"],
+        page[listing],
+        page["total"],
+        page.get("unanswered", ()),
+    )
+    _add_rates(snapshot, before)
+    return snapshot
+
+
+def _add_rates(now: Snapshot, before: Snapshot | None) -> None:
+    """To connections, where the snapshot before had them too."""
+    if before is None or not (now.listing == before.listing == "connections"):
+        return
+    seconds = now.at_seconds - before.at_seconds
+    sent = {row["connection"]: row["sent"] for row in before.rows}
+    for row in now.rows:
+        was = sent.get(row["connection"])
+        if was is not None and seconds > 0:
+            row["sent_per_second"] = round((row["sent"] - was) / seconds, 2)

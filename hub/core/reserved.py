@@ -1,0 +1,14 @@
+"""Channels of the hub itself: what stands in the namespace `hub` only the hub publishes."""
+
+from hub.core.options import ChannelOptions, Overflow
+
+NAMESPACE = "hub"
+STATS_CHANNEL = "hub:stats"
+"""Every node's `hub.core.records.NodeRecord`, once a second, with its name as the key."""
+OPTIONS = ChannelOptions(history_size=0, overflow=Overflow.LATEST_PER_KEY)
+"""Old figures are worth nothing: whoever reads slowly gets the newest of each node."""
+
+
+def is_reserved(channel: str) -> bool:
+    """Whether only operators may read `channel`, and nobody may publish on it."""
+    return channel.startswith(f"{NAMESPACE}:")

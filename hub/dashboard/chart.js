@@ -1,0 +1,113 @@
+/** Lines over the last two minutes, as SVG. */
+
+import { h, svg } from "./dom.js";
+
+export const SECONDS = 120;
+const WIDTH = 240;
+const HEIGHT = 72;
+const TOP = 4;
+
+/** @typedef {{ name: string, of: (sample: any) => number | null }} Series */
+
+/**
+ * The next of 1, 2, 5, 10, 20, ... at or above `value`, so that the scale seldom changes.
+ * @param {number} value
+ */
+export function ceiling(value) {
+  if (value <= 0) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return power * [1, 2, 5, 10].find((step) => step * power >= value * 0.999);
+}
+
+/**
+ * The path of what is known; a hole where nothing is.
+ * @param {(number | null | undefined)[]} values the newest last
+ * @param {number} top the value at the upper edge
+ */
+export function pathOf(values, top) {
+  let path = "";
+  let pen = "M";
+  values.forEach((value, index) => {
+    if (value === null || value === undefined) {
+      pen = "M";
+      return;
+    }
+    const x = ((index + SECONDS - values.length) * WIDTH) / (SECONDS - 1);
+    const y = HEIGHT - (Math.min(value, top) / top) * (HEIGHT - TOP);
+    path += `${pen}${x.toFixed(1)} ${y.toFixed(1)}`;
+    pen = "L";
+  });
+  return path;
+}
+
+/**
+ * @param {string} title
+ * @param {Series[]} series the first is the number that is shown large
+ * @param {(value: number) => string} format
+ */
+export function chart(title, series, format) {
+  const lines = series.map((_, index) => svg("path", { class: `line line-${index}` }));
+  const cross = svg("line", { class: "cross", y1: 0, y2: HEIGHT, visibility: "hidden" });
+  const grid = [0.5, 1].map((share) => {
+    const y = HEIGHT - share * (HEIGHT - TOP);
+    return svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: y, y2: y });
+  });
+  const box = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" };
+  const picture = svg("svg", box, ...grid, ...lines, cross);
+  const figures = series.map(({ name }, index) => {
+    const value = h("b", {}, "–");
+    const label = series.length > 1 && h("span", { class: `key key-${index}` }, name);
+    return { value, element: h("span", { class: "figure" }, value, label) };
+  });
+  const when = h("small", {}, "");
+  const scale = h("small", { class: "scale" }, "");
+  /** @type {any[]} */
+  let shown = [];
+  /** @type {number | null} share of the width that the pointer is at */
+  let pointed = null;
+
+  const write = () => {
+    const at = pointed === null ? null : Math.round(pointed * (SECONDS - 1)) - SECONDS + shown.length;
+    const sample = at === null ? shown.at(-1) : shown[at];
+    series.forEach(({ of }, index) => {
+      const value = sample ? of(sample) : null;
+      figures[index].value.textContent = value === null || value === undefined ? "–" : format(value);
+    });
+    when.textContent = at === null || !sample ? "now" : `${shown.length - 1 - at} s ago`;
+    const x = ((pointed ?? 0) * WIDTH).toFixed(1);
+    cross.setAttribute("x1", x);
+    cross.setAttribute("x2", x);
+    cross.setAttribute("visibility", pointed === null ? "hidden" : "visible");
+  };
+
+  picture.addEventListener("pointermove", (event) => {
+    const { left, width } = picture.getBoundingClientRect();
+    pointed = Math.min(1, Math.max(0, (/** @type {PointerEvent} */ (event).clientX - left) / width));
+    write();
+  });
+  picture.addEventListener("pointerleave", () => {
+    pointed = null;
+    write();
+  });
+
+  return {
+    element: h("figure", { class: "chart" },
+      h("figcaption", {}, h("span", {}, title), when),
+      h("p", {}, ...figures.map(({ element }) => element)),
+      h("div", { class: "plot" }, picture, scale)),
+
+    /** @param {any[]} samples one per second, the newest last; holes are undefined */
+    draw(samples) {
+      shown = samples.slice(-SECONDS);
+      const values = series.map(({ of }) => shown.map((sample) => (sample ? of(sample) : null)));
+      const highest = Math.max(0, ...values.flat().map((value) => value ?? 0));
+      const top = ceiling(highest);
+      lines.forEach((line, index) => line.setAttribute("d", pathOf(values[index], top)));
+      scale.textContent = format(top);
+      write();
+      const said = series.map(({ name }, index) => `${name} ${figures[index].value.textContent}`);
+      const most = `highest in the last two minutes ${format(highest)}`;
+      picture.setAttribute("aria-label", `${title}: ${said.join(", ")}; ${most}`);
+    },
+  };
+}

@@ -1,0 +1,161 @@
+/** Questions before something is done, and what came of it. */
+
+import { call, part } from "./api.js";
+import { field, h } from "./dom.js";
+
+const SHOWN_MS = 6000;
+
+/**
+ * Say for a few seconds what happened; screen readers hear it too.
+ * @param {string} text
+ * @param {boolean} [failed]
+ */
+export function toast(text, failed = false) {
+  const box = h("p", { class: failed ? "toast failed" : "toast" }, text);
+  document.getElementById("toasts")?.append(box);
+  setTimeout(() => box.remove(), SHOWN_MS);
+}
+
+/**
+ * Ask, then act; an error stays in the dialog so that it can be tried again.
+ * @param {object} question
+ * @param {string} question.title
+ * @param {any} question.content
+ * @param {string} question.button what it is about to do
+ * @param {boolean} [question.danger]
+ * @param {(data: FormData) => Promise<string>} question.act resolves with what to say
+ * @returns {Promise<boolean>} whether it was done
+ */
+export function ask({ title, content, button, danger, act }) {
+  return new Promise((resolve) => {
+    const error = h("p", { class: "problem", role: "alert", hidden: true });
+    const go = h("button", { type: "submit", class: danger ? "danger" : "primary" }, button);
+    const form = h("form", {},
+      h("h2", { id: "question" }, title), content, error,
+      h("div", { class: "buttons" },
+        h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), go));
+    const dialog = h("dialog", { "aria-labelledby": "question", onclose: () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "done");
+    } }, form);
+    form.addEventListener("submit", async (/** @type {Event} */ event) => {
+      event.preventDefault();
+      go.disabled = true;
+      try {
+        toast(await act(new FormData(form)));
+        dialog.close("done");
+      } catch (problem) {
+        error.textContent = /** @type {Error} */ (problem).message;
+        error.hidden = false;
+        go.disabled = false;
+      }
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+/**
+ * @param {string} connection
+ * @param {string} [who]
+ */
+export const disconnect = (connection, who = connection) =>
+  ask({
+    title: "Disconnect?",
+    content: h("p", {}, `${who} is closed with 4403, and a client that follows the protocol `
+      + "does not come back by itself."),
+    button: "Disconnect",
+    danger: true,
+    async act() {
+      await call("DELETE", `api/connections/${part(connection)}`);
+      return `${connection} is closed.`;
+    },
+  });
+
+/**
+ * @param {string} connection
+ * @param {string} channel
+ */
+export const unsubscribe = (connection, channel) =>
+  ask({
+    title: `Unsubscribe from ${channel}?`,
+    content: h("p", {}, `${connection} gets no more of ${channel}. It is told, and stays connected.`),
+    button: "Unsubscribe",
+    danger: true,
+    async act() {
+      await call("DELETE", `api/connections/${part(connection)}/subscriptions/${part(channel)}`);
+      return `${connection} has left ${channel}.`;
+    },
+  });
+
+/** @param {string} [channel] */
+export function publish(channel = "") {
+  const data = h("textarea", { name: "data", rows: 4, spellcheck: "false", required: true });
+  data.value = '{"hello":"from the dashboard"}';
+  const name = h("input", { name: "channel", value: channel, required: true, autocomplete: "off" });
+  return ask({
+    title: "Publish a test message",
+    content: h("div", { class: "fields" },
+      field("Channel", name),
+      field("Data", data, "JSON. Every subscriber of the channel gets it, here and on all nodes."),
+      field("Key", h("input", { name: "key", autocomplete: "off" }), "Optional.")),
+    button: "Publish to all subscribers",
+    async act(form) {
+      const to = String(form.get("channel"));
+      const query = { key: form.get("key") };
+      const body = String(form.get("data"));
+      const { epoch, offset } = await call("POST", `api/publish/${part(to)}`, { query, body });
+      return `Published on ${to} as ${epoch}:${offset}.`;
+    },
+  });
+}
+
+/** @param {string} node */
+export function drain(node) {
+  const seconds = h("input", { name: "seconds", type: "number", min: 0, max: 3600, value: 30, required: true });
+  return ask({
+    title: `Drain ${node}?`,
+    content: h("div", { class: "fields" },
+      h("p", {}, "It takes no new connections and closes all it has over the window. Clients "
+        + "connect elsewhere and resume. The process stays until it is stopped."),
+      field("Window in seconds", seconds)),
+    button: "Drain",
+    danger: true,
+    async act(form) {
+      const query = { window_seconds: form.get("seconds") };
+      await call("POST", `api/nodes/${part(node)}/drain`, { query });
+      return `${node} drains.`;
+    },
+  });
+}
+
+/** @param {string} node */
+export const undrain = (node) =>
+  ask({
+    title: `Take ${node} back?`,
+    content: h("p", {}, "It becomes ready and takes connections again. Those it has closed stay where they are."),
+    button: "Take connections again",
+    async act() {
+      await call("DELETE", `api/nodes/${part(node)}/drain`);
+      return `${node} takes connections again.`;
+    },
+  });
+
+export function rebalance() {
+  const seconds = h("input", { name: "seconds", type: "number", min: 0, max: 3600, value: 30, required: true });
+  return ask({
+    title: "Rebalance?",
+    content: h("div", { class: "fields" },
+      h("p", {}, "Nodes with more than their share ask some of their connections, chosen at "
+        + "random, to connect again. They resume where they were."),
+      field("Window in seconds", seconds)),
+    button: "Rebalance",
+    async act(form) {
+      const query = { window_seconds: form.get("seconds") };
+      const { nodes } = await call("POST", "api/rebalance", { query });
+      const closing = nodes.reduce(
+        (/** @type {number} */ sum, /** @type {any} */ each) => sum + (each.closing ?? 0), 0);
+      return closing ? `${closing} connections are asked to move.` : "Nothing to do: it is even.";
+    },
+  });
+}

@@ -1,0 +1,95 @@
+/** Elements from code: no template language, and no text ever becomes markup. */
+
+/** @typedef {Node | string | number | null | undefined | false} Child */
+/** @typedef {Record<string, any>} Props */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * @param {Element} element
+ * @param {Props} props attributes; `on…` are listeners, null and false are left out
+ */
+function apply(element, props) {
+  for (const [name, value] of Object.entries(props)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== null && value !== undefined && value !== false) {
+      element.setAttribute(name, String(value));
+    }
+  }
+}
+
+/** @param {Child[]} children */
+const kept = (children) =>
+  children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+
+/**
+ * @param {string} tag
+ * @param {Props} [props]
+ * @param {...(Child | Child[])} children
+ * @returns {any} the element
+ */
+export function h(tag, props = {}, ...children) {
+  const element = document.createElement(tag);
+  apply(element, props);
+  element.append(.../** @type {any[]} */ (kept(/** @type {Child[]} */ (children))).map(asNode));
+  return element;
+}
+
+/** @param {Node | string | number} child */
+const asNode = (child) => (child instanceof Node ? child : String(child));
+
+/**
+ * @param {string} tag
+ * @param {Props} [props]
+ * @param {...Element} children
+ */
+export function svg(tag, props = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  apply(element, props);
+  element.append(...children);
+  return element;
+}
+
+/**
+ * A labelled field of a form.
+ * @param {string} label
+ * @param {any} input
+ * @param {string} [hint]
+ */
+export function field(label, input, hint) {
+  return h("label", { class: "field" }, h("span", {}, label), input, hint && h("small", {}, hint));
+}
+
+/**
+ * What a view shows in place of its content: nothing there, an error, not loaded yet.
+ * @param {string} title
+ * @param {string} text
+ * @param {any} [action]
+ */
+export function state(title, text, action) {
+  return h("div", { class: "state" }, h("h2", {}, title), h("p", {}, text), action);
+}
+
+/**
+ * @param {string} title
+ * @param {unknown} error
+ * @param {() => void} again
+ */
+export function failure(title, error, again) {
+  const text = error instanceof Error ? error.message : String(error);
+  const box = state(title, text, h("button", { type: "button", onclick: again }, "Try again"));
+  box.classList.add("failed");
+  return box;
+}
+
+/**
+ * Terms and what they are, as a list of boxes.
+ * @param {[string, Child][]} facts
+ */
+export function factList(facts) {
+  const boxes = facts.map(([term, value]) =>
+    h("div", {}, h("dt", {}, term), h("dd", {}, value ?? "–")),
+  );
+  return h("dl", { class: "facts" }, ...boxes);
+}

@@ -1,0 +1,191 @@
+/**
+ * A list that the hub sorts, filters and cuts: the browser never holds more than one page.
+ */
+
+import { failure, h, state } from "./dom.js";
+import { count } from "./format.js";
+
+const PAGE = 50;
+
+/**
+ * @typedef {object} Column
+ * @property {string} name as the API calls it
+ * @property {string} label
+ * @property {(row: any) => any} cell text or an element
+ * @property {boolean} [number]
+ * @property {boolean} [fixed] cannot be sorted by
+ */
+/**
+ * @typedef {object} Page
+ * @property {any[]} rows
+ * @property {number} total
+ * @property {string | null} next
+ * @property {string} [note]
+ */
+/**
+ * @typedef {object} Options
+ * @property {string} caption
+ * @property {Column[]} columns
+ * @property {(row: any) => string} id
+ * @property {(asked: { sort: string, after: string | null, limit: number }) => Promise<Page>} load
+ * @property {string} sort a column's name, `-` before it: descending
+ * @property {(sort: string) => void} [onSort]
+ * @property {[string, string]} empty a title and a sentence
+ * @property {(row: any) => any} [action] what a last column without a heading holds
+ */
+
+/** @param {Options} options */
+export function table({ caption, columns, id, load, sort, onSort, empty, action }) {
+  /** @type {string[]} the `after` of every page before this one */
+  let before = [];
+  /** @type {string | null} */
+  let after = null;
+  /** @type {string | null} */
+  let next = null;
+  let turn = 0;
+  let drawn = false;
+
+  const body = h("tbody", { role: "rowgroup" });
+  const head = h("tr", { role: "row" });
+  const total = h("p", { class: "total", role: "status" }, "Loading");
+  const previous = h("button", { type: "button", onclick: () => go(before.pop() ?? null) }, "Previous");
+  const following = h("button", { type: "button", onclick: () => {
+    before.push(after ?? "");
+    go(next);
+  } }, "Next");
+  const choice = h("select", { onchange: () => order(choice.value) });
+  const place = h("div", {});
+  const grid = h("table", { role: "table", "aria-label": caption },
+    h("thead", { role: "rowgroup" }, head), body);
+  const element = h("section", { class: "list" },
+    h("div", { class: "bar" }, total, h("label", { class: "order" }, "Sort by ", choice),
+      h("div", { class: "pager" }, previous, following)),
+    place);
+
+  /** @param {string | null} to */
+  const go = (to) => {
+    after = to || null;
+    return show();
+  };
+
+  /** @param {string} by */
+  const order = (by) => {
+    sort = by;
+    before = [];
+    onSort?.(by);
+    heading();
+    go(null);
+  };
+
+  /** @param {Column} column */
+  const turned = ({ name, number }) => {
+    if (sort.replace("-", "") === name) return sort.startsWith("-") ? name : `-${name}`;
+    return number ? `-${name}` : name;
+  };
+
+  const heading = () => {
+    const cells = columns.map((column) => {
+      const { name, label, number, fixed } = column;
+      const by = sort.replace("-", "") === name;
+      const way = sort.startsWith("-") ? "descending" : "ascending";
+      const button = h("button", { type: "button", onclick: () => {
+        order(turned(column));
+        head.querySelector(`[data-column="${name}"] button`)?.focus();
+      } }, label, by && h("span", { "aria-hidden": "true" }, way === "ascending" ? " ↑" : " ↓"));
+      const props = { role: "columnheader", scope: "col", class: number && "number", "data-column": name };
+      return h("th", { ...props, "aria-sort": by ? way : null }, fixed ? label : button);
+    });
+    if (action) cells.push(h("th", { role: "columnheader", scope: "col" }, h("span", { class: "unseen" }, "Action")));
+    head.replaceChildren(...cells);
+    const choices = columns.filter(({ fixed }) => !fixed).flatMap(({ name, label }) => [
+      [name, `${label}, rising`], [`-${name}`, `${label}, falling`],
+    ]);
+    choice.replaceChildren(...choices.map(([value, label]) =>
+      h("option", { value, selected: value === sort }, label)));
+  };
+
+  /** @param {any} row */
+  const line = (row) => {
+    const cells = columns.map(({ label, number, cell }) => {
+      const props = { role: "cell", class: number && "number", "data-label": label };
+      return h("td", props, h("span", {}, cell(row) ?? "–"));
+    });
+    if (action) cells.push(h("td", { role: "cell", class: "action" }, action(row)));
+    const found = h("tr", { role: "row" }, ...cells);
+    found.querySelectorAll("a, button").forEach((/** @type {any} */ each, /** @type {number} */ place) => {
+      each.dataset.place = `${id(row)} ${place}`;
+    });
+    return found;
+  };
+
+  /** Rows change under the operator's hands: what had the focus keeps it. */
+  const fill = (/** @type {any[]} */ rows) => {
+    const focus = /** @type {any} */ (body.contains(document.activeElement) && document.activeElement);
+    body.replaceChildren(...rows.map(line));
+    if (!focus) return;
+    const same = [...body.querySelectorAll("[data-place]")]
+      .find((each) => each.dataset.place === focus.dataset.place);
+    same?.focus({ preventScroll: true });
+  };
+
+  /** @param {Page} page */
+  const draw = (page) => {
+    next = page.next;
+    const from = before.length * PAGE;
+    const range = page.rows.length ? `${count(from + 1)} to ${count(from + page.rows.length)} of ` : "";
+    total.textContent = `${range}${count(page.total)}${page.note ? `. ${page.note}` : ""}`;
+    previous.disabled = before.length === 0;
+    following.disabled = next === null;
+    fill(page.rows);
+    place.replaceChildren(page.rows.length ? grid : state(...empty));
+    drawn = true;
+  };
+
+  const show = async () => {
+    const mine = ++turn;
+    element.setAttribute("aria-busy", "true");
+    try {
+      const page = await load({ sort, after, limit: PAGE });
+      if (mine === turn) draw(page);
+    } catch (error) {
+      // What is on the page stays there; the banner tells that the hub is away.
+      if (mine === turn && !drawn) place.replaceChildren(failure("The list did not come", error, show));
+      else if (mine === turn) total.textContent = `Not up to date: ${/** @type {Error} */ (error).message}`;
+    }
+    if (mine === turn) element.removeAttribute("aria-busy");
+  };
+
+  heading();
+  previous.disabled = following.disabled = true;
+  show();
+
+  return {
+    element,
+    /** The same page again. */
+    reload: show,
+    /** From the first page, because what is asked for has changed. */
+    restart() {
+      before = [];
+      return go(null);
+    },
+  };
+}
+
+/**
+ * Calls `reload` when figures say that something changed: not more often than every
+ * `everyMs`, and only while somebody may look.
+ * @param {import("./live.js").Live} live
+ * @param {() => unknown} reload
+ * @param {number} [everyMs]
+ */
+export function whenChanged(live, reload, everyMs = 3000) {
+  let seen = live.changes;
+  let last = Date.now();
+  return live.on(() => {
+    const { changes } = live;
+    if (changes === seen || document.hidden || Date.now() - last < everyMs) return;
+    seen = changes;
+    last = Date.now();
+    reload();
+  });
+}

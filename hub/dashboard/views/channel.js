@@ -1,0 +1,71 @@
+/** One channel: its state, who is present, and its publications from history on. */
+
+import { ApiError, get, part } from "../api.js";
+import { publish } from "../dialogs.js";
+import { factList, failure, h, state } from "../dom.js";
+import { count, rate } from "../format.js";
+import { address, connectionLink } from "../links.js";
+import { whenChanged } from "../table.js";
+import { tail } from "../tail.js";
+
+const LAST = 50;
+const MEMBERS = 100;
+
+/** @param {any} row @returns {[string, any][]} */
+const facts = (row) => [
+  ["Subscribers", h("a", { href: address("/connections", { channel: row.channel }) }, count(row.subscribers))],
+  ["Publications per second", row.publications_per_second === null ? null : rate(row.publications_per_second)],
+  ["Position", h("code", {}, row.position)],
+  ["Held in history", row.history === null ? "known to Redis" : count(row.history)],
+];
+
+/** @param {any[]} members */
+function present(members) {
+  const shown = members.slice(0, MEMBERS).map(({ id, connection, sub }) =>
+    h("li", {}, sub ?? id, " ", connectionLink(connection)));
+  const more = members.length > MEMBERS && h("li", {}, `and ${count(members.length - MEMBERS)} more`);
+  return [h("h2", {}, `Present (${count(members.length)})`),
+    members.length ? h("ul", { class: "members" }, ...shown, more) : h("p", { class: "hint" }, "Nobody is here.")];
+}
+
+/**
+ * @param {import("../live.js").Live} live
+ * @param {string} channel
+ */
+export function channelView(live, channel) {
+  const top = h("div", {}, state("Loading", ""));
+  const people = h("section", {});
+  const publications = tail(live, {
+    title: "Publications",
+    hint: `The newest ${LAST} that history holds, and then each as this page gets it, newest first.`,
+    last: LAST,
+  });
+  publications.follow([channel]);
+
+  const load = async () => {
+    try {
+      const row = await get(`api/channels/${part(channel)}`);
+      top.replaceChildren(factList(facts(row)));
+      if (!row.presence) return;
+      const { members } = await get(`api/channels/${part(channel)}/presence`);
+      people.replaceChildren(...present(members));
+    } catch (error) {
+      const unknown = error instanceof ApiError && error.status === 404;
+      top.replaceChildren(unknown
+        ? state("Not known yet", "Nothing was published here and nobody subscribes to it.")
+        : failure("The channel's state did not come", error, load));
+    }
+  };
+  load();
+  const stop = whenChanged(live, load);
+  return {
+    element: h("div", { class: "view" }, top,
+      h("div", { class: "buttons" },
+        h("button", { type: "button", onclick: () => publish(channel) }, "Publish a test message")),
+      people, publications.element),
+    close() {
+      stop();
+      publications.close();
+    },
+  };
+}

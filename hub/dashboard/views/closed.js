@@ -1,0 +1,78 @@
+/** Connections that have ended, as long as the nodes remember: who, when, and why. */
+
+import { get } from "../api.js";
+import { h } from "../dom.js";
+import { count, duration, time } from "../format.js";
+import { address, connectionLink } from "../links.js";
+import { table, whenChanged } from "../table.js";
+
+const MOST = 1000;
+
+/** What the hub's own close codes and the usual ones of RFC 6455 mean to an operator. */
+const MEANINGS = /** @type {Record<number, string>} */ ({
+  1000: "normal", 1001: "going away", 1006: "broken", 1012: "restart", 4400: "bad request",
+  4401: "unauthorized", 4403: "forbidden", 4413: "too large", 4429: "rate limited",
+  4500: "internal", 4504: "heartbeat time-out", 4508: "slow",
+});
+
+/** @type {import("../table.js").Column[]} */
+const COLUMNS = [
+  { name: "closed_ms", label: "Closed", number: true, cell: (row) => time(row.closed_ms) },
+  { name: "code", label: "Code", number: true, cell: (row) => code(row.code) },
+  { name: "reason", label: "Reason", cell: (row) => row.reason || null },
+  { name: "connection", label: "Connection", cell: (row) => connectionLink(row.connection) },
+  { name: "subject", label: "Subject", cell: (row) => row.subject },
+  { name: "transport", label: "Transport", cell: (row) => row.transport },
+  { name: "node", label: "Node", cell: (row) => row.node },
+  { name: "address", label: "Address", cell: (row) => row.address },
+  { name: "sent", label: "Sent", number: true, cell: (row) => count(row.sent) },
+  { name: "dropped", label: "Dropped", number: true, cell: (row) => count(row.dropped) },
+  {
+    name: "opened_ms", label: "Lived", number: true,
+    cell: (row) => duration((row.closed_ms - row.opened_ms) / 1000),
+  },
+  { name: "user_agent", label: "User agent", cell: (row) => h("span", { class: "agent", title: row.user_agent }, row.user_agent || "–") },
+  {
+    name: "why", label: "Explain", fixed: true,
+    cell: ({ connection }) => h("a", { href: address("/explain", { connection }) }, "Why not?"),
+  },
+];
+
+/** @param {number} number */
+function code(number) {
+  const tone = number >= 4500 || number === 1006 ? "bad" : number >= 4400 ? "warn" : "";
+  return h("span", { class: tone }, `${number} ${MEANINGS[number] ?? ""}`);
+}
+
+/** @param {string} sort */
+function order(sort) {
+  const name = sort.replace("-", "");
+  const way = sort.startsWith("-") ? -1 : 1;
+  return (/** @type {any} */ a, /** @type {any} */ b) => {
+    const [one, other] = [a[name] ?? "", b[name] ?? ""];
+    return one === other ? 0 : one < other ? -way : way;
+  };
+}
+
+/** @param {import("../live.js").Live} live */
+export function closedView(live) {
+  const list = table({
+    caption: "Recently closed connections",
+    columns: COLUMNS,
+    id: (row) => row.connection,
+    sort: "-closed_ms",
+    empty: ["None lately", "Nobody's connection has ended since the nodes began to note it."],
+    async load({ sort, after, limit }) {
+      const { closed, unanswered } = await get("api/closed", { limit: MOST });
+      const from = Number(after ?? 0);
+      const rows = closed.sort(order(sort)).slice(from, from + limit);
+      const next = from + limit < closed.length ? String(from + limit) : null;
+      const note = unanswered.length ? `Without ${unanswered.join(", ")}` : `The newest ${count(MOST)} at most`;
+      return { rows, total: closed.length, next, note };
+    },
+  });
+  return {
+    element: h("div", { class: "view" }, list.element),
+    close: whenChanged(live, list.reload),
+  };
+}

@@ -1,0 +1,114 @@
+/** One connection: what it is, what it is subscribed to, and what becomes of what it should get. */
+
+import { ApiError, get, part } from "../api.js";
+import { disconnect, unsubscribe } from "../dialogs.js";
+import { factList, failure, h, state } from "../dom.js";
+import { age, bytes, count, dateTime, duration, ms } from "../format.js";
+import { openFates } from "../fates.js";
+import { address, channelLink } from "../links.js";
+import { whenChanged } from "../table.js";
+import { tail } from "../tail.js";
+
+/** More would make this page a heavy subscriber itself. */
+const FOLLOWED = 20;
+
+/** @param {any} row @returns {[string, any][]} */
+const facts = (row) => [
+  ["Subject", row.subject],
+  ["Transport", row.transport],
+  ["Node", row.node],
+  ["Address", row.address],
+  ["Connected", `${dateTime(row.opened_ms)}, ${age(row.opened_ms)} ago`],
+  ["Round trip", ms(row.round_trip_ms)],
+  ["Sent", count(row.sent)],
+  ["Dropped", h("span", { class: row.dropped ? "bad" : "" }, count(row.dropped))],
+  ["Outbox", `${bytes(row.outbox_bytes)} in ${count(row.outbox_messages)} messages`],
+  ["Oldest owed", row.outbox_messages ? duration(row.outbox_age_seconds) : null],
+  ["User agent", row.user_agent],
+];
+
+/** @param {string} connection @param {any[]} rows @param {() => unknown} changed */
+function subscriptions(connection, rows, changed) {
+  if (!rows.length) return state("No subscriptions", "It is connected and listens to nothing.");
+  const heads = ["Channel", "Position", "State", "Outbox", "Dropped"];
+  const lines = rows.map(({ channel, position, state: now, outbox_messages: owed, dropped }) => {
+    const cells = [channelLink(channel), h("code", {}, position),
+      h("span", { class: now === "congested" ? "bad" : "" }, now), count(owed), count(dropped)];
+    return h("tr", { role: "row" },
+      ...cells.map((cell, index) => h("td", { role: "cell", "data-label": heads[index] }, h("span", {}, cell))),
+      h("td", { role: "cell", class: "action" }, h("button", {
+        type: "button", class: "danger", "aria-label": `Unsubscribe from ${channel}`,
+        onclick: async () => (await unsubscribe(connection, channel)) && changed(),
+      }, "Unsubscribe")));
+  });
+  return h("table", { role: "table", "aria-label": "Subscriptions" },
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" },
+      ...heads.map((head) => h("th", { role: "columnheader", scope: "col" }, head)),
+      h("th", { role: "columnheader", scope: "col" }, h("span", { class: "unseen" }, "Action")))),
+    h("tbody", { role: "rowgroup" }, ...lines));
+}
+
+/**
+ * @param {import("../live.js").Live} live
+ * @param {string} connection
+ */
+export function connectionView(live, connection) {
+  const top = h("div", {}, state("Loading", ""));
+  const owned = h("section", {});
+  const leave = h("button", {
+    type: "button", class: "danger", onclick: async () => (await disconnect(connection)) && load(),
+  }, "Disconnect");
+  const fates = openFates(connection);
+  const stream = tail(live, {
+    title: "Live tail",
+    hint: "Publications of its channels, as this page's own subscription gets them. The mark of "
+      + "each says what became of it for this connection, as the hub's journal has it.",
+    drawn: fates.show,
+  });
+  let shown = "";
+
+  /** @param {any} row */
+  const draw = (row) => {
+    top.replaceChildren(factList(facts(row)));
+    const now = JSON.stringify(row.subscriptions);
+    if (now !== shown && !owned.contains(document.activeElement)) {
+      shown = now;
+      owned.replaceChildren(h("h2", {}, `Subscriptions (${count(row.subscriptions.length)})`),
+        subscriptions(connection, row.subscriptions, load));
+    }
+    const names = row.subscriptions.map((/** @type {any} */ each) => each.channel);
+    stream.follow(names.slice(0, FOLLOWED));
+  };
+
+  const ended = () => {
+    stop();
+    stream.follow([]);
+    fates.close();
+    leave.hidden = true;
+    const links = h("p", {}, h("a", { href: "#/closed" }, "Recently closed connections"), " say why it ended.");
+    top.replaceChildren(state("It is not open", "The connection has ended, or never was.", links));
+    owned.replaceChildren();
+  };
+
+  const load = async () => {
+    try {
+      draw(await get(`api/connections/${part(connection)}`));
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) ended();
+      else if (!shown) top.replaceChildren(failure("The connection's record did not come", error, load));
+    }
+  };
+  const stop = whenChanged(live, load);
+  load();
+  return {
+    element: h("div", { class: "view" },
+      h("div", { class: "buttons" },
+        h("a", { href: address("/explain", { connection }), class: "button" }, "Why did it not get…?"), leave),
+      top, owned, stream.element),
+    close() {
+      stop();
+      fates.close();
+      stream.close();
+    },
+  };
+}

@@ -1,0 +1,90 @@
+/** Connections over all nodes, filtered and sorted by the hub, one page at a time. */
+
+import { get } from "../api.js";
+import { disconnect } from "../dialogs.js";
+import { field, h } from "../dom.js";
+import { age, bytes, count, duration, ms } from "../format.js";
+import { connectionLink, remember } from "../links.js";
+import { table, whenChanged } from "../table.js";
+
+const FILTERS = ["subject", "channel", "address", "transport", "node"];
+
+/** @type {import("../table.js").Column[]} */
+const COLUMNS = [
+  { name: "connection", label: "Connection", cell: (row) => connectionLink(row.connection) },
+  { name: "subject", label: "Subject", cell: (row) => row.subject },
+  { name: "transport", label: "Transport", cell: (row) => row.transport },
+  { name: "node", label: "Node", cell: (row) => row.node },
+  { name: "address", label: "Address", cell: (row) => row.address },
+  { name: "subscriptions", label: "Channels", number: true, cell: (row) => count(row.subscriptions.length) },
+  { name: "round_trip_ms", label: "Round trip", number: true, cell: (row) => ms(row.round_trip_ms) },
+  { name: "sent", label: "Sent", number: true, cell: (row) => count(row.sent) },
+  { name: "dropped", label: "Dropped", number: true, cell: (row) => count(row.dropped) },
+  { name: "outbox_bytes", label: "Outbox", number: true, cell: (row) => bytes(row.outbox_bytes) },
+  {
+    name: "outbox_age_seconds", label: "Oldest owed", number: true,
+    cell: (row) => (row.outbox_messages ? duration(row.outbox_age_seconds) : null),
+  },
+  { name: "opened_ms", label: "Age", number: true, cell: (row) => age(row.opened_ms) },
+  {
+    name: "user_agent", label: "User agent",
+    cell: (row) => h("span", { class: "agent", title: row.user_agent }, row.user_agent || "–"),
+  },
+];
+
+/** @param {any} page */
+function silent({ complete, unanswered }) {
+  if (complete) return "";
+  return unanswered.length ? `Without ${unanswered.join(", ")}` : "Other nodes cannot be asked now";
+}
+
+/**
+ * @param {import("../live.js").Live} live
+ * @param {URLSearchParams} query
+ */
+export function connectionsView(live, query) {
+  /** @type {Record<string, string>} */
+  const wanted = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
+  let sort = query.get("sort") ?? "-opened_ms";
+  const keep = () => remember("/connections", { ...wanted, sort });
+
+  const inputs = FILTERS.map((name) => {
+    if (name !== "transport") return h("input", { name, type: "search", value: wanted[name], autocomplete: "off" });
+    const choices = [["", "any"], ["websocket", "WebSocket"], ["sse", "SSE"], ["poll", "polling"]];
+    return h("select", { name }, ...choices.map(([value, label]) =>
+      h("option", { value, selected: value === wanted[name] }, label)));
+  });
+  const list = table({
+    caption: "Connections",
+    columns: COLUMNS,
+    id: (row) => row.connection,
+    sort,
+    onSort: (by) => {
+      sort = by;
+      keep();
+    },
+    empty: ["No connections", "Nobody is connected who matches."],
+    async load({ sort: by, after, limit }) {
+      const page = await get("api/connections", { ...wanted, sort: by, after, limit });
+      return { rows: page.connections, total: page.total, next: page.next, note: silent(page) };
+    },
+    action: ({ connection }) => h("button", {
+      type: "button", class: "danger", "aria-label": `Disconnect ${connection}`,
+      onclick: async () => (await disconnect(connection)) && list.reload(),
+    }, "Disconnect"),
+  });
+  const labels = ["Subject", "Channel", "Address", "Transport", "Node"];
+  const form = h("form", { class: "filters", role: "search" },
+    ...inputs.map((input, index) => field(labels[index], input)),
+    h("button", { type: "submit" }, "Filter"));
+  form.addEventListener("submit", (/** @type {Event} */ event) => {
+    event.preventDefault();
+    inputs.forEach(({ name, value }) => (wanted[name] = value.trim()));
+    keep();
+    list.restart();
+  });
+  return {
+    element: h("div", { class: "view" }, form, list.element),
+    close: whenChanged(live, list.reload),
+  };
+}

@@ -1,0 +1,114 @@
+/** The hub as a whole: charts of the last two minutes, and every node. */
+
+import { chart } from "../chart.js";
+import { drain, publish, rebalance, undrain } from "../dialogs.js";
+import { h } from "../dom.js";
+import { bytes, count, duration, ms, rate } from "../format.js";
+import { address } from "../links.js";
+
+/** @typedef {import("../live.js").Known} Known */
+
+/** @param {string} name @returns {(sample: any) => number} */
+const of = (name) => (sample) => sample[name];
+
+const makeCharts = () => [
+  chart("Connections", [
+    { name: "all", of: of("connections") },
+    { name: "WebSocket", of: of("websocket") },
+    { name: "SSE", of: of("sse") },
+    { name: "polling", of: of("poll") },
+  ], count),
+  chart("Publications per second", [{ name: "published", of: of("publications") }], rate),
+  chart("Deliveries per second", [{ name: "delivered", of: of("deliveries") }], rate),
+  chart("Loss per second", [
+    { name: "dropped", of: of("dropped") },
+    { name: "gap notices", of: of("gaps") },
+  ], rate),
+  chart("Delivery latency, worst node", [
+    { name: "p99", of: of("p99") },
+    { name: "p50", of: of("p50") },
+  ], ms),
+  chart("Event loop lag, worst node", [{ name: "lag", of: of("lag") }], ms),
+];
+
+/** @param {Known} known @param {boolean} silent @returns {[string, string, string]} */
+function condition({ record }, silent) {
+  if (silent) return ["warn", "silent", "no figures for some seconds"];
+  const { leaving, left_connections: left, leaving_connections: all } = record;
+  if (leaving) return ["warn", leaving, `${count(left)} of ${count(all)} closed`];
+  if (record.draining) return ["warn", "drained", "takes no connections"];
+  if (record.problems.length) return ["bad", "not ready", record.problems.join("; ")];
+  return ["good", "ready", ""];
+}
+
+/** @param {Known} known */
+function broker({ record }) {
+  if (!record.broker_servers) return "in this process";
+  const troubles = record.problems.filter((/** @type {string} */ each) => each !== "draining");
+  if (troubles.length) return h("span", { class: "bad" }, troubles.join("; "));
+  const servers = record.broker_servers > 1 ? `${record.broker_servers} servers, ` : "";
+  return `${servers}${ms(record.broker_round_trip_ms)}`;
+}
+
+/** @param {Known} known @param {boolean} silent */
+function card(known, silent) {
+  const { record, rates } = known;
+  const [tone, word, more] = condition(known, silent);
+  const { websocket = 0, sse = 0, poll = 0 } = record.transports;
+  const progress = record.leaving && h("progress", {
+    max: record.leaving_connections || 1, value: record.left_connections,
+    "aria-label": `${record.leaving} of ${record.node}`,
+  });
+  /** @type {[string, any][]} */
+  const facts = [
+    ["Connections", h("a", { href: address("/connections", { node: record.node }) }, count(record.connections))],
+    ["WebSocket, SSE, polling", `${count(websocket)}, ${count(sse)}, ${count(poll)}`],
+    ["Published, delivered /s", `${rate(rates.publications)}, ${rate(rates.deliveries)}`],
+    ["Dropped, gaps in all", `${count(record.dropped)}, ${count(record.gaps)}`],
+    ["Latency p50, p99", `${ms(record.latency_p50_ms)}, ${ms(record.latency_p99_ms)}`],
+    ["Loop lag", ms(record.loop_lag_ms)],
+    ["Outbox, congested", `${bytes(record.outbox_bytes)}, ${count(record.congested)}`],
+    [record.broker_servers ? "Redis" : "Broker", broker(known)],
+    ["Up", duration(record.uptime_seconds)],
+    ["Version", record.version],
+  ];
+  const button = record.draining
+    ? h("button", { type: "button", onclick: () => undrain(record.node) }, "Take back")
+    : h("button", { type: "button", disabled: Boolean(record.leaving), onclick: () => drain(record.node) }, "Drain");
+  button.setAttribute("aria-label", `${button.textContent} ${record.node}`);
+  return h("li", { class: "node panel", "data-node": record.node },
+    h("div", { class: "bar" },
+      h("h3", { class: "name" }, record.node),
+      h("p", { class: `pill ${tone}` }, word), button),
+    more && h("p", { class: tone }, more), progress,
+    h("dl", {}, ...facts.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value)))));
+}
+
+/** @param {import("../live.js").Live} live */
+export function overviewView(live) {
+  const charts = makeCharts();
+  const nodes = h("ul", { class: "nodes" });
+  const heading = h("h2", {}, "Nodes");
+  const element = h("div", { class: "view" },
+    h("div", { class: "charts" }, ...charts.map((each) => each.element)),
+    h("div", { class: "bar" }, heading,
+      h("div", { class: "buttons" },
+        h("button", { type: "button", onclick: () => publish() }, "Publish a test message"),
+        h("button", { type: "button", onclick: () => rebalance() }, "Rebalance"))),
+    nodes);
+
+  const draw = () => {
+    if (document.hidden) return;
+    charts.forEach((each) => each.draw(live.samples));
+    heading.textContent = `Nodes (${live.nodes.length})`;
+    // Not under the operator's hands: who is about to press a button of a node keeps it.
+    const focus = /** @type {HTMLElement | null} */ (document.activeElement);
+    const held = nodes.contains(focus) ? [focus?.closest("li")?.dataset.node, focus?.tagName] : null;
+    nodes.replaceChildren(...live.nodes.map((known) => card(known, live.isSilent(known))));
+    if (!held) return;
+    const same = [...nodes.children].find((each) => /** @type {HTMLElement} */ (each).dataset.node === held[0]);
+    /** @type {HTMLElement | null | undefined} */ (same?.querySelector(held[1] ?? "button"))?.focus({ preventScroll: true });
+  };
+  draw();
+  return { element, close: live.on(draw) };
+}

@@ -1,0 +1,157 @@
+"""What operators ask of one node and do to it, by name, so that any node can pass it on.
+
+The HTTP API and other nodes call `carry_out`; it answers with plain values. Who may is
+decided by the node that the operator asked.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from hub.core.engine import Engine
+from hub.core.explaining import Explainer, Explanation, Question
+from hub.core.journal import ClosedSession, Journal
+from hub.core.ports import Arguments, Broker, Told
+from hub.core.subscribing import Subscribing
+from hub.draining import Drainer
+from hub.errors import BadRequestError, NotFoundError
+
+Operation = Callable[[Arguments], Awaitable[Told]]
+
+MAX_CLOSED = 1000
+MAX_WINDOW_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """How long what ends sessions takes where the operator does not say."""
+
+    drain_seconds: float
+    ready_delay_seconds: float
+
+
+class Operations:
+    """One per node; owned by the event loop."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        journal: Journal,
+        subscribing: Subscribing,
+        broker: Broker,
+        drainer: Drainer,
+        windows: Windows,
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._subscribing = subscribing
+        self._broker = broker
+        self._drainer = drainer
+        self._windows = windows
+        self._by_name: Mapping[str, Operation] = {
+            "explain": self._explain,
+            "closed": self._closed,
+            "unsubscribe": self._unsubscribe,
+            "drain": self._drain,
+            "undrain": self._undrain,
+            "shed": self._shed,
+        }
+
+    async def carry_out(self, name: str, arguments: Arguments) -> Told:
+        """Do it, or raise the `HubError` that says why not."""
+        if (operation := self._by_name.get(name)) is None:
+            raise BadRequestError(f"this node does not know the operation {name[:40]!r}")
+        return await operation(arguments)
+
+    # -- asking ------------------------------------------------------------------------------
+
+    async def _explain(self, arguments: Arguments) -> Told:
+        """Why a connection did not get a publication; see `hub.core.explaining`."""
+        connection, channel = _text(arguments, "connection"), _text(arguments, "channel")
+        offset = _whole(arguments, "offset", least=1)
+        page = await self._broker.history(channel, offset - 1, 1)
+        epoch = str(arguments.get("epoch") or page.head.epoch)
+        head = page.head.offset if epoch == page.head.epoch else offset
+        session = self._engine.sessions.get(connection)
+        closed = None if session is not None else self._journal.closed.get(connection)
+        question = Question(channel, epoch, offset, head)
+        explained = Explainer(question, self._journal, session=session, closed=closed).explain()
+        return {"epoch": epoch, "head": head, **self._explained(explained)}
+
+    def _explained(self, explained: Explanation) -> Told:
+        at, until = explained.at_seconds, explained.until_seconds
+        return {
+            "answer": explained.answer.value,
+            "detail": explained.detail,
+            "from_ms": None if at is None else self._wall_ms(at),
+            "to_ms": None if until is None else self._wall_ms(until),
+            "by": explained.by,
+        }
+
+    def _wall_ms(self, at_seconds: float) -> int:
+        return int((time.time() - self._engine.clock() + at_seconds) * 1000)
+
+    async def _closed(self, arguments: Arguments) -> Told:
+        limit = _whole(arguments, "limit", least=1, most=MAX_CLOSED)
+        return {"closed": [_ended(gone) for gone in self._journal.recently_closed(limit)]}
+
+    # -- acting ------------------------------------------------------------------------------
+
+    async def _unsubscribe(self, arguments: Arguments) -> Told:
+        """Take a session out of a channel; the session is told."""
+        connection, channel = _text(arguments, "connection"), _text(arguments, "channel")
+        if (session := self._engine.sessions.get(connection)) is None:
+            raise NotFoundError(f"connection {connection[:80]!r} is not open")
+        if channel not in session.subscriptions:
+            raise NotFoundError(f"connection {connection!r} is not subscribed to {channel[:200]!r}")
+        self._subscribing.expel(session, channel, "unsubscribed by operator")
+        return {}
+
+    async def _drain(self, arguments: Arguments) -> Told:
+        """Close all sessions and take no more until `undrain`; the process stays."""
+        sessions = len(self._engine.sessions)
+        window = self._window(arguments)
+        self._drainer.begin_drain(
+            ready_delay_seconds=self._windows.ready_delay_seconds, window_seconds=window
+        )
+        return {"closing": sessions, "window_seconds": window}
+
+    async def _undrain(self, _arguments: Arguments) -> Told:
+        await self._drainer.undo()
+        return {"connections": len(self._engine.sessions)}
+
+    async def _shed(self, arguments: Arguments) -> Told:
+        """Ask some sessions to connect again."""
+        count, window = _whole(arguments, "count", least=0), self._window(arguments)
+        if count:
+            self._drainer.begin_shedding(count, window_seconds=window)
+        return {"closing": min(count, len(self._engine.sessions)), "window_seconds": window}
+
+    def _window(self, arguments: Arguments) -> float:
+        value = arguments.get("window_seconds")
+        if value is None:
+            return self._windows.drain_seconds
+        if not isinstance(value, int | float) or not 0 <= value <= MAX_WINDOW_SECONDS:
+            raise BadRequestError(f"window_seconds is not 0 to {MAX_WINDOW_SECONDS:g}")
+        return float(value)
+
+
+def _ended(gone: ClosedSession) -> Told:
+    record = asdict(gone.record)
+    del record["subscriptions"]
+    return {**record, "closed_ms": gone.closed_ms, "code": int(gone.code), "reason": gone.reason}
+
+
+def _text(arguments: Arguments, name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str) or not value:
+        raise BadRequestError(f"{name} is missing")
+    return value
+
+
+def _whole(arguments: Arguments, name: str, *, least: int, most: int = 2**53) -> int:
+    value = arguments.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise BadRequestError(f"{name} is not a whole number of {least} to {most:,}")
+    return value

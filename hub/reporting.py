@@ -1,0 +1,103 @@
+"""What a node says of itself: to operators, to other nodes, and once a second on a channel."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import orjson
+
+from hub.core.ports import PublishRequest
+from hub.core.rates import Rates
+from hub.core.records import NodeRecord
+from hub.core.reserved import STATS_CHANNEL
+from hub.core.tally import Tally
+from hub.draining import Drainer
+from hub.errors import HubError
+from hub.observe.metrics import Gauges
+
+# The scope of idempotency keys, of which these publications use none.
+_PUBLISHER = "hub"
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """One per node; reads live state when asked."""
+
+    node: str
+    version: str
+    started_seconds: float
+    """Since 1970 UTC."""
+    tally: Tally
+    rates: Rates
+    gauges: Callable[[], Gauges]
+    problems: Callable[[], Sequence[str]]
+    lag_seconds: Callable[[], float]
+    drainer: Drainer
+
+    def record(self) -> NodeRecord:
+        gauges, rates, tally, now = self.gauges(), self.rates, self.tally, time.time()
+        progress = self.drainer.progress
+        return NodeRecord(
+            node=self.node,
+            version=self.version,
+            started_ms=int(self.started_seconds * 1000),
+            uptime_seconds=round(now - self.started_seconds, 3),
+            connections=sum(gauges.connections.values()),
+            subscriptions=gauges.subscriptions,
+            channels=gauges.channels,
+            publications=tally.publications,
+            deliveries=tally.deliveries,
+            draining=gauges.draining,
+            publications_per_second=rates.publications_per_second,
+            deliveries_per_second=rates.deliveries_per_second,
+            dropped=tally.dropped.total(),
+            dropped_per_second=rates.dropped_per_second,
+            gaps=tally.gaps.total(),
+            gaps_per_second=rates.gaps_per_second,
+            opened=tally.opened.total(),
+            closed=tally.closed.total(),
+            transports=dict(gauges.connections),
+            latency_p50_ms=_milliseconds(rates.latency_p50_seconds),
+            latency_p99_ms=_milliseconds(rates.latency_p99_seconds),
+            loop_lag_ms=round(self.lag_seconds() * 1000, 3),
+            outbox_bytes=gauges.outbox_bytes,
+            congested=gauges.congested_sessions,
+            problems=tuple(self.problems()),
+            broker_servers=gauges.broker.servers,
+            broker_round_trip_ms=round(gauges.broker.canary_round_trip_seconds * 1000, 3),
+            leaving="" if progress is None else progress.reason,
+            leaving_connections=0 if progress is None else progress.sessions,
+            left_connections=0 if progress is None else progress.closed,
+            at_ms=int(now * 1000),
+        )
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+async def publish_stats(
+    publish: Callable[[PublishRequest], Awaitable[object]],
+    record: Callable[[], NodeRecord],
+    *,
+    interval_seconds: float,
+    wanted: Callable[[], bool],
+) -> None:
+    """Publish the record on `STATS_CHANNEL` until cancelled.
+
+    Not through the executor, because these are nobody's publications and would count as such.
+    Where the broker does not take one, the next says it all again.
+    """
+    while True:
+        await asyncio.sleep(interval_seconds)
+        if not wanted():
+            continue
+        told = record()
+        request = PublishRequest(
+            STATS_CHANNEL, orjson.dumps(asdict(told)), _PUBLISHER, key=told.node
+        )
+        try:
+            await publish(request)
+        except HubError:
+            continue

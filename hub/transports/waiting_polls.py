@@ -1,0 +1,43 @@
+"""Polls that go on with a session, wherever it is, until this node stops.
+
+A poll for a session of another node waits here as long as it waits there. The session is not
+this node's, so no goodbye of a drain ends it: it is answered 503 instead, and whoever polls
+goes on from the same positions at another node.
+"""
+
+import asyncio
+
+from hub.core.polling import PollRequest
+from hub.core.ports import Connections
+from hub.errors import UnavailableError
+
+
+class WaitingPolls:
+    """One per node."""
+
+    def __init__(self) -> None:
+        self._ends: set[asyncio.Future[None]] = set()
+        self._ended = False
+
+    async def poll(self, holder: Connections, request: PollRequest) -> bytes:
+        """The holder's answer; raise `UnavailableError` when `end_all` comes before it."""
+        if self._ended:
+            raise UnavailableError("this node stops: poll again")
+        end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        answer = asyncio.ensure_future(holder.poll(request))
+        self._ends.add(end)
+        try:
+            await asyncio.wait({answer, end}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            raise UnavailableError("this node stops: poll again")
+        finally:
+            self._ends.discard(end)
+            answer.cancel()
+
+    def end_all(self) -> None:
+        """The node stops: answer what waits, and what still comes."""
+        self._ended = True
+        for end in self._ends:
+            if not end.done():
+                end.set_result(None)

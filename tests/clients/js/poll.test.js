@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, mock, test } from "node:test";
+import { connect, fakeWire, pass, settle, subscribed, WELCOME } from "./fakes.js";
+
+beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] }));
+afterEach(() => mock.timers.reset());
+
+const PONG = { op: "reply", id: 0, ok: {} };
+const message = (channel, offset) => ({ op: "message", channel, offset, time: 1, data: offset });
+
+/** A client that polls, its first two polls answered: the welcome, and proof that it works. */
+async function polling(wire, subscribe = () => {}) {
+  const { hub, states } = connect(wire, { transports: ["poll"], token: "t" });
+  subscribe(hub);
+  await settle();
+  wire.polls[0].answer([], {});
+  await settle();
+  wire.polls[1].answer([PONG], {});
+  await settle();
+  return { hub, states };
+}
+
+test("the first poll returns at once, later ones wait and go on with the session", async () => {
+  const wire = fakeWire();
+  const seen = [];
+  const { hub } = await polling(wire, (hub) => hub.subscribe("a+b", ({ offset }) => seen.push(offset)));
+  const [first, second, third] = wire.polls;
+  assert.equal(first.url.search, "?session=true&wait=0&connection=&token=t");
+  assert.equal(first.headers, undefined);
+  assert.equal(second.url.search, "?session=true&wait=20&connection=c1&");
+  assert.equal(second.headers.Authorization, "Bearer s");
+  assert.equal(hub.state, "connected");
+  third.answer([subscribed("a+b", "e:4"), message("a+b", 5)], { "a+b": "e:5" });
+  await settle();
+  assert.deepEqual(seen, [5]);
+  assert.equal(wire.polls[3].url.search, "?session=true&wait=20&connection=c1&channel=a%2Bb&since=a%2Bb%3De%3A5");
+  hub.close();
+});
+
+test("a poll that fails begins a session anew, from the last message seen", async () => {
+  const wire = fakeWire();
+  const { hub } = await polling(wire, (hub) => hub.subscribe("a", () => {}));
+  wire.polls[2].answer([subscribed("a", "e:4"), message("a", 5)], { a: "e:5" });
+  await settle();
+  wire.polls[3].fail();
+  await settle();
+  assert.equal(hub.state, "waiting");
+  await pass(500);
+  assert.equal(wire.polls[4].url.searchParams.get("connection"), "");
+  wire.polls[4].answer([], {});
+  await settle();
+  wire.polls[5].answer([PONG], {});
+  await settle();
+  assert.equal(wire.posts.at(-1).command.since, "e:5");
+  hub.close();
+});
+
+test("another node goes on with the session under a new name, and commands follow it", async () => {
+  const wire = fakeWire();
+  const seen = [];
+  const { hub, states } = await polling(wire, (hub) => hub.subscribe("a", ({ offset }) => seen.push(offset)));
+  wire.polls[2].answer([subscribed("a", "e:4")], { a: "e:4" });
+  await settle();
+  const before = states.length;
+  const elsewhere = { ...WELCOME, connection: "c2", secret: "s2" };
+  wire.polls[3].answer([subscribed("a", "e:4"), message("a", 5)], { a: "e:5" }, elsewhere);
+  await settle();
+  hub.publish("a", 1);
+  await settle();
+  assert.equal(wire.posts.at(-1).url.searchParams.get("connection"), "c2");
+  assert.equal(wire.posts.at(-1).headers.Authorization, "Bearer s2");
+  assert.equal(wire.polls[4].headers.Authorization, "Bearer s2");
+  assert.deepEqual(seen, [5]);
+  assert.equal(states.length, before);
+  hub.close();
+});
+
+test("an answer without a push is a sign of life", async () => {
+  const wire = fakeWire();
+  const { hub } = await polling(wire, (hub) => hub.subscribe("a", () => {}));
+  for (let turn = 0; turn < 5; turn += 1) {
+    await pass(20000);
+    wire.polls.at(-1).answer([], {});
+    await settle();
+    assert.equal(hub.state, "connected");
+  }
+  await pass(30000);
+  assert.notEqual(hub.state, "connected");
+  hub.close();
+});
+
+test("a refusal in the middle of a session is not final: the next session finds out", async () => {
+  const wire = fakeWire();
+  const { hub } = await polling(wire, (hub) => hub.subscribe("a", () => {}));
+  Object.assign(wire, { status: 401, problem: { code: "unauthorized", detail: "?", retryable: false } });
+  wire.polls[2].answer([], {});
+  await settle();
+  assert.equal(hub.state, "waiting");
+  await pass(500);
+  assert.equal(hub.state, "closed");
+});

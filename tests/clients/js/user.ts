@@ -1,0 +1,38 @@
+/** What a TypeScript application writes: it has to compile against the package's types. */
+
+import { Hub, HubError } from "broadcast-hub-client";
+import type { Gap, History, Message, Published, State, Subscription } from "broadcast-hub-client";
+
+declare const token: () => Promise<string>;
+declare const show: (text: string) => void;
+
+const hub = new Hub("https://hub.example.com", { token, transports: ["websocket", "sse", "poll"], probeMs: 2000 });
+const stop = new AbortController();
+
+const prices: Subscription = hub.subscribe("prices", ({ data, offset }: Message) => show(`${offset} ${data.eur}`), {
+  since: "k3f9:41",
+  fill: true,
+  signal: stop.signal,
+  onGap: ({ from, to, reason }: Gap) => show(`${from} to ${to}: ${reason}`),
+  onPresence: ({ op, member }) => show(`${op} ${member?.id}`),
+  onError: (error: HubError) => show(`${error.code} ${error.retryable}`),
+});
+
+export async function run(): Promise<void> {
+  const { epoch, offset }: Published = await prices.publish({ eur: 1.08 }, { key: "eur", echo: false });
+  const { publications }: History = await hub.history("prices", { since: `${epoch}:${offset - 1}`, limit: 10 });
+  const { members } = await hub.presence("prices");
+  for await (const { data, position } of hub.subscribe("chat:42", { last: 10 })) show(`${position} ${data}`);
+  show(`${publications[0]?.time} ${members[0]?.sub}`);
+}
+
+const off: () => void = hub.on("state", ({ state, transport, retryInMs }: State) => show(`${state} ${transport} ${retryInMs}`));
+off();
+
+// @ts-expect-error there is no such transport
+new Hub("", { transports: ["carrier pigeon"] });
+// @ts-expect-error a channel is a string
+hub.subscribe(42, () => {});
+// @ts-expect-error there is no such event
+hub.on("gap", () => {});
+hub.close();

@@ -1,0 +1,209 @@
+"""The snippets of `clients/README.md` run, against a real hub; those for pages in Chromium.
+
+A fenced block has a language and a label (```` ```js gaps ````). Names of files, commands and
+settings in it are checked by `tests/test_document_names.py`.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from tests.support.hub_process import HubProcess
+from tests.support.programs import outside, running
+from tests.support.proxies.nginx import Nginx
+from tests.support.redis_server import free_port
+from tests.support.waiting import eventually_blocking
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "clients" / "README.md"
+URL = "http://127.0.0.1:8000"
+NODE = shutil.which("node")
+SECONDS = 10.0
+START_SECONDS = 30.0
+_FENCE = re.compile(r"^```(\w+)(?: ([\w-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    label: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.language}-{self.label}"
+
+    def command(self, url: str) -> tuple[str, ...]:
+        """What runs it; a shell reads commands as they stand, from any directory."""
+        text = self.text.replace(URL, url).replace("uv run hub", f"{sys.executable} -m hub")
+        if self.language == "sh":
+            return ("bash", "-euc", text.replace("clients/", f"{ROOT}/clients/"))
+        return (sys.executable, "-c", text)
+
+
+def blocks(label: str) -> list[Block]:
+    found = [Block(*match.groups(default="")) for match in _FENCE.finditer(README.read_text())]
+    chosen = [block for block in found if block.label == label]
+    assert chosen, f"{README} has no block labelled {label!r}"
+    return chosen
+
+
+def finished(block: Block, url: str, cwd: Path, **environment: str) -> str:
+    """Run the block to its end; return its output."""
+    ended = subprocess.run(
+        block.command(url),
+        env=outside() | {"HUB_URL": url, "XDG_STATE_HOME": str(cwd / "state")} | environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubProcess]:
+    with HubProcess() as running_hub:
+        yield running_hub
+
+
+def publish(hub: HubProcess, eur: float) -> None:
+    url = f"{hub.url}/api/publish/prices"
+    httpx.post(url, json={"eur": eur}, timeout=SECONDS).raise_for_status()
+
+
+def history(hub: HubProcess, channel: str = "prices") -> list[object]:
+    answer = httpx.get(f"{hub.url}/api/channels/{channel}/history", timeout=SECONDS).json()
+    return [each["data"] for each in answer["publications"]]
+
+
+def wait_for(log: Path, text: str) -> None:
+    eventually_blocking(
+        lambda: text in log.read_text(), seconds=START_SECONDS, what=f"{text} in {log}"
+    )
+
+
+@pytest.mark.parametrize(
+    "block", [*blocks("subscribe"), *(blocks("node") if NODE else [])], ids=str
+)
+def test_a_subscribing_snippet_prints_what_is_published(
+    hub: HubProcess, block: Block, tmp_path: Path
+) -> None:
+    """The newest message first, because each asks for it, and then the next."""
+    publish(hub, 1.0625)
+    log = tmp_path / "log"
+    with running(log, *block.command(hub.url), cwd=tmp_path, HUB_URL=hub.url, PYTHONUNBUFFERED="1"):
+        wait_for(log, "1.0625")
+        publish(hub, 1.125)
+        wait_for(log, "1.125")
+
+
+@pytest.mark.parametrize("block", blocks("publish"), ids=str)
+def test_a_publishing_snippet_publishes_the_price(
+    hub: HubProcess, block: Block, tmp_path: Path
+) -> None:
+    """And ends without an error."""
+    before = len(history(hub))
+    printed = finished(block, hub.url, tmp_path)
+    assert re.search(r"\w+:\d+$|\"offset\"", printed, re.MULTILINE)
+    assert history(hub)[before:]
+    assert history(hub)[-1] == {"eur": 1.09}
+
+
+def test_an_application_publishes_in_the_hub_that_serves_it(tmp_path: Path) -> None:
+    """Its path is beside the hub's own."""
+    (block,) = blocks("serve")
+    port = free_port()
+    text = block.text.replace("port=8000", f"port={port}")
+    url = f"http://127.0.0.1:{port}"
+
+    def order() -> str:
+        try:
+            return str(httpx.post(f"{url}/orders", timeout=SECONDS).json()["position"])
+        except httpx.TransportError:
+            return ""
+
+    with running(tmp_path / "log", *Block("python", "", text).command(URL)):
+        position = eventually_blocking(order, seconds=START_SECONDS, what="the application")
+        answer = httpx.get(f"{url}/api/channels/orders", timeout=SECONDS).json()
+    assert answer["position"] == position
+
+
+def test_a_file_is_published_line_by_line_and_once(hub: HubProcess, tmp_path: Path) -> None:
+    """The snippet makes the same file anew: it was read already."""
+    (block,) = blocks("ingest")
+    before = len(history(hub))
+    for _ in range(2):
+        finished(block, hub.url, tmp_path)
+    assert history(hub)[before:] == [{"eur": 1.09}, "not JSON"]
+
+
+def test_a_program_goes_on_where_it_was(hub: HubProcess, tmp_path: Path) -> None:
+    """What came while it did not run is printed at its next start, and nothing else."""
+    publish(hub, 21)
+    assert printed_by_resume(hub, tmp_path / "1", then=22) == ["{'eur': 21}", "{'eur': 22}"]
+    publish(hub, 23)
+    assert printed_by_resume(hub, tmp_path / "2", then=24) == ["{'eur': 23}", "{'eur': 24}"]
+
+
+def printed_by_resume(hub: HubProcess, log: Path, *, then: int) -> list[str]:
+    """Run it until it has kept the place of a price that is published when the first came."""
+    (block,) = blocks("resume")
+    place = log.parent / "prices.position"
+    with running(log, *block.command(hub.url), cwd=log.parent, PYTHONUNBUFFERED="1"):
+        wait_for(log, "eur")
+        publish(hub, then)
+        newest = f":{len(history(hub))}"
+        eventually_blocking(
+            lambda: place.read_text().endswith(newest), seconds=START_SECONDS, what="the place"
+        )
+    return log.read_text().splitlines()
+
+
+def test_the_token_of_the_readme_opens_what_it_grants(tmp_path: Path) -> None:
+    """And nothing else."""
+    (block,) = blocks("token")[:1]
+    key = "t" * 32
+    with HubProcess(HUB_TOKEN_KEYS=key) as hub:
+        token = finished(block, URL, tmp_path, HUB_TOKEN_KEYS=key).strip()
+        headers = {"Authorization": f"Bearer {token}"}
+        for channel, status in (("prices", 200), ("chat:42", 200), ("secrets", 403)):
+            poll = f"{hub.url}/poll?channel={channel}&wait=0"
+            assert httpx.get(poll, headers=headers, timeout=SECONDS).status_code == status
+
+
+def test_the_rules_for_nginx_let_websockets_streams_and_publications_through(
+    hub: HubProcess,
+) -> None:
+    """By the configuration as it stands there."""
+    (block,) = blocks("proxy")
+    publish(hub, 1.5)
+    with Nginx(block.text.replace(URL, hub.url)) as proxy:
+        query = "channel=prices&last=1"
+        with connect(f"ws://127.0.0.1:{proxy.port}/ws?{query}", open_timeout=SECONDS) as session:
+            pushes = [json.loads(session.recv(timeout=SECONDS)) for _ in range(3)]
+        assert [push["op"] for push in pushes] == ["welcome", "subscribed", "message"]
+        with httpx.stream("GET", f"{proxy.url}/sse?{query}", timeout=SECONDS) as stream:
+            lines = stream.iter_lines()
+            assert "message" in next(line for line in lines if '"data"' in line)
+        answer = httpx.post(f"{proxy.url}/api/publish/prices", json=1, timeout=SECONDS)
+        assert answer.status_code == 200
+
+
+def test_every_block_that_names_the_hub_is_run() -> None:
+    """A block without a test has no label."""
+    here = Path(__file__).read_text()
+    pages = (ROOT / "tests" / "browser" / "test_readme_pages.py").read_text()
+    for match in _FENCE.finditer(README.read_text()):
+        language, label, _ = match.groups(default="")
+        assert json.dumps(label) in here + pages, f"{language} {label}"

@@ -1,0 +1,70 @@
+"""What operators ask beyond lists: every path, its arguments, and who may."""
+
+import pytest
+
+from tests.transports.http.fakes import OPERATOR, PUBLISHER, Hub
+
+ASKS = [
+    ("GET", "/api/closed"),
+    ("GET", "/api/explain?connection=c1&channel=a&offset=1"),
+    ("DELETE", "/api/connections/c1/subscriptions/a"),
+    ("POST", "/api/nodes/n1/drain"),
+    ("DELETE", "/api/nodes/n1/drain"),
+    ("POST", "/api/rebalance"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ASKS)
+async def test_only_operators_may(hub: Hub, method: str, path: str) -> None:
+    """Nobody else's request gets as far as any node."""
+    async with hub.client() as client:
+        assert (await client.request(method, path)).status_code == 401
+        assert (await client.request(method, path, headers=PUBLISHER)).status_code == 403
+        assert hub.operators.asked == []
+        assert (await client.request(method, path, headers=OPERATOR)).is_success
+
+
+async def test_why_is_asked_where_the_connection_is(hub: Hub) -> None:
+    """With the epoch where one is named; a connection nobody knows of is `unknown`."""
+    async with hub.client(**OPERATOR) as client:
+        asked = "/api/explain?channel=a&offset=42"
+        known = (await client.get(f"{asked}&connection=c1&epoch=e7")).json()
+        unknown = (await client.get(f"{asked}&connection=c9")).json()
+    assert hub.operators.asked == [
+        ("c1", "explain", {"channel": "a", "offset": 42, "epoch": "e7"}),
+        ("c9", "explain", {"channel": "a", "offset": 42, "epoch": None}),
+    ]
+    assert (known["connection"], known["answer"], known["detail"]) == ("c1", "dropped", "slow")
+    assert unknown["answer"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["channel=a&offset=1", "connection=c1&offset=1", "connection=c1&channel=a",
+     "connection=c1&channel=a&offset=x", "connection=c1&channel=a&offset=-1",
+     "connection=c1&channel=a%20b&offset=1"],
+)  # fmt: skip
+async def test_a_question_that_lacks_something_is_a_bad_request(hub: Hub, query: str) -> None:
+    async with hub.client(**OPERATOR) as client:
+        answer = await client.get(f"/api/explain?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert hub.operators.asked == []
+
+
+async def test_windows_are_passed_on(hub: Hub) -> None:
+    """As numbers; what is none is refused."""
+    async with hub.client(**OPERATOR) as client:
+        begun = await client.post("/api/nodes/n1/drain?window_seconds=2.5")
+        ended = await client.delete("/api/nodes/n1/drain")
+        missing = await client.post("/api/nodes/n2/drain")
+        spread = await client.post("/api/rebalance?window_seconds=3")
+        refused = await client.post("/api/rebalance?window_seconds=soon")
+    assert (begun.status_code, begun.json()) == (202, {"node": "n1", "closing": 3})
+    assert (ended.status_code, missing.status_code, spread.status_code) == (202, 404, 202)
+    assert refused.status_code == 400
+    assert hub.operators.asked == [
+        ("n1", "drain", {"window_seconds": 2.5}),
+        ("n1", "undrain", {"window_seconds": None}),
+        ("n2", "drain", {"window_seconds": None}),
+        ("rebalance", {"window_seconds": 3.0}),
+    ]
