@@ -195,6 +195,7 @@ class Hub:
             _IN_PROCESS,
             key=key,
             idempotency_key=idempotency_key,
+            trace=tracing.current() if (tracing := self.node.tracing) else None,
         )
         return await self.node.publish(request)
 

@@ -13,7 +13,9 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.auth.policy import Policy
 from hub.brokering import Surroundings, make_broker, make_peers, make_roster, make_tag
+from hub.channel_lists import ChannelLists
 from hub.core.aging import Aging
+from hub.core.channel_listing import ChannelPage, ChannelQuery
 from hub.core.deadlines import Deadlines
 from hub.core.engine import Engine, NodeOptions, Runtime
 from hub.core.exchange import Exchange
@@ -40,6 +42,7 @@ from hub.draining import Drainer
 from hub.errors import HubError
 from hub.observe.logs import session_log
 from hub.observe.metrics import Gauges
+from hub.observe.sampling import make_tracing
 from hub.operating import Operations, Windows
 from hub.overseeing import Overseeing
 from hub.reporting import Reporter, publish_stats
@@ -99,12 +102,14 @@ class Node:
             clock=self.clock, wall_clock=time.time, max_bytes=settings.journal_bytes
         )
         self._replay = Replay(self.broker, self.tally, self.journal)
+        self.tracing = make_tracing(settings.trace_sample, node=settings.node, version=VERSION)
         self._exchange = Exchange(
             defer=defer,
             clock=self.clock,
             tally=self.tally,
             journal=self.journal,
             slice_sessions=settings.slice_sessions,
+            on_written=self.tracing.written if self.tracing else None,
         )
         self._presence = PresenceTable(
             roster=self._roster,
@@ -122,7 +127,7 @@ class Node:
             journal=self.journal,
         )
         self._executor = Executor(
-            broker=self.broker,
+            broker=self.tracing.traced(self.broker) if self.tracing else self.broker,
             exchange=self._exchange,
             subscribing=self._subscribing,
             policy=self.policy,
@@ -200,6 +205,8 @@ class Node:
             operate=operations.carry_out,
         )
         self.operators = Overseeing(self._peers)
+        self._channel_lists = ChannelLists(self.channels, self._peers, clock=self.clock)
+        operations.also("channels", self._channel_lists.part)
 
     def _context(self) -> SessionContext:
         return SessionContext(
@@ -272,6 +279,8 @@ class Node:
     async def stop(self) -> None:
         await self._peers.stop()
         await self.broker.stop()
+        if self.tracing is not None:
+            await self.tracing.stop()
 
     def tick(self) -> None:
         """What is due: deadlines, heartbeats, and a part of the broker's housekeeping."""
@@ -303,6 +312,9 @@ class Node:
 
     def channels(self) -> Sequence[ChannelRecord]:
         return [record for name in self.broker.names() if (record := self.channel(name))]
+
+    async def all_channels(self, query: ChannelQuery) -> ChannelPage:
+        return await self._channel_lists.everywhere(query)
 
     def channel(self, name: str) -> ChannelRecord | None:
         if (held := self.broker.held(name)) is None:

@@ -5,7 +5,7 @@ decided by the node that the operator asked.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 
 from hub.core.engine import Engine
@@ -49,7 +49,7 @@ class Operations:
         self._broker = broker
         self._drainer = drainer
         self._windows = windows
-        self._by_name: Mapping[str, Operation] = {
+        self._by_name: dict[str, Operation] = {
             "explain": self._explain,
             "closed": self._closed,
             "unsubscribe": self._unsubscribe,
@@ -57,6 +57,10 @@ class Operations:
             "undrain": self._undrain,
             "shed": self._shed,
         }
+
+    def also(self, name: str, operation: Operation) -> None:
+        """Know one more operation, which another part of the node carries out."""
+        self._by_name[name] = operation
 
     async def carry_out(self, name: str, arguments: Arguments) -> Told:
         """Do it, or raise the `HubError` that says why not."""

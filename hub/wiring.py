@@ -91,5 +91,6 @@ def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
             max_poll_channels=min(MAX_CHANNELS, settings.max_subscriptions),
             max_poll_wait_seconds=settings.poll_max_wait_seconds,
         ),
+        traced=node.tracing is not None,
         fallback=app,
     )

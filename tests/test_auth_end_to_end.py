@@ -173,7 +173,7 @@ async def test_a_token_that_takes_a_held_channel_away_is_refused(hub: Hub) -> No
         assert await peer.data(1) == [1]
 
 
-@pytest.mark.parametrize("path", ["/api/connections", "/api/nodes", "/api/stats", "/dashboard"])
+@pytest.mark.parametrize("path", ["/api/connections", "/api/nodes", "/api/stats"])
 async def test_operating_needs_an_operator_key(http: httpx.AsyncClient, path: str) -> None:
     """Nothing is 401, what holds but is no operator's is 403."""
     assert (await http.get(path)).status_code == 401

@@ -77,6 +77,7 @@ class MemoryBroker:
             request.key,
             request.sender,
             request.skip_connection,
+            request.trace,
         )
         log.append(publication)
         self._idempotency.remember(request, log.head)

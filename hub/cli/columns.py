@@ -89,10 +89,10 @@ def of(field: str, write: Callable[[object], str] = shown) -> Callable[[Json], s
     return lambda row: write(row.get(field))
 
 
-def _age(row: Json) -> str:
+def _opened(row: Json) -> str:
     """By this machine's clock: a node's may differ a little."""
     opened = row.get("opened_ms")
-    return span(time.time() - opened / 1000) if isinstance(opened, int) else _NOTHING
+    return f"{span(time.time() - opened / 1000)} ago" if isinstance(opened, int) else _NOTHING
 
 
 def _oldest(row: Json) -> str:
@@ -103,8 +103,8 @@ def _round_trip(row: Json) -> str:
     return rate(row.get("round_trip_ms"))
 
 
-def _state(row: Json) -> str:
-    """Of a node: what it does for its own sake, or what is wrong with it."""
+def node_state(row: Json) -> str:
+    """What a node it does for its own sake, or what is wrong with it."""
     if row.get("leaving"):
         return f"{row['leaving']} {row.get('left_connections')}/{row.get('leaving_connections')}"
     if row.get("draining"):
@@ -118,7 +118,7 @@ CONNECTIONS = (
     Column("TRANSPORT", of("transport"), "transport", "w", width=9, rank=8),
     Column("SUBJECT", of("subject"), "subject", "j", width=8, rank=3),
     Column("ADDRESS", of("address"), "address", "i", width=9, rank=9),
-    Column("AGE", _age, "opened_ms", "a", width=6, rank=4, number=True),
+    Column("OPENED", _opened, "opened_ms", "a", width=10, rank=4, number=True),
     Column("RTT ms", _round_trip, "round_trip_ms", "t", width=6, rank=2, number=True),
     Column(
         "SUBS",
@@ -138,9 +138,17 @@ CONNECTIONS = (
 """Of `GET /api/connections`."""
 
 CHANNELS = (
-    Column("CHANNEL", of("channel"), "channel", "c", width=24),
+    Column("CHANNEL", of("channel"), "channel", "c", width=22),
     Column("SUBSCRIBERS", of("subscribers"), "subscribers", "s", width=11, number=True),
-    Column("POSITION", of("position"), width=14, rank=1),
+    Column(
+        "PUB/s",
+        of("publications_per_second", rate),
+        "publications_per_second",
+        "p",
+        width=7,
+        number=True,
+    ),
+    Column("POSITION", of("position"), "offset", "o", width=14, rank=1, number=True),
     Column("HISTORY", of("history"), "history", "i", width=7, number=True, rank=2),
     Column("PRESENCE", lambda row: "yes" if row.get("presence") else _NOTHING, width=8, rank=3),
 )
@@ -174,7 +182,7 @@ NODES = (
     Column("OUTBOX", of("outbox_bytes", size), "outbox_bytes", "o", width=6, number=True, rank=5),
     Column("UPTIME", of("uptime_seconds", span), "uptime_seconds", "t", width=6, number=True),
     Column("VERSION", of("version"), "version", "v", width=7, rank=8),
-    Column("STATE", _state, width=8),
+    Column("STATE", node_state, width=8),
 )
 """Of `GET /api/nodes`."""
 

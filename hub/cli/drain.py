@@ -134,7 +134,7 @@ class Emptying:
                 raise OperatorError(f"{self.node} drains no more: somebody has undone it")
             return False
         self.began = True
-        return found["connections"] == 0
+        return not found["connections"]
 
 
 async def wait_empty(

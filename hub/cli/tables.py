@@ -39,7 +39,7 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    fitting = columns if width is None else fitted(columns, rows, width)
+    fitting = columns if width is None else fitted(columns, rows, width, sort)
     widths = _widths(fitting, rows, most=None if width is None else _WIDEST)
     made = Table(box=None, padding=(0, _BETWEEN, 0, 0), pad_edge=False, header_style="bold")
     for column, cells in zip(fitting, widths, strict=True):
@@ -56,13 +56,19 @@ def table(
     return made
 
 
-def fitted(columns: Sequence[Column], rows: Sequence[Json], width: int) -> Sequence[Column]:
-    """`columns` without those of the highest rank, until the others find room."""
+def fitted(
+    columns: Sequence[Column], rows: Sequence[Json], width: int, sort: str = ""
+) -> Sequence[Column]:
+    """`columns` without those of the highest rank, until the others find room.
+
+    What the rows are sorted by stays: an order that nobody sees looks like none.
+    """
     left = list(columns)
     while sum(_widths(left, rows, most=_WIDEST)) + _BETWEEN * len(left) > width:
-        least = max(left, key=lambda column: column.rank)
-        if not least.rank:
+        spare = [column for column in left if column.rank and column.sort != (sort or None)]
+        if not spare:
             break
+        least = max(spare, key=lambda column: column.rank)
         left.remove(least)
     return left
 

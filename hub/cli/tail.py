@@ -8,6 +8,7 @@ drops, where it falls behind, how it ends. It does not see the bytes that are wr
 
 import asyncio
 import sys
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -168,9 +169,9 @@ class Followed:
             self._failed.set_exception(error)
 
 
-async def _first_ended(*waits: "asyncio._CoroutineLike[None]") -> None:
+async def _first_ended(*waits: Coroutine[None, None, None]) -> None:
     """Wait until one of them ends; end the others, and raise what it raised."""
-    tasks = [asyncio.ensure_future(each) for each in waits]
+    tasks = [asyncio.create_task(each) for each in waits]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -17,8 +17,6 @@ class Listing:
     columns: Sequence[Column]
     sort: str
     """What it is sorted by at first."""
-    sorts: bool
-    """Whether the hub sorts it; else all of it is asked for and sorted here."""
 
     def column(self, sort: str) -> Column | None:
         return next((column for column in self.columns if column.sort == sort), None)
@@ -31,9 +29,9 @@ def _with_rate(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 
 LISTINGS = (
-    Listing("connections", _with_rate(CONNECTIONS), "sent", sorts=True),
-    Listing("channels", CHANNELS, "subscribers", sorts=False),
-    Listing("nodes", NODES, "node", sorts=False),
+    Listing("connections", _with_rate(CONNECTIONS), "sent"),
+    Listing("channels", CHANNELS, "subscribers"),
+    Listing("nodes", NODES, "node"),
 )
 """In the order of their keys, 1 to 3."""
 
@@ -122,10 +120,13 @@ def _by(shown: Shown, column: Column) -> Shown:
 
 def ordered(shown: Shown, rows: Sequence[Json]) -> list[Json]:
     """`rows` sorted as chosen; what has no value comes first, as at the hub."""
-    return sorted(rows, key=lambda row: _sortable(row.get(shown.sort)), reverse=shown.descending)
+    return sorted(rows, key=lambda row: _sortable(row, shown.sort), reverse=shown.descending)
 
 
-def _sortable(value: object) -> tuple[float, str]:
+def _sortable(row: Json, sort: str) -> tuple[float, str]:
+    value = row.get(sort)
+    if sort == "offset":
+        return float(row["position"].rpartition(":")[2]), ""
     if isinstance(value, list):
         return float(len(value)), ""
     if isinstance(value, int | float):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hub.cli.operator import Json, Operator
 from hub.cli.top_lists import Shown
@@ -25,6 +25,10 @@ class Snapshot:
     """Of the list, on all pages."""
     silent: Sequence[str] = ()
     """Nodes whose part is missing."""
+
+    def without_rows(self, listing: str) -> "Snapshot":
+        """What is known before the rows of another list have come."""
+        return replace(self, listing=listing, rows=(), total=0, silent=())
 
     def document(self) -> Json:
         """As `hub top --json` prints it."""
@@ -52,11 +56,8 @@ FIGURES = (
     "outbox_bytes",
     "congested",
 )
-"""Fields of a node whose sums say something about the cluster.
-
-Each node that a publication comes to counts it: `publications_per_second` summed counts it as
-often as nodes have subscribers of its channel.
-"""
+"""Fields of a node whose sums say something about the cluster: a publication is counted at the
+node that took it, a delivery at the one that made it."""
 
 
 async def take(
@@ -71,10 +72,9 @@ async def take(
     if listing == "nodes":
         nodes: list[Json] = (await operator.ask("nodes"))["nodes"]
         return Snapshot(listing, time.time(), nodes, nodes, len(nodes))
-    limit = min(max(rows, 1), MOST_ROWS) if shown.listing.sorts else MOST_ROWS
-    sort = shown.order if shown.listing.sorts else None
+    limit = min(max(rows, 1), MOST_ROWS)
     answer, page = await asyncio.gather(
-        operator.ask("nodes"), operator.ask(listing, sort=sort, limit=limit)
+        operator.ask("nodes"), operator.ask(listing, sort=shown.order, limit=limit)
     )
     snapshot = Snapshot(
         listing,

@@ -10,7 +10,7 @@ subscribing and going live in the middle of a broadcast neither repeats nor skip
 """
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from hub.core.batch import Batch, Encoded, Group, Item
 from hub.core.channels import Channel
@@ -22,6 +22,10 @@ from hub.core.session import Session
 from hub.core.subscription import Subscription
 from hub.core.tally import Tally
 from hub.errors import HubError
+
+OnWritten = Callable[[Batch, Sequence[Publication], float], None]
+"""Takes a batch that every member has been written, its publications, and for how many
+seconds it was here."""
 
 
 class Exchange:
@@ -35,12 +39,14 @@ class Exchange:
         tally: Tally,
         journal: Journal,
         slice_sessions: int,
+        on_written: OnWritten | None = None,
     ) -> None:
         self._defer = defer
         self._clock = clock
         self._tally = tally
         self._journal = journal
         self._slice_sessions = slice_sessions
+        self._on_written = on_written
         self._ticking = False
         self._waiting: dict[Channel, None] = {}
         """Channels with an open batch and none under way, oldest first."""
@@ -160,6 +166,8 @@ class Exchange:
         self.backlog_bytes -= sum(len(item.data) for item in publications)
         elapsed = self._clock() - batch.at_seconds
         self._tally.publish_to_write.observe(elapsed, len(publications))
+        if self._on_written is not None:
+            self._on_written(batch, publications, elapsed)
 
     def _write(self, batch: Batch, encoded: Encoded, members: Sequence[Subscription]) -> None:
         """The hot loop: everything that is not one comparison and one write stands elsewhere."""

@@ -110,6 +110,8 @@ class PublishRequest:
     sender: str | None = None
     skip_connection: str | None = None
     idempotency_key: str | None = None
+    trace: str | None = None
+    """W3C `traceparent` of what it is a part of; None where nothing traces it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,3 +63,5 @@ class Publication:
     """The token subject of the session that published it; `from` on the wire."""
     skip_connection: str | None = None
     """The connection that asked not to get it back (`"echo": false`)."""
+    trace: str | None = None
+    """W3C `traceparent` of its publishing; None for nearly all, which are not sampled."""

@@ -46,10 +46,12 @@ class ChannelRecord:
     channel: str
     position: Position
     subscribers: int
-    """Sessions of this node."""
+    """Sessions of this node; in a list over all nodes, of all."""
     history: int | None
     """Publications held now; None where only the broker knows."""
     presence: bool
+    publications_per_second: float | None = None
+    """Since somebody asked before; None where that is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)

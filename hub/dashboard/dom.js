@@ -89,7 +89,7 @@ export function failure(title, error, again) {
  */
 export function factList(facts) {
   const boxes = facts.map(([term, value]) =>
-    h("div", {}, h("dt", {}, term), h("dd", {}, value ?? "–")),
+    h("div", {}, h("dt", {}, term), h("dd", {}, value === "" || value === null ? "–" : value)),
   );
   return h("dl", { class: "facts" }, ...boxes);
 }

@@ -14,7 +14,9 @@ export const TONES = /** @type {Record<string, string>} */ ({
 // A page that asked about every publication would be a load of its own.
 const EACH_MS = 500;
 const AT_ONCE = 2;
-const MOST_ATTEMPTS = 4;
+// What waits is asked about again later, and not for ever.
+const AGAIN_MS = 3000;
+const MOST_ATTEMPTS = 5;
 
 /**
  * @param {string} connection
@@ -30,8 +32,8 @@ export const words = (answer) => answer.replaceAll("_", " ");
 export function openFates(connection) {
   /** @type {import("./tail.js").Row[]} */
   let rows = [];
-  /** @type {WeakMap<object, number>} how often it was asked about */
-  const attempts = new WeakMap();
+  /** @type {WeakMap<object, { attempts: number, againAt: number }>} */
+  const asked = new WeakMap();
   /** @type {WeakSet<object>} */
   const settled = new WeakSet();
   let under = 0;
@@ -39,7 +41,8 @@ export function openFates(connection) {
   /** @param {import("./tail.js").Row} row */
   const ask = async (row) => {
     const { channel, epoch, offset } = row;
-    attempts.set(row, (attempts.get(row) ?? 0) + 1);
+    const { attempts = 0 } = asked.get(row) ?? {};
+    asked.set(row, { attempts: attempts + 1, againAt: Date.now() + AGAIN_MS });
     under += 1;
     try {
       const { answer, detail } = await explain(connection, { channel, epoch, offset: offset ?? 0 });
@@ -54,8 +57,10 @@ export function openFates(connection) {
 
   const timer = setInterval(() => {
     if (document.hidden) return;
-    const open = rows.filter((row) =>
-      row.offset && !settled.has(row) && (attempts.get(row) ?? 0) < MOST_ATTEMPTS);
+    const open = rows.filter((row) => {
+      const { attempts = 0, againAt = 0 } = asked.get(row) ?? {};
+      return row.offset && !settled.has(row) && attempts < MOST_ATTEMPTS && Date.now() >= againAt;
+    });
     open.slice(0, AT_ONCE - under).forEach(ask);
   }, EACH_MS);
 
@@ -63,6 +68,11 @@ export function openFates(connection) {
     /** @param {import("./tail.js").Row[]} shown newest first */
     show(shown) {
       rows = shown;
+      for (const { mark, channel, offset, epoch } of rows) {
+        if (mark.firstChild || !offset) continue;
+        const href = address("/explain", { connection, channel, offset, epoch });
+        mark.replaceChildren(h("a", { href, class: "quiet" }, "why?"));
+      }
     },
     close: () => clearInterval(timer),
   };

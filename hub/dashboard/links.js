@@ -8,7 +8,7 @@ export const channelLink = (name) =>
 
 /** @param {string} name */
 export const connectionLink = (name) =>
-  h("a", { href: `#/connections/${encodeURIComponent(name)}`, class: "name" }, name);
+  h("a", { href: `#/connections/${encodeURIComponent(name)}`, class: "name", title: name }, name);
 
 /**
  * @param {string} path

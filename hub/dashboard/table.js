@@ -13,6 +13,7 @@ const PAGE = 50;
  * @property {string} label
  * @property {(row: any) => any} cell text or an element
  * @property {boolean} [number]
+ * @property {boolean} [short] never breaks its line
  * @property {boolean} [fixed] cannot be sorted by
  */
 /**
@@ -55,8 +56,8 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
   } }, "Next");
   const choice = h("select", { onchange: () => order(choice.value) });
   const place = h("div", {});
-  const grid = h("table", { role: "table", "aria-label": caption },
-    h("thead", { role: "rowgroup" }, head), body);
+  const grid = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, h("table", { role: "table", "aria-label": caption },
+    h("thead", { role: "rowgroup" }, head), body));
   const element = h("section", { class: "list" },
     h("div", { class: "bar" }, total, h("label", { class: "order" }, "Sort by ", choice),
       h("div", { class: "pager" }, previous, following)),
@@ -106,8 +107,8 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
 
   /** @param {any} row */
   const line = (row) => {
-    const cells = columns.map(({ label, number, cell }) => {
-      const props = { role: "cell", class: number && "number", "data-label": label };
+    const cells = columns.map(({ label, number, short, cell }) => {
+      const props = { role: "cell", class: number ? "number" : short && "short", "data-label": label };
       return h("td", props, h("span", {}, cell(row) ?? "–"));
     });
     if (action) cells.push(h("td", { role: "cell", class: "action" }, action(row)));

@@ -9,7 +9,7 @@ import { channelLink } from "./links.js";
 
 const ROWS = 100;
 const DRAW_MS = 250;
-const SHOWN_CHARACTERS = 2000;
+const SHOWN_CHARACTERS = 600;
 
 /**
  * @typedef {object} Row

@@ -30,6 +30,7 @@ from hub.settings.values import (
     OverflowPolicy,
     Port,
     Seconds,
+    Share,
     Switch,
     parse_json_object,
 )
@@ -308,4 +309,12 @@ class Fields(BaseSettings):
         "Seconds a callback may hold the event loop before it is logged.",
         ge=0.001,
         le=60,
+    )
+    trace_sample: Share = setting(
+        NODE,
+        0,
+        "Share of publications traced with OpenTelemetry, where the publisher's `traceparent` does "
+        "not decide; 0 traces none at all.",
+        ge=0,
+        le=1,
     )

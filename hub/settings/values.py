@@ -78,6 +78,7 @@ class Kind:
 
 COUNT = Kind("a whole number", "N")
 SECONDS = Kind("a number of seconds", "SECONDS")
+SHARE = Kind("a number", "SHARE")
 SIZE = Kind("a size in bytes, such as 65536, 64KiB or 1MiB,", "BYTES", show_size)
 SWITCH = Kind("true or false", "")
 KEYS = Kind("keys separated by commas, none of them empty", "KEYS", show_masked)
@@ -203,6 +204,7 @@ def check_namespace(value: str) -> str:
 
 Count = Annotated[int, BeforeValidator(refuse_bool), COUNT]
 Seconds = Annotated[float, BeforeValidator(refuse_bool), SECONDS]
+Share = Annotated[float, BeforeValidator(refuse_bool), SHARE]
 Bytes = Annotated[int, BeforeValidator(parse_size), SIZE]
 Switch = Annotated[bool, SWITCH]
 OverflowPolicy = Annotated[Overflow, choice(*Overflow)]

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hub_client import ClientOptions, Gap, HubClient, Message, ReconnectTiming
+from hub_client import ClientOptions, ConnectionState, Gap, HubClient, Message, ReconnectTiming
 from tests.browser.seen import Seen
 
 NODE = shutil.which("node")
@@ -23,6 +23,12 @@ class Recorded:
 
     def __init__(self) -> None:
         self.log: list[dict[str, Any]] = []
+        self.transport = ""
+        """The one it is connected by, or was last."""
+
+    def note(self, state: ConnectionState) -> None:
+        if state.name == "connected":
+            self.transport = state.transport
 
     async def seen(self) -> Seen:
         return Seen(list(self.log))
@@ -32,7 +38,8 @@ class Recorded:
 async def python_subscriber(url: str, channel: str, since: str) -> AsyncIterator[Recorded]:
     """`hub_client.HubClient`, which takes the first transport that works."""
     recorded = Recorded()
-    options = ClientOptions(timing=ReconnectTiming(cap_seconds=1.0))
+    timing = ReconnectTiming(open_timeout_seconds=2.0, cap_seconds=1.0)
+    options = ClientOptions(timing=timing, on_state=recorded.note)
     async with HubClient(url, options=options) as client:
         reading = asyncio.create_task(_read(client, channel, since, recorded))
         try:

@@ -5,28 +5,33 @@ reads history, and when the blockage is gone it moves to the better transport by
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Page
 
 from tests.browser.numbers import Numbers
 from tests.browser.reader import Reader
-from tests.browser.seen import has_all
+from tests.browser.seen import READ_SECONDS, has_all
+from tests.browser.subscribers import python_subscriber
 from tests.support.hub_process import HubProcess
 from tests.support.proxies import haproxy, nginx
 from tests.support.proxies.haproxy import HaProxy
 from tests.support.proxies.nginx import Nginx
 from tests.support.proxies.swallowing import SwallowingProxy
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(120),
     pytest.mark.asyncio(loop_scope="module"),
 ]
+README = Path(__file__).parents[2] / "clients" / "README.md"
 # So that a blocked transport costs a test two seconds, and a better one is found soon.
 OPTIONS = {"probeMs": 2000, "betterMs": 3000}
 
@@ -64,6 +69,14 @@ def through_nginx(rules: Callable[[int], str]) -> Case:
     return way
 
 
+def as_documented(hub_port: int) -> str:
+    """What `clients/README.md` tells operators to put into `server`."""
+    rules = re.search(r"^```nginx proxy\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    assert rules is not None
+    assert "127.0.0.1:8000" in rules[1]
+    return rules[1].replace("127.0.0.1:8000", f"127.0.0.1:{hub_port}")
+
+
 def through_haproxy(rules: Callable[[int], str]) -> Case:
     @asynccontextmanager
     async def way(hub: HubProcess) -> AsyncIterator[Way]:
@@ -86,7 +99,7 @@ def swallowing(**directions: bool) -> Case:
 CASES = [
     pytest.param(directly, "websocket", id="nothing"),
     pytest.param(through_haproxy(haproxy.one), "websocket", id="haproxy"),
-    pytest.param(through_nginx(nginx.upgrading), "websocket", id="nginx-for-websocket"),
+    pytest.param(through_nginx(as_documented), "websocket", id="nginx-as-documented"),
     pytest.param(through_nginx(nginx.plain), "sse", id="nginx-by-default"),
     pytest.param(through_nginx(partial(nginx.refusing, status=403)), "sse", id="nginx-403"),
     pytest.param(through_nginx(partial(nginx.refusing, status=502)), "sse", id="nginx-502"),
@@ -113,6 +126,18 @@ async def test_a_page_gets_everything_once_and_moves_to_the_better_transport(
         await reader.arrives_at("websocket")
         await numbers.more(20)
         await has_all(reader, await numbers.stop())
+
+
+@pytest.mark.parametrize(("case", "transport"), CASES)
+async def test_the_python_client_arrives_at_the_same_transport_and_gets_everything_once(
+    hub: HubProcess, channel: str, case: Case, transport: str
+) -> None:
+    """It finds out by itself as well."""
+    async with case(hub) as way, Numbers(hub.url, channel) as numbers:
+        async with python_subscriber(way.url, channel, numbers.start) as python:
+            await eventually(lambda: python.transport == transport, seconds=READ_SECONDS)
+            await numbers.more(10)
+            await has_all(python, await numbers.stop())
 
 
 async def test_a_page_climbs_one_transport_after_the_other_as_a_proxy_is_mended(

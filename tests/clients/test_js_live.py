@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.support.hub_process import HubProcess
+from tests.support.redis_server import RedisServer, is_installed
 from tests.support.waiting import eventually
 
 PROGRAM = Path(__file__).parent / "js" / "numbers.mjs"
@@ -68,11 +69,11 @@ class Numbers:
 
 @asynccontextmanager
 async def subscriber(
-    hub: HubProcess, channel: str, last: int, transports: Sequence[str]
+    url: str, channel: str, last: int, transports: Sequence[str]
 ) -> AsyncIterator[Numbers]:
     """A running subscriber, ended with the block."""
     # Node 20 has its WebSocket behind a flag; later ones take the flag and have it anyway.
-    arguments = ["--experimental-websocket", "--no-warnings", str(PROGRAM), hub.url, channel]
+    arguments = ["--experimental-websocket", "--no-warnings", str(PROGRAM), url, channel]
     process = await asyncio.create_subprocess_exec(
         str(NODE), *arguments, str(last), ",".join(transports), stdin=PIPE, stdout=PIPE
     )
@@ -102,7 +103,7 @@ async def test_each_transport_brings_every_number_once_and_in_order(
 ) -> None:
     """Commands get through as well: publish, history, presence."""
     channel = f"numbers.{transport}"
-    async with subscriber(hub, channel, 200, [transport]) as numbers:
+    async with subscriber(hub.url, channel, 200, [transport]) as numbers:
         await numbers.wait_until_subscribed()
         await publish(hub, channel, range(1, 201))
     assert numbers.said("number") == list(range(1, 201))
@@ -117,7 +118,7 @@ async def test_changing_the_transport_loses_and_repeats_nothing(
 ) -> None:
     """Down when WebSocket is blocked, up again in the background when it is not."""
     channel = f"moving.{lesser}"
-    async with subscriber(hub, channel, 600, ["websocket", lesser]) as numbers:
+    async with subscriber(hub.url, channel, 600, ["websocket", lesser]) as numbers:
         await numbers.wait_until_subscribed()
         for word, transport, first in (
             ("block", lesser, 1),
@@ -139,7 +140,7 @@ async def test_changing_the_transport_loses_and_repeats_nothing(
 
 async def test_moving_up_is_not_seen_as_a_cut(hub: HubProcess) -> None:
     """The better connection takes over while the other one still works."""
-    async with subscriber(hub, "upwards", 20, ["websocket", "poll"]) as numbers:
+    async with subscriber(hub.url, "upwards", 20, ["websocket", "poll"]) as numbers:
         await numbers.gate("block")
         await numbers.wait_until_on("poll")
         await numbers.wait_until_subscribed()
@@ -150,3 +151,22 @@ async def test_moving_up_is_not_seen_as_a_cut(hub: HubProcess) -> None:
         assert numbers.said("state")[seen:] == [["connected", "websocket"]]
         await publish(hub, "upwards", range(11, 21))
     assert numbers.said("number") == list(range(1, 21))
+
+
+@pytest.mark.skipif(not is_installed(), reason="redis-server is not installed")
+@pytest.mark.parametrize("transport", ["sse", "poll"])
+async def test_every_request_may_come_to_another_node(transport: str) -> None:
+    """Polls and commands find their session behind a balancer that knows none."""
+    with (
+        RedisServer() as redis,
+        HubProcess(HUB_BROKER=redis.url, HUB_NODE="a", HUB_PRESENCE="true") as first,
+        HubProcess(HUB_BROKER=redis.url, HUB_NODE="b", HUB_PRESENCE="true") as second,
+    ):
+        urls = f"{first.url},{second.url}"
+        async with subscriber(urls, "balanced", 100, [transport]) as numbers:
+            await numbers.wait_until_subscribed()
+            await publish(first, "balanced", range(1, 51))
+            await publish(second, "balanced", range(51, 101))
+        assert numbers.said("number") == list(range(1, 101))
+        assert numbers.said("gap") == []
+        assert numbers.said("state")[1:] == [["connected", transport], ["closed", transport]]

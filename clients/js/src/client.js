@@ -9,12 +9,12 @@ import { openSubscription } from "./subscription.js";
 /** @typedef {import("./commands.js").Json} Json */
 /** @typedef {import("./channel.js").Channel} Channel */
 /** @typedef {import("./connection.js").Link} Link */
-/** @typedef {import("./connection.js").State} State */
+/** @typedef {import("./options.js").State} State */
 /** @typedef {import("./subscription.js").Member} Member */
 
 /**
  * @param {URL} base
- * @param {import("./connection.js").Options} options
+ * @param {import("./options.js").Options} options
  * @param {(state: State) => void} show
  */
 export function openClient(base, options, show) {

@@ -14,9 +14,9 @@ import { publication } from "./subscription.js";
 
 export { HubError };
 
-/** @typedef {import("./connection.js").Options} Options */
-/** @typedef {import("./connection.js").State} State */
-/** @typedef {import("./connection.js").Transport} Transport */
+/** @typedef {import("./options.js").Options} Options */
+/** @typedef {import("./options.js").State} State */
+/** @typedef {import("./options.js").Transport} Transport */
 /** @typedef {import("./subscription.js").Gap} Gap */
 /** @typedef {import("./subscription.js").Message} Message */
 /** @typedef {import("./subscription.js").OnMessage} OnMessage */

@@ -2,19 +2,19 @@
 export type Json = import("./commands.js").Json;
 export type Channel = import("./channel.js").Channel;
 export type Link = import("./connection.js").Link;
-export type State = import("./connection.js").State;
+export type State = import("./options.js").State;
 export type Member = import("./subscription.js").Member;
 /** @typedef {import("./commands.js").Json} Json */
 /** @typedef {import("./channel.js").Channel} Channel */
 /** @typedef {import("./connection.js").Link} Link */
-/** @typedef {import("./connection.js").State} State */
+/** @typedef {import("./options.js").State} State */
 /** @typedef {import("./subscription.js").Member} Member */
 /**
  * @param {URL} base
- * @param {import("./connection.js").Options} options
+ * @param {import("./options.js").Options} options
  * @param {(state: State) => void} show
  */
-export declare function openClient(base: URL, options: import("./connection.js").Options, show: (state: State) => void): {
+export declare function openClient(base: URL, options: import("./options.js").Options, show: (state: State) => void): {
     close: () => void;
     listeners: Set<(state: State) => void>;
     request: (command: Json) => Promise<any>;

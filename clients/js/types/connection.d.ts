@@ -8,63 +8,9 @@
  * node or to a better transport, leaves no moment without a connection.
  */
 export type Json = import("./commands.js").Json;
-export type Transport = "websocket" | "sse" | "poll";
-export type Socket = {
-    new (url: URL): {
-        onmessage: any;
-        onclose: any;
-        onerror: any;
-        send: (text: string) => void;
-        close: () => void;
-    };
-};
-export type State = {
-    state: "connecting" | "connected" | "waiting" | "closed";
-    /**
-     * in use, or being tried
-     */
-    transport: Transport;
-    /**
-     * the close code that led to `waiting` or `closed`
-     */
-    code?: number;
-    reason?: string;
-    retryInMs?: number;
-};
-export type Options = {
-    /**
-     * a function is asked again before
-     * the token ends and after a 4401
-     */
-    token?: string | (() => string | Promise<string>);
-    /**
-     * in the order they are tried
-     */
-    transports?: Transport[];
-    /**
-     * for Node before 22, such as that of `ws`
-     */
-    WebSocket?: Socket;
-    fetch?: (url: URL, init: RequestInit) => Promise<Response>;
-    /**
-     * from 0 up to 1
-     */
-    random?: () => number;
-    /**
-     * how long a transport has to prove itself, 5,000
-     */
-    probeMs?: number;
-    /**
-     * a better transport is tried again after up to this long, and
-     * after up to twice as long each time it fails, at most 30 times; 10,000
-     */
-    betterMs?: number;
-    /**
-     * remembers the transport that worked;
-     * `localStorage` in a page
-     */
-    storage?: import("./memory.js").Store;
-};
+export type Options = import("./options.js").Options;
+export type State = import("./options.js").State;
+export type Transport = import("./options.js").Transport;
 export type Events = {
     /**
      * this is the connection from now on
@@ -83,7 +29,7 @@ export type Link = {
      */
     base: URL;
     token?: string;
-    WebSocket?: Socket;
+    WebSocket?: Options["WebSocket"];
     fetch?: Options["fetch"];
     /**
      * a reply stands in the stream, at its place

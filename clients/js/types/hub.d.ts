@@ -9,9 +9,9 @@
  */
 import { HubError } from "./errors.js";
 export { HubError };
-export type Options = import("./connection.js").Options;
-export type State = import("./connection.js").State;
-export type Transport = import("./connection.js").Transport;
+export type Options = import("./options.js").Options;
+export type State = import("./options.js").State;
+export type Transport = import("./options.js").Transport;
 export type Gap = import("./subscription.js").Gap;
 export type Message = import("./subscription.js").Message;
 export type OnMessage = import("./subscription.js").OnMessage;
@@ -51,9 +51,9 @@ export type PresentMember = {
     connection: string;
     sub?: string;
 };
-/** @typedef {import("./connection.js").Options} Options */
-/** @typedef {import("./connection.js").State} State */
-/** @typedef {import("./connection.js").Transport} Transport */
+/** @typedef {import("./options.js").Options} Options */
+/** @typedef {import("./options.js").State} State */
+/** @typedef {import("./options.js").Transport} Transport */
 /** @typedef {import("./subscription.js").Gap} Gap */
 /** @typedef {import("./subscription.js").Message} Message */
 /** @typedef {import("./subscription.js").OnMessage} OnMessage */

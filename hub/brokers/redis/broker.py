@@ -143,7 +143,8 @@ class RedisBroker:
             names.append(keys.once(request.channel, request.publisher, request.idempotency_key))
             digest = _digest(request)
         settings = shard.reading.settings(request.channel)
-        arguments = (request.data, envelope(request), digest, settings)
+        traced = () if request.trace is None else (request.trace,)
+        arguments = (request.data, envelope(request), digest, settings, *traced)
         try:
             answer = await shard.commands.run_function("publish", tuple(names), arguments)
         except CallError as error:

@@ -115,7 +115,7 @@ end
 
 -- keys: meta, log, and the idempotency key's where there is one
 -- args: data, envelope ('' for none), digest of what the idempotency key stands for ('' for
---       none), settings (nil for those of the last hub node)
+--       none), settings (nil for those of the last hub node), trace (nil for most)
 -- returns: epoch, offset, 1 for a duplicate; or 'conflict'
 local function publish(keys, args)
   local meta, log, once = keys[1], keys[2], keys[3]
@@ -139,7 +139,13 @@ local function publish(keys, args)
     redis.call('HSET', once, 'digest', args[3], 'epoch', epoch, 'offset', number)
     redis.call('PEXPIRE', once, options.once)
   end
-  redis.call('PUBLISH', string.match(meta, '^(.*):meta$'), message)
+  local name = string.match(meta, '^(.*):meta$')
+  if args[5] then
+    -- Before the message and beside it: a node of a version that knows no traces passes over it.
+    local mark = { 'presence', 'trace', epoch, number, args[5] }
+    redis.call('PUBLISH', name, table.concat(mark, '\n'))
+  end
+  redis.call('PUBLISH', name, message)
   return { epoch, offset, 0 }
 end
 

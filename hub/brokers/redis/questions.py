@@ -15,13 +15,16 @@ from structlog.typing import FilteringBoundLogger
 from hub.brokers.redis import keys
 from hub.brokers.redis.asking import Answer, Ask, decode, encode, fitting
 from hub.brokers.redis.failures import CallError, NoAnswerError, NotSentError, RefusedError
-from hub.brokers.redis.registry import Myself, Registry
+from hub.brokers.redis.registry import LEASE_SECONDS, Myself, Registry
 from hub.brokers.redis.shard import Shard
 from hub.core.ports import Spawn
 from hub.errors import BadRequestError, HubError
 
 # Above what a call to Redis may take, below what an operator waits for.
 ANSWER_SECONDS = 2.0
+# How often it is asked whether the node still lives, where an answer takes long. Half of the
+# lease by which it is known.
+_LOOK_SECONDS = LEASE_SECONDS / 2
 # Questions without an answer yet, and answers being made; each is a few KB. Guess, not measured.
 MAX_PENDING = 1000
 # Polls that wait at, or for, another node; they take long, and each is a task of a few KB.
@@ -126,14 +129,23 @@ class Questions:
                     return None
                 asked.sent = True
                 await self._registry.call("PUBLISH", keys.asked(tag), encode(ask))
-                answer = await waiting
+                answer = await self._answered(tag, waiting)
         except (CallError, TimeoutError) as error:
             raise _unanswered(error, asked) from None
         finally:
             self._waiting.pop(ask.number, None)
             self._asked.leave(ask)
-        answer.check()
+        if answer is not None:
+            answer.check()
         return answer
+
+    async def _answered(self, tag: str, waiting: asyncio.Future[Answer]) -> Answer | None:
+        """None when the node is killed meanwhile: a poll would wait for it to its end."""
+        while not waiting.done():
+            await asyncio.wait({waiting}, timeout=_LOOK_SECONDS)
+            if not waiting.done() and not await self._registry.lives(tag):
+                return None
+        return waiting.result()
 
     # -- answering ---------------------------------------------------------------------------
 

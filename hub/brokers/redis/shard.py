@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from hub.brokers.redis import keys
-from hub.brokers.redis.announcements import decode_announcement, is_announcement
+from hub.brokers.redis.announcements import Traced, decode_announcement, is_announcement
 from hub.brokers.redis.canary import Canary
 from hub.brokers.redis.catching_up import CatchingUp
 from hub.brokers.redis.channels import ShardChannels
@@ -56,6 +56,8 @@ class Shard:
         self._options = options = around.options
         self._server = server
         self._tasks: set[asyncio.Task[object]] = set()
+        self._traced: Traced | None = None
+        """What the next message is a part of: Redis sends both at once."""
         self._library = Library(use_functions=options.use_functions)
         self.commands = Commands(
             server=server,
@@ -167,6 +169,8 @@ class Shard:
         if message is None:
             self._around.tally.broker_undecodable += 1
             return
+        if (traced := self._traced) is not None:
+            self._traced, message = None, traced.on(message)
         self._count(message)
         self._catching_up.act(tracker, tracker.receive(message))
 
@@ -195,6 +199,9 @@ class Shard:
 
     def _announce(self, tracker: Tracker, raw: bytes) -> None:
         change = decode_announcement(tracker.channel, raw)
+        if isinstance(change, Traced):
+            self._traced = change
+            return
         # Before that nobody here has the channel, and who will asks for the members. While a
         # hole is being filled it overtakes what waits: a join then still precedes what its
         # member says.

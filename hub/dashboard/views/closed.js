@@ -20,11 +20,11 @@ const COLUMNS = [
   { name: "closed_ms", label: "Closed", number: true, cell: (row) => time(row.closed_ms) },
   { name: "code", label: "Code", number: true, cell: (row) => code(row.code) },
   { name: "reason", label: "Reason", cell: (row) => row.reason || null },
-  { name: "connection", label: "Connection", cell: (row) => connectionLink(row.connection) },
+  { name: "connection", label: "Connection", short: true, cell: (row) => connectionLink(row.connection) },
   { name: "subject", label: "Subject", cell: (row) => row.subject },
-  { name: "transport", label: "Transport", cell: (row) => row.transport },
-  { name: "node", label: "Node", cell: (row) => row.node },
-  { name: "address", label: "Address", cell: (row) => row.address },
+  { name: "transport", label: "Transport", short: true, cell: (row) => row.transport },
+  { name: "node", label: "Node", short: true, cell: (row) => row.node },
+  { name: "address", label: "Address", short: true, cell: (row) => row.address },
   { name: "sent", label: "Sent", number: true, cell: (row) => count(row.sent) },
   { name: "dropped", label: "Dropped", number: true, cell: (row) => count(row.dropped) },
   {
@@ -67,12 +67,14 @@ export function closedView(live) {
       const from = Number(after ?? 0);
       const rows = closed.sort(order(sort)).slice(from, from + limit);
       const next = from + limit < closed.length ? String(from + limit) : null;
-      const note = unanswered.length ? `Without ${unanswered.join(", ")}` : `The newest ${count(MOST)} at most`;
+      const note = unanswered.length ? `Without ${unanswered.join(", ")}` : "";
       return { rows, total: closed.length, next, note };
     },
   });
   return {
-    element: h("div", { class: "view" }, list.element),
+    element: h("div", { class: "view" },
+      h("p", { class: "hint" }, `The newest ${count(MOST)} that the nodes remember; they forget after ten minutes.`),
+      list.element),
     close: whenChanged(live, list.reload),
   };
 }

@@ -41,11 +41,12 @@ function subscriptions(connection, rows, changed) {
         onclick: async () => (await unsubscribe(connection, channel)) && changed(),
       }, "Unsubscribe")));
   });
-  return h("table", { role: "table", "aria-label": "Subscriptions" },
+  const grid = h("table", { role: "table", "aria-label": "Subscriptions" },
     h("thead", { role: "rowgroup" }, h("tr", { role: "row" },
       ...heads.map((head) => h("th", { role: "columnheader", scope: "col" }, head)),
       h("th", { role: "columnheader", scope: "col" }, h("span", { class: "unseen" }, "Action")))),
     h("tbody", { role: "rowgroup" }, ...lines));
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Subscriptions" }, grid);
 }
 
 /**
@@ -61,8 +62,9 @@ export function connectionView(live, connection) {
   const fates = openFates(connection);
   const stream = tail(live, {
     title: "Live tail",
-    hint: "Publications of its channels, as this page's own subscription gets them. The mark of "
-      + "each says what became of it for this connection, as the hub's journal has it.",
+    hint: "Publications of its channels as this page's own subscription gets them, newest first. "
+      + "The mark says what became of each for this connection, by the hub's journal; of a busy "
+      + "channel only some are asked about by themselves.",
     drawn: fates.show,
   });
   let shown = "";

@@ -11,11 +11,11 @@ const FILTERS = ["subject", "channel", "address", "transport", "node"];
 
 /** @type {import("../table.js").Column[]} */
 const COLUMNS = [
-  { name: "connection", label: "Connection", cell: (row) => connectionLink(row.connection) },
+  { name: "connection", label: "Connection", short: true, cell: (row) => connectionLink(row.connection) },
   { name: "subject", label: "Subject", cell: (row) => row.subject },
-  { name: "transport", label: "Transport", cell: (row) => row.transport },
-  { name: "node", label: "Node", cell: (row) => row.node },
-  { name: "address", label: "Address", cell: (row) => row.address },
+  { name: "transport", label: "Transport", short: true, cell: (row) => row.transport },
+  { name: "node", label: "Node", short: true, cell: (row) => row.node },
+  { name: "address", label: "Address", short: true, cell: (row) => row.address },
   { name: "subscriptions", label: "Channels", number: true, cell: (row) => count(row.subscriptions.length) },
   { name: "round_trip_ms", label: "Round trip", number: true, cell: (row) => ms(row.round_trip_ms) },
   { name: "sent", label: "Sent", number: true, cell: (row) => count(row.sent) },

@@ -9,7 +9,8 @@ import { channelLink, connectionLink, remember } from "../links.js";
 function when(from, to) {
   if (from === null) return null;
   const milliseconds = (/** @type {number} */ at) => `${dateTime(at)}.${String(at % 1000).padStart(3, "0")}`;
-  return to === null || to === from ? milliseconds(from) : `${milliseconds(from)} to ${milliseconds(to)}`;
+  if (to === null || to === from) return milliseconds(from);
+  return `${milliseconds(from)}, or up to ${to - from} ms later`;
 }
 
 /** @param {any} told */

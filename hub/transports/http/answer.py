@@ -41,6 +41,7 @@ def channel_fields(record: ChannelRecord) -> dict[str, object]:
         "subscribers": record.subscribers,
         "history": record.history,
         "presence": record.presence,
+        "publications_per_second": record.publications_per_second,
     }
 
 

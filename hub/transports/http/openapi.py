@@ -6,7 +6,20 @@ together, path by path and method by method.
 
 import orjson
 
-from hub.core.selecting import COLUMNS
+from hub.core.channel_listing import COLUMNS as CHANNEL_COLUMNS
+from hub.transports.http.openapi_operators import OPERATOR_SCHEMAS, operator_paths
+from hub.transports.http.openapi_parts import (
+    CHANNEL_PATH,
+    LIMIT,
+    PAGE,
+    PUBLISHER,
+    READER,
+    SESSION,
+    content,
+    ok,
+    operation,
+    parameter,
+)
 from hub.transports.http.openapi_schemas import (
     ANY_JSON,
     CHANNEL,
@@ -21,16 +34,7 @@ from hub.transports.http.openapi_schemas import (
     array,
     ref,
 )
-from hub.transports.http.problem import MEDIA_TYPE
 
-ANYBODY: list[Json] = [{}]
-PUBLISHER: list[Json] = [{"bearer": []}, {"key": []}, {}]
-READER: list[Json] = [{"bearer": []}, {"key": []}, {}]
-OPERATOR: list[Json] = [{"bearer": []}, {"key": []}, {"basic": []}]
-SESSION: list[Json] = [{"secret": []}]
-
-_LIMIT: Json = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
-_SORTS = [f"{sign}{column}" for column in COLUMNS for sign in ("", "-")]
 _CHANNELS: Json = {"type": "array", "items": CHANNEL, "maxItems": 32}
 
 
@@ -42,53 +46,16 @@ def openapi_json(*, version: str, base_path: str) -> bytes:
             "info": {"title": "Broadcast hub", "version": version},
             "servers": [{"url": base_path or "/"}],
             "paths": _paths(),
-            "components": {"schemas": SCHEMAS, "securitySchemes": SECURITY_SCHEMES},
+            "components": {
+                "schemas": {**SCHEMAS, **OPERATOR_SCHEMAS},
+                "securitySchemes": SECURITY_SCHEMES,
+            },
         }
     )
 
 
-def parameter(
-    name: str, schema: Json, where: str = "query", about: str = "", *, must: bool = False
-) -> Json:
-    required = {"required": True} if where == "path" or must else {}
-    described = {"description": about} if about else {}
-    return {"name": name, "in": where, "schema": schema} | required | described
-
-
-def operation(
-    summary: str,
-    answers: Json,
-    *,
-    parameters: tuple[Json, ...] = (),
-    body: Json | None = None,
-    security: list[Json] = ANYBODY,
-) -> Json:
-    """One method of one path; whatever it refuses it answers with a problem."""
-    responses = {**answers, "default": _content("An error.", ref("Problem"), MEDIA_TYPE)}
-    request = {} if body is None else {"requestBody": _media(body) | {"required": True}}
-    found: Json = {"summary": summary, "parameters": list(parameters), "responses": responses}
-    return {**found, **request, "security": security}
-
-
-def _media(schema: Json, media_type: str = "application/json") -> dict[str, object]:
-    return {"content": {media_type: {"schema": schema}}}
-
-
-def _content(description: str, schema: Json, media_type: str = "application/json") -> Json:
-    return {"description": description} | _media(schema, media_type)
-
-
-def _ok(description: str, schema: Json, media_type: str = "application/json") -> Json:
-    return {"200": _content(description, schema, media_type)}
-
-
-_CHANNEL = parameter("channel", CHANNEL, "path")
-_CONNECTION = parameter("connection", STRING, "path")
-_PAGE = (parameter("limit", _LIMIT), parameter("after", STRING, about="`next` of the page before."))
-
-
 def _paths() -> Json:
-    return _publish_paths() | _session_paths() | _channel_paths() | _operator_paths() | _health()
+    return _publish_paths() | _session_paths() | _channel_paths() | operator_paths() | _health()
 
 
 def _publish_paths() -> dict[str, Json]:
@@ -99,17 +66,17 @@ def _publish_paths() -> dict[str, Json]:
     )
     one = operation(
         "Publish the body",
-        _ok("Published.", ref("Published")),
-        parameters=(_CHANNEL, *keys),
+        ok("Published.", ref("Published")),
+        parameters=(CHANNEL_PATH, *keys),
         body=ANY_JSON,
         security=PUBLISHER,
     )
     outcomes = ref("Outcomes")
     published: Json = {"anyOf": [ref("Published"), outcomes]}
     answers = {
-        "200": _content("All published: one result, or one per item.", published),
-        "207": _content("One result or problem per item; they differ.", outcomes),
-        "default": _content("All items failed with this status.", outcomes),
+        "200": content("All published: one result, or one per item.", published),
+        "207": content("One result or problem per item; they differ.", outcomes),
+        "default": content("All items failed with this status.", outcomes),
     }
     batch: Json = {"anyOf": [ref("Item"), array(ref("Item"))]}
     many = operation("Publish one or many", answers, body=batch, security=PUBLISHER)
@@ -119,7 +86,7 @@ def _publish_paths() -> dict[str, Json]:
 def _session_paths() -> dict[str, Json]:
     poll = operation(
         "Wait for pushes",
-        _ok("Pushes, or none after `wait` seconds.", ref("Pushes")),
+        ok("Pushes, or none after `wait` seconds.", ref("Pushes")),
         parameters=(
             parameter("channel", _CHANNELS),
             parameter("since", array(STRING), about="`channel=epoch:offset`, repeatable."),
@@ -136,7 +103,7 @@ def _session_paths() -> dict[str, Json]:
     )
     command = operation(
         "Send a command for a session",
-        _ok("The reply.", ref("Reply")),
+        ok("The reply.", ref("Reply")),
         parameters=(parameter("connection", STRING, must=True),),
         body={"type": "object", "required": ["op"]},
         security=SESSION,
@@ -146,57 +113,32 @@ def _session_paths() -> dict[str, Json]:
 
 def _channel_paths() -> dict[str, Json]:
     def read(summary: str, schema: str, *parameters: Json) -> Json:
-        answers = _ok("Found.", ref(schema))
+        answers = ok("Found.", ref(schema))
         return {"get": operation(summary, answers, parameters=parameters, security=READER)}
 
     since = parameter("since", POSITION)
-    limit = parameter("limit", _LIMIT)
+    limit = parameter("limit", LIMIT)
+    prefix = parameter("prefix", STRING)
+    sorts = [f"{sign}{column}" for column in CHANNEL_COLUMNS for sign in ("", "-")]
+    sort = parameter("sort", {"enum": sorts}, about="For operators. `-`: descending.")
     one = "/api/channels/{channel}"
     return {
-        "/api/channels": read("List channels", "Channels", *_PAGE, parameter("prefix", STRING)),
-        one: read("One channel", "Channel", _CHANNEL),
-        f"{one}/history": read("Read history", "History", _CHANNEL, since, limit),
-        f"{one}/presence": read("Who is present", "Presence", _CHANNEL),
-    }
-
-
-def _operator_paths() -> dict[str, Json]:
-    def read(summary: str, schema: str, *parameters: Json) -> Json:
-        answers = _ok("Found.", ref(schema))
-        return operation(summary, answers, parameters=parameters, security=OPERATOR)
-
-    filters = (
-        parameter("subject", STRING),
-        parameter("channel", CHANNEL),
-        parameter("transport", {"enum": ["websocket", "sse", "poll"]}),
-        parameter("address", STRING, about="As the hub sees it, without the port."),
-        parameter("node", STRING, about="A node's name."),
-        parameter("sort", {"enum": _SORTS, "default": "connection"}, about="`-`: descending."),
-    )
-    disconnect = operation(
-        "Close a connection",
-        {"204": {"description": "Closed with 4403."}},
-        parameters=(_CONNECTION,),
-        security=OPERATOR,
-    )
-    one = read("One connection", "Connection", _CONNECTION)
-    return {
-        "/api/connections": {"get": read("List connections", "Connections", *_PAGE, *filters)},
-        "/api/connections/{connection}": {"get": one, "delete": disconnect},
-        "/api/nodes": {"get": read("List nodes", "Nodes")},
-        "/api/stats": {"get": read("Counters of this node", "Stats")},
+        "/api/channels": read("List channels", "Channels", *PAGE, prefix, sort),
+        one: read("One channel", "Channel", CHANNEL_PATH),
+        f"{one}/history": read("Read history", "History", CHANNEL_PATH, since, limit),
+        f"{one}/presence": read("Who is present", "Presence", CHANNEL_PATH),
     }
 
 
 def _health() -> dict[str, Json]:
     ready = {
-        "200": _content("Ready.", ref("Ready")),
-        "503": _content("Not ready, and why.", ref("Ready")),
+        "200": content("Ready.", ref("Ready")),
+        "503": content("Not ready, and why.", ref("Ready")),
     }
-    metrics = _ok("Prometheus exposition.", STRING, "text/plain")
-    document = _ok("This document.", {"type": "object"})
+    metrics = ok("Prometheus exposition.", STRING, "text/plain")
+    document = ok("This document.", {"type": "object"})
     return {
-        "/healthz": {"get": operation("Is the process alive", _ok("It is.", ref("Alive")))},
+        "/healthz": {"get": operation("Is the process alive", ok("It is.", ref("Alive")))},
         "/readyz": {"get": operation("Should it get traffic", ready)},
         "/metrics": {"get": operation("Metrics", metrics)},
         "/api/openapi.json": {"get": operation("This document", document)},

@@ -11,6 +11,7 @@ from typing import Protocol
 from starlette.types import ASGIApp
 
 from hub.auth.policy import Credentials
+from hub.core.channel_listing import ChannelPage, ChannelQuery
 from hub.core.identity import Identity
 from hub.core.listing import ConnectionPage, ConnectionQuery
 from hub.core.options import KIB, MIB
@@ -39,6 +40,10 @@ class Engine(Protocol):
         ...
 
     def channels(self) -> Sequence[ChannelRecord]: ...
+
+    async def all_channels(self, query: ChannelQuery) -> ChannelPage:
+        """Of all nodes that answer in time."""
+        ...
 
     def channel(self, name: str) -> ChannelRecord | None: ...
 
@@ -163,5 +168,7 @@ class HttpDeps:
     base_path: str = ""
     """Goes before every path: empty, or such as `/hub` without a slash at its end."""
     limits: HttpLimits = field(default_factory=HttpLimits)
+    traced: bool = False
+    """Whether a publisher's `traceparent` is read."""
     fallback: ASGIApp | None = None
     """Answers what the hub does not; `/` is then its own too."""

@@ -9,7 +9,7 @@ from hub.core.identity import Identity
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import check_channel
 from hub.errors import HubError, OutcomeUnknownError
-from hub.transports.http.access import credentials_of, text_header
+from hub.transports.http.access import credentials_of, header, text_header
 from hub.transports.http.answer import json_answer
 from hub.transports.http.body import read_body
 from hub.transports.http.ports import HttpDeps
@@ -30,6 +30,7 @@ class Publishing:
         self._tally = deps.tally
         self._limits = deps.limits
         self._log = deps.log
+        self._traced = deps.traced
 
     async def one(self, request: Request) -> Response:
         """The body is the data, whatever its content type says."""
@@ -48,6 +49,7 @@ class Publishing:
                 idempotency_key=_optional_key(
                     text_header(request, b"idempotency-key"), "Idempotency-Key"
                 ),
+                trace=self._trace(request),
             )
         )
         return json_answer(_result_fields(channel, result))
@@ -57,27 +59,32 @@ class Publishing:
         identity = self._policy.identify_publisher(credentials_of(request))
         raw = await self._read(request, self._limits.max_body_bytes)
         batch = split_items(raw, max_items=self._limits.max_batch_items)
+        trace = self._trace(request)
         if not batch.is_array:
             item = batch.items[0]
-            request_ = self._checked(identity, item)
+            request_ = self._checked(identity, item, trace)
             return json_answer(
                 _result_fields(request_.channel, await self._engine.publish(request_))
             )
         # Tasks start in the order in which they were made, so one channel's items keep
         # theirs, and what the broker can carry in one round trip travels together.
-        outcomes = await asyncio.gather(*(self._attempt(identity, item) for item in batch.items))
-        return _batch_answer(outcomes)
+        attempts = (self._attempt(identity, item, trace) for item in batch.items)
+        return _batch_answer(await asyncio.gather(*attempts))
 
     async def _read(self, request: Request, limit: int) -> bytes:
         return await read_body(
             request, limit=limit, timeout_seconds=self._limits.body_timeout_seconds
         )
 
+    def _trace(self, request: Request) -> str | None:
+        """What the publisher's trace goes by (W3C Trace Context), where anybody wants to know."""
+        return header(request, b"traceparent") if self._traced else None
+
     async def _attempt(
-        self, identity: Identity, item: Item | HubError
+        self, identity: Identity, item: Item | HubError, trace: str | None
     ) -> dict[str, object] | HubError:
         try:
-            request = self._checked(identity, item)
+            request = self._checked(identity, item, trace)
             return _result_fields(request.channel, await self._engine.publish(request))
         except HubError as error:
             self._tally.http_errors[error.code] += 1
@@ -86,7 +93,9 @@ class Publishing:
             self._log.exception("http_batch_item_failed")
             return OutcomeUnknownError("something went wrong in the hub; it is in its log")
 
-    def _checked(self, identity: Identity, item: Item | HubError) -> PublishRequest:
+    def _checked(
+        self, identity: Identity, item: Item | HubError, trace: str | None
+    ) -> PublishRequest:
         if isinstance(item, HubError):
             raise item
         channel = check_channel(item.channel)
@@ -98,6 +107,7 @@ class Publishing:
             key=_optional_key(item.key, "key"),
             sender=identity.subject,
             idempotency_key=_optional_key(item.idempotency_key, "idempotency_key"),
+            trace=trace,
         )
 
 

@@ -185,3 +185,36 @@ test("commands wait for a connection, resolve with the reply, and fail when it b
   await assert.rejects(history, { code: "disconnected", retryable: true });
   hub.close();
 });
+
+test("a machine that slept finds out at the next look at the clock", async () => {
+  const wire = fakeWire();
+  const { hub, states } = connect(wire);
+  hub.subscribe("a", () => {});
+  await settle();
+  await pass(5000);
+  mock.timers.setTime(Date.now() + 3600000);
+  await pass(5000);
+  assert.deepEqual(states.at(-1).reason, "no heartbeat");
+  await pass(500);
+  assert.equal(hub.state, "connected");
+  assert.equal(wire.sockets.length, 2);
+  hub.close();
+});
+
+test("a command without a reply fails in ten seconds, and no more than 256 wait", async () => {
+  const wire = fakeWire();
+  const { hub } = connect(wire);
+  const commands = Array.from({ length: 257 }, () => hub.presence("a"));
+  commands.forEach((command) => command.catch(() => {})); // each is looked at below
+  await assert.rejects(commands[256], { code: "busy", retryable: true });
+  await settle();
+  wire.sockets[0].push({ op: "heartbeat" });
+  await pass(9999);
+  let failed = false;
+  commands[0].catch(() => (failed = true));
+  await settle();
+  assert.equal(failed, false);
+  await pass(1);
+  for (const command of commands.slice(0, 256)) await assert.rejects(command, { code: "timeout", retryable: true });
+  hub.close();
+});

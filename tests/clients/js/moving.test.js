@@ -119,6 +119,18 @@ test("a better transport that fails is tried less and less often, and costs noth
   }
   assert.equal(states.length, before);
   assert.equal(hub.state, "connected");
+  wire.webSocket = "welcomes";
+  await pass(4000);
+  assert.equal(hub.transport, "websocket");
+  wire.webSocket = "refuses";
+  wire.sockets.at(-1).end(1006);
+  for (const delay of [500, 1000, 2000]) await pass(delay);
+  wire.streams.at(-1).push(WELCOME);
+  await settle();
+  assert.equal(hub.transport, "sse");
+  const after = tried();
+  await pass(500); // as soon as at first
+  assert.equal(tried(), after + 1);
   hub.close();
 });
 

@@ -2,13 +2,15 @@
  * A subscriber to numbers that a test publishes: `numbers.mjs URL CHANNEL LAST TRANSPORTS`.
  *
  * Says everything it hears as one JSON line each, and ends with the number LAST. Lines on its
- * standard input open and block its WebSocket, as a proxy would.
+ * standard input open and block its WebSocket, as a proxy would. Of several URLs, joined by
+ * commas, each request takes the next, as a balancer does that knows no sessions.
  */
 
 import { createInterface } from "node:readline";
 import { Hub } from "../../../clients/js/src/hub.js";
 
 const [url, channel, last, transports] = process.argv.slice(2);
+const nodes = url.split(",").map((each) => new URL(each));
 const say = (event, value) => console.log(JSON.stringify([event, value]));
 const sockets = new Set();
 let open = true;
@@ -27,7 +29,13 @@ createInterface({ input: process.stdin }).on("line", (line) => {
   say("gate", line);
 });
 
-const hub = new Hub(url, { transports: transports.split(","), WebSocket: Gate, betterMs: 400, probeMs: 10000 });
+const balanced = (address, init) => {
+  nodes.push(nodes.shift());
+  address.host = nodes[0].host;
+  return fetch(address, init);
+};
+const options = { WebSocket: Gate, fetch: balanced, betterMs: 400, probeMs: 10000 };
+const hub = new Hub(nodes[0].href, { ...options, transports: transports.split(",") });
 hub.on("state", ({ state, transport }) => say("state", [state, transport]));
 hub.subscribe(
   channel,

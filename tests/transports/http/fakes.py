@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from hub import dashboard
 from hub.auth.policy import Policy
+from hub.core.channel_listing import ChannelPage, ChannelQuery
 from hub.core.listing import ConnectionPage, ConnectionQuery, Row
 from hub.core.polling import PollRequest
 from hub.core.ports import Arguments, HistoryPage, PublishRequest, PublishResult, Told
@@ -72,6 +73,7 @@ class FakeEngine:
     known: list[str] = field(default_factory=list)
     disconnected: list[tuple[str, int, str]] = field(default_factory=list)
     queries: list[ConnectionQuery] = field(default_factory=list)
+    channel_queries: list[ChannelQuery] = field(default_factory=list)
     unanswered: tuple[str, ...] = ()
 
     async def publish(self, request: PublishRequest) -> PublishResult:
@@ -93,6 +95,15 @@ class FakeEngine:
 
     def channels(self) -> Sequence[ChannelRecord]:
         return [channel_record(name) for name in self.known]
+
+    async def all_channels(self, query: ChannelQuery) -> ChannelPage:
+        """Of this one node, in the order asked for."""
+        self.channel_queries.append(query)
+        rows = [record for record in self.channels() if record.channel.startswith(query.prefix)]
+        beyond = [record for record in rows if query.is_beyond(record.channel)]
+        top = query.top(beyond, query.skip + query.limit)[query.skip :]
+        more = len(beyond) > query.skip + len(top)
+        return ChannelPage(tuple(top), len(rows), more=more)
 
     def channel(self, name: str) -> ChannelRecord | None:
         return channel_record(name) if name in self.known else None

@@ -1,0 +1,38 @@
+/** What an application may choose for its connection, and what it is told of it: types only. */
+
+/** @typedef {"websocket" | "sse" | "poll"} Transport */
+/**
+ * @typedef {{
+ *   new (url: URL): {
+ *     onmessage: any,
+ *     onclose: any,
+ *     onerror: any,
+ *     send: (text: string) => void,
+ *     close: () => void,
+ *   }
+ * }} Socket what is used of a WebSocket
+ */
+/**
+ * @typedef {object} State
+ * @property {"connecting" | "connected" | "waiting" | "closed"} state
+ * @property {Transport} transport in use, or being tried
+ * @property {number} [code] the close code that led to `waiting` or `closed`
+ * @property {string} [reason]
+ * @property {number} [retryInMs]
+ */
+/**
+ * @typedef {object} Options
+ * @property {string | (() => string | Promise<string>)} [token] a function is asked again before
+ *   the token ends and after a 4401
+ * @property {Transport[]} [transports] in the order they are tried
+ * @property {Socket} [WebSocket] for Node before 22, such as that of `ws`
+ * @property {(url: URL, init: RequestInit) => Promise<Response>} [fetch]
+ * @property {() => number} [random] from 0 up to 1
+ * @property {number} [probeMs] how long a transport has to prove itself, 5,000
+ * @property {number} [betterMs] a better transport is tried again after up to this long, and
+ *   after up to twice as long each time it fails, at most 30 times; 10,000
+ * @property {import("./memory.js").Store} [storage] remembers the transport that worked;
+ *   `localStorage` in a page
+ */
+
+export {};

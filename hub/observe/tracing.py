@@ -1,0 +1,194 @@
+"""Spans of sampled publications: one where it is published, one at each node that writes it.
+
+OpenTelemetry is an optional extra (`broadcast-hub[otel]`): import this module only where it is
+wanted (`hub.observe.sampling`). What a publication carries from node to node is its W3C
+`traceparent`, and only where it is sampled. Exporting happens in a thread of the SDK's, with a
+bounded queue that drops when it is full; where to and how is said by OpenTelemetry's own
+environment variables (`OTEL_EXPORTER_OTLP_ENDPOINT` and others).
+
+No span holds a payload, a key of a publication, a token or a subject.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from opentelemetry import trace as api
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+from opentelemetry.trace import Span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from hub.core.batch import Batch
+from hub.core.ports import Broker, HistoryPage, OnOpen, PublishRequest, PublishResult
+from hub.core.publication import Publication
+from hub.errors import HubError
+
+# What is still queued at the end gets this long to reach the collector. Guess, not measured.
+STOP_SECONDS = 5.0
+
+_SERVICE = "broadcast-hub"
+_Attributes = dict[str, str | int | bool]
+
+
+class Tracing:
+    """One per node that traces; owned by the event loop.
+
+    Args:
+        share: of the publications nobody else has decided about, above 0 and at most 1. A
+            publication whose `traceparent` is sampled is traced, one that says it is not is not.
+        processor: takes the spans; left out, they are exported over OTLP/HTTP.
+    """
+
+    def __init__(
+        self, share: float, *, node: str, version: str, processor: SpanProcessor | None = None
+    ) -> None:
+        self._provider = TracerProvider(
+            sampler=ParentBasedTraceIdRatio(share),
+            resource=Resource.create(_about(node, version)),
+            # The hub ends it when it stops; the SDK's own way waits for half a minute.
+            shutdown_on_exit=False,
+        )
+        self._provider.add_span_processor(processor or BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer(_SERVICE, version)
+        self._propagator = TraceContextTextMapPropagator()
+
+    async def stop(self) -> None:
+        """Export what is queued; give up after `STOP_SECONDS`."""
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def shut_down() -> None:
+            self._provider.shutdown()
+            # Whoever waited has given up, and the loop has ended.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(done.set)
+
+        # No thread of the loop's pool: the end of the process would wait for it.
+        threading.Thread(target=shut_down, name="tracing-stop", daemon=True).start()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), STOP_SECONDS)
+
+    def current(self) -> str | None:
+        """The `traceparent` of the span that the application in this process is in."""
+        return self._traceparent(api.get_current_span())
+
+    # -- publishing --------------------------------------------------------------------------
+
+    def traced(self, broker: Broker) -> "TracedBroker":
+        """`broker`, with a span around each publishing."""
+        return TracedBroker(broker, self)
+
+    def begin(self, request: PublishRequest) -> tuple[Span, PublishRequest]:
+        """The span of a publishing, and the request as it goes on; to be ended by the caller."""
+        about: _Attributes = {
+            "messaging.system": _SERVICE,
+            "messaging.operation.name": "publish",
+            "messaging.destination.name": request.channel,
+            "messaging.message.body.size": len(request.data),
+        }
+        span = self._tracer.start_span(
+            "publish",
+            self._parent(request.trace),
+            kind=api.SpanKind.PRODUCER,
+            attributes=about,
+        )
+        trace = self._traceparent(span) if span.is_recording() else None
+        return span, request if trace == request.trace else replace(request, trace=trace)
+
+    def fail(self, span: Span, error: HubError) -> None:
+        """The publication was not made, or nobody knows."""
+        span.set_attribute("error.type", error.code)
+        # Not its message: that may name an idempotency key.
+        span.set_status(api.StatusCode.ERROR, error.code)
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def written(self, batch: Batch, publications: Sequence[Publication], seconds: float) -> None:
+        """Implements `hub.core.exchange.OnWritten`: a span for each publication that is traced."""
+        for publication in publications:
+            if publication.trace is not None:
+                self._deliver(batch, publication, publication.trace, seconds)
+
+    def _deliver(self, batch: Batch, publication: Publication, trace: str, seconds: float) -> None:
+        now_ns = time.time_ns()
+        about: _Attributes = {
+            "messaging.system": _SERVICE,
+            "messaging.operation.name": "deliver",
+            "messaging.destination.name": publication.channel,
+            "messaging.message.body.size": len(publication.data),
+            "hub.epoch": batch.epoch,
+            "hub.offset": publication.offset,
+            "hub.sessions": batch.sent,
+        }
+        span = self._tracer.start_span(
+            "deliver",
+            self._parent(trace),
+            kind=api.SpanKind.CONSUMER,
+            attributes=about,
+            start_time=now_ns - int(seconds * 1e9),
+        )
+        span.end(now_ns)
+
+    # -- both --------------------------------------------------------------------------------
+
+    def _parent(self, trace: str | None) -> Context:
+        """Never the context of the task: a session's belongs to whoever started the hub."""
+        carrier = {} if trace is None else {"traceparent": trace}
+        return self._propagator.extract(carrier, Context())
+
+    def _traceparent(self, span: Span) -> str | None:
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, api.set_span_in_context(span))
+        return carrier.get("traceparent")
+
+
+class TracedBroker:
+    """A broker whose publishing is traced; implements `hub.core.ports.Broker`."""
+
+    def __init__(self, broker: Broker, tracing: Tracing) -> None:
+        self._broker = broker
+        self._tracing = tracing
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        span, request = self._tracing.begin(request)
+        try:
+            result = await self._broker.publish(request)
+            span.set_attributes(
+                {
+                    "hub.epoch": result.epoch,
+                    "hub.offset": result.offset,
+                    "hub.duplicate": result.duplicate,
+                }
+            )
+        except HubError as error:
+            self._tracing.fail(span, error)
+            raise
+        else:
+            return result
+        finally:
+            span.end()
+
+    async def subscribe(self, channel: str, on_open: OnOpen) -> None:
+        await self._broker.subscribe(channel, on_open)
+
+    def unsubscribe(self, channel: str) -> None:
+        self._broker.unsubscribe(channel)
+
+    async def history(self, channel: str, after: int, limit: int) -> HistoryPage:
+        return await self._broker.history(channel, after, limit)
+
+
+def _about(node: str, version: str) -> _Attributes:
+    """What the environment does not say of this process."""
+    given = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    named = "OTEL_SERVICE_NAME" in os.environ or "service.name=" in given
+    about: _Attributes = {"service.version": version, "service.instance.id": node}
+    return about if named else about | {"service.name": _SERVICE}

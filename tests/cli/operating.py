@@ -1,0 +1,137 @@
+"""What tests of the operators' commands share: a hub with an operator key, and commands."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.cli.commands import Ended
+from tests.support.hub_process import HubProcess
+
+KEY = "operator-key"
+# Python's start included, on a machine that others keep busy.
+DEADLINE_SECONDS = 40.0
+
+
+class OperatedHub(HubProcess):
+    """A hub that asks operators for `KEY` and nobody else for anything."""
+
+    def __init__(self, **settings: str) -> None:
+        super().__init__(allow_tracebacks=False, HUB_OPERATOR_KEYS=KEY, **settings)
+
+
+def environment(hub: str, key: str | None = KEY) -> dict[str, str]:
+    """What the commands read: the hub's address and the operator's key."""
+    return {"HUB_URL": hub} | ({} if key is None else {"HUB_OPERATOR_KEY": key})
+
+
+@asynccontextmanager
+async def started(*arguments: str, **variables: str) -> AsyncIterator[Process]:
+    """`hub` with these arguments, without a terminal; ended at the latest with the block."""
+    outside = {name: text for name, text in os.environ.items() if not name.startswith("HUB_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "hub",
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=outside | variables,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def run(*arguments: str, **variables: str) -> Ended:
+    """`hub` with these arguments, to its end."""
+    async with started(*arguments, **variables) as process:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            out, err = await process.communicate()
+        assert process.returncode is not None
+        return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def interrupted(process: Process) -> Ended:
+    """What Ctrl-C makes of it."""
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def line_of(process: Process) -> str:
+    """The next line on stdout."""
+    assert process.stdout is not None
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        return (await process.stdout.readline()).decode()
+
+
+class Peer:
+    """A connection of a subscriber that reads all it gets."""
+
+    def __init__(self, connection: ClientConnection, name: str) -> None:
+        self.connection = connection
+        self.id = name
+
+    async def read(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async for _ in self.connection:
+                pass
+
+
+@asynccontextmanager
+async def subscribed(hub: HubProcess, *channels: str, agent: str = "peer") -> AsyncIterator[Peer]:
+    """A peer that is subscribed to `channels` and called `agent`."""
+    query = httpx.QueryParams([("channel", channel) for channel in channels])
+    async with connect(f"{hub.ws_url}?{query}", user_agent_header=agent) as connection:
+        peer = Peer(connection, json.loads(await connection.recv())["connection"])
+        for _ in channels:
+            assert json.loads(await connection.recv())["op"] == "subscribed"
+        reading = asyncio.create_task(peer.read())
+        try:
+            yield peer
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+
+async def publish(hub: HubProcess, channel: str, *data: object) -> None:
+    """One publication after another."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with httpx.AsyncClient(headers=headers, timeout=10) as client:
+        for each in data:
+            answer = await client.post(f"{hub.url}/api/publish/{channel}", json=each)
+            answer.raise_for_status()
+
+
+@asynccontextmanager
+async def traffic(hub: HubProcess, channel: str) -> AsyncIterator[None]:
+    """Publications one after another until the end of the block."""
+
+    async def publish_on() -> None:
+        number = 0
+        while True:
+            number += 1
+            await publish(hub, channel, number)
+
+    publishing = asyncio.create_task(publish_on())
+    try:
+        yield
+    finally:
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)

@@ -1,0 +1,170 @@
+"""The operators' commands as processes, against a real hub."""
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.cli.operating import OperatedHub, environment, publish, run, subscribed
+from tests.support.hub_process import HubProcess
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubProcess]:
+    with OperatedHub() as started:
+        yield started
+
+
+async def test_connections_are_listed_filtered_and_counted(hub: HubProcess, channel: str) -> None:
+    """A table with all columns in a pipe; more than `--limit` is said, with the mark to go on."""
+    variables = environment(hub.url)
+    async with subscribed(hub, channel, agent="one/1") as one, subscribed(hub, "other"):
+        async with subscribed(hub, channel, agent="two/2"):
+            ended = await run("connections", "--channel", channel, "--limit", "1", **variables)
+            more = await run(
+                "connections", "--channel", channel, "--sort", "-user_agent", "--json", **variables
+            )
+    titles, row = ended.out.splitlines()
+    assert titles.split()[:2] == ["CONNECTION", "NODE"]
+    assert row.split()[1:3] == ["test-node", "websocket"]
+    assert "hub: 1 of 2; more with --after " in ended.err
+    page = json.loads(more.out)
+    assert [row["user_agent"] for row in page["connections"]] == ["two/2", "one/1"]
+    assert page["connections"][1]["connection"] == one.id
+    assert more.err == ""
+
+
+async def test_what_peers_call_themselves_moves_no_cursor(hub: HubProcess, channel: str) -> None:
+    """A user agent with escape sequences is shown without them."""
+    # CSI as one byte (ECMA-48 section 5.4), which RFC 9110 section 5.5 lets pass in a header.
+    headers = {b"User-Agent": b"evil\x9b2J"}
+    async with httpx.AsyncClient(headers=headers, timeout=10) as client:
+        async with client.stream("GET", f"{hub.url}/sse?channel={channel}") as stream:
+            await anext(stream.aiter_lines())
+            ended = await run("connections", "--channel", channel, **environment(hub.url))
+    assert "evil\ufffd2J" in ended.out
+    assert "\x9b" not in ended.out
+
+
+async def test_channels_and_nodes_are_listed(hub: HubProcess, channel: str) -> None:
+    """By name, those that begin so; nodes with their state."""
+    variables = environment(hub.url)
+    async with subscribed(hub, channel):
+        await publish(hub, channel, 1, 2)
+        listed = await run("channels", channel[:6], **variables)
+        as_json = await run("channels", channel, "--json", **variables)
+        nodes = await run("nodes", **variables)
+    row = next(line.split() for line in listed.out.splitlines() if channel in line)
+    assert (row[1], row[2].endswith(":2")) == ("1", True)
+    (found,) = json.loads(as_json.out)["channels"]
+    assert (found["channel"], found["subscribers"]) == (channel, 1)
+    titles, node = nodes.out.splitlines()
+    assert (titles.split()[0], node.split()[0], node.split()[-1]) == ("NODE", "test-node", "ok")
+
+
+async def test_a_disconnected_connection_is_found_among_the_closed(
+    hub: HubProcess, channel: str
+) -> None:
+    """With code and reason; a second attempt does not know it."""
+    variables = environment(hub.url)
+    async with subscribed(hub, channel, agent="to-be-closed") as peer:
+        done = await run("disconnect", peer.id, **variables)
+        await peer.connection.wait_closed()
+        assert peer.connection.close_code == 4403
+        again = await run("disconnect", peer.id, "--json", **variables)
+        closed = await run("closed", **variables)
+    assert (done.code, done.out, done.err) == (0, "", f"hub: {peer.id} is disconnected\n")
+    assert (again.code, again.out) == (1, "")
+    assert again.err.startswith(f"hub: not_found: no connection '{peer.id}'")
+    row = next(line for line in closed.out.splitlines() if peer.id in line)
+    assert "4403" in row
+    assert "disconnected by operator" in row
+
+
+async def test_one_channel_is_taken_from_a_connection_that_stays(
+    hub: HubProcess, channel: str
+) -> None:
+    """The other subscription goes on."""
+    variables = environment(hub.url)
+    async with subscribed(hub, channel, "stays") as peer:
+        done = await run("unsubscribe", peer.id, channel, "--json", **variables)
+        left = await run("connections", "--channel", "stays", "--json", **variables)
+    assert json.loads(done.out) == {"connection": peer.id, "channel": channel}
+    (row,) = json.loads(left.out)["connections"]
+    assert [each["channel"] for each in row["subscriptions"]] == ["stays"]
+
+
+async def test_a_publication_is_explained_by_offset_or_position(
+    hub: HubProcess, channel: str
+) -> None:
+    """One sentence with its time; as JSON the hub's answer as it is."""
+    variables = environment(hub.url)
+    async with subscribed(hub, channel) as peer:
+        await publish(hub, channel, 1)
+        said = await run("explain", peer.id, channel, "1", **variables)
+        as_json = await run("explain", peer.id, channel, "an-epoch:1", "--json", **variables)
+    assert said.code == 0
+    assert said.out.startswith("written: written to its connection when it came (")
+    told = json.loads(as_json.out)
+    assert (told["epoch"], told["offset"], told["connection"]) == ("an-epoch", 1, peer.id)
+
+
+async def test_a_node_is_drained_waited_for_and_taken_back() -> None:
+    """Peers are told to come back; `--wait` ends when nobody is left."""
+    with OperatedHub() as own:
+        variables = environment(own.url)
+        async with subscribed(own, "a") as one, subscribed(own, "a") as two:
+            ended = await run("drain", "test-node", "--window", "0.5", "--wait", **variables)
+            for peer in (one, two):
+                await peer.connection.wait_closed()
+                assert peer.connection.close_code == 1012
+        assert ended.code == 0
+        said = ended.err.splitlines()
+        assert said[0] == "hub: test-node closes 2 connections within 0.5 s"
+        assert said[-1] == "hub: test-node is empty"
+        nodes = await run("nodes", **variables)
+        assert nodes.out.split()[-1] == "draining"
+        again = await run("drain", "test-node", **variables)
+        assert (again.code, again.err.split()[1]) == (1, "conflict:")
+        undone = await run("drain", "test-node", "--undo", "--json", **variables)
+        assert json.loads(undone.out)["node"] == "test-node"
+        async with subscribed(own, "a"):
+            shares = await run("rebalance", **variables)
+        assert shares.out.splitlines()[1].split() == ["test-node", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("drain", "nowhere"), 1, "hub: not_found: no node 'nowhere' lives\n"),
+        (("drain", "a", "--undo", "--wait"), 2, "hub: --undo goes without --window and --wait\n"),
+        (("tail",), 2, "hub: give channels, or --connection ID\n"),
+        (("tail", "a", "--connection", "b"), 2, "hub: give channels, or --connection ID\n"),
+        (("tail", "--connection", "b"), 1, "hub: not_found: no connection 'b' on any node\n"),
+        (("tail", "a b"), 1, "hub: bad_request: "),
+        (("connections", "--sort", "name"), 1, "hub: bad_request: sort is 'name', allowed are"),
+        (("nodes", "--url", "nowhere"), 2, "hub: hub URL is 'nowhere', expected something like"),
+        (("nodes", "--url", "http://127.0.0.1:9"), 1, "hub: no hub at http://127.0.0.1:9: "),
+        (("nodes", "--key", "wrong"), 1, "hub: unauthorized: the key is not one"),
+        (("nodes", "--key", ""), 1, "hub: unauthorized: an operator key is needed"),
+    ],
+)
+async def test_what_cannot_be_done_is_said_in_one_line(
+    hub: HubProcess, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    """On stderr, with an exit code that tells misuse from refusal; stdout stays empty."""
+    ended = await run(*arguments, **environment(hub.url))
+    assert (ended.code, ended.out) == (code, "")
+    assert ended.err.startswith(says)
+    assert len(ended.err.splitlines()) == 1
+
+
+async def test_help_shows_commands_in_groups() -> None:
+    """Those who publish, serve and operate each find theirs together."""
+    ended = await run("--help")
+    titles = ["Publish and subscribe", " subscribe ", "Serve", " serve ", "Operate", " top "]
+    places = [ended.out.index(text) for text in titles]
+    assert places == sorted(places)
