@@ -24,6 +24,8 @@ from hub.draining import abort_all
 from hub.errors import BadRequestError
 from hub.listener import Listener
 from hub.node import Node
+from hub.observe.debugging import Debugging
+from hub.observe.log_levels import LOOP
 from hub.observe.logs import make_logger
 from hub.observe.loop_lag import LoopLag
 from hub.settings import Settings
@@ -86,7 +88,9 @@ class Hub:
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         spawn = await self._stack.enter_async_context(_tasks(self._log))
-        lag = LoopLag(self._log, stall_seconds=self.settings.stall_seconds)
+        lag_log = self._log.bind(subsystem=LOOP)
+        lag = LoopLag(lag_log, stall_seconds=self.settings.stall_seconds)
+        debugging = Debugging(lag=lag, log=self._log, spawn=spawn)
         self._node = Node(
             self.settings,
             log=self._log,
@@ -94,6 +98,8 @@ class Hub:
             defer=loop.call_soon,
             lag_seconds=lambda: lag.lag_seconds,
         )
+        for name, operation in debugging.operations().items():
+            self._node.operations.also(name, operation)
         self._stack.push_async_callback(self._node.stop)
         await self._node.start()
         lag.start(loop)

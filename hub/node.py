@@ -40,6 +40,7 @@ from hub.core.tally import Tally
 from hub.core.views import subscription_count
 from hub.draining import Drainer
 from hub.errors import HubError
+from hub.observe.log_levels import BROKER, SESSION
 from hub.observe.logs import session_log
 from hub.observe.metrics import Gauges
 from hub.observe.sampling import make_tracing
@@ -79,6 +80,7 @@ class Node:
     ) -> None:
         self.settings = settings
         self.log = log
+        self._session_log = log.bind(subsystem=SESSION)
         self.clock = time.monotonic
         self.tally = Tally()
         self.started_seconds = time.time()
@@ -93,7 +95,7 @@ class Node:
             origins=settings.origins,
         )
         self.tag = make_tag()
-        around = Surroundings(self, self.clock, spawn, log, self.tally)
+        around = Surroundings(self, self.clock, spawn, log.bind(subsystem=BROKER), self.tally)
         self.broker = make_broker(settings, around)
         self._roster = make_roster(self.broker, around, tag=self.tag)
         self._rates = Rates(self.tally, self.clock)
@@ -182,7 +184,7 @@ class Node:
             lag_seconds=lag_seconds,
             drainer=self.drainer,
         )
-        operations = Operations(
+        self.operations = Operations(
             engine=self.engine,
             journal=self.journal,
             subscribing=self._subscribing,
@@ -202,11 +204,11 @@ class Node:
                 node=settings.node,
                 max_message_bytes=settings.max_message_bytes,
             ),
-            operate=operations.carry_out,
+            operate=self.operations.carry_out,
         )
-        self.operators = Overseeing(self._peers)
+        self.operators = Overseeing(self._peers, self.operations.carry_out)
         self._channel_lists = ChannelLists(self.channels, self._peers, clock=self.clock)
-        operations.also("channels", self._channel_lists.part)
+        self.operations.also("channels", self._channel_lists.part)
 
     def _context(self) -> SessionContext:
         return SessionContext(
@@ -254,7 +256,8 @@ class Node:
 
     def _on_closed(self, session: Session, code: int, reason: str) -> None:
         self.engine.ended(session, code, reason)
-        if self.log.is_enabled_for(logging.DEBUG):
+        # Bound once: a close is too frequent to bind a logger only to hear that nobody listens.
+        if self._session_log.is_enabled_for(logging.DEBUG):
             session_log(self.log, session).debug("session_closed", code=code, reason=reason)
 
     async def start(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 
-from hub.core.ports import Arguments, Peers, Told
+from hub.core.ports import Arguments, Operate, Peers, Told
 from hub.core.records import NodeRecord
 from hub.errors import HubError, NotFoundError
 
@@ -15,8 +15,13 @@ TOLERANCE = 1.05
 class Overseeing:
     """One per node; it asks `Peers`, which asks whoever it concerns."""
 
-    def __init__(self, peers: Peers) -> None:
+    def __init__(self, peers: Peers, operate: Operate) -> None:
         self._peers = peers
+        self._operate = operate
+
+    async def here(self, name: str, arguments: Arguments) -> Told:
+        """Carry out an operation at this node, also where the others cannot be asked."""
+        return await self._operate(name, arguments)
 
     async def of_connection(self, connection: str, name: str, arguments: Arguments) -> Told:
         """Carry out an operation where the connection is, or was.

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from hub import dashboard
 from hub.node import VERSION, Node
+from hub.observe.log_levels import HTTP
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import HubCollector, Metrics
 from hub.transports.admission import Admission
@@ -78,7 +79,7 @@ def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
         ready=node.ready,
         metrics=metrics.render,
         tally=node.tally,
-        log=node.log,
+        log=node.log.bind(subsystem=HTTP),
         version=VERSION,
         pages=_PAGES,
         client=_PAGES / "client",

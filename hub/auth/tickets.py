@@ -45,7 +45,8 @@ class Tickets:
 
     def verify(self, ticket: str) -> Identity:
         """An operator who may only read; raise `UnauthorizedError` unless it holds now."""
-        return replace(self._verifier.verify(ticket), publisher="ticket", operator=True)
+        identity = self._verifier.verify(ticket)
+        return replace(identity, publisher="ticket", operator=True, observer=True)
 
 
 def _secret(key: str) -> str:

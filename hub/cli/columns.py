@@ -46,10 +46,12 @@ def _printable(character: str) -> str:
 
 
 def rate(value: object) -> str:
-    """Of something in a second; more digits than three say nothing."""
+    """Of something in a second, or milliseconds; what is little must not look like nothing."""
     if not isinstance(value, int | float):
         return _NOTHING
-    return f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:.1f}"
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 0.1 else f"{value:.1g}"
 
 
 def size(value: object) -> str:

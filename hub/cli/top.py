@@ -1,6 +1,6 @@
 """`hub top`: what the hub does now, and which connections, channels or nodes do most of it.
 
-On a terminal it refreshes until it is told to end; elsewhere it prints one frame. With --json
+On a terminal it refreshes until it is told to end; elsewhere it prints once. With --json
 it prints one snapshot per line, for as long as it runs or --count says.
 """
 
@@ -58,7 +58,7 @@ def top(
 ) -> None:
     """Watch nodes, connections and channels, live and sortable; ? shows the keys.
 
-    Without a terminal it prints one frame and ends.
+    Without a terminal it prints once and ends.
     """
     from hub.cli.top_lists import shown_at_first
 

@@ -24,6 +24,8 @@ class Identity:
     subscribe: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     operator: bool = False
+    observer: bool = False
+    """An operator who only looks: never present in a channel, so that looking changes nothing."""
     expires_at: float | None = None
     """Seconds since 1970 UTC; None lasts as long as the session."""
 

@@ -74,7 +74,9 @@ class PresenceTable:
         return await self._roster.members(channel)
 
     def enter(self, channel: str, session: Session) -> None:
-        """Count a session in; the first of its member is a join."""
+        """Count a session in; the first of its member is a join. Who only looks is not there."""
+        if session.identity.observer:
+            return
         subject = session.identity.subject
         id_ = subject or session.id
         members = self._channels.setdefault(channel, {})

@@ -16,7 +16,7 @@ const TOP = 4;
 export function ceiling(value) {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return power * [1, 2, 5, 10].find((step) => step * power >= value * 0.999);
+  return power * ([1, 2, 5].find((step) => step * power >= value * 0.999) ?? 10);
 }
 
 /**

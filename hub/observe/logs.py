@@ -18,6 +18,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from hub.core.session import Session
+from hub.observe.log_levels import SESSION, LogLevels, adjustable_logger
 
 HIDDEN = "[hidden]"
 SECRET_NAMES = frozenset(
@@ -68,11 +69,11 @@ class _Lines:
 def make_logger(settings: LogSettings, stream: TextIO | None = None) -> FilteringBoundLogger:
     """A logger that writes to `stream` (stderr); bind what a session or part is to it."""
     target = stream or sys.stderr
-    level = _level(settings)
+    levels = LogLevels(settings.log_level.lower())
     logger: FilteringBoundLogger = structlog.wrap_logger(
         _Lines(target),
         processors=[*_shared(settings, target), *_render(settings, target)],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=adjustable_logger(levels),
         context_class=dict,
         cache_logger_on_first_use=True,
     ).bind()
@@ -169,6 +170,7 @@ def _to_json(event: object, **_: object) -> str:
 def session_log(log: FilteringBoundLogger, session: Session) -> FilteringBoundLogger:
     """The session's own logger; to be made when there is something to say."""
     return log.bind(
+        subsystem=SESSION,
         connection=session.id,
         transport=session.link.transport,
         subject=session.identity.subject,

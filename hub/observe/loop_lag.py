@@ -16,7 +16,9 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 
 from structlog.typing import FilteringBoundLogger
@@ -31,8 +33,21 @@ STALL_SECONDS = 0.1
 REPORT_INTERVAL_SECONDS = 10.0
 # The innermost calls; above them is only the loop's own start.
 MAX_STACK_FRAMES = 20
+# Each is some 2 KB with its stack.
+MAX_RECENT = 50
 # The thread sleeps on an event that `stop` sets, so it is gone at once unless it is logging.
 JOIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """One time that the loop ran late."""
+
+    at_ms: int
+    """When it went on: milliseconds since 1970 UTC."""
+    lag_seconds: float
+    stack: str
+    """What held it, innermost call last; empty where it could not be seen."""
 
 
 class _Throttle:
@@ -59,7 +74,7 @@ class LoopLag:
     """Measures one event loop from `start` to `stop`. Holds one timer and one daemon thread.
 
     Everything but the thread's own method is called in the loop's thread. The thread reads
-    `_due`, a single attribute, which needs no lock.
+    `_due` and writes `_caught`, single attributes, which need no lock.
     """
 
     def __init__(
@@ -80,6 +95,8 @@ class LoopLag:
         """Measurements later than `stall_seconds`."""
         self.histogram = Histogram()
         """All measurements."""
+        self.recent: deque[Stall] = deque(maxlen=MAX_RECENT)
+        """The stalls that came last, also those that were not logged; the newest at the end."""
         self._log = log
         self._interval_seconds = interval_seconds
         self._stall_seconds = stall_seconds
@@ -87,6 +104,8 @@ class LoopLag:
         self._blocked = _Throttle(report_interval_seconds, clock)
         self._resumed = _Throttle(report_interval_seconds, clock)
         self._due = 0.0
+        self._caught = (0.0, "")
+        """The last stack that the thread took, and for which firing of the timer."""
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -122,16 +141,20 @@ class LoopLag:
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         # uvloop rounds timers to milliseconds and may fire a fraction early.
-        lag = max(0.0, self._clock() - self._due)
+        due = self._due
+        lag = max(0.0, self._clock() - due)
         self._schedule(loop)
         self.lag_seconds = lag
         self.max_lag_seconds = max(self.max_lag_seconds, lag)
         self.histogram.observe(lag)
         if lag >= self._stall_seconds:
-            self._count_stall(lag)
+            self._count_stall(lag, due)
 
-    def _count_stall(self, lag: float) -> None:
+    def _count_stall(self, lag: float, due: float) -> None:
         self.stalls += 1
+        caught, stack = self._caught
+        at_ms = int(time.time() * 1000)
+        self.recent.append(Stall(at_ms, round(lag, 3), stack if caught == due else ""))
         suppressed = self._resumed.admit()
         if suppressed is not None:
             self._log.warning(
@@ -147,23 +170,28 @@ class LoopLag:
             frame = sys._current_frames().get(loop_thread)
             if late >= self._stall_seconds and due != reported and frame is not None:
                 reported = due
-                self._report(late, frame)
+                stack = _stack(frame)
+                self._caught = (due, stack)
+                self._report(late, stack)
 
     def _until_overdue(self) -> float:
         remaining = self._due + self._stall_seconds - self._clock()
         # Overdue already means reported already: look again after as long as a stall takes.
         return remaining if remaining > 0 else self._stall_seconds
 
-    def _report(self, late: float, frame: FrameType) -> None:
+    def _report(self, late: float, stack: str) -> None:
         suppressed = self._blocked.admit()
-        if suppressed is None:
-            return
-        stack = traceback.StackSummary.extract(traceback.walk_stack(frame), limit=MAX_STACK_FRAMES)
-        stack.reverse()
-        # Source lines only, no values: a payload or token in a local never gets here.
-        self._log.warning(
-            "event_loop_blocked",
-            late_seconds=round(late, 3),
-            suppressed=suppressed,
-            stack="".join(stack.format()),
-        )
+        if suppressed is not None:
+            self._log.warning(
+                "event_loop_blocked",
+                late_seconds=round(late, 3),
+                suppressed=suppressed,
+                stack=stack,
+            )
+
+
+def _stack(frame: FrameType) -> str:
+    """Source lines only, no values: a payload or token in a local never gets here."""
+    stack = traceback.StackSummary.extract(traceback.walk_stack(frame), limit=MAX_STACK_FRAMES)
+    stack.reverse()
+    return "".join(stack.format())

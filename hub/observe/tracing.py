@@ -33,7 +33,7 @@ from hub.core.publication import Publication
 from hub.errors import HubError
 
 # What is still queued at the end gets this long to reach the collector. Guess, not measured.
-STOP_SECONDS = 5.0
+STOP_SECONDS = 2.0
 
 _SERVICE = "broadcast-hub"
 _Attributes = dict[str, str | int | bool]

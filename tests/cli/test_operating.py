@@ -43,7 +43,8 @@ async def test_what_peers_call_themselves_moves_no_cursor(hub: HubProcess, chann
     headers = {b"User-Agent": b"evil\x9b2J"}
     async with httpx.AsyncClient(headers=headers, timeout=10) as client:
         async with client.stream("GET", f"{hub.url}/sse?channel={channel}") as stream:
-            await anext(stream.aiter_lines())
+            lines = stream.aiter_lines()
+            await anext(lines)
             ended = await run("connections", "--channel", channel, **environment(hub.url))
     assert "evil\ufffd2J" in ended.out
     assert "\x9b" not in ended.out
@@ -58,7 +59,7 @@ async def test_channels_and_nodes_are_listed(hub: HubProcess, channel: str) -> N
         as_json = await run("channels", channel, "--json", **variables)
         nodes = await run("nodes", **variables)
     row = next(line.split() for line in listed.out.splitlines() if channel in line)
-    assert (row[1], row[2].endswith(":2")) == ("1", True)
+    assert (row[1], row[3].endswith(":2")) == ("1", True)
     (found,) = json.loads(as_json.out)["channels"]
     assert (found["channel"], found["subscribers"]) == (channel, 1)
     titles, node = nodes.out.splitlines()

@@ -37,3 +37,15 @@ def test_subscribing_and_publishing_are_granted_apart() -> None:
         identity.check_publish("a")
     with pytest.raises(ForbiddenError):
         Identity().check_subscribe("a")
+
+
+def test_only_operators_read_the_hubs_own_channels_and_nobody_publishes_on_them() -> None:
+    """Whatever the grants say: `*` is meant for the application's channels."""
+    everything = Identity(subscribe=("*",), publish=("*",))
+    operator = Identity(subscribe=("*",), publish=("*",), operator=True)
+    assert not everything.may_subscribe("hub:stats")
+    assert operator.may_subscribe("hub:stats")
+    assert everything.may_subscribe("hubris")
+    for identity in (everything, operator):
+        with pytest.raises(ForbiddenError):
+            identity.check_publish("hub:stats")

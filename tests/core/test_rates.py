@@ -1,7 +1,9 @@
-"""A node's counters as rates."""
+"""A node's counters as rates, and its latencies as quantiles."""
 
-from hub.core.rates import WINDOW_SECONDS, Rates
-from hub.core.tally import Tally
+import pytest
+
+from hub.core.rates import STEP_SECONDS, WINDOW_SECONDS, Rates, quantile
+from hub.core.tally import Histogram, Tally
 from tests.core.fakes import FakeClock
 
 
@@ -22,3 +24,39 @@ def test_rates_are_those_of_the_last_whole_window() -> None:
     clock.advance(2 * WINDOW_SECONDS)
     rates.tick()
     assert (rates.publications_per_second, rates.deliveries_per_second) == (0, 0)
+
+
+def test_the_window_moves_on_every_step() -> None:
+    """What comes in the seventh second is seen in the eighth, and no longer in the thirteenth."""
+    tally, clock, seen = Tally(), FakeClock(), []
+    rates = Rates(tally, clock)
+    for second in range(14):
+        if second == 7:
+            tally.dropped["drop_oldest"] += 10
+            tally.gaps["slow"] += 5
+        clock.advance(STEP_SECONDS)
+        rates.tick()
+        seen.append((rates.dropped_per_second, rates.gaps_per_second))
+    there = [second for second, rate in enumerate(seen) if rate == (10 / 5, 5 / 5)]
+    assert there == [7, 8, 9, 10, 11]
+
+
+def test_latencies_are_those_of_the_window_and_absent_where_nothing_was_published() -> None:
+    tally, clock = Tally(), FakeClock()
+    rates = Rates(tally, clock)
+    tally.publish_to_write.observe(0.002, times=99)
+    tally.publish_to_write.observe(0.4)
+    clock.advance(WINDOW_SECONDS)
+    rates.tick()
+    assert rates.latency_p50_seconds == pytest.approx(0.00175, abs=0.00075)
+    assert rates.latency_p99_seconds == pytest.approx(0.0025)
+    clock.advance(WINDOW_SECONDS)
+    rates.tick()
+    assert (rates.latency_p50_seconds, rates.latency_p99_seconds) == (None, None)
+
+
+def test_a_quantile_beyond_the_last_bound_is_that_bound() -> None:
+    """It is not known how far beyond."""
+    histogram = Histogram()
+    histogram.observe(60.0)
+    assert quantile(histogram.buckets, 0.99) == 10.0

@@ -163,7 +163,9 @@ export function connection(base, options, events) {
     mine.heardAt = now();
     if (op === "welcome") {
       mine.silenceMs = push.heartbeat_seconds * 1500;
-      if (mine === trial) mine.send(PING);
+      if (mine !== trial) return; // polling, at another node
+      mine.send(PING);
+      probe(mine); // the first half took its time, perhaps
     } else if (op === "goodbye") {
       // The old connection lives on until a moment inside the hub's window.
       const { reconnect_within_ms: windowMs } = push;

@@ -59,10 +59,11 @@ export function openHttp(link, run) {
       const response = await ask(url, { method: "POST", body: JSON.stringify(command), signal });
       const { status } = response;
       const answer = await response.json();
-      reply = answer.op ? answer : { ...reply, error: { ...answer, message: answer.detail } };
+      if (answer.op) reply = answer;
+      else if (answer.code) reply.error = { ...answer, message: answer.detail };
       if (status === 401 || status === 404) link.closed(LOST, answer.detail); // no such session
     } catch {
-      // The outcome is unknown.
+      // The outcome is unknown; so it is where somebody else than the hub answered.
     }
     if (id) link.push(reply);
   };

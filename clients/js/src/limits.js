@@ -1,6 +1,6 @@
 /** Every limit and time of this client, with its reason. */
 
-/** How long a transport has to prove itself. A handshake on a slow phone takes two seconds. */
+/** For a welcome, and again for a pong. A handshake on a slow phone takes two seconds. */
 export const PROBE_MS = 5000;
 /** When a better transport is tried again; later each time it fails. Guess, not measured. */
 export const BETTER_MS = 10000;
@@ -28,6 +28,8 @@ export const MAX_PENDING = 256;
 /** For a command's reply. Guess, not measured. */
 export const COMMAND_MS = 10000;
 
+/** Characters of a poll's positions, but for the last one: nginx takes a URL of 8 KB. */
+export const MAX_PLACES = 6000;
 /** PROTOCOL.md's: proxies give a silent answer up after 30 or 60. */
 export const MAX_WAIT_SECONDS = 25;
 /** Characters of a line of SSE: far above any frame the hub sends (64 KiB of data by default). */

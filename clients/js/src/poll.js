@@ -5,7 +5,7 @@
 
 import { now } from "./backoff.js";
 import { openHttp } from "./http.js";
-import { MAX_WAIT_SECONDS } from "./limits.js";
+import { MAX_PLACES, MAX_WAIT_SECONDS } from "./limits.js";
 
 /** @param {import("./connection.js").Link} link */
 export const openPoll = (link) =>
@@ -24,6 +24,7 @@ export const openPoll = (link) =>
       wait = Math.min(MAX_WAIT_SECONDS, welcome.heartbeat_seconds);
       places = new URLSearchParams();
       for (const channel in positions) {
+        if (`${places}`.length > MAX_PLACES) break;
         places.append("channel", channel);
         places.append("since", `${channel}=${positions[channel]}`);
       }

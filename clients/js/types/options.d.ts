@@ -42,7 +42,7 @@ export type Options = {
      */
     random?: () => number;
     /**
-     * how long a transport has to prove itself, 5,000
+     * how long a transport has for its welcome, and again for a pong; 5,000
      */
     probeMs?: number;
     /**
@@ -84,7 +84,7 @@ export type Options = {
  * @property {Socket} [WebSocket] for Node before 22, such as that of `ws`
  * @property {(url: URL, init: RequestInit) => Promise<Response>} [fetch]
  * @property {() => number} [random] from 0 up to 1
- * @property {number} [probeMs] how long a transport has to prove itself, 5,000
+ * @property {number} [probeMs] how long a transport has for its welcome, and again for a pong; 5,000
  * @property {number} [betterMs] a better transport is tried again after up to this long, and
  *   after up to twice as long each time it fails, at most 30 times; 10,000
  * @property {import("./memory.js").Store} [storage] remembers the transport that worked;

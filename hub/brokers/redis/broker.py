@@ -12,7 +12,13 @@ from hashlib import blake2b
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis import keys
-from hub.brokers.redis.failures import CallError, NoAnswerError, NotSentError, RefusedError
+from hub.brokers.redis.failures import (
+    CallError,
+    NoAnswerError,
+    NotSentError,
+    RefusedError,
+    told,
+)
 from hub.brokers.redis.holding import Room
 from hub.brokers.redis.messages import envelope
 from hub.brokers.redis.options import RedisOptions
@@ -156,7 +162,7 @@ class RedisBroker:
         try:
             await self.shard(channel).channels.subscribe(channel, on_open)
         except CallError as error:
-            raise UnavailableError(f"cannot subscribe to {channel!r}: {_told(error)}") from None
+            raise UnavailableError(f"cannot subscribe to {channel!r}: {told(error)}") from None
         except TimeoutError:
             raise UnavailableError(f"cannot subscribe to {channel!r}: Redis is too slow") from None
 
@@ -190,7 +196,7 @@ class RedisBroker:
             while not page.complete and not any(m.publication for m in page.messages):
                 page = await reading.page(channel, page.messages[-1].offset, limit)
         except CallError as error:
-            raise UnavailableError(f"no history of {channel!r}: {_told(error)}") from None
+            raise UnavailableError(f"no history of {channel!r}: {told(error)}") from None
         found = tuple(m.publication for m in page.messages if m.publication is not None)
         return HistoryPage(page.head, page.oldest, found)
 
@@ -232,20 +238,7 @@ def _published(request: PublishRequest, answer: object) -> PublishResult:
 def _publish_error(error: CallError) -> NotPublishedError | OutcomeUnknownError:
     nothing_done = isinstance(error, RefusedError) and error.nothing_done
     if nothing_done or isinstance(error, NotSentError):
-        return NotPublishedError(f"not published: {_told(error)}")
+        return NotPublishedError(f"not published: {told(error)}")
     if isinstance(error, NoAnswerError):
-        return OutcomeUnknownError(f"it is not known whether it was published: {_told(error)}")
-    return OutcomeUnknownError(f"Redis failed while publishing: {_told(error)}")
-
-
-def _told(error: CallError) -> str:
-    """What a peer may know of a failed call: not where Redis is, nor what its socket said."""
-    match error:
-        case NotSentError():
-            return "Redis cannot be asked now"
-        case NoAnswerError():
-            return "Redis gave no answer"
-        case RefusedError():
-            return f"Redis refused ({error.code})"
-        case _:
-            return "Redis failed"
+        return OutcomeUnknownError(f"it is not known whether it was published: {told(error)}")
+    return OutcomeUnknownError(f"Redis failed while publishing: {told(error)}")

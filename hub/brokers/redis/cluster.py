@@ -99,6 +99,8 @@ class Cluster:
             spawn=around.spawn,
         )
         self._doubted = asyncio.Event()
+        self._silence: Sequence[str] = ()
+        """Why nobody tells the map; empty when somebody does."""
         self._task: asyncio.Task[object] | None = None
 
     # -- hub.brokers.redis.topology.Topology -------------------------------------------------
@@ -155,7 +157,7 @@ class Cluster:
         """Ask for the map and follow it; as before where nobody answers."""
         some = random.sample(self._members, min(_ASKED, len(self._members)))
         views = await self._ask_all([Server(self._url.node(address)) for address in some])
-        views = views or await self._ask_all(self._seeds)
+        views = views or await self._ask_all(self._seeds, last=True)
         if not views:
             return
         self._members = sorted({address for view in views for address in view.members})
@@ -164,17 +166,27 @@ class Cluster:
             self._around.log.info("redis_cluster_map", masters=sorted(set(found)))
             await self._follow(found)
 
-    async def _ask_all(self, servers: Sequence[Server]) -> Sequence[View]:
-        views = await asyncio.gather(*(self._ask(server) for server in servers))
-        return [view for view in views if view is not None]
+    async def _ask_all(self, servers: Sequence[Server], *, last: bool = False) -> Sequence[View]:
+        """What those who answer see; `last` where nobody else will be asked."""
+        answers = await asyncio.gather(*(self._ask(server) for server in servers))
+        views = [answer for answer in answers if isinstance(answer, View)]
+        if views or last:
+            self._note([] if views else [str(answer) for answer in answers])
+        return views
 
-    async def _ask(self, server: Server) -> View | None:
+    def _note(self, silence: Sequence[str]) -> None:
+        """Tell why nobody answers once, not every second."""
+        if silence and not self._silence:
+            self._around.log.warning("redis_cluster_silent", reasons=silence)
+        self._silence = silence
+
+    async def _ask(self, server: Server) -> View | str:
+        """What it sees, or why it does not tell."""
         try:
             (answer,) = await self._inquiry.ask(server, ("CLUSTER", "NODES"))
             return parse_nodes(answer, server.host)
         except (*CONNECTION_ERRORS, ValueError) as error:
-            self._around.log.debug("redis_cluster_silent", server=server.name, reason=str(error))
-            return None
+            return f"{server.name}: {str(error) or type(error).__name__}"
 
     # -- the shards --------------------------------------------------------------------------
 

@@ -65,6 +65,7 @@ class Server:
         """Raise `SettingsError` for a URL that names no Redis; the message masks passwords."""
         self.name = without_secrets(url)
         try:
+            _check_shape(url)
             arguments = parse_url(url)
             self._class = arguments.pop("connection_class", Connection)
             self._arguments: dict[str, Any] = {**arguments}
@@ -123,6 +124,12 @@ class Server:
         return False
 
 
+def _check_shape(url: str) -> None:
+    # What has one slash or none would be read as one at localhost.
+    if "://" not in url:
+        raise ValueError("two slashes are missing behind its scheme")
+
+
 def _check_host(host: str) -> None:
     if "," in host:
         raise ValueError("each of several servers needs a whole URL")
@@ -164,7 +171,7 @@ async def keep_up(
     try:
         while True:
             began = clock()
-            on_lost(await _ended(session, log))
+            on_lost(await _ended(session, options, log))
             # One that comes up only to fall at once must not be tried in a tight loop.
             if clock() - began > backoff.max_seconds:
                 backoff.reset()
@@ -175,12 +182,14 @@ async def keep_up(
         on_lost("stopped")
 
 
-async def _ended(session: Callable[[], Awaitable[None]], log: FilteringBoundLogger) -> str:
+async def _ended(
+    session: Callable[[], Awaitable[None]], options: RedisOptions, log: FilteringBoundLogger
+) -> str:
     """Why a session ended."""
     try:
         await session()
     except (*CONNECTION_ERRORS, LostError) as error:
-        why = str(error) or type(error).__name__
+        why = str(error) or _unsaid(error, options)
         log.warning("redis_connection_lost", reason=why)
     except Exception as error:
         why = repr(error)
@@ -188,6 +197,13 @@ async def _ended(session: Callable[[], Awaitable[None]], log: FilteringBoundLogg
     else:
         why = "ended"
     return why
+
+
+def _unsaid(error: Exception, options: RedisOptions) -> str:
+    if isinstance(error, TimeoutError):
+        # Also where one side speaks TLS and the other does not: both wait.
+        return f"not connected within {options.connect_timeout_seconds:g} s"
+    return type(error).__name__
 
 
 async def until_one_ends(*works: Coroutine[object, object, None]) -> None:

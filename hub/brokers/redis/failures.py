@@ -94,3 +94,16 @@ class RefusedError(CallError):
     def some_keys_are_elsewhere(self) -> bool:
         """Whether a call that needs other keys may be taken where this one was refused."""
         return self.code == "TRYAGAIN"
+
+
+def told(error: CallError) -> str:
+    """What a peer may know of a failed call: not where Redis is, nor what its socket said."""
+    match error:
+        case NotSentError():
+            return "Redis cannot be asked now"
+        case NoAnswerError():
+            return "Redis gave no answer"
+        case RefusedError():
+            return f"Redis refused ({error.code})"
+        case _:
+            return "Redis failed"

@@ -149,12 +149,22 @@ local function publish(keys, args)
   return { epoch, offset, 0 }
 end
 
+-- Whether these are the keys of one channel that a hub can subscribe to. Another channel's log would
+-- lose its history to this one.
+local function belong_together(keys)
+  local stem, channel = string.match(keys[1] or '', '^(hub:{([%w_.:@~+-]+)}):meta$')
+  local once = stem and stem .. ':once:'
+  return stem and #channel <= 200 and keys[2] == stem .. ':log'
+    and (not keys[3] or #keys[3] > #once and string.sub(keys[3], 1, #once) == once)
+end
+
 -- For any Redis client, see `hub.brokers.redis.library`.
 -- keys: as above; args: data, message key (optional)
 local function publish_from_outside(keys, args)
   local data, key = args[1], args[2]
-  if not data or not keys[2] or not string.match(keys[1], '^hub:{.*}:meta$') then
-    return redis.error_reply('ERR use: FCALL hub_publish 2 hub:{CHANNEL}:meta hub:{CHANNEL}:log JSON [KEY]')
+  if not data or args[3] or keys[4] or not belong_together(keys) then
+    return redis.error_reply('ERR use: FCALL hub_publish 2 hub:{CHANNEL}:meta hub:{CHANNEL}:log'
+      .. ' JSON [KEY], or 3 with hub:{CHANNEL}:once:ID to publish once')
   end
   local envelope = key and cjson.encode({ key, cjson.null, cjson.null }) or ''
   return publish(keys, { data, envelope, redis.sha1hex(data .. '\0' .. (key or '')) })

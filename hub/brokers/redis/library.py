@@ -36,7 +36,7 @@ Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
 # Raised whenever `publish_from_outside` changes in library.lua.
-PUBLIC_VERSION = 1
+PUBLIC_VERSION = 2
 
 _BODY = "".join(
     files("hub.brokers.redis").joinpath(name).read_text("utf-8")

@@ -12,7 +12,7 @@ from functools import partial
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.asking import Answer, Ask
-from hub.brokers.redis.failures import CallError, NoAnswerError
+from hub.brokers.redis.failures import CallError, NoAnswerError, told
 from hub.brokers.redis.questions import ANSWER_SECONDS, Questions
 from hub.brokers.redis.registry import LEASE_SECONDS, Myself, Registry
 from hub.brokers.redis.shard import Shard
@@ -89,7 +89,7 @@ class RedisPeers:
         try:
             others = await self._registry.others()
         except CallError as error:
-            raise UnavailableError(f"the other nodes are not known now: {error}") from None
+            raise UnavailableError(f"the other nodes are not known now: {told(error)}") from None
         return {self._myself.tag: self._myself.record(), **others}
 
     async def operate(self, tag: str, name: str, arguments: Arguments) -> Told:

@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis import keys
 from hub.brokers.redis.announcements import decode_member, encode_member
-from hub.brokers.redis.failures import CallError
+from hub.brokers.redis.failures import CallError, told
 from hub.brokers.redis.library import Argument
 from hub.brokers.redis.shard import Shard
 from hub.core.ports import Spawn
@@ -73,7 +73,7 @@ class RedisRoster:
         try:
             answer = await self._run("members", channel)
         except CallError as error:
-            raise UnavailableError(f"nobody can tell who is in {channel!r}: {error}") from None
+            raise UnavailableError(f"cannot tell who is in {channel!r}: {told(error)}") from None
         entries = answer if isinstance(answer, list) else []
         return [member for _, member in sorted(map(_entry, entries), key=lambda each: each[0])]
 

@@ -14,7 +14,13 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis import keys
 from hub.brokers.redis.asking import Answer, Ask, decode, encode, fitting
-from hub.brokers.redis.failures import CallError, NoAnswerError, NotSentError, RefusedError
+from hub.brokers.redis.failures import (
+    CallError,
+    NoAnswerError,
+    NotSentError,
+    RefusedError,
+    told,
+)
 from hub.brokers.redis.registry import LEASE_SECONDS, Myself, Registry
 from hub.brokers.redis.shard import Shard
 from hub.core.ports import Spawn
@@ -197,7 +203,7 @@ class Questions:
 
 def _unanswered(error: CallError | TimeoutError, asked: _Asked) -> CallError:
     """What went wrong, by whether the node may have seen the question."""
-    why = str(error) or "it does not answer"
+    why = told(error) if isinstance(error, CallError) else "it does not answer"
     refused = isinstance(error, RefusedError) and error.nothing_done
     if not asked.sent or refused or isinstance(error, NotSentError):
         return NotSentError(why)

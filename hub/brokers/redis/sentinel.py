@@ -125,7 +125,7 @@ class SentinelMaster:
                 ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service),
             )
         except CONNECTION_ERRORS as error:
-            return f"{sentinel.name}: {error or type(error).__name__}"
+            return f"{sentinel.name}: {str(error) or type(error).__name__}"
         return _master(state, address)
 
 

@@ -1,9 +1,9 @@
 /** One channel: its state, who is present, and its publications from history on. */
 
-import { ApiError, get, part } from "../api.js";
+import { get, part } from "../api.js";
 import { publish } from "../dialogs.js";
 import { factList, failure, h, state } from "../dom.js";
-import { count, rate } from "../format.js";
+import { count, offsetOf, rate } from "../format.js";
 import { address, connectionLink } from "../links.js";
 import { whenChanged } from "../table.js";
 import { tail } from "../tail.js";
@@ -16,8 +16,25 @@ const facts = (row) => [
   ["Subscribers", h("a", { href: address("/connections", { channel: row.channel }) }, count(row.subscribers))],
   ["Publications per second", row.publications_per_second === null ? null : rate(row.publications_per_second)],
   ["Position", h("code", {}, row.position)],
-  ["Held in history", row.history === null ? "known to Redis" : count(row.history)],
+  ["Held in history", count(row.held)],
 ];
+
+const unknown = () =>
+  state("Not known yet", "Nothing was published here and nobody subscribes to it.");
+
+/**
+ * Its row in the list of all nodes, where the shortest name that begins so comes first.
+ * @param {string} channel
+ */
+async function stateOf(channel) {
+  const path = `api/channels/${part(channel)}/history`;
+  const [{ channels: [row] }, { position, oldest }] = await Promise.all([
+    get("api/channels", { prefix: channel, limit: 1 }),
+    get(path, { limit: 1 }),
+  ]);
+  if (row?.channel !== channel) return null;
+  return { ...row, position, held: offsetOf(position) + 1 - oldest };
+}
 
 /** @param {any[]} members */
 function present(members) {
@@ -44,16 +61,14 @@ export function channelView(live, channel) {
 
   const load = async () => {
     try {
-      const row = await get(`api/channels/${part(channel)}`);
+      const row = await stateOf(channel);
+      if (!row) return top.replaceChildren(unknown());
       top.replaceChildren(factList(facts(row)));
       if (!row.presence) return;
       const { members } = await get(`api/channels/${part(channel)}/presence`);
       people.replaceChildren(...present(members));
     } catch (error) {
-      const unknown = error instanceof ApiError && error.status === 404;
-      top.replaceChildren(unknown
-        ? state("Not known yet", "Nothing was published here and nobody subscribes to it.")
-        : failure("The channel's state did not come", error, load));
+      top.replaceChildren(failure("The channel's state did not come", error, load));
     }
   };
   load();

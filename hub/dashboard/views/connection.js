@@ -18,7 +18,7 @@ const facts = (row) => [
   ["Transport", row.transport],
   ["Node", row.node],
   ["Address", row.address],
-  ["Connected", `${dateTime(row.opened_ms)}, ${age(row.opened_ms)} ago`],
+  ["Connected", h("span", { title: dateTime(row.opened_ms) }, `${age(row.opened_ms)} ago`)],
   ["Round trip", ms(row.round_trip_ms)],
   ["Sent", count(row.sent)],
   ["Dropped", h("span", { class: row.dropped ? "bad" : "" }, count(row.dropped))],

@@ -11,6 +11,7 @@ from starlette.websockets import WebSocketClose
 from hub.core.tally import Tally
 from hub.errors import NotFoundError, UnavailableError, UpgradeRequiredError
 from hub.transports.http.answer import json_bytes_answer
+from hub.transports.http.debugging import Debugging
 from hub.transports.http.endpoint import Endpoint, Handler
 from hub.transports.http.health import Health
 from hub.transports.http.openapi import openapi_json
@@ -43,6 +44,7 @@ def api_paths(deps: HttpDeps) -> Paths:
     """What acts or tells; the most frequent comes first, because routes are tried in order."""
     publishing, sessions = Publishing(deps), Sessions(deps)
     reading, operating, overseeing = Reading(deps), Operating(deps), Overseeing(deps)
+    debugging = Debugging(deps)
     return {
         "/api/publish/{channel}": {"POST": publishing.one},
         "/api/publish": {"POST": publishing.batch},
@@ -65,6 +67,10 @@ def api_paths(deps: HttpDeps) -> Paths:
         "/api/rebalance": {"POST": overseeing.rebalance},
         "/api/stats": {"GET": operating.stats},
         "/api/ticket": {"POST": operating.ticket},
+        "/api/debug/log-levels": {"GET": debugging.log_levels, "PUT": debugging.set_log_levels},
+        "/api/debug/memory": {"GET": debugging.memory, "POST": debugging.trace_memory},
+        "/api/debug/stalls": {"GET": debugging.stalls},
+        "/api/debug/tasks": {"GET": debugging.tasks},
         "/ws": {"GET": _not_a_handshake},
         "/sse": {"GET": _not_a_stream},
     }

@@ -109,6 +109,10 @@ class Log(Protocol):
 class Operators(Protocol):
     """What operators ask of all nodes and do to them. Everything it refuses is a `HubError`."""
 
+    async def here(self, name: str, arguments: Arguments) -> Told:
+        """At this node, whatever holds between it and the others."""
+        ...
+
     async def of_connection(self, connection: str, name: str, arguments: Arguments) -> Told:
         """At the node that holds the connection, or held it."""
         ...

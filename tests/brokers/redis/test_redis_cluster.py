@@ -142,6 +142,19 @@ async def test_cluster_that_is_away_is_a_problem_and_found_later(channel: str) -
             await eventually(lambda: stream.data == [b"1"])
 
 
+async def test_server_that_is_no_cluster_is_told_once(redis: RedisServer) -> None:
+    options = replace(FAST, cluster_seconds=0.05)
+    with Redis(port=redis.port, protocol=2) as client:
+        async with node(f"redis+cluster://127.0.0.1:{redis.port}", options=options) as one:
+            before = client.info("stats")["total_connections_received"]
+            # Each look is a connection of its own.
+            await eventually(
+                lambda: client.info("stats")["total_connections_received"] > before + 3
+            )
+            (told,) = [event for event in one.logged if event["event"] == "redis_cluster_silent"]
+            assert "cluster support disabled" in str(told["reasons"])
+
+
 def test_server_with_the_greater_config_epoch_is_believed() -> None:
     """Whoever was cut off still claims what another one was given."""
     cut_off = slots.parse_nodes(

@@ -1,6 +1,8 @@
 """Ways to reach a Redis, and what the hub finds and leaves there."""
 
+import contextlib
 import shutil
+import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +49,18 @@ async def test_wrong_password_is_a_problem_that_names_no_secret(channel: str) ->
         assert "wrong@" not in str(one.logged)
 
 
+async def test_server_that_says_nothing_is_a_problem_in_words(channel: str) -> None:
+    """As one does that waits for another kind of greeting, with TLS or without."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    with contextlib.closing(listener):
+        port = listener.getsockname()[1]
+        options = replace(FAST, connect_timeout_seconds=0.2)
+        async with node(f"redis://127.0.0.1:{port}", options=options) as one:
+            await eventually(lambda: "not connected within 0.2 s" in one.broker.problems()[0])
+            with pytest.raises(NotPublishedError):
+                await one.publish(channel, 1)
+
+
 async def test_unix_socket(redis: RedisServer, channel: str) -> None:
     await _works(f"unix://{redis.socket_path}", channel)
 
@@ -82,7 +96,14 @@ async def test_tls(channel: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://localhost", "redis://localhost:port", "redis://localhost?nonsense=1", "redis"]
+    "url",
+    [
+        "http://localhost",
+        "redis://localhost:port",
+        "redis://localhost?nonsense=1",
+        "redis:/otherhost",
+        "redis",
+    ],
 )
 def test_url_that_names_no_redis_is_a_wrong_setting(url: str) -> None:
     with pytest.raises(SettingsError, match="URL of a Redis"):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from hub.brokers.redis.options import RedisOptions
 from hub.core.options import ChannelOptions
@@ -173,6 +174,36 @@ async def test_any_client_publishes_by_the_public_function(
         second = stream.items[1]
         assert isinstance(second, Publication)
         assert second.key == "my key"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        (),
+        ("hub:{b}:meta",),
+        ("hub:{b}:log", "hub:{b}:meta"),
+        ("hub:{b}:meta", "hub:{CHANNEL}:log"),
+        ("hub:{b}:meta", "hub:{b}:log", "hub:{CHANNEL}:once:1"),
+        ("hub:{b}:meta", "hub:{b}:log", "hub:{b}:once:"),
+        ("hub:{b}:meta", "hub:{b}:log", "hub:{b}:meta"),
+        ("hub:{no name}:meta", "hub:{no name}:log"),
+        (f"hub:{{{'b' * 201}}}:meta", f"hub:{{{'b' * 201}}}:log"),
+    ],
+)
+async def test_public_function_refuses_keys_that_are_not_those_of_one_channel(
+    redis: RedisServer, channel: str, keys: tuple[str, ...]
+) -> None:
+    """What another channel has in its history stays there, and nothing is written."""
+    async with node(redis.url) as one:
+        await one.publish(channel, 1)
+        names = [key.replace("CHANNEL", channel) for key in keys]
+        with Redis(port=redis.port, protocol=2) as client:
+            before = client.dbsize()
+            with pytest.raises(ResponseError, match="use: FCALL hub_publish 2"):
+                client.fcall("hub_publish", len(names), *names, "2")
+            assert client.dbsize() == before
+        page = await one.broker.history(channel, 0, 10)
+        assert [publication.data for publication in page.publications] == [b"1"]
 
 
 async def test_public_function_keeps_as_much_as_the_hub_would(

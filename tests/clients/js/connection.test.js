@@ -42,6 +42,20 @@ test("a WebSocket that opens and brings no welcome is given up after the probe t
   hub.close();
 });
 
+test("welcome and pong have the probe time each: a slow link is no blocked one", async () => {
+  const wire = fakeWire("silent");
+  const { hub } = connect(wire);
+  hub.subscribe("a", () => {});
+  await settle();
+  await pass(4000);
+  wire.sockets[0].push(WELCOME);
+  await pass(4000);
+  wire.sockets[0].pong();
+  assert.equal(hub.state, "connected");
+  assert.equal(wire.streams.length, 0);
+  hub.close();
+});
+
 test("a transport that worked is tried again before another one", async () => {
   const wire = fakeWire();
   const { hub, states } = connect(wire);

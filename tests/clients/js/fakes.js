@@ -117,7 +117,7 @@ export function fakeWire(webSocket = "welcomes") {
       }
       if (wire.postStatus !== 200) {
         const problem = { code: "not_found", detail: "no such session", retryable: false };
-        return Response.json(problem, { status: wire.postStatus });
+        return Response.json(wire.postBody ?? problem, { status: wire.postStatus });
       }
       wire.posts.push({ url: new URL(url), command, headers });
       if (wire.losesReplies) throw new TypeError("fetch failed");

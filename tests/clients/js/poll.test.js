@@ -99,3 +99,14 @@ test("a refusal in the middle of a session is not final: the next session finds 
   await pass(500);
   assert.equal(hub.state, "closed");
 });
+
+test("many long names do not make a URL that proxies refuse", async () => {
+  const wire = fakeWire();
+  const { hub } = await polling(wire, (hub) => hub.subscribe("a", () => {}));
+  const names = Array.from({ length: 32 }, (_, index) => `${"long".repeat(45)}${index}`);
+  wire.polls[2].answer([], Object.fromEntries(names.map((name) => [name, "e:1"])));
+  await settle();
+  const { href } = wire.polls[3].url;
+  assert.ok(href.length > 6000 && href.length < 7000, `${href.length} characters`);
+  hub.close();
+});

@@ -124,6 +124,24 @@ test("a command to a session that is gone ends the connection, not the subscript
   hub.close();
 });
 
+test("a proxy's error, of whatever form, does not end a subscription; the hub's refusal does", async () => {
+  const wire = fakeWire();
+  const errors = [];
+  const onError = ({ code, message }) => errors.push([code, message]);
+  const { hub } = await open(wire, SSE, (hub) => hub.subscribe("a", () => {}));
+  Object.assign(wire, { postStatus: 502, postBody: { message: "bad gateway" } });
+  hub.subscribe("b", () => {}, { onError });
+  await settle();
+  await assert.rejects(hub.publish("a", 1), { code: "disconnected", retryable: true });
+  assert.deepEqual(errors, []);
+  assert.equal(hub.state, "connected");
+  Object.assign(wire, { postStatus: 400, postBody: { code: "bad_request", detail: "no", retryable: false } });
+  hub.subscribe("c", () => {}, { onError });
+  await settle();
+  assert.deepEqual(errors, [["bad_request", "no"]]);
+  hub.close();
+});
+
 test("the hub's refusal is final, a proxy's error page is not", async () => {
   const refusing = fakeWire();
   Object.assign(refusing, { status: 403, problem: { code: "forbidden", detail: "no grant", retryable: false } });

@@ -142,6 +142,10 @@ class FakeOperators:
 
     asked: list[tuple[object, ...]] = field(default_factory=list)
 
+    async def here(self, name: str, arguments: Arguments) -> Told:
+        self.asked.append(("here", name, dict(arguments)))
+        return {"asked": name}
+
     async def of_connection(self, connection: str, name: str, arguments: Arguments) -> Told:
         self.asked.append((connection, name, dict(arguments)))
         if connection != "c1":
