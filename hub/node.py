@@ -37,7 +37,6 @@ from hub.core.session import Session
 from hub.core.session_context import SessionContext
 from hub.core.subscribing import Subscribing
 from hub.core.tally import Tally
-from hub.core.views import subscription_count
 from hub.draining import Drainer
 from hub.errors import HubError
 from hub.observe.log_levels import BROKER, SESSION
@@ -46,7 +45,7 @@ from hub.observe.metrics import Gauges
 from hub.observe.sampling import make_tracing
 from hub.operating import Operations, Windows
 from hub.overseeing import Overseeing
-from hub.reporting import Reporter, publish_stats
+from hub.reporting import Limits, Reporter, publish_stats
 from hub.settings import Settings
 from hub.settings.memory import usable_bytes
 from hub.transports.commanding import Commanding
@@ -84,8 +83,6 @@ class Node:
         self.clock = time.monotonic
         self.tally = Tally()
         self.started_seconds = time.time()
-        # Asked once, because it reads files.
-        self._memory_limit_bytes = usable_bytes()
         self.deadlines = Deadlines(self.clock())
         self.pressure = Pressure(settings.outbox_total_bytes)
         self.policy = Policy(
@@ -177,9 +174,14 @@ class Node:
             node=settings.node,
             version=VERSION,
             started_seconds=self.started_seconds,
+            engine=self.engine,
+            subscribing=self._subscribing,
+            pressure=self.pressure,
+            broker=self.broker,
             tally=self.tally,
             rates=self._rates,
-            gauges=self.gauges,
+            clock=self.clock,
+            limits=Limits(settings.max_connections, settings.outbox_total_bytes, usable_bytes()),
             problems=self.ready,
             lag_seconds=lag_seconds,
             drainer=self.drainer,
@@ -356,18 +358,4 @@ class Node:
         return [*draining, *self.broker.problems()]
 
     def gauges(self) -> Gauges:
-        oldest_at = self.pressure.oldest_at()
-        return Gauges(
-            connections=dict(self.engine.by_transport),
-            subscriptions=subscription_count(self._subscribing.channels),
-            channels=len(self._subscribing.channels),
-            outbox_bytes=self.pressure.bytes,
-            outbox_oldest_age_seconds=0.0 if oldest_at is None else self.clock() - oldest_at,
-            congested_sessions=len(self.pressure.sessions),
-            ready=not self.ready(),
-            draining=self.engine.draining,
-            connections_limit=self.settings.max_connections,
-            outbox_limit_bytes=self.settings.outbox_total_bytes,
-            memory_limit_bytes=self._memory_limit_bytes,
-            broker=self.broker.record(),
-        )
+        return self._reporter.gauges()

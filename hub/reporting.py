@@ -7,10 +7,14 @@ from dataclasses import asdict, dataclass
 
 import orjson
 
-from hub.core.ports import PublishRequest
+from hub.brokering import NodeBroker
+from hub.core.engine import Engine
+from hub.core.outbox import Pressure
+from hub.core.ports import Monotonic, PublishRequest
 from hub.core.rates import Rates
 from hub.core.records import NodeRecord
 from hub.core.reserved import STATS_CHANNEL
+from hub.core.subscribing import Subscribing
 from hub.core.tally import Tally
 from hub.draining import Drainer
 from hub.errors import HubError
@@ -21,19 +25,51 @@ _PUBLISHER = "hub"
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What the gauges are to be compared with."""
+
+    connections: int
+    outbox_bytes: int
+    memory_bytes: int
+    """What the machine or the cgroup lets this process use; asked once, it is read from files."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reporter:
-    """One per node; reads live state when asked."""
+    """One per node; reads live state when asked, and counts nothing that could be many."""
 
     node: str
     version: str
     started_seconds: float
     """Since 1970 UTC."""
+    engine: Engine
+    subscribing: Subscribing
+    pressure: Pressure
+    broker: NodeBroker
     tally: Tally
     rates: Rates
-    gauges: Callable[[], Gauges]
+    clock: Monotonic
+    limits: Limits
     problems: Callable[[], Sequence[str]]
     lag_seconds: Callable[[], float]
     drainer: Drainer
+
+    def gauges(self) -> Gauges:
+        oldest_at = self.pressure.oldest_at()
+        return Gauges(
+            connections=dict(self.engine.by_transport),
+            subscriptions=self.subscribing.held,
+            channels=len(self.subscribing.channels),
+            outbox_bytes=self.pressure.bytes,
+            outbox_oldest_age_seconds=0.0 if oldest_at is None else self.clock() - oldest_at,
+            congested_sessions=len(self.pressure.sessions),
+            ready=not self.problems(),
+            draining=self.engine.draining,
+            connections_limit=self.limits.connections,
+            outbox_limit_bytes=self.limits.outbox_bytes,
+            memory_limit_bytes=self.limits.memory_bytes,
+            broker=self.broker.record(),
+        )
 
     def record(self) -> NodeRecord:
         gauges, rates, tally, now = self.gauges(), self.rates, self.tally, time.time()

@@ -61,6 +61,8 @@ class Subscribing:
         self._tally = tally
         self._journal = journal
         self.channels: dict[str, Channel] = {}
+        self.held = 0
+        """Subscriptions of all sessions: counted, because figures are told every second."""
         self._joining: Counter[str] = Counter()
         """By channel, how many sessions are about to become members."""
 
@@ -150,6 +152,7 @@ class Subscribing:
             _switch(session, several)
         session.subscriptions[channel.name] = subscription
         channel.add(subscription)
+        self.held += 1
         if channel.options.presence:
             self._presence.enter(channel.name, session)
 
@@ -248,6 +251,7 @@ class Subscribing:
         subscription.close()
         session.subscriptions.pop(channel.name, None)
         channel.remove(subscription, session.dialect)
+        self.held -= 1
         if channel.options.presence:
             self._presence.exit(channel.name, session, lost=lost)
         self._close_if_empty(channel)

@@ -1,6 +1,5 @@
 """Live state as the records that operators and the HTTP API see. Made only when asked for."""
 
-from hub.core.channels import Channel
 from hub.core.records import SessionRecord, SubscriptionRecord
 from hub.core.session import Session
 from hub.core.subscription import Subscription
@@ -40,8 +39,3 @@ def _subscription(subscription: Subscription) -> SubscriptionRecord:
         outbox_messages=0 if ring is None else len(ring),
         dropped=subscription.dropped,
     )
-
-
-def subscription_count(channels: dict[str, Channel]) -> int:
-    """How many subscriptions the node holds."""
-    return sum(len(channel) for channel in channels.values())

@@ -52,6 +52,21 @@ export function svg(tag, props = {}, ...children) {
 }
 
 /**
+ * Other children for `parent`, which changes under the operator's hands: what had the focus
+ * keeps it, by its `data-place`.
+ * @param {any} parent
+ * @param {Child[]} children
+ */
+export function swap(parent, children) {
+  const focus = /** @type {any} */ (document.activeElement);
+  const place = parent.contains(focus) ? focus.dataset.place : undefined;
+  parent.replaceChildren(.../** @type {any[]} */ (kept(children)));
+  if (place === undefined) return;
+  const same = [...parent.querySelectorAll("[data-place]")].find((each) => each.dataset.place === place);
+  same?.focus({ preventScroll: true });
+}
+
+/**
  * A labelled field of a form.
  * @param {string} label
  * @param {any} input

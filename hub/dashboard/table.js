@@ -2,10 +2,14 @@
  * A list that the hub sorts, filters and cuts: the browser never holds more than one page.
  */
 
-import { failure, h, state } from "./dom.js";
+import { failure, h, state, swap } from "./dom.js";
 import { count } from "./format.js";
 
 const PAGE = 50;
+/** A list of what changes all the time is read again after this long ... */
+const LEAST_MS = 3000;
+/** ... and after so many times what the last answer took: a large hub is asked less often. */
+const SHARE = 20;
 
 /**
  * @typedef {object} Column
@@ -119,16 +123,6 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
     return found;
   };
 
-  /** Rows change under the operator's hands: what had the focus keeps it. */
-  const fill = (/** @type {any[]} */ rows) => {
-    const focus = /** @type {any} */ (body.contains(document.activeElement) && document.activeElement);
-    body.replaceChildren(...rows.map(line));
-    if (!focus) return;
-    const same = [...body.querySelectorAll("[data-place]")]
-      .find((each) => each.dataset.place === focus.dataset.place);
-    same?.focus({ preventScroll: true });
-  };
-
   /** @param {Page} page */
   const draw = (page) => {
     next = page.next;
@@ -137,7 +131,7 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
     total.textContent = `${range}${count(page.total)}${page.note ? `. ${page.note}` : ""}`;
     previous.disabled = before.length === 0;
     following.disabled = next === null;
-    fill(page.rows);
+    swap(body, page.rows.map(line));
     place.replaceChildren(page.rows.length ? grid : state(...empty));
     drawn = true;
   };
@@ -173,20 +167,21 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
 }
 
 /**
- * Calls `reload` when figures say that something changed: not more often than every
- * `everyMs`, and only while somebody may look.
+ * Calls `reload` when figures say that something changed: not more often than every three
+ * seconds, less often where the hub takes long to answer, and only while somebody may look.
  * @param {import("./live.js").Live} live
- * @param {() => unknown} reload
- * @param {number} [everyMs]
+ * @param {() => Promise<unknown>} reload
  */
-export function whenChanged(live, reload, everyMs = 3000) {
+export function whenChanged(live, reload) {
   let seen = live.changes;
-  let last = Date.now();
-  return live.on(() => {
+  let nextAt = Date.now() + LEAST_MS;
+  return live.on(async () => {
     const { changes } = live;
-    if (changes === seen || document.hidden || Date.now() - last < everyMs) return;
+    const began = Date.now();
+    if (changes === seen || document.hidden || began < nextAt) return;
     seen = changes;
-    last = Date.now();
-    reload();
+    nextAt = Infinity;
+    await reload();
+    nextAt = Date.now() + Math.max(LEAST_MS, SHARE * (Date.now() - began));
   });
 }

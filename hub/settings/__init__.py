@@ -123,6 +123,11 @@ class Settings(Fields):
     def _contradictions(self) -> Iterator[str]:
         if not self.has_credentials and not self.listens_on_loopback_only:
             yield f"{self._name('host')} is {self.host} without any key: everybody may publish"
+        if reserved.NAMESPACE in self.namespace_changes:
+            yield (
+                f"{self._name('namespace_changes')}: {reserved.NAMESPACE} is the hub's own "
+                "namespace, and what is set for it does not count"
+            )
         for small, large in (
             ("max_message_bytes", "outbox_max_bytes"),
             ("max_message_bytes", "max_body_bytes"),

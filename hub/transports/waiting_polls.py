@@ -6,6 +6,7 @@ goes on from the same positions at another node.
 """
 
 import asyncio
+from typing import Any
 
 from hub.core.polling import PollRequest
 from hub.core.ports import Connections
@@ -27,7 +28,8 @@ class WaitingPolls:
         answer = asyncio.ensure_future(holder.poll(request))
         self._ends.add(end)
         try:
-            await asyncio.wait({answer, end}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {answer, end}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return answer.result()
             raise UnavailableError("this node stops: poll again")

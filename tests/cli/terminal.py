@@ -23,6 +23,12 @@ from tests.support.waiting import eventually
 # Of a whole command, Python's start included, on a machine that others keep busy.
 DEADLINE_SECONDS = 40.0
 _READ_BYTES = 65536
+# In the new process: `preexec_fn` is deprecated where a process has threads.
+_TAKE_AND_RUN = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 class Terminal:
@@ -111,6 +117,8 @@ async def terminal(
     asyncio.get_running_loop().add_reader(outer, made.read)
     made.process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-c",
+        _TAKE_AND_RUN,
         *program,
         *arguments,
         stdin=inner,
@@ -118,7 +126,6 @@ async def terminal(
         stderr=inner,
         env=outside | {"TERM": "xterm-256color"} | dict(variables),
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     try:
         yield made

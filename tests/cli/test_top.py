@@ -15,6 +15,8 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
 QUICK = ("--every", "0.3")
+# Longer than any wait here: what is seen then is the answer to a key or a signal.
+SELDOM = ("--every", "3600")
 
 
 @pytest.fixture(scope="module")
@@ -71,22 +73,26 @@ async def test_one_sees_connections_sorts_them_by_a_key_and_quits(
 async def test_it_fills_80_by_24_and_follows_a_resize(hub: HubProcess, channel: str) -> None:
     """Keys in the last line; more columns where there is room."""
     async with subscribed(hub, channel, agent="a-program/1.0") as peer:
-        async with terminal("top", *QUICK, variables=environment(hub.url)) as seen:
-            lines = await seen.sees(shows(peer.id), "the connection")
+        async with terminal("top", *SELDOM, variables=environment(hub.url)) as seen:
+            lines = await seen.sees(
+                lambda lines: place(lines, peer.id) > 0 and lines[23].startswith("1-3 list"),
+                "the connection, and keys in the last line",
+            )
             assert lines[0].startswith(f"hub {hub.url}")
-            assert lines[23].startswith("1-3 list")
             assert "USER AGENT" not in lines[4]
             seen.resize(160, 30)
-            lines = await seen.sees(lambda lines: "USER AGENT" in lines[4], "more columns")
+            lines = await seen.sees(
+                lambda lines: "USER AGENT" in lines[4] and lines[29].startswith("1-3 list"),
+                "more columns, and keys in the last line",
+            )
             assert "a-program/1.0" in lines[place(lines, peer.id)]
-            assert lines[29].startswith("1-3 list")
 
 
 async def test_keys_lead_to_channels_nodes_and_help(hub: HubProcess, channel: str) -> None:
     """Each list is asked for when it is wanted."""
     async with (
         subscribed(hub, channel),
-        terminal("top", *QUICK, variables=environment(hub.url)) as seen,
+        terminal("top", *SELDOM, variables=environment(hub.url)) as seen,
     ):
         await seen.sees(shows("CONNECTION"), "connections")
         seen.press("2")
@@ -108,6 +114,9 @@ async def test_a_pause_lasts_until_it_is_ended(hub: HubProcess, channel: str) ->
         seen.press(" ")
         await seen.sees(shows("PAUSED"), "the pause")
         async with subscribed(hub, channel) as peer:
+            listed = await run("connections", **environment(hub.url))
+            assert peer.id in listed.out
+            assert place(seen.lines, peer.id) < 0
             seen.press(" ")
             lines = await seen.sees(shows(peer.id), "the new connection")
             assert "PAUSED" not in lines[0]

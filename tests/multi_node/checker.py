@@ -106,6 +106,16 @@ class View:
             return False
         return at not in self.delivered and at not in self.announced
 
+    def passed_over(self, at: Place) -> bool:
+        """Whether a reset began its epoch behind what stands there, which never came."""
+        epoch, offset = at
+        known = at in self.delivered or at in self.announced
+        return not known and epoch != self._first_epoch and offset <= self.entered.get(epoch, 0)
+
+    @property
+    def _first_epoch(self) -> str:
+        return "" if self.began is None else self.began[0]
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -126,6 +136,8 @@ def faults(views: Sequence[View], truth: Truth) -> list[str]:
     found = [fault for view in views for fault in view.faults]
     for view in views:
         found += [f"{view.name}: {text}" for text in _of(view, truth)]
+        passed = [at for at in truth.held if view.passed_over(at)]
+        found += [f"{view.name}: {at} was passed over and is in history" for at in passed]
     found += _different(views, truth)
     seen = {epoch for view in views for epoch, _ in view.delivered}
     if len(seen) > truth.epochs:

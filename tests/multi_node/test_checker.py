@@ -82,3 +82,4 @@ def test_a_reset_explains_what_was_lost_behind_it_and_nothing_before() -> None:
     assert not judged(subscribed(), message(1), *end, **truth)
     assert "2 epochs" in judged(subscribed(), message(1), *end, **(truth | {"epochs": 1}))
     assert "f', 1) was published" in judged(subscribed(), reset("f", 0), **truth)
+    assert "f', 1) was passed over and is in" in judged(subscribed(), reset("f", 1), **truth)

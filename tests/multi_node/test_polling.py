@@ -1,6 +1,7 @@
 """Polling behind a balancer: each poll may come to another node than the one before."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -32,6 +33,12 @@ class Poller:
         self.welcome: dict[str, str] = {}
         self.pushes: list[dict[str, Any]] = []
         self.restarts = 0
+        self.sent = asyncio.Event()
+        """Set when a poll has gone out whole."""
+
+    async def _note(self, event: str, _info: Mapping[str, Any]) -> None:
+        if event == "http11.send_request_body.complete":
+            self.sent.set()
 
     async def poll(self, hub: HubProcess, *, wait: float = 5, subject: str = "ann") -> int:
         """One poll; the status of its answer."""
@@ -42,7 +49,8 @@ class Poller:
             query["connection"], bearer = self.welcome["connection"], self.welcome["secret"]
         headers = {"Authorization": f"Bearer {bearer}"}
         async with httpx.AsyncClient(timeout=30, headers=headers) as client:
-            answer = await client.get(f"{hub.url}/poll", params=query)
+            trace = {"trace": self._note}
+            answer = await client.get(f"{hub.url}/poll", params=query, extensions=trace)
         if answer.status_code in {401, 404}:
             self.welcome, self.restarts = {}, self.restarts + 1
         elif answer.status_code == 200:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.multi_node.fleet import hubs
+from tests.multi_node.fleet import hubs, status
 from tests.multi_node.test_polling import Poller, publish
 from tests.multi_node.watcher import SETTINGS
 from tests.support.hub_process import HubProcess
@@ -30,7 +30,12 @@ async def waiting_poll(
     await poller.poll(holder, wait=0)
     await publish(holder, poller.channel, 1)
     await eventually(lambda: _got_it(poller, asked))
-    return asyncio.create_task(poller.poll(asked, wait=WAIT_SECONDS))
+    poller.sent.clear()
+    poll = asyncio.create_task(poller.poll(asked, wait=WAIT_SECONDS))
+    await poller.sent.wait()
+    # Whoever is answered after it went out has been read after it.
+    assert await status(asked, "/healthz") == 200
+    return poll
 
 
 async def _got_it(poller: Poller, hub: HubProcess) -> bool:

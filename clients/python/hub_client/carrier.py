@@ -60,6 +60,11 @@ class Carrier:
         )
         self._job = asyncio.create_task(self._keep_connected())
 
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection."""
+        return self._runner.trouble
+
     async def close(self) -> None:
         """Disconnect; iterations end quietly, commands with `ClosedError`."""
         self._job.cancel()
@@ -81,7 +86,6 @@ class Carrier:
         feed = Feed(sequence, limits=self._options.feed, on_room=self._room.set)
         self._feeds[sequence.channel] = feed
         self._session.sequences[sequence.channel] = sequence
-        self._runner.subscription_made()
         if self._connected.is_set():
             self._runner.send(*self._session.subscribe(sequence.channel))
         return feed
@@ -116,7 +120,7 @@ class Carrier:
                 return await self._ask(op, fields)
         except TimeoutError:
             if not sent:
-                raise not_connected(op, seconds, self._runner.trouble) from None
+                raise not_connected(op, seconds, self.trouble) from None
             raise timed_out(op, seconds) from None
 
     async def _ask(self, op: str, fields: dict[str, object]) -> msgspec.Raw:

@@ -75,8 +75,13 @@ class HubClient:
 
     async def wait_connected(self, *, timeout_seconds: float = 10.0) -> None:
         """Return once connected; raise `TimeoutError`, or the error that ended the client."""
-        async with asyncio.timeout(timeout_seconds):
-            await self._open_carrier().wait_connected()
+        carrier = self._open_carrier()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await carrier.wait_connected()
+        except TimeoutError:
+            text = f"no connection in {timeout_seconds:g} seconds"
+            raise TimeoutError(f"{text} ({carrier.trouble})" if carrier.trouble else text) from None
 
     @overload
     def subscribe(

@@ -144,8 +144,12 @@ class Subscription(Generic[ItemT_co]):
             TimeoutError: it did not within `timeout_seconds` (None: no limit).
             HubClientError: it refused.
         """
-        async with asyncio.timeout(timeout_seconds):
-            await self._feed.started.wait()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._feed.started.wait()
+        except TimeoutError:
+            text = f"no subscription to {self.channel!r} in {timeout_seconds:g} seconds"
+            raise TimeoutError(text) from None
         if self._feed.error is not None:
             raise self._feed.error
 

@@ -1,7 +1,8 @@
 """What server-sent events and long polling share: a GET that subscribes, commands as POST."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 import httpx
 
@@ -9,6 +10,7 @@ from hub_client.frames import encode, read_problem
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
+    Connection,
     DisconnectedError,
     Target,
     encode_query,
@@ -20,7 +22,8 @@ from hub_client.transport import (
 _MAX_QUERY_BYTES = 3000
 _MAX_URL_CHANNELS = 32
 _TIMEOUT_SECONDS = 10.0
-_DETAIL_BYTES = 300
+# Enough for the hub's problem documents; what is longer is not the hub's.
+_DETAIL_BYTES = 2000
 _NOT_THIS_SESSION = frozenset({401, 404})
 
 
@@ -112,13 +115,29 @@ class HttpSession:
         return bytes(body)
 
 
+async def dial_by_url(
+    dial: Callable[[Target], Awaitable[Connection]], target: Target
+) -> Connection:
+    """`dial` with the subscriptions in the URL; where that is refused, without them.
+
+    One channel that may not be subscribed to refuses the whole request. By command it is refused
+    alone, as over a WebSocket.
+    """
+    try:
+        return await dial(target)
+    except CannotConnectError as problem:
+        if problem.rejected is None or not problem.blocked or not target.subscribe:
+            raise
+    return await dial(replace(target, subscribe=()))
+
+
 async def check(response: httpx.Response, kind: str) -> None:
     """Raise `CannotConnectError`, with the response closed, unless it is a `kind` of success."""
     given = response.headers.get("content-type", "")
     if response.status_code == httpx.codes.OK and given.startswith(kind):
         return
     try:
-        detail = await _beginning(response)
+        detail = read_problem(await _beginning(response)).detail
     finally:
         await response.aclose()
     if response.status_code == httpx.codes.OK:
@@ -127,11 +146,11 @@ async def check(response: httpx.Response, kind: str) -> None:
     raise refused(response.status_code, detail, retry_after=asked)
 
 
-async def _beginning(response: httpx.Response) -> str:
+async def _beginning(response: httpx.Response) -> bytes:
     """Enough of a body to say what it is; it may have no end."""
     async for chunk in response.aiter_bytes():
-        return chunk[:_DETAIL_BYTES].decode("utf-8", "replace")
-    return ""
+        return chunk[:_DETAIL_BYTES]
+    return b""
 
 
 def url_subscriptions(wanted: tuple[Mapping[str, object], ...]) -> tuple[list[str], str]:

@@ -53,7 +53,7 @@ class Opener:
                 opened = await self._open_by(self._dialers[name], target)
             except CannotConnectError as error:
                 problem = error
-                if error.idle or not self.choice.failed(blocked=error.blocked):
+                if not self.choice.failed(blocked=error.blocked):
                     break
             else:
                 self.choice.worked(name)

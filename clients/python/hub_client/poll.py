@@ -11,7 +11,7 @@ import httpx
 
 from hub_client.errors import ProtocolError
 from hub_client.frames import PollAnswer, read_poll
-from hub_client.http_session import HttpSession, LazyHttp, check, url_subscriptions
+from hub_client.http_session import HttpSession, LazyHttp, check, dial_by_url, url_subscriptions
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
@@ -36,6 +36,9 @@ class PollDialer:
         self._http = LazyHttp()
 
     async def dial(self, target: Target) -> Connection:
+        return await dial_by_url(self._dial, target)
+
+    async def _dial(self, target: Target) -> Connection:
         channels, query = url_subscriptions(target.subscribe)
         url = f"{target.base_url}/poll?session=true&wait=0" + (f"&{query}" if query else "")
         http = self._http.client()

@@ -61,13 +61,8 @@ class Runner:
         self._report = report
         self._backoff = Backoff(timing)
         self._life: Life | None = None
-        self._subscribed = asyncio.Event()
         self.trouble = ""
         """Why there is no connection."""
-
-    def subscription_made(self) -> None:
-        """What no transport could carry without one may be worth another attempt now."""
-        self._subscribed.set()
 
     def send(self, command_id: int, raw: bytes) -> None:
         """Queue a command for the present connection; without one it is dropped."""
@@ -77,7 +72,6 @@ class Runner:
     async def run(self) -> NoReturn:
         """Never returns; raises the `RejectedError` that forbids to come back."""
         while True:
-            self._subscribed.clear()
             pause = await self._one_connection()
             # A pause of 0 still lets others run: this loop must not starve them.
             await asyncio.sleep(pause)
@@ -90,8 +84,6 @@ class Runner:
         except CannotConnectError as problem:
             if problem.rejected is not None:
                 return self._rejected(problem.rejected, pause=0.0)
-            if problem.idle:
-                return await self._wait_subscribed(str(problem))
             # On top of what is asked for: everybody is told the same second.
             pause = problem.asked_seconds + self._backoff.next_pause()
             return self._waiting(str(problem), pause)
@@ -100,17 +92,6 @@ class Runner:
             await self._serve(life)
         except DisconnectedError as end:
             return self._ended(life, life.verdict(end))
-
-    async def _wait_subscribed(self, why: str) -> float:
-        """Seconds to wait after somebody subscribed, or after a while: networks change."""
-        seconds = self._timing.cap_seconds
-        self._waiting(why, seconds)
-        try:
-            async with asyncio.timeout(seconds):
-                await self._subscribed.wait()
-        except TimeoutError:
-            pass
-        return 0.0
 
     async def _serve(self, life: Life) -> NoReturn:
         """Read and write until one of them raises `DisconnectedError`."""

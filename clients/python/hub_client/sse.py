@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 import httpx
 
-from hub_client.http_session import HttpSession, LazyHttp, check, url_subscriptions
+from hub_client.http_session import HttpSession, LazyHttp, check, dial_by_url, url_subscriptions
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
@@ -23,9 +23,12 @@ class SseDialer:
         self._http = LazyHttp()
 
     async def dial(self, target: Target) -> Connection:
-        if not target.subscribe:
-            raise CannotConnectError("server-sent events need a subscription first", idle=True)
+        return await dial_by_url(self._dial, target)
+
+    async def _dial(self, target: Target) -> Connection:
         channels, query = url_subscriptions(target.subscribe)
+        # A stream without a channel has to be asked for by name.
+        query = query if channels else "session=true"
         headers = {**target.authorization, "Accept": "text/event-stream"}
         http = self._http.client()
         request = http.build_request("GET", f"{target.base_url}/sse?{query}", headers=headers)

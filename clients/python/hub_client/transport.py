@@ -35,8 +35,7 @@ class CannotConnectError(Exception):
 
     `blocked` says that something on the way refuses this transport, so the next one is
     worth trying at once. `rejected` is set where coming back unchanged is pointless.
-    `asked_seconds` is the pause that an answer asked for (Retry-After). `idle` says that
-    this transport carries subscriptions only, and there is none yet.
+    `asked_seconds` is the pause that an answer asked for (Retry-After).
     """
 
     def __init__(
@@ -46,10 +45,8 @@ class CannotConnectError(Exception):
         blocked: bool = False,
         rejected: RejectedError | None = None,
         asked_seconds: float = 0.0,
-        idle: bool = False,
     ) -> None:
         super().__init__(message)
-        self.idle = idle
         self.blocked = blocked
         self.rejected = rejected
         self.asked_seconds = asked_seconds

@@ -11,6 +11,7 @@ from websockets.exceptions import (
     WebSocketException,
 )
 
+from hub_client.frames import read_problem
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
@@ -105,4 +106,4 @@ def _ended(closed: ConnectionClosed) -> DisconnectedError:
 
 
 def _detail(error: InvalidStatus) -> str:
-    return (error.response.body or b"")[:300].decode("utf-8", "replace")
+    return read_problem(bytes(error.response.body or b"")).detail

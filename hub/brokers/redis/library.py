@@ -19,8 +19,8 @@ or too large reaches subscribers as a gap `invalid`.
 An ACL user for a node needs `~hub:* &hub:*`, @connection, @pubsub, FCALL, FUNCTION LOAD, INFO,
 TIME, HMGET, HSET, PEXPIRE, DEL, XADD, XRANGE, XTRIM; for presence HGET, HGETALL, HDEL, ZADD,
 ZSCORE, ZRANGE, ZREM, ZREMRANGEBYSCORE; to know the other nodes SET, MGET, EXISTS, SADD, SREM,
-SMEMBERS; in a cluster CLUSTER NODES; before Redis 7.0 EVALSHA, SCRIPT LOAD. Sentinels are asked
-SENTINEL MASTER and SENTINEL GET-MASTER-ADDR-BY-NAME.
+SMEMBERS; in a cluster CLUSTER NODES; before Redis 7.0 EVALSHA, SCRIPT LOAD, SET. Sentinels are
+asked SENTINEL MASTER and SENTINEL GET-MASTER-ADDR-BY-NAME.
 """
 
 import re
@@ -46,12 +46,19 @@ _DIGEST = sha1(_BODY.encode(), usedforsecurity=False).hexdigest()[:8]
 _PRESENCE = ("join", "leave", "renew", "assert_present", "members")
 _NAMES = ("open", "page", "publish", *_PRESENCE)
 
-_OWN = f"""#!lua name=hub_{_DIGEST}
-{_BODY}
-redis.register_function{{function_name='hub_open_{_DIGEST}', callback=open, flags={{'allow-oom'}}}}
-redis.register_function{{function_name='hub_page_{_DIGEST}', callback=page, flags={{'allow-oom'}}}}
-redis.register_function('hub_publish_{_DIGEST}', publish)
-""" + "".join(f"redis.register_function('hub_{name}_{_DIGEST}', {name})\n" for name in _PRESENCE)
+# A Redis that is full takes these all the same: who is subscribed goes on, who is present is known.
+_NEED_NO_ROOM = frozenset({"open", "page", "leave", "renew", "members"})
+
+
+def _registered(name: str) -> str:
+    flags = "'allow-oom'" if name in _NEED_NO_ROOM else ""
+    return f"""redis.register_function{{
+  function_name='hub_{name}_{_DIGEST}', callback={name}, flags={{{flags}}}
+}}
+"""
+
+
+_OWN = f"#!lua name=hub_{_DIGEST}\n{_BODY}\n" + "".join(map(_registered, _NAMES))
 _PUBLIC = f"""#!lua name=hub
 {_BODY}
 redis.register_function('hub_publish', publish_from_outside)
@@ -67,6 +74,10 @@ if info('replication', 'min_slaves_good_slaves') == '0' then
   return redis.error_reply('NOREPLICAS Not enough good replicas to write.')
 end
 """
+# Nor does `maxmemory` for any command but the first that writes. So that is one which changes
+# nothing, as there is no such key: refused where memory is full, or taken even then.
+_NEEDS_ROOM = "redis.call('SET', KEYS[1] .. ':none', '', 'XX')\n"
+_NEEDS_NONE = "redis.call('DEL', KEYS[1] .. ':none')\n"
 
 
 class Library:
@@ -121,7 +132,8 @@ class Library:
 
     async def _load_scripts(self, connection: AbstractConnection) -> None:
         for name in _NAMES:
-            script = f"{_BODY}{_GUARD}return {name}(KEYS, ARGV)"
+            first = _NEEDS_NONE if name in _NEED_NO_ROOM else _NEEDS_ROOM
+            script = f"{_BODY}{_GUARD}{first}return {name}(KEYS, ARGV)"
             digest = await ask(connection, "SCRIPT", "LOAD", script)
             self._prefixes[name] = ("EVALSHA", digest)
 

@@ -2,7 +2,7 @@
 
 import { ApiError, get, part } from "../api.js";
 import { disconnect, unsubscribe } from "../dialogs.js";
-import { factList, failure, h, state } from "../dom.js";
+import { factList, failure, h, state, swap } from "../dom.js";
 import { age, bytes, count, dateTime, duration, ms } from "../format.js";
 import { openFates } from "../fates.js";
 import { address, channelLink } from "../links.js";
@@ -37,7 +37,7 @@ function subscriptions(connection, rows, changed) {
     return h("tr", { role: "row" },
       ...cells.map((cell, index) => h("td", { role: "cell", "data-label": heads[index] }, h("span", {}, cell))),
       h("td", { role: "cell", class: "action" }, h("button", {
-        type: "button", class: "danger", "aria-label": `Unsubscribe from ${channel}`,
+        type: "button", class: "danger", "aria-label": `Unsubscribe from ${channel}`, "data-place": channel,
         onclick: async () => (await unsubscribe(connection, channel)) && changed(),
       }, "Unsubscribe")));
   });
@@ -73,10 +73,10 @@ export function connectionView(live, connection) {
   const draw = (row) => {
     top.replaceChildren(factList(facts(row)));
     const now = JSON.stringify(row.subscriptions);
-    if (now !== shown && !owned.contains(document.activeElement)) {
+    if (now !== shown) {
       shown = now;
-      owned.replaceChildren(h("h2", {}, `Subscriptions (${count(row.subscriptions.length)})`),
-        subscriptions(connection, row.subscriptions, load));
+      swap(owned, [h("h2", {}, `Subscriptions (${count(row.subscriptions.length)})`),
+        subscriptions(connection, row.subscriptions, load)]);
     }
     const names = row.subscriptions.map((/** @type {any} */ each) => each.channel);
     stream.follow(names.slice(0, FOLLOWED));

@@ -2,7 +2,7 @@
 
 import { chart } from "../chart.js";
 import { drain, publish, rebalance, undrain } from "../dialogs.js";
-import { h } from "../dom.js";
+import { h, swap } from "../dom.js";
 import { bytes, count, duration, ms, rate } from "../format.js";
 import { address } from "../links.js";
 
@@ -61,7 +61,7 @@ function card(known, silent) {
   });
   /** @type {[string, any][]} */
   const facts = [
-    ["Connections", h("a", { href: address("/connections", { node: record.node }) }, count(record.connections))],
+    ["Connections", h("a", { href: address("/connections", { node: record.node }), "data-place": `${record.node} list` }, count(record.connections))],
     ["WebSocket, SSE, polling", `${count(websocket)}, ${count(sse)}, ${count(poll)}`],
     ["Published, delivered /s", `${rate(rates.publications)}, ${rate(rates.deliveries)}`],
     ["Dropped, gaps in all", `${count(record.dropped)}, ${count(record.gaps)}`],
@@ -76,6 +76,7 @@ function card(known, silent) {
     ? h("button", { type: "button", onclick: () => undrain(record.node) }, "Take back")
     : h("button", { type: "button", disabled: Boolean(record.leaving), onclick: () => drain(record.node) }, "Drain");
   button.setAttribute("aria-label", `${button.textContent} ${record.node}`);
+  button.dataset.place = `${record.node} drain`;
   return h("li", { class: "node panel", "data-node": record.node },
     h("div", { class: "bar" },
       h("h3", { class: "name" }, record.node),
@@ -101,13 +102,7 @@ export function overviewView(live) {
     if (document.hidden) return;
     charts.forEach((each) => each.draw(live.samples));
     heading.textContent = `Nodes (${live.nodes.length})`;
-    // Not under the operator's hands: who is about to press a button of a node keeps it.
-    const focus = /** @type {HTMLElement | null} */ (document.activeElement);
-    const held = nodes.contains(focus) ? [focus?.closest("li")?.dataset.node, focus?.tagName] : null;
-    nodes.replaceChildren(...live.nodes.map((known) => card(known, live.isSilent(known))));
-    if (!held) return;
-    const same = [...nodes.children].find((each) => /** @type {HTMLElement} */ (each).dataset.node === held[0]);
-    /** @type {HTMLElement | null | undefined} */ (same?.querySelector(held[1] ?? "button"))?.focus({ preventScroll: true });
+    swap(nodes, live.nodes.map((known) => card(known, live.isSilent(known))));
   };
   draw();
   return { element, close: live.on(draw) };

@@ -7,6 +7,7 @@ together, path by path and method by method.
 import orjson
 
 from hub.core.channel_listing import COLUMNS as CHANNEL_COLUMNS
+from hub.transports.http.openapi_debugging import DEBUGGING_SCHEMAS, debugging_paths
 from hub.transports.http.openapi_operators import OPERATOR_SCHEMAS, operator_paths
 from hub.transports.http.openapi_parts import (
     CHANNEL_PATH,
@@ -35,6 +36,9 @@ from hub.transports.http.openapi_schemas import (
     ref,
 )
 
+_TRACE = parameter(
+    "traceparent", STRING, "header", "W3C Trace Context; followed where the hub traces."
+)
 _CHANNELS: Json = {"type": "array", "items": CHANNEL, "maxItems": 32}
 
 
@@ -47,7 +51,7 @@ def openapi_json(*, version: str, base_path: str) -> bytes:
             "servers": [{"url": base_path or "/"}],
             "paths": _paths(),
             "components": {
-                "schemas": {**SCHEMAS, **OPERATOR_SCHEMAS},
+                "schemas": {**SCHEMAS, **OPERATOR_SCHEMAS, **DEBUGGING_SCHEMAS},
                 "securitySchemes": SECURITY_SCHEMES,
             },
         }
@@ -55,7 +59,8 @@ def openapi_json(*, version: str, base_path: str) -> bytes:
 
 
 def _paths() -> Json:
-    return _publish_paths() | _session_paths() | _channel_paths() | operator_paths() | _health()
+    publishers = _publish_paths() | _session_paths() | _channel_paths()
+    return publishers | operator_paths() | debugging_paths() | _health()
 
 
 def _publish_paths() -> dict[str, Json]:
@@ -67,7 +72,7 @@ def _publish_paths() -> dict[str, Json]:
     one = operation(
         "Publish the body",
         ok("Published.", ref("Published")),
-        parameters=(CHANNEL_PATH, *keys),
+        parameters=(CHANNEL_PATH, *keys, _TRACE),
         body=ANY_JSON,
         security=PUBLISHER,
     )
@@ -79,7 +84,9 @@ def _publish_paths() -> dict[str, Json]:
         "default": content("All items failed with this status.", outcomes),
     }
     batch: Json = {"anyOf": [ref("Item"), array(ref("Item"))]}
-    many = operation("Publish one or many", answers, body=batch, security=PUBLISHER)
+    many = operation(
+        "Publish one or many", answers, parameters=(_TRACE,), body=batch, security=PUBLISHER
+    )
     return {"/api/publish/{channel}": {"post": one}, "/api/publish": {"post": many}}
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.brokers.redis.nodes import node
 from tests.brokers.redis.test_redis_connecting import (
+    test_full_server_refuses_publications_and_goes_on_delivering,
     test_master_without_the_replicas_that_it_should_have_takes_nothing,
     test_server_that_became_a_replica_is_left,
 )
@@ -19,6 +20,7 @@ from tests.brokers.redis.test_redis_recovery import *  # noqa: F403 - the same
 from tests.support.redis_server import OLD_PROGRAM_VARIABLE, RedisServer, old_program
 
 __all__ = [
+    "test_full_server_refuses_publications_and_goes_on_delivering",
     "test_master_without_the_replicas_that_it_should_have_takes_nothing",
     "test_server_that_became_a_replica_is_left",
 ]

@@ -179,16 +179,22 @@ async def test_master_without_the_replicas_that_it_should_have_takes_nothing(
         assert (await one.publish(channel, 3)).position.offset == 2
 
 
-async def test_full_server_refuses_publications_and_goes_on_delivering(channel: str) -> None:
-    with RedisServer(maxmemory="3mb", maxmemory_policy="noeviction") as redis:
-        async with node(redis.url, options=replace(FAST)) as one:
-            stream = await one.subscribe(channel)
-            await one.publish(channel, 1)
-            redis.ask("CONFIG", "SET", "maxmemory", "1mb")
+@pytest.mark.parametrize("functions", [True, False], ids=["functions", "scripts"])
+async def test_full_server_refuses_publications_and_goes_on_delivering(
+    redis: RedisServer, channel: str, functions: bool
+) -> None:
+    """To a channel that is there and to one that is not; what is refused leaves nothing."""
+    async with node(redis.url, options=replace(FAST, use_functions=functions)) as one:
+        stream = await one.subscribe(channel)
+        await one.publish(channel, 1)
+        redis.ask("CONFIG", "SET", "maxmemory", "1")
+        for name in (channel, f"{channel}-new"):
             with pytest.raises(NotPublishedError, match="OOM"):
-                await one.publish(channel, 2)
-            assert (await one.broker.history(channel, 0, 1)).publications
-            redis.ask("CONFIG", "SET", "maxmemory", "0")
-            await one.publish(channel, 3)
-            await eventually(lambda: stream.data == [b"1", b"3"])
-            assert not stream.gaps
+                await one.publish(name, 2)
+        assert (await one.broker.history(channel, 0, 1)).publications
+        redis.ask("CONFIG", "SET", "maxmemory", "0")
+        await one.publish(channel, 3)
+        await eventually(lambda: stream.data == [b"1", b"3"])
+        assert not stream.gaps
+        with Redis(port=redis.port, protocol=2) as client:
+            assert not list(client.scan_iter("*:none"))

@@ -8,7 +8,9 @@ from functools import partial
 
 import pytest
 import structlog
+from redis import Redis
 
+from hub.brokers.redis import keys
 from hub.brokers.redis.presence import RedisRoster
 from hub.core.options import ChannelOptions
 from hub.core.pushes import Join, Leave, Member, PresenceReset
@@ -132,6 +134,28 @@ async def test_the_leaves_of_a_dead_node_are_announced_once(redis: RedisServer) 
             assert sorted(await c.ids()) == ["bob", "dog"]
 
 
+@pytest.mark.parametrize("functions", [True, False], ids=["functions", "scripts"])
+async def test_a_full_redis_still_knows_who_is_there_and_who_leaves(
+    redis: RedisServer, functions: bool
+) -> None:
+    """Otherwise leases would end, and whoever is there would seem to have left."""
+    async with place(redis, "a", functions=functions) as a:
+        a.roster.change(ROOM, join(ANN))
+        a.roster.change(ROOM, join(BOB))
+        await a.has_announced(join(ANN), join(BOB))
+        redis.ask("CONFIG", "SET", "maxmemory", "1")
+        a.roster.change(ROOM, leave(BOB))
+        await a.has_announced(join(ANN), join(BOB), leave(BOB))
+        with Redis(port=redis.port, protocol=2) as client:
+            until = client.zscore(keys.leases(ROOM), "a")
+            await eventually(
+                lambda: client.zscore(keys.leases(ROOM), "a") > until + LEASE_SECONDS * 1000,
+                what="several renewals",
+            )
+        assert await a.ids() == ["ann"]
+        assert a.announced == [join(ANN), join(BOB), leave(BOB)]
+
+
 async def test_asking_does_not_show_who_was_on_a_dead_node(redis: RedisServer) -> None:
     """Also where nobody renews."""
     async with place(redis, "dead", renews=False) as dead:
@@ -168,8 +192,9 @@ async def test_what_redis_did_not_hear_it_is_told_later(redis: RedisServer) -> N
         await eventually(lambda: a.node.broker.problems())
         a.roster.change(ROOM, join(BOB))
         a.roster.change(ROOM, leave(ANN))
-        with pytest.raises(UnavailableError):
+        with pytest.raises(UnavailableError) as refused:
             await a.roster.members(ROOM)
+        assert str(redis.port) not in str(refused.value), "members need not know where Redis is"
         redis.restart()
 
         async def only_bob() -> bool:

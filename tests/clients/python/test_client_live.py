@@ -9,6 +9,7 @@ import pytest
 
 from hub_client import (
     ClientOptions,
+    CommandError,
     ConnectionState,
     FeedLimits,
     Gap,
@@ -65,18 +66,46 @@ async def test_a_proxy_that_swallows_frames_is_noticed_and_left_for_sse(
     assert [state.transport for state in states if state.name == "connected"][-1] == "sse"
 
 
-async def test_over_sse_a_client_without_subscriptions_waits_for_the_first(
-    hub: HubProcess,
+async def test_a_command_without_a_connection_surely_did_not_happen_and_says_why() -> None:
+    """Port 1 of this machine: nobody listens there."""
+    options = ClientOptions(timing=TIMING, command_timeout_seconds=0.5)
+    async with HubClient("http://127.0.0.1:1", options=options) as client:
+        with pytest.raises(NotConnectedError, match=r"no connection.*Connect.*not sent"):
+            await client.publish("a", 1)
+        with pytest.raises(TimeoutError, match=r"no connection in 0.1 seconds \(.*Connect"):
+            await client.wait_connected(timeout_seconds=0.1)
+        with pytest.raises(TimeoutError, match="no subscription to 'a' in 0.1 seconds"):
+            await client.subscribe("a").wait_started(timeout_seconds=0.1)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_client_without_subscriptions_may_publish_and_subscribe_later(
+    hub: HubProcess, transport: str
 ) -> None:
-    """A stream carries subscriptions only: a command before it was surely not sent."""
-    # Left to the next attempt it would not happen within this test.
-    timing = ReconnectTiming(base_seconds=0.05, cap_seconds=3600)
-    options = ClientOptions(timing=timing, command_timeout_seconds=0.2)
-    async with HubClient(hub.url, transports=("sse",), options=options) as client:
-        with pytest.raises(NotConnectedError, match="need a subscription first"):
-            await client.publish("late", 1)
-        subscription = client.subscribe("late")
-        await subscription.wait_started(timeout_seconds=DEADLINE_SECONDS)
+    """A session may begin without a channel, over HTTP as well."""
+    channel = f"late:{transport}"
+    async with HubClient(hub.url, transports=(transport,), options=OPTIONS) as client:
+        published = await client.publish(channel, 1)
+        assert published.position.offset == 1
+        subscription = client.subscribe(channel, last=1)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert (await anext(subscription)).data == 1
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_channel_that_is_refused_leaves_the_others_alone(
+    hub: HubProcess, transport: str
+) -> None:
+    """Also where channels stand in a URL, which is refused as a whole."""
+    good = f"good:{transport}"
+    async with HubClient(hub.url, transports=(transport,), options=OPTIONS) as client:
+        bad, subscription = client.subscribe("no channel!"), client.subscribe(good)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            with pytest.raises(CommandError, match="'no channel!' is not allowed"):
+                await anext(bad)
+            await subscription.wait_started()
+            await client.publish(good, 1)
+            assert (await anext(subscription)).data == 1
 
 
 async def every_item(subscription: "Subscription[Message | Gap]", last: int) -> list[object]:

@@ -58,7 +58,7 @@ async def test_where_streams_are_blocked_polls_carry_positions_and_the_sessions_
     async with http_hub(answer) as (url, requests):
         items = await three(url, ClientOptions(timing=TIMING, on_state=states.append))
     assert [item.offset for item in items] == [1, 2, 3]
-    assert [request.path for request in requests[:3]] == ["/ws", "/sse", "/poll"]
+    assert [*dict.fromkeys(request.path for request in requests)] == ["/ws", "/sse", "/poll"]
     first, second, third = [request for request in requests if request.path == "/poll"][:3]
     assert first.headers["authorization"] == "Bearer t0k"
     assert (first.query["wait"], first.query["channel"]) == (["0"], ["a"])

@@ -35,6 +35,34 @@ async def test_channels_come_in_pages_by_name(hub: Hub) -> None:
     }  # fmt: skip
 
 
+async def test_an_operator_sorts_channels_by_any_column(hub: Hub) -> None:
+    """Of all nodes; the next page begins where this one ended, in any order."""
+    hub.engine.known = ["b", "c", "a"]
+    async with hub.client(**OPERATOR) as client:
+        first = (await client.get("/api/channels?sort=-subscribers&limit=2")).json()
+        second = (
+            await client.get(f"/api/channels?sort=-subscribers&limit=2&after={first['next']}")
+        ).json()
+        by_name = (await client.get("/api/channels?limit=2")).json()
+        wrong = await client.get("/api/channels?sort=colour")
+        nowhere = await client.get("/api/channels?sort=offset&after=b")
+    assert [row["channel"] for row in first["channels"]] == ["c", "b"]
+    assert [row["channel"] for row in second["channels"]] == ["a"]
+    assert (first["total"], first["complete"], second["next"]) == (3, True, None)
+    assert by_name["next"] == "b"
+    assert (wrong.status_code, nowhere.status_code) == (400, 400)
+    assert [query.sort for query in hub.engine.channel_queries][:2] == ["subscribers"] * 2
+
+
+async def test_an_operators_ticket_is_asked_for_with_the_key(hub: Hub) -> None:
+    """It goes where the key must not: into URLs."""
+    async with hub.client() as client:
+        assert (await client.post("/api/ticket")).status_code == 401
+        assert (await client.post("/api/ticket", headers=PUBLISHER)).status_code == 403
+        told = (await client.post("/api/ticket", headers=OPERATOR)).json()
+    assert told["ticket"].count(".") == 2
+
+
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "x"])
 async def test_a_limit_outside_1_to_1000_is_refused(hub: Hub, limit: str) -> None:
     """Rather than silently changed."""

@@ -1,0 +1,76 @@
+"""The lines of `hub tail`, without a hub."""
+
+import time
+
+import pytest
+
+from hub.cli.tail_lines import Lines, Observed
+from hub_client import Gap, Member, Message, Presence
+
+# 12:34:56.789 of some day, wherever the test runs.
+AT_MS = int(time.mktime((2026, 3, 4, 12, 34, 56, 0, 0, -1))) * 1000 + 789
+
+
+def message(data: bytes, *, offset: int | None = 7, key: str | None = None) -> Message:
+    frame = b'{"op":"message"}'
+    return Message("prices", "e", offset, data, key=key, time_ms=AT_MS, frame=frame)
+
+
+@pytest.mark.parametrize(
+    ("item", "line"),
+    [
+        (message(b'{"eur":1.08}'), 'prices 7 {"eur":1.08}'),
+        (message(b"1", key="a\x1bb"), "prices 7 [a\ufffdb] 1"),
+        (message(b"1", offset=None), "prices - 1"),
+        (Gap("prices", "e", 3, 9, "slow"), "prices GAP 3 to 9, slow"),
+        (Gap("prices", "f", 0, 4, "reset"), "prices GAP reset, goes on after f:4"),
+        (Gap("prices", "e", 0, 0, "slow", unsequenced=5), "prices GAP 5 without an offset, slow"),
+        (Presence("chat", "join", Member("ann", "c1")), "chat JOIN ann"),
+        (Presence("chat", "presence_reset"), "chat PRESENCE_RESET"),
+    ],
+)
+def test_each_push_is_one_line_after_its_time(item: Message | Gap | Presence, line: str) -> None:
+    """A message has the time at which the broker took it, the others the present one."""
+    at, _, rest = Lines(as_json=False).pushed(item).decode().partition(" ")
+    assert rest == line
+    assert len(at) == len("12:34:56.789")
+    assert at == "12:34:56.789" or not isinstance(item, Message)
+
+
+def test_as_json_a_push_is_what_came() -> None:
+    """Byte for byte."""
+    assert Lines(as_json=True).pushed(message(b"1")) == b'{"op":"message"}'
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        (
+            {"what": "dropped", "channel": "prices", "count": 1234, "after": "e:5"},
+            "its outbox dropped 1,234 of prices after e:5",
+        ),
+        (
+            {
+                "what": "subscription",
+                "channel": "prices",
+                "state": "congested",
+                "position": "e:5",
+                "waiting": 1000,
+                "dropped": 2,
+            },
+            "prices is congested at e:5, 1,000 wait, 2 dropped so far",
+        ),
+        ({"what": "unsubscribed", "channel": "prices"}, "it has left prices"),
+        (
+            {"what": "ended", "code": 4403, "reason": "by\x1b operator"},
+            "it has ended: 4403 by\ufffd operator",
+        ),
+    ],
+)
+def test_what_a_connection_does_stands_out(fields: Observed, line: str) -> None:
+    """Marked with an exclamation mark, and in colour where there is some."""
+    observed = {"at_ms": AT_MS, **fields}
+    assert Lines(as_json=False).observed(observed).decode() == f"12:34:56.789 ! {line}"
+    colored = Lines(as_json=False, color=True).observed(observed)
+    assert colored.startswith(b"\x1b[33m")
+    assert colored.endswith(b"\x1b[0m")

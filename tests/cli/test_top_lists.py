@@ -1,0 +1,190 @@
+"""What keys change, how rows are sorted and which columns find room, without a terminal."""
+
+import pytest
+
+from hub.cli.columns import CONNECTIONS, Column, rate, shown, size, span
+from hub.cli.drain import Emptying
+from hub.cli.operator import Json, OperatorError
+from hub.cli.tables import fitted
+from hub.cli.tail_connection import changes
+from hub.cli.top_lists import LISTINGS, Listing, Shown, ordered, pressed, shown_at_first
+from hub.core.channel_listing import COLUMNS as CHANNEL_COLUMNS
+from hub.core.selecting import COLUMNS
+
+
+def after(shown: Shown, *keys: str) -> Shown:
+    for key in keys:
+        found = pressed(shown, key)
+        assert found is not None, key
+        shown = found
+    return shown
+
+
+@pytest.mark.parametrize("listing", LISTINGS, ids=lambda listing: listing.name)
+def test_every_column_that_sorts_has_a_key_of_its_own(listing: Listing) -> None:
+    """None of them is a key that does something else."""
+    keys = [column.key for column in listing.columns if column.sort]
+    assert len(set(keys)) == len(keys)
+    assert all(len(key) == 1 and key not in "qr? <>123" for key in keys)
+    first = shown_at_first(listing.name, None)
+    for column in listing.columns:
+        if column.sort and column.sort != first.sort:
+            chosen = after(first, column.key)
+            assert (chosen.sort, chosen.descending) == (column.sort, column.number)
+
+
+def test_the_hub_sorts_by_every_column_that_can_be_chosen() -> None:
+    """Else a refresh would be refused."""
+    connections, channels, _ = LISTINGS
+    assert {column.sort for column in connections.columns} - {""} <= COLUMNS.keys()
+    assert {column.sort for column in channels.columns} - {""} <= CHANNEL_COLUMNS.keys()
+
+
+def test_the_same_column_again_turns_the_order_round() -> None:
+    first = shown_at_first("connections", "-sent")
+    assert (after(first, "s").order, after(first, "s", "s").order) == ("sent", "-sent")
+    assert after(first, "r").order == "sent"
+
+
+def test_arrows_go_round_all_columns() -> None:
+    """To the right as often as there are columns is where one was."""
+    first = shown_at_first("nodes", None)
+    sortable = [column for column in first.listing.columns if column.sort]
+    sorts = {after(first, *["right"] * steps).sort for steps in range(len(sortable))}
+    assert sorts == {column.sort for column in sortable}
+    assert after(first, *["right"] * len(sortable)).sort == first.sort
+    assert after(first, "left", "right").sort == first.sort
+
+
+def test_a_pause_outlasts_a_change_of_list_and_help_does_not() -> None:
+    paused = after(shown_at_first("connections", None), " ", "?", "2")
+    assert (paused.listing.name, paused.paused, paused.help) == ("channels", True, False)
+
+
+def test_only_q_ends_it_and_other_keys_do_nothing() -> None:
+    first = shown_at_first("connections", None)
+    assert pressed(first, "q") is None
+    assert after(first, "Z", "\x1b[A", "\x00") == first
+
+
+def test_rows_are_sorted_by_their_values_and_lists_by_their_length() -> None:
+    """Whoever has no value comes first, last when descending."""
+    rows: list[Json] = [
+        {"connection": "a", "subscriptions": [1], "round_trip_ms": None},
+        {"connection": "b", "subscriptions": [1, 2], "round_trip_ms": 0.5},
+        {"connection": "c", "subscriptions": [], "round_trip_ms": 10.0},
+    ]
+
+    def names(sort: str) -> str:
+        chosen = shown_at_first("connections", sort)
+        return "".join(row["connection"] for row in ordered(chosen, rows))
+
+    assert (names("-subscriptions"), names("round_trip_ms"), names("-connection")) == (
+        "bac",
+        "abc",
+        "cba",
+    )
+
+
+def test_channels_are_sorted_by_the_offset_in_their_position() -> None:
+    rows: list[Json] = [{"position": "b:9"}, {"position": "a:10"}]
+    chosen = shown_at_first("channels", "-offset")
+    assert [row["position"] for row in ordered(chosen, rows)] == ["a:10", "b:9"]
+
+
+def test_columns_of_the_highest_rank_make_room_first_but_never_the_sorted_one() -> None:
+    row: Json = {"connection": "c" * 24, "user_agent": "u" * 200}
+    titles = [column.title for column in fitted(CONNECTIONS, [row], 80)]
+    assert titles[0] == "CONNECTION"
+    assert {"SENT", "DROPPED"} < set(titles)
+    assert "USER AGENT" not in titles
+    kept = fitted(CONNECTIONS, [row], 80, sort="user_agent")
+    assert kept[-1].title == "USER AGENT"
+    assert len(fitted(CONNECTIONS, [row], 300)) == len(CONNECTIONS)
+
+
+def test_a_column_without_an_order_is_not_kept_for_a_list_without_one() -> None:
+    columns = (Column("A", str, width=10), Column("B", str, width=10, rank=1))
+    assert [column.title for column in fitted(columns, [], 12)] == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (shown(None), "-"),
+        (shown(""), "-"),
+        (shown(1234567), "1,234,567"),
+        (shown("a\x1b[2Jb\x07\u202ec"), "a\ufffd[2Jb\ufffd\ufffdc"),
+        (rate(None), "-"),
+        (rate(0), "0"),
+        (rate(0.04), "0.04"),
+        (rate(12.34), "12.3"),
+        (rate(12345.6), "12,346"),
+        (size(1023), "1023B"),
+        (size(1536), "1.5K"),
+        (size(64 * 1024 * 1024), "64M"),
+        (size(5 * 1024**3), "5.0G"),
+        (span(59.9), "59s"),
+        (span(187), "3m07s"),
+        (span(7260), "2h01m"),
+        (span(90000), "1d01h"),
+        (span(-3), "0s"),
+    ],
+)
+def test_values_are_written_short_and_harmless(written: str, text: str) -> None:
+    """Escape sequences, bells and writing from right to left are shown and not obeyed."""
+    assert written == text
+
+
+def subscription(channel: str, dropped: int = 0, state: str = "live") -> Json:
+    return {
+        "channel": channel,
+        "dropped": dropped,
+        "state": state,
+        "position": f"e:{dropped}",
+        "outbox_messages": 0,
+    }
+
+
+def test_what_changed_between_two_looks_is_told_once() -> None:
+    """Left, joined, dropped, fallen behind; what is as before is not mentioned."""
+    before = {
+        "connection": "c",
+        "subscriptions": [subscription("same"), subscription("left"), subscription("slow", 3)],
+    }
+    now = {
+        "connection": "c",
+        "subscriptions": [
+            subscription("same"),
+            subscription("slow", 10, "congested"),
+            subscription("new", 5),
+        ],
+    }
+    told = [(each["what"], each["channel"]) for each in changes(before, now)]
+    assert told == [
+        ("unsubscribed", "left"),
+        ("dropped", "slow"),
+        ("subscription", "slow"),
+        ("subscription", "new"),
+    ]
+    (dropped,) = (each for each in changes(before, now) if each["what"] == "dropped")
+    assert (dropped["count"], dropped["after"]) == (7, "e:3")
+    assert list(changes(now, now)) == []
+
+
+def node(connections: int, *, draining: bool) -> Json:
+    return {"node": "n", "connections": connections, "draining": draining}
+
+
+def test_a_node_is_empty_only_once_it_is_known_to_drain() -> None:
+    """The list may be a moment older than the drain."""
+    emptying = Emptying("n")
+    assert not emptying.look([node(0, draining=False)])
+    assert not emptying.look([node(1, draining=True)])
+    assert emptying.look([node(0, draining=True)])
+    with pytest.raises(OperatorError, match="somebody has undone it"):
+        emptying.look([node(0, draining=False)])
+
+
+def test_a_node_that_has_ended_is_empty() -> None:
+    assert Emptying("n").look([{"node": "other", "connections": 5, "draining": False}])

@@ -1,0 +1,236 @@
+"""What a live node tells of itself: tasks, stalls, memory, and never a value."""
+
+import asyncio
+import io
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import structlog
+
+from hub.core.ports import Arguments, Told
+from hub.errors import BadRequestError, ConflictError
+from hub.observe import memory
+from hub.observe.debugging import Debugging
+from hub.observe.logs import make_logger
+from hub.observe.loop_lag import LoopLag, Stall
+from hub.observe.tasks import look_at_tasks
+from tests.support.waiting import eventually
+
+Ask = Callable[..., Awaitable[Any]]
+SECRET = "s3cret-payload"
+
+
+@dataclass(frozen=True, slots=True)
+class LogChoice:
+    log_level: str = "info"
+    log_format: str = "json"
+    node: str = "n1"
+
+
+class Rig:
+    """A node's debugging without the node."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+        log = make_logger(LogChoice(), self.stream)
+        self.lag = LoopLag(log, interval_seconds=0.001, stall_seconds=0.02)
+        self.tasks: list[asyncio.Task[None]] = []
+        debugging = Debugging(lag=self.lag, log=log, spawn=self._spawn)
+        self._operations: Mapping[str, Callable[[Arguments], Awaitable[Told]]] = (
+            debugging.operations()
+        )
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        async def run() -> None:
+            await work
+
+        self.tasks.append(asyncio.create_task(run()))
+
+    async def ask(self, name: str, **arguments: Any) -> Any:
+        return await self._operations[name](arguments)
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    rig = Rig()
+    yield rig
+    for task in rig.tasks:
+        task.cancel()
+    await asyncio.gather(*rig.tasks, return_exceptions=True)
+    assert not tracemalloc.is_tracing()
+
+
+# -- tasks -------------------------------------------------------------------------------------
+
+
+async def waiting_inside(event: asyncio.Event, _secret: str) -> None:
+    await event.wait()
+
+
+async def waiting(event: asyncio.Event, secret: str) -> None:
+    await waiting_inside(event, secret)
+
+
+async def test_tasks_are_shown_by_where_they_wait(rig: Rig) -> None:
+    """From the task's own coroutine down to the line that waits; equal ones are one row."""
+    event = asyncio.Event()
+    tasks = [asyncio.create_task(waiting(event, SECRET), name=f"w{n}") for n in range(5)]
+    await asyncio.sleep(0)
+    told = await rig.ask("tasks")
+    event.set()
+    await asyncio.gather(*tasks)
+    (row,) = [row for row in told["tasks"] if row["coroutine"] == "waiting"]
+    assert row["count"] == 5
+    assert len(row["names"]) == 3
+    assert set(row["names"]) <= {f"w{n}" for n in range(5)}
+    where = [line.split(" ")[1] for line in row["waits_at"]]
+    assert where == ["waiting", "waiting_inside", "Event.wait"]
+    assert row["waits_at"][0].startswith("tests/observe/test_debugging.py:")
+    assert told["total"] == told["looked_at"] >= 6
+    assert SECRET not in repr(told)
+
+
+async def test_a_look_at_tasks_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And lets others have their turn in between."""
+    monkeypatch.setattr("hub.observe.tasks.MAX_TASKS", 1000)
+    event, turns = asyncio.Event(), 0
+    tasks = [asyncio.create_task(waiting(event, "")) for _ in range(1500)]
+    looking = asyncio.create_task(look_at_tasks())
+    while not looking.done():
+        turns += 1
+        await asyncio.sleep(0)
+    event.set()
+    await asyncio.gather(*tasks)
+    told: Any = looking.result()
+    assert (told["total"], told["looked_at"]) == (1502, 1000)
+    assert turns > 3
+
+
+# -- stalls ------------------------------------------------------------------------------------
+
+
+def hold_the_loop(rig: Rig) -> None:
+    """Until the watchdog has seen it."""
+    deadline = time.monotonic() + 20
+    while "event_loop_blocked" not in rig.stream.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+async def test_stalls_are_told_with_their_stack_newest_first(rig: Rig) -> None:
+    """Also those that the log held back."""
+    rig.lag.start(asyncio.get_running_loop())
+    try:
+        hold_the_loop(rig)
+        told = await eventually(lambda: rig.ask("stalls"), what="an answer")
+        told = await eventually(lambda: _with_stalls(rig), what="a stall")
+    finally:
+        rig.lag.stop()
+    assert "in hold_the_loop" in told["stalls"][-1]["stack"]
+    assert told["stalls"][-1]["lag_seconds"] >= 0.02
+    assert told["stalls"][-1]["at_ms"] > 1_700_000_000_000
+    assert told["total"] >= len(told["stalls"])
+
+
+async def _with_stalls(rig: Rig) -> Any:
+    told = await rig.ask("stalls")
+    return told if told["stalls"] else None
+
+
+async def test_no_more_stalls_are_kept_than_there_is_room_for(rig: Rig) -> None:
+    """The oldest goes."""
+    for number in range(60):
+        rig.lag.recent.append(Stall(number, 0.1, ""))
+    told = await rig.ask("stalls")
+    assert [stall["at_ms"] for stall in told["stalls"]] == list(range(59, 9, -1))
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+
+class Hoarded:
+    """What the test allocates."""
+
+    def __init__(self) -> None:
+        self.secret = SECRET * 2
+
+
+async def test_memory_is_traced_for_a_while_and_then_no_more(rig: Rig) -> None:
+    """By line and by type; the answer comes at once, the result afterwards."""
+    assert (await rig.ask("memory"))["last"] is None
+    assert await rig.ask("trace_memory", seconds=0.2) == {"tracing": True, "seconds": 0.2}
+    await eventually(tracemalloc.is_tracing)
+    hoard = [Hoarded() for _ in range(50_000)]
+    with pytest.raises(ConflictError):
+        await rig.ask("trace_memory", seconds=1)
+    assert (await rig.ask("memory"))["tracing"]
+    await eventually(lambda: all(task.done() for task in rig.tasks), what="the end of it")
+    told = await rig.ask("memory")
+    assert not told["tracing"]
+    assert not tracemalloc.is_tracing()
+    last = told["last"]
+    assert last["objects_counted"] == last["objects_total"] >= len(hoard)
+    mine = [row for row in last["allocations"] if "test_debugging.py" in row["line"]]
+    assert max(row["blocks"] for row in mine) >= len(hoard)
+    counts = {row["type"]: row["count"] for row in last["objects"]}
+    assert max(count for name, count in counts.items() if name.endswith("Hoarded")) == len(hoard)
+    assert last["rss_bytes"] > 1_000_000
+    assert SECRET not in repr(told)
+
+
+async def test_tracing_ends_with_the_node(rig: Rig) -> None:
+    """Who cancels it leaves nothing switched on."""
+    await rig.ask("trace_memory", seconds=60)
+    await eventually(tracemalloc.is_tracing)
+    rig.tasks[0].cancel()
+    await asyncio.gather(*rig.tasks, return_exceptions=True)
+    assert not tracemalloc.is_tracing()
+    assert not (await rig.ask("memory"))["tracing"]
+
+
+async def test_what_somebody_else_traces_is_left_alone(rig: Rig) -> None:
+    """PYTHONTRACEMALLOC, for example."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConflictError):
+            await rig.ask("trace_memory", seconds=1)
+        assert tracemalloc.is_tracing()
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 61, True, "10"])
+async def test_seconds_have_bounds(rig: Rig, seconds: object) -> None:
+    with pytest.raises(BadRequestError, match="at most 60"):
+        await rig.ask("trace_memory", seconds=seconds)
+    assert not tracemalloc.is_tracing()
+
+
+async def test_counting_objects_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not counted by then is told by the difference."""
+    monkeypatch.setattr(memory, "_SLICE", 100)
+    ticks = iter(range(100))
+    told: Any = await memory.count_objects(lambda: float(next(ticks)))
+    assert 0 < told["objects_counted"] < told["objects_total"]
+
+
+# -- log levels --------------------------------------------------------------------------------
+
+
+async def test_changed_levels_are_told_and_logged(rig: Rig) -> None:
+    """Who reads the log sees why it says more."""
+    told = await rig.ask("set_log_levels", broker="debug")
+    assert told == await rig.ask("log_levels")
+    assert told["levels"]["broker"] == "debug"
+    assert "log_levels_changed" in rig.stream.getvalue()
+
+
+async def test_a_node_inside_an_application_that_logs_by_itself_says_so() -> None:
+    """Its levels are the application's."""
+    lag = LoopLag(structlog.get_logger())
+    debugging = Debugging(lag=lag, log=structlog.get_logger(), spawn=lambda work: work.close())
+    with pytest.raises(BadRequestError, match="application"):
+        await debugging.operations()["log_levels"]({})

@@ -1,0 +1,145 @@
+"""What a node publishes of itself on `hub:stats`, over a real listener."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import jwt
+import pytest_asyncio
+from websockets.asyncio.client import connect
+
+from hub.app import Hub
+from hub.core.ports import PublishRequest
+from hub.errors import NotPublishedError
+from hub.reporting import publish_stats
+from hub.settings import Settings
+from tests.support.waiting import eventually
+
+OPERATOR_KEY, PUBLISH_KEY = "operator-key", "publish-key"
+TOKEN_KEY = "a-token-key-of-at-least-32-bytes"
+EVERYTHING = jwt.encode(
+    {"sub": "ann", "hub": {"subscribe": ["*"], "publish": ["*"]}}, TOKEN_KEY, algorithm="HS256"
+)
+
+
+@pytest_asyncio.fixture
+async def hub() -> AsyncIterator[Hub]:
+    settings = Settings(
+        port=0,
+        node="n1",
+        drain_seconds=0,
+        stats_seconds=0.05,
+        operator_keys=[OPERATOR_KEY],
+        publish_keys=[PUBLISH_KEY],
+        token_keys=[TOKEN_KEY],
+    )
+    async with Hub(settings) as hub:
+        yield hub
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def ticket(hub: Hub) -> str:
+    async with httpx.AsyncClient(base_url=hub.url, headers=bearer(OPERATOR_KEY)) as client:
+        return str((await client.post("/api/ticket")).raise_for_status().json()["ticket"])
+
+
+async def pushes(hub: Hub, token: str, count: int) -> list[dict[str, Any]]:
+    """What a session with `token` that subscribes to the figures gets, without its welcome."""
+    found: list[dict[str, Any]] = []
+    url = f"ws{hub.url.removeprefix('http')}/ws?channel=hub:stats&token={token}"
+    async with asyncio.timeout(10), connect(url) as connection:
+        while len(found) < count:
+            push = json.loads(await connection.recv())
+            if push["op"] not in {"welcome", "heartbeat"}:
+                found.append(push)
+    return found
+
+
+async def test_an_operator_gets_a_nodes_figures_again_and_again(hub: Hub) -> None:
+    """As `GET /api/nodes` has them; the publication's key is the node's name."""
+    await hub.publish("prices", 1)
+    _, first, second = await pushes(hub, await ticket(hub), 3)
+    assert first["key"] == "n1"
+    assert second["offset"] == first["offset"] + 1
+    assert second["data"]["at_ms"] >= first["data"]["at_ms"]
+    figures = first["data"]
+    assert (figures["node"], figures["connections"]) == ("n1", 1)
+    assert figures["transports"]["websocket"] == 1
+    async with httpx.AsyncClient(base_url=hub.url, headers=bearer(OPERATOR_KEY)) as client:
+        (listed,) = (await client.get("/api/nodes")).json()["nodes"]
+    assert listed.keys() == figures.keys()
+
+
+async def test_figures_do_not_count_as_publications(hub: Hub) -> None:
+    """Else a hub at rest would seem to be at work."""
+    await hub.publish("prices", 1)
+    *_, last = await pushes(hub, await ticket(hub), 4)
+    assert last["data"]["publications"] == 1
+
+
+async def test_a_token_for_everything_does_not_get_the_figures(hub: Hub) -> None:
+    refused = (await pushes(hub, EVERYTHING, 1))[0]
+    assert refused["op"] != "subscribed"
+    async with httpx.AsyncClient(base_url=hub.url, headers=bearer(EVERYTHING)) as client:
+        assert (await client.get("/api/channels/hub:stats/history")).status_code == 403
+
+
+async def test_nobody_publishes_figures_through_the_api(hub: Hub) -> None:
+    """Not even an operator: the dashboard believes what stands there."""
+    for key in (PUBLISH_KEY, OPERATOR_KEY, EVERYTHING):
+        async with httpx.AsyncClient(base_url=hub.url, headers=bearer(key)) as client:
+            answer = await client.post("/api/publish/hub:stats", content="{}")
+        assert answer.status_code == 403, key
+
+
+async def test_a_node_alone_publishes_nothing_while_nobody_reads(hub: Hub) -> None:
+    """With the memory broker it is known that nobody does."""
+    assert hub.node.broker.held("hub:stats") is None
+    asked = 0
+
+    def wanted() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    async def publish(request: PublishRequest) -> None:
+        raise AssertionError(request)
+
+    work = publish_stats(publish, hub.node.node, interval_seconds=0, wanted=wanted)
+    publishing = asyncio.create_task(work)
+    await eventually(lambda: asked > 10, what="several turns")
+    assert not publishing.done()
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+
+
+async def test_a_broker_that_is_away_does_not_end_the_figures(hub: Hub) -> None:
+    """The next second says it all again."""
+    tried = 0
+
+    async def publish(_request: PublishRequest) -> None:
+        nonlocal tried
+        tried += 1
+        raise NotPublishedError("Redis is away")
+
+    work = publish_stats(publish, hub.node.node, interval_seconds=0, wanted=lambda: True)
+    publishing = asyncio.create_task(work)
+    await eventually(lambda: tried > 10, what="several attempts")
+    assert not publishing.done()
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+
+
+async def test_the_list_of_channels_shows_the_hubs_own_only_to_who_asks_for_them(hub: Hub) -> None:
+    await hub.publish("prices", 1)
+    await pushes(hub, await ticket(hub), 1)
+    async with httpx.AsyncClient(base_url=hub.url, headers=bearer(OPERATOR_KEY)) as client:
+        everything = (await client.get("/api/channels")).json()
+        own = (await client.get("/api/channels?prefix=hub:")).json()
+    assert [row["channel"] for row in everything["channels"]] == ["prices"]
+    assert [row["channel"] for row in own["channels"]] == ["hub:stats"]
