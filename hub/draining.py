@@ -34,6 +34,11 @@ class DrainProgress:
     closed: int
     window_seconds: float
 
+    @property
+    def left(self) -> int:
+        """How many are still to be closed."""
+        return self.sessions - self.closed
+
 
 class Drainer:
     """One per node; owned by the event loop.

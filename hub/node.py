@@ -185,6 +185,7 @@ class Node:
             problems=self.ready,
             lag_seconds=lag_seconds,
             drainer=self.drainer,
+            journal=self.journal,
         )
         self.operations = Operations(
             engine=self.engine,

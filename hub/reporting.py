@@ -9,6 +9,7 @@ import orjson
 
 from hub.brokering import NodeBroker
 from hub.core.engine import Engine
+from hub.core.journal import Journal
 from hub.core.outbox import Pressure
 from hub.core.ports import Monotonic, PublishRequest
 from hub.core.rates import Rates
@@ -53,6 +54,7 @@ class Reporter:
     problems: Callable[[], Sequence[str]]
     lag_seconds: Callable[[], float]
     drainer: Drainer
+    journal: Journal
 
     def gauges(self) -> Gauges:
         oldest_at = self.pressure.oldest_at()
@@ -65,6 +67,8 @@ class Reporter:
             congested_sessions=len(self.pressure.sessions),
             ready=not self.problems(),
             draining=self.engine.draining,
+            to_leave=0 if (going := self.drainer.progress) is None else going.left,
+            journal_bytes=self.journal.bytes,
             connections_limit=self.limits.connections,
             outbox_limit_bytes=self.limits.outbox_bytes,
             memory_limit_bytes=self.limits.memory_bytes,

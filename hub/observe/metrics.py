@@ -62,6 +62,9 @@ class Gauges:
     congested_sessions: int
     ready: bool
     draining: bool
+    to_leave: int
+    """Connections that a drain or a rebalance under way has still to close."""
+    journal_bytes: int
     connections_limit: int
     """`HUB_MAX_CONNECTIONS`; with the two below, what the numbers above are to be compared with."""
     outbox_limit_bytes: int
@@ -150,6 +153,16 @@ _GAUGES: tuple[tuple[str, str, Callable[[Gauges], float]], ...] = (
     ),
     ("hub_ready", "1 while the node takes new sessions, else 0.", lambda g: g.ready),
     ("hub_draining", "1 while the node is stopping, else 0.", lambda g: g.draining),
+    (
+        "hub_connections_to_leave",
+        "Connections that a drain or a rebalance has still to close.",
+        lambda g: g.to_leave,
+    ),
+    (
+        "hub_journal_bytes",
+        "Memory for what happened to connections (HUB_JOURNAL_BYTES bounds it).",
+        lambda g: g.journal_bytes,
+    ),
     (
         "hub_connections_limit",
         "Sessions above which new ones are refused.",

@@ -32,6 +32,8 @@ from hub.core.tally import Tally
 # Calls are looked through for others about the same; behind more of them none waits. A guess.
 _LOOKED_THROUGH = 100
 _ASKING = pack("ASKING")
+# A full Redis refuses every publication: its words are logged so often at most. A guess.
+_SECONDS_BETWEEN_WARNINGS = 60.0
 
 
 class Commands:
@@ -69,6 +71,7 @@ class Commands:
         """Why no call is taken; empty while calls are."""
         self._leaving = ""
         """Why the connection ends as soon as what was sent is answered."""
+        self._warned_at_seconds = -math.inf
         self.up = asyncio.Event()
         self.connects = 0
 
@@ -229,7 +232,14 @@ class Commands:
             self.up.clear()
         if not (self._may_follow(call, refused) and self._server.follow(call, refused)):
             self._tally.broker_call_errors["refused"] += 1
+            self._warn(refused)
             fail(call, refused)
+
+    def _warn(self, refused: RefusedError) -> None:
+        """Tell operators what peers need not know."""
+        if self._clock() - self._warned_at_seconds >= _SECONDS_BETWEEN_WARNINGS:
+            self._warned_at_seconds = self._clock()
+            self._log.warning("redis_refused", server=self._server.name, reason=str(refused))
 
     def _may_follow(self, call: Call, refused: RefusedError) -> bool:
         """Not where what was asked after it, about the same, may be taken before it.

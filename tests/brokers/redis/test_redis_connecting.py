@@ -192,6 +192,8 @@ async def test_full_server_refuses_publications_and_goes_on_delivering(
             with pytest.raises(NotPublishedError, match="OOM"):
                 await one.publish(name, 2)
         assert (await one.broker.history(channel, 0, 1)).publications
+        (told,) = [event for event in one.logged if event["event"] == "redis_refused"]
+        assert "OOM" in str(told["reason"])
         redis.ask("CONFIG", "SET", "maxmemory", "0")
         await one.publish(channel, 3)
         await eventually(lambda: stream.data == [b"1", b"3"])

@@ -74,7 +74,7 @@ async def test_a_command_without_a_connection_surely_did_not_happen_and_says_why
             await client.publish("a", 1)
         with pytest.raises(TimeoutError, match=r"no connection in 0.1 seconds \(.*Connect"):
             await client.wait_connected(timeout_seconds=0.1)
-        with pytest.raises(TimeoutError, match="no subscription to 'a' in 0.1 seconds"):
+        with pytest.raises(TimeoutError, match="no subscription to 'a' in"):
             await client.subscribe("a").wait_started(timeout_seconds=0.1)
 
 
