@@ -1,19 +1,28 @@
 """Channels of this node and of all, as lists that are sorted and cut before anybody sees them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from hub.core.channel_listing import COLUMNS, ChannelPage, ChannelQuery, ChannelRates, added_up
-from hub.core.ports import Arguments, Monotonic, Peers, Told
+from hub.core.ports import Arguments, Monotonic, Told
 from hub.core.publication import Position
-from hub.core.records import ChannelRecord
+from hub.core.records import ChannelRecord, NodeRecord
 from hub.core.reserved import is_reserved
 from hub.errors import BadRequestError, HubError
 
 # Of one node's part: names are 200 characters at most, so this is a quarter of the MiB that
 # an answer between nodes may have.
 MAX_ROWS = 1000
+
+
+class Nodes(Protocol):
+    """Of `hub.core.ports.Peers` what is needed here."""
+
+    async def by_tag(self) -> Mapping[str, NodeRecord]: ...
+
+    async def operate(self, tag: str, name: str, arguments: Arguments) -> Told: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +38,10 @@ class ChannelLists:
     """One per node; owned by the event loop."""
 
     def __init__(
-        self, channels: Callable[[], Sequence[ChannelRecord]], peers: Peers, *, clock: Monotonic
+        self, channels: Callable[[], Sequence[ChannelRecord]], nodes: Nodes, *, clock: Monotonic
     ) -> None:
         self._channels = channels
-        self._peers = peers
+        self._nodes = nodes
         self._rates = ChannelRates(clock)
 
     async def everywhere(self, query: ChannelQuery) -> ChannelPage:
@@ -49,7 +58,7 @@ class ChannelLists:
         if query.skip >= MAX_ROWS:
             raise BadRequestError(f"after is beyond {MAX_ROWS:,} rows: narrow it by prefix")
         try:
-            nodes = await self._peers.by_tag()
+            nodes = await self._nodes.by_tag()
         except HubError:
             here = self._part(query, needed, "")
             return _page(query, [here.records], here.total, complete=False)
@@ -85,7 +94,7 @@ class ChannelLists:
     async def _one(self, tag: str, asked: Arguments) -> _Part | None:
         """None of a node that does not answer, or does not know the question yet."""
         try:
-            return _read(await self._peers.operate(tag, "channels", asked))
+            return _read(await self._nodes.operate(tag, "channels", asked))
         except HubError:
             return None
 

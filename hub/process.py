@@ -29,7 +29,13 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
     log = make_logger(settings)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files < settings.max_connections:
-        log.warning("few_open_files", limit=files, max_connections=settings.max_connections)
+        log.warning(
+            "few_open_files",
+            message="the system allows fewer connections than HUB_MAX_CONNECTIONS: raise the"
+            " limit (ulimit -Hn, LimitNOFILE) where you need them",
+            limit=files,
+            max_connections=settings.max_connections,
+        )
     for warning in settings.warnings():
         log.warning("setting", message=warning)
     stop = asyncio.Event()
@@ -46,7 +52,7 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     async with hub, _demo(hub, log, wanted=demo):
-        _say_where(hub, demo=demo)
+        _say_where(hub, settings, demo=demo)
         log.info("started", url=hub.url, version=hub.node.node().version)
         await stop.wait()
         log.info("draining", signal=received[0].name, connections=len(hub.node.engine.sessions))
@@ -65,11 +71,19 @@ async def _demo(hub: Hub, log: FilteringBoundLogger, *, wanted: bool) -> AsyncGe
             await asyncio.gather(feed, return_exceptions=True)
 
 
-def _say_where(hub: Hub, *, demo: bool) -> None:
+def _say_where(hub: Hub, settings: Settings, *, demo: bool) -> None:
     page = "live demo" if demo else "try it"
-    print(f"\n  {page:10} {hub.url}/", file=sys.stderr)  # noqa: T201 - for the person who started it
-    print(f"  {'publish':10} curl -d '{{\"hello\":1}}' {hub.url}/api/publish/news", file=sys.stderr)  # noqa: T201
-    print(f"  {'subscribe':10} curl -N '{hub.url}/sse?channel=news'\n", file=sys.stderr, flush=True)  # noqa: T201
+    keyed = settings.publish_keys or settings.operator_keys or settings.token_keys
+    key = '-H "Authorization: Bearer $KEY" ' if keyed else ""
+    token = '-H "Authorization: Bearer $TOKEN" ' if settings.token_keys else ""
+    lines = [
+        f"\n  {page:10} {hub.url}/",
+        f"  {'publish':10} curl {key}-d '{{\"hello\":1}}' {hub.url}/api/publish/news",
+        f"  {'subscribe':10} curl {token}-N '{hub.url}/sse?channel=news'",
+    ]
+    if settings.operator_keys or not keyed:
+        lines.append(f"  {'operate':10} {hub.url}/dashboard")
+    print("\n".join(lines), end="\n\n", file=sys.stderr, flush=True)  # noqa: T201 - for whoever started it
 
 
 def _allow_connections(settings: Settings) -> None:

@@ -26,7 +26,7 @@ _NAMES = (
 )
 DOCUMENTS = tuple(ROOT / name for name in _NAMES)
 # What the client commands read, and what names the settings' file: no settings themselves.
-BESIDES = {"HUB_CONFIG", "HUB_URL", "HUB_TOKEN", "HUB_PUBLISH_KEY"}
+BESIDES = {"HUB_CONFIG", "HUB_URL", "HUB_TOKEN", "HUB_PUBLISH_KEY", "HUB_OPERATOR_KEY"}
 
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`\n]+)`")

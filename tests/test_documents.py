@@ -247,7 +247,9 @@ def test_the_table_of_settings_is_that_of_the_declarations() -> None:
 
 def test_the_table_of_endpoints_is_that_of_the_hub(hub: HubProcess) -> None:
     """The OpenAPI document's paths, and those that are not its business."""
-    named = set(re.findall(r"^\| `(?:GET|POST) ([^`]+)` \|", README.read_text(), re.MULTILINE))
+    named = set(
+        re.findall(r"^\| `(?:GET|POST|DELETE) ([^`]+)` \|", README.read_text(), re.MULTILINE)
+    )
     described = set(httpx.get(f"{hub.url}/api/openapi.json", timeout=5).json()["paths"])
     besides = {"/ws", "/sse", "/api/openapi.json", "/dashboard", "/client.js"}
     assert named == described | besides

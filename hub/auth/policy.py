@@ -111,12 +111,14 @@ class Policy:
         For requests that can only publish: 401 says that credentials would help, where the
         stranger's missing grant would make it 403.
         """
-        identity = self.identify(credentials)
-        if identity is self._stranger and not identity.publish:
+        presented = self._presented(credentials)
+        if not presented and not self._stranger.publish:
+            granted = " or a token that grants it" if self._tokens else ""
             raise UnauthorizedError(
-                "publishing needs a key: Authorization: Bearer or X-API-Key (HUB_PUBLISH_KEYS)"
+                f"publishing needs a key (HUB_PUBLISH_KEYS){granted}:"
+                " Authorization: Bearer or X-API-Key"
             )
-        return identity
+        return presented[0] if presented else self._stranger
 
     def authenticate(self, token: str) -> Identity:
         """Who a session's token says it is, or an operator's ticket in its place.

@@ -61,8 +61,15 @@ class Worker:
 
 
 def new_progress(plan: Plan) -> Progress:
-    """Shared numbers for all readers of a plan."""
-    return Progress(_SPAWN.RawArray("q", FIELDS * plan.readers))
+    """Shared numbers for all readers of a plan.
+
+    Raises:
+        BenchError: There is no shared memory to be had, such as on a read-only /dev/shm.
+    """
+    try:
+        return Progress(_SPAWN.RawArray("q", FIELDS * plan.readers))
+    except OSError as error:
+        raise BenchError(f"no memory to share with the readers: {error}") from error
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def channels(
     prefix: Annotated[
-        str | None, typer.Argument(help="Only those whose names begin so.", show_default=False)
+        str | None, typer.Argument(metavar="PREFIX", help="Only those whose names begin so.")
     ] = None,
     sort: Annotated[
         str | None, typer.Option(help="A field, such as -subscribers: greatest first.")

@@ -34,7 +34,9 @@ def disconnect(
 
 def unsubscribe(
     connection: ConnectionId,
-    channel: Annotated[str, typer.Argument(help="The channel to take it out of.")],
+    channel: Annotated[
+        str, typer.Argument(metavar="CHANNEL", help="The channel to take it out of.")
+    ],
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     key: Key = None,

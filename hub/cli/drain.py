@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
 
 
 def drain(
-    node: Annotated[str, typer.Argument(help="The node's name, as in hub nodes.")],
+    node: Annotated[str, typer.Argument(metavar="NODE", help="The node's name, as in hub nodes.")],
     window: Window = None,
     undo: Annotated[
         bool, typer.Option("--undo", help="Have a drained node take connections again.")

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def explain(
     connection: ConnectionId,
-    channel: Annotated[str, typer.Argument(help="The publication's channel.")],
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="The publication's channel.")],
     offset: Annotated[
         str, typer.Argument(metavar="OFFSET", help="Its offset, or its position EPOCH:OFFSET.")
     ],

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def ingest(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - reads stdin once.")],
-    channel: Annotated[str, typer.Argument(help="Channel to publish on.")],
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Channel to publish on.")],
     follow: Annotated[
         bool, typer.Option("--follow", help="Wait for more, through rotations of the file.")
     ] = False,

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def publish(
-    channel: Annotated[str, typer.Argument(help="Channel to publish on.")],
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Channel to publish on.")],
     data: Annotated[
         str | None, typer.Argument(metavar="[JSON|-]", help="The payload; - sends stdin's lines.")
     ] = None,
@@ -108,9 +108,22 @@ class Call:
 
         # No circuit breaker: whoever waits at a terminal asked for so many seconds.
         options = PublisherOptions(
-            retry=PublishRetry(self.retry_seconds), breaker=None, on_retry=_tell
+            retry=PublishRetry(self.retry_seconds), breaker=None, on_retry=self._tell
         )
         return Publisher(self.url, key=self.key, options=options)
+
+    def failed(self, error: "PublishError") -> str:
+        """Whether it happened, why not, where, and what may help."""
+        verdict = "outcome unknown" if _exit_code(error) == _UNKNOWN else "not published"
+        # The verdict says already what these two codes say.
+        why = error.message if error.code in {"not_published", "outcome_unknown"} else error
+        hint = " (--key or HUB_PUBLISH_KEY)" if error.code == "unauthorized" else ""
+        return f"{verdict}: {why}{hint}, at {self.url}"
+
+    def _tell(self, retrying: "Retrying") -> None:
+        """Whoever waits learns why: a retry that says nothing looks like a command that hangs."""
+        again = f"trying again in {retrying.pause_seconds:.1f} s at {self.url}"
+        typer.echo(f"hub: attempt {retrying.attempt}: {retrying.why}; {again}", err=True)
 
     def outgoing(self, raw: bytes) -> "Outgoing":
         from hub_client import Outgoing
@@ -137,7 +150,7 @@ async def _publish_one(call: Call, raw: bytes) -> None:
     async with call.publisher() as publisher:
         (outcome,) = await publisher.publish_many([call.outgoing(raw)])
     if isinstance(outcome, PublishError):
-        raise _fail(_exit_code(outcome), f"{_verdict(outcome)}: {outcome}")
+        raise _fail(_exit_code(outcome), call.failed(outcome))
     fields: dict[str, object] = {
         "channel": outcome.channel,
         "epoch": outcome.position.epoch,
@@ -207,7 +220,7 @@ class Stream:
         if self._pointless:
             self._failed += 1  # the same again, said once
             return
-        self._reject(number, _exit_code(outcome), f"{_verdict(outcome)}: {outcome}")
+        self._reject(number, _exit_code(outcome), self._call.failed(outcome))
         self._pointless = outcome.code in _POINTLESS_TO_GO_ON or self.exit_code == _UNKNOWN
 
     def _reject(self, number: int, exit_code: int, why: str) -> None:
@@ -223,12 +236,6 @@ class Stream:
         typer.echo(f"hub: {self._call.channel}: {lines}{where}", err=True)
 
 
-def _tell(retrying: "Retrying") -> None:
-    """Whoever waits learns why: a retry that says nothing looks like a command that hangs."""
-    again = f"trying again in {retrying.pause_seconds:.1f} s"
-    typer.echo(f"hub: attempt {retrying.attempt}: {retrying.why}; {again}", err=True)
-
-
 def _present(line: bytes | None) -> bytes:
     if line is None:
         raise ValueError(f"over {MAX_LINE_BYTES:,} bytes")
@@ -239,10 +246,6 @@ def _exit_code(error: "PublishError") -> int:
     from hub_client import OutcomeUnknownError
 
     return _UNKNOWN if isinstance(error, OutcomeUnknownError) else _NOT_PUBLISHED
-
-
-def _verdict(error: "PublishError") -> str:
-    return "outcome unknown" if _exit_code(error) == _UNKNOWN else "not published"
 
 
 def _fail(exit_code: int, why: str) -> typer.Exit:

@@ -10,6 +10,7 @@ import select
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def subscribe(
-    channels: Annotated[list[str], typer.Argument(metavar="CHANNEL...", help="Channels.")],
+    channels: Annotated[list[str], typer.Argument(metavar="CHANNEL...", help="Channels to read.")],
     url: Annotated[
         str, typer.Option(envvar="HUB_URL", help="The hub's address.")
     ] = "http://127.0.0.1:8000",
@@ -50,7 +51,10 @@ def subscribe(
         int | None, typer.Option(min=0, help="Begin with the newest N of each channel.")
     ] = None,
     fill: Annotated[
-        bool, typer.Option("--fill", help="Refill from history what is read too slowly.")
+        bool,
+        typer.Option(
+            "--fill", help="Refill from history what was dropped because it was read too slowly."
+        ),
     ] = False,
     token: Annotated[
         str | None, typer.Option(envvar="HUB_TOKEN", help="The subscriber's token.")
@@ -129,7 +133,7 @@ async def _print_pushes(plan: Plan) -> None:
     from hub_client import ClientOptions, HubClient, HubClientError
 
     printer = Printer(sys.stdout.fileno())
-    options = ClientOptions(on_state=_tell)
+    options = ClientOptions(on_state=partial(_tell, plan.url))
     try:
         async with HubClient(
             plan.url, token=plan.token, transports=plan.transports, options=options
@@ -139,7 +143,8 @@ async def _print_pushes(plan: Plan) -> None:
                 printer.wait_broken(), *(_follow(subscription, printer) for subscription in pushes)
             )
     except HubClientError as error:
-        raise _fail(_REFUSED, str(error)) from None
+        hint = " (--token or HUB_TOKEN)" if error.code == "unauthorized" else ""
+        raise _fail(_REFUSED, f"{error}{hint}") from None
     finally:
         printer.flush(_FLUSH_SECONDS)
 
@@ -163,12 +168,14 @@ async def _announce(subscription: "Pushes") -> None:
     typer.echo(f"hub: subscribed to {subscription.channel}", err=True)
 
 
-def _tell(state: "ConnectionState") -> None:
+def _tell(url: str, state: "ConnectionState") -> None:
     """Every change of the connection, on stderr."""
     if state.name == "connected":
         typer.echo(f"hub: connected over {state.transport}", err=True)
     elif state.name == "waiting":
-        typer.echo(f"hub: {state.detail}; again in {state.retry_in_seconds:.1f} s", err=True)
+        typer.echo(
+            f"hub: {state.detail}; again in {state.retry_in_seconds:.1f} s at {url}", err=True
+        )
 
 
 class Printer:

@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 def tail(
     channels: Annotated[
-        list[str] | None, typer.Argument(metavar="[CHANNEL]...", help="Channels to follow.")
+        list[str] | None, typer.Argument(metavar="CHANNEL", help="Channels to follow.")
     ] = None,
     connection: Annotated[
         str | None, typer.Option(metavar="ID", help="Follow this connection instead.")

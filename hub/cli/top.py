@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 def top(
     listing: Annotated[
-        str, typer.Argument(metavar="[LIST]", help="connections, channels or nodes.")
+        str, typer.Argument(metavar="LIST", help="connections, channels or nodes.")
     ] = "connections",
     sort: Annotated[
         str | None, typer.Option(help="A field, such as -dropped: greatest first.")

@@ -124,7 +124,7 @@ export function openLive(first) {
     tell();
   });
   hub.on("state", (next) => {
-    connection = { ...next, since: Date.now() };
+    connection = next;
     tell();
   });
   first.forEach(hear);

@@ -12,6 +12,10 @@ const [main, nav, status, banner, leave] = ["main", "nav", "status", "banner", "
 
 /** @type {import("./live.js").Live | null} */
 let live = null;
+/** The close code of what ended without one (RFC 6455 section 7.4.1). */
+const LOST = 1006;
+/** When the connection was lost; 0 while there is one. */
+let since = 0;
 /** @type {{ element: any, close?: () => void } | null} */
 let view = null;
 
@@ -60,12 +64,16 @@ function showConnection() {
   status.textContent = up ? "Live" : connection.state === "connecting" ? "Connecting" : "Not connected";
   status.dataset.state = connection.state;
   document.body.classList.toggle("stale", !up);
-  const lost = connection.state === "waiting" || connection.state === "closed";
-  banner.hidden = !lost;
-  if (!lost) return;
-  const again = connection.state === "waiting" ? "It is tried again by itself." : "Reload the page to try again.";
-  const text = `No connection to the hub since ${time(connection.since)}: ${connection.reason || "it does not answer"}. `
-    + `Figures are from before. ${again}`;
+  const { state: now } = connection;
+  if (up) since = 0;
+  else since ||= Date.now();
+  if (up) banner.hidden = true;
+  else if (now !== "connecting") banner.hidden = false; // an attempt in between changes nothing
+  if (banner.hidden || now === "connecting") return;
+  const again = now === "waiting" ? "It is tried again by itself." : "Reload the page to try again.";
+  // Of a connection that just broke the code says nothing but that.
+  const why = connection.code && connection.code !== LOST ? ` (${connection.code} ${connection.reason})` : "";
+  const text = `No connection to the hub since ${time(since)}${why}. Figures are from before. ${again}`;
   if (banner.textContent !== text) banner.textContent = text;
 }
 

@@ -33,6 +33,15 @@ const LISTS = {
 /** @type {Record<string, (live: Live, name: string) => View>} */
 const SINGLE = { "/channels": channelView, "/connections": connectionView };
 
+/** @param {string} text as it stands in an address, however it came there */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 /**
  * @param {string} hash such as `#/connections?transport=sse` or `#/channels/prices`
  * @returns {Route}
@@ -42,7 +51,7 @@ export function route(hash) {
   const [, list, name] = /^(\/[a-z]*)(?:\/(.+))?$/.exec(path) ?? [];
   const known = VIEWS.find((view) => view.path === list);
   if (known && name && SINGLE[list]) {
-    const title = decodeURIComponent(name);
+    const title = decoded(name);
     return { title, path: list, make: (live) => SINGLE[list](live, title) };
   }
   if (known && !name) {

@@ -19,7 +19,7 @@ from hub.settings.fields import Fields
 CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
 # What the client commands read. HUB_PUBLISH_KEY is theirs too, but on a node it is more likely
 # HUB_PUBLISH_KEYS with a letter missing.
-_CLIENT_VARIABLES = {"HUB_URL", "HUB_TOKEN", "HUB_PUBLISH_KEY"}
+_CLIENT_VARIABLES = {"HUB_URL", "HUB_TOKEN", "HUB_PUBLISH_KEY", "HUB_OPERATOR_KEY"}
 # Kubernetes' docker-links variables for a Service called `hub`; nobody meant them for us.
 _SERVICE_LINKS = (ENV_PREFIX + "SERVICE_", ENV_PREFIX + "PORT_")
 

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hub.bench.contest import Outcome, run
+from hub.bench.load import new_progress
 from hub.bench.plan import BenchError, Contestant, Plan
 from hub.bench.send_loop import bare_frame
 from hub.bench.server import own_server, running_server
@@ -170,6 +171,19 @@ def test_a_server_that_does_not_start_is_told_with_its_words() -> None:
 
     with pytest.raises(BenchError, match="no such setting"):
         run(SMALL, partial(own_server, command=command), SilentWatch())
+
+
+def test_a_machine_without_shared_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one whose /dev/shm is read-only."""
+
+    class Full:
+        def RawArray(self, *_: object) -> object:  # noqa: N802 - multiprocessing's name
+            raise OSError("nothing left")
+
+    monkeypatch.setattr("hub.bench.load._SPAWN", Full())
+
+    with pytest.raises(BenchError, match="nothing left"):
+        new_progress(SMALL)
 
 
 @pytest.mark.parametrize("url", ["https://hub.example", "hub.example:8000", "http://"])

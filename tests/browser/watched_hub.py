@@ -138,7 +138,7 @@ async def _poll(hub: HubProcess, subject: str) -> None:
 async def _publish(nodes: list[HubProcess]) -> None:
     """Some 40 publications a second, at all nodes in turn; one that fails is not missed."""
     headers = {"Authorization": f"Bearer {PUBLISH_KEY}"}
-    bulk = "x" * 20_000
+    bulk = {"orders": [{"id": number, "eur": 1.08, "amount": 7} for number in range(500)]}
     async with httpx.AsyncClient(timeout=10, headers=headers) as client:
         number = 0
         while True:

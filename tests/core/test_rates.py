@@ -60,3 +60,11 @@ def test_a_quantile_beyond_the_last_bound_is_that_bound() -> None:
     histogram = Histogram()
     histogram.observe(60.0)
     assert quantile(histogram.buckets, 0.99) == 10.0
+
+
+def test_a_quantile_is_interpolated_within_its_bucket() -> None:
+    """Ten up to 0.1 ms, ten from there to 0.25 ms: three quarters lie below the second's middle."""
+    histogram = Histogram()
+    histogram.observe(0.0001, times=10)
+    histogram.observe(0.0002, times=10)
+    assert quantile(histogram.buckets, 0.75) == pytest.approx(0.000175)

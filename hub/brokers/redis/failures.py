@@ -38,9 +38,8 @@ _ELSEWHERE = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
 _FOLLOWED = frozenset({"ASK", "MOVED", "TRYAGAIN"})
 _NO_FUNCTION = "Function not found"
 # Before 7.0 what a script ran into stands within an ERR: here the first thing that it would have
-# changed. READONLY, MISCONF and NOREPLICAS are the same from a script's begin to its end; OOM is
-# said of its first change alone.
-_IN_SCRIPT = re.compile(r"rror running script .*: -(READONLY|MISCONF|NOREPLICAS|OOM) ")
+# changed. READONLY, MISCONF and NOREPLICAS are the same from a script's begin to its end.
+_IN_SCRIPT = re.compile(r"rror running script .*: -(READONLY|MISCONF|NOREPLICAS) ")
 
 
 class CallError(Exception):

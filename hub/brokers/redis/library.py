@@ -19,8 +19,8 @@ or too large reaches subscribers as a gap `invalid`.
 An ACL user for a node needs `~hub:* &hub:*`, @connection, @pubsub, FCALL, FUNCTION LOAD, INFO,
 TIME, HMGET, HSET, PEXPIRE, DEL, XADD, XRANGE, XTRIM; for presence HGET, HGETALL, HDEL, ZADD,
 ZSCORE, ZRANGE, ZREM, ZREMRANGEBYSCORE; to know the other nodes SET, MGET, EXISTS, SADD, SREM,
-SMEMBERS; in a cluster CLUSTER NODES; before Redis 7.0 EVALSHA, SCRIPT LOAD, SET. Sentinels are
-asked SENTINEL MASTER and SENTINEL GET-MASTER-ADDR-BY-NAME.
+SMEMBERS; in a cluster CLUSTER NODES; before Redis 7.0 EVALSHA, SCRIPT LOAD, SETRANGE. Sentinels
+are asked SENTINEL MASTER and SENTINEL GET-MASTER-ADDR-BY-NAME.
 """
 
 import re
@@ -74,10 +74,15 @@ if info('replication', 'min_slaves_good_slaves') == '0' then
   return redis.error_reply('NOREPLICAS Not enough good replicas to write.')
 end
 """
-# Nor does `maxmemory` for any command but the first that writes. So that is one which changes
-# nothing, as there is no such key: refused where memory is full, or taken even then.
-_NEEDS_ROOM = "redis.call('SET', KEYS[1] .. ':none', '', 'XX')\n"
-_NEEDS_NONE = "redis.call('DEL', KEYS[1] .. ':none')\n"
+# Nor does `maxmemory` for any command but the first that may write. So that is one which changes
+# nothing: it is refused where memory is full (and where the key is a hash), or taken even then.
+_NEEDS_ROOM = """
+local room = redis.pcall('SETRANGE', KEYS[1], 0, '')
+if type(room) == 'table' and string.find(room.err, 'OOM', 1, true) then
+  return redis.error_reply('OOM command not allowed when used memory > maxmemory.')
+end
+"""
+_NEEDS_NONE = "redis.pcall('HDEL', KEYS[1], '')\nredis.pcall('ZREM', KEYS[2], '')\n"
 
 
 class Library:

@@ -95,7 +95,9 @@ def public_paths(deps: HttpDeps) -> Paths:
         "/dashboard/{file:path}": {"GET": pages.dashboard_file},
     }
     if deps.fallback is None:
-        paths |= {f"/{name}": {"GET": pages.page_file(name)} for name in pages.page}
+        # The page's own `client.js` is there for the type checker: pages of other origins load
+        # the one above, which says that they may.
+        paths = {f"/{name}": {"GET": pages.page_file(name)} for name in pages.page} | paths
         if INDEX in pages.page:
             paths["/"] = {"GET": pages.page_file(INDEX)}
     return paths

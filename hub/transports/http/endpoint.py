@@ -18,7 +18,8 @@ from hub.transports.http.problem import problem
 Handler = Callable[[Request], Awaitable[Response]]
 
 _ALLOWED_HEADERS = (
-    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-API-Key, X-Message-Key"
+    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-API-Key, "
+    "X-Message-Key"
 )
 # How long a browser may remember a preflight, in seconds: the least of the browsers'
 # own upper limits that matters (Chromium takes 7,200, Firefox 86,400), so that a changed
@@ -83,7 +84,9 @@ class Endpoint:
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers | self._preflight(request))
         self._tally.http_errors["method_not_allowed"] += 1
-        error = MethodNotAllowedError(f"{request.method[:20]} is not one of {self._allow}")
+        error = MethodNotAllowedError(
+            f"{request.method[:20]} is not allowed here, only {self._allow}"
+        )
         return problem(error, headers=headers)
 
     def _preflight(self, request: Request) -> dict[str, str]:

@@ -44,14 +44,17 @@ async def test_an_operator_sorts_channels_by_any_column(hub: Hub) -> None:
             await client.get(f"/api/channels?sort=-subscribers&limit=2&after={first['next']}")
         ).json()
         by_name = (await client.get("/api/channels?limit=2")).json()
+        last = (await client.get("/api/channels?limit=2&after=b")).json()
         wrong = await client.get("/api/channels?sort=colour")
         nowhere = await client.get("/api/channels?sort=offset&after=b")
     assert [row["channel"] for row in first["channels"]] == ["c", "b"]
     assert [row["channel"] for row in second["channels"]] == ["a"]
     assert (first["total"], first["complete"], second["next"]) == (3, True, None)
     assert by_name["next"] == "b"
+    assert [row["channel"] for row in last["channels"]] == ["c"]
     assert (wrong.status_code, nowhere.status_code) == (400, 400)
-    assert [query.sort for query in hub.engine.channel_queries][:2] == ["subscribers"] * 2
+    asked = hub.engine.channel_queries[1]
+    assert (asked.sort, asked.skip, asked.after) == ("subscribers", 2, "")
 
 
 async def test_an_operators_ticket_is_asked_for_with_the_key(hub: Hub) -> None:

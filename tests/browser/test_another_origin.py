@@ -1,0 +1,46 @@
+"""The README's page on a web server of its own, as most pages are: another origin than the hub's."""
+
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import publish
+from tests.support.hub_process import HubProcess
+from tests.test_documents import blocks
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(90),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[str]:
+    """The origin of a web server that serves `tmp_path`."""
+    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+async def test_a_page_of_a_listed_origin_loads_the_client_and_talks_to_the_hub(
+    page: Page, elsewhere: str, tmp_path: Path
+) -> None:
+    """`/client.js` and its modules are for all pages; the rest is for `HUB_ORIGINS`."""
+    (block,) = (each for each in blocks("subscribe") if each.language == "html")
+    with HubProcess(HUB_ORIGINS=elsewhere) as hub:
+        publish(hub, "prices", {"eur": 1.5})
+        (tmp_path / "index.html").write_text(f"<!doctype html>{block.against(hub.url)}")
+        await page.goto(elsewhere)
+        await expect(page.locator("#eur")).to_have_text("1.5")
+        await page.locator("#raise").click()
+        await expect(page.locator("#eur")).to_have_text("1.1")
