@@ -203,13 +203,13 @@ class Hub:
             idempotency_key=idempotency_key,
             trace=tracing.current() if (tracing := self.node.tracing) else None,
         )
-        return await self.node.publish(request)
+        return await self.node.api.publish(request)
 
     async def history(
         self, channel: str, since: Position | None = None, limit: int = 100
     ) -> HistoryPage:
         """See `hub.core.executor.Executor.history`."""
-        return await self.node.history(check_channel(channel), since, limit)
+        return await self.node.api.history(check_channel(channel), since, limit)
 
 
 def _with_state(inner: ASGIApp, hub: Hub) -> ASGIApp:

@@ -1,7 +1,6 @@
 """One node without a listener: the composition root of the core.
 
-Makes the parts, hands them to each other, and offers what the HTTP API and the application
-in this process ask of a node.
+Makes the parts and hands them to each other; what is asked of a node is `hub.node_api`.
 """
 
 import logging
@@ -15,22 +14,18 @@ from hub.auth.policy import Policy
 from hub.brokering import Surroundings, make_broker, make_peers, make_roster, make_tag
 from hub.channel_lists import ChannelLists
 from hub.core.aging import Aging
-from hub.core.channel_listing import ChannelPage, ChannelQuery
 from hub.core.deadlines import Deadlines
 from hub.core.engine import Engine, NodeOptions, Runtime
 from hub.core.exchange import Exchange
 from hub.core.executor import Executor
 from hub.core.heartbeats import Heartbeats
 from hub.core.journal import Journal
-from hub.core.listing import ConnectionPage, ConnectionQuery
 from hub.core.outbox import Pressure
-from hub.core.polling import PollRequest
-from hub.core.ports import Defer, HistoryPage, PublishRequest, PublishResult, Spawn
+from hub.core.ports import Defer, Spawn
 from hub.core.presence import PresenceTable
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset
+from hub.core.pushes import Gap, Join, Leave, PresenceReset
 from hub.core.rates import Rates
-from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
 from hub.core.replay import Replay
 from hub.core.reserved import STATS_CHANNEL
 from hub.core.session import Session
@@ -39,9 +34,9 @@ from hub.core.subscribing import Subscribing
 from hub.core.tally import Tally
 from hub.draining import Drainer
 from hub.errors import HubError
+from hub.node_api import KnownChannels, NodeApi
 from hub.observe.log_levels import BROKER, SESSION
 from hub.observe.logs import session_log
-from hub.observe.metrics import Gauges
 from hub.observe.sampling import make_tracing
 from hub.operating import Operations, Windows
 from hub.overseeing import Overseeing
@@ -59,8 +54,6 @@ VERSION = version("broadcast-hub")
 # Of payload taken in and not yet written; a broadcast at 1 us a delivery empties it in
 # well under a second for 1,000 sessions. Guess, not measured.
 _MAX_BACKLOG_BYTES = 32 * 1024 * 1024
-
-
 # Ages differ by themselves, so whoever is too old may come back soon.
 _MAX_AGE_RECONNECT_MS = 1000
 
@@ -162,7 +155,7 @@ class Node:
             ),
             runtime=Runtime(spawn, self.deadlines, time.time, self._on_fault),
         )
-        self._polling = PollTransport(
+        polling = PollTransport(
             engine=self.engine,
             dialect=PollDialect(),
             session_dialect=SessionPollDialect(),
@@ -170,7 +163,7 @@ class Node:
             clock=self.clock,
         )
         self.drainer = Drainer(self.engine, self._is_alone)
-        self._reporter = Reporter(
+        self.reporter = Reporter(
             node=settings.node,
             version=VERSION,
             started_seconds=self.started_seconds,
@@ -200,18 +193,29 @@ class Node:
             self.broker,
             around,
             tag=self.tag,
-            record=self.node,
+            record=self.reporter.record,
             connections=Commanding(
                 self.engine,
-                self._polling.poll,
+                polling.poll,
                 node=settings.node,
                 max_message_bytes=settings.max_message_bytes,
             ),
             operate=self.operations.carry_out,
         )
         self.operators = Overseeing(self._peers, self.operations.carry_out)
-        self._channel_lists = ChannelLists(self.channels, self._peers, clock=self.clock)
-        self.operations.also("channels", self._channel_lists.part)
+        known = KnownChannels(self.broker, self._subscribing)
+        lists = ChannelLists(known.all, self._peers, clock=self.clock)
+        self.operations.also("channels", lists.part)
+        self.api = NodeApi(
+            executor=self._executor,
+            subscribing=self._subscribing,
+            peers=self._peers,
+            polling=polling,
+            waiting_polls=self.waiting_polls,
+            known=known,
+            lists=lists,
+            reporter=self.reporter,
+        )
 
     def _context(self) -> SessionContext:
         return SessionContext(
@@ -271,7 +275,7 @@ class Node:
         if (interval_seconds := self.settings.stats_seconds) > 0:
             stats = publish_stats(
                 self.broker.publish,
-                self.node,
+                self.reporter.record,
                 interval_seconds=interval_seconds,
                 wanted=self._stats_wanted,
             )
@@ -296,51 +300,10 @@ class Node:
         self.journal.sweep()
         self.broker.sweep()
 
-    # -- what the HTTP API and the application ask -----------------------------------------
-
-    async def publish(self, request: PublishRequest) -> PublishResult:
-        return await self._executor.publish(request)
-
-    async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
-        return await self._executor.history(channel, since, limit)
-
-    async def presence(self, channel: str) -> Sequence[Member]:
-        return await self._subscribing.members(channel)
-
-    async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
-        return await self._peers.holder(connection).command(connection, secret, raw)
-
-    async def poll(self, request: PollRequest) -> bytes:
-        """Begin a session here, or go on with one wherever it is."""
-        if request.connection is None:
-            return await self._polling.poll(request)
-        return await self.waiting_polls.poll(self._peers.holder(request.connection), request)
-
-    def channels(self) -> Sequence[ChannelRecord]:
-        return [record for name in self.broker.names() if (record := self.channel(name))]
-
-    async def all_channels(self, query: ChannelQuery) -> ChannelPage:
-        return await self._channel_lists.everywhere(query)
-
-    def channel(self, name: str) -> ChannelRecord | None:
-        if (held := self.broker.held(name)) is None:
-            return None
-        here = self._subscribing.channels.get(name)
-        presence = self._subscribing.options(name).presence
-        return ChannelRecord(name, held[0], 0 if here is None else len(here), held[1], presence)
-
-    async def connections(self, query: ConnectionQuery) -> ConnectionPage:
-        return await self._peers.connections(query)
-
-    async def connection(self, connection: str) -> SessionRecord | None:
-        return await self._peers.holder(connection).connection(connection)
-
-    async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
-        holder = self._peers.holder(connection)
-        return await holder.disconnect(connection, code=code, reason=reason)
-
-    def node(self) -> NodeRecord:
-        return self._reporter.record()
+    def ready(self) -> Sequence[str]:
+        """Why the node should get no traffic; empty when it should."""
+        draining = ["draining"] if self.engine.draining else []
+        return [*draining, *self.broker.problems()]
 
     async def _is_alone(self) -> bool:
         """True as well where the others cannot be asked: nobody may count on them then."""
@@ -349,14 +312,3 @@ class Node:
         except HubError:
             return True
         return all(record.draining for record in nodes if record.node != self.settings.node)
-
-    async def nodes(self) -> Sequence[NodeRecord]:
-        return await self._peers.nodes()
-
-    def ready(self) -> Sequence[str]:
-        """Why the node should get no traffic; empty when it should."""
-        draining = ["draining"] if self.engine.draining else []
-        return [*draining, *self.broker.problems()]
-
-    def gauges(self) -> Gauges:
-        return self._reporter.gauges()

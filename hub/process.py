@@ -53,7 +53,7 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
         loop.add_signal_handler(number, on_signal, number)
     async with hub, _demo(hub, log, wanted=demo):
         _say_where(hub, settings, demo=demo)
-        log.info("started", url=hub.url, version=hub.node.node().version)
+        log.info("started", url=hub.url, version=hub.node.api.node().version)
         await stop.wait()
         log.info("draining", signal=received[0].name, connections=len(hub.node.engine.sessions))
     log.info("stopped")

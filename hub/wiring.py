@@ -69,13 +69,13 @@ def asgi_app(node: Node, lag: LoopLag) -> ASGIApp:
 def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
     """For the HTTP routes; `app` answers what the hub does not."""
     settings = node.settings
-    collector = HubCollector(node.tally, node.gauges, lag, version=VERSION)
+    collector = HubCollector(node.tally, node.reporter.gauges, lag, version=VERSION)
     metrics = Metrics(CollectorRegistry(), collector)
     return HttpDeps(
-        engine=node,
+        engine=node.api,
         operators=node.operators,
         policy=node.policy,
-        poll=node.poll,
+        poll=node.api.poll,
         ready=node.ready,
         metrics=metrics.render,
         tally=node.tally,

@@ -110,7 +110,7 @@ async def test_a_node_alone_publishes_nothing_while_nobody_reads(hub: Hub) -> No
     async def publish(request: PublishRequest) -> None:
         raise AssertionError(request)
 
-    work = publish_stats(publish, hub.node.node, interval_seconds=0, wanted=wanted)
+    work = publish_stats(publish, hub.node.api.node, interval_seconds=0, wanted=wanted)
     publishing = asyncio.create_task(work)
     await eventually(lambda: asked > 10, what="several turns")
     assert not publishing.done()
@@ -127,7 +127,7 @@ async def test_a_broker_that_is_away_does_not_end_the_figures(hub: Hub) -> None:
         tried += 1
         raise NotPublishedError("Redis is away")
 
-    work = publish_stats(publish, hub.node.node, interval_seconds=0, wanted=lambda: True)
+    work = publish_stats(publish, hub.node.api.node, interval_seconds=0, wanted=lambda: True)
     publishing = asyncio.create_task(work)
     await eventually(lambda: tried > 10, what="several attempts")
     assert not publishing.done()

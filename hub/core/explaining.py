@@ -65,6 +65,7 @@ _FROM_NOTES = {
     What.DROPPED: (Answer.DROPPED, "dropped because the peer read too slowly (policy {policy})"),
     What.CONFLATED: (Answer.CONFLATED, "a newer one with the same key replaced it while it waited"),
 }
+_NO_CONNECTION = "no connection of that name is open, or among those that are remembered"
 # What spans a stretch is asked after what was left out of it.
 _SPANNING = {What.UNSENT: 1, What.REPLAYED: 2, What.LATE: 3}
 
@@ -94,6 +95,8 @@ class Explainer:
             return Explanation(
                 Answer.NOT_PUBLISHED, f"the newest of {asked.channel} is {asked.head}"
             )
+        if self._session is None and self._closed is None:
+            return Explanation(Answer.UNKNOWN, _NO_CONNECTION)
         if (noted := self._noted()) is not None:
             return noted
         if (subscription := self._subscription()) is not None:

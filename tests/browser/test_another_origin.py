@@ -1,4 +1,4 @@
-"""The README's page on a web server of its own, as most pages are: another origin than the hub's."""
+"""The README's page on a web server of its own, so of another origin than the hub's."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -89,6 +89,6 @@ async def _wave(hub: Hub, transport: str) -> None:
     await eventually(lambda: not node.engine.sessions and not node.engine.leaving)
 
     await eventually(lambda: _held() == held, what="every connection's release")
-    gauges = node.gauges()
+    gauges = node.reporter.gauges()
     assert gauges.subscriptions == gauges.channels == gauges.outbox_bytes == 0
     await eventually(lambda: len(node.deadlines) == 0, what="every deadline's release")

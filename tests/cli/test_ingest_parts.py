@@ -92,6 +92,17 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(
     assert load(path, channel="a") == CHECKPOINT
 
 
+def test_a_checkpoint_that_is_replaced_is_never_written_into(tmp_path: Path) -> None:
+    """Whoever opened the former one still reads all of it: the new one came by its name."""
+    path = tmp_path / "checkpoint.json"
+    save(path, CHECKPOINT)
+    former = path.read_bytes()
+    with path.open("rb") as opened:
+        save(path, CHECKPOINT.model_copy(update={"offset": 9}))
+        assert opened.read() == former
+    assert path.read_bytes() != former
+
+
 def test_a_file_is_told_by_what_was_read_of_it(tmp_path: Path) -> None:
     """Renamed, copied and grown it is the same; with another first or last byte it is not."""
     path = tmp_path / "app.log"

@@ -272,7 +272,7 @@ class SmallNode:
     def explain(self, session: Session, question: Question) -> Explanation:
         """What became of a publication on its way to a session, open or ended."""
         closed = self.journal.closed.get(session.id)
-        open_ = None if closed else session
+        open_ = self.engine.sessions.get(session.id)
         return Explainer(question, self.journal, session=open_, closed=closed).explain()
 
     def begin_epoch(self, channel: str) -> None:

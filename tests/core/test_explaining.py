@@ -153,6 +153,7 @@ def test_after_ten_minutes_the_answer_is_unknown_not_a_guess() -> None:
     node.journal.sweep()
     assert why(stays, "a", 1).answer is Answer.UNKNOWN
     assert not node.journal.closed
+    assert why(leaves, "a", 1).answer is Answer.UNKNOWN
     assert node.journal.bytes == 0
     stays.publish("a", 1)
     assert why(stays, "a", 2).answer is Answer.WRITTEN

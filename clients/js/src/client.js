@@ -136,7 +136,7 @@ export function openClient(base, options, show) {
       const { since, last, signal } = on;
       let channel = channels.get(name);
       if (channel && (since || last)) {
-        throw new TypeError(`${name}: not its first subscription`);
+        throw new TypeError(`${name}: since, last are for the first subscription`);
       }
       const member = openSubscription({ leave, request }, name, on);
       if (closed || signal?.aborted) member.end(closed);

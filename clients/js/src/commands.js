@@ -41,11 +41,13 @@ export function commands() {
       new Promise((resolve, reject) => {
         if (pending.size >= MAX_PENDING) throw new HubError("busy", true);
         const id = ++lastId;
+        // As it is now; and what JSON cannot say is rejected here, not when its turn comes.
+        const asked = JSON.parse(JSON.stringify({ ...command, id }));
         const late = () => entry.settle(new HubError("timeout", true));
         const timer = setTimeout(late, COMMAND_MS);
         /** @type {Pending} */
         const entry = {
-          command: { ...command, id },
+          command: asked,
           sent: false,
           settle(error, ok) {
             clearTimeout(timer);

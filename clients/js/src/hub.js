@@ -121,7 +121,7 @@ export class Hub {
    * @returns {() => void} stops listening
    */
   on(event, listener) {
-    if (event !== "state") throw new TypeError(event);
+    if (event !== "state") throw new TypeError(`no event ${event}`);
     const { listeners } = this.#client;
     listeners.add(listener);
     return () => void listeners.delete(listener);

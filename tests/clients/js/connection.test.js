@@ -200,6 +200,22 @@ test("commands wait for a connection, resolve with the reply, and fail when it b
   hub.close();
 });
 
+test("what JSON cannot say is rejected at once and holds up no other command", async () => {
+  const wire = fakeWire();
+  const { hub } = connect(wire);
+  const data = { eur: 1 };
+  const broken = assert.rejects(hub.publish("a", 10n), TypeError);
+  const published = hub.publish("a", data);
+  data.eur = 2; // what was published is what it was then
+  await settle();
+  await broken;
+  const [socket] = wire.sockets;
+  assert.deepEqual(socket.asked("publish").map((command) => command.data), [{ eur: 1 }]);
+  socket.reply(socket.asked("publish")[0], { offset: 1 });
+  assert.deepEqual(await published, { offset: 1 });
+  hub.close();
+});
+
 test("a machine that slept finds out at the next look at the clock", async () => {
   const wire = fakeWire();
   const { hub, states } = connect(wire);

@@ -108,9 +108,9 @@ test("the last listener of a channel unsubscribes it, an earlier one does not", 
   assert.throws(() => hub.subscribe("a", () => {}, { last: 1 }), /first subscription/);
   await settle();
   stop.abort();
-  first.unsubscribe();
   assert.equal(wire.sockets[0].asked("unsubscribe").length, 0);
   second.unsubscribe();
+  first.unsubscribe();
   assert.equal(wire.sockets[0].asked("unsubscribe").length, 1);
   hub.close();
 });
@@ -161,6 +161,23 @@ test("a loop that is left unsubscribes", async () => {
   wire.sockets[0].message("a", 1);
   for await (const { offset } of subscription) if (offset === 1) break;
   assert.equal(wire.sockets[0].asked("unsubscribe").length, 1);
+  hub.close();
+});
+
+test("a signal ends a loop that waits, and one that is aborted already begins none", async () => {
+  const wire = fakeWire();
+  const { hub } = connect(wire);
+  const stop = new AbortController();
+  const subscription = hub.subscribe("a", { signal: stop.signal });
+  await settle();
+  wire.sockets[0].confirm("a", "e:0");
+  const loop = subscription[Symbol.asyncIterator]().next();
+  await settle();
+  stop.abort();
+  assert.deepEqual(await loop, { value: undefined, done: true });
+  assert.equal(wire.sockets[0].asked("unsubscribe").length, 1);
+  for await (const message of hub.subscribe("b", { signal: stop.signal })) assert.fail(message);
+  assert.equal(wire.sockets[0].asked("subscribe").length, 1);
   hub.close();
 });
 

@@ -1,0 +1,98 @@
+"""What the HTTP API and the application in this process ask of a node.
+
+Implements `hub.transports.http.ports.Engine`: each question goes to the part that knows, here
+or at another node.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hub.brokering import NodeBroker
+from hub.channel_lists import ChannelLists
+from hub.core.channel_listing import ChannelPage, ChannelQuery
+from hub.core.executor import Executor
+from hub.core.listing import ConnectionPage, ConnectionQuery
+from hub.core.polling import PollRequest
+from hub.core.ports import HistoryPage, Peers, PublishRequest, PublishResult
+from hub.core.publication import Position
+from hub.core.pushes import Member
+from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
+from hub.core.subscribing import Subscribing
+from hub.reporting import Reporter
+from hub.transports.poll import PollTransport
+from hub.transports.waiting_polls import WaitingPolls
+
+
+@dataclass(frozen=True, slots=True)
+class KnownChannels:
+    """The channels that this node knows, as operators see them."""
+
+    broker: NodeBroker
+    subscribing: Subscribing
+
+    def all(self) -> Sequence[ChannelRecord]:
+        return [record for name in self.broker.names() if (record := self.one(name))]
+
+    def one(self, name: str) -> ChannelRecord | None:
+        if (held := self.broker.held(name)) is None:
+            return None
+        here = self.subscribing.channels.get(name)
+        presence = self.subscribing.options(name).presence
+        return ChannelRecord(name, held[0], 0 if here is None else len(here), held[1], presence)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeApi:
+    """One per node; keeps nothing of its own."""
+
+    executor: Executor
+    subscribing: Subscribing
+    peers: Peers
+    polling: PollTransport
+    waiting_polls: WaitingPolls
+    known: KnownChannels
+    lists: ChannelLists
+    reporter: Reporter
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        return await self.executor.publish(request)
+
+    async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
+        return await self.executor.history(channel, since, limit)
+
+    async def presence(self, channel: str) -> Sequence[Member]:
+        return await self.subscribing.members(channel)
+
+    async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
+        return await self.peers.holder(connection).command(connection, secret, raw)
+
+    async def poll(self, request: PollRequest) -> bytes:
+        """Begin a session here, or go on with one wherever it is."""
+        if request.connection is None:
+            return await self.polling.poll(request)
+        return await self.waiting_polls.poll(self.peers.holder(request.connection), request)
+
+    def channels(self) -> Sequence[ChannelRecord]:
+        return self.known.all()
+
+    def channel(self, name: str) -> ChannelRecord | None:
+        return self.known.one(name)
+
+    async def all_channels(self, query: ChannelQuery) -> ChannelPage:
+        return await self.lists.everywhere(query)
+
+    async def connections(self, query: ConnectionQuery) -> ConnectionPage:
+        return await self.peers.connections(query)
+
+    async def connection(self, connection: str) -> SessionRecord | None:
+        return await self.peers.holder(connection).connection(connection)
+
+    async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
+        holder = self.peers.holder(connection)
+        return await holder.disconnect(connection, code=code, reason=reason)
+
+    def node(self) -> NodeRecord:
+        return self.reporter.record()
+
+    async def nodes(self) -> Sequence[NodeRecord]:
+        return await self.peers.nodes()
