@@ -75,8 +75,17 @@ class NodeApi:
     def channels(self) -> Sequence[ChannelRecord]:
         return self.known.all()
 
-    def channel(self, name: str) -> ChannelRecord | None:
-        return self.known.one(name)
+    async def channel(self, name: str) -> ChannelRecord | None:
+        """Also one that no session of this node subscribes to, where a broker outside has it."""
+        record = self.known.one(name)
+        if record is not None or not self.known.broker.record().servers:
+            return record
+        page = await self.executor.history(name, None, 1)
+        if not page.head.offset:
+            return None
+        held = page.head.offset - page.oldest + 1
+        presence = self.subscribing.options(name).presence
+        return ChannelRecord(name, page.head, 0, held, presence)
 
     async def all_channels(self, query: ChannelQuery) -> ChannelPage:
         return await self.lists.everywhere(query)

@@ -67,3 +67,16 @@ async def test_a_node_that_does_not_answer_is_named(redis: RedisServer) -> None:
             found = await listed(nodes[0])
     assert [row["subscribers"] for row in found["channels"]] == [1]
     assert (found["complete"], found["unanswered"]) == (False, ["node-1"])
+
+
+async def test_one_channel_is_known_at_every_node(redis: RedisServer, channel: str) -> None:
+    """Where it was published to and nobody subscribes; one that nobody has used is not there."""
+    async with hubs(redis.url, 2) as (one, two), httpx.AsyncClient(timeout=10) as client:
+        await publish(one, channel, 1)
+        await publish(one, channel, 2)
+        for node in (one, two):
+            found = (await client.get(f"{node.url}/api/channels/{channel}")).json()
+            assert found["position"].endswith(":2")
+            assert (found["subscribers"], found["history"]) == (0, 2)
+            unused = await client.get(f"{node.url}/api/channels/{channel}-unused")
+            assert unused.status_code == 404

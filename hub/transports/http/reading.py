@@ -48,7 +48,7 @@ class Reading:
 
     async def channel(self, request: Request) -> Response:
         name = self._readable(request)
-        record = self._engine.channel(name)
+        record = await self._engine.channel(name)
         if record is None:
             raise NotFoundError(f"nothing was published to {name!r} and nobody subscribes to it")
         return json_answer(channel_fields(record))

@@ -105,7 +105,7 @@ class FakeEngine:
         more = len(beyond) > query.skip + len(top)
         return ChannelPage(tuple(top), len(rows), more=more)
 
-    def channel(self, name: str) -> ChannelRecord | None:
+    async def channel(self, name: str) -> ChannelRecord | None:
         return channel_record(name) if name in self.known else None
 
     async def connections(self, query: ConnectionQuery) -> ConnectionPage:
