@@ -27,13 +27,13 @@ def bench(
         float | None, typer.Option(min=0, help="Publications per second; 0: flat out. [100]")
     ] = None,
     publications: Annotated[
-        int | None, typer.Option(min=1, help="How many to publish. [what --seconds allow]")
+        int | None, typer.Option(min=1, help="How many to publish; else what --seconds allow.")
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of the measured phase.")] = 10.0,
     payload_bytes: Annotated[int, typer.Option(min=40, max=60_000, help="Size of `data`.")] = 200,
     transport: Annotated[str, typer.Option(help="websocket or sse.")] = "websocket",
     compare: Annotated[
-        str | None, typer.Option(help="The other transport too, interleaved.")
+        str | None, typer.Option(help="websocket or sse: that one too, interleaved.")
     ] = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also a bare send() loop in C, interleaved.")
@@ -52,7 +52,7 @@ def bench(
         int | None, typer.Option(min=1, help="Flat out: publications under way at most. [32]")
     ] = None,
     readers: Annotated[
-        int | None, typer.Option(min=1, help="Reader processes. [a core each, at most 4]")
+        int | None, typer.Option(min=1, help="Reader processes; else a core each, at most 4.")
     ] = None,
     nodes: Annotated[
         int,

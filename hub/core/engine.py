@@ -229,7 +229,10 @@ class Engine:
         if (expires_at := session.identity.expires_at) is None:
             return
         remaining = expires_at - self._runtime.wall_clock()
-        warn_in = max(0.0, remaining - self._options.expiry_warning_seconds)
+        # Half of it at most: to be warned at once would have a client whose tokens are short, or
+        # the same ones for a while, authenticate again and again without a pause.
+        warning_seconds = min(self._options.expiry_warning_seconds, remaining / 2)
+        warn_in = max(0.0, remaining - warning_seconds)
 
         def warn() -> None:
             left = expires_at - self._runtime.wall_clock()

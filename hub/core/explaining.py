@@ -62,6 +62,7 @@ _FROM_NOTES = {
     What.UNSENT: (Answer.CLOSED, "the connection ended while it waited in the outbox"),
     What.OWN: (Answer.OWN, "its own publication, which it asked not to get back (echo: false)"),
     What.EXPIRED: (Answer.EXPIRED, "history no longer held it; announced as a gap `expired`"),
+    What.INVALID: (Answer.LOST, "it was no valid publication; announced as a gap `invalid`"),
     What.DROPPED: (Answer.DROPPED, "dropped because the peer read too slowly (policy {policy})"),
     What.CONFLATED: (Answer.CONFLATED, "a newer one with the same key replaced it while it waited"),
 }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hub.core.noted import EVENT_BYTES, MAX_EVENTS, Event, Notes, What
 from hub.core.ports import Monotonic
-from hub.core.pushes import Gap
+from hub.core.pushes import Gap, GapReason
 from hub.core.records import SessionRecord
 from hub.core.timeline import MARK_BYTES, Timeline
 
@@ -125,9 +125,11 @@ class Journal:
         """One of its own publications was withheld, as it asked."""
         self._note(subscription, What.OWN, offset, offset)
 
-    def expired(self, subscription: "Subscription", first: int, last: int) -> None:
-        """History no longer had a stretch."""
-        self._note(subscription, What.EXPIRED, first, last)
+    def missing(self, subscription: "Subscription", gap: Gap) -> None:
+        """History did not have a stretch."""
+        expired = gap.reason is GapReason.EXPIRED
+        what = What.EXPIRED if expired else What.INVALID
+        self._note(subscription, what, gap.first, gap.last)
 
     def began(self, subscription: "Subscription", offset: int) -> None:
         """From now on everything after `offset` of the channel is owed."""

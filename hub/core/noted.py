@@ -30,6 +30,8 @@ class What(StrEnum):
     """Not written: its own publications, which it asked not to get back."""
     EXPIRED = "expired"
     """History no longer had them when it was this connection's turn."""
+    INVALID = "invalid"
+    """History had something that is no publication."""
     REFUSED = "refused"
     """A subscription to the channel was refused (`detail` has the error's code)."""
 

@@ -64,7 +64,7 @@ class Replay:
             for item in items[: session.write_replay(encoded)]:
                 if isinstance(item, Gap):
                     self._tally.gaps[item.reason] += 1
-                    self._journal.expired(subscription, item.first, item.last)
+                    self._journal.missing(subscription, item)
                     subscription.replay_cursor = item.last
                 elif isinstance(item, Publication):
                     subscription.replay_cursor = item.offset
@@ -90,13 +90,12 @@ def _items(subscription: Subscription, page: HistoryPage) -> list[Item]:
     cursor = subscription.replay_cursor
     items: list[Item] = []
     for publication in page.publications:
-        if publication.offset > cursor + 1:
-            items.append(_expired(subscription, cursor + 1, publication.offset - 1))
+        items += _missing(subscription, page, cursor + 1, publication.offset - 1)
         cursor = publication.offset
         items.append(publication)
     # Not the channel's own head: more may have been published since the page was read.
-    if not page.publications and cursor < page.head.offset:
-        items.append(_expired(subscription, cursor + 1, page.head.offset))
+    if not page.publications:
+        items += _missing(subscription, page, cursor + 1, page.head.offset)
     return items
 
 
@@ -113,6 +112,10 @@ def _last(item: Publication | Gap) -> int:
     return item.last if isinstance(item, Gap) else item.offset
 
 
-def _expired(subscription: Subscription, first: int, last: int) -> Gap:
-    channel = subscription.channel
-    return Gap(channel.name, channel.epoch, first, last, GapReason.EXPIRED)
+def _missing(subscription: Subscription, page: HistoryPage, first: int, last: int) -> list[Gap]:
+    """What the page lacks: before its oldest it has expired, after that it was never valid."""
+    name, epoch = subscription.channel.name, subscription.channel.epoch
+    gone, held = min(last, page.oldest - 1), max(first, page.oldest)
+    expired = [Gap(name, epoch, first, gone, GapReason.EXPIRED)] if first <= gone else []
+    invalid = [Gap(name, epoch, held, last, GapReason.INVALID)] if held <= last else []
+    return expired + invalid

@@ -167,8 +167,8 @@ class Subscribing:
         if missing and not channel.options.keeps_history:
             self._tally.gaps[GapReason.EXPIRED] += 1
             first, last = began.position.offset + 1, channel.offset
-            self._journal.expired(subscription, first, last)
             gap = Gap(channel.name, channel.epoch, first, last, GapReason.EXPIRED)
+            self._journal.missing(subscription, gap)
             session.push_in_order(subscription, gap, last)
             missing = False
         if not missing:

@@ -1,6 +1,6 @@
 """How many publications one node hands to Redis, and hears again: prints a table, asserts nothing.
 
-    .venv/bin/python -m tests.benchmarks.redis_publish
+    uv run python -m tests.benchmarks.redis_publish
 
 Client and redis-server share this machine. `at once` is how many publications are made in one
 iteration of the event loop; each is awaited. CPU is that of this process alone, pub/sub, decoding

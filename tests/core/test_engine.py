@@ -186,6 +186,24 @@ def test_a_refreshed_token_begins_its_time_anew() -> None:
     assert reader.session.closing
 
 
+def test_a_short_token_is_warned_of_halfway_so_that_authenticating_does_not_go_in_circles() -> None:
+    """Who answers each warning with the same token is warned less than ten times in 30 s."""
+    node = SmallNode()
+    node.policy.known["same"] = identity = expiring(node, 28)
+    reader = Subscriber(node, identity=identity)
+    wait(node, 13)
+    assert reader.read() == []
+    warned: list[int] = []
+    while not reader.session.closing:
+        wait(node, 0.1)
+        pushes = reader.read()
+        warned += [push["in_seconds"] for push in pushes if push["op"] == "expiring"]
+        if any(push["op"] == "expiring" for push in pushes):
+            node.do(reader.session, Authenticate(1, "same"))
+    assert warned[:3] == [14, 7, 4]
+    assert len(warned) < 10
+
+
 def test_a_token_that_ends_during_a_stall_ends_its_session_all_the_same() -> None:
     """The warning comes late then, and the end right behind it."""
     node = SmallNode()

@@ -1,10 +1,13 @@
 """History is read as fast as the peer takes it, and the stream goes live without a seam."""
 
+from dataclasses import replace
+
 import pytest
 
 from hub.core.commands import Subscribe
+from hub.core.explaining import Answer, Question
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.ports import PublishRequest
+from hub.core.ports import HistoryPage, PublishRequest
 from hub.core.publication import Position
 from hub.errors import UnavailableError
 from tests.core.small_node import Shape, SmallNode, limits
@@ -195,3 +198,25 @@ def test_a_reply_counts_what_the_epoch_holds_that_began_meanwhile(steps: int) ->
     assert reply["ok"]["replayed"] == 1
     assert (gap["reason"], message["data"]) == ("reset", "new")
     assert [push["op"] for push in witness.read()] == ["gap", "message"]
+
+
+def test_what_history_holds_and_was_never_valid_is_not_called_expired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A gap `invalid`, as those got who were there; what history let go of is `expired`."""
+    node = node_with(5, "short:a")
+    read = node.memory.history
+
+    async def history(channel: str, after: int, limit: int) -> HistoryPage:
+        page = await read(channel, after, limit)
+        valid = tuple(item for item in page.publications if item.offset not in {4, 5})
+        return replace(page, publications=valid)
+
+    monkeypatch.setattr(node.memory, "history", history)
+    reader = Subscriber(node)
+    reader.subscribe("short:a", since=beginning(node, "short:a"))
+    assert stream(reader.read()) == [(1, 2, "expired"), 3, (4, 5, "invalid")]
+    held = node.memory.held("short:a")
+    assert held is not None
+    question = Question("short:a", held[0].epoch, 4, 5)
+    assert node.explain(reader.session, question).answer is Answer.LOST
