@@ -150,10 +150,15 @@ async def _print_pushes(plan: Plan) -> None:
 
 
 async def _follow(subscription: "Pushes", printer: "Printer") -> None:
+    from hub_client import CommandError
+
     announced = asyncio.create_task(_announce(subscription))
     try:
         async for push in subscription:
             await printer.print(push.frame)
+    except CommandError as error:
+        # Of several, which: not every reason names it.
+        raise CommandError(error.code, f"{subscription.channel}: {error.message}") from None
     finally:
         announced.cancel()
 

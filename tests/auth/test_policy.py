@@ -196,6 +196,8 @@ def test_a_stranger_who_may_only_read_is_told_so_at_the_grant() -> None:
     assert outcome(lambda: stranger.check_publish("prices")) == NO
     with pytest.raises(UnauthorizedError, match="HUB_PUBLISH_KEYS"):
         policy("p").identify_publisher(NOTHING)
+    with pytest.raises(UnauthorizedError, match="or a token that grants it"):
+        policy("pt").identify_publisher(NOTHING)
 
 
 def test_a_key_in_both_rings_is_an_operators() -> None:

@@ -92,8 +92,13 @@ async def test_the_overview_counts_what_the_nodes_hold(hub: WatchedHub, page: Pa
     await sign_in(page)
     await go(page, hub.url)
     figures = page.locator(".chart", has_text="Connections").first.locator("b")
-    found = await hub.ask("/api/connections", limit=1)
-    await expect(figures.nth(0)).to_have_text(str(found["total"]))
+
+    async def agree() -> bool:
+        """The page of the test before may still be on its way out."""
+        found = await hub.ask("/api/connections", limit=1)
+        return str(found["total"]) == await figures.nth(0).inner_text()
+
+    await eventually(agree, what="the same number here and in the list")
     await expect(figures.nth(2)).to_have_text("1")
     await expect(figures.nth(3)).to_have_text("1")
     latency = page.locator(".chart", has_text="Delivery latency").locator("b").first

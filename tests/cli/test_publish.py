@@ -161,6 +161,18 @@ async def test_a_retry_is_told_with_its_reason() -> None:
     (line,) = ended.err.splitlines()
     assert line.startswith("hub: attempt 1: not_published: ")
     assert "trying again in " in line
+    assert line.endswith(url)
+
+
+async def test_who_has_no_key_is_told_where_one_goes() -> None:
+    """Nor is a verdict said twice."""
+    async with http_hub(lambda _: problem(401, "unauthorized")) as (url, _):
+        ended = await run("publish", "a", "1", "--url", url)
+    assert ended.err.startswith("hub: not published: unauthorized: ")
+    assert ended.err.endswith(f"(--key or HUB_PUBLISH_KEY), at {url}\n")
+    away = await run("publish", "a", "1", "--url", "http://127.0.0.1:9", "--retry-seconds", "0")
+    assert away.err.startswith("hub: not published: ConnectError: ")
+    assert away.err.endswith(", at http://127.0.0.1:9\n")
 
 
 async def test_an_interrupt_ends_the_stream_with_its_summary() -> None:

@@ -110,6 +110,24 @@ async def test_a_refusal_ends_the_command_with_its_reason() -> None:
     assert "Traceback" not in err
 
 
+async def test_a_channel_that_an_operator_takes_away_is_named() -> None:
+    """Of several, the one that ended; the hub's reason alone does not tell."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.push({"op": "unsubscribed", "channel": "a", "reason": "by operator"})
+        await peer.socket.wait_closed()
+
+    async with (
+        websocket_hub(script) as fake,
+        started("subscribe", "a", "--url", fake.url) as process,
+    ):
+        await read_errors(process, "hub: unsubscribed: a: by operator")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert await process.wait() == 1
+
+
 async def test_a_closed_pipe_ends_the_command_quietly() -> None:
     """`hub subscribe a | head -1` ends although nothing more is published."""
 

@@ -10,16 +10,24 @@ from hub.transports.http.answer import session_fields
 from hub.transports.http.paging import limit_of
 from hub.wire.query import single
 
+TRANSPORTS = ("websocket", "sse", "poll")
+
 
 def connection_query(query: Mapping[str, list[str]]) -> ConnectionQuery:
     """Read filters, `sort` (`-` before it: descending), `limit` and `after`.
 
-    Raises `BadRequestError` for a column that there is not, and what is no `next` of a page.
+    Raises `BadRequestError` for a column or a transport that there is not, and for what is no
+    `next` of a page.
     """
     sort = single(query, "sort") or "connection"
     column = sort.removeprefix("-")
     if column not in COLUMNS:
         raise BadRequestError(f"sort is {sort[:40]!r}, allowed are {', '.join(COLUMNS)}")
+    transport = single(query, "transport")
+    if transport is not None and transport not in TRANSPORTS:
+        raise BadRequestError(
+            f"transport is {transport[:40]!r}, allowed are {', '.join(TRANSPORTS)}"
+        )
     after = single(query, "after")
     return ConnectionQuery(
         limit=limit_of(query),
@@ -30,7 +38,7 @@ def connection_query(query: Mapping[str, list[str]]) -> ConnectionQuery:
         subject=single(query, "subject"),
         channel=single(query, "channel"),
         address=single(query, "address"),
-        transport=single(query, "transport"),
+        transport=transport,
     )
 
 

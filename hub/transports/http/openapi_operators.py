@@ -2,6 +2,7 @@
 
 from hub.core.explaining import Answer
 from hub.core.selecting import COLUMNS
+from hub.transports.http.connections import TRANSPORTS
 from hub.transports.http.openapi_parts import (
     CHANNEL_PATH,
     CONNECTION_PATH,
@@ -94,7 +95,7 @@ def operator_paths() -> dict[str, Json]:
     filters = (
         parameter("subject", STRING),
         parameter("channel", CHANNEL),
-        parameter("transport", {"enum": ["websocket", "sse", "poll"]}),
+        parameter("transport", {"enum": list(TRANSPORTS)}),
         parameter("address", STRING, about="As the hub sees it, without the port."),
         parameter("node", STRING, about="A node's name."),
         parameter("sort", {"enum": _SORTS, "default": "connection"}, about="`-`: descending."),

@@ -33,7 +33,8 @@ async def test_a_query_is_read_as_it_is_meant(hub: Hub, query: str) -> None:
 @pytest.mark.parametrize(
     "query",
     ["limit=0", "limit=1001", "sort=secret", "sort=--sent", "sort=sent&after=c1",
-     "sort=sent&after=nan:c1", "sort=sent&after=inf:c1", "sort=sent&sort=sent"],
+     "sort=sent&after=nan:c1", "sort=sent&after=inf:c1", "sort=sent&sort=sent",
+     "transport=carrier"],
 )  # fmt: skip
 async def test_a_query_that_means_nothing_is_refused(hub: Hub, query: str) -> None:
     """With 400, and nobody is asked."""

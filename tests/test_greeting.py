@@ -1,0 +1,28 @@
+"""What `hub serve` prints for whoever started it can be copied and works."""
+
+import pytest
+
+from tests.support.hub_process import HubProcess
+
+KEY, TOKEN = '-H "Authorization: Bearer $KEY" ', '-H "Authorization: Bearer $TOKEN" '
+
+
+@pytest.mark.parametrize(
+    ("keys", "publish", "subscribe", "operate"),
+    [
+        ({}, "", "", True),
+        ({"HUB_PUBLISH_KEYS": "p" * 32}, KEY, "", False),
+        ({"HUB_TOKEN_KEYS": "t" * 32}, KEY, TOKEN, False),
+        ({"HUB_PUBLISH_KEYS": "p" * 32, "HUB_OPERATOR_KEYS": "o" * 32}, KEY, "", True),
+    ],
+    ids=["nothing", "publish keys", "token keys", "operator keys"],
+)
+def test_the_commands_shown_carry_the_credentials_that_they_need(
+    keys: dict[str, str], publish: str, subscribe: str, operate: bool
+) -> None:
+    """And a dashboard that nobody may use is not shown."""
+    with HubProcess(allow_tracebacks=False, **keys) as hub:
+        shown = hub.stderr
+    assert f"curl {publish}-d '{{\"hello\":1}}' {hub.url}/api/publish/news\n" in shown
+    assert f"curl {subscribe}-N '{hub.url}/sse?channel=news'\n" in shown
+    assert (f"{hub.url}/dashboard\n" in shown) is operate
