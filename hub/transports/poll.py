@@ -81,6 +81,11 @@ class PollLink:
         frames, self._frames = bytes(self._frames), bytearray()
         self._taking = False
         self.ready.clear()
+        if self.session is not None:
+            # Or the replay went on, and left one message here that ends the next poll at once:
+            # who is behind would get one message for each round trip.
+            self._blocked = True
+            self.session.writable = False
         return frames
 
     def send(self, data: bytes) -> int:

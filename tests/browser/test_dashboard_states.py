@@ -42,6 +42,16 @@ async def test_without_keys_nobody_is_asked_for_one(plain_hub: HubProcess, page:
     await expect(page.locator(".state")).to_contain_text("Nothing is here")
 
 
+async def test_it_works_below_a_base_path(page: Page) -> None:
+    """Behind a proxy that has other things at the root: every address in it is relative."""
+    with HubProcess(HUB_BASE_PATH="/deep/hub") as hub:
+        assert hub.url.endswith("/deep/hub")
+        await go(page, hub.url)
+        await expect(page.locator(".node")).to_have_count(1)
+        await page.get_by_role("link", name="Connections", exact=True).click()
+        await expect(page.locator("tbody tr")).to_have_count(1)
+
+
 async def test_a_list_reads_itself_again_when_figures_say_so(
     plain_hub: HubProcess, page: Page
 ) -> None:

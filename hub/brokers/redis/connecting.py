@@ -135,6 +135,10 @@ def _check_host(host: str) -> None:
         raise ValueError("each of several servers needs a whole URL")
 
 
+# A Redis that is away is tried twice a second; nobody reads the same line so often.
+_REPEAT_LOG_SECONDS = 60.0
+
+
 class Backoff:
     """Exponential, full jitter, capped."""
 
@@ -168,10 +172,11 @@ async def keep_up(
     why each one ended, and of the end of all of them.
     """
     backoff = Backoff(options.backoff_first_seconds, options.backoff_max_seconds)
+    losses = _Losses(log, clock)
     try:
         while True:
             began = clock()
-            on_lost(await _ended(session, options, log))
+            on_lost(await _ended(session, options, losses))
             # One that comes up only to fall at once must not be tried in a tight loop.
             if clock() - began > backoff.max_seconds:
                 backoff.reset()
@@ -182,18 +187,37 @@ async def keep_up(
         on_lost("stopped")
 
 
+class _Losses:
+    """Says why a connection was lost: at once, and the same once a minute at most."""
+
+    def __init__(self, log: FilteringBoundLogger, clock: Monotonic) -> None:
+        self.log = log
+        self._clock = clock
+        self._why = ""
+        self._said_at = 0.0
+        self._silent = 0
+
+    def lost(self, why: str) -> None:
+        now = self._clock()
+        if why == self._why and now - self._said_at < _REPEAT_LOG_SECONDS:
+            self._silent += 1
+            return
+        self.log.warning("redis_connection_lost", reason=why, not_logged=self._silent)
+        self._why, self._said_at, self._silent = why, now, 0
+
+
 async def _ended(
-    session: Callable[[], Awaitable[None]], options: RedisOptions, log: FilteringBoundLogger
+    session: Callable[[], Awaitable[None]], options: RedisOptions, losses: _Losses
 ) -> str:
     """Why a session ended."""
     try:
         await session()
     except (*CONNECTION_ERRORS, LostError) as error:
         why = str(error) or _unsaid(error, options)
-        log.warning("redis_connection_lost", reason=why)
+        losses.lost(why)
     except Exception as error:
         why = repr(error)
-        log.exception("redis_connection_failed")
+        losses.log.exception("redis_connection_failed")
     else:
         why = "ended"
     return why

@@ -1,9 +1,11 @@
 """Ways to reach a Redis, and what the hub finds and leaves there."""
 
+import asyncio
 import contextlib
 import shutil
 import socket
 import subprocess
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,3 +200,22 @@ async def test_full_server_refuses_publications_and_goes_on_delivering(
         await one.publish(channel, 3)
         await eventually(lambda: stream.data == [b"1", b"3"])
         assert not stream.gaps
+
+
+async def test_a_redis_that_stays_away_is_not_logged_at_every_attempt() -> None:
+    """Each of a node's connections says each reason once; the attempts go on all the same."""
+    attempts = 0
+
+    def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts
+        attempts += 1
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        async with node(f"redis://127.0.0.1:{port}", options=FAST) as one:
+            await eventually(lambda: attempts >= 20)
+            lost = [event for event in one.logged if event["event"] == "redis_connection_lost"]
+            said = Counter(str(event["reason"]) for event in lost)
+            connections = 2
+            assert 0 < max(said.values()) <= connections, said

@@ -34,7 +34,8 @@ TRANSPORTS = ["websocket", "sse", "poll"]
 
 @asynccontextmanager
 async def running_hub() -> AsyncIterator[HubProcess]:
-    hub = HubProcess()
+    """History holds what a test publishes: between two polls there is nothing else."""
+    hub = HubProcess(HUB_HISTORY_SIZE="1000")
     await asyncio.to_thread(hub.__enter__)
     try:
         yield hub
