@@ -113,9 +113,8 @@ class Hub:
         self._stack.push_async_callback(self._drain, self._node)
 
     async def _drain(self, node: Node) -> None:
-        await node.drainer.undo()
         draining = asyncio.create_task(
-            node.drainer.drain(
+            node.drainer.stop(
                 ready_delay_seconds=self.settings.ready_delay_seconds,
                 window_seconds=self.settings.drain_seconds,
             )

@@ -53,6 +53,13 @@ class Drainer:
         self.progress: DrainProgress | None = None
         """Of what goes on now; None when nothing does."""
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def stop(self, *, ready_delay_seconds: float, window_seconds: float) -> None:
+        """`drain` because the process ends: it takes the place of what an operator began."""
+        await self.undo()
+        self._stopping = True
+        await self.drain(ready_delay_seconds=ready_delay_seconds, window_seconds=window_seconds)
 
     async def drain(self, *, ready_delay_seconds: float, window_seconds: float) -> None:
         """Take no new sessions, then close all over the window, and wait until they are gone.
@@ -63,7 +70,10 @@ class Drainer:
         """
         self._engine.draining = True
         await asyncio.sleep(ready_delay_seconds)
-        await self._close(list(self._engine.sessions.values()), "draining", window_seconds)
+        while sessions := list(self._engine.sessions.values()):
+            await self._close(sessions, "draining", window_seconds)
+            # Who had passed the door before it closed, and opened since.
+            window_seconds = 0
         while self._engine.leaving:  # noqa: ASYNC110 - the core has no events, and this runs once
             await asyncio.sleep(_STEP_SECONDS)
 
@@ -89,7 +99,12 @@ class Drainer:
         self._task = asyncio.create_task(self._close(chosen, "rebalance", window_seconds))
 
     async def undo(self) -> None:
-        """End what an operator began; the node takes sessions again."""
+        """End what an operator began; the node takes sessions again.
+
+        Raises `ConflictError` once the process ends.
+        """
+        if self._stopping:
+            raise ConflictError("the node is stopping")
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -12,9 +12,10 @@ from hub.core.engine import Engine
 from hub.core.explaining import Explainer, Explanation, Question
 from hub.core.journal import ClosedSession, Journal
 from hub.core.ports import Arguments, Broker, Told
+from hub.core.publication import Position
 from hub.core.subscribing import Subscribing
 from hub.draining import Drainer
-from hub.errors import BadRequestError, NotFoundError
+from hub.errors import BadRequestError, HubError, NotFoundError
 
 Operation = Callable[[Arguments], Awaitable[Told]]
 
@@ -74,14 +75,26 @@ class Operations:
         """Why a connection did not get a publication; see `hub.core.explaining`."""
         connection, channel = _text(arguments, "connection"), _text(arguments, "channel")
         offset = _whole(arguments, "offset", least=1)
-        page = await self._broker.history(channel, offset - 1, 1)
-        epoch = str(arguments.get("epoch") or page.head.epoch)
-        head = page.head.offset if epoch == page.head.epoch else offset
+        newest = await self._newest(channel, offset)
+        epoch = str(arguments.get("epoch") or newest.epoch)
+        current = epoch == newest.epoch
+        head = newest.offset if current else offset
         session = self._engine.sessions.get(connection)
         closed = None if session is not None else self._journal.closed.get(connection)
-        question = Question(channel, epoch, offset, head)
+        question = Question(channel, epoch, offset, head, current)
         explained = Explainer(question, self._journal, session=session, closed=closed).explain()
-        return {"epoch": epoch, "head": head, **self._explained(explained)}
+        known = {"head": head} if current else {}
+        return {"epoch": epoch, **known, **self._explained(explained)}
+
+    async def _newest(self, channel: str, offset: int) -> Position:
+        """The channel's head; where the broker is away, the one seen here, if it came so far."""
+        try:
+            return (await self._broker.history(channel, offset - 1, 1)).head
+        except HubError:
+            here = self._subscribing.channels.get(channel)
+            if here is None or offset > here.offset:
+                raise
+            return here.head
 
     def _explained(self, explained: Explanation) -> Told:
         at, until = explained.at_seconds, explained.until_seconds

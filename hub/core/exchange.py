@@ -75,8 +75,10 @@ class Exchange:
         self._finish(channel)
         for subscription in channel:
             self._journal.left(subscription, subscription.position.offset, "reset")
-            self._journal.began(subscription, head.offset)
         channel.begin_epoch(head)
+        for subscription in channel:
+            self._journal.began(subscription, head.offset)
+            self._journal.passed_over(subscription, head.offset)
         gap = Gap(channel.name, head.epoch, 0, head.offset, GapReason.RESET)
         for group in channel.groups():
             frame = group.dialect.encode(gap, head.epoch)

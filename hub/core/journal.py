@@ -8,16 +8,18 @@ Everything is bounded: by age, by events per connection, and by bytes altogether
 going first. Each keeper knows up to when it has forgotten, so that nobody has to guess.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from hub.core.noted import EVENT_BYTES, MAX_EVENTS, Event, Notes, What
+from hub.core.noted import MAX_EVENTS, Event, Notes, What
 from hub.core.ports import Monotonic
 from hub.core.pushes import Gap, GapReason
 from hub.core.records import SessionRecord
-from hub.core.timeline import MARK_BYTES, Timeline
+from hub.core.subscription import NOT_LIVE
+from hub.core.timeline import MARK_BYTES, TIMELINE_BYTES, Timeline
 
 if TYPE_CHECKING:
     from hub.core.batch import Batch
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
     from hub.core.subscription import Subscription
 
 REACH_SECONDS = 600.0
-# Measured with `tracemalloc` (1.3 KB): a closed connection's last record with its texts.
-CLOSED_BYTES = 1400
+# Measured with `tracemalloc` (1,150): a closed connection's last record without the texts that
+# peers and operators choose, which are counted as they are.
+CLOSED_BYTES = 1200
 MAX_AGENT_CHARACTERS = 200
 # How many places `sweep` looks at, 20 times a second: 50,000 connections are through in 2.5 s.
 _SWEEP = 1000
@@ -62,19 +65,22 @@ class ClosedSession:
 class _Farewell:
     """The place of a closed connection among everything that is kept."""
 
-    __slots__ = ("_closed", "_connection", "oldest_at")
+    __slots__ = ("_closed", "_connection", "oldest_at", "size")
 
-    def __init__(self, closed: dict[str, ClosedSession], connection: str, at: float) -> None:
+    def __init__(self, closed: dict[str, ClosedSession], gone: ClosedSession) -> None:
+        record = gone.record
+        texts = (record.user_agent, record.subject or "", record.address, gone.reason)
         self._closed = closed
-        self._connection = connection
-        self.oldest_at = at
+        self._connection = record.connection
+        self.oldest_at = gone.closed_at_seconds
+        self.size = CLOSED_BYTES + sum(sys.getsizeof(text) for text in texts)
 
     def __len__(self) -> int:
         return int(self._connection in self._closed)
 
     def forget_oldest(self) -> int:
         del self._closed[self._connection]
-        return CLOSED_BYTES
+        return self.size
 
 
 class Journal:
@@ -134,14 +140,21 @@ class Journal:
     def began(self, subscription: "Subscription", offset: int) -> None:
         """From now on everything after `offset` of the channel is owed."""
         subscription.began_offset = offset
+        subscription.live_offset = NOT_LIVE
         subscription.began_at_seconds = self._clock()
 
     def left(self, subscription: "Subscription", last: int, how: str) -> None:
         """A subscription, or one epoch of it, ended after `last`."""
         channel, first = subscription.channel, subscription.began_offset + 1
         since, now = subscription.began_at_seconds, self._clock()
-        held = Event(What.HELD, channel.name, channel.epoch, first, last, since, now, how)
+        live = last if subscription.live_offset == NOT_LIVE else subscription.live_offset
+        held = Event(What.HELD, channel.name, channel.epoch, first, last, since, now, how, live)
         self._add(subscription.session, held)
+
+    def passed_over(self, subscription: "Subscription", last: int) -> None:
+        """A new epoch had come so far already: the subscription goes on behind that."""
+        if last:
+            self._note(subscription, What.RESET, 1, last)
 
     def refused(self, session: "Session", channel: str, code: str) -> None:
         """The session may not subscribe to the channel."""
@@ -174,10 +187,10 @@ class Journal:
             notes.events[-1].until_seconds = event.until_seconds
         elif len(notes) < MAX_EVENTS:
             notes.events.append(event)
-            self._keep(notes, EVENT_BYTES)
+            self._keep(notes, event.size)
         else:
             # It takes over the place of the one that goes.
-            notes.forget_oldest()
+            self.bytes += event.size - notes.forget_oldest()
             notes.events.append(event)
 
     def sent(self, channel: str, batch: "Batch") -> None:
@@ -188,19 +201,24 @@ class Journal:
         if not timeline:
             # A loss may have been noted before what came before it was sent.
             timeline.began_offset = min(timeline.began_offset, batch.base)
-        if timeline.passed(batch.last, self._clock()):
+        elif batch.base > timeline.last:
+            # What came while nobody subscribed here must not be taken for sent.
+            self.bytes += timeline.lost(timeline.last + 1, batch.base)
+        now, since = self._clock(), batch.at_seconds
+        if timeline.passed(batch.last, since_seconds=since, now_seconds=now):
             self._keep(timeline, MARK_BYTES)
 
     def lost(self, gap: Gap) -> None:
         """A stretch of a channel never came to this node; the batch that says so follows."""
         if gap.first and self._max_bytes:
             timeline = self._timeline(gap.channel, gap.epoch, gap.first - 1)
-            timeline.lost(gap.first, gap.last, gap.reason)
+            self.bytes += timeline.lost(gap.first, gap.last, gap.reason)
 
     def _timeline(self, channel: str, epoch: str, base: int) -> Timeline:
         key = (channel, epoch)
         if (timeline := self._timelines.get(key)) is None:
             timeline = self._timelines[key] = Timeline(key, base)
+            self.bytes += TIMELINE_BYTES + len(channel)
         return timeline
 
     def ended(self, session: "Session", record: SessionRecord, code: int, why: str) -> None:
@@ -214,20 +232,23 @@ class Journal:
         record = replace(record, subscriptions=(), user_agent=agent)
         gone = ClosedSession(record, int(self._wall_clock() * 1000), now, code, why, notes)
         self.closed[session.id] = gone
-        self._keep(_Farewell(self.closed, session.id, now), CLOSED_BYTES)
+        farewell = _Farewell(self.closed, gone)
+        self._keep(farewell, farewell.size)
 
     # -- forgetting --------------------------------------------------------------------------
 
     def _keep(self, keeper: Keeps, size: int) -> None:
         self._order.append(keeper)
         self.bytes += size
-        while self.bytes > self._max_bytes:
+        while self.bytes > self._max_bytes and self._order:
             self._forget(self._order.popleft())
 
     def _forget(self, keeper: Keeps) -> None:
         self.bytes -= keeper.forget_oldest()
-        if isinstance(keeper, Timeline) and not keeper:
-            self._timelines.pop(keeper.name, None)
+        # A loss that is still to be sent keeps it: it must not be taken for sent.
+        if isinstance(keeper, Timeline) and not keeper and not keeper.losses:
+            del self._timelines[keeper.name]
+            self.bytes -= TIMELINE_BYTES + len(keeper.name[0])
 
     def sweep(self) -> None:
         """Forget what is over the age limit, a part in each call; call it regularly."""
@@ -243,6 +264,11 @@ class Journal:
                 return
 
     # -- reading -----------------------------------------------------------------------------
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is noted at all."""
+        return self._max_bytes > 0
 
     def timeline(self, channel: str, epoch: str) -> Timeline | None:
         return self._timelines.get((channel, epoch))

@@ -28,6 +28,7 @@ class Subscription:
         "closed",
         "dropped",
         "fill",
+        "live_offset",
         "offset",
         "presence_lost",
         "replay_cursor",
@@ -48,6 +49,8 @@ class Subscription:
         self.began_at_seconds = 0.0
         self.began_offset = 0
         """Everything after it is owed to the session, since that monotonic time."""
+        self.live_offset = NOT_LIVE
+        """Where it went live first since then: up to there everything came from history."""
         self.closed = False
         self.dropped = 0
         self.presence_lost = False
@@ -80,6 +83,8 @@ class Subscription:
     def go_live(self, offset: int) -> None:
         """Follow the channel from `offset` on: older items are skipped from now on."""
         self.offset = offset
+        if self.live_offset == NOT_LIVE:
+            self.live_offset = offset
 
     def go_back_to_history(self, cursor: int) -> None:
         """Stop following the channel; everything after `cursor` is read from history."""

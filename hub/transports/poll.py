@@ -81,9 +81,10 @@ class PollLink:
         frames, self._frames = bytes(self._frames), bytearray()
         self._taking = False
         self.ready.clear()
-        if self.session is not None:
+        if frames and self.session is not None:
             # Or the replay went on, and left one message here that ends the next poll at once:
-            # who is behind would get one message for each round trip.
+            # who is behind would get one message for each round trip. Where there was nothing,
+            # it may: whoever never waits gets something with the next poll.
             self._blocked = True
             self.session.writable = False
         return frames

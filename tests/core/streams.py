@@ -199,7 +199,10 @@ class StreamChecker:
         place.promised_gap = False
         if push["reason"] == "reset":
             epoch, _, offset = str(push["position"]).rpartition(":")
+            anew = epoch != place.epoch
             place.epoch, place.cursor, place.was_reset = epoch, int(offset), True
+            if anew:
+                self._came(name, place, range(1, int(offset) + 1), "reset")
             return
         first, last = push["from"], push["to"]
         assert isinstance(first, int)

@@ -193,7 +193,7 @@ def test_a_short_token_is_warned_of_halfway_so_that_authenticating_does_not_go_i
     reader = Subscriber(node, identity=identity)
     wait(node, 13)
     assert reader.read() == []
-    warned: list[int] = []
+    warned: list[object] = []
     for _ in range(200):
         wait(node, 0.1)
         left = [push["in_seconds"] for push in reader.read() if push["op"] == "expiring"]

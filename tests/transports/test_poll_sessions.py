@@ -53,6 +53,26 @@ async def test_an_answer_that_was_lost_is_repeated(process: HubProcess, channel:
         assert again["positions"] == lost["positions"]
 
 
+async def test_who_is_behind_catches_up_by_the_page_not_by_the_message(
+    process: HubProcess, channel: str
+) -> None:
+    """What came between two polls is read from history: 90 messages are not 90 round trips."""
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        answer = (await poll(client, channel=channel, wait="0")).json()
+        same = {key: answer["welcome"][key] for key in ("connection", "secret")}
+        items = [{"channel": channel, "data": number} for number in range(90)]
+        await client.post("/api/publish", json=items)
+        seen: list[int] = []
+        polls = 0
+        while len(seen) < len(items):
+            since = f"{channel}={answer['positions'][channel]}"
+            answer = (await poll(client, channel=channel, since=since, wait="5", **same)).json()
+            seen += [push["data"] for push in answer["pushes"]]
+            polls += 1
+        assert seen == [*range(90)]
+        assert polls <= 4
+
+
 async def test_a_session_that_is_not_continued_is_let_go_soon(
     process: HubProcess, channel: str
 ) -> None:

@@ -1,0 +1,235 @@
+"""Where the answer about a publication is easily wrong: what is forgotten, lost, or done again."""
+
+from hub.core.batch import Batch
+from hub.core.explaining import Answer, Explanation, Question
+from hub.core.journal import CLOSED_BYTES, REACH_SECONDS
+from hub.core.options import ChannelOptions, Namespaces
+from hub.core.publication import Position
+from hub.core.timeline import TIMELINE_BYTES
+from tests.core.small_node import Shape, SmallNode, limits
+from tests.core.subscribers import Subscriber
+
+NAMES = Namespaces(
+    ChannelOptions(history_size=10),
+    {"short": ChannelOptions(history_size=2), "none": ChannelOptions(history_size=0)},
+)
+
+
+def small(journal_bytes: int = 1 << 20) -> SmallNode:
+    shape = Shape(NAMES, limits=limits(outbox_max_messages=3), journal_bytes=journal_bytes)
+    return SmallNode(shape)
+
+
+def head(reader: Subscriber, channel: str) -> Position:
+    held = reader.node.memory.held(channel)
+    assert held is not None
+    return held[0]
+
+
+def why(reader: Subscriber, channel: str, offset: int) -> Explanation:
+    """What the hub says of one publication of the channel's epoch of now."""
+    now = head(reader, channel)
+    return reader.node.explain(reader.session, Question(channel, now.epoch, offset, now.offset))
+
+
+def test_who_is_told_late_of_a_loss_was_never_written_it_also_when_the_loss_is_forgotten() -> None:
+    """The channel's timeline forgets before the note of the late write does."""
+    node = small()
+    quick, slow = Subscriber(node, "a"), Subscriber(node, "a")
+    slow.block()
+    quick.publish("a", 1)
+    node.losing = True
+    quick.publish("a", 1)
+    node.losing = False
+    quick.publish("a", 1)
+    node.clock.advance(20)
+    slow.drain()
+    assert why(slow, "a", 2).answer is Answer.LOST
+    node.clock.advance(REACH_SECONDS - 10)
+    for _ in range(10):
+        node.journal.sweep()
+    assert slow.session.notes
+    assert why(slow, "a", 2).answer is Answer.UNKNOWN
+
+
+def test_what_was_dropped_and_then_read_again_on_the_same_connection_was_written() -> None:
+    """Its peer left the channel and came back from before the gap."""
+    node = small()
+    reader = Subscriber(node, "a")
+    reader.block()
+    reader.publish("a", 6)
+    reader.drain()
+    assert why(reader, "a", 2).answer is Answer.DROPPED
+    reader.unsubscribe("a")
+    node.clock.advance(5)
+    reader.subscribe("a", since=Position(head(reader, "a").epoch, 1))
+    again = why(reader, "a", 2)
+    assert (again.answer, again.at_seconds) == (Answer.WRITTEN, node.clock())
+
+
+def test_what_was_written_once_and_has_expired_since_was_written() -> None:
+    """A second subscription asked for it when history no longer held it."""
+    node = small()
+    reader = Subscriber(node, "short:a")
+    reader.publish("short:a", 1)
+    written = node.clock()
+    node.clock.advance(5)
+    reader.publish("short:a", 5)
+    reader.unsubscribe("short:a")
+    reader.subscribe("short:a", since=Position(head(reader, "short:a").epoch, 0))
+    told = why(reader, "short:a", 1)
+    assert (told.answer, told.until_seconds) == (Answer.WRITTEN, written)
+
+
+def test_who_left_long_ago_is_not_told_that_it_never_subscribed() -> None:
+    """Of notes that are all forgotten it is known that there were some."""
+    node = small()
+    reader, other = Subscriber(node, "a"), Subscriber(node, "a")
+    reader.publish("a", 1)
+    reader.unsubscribe("a")
+    assert why(reader, "a", 1).answer is Answer.WRITTEN
+    node.clock.advance(REACH_SECONDS + 1)
+    node.journal.sweep()
+    other.publish("a", 1)
+    assert why(reader, "a", 1).answer is Answer.UNKNOWN
+    assert why(reader, "a", 2).answer is Answer.NOT_SUBSCRIBED
+
+
+def test_what_a_new_epoch_had_already_was_passed_over_by_its_reset() -> None:
+    """Its subscriber was subscribed all the time."""
+    node = small()
+    reader = Subscriber(node, "a")
+    reader.publish("a", 2)
+    node.subscribing.reset("a", Position("new", 3))
+    question = Question("a", "new", 2, 3)
+    told = node.explain(reader.session, question)
+    assert told.answer is Answer.LOST
+    assert "reset" in told.detail
+
+
+def test_an_epoch_that_the_node_has_not_heard_of_yet_is_still_to_come() -> None:
+    """It does not follow that the connection was not subscribed."""
+    node = small()
+    reader = Subscriber(node, "a")
+    reader.publish("a", 2)
+    told = node.explain(reader.session, Question("a", "newer", 1, 1))
+    assert told.answer is Answer.QUEUED
+
+
+def test_an_epoch_that_nobody_knows_is_unknown() -> None:
+    """Misspelled, or over for long: its head cannot be told."""
+    node = small()
+    reader = Subscriber(node, "a")
+    reader.publish("a", 2)
+    misspelled = Question("a", "nonsense", 1, 1, current=False)
+    assert node.explain(reader.session, misspelled).answer is Answer.UNKNOWN
+
+
+def test_an_epoch_that_is_over_is_known_as_far_as_it_came_here() -> None:
+    """What it may have had beyond that is no guess."""
+    node = small()
+    reader = Subscriber(node, "a")
+    reader.publish("a", 2)
+    old = head(reader, "a").epoch
+    node.begin_epoch("a")
+    answers = [
+        node.explain(reader.session, Question("a", old, offset, offset, current=False)).answer
+        for offset in (1, 2, 3)
+    ]
+    assert answers == [Answer.WRITTEN, Answer.WRITTEN, Answer.UNKNOWN]
+
+
+def test_who_was_refused_at_the_door_is_told_how_it_ended() -> None:
+    """It never came as far as to subscribe: the close code has the reason."""
+    node = small()
+    reader, refused = Subscriber(node), Subscriber(node)
+    refused.session.close(4403, "no grant for 'a'")
+    reader.publish("a", 1)
+    told = why(refused, "a", 1)
+    assert told.answer is Answer.NOT_SUBSCRIBED
+    assert "4403 no grant for 'a'" in told.detail
+
+
+def test_a_journal_of_no_bytes_does_not_take_what_it_did_not_note_for_not_subscribed() -> None:
+    """The connection was subscribed and has left."""
+    node = small(0)
+    reader = Subscriber(node, "a")
+    reader.publish("a", 1)
+    reader.unsubscribe("a")
+    assert why(reader, "a", 1).answer is Answer.UNKNOWN
+
+
+def test_what_came_while_nobody_subscribed_here_was_not_sent_when_somebody_came_back() -> None:
+    """Who read it from history meanwhile, and whose notes of that are gone, is not told no."""
+    node = small()
+    reader, other = Subscriber(node, "a"), Subscriber(node)
+    reader.publish("a", 1)
+    reader.unsubscribe("a")
+    reader.publish("a", 3)
+    node.clock.advance(5)
+    reader.subscribe("a", since=Position(head(reader, "a").epoch, 1))
+    reader.unsubscribe("a")
+    node.clock.advance(5)
+    other.subscribe("a")
+    other.publish("a", 1)
+    assert why(reader, "a", 3).answer is Answer.WRITTEN
+    assert reader.session.notes is not None
+    while reader.session.notes.events:
+        reader.session.notes.forget_oldest()
+    assert why(reader, "a", 3).answer is Answer.UNKNOWN
+    assert why(reader, "a", 5).answer is Answer.NOT_SUBSCRIBED
+
+
+def test_a_loss_outlives_the_mark_before_it() -> None:
+    """What was noted as lost and is still to be sent is not taken for sent."""
+    node = small()
+    reader = Subscriber(node, "a")
+    reader.publish("a", 1)
+    node.losing = True
+    node.publish("a")
+    node.losing = False
+    node.clock.advance(REACH_SECONDS + 1)
+    node.journal.sweep()
+    node.loop.settle()
+    assert why(reader, "a", 2).answer is Answer.LOST
+
+
+def test_channels_of_one_publication_each_count_with_all_they_take() -> None:
+    """Many short-lived channels are what fills a journal."""
+    budget = 100 * (TIMELINE_BYTES + 50)
+    node = small(budget)
+    for number in range(1000):
+        batch = Batch([], [], epoch="e", base=0, last=1, at_seconds=0.0)
+        node.journal.sent(f"channel-{number}", batch)
+        assert node.journal.bytes <= budget
+    kept = [number for number in range(1000) if node.journal.timeline(f"channel-{number}", "e")]
+    assert 90 <= len(kept) <= 105
+    assert kept[-1] == 999
+    node.clock.advance(REACH_SECONDS + 1)
+    node.journal.sweep()
+    assert node.journal.bytes == 0
+
+
+def test_what_peers_make_long_counts_as_long() -> None:
+    """A user agent, a close reason."""
+    node = small()
+    for reason in ("", "x" * 100):
+        before = node.journal.bytes
+        Subscriber(node).session.lost(1006, reason)
+        assert node.journal.bytes - before > CLOSED_BYTES + len(reason)
+
+
+def test_losses_count() -> None:
+    """Each loss of a channel takes room until its publications are forgotten."""
+    node = small()
+    reader = Subscriber(node, "a")
+    before = node.journal.bytes
+    for _ in range(10):
+        node.losing = True
+        reader.publish("a", 1)
+        node.losing = False
+        reader.publish("a", 1)
+    assert node.journal.bytes - before > 10 * 100
+    node.clock.advance(REACH_SECONDS + 1)
+    node.journal.sweep()
+    assert node.journal.bytes == 0

@@ -1,0 +1,132 @@
+"""Drains and rebalances that meet each other, a stop, an end, or who comes meanwhile."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from hub.core.session import Session
+from hub.draining import Drainer
+from hub.errors import ConflictError
+from tests.core.small_node import SmallNode
+from tests.support.waiting import eventually
+
+# Far longer than any test: what a test waits for must not come from the window's end.
+LONG_SECONDS = 3000.0
+
+
+class Crowd:
+    """Sessions whose peers leave as soon as they are told to."""
+
+    def __init__(self, count: int) -> None:
+        self.node = SmallNode()
+        self.engine = self.node.engine
+        self.sessions: list[Session] = []
+        for _ in range(count):
+            self.join()
+        self.drainer = Drainer(self.engine, self.is_alone)
+        self.on_asked: Callable[[], object] = lambda: None
+
+    def join(self) -> Session:
+        session, _ = self.node.open()
+        self.sessions.append(session)
+        return session
+
+    async def is_alone(self) -> bool:
+        self.on_asked()
+        return False
+
+    async def until(self, closed: int) -> None:
+        await eventually(lambda: sum(session.closing for session in self.sessions) >= closed)
+        self.let_go()
+
+    def let_go(self) -> None:
+        for session in tuple(self.engine.leaving):
+            session.lost(1012, "left")
+
+    async def finished(self, work: Awaitable[None]) -> None:
+        """Wait for it while peers leave."""
+        task = asyncio.ensure_future(work)
+
+        def done() -> bool:
+            self.let_go()
+            return task.done()
+
+        await eventually(done)
+        await task
+
+
+async def test_who_came_through_the_door_before_it_closed_is_closed_too() -> None:
+    """Its handshake was under way when the others were counted."""
+    crowd = Crowd(3)
+    crowd.on_asked = lambda: crowd.join() if len(crowd.sessions) < 5 else None
+    await crowd.finished(crowd.drainer.drain(ready_delay_seconds=0, window_seconds=0))
+    assert len(crowd.sessions) == 5
+    assert all(session.closing for session in crowd.sessions)
+
+
+@pytest.mark.parametrize("count", [0, 1, 200])
+async def test_without_a_window_all_are_closed_at_once(count: int) -> None:
+    """Also nobody."""
+    crowd = Crowd(count)
+    await crowd.finished(crowd.drainer.drain(ready_delay_seconds=0, window_seconds=0))
+    assert not crowd.engine.sessions
+    assert crowd.drainer.progress is None
+
+
+async def test_a_drain_that_is_undone_leaves_who_was_not_told_yet_alone() -> None:
+    """The node takes sessions again, and may be drained again."""
+    crowd = Crowd(5)
+    crowd.drainer.begin_drain(ready_delay_seconds=0, window_seconds=LONG_SECONDS)
+    await crowd.until(1)
+    assert crowd.drainer.progress is not None
+    await crowd.drainer.undo()
+    assert crowd.drainer.progress is None
+    crowd.engine.check_open()
+    assert sum(session.closing for session in crowd.sessions) == 1
+    crowd.drainer.begin_drain(ready_delay_seconds=0, window_seconds=0)
+    await crowd.until(5)
+
+
+@pytest.mark.parametrize("sheds", [True, False])
+async def test_one_goes_on_at_a_time(sheds: bool) -> None:
+    """Neither a drain nor a rebalance begins while either goes on."""
+    crowd = Crowd(5)
+    if sheds:
+        crowd.drainer.begin_shedding(4, window_seconds=LONG_SECONDS)
+    else:
+        crowd.drainer.begin_drain(ready_delay_seconds=0, window_seconds=LONG_SECONDS)
+    with pytest.raises(ConflictError):
+        crowd.drainer.begin_shedding(1, window_seconds=0)
+    with pytest.raises(ConflictError):
+        crowd.drainer.begin_drain(ready_delay_seconds=0, window_seconds=0)
+    await crowd.drainer.undo()
+
+
+@pytest.mark.parametrize("sheds", [True, False])
+async def test_a_stop_takes_the_place_of_what_an_operator_began(sheds: bool) -> None:
+    """Its own window holds; what is left of the other ends."""
+    crowd = Crowd(5)
+    if sheds:
+        crowd.drainer.begin_shedding(4, window_seconds=LONG_SECONDS)
+    else:
+        crowd.drainer.begin_drain(ready_delay_seconds=0, window_seconds=LONG_SECONDS)
+    await crowd.until(1)
+    await crowd.finished(crowd.drainer.stop(ready_delay_seconds=0, window_seconds=0))
+    assert not crowd.engine.sessions
+    assert crowd.drainer.progress is None
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_stop_cannot_be_undone() -> None:
+    """An operator who takes the node back in that moment would open it for nobody's good."""
+    crowd = Crowd(5)
+    stopping = asyncio.ensure_future(
+        crowd.drainer.stop(ready_delay_seconds=0, window_seconds=LONG_SECONDS)
+    )
+    await crowd.until(1)
+    with pytest.raises(ConflictError):
+        await crowd.drainer.undo()
+    assert crowd.engine.draining
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
