@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from functools import partial
 
 import typer
@@ -12,9 +14,10 @@ from rich.console import Console
 from hub.bench import several_nodes
 from hub.bench.contest import OpenServer, Outcome, run
 from hub.bench.cores import Cores
+from hub.bench.intake import Intake
 from hub.bench.plan import BenchError, Contestant, Plan
 from hub.bench.server import Server, own_server, running_server
-from hub.bench.table import table
+from hub.bench.table import intake_table, table
 from hub.bench.watch import ProgressBar
 
 MAX_READERS = 4
@@ -66,6 +69,14 @@ def measure(plan: Plan, open_server: OpenServer) -> Outcome:
     """Run the plan with a progress bar on stderr."""
     with ProgressBar(Console(stderr=True)) as bar:
         return run(plan, open_server, bar)
+
+
+def show_intake(rows: Sequence[Intake], *, as_json: bool) -> None:
+    """Print what a node took in, a row for each way of publishing."""
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        Console().print(intake_table(rows))
 
 
 def show(outcome: Outcome, *, as_json: bool) -> None:

@@ -1,11 +1,12 @@
 """The figures as a table: one column per contestant, medians of the rounds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
 from hub.bench.contest import Outcome
 from hub.bench.figures import Figures
+from hub.bench.intake import Intake
 
 Row = tuple[str, Callable[[Figures], float | None], str]
 
@@ -46,6 +47,18 @@ def table(outcome: Outcome) -> Table:
         made.add_row(name, *("-" if cell is None else format(cell, form) for cell in cells))
     for name, ratio in outcome.ratios.items():
         made.add_row(f"CPU per delivery, {name}", f"{ratio:.2f}")
+    return made
+
+
+def intake_table(rows: Sequence[Intake]) -> Table:
+    """A row for each way of publishing."""
+    made = Table(title="publications that one node on Redis took in")
+    made.add_column("")
+    for name in ("per second", "server CPU each, us", "of its core, %"):
+        made.add_column(name, justify="right")
+    for row in rows:
+        share = f"{row.core_share * 100:.0f}"
+        made.add_row(row.way, f"{row.per_second:,.0f}", f"{row.cpu_microseconds:.1f}", share)
     return made
 
 

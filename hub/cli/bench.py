@@ -58,6 +58,10 @@ def bench(
         int,
         typer.Option(min=1, help="Nodes on a Redis of their own, published at the first."),
     ] = 1,
+    intake: Annotated[
+        bool,
+        typer.Option("--intake", help="Instead: publications/s that one node on Redis takes in."),
+    ] = False,
     url: Annotated[
         str | None, typer.Option(help="A hub that runs already, http://host:port.")
     ] = None,
@@ -73,9 +77,13 @@ def bench(
     Ends with 1 when a connection was lost, or a message came twice or was lost silently.
     """
     from hub.bench import command
+    from hub.bench import intake as intakes
     from hub.bench.plan import PUBLISHER_WINDOW, BenchError, Plan
 
     try:
+        if intake:
+            command.show_intake(intakes.run(seconds), as_json=as_json)
+            return
         asked = command.contestants(transport, compare, baseline=baseline)
         plan = Plan(
             subscribers=idle or subscribers,

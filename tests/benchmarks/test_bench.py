@@ -59,6 +59,18 @@ def test_what_one_node_takes_in_the_other_delivers(bench: Bench) -> None:
     assert figures["missing"] == figures["duplicates"] == figures["gaps"] == 0
 
 
+@pytest.mark.skipif(shutil.which(REDIS) is None, reason="redis-server is not installed")
+def test_every_way_of_publishing_is_taken_in_and_metered(bench: Bench) -> None:
+    """Arrays cost less than single requests; that much holds on any machine."""
+    result = bench("--intake", "--seconds", "0.5")
+    assert result.exit_code == 0, result.output
+    rows = {row["way"]: row for row in json.loads(result.stdout)}
+    assert len(rows) == 4
+    assert all(row["per_second"] > 0 and row["core_share"] > 0 for row in rows.values())
+    arrays, singles = rows["arrays of 100, 4 at a time"], rows["single POSTs, 16 at a time"]
+    assert arrays["cpu_microseconds"] < singles["cpu_microseconds"]
+
+
 def test_nodes_of_its_own_and_a_running_hub_exclude_each_other(bench: Bench) -> None:
     result = bench("--nodes", "2", "--url", "http://127.0.0.1:1")
 

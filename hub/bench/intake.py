@@ -1,6 +1,4 @@
-"""How many publications a second one node takes in on a Redis: prints a table, asserts nothing.
-
-    uv run python -m tests.benchmarks.node_intake
+"""How many publications a second one node takes in on a Redis: `hub bench --intake`.
 
 The node has the first core to itself; Redis and the load share the others. Every publication is
 acknowledged, and each connection waits for its answers before it sends more; a WebSocket has 16
@@ -10,7 +8,8 @@ publications under way. No subscriber anywhere, payloads of 200 bytes, a channel
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, cast
 
@@ -18,11 +17,11 @@ import uvloop
 
 from hub.bench.cores import Cores
 from hub.bench.greetings import payload, publish_frame, publisher_request
-from hub.bench.plan import Target
+from hub.bench.plan import BenchError, Target
 from hub.bench.server import Server, own_server
 from hub.bench.several_nodes import redis
 
-SECONDS = 5.0
+SETTLE_SECONDS = 0.5
 PAYLOAD = payload(0, 200)
 ARRAY = 100
 WINDOW = 16
@@ -85,22 +84,69 @@ def websocket(target: Target, number: int) -> Sender:
     return Sender(publisher_request(target), frames, needle=b'"offset":', answers=WINDOW)
 
 
-async def measure(server: Server, make: Callable[[Target, int], Sender], count: int) -> str:
-    """One row: publications a second, and the node's CPU for each."""
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What one way of publishing came to."""
+
+    way: str
+    per_second: float
+    """Publications, all acknowledged."""
+    cpu_microseconds: float
+    """Of the node, for each."""
+    core_share: float
+    """Of the node's core, 0 to 1."""
+
+
+WAYS: Sequence[tuple[str, Callable[[Target, int], Sender], int]] = (
+    ("single POSTs, 16 at a time", single, 16),
+    ("single POSTs, 64 at a time", single, 64),
+    ("arrays of 100, 4 at a time", array, 4),
+    ("WebSockets, 32 at a time", websocket, 32),
+)
+"""Name, what each connection sends, and how many connections."""
+
+
+def run(seconds: float) -> list[Intake]:
+    """Measure every way for so long, each at a fresh node.
+
+    Raises:
+        BenchError: there is no redis-server, a node does not become ready, or it refuses.
+    """
+    return uvloop.run(_measure_all(seconds))
+
+
+async def _measure_all(seconds: float) -> list[Intake]:
+    cores = Cores.divide()
+    beside = Cores(server=cores.load, load=cores.load)
+    found: list[Intake] = []
+    with cores.as_load(), redis(beside) as url:
+        for name, make, count in WAYS:
+            with own_server(cores, settings={"HUB_BROKER": url}) as server:
+                found.append(await _measure(server, name, make, count, seconds))
+    return found
+
+
+async def _measure(
+    server: Server, name: str, make: Callable[[Target, int], Sender], count: int, seconds: float
+) -> Intake:
     loop, target, meter = asyncio.get_running_loop(), server.target, server.meter
-    assert meter is not None
+    if meter is None:
+        raise BenchError("the node's process cannot be metered")
     senders = [make(target, number) for number in range(count)]
     for sender in senders:
         await loop.create_connection(partial(_itself, sender), target.host, target.port)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(SETTLE_SECONDS)
     before, cpu, began = _total(senders), meter.usage(), time.perf_counter()
-    await asyncio.sleep(SECONDS)
+    await asyncio.sleep(seconds)
     made, elapsed = _total(senders) - before, time.perf_counter() - began
     spent = meter.usage().since(cpu).cpu_seconds
     for sender in senders:
         sender.close()
-        assert not sender.wrong, sender.wrong
-    return f"{made / elapsed:>14,.0f}{spent / made * 1e6:>14.1f}{spent / elapsed * 100:>10.0f} %"
+        if sender.wrong:
+            raise BenchError(f"the node refused: {sender.wrong[:200]!r}")
+    if not made:
+        raise BenchError("the node acknowledged nothing")
+    return Intake(name, made / elapsed, spent / made * 1e6, spent / elapsed)
 
 
 def _itself(made: Value) -> Value:
@@ -109,22 +155,3 @@ def _itself(made: Value) -> Value:
 
 def _total(senders: list[Sender]) -> int:
     return sum(sender.answered for sender in senders)
-
-
-async def main() -> None:
-    cores = Cores.divide()
-    beside = Cores(server=cores.load, load=cores.load)
-    with cores.as_load(), redis(beside) as url:
-        print(f"{'':<28}{'per second':>14}{'us CPU each':>14}{'of core':>12}")
-        for name, make, count in (
-            ("single POSTs, 16 at a time", single, 16),
-            ("single POSTs, 64 at a time", single, 64),
-            ("arrays of 100, 4 at a time", array, 4),
-            ("WebSockets, 32 at a time", websocket, 32),
-        ):
-            with own_server(cores, settings={"HUB_BROKER": url}) as server:
-                print(f"{name:<28}{await measure(server, make, count)}")
-
-
-if __name__ == "__main__":
-    uvloop.run(main())
