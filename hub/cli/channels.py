@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
+from hub.cli.address import DEFAULT_URL, Url
 from hub.cli.columns import CHANNELS
-from hub.cli.connections import After, Limit, tell_rest, tell_silent
-from hub.cli.operator import DEFAULT_URL, AsJson, Key, Operator, Url, operate, print_json
-from hub.cli.tables import print_rows
+from hub.cli.lists import After, Limit, print_list
+from hub.cli.operator import AsJson, Key, Operator, operate
 
 
 def register(app: typer.Typer) -> None:
@@ -32,11 +32,6 @@ def channels(
 
     async def act(operator: Operator) -> None:
         page = await operator.ask("channels", prefix=prefix, sort=sort, limit=limit, after=after)
-        if as_json:
-            print_json(page)
-            return
-        print_rows(CHANNELS, page["channels"])
-        tell_rest(page, len(page["channels"]))
-        tell_silent(page)
+        print_list(page, "channels", CHANNELS, as_json=as_json)
 
     operate(url, key, act)

@@ -4,12 +4,10 @@ from typing import Annotated
 
 import typer
 
+from hub.cli.address import DEFAULT_URL, Url
 from hub.cli.columns import CLOSED, CONNECTIONS
-from hub.cli.operator import DEFAULT_URL, AsJson, Json, Key, Operator, Url, operate, print_json, say
-from hub.cli.tables import print_rows
-
-Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]
-After = Annotated[str | None, typer.Option(help="Go on after a list's mark.")]
+from hub.cli.lists import After, Limit, print_list
+from hub.cli.operator import AsJson, Key, Operator, operate
 
 
 def register(app: typer.Typer) -> None:
@@ -47,12 +45,7 @@ def connections(
 
     async def act(operator: Operator) -> None:
         page = await operator.ask("connections", **wanted)
-        if as_json:
-            print_json(page)
-            return
-        print_rows(CONNECTIONS, page["connections"])
-        tell_rest(page, len(page["connections"]))
-        tell_silent(page)
+        print_list(page, "connections", CONNECTIONS, as_json=as_json)
 
     operate(url, key, act)
 
@@ -67,25 +60,6 @@ def closed(
 
     async def act(operator: Operator) -> None:
         page = await operator.ask("closed", limit=limit)
-        if as_json:
-            print_json(page)
-            return
-        print_rows(CLOSED, page["closed"])
-        tell_silent(page)
+        print_list(page, "closed", CLOSED, as_json=as_json)
 
     operate(url, key, act)
-
-
-def tell_rest(page: Json, listed: int) -> None:
-    """On stderr, how many there are and how to see more, unless all are listed."""
-    if page.get("next") is not None:
-        say(f"{listed:,} of {page['total']:,}; more with --after {page['next']}")
-
-
-def tell_silent(page: Json) -> None:
-    """On stderr, whose part is missing."""
-    silent = page.get("unanswered") or ()
-    if silent:
-        say(f"no answer from {', '.join(silent)}: what is there is not listed")
-    elif not page.get("complete", True):
-        say("a part is missing: not all nodes could be asked")

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.operator import DEFAULT_URL, AsJson, Key, Operator, Url, operate, print_json, say
+from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.operator import AsJson, Key, Operator, operate, print_json, say
 
 ConnectionId = Annotated[
     str, typer.Argument(metavar="CONNECTION", help="A connection's id, as in hub connections.")

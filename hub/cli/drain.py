@@ -9,16 +9,15 @@ from typing import Annotated
 
 import typer
 
+from hub.cli.address import DEFAULT_URL, Url
 from hub.cli.columns import Column, of
 from hub.cli.operator import (
-    DEFAULT_URL,
     WRONG_USE,
     AsJson,
     Json,
     Key,
     Operator,
     OperatorError,
-    Url,
     fail,
     operate,
     print_json,

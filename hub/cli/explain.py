@@ -4,18 +4,10 @@ from typing import Annotated
 
 import typer
 
+from hub.cli.address import DEFAULT_URL, Url
 from hub.cli.columns import clock, shown
 from hub.cli.disconnect import ConnectionId
-from hub.cli.operator import (
-    DEFAULT_URL,
-    AsJson,
-    Json,
-    Key,
-    Operator,
-    Url,
-    operate,
-    print_json,
-)
+from hub.cli.operator import AsJson, Json, Key, Operator, operate, print_json
 
 
 def register(app: typer.Typer) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hub.cli.address import DEFAULT_URL, PublishKey, Url
+
 if TYPE_CHECKING:
     from hub.ingest.assembly import Order
 
@@ -35,12 +37,8 @@ def ingest(
         Path | None,
         typer.Option(help="Where its place is kept; else below ~/.local/state/hub."),
     ] = None,
-    url: Annotated[
-        str, typer.Option(envvar="HUB_URL", help="The hub's address.")
-    ] = "http://127.0.0.1:8000",
-    key: Annotated[
-        str | None, typer.Option(envvar="HUB_PUBLISH_KEY", help="Publisher key or token.")
-    ] = None,
+    url: Url = DEFAULT_URL,
+    key: PublishKey = None,
     message_key: Annotated[
         str | None, typer.Option(help="The publications' key, for latest_per_key channels.")
     ] = None,

@@ -2,8 +2,9 @@
 
 import typer
 
+from hub.cli.address import DEFAULT_URL, Url
 from hub.cli.columns import NODES
-from hub.cli.operator import DEFAULT_URL, AsJson, Key, Operator, Url, operate, print_json
+from hub.cli.operator import AsJson, Key, Operator, operate, print_json
 from hub.cli.tables import print_rows
 
 

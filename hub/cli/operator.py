@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 """An answer of the hub. What an older node leaves out is looked up with a default."""
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-Url = Annotated[str, typer.Option("--url", envvar="HUB_URL", help="The hub's address.")]
 Key = Annotated[str | None, typer.Option("--key", envvar="HUB_OPERATOR_KEY", help="Operator key.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the hub's answer as JSON.")]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hub.cli.address import DEFAULT_URL, PublishKey, Url
 from hub.cli.lines import MAX_LINE_BYTES, LineSource
 
 if TYPE_CHECKING:
@@ -32,12 +33,8 @@ def publish(
     data: Annotated[
         str | None, typer.Argument(metavar="[JSON|-]", help="The payload; - sends stdin's lines.")
     ] = None,
-    url: Annotated[
-        str, typer.Option(envvar="HUB_URL", help="The hub's address.")
-    ] = "http://127.0.0.1:8000",
-    key: Annotated[
-        str | None, typer.Option(envvar="HUB_PUBLISH_KEY", help="Publisher key or token.")
-    ] = None,
+    url: Url = DEFAULT_URL,
+    key: PublishKey = None,
     message_key: Annotated[
         str | None, typer.Option(help="The publication's key, for latest_per_key channels.")
     ] = None,

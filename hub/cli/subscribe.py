@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hub.cli.address import DEFAULT_URL, Url
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -40,9 +42,7 @@ def register(app: typer.Typer) -> None:
 
 def subscribe(
     channels: Annotated[list[str], typer.Argument(metavar="CHANNEL...", help="Channels to read.")],
-    url: Annotated[
-        str, typer.Option(envvar="HUB_URL", help="The hub's address.")
-    ] = "http://127.0.0.1:8000",
+    url: Url = DEFAULT_URL,
     since: Annotated[
         list[str] | None,
         typer.Option(help="CHANNEL=POSITION to resume from; POSITION with one channel."),

@@ -14,17 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.operator import (
-    DEFAULT_URL,
-    WRONG_USE,
-    Key,
-    Operator,
-    OperatorError,
-    Url,
-    fail,
-    operate,
-    say,
-)
+from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.operator import WRONG_USE, Key, Operator, OperatorError, fail, operate, say
 from hub.cli.subscribe import Printer
 from hub.cli.tail_lines import Lines
 

@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.operator import (
-    DEFAULT_URL,
-    WRONG_USE,
-    Key,
-    Operator,
-    Url,
-    fail,
-    operate,
-    print_json,
-    say,
-)
+from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.operator import WRONG_USE, Key, Operator, fail, operate, print_json, say
 from hub.cli.tables import print_rows
 
 if TYPE_CHECKING:

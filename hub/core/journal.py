@@ -102,7 +102,6 @@ class Journal:
         self.closed: dict[str, ClosedSession] = {}
         """By connection, in the order they ended."""
         self.bytes = 0
-        self.started_at = clock()
 
     # -- what the core tells it --------------------------------------------------------------
 
