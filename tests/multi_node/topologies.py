@@ -12,8 +12,8 @@ from functools import partial
 from typing import Protocol
 
 from hub.brokers.redis import slots
-from hub.brokers.redis.connecting import Server
 from hub.brokers.redis.ring import Ring
+from hub.brokers.redis.server import Server
 from tests.multi_node.fleet import is_ready, status
 from tests.support.hub_process import HubProcess
 from tests.support.redis_cluster import SLOTS, RedisCluster

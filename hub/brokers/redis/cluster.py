@@ -21,10 +21,10 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 from hub.brokers.redis import urls
 from hub.brokers.redis.calls import Call
 from hub.brokers.redis.commands import Commands
-from hub.brokers.redis.connecting import Server
 from hub.brokers.redis.failures import CONNECTION_ERRORS, RefusedError
 from hub.brokers.redis.inquiry import Inquiry
 from hub.brokers.redis.redirects import Redirects
+from hub.brokers.redis.server import Server
 from hub.brokers.redis.shard import Shard
 from hub.brokers.redis.slots import NOBODY, View, owners, parse_nodes, slot
 from hub.brokers.redis.surroundings import Surroundings

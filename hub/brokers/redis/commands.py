@@ -16,9 +16,6 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.calls import Answer, Call, fail
 from hub.brokers.redis.connecting import (
-    Place,
-    close,
-    connect,
     keep_up,
     pack,
     until_one_ends,
@@ -26,6 +23,7 @@ from hub.brokers.redis.connecting import (
 from hub.brokers.redis.failures import LostError, NoAnswerError, NotSentError, RefusedError
 from hub.brokers.redis.library import Argument, Command, Library
 from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.server import Place, close, connect
 from hub.core.ports import Monotonic
 from hub.core.tally import Tally
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from redis.asyncio.connection import AbstractConnection, RedisSSLContext, SSLConnection
 
-from hub.brokers.redis.connecting import Server, close, connect
 from hub.brokers.redis.failures import CONNECTION_ERRORS
+from hub.brokers.redis.server import Server, close, connect
 from hub.core.ports import Monotonic
 
 # A server that is away fails every second; so often, at most, certificates are read for it.

@@ -15,10 +15,10 @@ from redis.asyncio.connection import AbstractConnection, Connection
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.calls import Call
-from hub.brokers.redis.connecting import Server
 from hub.brokers.redis.failures import CONNECTION_ERRORS, LostError, RefusedError
 from hub.brokers.redis.inquiry import Inquiry
 from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.server import Server
 from hub.brokers.redis.urls import SentinelUrl, parse_sentinel, without_secrets
 from hub.core.ports import Monotonic
 

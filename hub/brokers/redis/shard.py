@@ -15,12 +15,12 @@ from hub.brokers.redis.canary import Canary
 from hub.brokers.redis.catching_up import CatchingUp
 from hub.brokers.redis.channels import ShardChannels
 from hub.brokers.redis.commands import Commands
-from hub.brokers.redis.connecting import Place
 from hub.brokers.redis.failures import CallError
 from hub.brokers.redis.library import Library
 from hub.brokers.redis.listeners import Listeners
 from hub.brokers.redis.messages import Message, decode
 from hub.brokers.redis.reading import Reading
+from hub.brokers.redis.server import Place
 from hub.brokers.redis.subscriber import Subscriber
 from hub.brokers.redis.surroundings import Surroundings
 from hub.brokers.redis.tracking import State, Tracker

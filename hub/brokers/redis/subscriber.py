@@ -14,15 +14,13 @@ from redis.asyncio.connection import AbstractConnection
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.connecting import (
-    Place,
-    close,
-    connect,
     keep_up,
     pack,
     until_one_ends,
 )
 from hub.brokers.redis.failures import LostError, NoAnswerError, NotSentError
 from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.server import Place, close, connect
 from hub.core.ports import Monotonic
 from hub.core.tally import Tally
 

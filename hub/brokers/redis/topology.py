@@ -6,9 +6,9 @@ from typing import Protocol
 
 from hub.brokers.redis import urls
 from hub.brokers.redis.cluster import Cluster
-from hub.brokers.redis.connecting import Server
 from hub.brokers.redis.ring import Ring
 from hub.brokers.redis.sentinel import SentinelMaster
+from hub.brokers.redis.server import Server
 from hub.brokers.redis.shard import Shard
 from hub.brokers.redis.surroundings import Surroundings
 from hub.errors import SettingsError

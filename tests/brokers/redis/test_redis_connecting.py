@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from hub.brokers.redis.connecting import Backoff, Server
+from hub.brokers.redis.connecting import Backoff
 from hub.brokers.redis.library import PUBLIC_VERSION
+from hub.brokers.redis.server import Server
 from hub.errors import NotPublishedError, SettingsError
 from tests.brokers.redis.nodes import FAST, node
 from tests.support.redis_server import RedisServer, free_port

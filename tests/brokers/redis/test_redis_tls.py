@@ -1,16 +1,22 @@
 """TLS and ACL users where a URL names many servers: Sentinel and Cluster, also as they fail."""
 
+import asyncio
 import re
+import socket
+import ssl
+import threading
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
 
 from hub.brokers.redis import slots
-from hub.brokers.redis.connecting import Server
 from hub.brokers.redis.failures import CONNECTION_ERRORS
 from hub.brokers.redis.inquiry import Inquiry
+from hub.brokers.redis.server import Server, close, connect
 from tests.brokers.redis.nodes import FAST, TestNode, node
 from tests.brokers.redis.test_redis_connecting import ACL
 from tests.brokers.redis.test_redis_failures import KEEPS_ALL, arrives, feeding
@@ -19,7 +25,7 @@ from tests.support.certificates import Certificates, is_installed, make_certific
 from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_sentinel import SentinelSet
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="openssl makes the certificates")
 
@@ -173,3 +179,49 @@ async def test_questions_share_what_tls_needs_until_one_fails(certificates: Cert
             await inquiry.ask(server, ("PING",))
         assert (inquiry._tls is not context) is changed
         context = inquiry._tls
+
+
+async def test_frozen_server_keeps_no_socket_of_a_closed_connection(
+    certificates: Certificates,
+) -> None:
+    """TLS would wait for the server's goodbye."""
+    with RedisServer(tls=certificates, requirepass="secret") as redis:
+        connection = _to(redis.public_port, certificates)
+        await connect(connection)
+        assert connection._writer
+        used = connection._writer.get_extra_info("socket")
+        redis.freeze()
+        try:
+            await close(connection)
+            await eventually(lambda: used.fileno() == -1)
+        finally:
+            redis.thaw()
+
+
+async def test_server_that_refuses_and_freezes_is_not_waited_for(
+    certificates: Certificates,
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificates.certificate, certificates.key)
+    ended = threading.Event()
+
+    def refuse() -> None:
+        with tls.wrap_socket(listening.accept()[0], server_side=True) as client:
+            client.recv(1024)
+            client.sendall(b"-WRONGPASS invalid username-password pair\r\n")
+            ended.wait(DEADLINE_SECONDS)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        refusing = asyncio.create_task(asyncio.to_thread(refuse))
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS / 2):
+                with pytest.raises(RedisError, match="invalid username"):
+                    await connect(_to(listening.getsockname()[1], certificates))
+        finally:
+            ended.set()
+            await refusing
+
+
+def _to(port: int, certificates: Certificates) -> AbstractConnection:
+    url = f"rediss://:secret@127.0.0.1:{port}?ssl_ca_certs={certificates.authority}"
+    return Server(url).make("hub:test")

@@ -1,0 +1,159 @@
+"""Where a Redis is, and one connection to it.
+
+redis-py's `Connection` does TLS, AUTH, HELLO and SELECT; its clients and pools are not used,
+because they reconnect and retry by themselves and hide it (DESIGN.md section 7).
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from hub.brokers.redis.calls import Call
+from hub.brokers.redis.failures import CONNECTION_ERRORS, RefusedError
+from hub.brokers.redis.urls import without_secrets
+from hub.errors import SettingsError
+
+
+class Place(Protocol):
+    """Where a Redis is to be found, which may change."""
+
+    name: str
+    """For messages; holds no secret."""
+
+    async def connection(self, client_name: str) -> AbstractConnection:
+        """A connection that is not connected yet, and never retries by itself.
+
+        Raises `LostError`, or what redis-py raises, where it cannot be found now.
+        """
+        ...
+
+    async def left(self, connection: AbstractConnection) -> None:
+        """Raise `LostError` as soon as `connection` leads to another place than this."""
+        ...
+
+    async def moved(self) -> None:
+        """Return when it is found elsewhere than at the call: there is reason to try again."""
+        ...
+
+    async def run(self) -> None:
+        """Look where it is, for ever; returns at once where that cannot change."""
+        ...
+
+    def doubt(self) -> None:
+        """Something there, or its silence, says that what is looked for may be elsewhere."""
+        ...
+
+    def follow(self, call: Call, refused: RefusedError) -> bool:
+        """Take over a call that was refused because it belongs elsewhere; False to let it be."""
+        ...
+
+
+class Server:
+    """Where a Redis listens: `redis://`, `rediss://` or `unix://`, as redis-py reads them."""
+
+    def __init__(self, url: str) -> None:
+        """Raise `SettingsError` for a URL that names no Redis; the message masks passwords."""
+        self.name = without_secrets(url)
+        try:
+            _check_shape(url)
+            arguments = parse_url(url)
+            self._class = arguments.pop("connection_class", Connection)
+            self._arguments: dict[str, Any] = {**arguments}
+            _check_host(self._arguments.get("host", ""))
+            self.make("check")
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"{self.name!r} is not the URL of a Redis: {error}") from None
+
+    @property
+    def host(self) -> str:
+        host: str = self._arguments.get("host", "localhost")
+        return host
+
+    @property
+    def place(self) -> str:
+        """The same for every way to write the URL of one database of one server."""
+        arguments = self._arguments
+        where = arguments.get("path") or (
+            f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}"
+        )
+        return f"{where}/{arguments.get('db', 0)}"
+
+    def make(self, client_name: str) -> AbstractConnection:
+        """See `Place.connection`."""
+        return self._class(
+            **self._arguments
+            | {
+                "client_name": client_name,
+                # RESP2: hiredis parses its pub/sub messages fastest (DESIGN.md section 8).
+                "protocol": 2,
+                # Deadlines are ours: per call, and for connecting as a whole.
+                "socket_timeout": None,
+                "health_check_interval": 0,
+                "retry": Retry(NoBackoff(), 0),
+                "redis_connect_func": _greet,
+            }
+        )
+
+    # -- Place -------------------------------------------------------------------------------
+
+    async def connection(self, client_name: str) -> AbstractConnection:
+        return self.make(client_name)
+
+    async def left(self, connection: AbstractConnection) -> None:  # noqa: ARG002 - it never moves
+        await asyncio.Event().wait()
+
+    async def moved(self) -> None:
+        await asyncio.Event().wait()
+
+    async def run(self) -> None:
+        return
+
+    def doubt(self) -> None:
+        return
+
+    def follow(self, call: Call, refused: RefusedError) -> bool:  # noqa: ARG002 - all is here
+        return False
+
+
+def _check_shape(url: str) -> None:
+    # What has one slash or none would be read as one at localhost.
+    if "://" not in url:
+        raise ValueError("two slashes are missing behind its scheme")
+
+
+def _check_host(host: str) -> None:
+    if "," in host:
+        raise ValueError("each of several servers needs a whole URL")
+
+
+async def connect(connection: AbstractConnection) -> None:
+    """Connect, authenticate, select the database; raises what redis-py raises."""
+    await connection.connect()  # type: ignore[no-untyped-call] # redis-py does not annotate it
+
+
+async def _greet(connection: AbstractConnection) -> None:
+    # Where this fails redis-py closes, and waits: see `_abort`.
+    try:
+        await connection.on_connect()
+    except BaseException:
+        _abort(connection)
+        raise
+
+
+async def close(connection: AbstractConnection) -> None:
+    """Let go of a connection in whatever state; takes no time and raises nothing."""
+    _abort(connection)
+    try:
+        await connection.disconnect(nowait=True)
+    except CONNECTION_ERRORS:
+        return
+
+
+def _abort(connection: AbstractConnection) -> None:
+    # TLS says goodbye and waits for the answer, asyncio for up to 30 s: a server that is frozen
+    # gives none, and each new attempt would leave one more socket behind.
+    if (writer := connection._writer) is not None:
+        writer.transport.abort()
