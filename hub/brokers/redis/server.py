@@ -135,25 +135,26 @@ async def connect(connection: AbstractConnection) -> None:
 
 
 async def _greet(connection: AbstractConnection) -> None:
-    # Where this fails redis-py closes, and waits: see `_abort`.
+    # What is refused redis-py closes itself, and forgets.
+    writer = connection._writer
     try:
         await connection.on_connect()
     except BaseException:
-        _abort(connection)
+        _abort(writer)
         raise
 
 
 async def close(connection: AbstractConnection) -> None:
     """Let go of a connection in whatever state; takes no time and raises nothing."""
-    _abort(connection)
+    _abort(connection._writer)
     try:
         await connection.disconnect(nowait=True)
     except CONNECTION_ERRORS:
         return
 
 
-def _abort(connection: AbstractConnection) -> None:
+def _abort(writer: asyncio.StreamWriter | None) -> None:
     # TLS says goodbye and waits for the answer, asyncio for up to 30 s: a server that is frozen
     # gives none, and each new attempt would leave one more socket behind.
-    if (writer := connection._writer) is not None:
+    if writer is not None:
         writer.transport.abort()
