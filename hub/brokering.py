@@ -12,24 +12,18 @@ from hub.brokers.alone import Alone
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.broker import RedisBroker
+from hub.brokers.redis.keys import Keys
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.peers import TAG_LENGTH, RedisPeers
 from hub.brokers.redis.presence import RedisRoster
 from hub.brokers.redis.registry import Myself
-from hub.core.ports import (
-    Broker,
-    Downstream,
-    Monotonic,
-    Operate,
-    OwnConnections,
-    Peers,
-    Roster,
-    Spawn,
-)
+from hub.core.peers import Operate, OwnConnections, Peers
+from hub.core.ports import Broker, Downstream, Monotonic, Roster, Spawn
 from hub.core.presence import LocalRoster
 from hub.core.publication import Position
 from hub.core.records import BrokerRecord, NodeRecord
 from hub.core.tally import Tally
+from hub.errors import SettingsError
 from hub.settings import Settings
 
 
@@ -104,6 +98,13 @@ def make_broker(settings: Settings, around: Surroundings) -> NodeBroker:
             position_ttl_seconds=settings.position_ttl_seconds,
             max_channels=settings.max_channels,
         )
+    try:
+        return _redis_broker(settings, around)
+    except SettingsError as error:
+        raise SettingsError(f"HUB_BROKER: {error.message}") from None
+
+
+def _redis_broker(settings: Settings, around: Surroundings) -> RedisBroker:
     return RedisBroker(
         url=settings.broker,
         downstream=around.downstream,
@@ -115,6 +116,7 @@ def make_broker(settings: Settings, around: Surroundings) -> NodeBroker:
         tally=around.tally,
         options=RedisOptions(
             node=settings.node,
+            keys=Keys(settings.broker_prefix),
             reconcile_seconds=settings.reconcile_seconds,
             position_ttl_seconds=settings.position_ttl_seconds,
             idempotency_ttl_seconds=settings.idempotency_ttl_seconds,

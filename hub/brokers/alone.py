@@ -1,9 +1,9 @@
-"""The nodes of a hub that has one: what `hub.core.ports.Peers` is without Redis."""
+"""The nodes of a hub that has one: what `hub.core.peers.Peers` is without Redis."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from hub.core.listing import ConnectionPage, ConnectionQuery, merge
-from hub.core.ports import Arguments, Connections, Operate, OwnConnections, Told
+from hub.core.peers import Arguments, Connections, Operate, OwnConnections, Told
 from hub.core.records import NodeRecord
 
 

@@ -42,6 +42,8 @@ class Member:
     gaps: list[str] = field(default_factory=list)
     epoch: str = ""
     connects: int = 0
+    is_here: bool = False
+    """Whether it is connected to a node now."""
     wait_seconds: float = 0.0
     """Before the next attempt, as the last goodbye said."""
 
@@ -76,9 +78,11 @@ class Member:
         if self.connects:
             self.crowd.returns.append(time.monotonic())
         self.connects += 1
+        self.is_here = True
         try:
             await self._read(reader, writer)
         finally:
+            self.is_here = False
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()

@@ -16,7 +16,7 @@ import httpx
 
 from tests.brokers.redis.proxy import Proxy
 from tests.multi_node.checker import Place, Truth, faults
-from tests.multi_node.fleet import Seat, is_ready, kept, publish
+from tests.multi_node.fleet import NO_TLS, Seat, is_ready, kept, publish
 from tests.multi_node.sse_seat import SseSeat
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer
@@ -166,7 +166,7 @@ async def publish_many(story: Story) -> None:
     async def published() -> bool:
         items = [_item(lane, number) for number in rest]
         try:
-            async with httpx.AsyncClient(timeout=10) as client:
+            async with httpx.AsyncClient(timeout=10, verify=NO_TLS) as client:
                 told = (await client.post(f"{hub.url}/api/publish", json=items)).json()
         except httpx.TransportError:
             return False

@@ -35,6 +35,8 @@ async def test_channels_are_listed_with_the_subscribers_of_all_nodes(redis: Redi
                 by_name = await listed(node)
                 counts = {row["channel"]: row["subscribers"] for row in by_name["channels"]}
                 assert counts == {"a": 3, "b": 1, "c": 2}
+                held = {row["channel"]: row["history"] for row in by_name["channels"]}
+                assert held == {"a": 0, "b": 3, "c": 0}
                 assert (by_name["total"], by_name["complete"], by_name["next"]) == (3, True, None)
                 top = await listed(node, sort="-subscribers")
                 assert [row["channel"] for row in top["channels"]] == ["a", "c", "b"]

@@ -4,15 +4,18 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import PROGRAM, RedisServer
+from tests.support.snippets import Block, finished
 from tests.support.waiting import eventually_blocking
-from tests.test_documents import Block, blocks, finished
+from tests.test_documents import blocks
 
 PORT = "6379"
 
@@ -40,23 +43,32 @@ def hub(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield running
 
 
-def pushes(hub: HubProcess, query: str) -> httpx.Response:
-    return httpx.get(f"{hub.url}/poll?{query}", timeout=20)
+CHANNELS = {"prices", "ticks:eur"}
+
+
+def polled(hub: HubProcess, query: str, secret: str = "") -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    answer = httpx.get(f"{hub.url}/poll?{query}", headers=headers, timeout=20)
+    told: dict[str, Any] = answer.raise_for_status().json()
+    return told
 
 
 def publishes_both(hub: HubProcess, publish: Callable[[], object]) -> None:
     """What `publish` does arrives, numbered on one channel and without an offset on another."""
-    opened = pushes(hub, "channel=prices&channel=ticks:eur&wait=0").json()
-    welcome = opened["welcome"]
-    query = f"connection={welcome['connection']}&wait=10"
+    welcome = polled(hub, "channel=prices&channel=ticks:eur&wait=0")["welcome"]
+    session = partial(polled, hub, secret=welcome["secret"])
+    query = f"connection={welcome['connection']}"
     came: list[dict[str, object]] = []
 
-    def both() -> bool:
-        headers = {"Authorization": f"Bearer {welcome['secret']}"}
-        answer = httpx.get(f"{hub.url}/poll?{query}", headers=headers, timeout=20)
-        came.extend(answer.raise_for_status().json()["pushes"])
-        return {push["channel"] for push in came} == {"prices", "ticks:eur"}
+    def subscribed() -> bool:
+        # What is published before that is none of this session's.
+        return set(session(f"{query}&wait=0")["positions"]) == CHANNELS
 
+    def both() -> bool:
+        came.extend(session(f"{query}&wait=10")["pushes"])
+        return {push["channel"] for push in came} == CHANNELS
+
+    eventually_blocking(subscribed, what="both subscriptions")
     # At once, so that the session is continued however long the snippet takes to start.
     with ThreadPoolExecutor(1) as elsewhere:
         publishing = elsewhere.submit(publish)

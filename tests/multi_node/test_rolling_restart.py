@@ -39,7 +39,7 @@ async def test_a_rolling_restart_moves_everybody_evenly_and_loses_nothing(
     ):
         for hub in nodes:
             crowd.returns.clear()
-            moved = await restart(hub, crowd)
+            moved = await restart(hub, crowd, members)
             rates = per_second(crowd.returns)
             unevenness = max(rates) * (DRAIN_SECONDS + RETURN_SECONDS) / moved
             print(f"{moved} moved, per second {rates}, peak {unevenness:.2f} times the even rate")
@@ -54,17 +54,20 @@ async def test_a_rolling_restart_moves_everybody_evenly_and_loses_nothing(
         assert sum(member.connects for member in members) > 2 * MEMBERS
 
 
-async def restart(hub: HubProcess, crowd: Crowd) -> int:
-    """Stop the node as a deploy does and start it again; return how many had to move."""
+async def restart(hub: HubProcess, crowd: Crowd, members: list[Member]) -> int:
+    """Stop the node as a deploy does and start it again; return how many had to move.
+
+    While it is away they all have come back elsewhere.
+    """
     before = len(crowd.returns)
     hub.signal(signal.SIGTERM)
     # A load balancer learns from /readyz.
     crowd.ports.discard(hub.port)
     assert await asyncio.to_thread(hub.wait, GOING_SECONDS) == 0
+    await eventually(lambda: all(member.is_here for member in members), seconds=30)
     moved = len(crowd.returns) - before
     await asyncio.to_thread(hub.start)
     await eventually(lambda: is_ready(hub), seconds=30)
-    await asyncio.sleep(1.5)
     crowd.ports.add(hub.port)
     return moved
 

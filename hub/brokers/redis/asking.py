@@ -13,8 +13,8 @@ import msgspec
 from hub import errors
 from hub.core.listing import ConnectionQuery, Listed
 from hub.core.options import MIB
+from hub.core.peers import Scalar
 from hub.core.polling import PollRequest
-from hub.core.ports import Scalar
 from hub.core.records import SessionRecord
 from hub.errors import HubError, UnavailableError
 

@@ -11,7 +11,6 @@ from hashlib import blake2b
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis import keys
 from hub.brokers.redis.failures import (
     CallError,
     NoAnswerError,
@@ -90,6 +89,7 @@ class RedisBroker:
         around = Surroundings(
             namespaces, options, downstream, clock, wall_clock, spawn, log, tally, self._room
         )
+        self._keys = options.keys
         self._topology = make_topology(url, around)
 
     def shard(self, channel: str) -> Shard:
@@ -142,7 +142,7 @@ class RedisBroker:
             NotPublishedError: Redis did not take it; publishing again is safe.
             OutcomeUnknownError: it was sent and no answer came.
         """
-        shard = self.shard(request.channel)
+        shard, keys = self.shard(request.channel), self._keys
         names = [keys.meta(request.channel), keys.log(request.channel)]
         digest: bytes | str = ""
         if request.idempotency_key is not None:

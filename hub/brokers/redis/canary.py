@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import secrets
 
-from hub.brokers.redis import keys
 from hub.brokers.redis.commands import Commands
 from hub.brokers.redis.failures import CallError, NotSentError
 from hub.brokers.redis.options import RedisOptions
@@ -31,7 +30,7 @@ class Canary:
         self._subscriber = subscriber
         self._options = options
         self._clock = clock
-        self.name = keys.canary(secrets.token_hex(8)).encode()
+        self.name = options.keys.canary(secrets.token_hex(8)).encode()
         self._number = 0
         self._sent_at_seconds = 0.0
         self._began_at_seconds = clock()

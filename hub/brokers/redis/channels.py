@@ -6,7 +6,6 @@ Who asks for one waits until it is open; whom nobody asks for any more is kept f
 import asyncio
 from collections.abc import Callable, Sequence
 
-from hub.brokers.redis import keys
 from hub.brokers.redis.failures import NotSentError
 from hub.brokers.redis.listeners import Listening
 from hub.brokers.redis.openings import Openings
@@ -53,7 +52,7 @@ class ShardChannels:
         return self._trackers.get(name)
 
     def tracker(self, channel: str) -> Tracker | None:
-        return self._trackers.get(_name(channel))
+        return self._trackers.get(self._name(channel))
 
     def trackers(self) -> Sequence[Tracker]:
         return tuple(self._trackers.values())
@@ -73,7 +72,7 @@ class ShardChannels:
 
         Raises `CallError` when Redis is away, `TimeoutError` when it takes too long.
         """
-        name = _name(channel)
+        name = self._name(channel)
         self._stay(name)
         tracker = self._trackers.get(name)
         if tracker is not None and tracker.state is not State.OPENING:
@@ -92,7 +91,7 @@ class ShardChannels:
 
     def unsubscribe(self, channel: str) -> None:
         """Stop listening, unless somebody comes back within `linger_seconds`."""
-        name = _name(channel)
+        name = self._name(channel)
         if name in self._trackers and name not in self._leaving:
             self._trackers[name].muted = True
             loop = asyncio.get_running_loop()
@@ -105,7 +104,7 @@ class ShardChannels:
 
         None for a channel that nobody has, or that was not open yet: who waits may try again.
         """
-        name = _name(tracker.channel)
+        name = self._name(tracker.channel)
         goes_on = tracker.state is not State.OPENING and name not in self._leaving
         self._openings.fail(tracker, NotSentError(f"{tracker.channel!r} has moved"))
         self._forget(name)
@@ -115,7 +114,7 @@ class ShardChannels:
 
     def take(self, channel: str, position: Position) -> None:
         """Go on after `position`: what came since is read from history, or announced as lost."""
-        name = _name(channel)
+        name = self._name(channel)
         if name not in self._trackers:
             self._listen(name, channel).open(position)
 
@@ -138,11 +137,10 @@ class ShardChannels:
             self._subscriber.remove(name)
             self.raw.leave(tracker.channel)
 
+    def _name(self, channel: str) -> bytes:
+        return self._options.keys.stem(channel).encode()
+
     def _open_epoch(self, channel: str) -> str | None:
         tracker = self.tracker(channel)
         waits = tracker is None or tracker.muted or tracker.state is State.OPENING
         return None if waits or tracker is None else tracker.epoch
-
-
-def _name(channel: str) -> bytes:
-    return keys.stem(channel).encode()

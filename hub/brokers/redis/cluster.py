@@ -21,7 +21,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 from hub.brokers.redis import urls
 from hub.brokers.redis.calls import Call
 from hub.brokers.redis.commands import Commands
-from hub.brokers.redis.failures import CONNECTION_ERRORS, RefusedError
+from hub.brokers.redis.failures import RefusedError
 from hub.brokers.redis.inquiry import Inquiry
 from hub.brokers.redis.redirects import Redirects
 from hub.brokers.redis.server import Server
@@ -79,8 +79,9 @@ class Cluster:
         self._around = around
         self._options = around.options
         self._inquiry = Inquiry(
-            client_name=f"hub:{around.options.node}:cluster",
-            timeout_seconds=around.options.locate_timeout_seconds,
+            client_name=around.options.client_name("cluster"),
+            timeout_seconds=around.options.connect_timeout_seconds,
+            patience_seconds=around.options.locate_timeout_seconds,
             clock=around.clock,
         )
         self._members: Sequence[str] = ()
@@ -168,7 +169,8 @@ class Cluster:
 
     async def _ask_all(self, servers: Sequence[Server], *, last: bool = False) -> Sequence[View]:
         """What those who answer see; `last` where nobody else will be asked."""
-        answers = await asyncio.gather(*(self._ask(server) for server in servers))
+        told = await self._inquiry.ask_all(servers, ("CLUSTER", "NODES"))
+        answers = [_view(server, each) for server, each in zip(servers, told, strict=True)]
         views = [answer for answer in answers if isinstance(answer, View)]
         if views or last:
             self._note([] if views else [str(answer) for answer in answers])
@@ -179,14 +181,6 @@ class Cluster:
         if silence and not self._silence:
             self._around.log.warning("redis_cluster_silent", reasons=silence)
         self._silence = silence
-
-    async def _ask(self, server: Server) -> View | str:
-        """What it sees, or why it does not tell."""
-        try:
-            (answer,) = await self._inquiry.ask(server, ("CLUSTER", "NODES"))
-            return parse_nodes(answer, server.host)
-        except (*CONNECTION_ERRORS, ValueError) as error:
-            return f"{server.name}: {str(error) or type(error).__name__}"
 
     # -- the shards --------------------------------------------------------------------------
 
@@ -225,3 +219,13 @@ class Cluster:
             now = self.shard(tracker.channel)
             if now is not shard and (position := shard.channels.give(tracker)) is not None:
                 now.channels.take(tracker.channel, position)
+
+
+def _view(server: Server, told: Sequence[object] | str) -> View | str:
+    """What it sees, or why it does not tell."""
+    if isinstance(told, str):
+        return told
+    try:
+        return parse_nodes(told[0], server.host)
+    except ValueError as error:
+        return f"{server.name}: {error}"

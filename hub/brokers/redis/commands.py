@@ -152,7 +152,7 @@ class Commands:
         )
 
     async def _session(self) -> None:
-        connection = await self._server.connection(f"hub:{self._options.node}:commands")
+        connection = await self._server.connection(self._options.client_name("commands"))
         try:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
                 await connect(connection)

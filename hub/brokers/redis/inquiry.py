@@ -4,10 +4,15 @@ Each question has a connection of its own, so that no silence has to be explaine
 asked every second or two, and what redis-py makes anew for each TLS connection reads all
 certificates that the system trusts: 40 ms in which the event loop stands still (measured, 150
 certificates). So it is used again, until one fails: certificates may have been renewed.
+
+One that is away must not hold up what the others say, so they are waited for only briefly. But
+when none of them says anything in that time, it is this machine or the network that is slow:
+a deadline that is always too short would hide a failover for as long as that lasts (measured on
+a machine with 15 busy processes per core: 27 s).
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from redis.asyncio.connection import AbstractConnection, RedisSSLContext, SSLConnection
 
@@ -15,6 +20,7 @@ from hub.brokers.redis.failures import CONNECTION_ERRORS
 from hub.brokers.redis.server import Server, close, connect
 from hub.core.ports import Monotonic
 
+_Asked = asyncio.Task[Sequence[object]]
 # A server that is away fails every second; so often, at most, certificates are read for it.
 _MIN_SECONDS_BETWEEN_CONTEXTS = 30.0
 
@@ -24,16 +30,52 @@ class Inquiry:
 
     Args:
         client_name: shown by CLIENT LIST.
-        timeout_seconds: for connecting and all answers together.
+        timeout_seconds: for connecting and all answers of one server together.
+        patience_seconds: how long `ask_all` waits for the last of those who may answer.
     """
 
-    def __init__(self, *, client_name: str, timeout_seconds: float, clock: Monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        client_name: str,
+        timeout_seconds: float,
+        patience_seconds: float,
+        clock: Monotonic,
+    ) -> None:
         self._client_name = client_name
         self._timeout_seconds = timeout_seconds
+        self._patience_seconds = patience_seconds
         self._clock = clock
         self._tls: RedisSSLContext | None = None
         self._tls_made_at_seconds = 0.0
         self._failed = False
+
+    async def ask_all(
+        self, servers: Sequence[Server], *commands: Sequence[str]
+    ) -> Sequence[Sequence[object] | str]:
+        """The answers of each server, or why there are none.
+
+        Takes `patience_seconds`; where nobody has answered by then, as long again from the first
+        answer on, which may take `timeout_seconds`.
+        """
+        asked = [asyncio.create_task(self.ask(server, *commands)) for server in servers]
+        try:
+            if asked:
+                await self._wait(asked)
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        return [_told(server, task) for server, task in zip(servers, asked, strict=True)]
+
+    async def _wait(self, asked: Collection[_Asked]) -> None:
+        _, silent = await asyncio.wait(asked, timeout=self._patience_seconds)
+        if any(map(_has_answered, asked)):
+            return
+        while silent and not any(map(_has_answered, asked)):
+            _, silent = await asyncio.wait(silent, return_when=asyncio.FIRST_COMPLETED)
+        if silent:
+            await asyncio.wait(silent, timeout=self._patience_seconds)
 
     async def ask(self, server: Server, *commands: Sequence[str]) -> Sequence[object]:
         """The answers to these, in their order; raises one of `CONNECTION_ERRORS`."""
@@ -43,7 +85,7 @@ class Inquiry:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await connect(connection)
-                return [await _answer(connection, command) for command in commands]
+                return await _answers(connection, commands)
         except CONNECTION_ERRORS:
             self._failed = True
             raise
@@ -59,6 +101,23 @@ class Inquiry:
         connection.ssl_context = self._tls
 
 
-async def _answer(connection: AbstractConnection, command: Sequence[str]) -> object:
-    await connection.send_packed_command(connection.pack_command(*command), check_health=False)
-    return await connection.read_response()
+def _has_answered(asked: _Asked) -> bool:
+    return asked.done() and not asked.cancelled() and asked.exception() is None
+
+
+def _told(server: Server, asked: _Asked) -> Sequence[object] | str:
+    if asked.cancelled():
+        return f"{server.name}: no answer while others had one"
+    error = asked.exception()
+    if isinstance(error, CONNECTION_ERRORS):
+        return f"{server.name}: {str(error) or type(error).__name__}"
+    return asked.result()
+
+
+async def _answers(
+    connection: AbstractConnection, commands: Collection[Sequence[str]]
+) -> Sequence[object]:
+    """All are sent at once: each round trip may take long."""
+    packed = b"".join(part for each in commands for part in connection.pack_command(*each))
+    await connection.send_packed_command(packed, check_health=False)
+    return [await connection.read_response() for _ in commands]

@@ -149,12 +149,13 @@ local function publish(keys, args)
   return { epoch, offset, 0 }
 end
 
--- Whether these are the keys of one channel that a hub can subscribe to. Another channel's log would
--- lose its history to this one.
+-- Whether these are the keys of one channel that a hub of some prefix can subscribe to. Another
+-- channel's log would lose its history to this one.
 local function belong_together(keys)
-  local stem, channel = string.match(keys[1] or '', '^(hub:{([%w_.:@~+-]+)}):meta$')
+  local stem, prefix, channel =
+    string.match(keys[1] or '', '^(([%w_.-]+):{([%w_.:@~+-]+)}):meta$')
   local once = stem and stem .. ':once:'
-  return stem and #channel <= 200 and keys[2] == stem .. ':log'
+  return stem and #prefix <= 32 and #channel <= 200 and keys[2] == stem .. ':log'
     and (not keys[3] or #keys[3] > #once and string.sub(keys[3], 1, #once) == once)
 end
 

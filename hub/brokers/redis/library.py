@@ -14,13 +14,14 @@ an older one. Any Redis client publishes with it, sequenced and kept like the hu
 The third form publishes once however often it is called (within `idempotency_ttl_seconds`) and
 answers `conflict` for other data. The answer is epoch, offset, and 1 for a repeat. Size and
 age of the history are those of the hub node that used the channel last. Data that is no JSON
-or too large reaches subscribers as a gap `invalid`.
+or too large reaches subscribers as a gap `invalid`. Every key begins with the prefix of the hub
+that is meant, `hub` unless it has another: these functions serve all hubs on one Redis.
 
-An ACL user for a node needs `~hub:* &hub:*`, @connection, @pubsub, FCALL, FUNCTION LOAD, INFO,
-TIME, HMGET, HSET, PEXPIRE, DEL, XADD, XRANGE, XTRIM; for presence HGET, HGETALL, HDEL, ZADD,
-ZSCORE, ZRANGE, ZREM, ZREMRANGEBYSCORE; to know the other nodes SET, MGET, EXISTS, SADD, SREM,
-SMEMBERS; in a cluster CLUSTER NODES; before Redis 7.0 EVALSHA, SCRIPT LOAD, SETRANGE. Sentinels
-are asked SENTINEL MASTER and SENTINEL GET-MASTER-ADDR-BY-NAME.
+An ACL user for a node needs `~hub:* &hub:*` (its prefix for `hub`), @connection, @pubsub, FCALL,
+FUNCTION LOAD, INFO, TIME, HMGET, HSET, PEXPIRE, DEL, XADD, XRANGE, XTRIM; for presence HGET,
+HGETALL, HDEL, ZADD, ZSCORE, ZRANGE, ZREM, ZREMRANGEBYSCORE; to know the other nodes SET, MGET,
+EXISTS, SADD, SREM, SMEMBERS; in a cluster CLUSTER NODES; before Redis 7.0 EVALSHA, SCRIPT LOAD,
+SETRANGE. Sentinels are asked SENTINEL MASTER and SENTINEL GET-MASTER-ADDR-BY-NAME.
 """
 
 import re
@@ -36,13 +37,12 @@ Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
 # Raised whenever `publish_from_outside` changes in library.lua.
-PUBLIC_VERSION = 2
+PUBLIC_VERSION = 3
 
 _BODY = "".join(
     files("hub.brokers.redis").joinpath(name).read_text("utf-8")
     for name in ("library.lua", "presence.lua")
 )
-_DIGEST = sha1(_BODY.encode(), usedforsecurity=False).hexdigest()[:8]
 _PRESENCE = ("join", "leave", "renew", "assert_present", "members")
 _NAMES = ("open", "page", "publish", *_PRESENCE)
 
@@ -50,15 +50,23 @@ _NAMES = ("open", "page", "publish", *_PRESENCE)
 _NEED_NO_ROOM = frozenset({"open", "page", "leave", "renew", "members"})
 
 
-def _registered(name: str) -> str:
+def _registered(name: str, digest: str) -> str:
     flags = "'allow-oom'" if name in _NEED_NO_ROOM else ""
     return f"""redis.register_function{{
-  function_name='hub_{name}_{_DIGEST}', callback={name}, flags={{{flags}}}
+  function_name='hub_{name}_{digest}', callback={name}, flags={{{flags}}}
 }}
 """
 
 
-_OWN = f"#!lua name=hub_{_DIGEST}\n{_BODY}\n" + "".join(map(_registered, _NAMES))
+def _own(digest: str) -> str:
+    functions = "".join(_registered(name, digest) for name in _NAMES)
+    return f"#!lua name=hub_{digest}\n{_BODY}\n{functions}"
+
+
+# Of all that is loaded under the name, how the functions are registered too. Scripts need none:
+# Redis knows each by the digest of its whole text.
+_DIGEST = sha1(_own("").encode(), usedforsecurity=False).hexdigest()[:8]
+_OWN = _own(_DIGEST)
 _PUBLIC = f"""#!lua name=hub
 {_BODY}
 redis.register_function('hub_publish', publish_from_outside)

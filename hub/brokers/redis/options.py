@@ -1,7 +1,8 @@
-"""What a Redis broker may take: time, memory, and how often it asks."""
+"""What a Redis broker may take: time, memory, names, and how often it asks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from hub.brokers.redis.keys import Keys
 from hub.core.options import KIB, MIB, ChannelOptions
 
 
@@ -10,7 +11,9 @@ class RedisOptions:
     """All times in seconds. Defaults are guesses where no source is named."""
 
     node: str = "hub"
-    """Shown by CLIENT LIST, as `hub:<node>:commands` and `hub:<node>:subscriber`."""
+    """See `client_name`."""
+    keys: Keys = field(default_factory=Keys)
+    """The same on all nodes of a hub, and no other hub's on that Redis."""
     command_timeout_seconds: float = 2.0
     """From asking to the answer; then the connection is given up."""
     connect_timeout_seconds: float = 3.0
@@ -29,7 +32,7 @@ class RedisOptions:
     cluster_seconds: float = 2.0
     """Between two looks at a cluster's map of slots; at once when a server points elsewhere."""
     locate_timeout_seconds: float = 0.5
-    """For a sentinel's or a cluster node's answer to that."""
+    """For the answers to that; where there is none by then, from the first of them on."""
     reconcile_seconds: float = 10.0
     linger_seconds: float = 3.0
     """A channel without sessions stays subscribed so long: reloads come back to it."""
@@ -48,6 +51,10 @@ class RedisOptions:
     concurrent_fills: int = 32
     use_functions: bool = True
     """False: scripts, as with Redis before 7.0."""
+
+    def client_name(self, what: str) -> str:
+        """What CLIENT LIST shows, such as `hub:<node>:commands`."""
+        return f"{self.keys.prefix}:{self.node}:{what}"
 
     def settings(self, channel: ChannelOptions) -> str:
         """What the library keeps beside a channel (see DEFAULTS in library.lua)."""

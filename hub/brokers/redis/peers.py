@@ -1,6 +1,6 @@
 """The nodes of one Redis: who lives, and what only the holder of a connection can do.
 
-Implements `hub.core.ports.Peers`. A connection begins with its node's tag, so it is known
+Implements `hub.core.peers.Peers`. A connection begins with its node's tag, so it is known
 whom to ask without any table.
 """
 
@@ -19,8 +19,9 @@ from hub.brokers.redis.shard import Shard
 from hub.core.commands import Publish
 from hub.core.listing import ConnectionPage, ConnectionQuery, Listed, merge
 from hub.core.options import KIB
+from hub.core.peers import Arguments, Connections, Told
 from hub.core.polling import PollRequest
-from hub.core.ports import Arguments, Connections, Spawn, Told
+from hub.core.ports import Spawn
 from hub.core.records import NodeRecord, SessionRecord
 from hub.errors import HubError, NotFoundError, OutcomeUnknownError, UnavailableError
 from hub.wire import native
@@ -35,7 +36,7 @@ class RedisPeers:
     """One per node. `start` once the broker has begun to connect, `stop` before it stops.
 
     Args:
-        shard: where a name lives; all that is kept here lives with `keys.NODES`.
+        shard: where a name lives; all that is kept here lives with `hub.brokers.redis.keys.NODES`.
     """
 
     def __init__(

@@ -13,7 +13,6 @@ from itertools import islice
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis import keys
 from hub.brokers.redis.announcements import decode_member, encode_member
 from hub.brokers.redis.failures import CallError, told
 from hub.brokers.redis.library import Argument
@@ -80,8 +79,9 @@ class RedisRoster:
     # -- telling Redis -----------------------------------------------------------------------
 
     async def _run(self, function: str, channel: str, *arguments: Argument) -> object:
-        names = (keys.here(channel), keys.leases(channel))
-        return await self._shard(channel).commands.run_function(function, names, arguments)
+        shard = self._shard(channel)
+        names = (shard.keys.here(channel), shard.keys.leases(channel))
+        return await shard.commands.run_function(function, names, arguments)
 
     async def _tell(self, channel: str, change: Join | Leave, *, last: bool) -> None:
         member = change.member

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis import keys
 from hub.brokers.redis.asking import Answer, Ask, decode, encode, fitting
 from hub.brokers.redis.failures import (
     CallError,
@@ -21,6 +20,7 @@ from hub.brokers.redis.failures import (
     RefusedError,
     told,
 )
+from hub.brokers.redis.keys import NODES
 from hub.brokers.redis.registry import LEASE_SECONDS, Myself, Registry
 from hub.brokers.redis.shard import Shard
 from hub.core.ports import Spawn
@@ -100,7 +100,8 @@ class Questions:
 
     def listen(self) -> None:
         """Hear what is asked and answered."""
-        name, shard = keys.asked(self._tag).encode(), self._shard(keys.NODES)
+        shard = self._shard(NODES)
+        name = shard.keys.asked(self._tag).encode()
         if self._listens_at is not None and self._listens_at is not shard:
             # Two would hear everything twice.
             self._listens_at.listeners.ignore(name)
@@ -134,7 +135,7 @@ class Questions:
                 if not await self._registry.lives(tag):
                     return None
                 asked.sent = True
-                await self._registry.call("PUBLISH", keys.asked(tag), encode(ask))
+                await self._registry.call("PUBLISH", self._registry.keys.asked(tag), encode(ask))
                 answer = await self._answered(tag, waiting)
         except (CallError, TimeoutError) as error:
             raise _unanswered(error, asked) from None
@@ -169,7 +170,7 @@ class Questions:
         try:
             answer = encode(await self._answer(ask))
             with suppress(CallError):
-                await self._registry.call("PUBLISH", keys.asked(ask.asker), answer)
+                await self._registry.call("PUBLISH", self._registry.keys.asked(ask.asker), answer)
         finally:
             self._answering.leave(ask)
 

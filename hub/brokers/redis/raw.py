@@ -7,7 +7,6 @@ sessions in the channel.
 
 from collections.abc import Callable
 
-from hub.brokers.redis import keys
 from hub.brokers.redis.listeners import Listening
 from hub.brokers.redis.surroundings import Surroundings
 from hub.core.publication import Publication
@@ -35,12 +34,12 @@ class RawChannels:
     def listen(self, channel: str) -> None:
         """Begin, where the namespace allows it; before the channel's own name is added."""
         if self._around.namespaces.options(channel).allow_raw:
-            name = keys.raw(channel).encode()
+            name = self._around.options.keys.raw(channel).encode()
             self._channels[name] = channel
             self._subscriber.add(name)
 
     def leave(self, channel: str) -> None:
-        name = keys.raw(channel).encode()
+        name = self._around.options.keys.raw(channel).encode()
         if self._channels.pop(name, None) is not None:
             self._subscriber.remove(name)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from hub.brokers.redis import keys
 from hub.brokers.redis.commands import Commands
 from hub.brokers.redis.failures import CallError
 from hub.brokers.redis.messages import Message, decode
@@ -25,13 +24,17 @@ class Reading:
     def settings(self, channel: str) -> str:
         return self._options.settings(self._namespaces.options(channel))
 
+    def _names(self, channel: str) -> tuple[str, str]:
+        keys = self._options.keys
+        return keys.meta(channel), keys.log(channel)
+
     async def head(self, channel: str, seen: Position) -> Position:
         """The newest offset given out; the channel's life is renewed.
 
         `seen` is where this node stands, so that a Redis that knows less begins a new epoch.
         """
         arguments = (self.settings(channel), seen.epoch, seen.offset)
-        answer = await self._commands.run_function("open", _keys(channel), arguments)
+        answer = await self._commands.run_function("open", self._names(channel), arguments)
         match answer:
             case [bytes() as epoch, int() as offset]:
                 return Position(epoch.decode(), offset)
@@ -40,7 +43,7 @@ class Reading:
     async def page(self, channel: str, after: int, limit: int) -> Page:
         """What is held after `after`, at most `limit` publications."""
         arguments = (self.settings(channel), after, limit)
-        answer = await self._commands.run_function("page", _keys(channel), arguments)
+        answer = await self._commands.run_function("page", self._names(channel), arguments)
         match answer:
             case [bytes() as epoch, int() as offset, int() as oldest, list() as entries]:
                 head = Position(epoch.decode(), offset)
@@ -59,7 +62,3 @@ class Reading:
                 message = Message(epoch, offset, None, len(raw))
             messages.append(message)
         return messages
-
-
-def _keys(channel: str) -> tuple[str, str]:
-    return keys.meta(channel), keys.log(channel)

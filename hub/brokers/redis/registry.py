@@ -1,6 +1,6 @@
 """The nodes of one Redis that live: each is listed under a lease that it renews.
 
-Kept with `keys.NODES`, so in one place whatever the topology.
+Kept with `hub.brokers.redis.keys.NODES`, so in one place whatever the topology.
 """
 
 import asyncio
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from hub.brokers.redis import keys
 from hub.brokers.redis.failures import CallError
+from hub.brokers.redis.keys import NODES, Keys
 from hub.brokers.redis.library import Argument
 from hub.brokers.redis.shard import Shard
-from hub.core.ports import Operate, OwnConnections
+from hub.core.peers import Operate, OwnConnections
 from hub.core.records import NodeRecord
 
 # A node that is killed is listed for so long at most.
@@ -63,36 +63,40 @@ class Registry:
         tag, lease_ms = self._myself.tag, int(self._lease_seconds * 1000)
         record = msgspec.json.encode(self._myself.record())
         with contextlib.suppress(CallError):
-            await self.call("SET", keys.node(tag), record, "PX", lease_ms)
-            await self.call("SADD", keys.nodes(), tag)
-            await self.call("PEXPIRE", keys.nodes(), 10 * lease_ms)
+            await self.call("SET", self.keys.node(tag), record, "PX", lease_ms)
+            await self.call("SADD", self.keys.nodes(), tag)
+            await self.call("PEXPIRE", self.keys.nodes(), 10 * lease_ms)
 
     async def leave(self) -> None:
         """Be known no more."""
         self._stopped = True
         with contextlib.suppress(CallError):
-            await self.call("DEL", keys.node(self._myself.tag))
+            await self.call("DEL", self.keys.node(self._myself.tag))
 
     async def others(self) -> Mapping[str, NodeRecord]:
         """The other nodes by tag; raise `CallError` when Redis is away."""
-        answer = await self.call("SMEMBERS", keys.nodes())
+        answer = await self.call("SMEMBERS", self.keys.nodes())
         tags = [tag.decode() for tag in answer] if isinstance(answer, list | set) else []
         others = [tag for tag in tags if tag != self._myself.tag]
         if not others:
             return {}
-        values = await self.call("MGET", *map(keys.node, others))
+        values = await self.call("MGET", *map(self.keys.node, others))
         held = values if isinstance(values, list) else []
         if ended := [tag for tag, raw in zip(others, held, strict=True) if raw is None]:
-            await self.call("SREM", keys.nodes(), *ended)
+            await self.call("SREM", self.keys.nodes(), *ended)
         pairs = zip(others, held, strict=True)
         return {tag: record for tag, raw in pairs if raw is not None and (record := _decoded(raw))}
 
     async def lives(self, tag: str) -> bool:
         """Raise `CallError` when Redis is away."""
-        return await self.call("EXISTS", keys.node(tag)) == 1
+        return await self.call("EXISTS", self.keys.node(tag)) == 1
+
+    @property
+    def keys(self) -> Keys:
+        return self._shard(NODES).keys
 
     async def call(self, *command: Argument) -> object:
-        return await self._shard(keys.NODES).commands.call(*command)
+        return await self._shard(NODES).commands.call(*command)
 
 
 def _decoded(raw: bytes) -> NodeRecord | None:

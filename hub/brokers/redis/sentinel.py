@@ -15,7 +15,7 @@ from redis.asyncio.connection import AbstractConnection, Connection
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.calls import Call
-from hub.brokers.redis.failures import CONNECTION_ERRORS, LostError, RefusedError
+from hub.brokers.redis.failures import LostError, RefusedError
 from hub.brokers.redis.inquiry import Inquiry
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.server import Server
@@ -49,8 +49,9 @@ class SentinelMaster:
         Server(self._url.master("localhost", 1))
         self._options = options
         self._inquiry = Inquiry(
-            client_name=f"hub:{options.node}:sentinel",
-            timeout_seconds=options.locate_timeout_seconds,
+            client_name=options.client_name("sentinel"),
+            timeout_seconds=options.connect_timeout_seconds,
+            patience_seconds=options.locate_timeout_seconds,
             clock=clock,
         )
         self._log = log.bind(server=self.name)
@@ -100,7 +101,8 @@ class SentinelMaster:
 
     def _is_at(self, host: str, port: int) -> bool:
         master = self._master
-        return master is None or (master.host, master.port) == (host, port)
+        # Sentinels may announce names, and what is read from a URL is in small letters.
+        return master is None or (master.host.lower(), master.port) == (host.lower(), port)
 
     def _set(self, master: Master) -> None:
         if self._master is not None and not self._is_at(master.host, master.port):
@@ -113,20 +115,13 @@ class SentinelMaster:
 
     async def _ask_all(self) -> Sequence[Master | str]:
         """What each says, or why it does not."""
-        return await asyncio.gather(*(self._ask(sentinel) for sentinel in self._sentinels))
-
-    async def _ask(self, sentinel: Server) -> Master | str:
-        service = self._url.service
-        try:
-            state, address = await self._inquiry.ask(
-                sentinel,
-                ("SENTINEL", "MASTER", service),
-                # From the moment of promotion this names the new one, `MASTER` only later.
-                ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service),
-            )
-        except CONNECTION_ERRORS as error:
-            return f"{sentinel.name}: {str(error) or type(error).__name__}"
-        return _master(state, address)
+        told = await self._inquiry.ask_all(
+            self._sentinels,
+            ("SENTINEL", "MASTER", self._url.service),
+            # From the moment of promotion this names the new one, `MASTER` only later.
+            ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.service),
+        )
+        return [each if isinstance(each, str) else _master(*each) for each in told]
 
 
 def _master(state: object, address: object) -> Master | str:

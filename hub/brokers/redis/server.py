@@ -7,7 +7,13 @@ because they reconnect and retry by themselves and hide it (DESIGN.md section 7)
 import asyncio
 from typing import Any, Protocol
 
-from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -51,6 +57,39 @@ class Place(Protocol):
         ...
 
 
+class _Abrupt(AbstractConnection):
+    """Says no goodbye, also where redis-py itself closes it because its greeting was refused.
+
+    TLS waits for the answer to one, asyncio for up to 30 s: a server that is frozen gives none,
+    and each new attempt would leave one more socket behind. `redis_connect_func` would see the
+    refusal as well, but redis-py asks about it what Python 3.14 warns of.
+    """
+
+    async def disconnect(self, *arguments: Any, **named: Any) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+        await super().disconnect(*arguments, **named)
+
+
+class _Tcp(_Abrupt, Connection):
+    pass
+
+
+class _Tls(_Abrupt, SSLConnection):
+    pass
+
+
+class _Unix(_Abrupt, UnixDomainSocketConnection):
+    pass
+
+
+_CLASSES: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
+
+
 class Server:
     """Where a Redis listens: `redis://`, `rediss://` or `unix://`, as redis-py reads them."""
 
@@ -60,7 +99,7 @@ class Server:
         try:
             _check_shape(url)
             arguments = parse_url(url)
-            self._class = arguments.pop("connection_class", Connection)
+            self._class = _CLASSES[arguments.pop("connection_class", Connection)]
             self._arguments: dict[str, Any] = {**arguments}
             _check_host(self._arguments.get("host", ""))
             self.make("check")
@@ -93,7 +132,6 @@ class Server:
                 "socket_timeout": None,
                 "health_check_interval": 0,
                 "retry": Retry(NoBackoff(), 0),
-                "redis_connect_func": _greet,
             }
         )
 
@@ -134,27 +172,9 @@ async def connect(connection: AbstractConnection) -> None:
     await connection.connect()  # type: ignore[no-untyped-call] # redis-py does not annotate it
 
 
-async def _greet(connection: AbstractConnection) -> None:
-    # What is refused redis-py closes itself, and forgets.
-    writer = connection._writer
-    try:
-        await connection.on_connect()
-    except BaseException:
-        _abort(writer)
-        raise
-
-
 async def close(connection: AbstractConnection) -> None:
     """Let go of a connection in whatever state; takes no time and raises nothing."""
-    _abort(connection._writer)
     try:
         await connection.disconnect(nowait=True)
     except CONNECTION_ERRORS:
         return
-
-
-def _abort(writer: asyncio.StreamWriter | None) -> None:
-    # TLS says goodbye and waits for the answer, asyncio for up to 30 s: a server that is frozen
-    # gives none, and each new attempt would leave one more socket behind.
-    if writer is not None:
-        writer.transport.abort()

@@ -9,7 +9,6 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from hub.brokers.redis import keys
 from hub.brokers.redis.announcements import Traced, decode_announcement, is_announcement
 from hub.brokers.redis.canary import Canary
 from hub.brokers.redis.catching_up import CatchingUp
@@ -55,6 +54,7 @@ class Shard:
         self._around = around = replace(around, spawn=partial(self._spawn, around.spawn))
         self._options = options = around.options
         self._server = server
+        self.keys = options.keys
         self._tasks: set[asyncio.Task[object]] = set()
         self._traced: Traced | None = None
         """What the next message is a part of: Redis sends both at once."""
@@ -229,7 +229,8 @@ class Shard:
     async def _compare_all(self) -> None:
         hears = self._subscriber.hears
         trackers = self.channels.trackers()
-        await self._compare([t for t in trackers if hears(keys.stem(t.channel).encode())])
+        stem = self._options.keys.stem
+        await self._compare([t for t in trackers if hears(stem(t.channel).encode())])
 
     def poke(self, tracker: Tracker) -> None:
         """Something speaks for a change that the tracker has not seen: compare now."""

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from hub.brokers.redis import keys
-
 NOBODY = ""
 
 
@@ -36,8 +34,8 @@ class View:
 
 
 def slot(channel: str) -> int:
-    """Where all keys of a channel lie."""
-    return key_slot(keys.stem(channel).encode())
+    """Where all keys of a channel lie: their hash tag alone counts."""
+    return key_slot(channel.encode())
 
 
 def parse_nodes(answer: object, host: str) -> View:

@@ -125,7 +125,7 @@ class Subscriber:
         )
 
     async def _session(self) -> None:
-        connection = await self._server.connection(f"hub:{self._options.node}:subscriber")
+        connection = await self._server.connection(self._options.client_name("subscriber"))
         try:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
                 await connect(connection)
@@ -153,6 +153,7 @@ class Subscriber:
         self.up.clear()
         self._asked.clear()
         self._heard.clear()
+        self._changed.clear()
         self._to_ping.clear()
         for passed in self._barriers.values():
             if not passed.done():
@@ -165,8 +166,10 @@ class Subscriber:
     # -- what goes out -----------------------------------------------------------------------
 
     def _change(self, name: bytes) -> None:
-        self._changed[name] = None
-        self._wake.set()
+        # A new connection asks for what is wanted by then: nothing piles up for it.
+        if self.up.is_set():
+            self._changed[name] = None
+            self._wake.set()
 
     async def _write(self, connection: AbstractConnection) -> None:
         while True:

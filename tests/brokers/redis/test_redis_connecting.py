@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from hub.brokers.redis import library
 from hub.brokers.redis.connecting import Backoff
 from hub.brokers.redis.library import PUBLIC_VERSION
 from hub.brokers.redis.server import Server
@@ -143,6 +145,21 @@ async def test_public_function_is_replaced_only_when_it_is_older(
         assert (b"theirs" in answer) == (found > PUBLIC_VERSION)
 
 
+def test_functions_that_are_registered_otherwise_are_another_version(tmp_path: Path) -> None:
+    """With another name, so that nodes with either of them find what they were made for."""
+    source = Path(library.__file__).read_text()
+    need_no_room = '"leave", "renew", "members"})'
+    assert need_no_room in source
+    copy = tmp_path / "other_library.py"
+    copy.write_text(source.replace(need_no_room, '"members"})'))
+    spec = importlib.util.spec_from_file_location(copy.stem, copy)
+    assert spec is not None
+    assert spec.loader is not None
+    other = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(other)
+    assert other._DIGEST != library._DIGEST
+
+
 async def test_library_that_vanishes_is_loaded_again(redis: RedisServer, channel: str) -> None:
     """Whoever publishes meanwhile is told that nothing was published."""
     async with node(redis.url) as one:
@@ -201,6 +218,23 @@ async def test_full_server_refuses_publications_and_goes_on_delivering(
         await one.publish(channel, 3)
         await eventually(lambda: stream.data == [b"1", b"3"])
         assert not stream.gaps
+
+
+async def test_nothing_piles_up_while_the_subscriber_is_away(redis: RedisServer) -> None:
+    """Whoever comes and goes meanwhile; what is wanted in the end is asked for."""
+    async with node(redis.url) as one:
+        await one.is_ready()
+        subscriber = one.broker.shard("a")._subscriber
+        kept = len(subscriber._wanted)
+        redis.kill()
+        await eventually(lambda: not subscriber.up.is_set())
+        for number in range(1000):
+            subscriber.add(b"%d" % number)
+            subscriber.remove(b"%d" % number)
+        subscriber.add(b"wanted")
+        assert len(subscriber._changed) + len(subscriber._wanted) == kept + 1
+        redis.start()
+        await eventually(lambda: subscriber.hears(b"wanted"))
 
 
 async def test_a_redis_that_stays_away_is_not_logged_at_every_attempt() -> None:

@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from hub.brokers.redis.broker import RedisBroker
+from hub.brokers.redis.keys import DEFAULT_PREFIX, Keys
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, PresenceReset
@@ -61,8 +62,9 @@ def _age_entries(client: Redis, log: bytes, milliseconds: int) -> None:
 class _Node(TestNode):
     """Hands down what comes to the rig."""
 
-    def __init__(self, redis: RedisServer, rig: Rig) -> None:
-        super().__init__(redis.url, options=OPTIONS, namespaces=NAMESPACES)
+    def __init__(self, redis: RedisServer, rig: Rig, prefix: str) -> None:
+        options = replace(OPTIONS, keys=Keys(prefix))
+        super().__init__(redis.url, options=options, namespaces=NAMESPACES)
         self._rig = rig
 
     def deliver(self, publication: Publication) -> None:
@@ -93,11 +95,11 @@ class _Settled:
         return result
 
 
-@pytest.fixture
-async def rig(redis: RedisServer) -> AsyncGenerator[Rig]:
+@pytest.fixture(params=[DEFAULT_PREFIX, "Staging_2.eu-west"])
+async def rig(redis: RedisServer, request: pytest.FixtureRequest) -> AsyncGenerator[Rig]:
     """A Redis broker whose node subscribes to nothing yet."""
     made = Rig(_Ageing(redis))
-    async with _Node(redis, made) as node:
+    async with _Node(redis, made, request.param) as node:
         await node.is_ready()
         made.broker = _Settled(node.broker)
         yield made

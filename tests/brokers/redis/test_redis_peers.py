@@ -15,8 +15,8 @@ from hub.brokers.redis.peers import MAX_POLL_BYTES, RedisPeers
 from hub.brokers.redis.registry import Myself
 from hub.core.identity import Identity
 from hub.core.listing import ConnectionPage, ConnectionQuery, Listed, Row
+from hub.core.peers import Arguments, Connections, Told
 from hub.core.polling import PollRequest
-from hub.core.ports import Arguments, Connections, Told
 from hub.core.publication import Position
 from hub.core.records import NodeRecord, SessionRecord, SubscriptionRecord
 from hub.errors import (

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from redis import Redis
 
-from hub.brokers.redis import keys
+from hub.brokers.redis.keys import Keys
 from hub.brokers.redis.presence import RedisRoster
 from hub.core.options import ChannelOptions
 from hub.core.pushes import Join, Leave, Member, PresenceReset
@@ -147,9 +147,9 @@ async def test_a_full_redis_still_knows_who_is_there_and_who_leaves(
         a.roster.change(ROOM, leave(BOB))
         await a.has_announced(join(ANN), join(BOB), leave(BOB))
         with Redis(port=redis.port, protocol=2) as client:
-            until = client.zscore(keys.leases(ROOM), "a")
+            until = client.zscore(Keys().leases(ROOM), "a")
             await eventually(
-                lambda: client.zscore(keys.leases(ROOM), "a") > until + LEASE_SECONDS * 1000,
+                lambda: client.zscore(Keys().leases(ROOM), "a") > until + LEASE_SECONDS * 1000,
                 what="several renewals",
             )
         assert await a.ids() == ["ann"]

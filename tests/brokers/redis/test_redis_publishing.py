@@ -188,6 +188,10 @@ async def test_any_client_publishes_by_the_public_function(
         ("hub:{b}:meta", "hub:{b}:log", "hub:{b}:meta"),
         ("hub:{no name}:meta", "hub:{no name}:log"),
         (f"hub:{{{'b' * 201}}}:meta", f"hub:{{{'b' * 201}}}:log"),
+        # No hub can have such a prefix.
+        (":{b}:meta", ":{b}:log"),
+        ("a:b:{b}:meta", "a:b:{b}:log"),
+        (f"{'p' * 33}:{{b}}:meta", f"{'p' * 33}:{{b}}:log"),
     ],
 )
 async def test_public_function_refuses_keys_that_are_not_those_of_one_channel(

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from hub.brokers.redis import keys, slots
+from hub.brokers.redis import slots
 from hub.brokers.redis.cluster import Cluster
+from hub.brokers.redis.keys import Keys
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.redirects import Redirects
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError
@@ -113,7 +114,7 @@ async def test_call_that_needs_a_key_of_either_server_waits(
 
 def _waiting(redirects: Redirects, channel: str) -> list[bytes]:
     """Publications of a channel that follow, or wait to."""
-    lane = redirects._lanes.get(keys.meta(channel), ())
+    lane = redirects._lanes.get(Keys().meta(channel), ())
     return [journey.call.packed for journey in lane if journey.call.keys == 3]
 
 

@@ -1,11 +1,18 @@
 """Failovers that Redis Sentinel makes, in the middle of a numbered stream."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
+import structlog
 
 from hub.brokers.redis import urls
+from hub.brokers.redis.failures import LostError
+from hub.brokers.redis.sentinel import Master, SentinelMaster
+from hub.brokers.redis.server import Server
 from hub.errors import SettingsError
 from tests.brokers.redis.nodes import FAST, Stream, node
 from tests.brokers.redis.test_redis_failures import KEEPS_ALL, Feed, arrives, feeding
@@ -17,7 +24,13 @@ from tests.support.waiting import eventually
 FAILOVER_SECONDS = 45.0
 
 # A frozen master must be noticed by asking the sentinels, not by the canary's silence.
-PATIENT = replace(FAST, canary_deadline_seconds=30.0, sentinel_seconds=0.2)
+PATIENT = replace(
+    FAST,
+    command_timeout_seconds=2.0,
+    connect_timeout_seconds=3.0,
+    canary_deadline_seconds=30.0,
+    sentinel_seconds=0.2,
+)
 
 
 @pytest.fixture
@@ -27,6 +40,8 @@ def sentinels() -> Iterator[SentinelSet]:
 
 
 def planned(redis: SentinelSet) -> None:
+    # Who is only busy would be taken for dead, and the former master be the next one.
+    redis.be_patient(milliseconds=60_000)
     redis.fail_over()
 
 
@@ -48,6 +63,11 @@ def _is_whole(stream: Stream, feed: Feed) -> None:
     assert len(stream.resets) == 1
 
 
+def _have_moved(sentinels: SentinelSet, streams: Sequence[Stream]) -> bool:
+    sentinels.insist()
+    return all(stream.resets for stream in streams)
+
+
 @pytest.mark.parametrize("fault", [planned, killed, frozen])
 async def test_stream_goes_on_at_the_new_master(
     sentinels: SentinelSet, channel: str, fault: Callable[[SentinelSet], None]
@@ -63,9 +83,7 @@ async def test_stream_goes_on_at_the_new_master(
         async with feeding(one, channel) as feed:
             await feed.runs()
             fault(sentinels)
-            await eventually(
-                lambda: all(stream.resets for stream in streams), seconds=FAILOVER_SECONDS
-            )
+            await eventually(partial(_have_moved, sentinels, streams), seconds=FAILOVER_SECONDS)
             await feed.runs()
         for stream in streams:
             await arrives(stream, feed)
@@ -95,6 +113,22 @@ async def test_master_that_works_but_is_none_any_more_is_left(
 
 def _subscribers(server: RedisServer) -> int:
     return server.ask("CLIENT", "LIST", "TYPE", "pubsub").count(b":subscriber")
+
+
+async def test_master_with_a_name_in_capitals_is_stayed_with() -> None:
+    """As sentinels that announce names may tell; a URL holds it in small letters."""
+    url = f"redis+sentinel://127.0.0.1/{SERVICE}"
+    place = SentinelMaster(url, options=FAST, clock=time.monotonic, log=structlog.get_logger())
+    place._set(Master(1, "Redis-0.Example", 6379))
+    connection = Server(place._url.master("Redis-0.Example", 6379)).make("test")
+    leaving = asyncio.create_task(place.left(connection))
+    for _ in range(2):
+        await asyncio.sleep(0)
+        assert not leaving.done()
+        place._set(Master(1, "Redis-0.Example", 6379))
+    place._set(Master(2, "Redis-1.Example", 6379))
+    with pytest.raises(LostError, match="elsewhere"):
+        await leaving
 
 
 async def test_sentinels_that_are_away_are_not_needed(sentinels: SentinelSet, channel: str) -> None:

@@ -163,7 +163,9 @@ async def test_wrong_password_of_many_servers_is_told_and_not_shown(redis: Secur
 async def test_questions_share_what_tls_needs_until_one_fails(certificates: Certificates) -> None:
     """To make it stops the loop for tens of milliseconds, and they are asked every second."""
     clock = FakeClock()
-    inquiry = Inquiry(client_name="hub:test:question", timeout_seconds=5, clock=clock)
+    inquiry = Inquiry(
+        client_name="hub:test:question", timeout_seconds=5, patience_seconds=5, clock=clock
+    )
     with RedisServer(tls=certificates) as redis:
         server = Server(
             f"rediss://127.0.0.1:{redis.public_port}?ssl_ca_certs={certificates.authority}"

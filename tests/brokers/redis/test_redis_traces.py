@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.brokers.redis import keys
 from hub.brokers.redis.announcements import Traced, decode_announcement, is_announcement
+from hub.brokers.redis.keys import Keys
 from hub.brokers.redis.messages import Message
 from hub.core.ports import PublishRequest
 from hub.core.publication import Publication
@@ -83,7 +83,7 @@ async def test_a_mark_without_its_publication_does_no_harm(
     async with node(redis.url) as one:
         await one.is_ready()
         stream = await one.subscribe(channel)
-        redis.ask("PUBLISH", keys.stem(channel), MARK)
+        redis.ask("PUBLISH", Keys().stem(channel), MARK)
         await publish(one, channel, b"1", None)
         await publish(one, channel, b"2", TRACE)
         await eventually(lambda: len(stream.items) == 2)
