@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.address import DEFAULT_URL, PublishKey, Url
+from hub.cli.publishing import (
+    INTERRUPTED,
+    NOT_PUBLISHED,
+    WRONG_USE,
+    Payloads,
+    check_kinds,
+    failed,
+    say,
+)
 
 if TYPE_CHECKING:
     from hub.ingest.assembly import Order
-
-_NOT_PUBLISHED, _WRONG_USE, _INTERRUPTED = 1, 2, 130
 
 
 def register(app: typer.Typer) -> None:
@@ -61,11 +68,9 @@ def ingest(
     was, also after a crash. Lines that are refused (too large, or no JSON with --json) are named
     on stderr, counted and skipped. Bytes that are not UTF-8 become U+FFFD.
     """
-    if as_text and as_json:
-        raise _fail(_WRONG_USE, "--text and --json exclude each other")
+    check_kinds(as_text=as_text, as_json=as_json)
     if file == "-" and (follow or checkpoint):
-        raise _fail(_WRONG_USE, "stdin cannot be read again: no --follow, no --checkpoint with -")
-    from hub.cli.publish import Payloads
+        raise failed(WRONG_USE, "stdin cannot be read again: no --follow, no --checkpoint with -")
     from hub.errors import SettingsError
     from hub.ingest.assembly import Order
     from hub.ingest.sink import Target
@@ -75,11 +80,11 @@ def ingest(
     try:
         code = _ingest(order, file, checkpoint)
     except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     except (SettingsError, ValueError) as error:
-        raise _fail(_WRONG_USE, str(error)) from None
+        raise failed(WRONG_USE, str(error)) from None
     except OSError as error:
-        raise _fail(_NOT_PUBLISHED, str(error)) from None
+        raise failed(NOT_PUBLISHED, str(error)) from None
     raise typer.Exit(code)
 
 
@@ -88,14 +93,5 @@ def _ingest(order: "Order", file: str, checkpoint: Path | None) -> int:
     from hub.ingest.assembly import ingest_file, ingest_stdin
 
     if file == "-":
-        return ingest_stdin(order, lambda: LineSource(sys.stdin.fileno()).take, _say)
-    return ingest_file(order, file, checkpoint, _say)
-
-
-def _say(what: str) -> None:
-    typer.echo(f"hub: {what}", err=True)
-
-
-def _fail(exit_code: int, why: str) -> typer.Exit:
-    _say(why)
-    return typer.Exit(exit_code)
+        return ingest_stdin(order, lambda: LineSource(sys.stdin.fileno()).take, say)
+    return ingest_file(order, file, checkpoint, say)

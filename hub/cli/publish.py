@@ -14,11 +14,20 @@ import typer
 
 from hub.cli.address import DEFAULT_URL, PublishKey, Url
 from hub.cli.lines import MAX_LINE_BYTES, LineSource
+from hub.cli.publishing import (
+    INTERRUPTED,
+    NOT_PUBLISHED,
+    UNKNOWN,
+    WRONG_USE,
+    Payloads,
+    check_kinds,
+    failed,
+    say,
+)
 
 if TYPE_CHECKING:
     from hub_client import Outgoing, Published, Publisher, PublishError, Retrying
 
-_NOT_PUBLISHED, _WRONG_USE, _UNKNOWN, _INTERRUPTED = 1, 2, 3, 130
 # Errors that every further line would meet as well.
 _POINTLESS_TO_GO_ON = frozenset({"unauthorized", "forbidden", "not_found", "not_published"})
 
@@ -53,40 +62,15 @@ def publish(
     Without a payload one JSON document is read from stdin. Prints the position of a single
     publication as a line of JSON; with - a summary goes to stderr.
     """
-    if as_text and as_json:
-        raise _fail(_WRONG_USE, "--text and --json exclude each other")
+    check_kinds(as_text=as_text, as_json=as_json)
     to_payload = Payloads(as_text=as_text, as_json=as_json or data != "-")
     call = Call(channel, url, key, message_key, retry_seconds, to_payload)
     try:
         asyncio.run(_publish_lines(call) if data == "-" else _publish_one(call, _document(data)))
     except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     except ValueError as error:
-        raise _fail(_WRONG_USE, str(error)) from None
-
-
-@dataclass(frozen=True, slots=True)
-class Payloads:
-    """Makes the JSON that is sent from the bytes that came."""
-
-    as_text: bool
-    as_json: bool
-
-    def __call__(self, raw: bytes) -> bytes:
-        """Raise `ValueError` where only JSON is allowed and `raw` is none."""
-        import orjson
-
-        from hub.errors import BadRequestError
-        from hub.wire.payload import check_payload
-
-        if not self.as_text:
-            try:
-                return check_payload(raw, limit=len(raw))
-            except BadRequestError as error:
-                if self.as_json:
-                    raise ValueError(f"{error.message}; --text sends it as a string") from None
-        # Bytes that are no UTF-8 cannot stand in JSON: they become U+FFFD.
-        return orjson.dumps(raw.decode("utf-8", "replace"))
+        raise failed(WRONG_USE, str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +95,22 @@ class Call:
 
     def failed(self, error: "PublishError") -> str:
         """Whether it happened, why not, where, and what may help."""
-        verdict = "outcome unknown" if _exit_code(error) == _UNKNOWN else "not published"
+        from hub_client import PublishRefusedError
+        from hub_client.transport import public_url
+
+        verdict = "outcome unknown" if _exit_code(error) == UNKNOWN else "not published"
         # The verdict says already what these two codes say.
         why = error.message if error.code in {"not_published", "outcome_unknown"} else error
         hint = " (--key or HUB_PUBLISH_KEY)" if error.code == "unauthorized" else ""
-        return f"{verdict}: {why}{hint}, at {self.url}"
+        # Who has tried for long says where by itself.
+        where = f", at {public_url(self.url)}" if isinstance(error, PublishRefusedError) else ""
+        return f"{verdict}: {why}{hint}{where}"
 
     def _tell(self, retrying: "Retrying") -> None:
-        """Whoever waits learns why: a retry that says nothing looks like a command that hangs."""
-        again = f"trying again in {retrying.pause_seconds:.1f} s at {self.url}"
-        typer.echo(f"hub: attempt {retrying.attempt}: {retrying.why}; {again}", err=True)
+        """Said once: a command that is silent for half a minute looks like one that hangs."""
+        if retrying.attempt == 1:
+            seconds = f"{self.retry_seconds:g} s"
+            say(f"{retrying.why}; trying again for up to {seconds}, at {retrying.hub}")
 
     def outgoing(self, raw: bytes) -> "Outgoing":
         from hub_client import Outgoing
@@ -132,10 +122,10 @@ def _document(data: str | None) -> bytes:
     if data is not None:
         return data.encode("utf-8", "surrogateescape")
     if sys.stdin.isatty():
-        raise _fail(_WRONG_USE, "nothing to publish: give JSON, or - to send the lines of stdin")
+        raise failed(WRONG_USE, "nothing to publish: give JSON, or - to send the lines of stdin")
     document = sys.stdin.buffer.read(MAX_LINE_BYTES + 1)
     if len(document) > MAX_LINE_BYTES:
-        raise _fail(_WRONG_USE, f"stdin is over {MAX_LINE_BYTES:,} bytes; - sends it by lines")
+        raise failed(WRONG_USE, f"stdin is over {MAX_LINE_BYTES:,} bytes; - sends it by lines")
     return document
 
 
@@ -147,7 +137,7 @@ async def _publish_one(call: Call, raw: bytes) -> None:
     async with call.publisher() as publisher:
         (outcome,) = await publisher.publish_many([call.outgoing(raw)])
     if isinstance(outcome, PublishError):
-        raise _fail(_exit_code(outcome), call.failed(outcome))
+        raise failed(_exit_code(outcome), call.failed(outcome))
     fields: dict[str, object] = {
         "channel": outcome.channel,
         "epoch": outcome.position.epoch,
@@ -205,7 +195,7 @@ class Stream:
             try:
                 yield self._number, self._call.outgoing(_present(line))
             except ValueError as error:
-                self._reject(self._number, _NOT_PUBLISHED, str(error))
+                self._reject(self._number, NOT_PUBLISHED, str(error))
 
     def _count(self, number: int, outcome: "Published | PublishError") -> None:
         from hub_client import Published
@@ -218,19 +208,19 @@ class Stream:
             self._failed += 1  # the same again, said once
             return
         self._reject(number, _exit_code(outcome), self._call.failed(outcome))
-        self._pointless = outcome.code in _POINTLESS_TO_GO_ON or self.exit_code == _UNKNOWN
+        self._pointless = outcome.code in _POINTLESS_TO_GO_ON or self.exit_code == UNKNOWN
 
     def _reject(self, number: int, exit_code: int, why: str) -> None:
         self._failed += 1
         self.exit_code = max(self.exit_code, exit_code)
-        typer.echo(f"hub: line {number}: {why}", err=True)
+        say(f"line {number}: {why}")
 
     def summarize(self) -> None:
         """Say on stderr what became of all lines."""
         where = f", the last at {self._last.position}" if self._last else ""
         unknown = f", {self._under_way} under way when it ended" if self._under_way else ""
         lines = f"{self._published} published, {self._failed} not{unknown}"
-        typer.echo(f"hub: {self._call.channel}: {lines}{where}", err=True)
+        say(f"{self._call.channel}: {lines}{where}")
 
 
 def _present(line: bytes | None) -> bytes:
@@ -242,9 +232,4 @@ def _present(line: bytes | None) -> bytes:
 def _exit_code(error: "PublishError") -> int:
     from hub_client import OutcomeUnknownError
 
-    return _UNKNOWN if isinstance(error, OutcomeUnknownError) else _NOT_PUBLISHED
-
-
-def _fail(exit_code: int, why: str) -> typer.Exit:
-    typer.echo(f"hub: {why}", err=True)
-    return typer.Exit(exit_code)
+    return UNKNOWN if isinstance(error, OutcomeUnknownError) else NOT_PUBLISHED

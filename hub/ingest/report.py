@@ -59,7 +59,7 @@ class Report:
 
     def retrying(self, retrying: Retrying) -> None:
         """The hub is away, or says no for now."""
-        again = f"trying again in {retrying.pause_seconds:.1f} s"
+        again = f"trying again in {retrying.pause_seconds:.1f} s at {retrying.hub}"
         self.say(f"attempt {retrying.attempt}: {retrying.why}; {again}")
 
     def progress(self, chunk: Chunk) -> None:

@@ -77,6 +77,8 @@ async def test_a_disconnected_connection_is_found_among_the_closed(
         assert peer.connection.close_code == 4403
         again = await run("disconnect", peer.id, "--json", **variables)
         closed = await run("closed", **variables)
+        others = await run("closed", "--subject", "somebody else", **variables)
+    assert peer.id not in others.out
     assert (done.code, done.out, done.err) == (0, "", f"hub: {peer.id} is disconnected\n")
     assert (again.code, again.out) == (1, "")
     assert again.err.startswith(f"hub: not_found: no connection '{peer.id}'")
@@ -148,6 +150,7 @@ async def test_a_node_is_drained_waited_for_and_taken_back() -> None:
         (("tail", "a b"), 1, "hub: bad_request: "),
         (("connections", "--sort", "name"), 1, "hub: bad_request: sort is 'name', allowed are"),
         (("nodes", "--url", "nowhere"), 2, "hub: hub URL is 'nowhere', expected something like"),
+        (("nodes", "--url", "http://h:abc"), 2, "hub: hub URL is 'http://h:abc', expected"),
         (("nodes", "--url", "http://127.0.0.1:9"), 1, "hub: no hub at http://127.0.0.1:9: "),
         (("nodes", "--key", "wrong"), 1, "hub: unauthorized: the key is not one"),
         (("nodes", "--key", ""), 1, "hub: unauthorized: an operator key is needed"),

@@ -4,11 +4,12 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from hub.cli.lines import MAX_LINE_BYTES, LineSplitter
-from hub.cli.publish import Payloads
+from hub.cli.publishing import Payloads
 from tests.cli.commands import DEADLINE_SECONDS, run, started
 from tests.clients.python.fakes import HttpAnswer, HttpRequest, http_hub, json_answer, problem
 
@@ -151,17 +152,17 @@ async def test_the_exit_code_tells_not_published_from_unknown(
     assert verdict in ended.err
 
 
-async def test_a_retry_is_told_with_its_reason() -> None:
+async def test_that_it_tries_again_is_told_once_with_the_reason_and_the_hub() -> None:
     """A command that says nothing for half a minute looks like one that hangs."""
-    away = iter([problem(503, "not_published", retryable=True)])
+    away = iter([problem(503, "not_published", retryable=True)] * 3)
     everything = take_all()
     async with http_hub(lambda request: next(away, None) or everything(request)) as (url, _):
         ended = await run("publish", "a", "1", "--url", url)
     assert ended.code == 0
+    assert json.loads(ended.out)["offset"] == 1
     (line,) = ended.err.splitlines()
-    assert line.startswith("hub: attempt 1: not_published: ")
-    assert "trying again in " in line
-    assert line.endswith(url)
+    assert line.startswith("hub: not_published: ")
+    assert line.endswith(f"; trying again for up to 30 s, at {url}")
 
 
 async def test_who_has_no_key_is_told_where_one_goes() -> None:
@@ -170,9 +171,23 @@ async def test_who_has_no_key_is_told_where_one_goes() -> None:
         ended = await run("publish", "a", "1", "--url", url)
     assert ended.err.startswith("hub: not published: unauthorized: ")
     assert ended.err.endswith(f"(--key or HUB_PUBLISH_KEY), at {url}\n")
-    away = await run("publish", "a", "1", "--url", "http://127.0.0.1:9", "--retry-seconds", "0")
-    assert away.err.startswith("hub: not published: ConnectError: ")
-    assert away.err.endswith(", at http://127.0.0.1:9\n")
+
+
+@pytest.mark.parametrize("command", ["publish", "ingest"])
+async def test_without_a_hub_it_names_where_it_looked_without_a_password(
+    command: str, tmp_path: Path
+) -> None:
+    """And asks what is most likely wrong."""
+    file = tmp_path / "app.log"
+    file.write_text("1\n")
+    what = ["a", "1"] if command == "publish" else [str(file), "a", "--checkpoint", f"{file}.place"]
+    url = "http://ann:s3cret@127.0.0.1:9"
+    away = await run(command, *what, "--url", url, "--retry-seconds", "0")
+    assert away.code == 1
+    assert "ConnectError: " in away.err
+    assert "is a hub running there? (1 attempt in 0." in away.err
+    assert " s at http://127.0.0.1:9)\n" in away.err
+    assert "s3cret" not in away.err
 
 
 async def test_an_interrupt_ends_the_stream_with_its_summary() -> None:

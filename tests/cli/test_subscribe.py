@@ -95,7 +95,7 @@ async def test_a_restarted_hub_shows_as_one_reset_per_channel() -> None:
 
 
 async def test_a_refusal_ends_the_command_with_its_reason() -> None:
-    """Exit code 1 and what the hub said on stderr."""
+    """Exit code 1; on stderr what the hub said, what may help, and which hub it was."""
 
     async def script(peer: Peer) -> None:
         await peer.socket.close(4401, "no such token")
@@ -104,7 +104,7 @@ async def test_a_refusal_ends_the_command_with_its_reason() -> None:
         websocket_hub(script) as fake,
         started("subscribe", "a", "--url", fake.url) as process,
     ):
-        err = await read_errors(process, "no such token")
+        err = await read_errors(process, f"no such token (--token or HUB_TOKEN), at {fake.url}")
         async with asyncio.timeout(DEADLINE_SECONDS):
             assert await process.wait() == 1
     assert "Traceback" not in err

@@ -103,6 +103,14 @@ def test_columns_of_the_highest_rank_make_room_first_but_never_the_sorted_one() 
     assert len(fitted(CONNECTIONS, [row], 300)) == len(CONNECTIONS)
 
 
+@pytest.mark.parametrize("width", [36, 40, 43])
+def test_where_nothing_is_left_to_make_room_a_figure_is_left_out_and_not_cut(width: int) -> None:
+    """Half of a number, or none under its title, would be read as another one."""
+    row: Json = {"connection": "c" * 24, "sent": 5347, "dropped": 12345678}
+    kept = fitted(CONNECTIONS, [row], width, sort="sent")
+    assert [column.title for column in kept] == ["CONNECTION", "SENT"]
+
+
 def test_a_column_without_an_order_is_not_kept_for_a_list_without_one() -> None:
     columns = (Column("A", str, width=10), Column("B", str, width=10, rank=1))
     assert [column.title for column in fitted(columns, [], 12)] == ["A"]

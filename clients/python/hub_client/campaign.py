@@ -43,6 +43,8 @@ class Retrying:
     pause_seconds: float
     pending: int
     """How many publications wait for the next attempt."""
+    hub: str
+    """Where, without a user's name and password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Rules:
     retry: PublishRetry
     batching: Batching
     breaker: Breaker | None
+    hub: str
+    """Its URL as errors may show it."""
     draw: Callable[[float, float], float] = random.uniform
 
 
@@ -82,6 +86,7 @@ class Campaign:
         retry, batching = rules.retry, rules.batching
         self._retry = retry
         self._breaker = rules.breaker
+        self._hub = rules.hub
         self._batch = Batch(
             tuple(items), max_items=batching.max_items, max_bytes=batching.max_bytes
         )
@@ -158,13 +163,13 @@ class Campaign:
         if now + pause >= self._deadline:
             self._batch.give_up(self._report(now))
             return None
-        return Wait(Retrying(self._attempts, self._why, pause, self._batch.pending))
+        return Wait(Retrying(self._attempts, self._why, pause, self._batch.pending, self._hub))
 
     def _hold(self, now: float, closed_for: float) -> Wait | None:
         """The breaker is open: a new call fails at once, an older one waits with the rest."""
         breaker = self._breaker
         if breaker is not None and not self._attempts:
-            why = f"the hub has failed for a while, asked again later; last: {breaker.why}"
+            why = f"{self._hub} has failed for a while, asked again later; last: {breaker.why}"
             self._batch.give_up(why, code="circuit_open")
             return None
         self._pause = closed_for + self._backoff.next_pause()
@@ -180,4 +185,4 @@ class Campaign:
 
     def _report(self, now: float) -> str:
         attempts = f"{self._attempts} attempt{'' if self._attempts == 1 else 's'}"
-        return f"{self._why} ({attempts} in {now - self._started:.1f} s)"
+        return f"{self._why} ({attempts} in {now - self._started:.1f} s at {self._hub})"

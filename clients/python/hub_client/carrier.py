@@ -9,19 +9,21 @@ from hub_client.errors import (
     AlreadySubscribedError,
     ClosedError,
     ConnectionLostError,
+    NotConnectedError,
 )
 from hub_client.feed import OVERFULL, Feed
 from hub_client.messages import ConnectionState
 from hub_client.opening import Opener
 from hub_client.options import ClientOptions
+from hub_client.outages import OutageLog
 from hub_client.poll import PollDialer
-from hub_client.replies import Replies, not_connected, timed_out
+from hub_client.replies import Replies, timed_out
 from hub_client.runner import Runner
 from hub_client.sequence import Sequence
 from hub_client.session import Answered, Delivered, Event, Refused, Session, Started
 from hub_client.sse import SseDialer
 from hub_client.tokens import TokenSource
-from hub_client.transport import ABNORMAL_CLOSE, Connection, Dialer, DisconnectedError, Target
+from hub_client.transport import ABNORMAL_CLOSE, Dialer, DisconnectedError, Target, public_url
 from hub_client.websocket import WebSocketDialer
 
 
@@ -36,6 +38,8 @@ class Carrier:
         options: ClientOptions,
     ) -> None:
         self._options = options
+        self._hub = public_url(target.base_url)
+        self._report = options.on_state or OutageLog(self._hub)
         self._loop = asyncio.get_running_loop()
         self._session = Session()
         self._feeds: dict[str, Feed] = {}
@@ -56,14 +60,16 @@ class Carrier:
             session=self._session,
             tokens=tokens,
             timing=options.timing,
-            report=options.on_state,
+            report=self._report,
         )
         self._job = asyncio.create_task(self._keep_connected())
 
-    @property
     def trouble(self) -> str:
-        """Why there is no connection."""
-        return self._runner.trouble
+        """To which hub there is no connection, and why; empty where there is one."""
+        if self._connected.is_set():
+            return ""
+        why = f" ({self._runner.trouble})" if self._runner.trouble else ""
+        return f"no connection to {self._hub}{why}"
 
     async def close(self) -> None:
         """Disconnect; iterations end quietly, commands with `ClosedError`."""
@@ -120,8 +126,9 @@ class Carrier:
                 return await self._ask(op, fields)
         except TimeoutError:
             if not sent:
-                raise not_connected(op, seconds, self.trouble) from None
-            raise timed_out(op, seconds) from None
+                text = f"{self.trouble()} in {seconds:g} seconds; {op} was not sent"
+                raise NotConnectedError(text) from None
+            raise timed_out(op, self._hub, seconds) from None
 
     async def _ask(self, op: str, fields: dict[str, object]) -> msgspec.Raw:
         command_id, raw = self._session.command(op, **fields)
@@ -134,16 +141,20 @@ class Carrier:
         finally:
             self._replies.forget(command_id)
 
-    def on_connected(self, connection: Connection) -> None:
+    def awaits(self, command_id: int) -> bool:
+        return command_id in self._replies
+
+    def on_connected(self, subscribed: frozenset[str], carried: frozenset[str]) -> None:
         self._connected.set()
-        for channel in connection.in_url - self._feeds.keys():
+        for channel in subscribed - (carried & self._feeds.keys()):
             self._runner.send(*self._session.command("unsubscribe", channel=channel))
-        for channel in self._feeds.keys() - connection.in_url:
+        for channel in self._feeds.keys() - carried:
             self._runner.send(*self._session.subscribe(channel))
 
     def on_disconnected(self) -> None:
         self._connected.clear()
-        self._replies.fail(ConnectionLostError("the connection ended before the reply"))
+        text = f"the connection to {self._hub} ended before the reply"
+        self._replies.fail(ConnectionLostError(text))
 
     async def on_event(self, event: Event) -> None:
         match event:
@@ -189,6 +200,7 @@ class Carrier:
         try:
             await self._runner.run()
         except Exception as error:  # noqa: BLE001 - a defect must end iterations, not hang them
+            error.add_note(f"hub: {self._hub}")
             self._finish(error, for_feeds=error)
 
     def _finish(self, error: Exception, *, for_feeds: Exception | None) -> None:
@@ -201,7 +213,7 @@ class Carrier:
         self._connected.set()
         if first:
             # The application's own code comes last: what it raises must not leave anybody waiting.
-            self._options.on_state(ConnectionState("closed", str(error)))
+            self._report(ConnectionState("closed", str(error)))
 
     def _check_open(self) -> None:
         if self._end is not None:

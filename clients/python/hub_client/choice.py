@@ -2,10 +2,6 @@
 
 from collections.abc import Sequence
 
-# After a connection by a lesser transport that lived this long, in seconds, the better ones
-# are tried first again: networks change. Guess, not measured.
-_FORGET_AFTER_SECONDS = 60.0
-
 
 class Choice:
     """Remembers what worked."""
@@ -22,6 +18,10 @@ class Choice:
         others = (name for name in self._transports if name != self._working)
         return (self._working, *others)
 
+    def better_than(self, transport: str) -> tuple[str, ...]:
+        """What is preferred to `transport`, the best first."""
+        return self._transports[: self._transports.index(transport)]
+
     def failed(self, *, blocked: bool) -> bool:
         """Whether to try the next transport at once.
 
@@ -31,16 +31,6 @@ class Choice:
         self._failures += 1
         return blocked or self._failures > 1
 
-    def blocked(self, transport: str) -> None:
-        """A connection was welcomed and then passed nothing: the next transport goes first."""
-        following = self._transports.index(transport) + 1
-        self._working = self._transports[following % len(self._transports)]
-
     def worked(self, transport: str) -> None:
         self._working = transport
         self._failures = 0
-
-    def ended(self, lived_seconds: float) -> None:
-        """A connection ended after `lived_seconds`."""
-        if lived_seconds >= _FORGET_AFTER_SECONDS:
-            self._working = None

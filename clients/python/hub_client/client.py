@@ -64,7 +64,14 @@ class HubClient:
         self._carrier: Carrier | None = None
 
     async def __aenter__(self) -> Self:
-        """Start connecting; does not wait for it. Raise `ValueError` for a wrong transport."""
+        """Start connecting; does not wait for it.
+
+        Raises:
+            ValueError: a transport does not exist.
+            ClosedError: it was entered before.
+        """
+        if self._carrier is not None:
+            raise ClosedError("a client is entered once: make another one")
         tokens = TokenSource(self._token)
         self._carrier = Carrier(self._target, tokens, self._transports, self._options)
         return self
@@ -80,8 +87,7 @@ class HubClient:
             async with asyncio.timeout(timeout_seconds):
                 await carrier.wait_connected()
         except TimeoutError:
-            text = f"no connection in {timeout_seconds:g} seconds"
-            raise TimeoutError(f"{text} ({carrier.trouble})" if carrier.trouble else text) from None
+            raise TimeoutError(f"{carrier.trouble()} in {timeout_seconds:g} seconds") from None
 
     @overload
     def subscribe(
@@ -153,7 +159,7 @@ class HubClient:
         carrier = self._open_carrier()
         feed = carrier.open_feed(Sequence(channel, since=start, last=last, fill=fill))
         wanted = Wanted(gaps=gaps, presence=presence, on_gap=on_gap)
-        return Subscription[Item](feed, wanted, release=carrier.release)
+        return Subscription[Item](feed, wanted, release=carrier.release, trouble=carrier.trouble)
 
     async def publish(
         self,

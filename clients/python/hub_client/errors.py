@@ -19,6 +19,17 @@ class HubClientError(Exception):
         super().__init__(message)
         self.message = message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled as it is: task queues and process pools send errors to other processes."""
+        return _restored, (type(self), self.message), self.__dict__
+
+
+def _restored(kind: type[HubClientError], message: str) -> HubClientError:
+    """Without `__init__`, whose arguments differ; the attributes follow by pickle."""
+    error = kind.__new__(kind)
+    error.args = (message,)
+    return error
+
 
 class CommandError(HubClientError):
     """The hub answered a command with an error."""

@@ -117,10 +117,18 @@ class Subscription(Generic[ItemT_co]):
     of an `on_gap` it is called with the same gap again. One task iterates.
     """
 
-    def __init__(self, feed: Feed, wanted: Wanted, *, release: Callable[[Feed], None]) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        wanted: Wanted,
+        *,
+        release: Callable[[Feed], None],
+        trouble: Callable[[], str],
+    ) -> None:
         self._feed = feed
         self._wanted = wanted
         self._release = release
+        self._trouble = trouble
         self._position = feed.sequence.since
         self._held: Item | None = None
         """Taken from the queue and not handed over yet: `on_gap` is at work on it."""
@@ -149,7 +157,8 @@ class Subscription(Generic[ItemT_co]):
                 await self._feed.started.wait()
         except TimeoutError:
             text = f"no subscription to {self.channel!r} in {timeout_seconds:g} seconds"
-            raise TimeoutError(text) from None
+            trouble = self._trouble()
+            raise TimeoutError(f"{text}: {trouble}" if trouble else text) from None
         if self._feed.error is not None:
             raise self._feed.error
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 
 from hub_client.opening import Opened
 from hub_client.session import Leaving
@@ -15,12 +16,78 @@ class Life:
     def __init__(self, opened: Opened) -> None:
         self.connection = opened.connection
         self.heartbeat_seconds = opened.welcome.heartbeat_seconds
-        self.outgoing: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
-        self.answered = asyncio.Event()
-        """The hub has shown that it hears this side too."""
         self.goodbye: Leaving | None = None
         self.leave_at: float | None = None
         self._started = time.monotonic()
+        self._outgoing: deque[tuple[int, bytes]] = deque()
+        self._may_send = True
+        self._changed = asyncio.Event()
+        self._held = deque(opened.held)
+        self._receiving: asyncio.Task[bytes] | None = None
+
+    async def receive(self) -> bytes:
+        """The next frame, b"" for a sign of life; raise `DisconnectedError` at the end."""
+        if self._held:
+            return self._held.popleft()
+        if self._receiving is None:
+            return await self.connection.receive()
+        frame = await self._receiving
+        self._receiving = None
+        return frame
+
+    async def look(self, seconds: float) -> bytes | None:
+        """As `receive`, or None where nothing comes in time. A `receive` that is cancelled
+        may cut a stream short; this is for whoever wants to look again."""
+        if self._held:
+            return self._held.popleft()
+        if self._receiving is None:
+            self._receiving = asyncio.create_task(self.connection.receive())
+        await asyncio.wait({self._receiving}, timeout=seconds)
+        if not self._receiving.done():
+            return None
+        ended, self._receiving = self._receiving, None
+        return ended.result()
+
+    def hold(self, frames: list[bytes]) -> None:
+        """What `look` gave, to come again before all else."""
+        self._held.extendleft(reversed(frames))
+
+    @property
+    def may_send(self) -> bool:
+        """False while another connection is about to go on for this one."""
+        return self._may_send
+
+    @may_send.setter
+    def may_send(self, may_send: bool) -> None:
+        self._may_send = may_send
+        self._changed.set()
+
+    def queue(self, command: tuple[int, bytes]) -> None:
+        """An id and the bytes to send."""
+        self._outgoing.append(command)
+        self._changed.set()
+
+    async def next_command(self) -> tuple[int, bytes]:
+        """What to send now. Until it returns the command is among those of `unsent`."""
+        while not self._may_send or not self._outgoing:
+            self._changed.clear()
+            await self._changed.wait()
+        return self._outgoing.popleft()
+
+    @property
+    def unsent(self) -> tuple[tuple[int, bytes], ...]:
+        """The commands that wait here."""
+        return tuple(self._outgoing)
+
+    async def close(self) -> None:
+        """End the connection in bounded time; raises nothing. Harmless when called twice."""
+        try:
+            if self._receiving is not None:
+                self._receiving.cancel()
+                # Its outcome is taken, or asyncio would complain that nobody did.
+                await asyncio.gather(self._receiving, return_exceptions=True)
+        finally:
+            await self.connection.close()
 
     @property
     def seconds(self) -> float:

@@ -1,12 +1,13 @@
-"""From nothing to a welcomed connection: the transports in order, each with a time-out."""
+"""From nothing to a connection that works: the transports in order, each with a time-out."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from hub_client.choice import Choice
 from hub_client.errors import ProtocolError, forbids_reconnect, rejection
-from hub_client.session import Leaving, Session, Welcomed
+from hub_client.greeting import Greeting
+from hub_client.session import Session, Welcomed
 from hub_client.tokens import TokenSource
 from hub_client.transport import (
     CannotConnectError,
@@ -23,6 +24,8 @@ class Opened:
 
     connection: Connection
     welcome: Welcomed
+    held: tuple[bytes, ...] = ()
+    """Frames that came before it was known to work."""
 
 
 class Opener:
@@ -46,19 +49,28 @@ class Opener:
 
     async def open(self) -> Opened:
         """Try the transports in order; raise the last one's `CannotConnectError`."""
-        target = await self._present_target()
-        problem = CannotConnectError("no transport is configured")
-        for name in self.choice.order():
+        return await self._first_of(self.choice.order(), await self._present_target())
+
+    async def open_better(self, transport: str) -> Opened:
+        """Try what is preferred to `transport`, without a subscription; raise as `open`."""
+        target = replace(await self._present_target(), subscribe=())
+        problem = CannotConnectError(f"nothing is better than {transport}")
+        for name in self.choice.better_than(transport):
             try:
-                opened = await self._open_by(self._dialers[name], target)
+                return await self._open_by(self._dialers[name], target)
+            except CannotConnectError as error:
+                problem = error
+        raise problem
+
+    async def _first_of(self, names: Iterable[str], target: Target) -> Opened:
+        problem = CannotConnectError("no transport is configured")
+        for name in names:
+            try:
+                return await self._open_by(self._dialers[name], target)
             except CannotConnectError as error:
                 problem = error
                 if not self.choice.failed(blocked=error.blocked):
                     break
-            else:
-                self.choice.worked(name)
-                self._tokens.welcomed()
-                return opened
         raise problem
 
     async def close(self) -> None:
@@ -77,37 +89,39 @@ class Opener:
 
     async def _open_by(self, dialer: Dialer, target: Target) -> Opened:
         connection: Connection | None = None
+        greeting = Greeting()
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 connection = await dialer.dial(target)
-                return await self._welcomed(connection)
+                opened = await _proved(connection, greeting)
         except BaseException as error:
             if connection is not None:
                 await connection.close()
             if isinstance(error, TimeoutError):
-                text = f"no welcome over {dialer.transport} in {self._timeout_seconds:g} seconds"
+                seconds = f"{self._timeout_seconds:g} seconds"
+                text = f"no {greeting.waits_for} over {dialer.transport} in {seconds}"
                 raise CannotConnectError(text, blocked=True) from None
             raise
-
-    async def _welcomed(self, connection: Connection) -> Opened:
-        """The welcome comes first; a goodbye in its place says why there will be none."""
-        self._session.connected(starts_in_reply=connection.starts_in_reply)
-        goodbye: Leaving | None = None
-        try:
-            while True:
-                event = self._session.receive(await connection.receive())
-                if isinstance(event, Welcomed):
-                    connection.welcomed(event.connection, event.secret)
-                    return Opened(connection, event)
-                goodbye = event if isinstance(event, Leaving) else goodbye
-        except DisconnectedError as end:
-            raise _not_welcomed(end, goodbye) from None
-        except ProtocolError as error:
-            raise CannotConnectError(str(error)) from None
+        self.choice.worked(dialer.transport)
+        self._tokens.welcomed()
+        return opened
 
 
-def _not_welcomed(end: DisconnectedError, goodbye: Leaving | None) -> CannotConnectError:
-    code = goodbye.code if goodbye is not None else end.code
-    reason = goodbye.reason if goodbye is not None else end.reason
+async def _proved(connection: Connection, greeting: Greeting) -> Opened:
+    try:
+        welcome = await greeting.welcomed(connection)
+        await greeting.proved(connection)
+    except DisconnectedError as end:
+        raise _cut_short(end, greeting) from None
+    except ProtocolError as error:
+        raise CannotConnectError(str(error)) from None
+    return Opened(connection, welcome, tuple(greeting.held))
+
+
+def _cut_short(end: DisconnectedError, greeting: Greeting) -> CannotConnectError:
+    """A goodbye says why there will be no connection."""
+    goodbye = greeting.goodbye
+    code, reason = (end.code, end.reason) if goodbye is None else (goodbye.code, goodbye.reason)
     rejected = rejection(code, reason) if forbids_reconnect(code) else None
-    return CannotConnectError(f"closed before the welcome: {code} {reason}", rejected=rejected)
+    text = f"closed before the {greeting.waits_for}: {code} {reason}"
+    return CannotConnectError(text, rejected=rejected)

@@ -8,10 +8,6 @@ from hub_client.messages import ConnectionState
 from hub_client.timing import ReconnectTiming
 
 
-def _ignore(_: ConnectionState) -> None:
-    """Nobody asked to be told."""
-
-
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
     """Settings of a `HubClient` beyond its address and token."""
@@ -25,5 +21,6 @@ class ClientOptions:
     """Of one frame: 100 messages of history at the default payload limit are 6.4 MiB."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent with every handshake and request, for proxies that want some."""
-    on_state: Callable[[ConnectionState], None] = _ignore
-    """Told of every change of the connection, for a status line or a log."""
+    on_state: Callable[[ConnectionState], None] | None = None
+    """Told of every change of the connection, for a status line or a log of your own. None:
+    an outage is logged once, as a warning of the logger `hub_client`."""

@@ -19,6 +19,7 @@ from hub_client.transport import (
     DisconnectedError,
     Target,
     encode_query,
+    unreachable,
 )
 
 # The hub allows 60; an answer has to come before the client takes 1.5 heartbeats of silence
@@ -51,6 +52,8 @@ class PollDialer:
                 first = read_poll(await session.read(response))
             finally:
                 await response.aclose()
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise unreachable(error) from None
         except httpx.HTTPError as error:
             raise CannotConnectError(f"{type(error).__name__}: {error}") from None
         except (ProtocolError, DisconnectedError) as error:
@@ -66,6 +69,7 @@ class PollConnection:
 
     transport = "poll"
     starts_in_reply = False
+    streams = False
 
     def __init__(self, session: HttpSession, first: PollAnswer, in_url: frozenset[str]) -> None:
         self.in_url = in_url

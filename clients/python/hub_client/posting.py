@@ -10,16 +10,19 @@ from hub_client.breaker import Breaker, BreakerPolicy
 from hub_client.campaign import Campaign, PublishRetry, Retrying, Rules, Send
 from hub_client.collector import Batching
 from hub_client.timing import asked_seconds
-from hub_client.transport import check_base_url
+from hub_client.transport import check_base_url, public_url
 
 # Errors of a request that cannot have reached the hub, and the one that is our own doing.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_NOBODY_THERE = (httpx.ConnectError, httpx.ConnectTimeout)
 _OURS = (httpx.PoolTimeout,)
 # An answer of 1,000 results is some 200 KiB; what is longer is not the hub's.
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 # The share of a request's time that connecting may take: who cannot be reached at all is
 # then known to have got nothing.
 _CONNECT_SHARE = 0.5
+
+_PATH = "/api/publish"
 
 OnRetry = Callable[[Retrying], None]
 
@@ -41,10 +44,11 @@ class PublisherOptions:
     on_retry: OnRetry = _ignore
     """Told why an attempt failed and when the next one comes, for a log."""
 
-    def rules(self) -> Rules:
+    def rules(self, url: str) -> Rules:
         """For all campaigns of one publisher, with a breaker of its own."""
         breaker = None if self.breaker is None else Breaker(self.breaker)
-        return Rules(self.retry, self.batching, breaker)
+        hub = public_url(url).removesuffix(_PATH)
+        return Rules(self.retry, self.batching, breaker, hub)
 
     def limits(self) -> httpx.Limits:
         return httpx.Limits(max_connections=self.max_connections)
@@ -58,7 +62,7 @@ class PublisherOptions:
 
 def publish_url(base_url: str) -> str:
     """Raise `ValueError` when `base_url` is not one of a hub."""
-    return check_base_url(base_url) + "/api/publish"
+    return check_base_url(base_url) + _PATH
 
 
 def publish_headers(key: str | None) -> dict[str, str]:
@@ -80,4 +84,6 @@ def tell_failed(campaign: Campaign, sent: Send, error: Exception, *, now: float)
     """No answer came: `TimeoutError`, or one of httpx."""
     reached = not isinstance(error, _NOT_SENT)
     why = f"{type(error).__name__}: {str(error) or 'no answer in time'}"
+    if isinstance(error, _NOBODY_THERE):
+        why += "; is a hub running there?"
     campaign.failed(sent, why, reached=reached, ours=isinstance(error, _OURS), now=now)

@@ -43,7 +43,7 @@ class Publisher:
             options: retries, batching, the circuit breaker and the number of connections.
         """
         self._options = options or PublisherOptions()
-        self._rules = self._options.rules()
+        self._rules = self._options.rules(url)
         self._url = publish_url(url)
         self._http = httpx.AsyncClient(
             headers=publish_headers(key),

@@ -171,6 +171,8 @@ class Batch:
                 self.may_have_happened((index,), at=at)
             return f"{problem.code}: {text}" if problem.code else text
         code = problem.code or f"http_{status}"
+        if not problem.code:
+            text += " (no answer of a hub: is the URL right?)"
         if index in self._may_have_happened:
             self._settle(index, self._unknown(index, code, text))
         else:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hub_client.errors import CommandTimeoutError, NotConnectedError
+from hub_client.errors import CommandTimeoutError
 from hub_client.frames import Frame
 
 
@@ -14,6 +14,9 @@ class Replies:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __contains__(self, command_id: int) -> bool:
+        return command_id in self._waiting
 
     def expect(self, command_id: int) -> "asyncio.Future[Frame]":
         """To be awaited with a time-out, and given up with `forget`."""
@@ -42,10 +45,6 @@ class Replies:
                 future.set_exception(error)
 
 
-def not_connected(op: str, seconds: float, why: str) -> NotConnectedError:
-    because = f" ({why})" if why else ""
-    return NotConnectedError(f"no connection in {seconds:g} seconds{because}; {op} was not sent")
-
-
-def timed_out(op: str, seconds: float) -> CommandTimeoutError:
-    return CommandTimeoutError(f"no reply to {op} in {seconds:g} seconds; its outcome is unknown")
+def timed_out(op: str, hub: str, seconds: float) -> CommandTimeoutError:
+    text = f"no reply from {hub} to {op} in {seconds:g} seconds; its outcome is unknown"
+    return CommandTimeoutError(text)

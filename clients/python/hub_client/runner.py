@@ -15,21 +15,34 @@ from hub_client.errors import (
     forbids_reconnect,
     rejection,
 )
+from hub_client.improving import Improver
 from hub_client.life import Life
 from hub_client.messages import ConnectionState
 from hub_client.opening import Opener
 from hub_client.session import Event, Leaving, Session, TokenEnding
+from hub_client.takeover import Takeover
 from hub_client.timing import Backoff, ReconnectTiming
 from hub_client.tokens import TokenSource
-from hub_client.transport import ABNORMAL_CLOSE, CannotConnectError, Connection, DisconnectedError
+from hub_client.transport import ABNORMAL_CLOSE, CannotConnectError, DisconnectedError
 
 
 class Host(Protocol):
     """Who the connection is kept for."""
 
-    def on_connected(self, connection: Connection) -> None: ...
+    def on_connected(self, subscribed: frozenset[str], carried: frozenset[str]) -> None:
+        """A connection begins, or goes on for another.
+
+        Args:
+            subscribed: channels that the hub was asked for over it.
+            carried: those of them that go on as they are.
+        """
+        ...
 
     def on_disconnected(self) -> None: ...
+
+    def awaits(self, command_id: int) -> bool:
+        """Whether anybody still waits for the reply to this command."""
+        ...
 
     async def on_event(self, event: Event) -> None:
         """Carry out what a frame asked for; may wait for room.
@@ -60,6 +73,7 @@ class Runner:
         self._timing = timing
         self._report = report
         self._backoff = Backoff(timing)
+        self._improver = Improver(opener, session, timing)
         self._life: Life | None = None
         self.trouble = ""
         """Why there is no connection."""
@@ -67,14 +81,18 @@ class Runner:
     def send(self, command_id: int, raw: bytes) -> None:
         """Queue a command for the present connection; without one it is dropped."""
         if self._life is not None:
-            self._life.outgoing.put_nowait((command_id, raw))
+            self._life.queue((command_id, raw))
 
     async def run(self) -> NoReturn:
         """Never returns; raises the `RejectedError` that forbids to come back."""
-        while True:
-            pause = await self._one_connection()
-            # A pause of 0 still lets others run: this loop must not starve them.
-            await asyncio.sleep(pause)
+        try:
+            while True:
+                pause = await self._one_connection()
+                # A pause of 0 still lets others run: this loop must not starve them.
+                await asyncio.sleep(pause)
+        finally:
+            if self._life is not None:
+                await self._life.close()
 
     async def _one_connection(self) -> float:
         """From opening to the end; seconds to wait before the next."""
@@ -89,31 +107,72 @@ class Runner:
             return self._waiting(str(problem), pause)
         life = Life(opened)
         try:
-            await self._serve(life)
+            self._begin(life)
+            while True:
+                life = await self._serve(life)
         except DisconnectedError as end:
             return self._ended(life, life.verdict(end))
 
-    async def _serve(self, life: Life) -> NoReturn:
-        """Read and write until one of them raises `DisconnectedError`."""
+    def _begin(self, life: Life) -> None:
         self._life = life
-        ends: list[BaseException] = []
-        jobs: set[asyncio.Task[NoReturn]] = set()
+        self._session.connected(starts_in_reply=life.connection.starts_in_reply)
+        self._report(ConnectionState("connected", transport=life.connection.transport))
+        self._host.on_connected(life.connection.in_url, life.connection.in_url)
+
+    async def _serve(self, life: Life) -> Life:
+        """Read and write until a better connection goes on, which is returned; raise
+        `DisconnectedError` where this one ends before."""
+        jobs = self._jobs(life)
+        better: Takeover | None = None
         try:
-            self._report(ConnectionState("connected", transport=life.connection.transport))
-            self._host.on_connected(life.connection)
-            jobs = {
-                asyncio.create_task(self._read(life)),
-                asyncio.create_task(self._write(life)),
-            }
-            await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            if better := _ready(done):
+                self._go_on(life, better)
         finally:
-            self._life = None
-            self._host.on_disconnected()
+            if better is None:
+                self._life = None
+                self._host.on_disconnected()
             try:
-                ends = await _cancelled(jobs)
+                ends = await self._ends(jobs)
             finally:
-                await life.connection.close()
-        raise ends[0] if ends else DisconnectedError(ABNORMAL_CLOSE, "ended")
+                await life.close()
+        if better is None:
+            raise ends[0] if ends else DisconnectedError(ABNORMAL_CLOSE, "ended")
+        return better.life
+
+    def _jobs(self, life: Life) -> set[asyncio.Task[Takeover]]:
+        """Only the last of them ever returns."""
+        jobs: set[asyncio.Task[Takeover]] = {
+            asyncio.create_task(self._read(life)),
+            asyncio.create_task(self._write(life)),
+        }
+        if self._improver.can_improve(life):
+            jobs.add(asyncio.create_task(self._improver.improve(life)))
+        return jobs
+
+    def _go_on(self, life: Life, better: Takeover) -> None:
+        """`better` takes the place of `life` between two steps of the event loop."""
+        starts = better.starts
+        unsent = [command for command in life.unsent if self._host.awaits(command[0])]
+        self._life = better.life
+        for command in unsent:
+            better.life.queue(command)
+        connection = better.life.connection
+        ids = [command_id for command_id, _ in unsent]
+        self._session.moved(starts, ids, starts_in_reply=connection.starts_in_reply)
+        self._host.on_connected(better.subscribed, frozenset(starts))
+        self._report(ConnectionState("connected", transport=connection.transport))
+
+    async def _ends(self, jobs: set[asyncio.Task[Takeover]]) -> list[BaseException]:
+        """End `jobs`; the errors of those that had ended by themselves."""
+        for job in jobs:
+            job.cancel()
+        outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Takeover) and outcome.life is not self._life:
+                await outcome.life.close()
+        errors = (outcome for outcome in outcomes if isinstance(outcome, BaseException))
+        return [error for error in errors if not isinstance(error, asyncio.CancelledError)]
 
     async def _read(self, life: Life) -> NoReturn:
         while True:
@@ -124,7 +183,6 @@ class Runner:
                 if self._tokens.renewable:
                     await self._renew_token(life)
             elif event is not None:
-                life.answered.set()
                 await self._host.on_event(event)
 
     def _understood(self, raw: bytes) -> Event | None:
@@ -137,29 +195,15 @@ class Runner:
         seconds, reason = life.patience(self._timing)
         try:
             async with asyncio.timeout(seconds):
-                return await life.connection.receive()
+                return await life.receive()
         except TimeoutError:
             raise DisconnectedError(ABNORMAL_CLOSE, reason) from None
 
     async def _write(self, life: Life) -> NoReturn:
         while True:
-            reply = await life.connection.send(*await life.outgoing.get())
-            if reply is None:
-                await self._wait_answered(life)
-            elif event := self._understood(reply):
+            reply = await life.connection.send(*await life.next_command())
+            if reply is not None and (event := self._understood(reply)):
                 await self._host.on_event(event)
-
-    async def _wait_answered(self, life: Life) -> None:
-        """The first command is a probe: there are proxies that let a WebSocket through and
-        then pass nothing, or only what the hub says."""
-        seconds = self._timing.open_timeout_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                await life.answered.wait()
-        except TimeoutError:
-            self._opener.choice.blocked(life.connection.transport)
-            reason = f"no answer to the first command in {seconds:g} seconds"
-            raise DisconnectedError(ABNORMAL_CLOSE, reason) from None
 
     def _leaving(self, life: Life, goodbye: Leaving) -> None:
         life.goodbye = goodbye
@@ -173,12 +217,11 @@ class Runner:
             # The session goes on until the token ends; then it is asked for again.
             self._report(ConnectionState("connected", f"no new token: {error}"))
             return
-        life.outgoing.put_nowait(self._session.command("authenticate", token=token))
+        life.queue(self._session.command("authenticate", token=token))
 
     def _ended(self, life: Life, end: DisconnectedError) -> float:
         """Seconds to wait after a connection that had been welcomed."""
         self._backoff.lived(life.seconds)
-        self._opener.choice.ended(life.seconds)
         leaving = life.until_leaving()
         if leaving is not None and not forbids_reconnect(end.code):
             return self._waiting(str(end), leaving)
@@ -198,9 +241,7 @@ class Runner:
         return pause
 
 
-async def _cancelled(jobs: set[asyncio.Task[NoReturn]]) -> list[BaseException]:
-    """End `jobs`; the errors of those that had ended by themselves."""
-    for job in jobs:
-        job.cancel()
-    outcomes = await asyncio.gather(*jobs, return_exceptions=True)
-    return [error for error in outcomes if not isinstance(error, asyncio.CancelledError)]
+def _ready(done: set[asyncio.Task[Takeover]]) -> Takeover | None:
+    """A better connection, where that is why a job has ended."""
+    ended_well = (job for job in done if not job.cancelled() and job.exception() is None)
+    return next((job.result() for job in ended_well), None)

@@ -4,6 +4,7 @@ One `Session` lives as long as the client, over many connections. It owns the se
 the command ids; what its events ask for is done by `hub_client.client`.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hub_client import frames
@@ -79,6 +80,7 @@ class Session:
         self.sequences: dict[str, Sequence] = {}
         self._next_id = 0
         self._subscribing: dict[int, str] = {}
+        self._unanswered: set[int] = set()
         self._starts_in_reply = True
 
     def connected(self, *, starts_in_reply: bool) -> None:
@@ -91,12 +93,34 @@ class Session:
         """
         self._starts_in_reply = starts_in_reply
         self._subscribing.clear()
+        self._unanswered.clear()
         for sequence in self.sequences.values():
             sequence.disconnected()
+
+    def moved(
+        self, starts: Mapping[str, Position], unsent: Iterable[int], *, starts_in_reply: bool
+    ) -> None:
+        """Another connection goes on without a break.
+
+        Args:
+            starts: where its subscriptions began, at or before what the former one brought.
+            unsent: commands that it is to send in place of the former one.
+            starts_in_reply: as for `connected`.
+        """
+        self.connected(starts_in_reply=starts_in_reply)
+        self._unanswered.update(unsent)
+        for channel, start in starts.items():
+            self.sequences[channel].subscribed(start)
+
+    @property
+    def unanswered(self) -> int:
+        """How many commands have no reply yet, sent or not."""
+        return len(self._unanswered)
 
     def command(self, op: str, **fields: object) -> tuple[int, bytes]:
         """A new command's id and bytes."""
         self._next_id += 1
+        self._unanswered.add(self._next_id)
         return self._next_id, frames.command(op, self._next_id, **fields)
 
     def subscribe(self, channel: str) -> tuple[int, bytes]:
@@ -155,6 +179,7 @@ class Session:
     def _reply(self, frame: frames.Frame) -> Event | None:
         if not isinstance(frame.id, int):
             return None
+        self._unanswered.discard(frame.id)
         channel = self._subscribing.pop(frame.id, None)
         if channel is None:
             return Answered(frame.id, frame)

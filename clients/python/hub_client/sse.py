@@ -11,6 +11,7 @@ from hub_client.transport import (
     Connection,
     DisconnectedError,
     Target,
+    unreachable,
 )
 
 
@@ -35,6 +36,8 @@ class SseDialer:
         try:
             response = await http.send(request, stream=True)
             await check(response, "text/event-stream")
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise unreachable(error) from None
         except httpx.HTTPError as error:
             raise CannotConnectError(f"{type(error).__name__}: {error}") from None
         return SseConnection(HttpSession(http, target), response, frozenset(channels))
@@ -48,6 +51,7 @@ class SseConnection:
 
     transport = "sse"
     starts_in_reply = False
+    streams = True
 
     def __init__(
         self, session: HttpSession, response: httpx.Response, in_url: frozenset[str]

@@ -132,7 +132,7 @@ class _Process:
         self._http = http
         self._url = url
         self._options = options
-        self._rules = options.rules()
+        self._rules = options.rules(url)
         self._closed = threading.Event()
         # Nobody has to close a publisher that lives as long as its module.
         weakref.finalize(self, _close_own, http, self.pid)

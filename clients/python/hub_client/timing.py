@@ -10,6 +10,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+# The longest pause between two looks for a better transport, in first ones: five minutes.
+_BETTER_CAP = 30
 # A connection that lived this long, in seconds, was a good one: the next trouble is a new
 # trouble. Guess, not measured; shorter than any heartbeat interval worth setting.
 SETTLED_SECONDS = 5.0
@@ -23,10 +25,17 @@ class ReconnectTiming:
     base_seconds: float = 0.5
     cap_seconds: float = 30.0
     open_timeout_seconds: float = 10.0
-    """From the first packet to the welcome, for each transport tried; then from the first
-    command to its answer."""
+    """From the first packet to the answer to a first ping, for each transport tried."""
     missed_heartbeats: float = 1.5
     """Silence of so many heartbeat intervals ends a connection (the wire contract)."""
+    better_seconds: float = 10.0
+    """A connection over a lesser transport lives at least so long before the better ones are
+    tried again beside it; each time in vain it takes longer, up to 31 times as long."""
+
+
+def better_timing(timing: ReconnectTiming) -> ReconnectTiming:
+    """When a better transport is tried again, on top of `better_seconds`."""
+    return ReconnectTiming(timing.better_seconds, timing.better_seconds * _BETTER_CAP)
 
 
 class Backoff:

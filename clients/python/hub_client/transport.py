@@ -1,5 +1,6 @@
 """The border between the client and the ways to reach a hub."""
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,6 +79,9 @@ class Connection(Protocol):
     transport: str
     starts_in_reply: bool
     """Whether the reply to a subscribe stands in the stream (`Session.connected`)."""
+    streams: bool
+    """Whether what comes may be held back on the way without an end: an answer to a command
+    proves that it is not only where it comes by `receive`."""
     in_url: frozenset[str]
     """Channels that the URL subscribed to."""
 
@@ -119,12 +123,32 @@ def refused(status: int, detail: str, *, retry_after: str = "") -> CannotConnect
     return CannotConnectError(text, blocked=status != 401, rejected=rejection(close_code, text))
 
 
+def unreachable(error: Exception) -> CannotConnectError:
+    """Nobody was there to refuse anything."""
+    return CannotConnectError(f"{type(error).__name__}: {error}; is a hub running there?")
+
+
 def check_base_url(url: str) -> str:
     """`url` without a slash at its end; raise `ValueError` unless it is http or https."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"hub URL is {url!r}, expected something like http://127.0.0.1:8000")
+    if not _names_a_server(url):
+        given = public_url(url)
+        raise ValueError(f"hub URL is {given!r}, expected something like http://127.0.0.1:8000")
     return url.rstrip("/")
+
+
+def _names_a_server(url: str) -> bool:
+    """Also where a library would raise an error of its own, in the middle of a command."""
+    try:
+        parts = urlsplit(url)
+        named = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # such as a port that is no number, or half an IPv6 address
+        return False
+    return named and url.isprintable() and not re.search("[ ?#]", url)
+
+
+def public_url(url: str) -> str:
+    """`url` as errors may show it: without a user's name and password, and without a query."""
+    return re.sub("(?<=//)[^/]*@", "", re.split("[?#]", url)[0])
 
 
 def encode_query(pairs: list[tuple[str, str]]) -> str:

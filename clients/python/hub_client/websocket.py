@@ -19,6 +19,7 @@ from hub_client.transport import (
     DisconnectedError,
     Target,
     refused,
+    unreachable,
 )
 
 # Of the closing handshake, in seconds: nobody waits for a peer that may be gone.
@@ -50,7 +51,9 @@ class WebSocketDialer:
             answer = error.response
             asked = answer.headers.get("Retry-After", "")
             raise refused(answer.status_code, _detail(error), retry_after=asked) from None
-        except (InvalidHandshake, WebSocketException, OSError, EOFError) as error:
+        except OSError as error:
+            raise unreachable(error) from None
+        except (InvalidHandshake, WebSocketException, EOFError) as error:
             raise CannotConnectError(f"{type(error).__name__}: {error}") from None
         return WebSocketConnection(socket)
 
@@ -63,6 +66,7 @@ class WebSocketConnection:
 
     transport = "websocket"
     starts_in_reply = True
+    streams = True
     in_url: frozenset[str] = frozenset()
 
     def __init__(self, socket: ClientConnection) -> None:

@@ -4,6 +4,7 @@ A test says what the fake answers and looks at what it was asked.
 """
 
 import asyncio
+import contextlib
 import inspect
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -47,20 +48,43 @@ def reset(channel: str, position: str) -> Json:
     return {**fields, "reason": "reset"}
 
 
+def is_probe(command: Json) -> bool:
+    """The ping by which a connection proves itself; commands of the client count from 1."""
+    return bool(command["op"] == "ping" and command["id"] == 0)
+
+
+PROVED: Json = {"op": "reply", "id": 0, "ok": {}}
+"""The answer to a probe."""
+
+
 class Peer:
     """The fake's end of one WebSocket."""
 
     def __init__(self, socket: ServerConnection) -> None:
         self.socket = socket
+        self._commands: asyncio.Queue[Json] = asyncio.Queue()
+
+    async def read(self) -> None:
+        """Until the socket ends; probes are answered at once, as by a hub."""
+        with contextlib.suppress(ConnectionClosed):
+            async for text in self.socket:
+                command: Json = json.loads(text)
+                if is_probe(command):
+                    await self.push(PROVED)
+                else:
+                    self._commands.put_nowait(command)
 
     async def push(self, *pushes: Json) -> None:
         for push in pushes:
             await self.socket.send(json.dumps(push))
 
+    async def any_command(self) -> Json:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await self._commands.get()
+
     async def command(self, op: str = "subscribe") -> Json:
         """The next command, which must be `op`."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            command: Json = json.loads(await self.socket.recv())
+        command = await self.any_command()
         assert command["op"] == op, command
         return command
 
@@ -93,10 +117,15 @@ async def websocket_hub(*scripts: Script, port: int = 0) -> AsyncIterator[FakeHu
         fake.headers.append(dict(socket.request.headers.raw_items()))
         fake.connections += 1
         script = scripts[fake.connections - 1] if fake.connections <= len(scripts) else stay
+        peer = Peer(socket)
+        reading = asyncio.create_task(peer.read())
         try:
-            await script(Peer(socket))
+            await script(peer)
         except ConnectionClosed:
             return
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
 
     async with serve(play, "127.0.0.1", port, close_timeout=0.1) as server:
         fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -212,6 +241,12 @@ def event(push: Json) -> bytes:
 
 def json_answer(body: object, status: int = 200) -> HttpAnswer:
     return HttpAnswer(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+
+def proved(stream: "asyncio.Queue[bytes | None]") -> HttpAnswer:
+    """A hub's answer to a probe over SSE: at once, and at its place in the stream."""
+    stream.put_nowait(event(PROVED))
+    return json_answer(PROVED)
 
 
 def problem(status: int, code: str, *, retryable: bool = False) -> HttpAnswer:

@@ -66,15 +66,18 @@ async def test_a_proxy_that_swallows_frames_is_noticed_and_left_for_sse(
     assert [state.transport for state in states if state.name == "connected"][-1] == "sse"
 
 
-async def test_a_command_without_a_connection_surely_did_not_happen_and_says_why() -> None:
-    """Port 1 of this machine: nobody listens there."""
+async def test_a_command_without_a_connection_surely_did_not_happen_and_says_where_and_why() -> (
+    None
+):
+    """Port 1 of this machine: nobody listens there. A password in a URL is told to nobody."""
     options = ClientOptions(timing=TIMING, command_timeout_seconds=0.5)
-    async with HubClient("http://127.0.0.1:1", options=options) as client:
-        with pytest.raises(NotConnectedError, match=r"no connection.*Connect.*not sent"):
+    away = r"no connection to http://127.0.0.1:1 \(.*Connect.*is a hub running there\?\)"
+    async with HubClient("http://ann:s3cret@127.0.0.1:1", options=options) as client:
+        with pytest.raises(NotConnectedError, match=f"^{away} in 0.5 seconds; publish was not"):
             await client.publish("a", 1)
-        with pytest.raises(TimeoutError, match=r"no connection in 0.1 seconds \(.*Connect"):
+        with pytest.raises(TimeoutError, match=f"^{away} in 0.1 seconds$"):
             await client.wait_connected(timeout_seconds=0.1)
-        with pytest.raises(TimeoutError, match="no subscription to 'a' in"):
+        with pytest.raises(TimeoutError, match=f"^no subscription to 'a' in 0.1 seconds: {away}$"):
             await client.subscribe("a").wait_started(timeout_seconds=0.1)
 
 

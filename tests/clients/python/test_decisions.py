@@ -1,8 +1,10 @@
 """The small deciders: when to come back, and by which transport."""
 
+import pytest
+
 from hub_client.choice import Choice
 from hub_client.timing import Backoff, ReconnectTiming
-from hub_client.transport import refused
+from hub_client.transport import check_base_url, refused
 
 
 def highest(_low: float, high: float) -> float:
@@ -33,14 +35,13 @@ def test_pauses_have_full_jitter() -> None:
     assert lows == [0, 0]
 
 
-def test_a_transport_that_worked_is_tried_first_until_it_has_lived_long() -> None:
-    """A short life keeps the memory; after a long one the better transport has its chance."""
-    choice = Choice(("websocket", "sse"))
-    choice.worked("sse")
-    choice.ended(1)
-    assert choice.order() == ("sse", "websocket")
-    choice.ended(3600)
-    assert choice.order() == ("websocket", "sse")
+def test_a_transport_that_worked_is_tried_first_and_those_before_it_are_better() -> None:
+    """What is better is tried beside it, not in its place."""
+    choice = Choice(("websocket", "sse", "poll"))
+    assert choice.better_than("websocket") == ()
+    choice.worked("poll")
+    assert choice.order() == ("poll", "websocket", "sse")
+    assert choice.better_than("poll") == ("websocket", "sse")
 
 
 def test_one_failure_that_is_no_block_does_not_change_the_transport() -> None:
@@ -52,19 +53,25 @@ def test_one_failure_that_is_no_block_does_not_change_the_transport() -> None:
     assert choice.failed(blocked=True)
 
 
-def test_a_transport_that_passes_nothing_after_its_welcome_makes_way_for_the_next() -> None:
-    """Otherwise every reconnect would wait for it in vain; alone it has to be tried again."""
-    choice = Choice(("websocket", "sse"))
-    choice.worked("websocket")
-    choice.blocked("websocket")
-    assert choice.order() == ("sse", "websocket")
-    alone = Choice(("websocket",))
-    alone.blocked("websocket")
-    assert alone.order() == ("websocket",)
-
-
 def test_a_handshake_put_off_by_retry_after_is_neither_a_block_nor_waited_for_for_ever() -> None:
     """503 with a number of seconds: as long as asked, within 5 minutes."""
     put_off = refused(503, "full", retry_after="7")
     assert (put_off.asked_seconds, put_off.blocked, put_off.rejected) == (7, False, None)
     assert refused(503, "full", retry_after="999999").asked_seconds == 300
+
+
+@pytest.mark.parametrize("url", ["http://h:8000", "https://h/base", "http://[::1]:8000"])
+def test_an_address_of_a_hub_loses_only_its_last_slash(url: str) -> None:
+    """A path is the hub's base path."""
+    assert check_base_url(url) == check_base_url(url + "/") == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "h:8000", "ws://h/ws", "http://", "http://h:abc", "http://h:0", "http://h:65536",
+     "http://[::1", "http://h h", "http://h\n"],
+)  # fmt: skip
+def test_an_address_of_no_hub_is_refused_at_once(url: str) -> None:
+    """In one sentence with an example, before anything is tried."""
+    with pytest.raises(ValueError, match=r"^hub URL is .*, expected something like http://"):
+        check_base_url(url)

@@ -5,7 +5,6 @@ a name alone.
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -30,7 +29,9 @@ from tests.clients.python.fakes import (
     Json,
     Peer,
     http_hub,
+    is_probe,
     json_answer,
+    proved,
     websocket_hub,
 )
 from tests.support.golden import golden, golden_case
@@ -47,11 +48,6 @@ def client(url: str, transport: str = "websocket", token: object = None) -> HubC
 
 def without_id(wire: Json) -> Json:
     return {name: value for name, value in wire.items() if name != "id"}
-
-
-async def any_command(peer: Peer) -> Json:
-    command: Json = json.loads(await peer.socket.recv())
-    return command
 
 
 def reply_to(command: Json, name: str | None = None) -> Json:
@@ -114,6 +110,8 @@ async def test_golden_blocks_reach_the_application_over_server_sent_events() -> 
     def answer(request: HttpRequest) -> HttpAnswer:
         if request.method == "POST":
             posted.append(request)
+            if is_probe(request.json):
+                return proved(blocks)
             return json_answer(reply_to(request.json))
         for block in (golden_case("pushes", name)["sse"] for name in ("welcome", "subscribed")):
             blocks.put_nowait(block.encode())
@@ -206,7 +204,7 @@ async def test_a_method_sends_the_golden_command(name: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.push(golden_case("pushes", "welcome")["wire"])
         while not got.done():
-            command = await any_command(peer)
+            command = await peer.any_command()
             if command["op"] == expected["op"]:
                 got.set_result(command)
             await peer.push(reply_to(command))
@@ -244,7 +242,7 @@ async def answered(name: str, ask: Ask) -> object:
 
     async def script(peer: Peer) -> None:
         await peer.push(golden_case("pushes", "welcome")["wire"])
-        command = await any_command(peer)
+        command = await peer.any_command()
         await peer.push(reply_to(command, name))
         await peer.socket.wait_closed()
 

@@ -5,6 +5,7 @@ import asyncio
 from hub_client import ClientOptions, ConnectionState, HubClient, Message, ReconnectTiming
 from tests.clients.python.fakes import (
     DEADLINE_SECONDS,
+    PROVED,
     HttpAnswer,
     HttpRequest,
     http_hub,
@@ -51,6 +52,8 @@ async def test_where_streams_are_blocked_polls_carry_positions_and_the_sessions_
     )
 
     async def answer(request: HttpRequest) -> HttpAnswer:
+        if request.path == "/command":
+            return json_answer(PROVED)
         if request.path != "/poll":
             return HttpAnswer(403, b"no streams here")
         return next(polls, None) or await silent()
@@ -58,7 +61,8 @@ async def test_where_streams_are_blocked_polls_carry_positions_and_the_sessions_
     async with http_hub(answer) as (url, requests):
         items = await three(url, ClientOptions(timing=TIMING, on_state=states.append))
     assert [item.offset for item in items] == [1, 2, 3]
-    assert [*dict.fromkeys(request.path for request in requests)] == ["/ws", "/sse", "/poll"]
+    paths = [*dict.fromkeys(request.path for request in requests)]
+    assert paths == ["/ws", "/sse", "/poll", "/command"]
     first, second, third = [request for request in requests if request.path == "/poll"][:3]
     assert first.headers["authorization"] == "Bearer t0k"
     assert (first.query["wait"], first.query["channel"]) == (["0"], ["a"])
@@ -83,6 +87,8 @@ async def test_a_session_that_has_ended_is_followed_by_another_from_the_clients_
     )
 
     async def answer(request: HttpRequest) -> HttpAnswer:
+        if request.path == "/command":
+            return json_answer(PROVED)
         return next(polls, None) or await silent()
 
     options = ClientOptions(timing=TIMING)
@@ -92,7 +98,7 @@ async def test_a_session_that_has_ended_is_followed_by_another_from_the_clients_
             async with asyncio.timeout(DEADLINE_SECONDS):
                 items = [await anext(subscription) for _ in range(3)]
     assert [item.offset for item in items] == [1, 2, 3]
-    openings = [request for request in requests if request.query["wait"] == ["0"]]
+    openings = [request for request in requests if request.query.get("wait") == ["0"]]
     assert [request.query.get("since") for request in openings] == [
         None,
         ["a=e1:1"],

@@ -19,6 +19,7 @@ from hub_client.breaker import Breaker
 from hub_client.campaign import Campaign, Rules, Send
 from hub_client.timing import asked_seconds
 
+HUB = "http://hub.example"
 POLICY = BreakerPolicy(failures=3, over_seconds=5, open_seconds=10)
 GONE = {"status": 503, "code": "not_published", "detail": "no broker", "retryable": True}
 UNKNOWN = {"status": 503, "code": "outcome_unknown", "detail": "?", "retryable": True}
@@ -41,7 +42,7 @@ class Play:
         self.now = 1000.0
         self.notices: list[Retrying] = []
         self.requests: list[list[int]] = []
-        rules = Rules(retry or PublishRetry(), Batching(max_items=4), breaker, draw=highest)
+        rules = Rules(retry or PublishRetry(), Batching(max_items=4), breaker, HUB, draw=highest)
         outgoing = [Outgoing.of("a", number) for number in range(items)]
         self.campaign = Campaign(outgoing, rules, now=self.now)
 
@@ -78,7 +79,7 @@ def test_pauses_double_up_to_the_cap_and_the_last_one_does_not_pass_the_deadline
     assert [notice.pause_seconds for notice in play.notices][:6] == [0.2, 0.4, 0.8, 1.6, 3.2, 5]
     assert play.now - 1000 < 30
     assert isinstance(outcome, NotPublishedError)
-    assert "it broke (10 attempts in 26.2 s)" in outcome.message
+    assert f"it broke (10 attempts in 26.2 s at {HUB})" in outcome.message
 
 
 def test_one_attempt_that_may_have_arrived_makes_the_outcome_unknown_for_good() -> None:

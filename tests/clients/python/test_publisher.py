@@ -148,7 +148,8 @@ async def test_retry_after_is_honoured_and_longer_than_the_call_ends_it() -> Non
         http_hub(lambda _: later) as (url, requests),
         Publisher(url, options=QUICK) as publisher,
     ):
-        with pytest.raises(NotPublishedError, match="1 attempt"):
+        named = rf"\(1 attempt in \d+\.\d s at {url}\)$"
+        with pytest.raises(NotPublishedError, match=named):
             await publisher.publish("a", 1)
     assert len(requests) == 1
 

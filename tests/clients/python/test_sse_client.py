@@ -27,9 +27,11 @@ from tests.clients.python.fakes import (
     HttpRequest,
     event,
     http_hub,
+    is_probe,
     json_answer,
     message,
     problem,
+    proved,
     reset,
     welcome,
 )
@@ -51,16 +53,27 @@ class Streams:
         self._streams = iter(streams)
         self.command = command
         self.open: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._later: Sequence[bytes | None] = ()
 
     def __call__(self, request: HttpRequest) -> HttpAnswer:
         if request.path == "/ws":
             return HttpAnswer(403, b"no upgrades here")
-        if request.path == "/command" and self.command is not None:
+        if request.path == "/command":
+            if is_probe(request.json):
+                return self._prove()
+            assert self.command is not None
             return self.command(request)
         self.open = asyncio.Queue()
-        for chunk in next(self._streams, [event(welcome())]):
-            self.open.put_nowait(chunk)
+        first, *self._later = next(self._streams, [event(welcome())])
+        self.open.put_nowait(first)
         return HttpAnswer(stream=self.open)
+
+    def _prove(self) -> HttpAnswer:
+        """The rest of the stream follows: one that ends must not end before this."""
+        answer = proved(self.open)
+        for chunk in self._later:
+            self.open.put_nowait(chunk)
+        return answer
 
 
 async def take(items: "Subscription[Message]", count: int) -> list[Message]:
@@ -217,7 +230,7 @@ async def test_a_goodbye_that_forbids_to_return_counts_as_a_close_code() -> None
     ):
         with pytest.raises(RejectedError, match="token expired"):
             await take(hub.subscribe("a"), 1)
-    assert len(requests) == 1
+    assert [request.path for request in requests].count("/sse") == 1
 
 
 async def test_when_every_transport_is_refused_the_client_says_so_and_stops() -> None:

@@ -225,3 +225,35 @@ async def collect(subscription: "Subscription[Message]") -> list[Message]:
 
 async def reply(peer: Peer, command: dict[str, object], ok: dict[str, object]) -> None:
     await peer.push({"op": "reply", "id": command["id"], "ok": ok})
+
+
+async def test_a_token_function_that_is_cancelled_costs_the_connection_and_not_the_client() -> None:
+    """What the application gives up inside of it is not the client's own end."""
+    asked = 0
+
+    async def token() -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise asyncio.CancelledError
+        return "t0k"
+
+    async def first(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.push({"op": "expiring", "in_seconds": 30})
+        await peer.socket.wait_closed()
+
+    async def second(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.push(message("a", 1))
+        await peer.socket.wait_closed()
+
+    options = ClientOptions(timing=QUICK)
+    async with (
+        websocket_hub(first, second) as fake,
+        HubClient(fake.url, token=token, transports=ONLY_WEBSOCKET, options=options) as hub,
+    ):
+        (item,) = await take(hub.subscribe("a"), 1)
+    assert item.offset == 1

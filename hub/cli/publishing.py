@@ -1,0 +1,48 @@
+"""What `hub publish` and `hub ingest` share: payloads, exit codes, and how they say no."""
+
+from dataclasses import dataclass
+
+import typer
+
+NOT_PUBLISHED, WRONG_USE, UNKNOWN, INTERRUPTED = 1, 2, 3, 130
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """Makes the JSON that is sent from the bytes that came."""
+
+    as_text: bool
+    as_json: bool
+
+    def __call__(self, raw: bytes) -> bytes:
+        """Raise `ValueError` where only JSON is allowed and `raw` is none."""
+        import orjson
+
+        from hub.errors import BadRequestError
+        from hub.wire.payload import check_payload
+
+        if not self.as_text:
+            try:
+                return check_payload(raw, limit=len(raw))
+            except BadRequestError as error:
+                if self.as_json:
+                    raise ValueError(f"{error.message}; --text sends it as a string") from None
+        # Bytes that are no UTF-8 cannot stand in JSON: they become U+FFFD.
+        return orjson.dumps(raw.decode("utf-8", "replace"))
+
+
+def check_kinds(*, as_text: bool, as_json: bool) -> None:
+    """Raise `typer.Exit` where both are asked for."""
+    if as_text and as_json:
+        raise failed(WRONG_USE, "--text and --json exclude each other")
+
+
+def say(what: str) -> None:
+    """On stderr: stdout is for positions."""
+    typer.echo(f"hub: {what}", err=True)
+
+
+def failed(exit_code: int, why: str) -> typer.Exit:
+    """Say why; to be raised."""
+    say(why)
+    return typer.Exit(exit_code)
