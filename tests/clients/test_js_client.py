@@ -10,6 +10,9 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "clients" / "js" / "src"
 TESTS = Path(__file__).parent / "js"
 NODE = shutil.which("node")
+# It takes four; only a failing test on a busy machine waits this long.
+SECONDS = 150.0
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.mark.skipif(NODE is None, reason="Node 20 or newer is not installed")
@@ -18,7 +21,7 @@ def test_the_browser_client_passes_its_tests_in_node() -> None:
     assert NODE is not None
     files = sorted(str(path) for path in TESTS.glob("*.test.js"))
     done = subprocess.run(
-        [NODE, "--test", *files], capture_output=True, text=True, timeout=50, check=False
+        [NODE, "--test", *files], capture_output=True, text=True, timeout=SECONDS, check=False
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert "# pass 0" not in done.stdout

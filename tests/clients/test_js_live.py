@@ -29,7 +29,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubProcess]:
-    with HubProcess(HUB_PRESENCE="true", HUB_HISTORY_SIZE="1000", HUB_HEARTBEAT_SECONDS="5") as hub:
+    with HubProcess(HUB_PRESENCE="true", HUB_HISTORY_SIZE="1000") as hub:
         yield hub
 
 
@@ -141,9 +141,10 @@ async def test_changing_the_transport_loses_and_repeats_nothing(
 async def test_moving_up_is_not_seen_as_a_cut(hub: HubProcess) -> None:
     """The better connection takes over while the other one still works."""
     async with subscriber(hub.url, "upwards", 20, ["websocket", "poll"]) as numbers:
+        await numbers.wait_until_subscribed()
         await numbers.gate("block")
         await numbers.wait_until_on("poll")
-        await numbers.wait_until_subscribed()
+        await numbers.wait_until_subscribed(2)
         seen = len(numbers.said("state"))
         await numbers.gate("open")
         await publish(hub, "upwards", range(1, 11))

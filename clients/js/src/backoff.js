@@ -11,10 +11,10 @@ import { BASE_MS, CEILINGS } from "./limits.js";
 export const now = () => Date.now();
 
 /**
- * @param {() => number} [random] from 0 up to 1
+ * @param {() => number} random from 0 up to 1
  * @param {number} [baseMs] the first ceiling; the last is 30 times as high
  */
-export function backoff(random = Math.random, baseMs = BASE_MS) {
+export function backoff(random, baseMs = BASE_MS) {
   let ceiling = baseMs;
   return {
     /** Milliseconds to wait after one more failure. */
@@ -23,12 +23,6 @@ export function backoff(random = Math.random, baseMs = BASE_MS) {
       ceiling = Math.min(CEILINGS * baseMs, ceiling * 2);
       return delay;
     },
-
-    /**
-     * Milliseconds to wait inside a window, such as the one of the hub's goodbye.
-     * @param {number} windowMs
-     */
-    within: (windowMs) => random() * windowMs,
 
     /** The connection proved itself: the next failure is a first one again. */
     reset() {

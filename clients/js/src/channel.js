@@ -7,7 +7,6 @@
  * with `echo: false` does not come back), so only the hub's `gap` is reported.
  */
 
-
 /** @typedef {import("./subscription.js").Member} Member */
 /** @typedef {import("./commands.js").Json} Json */
 /** @typedef {ReturnType<typeof openChannel>} Channel */
@@ -43,7 +42,7 @@ export function openChannel(channel, { since, last, fill }) {
     /** What to ask the hub for: the present position, or else how the application starts. */
     request() {
       asked = epoch;
-      return { channel, ...(epoch ? { since: position() } : { last }), fill };
+      return { channel, since: epoch ? position() : undefined, last, fill };
     },
 
     /**

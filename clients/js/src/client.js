@@ -18,7 +18,7 @@ import { openSubscription } from "./subscription.js";
  * @param {(state: State) => void} show
  */
 export function openClient(base, options, show) {
-  const pending = commands();
+  const pending = commands(() => link?.send);
   /** @type {Map<string, Channel>} */
   const channels = new Map();
   const listeners = new Set([show]);
@@ -27,18 +27,17 @@ export function openClient(base, options, show) {
   /** @type {HubError | undefined} why nothing goes any more */
   let closed;
 
-  /** @param {Json} command */
-  const request = async (command) => {
-    if (closed) throw closed;
-    wake();
-    return pending.request(command);
-  };
-
   /**
-   * A command whose answer changes nothing.
+   * Resolves with the reply's `ok`; rejects with a `HubError`, or what JSON cannot say.
    * @param {Json} command
+   * @returns {Promise<any>}
    */
-  const send = (command) => void request(command).catch(() => {});
+  const request = (command) =>
+    new Promise((resolve, reject) => {
+      if (closed) throw closed;
+      pending.request(command, (error, ok) => (error ? reject(error) : resolve(ok)));
+      wake();
+    });
 
   /** Connect after the present task, so that its subscriptions travel together. */
   const wake = () => queueMicrotask(connection.start);
@@ -48,31 +47,29 @@ export function openClient(base, options, show) {
    * what is refused for good ends the subscriptions.
    * @param {Channel} channel
    */
-  const ask = async (channel) => {
+  const ask = (channel) => {
     const { channel: name } = channel;
     const mine = /** @type {Link} */ (link);
     const current = () => channels.get(name) === channel;
-    try {
-      await pending.request({ op: "subscribe", ...channel.request() }, (ok) => {
-        if (mine.duplex && current()) channel.push({ op: "subscribed", ...ok }, mine.epochs, true);
-      });
-    } catch (error) {
-      // Of a reply that was lost the stream may have told already.
+    const again = () => mine === link && current() && ask(channel);
+    pending.request({ op: "subscribe", ...channel.request() }, (error, ok) => {
+      // The stream may have told already: of a reply that comes later, or was lost.
       if (!current() || mine.epochs.get(name)) return;
-      const { retryable } = /** @type {HubError} */ (error);
-      if (!retryable) return end(channel, /** @type {HubError} */ (error));
-      const again = () => mine === link && current() && ask(channel);
-      mine.timers[name] = setTimeout(again, 1000 + 2000 * Math.random());
-    }
+      if (ok) {
+        if (mine.duplex) channel.push({ op: "subscribed", ...ok }, mine.epochs, true);
+      } else if (error?.retryable) setTimeout(again, 1000 + 2000 * Math.random());
+      // A browser sent the command twice: the stream will tell where the first one started.
+      else if (error?.code !== "conflict") end(channel, error);
+    });
   };
 
   /**
    * @param {Channel} channel
    * @param {HubError} [error]
    */
-  const end = ({ channel, members }, error) => {
-    channels.delete(channel);
-    members.forEach((member) => member.end(error));
+  const end = (channel, error) => {
+    channels.delete(channel.channel);
+    channel.members.forEach((member) => member.end(error));
   };
 
   /**
@@ -86,38 +83,36 @@ export function openClient(base, options, show) {
     channels.delete(channel);
     if (!link) return;
     link.epochs.delete(channel);
-    send({ op: "unsubscribe", channel });
+    request({ op: "unsubscribe", channel }).catch(() => {}); // the answer changes nothing
   };
 
   const connection = openConnection(base, options, {
     up(next) {
       link = next;
-      pending.attach(next.send);
       channels.forEach(ask);
       pending.flush(); // after the subscribes: who publishes may wait for its own message
     },
 
     down() {
       link = null;
-      pending.detach();
+      pending.fail();
     },
 
-    push(push, { epochs }) {
-      const { op, channel, reason } = push;
+    push(push, from) {
+      const { op, channel } = push;
       const known = channels.get(channel);
       if (op === "reply") pending.reply(push);
       // An operator's doing, which must not be undone by asking again.
-      else if (op === "unsubscribed") known && end(known, new HubError(op, false, reason));
+      else if (op === "unsubscribed") known && end(known, new HubError(op, false, push.reason));
       // While two connections bring a channel, one is for what has no offset to compare.
-      else known?.push(push, epochs, epochs === link?.epochs || !link?.epochs.get(channel));
+      else known?.push(push, from.epochs, from === link || !link?.epochs.get(channel));
     },
 
     state(state) {
-      const { code, reason } = state;
       if (state.state === "closed") {
-        closed = new HubError("closed", false, reason);
-        pending.detach(closed);
-        channels.forEach((channel) => end(channel, code ? closed : undefined));
+        closed = new HubError("closed", false, state.reason);
+        channels.forEach((channel) => end(channel, state.code ? closed : undefined));
+        pending.fail(closed);
       }
       listeners.forEach((listener) => call(listener, state));
     },
@@ -125,21 +120,25 @@ export function openClient(base, options, show) {
 
   return {
     close: connection.close,
-    listeners,
     request,
+
+    /** @param {(state: State) => void} listener */
+    on(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
 
     /**
      * @param {string} name
      * @param {import("./subscription.js").Listening} on
      */
     subscribe(name, on) {
-      const { since, last, signal } = on;
       let channel = channels.get(name);
-      if (channel && (since || last)) {
+      if (channel && (on.since || on.last)) {
         throw new TypeError(`${name}: since, last are for the first subscription`);
       }
       const member = openSubscription({ leave, request }, name, on);
-      if (closed || signal?.aborted) member.end(closed);
+      if (closed || on.signal?.aborted) member.end(closed);
       else {
         if (!channel) {
           channels.set(name, (channel = openChannel(name, on)));

@@ -9,82 +9,58 @@ import { HubError } from "./errors.js";
 import { COMMAND_MS, MAX_PENDING } from "./limits.js";
 
 /** @typedef {Record<string, any>} Json */
-/**
- * @typedef {object} Pending
- * @property {Json} command
- * @property {boolean} sent
- * @property {(error: HubError | undefined, ok?: any) => void} settle
- */
+/** @typedef {(error?: HubError, ok?: any) => void} Settle either the error or the reply's `ok` */
 
-export function commands() {
-  /** @type {Map<number, Pending>} */
+/** @param {() => ((command: Json) => void) | undefined} sender of the present connection */
+export function commands(sender) {
+  /** @type {Map<number, Settle>} by id, of those without a reply */
   const pending = new Map();
-  /** @type {((command: Json) => void) | undefined} */
-  let send;
+  /** @type {Map<number, Json>} of these, those that wait for a connection */
+  const waiting = new Map();
   let lastId = 0;
-
-  /** @param {Pending} entry */
-  const transmit = (entry) => {
-    if (!send || entry.sent) return;
-    entry.sent = true;
-    send(entry.command);
-  };
 
   return {
     /**
-     * Resolves with the reply's `ok`; rejects with a `HubError`.
+     * Throws what JSON cannot say.
      * @param {Json} command
-     * @param {(ok: any) => void} [first] told in the reply's own turn, before the frame after it
-     * @returns {Promise<any>}
+     * @param {Settle} settle told in the reply's own turn, before the frame after it
      */
-    request: (command, first) =>
-      new Promise((resolve, reject) => {
-        if (pending.size >= MAX_PENDING) throw new HubError("busy", true);
-        const id = ++lastId;
-        // As it is now; and what JSON cannot say is rejected here, not when its turn comes.
-        const asked = JSON.parse(JSON.stringify({ ...command, id }));
-        const late = () => entry.settle(new HubError("timeout", true));
-        const timer = setTimeout(late, COMMAND_MS);
-        /** @type {Pending} */
-        const entry = {
-          command: asked,
-          sent: false,
-          settle(error, ok) {
-            clearTimeout(timer);
-            pending.delete(id);
-            if (error) return reject(error);
-            first?.(ok);
-            resolve(ok);
-          },
-        };
-        pending.set(id, entry);
-        transmit(entry);
-      }),
-
-    /**
-     * There is a connection.
-     * @param {(command: Json) => void} sender
-     */
-    attach(sender) {
-      send = sender;
+    request(command, settle) {
+      const id = ++lastId;
+      const asked = JSON.parse(JSON.stringify({ ...command, id })); // as it is now
+      if (pending.size >= MAX_PENDING) return settle(new HubError("busy", true));
+      /** @type {Settle} */
+      const done = (error, ok) => {
+        clearTimeout(timer);
+        pending.delete(id);
+        waiting.delete(id);
+        settle(error, ok);
+      };
+      const timer = setTimeout(done, COMMAND_MS, new HubError("timeout", true));
+      pending.set(id, done);
+      const send = sender();
+      if (send) send(asked);
+      else waiting.set(id, asked);
     },
 
-    /** Send what waited, in order. */
-    flush: () => pending.forEach(transmit),
+    /** There is a connection: send what waited, in order. */
+    flush() {
+      waiting.forEach((command) => sender()?.(command));
+      waiting.clear();
+    },
 
     /**
      * The connection is gone, and all was sent on it.
      * @param {HubError} [error]
      */
-    detach(error = new HubError("disconnected", true)) {
-      send = undefined;
-      pending.forEach(({ settle }) => settle(error));
+    fail(error = new HubError("disconnected", true)) {
+      pending.forEach((done) => done(error));
     },
 
-    /** @param {Json} push a reply */
+    /** @param {Json} push a reply; its error may be a problem document */
     reply({ id, ok, error }) {
-      const refused = error && new HubError(error.code, error.retryable, error.message);
-      pending.get(id)?.settle(refused, ok);
+      const told = error?.message ?? error?.detail;
+      pending.get(id)?.(error && new HubError(error.code, error.retryable, told), ok);
     },
   };
 }

@@ -29,15 +29,15 @@ import { openWebSocket } from "./websocket.js";
 /**
  * @typedef {object} Link one attempt, from its first byte to its end: what a transport needs,
  *   whom it tells, and `send` and `close`, which it sets
- * @property {URL} base ends in a slash
+ * @property {(path: string) => URL} url below the hub's, with the token until the welcome came
  * @property {string} [token]
  * @property {Options["WebSocket"]} [WebSocket]
  * @property {Options["fetch"]} [fetch]
  * @property {boolean} [duplex] a reply stands in the stream, at its place
  * @property {Map<string, string>} epochs channel to epoch, of what it is subscribed to
  * @property {number} at index of its transport
- * @property {number} heardAt
- * @property {number} silenceMs a longer silence is a lost connection
+ * @property {number} heardAt when its last frame came
+ * @property {number} silenceMs a longer silence is a lost connection; the welcome says it
  * @property {Record<string, ReturnType<typeof setTimeout>>} timers
  * @property {(push: Json) => void} push
  * @property {(code: number, reason?: string) => void} closed only the first time counts
@@ -57,17 +57,22 @@ const PING = { op: "ping", id: 0 }; // commands of the application count from 1
  */
 export function connection(base, options, events) {
   const { document, addEventListener } = globalThis;
-  const { token, random, storage } = options;
+  const {
+    token,
+    transports = /** @type {Transport[]} */ (Object.keys(OPEN)),
+    random = Math.random,
+    probeMs = PROBE_MS,
+    betterMs = BETTER_MS,
+    storage,
+  } = options;
   const renew = typeof token === "function" && token;
-  const { probeMs = PROBE_MS, betterMs = BETTER_MS } = options;
-  const { transports = /** @type {Transport[]} */ (Object.keys(OPEN)) } = options;
   const pause = backoff(random);
   const better = backoff(random, betterMs);
   const stop = new AbortController(); // as listener options: its `signal` ends both
   /** @type {Set<Link>} all that are open or being opened */
   const links = new Set();
-  /** @type {State["state"]} */
-  let state = "waiting";
+  /** @type {State["state"] | undefined} */
+  let state;
   /** @type {Link | null} not proved yet */
   let trial = null;
   /** @type {Link | null} */
@@ -97,35 +102,32 @@ export function connection(base, options, events) {
    */
   const show = (next, more) => {
     state = next;
-    events.state({ state, transport: transports[index], ...more });
+    events.state({ state: next, transport: transports[index], ...more });
   };
 
   /** @param {Link} mine */
   const probe = (mine) =>
-    after(mine, "probe", probeMs, () => ended(mine, LOST, "no answer in time"));
+    after(mine, "probe", probeMs, () => ended(mine, LOST, "no answer"));
 
   const open = async (at = index) => {
     finish(trial);
-    /** @type {Link} */
-    const mine = (trial = {
+    const mine = /** @type {Link} */ ({
       ...options,
-      token: "",
-      base,
+      url(path) {
+        const url = new URL(path, base);
+        if (mine.token) url.searchParams.set("token", mine.token);
+        return url;
+      },
       epochs: new Map(),
       at,
-      heardAt: 0,
-      silenceMs: 0,
       timers: {},
-      push: (push) => void (links.has(mine) && heard(mine, push)),
+      push: (push) => heard(mine, push),
       closed: (code, reason) => ended(mine, code, reason),
-      send() {},
     });
+    trial = mine;
     links.add(mine);
-    if (!current || at === index) settle();
-    if (!current) {
-      index = at;
-      show("connecting");
-    }
+    if (at === index) settle();
+    if (!current) show("connecting");
     probe(mine);
     try {
       mine.token = renew ? await renew() : /** @type {string | undefined} */ (token);
@@ -159,18 +161,19 @@ export function connection(base, options, events) {
    * @param {Json} push
    */
   const heard = (mine, push) => {
+    if (!links.has(mine)) return; // over
     const { op } = push;
     mine.heardAt = now();
     if (op === "welcome") {
+      mine.token = "";
       mine.silenceMs = push.heartbeat_seconds * 1500;
-      if (mine !== trial) return; // polling, at another node
       mine.send(PING);
       probe(mine); // the first half took its time, perhaps
     } else if (op === "goodbye") {
       // The old connection lives on until a moment inside the hub's window.
       const { reconnect_within_ms: windowMs } = push;
       if (!windowMs) return;
-      const delay = pause.within(windowMs);
+      const delay = random() * windowMs;
       moveAt = now() + delay;
       comeBack(delay);
     } else if (op === "expiring") authenticate(mine);
@@ -221,7 +224,9 @@ export function connection(base, options, events) {
   };
 
   /**
-   * An attempt or a connection is over, whoever ended it.
+   * An attempt or a connection is over, whoever ended it. Of the transports that were tried the
+   * next has its turn at once, but one that worked is tried again first: a hub that restarts is
+   * more likely than a way that closes.
    * @param {Link} mine
    * @param {number} code
    * @param {string} [reason]
@@ -248,19 +253,13 @@ export function connection(base, options, events) {
     else if (trial) {
       index = trial.at;
       show("connecting");
-    } else if (tried && advance()) open();
+    } else if (tried && patience-- < 2 && (index = (index + 1) % transports.length)) open();
     else {
       const retryInMs = moveAt ? Math.max(0, moveAt - now()) : pause.next();
       comeBack(retryInMs);
       show("waiting", { code, reason, retryInMs });
     }
   };
-
-  /**
-   * Whether the next transport is to be tried at once. One that worked is tried again first: a
-   * hub that restarts is more likely than a way that closes.
-   */
-  const advance = () => patience-- < 2 && (index = (index + 1) % transports.length);
 
   /**
    * Lost after 1.5 heartbeats of silence by the wall clock, which also counts sleep. When the
@@ -274,10 +273,14 @@ export function connection(base, options, events) {
     else if (mine) {
       mine.send(PING);
       probe(mine);
-    } else if (state === "waiting" && retry && !moveAt) open();
+    } else if (state === "waiting" && !moveAt) {
+      pause.reset(); // what failed without a network says nothing of the hub
+      open();
+    }
   };
 
   /**
+   * Close for good.
    * @param {number} [code]
    * @param {string} [reason]
    */
@@ -290,12 +293,11 @@ export function connection(base, options, events) {
   };
 
   addEventListener?.("online", check, stop);
-  document?.addEventListener("visibilitychange", check, stop);
+  addEventListener?.("visibilitychange", check, stop); // the document's, which comes up to here
 
   return {
     /** Connect unless that is under way. */
-    start: () => void (state === "waiting" && !retry && open()),
-    /** Close for good. */
-    close: () => close(),
+    start: () => void (state || open()),
+    close,
   };
 }

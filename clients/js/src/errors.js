@@ -1,6 +1,8 @@
 /** What the hub refused, or what this client gave up on. */
 
 export class HubError extends Error {
+  name = "HubError";
+
   /**
    * @param {string} code the hub's stable error code, or `disconnected`, `timeout`, `closed`, `busy`
    * @param {boolean} [retryable] whether the same request may succeed later
@@ -8,7 +10,6 @@ export class HubError extends Error {
    */
   constructor(code, retryable = false, message = code) {
     super(message);
-    this.name = "HubError";
     this.code = code;
     this.retryable = retryable;
   }

@@ -10,10 +10,10 @@ import { COMMAND_MS, LOST } from "./limits.js";
 
 /**
  * @param {import("./connection.js").Link} link
- * @param {(get: Get, push: (push: Json) => void) => Promise<void>} run until the session ends
+ * @param {(get: Get, push: (push: Json) => void) => Promise<string>} run until the session ends;
+ *   resolves with the reason
  */
 export function openHttp(link, run) {
-  const { base, token } = link;
   const stop = new AbortController();
   /** @type {Json | undefined} the last welcome */
   let session;
@@ -22,56 +22,59 @@ export function openHttp(link, run) {
   const lines = {};
 
   /**
-   * @param {URL} url
+   * @param {string} path
    * @param {RequestInit} more
    */
-  const ask = (url, more) =>
-    (link.fetch ?? fetch)(url, {
+  const ask = (path, more) =>
+    (link.fetch ?? fetch)(link.url(path), {
       headers: session && { Authorization: `Bearer ${session.secret}` },
       ...more,
     });
 
   /** @type {Get} */
   const get = async (path) => {
-    const url = new URL(path, base);
-    if (token && !session) url.searchParams.set("token", token);
-    const response = await ask(url, { signal: stop.signal });
-    const { ok, status } = response;
-    if (ok) return response;
+    const response = await ask(path, { signal: stop.signal });
+    if (response.ok) return response;
+    const { status } = response;
     // Only the hub's own refusal is final; a proxy's error page may be gone in a minute.
-    const { detail, retryable } = await response.json().catch(() => ({}));
-    if (retryable === false && !session) code = 4000 + status;
-    throw new Error(detail ?? `HTTP ${status}`);
+    const problem = await response.json().catch(() => ({}));
+    if (problem.retryable === false && !session) code = 4000 + status;
+    throw new Error(problem.detail ?? `HTTP ${status}`);
   };
 
   /**
    * Send one command; a failure is a reply too. The answer to a ping proves the stream and is
    * left out here.
    * @param {Json} command
+   * @param {Promise<void>} [before] the command before it
    */
-  const post = async (command) => {
-    const { id } = command;
-    /** @type {Json} */
-    let reply = { op: "reply", id, error: { code: "disconnected", retryable: true } };
+  const post = async (command, before) => {
+    await before;
+    const { id, op } = command;
+    const { connection } = /** @type {Json} */ (session);
+    // A browser may send it again by itself: Chromium does when a connection that was used before
+    // ends without an answer. The same key again is published once.
+    if (op === "publish") command = { idempotency_key: `${connection}:${id}`, ...command };
+    const body = JSON.stringify(command);
+    const signal = AbortSignal.timeout(COMMAND_MS);
+    /** @type {Json} a reply, or what went wrong */
+    let answer = { code: "disconnected", retryable: true };
     try {
-      const url = new URL(`command?connection=${session?.connection}`, base);
-      const signal = AbortSignal.timeout(COMMAND_MS);
-      const response = await ask(url, { method: "POST", body: JSON.stringify(command), signal });
+      const path = `command?connection=${connection}`;
+      const response = await ask(path, { method: "POST", body, signal });
       const { status } = response;
-      const answer = await response.json();
-      if (answer.op) reply = answer;
-      else if (answer.code) reply.error = { ...answer, message: answer.detail };
-      if (status === 401 || status === 404) link.closed(LOST, answer.detail); // no such session
+      const told = await response.json();
+      if (told.op || told.code) answer = told;
+      if (status === 401 || status === 404) link.closed(LOST, told.detail); // no such session
     } catch {
       // The outcome is unknown; so it is where somebody else than the hub answered.
     }
-    if (id) link.push(reply);
+    if (id) link.push(answer.op ? answer : { op: "reply", id, error: answer });
   };
 
   // One after the other within a channel: two POSTs at once may overtake each other.
   link.send = (command) => {
-    const { channel = "" } = command;
-    lines[channel] = Promise.resolve(lines[channel]).then(() => post(command));
+    lines[command.channel] = post(command, lines[command.channel]);
   };
   link.close = () => stop.abort();
   run(get, (push) => {
@@ -80,5 +83,5 @@ export function openHttp(link, run) {
     link.push(push);
   })
     .catch(({ message }) => message)
-    .then((reason = "end of stream") => link.closed(code, reason));
+    .then((reason) => link.closed(code, reason));
 }

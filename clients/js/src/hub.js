@@ -51,15 +51,14 @@ export class Hub {
   transport = "websocket";
 
   /**
-   * @param {string} [url] where the hub is; "" is the hub that served this module
+   * @param {string | URL} [url] of the hub, with its base path: `https://example.com/live`, or in a
+   *   page `/live`. Without one it is the hub that served this module, or the module's origin.
    * @param {Options} [options]
    */
-  constructor(url = "", options = {}) {
-    const base = new URL(url || "..", url ? globalThis.document?.baseURI : import.meta.url);
-    base.pathname = base.pathname.replace(/\/?$/, "/");
-    this.#client = openClient(base, options, ({ state, transport }) => {
-      this.state = state;
-      this.transport = transport;
+  constructor(url = "", options) {
+    this.#client = openClient(locate(`${url}`), { ...options }, (state) => {
+      this.state = state.state;
+      this.transport = state.transport;
     });
   }
 
@@ -122,13 +121,31 @@ export class Hub {
    */
   on(event, listener) {
     if (event !== "state") throw new TypeError(`no event ${event}`);
-    const { listeners } = this.#client;
-    listeners.add(listener);
-    return () => void listeners.delete(listener);
+    return this.#client.on(listener);
   }
 
   /** End every subscription and the connection, for good. */
   close() {
     this.#client.close();
   }
+}
+
+/**
+ * The hub's URL, http or https, with a slash at its end.
+ * @param {string} url
+ */
+function locate(url) {
+  const here = import.meta.url;
+  const own = here.endsWith("/client/hub.js") ? ".." : "/"; // as every node serves it
+  // What has no scheme is no path either: it is the host that was meant.
+  const page = url[0] === "/" ? globalThis.document?.baseURI : undefined;
+  try {
+    const base = new URL(url || own, url ? page : here);
+    base.protocol = base.protocol.replace("ws", "http");
+    base.pathname = base.pathname.replace(/\/?$/, "/");
+    if (base.protocol.startsWith("http")) return base;
+  } catch {
+    // Such as a path where there is no page.
+  }
+  throw new TypeError(`no hub at "${url}": write https://host, or /path in a page`);
 }

@@ -33,7 +33,7 @@ export const MAX_PLACES = 6000;
 /** PROTOCOL.md's: proxies give a silent answer up after 30 or 60. */
 export const MAX_WAIT_SECONDS = 25;
 /** Characters of a line of SSE: far above any frame the hub sends (64 KiB of data by default). */
-export const MAX_EVENT = 8388608;
+export const MAX_EVENT = 8_000_000;
 
 /** Messages that wait for a loop, or behind a gap: two seconds at 500 messages/s. */
 export const MAX_QUEUE = 1000;

@@ -15,20 +15,20 @@ import { REMEMBER_MS } from "./limits.js";
  */
 
 /**
- * The transport that worked, "" where none is known or not any more.
+ * The transport that worked, nothing where none is known or not any more.
  * @param {URL} base
  * @param {Store} [storage] the page's `localStorage` unless given
  * @param {string} [worked] to be known from now on
  */
-export function remember({ href }, storage, worked) {
-  const key = `broadcast-hub ${href}`;
+export function remember(base, storage, worked) {
+  const key = `broadcast-hub ${base}`;
   try {
     // Only where there is a page: Node warns about its own. Throws like one that is forbidden.
     const store = storage ?? (document && localStorage);
     if (worked) store.setItem(key, `${worked} ${now() + REMEMBER_MS}`);
     const [name, until] = /** @type {string} */ (store.getItem(key)).split(" ");
-    return Number(until) > now() ? name : "";
+    if (Number(until) > now()) return name;
   } catch {
-    return "";
+    // As above.
   }
 }

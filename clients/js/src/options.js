@@ -4,9 +4,9 @@
 /**
  * @typedef {{
  *   new (url: URL): {
- *     onmessage: any,
- *     onclose: any,
- *     onerror: any,
+ *     onmessage: ((event: any) => void) | null,
+ *     onclose: ((event: any) => void) | null,
+ *     onerror: ((event: any) => void) | null,
  *     send: (text: string) => void,
  *     close: () => void,
  *   }

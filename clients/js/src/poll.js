@@ -1,6 +1,7 @@
 /**
  * Where no stream gets through: long polling. Each answer says how far every channel is, and the
- * next poll repeats that, so the hub notices an answer that was lost on the way.
+ * next poll repeats that, the newest channels first, so the hub notices an answer that was lost
+ * on the way. What was in it only a new session can tell.
  */
 
 import { now } from "./backoff.js";
@@ -12,21 +13,22 @@ export const openPoll = (link) =>
   openHttp(link, async (get, push) => {
     let connection = "";
     let wait = 0; // the first answer tells at once whether polling works
-    let places = new URLSearchParams();
+    let places = "";
     for (;;) {
-      const path = `poll?session=true&wait=${wait}&connection=${connection}&${places}`;
-      const response = await get(path);
-      const { welcome, pushes, positions } = await response.json();
+      const path = `poll?session=true&wait=${wait}&connection=${connection}${places}`;
+      const answer = await (await get(path)).json();
+      const { welcome } = answer;
       link.heardAt = now(); // also where it brings nothing
-      if (welcome.connection !== connection) push(welcome);
-      pushes.forEach(push);
+      if (!connection) push(welcome);
+      else if (welcome.connection !== connection) return "an answer was lost";
+      answer.pushes.forEach(push);
       ({ connection } = welcome);
       wait = Math.min(MAX_WAIT_SECONDS, welcome.heartbeat_seconds);
-      places = new URLSearchParams();
-      for (const channel in positions) {
-        if (`${places}`.length > MAX_PLACES) break;
-        places.append("channel", channel);
-        places.append("since", `${channel}=${positions[channel]}`);
+      places = "";
+      for (const [channel, position] of Object.entries(answer.positions).reverse()) {
+        if (places.length > MAX_PLACES) break;
+        const name = encodeURIComponent(channel);
+        places += `&channel=${name}&since=${name}=${position}`;
       }
     }
   });

@@ -18,12 +18,12 @@ export const openSse = (link) =>
     const reader = decoded.getReader();
     let text = "";
     for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
+      const next = await reader.read();
+      if (next.done) return "end of stream";
       link.heardAt = now(); // a comment is a sign of life too
-      const lines = (text + value).split("\n");
+      const lines = (text + next.value).split("\n");
       text = /** @type {string} */ (lines.pop());
-      if (text.length > MAX_EVENT) throw new Error("too large");
+      if (text.length > MAX_EVENT) return "too large";
       for (const line of lines) if (line.startsWith("data:")) push(JSON.parse(line.slice(5)));
     }
   });

@@ -128,12 +128,13 @@ export function openSubscription({ leave, request }, channel, on) {
    */
   const fill = async ({ ...gap }) => {
     const asked = filling;
-    const { epoch, from, to } = gap;
+    const { epoch, to } = gap;
     const found = [];
-    const command = { op: "history", channel, since: `${epoch}:${from - 1}`, limit: MAX_QUEUE };
-    const { position = "", publications } = await request(command).catch(() => ({}));
+    const since = `${epoch}:${gap.from - 1}`;
+    const command = { op: "history", channel, since, limit: MAX_QUEUE };
+    const history = await request(command).catch(() => ({ position: "" }));
     if (filling !== asked) return; // given up
-    for (const publication of epochOf(position) === epoch ? publications : []) {
+    for (const publication of epochOf(history.position) === epoch ? history.publications : []) {
       const { offset } = publication;
       if (offset > to || (found.length && offset > gap.from)) break;
       if (offset > gap.from) call(on.onGap, { ...gap, to: offset - 1 });
@@ -161,10 +162,9 @@ export function openSubscription({ leave, request }, channel, on) {
       unsubscribe,
       async *[Symbol.asyncIterator]() {
         try {
-          for (;;) {
+          while (ended !== true) {
             const message = take();
             if (message) yield message;
-            else if (ended === true) return;
             else if (ended) throw ended;
             else await new Promise((resolve) => (wake = /** @type {() => void} */ (resolve)));
           }
@@ -229,12 +229,11 @@ const span = ({ reason, offset, from, to, unsequenced = 0 }) =>
  */
 function join(first, second) {
   if (second.reason === "reset") return second;
-  const { channel, epoch } = second;
   const [from, until, before] = span(first);
   const [next, to, after] = span(second);
   return {
-    channel,
-    epoch,
+    channel: second.channel,
+    epoch: second.epoch,
     from: from ?? next,
     to: to ?? until,
     unsequenced: before + after || undefined,

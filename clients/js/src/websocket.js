@@ -1,14 +1,17 @@
 /** The first choice: commands and pushes as text frames of one WebSocket. */
 
+import { LOST } from "./limits.js";
+
 /** @param {import("./connection.js").Link} link */
 export function openWebSocket(link) {
-  const url = new URL("ws", link.base);
+  const url = link.url("ws");
   url.protocol = url.protocol.replace("http", "ws");
-  if (link.token) url.searchParams.set("token", link.token);
-  const socket = /** @type {WebSocket} */ (new (link.WebSocket ?? WebSocket)(url));
-  socket.onmessage = ({ data }) => link.push(JSON.parse(data));
-  socket.onclose = ({ code, reason }) => link.closed(code, reason);
-  socket.onerror = () => {}; // Node's `ws` throws what nobody listens to; `onclose` follows
+  /** @type {InstanceType<import("./options.js").Socket>} */
+  const socket = new (link.WebSocket ?? WebSocket)(url);
+  socket.onmessage = (event) => link.push(JSON.parse(event.data));
+  socket.onclose = (event) => link.closed(event.code, event.reason);
+  // `onclose` may not follow: Node's own WebSocket tells of a refused handshake by this alone.
+  socket.onerror = (event) => link.closed(LOST, event.message);
   link.duplex = true;
   link.send = (command) => socket.send(JSON.stringify(command));
   link.close = () => socket.close();

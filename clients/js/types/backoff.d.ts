@@ -7,17 +7,12 @@
 /** Milliseconds by the wall clock, which also counts the time a laptop slept. */
 export declare const now: () => number;
 /**
- * @param {() => number} [random] from 0 up to 1
+ * @param {() => number} random from 0 up to 1
  * @param {number} [baseMs] the first ceiling; the last is 30 times as high
  */
-export declare function backoff(random?: () => number, baseMs?: number): {
+export declare function backoff(random: () => number, baseMs?: number): {
     /** Milliseconds to wait after one more failure. */
     next(): number;
-    /**
-     * Milliseconds to wait inside a window, such as the one of the hub's goodbye.
-     * @param {number} windowMs
-     */
-    within: (windowMs: number) => number;
     /** The connection proved itself: the next failure is a first one again. */
     reset(): void;
 };

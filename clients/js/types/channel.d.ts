@@ -28,10 +28,7 @@ export declare function openChannel(channel: string, { since, last, fill }: {
     /** What to ask the hub for: the present position, or else how the application starts. */
     request(): {
         channel: string;
-        since: string;
-        fill: boolean | undefined;
-    } | {
-        channel: string;
+        since: string | undefined;
         last: number | undefined;
         fill: boolean | undefined;
     };

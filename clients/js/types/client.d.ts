@@ -15,9 +15,10 @@ export type Member = import("./subscription.js").Member;
  * @param {(state: State) => void} show
  */
 export declare function openClient(base: URL, options: import("./options.js").Options, show: (state: State) => void): {
-    close: () => void;
-    listeners: Set<(state: State) => void>;
+    close: (code?: number, reason?: string) => void;
     request: (command: Json) => Promise<any>;
+    /** @param {(state: State) => void} listener */
+    on(listener: (state: State) => void): () => undefined;
     /**
      * @param {string} name
      * @param {import("./subscription.js").Listening} on

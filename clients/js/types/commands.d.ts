@@ -6,38 +6,24 @@
  */
 import { HubError } from "./errors.js";
 export type Json = Record<string, any>;
-export type Pending = {
-    command: Json;
-    sent: boolean;
-    settle: (error: HubError | undefined, ok?: any) => void;
-};
+export type Settle = (error?: HubError, ok?: any) => void;
 /** @typedef {Record<string, any>} Json */
-/**
- * @typedef {object} Pending
- * @property {Json} command
- * @property {boolean} sent
- * @property {(error: HubError | undefined, ok?: any) => void} settle
- */
-export declare function commands(): {
+/** @typedef {(error?: HubError, ok?: any) => void} Settle either the error or the reply's `ok` */
+/** @param {() => ((command: Json) => void) | undefined} sender of the present connection */
+export declare function commands(sender: () => ((command: Json) => void) | undefined): {
     /**
-     * Resolves with the reply's `ok`; rejects with a `HubError`.
+     * Throws what JSON cannot say.
      * @param {Json} command
-     * @param {(ok: any) => void} [first] told in the reply's own turn, before the frame after it
-     * @returns {Promise<any>}
+     * @param {Settle} settle told in the reply's own turn, before the frame after it
      */
-    request: (command: Json, first?: (ok: any) => void) => Promise<any>;
-    /**
-     * There is a connection.
-     * @param {(command: Json) => void} sender
-     */
-    attach(sender: (command: Json) => void): void;
-    /** Send what waited, in order. */
-    flush: () => void;
+    request(command: Json, settle: Settle): void;
+    /** There is a connection: send what waited, in order. */
+    flush(): void;
     /**
      * The connection is gone, and all was sent on it.
      * @param {HubError} [error]
      */
-    detach(error?: HubError): void;
-    /** @param {Json} push a reply */
+    fail(error?: HubError): void;
+    /** @param {Json} push a reply; its error may be a problem document */
     reply({ id, ok, error }: Json): void;
 };

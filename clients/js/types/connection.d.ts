@@ -25,9 +25,9 @@ export type Events = {
 };
 export type Link = {
     /**
-     * ends in a slash
+     * below the hub's, with the token until the welcome came
      */
-    base: URL;
+    url: (path: string) => URL;
     token?: string;
     WebSocket?: Options["WebSocket"];
     fetch?: Options["fetch"];
@@ -43,9 +43,12 @@ export type Link = {
      * index of its transport
      */
     at: number;
+    /**
+     * when its last frame came
+     */
     heardAt: number;
     /**
-     * a longer silence is a lost connection
+     * a longer silence is a lost connection; the welcome says it
      */
     silenceMs: number;
     timers: Record<string, ReturnType<typeof setTimeout>>;
@@ -65,6 +68,5 @@ export type Link = {
 export declare function connection(base: URL, options: Options, events: Events): {
     /** Connect unless that is under way. */
     start: () => undefined;
-    /** Close for good. */
-    close: () => void;
+    close: (code?: number, reason?: string) => void;
 };

@@ -2,6 +2,7 @@
 export declare class HubError extends Error {
     code: string;
     retryable: boolean;
+    name: string;
     /**
      * @param {string} code the hub's stable error code, or `disconnected`, `timeout`, `closed`, `busy`
      * @param {boolean} [retryable] whether the same request may succeed later

@@ -8,6 +8,7 @@ export type Get = (path: string) => Promise<Response>;
 /** @typedef {(path: string) => Promise<Response>} Get resolves with what is not a refusal */
 /**
  * @param {import("./connection.js").Link} link
- * @param {(get: Get, push: (push: Json) => void) => Promise<void>} run until the session ends
+ * @param {(get: Get, push: (push: Json) => void) => Promise<string>} run until the session ends;
+ *   resolves with the reason
  */
-export declare function openHttp(link: import("./connection.js").Link, run: (get: Get, push: (push: Json) => void) => Promise<void>): void;
+export declare function openHttp(link: import("./connection.js").Link, run: (get: Get, push: (push: Json) => void) => Promise<string>): void;

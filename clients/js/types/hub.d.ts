@@ -86,10 +86,11 @@ export declare class Hub {
     /** In use, or being tried. @type {Transport} */
     transport: Transport;
     /**
-     * @param {string} [url] where the hub is; "" is the hub that served this module
+     * @param {string | URL} [url] of the hub, with its base path: `https://example.com/live`, or in a
+     *   page `/live`. Without one it is the hub that served this module, or the module's origin.
      * @param {Options} [options]
      */
-    constructor(url?: string, options?: Options);
+    constructor(url?: string | URL, options?: Options);
     /**
      * Listen to a channel, by callback or by `for await`.
      * @overload

@@ -28,6 +28,6 @@ export declare const MAX_PLACES = 6000;
 /** PROTOCOL.md's: proxies give a silent answer up after 30 or 60. */
 export declare const MAX_WAIT_SECONDS = 25;
 /** Characters of a line of SSE: far above any frame the hub sends (64 KiB of data by default). */
-export declare const MAX_EVENT = 8388608;
+export declare const MAX_EVENT = 8000000;
 /** Messages that wait for a loop, or behind a gap: two seconds at 500 messages/s. */
 export declare const MAX_QUEUE = 1000;

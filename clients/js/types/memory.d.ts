@@ -14,9 +14,9 @@ export type Store = {
  * @property {(key: string, text: string) => void} setItem
  */
 /**
- * The transport that worked, "" where none is known or not any more.
+ * The transport that worked, nothing where none is known or not any more.
  * @param {URL} base
  * @param {Store} [storage] the page's `localStorage` unless given
  * @param {string} [worked] to be known from now on
  */
-export declare function remember({ href }: URL, storage?: Store, worked?: string): string;
+export declare function remember(base: URL, storage?: Store, worked?: string): string | undefined;

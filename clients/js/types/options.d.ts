@@ -2,9 +2,9 @@
 export type Transport = "websocket" | "sse" | "poll";
 export type Socket = {
     new (url: URL): {
-        onmessage: any;
-        onclose: any;
-        onerror: any;
+        onmessage: ((event: any) => void) | null;
+        onclose: ((event: any) => void) | null;
+        onerror: ((event: any) => void) | null;
         send: (text: string) => void;
         close: () => void;
     };
@@ -60,9 +60,9 @@ export type Options = {
 /**
  * @typedef {{
  *   new (url: URL): {
- *     onmessage: any,
- *     onclose: any,
- *     onerror: any,
+ *     onmessage: ((event: any) => void) | null,
+ *     onclose: ((event: any) => void) | null,
+ *     onerror: ((event: any) => void) | null,
  *     send: (text: string) => void,
  *     close: () => void,
  *   }

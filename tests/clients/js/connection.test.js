@@ -167,6 +167,25 @@ test("coming online ends a wait at once and asks a quiet connection for a pong",
   }
 });
 
+test("who comes online after a long while and fails once more waits as after a first failure", async () => {
+  const target = new EventTarget();
+  globalThis.addEventListener = target.addEventListener.bind(target);
+  try {
+    const wire = fakeWire("refuses");
+    const { hub, states } = connect(wire, { transports: ["websocket"] });
+    hub.subscribe("a", () => {});
+    await settle();
+    for (const delay of [500, 1000, 2000]) await pass(delay);
+    assert.equal(states.at(-1).retryInMs, 4000);
+    target.dispatchEvent(new Event("online"));
+    await settle();
+    assert.equal(states.at(-1).retryInMs, 500);
+    hub.close();
+  } finally {
+    delete globalThis.addEventListener;
+  }
+});
+
 test("closing leaves no timer behind", async () => {
   const wire = fakeWire();
   const { hub } = connect(wire);

@@ -34,7 +34,7 @@ const balanced = (address, init) => {
   address.host = nodes[0].host;
   return fetch(address, init);
 };
-const options = { WebSocket: Gate, fetch: balanced, betterMs: 400, probeMs: 10000 };
+const options = { WebSocket: Gate, fetch: balanced, betterMs: 400, probeMs: 20000 };
 const hub = new Hub(nodes[0].href, { ...options, transports: transports.split(",") });
 hub.on("state", ({ state, transport }) => say("state", [state, transport]));
 hub.subscribe(

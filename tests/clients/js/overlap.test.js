@@ -106,7 +106,8 @@ test("a reply that is lost does not end a subscription that the stream has confi
 
 test("a page that becomes hidden asks for nothing", async () => {
   const target = new EventTarget();
-  globalThis.document = Object.assign(target, { hidden: true, baseURI: "http://hub.test/" });
+  globalThis.addEventListener = target.addEventListener.bind(target);
+  globalThis.document = { hidden: true };
   try {
     const wire = fakeWire();
     const { hub } = connect(wire);
@@ -114,20 +115,24 @@ test("a page that becomes hidden asks for nothing", async () => {
     await settle();
     target.dispatchEvent(new Event("visibilitychange"));
     assert.equal(wire.sockets[0].pings, 1);
-    target.hidden = false;
+    globalThis.document.hidden = false;
     target.dispatchEvent(new Event("visibilitychange"));
     assert.equal(wire.sockets[0].pings, 2);
     hub.close();
   } finally {
+    delete globalThis.addEventListener;
     delete globalThis.document;
   }
 });
 
-test("a socket's error has a listener, because Node's `ws` throws one that has none", async () => {
-  const wire = fakeWire();
-  const { hub } = connect(wire);
+test("a socket's error is its end: Node's own WebSocket tells of a refused handshake by nothing else", async () => {
+  const wire = fakeWire("silent");
+  const { hub, states } = connect(wire, { transports: ["websocket"] });
   hub.subscribe("a", () => {});
   await settle();
-  assert.equal(typeof wire.sockets[0].onerror, "function");
+  wire.sockets[0].onerror({ message: "ECONNREFUSED" });
+  assert.deepEqual(states.at(-1), { state: "waiting", transport: "websocket", code: 1006, reason: "ECONNREFUSED", retryInMs: 500 });
+  wire.sockets[0].end(1006); // where it follows, it is the second to say so
+  assert.equal(states.length, 2);
   hub.close();
 });

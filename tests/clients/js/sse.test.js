@@ -94,6 +94,31 @@ test("commands are posted with the welcome's secret, one after the other within 
   hub.close();
 });
 
+test("what is published by POST has a key, because a browser may send it twice; the page's own wins", async () => {
+  const wire = fakeWire();
+  const { hub } = await open(wire, SSE, (hub) => hub.subscribe("a", () => {}));
+  await Promise.all([hub.publish("a", 1), hub.publish("a", 2), hub.publish("a", 3, { idempotency_key: "k" })]);
+  const keys = wire.posts.map(({ command }) => command.idempotency_key);
+  const [, first, second] = wire.posts.map(({ command }) => `c1:${command.id}`);
+  assert.deepEqual(keys, [undefined, first, second, "k"]);
+  hub.close();
+});
+
+test("a subscribe that a browser sent twice is no refusal: the stream says where it starts", async () => {
+  const wire = fakeWire();
+  const errors = [];
+  const seen = [];
+  Object.assign(wire, { postStatus: 409, postBody: { code: "conflict", detail: "already", retryable: false } });
+  const { hub } = await open(wire, SSE, (hub) => {
+    hub.subscribe("a", ({ offset }) => seen.push(offset), { onError: (error) => errors.push(error) });
+  });
+  wire.streams[0].push(subscribed("a", "e:4"));
+  wire.streams[0].push({ op: "message", channel: "a", offset: 5, data: 5 });
+  await settle();
+  assert.deepEqual([errors, seen], [[], [5]]);
+  hub.close();
+});
+
 test("a subscription goes live by the push in the stream, not by the reply", async () => {
   const wire = fakeWire();
   const seen = [];

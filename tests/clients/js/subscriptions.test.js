@@ -50,8 +50,8 @@ test("after a cut each channel resumes after the last message or gap it saw", as
   wire.sockets[0].push({ op: "gap", channel: "b", epoch: "f", from: 8, to: 11, reason: "slow" });
   wire.sockets[0].end(1006);
   await pass(500);
-  const asked = wire.sockets[1].asked("subscribe").map(({ channel, since, last }) => [channel, since, last]);
-  assert.deepEqual(asked, [["a", "e:1", undefined], ["b", "f:11", undefined]]);
+  const asked = wire.sockets[1].asked("subscribe").map(({ channel, since }) => [channel, since]);
+  assert.deepEqual(asked, [["a", "e:1"], ["b", "f:11"]]);
   assert.deepEqual(gaps, [{ channel: "b", epoch: "f", from: 8, to: 11, reason: "slow" }]);
   hub.close();
 });
@@ -180,6 +180,30 @@ test("a signal ends a loop that waits, and one that is aborted already begins no
   for await (const message of hub.subscribe("b", { signal: stop.signal })) assert.fail(message);
   assert.equal(wire.sockets[0].asked("subscribe").length, 1);
   hub.close();
+});
+
+test("what waits for a loop is not given to one that was unsubscribed, but comes before a refusal", async () => {
+  const wire = fakeWire();
+  const { hub } = connect(wire);
+  const left = hub.subscribe("a");
+  const refused = hub.subscribe("b");
+  await settle();
+  const [socket] = wire.sockets;
+  for (const channel of ["a", "b"]) {
+    socket.confirm(channel, "e:0");
+    socket.message(channel, 1);
+    socket.message(channel, 2);
+  }
+  const [seen, last] = [[], []];
+  for await (const { offset } of left) {
+    seen.push(offset);
+    left.unsubscribe();
+  }
+  socket.end(4403, "no grant");
+  await assert.rejects(async () => {
+    for await (const { offset } of refused) last.push(offset);
+  }, { message: "no grant" });
+  assert.deepEqual([seen, last], [[1], [1, 2]]);
 });
 
 test("a slow loop loses the oldest of 1,000 messages and is told which, at their place", async () => {

@@ -29,6 +29,9 @@ export async function run(): Promise<void> {
 const off: () => void = hub.on("state", ({ state, transport, retryInMs }: State) => show(`${state} ${transport} ${retryInMs}`));
 off();
 
+new Hub();
+new Hub(new URL("https://hub.example.com/live"));
+
 // @ts-expect-error there is no such transport
 new Hub("", { transports: ["carrier pigeon"] });
 // @ts-expect-error a channel is a string
