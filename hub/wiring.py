@@ -7,7 +7,8 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from hub import dashboard
-from hub.node import VERSION, Node
+from hub.node import Node
+from hub.node_core import VERSION
 from hub.observe.log_levels import HTTP
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import HubCollector, Metrics
@@ -38,7 +39,7 @@ def door_options(node: Node) -> DoorOptions:
         engine=node.engine,
         admission=Admission(node.engine, node.policy),
         dialects=Dialects(lru_cache(websocket), SseDialect(several), several),
-        websocket=WebSocketOptions(node.engine, node.heartbeats, settings.max_message_bytes),
+        websocket=WebSocketOptions(node.engine, node.core.heartbeats, settings.max_message_bytes),
         tally=node.tally,
         deadlines=node.deadlines,
         clock=node.clock,

@@ -36,9 +36,9 @@ def entry(item: Item, dialect: "Dialect", epoch: str, at_seconds: float) -> Entr
     return Entry(Kind.PRESENCE, 0, frame, at_seconds)
 
 
-def skipped(entry: Entry) -> Entry:
-    """The entry as its publisher gets it who asked not to: it moves the position only."""
-    return Entry(Kind.KEEP, entry.offset, b"", entry.at_seconds, first=entry.offset)
+def skipped(offset: int, at_seconds: float) -> Entry:
+    """A publication as its publisher gets it who asked not to: it moves the position only."""
+    return Entry(Kind.KEEP, offset, b"", at_seconds, first=offset)
 
 
 class Encoded:
@@ -135,7 +135,9 @@ class Batch:
         missing = [self._missing(item, made, offset, dialect) for item, made in pairs
                    if not made.offset or made.offset > offset]  # fmt: skip
         # A skipped offset is no hole: it moves the position without a frame.
-        return Encoded([skipped(made) if made.offset in skip else made for made in missing])
+        return Encoded(
+            [skipped(e.offset, e.at_seconds) if e.offset in skip else e for e in missing]
+        )
 
     def _missing(self, item: Item, made: Entry, offset: int, dialect: "Dialect") -> Entry:
         """`made` as it stands, or a gap without what the member has of its range."""

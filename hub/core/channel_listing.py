@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from heapq import nlargest, nsmallest
 from types import MappingProxyType
 
+from hub.core.listing import Value
 from hub.core.ports import Monotonic
 from hub.core.records import ChannelRecord
+from hub.core.reserved import is_reserved
 
-Value = str | int | float
 # A rate over less would jump, one over more would not be of now. Guesses, not measured.
 LEAST_SECONDS = 2.0
 MOST_SECONDS = 60.0
@@ -23,10 +24,15 @@ COLUMNS: Mapping[str, Callable[[ChannelRecord], Value]] = MappingProxyType(
         "subscribers": lambda record: record.subscribers,
         "publications_per_second": lambda record: record.publications_per_second or 0.0,
         "offset": lambda record: record.position.offset,
-        "history": lambda record: record.history or 0,
+        "history": lambda record: _held_at_most(record),
     }
 )
 """What a list can be sorted by; the name decides between equals."""
+
+
+def _held_at_most(record: ChannelRecord) -> int:
+    """What is held, or where only the broker knows, all that was ever published."""
+    return record.position.offset if record.history is None else record.history
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +103,15 @@ class ChannelRates:
     def __init__(self, clock: Monotonic) -> None:
         self._clock = clock
         self._before: tuple[float, Mapping[str, int]] = (clock(), {})
-        self._latest = self._before
+        self._latest: tuple[float, dict[str, int]] = (clock(), {})
 
-    def sample(self, records: Sequence[ChannelRecord]) -> None:
-        """Note where these, which must be all there are, stand now."""
+    def begin(self) -> dict[str, int]:
+        """Where to note the offsets of all channels by name, for whoever asks next."""
         now = self._clock()
-        if now - self._latest[0] >= LEAST_SECONDS:
-            offsets = {record.channel: record.position.offset for record in records}
-            self._before, self._latest = self._latest, (now, offsets)
+        if now - self._latest[0] < LEAST_SECONDS:
+            return {}  # noted by nobody: it was done a moment ago
+        self._before, self._latest = self._latest, (now, {})
+        return self._latest[1]
 
     def rated(self, records: Sequence[ChannelRecord]) -> list[ChannelRecord]:
         """These with what came since the time before."""
@@ -120,3 +127,54 @@ class ChannelRates:
             return record  # unknown then, or in another epoch
         rate = round((record.position.offset - before) / elapsed, 2)
         return replace(record, publications_per_second=rate)
+
+
+class ChannelSelection:
+    """One node's part of the page of one query, growing slice by slice.
+
+    Args:
+        count: how many rows at most.
+        names: only these; None for all.
+    """
+
+    def __init__(
+        self, query: ChannelQuery, rates: ChannelRates, *, count: int, names: frozenset[str] | None
+    ) -> None:
+        self._query = query
+        self._rates = rates
+        self._count = count
+        self._names = names
+        self._shows_own = is_reserved(query.prefix)
+        self._offsets = rates.begin()
+        self._best: list[ChannelRecord] = []
+        self._beyond = 0
+        """How many come after the page before."""
+        self.total = 0
+        """How many match, on all pages."""
+
+    def look_at(self, records: Sequence[ChannelRecord]) -> None:
+        """Take these into account; all that the node knows have to come once."""
+        self._offsets.update((record.channel, record.position.offset) for record in records)
+        matching = [record for record in records if self._matches(record.channel)]
+        self.total += len(matching)
+        found = [record for record in matching if self._query.is_beyond(record.channel)]
+        self._beyond += len(found)
+        if self._query.sort == "publications_per_second":
+            found = self._rates.rated(found)
+        self._best = self._query.top(self._best + found, self._count)
+
+    def _matches(self, channel: str) -> bool:
+        return (
+            channel.startswith(self._query.prefix)
+            and (self._names is None or channel in self._names)
+            and (self._shows_own or not is_reserved(channel))
+        )
+
+    @property
+    def rows(self) -> tuple[ChannelRecord, ...]:
+        return tuple(self._rates.rated(self._best))
+
+    @property
+    def more(self) -> bool:
+        """Whether there are some beyond the rows."""
+        return self._beyond > len(self._best)

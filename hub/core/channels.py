@@ -1,12 +1,14 @@
 """The channels that have sessions on this node: head, members, and what waits to be sent."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 from hub.core.batch import Batch, Group, Item
-from hub.core.options import ChannelOptions
-from hub.core.ports import Dialect
+from hub.core.options import ChannelOptions, Namespaces
+from hub.core.ports import Broker, Dialect
 from hub.core.publication import Position
 from hub.core.subscription import Subscription
+from hub.errors import UnavailableError
 
 
 class Channel:
@@ -73,6 +75,10 @@ class Channel:
         self.open = []
         return batch
 
+    def unchanged_since(self, batch: Batch) -> bool:
+        """Whether its members, and the dialects they speak, are still those of the batch."""
+        return self._groups is batch.groups
+
     def begin_epoch(self, head: Position) -> None:
         """Go on after `head`; nothing may be open or under way."""
         self.epoch = head.epoch
@@ -88,3 +94,58 @@ class Channel:
             last=self.offset,
             at_seconds=self.open_at_seconds,
         )
+
+
+class OpenChannels(Mapping[str, Channel]):
+    """Those that have a session here, or are about to get one; the broker delivers no others."""
+
+    def __init__(self, broker: Broker, namespaces: Namespaces) -> None:
+        self._broker = broker
+        self._namespaces = namespaces
+        self._channels: dict[str, Channel] = {}
+        self._joining: Counter[str] = Counter()
+        """By channel, how many sessions are about to become members."""
+
+    def __getitem__(self, name: str) -> Channel:
+        return self._channels[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._channels)
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def options(self, name: str) -> ChannelOptions:
+        """Of any channel, open or not."""
+        return self._namespaces.options(name)
+
+    def joining(self, name: str) -> None:
+        """Keep it open until `joined`, also when its last member leaves meanwhile."""
+        self._joining[name] += 1
+
+    def joined(self, name: str) -> None:
+        """A session has become a member, or failed to."""
+        self._joining[name] -= 1
+        if not self._joining[name]:
+            del self._joining[name]
+            if (channel := self._channels.get(name)) is not None:
+                self.close_if_empty(channel)
+
+    async def open(self, name: str) -> Channel:
+        """The channel, for a session that is joining; raises what the broker raises."""
+        if name not in self._channels:
+
+            def on_open(head: Position) -> None:
+                # Somebody else may have opened it meanwhile, and have members in it already.
+                self._channels.setdefault(name, Channel(name, head, self.options(name)))
+
+            await self._broker.subscribe(name, on_open)
+        if (channel := self._channels.get(name)) is None:
+            raise UnavailableError(f"channel {name!r} was closed while it was being opened")
+        return channel
+
+    def close_if_empty(self, channel: Channel) -> None:
+        unused = not len(channel) and not self._joining[channel.name]
+        if unused and self._channels.get(channel.name) is channel:
+            del self._channels[channel.name]
+            self._broker.unsubscribe(channel.name)

@@ -16,13 +16,15 @@ from hub.core.aging import Aging
 from hub.core.commands import Authenticate, Command, Subscribe
 from hub.core.deadlines import Deadline, Deadlines
 from hub.core.executor import Executor
+from hub.core.expiry import Expiry
 from hub.core.heartbeats import Heartbeats
 from hub.core.identity import Identity
+from hub.core.options import NodeOptions
 from hub.core.ports import Dialect, Link, Monotonic, Spawn
-from hub.core.pushes import Expiring, Reply, Welcome
+from hub.core.pushes import Reply, Welcome
 from hub.core.records import SessionRecord
 from hub.core.session import Session
-from hub.core.session_context import Respond, SessionContext
+from hub.core.session_context import Job, Respond, SessionContext
 from hub.core.views import session_record
 from hub.errors import (
     HubError,
@@ -30,20 +32,6 @@ from hub.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class NodeOptions:
-    """What a session is told of its node, and what bounds the node."""
-
-    node: str
-    version: str
-    heartbeat_seconds: float
-    max_connections: int
-    expiry_warning_seconds: float
-    close_timeout_seconds: float
-    tag: str = ""
-    """What this node's connections begin with, and no other's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +56,7 @@ class Engine:
         executor: Executor,
         heartbeats: Heartbeats,
         aging: Aging,
+        expiry: Expiry,
         runtime: Runtime,
     ) -> None:
         self._options = options
@@ -75,6 +64,7 @@ class Engine:
         self._executor = executor
         self._heartbeats = heartbeats
         self._aging = aging
+        self._expiry = expiry
         self._runtime = runtime
         # Secrets are derived, so that they cost no memory and any node that shares the key
         # can check them.
@@ -119,7 +109,7 @@ class Engine:
         self._context.tally.opened[link.transport] += 1
         self._heartbeats.add(session)
         self._aging.add(session)
-        self._watch_expiry(session)
+        self._expiry.watch(session)
         session.control(head + dialect.encode(self.welcome(session), "") if welcome else head)
         return session
 
@@ -163,7 +153,7 @@ class Engine:
         if len(session.inbox) == self._context.limits.inbox_max_commands:
             session.link.pause_reading()
 
-    async def _work(self, session: Session, inbox: deque[tuple[Command, Respond | None]]) -> None:
+    async def _work(self, session: Session, inbox: deque[Job]) -> None:
         paused_at = self._context.limits.inbox_max_commands
         most = 0
         try:
@@ -185,7 +175,9 @@ class Engine:
                 session, command, reply_in_stream=respond is None and not _in_url(command)
             )
             if isinstance(command, Authenticate):
-                ok = self._reauthenticated(session)
+                # Its time begins anew.
+                left = self._expiry.watch(session)
+                ok = {"expires_in_seconds": None if left is None else round(left)}
             if ok is not None:
                 (respond or session.push)(Reply(command.id, ok))
         except HubError as error:
@@ -219,38 +211,6 @@ class Engine:
         self._context.tally.command_errors[error.code] += 1
         session.push(Reply(error.command_id, error=error))
 
-    # -- time ------------------------------------------------------------------------------
-
-    def _watch_expiry(self, session: Session) -> None:
-        """Warn the session before its token ends, and end it then."""
-        if session.expiry is not None:
-            session.expiry.cancel()
-            session.expiry = None
-        if (expires_at := session.identity.expires_at) is None:
-            return
-        remaining = expires_at - self._runtime.wall_clock()
-        # Half of it at most: to be warned at once would have a client whose tokens are short, or
-        # the same ones for a while, authenticate again and again without a pause.
-        warning_seconds = min(self._options.expiry_warning_seconds, remaining / 2)
-        warn_in = max(0.0, remaining - warning_seconds)
-
-        def warn() -> None:
-            left = expires_at - self._runtime.wall_clock()
-            session.push(Expiring(max(0, round(left))))
-            session.expiry = self._runtime.deadlines.at(self.clock() + left, expire)
-
-        def expire() -> None:
-            session.close_error(UnauthorizedError("the token has expired"))
-
-        session.expiry = self._runtime.deadlines.at(self.clock() + warn_in, warn)
-
-    def _reauthenticated(self, session: Session) -> dict[str, object]:
-        """The session has a new identity: its time begins anew."""
-        self._watch_expiry(session)
-        if (expires_at := session.identity.expires_at) is None:
-            return {"expires_in_seconds": None}
-        return {"expires_in_seconds": max(0, round(expires_at - self._runtime.wall_clock()))}
-
     # -- ending ----------------------------------------------------------------------------
 
     def ended(self, session: Session, code: int, reason: str) -> None:
@@ -262,6 +222,7 @@ class Engine:
         self._context.tally.closed[str(code)] += 1
         self._heartbeats.remove(session)
         self._aging.remove(session)
+        self._expiry.remove(session)
         self._executor.ended(session)
         self._context.journal.ended(session, record, code, reason)
         if not session.gone:

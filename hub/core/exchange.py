@@ -18,6 +18,7 @@ from hub.core.journal import Journal
 from hub.core.ports import Defer, Monotonic
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
+from hub.core.seams import Seams
 from hub.core.session import Session
 from hub.core.subscription import Subscription
 from hub.core.tally import Tally
@@ -45,6 +46,7 @@ class Exchange:
         self._clock = clock
         self._tally = tally
         self._journal = journal
+        self._seams = Seams(clock=clock, tally=tally, journal=journal)
         self._slice_sessions = slice_sessions
         self._on_written = on_written
         self._ticking = False
@@ -83,7 +85,7 @@ class Exchange:
         for group in channel.groups():
             frame = group.dialect.encode(gap, head.epoch)
             for subscription in group.members:
-                subscription.session.reset(subscription, frame)
+                self._seams.reset(subscription, frame)
                 if group.dialect.marks_positions:
                     self.mark(subscription.session)
 
@@ -139,7 +141,7 @@ class Exchange:
             batch = channel.seal()
             try:
                 for group in batch.groups:
-                    yield from self._send_group(batch, group)
+                    yield from self._send_group(channel, batch, group)
             except Exception:
                 _end_those_without(batch)
                 if channel.open:
@@ -150,14 +152,17 @@ class Exchange:
                 channel.under_way = None
                 self._sent(channel, batch)
 
-    def _send_group(self, batch: Batch, group: Group) -> Generator[int, None, None]:
+    def _send_group(
+        self, channel: Channel, batch: Batch, group: Group
+    ) -> Generator[int, None, None]:
         encoded = batch.encoded(group.dialect)
         for start in range(0, len(group.members), self._slice_sessions):
             members = group.members[start : start + self._slice_sessions]
             self._write(batch, encoded, members)
             batch.sent += len(members)
-            if group.dialect.marks_positions or group.dialect.several is not None:
-                # As it is spoken by now: a second channel may have come since the batch was sealed.
+            # As it is spoken by now: a second channel may have come since the batch was sealed.
+            may_differ = group.dialect.several is not None and not channel.unchanged_since(batch)
+            if group.dialect.marks_positions or may_differ:
                 sessions = [member.session for member in members]
                 self._unmarked.update((s, None) for s in sessions if s.dialect.marks_positions)
             yield len(members)
@@ -175,22 +180,23 @@ class Exchange:
         """The hot loop: everything that is not one comparison and one write stands elsewhere."""
         base, last = batch.base, batch.last
         data, size, publications = encoded.data, encoded.size, encoded.publications
-        skips = batch.skips
-        delivered = 0
+        skips = batch.skips or None
+        apart = 0
         for subscription in members:
             session = subscription.session
             if (
                 subscription.offset != base
                 or not session.writable
-                or (skips and session.id in skips)
+                or (skips is not None and session.id in skips)
             ):
-                session.catch_up(subscription, batch, encoded)
+                apart += 1
+                self._seams.catch_up(subscription, batch, encoded)
                 continue
             subscription.offset = last
             session.sent += publications
-            delivered += 1
             if (taken := session.link.send(data)) != size:
-                session.owe_rest(subscription, encoded, taken)
+                self._seams.owe_rest(subscription, encoded, taken)
+        delivered = len(members) - apart
         self._tally.deliveries += delivered * publications
         self._tally.bytes_sent += delivered * size
 

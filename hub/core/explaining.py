@@ -4,59 +4,14 @@ Pure: it reads the state of a session, the notes about it and its channel's time
 was noted decides first; then how far the subscription has come; then the timeline.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
-
-from hub.core.journal import ClosedSession, Journal
+from hub.core.answers import Answer, Explanation, Question
+from hub.core.closed import ClosedSession
+from hub.core.journal import Journal
 from hub.core.noted import Event, Notes, What
 from hub.core.session import Session
 from hub.core.subscription import NOT_LIVE, Subscription
 from hub.core.timeline import Timeline
 from hub.errors import ForbiddenError
-
-
-class Answer(StrEnum):
-    """What became of one publication on its way to one connection."""
-
-    WRITTEN = "written"
-    QUEUED = "queued"
-    DROPPED = "dropped"
-    CONFLATED = "conflated"
-    OWN = "own"
-    LOST = "lost"
-    EXPIRED = "expired"
-    NOT_SUBSCRIBED = "not_subscribed"
-    FORBIDDEN = "forbidden"
-    CLOSED = "closed"
-    NOT_PUBLISHED = "not_published"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Which publication, and how far its channel has come."""
-
-    channel: str
-    epoch: str
-    offset: int
-    head: int
-    """The channel's newest offset in that epoch, as the broker says."""
-    current: bool = True
-    """Whether the channel is in that epoch now; of one that is over, `head` is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    answer: Answer
-    detail: str
-    """One sentence for a human."""
-    at_seconds: float | None = None
-    """Monotonic: when, at the earliest."""
-    until_seconds: float | None = None
-    """When, at the latest."""
-    by: int | None = None
-    """Of `conflated`: the offset that replaced it."""
-
 
 _FROM_NOTES = {
     What.LATE: (Answer.WRITTEN, "written from the outbox: its peer took no more at first"),
@@ -180,16 +135,20 @@ class Explainer:
     def _reaches(self) -> bool:
         return self._timeline is not None and self._timeline.reaches(self._question.offset)
 
+    def _when(self) -> tuple[float, float] | None:
+        """Between which moments it was sent to whoever was live; None where that is not known."""
+        return None if self._timeline is None else self._timeline.when(self._question.offset)
+
     def _remembers(self) -> bool:
         """Whether nothing is forgotten of what was noted when it was sent, or since."""
-        when = self._timeline.when(self._question.offset) if self._timeline else None
+        when = self._when()
         return self._notes.complete or (when is not None and when[0] > self._notes.forgotten_at)
 
     def _forgot(self, event: Event) -> bool:
         """Whether what was left out of a stretch may be forgotten already."""
         if self._notes.complete:
             return False
-        when = self._timeline.when(self._question.offset) if self._timeline else None
+        when = self._when()
         since = event.at_seconds if event.what is What.REPLAYED else when and when[0]
         return since is None or since <= self._notes.forgotten_at
 
@@ -259,8 +218,7 @@ class Explainer:
 
     def _handed(self) -> Explanation:
         """The subscription has passed it, and nothing special was noted."""
-        offset, timeline = self._question.offset, self._timeline
-        when = None if timeline is None else timeline.when(offset)
+        when = self._when()
         if when is None or when[0] <= self._notes.forgotten_at:
             return self._unknown()
         if (lost := self._lost()) is not None:
@@ -269,7 +227,7 @@ class Explainer:
 
     def _outside(self, detail: str) -> Explanation:
         """No subscription that is known of covers it."""
-        when = self._timeline.when(self._question.offset) if self._timeline else None
+        when = self._when()
         for event in self._events():
             if event.what is What.REFUSED and (when is None or event.at_seconds <= when[1]):
                 answer = Answer.NOT_SUBSCRIBED

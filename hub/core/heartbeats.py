@@ -7,6 +7,7 @@ be written: a reader that takes nothing at all is not slow but dead.
 """
 
 import random
+from dataclasses import dataclass
 
 from hub.core.deadlines import GRANULARITY_SECONDS
 from hub.core.ports import Monotonic
@@ -14,6 +15,16 @@ from hub.core.pushes import Heartbeat
 from hub.core.session import Session
 from hub.core.tally import Tally
 from hub.errors import HeartbeatTimeoutError
+
+
+@dataclass(frozen=True, slots=True)
+class _Ping:
+    """One that is not answered yet."""
+
+    due_seconds: float
+    """Monotonic."""
+    acknowledged_bytes: int
+    """What the peer's kernel had acknowledged then."""
 
 
 class Heartbeats:
@@ -27,7 +38,6 @@ class Heartbeats:
         clock: Monotonic,
         tally: Tally,
     ) -> None:
-        self._interval_seconds = heartbeat_seconds
         self._pong_timeout_seconds = pong_timeout_seconds
         self._clock = clock
         self._tally = tally
@@ -36,8 +46,8 @@ class Heartbeats:
         self._slots: list[set[Session]] = [set() for _ in range(count)]
         self._slot_seconds = heartbeat_seconds / count
         self._turned = int(clock() / self._slot_seconds)
-        self._awaited: dict[Session, None] = {}
-        """Sessions with an unanswered ping, the one due longest first."""
+        self._awaited: dict[Session, _Ping] = {}
+        """The unanswered pings, the one due longest first."""
 
     def add(self, session: Session) -> None:
         """Give the session a slot of its own, spread evenly over the interval."""
@@ -66,32 +76,26 @@ class Heartbeats:
             if pings:
                 frame += session.link.ping(turn.to_bytes(8))
             if pings or stuck:
-                self._await(session, now, session.link.acknowledged_bytes())
+                self._awaited[session] = _Ping(now, session.link.acknowledged_bytes())
         session.control(frame)
-
-    def _await(self, session: Session, now: float, acknowledged_bytes: int) -> None:
-        session.ping_due_seconds = now
-        session.acknowledged_bytes = acknowledged_bytes
-        self._awaited[session] = None
 
     def pong(self, session: Session) -> None:
         """The peer answered the ping."""
-        if session in self._awaited:
-            del self._awaited[session]
-            elapsed = self._clock() - session.ping_due_seconds
+        if (ping := self._awaited.pop(session, None)) is not None:
+            elapsed = self._clock() - ping.due_seconds
             session.round_trip_seconds = elapsed
             self._tally.heartbeat_round_trip.observe(elapsed)
 
     def _check(self, now: float) -> None:
         while self._awaited:
-            session = next(iter(self._awaited))
-            if now < session.ping_due_seconds + self._pong_timeout_seconds:
+            session, ping = next(iter(self._awaited.items()))
+            if now < ping.due_seconds + self._pong_timeout_seconds:
                 return
             del self._awaited[session]
-            if not self._is_alive(session, now):
+            if not self._is_alive(session, ping, now):
                 self._cut(session)
 
-    def _is_alive(self, session: Session, now: float) -> bool:
+    def _is_alive(self, session: Session, ping: _Ping, now: float) -> bool:
         """Whether a peer without a pong is slow, not dead; a slow one gets as much time again.
 
         Slow is whose transport drained since the ping was due, or whose kernel acknowledged
@@ -102,11 +106,11 @@ class Heartbeats:
             return True
         acknowledged = session.link.acknowledged_bytes()
         held_back = not session.writable or session.link.unsent_bytes() > 0
-        slow = session.drained_at_seconds > session.ping_due_seconds or (
-            held_back and acknowledged > session.acknowledged_bytes
+        slow = session.drained_at_seconds > ping.due_seconds or (
+            held_back and acknowledged > ping.acknowledged_bytes
         )
         if slow:
-            self._await(session, now, acknowledged)
+            self._awaited[session] = _Ping(now, acknowledged)
         return slow
 
     def _cut(self, session: Session) -> None:

@@ -1,4 +1,4 @@
-"""Limits and per-namespace choices, as the core takes them.
+"""Limits, and choices per namespace and of the node, as the core takes them.
 
 Plain frozen values: `hub.settings` reads and checks them, the composition root hands them in.
 """
@@ -65,3 +65,16 @@ class SessionLimits:
     """Replies and heartbeats waiting for a peer that does not read; more closes with 4508."""
     inbox_max_commands: int = 256
     """Commands waiting for their turn; more pauses reading from that peer."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What a session is told of its node, and what bounds the node."""
+
+    node: str
+    version: str
+    heartbeat_seconds: float
+    max_connections: int
+    close_timeout_seconds: float
+    tag: str = ""
+    """What this node's connections begin with, and no other's."""

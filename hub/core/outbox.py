@@ -2,7 +2,7 @@
 
 It exists only while the peer's transport takes no writes: a control lane, which overtakes,
 and a ring per subscription, which keeps that channel's order. The limits of a session act
-here; the limit of the process in `Pressure`. No I/O, no clock of its own.
+here; the limit of the process in `hub.core.pressure`. No I/O, no clock of its own.
 """
 
 from collections import deque
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from hub.core.options import Overflow, SessionLimits
+from hub.core.pressure import Pressure
 from hub.core.pushes import Gap, PresenceReset
 from hub.core.ring import Entry, Hole, Kind, Ring, Taken
 from hub.core.tally import Tally
@@ -22,28 +23,6 @@ if TYPE_CHECKING:
 # One chunk goes to the transport at a time; what the kernel does not take of it can no longer
 # be dropped. As large as what the kernel keeps unsent (TCP_NOTSENT_LOWAT, DESIGN.md section 6).
 CHUNK_BYTES = 16 * 1024
-
-
-class Pressure:
-    """What all outboxes of the process hold together, and the bound on it."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.bytes = 0
-        self.sessions: dict[Session, None] = {}
-        """Those with an outbox, in the order they got it."""
-
-    def relieve(self) -> None:
-        """At the bound, close whoever is owed most until there is room again."""
-        while self.bytes > self.max_bytes and self.sessions:
-            most = max(self.sessions, key=lambda session: session.owed_bytes)
-            most.close_slow(f"all outboxes together are over {self.max_bytes:,} bytes")
-
-    def oldest_at(self) -> float | None:
-        """When what is owed longest was put in, monotonic seconds; None where nothing is."""
-        outboxes = (session.outbox for session in self.sessions)
-        found = (outbox.oldest_at() for outbox in outboxes if outbox is not None)
-        return min((at for at in found if at is not None), default=None)
 
 
 class Outbox:

@@ -1,19 +1,16 @@
 """The borders of the core: what it needs from the outside, as protocols.
 
 Adapters in `hub.transports`, `hub.brokers`, `hub.auth` and `hub.wire` have these shapes;
-`hub.node` hands them in.
+`hub.node_core` hands them in.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from hub.core.identity import Identity
-from hub.core.listing import ConnectionPage, ConnectionQuery, Listed
-from hub.core.polling import PollRequest
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset, Push
-from hub.core.records import NodeRecord, SessionRecord
 
 Monotonic = Callable[[], float]
 """Seconds from an arbitrary start, never backwards."""
@@ -23,6 +20,8 @@ Defer = Callable[[Callable[[], None]], object]
 """Runs a callback in the event loop's next iteration."""
 OnOpen = Callable[[Position], None]
 """Takes the head of a channel, before anything that follows it is delivered."""
+MAX_AGENT_CHARACTERS = 200
+"""Of a user agent that are kept: a browser's has half as many, and a peer may send kilobytes."""
 
 
 class Dialect(Protocol):
@@ -55,6 +54,7 @@ class Link(Protocol):
     """`websocket`, `sse` or `poll`."""
     address: str
     user_agent: str
+    """At most `MAX_AGENT_CHARACTERS`."""
     answers_pings: bool
     """Whether `ping` makes a frame that the peer has to answer."""
 
@@ -197,80 +197,6 @@ class Roster(Protocol):
 
     async def members(self, channel: str) -> Sequence[Member]:
         """In the order they came."""
-        ...
-
-
-class Connections(Protocol):
-    """What only the node that holds a connection can do. Raises only `HubError`."""
-
-    async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
-        """Carry out a command for a session; return the encoded reply.
-
-        Raises `NotFoundError` for a connection that is not open, `UnauthorizedError` for a
-        wrong secret, `OutcomeUnknownError` for a publish whose reply did not come.
-        """
-        ...
-
-    async def poll(self, request: PollRequest) -> bytes:
-        """Answer a poll that goes on with one of these sessions.
-
-        Raises `NotFoundError` and `UnauthorizedError` like `command`, `BadRequestError` for a
-        session that does not poll.
-        """
-        ...
-
-    async def connection(self, connection: str) -> SessionRecord | None: ...
-
-    async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
-        """Close that session; False where there is none."""
-        ...
-
-
-class OwnConnections(Connections, Protocol):
-    """Those of this node."""
-
-    async def listed(self, query: ConnectionQuery) -> Listed:
-        """This node's part of a page."""
-        ...
-
-
-Scalar = str | int | float | None
-Arguments = Mapping[str, Scalar]
-Told = Mapping[str, object]
-"""Plain values, as JSON and MessagePack know them."""
-Operate = Callable[[str, Arguments], Awaitable[Told]]
-"""Carries out an operator's request of that name at this node; raises `HubError`."""
-
-
-class Peers(Protocol):
-    """The nodes of this hub. Raises only `HubError`."""
-
-    async def operate(self, tag: str, name: str, arguments: Arguments) -> Told:
-        """Carry out an operator's request at the node `tag`.
-
-        Raises `NotFoundError` where it lives no more, `UnavailableError` where it does not
-        answer.
-        """
-        ...
-
-    async def by_tag(self) -> Mapping[str, NodeRecord]:
-        """Like `nodes`, by what each node's connections begin with."""
-        ...
-
-    def tag_of(self, connection: str) -> str:
-        """The tag of the node that holds it, or would."""
-        ...
-
-    async def connections(self, query: ConnectionQuery) -> ConnectionPage:
-        """A page over all nodes; it says whose part did not come."""
-        ...
-
-    async def nodes(self) -> Sequence[NodeRecord]:
-        """Those that live, this one among them."""
-        ...
-
-    def holder(self, connection: str) -> Connections:
-        """Whom to ask about a connection: this node or another."""
         ...
 
 

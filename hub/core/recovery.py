@@ -17,7 +17,8 @@ class Start:
     """Before what is replayed."""
     replayed: int
     recovered: bool
-    """True only when nothing asked for is missing."""
+    """Whether history reaches back to all that was asked for. It is not read yet: what of it is
+    invalid, or is trimmed before it is read, a gap in the replay announces."""
     reset: bool = False
     """The position asked for belongs to another epoch: `position` is where the new one starts."""
 

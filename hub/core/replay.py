@@ -5,7 +5,7 @@ published meanwhile stays in history too, and the subscription goes live when it
 the head. Where history was trimmed faster than the peer reads, a gap `expired` says so.
 """
 
-from hub.core.batch import Encoded, Item, entry
+from hub.core.batch import Encoded, Item, entry, skipped
 from hub.core.journal import Journal
 from hub.core.ports import Broker, HistoryPage
 from hub.core.publication import Publication
@@ -61,7 +61,7 @@ class Replay:
         if items:
             encoded = Encoded([_entry(item, session, channel.epoch) for item in items])
             first = subscription.replay_cursor + 1
-            for item in items[: session.write_replay(encoded)]:
+            for item in items[: self._send(session, encoded)]:
                 if isinstance(item, Gap):
                     self._tally.gaps[item.reason] += 1
                     self._journal.missing(subscription, item)
@@ -77,11 +77,24 @@ class Replay:
                 subscription.presence_lost = False
                 session.push_in_order(subscription, PresenceReset(channel.name))
 
+    def _send(self, session: Session, encoded: Encoded) -> int:
+        """Write a page while the link takes it; return how many frames it took.
+
+        The rest is not queued: it is read again from history when the link goes on.
+        """
+        taken = session.link.send(encoded.data)
+        complete = taken == encoded.size
+        whole = len(encoded.entries) if complete else session.finish(encoded, taken)
+        sent = sum(entry.kind <= Kind.RAW for entry in encoded.entries[:whole])
+        session.sent += sent
+        self._tally.deliveries += sent
+        self._tally.replayed += sent
+        return whole
+
 
 def _entry(item: Item, session: Session, epoch: str) -> Entry:
-    """`item` as a frame; one that the session asked not to get back moves its position only."""
     if isinstance(item, Publication) and item.skip_connection == session.id:
-        return Entry(Kind.KEEP, item.offset, b"", 0.0)
+        return skipped(item.offset, 0.0)
     return entry(item, session.dialect, epoch, 0.0)
 
 

@@ -8,29 +8,25 @@ waits: each method changes state and writes what the link takes at once.
 from collections import deque
 from collections.abc import Sequence
 
-from hub.core.batch import Batch, Encoded
-from hub.core.deadlines import Deadline
+from hub.core.batch import Encoded
 from hub.core.identity import Identity
 from hub.core.noted import Notes
 from hub.core.outbox import Outbox
 from hub.core.ports import Dialect, Link
-from hub.core.pushes import Goodbye, PresenceReset, Push
+from hub.core.pushes import Goodbye, Push
 from hub.core.ring import Entry, Kind
 from hub.core.session_context import Job, SessionContext
 from hub.core.subscription import Subscription
 from hub.errors import HubError, SlowError
-
-_NO_SKIPS: frozenset[int] = frozenset()
 
 
 class Session:
     """Open until `close` or `lost`; owned by the event loop."""
 
     __slots__ = (
-        "_context", "acknowledged_bytes", "beat_slot", "closing", "dialect",
-        "drained_at_seconds", "expiry", "gone", "id", "identity", "inbox", "link", "notes",
-        "opened_at_seconds", "outbox", "ping_due_seconds", "replay_running", "replaying",
-        "round_trip_seconds", "sent", "subscriptions", "writable",
+        "_context", "beat_slot", "closing", "dialect", "drained_at_seconds", "gone", "id",
+        "identity", "inbox", "link", "notes", "opened_at_seconds", "outbox", "replay_running",
+        "replaying", "round_trip_seconds", "sent", "subscriptions", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -64,15 +60,12 @@ class Session:
         self.notes: Notes | None = None
         """What the journal keeps about it."""
         self.opened_at_seconds = context.clock()
-        self.ping_due_seconds = 0.0
-        """When the unanswered ping was due, monotonic; 0 when none is owed an answer."""
-        self.acknowledged_bytes = 0
-        """What the peer's kernel had acknowledged when that ping was due; see `Heartbeats`."""
         self.drained_at_seconds = 0.0
         """When the link last took writes again, monotonic; 0 when it never stopped."""
         self.round_trip_seconds: float | None = None
+        """What its newest ping took; None before the first pong."""
         self.beat_slot = 0
-        self.expiry: Deadline | None = None
+        """Its place in the wheel of `hub.core.heartbeats`."""
 
     @property
     def owed_bytes(self) -> int:
@@ -94,7 +87,7 @@ class Session:
         if self.closing or not frame:
             return
         if self.writable:
-            self._write(frame)
+            self.write(frame)
         elif not self._outbox().control(frame):
             limit = self._context.limits.control_max_bytes
             self.close_slow(f"replies waiting are over {limit:,} bytes")
@@ -110,41 +103,34 @@ class Session:
         if self.closing or not (frame or offset):
             return
         if self.writable:
-            self._write(frame)
+            self.write(frame)
         else:
             entry = Entry(Kind.KEEP, offset, frame, self._context.clock())
-            self._owe(subscription, [entry], subscription.position.offset)
+            self.owe(subscription, [entry], subscription.position.offset)
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Write while `writable`; what the link does not take it finishes."""
         taken = self.link.send(data)
         if taken != len(data):
             self.writable = False
             self.link.finish(data[taken:])
 
-    def write_replay(self, encoded: Encoded) -> int:
-        """Write a page of history while the link takes it; return how many frames it took.
+    def finish(self, encoded: Encoded, taken: int) -> int:
+        """The link took only `taken` bytes: have it finish the frame that it is in.
 
-        The rest is not queued: it is read again from history when the link goes on.
+        Returns how many frames are whole then.
         """
-        taken = self.link.send(encoded.data)
-        whole = len(encoded.entries)
-        if taken != encoded.size:
-            index, rest = encoded.split(taken)
-            self.writable = False
-            self.link.finish(rest)
-            whole = index + 1
-        sent = sum(entry.kind <= Kind.RAW for entry in encoded.entries[:whole])
-        self.sent += sent
-        self._context.tally.deliveries += sent
-        self._context.tally.replayed += sent
-        return whole
+        index, rest = encoded.split(taken)
+        self.writable = False
+        self.link.finish(rest)
+        return index + 1
 
     def write_positions(self) -> None:
         """Tell how far every channel is, for dialects that resume from one mark."""
         if self.writable and not self.closing:
             places = [(s.channel.name, s.position) for s in self.subscriptions.values()]
             if places:
-                self._write(self.dialect.encode_positions(places))
+                self.write(self.dialect.encode_positions(places))
 
     def read_history(self, subscription: Subscription, cursor: int) -> None:
         """Send the subscription what follows `cursor` from history, then let it go live."""
@@ -155,77 +141,8 @@ class Session:
 
     # -- congestion ------------------------------------------------------------------------
 
-    def owe_rest(self, subscription: Subscription, encoded: Encoded, taken: int) -> None:
-        """The link took only `taken` bytes of a batch: finish the frame, owe the others."""
-        index, rest = encoded.split(taken)
-        self.writable = False
-        self.link.finish(rest)
-        handed, owed = encoded.entries[: index + 1], encoded.entries[index + 1 :]
-        publications = sum(entry.kind <= Kind.RAW for entry in owed)
-        self.sent -= publications
-        self._context.tally.deliveries -= publications
-        self._context.tally.bytes_sent -= encoded.size - taken - len(rest)
-        if owed:
-            before = next(
-                (e.first - 1 for e in encoded.entries if e.first), subscription.position.offset
-            )
-            cursor = max((entry.offset for entry in handed), default=0) or before
-            self._owe(subscription, owed, cursor)
-
-    def catch_up(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> None:
-        """A batch for a member that the exchange's fast path does not fit."""
-        cursor = subscription.offset
-        if subscription.closed or self.closing:
-            return
-        if not subscription.live:
-            subscription.presence_lost |= batch.has_presence
-            encoded, cursor = encoded.unsequenced(), subscription.position.offset
-        else:
-            skip = batch.skips.get(self.id, _NO_SKIPS)
-            if cursor != batch.base or skip:
-                encoded = batch.after(cursor, self.dialect, skip=skip)
-            for offset in sorted(skip):
-                self._context.journal.own(subscription, offset)
-            subscription.offset = max(cursor, batch.last)
-        if not encoded.entries:
-            return
-        if not self.writable:
-            self._owe(subscription, encoded.entries, cursor)
-            return
-        self.sent += encoded.publications
-        self._context.tally.deliveries += encoded.publications
-        self._context.tally.bytes_sent += encoded.size
-        if encoded.size and (taken := self.link.send(encoded.data)) != encoded.size:
-            self.owe_rest(subscription, encoded, taken)
-
-    def reset(self, subscription: Subscription, frame: bytes) -> None:
-        """The channel goes on in another epoch: `frame` says so behind all of the old one.
-
-        What the session is still owed of the old epoch cannot be resumed from and is dropped;
-        the reset announces that.
-        """
-        offset = subscription.channel.offset
-        entries: list[Entry] = []
-        presence_lost = False
-        if subscription.ring is not None and self.outbox is not None:
-            dropped, entries = self.outbox.forget(subscription)
-            subscription.dropped += dropped
-            presence_lost = subscription.channel.options.presence
-        if subscription.live:
-            subscription.go_live(offset)
-        else:
-            subscription.go_back_to_history(offset)
-        if self.closing:
-            return
-        if self.writable:
-            self._write(frame)
-        else:
-            entries.append(Entry(Kind.KEEP, 0, frame, self._context.clock()))
-            self._owe(subscription, entries, offset)
-        if presence_lost:
-            self.push_in_order(subscription, PresenceReset(subscription.channel.name))
-
-    def _owe(self, subscription: Subscription, entries: Sequence[Entry], cursor: int) -> None:
+    def owe(self, subscription: Subscription, entries: Sequence[Entry], cursor: int) -> None:
+        """Owe frames of one channel, of which the last offset handed over is `cursor`."""
         fills = subscription.fill and subscription.channel.options.keeps_history
         if fills and any(entry.kind is Kind.PUBLICATION for entry in entries):
             self.read_history(subscription, cursor)
@@ -318,5 +235,3 @@ class Session:
         self._context.on_closed(self, code, reason)
         self._release_outbox()
         self.replaying.clear()
-        if self.expiry is not None:
-            self.expiry.cancel()

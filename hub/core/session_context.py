@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from hub.core.commands import Command
 from hub.core.options import SessionLimits
-from hub.core.outbox import Pressure
 from hub.core.ports import Monotonic
+from hub.core.pressure import Pressure
 from hub.core.pushes import Reply
 from hub.core.tally import Tally
 

@@ -5,10 +5,9 @@ It is a member of its channel before the first page of history is read, so nothi
 between the two: offsets decide what comes from where (`hub.core.exchange`).
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from hub.core.channels import Channel
+from hub.core.channels import Channel, OpenChannels
 from hub.core.commands import Subscribe
 from hub.core.exchange import Exchange
 from hub.core.identity import Identity
@@ -34,13 +33,14 @@ from hub.core.subscription import Subscription
 from hub.core.tally import Tally
 from hub.errors import (
     BadRequestError,
+    ConflictError,
     TooManySubscriptionsError,
     UnavailableError,
 )
 
 
 class Subscribing:
-    """One per node; owns the table of channels that have sessions here."""
+    """One per node; owns the channels that have sessions here."""
 
     def __init__(
         self,
@@ -56,15 +56,12 @@ class Subscribing:
         self._broker = broker
         self._exchange = exchange
         self._presence = presence
-        self._namespaces = namespaces
         self._limits = limits
         self._tally = tally
         self._journal = journal
-        self.channels: dict[str, Channel] = {}
+        self.channels = OpenChannels(broker, namespaces)
         self.held = 0
         """Subscriptions of all sessions: counted, because figures are told every second."""
-        self._joining: Counter[str] = Counter()
-        """By channel, how many sessions are about to become members."""
 
     async def subscribe(
         self, session: Session, command: Subscribe, *, reply_in_stream: bool
@@ -76,10 +73,9 @@ class Subscribing:
         nothing.
         """
         self._check(session, command)
-        # The last member may leave meanwhile: the channel has to stay open for this one.
-        self._joining[command.channel] += 1
+        self.channels.joining(command.channel)
         try:
-            channel = await self._open(command.channel)
+            channel = await self.channels.open(command.channel)
             began = await self._start(channel, command)
             self._check(session, command)
             subscription = Subscription(session, channel, fill=command.fill)
@@ -87,7 +83,7 @@ class Subscribing:
             subscription.go_back_to_history(began.position.offset)
             self._join(subscription)
         finally:
-            self._joined(command.channel)
+            self.channels.joined(command.channel)
         ok = _ok(command.channel, began)
         answer = Reply(command.id, ok) if reply_in_stream else _subscribed(command.channel, began)
         session.push_in_order(subscription, answer)
@@ -99,29 +95,11 @@ class Subscribing:
             raise UnavailableError("the session is closing")
         session.identity.check_subscribe(command.channel)
         if command.channel in session.subscriptions:
-            raise BadRequestError(f"already subscribed to {command.channel!r}")
+            # Of its own code: a browser may send the command again by itself.
+            raise ConflictError(f"already subscribed to {command.channel!r}")
         limit = min(self._limits.max_subscriptions, session.dialect.max_channels)
         if len(session.subscriptions) >= limit:
             raise TooManySubscriptionsError(f"a session may hold {limit} subscriptions")
-
-    async def _open(self, name: str) -> Channel:
-        if name not in self.channels:
-
-            def on_open(head: Position) -> None:
-                # Somebody else may have opened it meanwhile, and have members in it already.
-                self.channels.setdefault(name, Channel(name, head, self.options(name)))
-
-            await self._broker.subscribe(name, on_open)
-        if (channel := self.channels.get(name)) is None:
-            raise UnavailableError(f"channel {name!r} was closed while it was being opened")
-        return channel
-
-    def _joined(self, name: str) -> None:
-        self._joining[name] -= 1
-        if not self._joining[name]:
-            del self._joining[name]
-            if (channel := self.channels.get(name)) is not None:
-                self._close_if_empty(channel)
 
     async def _start(self, channel: Channel, command: Subscribe) -> Start:
         """Ask history only where something of it was asked for."""
@@ -178,6 +156,8 @@ class Subscribing:
         else:
             session.read_history(subscription, began.position.offset)
 
+    # -- leaving ---------------------------------------------------------------------------
+
     def unsubscribe(self, session: Session, name: str) -> Subscription:
         """Leave a channel behind everything it already had for this session."""
         if (subscription := session.subscriptions.get(name)) is None:
@@ -190,52 +170,6 @@ class Subscribing:
         """Take the session out of a channel, behind everything it already had, and tell it."""
         subscription = self.unsubscribe(session, name)
         session.push_in_order(subscription, Unsubscribed(name, reason))
-
-    def options(self, channel: str) -> ChannelOptions:
-        return self._namespaces.options(channel)
-
-    async def members(self, channel: str) -> Sequence[Member]:
-        """Who is present on any node.
-
-        Raises `BadRequestError` where the namespace keeps no presence.
-        """
-        if not self.options(channel).presence:
-            raise BadRequestError(f"presence is off for {channel!r}")
-        return await self._presence.members(channel)
-
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
-        """Put it into the channel's order."""
-        if (open_channel := self.channels.get(channel)) is not None:
-            self._exchange.add(open_channel, change)
-
-    # -- hub.core.ports.Downstream -----------------------------------------------------------
-
-    def deliver(self, publication: Publication) -> None:
-        if (channel := self.channels.get(publication.channel)) is not None:
-            self._exchange.add(channel, publication)
-
-    def lost(self, gap: Gap) -> None:
-        if (channel := self.channels.get(gap.channel)) is not None:
-            self._tally.gaps[gap.reason] += len(channel)
-            self._journal.lost(gap)
-            self._exchange.add(channel, gap)
-
-    def reset(self, channel: str, head: Position) -> None:
-        if (open_channel := self.channels.get(channel)) is not None:
-            self._tally.gaps[GapReason.RESET] += len(open_channel)
-            self._exchange.reset(open_channel, head)
-
-    def change_identity(self, session: Session, identity: Identity) -> None:
-        """Give the session another identity; its members change with its subject."""
-        present = [
-            s.channel.name for s in session.subscriptions.values() if s.channel.options.presence
-        ]
-        changes = session.identity.subject != identity.subject
-        for name in present if changes else ():
-            self._presence.exit(name, session, lost=False)
-        session.identity = identity
-        for name in present if changes else ():
-            self._presence.enter(name, session)
 
     def leave_all(self, session: Session) -> None:
         """The session has ended: nothing is written to it any more."""
@@ -254,7 +188,7 @@ class Subscribing:
         self.held -= 1
         if channel.options.presence:
             self._presence.exit(channel.name, session, lost=lost)
-        self._close_if_empty(channel)
+        self.channels.close_if_empty(channel)
 
     def _note_end(self, subscription: Subscription, *, lost: bool) -> None:
         """What is owed at an unsubscribe still goes out; what is owed at the end never will."""
@@ -264,11 +198,52 @@ class Subscribing:
         else:
             self._journal.left(subscription, max(last, subscription.offset), "unsubscribed")
 
-    def _close_if_empty(self, channel: Channel) -> None:
-        unused = not len(channel) and not self._joining[channel.name]
-        if unused and self.channels.get(channel.name) is channel:
-            del self.channels[channel.name]
-            self._broker.unsubscribe(channel.name)
+    # -- presence --------------------------------------------------------------------------
+
+    def options(self, channel: str) -> ChannelOptions:
+        return self.channels.options(channel)
+
+    async def members(self, channel: str) -> Sequence[Member]:
+        """Who is present on any node.
+
+        Raises `BadRequestError` where the namespace keeps no presence.
+        """
+        if not self.options(channel).presence:
+            raise BadRequestError(f"presence is off for {channel!r}")
+        return await self._presence.members(channel)
+
+    def change_identity(self, session: Session, identity: Identity) -> None:
+        """Give the session another identity; its members change with its subject."""
+        present = [
+            s.channel.name for s in session.subscriptions.values() if s.channel.options.presence
+        ]
+        changes = session.identity.subject != identity.subject
+        for name in present if changes else ():
+            self._presence.exit(name, session, lost=False)
+        session.identity = identity
+        for name in present if changes else ():
+            self._presence.enter(name, session)
+
+    # -- hub.core.ports.Downstream -----------------------------------------------------------
+
+    def deliver(self, publication: Publication) -> None:
+        if (channel := self.channels.get(publication.channel)) is not None:
+            self._exchange.add(channel, publication)
+
+    def lost(self, gap: Gap) -> None:
+        if (channel := self.channels.get(gap.channel)) is not None:
+            self._tally.gaps[gap.reason] += len(channel)
+            self._journal.lost(gap)
+            self._exchange.add(channel, gap)
+
+    def reset(self, channel: str, head: Position) -> None:
+        if (open_channel := self.channels.get(channel)) is not None:
+            self._tally.gaps[GapReason.RESET] += len(open_channel)
+            self._exchange.reset(open_channel, head)
+
+    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+        if (open_channel := self.channels.get(channel)) is not None:
+            self._exchange.add(open_channel, change)
 
 
 def _ok(channel: str, began: Start) -> dict[str, object]:

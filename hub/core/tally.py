@@ -54,7 +54,7 @@ class Tally:
     opened: Counter[str] = field(default_factory=_counter)
     """Sessions opened, by transport."""
     closed: Counter[str] = field(default_factory=_counter)
-    """Sessions closed, by `<close code>`."""
+    """Sessions closed, by close code."""
     refused: Counter[str] = field(default_factory=_counter)
     """Sessions refused before they existed, and requests that never became one, by reason."""
     http_errors: Counter[str] = field(default_factory=_counter)

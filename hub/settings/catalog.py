@@ -8,7 +8,8 @@ from enum import StrEnum
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from hub.settings.fields import Fields, NamespaceChanges
+from hub.settings.fields import Fields
+from hub.settings.namespaces import NamespaceChanges
 from hub.settings.values import KEYS, SIZE, SWITCH, Kind, choice, show_size
 
 ENV_PREFIX = "HUB_"

@@ -1,7 +1,7 @@
 """What was wrong with the settings, one line each: the name, the value, what is allowed."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -25,7 +25,7 @@ def _line(details: ErrorDetails, sources: Mapping[str, Origin]) -> str:
     rule = details.get("ctx", {}) if details["type"] == RULE else None
     name = str(rule["setting"] if rule else details["loc"][0])
     if name not in known:
-        return f"{name} is not a setting{_closest(name, known)}"
+        return f"{name} is not a setting{closest(name, known)}"
     info = known[name]
     spelled = info.spelled(sources.get(name, Origin.PYTHON))
     if rule:
@@ -70,6 +70,7 @@ def _shorten(text: str) -> str:
     return f"{text[:_MAX_SHOWN]}... ({len(text)} characters)"
 
 
-def _closest(name: str, known: Mapping[str, object]) -> str:
-    matches = difflib.get_close_matches(name, known, n=1)
+def closest(name: str, known: Iterable[str]) -> str:
+    """What was probably meant, as the end of a sentence; empty where nothing comes near."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {matches[0]}?" if matches else ""

@@ -5,26 +5,37 @@ message are derived from these fields. Where no source is named beside a number 
 that measurement may change.
 """
 
-import re
-import secrets
-import socket
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from hub.brokers.redis.keys import DEFAULT_PREFIX
 from hub.core.options import KIB, MIB, Overflow
+from hub.settings.declaring import (
+    ACCESS,
+    ADDRESS,
+    CHANNELS,
+    DAY_SECONDS,
+    GIB,
+    HEARTBEATS,
+    INPUT,
+    MAX_BYTES,
+    MAX_HISTORY,
+    NODE,
+    SESSIONS,
+    node_name,
+    setting,
+)
 from hub.settings.memory import usable_bytes
+from hub.settings.namespaces import Changes
 from hub.settings.values import (
-    NAMESPACES,
     BasePath,
+    BrokerPrefix,
     BrokerUrl,
     Bytes,
     Count,
     Host,
     Keys,
-    NamespaceName,
     Node,
     Origins,
     OverflowPolicy,
@@ -32,57 +43,7 @@ from hub.settings.values import (
     Seconds,
     Share,
     Switch,
-    parse_json_object,
 )
-
-ADDRESS = "Address"
-ACCESS = "Who may"
-CHANNELS = "Channels"
-SESSIONS = "Sessions"
-HEARTBEATS = "Heartbeats and time-outs"
-INPUT = "Limits of input"
-NODE = "Node"
-
-DAY_SECONDS = 24 * 3600
-GIB = 1024 * MIB
-# A TiB: more than any machine this runs on; it only catches slips of the keyboard.
-MAX_BYTES = 1024 * GIB
-
-MAX_HISTORY = 1_000_000
-
-
-def setting(group: str, default: object, meaning: str, **more: Any) -> Any:
-    """A field in `group`; `more` are its bounds (`ge`, `le`), `alias` or `default_factory`.
-
-    With a `default_factory`, `default` is the text that describes what it makes.
-    """
-    if "default_factory" in more:
-        extra: JsonDict = {"group": group, "default": str(default)}
-        return Field(description=meaning, json_schema_extra=extra, **more)
-    return Field(default, description=meaning, json_schema_extra={"group": group}, **more)
-
-
-def node_name() -> str:
-    """The host's name and four random digits: two nodes of one host differ."""
-    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:50] or "node"
-    return f"{host}-{secrets.token_hex(2)}"
-
-
-class NamespaceChanges(BaseModel):
-    """What a namespace changes of the channel options; None keeps the general one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    history_size: Count | None = Field(None, ge=0, le=MAX_HISTORY)
-    history_ttl_seconds: Seconds | None = Field(None, ge=0, le=365 * DAY_SECONDS)
-    presence: Switch | None = None
-    overflow: OverflowPolicy | None = None
-    allow_raw: Switch | None = None
-
-
-Changes = Annotated[
-    dict[NamespaceName, NamespaceChanges], BeforeValidator(parse_json_object), NAMESPACES
-]
 
 
 class Fields(BaseSettings):
@@ -130,6 +91,9 @@ class Fields(BaseSettings):
     )
 
     broker: BrokerUrl = setting(CHANNELS, "memory://", "Where publications and history live.")
+    broker_prefix: BrokerPrefix = setting(
+        CHANNELS, DEFAULT_PREFIX, "What every name in Redis begins with; no other hub's there."
+    )
     history_size: Count = setting(
         CHANNELS, 100, "Publications kept per channel; 0 keeps none.", ge=0, le=MAX_HISTORY
     )
@@ -180,11 +144,7 @@ class Fields(BaseSettings):
     )
 
     outbox_max_messages: Count = setting(
-        SESSIONS,
-        1000,
-        "Messages owed per subscription before one is dropped.",
-        ge=1,
-        le=1_000_000,
+        SESSIONS, 1000, "Messages owed per subscription before one is dropped.", ge=1, le=1_000_000
     )
     outbox_max_bytes: Bytes = setting(
         SESSIONS, MIB, "Bytes owed per session before messages are dropped.", ge=1, le=GIB
@@ -257,11 +217,7 @@ class Fields(BaseSettings):
         HEARTBEATS, 10, "Seconds over which a stop spreads its closes.", ge=0, le=3600
     )
     ready_delay_seconds: Seconds = setting(
-        HEARTBEATS,
-        0,
-        "Seconds between not ready and the first close of a stop.",
-        ge=0,
-        le=3600,
+        HEARTBEATS, 0, "Seconds between not ready and the first close of a stop.", ge=0, le=3600
     )
 
     max_message_bytes: Bytes = setting(

@@ -4,7 +4,6 @@ Each source is one flat mapping of setting name to value as it was written. Noth
 `os.environ` or looks for a file by itself: both are handed in.
 """
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 from hub.errors import SettingsError
 from hub.settings.catalog import ENV_PREFIX, Origin, by_name
+from hub.settings.explain import closest
 from hub.settings.fields import Fields
 
 CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
@@ -59,7 +59,7 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterable[str]:
         if name.startswith(ENV_PREFIX) and name not in known | _CLIENT_VARIABLES | _foreign(
             environ
         ):
-            yield f"{name} is not a setting and has no effect{_closest(name, known)}"
+            yield f"{name} is not a setting and has no effect{closest(name, known)}"
 
 
 def _foreign(environ: Mapping[str, str]) -> set[str]:
@@ -71,13 +71,18 @@ def file_layer(path: Path) -> Layer:
     values = _read_toml(path)
     known = by_name()
     wrong = [
-        f"{name} in {path} is not a setting{_closest(name, known)}"
+        f"{name} in {path} is not a setting{closest(_as_key(name), known)}"
         for name in values
         if name not in known
     ]
     if wrong:
         raise SettingsError("\n".join(wrong))
     return Layer(Origin.FILE, values)
+
+
+def _as_key(name: str) -> str:
+    """`HUB_PORT`, as a variable is written, and `base-path`, as a flag is, are slips too."""
+    return name.removeprefix(ENV_PREFIX).lower().replace("-", "_")
 
 
 def flag_layer(flags: Mapping[str, object]) -> Layer:
@@ -93,8 +98,3 @@ def _read_toml(path: Path) -> dict[str, object]:
         raise SettingsError(f"the config file {path} cannot be read: {reason}") from error
     except ValueError as error:
         raise SettingsError(f"the config file {path} is no TOML: {error}") from error
-
-
-def _closest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {matches[0]}?" if matches else ""

@@ -24,6 +24,7 @@ _SIZE = re.compile(r"\s*([0-9]{1,18})\s*(B|KiB|MiB|GiB|TiB)?\s*", re.IGNORECASE)
 _UNITS = {"b": 1, "kib": KIB, "mib": MIB, "gib": KIB * MIB, "tib": MIB * MIB}
 _PATH_SEGMENT = re.compile(r"[A-Za-z0-9_.~-]+")
 _NODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 # A channel's alphabet (WIRE.md) without the colon that ends a namespace.
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.@~+-]{1,199}")
 
@@ -177,6 +178,12 @@ def check_node(value: str) -> str:
     return value
 
 
+def check_prefix(value: str) -> str:
+    if _PREFIX.fullmatch(value) is None:
+        raise ValueError("allowed: 1 to 32 characters of A-Z a-z 0-9 _ . -")
+    return value
+
+
 def check_port(value: object) -> object:
     """Explain the trap that a Kubernetes Service called `hub` sets HUB_PORT for every pod."""
     if isinstance(value, str) and value.startswith("tcp://"):
@@ -213,6 +220,7 @@ Host = Annotated[str, AfterValidator(check_host), Kind("an address", "ADDRESS")]
 BasePath = Annotated[str, AfterValidator(check_base_path), Kind("a path", "PATH")]
 Node = Annotated[str, AfterValidator(check_node), Kind("a name", "NAME")]
 BrokerUrl = Annotated[str, AfterValidator(check_broker), BROKER]
+BrokerPrefix = Annotated[str, AfterValidator(check_prefix), Kind("a name", "NAME")]
 Key = Annotated[SecretStr, AfterValidator(check_key)]
 Keys = Annotated[tuple[Key, ...], BeforeValidator(split_list), KEYS]
 Origin = Annotated[str, AfterValidator(check_origin)]

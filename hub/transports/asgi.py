@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.core.engine import Engine
-from hub.core.ports import Dialect
+from hub.core.ports import MAX_AGENT_CHARACTERS, Dialect
 from hub.core.session import Session
 from hub.errors import BadRequestError, HubError
 from hub.transports.admission import NOBODY, Admission
@@ -47,7 +47,7 @@ class AsgiLink:
     def __init__(self, transport: str, *, address: str, user_agent: str) -> None:
         self.transport = transport
         self.address = address
-        self.user_agent = user_agent
+        self.user_agent = user_agent[:MAX_AGENT_CHARACTERS]
         self.session: Session | None = None
         self.ended: tuple[int, str] | None = None
         self.changed = asyncio.Event()

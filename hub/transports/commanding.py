@@ -24,7 +24,7 @@ _SLICE_SESSIONS = 1000
 
 
 class Commanding:
-    """One per node: `hub.core.ports.OwnConnections`."""
+    """One per node: `hub.core.peers.OwnConnections`."""
 
     def __init__(self, engine: Engine, poll: Poll, *, node: str, max_message_bytes: int) -> None:
         """`poll` answers a poll of a session of this node."""

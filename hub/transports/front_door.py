@@ -21,7 +21,7 @@ from hub.transports.head import RequestHead, parse_head
 from hub.transports.http.problem import problem
 from hub.transports.sse import SseConnection, response_head
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
-from hub.wire.codes import http_status
+from hub.wire.codes import http_status, status_phrase
 from hub.wire.handshake import accept
 from hub.wire.sse import MAX_CHANNELS
 
@@ -217,7 +217,7 @@ def write_problem(
     if origin is not None:
         headers |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
     response = problem(error, headers=headers)
-    phrase = http_status(error.code).phrase.encode()
+    phrase = status_phrase(http_status(error.code)).encode()
     head = [b"HTTP/1.1 %d %b" % (response.status_code, phrase)]
     head += [name + b": " + value for name, value in response.raw_headers]
     transport.write(b"\r\n".join([*head, b"", bytes(response.body)]))

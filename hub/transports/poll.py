@@ -4,8 +4,9 @@ Between two polls the link takes nothing. Where there is history nothing is queu
 either: the subscriptions fill from it (`Subscription.fill`) when the peer comes back, and
 where there is none the session's outbox holds what fits. A peer that repeats an older
 position, because an answer was lost, or polls again while its last poll still waits, gets a
-new session from there. A poll that comes to another node than its session's is sent on to
-that one (`hub.core.ports.Peers`).
+new session from there; where it keeps to one session and does not name all its channels, only
+it can know from where, and is told that the session has ended. A poll that comes to another
+node than its session's is sent on to that one (`hub.core.peers.Peers`).
 """
 
 import asyncio
@@ -18,10 +19,9 @@ from hub.core.deadlines import Deadline, Deadlines
 from hub.core.engine import Engine
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
-from hub.core.ports import Dialect, Monotonic
-from hub.core.publication import Position
+from hub.core.ports import MAX_AGENT_CHARACTERS, Dialect, Monotonic
 from hub.core.session import Session
-from hub.errors import BadRequestError
+from hub.errors import BadRequestError, NotFoundError
 from hub.wire.codes import CloseCode
 from hub.wire.poll import answer
 
@@ -53,7 +53,7 @@ class PollLink:
 
     def __init__(self, *, address: str, user_agent: str) -> None:
         self.address = address
-        self.user_agent = user_agent
+        self.user_agent = user_agent[:MAX_AGENT_CHARACTERS]
         self.session: Session | None = None
         self.ended = False
         self.ready = asyncio.Event()
@@ -140,6 +140,8 @@ class _Polling:
     link: PollLink
     answered: Mapping[str, str]
     """Channel to position, as the last answer said."""
+    began: frozenset[str] = frozenset()
+    """Channels that the last answer named and the one before did not."""
     lease: Deadline | None = None
 
 
@@ -179,7 +181,9 @@ class PollTransport:
             frames = link.take()
         if not link.ended:
             places = polling.session.subscriptions.values()
+            before = polling.answered
             polling.answered = {s.channel.name: str(s.position) for s in places}
+            polling.began = frozenset(polling.answered).difference(before)
         # Else the last ones stand beside the goodbye: what came since may repeat.
         return answer(frames, polling.answered, self._engine.welcome(polling.session))
 
@@ -200,16 +204,25 @@ class PollTransport:
         session = self._engine.find(request.connection, request.secret or "")
         if (polling := self._polling.get(session.id)) is None:
             raise BadRequestError(f"connection {session.id!r} does not poll")
-        if not polling.link.taking and self._matches(polling, request.since):
+        if not polling.link.taking and self._matches(polling, request):
             return polling
         # An answer was lost, or the peer of the poll that still waits is gone.
         channels = tuple(session.subscriptions)
         self._end(polling, "continued by another poll")
+        if request.session and not request.since.keys() >= set(channels):
+            # Where the peer is in the others it knows better: it has to begin anew.
+            raise NotFoundError(f"an answer to {session.id!r} was lost: begin a new session")
         return self._open(request, channels, session.identity)
 
-    def _matches(self, polling: _Polling, since: Mapping[str, Position]) -> bool:
-        """Whether the peer has what it was last answered."""
-        known = polling.answered
+    def _matches(self, polling: _Polling, request: PollRequest) -> bool:
+        """Whether the peer has what it was last answered.
+
+        Who keeps to one session names at least one channel that was new in the answer: else it
+        has not seen where the subscription started. Browsers send a poll again by themselves.
+        """
+        known, since = polling.answered, request.since
+        if request.session and polling.began and polling.began.isdisjoint(since):
+            return False
         return all(known.get(name) == str(position) for name, position in since.items())
 
     def _open(

@@ -12,6 +12,7 @@ import struct
 import sys
 from typing import cast
 
+from hub.core.ports import MAX_AGENT_CHARACTERS
 from hub.core.session import Session
 
 _Field = tuple[int, struct.Struct]
@@ -26,7 +27,9 @@ _NO_FD = -1
 class StreamConnection(asyncio.Protocol):
     """Implements `hub.core.ports.Link` on an asyncio transport that was just taken over."""
 
-    __slots__ = ("_fd", "_lost", "_paused", "_transport", "address", "session", "user_agent")
+    __slots__ = (
+        "_fd", "_lost", "_open_fd", "_paused", "_transport", "address", "session", "user_agent",
+    )  # fmt: skip
 
     transport = "stream"
     answers_pings = False
@@ -36,33 +39,40 @@ class StreamConnection(asyncio.Protocol):
     def __init__(self, transport: asyncio.Transport, *, address: str, user_agent: str) -> None:
         self._transport = transport
         self.address = address
-        self.user_agent = user_agent
+        self.user_agent = user_agent[:MAX_AGENT_CHARACTERS]
         self._lost = False
         self.session = None
         plain = transport.get_extra_info("sslcontext") is None
         self._fd = _socket(transport).fileno() if plain else _NO_FD
+        """The socket's descriptor; `_NO_FD` where only the transport may write to it."""
         transport.set_protocol(self)
         # A response of an earlier request on this connection may still be on its way.
         self._paused = transport.get_write_buffer_size() > 0
+        self._open_fd = _NO_FD if self._paused else self._fd
+        """`_fd` while the transport owes nothing, so that a write asks for one thing only."""
         transport.set_write_buffer_limits(high=0)
 
     # -- Link ------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> int:
-        if self._lost or self._transport.is_closing():
-            return len(data)
-        if self._paused:
-            return 0
-        if self._fd == _NO_FD:
-            self._transport.write(data)
-            return len(data)
+        if (fd := self._open_fd) == _NO_FD:
+            return self._send_apart(data)
         try:
-            return os.write(self._fd, data)
+            return os.write(fd, data)
         except BlockingIOError:
             return 0
         except OSError:
             # The peer is gone; the transport finds out by itself and reports it.
             return len(data)
+
+    def _send_apart(self, data: bytes) -> int:
+        """Where the kernel must not be written to: at the end, while paused, behind TLS."""
+        if self._lost or self._transport.is_closing():
+            return len(data)
+        if self._paused:
+            return 0
+        self._transport.write(data)
+        return len(data)
 
     def finish(self, rest: bytes) -> None:
         if self._lost or self._transport.is_closing():
@@ -103,15 +113,21 @@ class StreamConnection(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:  # noqa: ARG002 - the port's shape
         """End the stream behind everything handed over."""
+        self._forget_fd()
         self._transport.close()
 
     def half_close(self) -> None:
         """End what this side says, behind everything handed over; the peer may still speak."""
-        self._fd = _NO_FD
+        self._forget_fd()
         if not self._lost and not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()
 
+    def _forget_fd(self) -> None:
+        """Write to the kernel no more."""
+        self._fd = self._open_fd = _NO_FD
+
     def abort(self) -> None:
+        self._forget_fd()
         if not self._lost:
             self._transport.abort()
 
@@ -119,14 +135,16 @@ class StreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
+        self._open_fd = _NO_FD
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._open_fd = self._fd
         self._on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         # The number of this descriptor may be another connection's as soon as this returns.
-        self._fd = _NO_FD
+        self._forget_fd()
         self._lost = True
         if self.session is not None:
             self.session.lost(1006, "connection lost")

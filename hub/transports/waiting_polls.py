@@ -8,8 +8,8 @@ goes on from the same positions at another node.
 import asyncio
 from typing import Any
 
+from hub.core.peers import Connections
 from hub.core.polling import PollRequest
-from hub.core.ports import Connections
 from hub.errors import UnavailableError
 
 

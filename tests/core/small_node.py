@@ -1,4 +1,4 @@
-"""The whole core on fakes: the real parts, put together as `hub.node` does it."""
+"""The whole core on fakes: the real parts, put together as `hub.node_core` does it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -7,19 +7,21 @@ from typing import Any
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.core.aging import Aging
+from hub.core.answers import Explanation, Question
 from hub.core.commands import Command
 from hub.core.deadlines import Deadlines
-from hub.core.engine import Engine, NodeOptions, Runtime
+from hub.core.engine import Engine, Runtime
 from hub.core.exchange import Exchange
 from hub.core.executor import Executor
-from hub.core.explaining import Explainer, Explanation, Question
+from hub.core.expiry import Expiry
+from hub.core.explaining import Explainer
 from hub.core.heartbeats import Heartbeats
 from hub.core.identity import Identity
 from hub.core.journal import Journal
-from hub.core.options import Namespaces, SessionLimits
-from hub.core.outbox import Pressure
+from hub.core.options import Namespaces, NodeOptions, SessionLimits
 from hub.core.ports import Broker, Dialect, PublishRequest, PublishResult
 from hub.core.presence import LocalRoster, PresenceTable
+from hub.core.pressure import Pressure
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, Member, PresenceReset
 from hub.core.replay import Replay
@@ -33,7 +35,7 @@ from hub.wire.text import TextDialect
 from tests.core.fakes import ENDLESS, FakeClock, FakeLink, LatentBroker, ManualLoop
 
 ANYTHING = Identity(subscribe=("*",), publish=("*",))
-OPTIONS = NodeOptions("node-1", "1.2.3", 25, 1000, 30, 5)
+OPTIONS = NodeOptions("node-1", "1.2.3", 25, 1000, 5)
 
 
 class NotingBroker(MemoryBroker):
@@ -169,6 +171,12 @@ class SmallNode:
                 clock=self.clock,
                 close=lambda session: session.close(1012, "max_age", 1000),
             ),
+            expiry=Expiry(
+                warning_seconds=30,
+                deadlines=self.deadlines,
+                clock=self.clock,
+                wall_clock=self.clock.wall,
+            ),
             runtime=Runtime(
                 self.loop.spawn,
                 self.deadlines,
@@ -239,6 +247,12 @@ class SmallNode:
     def do(self, session: Session, command: Command) -> None:
         """Have the command carried out, and everything that follows from it."""
         self.engine.submit(session, command)
+        self.loop.settle()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and do what is due then."""
+        self.clock.advance(seconds)
+        self.deadlines.tick(self.clock())
         self.loop.settle()
 
     def publish(self, channel: str, data: bytes = b"1", key: str | None = None) -> PublishResult:

@@ -1,9 +1,10 @@
 """Why somebody did not get a publication: the answer names the cause, or says `unknown`."""
 
 from hub.core import noted
-from hub.core.explaining import Answer, Explanation, Question
+from hub.core.answers import Answer, Explanation, Question
+from hub.core.closed import CLOSED_BYTES
 from hub.core.identity import Identity
-from hub.core.journal import CLOSED_BYTES, REACH_SECONDS
+from hub.core.journal import REACH_SECONDS
 from hub.core.noted import EVENT_BYTES
 from hub.core.options import ChannelOptions, Namespaces, Overflow
 from tests.core.small_node import Shape, SmallNode, limits
@@ -189,6 +190,18 @@ def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
         assert node.journal.bytes <= budget
     assert 5 < len(node.journal.closed) <= 20
     assert next(iter(node.journal.recently_closed(1))).reason == "visit 99"
+
+
+def test_who_has_gone_is_found_by_subject() -> None:
+    """Also when many others have gone since; the newest first."""
+    node = small(10**6)
+    for number in range(9):
+        who = "ann" if number % 4 == 0 else "bob"
+        visitor = Subscriber(node, "a", identity=Identity(subject=who, subscribe=("*",)))
+        visitor.session.lost(1006, f"visit {number}")
+    reasons = [gone.reason for gone in node.journal.recently_closed(2, "ann")]
+    assert reasons == ["visit 8", "visit 4"]
+    assert not node.journal.recently_closed(2, "cyd")
 
 
 def test_a_journal_of_no_bytes_keeps_nothing() -> None:

@@ -1,8 +1,9 @@
 """Where the answer about a publication is easily wrong: what is forgotten, lost, or done again."""
 
+from hub.core.answers import Answer, Explanation, Question
 from hub.core.batch import Batch
-from hub.core.explaining import Answer, Explanation, Question
-from hub.core.journal import CLOSED_BYTES, REACH_SECONDS
+from hub.core.closed import CLOSED_BYTES
+from hub.core.journal import REACH_SECONDS
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Position
 from hub.core.timeline import TIMELINE_BYTES

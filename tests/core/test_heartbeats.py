@@ -11,6 +11,8 @@ from tests.core.subscribers import Subscriber
 
 STEP_SECONDS = 0.05
 INTERVAL_SECONDS, TIMEOUT_SECONDS = 25, 10
+# As `FakeLink` makes them; nothing else that it is sent has such a byte.
+PING = b"\x89"
 
 
 def run(node: SmallNode, seconds: float) -> None:
@@ -22,10 +24,11 @@ def run(node: SmallNode, seconds: float) -> None:
         node.loop.settle()
 
 
-def pinged(node: SmallNode) -> tuple[Session, FakeLink]:
-    """A session whose ping is just due."""
+def pinged(node: SmallNode, *, acknowledged: int = 0) -> tuple[Session, FakeLink]:
+    """A session whose ping is just due; its kernel has `acknowledged` bytes by then."""
     session, link = node.open(answers_pings=True)
-    while not session.ping_due_seconds:
+    link.acknowledged = acknowledged
+    while PING not in link.received:
         run(node, STEP_SECONDS)
     return session, link
 
@@ -146,6 +149,14 @@ def test_a_kernel_with_room_or_without_progress_is_no_sign_of_life(unsent: int, 
     session, link = pinged(node)
     link.unsent = unsent
     link.acknowledged += moves
+    run(node, TIMEOUT_SECONDS + 1)
+    assert session.closing
+
+
+def test_what_was_acknowledged_before_the_ping_is_no_sign_of_life() -> None:
+    node = SmallNode()
+    session, link = pinged(node, acknowledged=5000)
+    link.unsent = 1
     run(node, TIMEOUT_SECONDS + 1)
     assert session.closing
 

@@ -19,23 +19,17 @@ from hypothesis.stateful import (
 )
 
 from hub.core import outbox, replay
+from hub.core.answers import Answer, Question
 from hub.core.commands import Ping, Publish, Subscribe, Unsubscribe
-from hub.core.explaining import Answer, Question
 from hub.core.identity import Identity
-from hub.core.options import SessionLimits
-from hub.core.ports import Dialect
 from hub.core.publication import Position
 from hub.core.session import Session
-from hub.wire.sse import SeveralSseDialect, SseDialect
-from hub.wire.text import TextDialect
-from hub.wire.websocket import WebSocketDialect
+from tests.core.examples import ALL, DIALECTS, NAMES, PEERS, SHAPES, names, peers
 from tests.core.fakes import ENDLESS, FakeLink
 from tests.core.node_truth import NAMESPACES, NodeTruth, entries
 from tests.core.small_node import Shape, SmallNode
-from tests.core.streams import Read, StreamChecker, read_lines, read_sse, read_websocket
+from tests.core.streams import StreamChecker
 
-NAMES = ("long", "short:a", "none:a", "key:a", "die:a", "here:a")
-PEERS = 3
 ANSWERS = {
     "message": {Answer.WRITTEN},
     # One gap spans what was conflated before something later was dropped.
@@ -49,32 +43,6 @@ NOTHING = {Answer.NOT_SUBSCRIBED, Answer.CLOSED, Answer.DROPPED}
 """What may have become of one that the peer saw nothing of."""
 UNTOLD = {Answer.EXPIRED, Answer.LOST, Answer.CONFLATED}
 """The connection ended before it could be told."""
-ALL = 1 << 26
-"""A journal of so many bytes forgets nothing of an example."""
-SEVERAL = SeveralSseDialect()
-DIALECTS: tuple[tuple[Dialect, Read], ...] = (
-    (TextDialect(), read_lines),
-    (WebSocketDialect(), read_websocket),
-    (SseDialect(SEVERAL), read_sse),
-)
-LIMITS = st.builds(
-    SessionLimits,
-    outbox_max_messages=st.sampled_from((2, 4, 1000)),
-    outbox_max_bytes=st.sampled_from((900, 3000, 1 << 20)),
-    control_max_bytes=st.sampled_from((700, 1 << 20)),
-)
-SHAPES = st.builds(
-    Shape,
-    namespaces=st.just(NAMESPACES),
-    limits=LIMITS,
-    slice_sessions=st.sampled_from((1, 2, 1000)),
-    outbox_total_bytes=st.sampled_from((2500, 1 << 30)),
-    journal_bytes=st.sampled_from((ALL, ALL, 6000, 3000)),
-    latent=st.booleans(),
-)
-peers = st.integers(0, PEERS - 1)
-names = st.integers(0, 1)
-"""Which of the two channels of an example: more would only meet each other less often."""
 
 
 @dataclass
@@ -335,13 +303,14 @@ class OneNode(RuleBasedStateMachine):
 PROFILE = settings(
     max_examples=int(os.environ.get("HUB_TEST_MODEL_EXAMPLES", "600")),
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,
     print_blob=False,
 )
 
 
+# Eight seconds of CPU; a busy machine has taken two minutes for them.
+@pytest.mark.timeout(300)
 def test_whatever_happens_every_message_arrives_or_its_loss_is_announced() -> None:
     """The promise of DESIGN.md section 1, on one node, for every order hypothesis can find."""
     run_state_machine_as_test(OneNode, settings=PROFILE)

@@ -30,12 +30,6 @@ def changes(watcher: Subscriber) -> list[tuple[object, object]]:
     ]
 
 
-def wait(node: SmallNode, seconds: float) -> None:
-    node.clock.advance(seconds)
-    node.deadlines.tick(node.clock())
-    node.loop.settle()
-
-
 def test_the_first_session_of_a_subject_is_its_join_and_the_last_its_leave() -> None:
     """Whatever comes and goes in between."""
     node = node_with_presence()
@@ -65,14 +59,14 @@ def test_a_reload_is_no_leave_and_join() -> None:
     before = Subscriber(node, "a", identity=person("ann"))
     changes(watcher)
     before.session.lost(1006, "gone")
-    wait(node, LEAVE_DELAY_SECONDS - 1)
+    node.wait(LEAVE_DELAY_SECONDS - 1)
     after = Subscriber(node, "a", identity=person("ann"))
-    wait(node, 10 * LEAVE_DELAY_SECONDS)
+    node.wait(10 * LEAVE_DELAY_SECONDS)
     assert changes(watcher) == []
     after.session.lost(1006, "gone")
-    wait(node, LEAVE_DELAY_SECONDS - 1)
+    node.wait(LEAVE_DELAY_SECONDS - 1)
     assert changes(watcher) == []
-    wait(node, 1.1)
+    node.wait(1.1)
     assert changes(watcher) == [("leave", "ann")]
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from hub.core.answers import Answer, Question
 from hub.core.commands import Subscribe
-from hub.core.explaining import Answer, Question
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import HistoryPage, PublishRequest
 from hub.core.publication import Position

@@ -78,12 +78,14 @@ def test_wherever_a_write_stops_the_stream_is_the_same(room: int) -> None:
     """One batch of several frames, cut at every byte."""
     node = SmallNode()
     reader = Subscriber(node, "a")
+    before = len(reader.link.received)
     reader.link.room = room
     for _ in range(5):
         node.publish("a", b'"payload"')
     node.loop.settle()
     assert [push["offset"] for push in reader.drain()] == [1, 2, 3, 4, 5]
     assert reader.session.sent == 5
+    assert node.tally.bytes_sent == len(reader.link.received) - before
 
 
 def test_the_position_is_what_the_peers_transport_was_handed() -> None:

@@ -249,7 +249,7 @@ def test_refusals_change_nothing_and_name_the_reason() -> None:
     reader.unsubscribe("c")
     pushes = reader.read()
     failures = [code(push) for push in pushes if "error" in push]
-    assert failures == ["forbidden", "bad_request", "too_many_subscriptions", "bad_request"]
+    assert failures == ["forbidden", "conflict", "too_many_subscriptions", "bad_request"]
     assert set(reader.session.subscriptions) == {"a", "b"}
     assert set(node.subscribing.channels) == {"a", "b"}
 

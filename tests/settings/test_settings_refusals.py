@@ -42,6 +42,7 @@ WRONG = [
         f"allowed: {BROKER.allowed}",
     ),
     ("node", "a b", "allowed: 1 to 64 characters of A-Z a-z 0-9 _ . -"),
+    ("broker_prefix", "a:b", "allowed: 1 to 32 characters of A-Z a-z 0-9 _ . -"),
     (
         "origins",
         "example.com",
@@ -109,10 +110,11 @@ def test_password_of_a_broker_is_not_shown() -> None:
     assert "hunter2" not in complaint({"HUB_BROKER": "kafka://me:hunter2@example:6379"})
 
 
-def test_unknown_toml_key_is_refused_with_the_closest(toml: WriteToml) -> None:
+@pytest.mark.parametrize("name", ["prot", "HUB_PORT", "Port"])
+def test_unknown_toml_key_is_refused_with_the_closest(toml: WriteToml, name: str) -> None:
     """A slip in the file must not silently leave a default in place."""
-    file = toml("prot = 1")
-    assert complaint(None, file) == f"prot in {file} is not a setting; did you mean port?"
+    file = toml(f"{name} = 1")
+    assert complaint(None, file) == f"{name} in {file} is not a setting; did you mean port?"
 
 
 def test_config_file_that_cannot_be_read_is_named(tmp_path: Path, toml: WriteToml) -> None:

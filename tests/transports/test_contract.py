@@ -7,6 +7,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
+from hub.core.ports import MAX_AGENT_CHARACTERS
 from tests.transports.conftest import Open
 from tests.transports.peers import Json
 
@@ -211,3 +212,14 @@ async def test_a_malformed_since_is_refused(open_peer: Open, channel: str, bad: 
     with pytest.raises((AssertionError, ConnectionClosedError), match=r"bad_request|4400"):
         async with open_peer(channel, since={channel: bad}):
             pass
+
+
+async def test_of_a_long_user_agent_only_its_beginning_is_kept(
+    http: httpx.AsyncClient, open_peer: Open, channel: str
+) -> None:
+    """A peer may send kilobytes: they must not stay in memory, nor make lists of them."""
+    async with open_peer(channel, headers={"User-Agent": "a browser " + "x" * 4000}):
+        (row,) = (await http.get("/api/connections", params={"channel": channel})).json()[
+            "connections"
+        ]
+    assert row["user_agent"] == "a browser " + "x" * (MAX_AGENT_CHARACTERS - 10)

@@ -53,6 +53,33 @@ async def test_an_answer_that_was_lost_is_repeated(process: HubProcess, channel:
         assert again["positions"] == lost["positions"]
 
 
+async def test_an_answer_that_told_of_a_new_subscription_is_missed_by_who_does_not_name_it(
+    process: HubProcess, channel: str
+) -> None:
+    """Where it started is known to nobody then: the session has ended, and the peer begins anew."""
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        first = (await poll(client, session="true", wait="0")).json()
+        same = {key: first["welcome"][key] for key in ("connection", "secret")}
+        for name in (channel, f"{channel}-2"):
+            subscribe = {"op": "subscribe", "id": 1, "channel": name}
+            bearer = {"Authorization": f"Bearer {same['secret']}"}
+            query = {"connection": same["connection"]}
+            await client.post("/command", params=query, json=subscribe, headers=bearer)
+        told = (await poll(client, session="true", wait="5", **same)).json()
+        assert [push["op"] for push in told["pushes"]] == ["subscribed", "subscribed"]
+        # One of them is enough: a URL has not room for many.
+        since = f"{channel}={told['positions'][channel]}"
+        on = await poll(client, session="true", channel=channel, since=since, wait="0", **same)
+        assert on.json()["welcome"]["connection"] == same["connection"]
+        await client.post(
+            "/command", params=query, json=subscribe | {"channel": "3"}, headers=bearer
+        )
+        await poll(client, session="true", channel=channel, since=since, wait="5", **same)
+        again = await poll(client, session="true", channel=channel, since=since, wait="5", **same)
+        assert again.status_code == 404
+        assert (await poll(client, session="true", wait="0", **same)).status_code == 404
+
+
 async def test_who_is_behind_catches_up_by_the_page_not_by_the_message(
     process: HubProcess, channel: str
 ) -> None:

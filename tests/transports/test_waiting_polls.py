@@ -5,8 +5,8 @@ from typing import cast
 
 import pytest
 
+from hub.core.peers import Connections
 from hub.core.polling import PollRequest
-from hub.core.ports import Connections
 from hub.errors import NotFoundError, UnavailableError
 from hub.transports.waiting_polls import WaitingPolls
 from tests.support.waiting import eventually

@@ -33,7 +33,7 @@ def make_http_app(deps: HttpDeps) -> ASGIApp:
 
     It reads the pages' files now. Its lifespan is that of `deps.fallback` where there is one.
     """
-    fallback = deps.fallback or _nothing_here(deps.tally)
+    fallback = deps.fallback or _nothing_here(deps.tally, deps.base_path)
     router = Router(_routes(deps), redirect_slashes=False, default=fallback)
     if deps.fallback is None:
         return router
@@ -130,16 +130,25 @@ async def _not_a_stream(request: Request) -> Response:
     return problem(error, headers={"Connection": "close"})
 
 
-def _nothing_here(tally: Tally) -> ASGIApp:
+def _nothing_here(tally: Tally, base_path: str) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         tally.http_errors[NotFoundError.code] += 1
         if scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
         else:
-            error = NotFoundError(f"nothing is at {scope['path'][:200]!r}")
+            path = scope["path"]
+            error = NotFoundError(f"nothing is at {path[:200]!r}{_hint(path, base_path)}")
             await problem(error)(scope, receive, send)
 
     return answer
+
+
+def _hint(path: str, base_path: str) -> str:
+    """For those who forgot what is set, or come from a hub whose topics have slashes."""
+    if not path.startswith(f"{base_path}/"):
+        return f": every path of this hub begins with {base_path}"
+    _, publishing, channel = path.partition(f"{base_path}/api/publish/")
+    return ": a channel's name has no slash" if publishing and "/" in channel else ""
 
 
 def _with_lifespan_of(owner: ASGIApp, router: Router) -> ASGIApp:

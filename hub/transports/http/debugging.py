@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.core.ports import Arguments
+from hub.core.peers import Arguments
 from hub.errors import BadRequestError
 from hub.transports.http.access import credentials_of
 from hub.transports.http.answer import json_answer

@@ -1,6 +1,6 @@
 """What operators may ask and do, in the OpenAPI document."""
 
-from hub.core.explaining import Answer
+from hub.core.answers import Answer
 from hub.core.selecting import COLUMNS
 from hub.transports.http.connections import TRANSPORTS
 from hub.transports.http.openapi_parts import (
@@ -123,7 +123,7 @@ def operator_paths() -> dict[str, Json]:
         "/api/connections": {"get": read("List connections", "Connections", *PAGE, *filters)},
         "/api/connections/{connection}": {"get": one, "delete": disconnect},
         "/api/connections/{connection}/subscriptions/{channel}": {"delete": unsubscribe},
-        "/api/closed": {"get": read("Connections that ended last", "Closed", PAGE[0])},
+        "/api/closed": {"get": read("Connections that ended last", "Closed", filters[0], PAGE[0])},
         "/api/explain": {"get": read("Why a message did not come", "Explanation", *asked)},
         "/api/nodes": {"get": read("List nodes", "Nodes")},
         "/api/nodes/{node}/drain": {

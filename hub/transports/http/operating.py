@@ -1,5 +1,6 @@
 """What operators see and do: connections, nodes and counters. Operator credentials only."""
 
+from collections import Counter
 from dataclasses import fields
 
 from starlette.requests import Request
@@ -79,4 +80,13 @@ def _unknown(connection: str) -> NotFoundError:
 def _counted(tally: Tally) -> dict[str, object]:
     """Counters under their names in `Tally`; its histograms are Prometheus' business."""
     values = {each.name: getattr(tally, each.name) for each in fields(tally)}
-    return {name: value for name, value in values.items() if not isinstance(value, Histogram)}
+    return {
+        name: _plain(value) for name, value in values.items() if not isinstance(value, Histogram)
+    }
+
+
+def _plain(value: object) -> object:
+    """Gaps and drops are counted by members of enumerations, which orjson takes as no keys."""
+    if not isinstance(value, Counter):
+        return value
+    return {str(label): count for label, count in value.items()}

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.core.ports import Arguments, Told
+from hub.core.peers import Arguments, Told
 from hub.core.publication import check_channel
 from hub.errors import BadRequestError, NotFoundError
 from hub.transports.http.access import credentials_of
@@ -48,9 +48,11 @@ class Overseeing:
         return json_answer({"connection": connection, **asked, **told})
 
     async def closed(self, request: Request) -> Response:
-        """The connections that ended last, on all nodes."""
+        """The connections that ended last, on all nodes; `subject` narrows it."""
         self._check(request)
-        return json_answer(await self._operators.closed(limit_of(query_of(request))))
+        query = query_of(request)
+        told = await self._operators.closed(limit_of(query), single(query, "subject"))
+        return json_answer(told)
 
     async def unsubscribe(self, request: Request) -> Response:
         """Take a session out of a channel; it gets a push `unsubscribed`."""

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from starlette.requests import Request
 
 from hub.errors import BadRequestError
-from hub.wire.query import single, split_query, whole_number
+from hub.wire.query import single, split_form, whole_number
 
 _DEFAULT_LIMIT = 100
 # Guess, not measured: 1,000 records are some 300 KB of JSON and a few milliseconds.
@@ -29,7 +29,7 @@ class Page(Generic[T]):
 
 def query_of(request: Request) -> dict[str, list[str]]:
     """The query's parameters, decoded strictly; raise `BadRequestError` where malformed."""
-    return split_query(request.scope["query_string"])
+    return split_form(request.scope["query_string"])
 
 
 def limit_of(query: Mapping[str, list[str]]) -> int:

@@ -15,8 +15,9 @@ from hub.core.channel_listing import ChannelPage, ChannelQuery
 from hub.core.identity import Identity
 from hub.core.listing import ConnectionPage, ConnectionQuery
 from hub.core.options import KIB, MIB
+from hub.core.peers import Arguments, Told
 from hub.core.polling import PollRequest
-from hub.core.ports import Arguments, HistoryPage, PublishRequest, PublishResult, Told
+from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
@@ -39,7 +40,9 @@ class Engine(Protocol):
         """On any node; raise `BadRequestError` where the namespace has no presence."""
         ...
 
-    def channels(self) -> Sequence[ChannelRecord]: ...
+    async def channels(self, wanted: Callable[[str], bool]) -> Sequence[ChannelRecord]:
+        """Of this node, those whose names are wanted."""
+        ...
 
     async def all_channels(self, query: ChannelQuery) -> ChannelPage:
         """Of all nodes that answer in time."""
@@ -121,7 +124,7 @@ class Operators(Protocol):
         """At the node of that name; raise `NotFoundError` where there is none."""
         ...
 
-    async def closed(self, limit: int) -> Told: ...
+    async def closed(self, limit: int, subject: str | None) -> Told: ...
 
     async def rebalance(self, arguments: Arguments) -> Told: ...
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from hub.auth.policy import BEARER_CHALLENGE
 from hub.errors import HubError
-from hub.wire.codes import http_status
+from hub.wire.codes import http_status, status_phrase
 
 MEDIA_TYPE = "application/problem+json"
 # Where a retryable error does not say when: soon, because back-off is the client's work.
@@ -23,7 +23,7 @@ def problem_fields(error: HubError) -> dict[str, object]:
     status = http_status(error.code)
     return {
         "type": "about:blank",
-        "title": status.phrase,
+        "title": status_phrase(status),
         "status": status.value,
         "detail": error.message,
         "code": error.code,

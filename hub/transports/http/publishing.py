@@ -16,7 +16,7 @@ from hub.transports.http.ports import HttpDeps
 from hub.transports.http.problem import problem_fields, problem_headers
 from hub.wire.codes import http_status
 from hub.wire.payload import Item, check_key, check_payload, split_items
-from hub.wire.query import single, split_query
+from hub.wire.query import single, split_form
 
 _MULTI_STATUS = 207  # RFC 4918 section 11.1: the items tell
 
@@ -121,7 +121,7 @@ def _message_key(request: Request) -> str | None:
     if header is not None:
         return check_key(header, "X-Message-Key")
     raw_query = request.scope["query_string"]
-    return _optional_key(single(split_query(raw_query), "key"), "key") if raw_query else None
+    return _optional_key(single(split_form(raw_query), "key"), "key") if raw_query else None
 
 
 def _result_fields(channel: str, result: PublishResult) -> dict[str, object]:

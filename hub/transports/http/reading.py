@@ -37,11 +37,11 @@ class Reading:
             asked = channel_query(query)
             return json_answer(channels_fields(asked, await self._engine.all_channels(asked)))
         prefix = single(query, "prefix") or ""
-        matching = (
-            record
-            for record in self._engine.channels()
-            if record.channel.startswith(prefix) and readable(identity, record.channel)
-        )
+
+        def wanted(name: str) -> bool:
+            return name.startswith(prefix) and readable(identity, name)
+
+        matching = await self._engine.channels(wanted)
         page = paged(matching, lambda record: record.channel, query)
         rows = [channel_fields(record) for record in page.items]
         return json_answer({"channels": rows, "total": page.total, "next": page.next})

@@ -1,6 +1,6 @@
 """An engine that remembers what it was asked, and an application around it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from hub import dashboard
 from hub.auth.policy import Policy
 from hub.core.channel_listing import ChannelPage, ChannelQuery
 from hub.core.listing import ConnectionPage, ConnectionQuery, Row
+from hub.core.peers import Arguments, Told
 from hub.core.polling import PollRequest
-from hub.core.ports import Arguments, HistoryPage, PublishRequest, PublishResult, Told
+from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
@@ -93,13 +94,13 @@ class FakeEngine:
             raise BadRequestError("presence is off")
         return [Member("ann", "c1", "ann"), Member("c2", "c2")]
 
-    def channels(self) -> Sequence[ChannelRecord]:
-        return [channel_record(name) for name in self.known]
+    async def channels(self, wanted: Callable[[str], bool]) -> Sequence[ChannelRecord]:
+        return [channel_record(name) for name in self.known if wanted(name)]
 
     async def all_channels(self, query: ChannelQuery) -> ChannelPage:
         """Of this one node, in the order asked for."""
         self.channel_queries.append(query)
-        rows = [record for record in self.channels() if record.channel.startswith(query.prefix)]
+        rows = await self.channels(lambda name: name.startswith(query.prefix))
         beyond = [record for record in rows if query.is_beyond(record.channel)]
         top = query.top(beyond, query.skip + query.limit)[query.skip :]
         more = len(beyond) > query.skip + len(top)
@@ -158,8 +159,8 @@ class FakeOperators:
             raise NotFoundError(f"no node {node!r} lives")
         return {"node": node, "closing": 3}
 
-    async def closed(self, limit: int) -> Told:
-        self.asked.append(("closed", limit))
+    async def closed(self, limit: int, subject: str | None) -> Told:
+        self.asked.append(("closed", (limit, subject)))
         return {"closed": [], "unanswered": []}
 
     async def rebalance(self, arguments: Arguments) -> Told:

@@ -15,6 +15,10 @@ ASKED = {
     "sort=round_trip_ms&after=-1.0:c1": ConnectionQuery(sort="round_trip_ms", after=(-1.0, "c1")),
     "sort=subject&after=a%3Ab:c1": ConnectionQuery(sort="subject", after=("a:b", "c1")),
     "sort=subject&after=:c1": ConnectionQuery(sort="subject", after=("", "c1")),
+    "sort=user_agent&after=a+b%20c%2Bd:c1": ConnectionQuery(
+        sort="user_agent", after=("a b c+d", "c1")
+    ),
+    "subject=ann+lee": ConnectionQuery(subject="ann lee"),
     "subject=ann&channel=a&transport=sse&address=::1&node=n2": ConnectionQuery(
         subject="ann", channel="a", transport="sse", address="::1", node="n2"
     ),

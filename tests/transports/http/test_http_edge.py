@@ -44,6 +44,18 @@ async def test_an_unknown_path_is_a_problem(hub: Hub, path: str) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("base_path", ["", "/live"])
+async def test_a_channel_with_a_slash_is_told_what_is_wrong(files: Path, base_path: str) -> None:
+    """Other hubs have topics such as `news/today`."""
+    hub = make_hub(files, base_path=base_path)
+    async with hub.client(**PUBLISHER) as client:
+        slash = await client.post(f"{base_path}/api/publish/news/today", content=b"1")
+        other = await client.post(f"{base_path}/api/nothing/here", content=b"1")
+    assert (slash.status_code, slash.json()["code"]) == (404, "not_found")
+    assert slash.json()["detail"].endswith("/news/today': a channel's name has no slash")
+    assert other.json()["detail"].endswith("/here'")
+
+
 async def test_a_plain_request_of_ws_is_told_to_upgrade(hub: Hub) -> None:
     """426 names the protocol."""
     async with hub.client() as client:
@@ -119,9 +131,11 @@ async def test_the_base_path_goes_before_everything(files: Path) -> None:
         assert (await client.get("/live/healthz")).status_code == 200
         assert (await client.get("/live/")).text.startswith("<!doctype html>")
         assert (await client.get("/live")).headers["location"] == "/live/"
-        assert (await client.get("/healthz")).status_code == 404
+        outside = await client.get("/healthz")
         document = (await client.get("/live/api/openapi.json")).json()
     assert document["servers"] == [{"url": "/live"}]
+    assert outside.status_code == 404
+    assert outside.json()["detail"].endswith("'/healthz': every path of this hub begins with /live")
 
 
 async def test_a_fallback_answers_what_the_hub_does_not(files: Path) -> None:

@@ -68,3 +68,11 @@ async def test_windows_are_passed_on(hub: Hub) -> None:
         ("n2", "drain", {"window_seconds": None}),
         ("rebalance", {"window_seconds": 3.0}),
     ]
+
+
+async def test_who_ended_may_be_asked_of_one_subject(hub: Hub) -> None:
+    """However many others have ended since."""
+    async with hub.client(**OPERATOR) as client:
+        await client.get("/api/closed?limit=7")
+        await client.get("/api/closed?subject=ann+lee")
+    assert hub.operators.asked == [("closed", (7, None)), ("closed", (100, "ann lee"))]

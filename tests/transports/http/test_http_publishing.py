@@ -33,8 +33,9 @@ async def test_keys_come_from_headers_or_the_query(hub: Hub) -> None:
     async with hub.client(**PUBLISHER) as client:
         headers = [(b"X-Message-Key", "né".encode()), (b"Idempotency-Key", b"i-1")]
         await client.post("/api/publish/a?key=ignored", content=b"1", headers=headers)
-        await client.post("/api/publish/a?key=b%20c", content=b"1")
-    assert [request.key for request in hub.engine.published] == ["né", "b c"]
+        for query in ("b%20c", "b+c", "b%2Bc"):
+            await client.post(f"/api/publish/a?key={query}", content=b"1")
+    assert [request.key for request in hub.engine.published] == ["né", "b c", "b c", "b+c"]
     assert hub.engine.published[0].idempotency_key == "i-1"
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from hub.auth.policy import Policy
+from hub.core.options import Overflow
 from hub.core.publication import Position
+from hub.core.pushes import GapReason
 from hub.errors import HubError
 from hub.transports.http.ports import HttpLimits
 from tests.transports.http.fakes import OPERATOR, PUBLISHER, Hub, make_hub, session_record
@@ -175,13 +177,15 @@ async def test_deleting_a_connection_closes_it_for_good(hub: Hub) -> None:
 
 async def test_stats_are_the_nodes_state_and_its_counters(hub: Hub) -> None:
     """Without the histograms, which only Prometheus can use."""
-    hub.tally.gaps["slow"] = 4
+    hub.tally.gaps[GapReason.SLOW] = 4
+    hub.tally.dropped[Overflow.DROP_OLDEST] = 9
     async with hub.client(**OPERATOR) as client:
         stats = (await client.get("/api/stats")).json()
         nodes = (await client.get("/api/nodes")).json()["nodes"]
     assert stats["node"] == nodes[0]
     assert nodes[0]["uptime_seconds"] == 2.5
     assert stats["counted"]["gaps"] == {"slow": 4}
+    assert stats["counted"]["dropped"] == {"drop_oldest": 9}
     assert "publish_to_write" not in stats["counted"]
 
 

@@ -1,0 +1,105 @@
+"""What a batch comes to for a member that the exchange's one comparison does not fit.
+
+It is ahead of the batch, reads history, takes no writes or published part of it itself; or
+its link took less than the whole. Offsets decide here too, so that nothing comes twice and
+nothing is skipped. Nothing here waits.
+"""
+
+from collections.abc import Iterable
+
+from hub.core.batch import Batch, Encoded
+from hub.core.journal import Journal
+from hub.core.ports import Monotonic
+from hub.core.pushes import PresenceReset
+from hub.core.ring import Entry, Kind
+from hub.core.subscription import Subscription
+from hub.core.tally import Tally
+
+_NO_SKIPS: frozenset[int] = frozenset()
+
+
+class Seams:
+    """One per node; keeps no state of its own."""
+
+    def __init__(self, *, clock: Monotonic, tally: Tally, journal: Journal) -> None:
+        self._clock = clock
+        self._tally = tally
+        self._journal = journal
+
+    def catch_up(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> None:
+        """Give a member what it lacks of the batch, of which `encoded` is the whole."""
+        session, cursor = subscription.session, subscription.offset
+        if subscription.closed or session.closing:
+            return
+        if subscription.live:
+            encoded = self._following(subscription, batch, encoded)
+        else:
+            subscription.presence_lost |= batch.has_presence
+            encoded, cursor = encoded.unsequenced(), subscription.position.offset
+        if not encoded.entries:
+            return
+        if not session.writable:
+            session.owe(subscription, encoded.entries, cursor)
+            return
+        session.sent += encoded.publications
+        self._tally.deliveries += encoded.publications
+        self._tally.bytes_sent += encoded.size
+        if encoded.size and (taken := session.link.send(encoded.data)) != encoded.size:
+            self.owe_rest(subscription, encoded, taken)
+
+    def _following(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> Encoded:
+        """What the batch has behind a live member, which stands at its end from now on."""
+        session, cursor = subscription.session, subscription.offset
+        skip = batch.skips.get(session.id, _NO_SKIPS)
+        if cursor != batch.base or skip:
+            encoded = batch.after(cursor, session.dialect, skip=skip)
+        for offset in sorted(skip):
+            self._journal.own(subscription, offset)
+        subscription.offset = max(cursor, batch.last)
+        return encoded
+
+    def owe_rest(self, subscription: Subscription, encoded: Encoded, taken: int) -> None:
+        """The link took only `taken` bytes of what is counted as sent: owe what follows."""
+        session = subscription.session
+        whole = session.finish(encoded, taken)
+        handed, owed = encoded.entries[:whole], encoded.entries[whole:]
+        publications = sum(entry.kind <= Kind.RAW for entry in owed)
+        session.sent -= publications
+        self._tally.deliveries -= publications
+        self._tally.bytes_sent -= sum(len(entry.frame) for entry in owed)
+        if owed:
+            before = _before(encoded.entries, subscription.position.offset)
+            cursor = max((entry.offset for entry in handed), default=0) or before
+            session.owe(subscription, owed, cursor)
+
+    def reset(self, subscription: Subscription, frame: bytes) -> None:
+        """The channel goes on in another epoch: `frame` says so behind all of the old one.
+
+        What the session is still owed of the old epoch cannot be resumed from and is dropped;
+        the reset announces that.
+        """
+        session, channel = subscription.session, subscription.channel
+        replies: list[Entry] = []
+        presence_lost = False
+        if subscription.ring is not None and session.outbox is not None:
+            dropped, replies = session.outbox.forget(subscription)
+            subscription.dropped += dropped
+            presence_lost = channel.options.presence
+        if subscription.live:
+            subscription.go_live(channel.offset)
+        else:
+            subscription.go_back_to_history(channel.offset)
+        if session.closing:
+            return
+        if session.writable:
+            session.write(frame)
+        else:
+            told = Entry(Kind.KEEP, 0, frame, self._clock())
+            session.owe(subscription, [*replies, told], channel.offset)
+        if presence_lost:
+            session.push_in_order(subscription, PresenceReset(channel.name))
+
+
+def _before(entries: Iterable[Entry], otherwise: int) -> int:
+    """The offset before the first of these that has one."""
+    return next((entry.first - 1 for entry in entries if entry.first), otherwise)

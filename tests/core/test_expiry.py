@@ -1,0 +1,86 @@
+"""A session ends when its token does, and is warned before."""
+
+from dataclasses import replace
+
+from hub.core.commands import Authenticate
+from hub.core.identity import Identity
+from hub.core.pushes import Reply
+from tests.core.fakes import WALL_START_SECONDS
+from tests.core.small_node import ANYTHING, SmallNode
+from tests.core.subscribers import Subscriber
+
+
+def expiring(node: SmallNode, seconds: float) -> Identity:
+    return replace(ANYTHING, subject="ann", expires_at=node.clock.wall() + seconds)
+
+
+def test_a_session_is_warned_before_its_token_ends_and_ends_with_it() -> None:
+    """30 s before, then 4401."""
+    node = SmallNode()
+    reader = Subscriber(node, identity=expiring(node, 100))
+    node.wait(69)
+    assert reader.read() == []
+    node.wait(2)
+    assert reader.read() == [{"op": "expiring", "in_seconds": 29}]
+    node.wait(28)
+    assert not reader.session.closing
+    node.wait(2)
+    assert reader.read()[-1]["code"] == 4401
+
+
+def test_a_refreshed_token_begins_its_time_anew() -> None:
+    """The old one's end does not end the session."""
+    node = SmallNode()
+    reader = Subscriber(node, identity=expiring(node, 100))
+    node.wait(80)
+    node.policy.known["new"] = expiring(node, 100)
+    reader.read()
+    node.do(reader.session, Authenticate(1, "new"))
+    assert reader.read()[0]["ok"] == {"expires_in_seconds": 100}
+    node.wait(75)
+    assert not reader.session.closing
+    node.wait(30)
+    assert reader.session.closing
+
+
+def test_a_short_token_is_warned_of_halfway_so_that_authenticating_does_not_go_in_circles() -> None:
+    """Who answers each warning with the same token is warned less than ten times in 30 s."""
+    node = SmallNode()
+    node.policy.known["same"] = identity = expiring(node, 28)
+    reader = Subscriber(node, identity=identity)
+    node.wait(13)
+    assert reader.read() == []
+    warned: list[object] = []
+    for _ in range(200):
+        node.wait(0.1)
+        left = [push["in_seconds"] for push in reader.read() if push["op"] == "expiring"]
+        warned += left
+        if any(left):
+            node.do(reader.session, Authenticate(1, "same"))
+    assert reader.session.closing
+    assert warned[:3] == [14, 7, 3]
+    assert len(warned) < 10
+
+
+def test_a_token_that_ends_during_a_stall_ends_its_session_all_the_same() -> None:
+    """The warning comes late then, and the end right behind it."""
+    node = SmallNode()
+    reader = Subscriber(node, identity=expiring(node, 100))
+    node.wait(500)
+    node.wait(0.2)
+    assert reader.session.closing
+    assert node.clock.wall() > WALL_START_SECONDS
+
+
+def test_who_authenticates_while_it_ends_is_let_go_of_all_the_same() -> None:
+    """Over `POST /command`, the reply goes to somebody who is still there."""
+    node = SmallNode()
+    reader = Subscriber(node, identity=expiring(node, 100))
+    node.policy.known["new"] = expiring(node, 100)
+    waiting = len(node.deadlines)
+    replies: list[Reply] = []
+    node.engine.submit(reader.session, Authenticate(1, "new"), replies.append)
+    reader.session.lost(1006, "gone")
+    node.loop.settle()
+    assert replies[0].ok == {"expires_in_seconds": 100}
+    assert len(node.deadlines) == waiting

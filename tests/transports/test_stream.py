@@ -1,0 +1,112 @@
+"""What goes straight to the kernel and what must not, on a transport that only notes."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from hub.transports.stream import StreamConnection
+
+Ends = tuple[socket.socket, socket.socket]
+"""The hub's end of a connection and the peer's."""
+
+
+class NotingTransport:
+    """Owes `waiting` to a peer; `written` is what it was given to send."""
+
+    def __init__(self, end: socket.socket, *, waiting: int = 0) -> None:
+        self._end = end
+        self._waiting = waiting
+        self.written: list[bytes] = []
+        self.closing = False
+
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        return self._end if name == "socket" else None
+
+    def set_protocol(self, protocol: object) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return self._waiting
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        yield ours, theirs
+
+
+def connection(transport: NotingTransport) -> StreamConnection:
+    return StreamConnection(cast("asyncio.Transport", transport), address="", user_agent="")
+
+
+def has_nothing(peer: socket.socket) -> bool:
+    try:
+        return not peer.recv(100)
+    except BlockingIOError:
+        return True
+
+
+def test_a_frame_goes_straight_to_the_kernel(ends: Ends) -> None:
+    ours, theirs = ends
+    transport = NotingTransport(ours)
+    assert connection(transport).send(b"frame") == 5
+    assert theirs.recv(100) == b"frame"
+    assert not transport.written
+
+
+def test_nothing_overtakes_what_the_transport_owes(ends: Ends) -> None:
+    """Not while it is paused, although the kernel has room again; and afterwards it does."""
+    ours, theirs = ends
+    link = connection(NotingTransport(ours))
+    link.pause_writing()
+    assert link.send(b"frame") == 0
+    assert has_nothing(theirs)
+    link.resume_writing()
+    assert link.send(b"frame") == 5
+    assert theirs.recv(100) == b"frame"
+
+
+def test_what_an_earlier_response_left_in_the_transport_goes_first(ends: Ends) -> None:
+    """On a connection that was reused."""
+    ours, theirs = ends
+    link = connection(NotingTransport(ours, waiting=1))
+    assert link.send(b"frame") == 0
+    assert has_nothing(theirs)
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "lost"])
+def test_after_the_end_nothing_is_written_to_what_may_be_another_connection(
+    ends: Ends, end: str
+) -> None:
+    """The kernel gives a descriptor's number to whoever comes next; also a late resume is none."""
+    ours, theirs = ends
+    link = connection(NotingTransport(ours))
+    if end == "lost":
+        link.connection_lost(None)
+    elif end == "abort":
+        link.abort()
+    else:
+        link.close(1000, "")
+    link.resume_writing()
+    assert link.send(b"frame") == 5
+    assert has_nothing(theirs)
