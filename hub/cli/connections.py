@@ -51,6 +51,7 @@ def connections(
 
 
 def closed(
+    subject: Annotated[str | None, typer.Option(help="Whose token said so.")] = None,
     limit: Limit = 100,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -59,7 +60,7 @@ def closed(
     """List the connections that ended last, newest first, with code and reason."""
 
     async def act(operator: Operator) -> None:
-        page = await operator.ask("closed", limit=limit)
+        page = await operator.ask("closed", subject=subject, limit=limit)
         print_list(page, "closed", CLOSED, as_json=as_json)
 
     operate(url, key, act)

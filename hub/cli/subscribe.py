@@ -144,7 +144,7 @@ async def _print_pushes(plan: Plan) -> None:
             )
     except HubClientError as error:
         hint = " (--token or HUB_TOKEN)" if error.code == "unauthorized" else ""
-        raise _fail(_REFUSED, f"{error}{hint}") from None
+        raise _fail(_REFUSED, f"{error}{hint}, at {plan.url}") from None
     finally:
         printer.flush(_FLUSH_SECONDS)
 

@@ -61,14 +61,15 @@ def fitted(
 ) -> Sequence[Column]:
     """`columns` without those of the highest rank, until the others find room.
 
-    What the rows are sorted by stays: an order that nobody sees looks like none.
+    Then from the right: a figure that is cut looks like another one. The first column stays, and
+    what the rows are sorted by: an order that nobody sees looks like none.
     """
     left = list(columns)
     while sum(_widths(left, rows, most=_WIDEST)) + _BETWEEN * len(left) > width:
-        spare = [column for column in left if column.rank and column.sort != (sort or None)]
+        spare = [column for column in left[1:] if column.sort != (sort or None)]
         if not spare:
             break
-        least = max(spare, key=lambda column: column.rank)
+        least = max(reversed(spare), key=lambda column: column.rank)
         left.remove(least)
     return left
 

@@ -35,6 +35,8 @@ export function pathOf(values, top) {
     const x = ((index + SECONDS - values.length) * WIDTH) / (SECONDS - 1);
     const y = HEIGHT - (Math.min(value, top) / top) * (HEIGHT - TOP);
     path += `${pen}${x.toFixed(1)} ${y.toFixed(1)}`;
+    // A dot where what is beside it is not known.
+    if (pen === "M") path += "h0";
     pen = "L";
   });
   return path;

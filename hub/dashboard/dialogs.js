@@ -57,12 +57,12 @@ export function ask({ title, content, button, danger, act }) {
 
 /**
  * @param {string} connection
- * @param {string} [who]
+ * @param {string | null} subject rows move under the pointer: whose it is stands in the question
  */
-export const disconnect = (connection, who = connection) =>
+export const disconnect = (connection, subject) =>
   ask({
     title: "Disconnect?",
-    content: h("p", {}, `${who} is closed with 4403, and a client that follows the protocol `
+    content: h("p", {}, `${subject ? `${subject} (${connection})` : connection} is closed with 4403, and a client that follows the protocol `
       + "does not come back by itself."),
     button: "Disconnect",
     danger: true,

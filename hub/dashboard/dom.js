@@ -1,4 +1,4 @@
-/** Elements from code: no template language, and no text ever becomes markup. */
+/** Elements from code: no template language, no text ever becomes markup, none steers another. */
 
 /** @typedef {Node | string | number | null | undefined | false} Child */
 /** @typedef {Record<string, any>} Props */
@@ -19,6 +19,23 @@ function apply(element, props) {
   }
 }
 
+// What would steer how the text around it is shown, and never is one itself: control
+// characters, line ends, and the marks that turn the direction of writing (UAX #9).
+const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
+
+/**
+ * Text that peers chose, on one line and in the order it has: what steers becomes \ufffd.
+ * @param {string} text
+ */
+const plain = (text) => text.replace(UNSEEN, "\ufffd");
+
+/**
+ * The same for JSON, which stays the JSON that it is.
+ * @param {string} json
+ */
+export const escaped = (json) =>
+  json.replace(UNSEEN, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 /** @param {Child[]} children */
 const kept = (children) =>
   children.flat().filter((child) => child !== null && child !== undefined && child !== false);
@@ -37,7 +54,7 @@ export function h(tag, props = {}, ...children) {
 }
 
 /** @param {Node | string | number} child */
-const asNode = (child) => (child instanceof Node ? child : String(child));
+const asNode = (child) => (child instanceof Node ? child : plain(String(child)));
 
 /**
  * @param {string} tag
@@ -86,13 +103,19 @@ export function state(title, text, action) {
   return h("div", { class: "state" }, h("h2", {}, title), h("p", {}, text), action);
 }
 
+/** @param {unknown} error */
+const reason = (error) => (error instanceof Error ? error.message : String(error));
+
+/** What stands beside figures that are from before. @param {unknown} error */
+export const notUpToDate = (error) => `Not up to date: ${reason(error)}`;
+
 /**
  * @param {string} title
  * @param {unknown} error
  * @param {() => void} again
  */
 export function failure(title, error, again) {
-  const text = error instanceof Error ? error.message : String(error);
+  const text = reason(error);
   const box = state(title, text, h("button", { type: "button", onclick: again }, "Try again"));
   box.classList.add("failed");
   return box;

@@ -12,6 +12,8 @@ const CHANNEL = "hub:stats";
 const SILENT_MS = 5000;
 /** Then the hub is asked whether the node lives; its lease there is ten seconds. */
 const ASK_MS = 15000;
+/** The hub is asked so often while nothing can be heard, as at a node that takes no connections. */
+const DEAF_ASK_MS = 5000;
 
 /** @typedef {Record<string, any>} NodeRecord as `GET /api/nodes` has it */
 /** @typedef {{ record: NodeRecord, rates: Record<string, number>, heardAt: number }} Known */
@@ -72,6 +74,7 @@ export function openLive(first) {
   /** @type {any} */
   let connection = { state: "connecting" };
   let asking = false;
+  let askedAt = Date.now();
   let closed = false;
 
   const tell = () => listeners.forEach((listener) => listener());
@@ -97,6 +100,7 @@ export function openLive(first) {
   const ask = async () => {
     if (asking) return;
     asking = true;
+    askedAt = Date.now();
     try {
       const { nodes: listed } = await get("api/nodes");
       const names = listed.map((/** @type {NodeRecord} */ each) => `${each.node} ${each.started_ms}`);
@@ -106,7 +110,7 @@ export function openLive(first) {
       listed.forEach(hear);
       sampled();
     } catch {
-      // The banner says that the hub cannot be reached; the next second asks again.
+      // The banner says that the hub cannot be reached; it is asked again.
     }
     asking = false;
     tell();
@@ -114,7 +118,8 @@ export function openLive(first) {
 
   const look = () => {
     const oldest = Math.min(...[...nodes.values()].map(({ heardAt }) => heardAt));
-    if (connection.state === "connected" && Date.now() - oldest > ASK_MS) ask();
+    const patience = connection.state === "connected" ? ASK_MS : DEAF_ASK_MS;
+    if (Date.now() - Math.max(oldest, askedAt) > patience) ask();
     else tell();
   };
 
@@ -140,6 +145,10 @@ export function openLive(first) {
     /** By name. */
     get nodes() {
       return [...nodes.values()].sort((a, b) => (a.record.node < b.record.node ? -1 : 1));
+    },
+    /** Whether figures come, on the channel or because they are asked for. */
+    get isFresh() {
+      return [...nodes.values()].some(({ heardAt }) => Date.now() - heardAt < 2 * DEAF_ASK_MS);
     },
     /** @param {Known} known */
     isSilent: (known) => Date.now() - known.heardAt > SILENT_MS,

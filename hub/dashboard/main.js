@@ -19,6 +19,9 @@ let since = 0;
 /** @type {{ element: any, close?: () => void } | null} */
 let view = null;
 
+/** A question is about what was shown when it was asked. */
+const closeQuestion = () => document.querySelector("dialog")?.close();
+
 /** @param {any} element */
 function put(element) {
   view?.close?.();
@@ -27,6 +30,7 @@ function put(element) {
 }
 
 function shut() {
+  closeQuestion();
   live?.close();
   live = null;
   nav.hidden = leave.hidden = banner.hidden = true;
@@ -63,7 +67,7 @@ function showConnection() {
   const up = connection.state === "connected";
   status.textContent = up ? "Live" : connection.state === "connecting" ? "Connecting" : "Not connected";
   status.dataset.state = connection.state;
-  document.body.classList.toggle("stale", !up);
+  document.body.classList.toggle("stale", !up && !live.isFresh);
   const { state: now } = connection;
   if (up) since = 0;
   else since ||= Date.now();
@@ -73,7 +77,8 @@ function showConnection() {
   const again = now === "waiting" ? "It is tried again by itself." : "Reload the page to try again.";
   // Of a connection that just broke the code says nothing but that.
   const why = connection.code && connection.code !== LOST ? ` (${connection.code} ${connection.reason})` : "";
-  const text = `No connection to the hub since ${time(since)}${why}. Figures are from before. ${again}`;
+  const figures = live.isFresh ? "Figures are asked for every few seconds." : "Figures are from before.";
+  const text = `No connection to the hub since ${time(since)}${why}. ${figures} ${again}`;
   if (banner.textContent !== text) banner.textContent = text;
 }
 
@@ -123,6 +128,8 @@ nav.append(...VIEWS.map(({ path, title }) => h("a", { href: `#${path}` }, title)
 leave.addEventListener("click", signOut);
 onRefused((error) => live && refuse(error));
 addEventListener("hashchange", () => {
+  if (!live) return;
+  closeQuestion();
   show();
   main.focus();
   scrollTo(0, 0);

@@ -2,7 +2,7 @@
  * A list that the hub sorts, filters and cuts: the browser never holds more than one page.
  */
 
-import { failure, h, state, swap } from "./dom.js";
+import { failure, h, notUpToDate, state, swap } from "./dom.js";
 import { count } from "./format.js";
 
 const PAGE = 50;
@@ -19,6 +19,7 @@ const SHARE = 20;
  * @property {boolean} [number]
  * @property {boolean} [short] never breaks its line
  * @property {boolean} [fixed] cannot be sorted by
+ * @property {boolean} [backwards] what is shown falls while the API's field rises, as an age does
  */
 /**
  * @typedef {object} Page
@@ -39,12 +40,26 @@ const SHARE = 20;
  * @property {(row: any) => any} [action] what a last column without a heading holds
  */
 
+/** A cell whose text may be long: cut here, whole where the pointer rests. @param {string | null} text */
+export const cut = (text) => (text ? h("span", { class: "cut", title: text }, text) : null);
+
+/** @param {string} text */
+export const agent = (text) => (text ? h("span", { class: "agent cut", title: text }, text) : null);
+
+/** Whether what a column shows falls in this order. @param {Column} column @param {string} sort */
+const falls = ({ backwards = false }, sort) => sort.startsWith("-") !== backwards;
+
+/** The API's order in which what a column shows falls, or rises. @param {Column} column @param {boolean} falling */
+const orderOf = ({ name, backwards = false }, falling) => (falling !== backwards ? `-${name}` : name);
+
 /** @param {Options} options */
 export function table({ caption, columns, id, load, sort, onSort, empty, action }) {
-  /** @type {string[]} the `after` of every page before this one */
+  /** @typedef {{ after: string | null, from: number }} Place where a page begins */
+  const first = /** @type {Place} */ ({ after: null, from: 0 });
+  /** @type {Place[]} of every page before this one */
   let before = [];
-  /** @type {string | null} */
-  let after = null;
+  let here = first;
+  let shown = 0;
   /** @type {string | null} */
   let next = null;
   let turn = 0;
@@ -53,10 +68,10 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
   const body = h("tbody", { role: "rowgroup" });
   const head = h("tr", { role: "row" });
   const total = h("p", { class: "total", role: "status" }, "Loading");
-  const previous = h("button", { type: "button", onclick: () => go(before.pop() ?? null) }, "Previous");
+  const previous = h("button", { type: "button", onclick: () => go(before.pop() ?? first) }, "Previous");
   const following = h("button", { type: "button", onclick: () => {
-    before.push(after ?? "");
-    go(next);
+    before.push(here);
+    go({ after: next, from: here.from + shown });
   } }, "Next");
   const choice = h("select", { onchange: () => order(choice.value) });
   const place = h("div", {});
@@ -67,9 +82,9 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
       h("div", { class: "pager" }, previous, following)),
     place);
 
-  /** @param {string | null} to */
+  /** @param {Place} to @returns {Promise<void>} */
   const go = (to) => {
-    after = to || null;
+    here = to;
     return show();
   };
 
@@ -79,20 +94,19 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
     before = [];
     onSort?.(by);
     heading();
-    go(null);
+    go(first);
   };
 
   /** @param {Column} column */
-  const turned = ({ name, number }) => {
-    if (sort.replace("-", "") === name) return sort.startsWith("-") ? name : `-${name}`;
-    return number ? `-${name}` : name;
-  };
+  const isBy = ({ name }) => sort.replace("-", "") === name;
+  /** @param {Column} column */
+  const turned = (column) => orderOf(column, isBy(column) ? !falls(column, sort) : Boolean(column.number));
 
   const heading = () => {
     const cells = columns.map((column) => {
       const { name, label, number, fixed } = column;
-      const by = sort.replace("-", "") === name;
-      const way = sort.startsWith("-") ? "descending" : "ascending";
+      const by = isBy(column);
+      const way = falls(column, sort) ? "descending" : "ascending";
       const button = h("button", { type: "button", onclick: () => {
         order(turned(column));
         head.querySelector(`[data-column="${name}"] button`)?.focus();
@@ -102,8 +116,8 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
     });
     if (action) cells.push(h("th", { role: "columnheader", scope: "col" }, h("span", { class: "unseen" }, "Action")));
     head.replaceChildren(...cells);
-    const choices = columns.filter(({ fixed }) => !fixed).flatMap(({ name, label }) => [
-      [name, `${label}, rising`], [`-${name}`, `${label}, falling`],
+    const choices = columns.filter(({ fixed }) => !fixed).flatMap((column) => [
+      [orderOf(column, false), `${column.label}, rising`], [orderOf(column, true), `${column.label}, falling`],
     ]);
     choice.replaceChildren(...choices.map(([value, label]) =>
       h("option", { value, selected: value === sort }, label)));
@@ -123,12 +137,17 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
     return found;
   };
 
+  /** @param {string} text which screen readers say when it is another one */
+  const tell = (text) => {
+    if (total.textContent !== text) total.textContent = text;
+  };
+
   /** @param {Page} page */
   const draw = (page) => {
     next = page.next;
-    const from = before.length * PAGE;
-    const range = page.rows.length ? `${count(from + 1)} to ${count(from + page.rows.length)} of ` : "";
-    total.textContent = `${range}${count(page.total)}${page.note ? `. ${page.note}` : ""}`;
+    shown = page.rows.length;
+    const range = shown ? `${count(here.from + 1)} to ${count(here.from + shown)} of ` : "";
+    tell(`${range}${count(page.total)}${page.note ? `. ${page.note}` : ""}`);
     previous.disabled = before.length === 0;
     following.disabled = next === null;
     swap(body, page.rows.map(line));
@@ -140,12 +159,14 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
     const mine = ++turn;
     element.setAttribute("aria-busy", "true");
     try {
-      const page = await load({ sort, after, limit: PAGE });
+      const page = await load({ sort, after: here.after, limit: PAGE });
+      // Those of the last page have gone: there is one before it.
+      if (mine === turn && !page.rows.length && before.length) return go(before.pop() ?? first);
       if (mine === turn) draw(page);
     } catch (error) {
       // What is on the page stays there; the banner tells that the hub is away.
       if (mine === turn && !drawn) place.replaceChildren(failure("The list did not come", error, show));
-      else if (mine === turn) total.textContent = `Not up to date: ${/** @type {Error} */ (error).message}`;
+      else if (mine === turn) tell(notUpToDate(error));
     }
     if (mine === turn) element.removeAttribute("aria-busy");
   };
@@ -161,7 +182,7 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
     /** From the first page, because what is asked for has changed. */
     restart() {
       before = [];
-      return go(null);
+      return go(first);
     },
   };
 }

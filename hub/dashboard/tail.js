@@ -1,9 +1,9 @@
 /**
  * Publications of some channels as this page's own subscription gets them, newest first. A busy
- * channel is drawn four times a second, and only its newest rows.
+ * channel is drawn four times a second, and of what came only its newest rows are made.
  */
 
-import { h } from "./dom.js";
+import { escaped, h } from "./dom.js";
 import { count, time } from "./format.js";
 import { channelLink } from "./links.js";
 
@@ -19,10 +19,11 @@ const SHOWN_CHARACTERS = 600;
  * @property {any} element
  * @property {any} mark where the fate of this publication stands
  */
+/** @typedef {{ element: any, row?: Row }} Line */
 
 /** @param {any} data */
 function text(data) {
-  const json = JSON.stringify(data);
+  const json = escaped(JSON.stringify(data));
   return json.length > SHOWN_CHARACTERS ? `${json.slice(0, SHOWN_CHARACTERS)}… (${count(json.length)} characters)` : json;
 }
 
@@ -40,10 +41,13 @@ function messageRow(message, several) {
   return { channel, epoch, offset, element, mark };
 }
 
+/** @param {string} text @returns {any} */
+const trouble = (text) => h("li", { class: "gap" }, text);
+
 /** @param {any} gap @returns {any} */
 function gapElement({ channel, reason, from, to, position, unsequenced }) {
   const range = reason === "reset" ? `goes on at ${position}` : from ? `${from} to ${to}` : `${unsequenced} unnumbered`;
-  return h("li", { class: "gap" }, `Gap in ${channel}, ${reason}: ${range}`);
+  return trouble(`Gap in ${channel}, ${reason}: ${range}`);
 }
 
 /**
@@ -57,8 +61,8 @@ function gapElement({ channel, reason, from, to, position, unsequenced }) {
 export function tail(live, { title, hint, last, drawn }) {
   /** @type {Map<string, any>} */
   const subscriptions = new Map();
-  /** @type {{ element: any, row?: Row }[]} newest first */
-  let lines = [];
+  /** @type {{ make: () => Line, made?: Line }[]} newest first; made when first drawn */
+  const lines = [];
   let came = 0;
   let paused = false;
   let dirty = false;
@@ -77,26 +81,30 @@ export function tail(live, { title, hint, last, drawn }) {
     empty.hidden = came > 0;
     if (paused || !dirty) return;
     dirty = false;
-    list.replaceChildren(...lines.map(({ element }) => element));
-    drawn?.(lines.flatMap(({ row }) => row ?? []));
+    const made = lines.map((line) => (line.made ??= line.make()));
+    list.replaceChildren(...made.map(({ element }) => element));
+    drawn?.(made.flatMap(({ row }) => row ?? []));
   };
   const timer = setInterval(draw, DRAW_MS);
 
-  /** @param {{ element: any, row?: Row }} line */
-  const add = (line) => {
+  /** @param {() => Line} make */
+  const add = (make) => {
     came += 1;
     dirty = true;
-    lines = [line, ...lines.slice(0, ROWS - 1)];
+    lines.unshift({ make });
+    lines.length = Math.min(lines.length, ROWS);
   };
 
   /** @param {string} channel */
   const listen = (channel) => live.hub.subscribe(channel, (message) => {
-    const row = messageRow(message, subscriptions.size > 1);
-    add({ element: row.element, row });
+    add(() => {
+      const row = messageRow(message, subscriptions.size > 1);
+      return { element: row.element, row };
+    });
   }, {
     last,
-    onGap: (gap) => add({ element: gapElement(gap) }),
-    onError: ({ message }) => add({ element: h("li", { class: "gap" }, `${channel}: ${message}`) }),
+    onGap: (gap) => add(() => ({ element: gapElement(gap) })),
+    onError: ({ message }) => add(() => ({ element: trouble(`${channel}: ${message}`) })),
   });
 
   return {

@@ -9,7 +9,8 @@ from dataclasses import asdict
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.core.ports import Arguments, Spawn, Told
+from hub.core.peers import Arguments, Told
+from hub.core.ports import Spawn
 from hub.errors import BadRequestError
 from hub.observe.log_levels import LogLevels, levels_of
 from hub.observe.loop_lag import LoopLag

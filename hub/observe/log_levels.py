@@ -85,8 +85,9 @@ def adjustable_logger(levels: LogLevels) -> type[FilteringBoundLogger]:
     def is_enabled_for(self: structlog.BoundLoggerBase, level: int) -> bool:
         return level >= level_of(self)
 
+    # By position only: `method` is also a field of events, such as a request's that failed.
     def proxy(
-        self: structlog.BoundLoggerBase, method: str, event: str | None = None, **fields: object
+        self: structlog.BoundLoggerBase, method: str, event: str | None = None, /, **fields: object
     ) -> object:
         if LEVELS[method] < level_of(self):
             return None

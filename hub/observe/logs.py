@@ -30,8 +30,9 @@ _SECRET_IN_URL = re.compile(r"([?&](?:token|secret|key|api_key)=)[^&\s\"']+", re
 # Libraries that put payloads, heads or URLs with tokens, or noise, into records below these.
 LEVEL_FLOORS: Mapping[str, int] = {
     "uvicorn.access": logging.WARNING,
-    # Start and stop in uvicorn's words; the hub says both in its own.
-    "uvicorn.error": logging.WARNING,
+    # Start and stop in uvicorn's words, which the hub says in its own; and warnings that anybody
+    # makes with a request that is no HTTP, or asks for an upgrade where there is none.
+    "uvicorn.error": logging.ERROR,
     "httpcore": logging.INFO,
     "httpx": logging.WARNING,
     "websockets": logging.INFO,
@@ -126,7 +127,8 @@ def _level(settings: LogSettings) -> int:
     return logging.getLevelNamesMapping()[settings.log_level.upper()]
 
 
-def _is_console(settings: LogSettings, target: TextIO) -> bool:
+def is_console(settings: LogSettings, target: TextIO) -> bool:
+    """Whether a person reads what is written there, and not a collector of JSON lines."""
     if settings.log_format == "auto":
         return target.isatty()
     return settings.log_format == "console"
@@ -143,12 +145,12 @@ def _shared(settings: LogSettings, target: TextIO) -> list[Processor]:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     # On a terminal there is one node, and its name would only push the event to the right.
-    return chain if _is_console(settings, target) else [*chain, name_node]
+    return chain if is_console(settings, target) else [*chain, name_node]
 
 
 def _render(settings: LogSettings, target: TextIO) -> list[Processor]:
     """Hiding comes after what adds text; JSON tracebacks are text before it."""
-    if _is_console(settings, target):
+    if is_console(settings, target):
         # structlog's default with rich installed shows local variables: payloads and tokens.
         plain = structlog.dev.plain_traceback
         console = structlog.dev.ConsoleRenderer(

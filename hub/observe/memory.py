@@ -10,10 +10,11 @@ import gc
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import psutil
 
+from hub.core.peers import Told
 from hub.core.ports import Spawn
 from hub.errors import ConflictError
 from hub.observe.tasks import short_path
@@ -24,8 +25,6 @@ _ROWS = 50
 # 20 to 40 ms in one go.
 _COUNTING_SECONDS = 5.0
 _SLICE = 5_000
-
-Told = Mapping[str, object]
 
 
 class MemoryTracing:

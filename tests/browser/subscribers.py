@@ -38,7 +38,7 @@ class Recorded:
 async def python_subscriber(url: str, channel: str, since: str) -> AsyncIterator[Recorded]:
     """`hub_client.HubClient`, which takes the first transport that works."""
     recorded = Recorded()
-    timing = ReconnectTiming(open_timeout_seconds=2.0, cap_seconds=1.0)
+    timing = ReconnectTiming(open_timeout_seconds=2.0, cap_seconds=1.0, better_seconds=1.0)
     options = ClientOptions(timing=timing, on_state=recorded.note)
     async with HubClient(url, options=options) as client:
         reading = asyncio.create_task(_read(client, channel, since, recorded))

@@ -52,7 +52,7 @@ async def test_a_browser_that_was_offline_gets_what_it_missed(
     ("transport", "sign"),
     [
         ("websocket", "dispatchEvent(new Event('online'))"),
-        ("sse", "document.dispatchEvent(new Event('visibilitychange'))"),
+        ("sse", "document.dispatchEvent(new Event('visibilitychange', { bubbles: true }))"),
     ],
     ids=["websocket-network-is-back", "sse-page-is-shown"],
 )

@@ -44,7 +44,7 @@ async def test_disconnecting_asks_first_and_is_seen_among_the_closed(
     button = page.get_by_role("button", name=f"Disconnect {connection}")
     await button.press("Enter")
     dialog = page.get_by_role("dialog")
-    await expect(dialog).to_contain_text("Disconnect?")
+    await expect(dialog).to_contain_text(f"ada ({connection}) is closed")
     assert await faults(page) == []
     await page.keyboard.press("Escape")
     await expect(dialog).to_have_count(0)
@@ -58,6 +58,14 @@ async def test_disconnecting_asks_first_and_is_seen_among_the_closed(
     await expect(closed).to_have_count(1)
     await closed.get_by_role("link", name=connection).click()
     await expect(page.locator(".state")).to_contain_text("It is not open")
+    await expect(page.locator(".state")).to_contain_text("4403 forbidden")
+    await expect(page.locator(".state")).to_contain_text("disconnected by operator")
+    await page.goto(f"{hub.url}/dashboard#/closed?subject=nobody")
+    await expect(page.locator(".state")).to_contain_text("None lately")
+    await page.locator("input[name=subject]").fill("ada")
+    await page.locator("input[name=subject]").press("Enter")
+    await expect(closed).to_have_count(1)
+    await expect(page).to_have_url(f"{hub.url}/dashboard#/closed?subject=ada")
 
 
 async def test_unsubscribing_takes_one_channel_and_leaves_the_rest(

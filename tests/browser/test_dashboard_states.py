@@ -1,8 +1,7 @@
-"""The dashboard where there is nothing to show, too much, no right, or no hub."""
+"""The dashboard where there is nothing to show, no right, or no hub."""
 
-import json
+import re
 from collections.abc import Iterator
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.async_api import Page, Route, expect
@@ -16,8 +15,6 @@ pytestmark = [
     pytest.mark.timeout(90),
     pytest.mark.asyncio(loop_scope="module"),
 ]
-MANY = 50_000
-PAGE = 50
 
 
 @pytest.fixture
@@ -79,6 +76,28 @@ async def test_a_hub_that_is_gone_is_said_and_its_return_needs_no_hand(
     await expect(page.locator(".state")).to_contain_text("No channels")
 
 
+async def test_a_node_that_was_drained_from_its_own_page_is_taken_back_there(
+    plain_hub: HubProcess, page: Page
+) -> None:
+    """It takes no connections, the page's neither; it answers, and so is asked."""
+    await go(page, plain_hub.url)
+    node = page.locator(".node")
+    await node.get_by_role("button", name="Drain").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Window in seconds").fill("0")
+    await dialog.get_by_role("button", name="Drain").click()
+    await expect(page.locator("#banner")).to_contain_text("Figures are asked for")
+    await expect(node.locator(".pill")).to_have_text("drained")
+    # Figures with seconds between them are dots.
+    line = page.locator(".chart", has_text="Event loop lag").locator("path")
+    await expect(line).to_have_attribute("d", re.compile("M[0-9. ]+h0M[0-9. ]+h0"))
+    await node.get_by_role("button", name="Take back").click()
+    await dialog.get_by_role("button", name="Take connections again").click()
+    await expect(page.locator("#status")).to_have_text("Live", timeout=45_000)
+    await expect(node.locator(".pill")).to_have_text("ready")
+    await expect(page.locator("#banner")).to_be_hidden()
+
+
 async def test_who_may_not_operate_is_told_why(keyed_hub: HubProcess, page: Page) -> None:
     await page.goto(f"{keyed_hub.url}/dashboard")
     await expect(page.locator(".state")).to_contain_text("HUB_OPERATOR_KEYS is not set")
@@ -90,64 +109,56 @@ async def test_a_key_that_is_no_operators_can_be_changed(keyed_hub: HubProcess, 
     await expect(page.get_by_role("button", name="Use another key")).to_be_visible()
 
 
-async def test_of_fifty_thousand_connections_the_browser_holds_a_page(
+async def test_a_key_that_is_taken_away_leads_back_to_the_door(page: Page) -> None:
+    """With the reason, no question left standing, and to where one was after the next key."""
+    with HubProcess(HUB_OPERATOR_KEYS="the-first-key") as hub:
+        await sign_in(page, "the-first-key")
+        await go(page, hub.url, "channels")
+        await page.get_by_role("button", name="Publish a test message").click()
+        hub.restart(HUB_OPERATOR_KEYS="the-second-key")
+        field = page.get_by_label("Operator key")
+        await expect(field).to_be_focused(timeout=45_000)
+        await expect(page.locator(".problem")).to_contain_text("not one that is set here")
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        await field.fill("the-second-key")
+        await field.press("Enter")
+        await expect(page.locator("h1")).to_have_text("Channels")
+        await expect(page.locator("#status")).to_have_text("Live")
+
+
+async def test_a_question_does_not_outlive_the_view_that_it_was_about(
     plain_hub: HubProcess, page: Page
 ) -> None:
-    """It asks for pages, in the order and from the place that the hub named, and draws no more."""
-    asked: list[dict[str, list[str]]] = []
+    """The way back leads away from it, and its button can do nothing to what was left."""
+    await go(page, plain_hub.url)
+    await page.get_by_role("link", name="Channels", exact=True).click()
+    await page.get_by_role("button", name="Publish a test message").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await page.go_back()
+    await expect(page.locator("h1")).to_have_text("Overview")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+async def test_figures_that_could_not_be_read_again_are_said_to_be_old(
+    plain_hub: HubProcess, page: Page
+) -> None:
+    """As when the node that holds the connection answers no more; and not once it does."""
+    away = False
 
     async def answer(route: Route) -> None:
-        query = parse_qs(urlsplit(route.request.url).query)
-        asked.append(query)
-        begin = int(query.get("after", ["0"])[0])
-        size = min(int(query["limit"][0]), MANY)
-        rows = [connection(number) for number in range(begin, begin + size)]
-        told = {
-            "connections": rows,
-            "total": MANY,
-            "next": str(begin + size),
-            "complete": False,
-            "unanswered": ["node-7"],
-        }
-        await route.fulfill(body=json.dumps(told), content_type="application/json")
+        if away:
+            problem = {"detail": "node test-node does not answer", "code": "unavailable"}
+            await route.fulfill(status=503, json=problem)
+        else:
+            await route.continue_()
 
-    await page.route("**/api/connections?*", answer)
-    await go(page, plain_hub.url, "connections?sort=-sent")
-    total = page.locator(".total")
-    await expect(total).to_have_text("1 to 50 of 50,000. Without node-7")
-    await expect(page.locator("tbody tr")).to_have_count(PAGE)
-    await page.get_by_role("button", name="Next").click()
-    await expect(total).to_contain_text("51 to 100 of 50,000")
-    await page.get_by_role("button", name="Next").click()
-    await expect(page.locator("tbody tr").first).to_contain_text("c000100")
-    await page.get_by_role("button", name="Previous").click()
-    await expect(page.locator("tbody tr").first).to_contain_text("c000050")
-    await expect(page.locator("tbody tr")).to_have_count(PAGE)
-    assert {query["limit"][0] for query in asked} == {str(PAGE)}
-    assert {query["sort"][0] for query in asked} == {"-sent"}
-    places = [query.get("after", [""])[0] for query in asked]
-    assert [place for at, place in enumerate(places) if place not in places[:at]] == [
-        "",
-        "50",
-        "100",
-    ]
-
-
-def connection(number: int) -> dict[str, object]:
-    """One of many, as the API shows it."""
-    return {
-        "connection": f"c{number:06}",
-        "node": f"node-{number % 5}",
-        "transport": "websocket",
-        "subject": f"user-{number}",
-        "address": "10.0.0.1",
-        "user_agent": "a browser",
-        "opened_ms": 1_760_000_000_000,
-        "round_trip_ms": 1.5,
-        "sent": 100_000 - number,
-        "dropped": 0,
-        "outbox_messages": 0,
-        "outbox_bytes": 0,
-        "outbox_age_seconds": 0.0,
-        "subscriptions": [],
-    }
+    await page.route("**/api/connections/*", answer)
+    await go(page, plain_hub.url, "connections")
+    await page.locator("tbody tr a").first.click()
+    await expect(page.locator(".facts")).to_contain_text("websocket")
+    away = True
+    late = page.locator("main .problem")
+    await expect(late).to_have_text("Not up to date: node test-node does not answer")
+    await expect(page.locator(".facts")).to_contain_text("websocket")
+    away = False
+    await expect(late).to_be_hidden()

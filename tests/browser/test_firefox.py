@@ -85,6 +85,7 @@ async def test_firefox_is_told_of_a_restart_by_exactly_one_reset(
         await reader.arrives_at("websocket")
         await numbers.more(20)
         await asyncio.to_thread(hub.restart)
+        await numbers.more(5)  # so that the last is of the new epoch for certain
         await catches_up(reader, await numbers.stop())
         seen = await reader.seen()
         assert seen.gaps == ["reset"]

@@ -129,13 +129,16 @@ async def test_a_page_gets_everything_once_and_moves_to_the_better_transport(
 
 
 @pytest.mark.parametrize(("case", "transport"), CASES)
-async def test_the_python_client_arrives_at_the_same_transport_and_gets_everything_once(
+async def test_the_python_client_arrives_at_the_same_transport_and_moves_to_the_better_one(
     hub: HubProcess, channel: str, case: Case, transport: str
 ) -> None:
-    """It finds out by itself as well."""
+    """It finds out by itself as well, and gets everything once."""
     async with case(hub) as way, Numbers(hub.url, channel) as numbers:
         async with python_subscriber(way.url, channel, numbers.start) as python:
             await eventually(lambda: python.transport == transport, seconds=READ_SECONDS)
+            await numbers.more(10)
+            await asyncio.to_thread(way.lift)
+            await eventually(lambda: python.transport == "websocket", seconds=READ_SECONDS)
             await numbers.more(10)
             await has_all(python, await numbers.stop())
 

@@ -8,8 +8,9 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
-from tests.clients.test_clients_readme import URL, blocks, finished
+from tests.clients.test_clients_readme import blocks
 from tests.support.hub_process import HubProcess
+from tests.support.snippets import URL, finished
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -109,7 +110,7 @@ async def test_a_page_talks_and_reads_history(hub: HubProcess, page: Page) -> No
 async def test_a_page_gets_its_token_from_the_application(page: Page, tmp_path: Path) -> None:
     """The one that the Python snippet beside it makes."""
     (block,) = (each for each in blocks("token") if each.language == "python")
-    token = finished(block, URL, tmp_path, HUB_TOKEN_KEYS=KEY).strip()
+    token = finished(block, variables={"HUB_TOKEN_KEYS": KEY}).strip()
     with HubProcess(HUB_TOKEN_KEYS=KEY, HUB_PUBLISH_KEYS="p" * 32) as hub:
         headers = {"Authorization": "Bearer " + "p" * 32}
         price = {"eur": 1.25}

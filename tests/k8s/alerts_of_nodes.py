@@ -62,10 +62,14 @@ CASES = (
         alert="HubDrainStuck",
         at="3m",
         fires={node("hub_draining"): "1x20"},
-        # Gone after the minute that a stop may take.
-        calm={node("hub_draining"): "1x4 stale"},
+        # Gone after the minute that a stop may take; an operator's, over ten minutes.
+        calm={
+            node("hub_draining"): "1x4 stale",
+            node("hub_draining", "hub-2"): "1x20",
+            node("hub_connections_to_leave", "hub-2"): "1000-20x20",
+        },
         labels=NODE,
-        summary="Node hub-1 has been draining for longer than a stop may take.",
+        summary="Node hub-1 has been draining for longer than a stop may take, and closes no more.",
     ),
     Case(
         alert="HubNodesMissing",

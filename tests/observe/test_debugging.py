@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from hub.core.ports import Arguments, Told
+from hub.core.peers import Arguments, Told
 from hub.errors import BadRequestError, ConflictError
 from hub.observe import memory
 from hub.observe.debugging import Debugging

@@ -71,6 +71,15 @@ def test_one_subsystem_says_less_than_the_others(
     assert said(stream) == ["critical"]
 
 
+def test_a_field_may_have_the_name_of_whatever_a_logger_calls_its_own(
+    log: FilteringBoundLogger, stream: io.StringIO
+) -> None:
+    """`method`, of the request that failed, beside a traceback."""
+    log.error("failed", method="GET", name="n", level_name="l")
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["method"], line["level"]) == ("failed", "GET", "error")
+
+
 def test_the_general_level_holds_for_all_that_have_none_of_their_own(
     log: FilteringBoundLogger, stream: io.StringIO
 ) -> None:

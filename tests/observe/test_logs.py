@@ -143,10 +143,11 @@ def test_records_of_other_libraries_take_the_same_form() -> None:
     """uvicorn's messages become events, with its arguments filled in and secrets hidden."""
     stream = io.StringIO()
     adopt_stdlib(LogChoice(), stream)
-    logging.getLogger("uvicorn.error").warning("refused %s", "/ws?token=s3cret")
+    logging.getLogger("uvicorn.error").warning("Unsupported upgrade request.")
+    logging.getLogger("uvicorn.error").error("refused %s", "/ws?token=s3cret")
     (event,) = lines(stream)
     assert event["event"] == f"refused /ws?token={HIDDEN}"
-    assert (event["level"], event["logger"], event["node"]) == ("warning", "uvicorn.error", "n1")
+    assert (event["level"], event["logger"], event["node"]) == ("error", "uvicorn.error", "n1")
 
 
 @pytest.mark.usefixtures("_logging_as_before")

@@ -2,7 +2,7 @@
 
 import { get, part } from "../api.js";
 import { publish } from "../dialogs.js";
-import { factList, failure, h, state } from "../dom.js";
+import { factList, failure, h, notUpToDate, state } from "../dom.js";
 import { count, offsetOf, rate } from "../format.js";
 import { address, connectionLink } from "../links.js";
 import { whenChanged } from "../table.js";
@@ -51,6 +51,8 @@ function present(members) {
  */
 export function channelView(live, channel) {
   const top = h("div", {}, state("Loading", ""));
+  const late = h("p", { class: "problem", role: "status" });
+  let drawn = false;
   const people = h("section", {});
   const publications = tail(live, {
     title: "Publications",
@@ -62,19 +64,22 @@ export function channelView(live, channel) {
   const load = async () => {
     try {
       const row = await stateOf(channel);
+      late.textContent = "";
+      drawn = row !== null;
       if (!row) return top.replaceChildren(unknown());
       top.replaceChildren(factList(facts(row)));
       if (!row.presence) return;
       const { members } = await get(`api/channels/${part(channel)}/presence`);
       people.replaceChildren(...present(members));
     } catch (error) {
-      top.replaceChildren(failure("The channel's state did not come", error, load));
+      if (drawn) late.textContent = notUpToDate(error);
+      else top.replaceChildren(failure("The channel's state did not come", error, load));
     }
   };
   load();
   const stop = whenChanged(live, load);
   return {
-    element: h("div", { class: "view" }, top,
+    element: h("div", { class: "view" }, late, top,
       h("div", { class: "buttons" },
         h("button", { type: "button", onclick: () => publish(channel) }, "Publish a test message")),
       people, publications.element),

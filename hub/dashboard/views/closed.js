@@ -1,15 +1,16 @@
 /** Connections that have ended, as long as the nodes remember: who, when, and why. */
 
 import { get } from "../api.js";
-import { h } from "../dom.js";
+import { field, h } from "../dom.js";
 import { count, duration, time } from "../format.js";
-import { address, connectionLink } from "../links.js";
-import { table, whenChanged } from "../table.js";
+import { address, connectionLink, remember } from "../links.js";
+import { agent, cut, table, whenChanged } from "../table.js";
 
-const MOST = 1000;
+/** As many as the API gives. */
+export const MOST = 1000;
 
 /** What the hub's own close codes and the usual ones of RFC 6455 mean to an operator. */
-const MEANINGS = /** @type {Record<number, string>} */ ({
+export const MEANINGS = /** @type {Record<number, string>} */ ({
   1000: "normal", 1001: "going away", 1006: "broken", 1012: "restart", 4400: "bad request",
   4401: "unauthorized", 4403: "forbidden", 4413: "too large", 4429: "rate limited",
   4500: "internal", 4504: "heartbeat time-out", 4508: "slow",
@@ -21,17 +22,14 @@ const COLUMNS = [
   { name: "code", label: "Code", number: true, cell: (row) => code(row.code) },
   { name: "reason", label: "Reason", cell: (row) => row.reason || null },
   { name: "connection", label: "Connection", short: true, cell: (row) => connectionLink(row.connection) },
-  { name: "subject", label: "Subject", cell: (row) => row.subject },
+  { name: "subject", label: "Subject", cell: (row) => cut(row.subject) },
   { name: "transport", label: "Transport", short: true, cell: (row) => row.transport },
   { name: "node", label: "Node", short: true, cell: (row) => row.node },
   { name: "address", label: "Address", short: true, cell: (row) => row.address },
   { name: "sent", label: "Sent", number: true, cell: (row) => count(row.sent) },
   { name: "dropped", label: "Dropped", number: true, cell: (row) => count(row.dropped) },
-  {
-    name: "opened_ms", label: "Lived", number: true,
-    cell: (row) => duration((row.closed_ms - row.opened_ms) / 1000),
-  },
-  { name: "user_agent", label: "User agent", cell: (row) => h("span", { class: "agent", title: row.user_agent }, row.user_agent || "–") },
+  { name: "lived_ms", label: "Lived", number: true, cell: (row) => duration(row.lived_ms / 1000) },
+  { name: "user_agent", label: "User agent", cell: (row) => agent(row.user_agent) },
   {
     name: "why", label: "Explain", fixed: true,
     cell: ({ connection }) => h("a", { href: address("/explain", { connection }) }, "Why not?"),
@@ -54,16 +52,22 @@ function order(sort) {
   };
 }
 
-/** @param {import("../live.js").Live} live */
-export function closedView(live) {
+/**
+ * @param {import("../live.js").Live} live
+ * @param {URLSearchParams} query
+ */
+export function closedView(live, query) {
+  let subject = query.get("subject") ?? "";
+  const input = h("input", { name: "subject", type: "search", value: subject, autocomplete: "off" });
   const list = table({
     caption: "Recently closed connections",
     columns: COLUMNS,
     id: (row) => row.connection,
     sort: "-closed_ms",
-    empty: ["None lately", "Nobody's connection has ended since the nodes began to note it."],
+    empty: ["None lately", "No such connection has ended since the nodes began to note it."],
     async load({ sort, after, limit }) {
-      const { closed, unanswered } = await get("api/closed", { limit: MOST });
+      const { closed, unanswered } = await get("api/closed", { subject, limit: MOST });
+      for (const row of closed) row.lived_ms = row.closed_ms - row.opened_ms;
       const from = Number(after ?? 0);
       const rows = closed.sort(order(sort)).slice(from, from + limit);
       const next = from + limit < closed.length ? String(from + limit) : null;
@@ -71,8 +75,16 @@ export function closedView(live) {
       return { rows, total: closed.length, next, note };
     },
   });
+  const form = h("form", { class: "filters", role: "search" },
+    field("Subject", input), h("button", { type: "submit" }, "Filter"));
+  form.addEventListener("submit", (/** @type {Event} */ event) => {
+    event.preventDefault();
+    subject = input.value.trim();
+    remember("/closed", { subject });
+    list.restart();
+  });
   return {
-    element: h("div", { class: "view" },
+    element: h("div", { class: "view" }, form,
       h("p", { class: "hint" }, `The newest ${count(MOST)} that the nodes remember; they forget after ten minutes.`),
       list.element),
     close: whenChanged(live, list.reload),

@@ -2,12 +2,13 @@
 
 import { ApiError, get, part } from "../api.js";
 import { disconnect, unsubscribe } from "../dialogs.js";
-import { factList, failure, h, state, swap } from "../dom.js";
+import { factList, failure, h, notUpToDate, state, swap } from "../dom.js";
 import { age, bytes, count, dateTime, duration, ms } from "../format.js";
 import { openFates } from "../fates.js";
 import { address, channelLink } from "../links.js";
 import { whenChanged } from "../table.js";
 import { tail } from "../tail.js";
+import { MEANINGS, MOST } from "./closed.js";
 
 /** More would make this page a heavy subscriber itself. */
 const FOLLOWED = 20;
@@ -49,15 +50,24 @@ function subscriptions(connection, rows, changed) {
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Subscriptions" }, grid);
 }
 
+/** @param {string} connection @param {string | null} subject which may be known no more */
+async function ending(connection, subject) {
+  const { closed } = await get("api/closed", { subject, limit: MOST }).catch(() => ({ closed: [] }));
+  const row = closed.find((/** @type {any} */ each) => each.connection === connection);
+  if (!row) return "It is not among those that ended last.";
+  return `${row.code} ${MEANINGS[row.code] ?? ""} at ${dateTime(row.closed_ms)}: ${row.reason || "no reason given"}`;
+}
+
 /**
  * @param {import("../live.js").Live} live
  * @param {string} connection
  */
 export function connectionView(live, connection) {
   const top = h("div", {}, state("Loading", ""));
+  const late = h("p", { class: "problem", role: "status" });
   const owned = h("section", {});
   const leave = h("button", {
-    type: "button", class: "danger", onclick: async () => (await disconnect(connection)) && load(),
+    type: "button", class: "danger", onclick: async () => (await disconnect(connection, subject)) && load(),
   }, "Disconnect");
   const fates = openFates(connection);
   const stream = tail(live, {
@@ -68,9 +78,13 @@ export function connectionView(live, connection) {
     drawn: fates.show,
   });
   let shown = "";
+  /** @type {string | null} whose it is, once that is known */
+  let subject = null;
 
   /** @param {any} row */
   const draw = (row) => {
+    late.textContent = "";
+    ({ subject } = row);
     top.replaceChildren(factList(facts(row)));
     const now = JSON.stringify(row.subscriptions);
     if (now !== shown) {
@@ -82,14 +96,17 @@ export function connectionView(live, connection) {
     stream.follow(names.slice(0, FOLLOWED));
   };
 
-  const ended = () => {
+  const ended = async () => {
     stop();
     stream.follow([]);
     fates.close();
     leave.hidden = true;
-    const links = h("p", {}, h("a", { href: "#/closed" }, "Recently closed connections"), " say why it ended.");
-    top.replaceChildren(state("It is not open", "The connection has ended, or never was.", links));
+    late.textContent = "";
     owned.replaceChildren();
+    const why = h("p", { role: "status" }, "");
+    const list = h("a", { href: address("/closed", { subject }) }, "Recently closed connections");
+    top.replaceChildren(state("It is not open", "The connection has ended, or never was.", [why, list]));
+    why.append(h("span", {}, await ending(connection, subject)));
   };
 
   const load = async () => {
@@ -97,7 +114,8 @@ export function connectionView(live, connection) {
       draw(await get(`api/connections/${part(connection)}`));
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) ended();
-      else if (!shown) top.replaceChildren(failure("The connection's record did not come", error, load));
+      else if (shown) late.textContent = notUpToDate(error);
+      else top.replaceChildren(failure("The connection's record did not come", error, load));
     }
   };
   const stop = whenChanged(live, load);
@@ -106,7 +124,7 @@ export function connectionView(live, connection) {
     element: h("div", { class: "view" },
       h("div", { class: "buttons" },
         h("a", { href: address("/explain", { connection }), class: "button" }, "Why did it not get…?"), leave),
-      top, owned, stream.element),
+      late, top, owned, stream.element),
     close() {
       stop();
       fates.close();

@@ -5,14 +5,14 @@ import { disconnect } from "../dialogs.js";
 import { field, h } from "../dom.js";
 import { age, bytes, count, duration, ms } from "../format.js";
 import { connectionLink, remember } from "../links.js";
-import { table, whenChanged } from "../table.js";
+import { agent, cut, table, whenChanged } from "../table.js";
 
 const FILTERS = ["subject", "channel", "address", "transport", "node"];
 
 /** @type {import("../table.js").Column[]} */
 const COLUMNS = [
   { name: "connection", label: "Connection", short: true, cell: (row) => connectionLink(row.connection) },
-  { name: "subject", label: "Subject", cell: (row) => row.subject },
+  { name: "subject", label: "Subject", cell: (row) => cut(row.subject) },
   { name: "transport", label: "Transport", short: true, cell: (row) => row.transport },
   { name: "node", label: "Node", short: true, cell: (row) => row.node },
   { name: "address", label: "Address", short: true, cell: (row) => row.address },
@@ -25,11 +25,8 @@ const COLUMNS = [
     name: "outbox_age_seconds", label: "Oldest owed", number: true,
     cell: (row) => (row.outbox_messages ? duration(row.outbox_age_seconds) : null),
   },
-  { name: "opened_ms", label: "Age", number: true, cell: (row) => age(row.opened_ms) },
-  {
-    name: "user_agent", label: "User agent",
-    cell: (row) => h("span", { class: "agent", title: row.user_agent }, row.user_agent || "–"),
-  },
+  { name: "opened_ms", label: "Age", number: true, backwards: true, cell: (row) => age(row.opened_ms) },
+  { name: "user_agent", label: "User agent", cell: (row) => agent(row.user_agent) },
 ];
 
 /** @param {any} page */
@@ -68,9 +65,9 @@ export function connectionsView(live, query) {
       const page = await get("api/connections", { ...wanted, sort: by, after, limit });
       return { rows: page.connections, total: page.total, next: page.next, note: silent(page) };
     },
-    action: ({ connection }) => h("button", {
+    action: ({ connection, subject }) => h("button", {
       type: "button", class: "danger", "aria-label": `Disconnect ${connection}`,
-      onclick: async () => (await disconnect(connection)) && list.reload(),
+      onclick: async () => (await disconnect(connection, subject)) && list.reload(),
     }, "Disconnect"),
   });
   const labels = ["Subject", "Channel", "Address", "Transport", "Node"];
