@@ -15,6 +15,9 @@ from hub.errors import ConflictError
 from hub.wire.codes import CloseCode
 
 _STEP_SECONDS = 0.05
+# Closed between two turns of the loop, where none of them waits: 13 us each, measured without
+# the socket. Also where a window is so short that the closes are behind it.
+_AT_ONCE = 100
 # Less would bring everybody back before a fast restart is through.
 _LEAST_RETURN_SECONDS = 1.0
 # Closes are spread evenly already. Where another node takes a session at once, a long wait on
@@ -127,6 +130,8 @@ class Drainer:
                 due = began + window_seconds * index / len(order)
                 if (wait := due - loop.time()) > 0:
                     await asyncio.sleep(max(wait, _STEP_SECONDS))
+                elif index % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 session.close(CloseCode.SERVICE_RESTART, reason, return_ms)
         finally:
             self.progress = None

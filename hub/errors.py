@@ -72,7 +72,7 @@ class RateLimitedError(HubError):
 
 
 class ConflictError(HubError):
-    """An idempotency key was used before with other data."""
+    """An idempotency key was used before with other data; or the subscription exists already."""
 
     code = "conflict"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Generator
 
@@ -49,12 +50,21 @@ def _bind(host: str, port: int, backlog: int) -> socket.socket:
         bound.listen(backlog)
     except OSError as error:
         bound.close()
-        reason = error.strerror or str(error)
-        raise SettingsError(
-            f"HUB_PORT is {port} on HUB_HOST {host}: cannot listen there ({reason}); "
-            "allowed: a free port, or 0 for any free one"
-        ) from error
+        raise SettingsError(_in_the_way(error, host, port)) from error
     return bound
+
+
+def _in_the_way(error: OSError, host: str, port: int) -> str:
+    reason = error.strerror or str(error)
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return (
+            f"HUB_HOST is {host}: cannot listen there ({reason}); "
+            "allowed: an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all"
+        )
+    return (
+        f"HUB_PORT is {port} on HUB_HOST {host}: cannot listen there ({reason}); "
+        "allowed: a free port, or 0 for any free one"
+    )
 
 
 class Listener:

@@ -4,7 +4,7 @@ Implements `hub.transports.http.ports.Engine`: each question goes to the part th
 or at another node.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hub.brokering import NodeBroker
@@ -12,12 +12,14 @@ from hub.channel_lists import ChannelLists
 from hub.core.channel_listing import ChannelPage, ChannelQuery
 from hub.core.executor import Executor
 from hub.core.listing import ConnectionPage, ConnectionQuery
+from hub.core.peers import Peers
 from hub.core.polling import PollRequest
-from hub.core.ports import HistoryPage, Peers, PublishRequest, PublishResult
+from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
 from hub.core.subscribing import Subscribing
+from hub.errors import HubError
 from hub.reporting import Reporter
 from hub.transports.poll import PollTransport
 from hub.transports.waiting_polls import WaitingPolls
@@ -30,8 +32,16 @@ class KnownChannels:
     broker: NodeBroker
     subscribing: Subscribing
 
-    def all(self) -> Sequence[ChannelRecord]:
-        return [record for name in self.broker.names() if (record := self.one(name))]
+    def names(self) -> Sequence[str]:
+        return self.broker.names()
+
+    async def count_held(self, record: ChannelRecord) -> int | None:
+        """How many publications history holds; None where the broker is away."""
+        try:
+            page = await self.broker.history(record.channel, record.position.offset, 1)
+        except HubError:
+            return None
+        return page.head.offset - page.oldest + 1
 
     def one(self, name: str) -> ChannelRecord | None:
         if (held := self.broker.held(name)) is None:
@@ -72,8 +82,8 @@ class NodeApi:
             return await self.polling.poll(request)
         return await self.waiting_polls.poll(self.peers.holder(request.connection), request)
 
-    def channels(self) -> Sequence[ChannelRecord]:
-        return self.known.all()
+    async def channels(self, wanted: Callable[[str], bool]) -> Sequence[ChannelRecord]:
+        return await self.lists.here(wanted)
 
     async def channel(self, name: str) -> ChannelRecord | None:
         """Also one that no session of this node subscribes to, where a broker outside has it."""

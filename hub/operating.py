@@ -8,10 +8,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 
+from hub.core.answers import Explanation, Question
+from hub.core.closed import ClosedSession
 from hub.core.engine import Engine
-from hub.core.explaining import Explainer, Explanation, Question
-from hub.core.journal import ClosedSession, Journal
-from hub.core.ports import Arguments, Broker, Told
+from hub.core.explaining import Explainer
+from hub.core.journal import Journal
+from hub.core.peers import Arguments, Told
+from hub.core.ports import Broker
 from hub.core.publication import Position
 from hub.core.subscribing import Subscribing
 from hub.draining import Drainer
@@ -111,7 +114,9 @@ class Operations:
 
     async def _closed(self, arguments: Arguments) -> Told:
         limit = _whole(arguments, "limit", least=1, most=MAX_CLOSED)
-        return {"closed": [_ended(gone) for gone in self._journal.recently_closed(limit)]}
+        subject = arguments.get("subject")
+        wanted = None if subject is None else str(subject)
+        return {"closed": [_ended(gone) for gone in self._journal.recently_closed(limit, wanted)]}
 
     # -- acting ------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 
-from hub.core.ports import Arguments, Operate, Peers, Told
+from hub.core.peers import Arguments, Operate, Peers, Told
 from hub.core.records import NodeRecord
 from hub.errors import HubError, NotFoundError
 
@@ -31,11 +31,15 @@ class Overseeing:
         arguments = {**arguments, "connection": connection}
         return await self._peers.operate(self._peers.tag_of(connection), name, arguments)
 
-    async def closed(self, limit: int) -> Told:
-        """The connections that ended last, newest first; `unanswered` names silent nodes."""
+    async def closed(self, limit: int, subject: str | None = None) -> Told:
+        """The connections that ended last, newest first; `unanswered` names silent nodes.
+
+        Of one subject where it is given: nodes of an older version do not look for it.
+        """
         nodes = await self._peers.by_tag()
-        told = await self._everywhere(nodes, "closed", {"limit": limit})
-        rows = [row for each in told.values() if each is not None for row in _rows(each)]
+        told = await self._everywhere(nodes, "closed", {"limit": limit, "subject": subject})
+        every = (row for each in told.values() if each is not None for row in _rows(each))
+        rows = [row for row in every if subject is None or row.get("subject") == subject]
         rows.sort(key=lambda row: -_whole(row, "closed_ms"))
         silent = sorted(nodes[tag].node for tag, each in told.items() if each is None)
         return {"closed": rows[:limit], "unanswered": silent}

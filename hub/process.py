@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.app import Hub
 from hub.demo import run_demo
-from hub.observe.logs import adopt_stdlib, make_logger
+from hub.observe.logs import adopt_stdlib, is_console, make_logger
 from hub.settings import Settings
 
 # Open files beside the connections: the listener, the loop, logs, the broker. Generous guess.
@@ -52,10 +52,17 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     async with hub, _demo(hub, log, wanted=demo):
-        _say_where(hub, settings, demo=demo)
+        if is_console(settings, sys.stderr):
+            _say_where(hub, settings, demo=demo)
         log.info("started", url=hub.url, version=hub.node.api.node().version)
         await stop.wait()
-        log.info("draining", signal=received[0].name, connections=len(hub.node.engine.sessions))
+        log.info(
+            "draining",
+            signal=received[0].name,
+            connections=len(hub.node.engine.sessions),
+            window_seconds=settings.drain_seconds,
+            message="a second signal stops at once",
+        )
     log.info("stopped")
     return 0 if len(received) == 1 else 128 + received[-1]
 

@@ -10,8 +10,8 @@ import orjson
 from hub.brokering import NodeBroker
 from hub.core.engine import Engine
 from hub.core.journal import Journal
-from hub.core.outbox import Pressure
 from hub.core.ports import Monotonic, PublishRequest
+from hub.core.pressure import Pressure
 from hub.core.rates import Rates
 from hub.core.records import NodeRecord
 from hub.core.reserved import STATS_CHANNEL

@@ -3,6 +3,11 @@
 import secrets
 
 import pytest
+from hypothesis import settings
+
+# Examples may take their time: the machine may be busy.
+settings.register_profile("hub", deadline=None)
+settings.load_profile("hub")
 
 
 @pytest.fixture

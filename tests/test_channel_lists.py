@@ -1,12 +1,13 @@
 """A page of channels from nodes that know more than they say at once."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from hub.channel_lists import MAX_ROWS, ChannelLists
 from hub.core.channel_listing import ChannelQuery
-from hub.core.ports import Arguments, Told
+from hub.core.peers import Arguments, Told
 from hub.core.publication import Position
 from hub.core.records import ChannelRecord, NodeRecord
 from hub.errors import BadRequestError, UnavailableError
@@ -17,8 +18,9 @@ class FakePeers:
     """Nodes by tag; `None` is one that is silent, and without any Redis is away."""
 
     def __init__(self, **nodes: Mapping[str, int] | None) -> None:
+        self.known = {tag: FakeKnown(held or {}) for tag, held in nodes.items()}
         self._lists = {
-            tag: None if held is None else ChannelLists(_records(held), self, clock=FakeClock())
+            tag: None if held is None else ChannelLists(self.known[tag], self, clock=FakeClock())
             for tag, held in nodes.items()
         }
         self.asked: list[tuple[str, Arguments]] = []
@@ -44,14 +46,24 @@ class FakePeers:
         return lists
 
 
-def _records(held: Mapping[str, int]) -> Callable[[], Sequence[ChannelRecord]]:
-    def records() -> Sequence[ChannelRecord]:
-        return [
-            ChannelRecord(name, Position("e", 1), subscribers, None, presence=False)
-            for name, subscribers in held.items()
-        ]
+class FakeKnown:
+    """The channels of one node, by name, with their subscribers."""
 
-    return records
+    def __init__(self, held: Mapping[str, int]) -> None:
+        self._held = held
+        self.looked = 0
+        self.stored: dict[str, int] = {}
+        """What the broker holds of some."""
+
+    def names(self) -> Sequence[str]:
+        return tuple(self._held)
+
+    def one(self, name: str) -> ChannelRecord:
+        self.looked += 1
+        return ChannelRecord(name, Position("e", 1), self._held[name], None, presence=False)
+
+    async def count_held(self, record: ChannelRecord) -> int | None:
+        return self.stored.get(record.channel)
 
 
 TOP = ChannelQuery(limit=1, sort="subscribers", descending=True)
@@ -105,3 +117,35 @@ async def test_an_order_that_is_not_known_here_is_refused() -> None:
     """A newer node may ask for one."""
     with pytest.raises(BadRequestError):
         await FakePeers(one={}).of("one").part({"sort": "colour", "count": 1})
+
+
+async def most_at_once(known: FakeKnown, task: asyncio.Task[object]) -> int:
+    """How many channels the task looks at between two turns of the loop."""
+    most, before = 0, known.looked
+    while not task.done():
+        await asyncio.sleep(0)
+        most, before = max(most, known.looked - before), known.looked
+    return most
+
+
+async def test_a_list_of_many_channels_lets_others_run_in_between() -> None:
+    """An operator who looks at 50,000 channels must not stop what they carry."""
+    known = FakeKnown({f"user:{number}": 1 for number in range(50_000)})
+    lists = ChannelLists(known, FakePeers(), clock=FakeClock())
+    asked = asyncio.create_task(lists.part({"sort": "subscribers", "count": 50}))
+    assert 0 < await most_at_once(known, asked) <= 1000
+    assert (await asked)["total"] == 50_000
+    served = asyncio.create_task(lists.here(lambda name: name.endswith("7")))
+    assert 0 < await most_at_once(known, served) <= 1000
+    assert len(await served) == 5000
+
+
+async def test_what_only_the_broker_knows_is_asked_for_the_page_alone() -> None:
+    """And the page is in the order of it; without the broker nobody is asked."""
+    peers = FakePeers(one={f"c{number}": 1 for number in range(300)})
+    peers.known["one"].stored = {"c0": 5, "c1": 9, "c10": 7}
+    page = await peers.of("one").everywhere(ChannelQuery(limit=3, sort="history"))
+    assert [(row.channel, row.history) for row in page.rows] == [("c0", 5), ("c10", 7), ("c1", 9)]
+    peers.away = True
+    page = await peers.of("one").everywhere(ChannelQuery(limit=3))
+    assert [row.history for row in page.rows] == [None, None, None]

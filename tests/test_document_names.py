@@ -18,6 +18,7 @@ from tests.support.hub_process import HubProcess
 ROOT = Path(__file__).parent.parent
 _NAMES = (
     "README.md",
+    "clients/PROTOCOL.md",
     "clients/README.md",
     "hub/ARCHITECTURE.md",
     "hub/CHANGELOG.md",

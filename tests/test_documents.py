@@ -6,15 +6,11 @@ of settings.
 """
 
 import asyncio
-import os
 import re
 import shutil
-import subprocess
-import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -24,67 +20,26 @@ from hub.settings import load_settings
 from hub.settings.catalog import declared
 from hub.wire.codes import CloseCode
 from tests.support.hub_process import HubProcess
+from tests.support.snippets import (
+    ROOT,
+    RUN_SECONDS,
+    Block,
+    blocks_of,
+    environment,
+    finished,
+)
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 REGENERATE = "uv run python -m tests.test_documents"
 TABLE_BEGIN = f"<!-- settings: made by `{REGENERATE}` -->\n"
 TABLE_END = "<!-- end of settings -->\n"
-URL = "http://127.0.0.1:8000"
 KEYS = {"HUB_PUBLISH_KEYS": "p" * 32, "HUB_OPERATOR_KEYS": "o" * 32, "HUB_TOKEN_KEYS": "t" * 32}
-NOTHING: Mapping[str, str] = {}
-RUN_SECONDS = 30.0
-
-_FENCE = re.compile(r"^```(\w+)(?: ([\w-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of the README."""
-
-    language: str
-    label: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.language}-{self.label}"
-
-    def against(self, url: str) -> str:
-        return self.text.replace(URL, url).replace("uv run hub", f"{sys.executable} -m hub")
 
 
 def blocks(label: str) -> list[Block]:
-    found = [Block(*match.groups(default="")) for match in _FENCE.finditer(README.read_text())]
-    chosen = [block for block in found if block.label == label]
-    assert chosen, f"README.md has no block labelled {label!r}"
-    return chosen
-
-
-def argv(block: Block, url: str) -> list[str]:
-    """What runs the block's text as a process."""
-    text = block.against(url)
-    return ["bash", "-euc", text] if block.language == "sh" else [sys.executable, "-c", text]
-
-
-def environment(url: str, more: Mapping[str, str] = NOTHING) -> dict[str, str]:
-    outside = {name: text for name, text in os.environ.items() if not name.startswith("HUB_")}
-    return outside | {"HUB_URL": url, "PYTHONUNBUFFERED": "1"} | dict(more)
-
-
-def finished(block: Block, url: str = URL, more: Mapping[str, str] = NOTHING) -> str:
-    """Run the block to its end; return its output."""
-    ended = subprocess.run(
-        argv(block, url),
-        env=environment(url, more),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    """Of the README."""
+    return blocks_of(README, label)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +66,7 @@ def newest(hub: HubProcess, channel: str) -> tuple[int, object]:
 async def output_of(block: Block, url: str) -> AsyncIterator[asyncio.StreamReader]:
     """The block as a process that runs until the end of `async with`."""
     process = await asyncio.create_subprocess_exec(
-        *argv(block, url), env=environment(url), cwd=ROOT, stdout=PIPE, stderr=PIPE
+        *block.command(url), env=environment(url), cwd=ROOT, stdout=PIPE, stderr=PIPE
     )
     try:
         assert process.stdout is not None
@@ -188,8 +143,8 @@ def test_a_hub_with_keys_takes_the_token_and_the_requests_of_the_readme() -> Non
     """The token subscribes where it is granted and nowhere else."""
     (minting,), (using,) = blocks("token"), blocks("with-keys")
     with HubProcess(allow_tracebacks=False, **KEYS) as hub:
-        token = finished(minting, more=KEYS).strip()
-        printed = finished(using, hub.url, KEYS | {"TOKEN": token})
+        token = finished(minting, variables=KEYS).strip()
+        printed = finished(using, hub.url, variables=KEYS | {"TOKEN": token})
         assert '"offset":1' in printed
         assert '{"eur": 1.09}' in printed
         assert '"connections":[' in printed

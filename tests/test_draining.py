@@ -74,6 +74,20 @@ async def test_without_a_window_all_are_closed_at_once(count: int) -> None:
     assert crowd.drainer.progress is None
 
 
+async def test_however_short_the_window_others_run_between_the_closes() -> None:
+    """A node with many sessions still beats, and answers probes, while it lets them go."""
+    crowd = Crowd(1000)
+    crowd.drainer.begin_drain(ready_delay_seconds=0, window_seconds=0)
+    most = before = 0
+    while before < 1000:
+        await asyncio.sleep(0)
+        closed = sum(session.closing for session in crowd.sessions)
+        most, before = max(most, closed - before), closed
+    crowd.let_go()
+    await crowd.drainer.undo()
+    assert most <= 200
+
+
 async def test_a_drain_that_is_undone_leaves_who_was_not_told_yet_alone() -> None:
     """The node takes sessions again, and may be drained again."""
     crowd = Crowd(5)

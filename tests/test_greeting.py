@@ -1,5 +1,7 @@
 """What `hub serve` prints for whoever started it can be copied and works."""
 
+import json
+
 import pytest
 
 from tests.support.hub_process import HubProcess
@@ -21,8 +23,16 @@ def test_the_commands_shown_carry_the_credentials_that_they_need(
     keys: dict[str, str], publish: str, subscribe: str, operate: bool
 ) -> None:
     """And a dashboard that nobody may use is not shown."""
-    with HubProcess(allow_tracebacks=False, **keys) as hub:
+    with HubProcess(allow_tracebacks=False, HUB_LOG_FORMAT="console", **keys) as hub:
         shown = hub.stderr
     assert f"curl {publish}-d '{{\"hello\":1}}' {hub.url}/api/publish/news\n" in shown
     assert f"curl {subscribe}-N '{hub.url}/sse?channel=news'\n" in shown
     assert (f"{hub.url}/dashboard\n" in shown) is operate
+
+
+def test_a_collector_of_logs_gets_nothing_but_json() -> None:
+    """Line by line; the address is part of `started`."""
+    with HubProcess() as hub:
+        hub.stop()
+        events = [json.loads(line) for line in hub.stderr.splitlines()]
+    assert [event["url"] for event in events if event["event"] == "started"] == [hub.url]

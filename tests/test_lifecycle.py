@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.chaos.operator import becomes_true, operating
-from tests.chaos.stalling import SMALL_BUFFER_BYTES, stall
+from tests.chaos.stalling import narrowly_subscribed, stall
 from tests.chaos.subscriber import TRANSPORTS, Subscriber, open_subscriber, subscribed
 from tests.support.hub_process import HubProcess
 from tests.support.raw_peer import RawPeer, get
@@ -58,7 +58,7 @@ async def _exit_code(hub: HubProcess) -> int:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_every_session_is_told_and_closes_are_spread(number: signal.Signals) -> None:
     """1012 with the window to come back in, at about an even rate over HUB_DRAIN_SECONDS."""
-    drain_seconds, count = 1.0, 60
+    drain_seconds, count = 2.0, 60
     with _hub(HUB_DRAIN_SECONDS=str(drain_seconds)) as hub:
         async with _readers(hub, count) as readers:
             ended: dict[Subscriber, float] = {}
@@ -82,12 +82,13 @@ async def test_every_session_is_told_and_closes_are_spread(number: signal.Signal
         halfway = sum(at < times[-1] / 2 for at in times)
         assert 0.25 * count < halfway < 0.75 * count, times
         assert times[-1] > drain_seconds / 2
-        assert max(b - a for a, b in itertools.pairwise(times)) < drain_seconds / 2
+        assert max(b - a for a, b in itertools.pairwise(times)) < times[-1] / 2
 
 
 async def test_draining_node_is_not_ready_and_refuses_sessions_with_the_listener_open() -> None:
     """For HUB_READY_DELAY_SECONDS nobody is closed yet: load balancers look elsewhere first."""
-    with _hub(HUB_READY_DELAY_SECONDS="1.5", HUB_DRAIN_SECONDS="0") as hub:
+    # Long enough that a busy machine asks all of this within it.
+    with _hub(HUB_READY_DELAY_SECONDS="4", HUB_DRAIN_SECONDS="0") as hub:
         async with (
             httpx.AsyncClient(base_url=hub.url, timeout=10) as client,
             operating(hub) as operator,
@@ -100,7 +101,7 @@ async def test_draining_node_is_not_ready_and_refuses_sessions_with_the_listener
             async def is_not_ready() -> bool:
                 return (await client.get("/readyz")).status_code == 503
 
-            await becomes_true(is_not_ready, seconds=1.2)
+            await becomes_true(is_not_ready)
             assert (await client.get("/readyz")).json()["reasons"] == ["draining"]
             for target, upgrade in (("/ws?channel=a", True), ("/sse?channel=a", False)):
                 peer = await RawPeer.connect(hub.port)
@@ -131,6 +132,7 @@ async def test_second_signal_ends_a_drain_at_once() -> None:
         async with _readers(hub, 10) as readers:
             hub.signal(signal.SIGTERM)
             await eventually(lambda: '"draining"' in hub.stderr)
+            assert "a second signal stops at once" in hub.stderr
             hub.signal(signal.SIGTERM)
             assert await _exit_code(hub) == 128 + signal.SIGTERM
             await eventually(lambda: all(reader.ended for reader in readers))
@@ -151,7 +153,7 @@ async def test_nobody_can_hold_the_exit_up() -> None:
             for transport in TRANSPORTS:
                 await stack.enter_async_context(subscribed(hub.port, transport, "idle"))
                 stalled = await stack.enter_async_context(
-                    subscribed(hub.port, transport, "news", receive_buffer_bytes=SMALL_BUFFER_BYTES)
+                    narrowly_subscribed(hub.port, transport, "news")
                 )
                 await stall(operator, stalled, ["news"])
             for request in (

@@ -117,6 +117,13 @@ def http_status(code: str) -> HTTPStatus:
     return HTTP_STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
+def status_phrase(status: HTTPStatus) -> str:
+    """Its name in RFC 9110; Python before 3.13 has an older one for 413."""
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return "Content Too Large"
+    return status.phrase
+
+
 def close_code(code: str) -> CloseCode:
     """The WebSocket close code of an error code; 4500 for one that is not in the table."""
     return CLOSE_CODE.get(code, CloseCode.INTERNAL)

@@ -1,9 +1,9 @@
 """The query of `/ws`, `/sse` and `/poll`: which channels, and from where.
 
-Read once here so that the three transports agree. Two rules differ from HTML forms: `+` is
-a plus sign, because a channel name may contain one and nothing in these queries may contain
-a space; and percent-encoding that is cut short or is not UTF-8 is refused, not passed on.
-Unknown parameters are ignored: proxies and caches add some.
+Read once here so that the three transports agree; the HTTP API's is only split here. Two
+rules differ from HTML forms: `+` is a plus sign, because a channel name may contain one and
+nothing in these queries may contain a space; and percent-encoding that is cut short or is not
+UTF-8 is refused, not passed on. Unknown parameters are ignored: proxies and caches add some.
 """
 
 import re
@@ -83,6 +83,12 @@ def parse_event_id(text: str, channels: tuple[str, ...]) -> Mapping[str, Positio
     if len(channels) == 1 and "=" not in text:
         return {channels[0]: Position.parse(text)}
     return {name: at for name, at in _positions(text.split(",")).items() if name in channels}
+
+
+def split_form(raw_query: bytes) -> dict[str, list[str]]:
+    """`split_query`, but `+` is a space: HTTP libraries write it so (application/x-www-form-
+    urlencoded of the URL standard), and keys, subjects and user agents have spaces."""
+    return split_query(raw_query.replace(b"+", b" "))
 
 
 def split_query(raw_query: bytes) -> dict[str, list[str]]:

@@ -124,7 +124,7 @@ def test_the_baseline_is_measured_in_the_same_run(bench: Bench) -> None:
 
     hub, loop = figures_of(result), figures_of(result, "send_loop")
     assert loop["deliveries"] == hub["deliveries"] == 20 * 50
-    assert loop["frame_bytes"] == pytest.approx(hub["frame_bytes"], abs=1)
+    assert loop["frame_bytes"] == pytest.approx(hub["frame_bytes"], rel=0.05)
     assert loop["missing"] == loop["duplicates"] == 0
     assert 0.5 < json.loads(result.stdout)["ratios"]["websocket/send_loop"] < 50
 

@@ -1,14 +1,17 @@
 """How a test brings one reader to a stop while another goes on."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tests.chaos.operator import Operator
-from tests.chaos.subscriber import Subscriber
+from tests.chaos.subscriber import Subscriber, subscribed
 from tests.support.waiting import eventually
 
 SMALL_BUFFER_BYTES = 4096
 """SO_RCVBUF of a reader that stops; the kernel doubles it (socket(7))."""
+narrowly_subscribed = partial(subscribed, receive_buffer_bytes=SMALL_BUFFER_BYTES)
+"""`subscribed`, for a reader that will stop: its kernel then takes little."""
 # More than twice what the hub hands to the kernel at a time (16 KiB): the kernel is full.
 _OWED_BYTES = 40_000
 _STEP = 10

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos.operator import becomes_true, check_complete, operating
-from tests.chaos.stalling import SMALL_BUFFER_BYTES, stall
-from tests.chaos.subscriber import WebSocketSubscriber, subscribed
+from tests.chaos.stalling import narrowly_subscribed, stall
+from tests.chaos.subscriber import WebSocketSubscriber
 from tests.support.hub_process import HubProcess
 from tests.support.raw_peer import TEXT, client_frame
 from tests.support.waiting import eventually
@@ -33,9 +33,7 @@ async def test_replies_and_pings_overtake_queued_data(hub: HubProcess) -> None:
     """
     async with (
         operating(hub) as operator,
-        subscribed(
-            hub.port, "websocket", "lane", receive_buffer_bytes=SMALL_BUFFER_BYTES
-        ) as stalled,
+        narrowly_subscribed(hub.port, "websocket", "lane") as stalled,
     ):
         assert isinstance(stalled, WebSocketSubscriber)
         await stall(operator, stalled, ["lane"])
@@ -67,7 +65,7 @@ async def test_heartbeats_overtake_queued_data(hub: HubProcess, transport: str) 
     name = f"beating-{transport}"
     async with (
         operating(hub) as operator,
-        subscribed(hub.port, transport, name, receive_buffer_bytes=SMALL_BUFFER_BYTES) as stalled,
+        narrowly_subscribed(hub.port, transport, name) as stalled,
     ):
         await stall(operator, stalled, [name])
         head = (await operator.flood([name], 300))[name]
@@ -92,9 +90,7 @@ async def test_peer_that_sends_commands_and_never_reads_is_closed_with_4508(
     """What it is owed in replies stays within the lane's limit until then."""
     async with (
         operating(hub) as operator,
-        subscribed(
-            hub.port, "websocket", "talk", receive_buffer_bytes=SMALL_BUFFER_BYTES
-        ) as talker,
+        narrowly_subscribed(hub.port, "websocket", "talk") as talker,
     ):
         before = await operator.metric("hub_closes_total", 'code="4508"')
         rss, descriptors = operator.rss_bytes, operator.descriptors

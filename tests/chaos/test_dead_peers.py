@@ -1,21 +1,21 @@
 """Signs of life: who is cut, who is not, and who is told."""
 
+import asyncio
 import contextlib
-import itertools
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.chaos.operator import becomes_true, check_complete, operating
-from tests.chaos.stalling import SMALL_BUFFER_BYTES, stall
+from tests.chaos.stalling import narrowly_subscribed, stall
 from tests.chaos.subscriber import TRANSPORTS, WebSocketSubscriber, subscribed
 from tests.support.hub_process import HubProcess
 from tests.support.raw_peer import CLOSE, client_frame
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 HEARTBEAT_SECONDS = 1.0
 PONG_TIMEOUT_SECONDS = 0.6
+BEATS = 5
 CLOSED_4504 = 'code="4504"'
 
 
@@ -36,20 +36,17 @@ async def test_peer_that_reads_nothing_is_cut_although_its_buffers_are_full(
     name = f"dead-{transport}"
     async with (
         operating(hub) as operator,
-        subscribed(hub.port, transport, name, receive_buffer_bytes=SMALL_BUFFER_BYTES) as dead,
+        narrowly_subscribed(hub.port, transport, name) as dead,
     ):
         before = await operator.metric("hub_closes_total", CLOSED_4504)
         descriptors = operator.descriptors
         await stall(operator, dead, [name])
-        full_since = time.monotonic()
 
         async def is_cut() -> bool:
             return await operator.connection(dead) is None
 
+        # Before any limit that slow readers have (30 s), and for another reason.
         await becomes_true(is_cut)
-        # Far from the limits that slow readers have; three times leaves room for a busy machine.
-        limit = HEARTBEAT_SECONDS + PONG_TIMEOUT_SECONDS
-        assert time.monotonic() - full_since < 3 * limit
         assert await operator.metric("hub_closes_total", CLOSED_4504) == before + 1
         await eventually(lambda: operator.descriptors < descriptors, what="a freed descriptor")
 
@@ -59,20 +56,17 @@ async def test_slow_reader_that_makes_progress_is_not_cut(hub: HubProcess) -> No
     async with operating(hub) as operator, contextlib.AsyncExitStack() as stack:
         slow = {
             f"slow-{transport}": await stack.enter_async_context(
-                subscribed(
-                    hub.port,
-                    transport,
-                    f"slow-{transport}",
-                    receive_buffer_bytes=SMALL_BUFFER_BYTES,
-                )
+                narrowly_subscribed(hub.port, transport, f"slow-{transport}")
             )
             for transport in TRANSPORTS
         }
         for reader in slow.values():
             reader.keep_reading(bytes_per_second=30_000)
+        fast = await stack.enter_async_context(subscribed(hub.port, "sse", "fast"))
+        fast.keep_reading()
         await operator.flood([*slow], 400)
-        enough = time.monotonic() + 2 * (HEARTBEAT_SECONDS + PONG_TIMEOUT_SECONDS)
-        await eventually(lambda: time.monotonic() > enough)
+        # By then two pings have been due, and two time-outs have passed since.
+        await eventually(lambda: len(fast.beats) >= BEATS, what="heartbeats of another")
         for name, reader in slow.items():
             record = await operator.connection(reader)
             assert record is not None, f"{name} was cut"
@@ -109,9 +103,11 @@ async def test_peer_that_never_answers_pings_is_told_4504(hub: HubProcess) -> No
 
 
 async def test_every_session_gets_a_frame_in_each_heartbeat(hub: HubProcess) -> None:
-    """A browser cannot see pings: it gets pushes or comments, also while data flows."""
+    """A browser cannot see pings: it gets pushes or comments, also while data flows.
+
+    One is the other's clock: in each turn of the wheel everybody has one.
+    """
     async with operating(hub) as operator, contextlib.AsyncExitStack() as stack:
-        opened = time.monotonic()
         readers = [
             await stack.enter_async_context(subscribed(hub.port, transport, name))
             for transport in TRANSPORTS
@@ -119,13 +115,12 @@ async def test_every_session_gets_a_frame_in_each_heartbeat(hub: HubProcess) -> 
         ]
         for reader in readers:
             reader.keep_reading()
-        while time.monotonic() < opened + 3.2 * HEARTBEAT_SECONDS:
-            await operator.flood(["busy"], 5, size=100)
-        for reader in readers:
-            between = [b - a for a, b in itertools.pairwise([opened, *reader.beats])]
-            assert len(between) >= 3
-            # Nearly twice: the test's own machine may be late, a missed beat is twice.
-            assert max(between) < HEARTBEAT_SECONDS * 1.9, between
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while min(len(reader.beats) for reader in readers) < BEATS:
+                await operator.flood(["busy"], 5, size=100)
+        counts = [len(reader.beats) for reader in readers]
+        # One more for having been opened earlier, and one that is due sooner in each turn.
+        assert max(counts) <= BEATS + 2, counts
 
 
 @pytest.mark.parametrize("farewell", ["close frame", "end of stream"])
@@ -136,9 +131,7 @@ async def test_stalled_peer_that_leaves_without_reading_is_let_go(
     async with operating(hub) as operator:
         await operator.connections()
         before = operator.descriptors
-        async with subscribed(
-            hub.port, "websocket", "leaver", receive_buffer_bytes=SMALL_BUFFER_BYTES
-        ) as leaver:
+        async with narrowly_subscribed(hub.port, "websocket", "leaver") as leaver:
             assert isinstance(leaver, WebSocketSubscriber)
             await stall(operator, leaver, ["leaver"])
             if farewell == "close frame":

@@ -6,8 +6,7 @@ import pytest
 
 from tests.chaos.crowd import crowd
 from tests.chaos.operator import operating
-from tests.chaos.stalling import SMALL_BUFFER_BYTES, stall
-from tests.chaos.subscriber import subscribed
+from tests.chaos.stalling import SMALL_BUFFER_BYTES, narrowly_subscribed, stall
 from tests.support.hub_process import HubProcess
 
 MANY = 100
@@ -60,9 +59,7 @@ async def test_the_one_owed_most_is_closed_first(hub: HubProcess) -> None:
     """Many small debts push the process over its bound; the largest one pays."""
     async with (
         operating(hub) as operator,
-        subscribed(
-            hub.port, "websocket", "debts", "big", receive_buffer_bytes=SMALL_BUFFER_BYTES
-        ) as most,
+        narrowly_subscribed(hub.port, "websocket", "debts", "big") as most,
         crowd(hub.port, "websocket", ["debts"] * MANY, receive_buffer_bytes=SMALL_BUFFER_BYTES),
     ):
         await stall(operator, most, ["big"])

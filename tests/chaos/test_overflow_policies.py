@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos.operator import becomes_true, check_complete, operating
-from tests.chaos.stalling import SMALL_BUFFER_BYTES, stall
-from tests.chaos.subscriber import subscribed
+from tests.chaos.stalling import narrowly_subscribed, stall
 from tests.support.hub_process import HubProcess
 
 MAX_BYTES = 200_000
-MAX_AGE_SECONDS = 1.5
+# Long enough that a busy machine publishes a hundred messages within it.
+MAX_AGE_SECONDS = 3.0
 KEYS = 20
 
 
@@ -40,7 +40,7 @@ async def test_latest_per_key_leaves_the_newest_of_every_key(
     name = f"keyed:{transport}"
     async with (
         operating(hub) as operator,
-        subscribed(hub.port, transport, name, receive_buffer_bytes=SMALL_BUFFER_BYTES) as stalled,
+        narrowly_subscribed(hub.port, transport, name) as stalled,
     ):
         await stall(operator, stalled, [name])
         heads = await operator.flood([name], 1500, key=lambda number: f"key{number % KEYS}")
@@ -60,7 +60,7 @@ async def test_latest_per_key_without_keys_drops_the_oldest(
     name = f"keyed:without-{transport}"
     async with (
         operating(hub) as operator,
-        subscribed(hub.port, transport, name, receive_buffer_bytes=SMALL_BUFFER_BYTES) as stalled,
+        narrowly_subscribed(hub.port, transport, name) as stalled,
     ):
         await stall(operator, stalled, [name])
         heads = await operator.flood([name], 500)
@@ -79,7 +79,7 @@ async def test_disconnect_closes_with_4508_instead_of_dropping(
     name = f"strict:{transport}"
     async with (
         operating(hub) as operator,
-        subscribed(hub.port, transport, name, receive_buffer_bytes=SMALL_BUFFER_BYTES) as stalled,
+        narrowly_subscribed(hub.port, transport, name) as stalled,
     ):
         await stall(operator, stalled, [name])
         await operator.flood([name], 200)
@@ -96,9 +96,7 @@ async def test_fill_reads_what_was_missed_from_history(hub: HubProcess, transpor
     names = [f"kept:{transport}-{index}" for index in range(2)]
     async with (
         operating(hub) as operator,
-        subscribed(
-            hub.port, transport, *names, receive_buffer_bytes=SMALL_BUFFER_BYTES, fill="true"
-        ) as stalled,
+        narrowly_subscribed(hub.port, transport, *names, fill="true") as stalled,
     ):
         heads = await operator.flood(names, 1000)
         record = await operator.connection(stalled)
@@ -116,9 +114,7 @@ async def test_fill_announces_what_history_let_go(hub: HubProcess, transport: st
     name = f"short-{transport}"
     async with (
         operating(hub) as operator,
-        subscribed(
-            hub.port, transport, name, receive_buffer_bytes=SMALL_BUFFER_BYTES, fill="true"
-        ) as stalled,
+        narrowly_subscribed(hub.port, transport, name, fill="true") as stalled,
     ):
         heads = await operator.flood([name], 1000)
         await stalled.read_until(lambda: stalled.reached(name, heads[name]))
@@ -133,9 +129,7 @@ async def test_bytes_limit_takes_from_the_channel_owed_most(
     loud, quiet = f"loud-{transport}", f"quiet-{transport}"
     async with (
         operating(hub) as operator,
-        subscribed(
-            hub.port, transport, loud, quiet, receive_buffer_bytes=SMALL_BUFFER_BYTES
-        ) as stalled,
+        narrowly_subscribed(hub.port, transport, loud, quiet) as stalled,
     ):
         await stall(operator, stalled, [loud])
         await operator.flood([quiet], 20, size=100)
@@ -156,9 +150,7 @@ async def test_age_limit_drops_what_is_old_and_only_that(
     old, fresh = f"old-{transport}", f"fresh-{transport}"
     async with (
         operating(aging_hub) as operator,
-        subscribed(
-            aging_hub.port, transport, old, fresh, receive_buffer_bytes=SMALL_BUFFER_BYTES
-        ) as stalled,
+        narrowly_subscribed(aging_hub.port, transport, old, fresh) as stalled,
     ):
         began = time.monotonic()
         await stall(operator, stalled, [old])

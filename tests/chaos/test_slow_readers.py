@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos.operator import check_complete, operating
-from tests.chaos.stalling import SMALL_BUFFER_BYTES, flood_beside, stall
+from tests.chaos.stalling import flood_beside, narrowly_subscribed, stall
 from tests.chaos.subscriber import subscribed
 from tests.support.hub_process import HubProcess
 
@@ -32,7 +32,7 @@ async def test_stalled_reader_gets_what_was_in_flight_one_gap_and_the_newest(
     async with (
         operating(hub) as operator,
         subscribed(hub.port, transport, *names) as healthy,
-        subscribed(hub.port, transport, *names, receive_buffer_bytes=SMALL_BUFFER_BYTES) as stalled,
+        narrowly_subscribed(hub.port, transport, *names) as stalled,
     ):
         healthy.keep_reading()
         await stall(operator, stalled, names)
@@ -72,7 +72,7 @@ async def test_memory_for_a_stalled_reader_is_bounded(hub: HubProcess, transport
     name = f"memory-{transport}"
     async with (
         operating(hub) as operator,
-        subscribed(hub.port, transport, name, receive_buffer_bytes=SMALL_BUFFER_BYTES),
+        narrowly_subscribed(hub.port, transport, name),
     ):
         await operator.flood([name], 500, size=15_000)
         before = operator.rss_bytes
@@ -85,7 +85,7 @@ async def test_reader_that_stalls_again_is_told_again(hub: HubProcess, transport
     name = f"again-{transport}"
     async with (
         operating(hub) as operator,
-        subscribed(hub.port, transport, name, receive_buffer_bytes=SMALL_BUFFER_BYTES) as stalled,
+        narrowly_subscribed(hub.port, transport, name) as stalled,
     ):
         heads: dict[str, int] = {}
         for _ in range(3):
@@ -98,9 +98,7 @@ async def test_stalled_sse_stream_resumes_where_its_last_event_id_says(hub: HubP
     """What it reads of its first stream and what the second one sends make the whole."""
     names = ["resumed-a", "resumed-b"]
     async with operating(hub) as operator:
-        async with subscribed(
-            hub.port, "sse", *names, receive_buffer_bytes=SMALL_BUFFER_BYTES
-        ) as first:
+        async with narrowly_subscribed(hub.port, "sse", *names) as first:
             await stall(operator, first, names)
             heads = await operator.flood(names, 300)
             await first.read_until(

@@ -23,7 +23,8 @@ from tests.support.waiting import eventually_blocking
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 _PROBE_SECONDS = 2.0
-_STARTED = re.compile(r'"url": ?"(?P<url>http://[^"]+)"')
+# In JSON, and as a person reads it.
+_STARTED = re.compile(r'"?url"?[:=] ?"?(?P<url>http://[^"\s]+)')
 # Loopback and any port; short drains, because a test waits for each.
 _DEFAULTS = {"HUB_LOG_FORMAT": "json", "HUB_DRAIN_SECONDS": "0.2", "HUB_NODE": "test-node"}
 
@@ -152,8 +153,8 @@ class HubProcess:
             self._process.kill()
             self._process.wait(STOP_SECONDS)
 
-    def restart(self) -> None:
-        """Stop it unless it has ended, and start it again on the same port."""
+    def restart(self, **environment: str) -> None:
+        """Stop it unless it has ended, and start it again on the same port, so changed."""
         self.stop()
-        self._environment["HUB_PORT"] = str(self.port)
+        self._environment |= {"HUB_PORT": str(self.port)} | environment
         self.start()

@@ -7,7 +7,6 @@ with RedisCluster() as redis:
 
 import contextlib
 from functools import partial
-from types import TracebackType
 from typing import Any, Self
 
 from tests.support.certificates import Certificates
@@ -48,12 +47,7 @@ class RedisCluster:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def _start(self, stack: contextlib.ExitStack) -> tuple[RedisServer, str]:

