@@ -53,7 +53,7 @@ def dashboard_queries() -> list[str]:
 
 def names_in(query: str) -> set[str]:
     """The metrics of a PromQL expression: what is neither label, function nor keyword."""
-    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]', " ", query)
+    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\boffset \w+', " ", query)
     bare = re.sub(r"\b(?:by|without|on|ignoring|group_left)\s*\([^)]*\)", " ", bare)
     words = re.findall(r"[a-zA-Z_:][\w:]*(?!\w*\s*\()", bare)
     return set(words) - _KEYWORDS
