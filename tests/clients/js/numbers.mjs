@@ -34,7 +34,8 @@ const balanced = (address, init) => {
   address.host = nodes[0].host;
   return fetch(address, init);
 };
-const options = { WebSocket: Gate, fetch: balanced, betterMs: 400, probeMs: 20000 };
+const random = () => Math.random() / 10; // for pauses of a tenth
+const options = { WebSocket: Gate, fetch: balanced, random, betterMs: 400, probeMs: 20000 };
 const hub = new Hub(nodes[0].href, { ...options, transports: transports.split(",") });
 hub.on("state", ({ state, transport }) => say("state", [state, transport]));
 hub.subscribe(
