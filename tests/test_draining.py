@@ -32,6 +32,14 @@ class Crowd:
         self.sessions.append(session)
         return session
 
+    def begin(self, *, sheds: bool) -> None:
+        """What an operator does: a rebalance of all but one, or a drain."""
+        if sheds:
+            count = len(self.sessions) - 1
+            self.drainer.begin_shedding(count, window_seconds=LONG_SECONDS)
+        else:
+            self.drainer.begin_drain(ready_delay_seconds=0, window_seconds=LONG_SECONDS)
+
     async def is_alone(self) -> bool:
         self.on_asked()
         return False
@@ -106,10 +114,7 @@ async def test_a_drain_that_is_undone_leaves_who_was_not_told_yet_alone() -> Non
 async def test_one_goes_on_at_a_time(sheds: bool) -> None:
     """Neither a drain nor a rebalance begins while either goes on."""
     crowd = Crowd(5)
-    if sheds:
-        crowd.drainer.begin_shedding(4, window_seconds=LONG_SECONDS)
-    else:
-        crowd.drainer.begin_drain(ready_delay_seconds=0, window_seconds=LONG_SECONDS)
+    crowd.begin(sheds=sheds)
     with pytest.raises(ConflictError):
         crowd.drainer.begin_shedding(1, window_seconds=0)
     with pytest.raises(ConflictError):
@@ -121,10 +126,7 @@ async def test_one_goes_on_at_a_time(sheds: bool) -> None:
 async def test_a_stop_takes_the_place_of_what_an_operator_began(sheds: bool) -> None:
     """Its own window holds; what is left of the other ends."""
     crowd = Crowd(5)
-    if sheds:
-        crowd.drainer.begin_shedding(4, window_seconds=LONG_SECONDS)
-    else:
-        crowd.drainer.begin_drain(ready_delay_seconds=0, window_seconds=LONG_SECONDS)
+    crowd.begin(sheds=sheds)
     await crowd.until(1)
     await crowd.finished(crowd.drainer.stop(ready_delay_seconds=0, window_seconds=0))
     assert not crowd.engine.sessions

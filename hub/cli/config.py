@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hub.cli.ending import say
 from hub.cli.flags import ConfigFile, SettingsCommand, settings_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def config(ctx: typer.Context, config_file: ConfigFile = None, as_json: AsJson =
     else:
         _print_table(settings)
     for sentence in settings.warnings():
-        typer.echo(f"hub: {sentence}", err=True)
+        say(sentence)
 
 
 def rows(settings: "Settings") -> Iterator[Row]:

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from hub.cli.address import DEFAULT_URL, Url
-from hub.cli.operator import AsJson, Key, Operator, operate, print_json, say
+from hub.cli.ending import say
+from hub.cli.operator import AsJson, Key, Operator, operate, print_json
 
 ConnectionId = Annotated[
     str, typer.Argument(metavar="CONNECTION", help="A connection's id, as in hub connections.")

@@ -11,18 +11,8 @@ import typer
 
 from hub.cli.address import DEFAULT_URL, Url
 from hub.cli.columns import Column, of
-from hub.cli.operator import (
-    WRONG_USE,
-    AsJson,
-    Json,
-    Key,
-    Operator,
-    OperatorError,
-    fail,
-    operate,
-    print_json,
-    say,
-)
+from hub.cli.ending import WRONG_USE, fail, say
+from hub.cli.operator import AsJson, Json, Key, Operator, OperatorError, operate, print_json
 from hub.cli.tables import print_rows
 
 Window = Annotated[

@@ -15,6 +15,8 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
+from hub.cli.ending import WRONG_USE, say
+
 if TYPE_CHECKING:
     # Typer 0.29 carries its own copy of click and gives these two no public name.
     from typer._click import Context, Parameter
@@ -63,9 +65,9 @@ def settings_of(ctx: typer.Context, config_file: Path | None) -> "Settings":
 def refused(error: "SettingsError") -> typer.Exit:
     """Print which settings are wrong; raise what this returns."""
     for line in error.message.splitlines():
-        typer.echo(f"hub: {line}", err=True)
+        say(line)
     # sysexits' 64 to 78 are hardly used; 2 is what a shell's own commands say to misuse.
-    return typer.Exit(2)
+    return typer.Exit(WRONG_USE)
 
 
 def _flags() -> "list[Parameter]":

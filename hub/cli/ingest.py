@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.address import DEFAULT_URL, PublishKey, Url
-from hub.cli.publishing import (
-    INTERRUPTED,
-    NOT_PUBLISHED,
-    WRONG_USE,
-    Payloads,
-    check_kinds,
-    failed,
-    say,
-)
+from hub.cli.ending import INTERRUPTED, WRONG_USE, fail, say
+from hub.cli.publishing import NOT_PUBLISHED, Payloads, check_kinds
 
 if TYPE_CHECKING:
     from hub.ingest.assembly import Order
@@ -70,7 +63,7 @@ def ingest(
     """
     check_kinds(as_text=as_text, as_json=as_json)
     if file == "-" and (follow or checkpoint):
-        raise failed(WRONG_USE, "stdin cannot be read again: no --follow, no --checkpoint with -")
+        raise fail(WRONG_USE, "stdin cannot be read again: no --follow, no --checkpoint with -")
     from hub.errors import SettingsError
     from hub.ingest.assembly import Order
     from hub.ingest.sink import Target
@@ -82,9 +75,9 @@ def ingest(
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except (SettingsError, ValueError) as error:
-        raise failed(WRONG_USE, str(error)) from None
+        raise fail(WRONG_USE, str(error)) from None
     except OSError as error:
-        raise failed(NOT_PUBLISHED, str(error)) from None
+        raise fail(NOT_PUBLISHED, str(error)) from None
     raise typer.Exit(code)
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from hub.cli.columns import Column
-from hub.cli.operator import Json, print_json, say
+from hub.cli.ending import say
+from hub.cli.operator import Json, print_json
 from hub.cli.tables import print_rows
 
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]

@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 import typer
 
+from hub.cli.ending import INTERRUPTED, UNKNOWN, WRONG_USE, fail
+
 if TYPE_CHECKING:
     import httpx
 
@@ -20,7 +22,7 @@ Json = dict[str, Any]
 Key = Annotated[str | None, typer.Option("--key", envvar="HUB_OPERATOR_KEY", help="Operator key.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the hub's answer as JSON.")]
 
-REFUSED, WRONG_USE, UNKNOWN, INTERRUPTED = 1, 2, 3, 130
+REFUSED = 1
 # A node asks the others for 2 s; whoever waits at a terminal gives up soon after.
 TIMEOUT_SECONDS = 10.0
 _UNKNOWN_CODES = frozenset({"outcome_unknown"})
@@ -134,17 +136,6 @@ def print_json(document: object) -> None:
     import orjson
 
     typer.echo(orjson.dumps(document))
-
-
-def say(what: str) -> None:
-    """For humans, on stderr."""
-    typer.echo(f"hub: {what}", err=True)
-
-
-def fail(exit_code: int, why: str) -> typer.Exit:
-    """Say why; raise what this returns."""
-    say(why)
-    return typer.Exit(exit_code)
 
 
 def _is_json(answer: "httpx.Response") -> bool:

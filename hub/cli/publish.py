@@ -13,17 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.address import DEFAULT_URL, PublishKey, Url
+from hub.cli.ending import INTERRUPTED, UNKNOWN, WRONG_USE, fail, say
 from hub.cli.lines import MAX_LINE_BYTES, LineSource
-from hub.cli.publishing import (
-    INTERRUPTED,
-    NOT_PUBLISHED,
-    UNKNOWN,
-    WRONG_USE,
-    Payloads,
-    check_kinds,
-    failed,
-    say,
-)
+from hub.cli.publishing import NOT_PUBLISHED, Payloads, check_kinds
 
 if TYPE_CHECKING:
     from hub_client import Outgoing, Published, Publisher, PublishError, Retrying
@@ -70,7 +62,7 @@ def publish(
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except ValueError as error:
-        raise failed(WRONG_USE, str(error)) from None
+        raise fail(WRONG_USE, str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +114,10 @@ def _document(data: str | None) -> bytes:
     if data is not None:
         return data.encode("utf-8", "surrogateescape")
     if sys.stdin.isatty():
-        raise failed(WRONG_USE, "nothing to publish: give JSON, or - to send the lines of stdin")
+        raise fail(WRONG_USE, "nothing to publish: give JSON, or - to send the lines of stdin")
     document = sys.stdin.buffer.read(MAX_LINE_BYTES + 1)
     if len(document) > MAX_LINE_BYTES:
-        raise failed(WRONG_USE, f"stdin is over {MAX_LINE_BYTES:,} bytes; - sends it by lines")
+        raise fail(WRONG_USE, f"stdin is over {MAX_LINE_BYTES:,} bytes; - sends it by lines")
     return document
 
 
@@ -137,7 +129,7 @@ async def _publish_one(call: Call, raw: bytes) -> None:
     async with call.publisher() as publisher:
         (outcome,) = await publisher.publish_many([call.outgoing(raw)])
     if isinstance(outcome, PublishError):
-        raise failed(_exit_code(outcome), call.failed(outcome))
+        raise fail(_exit_code(outcome), call.failed(outcome))
     fields: dict[str, object] = {
         "channel": outcome.channel,
         "epoch": outcome.position.epoch,

@@ -1,10 +1,10 @@
-"""What `hub publish` and `hub ingest` share: payloads, exit codes, and how they say no."""
+"""What `hub publish` and `hub ingest` share: payloads, and the exit code of a no."""
 
 from dataclasses import dataclass
 
-import typer
+from hub.cli.ending import WRONG_USE, fail
 
-NOT_PUBLISHED, WRONG_USE, UNKNOWN, INTERRUPTED = 1, 2, 3, 130
+NOT_PUBLISHED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +34,4 @@ class Payloads:
 def check_kinds(*, as_text: bool, as_json: bool) -> None:
     """Raise `typer.Exit` where both are asked for."""
     if as_text and as_json:
-        raise failed(WRONG_USE, "--text and --json exclude each other")
-
-
-def say(what: str) -> None:
-    """On stderr: stdout is for positions."""
-    typer.echo(f"hub: {what}", err=True)
-
-
-def failed(exit_code: int, why: str) -> typer.Exit:
-    """Say why; to be raised."""
-    say(why)
-    return typer.Exit(exit_code)
+        raise fail(WRONG_USE, "--text and --json exclude each other")

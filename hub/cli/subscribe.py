@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.ending import INTERRUPTED, WRONG_USE, fail, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     Pushes = Subscription[Message | Gap | Presence]
 
-_REFUSED, _WRONG_USE, _INTERRUPTED = 1, 2, 130
+_REFUSED = 1
 _ALL_TRANSPORTS = ("websocket", "sse", "poll")
 _TRANSPORTS = {"auto": _ALL_TRANSPORTS} | {name: (name,) for name in _ALL_TRANSPORTS}
 # What may wait for a stdout that is not read. Then the client stops reading, and the hub
@@ -78,11 +79,11 @@ def subscribe(
         )
         asyncio.run(_print_pushes(plan))
     except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         raise typer.Exit from None
     except ValueError as error:
-        raise _fail(_WRONG_USE, str(error)) from None
+        raise fail(WRONG_USE, str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ async def _print_pushes(plan: Plan) -> None:
             )
     except HubClientError as error:
         hint = " (--token or HUB_TOKEN)" if error.code == "unauthorized" else ""
-        raise _fail(_REFUSED, f"{error}{hint}, at {plan.url}") from None
+        raise fail(_REFUSED, f"{error}{hint}, at {plan.url}") from None
     finally:
         printer.flush(_FLUSH_SECONDS)
 
@@ -170,17 +171,15 @@ async def _announce(subscription: "Pushes") -> None:
         await subscription.wait_started(timeout_seconds=None)
     except HubClientError:
         return  # the iteration raises it
-    typer.echo(f"hub: subscribed to {subscription.channel}", err=True)
+    say(f"subscribed to {subscription.channel}")
 
 
 def _tell(url: str, state: "ConnectionState") -> None:
     """Every change of the connection, on stderr."""
     if state.name == "connected":
-        typer.echo(f"hub: connected over {state.transport}", err=True)
+        say(f"connected over {state.transport}")
     elif state.name == "waiting":
-        typer.echo(
-            f"hub: {state.detail}; again in {state.retry_in_seconds:.1f} s at {url}", err=True
-        )
+        say(f"{state.detail}; again in {state.retry_in_seconds:.1f} s at {url}")
 
 
 class Printer:
@@ -262,8 +261,3 @@ class Printer:
             self._loop.call_soon_threadsafe(event.set)
         except RuntimeError:
             return  # the loop has ended, and with it whoever waited
-
-
-def _fail(exit_code: int, why: str) -> typer.Exit:
-    typer.echo(f"hub: {why}", err=True)
-    return typer.Exit(exit_code)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.address import DEFAULT_URL, Url
-from hub.cli.operator import WRONG_USE, Key, Operator, OperatorError, fail, operate, say
+from hub.cli.ending import WRONG_USE, fail, say
+from hub.cli.operator import Key, Operator, OperatorError, operate
 from hub.cli.subscribe import Printer
 from hub.cli.tail_lines import Lines
 

@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from hub.cli.operator import Json, Operator, OperatorError, say
+from hub.cli.ending import say
+from hub.cli.operator import Json, Operator, OperatorError
 from hub.cli.tail_lines import Observed
 
 # As many as the API gives: a connection that ended just now is among the last.

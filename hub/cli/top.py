@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.address import DEFAULT_URL, Url
-from hub.cli.operator import WRONG_USE, Key, Operator, fail, operate, print_json, say
+from hub.cli.ending import WRONG_USE, fail, say
+from hub.cli.operator import Key, Operator, operate, print_json
 from hub.cli.tables import print_rows
 
 if TYPE_CHECKING:

@@ -42,6 +42,10 @@ def started(command: Json, position: str, *, recovered: bool = True) -> Json:
     return {"op": "reply", "id": command["id"], "ok": {**ok, "replayed": 0}}
 
 
+def subscribed(channel: str, position: str) -> Json:
+    return {"op": "subscribed", "channel": channel, "position": position, "recovered": True}
+
+
 def reset(channel: str, position: str) -> Json:
     epoch = position.rpartition(":")[0]
     fields = {"op": "gap", "channel": channel, "epoch": epoch, "position": position}

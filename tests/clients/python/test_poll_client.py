@@ -12,15 +12,12 @@ from tests.clients.python.fakes import (
     json_answer,
     message,
     problem,
+    subscribed,
     welcome,
 )
 
 TIMING = ReconnectTiming(0.01, 0.05, open_timeout_seconds=5)
 Json = dict[str, object]
-
-
-def started(position: str) -> Json:
-    return {"op": "subscribed", "channel": "a", "position": position, "recovered": True}
 
 
 def answered(*pushes: Json, at: str, connection: str = "c1") -> HttpAnswer:
@@ -45,7 +42,7 @@ async def test_where_streams_are_blocked_polls_carry_positions_and_the_sessions_
     states: list[ConnectionState] = []
     polls = iter(
         [
-            answered(started("e1:0"), message("a", 1), at="e1:1"),
+            answered(subscribed("a", "e1:0"), message("a", 1), at="e1:1"),
             answered(at="e1:1"),
             answered(message("a", 2), message("a", 3), at="e1:3"),
         ]
@@ -76,13 +73,13 @@ async def test_a_session_that_has_ended_is_followed_by_another_from_the_clients_
     """404, an answer that is none, an answer of another session: nothing is lost or repeated."""
     polls = iter(
         [
-            answered(started("e1:0"), message("a", 1), at="e1:1"),
+            answered(subscribed("a", "e1:0"), message("a", 1), at="e1:1"),
             problem(404, "not_found"),
-            answered(started("e1:1"), message("a", 2), at="e1:2", connection="c2"),
+            answered(subscribed("a", "e1:1"), message("a", 2), at="e1:2", connection="c2"),
             HttpAnswer(200, b"<html>log in</html>"),
-            answered(started("e1:2"), at="e1:2", connection="c3"),
+            answered(subscribed("a", "e1:2"), at="e1:2", connection="c3"),
             answered(message("a", 3), at="e1:3", connection="c4"),
-            answered(started("e1:2"), message("a", 3), at="e1:3", connection="c5"),
+            answered(subscribed("a", "e1:2"), message("a", 3), at="e1:3", connection="c5"),
         ]
     )
 

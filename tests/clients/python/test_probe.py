@@ -17,16 +17,13 @@ from tests.clients.python.fakes import (
     message,
     problem,
     proved,
+    subscribed,
     welcome,
 )
 
 # A heartbeat takes longer than a test waits: only the probe can find out.
 HEARTBEAT_SECONDS = 10 * DEADLINE_SECONDS
 TIMING = ReconnectTiming(0.01, 0.05, open_timeout_seconds=0.5)
-
-
-def started(position: str) -> Json:
-    return {"op": "subscribed", "channel": "a", "position": position, "recovered": True}
 
 
 def polled(*pushes: Json, at: str) -> HttpAnswer:
@@ -50,7 +47,7 @@ class HalfOpen:
         self._answer = answer or json_answer(PROVED)
         self._stream = stream
         self._open: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._polls = iter([polled(started("e1:0"), message("a", 1), at="e1:1")])
+        self._polls = iter([polled(subscribed("a", "e1:0"), message("a", 1), at="e1:1")])
 
     def __call__(self, request: HttpRequest) -> HttpAnswer:
         if request.path == "/command":
@@ -100,14 +97,14 @@ async def test_a_hub_that_puts_the_probe_off_is_asked_again_by_the_same_transpor
             put_off = next(busy, None) if request.path == "/command" else None
             return put_off or super().__call__(request)
 
-    hub = Busy(begins=[started("e1:0"), message("a", 7)], stream=True)
+    hub = Busy(begins=[subscribed("a", "e1:0"), message("a", 7)], stream=True)
     item, transport = await first_message(hub, TIMING)
     assert (item.offset, transport) == (7, "sse")
 
 
 async def test_what_came_before_the_proof_reaches_the_application_first_and_in_order() -> None:
     """A subscription of the URL begins with the stream, before the ping is answered."""
-    before = [started("e1:0"), *(message("a", offset) for offset in range(1, 4))]
+    before = [subscribed("a", "e1:0"), *(message("a", offset) for offset in range(1, 4))]
     async with (
         http_hub(HalfOpen(begins=before, stream=True)) as (url, _),
         HubClient(url, transports=("sse",), options=ClientOptions(timing=TIMING)) as hub,

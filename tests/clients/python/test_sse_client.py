@@ -33,14 +33,11 @@ from tests.clients.python.fakes import (
     problem,
     proved,
     reset,
+    subscribed,
     welcome,
 )
 
 OPTIONS = ClientOptions(timing=ReconnectTiming(0.01, 0.05, open_timeout_seconds=5))
-
-
-def subscribed(channel: str, position: str) -> dict[str, object]:
-    return {"op": "subscribed", "channel": channel, "position": position, "recovered": True}
 
 
 Command = Callable[[HttpRequest], HttpAnswer]
