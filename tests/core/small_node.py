@@ -1,6 +1,7 @@
 """The whole core on fakes: the real parts, put together as `hub.node_core` does it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -226,6 +227,13 @@ class SmallNode:
         self.subscribing.announce(channel, change)
 
     # -- what tests do -------------------------------------------------------------------------
+
+    @contextmanager
+    def losing_all(self) -> Iterator[None]:
+        """What is published meanwhile never comes here from the broker, which says so."""
+        self.losing = True
+        yield
+        self.losing = False
 
     def open(
         self,

@@ -1,12 +1,13 @@
 """Why somebody did not get a publication: the answer names the cause, or says `unknown`."""
 
 from hub.core import noted
-from hub.core.answers import Answer, Explanation, Question
+from hub.core.answers import Answer
 from hub.core.closed import CLOSED_BYTES
 from hub.core.identity import Identity
 from hub.core.journal import REACH_SECONDS
 from hub.core.noted import EVENT_BYTES
 from hub.core.options import ChannelOptions, Namespaces, Overflow
+from tests.core.explained import why
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.subscribers import Subscriber
 
@@ -19,14 +20,6 @@ KEYED = Namespaces(
 def small(journal_bytes: int = 1 << 20) -> SmallNode:
     shape = Shape(KEYED, limits=limits(outbox_max_messages=3), journal_bytes=journal_bytes)
     return SmallNode(shape)
-
-
-def why(reader: Subscriber, channel: str, offset: int) -> Explanation:
-    """What the hub says of one publication of the channel's epoch of now."""
-    held = reader.node.memory.held(channel)
-    assert held is not None
-    question = Question(channel, held[0].epoch, offset, held[0].offset)
-    return reader.node.explain(reader.session, question)
 
 
 def test_what_went_straight_out_was_written_and_when() -> None:
@@ -130,9 +123,8 @@ def test_what_never_came_to_the_node_was_lost() -> None:
     quick, slow = Subscriber(node, "a"), Subscriber(node, "a")
     slow.block()
     quick.publish("a", 1)
-    node.losing = True
-    quick.publish("a", 1)
-    node.losing = False
+    with node.losing_all():
+        quick.publish("a", 1)
     quick.publish("a", 1)
     slow.drain()
     for reader in (quick, slow):

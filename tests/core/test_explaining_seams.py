@@ -1,12 +1,13 @@
 """Where the answer about a publication is easily wrong: what is forgotten, lost, or done again."""
 
-from hub.core.answers import Answer, Explanation, Question
+from hub.core.answers import Answer, Question
 from hub.core.batch import Batch
 from hub.core.closed import CLOSED_BYTES
 from hub.core.journal import REACH_SECONDS
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Position
 from hub.core.timeline import TIMELINE_BYTES
+from tests.core.explained import head, why
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.subscribers import Subscriber
 
@@ -21,27 +22,14 @@ def small(journal_bytes: int = 1 << 20) -> SmallNode:
     return SmallNode(shape)
 
 
-def head(reader: Subscriber, channel: str) -> Position:
-    held = reader.node.memory.held(channel)
-    assert held is not None
-    return held[0]
-
-
-def why(reader: Subscriber, channel: str, offset: int) -> Explanation:
-    """What the hub says of one publication of the channel's epoch of now."""
-    now = head(reader, channel)
-    return reader.node.explain(reader.session, Question(channel, now.epoch, offset, now.offset))
-
-
 def test_who_is_told_late_of_a_loss_was_never_written_it_also_when_the_loss_is_forgotten() -> None:
     """The channel's timeline forgets before the note of the late write does."""
     node = small()
     quick, slow = Subscriber(node, "a"), Subscriber(node, "a")
     slow.block()
     quick.publish("a", 1)
-    node.losing = True
-    quick.publish("a", 1)
-    node.losing = False
+    with node.losing_all():
+        quick.publish("a", 1)
     quick.publish("a", 1)
     node.clock.advance(20)
     slow.drain()
@@ -186,9 +174,8 @@ def test_a_loss_outlives_the_mark_before_it() -> None:
     node = small()
     reader = Subscriber(node, "a")
     reader.publish("a", 1)
-    node.losing = True
-    node.publish("a")
-    node.losing = False
+    with node.losing_all():
+        node.publish("a")
     node.clock.advance(REACH_SECONDS + 1)
     node.journal.sweep()
     node.loop.settle()
@@ -226,9 +213,8 @@ def test_losses_count() -> None:
     reader = Subscriber(node, "a")
     before = node.journal.bytes
     for _ in range(10):
-        node.losing = True
-        reader.publish("a", 1)
-        node.losing = False
+        with node.losing_all():
+            reader.publish("a", 1)
         reader.publish("a", 1)
     assert node.journal.bytes - before > 10 * 100
     node.clock.advance(REACH_SECONDS + 1)
