@@ -38,6 +38,8 @@ class MemoryBroker:
             come back to a `reset`.
     """
 
+    answers_at_once = True
+
     def __init__(
         self,
         *,

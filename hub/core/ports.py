@@ -164,6 +164,11 @@ class Downstream(Protocol):
 class Broker(Protocol):
     """Carries publications between nodes and keeps history. Raises only `HubError`."""
 
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether calls seldom wait and never need a task before they do (`hub.core.eager`)."""
+        ...
+
     async def publish(self, request: PublishRequest) -> PublishResult:
         """Number, keep and deliver; raise `NotPublishedError` or `OutcomeUnknownError`."""
         ...

@@ -171,6 +171,10 @@ class TracedBroker:
         self._broker = broker
         self._tracing = tracing
 
+    @property
+    def answers_at_once(self) -> bool:
+        return self._broker.answers_at_once
+
     async def publish(self, request: PublishRequest) -> PublishResult:
         if (span := self._tracing.begin(request)) is None:
             unsampled = request if request.trace is None else replace(request, trace=None)

@@ -83,6 +83,8 @@ class Pause:
 class LatentBroker:
     """A broker whose every answer takes a while, both on the way there and back."""
 
+    answers_at_once = False
+
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 

@@ -66,6 +66,8 @@ class RedisBroker:
         SettingsError: `url` names no Redis.
     """
 
+    answers_at_once = False
+
     def __init__(  # noqa: PLR0913 - what every broker is offered, and a URL
         self,
         *,

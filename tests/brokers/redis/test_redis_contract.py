@@ -83,6 +83,8 @@ class _Node(TestNode):
 class _Settled:
     """A broker whose publications have been delivered when it answers."""
 
+    answers_at_once = False
+
     def __init__(self, broker: RedisBroker) -> None:
         self._broker = broker
         self.history = broker.history
