@@ -127,6 +127,18 @@ class HeadersTooLargeError(HubError):
     code = "headers_too_large"
 
 
+class MisdirectedRequestError(HubError):
+    """The request names a host that this hub does not answer for."""
+
+    code = "misdirected_request"
+
+
+class UnsupportedMediaTypeError(HubError):
+    """A body in a coding that is not read here."""
+
+    code = "unsupported_media_type"
+
+
 class RequestTimeoutError(HubError):
     """A request was not whole in time."""
 

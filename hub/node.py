@@ -57,12 +57,7 @@ class Node:
         self.started_seconds = time.time()
         self.deadlines = Deadlines(self.clock())
         self.pressure = Pressure(settings.outbox_total_bytes)
-        self.policy = Policy(
-            publish_keys=[key.get_secret_value() for key in settings.publish_keys],
-            operator_keys=[key.get_secret_value() for key in settings.operator_keys],
-            token_keys=[key.get_secret_value() for key in settings.token_keys],
-            origins=settings.origins,
-        )
+        self.policy = policy_of(settings)
         self.tag = make_tag()
         around = Surroundings(self, self.clock, spawn, log.bind(subsystem=BROKER), self.tally)
         self.broker = make_broker(settings, around)
@@ -214,3 +209,15 @@ class Node:
         except HubError:
             return True
         return all(record.draining for record in nodes if record.node != self.settings.node)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Who may, as the settings say."""
+    return Policy(
+        publish_keys=[key.get_secret_value() for key in settings.publish_keys],
+        operator_keys=[key.get_secret_value() for key in settings.operator_keys],
+        token_keys=[key.get_secret_value() for key in settings.token_keys],
+        origins=settings.origins,
+        hosts=settings.hosts,
+        on_loopback_only=settings.listens_on_loopback_only,
+    )

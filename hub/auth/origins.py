@@ -3,7 +3,10 @@
 A browser attaches a user's stored credentials to any page's WebSocket, so the hub itself has
 to ask where the page came from (RFC 6455 section 10.2). Rules:
 
-- No `Origin`: not a browser, allowed. Credentials decide.
+- No `Origin`: not a page that could read the answer, allowed. Credentials decide. But where a
+  browser says that a page of elsewhere asks (`Sec-Fetch-Site: cross-site` or `same-site`, as for
+  an image or a link), only `*` covers it: any page could open sessions by the hundred. Public
+  pages are not asked about, so that links to them work.
 - The page's host and port are those the request was sent to (`Host`): always allowed, as with
   CORS, so that the hub's own pages keep working whatever is listed. The scheme is not
   compared, because TLS usually ends at a proxy.
@@ -14,8 +17,8 @@ to ask where the page came from (RFC 6455 section 10.2). Rules:
   `https://*.example.com` (subdomains at any depth, not the domain itself), or `*`.
 - `Origin: null` (sandboxed frames, `file:`) names nobody: only `*` covers it.
 
-Same host does not stop DNS rebinding (a page whose own name is made to resolve to the hub);
-where a network is trusted no further than its pages, keys or tokens are the answer.
+Same host does not stop DNS rebinding (a page whose own name is made to resolve to the hub):
+`hub.auth.hosts` does.
 """
 
 import re
@@ -34,6 +37,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_PORT = 65_535
 # Enough to recognise it in a log; the rest is whatever a stranger sent.
 _SHOWN_CHARACTERS = 100
+# W3C Fetch Metadata, section 2.3: a page of another site, or of another host or port of this one.
+_ELSEWHERE = frozenset({"cross-site", "same-site"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +79,18 @@ class OriginList:
             host: its `Host` header.
             fetch_site: its `Sec-Fetch-Site` header (W3C Fetch Metadata, section 2.3).
         """
-        if origin is None or self._any or fetch_site == "same-origin":
+        if self._any or fetch_site == "same-origin":
+            return
+        if origin is None:
+            if fetch_site in _ELSEWHERE:
+                raise ForbiddenError(
+                    f"a page of elsewhere asks ({fetch_site}) and its browser names no origin"
+                    " that could be allowed (see HUB_ORIGINS)"
+                )
             return
         page = _parse(origin)
         if page is None or not (_same_host(page, host) or self._covers(page)):
-            shown = origin[:_SHOWN_CHARACTERS]
-            raise ForbiddenError(f"origin {shown!r} is not allowed (see HUB_ORIGINS)")
+            raise ForbiddenError(_refusal(origin, page, host))
 
     def _covers(self, page: Origin) -> bool:
         # A star is an entry's way of speaking; no page comes from a host of that name.
@@ -108,3 +119,24 @@ def _same_host(page: Origin, host: str | None) -> bool:
     if host is None or page.scheme not in _DEFAULT_PORTS:
         return False
     return page == _parse(f"{page.scheme}://{host}")
+
+
+def _refusal(origin: str, page: Origin | None, host: str | None) -> str:
+    """Both values, and what mends it where a proxy seems to have changed one of them."""
+    if host is None:
+        named = "the request names no host"
+    else:
+        named = f"the host that the request names is {host[:_SHOWN_CHARACTERS]!r}"
+    cure = "list it in HUB_ORIGINS"
+    if page is not None and _differs_in_port(page, host):
+        cure = (
+            "if that is the page's own host, a proxy changes the port: have it pass Host on as it"
+            f" came (nginx: proxy_set_header Host $http_host), or {cure}"
+        )
+    return f"origin {origin[:_SHOWN_CHARACTERS]!r} is not allowed, {named}: {cure}"
+
+
+def _differs_in_port(page: Origin, host: str | None) -> bool:
+    """Whether `host` is that of the page but for its port."""
+    named = _parse(f"{page.scheme}://{host}") if host else None
+    return named is not None and (named.host, named.scheme) == (page.host, page.scheme)

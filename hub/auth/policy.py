@@ -33,6 +33,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from hub.auth.hosts import HostList
 from hub.auth.keys import KeyRing
 from hub.auth.origins import OriginList
 from hub.auth.tickets import Tickets
@@ -61,7 +62,8 @@ class Policy:
     """Immutable; made once by the composition root from the settings."""
 
     __slots__ = (
-        "_operators", "_origins", "_publishers", "_stranger", "_tickets", "_tokens", "open",
+        "_hosts", "_operators", "_origins", "_publishers", "_stranger", "_tickets", "_tokens",
+        "open",
     )  # fmt: skip
 
     def __init__(
@@ -71,12 +73,18 @@ class Policy:
         operator_keys: Sequence[str] = (),
         token_keys: Sequence[str] = (),
         origins: Sequence[str] = (),
+        hosts: Sequence[str] = (),
+        on_loopback_only: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take keys, origins and a clock of seconds since 1970 UTC.
+        """Take keys, origins, hosts and a clock of seconds since 1970 UTC.
+
+        Args:
+            on_loopback_only: other machines cannot reach the port.
 
         Raises:
-            SettingsError: a key is empty or unusable, or an origin is not of an allowed form.
+            SettingsError: a key is empty or unusable, or an origin or host is not of an allowed
+                form.
         """
         self._publishers = KeyRing(publish_keys, setting="HUB_PUBLISH_KEYS")
         self._operators = KeyRing(operator_keys, setting="HUB_OPERATOR_KEYS")
@@ -85,6 +93,9 @@ class Policy:
         self._origins = OriginList(origins)
         self.open = not (self._publishers or self._operators or self._tokens)
         """Whether nothing is set, so that everybody may do everything."""
+        self._hosts = HostList(
+            hosts, any_by_default=not self.open, addresses_by_default=not on_loopback_only
+        )
         self._stranger = Identity(
             subscribe=() if self._tokens else _EVERYTHING,
             publish=_EVERYTHING if self.open else (),
@@ -154,6 +165,14 @@ class Policy:
             if identity.operator:
                 return identity
         raise ForbiddenError("these credentials are not an operator's")
+
+    def check_host(self, host: str | None) -> None:
+        """Raise `MisdirectedRequestError` unless a request may name `host`.
+
+        For every request of every route. `host` is what it was sent to: the `Host` header, or
+        the authority of an absolute target (RFC 9112 section 3.2.2); None where it names none.
+        """
+        self._hosts.check(host)
 
     def check_origin(
         self, origin: str | None, host: str | None, fetch_site: str | None = None

@@ -35,6 +35,7 @@ from hub.settings.values import (
     Bytes,
     Count,
     Host,
+    Hosts,
     Keys,
     Node,
     Origins,
@@ -85,6 +86,12 @@ class Fields(BaseSettings):
     )
     origins: Origins = setting(
         ACCESS, (), "Origins of pages that may connect besides those of the same host; * is any."
+    )
+    hosts: Hosts = setting(
+        ACCESS,
+        (),
+        "Host names that requests may name besides this machine's own; * is any. With none: any "
+        "where a key is set, else only this machine's.",
     )
     insecure: Switch = setting(
         ACCESS, False, "Whether a host other than loopback may be used without any key."

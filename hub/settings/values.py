@@ -13,6 +13,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
+from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
 from hub.brokers.redis import urls
 from hub.core.options import KIB, MIB, Overflow
@@ -87,6 +88,11 @@ ORIGINS = Kind(
     "origins such as https://example.com or https://*.example.com, or *, separated by commas",
     "ORIGINS",
 )
+HOSTS = Kind(
+    "host names without a port such as hub.example or *.hub.example, IP addresses, or *, "
+    "separated by commas",
+    "HOSTS",
+)
 NAMESPACES = Kind('a JSON object such as {"chat":{"presence":true}}', "JSON", show_json)
 BROKER = Kind(
     "memory://, redis://host:port/db, rediss://host, unix:///path, several of these Redis URLs "
@@ -139,6 +145,16 @@ def check_origin(value: str) -> str:
     except SettingsError:
         raise ValueError from None
     return origin
+
+
+def check_host_name(value: str) -> str:
+    """An entry as `hub.auth.hosts` understands it."""
+    host = value.strip().lower()
+    try:
+        HostList([host], any_by_default=False, addresses_by_default=False)
+    except SettingsError:
+        raise ValueError from None
+    return host
 
 
 def check_base_path(value: str) -> str:
@@ -225,4 +241,6 @@ Key = Annotated[SecretStr, AfterValidator(check_key)]
 Keys = Annotated[tuple[Key, ...], BeforeValidator(split_list), KEYS]
 Origin = Annotated[str, AfterValidator(check_origin)]
 Origins = Annotated[tuple[Origin, ...], BeforeValidator(split_list), ORIGINS]
+HostName = Annotated[str, AfterValidator(check_host_name)]
+Hosts = Annotated[tuple[HostName, ...], BeforeValidator(split_list), HOSTS]
 NamespaceName = Annotated[str, AfterValidator(check_namespace)]

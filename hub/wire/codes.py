@@ -72,6 +72,8 @@ HTTP_STATUS: Mapping[str, HTTPStatus] = MappingProxyType(
         "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         # Not 403: no credentials would change it. The request names too many channels.
         "too_many_subscriptions": HTTPStatus.BAD_REQUEST,
+        "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "misdirected_request": HTTPStatus.MISDIRECTED_REQUEST,
         UPGRADE_REQUIRED: HTTPStatus.UPGRADE_REQUIRED,
         "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
         HEADERS_TOO_LARGE: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -93,6 +95,8 @@ CLOSE_CODE: Mapping[str, CloseCode] = MappingProxyType(
         "method_not_allowed": CloseCode.BAD_REQUEST,
         "conflict": CloseCode.BAD_REQUEST,
         "too_many_subscriptions": CloseCode.BAD_REQUEST,
+        "unsupported_media_type": CloseCode.BAD_REQUEST,
+        "misdirected_request": CloseCode.BAD_REQUEST,
         UPGRADE_REQUIRED: CloseCode.BAD_REQUEST,
         "unauthorized": CloseCode.UNAUTHORIZED,
         "forbidden": CloseCode.FORBIDDEN,

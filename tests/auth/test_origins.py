@@ -150,6 +150,84 @@ def test_only_the_browsers_own_word_for_same_origin_stands_for_the_host(
             origins.check("https://hub.example", "127.0.0.1:8000", fetch_site)
 
 
+@pytest.mark.parametrize(
+    ("fetch_site", "holds"),
+    [
+        ("cross-site", False),
+        ("same-site", False),
+        ("same-origin", True),
+        ("none", True),
+        ("", True),
+        (None, True),
+    ],
+)
+@pytest.mark.parametrize("entries", [(), ("https://example.com",)])
+def test_a_page_of_elsewhere_that_names_no_origin_is_refused(
+    entries: tuple[str, ...], fetch_site: str | None, holds: bool
+) -> None:
+    """Such as `<img src="http://localhost:8000/sse?channel=a">`, a session each time.
+
+    Typed addresses (`none`), the hub's own pages and programs are none of these.
+    """
+    origins = OriginList(entries)
+    if holds:
+        origins.check(None, "localhost:8000", fetch_site)
+        return
+    with pytest.raises(ForbiddenError, match=f"{fetch_site}.*HUB_ORIGINS"):
+        origins.check(None, "localhost:8000", fetch_site)
+
+
+def test_the_star_covers_pages_that_name_no_origin() -> None:
+    OriginList(["*"]).check(None, "localhost:8000", "cross-site")
+
+
+def refusal(origin: str, host: str | None, *entries: str) -> str:
+    with pytest.raises(ForbiddenError) as caught:
+        OriginList(entries).check(origin, host)
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://hub.example:8080", "hub.example"),
+        ("https://hub.example:8443", "hub.example"),
+        ("https://hub.example:8443", "HUB.example:443"),
+        ("http://[2001:db8::1]:8080", "[2001:db8::1]"),
+        ("http://hub.example", "hub.example:8080"),
+        ("http://hub.example:8080", "hub.example:8081"),
+    ],
+)
+def test_a_proxy_that_changes_the_port_is_named_with_its_cure(origin: str, host: str) -> None:
+    """nginx with `proxy_set_header Host $host` behind a port other than the scheme's own."""
+    message = refusal(origin, host)
+    assert repr(origin) in message
+    assert repr(host) in message
+    assert "proxy_set_header Host $http_host" in message
+    assert "HUB_ORIGINS" in message
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://evil.example:8080", "hub.example"),
+        ("https://hub.example", "127.0.0.1:8000"),
+        ("null", "hub.example"),
+        ("http://hub.example:8080", ""),
+    ],
+)
+def test_any_other_refusal_names_both_values_and_the_setting(origin: str, host: str) -> None:
+    message = refusal(origin, host)
+    assert repr(origin) in message
+    assert repr(host) in message
+    assert message.endswith("list it in HUB_ORIGINS")
+
+
+def test_a_host_that_is_no_host_is_shown_in_part() -> None:
+    assert len(refusal("http://a.example", "x" * 10_000)) < 400
+    assert "names no host" in refusal("http://a.example", None)
+
+
 @given(st.text(max_size=60), st.text(max_size=30))
 def test_no_origin_raises_anything_but_forbidden(origin: str, host: str) -> None:
     """A stranger writes both headers; a list without the star covers neither."""

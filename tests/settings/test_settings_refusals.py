@@ -7,7 +7,7 @@ import pytest
 
 from hub.errors import SettingsError
 from hub.settings import load_settings
-from hub.settings.values import BROKER, ORIGINS
+from hub.settings.values import BROKER, HOSTS, ORIGINS
 
 WriteToml = Callable[[str], Path]
 
@@ -48,6 +48,7 @@ WRONG = [
         "example.com",
         f"allowed: {ORIGINS.allowed}",
     ),
+    ("hosts", "http://hub.example", f"allowed: {HOSTS.allowed}"),
     ("namespaces", "[]", 'allowed: a JSON object such as {"chat":{"presence":true}}'),
 ]
 
