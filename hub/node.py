@@ -26,6 +26,7 @@ from hub.errors import HubError
 from hub.node_api import KnownChannels, NodeApi
 from hub.node_core import VERSION, NodeCore, Shared
 from hub.observe.log_levels import BROKER
+from hub.observe.refusals import Refusals
 from hub.observe.sampling import make_tracing
 from hub.operating import Operations, Windows
 from hub.overseeing import Overseeing
@@ -58,6 +59,10 @@ class Node:
         self.deadlines = Deadlines(self.clock())
         self.pressure = Pressure(settings.outbox_total_bytes)
         self.policy = policy_of(settings)
+        self.refusals = Refusals(
+            log=log,
+            in_seconds=lambda seconds, then: self.deadlines.at(self.clock() + seconds, then),
+        )
         self.tag = make_tag()
         around = Surroundings(self, self.clock, spawn, log.bind(subsystem=BROKER), self.tally)
         self.broker = make_broker(settings, around)
@@ -69,7 +74,15 @@ class Node:
         )
         self.tracing = make_tracing(settings.trace_sample, node=settings.node, version=VERSION)
         shared = Shared(
-            log, self.clock, spawn, defer, self.tally, self.deadlines, self.pressure, self.journal
+            log,
+            self.clock,
+            spawn,
+            defer,
+            self.tally,
+            self.deadlines,
+            self.pressure,
+            self.journal,
+            self.refusals,
         )
         self.core = NodeCore(
             settings,

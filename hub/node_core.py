@@ -33,6 +33,7 @@ from hub.core.tally import Tally
 from hub.errors import HubError
 from hub.observe.log_levels import SESSION
 from hub.observe.logs import session_log
+from hub.observe.refusals import Refusals
 from hub.settings import Settings
 from hub.wire.codes import CloseCode, close_code
 
@@ -60,6 +61,7 @@ class Shared:
     deadlines: Deadlines
     pressure: Pressure
     journal: Journal
+    refusals: Refusals
 
 
 class NodeCore:
@@ -101,6 +103,7 @@ class NodeCore:
             policy=policy,
             tally=shared.tally,
             max_backlog_bytes=_MAX_BACKLOG_BYTES,
+            on_refused=self._on_refused,
         )
         self.heartbeats = Heartbeats(
             heartbeat_seconds=settings.heartbeat_seconds,
@@ -186,6 +189,11 @@ class NodeCore:
 
     def _on_fault(self, session: Session, error: Exception) -> None:
         session_log(self._shared.log, session).error("command_failed", exc_info=error)
+
+    def _on_refused(self, session: Session, error: HubError) -> None:
+        self._shared.refusals.refused(
+            error.code, address=session.link.address, reason=error.message
+        )
 
     def _on_closed(self, session: Session, code: int, reason: str) -> None:
         self.engine.ended(session, code, reason)

@@ -4,11 +4,12 @@ Checks grants, asks the broker, and returns what the reply says. It knows no wir
 no connection.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from hub.core import commands
 from hub.core.commands import Command
 from hub.core.exchange import Exchange
+from hub.core.identity import Identity
 from hub.core.ports import Broker, HistoryPage, Policy, PublishRequest, PublishResult
 from hub.core.publication import Position
 from hub.core.pushes import Reply
@@ -37,13 +38,16 @@ class Executor:
         policy: Policy,
         tally: Tally,
         max_backlog_bytes: int,
+        on_refused: Callable[[Session, HubError], None] = lambda *_: None,
     ) -> None:
+        """`on_refused` is told of tokens that a session sent and that do not hold."""
         self._broker = broker
         self._exchange = exchange
         self._subscribing = subscribing
         self._policy = policy
         self._tally = tally
         self._max_backlog_bytes = max_backlog_bytes
+        self._on_refused = on_refused
 
     async def execute(self, session: Session, command: Command, *, reply_in_stream: bool) -> Ok:
         """Carry out one command of a session; raise `HubError` where it cannot be."""
@@ -149,14 +153,20 @@ class Executor:
         return page
 
     def _authenticate(self, session: Session, command: commands.Authenticate) -> Ok:
-        identity = self._policy.authenticate(command.token)
+        try:
+            self._change_identity(session, self._policy.authenticate(command.token))
+        except HubError as error:
+            self._on_refused(session, error)
+            raise
+        return None
+
+    def _change_identity(self, session: Session, identity: Identity) -> None:
         before = session.identity.subject
         if before is not None and identity.subject != before:
             raise ForbiddenError("the token belongs to another subject")
         for name in session.subscriptions:
             identity.check_subscribe(name)
         self._subscribing.change_identity(session, identity)
-        return None
 
     def ended(self, session: Session) -> None:
         """The session is gone: it leaves its channels."""
