@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from hub.auth.policy import Policy
 from hub.core.aging import Aging
 from hub.core.deadlines import Deadlines
+from hub.core.eager import begin
 from hub.core.engine import Engine, Runtime
 from hub.core.exchange import Exchange
 from hub.core.executor import Executor
@@ -85,6 +86,7 @@ class NodeCore:
     ) -> None:
         self._settings = settings
         self._shared = shared
+        self._broker = broker
         self._session_log = shared.log.bind(subsystem=SESSION)
         self.replay = Replay(broker, shared.tally, shared.journal)
         self._exchange = Exchange(
@@ -170,13 +172,20 @@ class NodeCore:
             pressure=shared.pressure,
             journal=shared.journal,
             close_code=close_code,
-            on_replay=lambda session: shared.spawn(self._run_replay(session)),
+            on_replay=self._on_replay,
             on_mark=self._exchange.mark,
             on_closed=self._on_closed,
             on_gone=lambda session: self.engine.gone(session),
         )
 
     # -- what sessions call ----------------------------------------------------------------
+
+    def _on_replay(self, session: Session) -> None:
+        replay = self._run_replay(session)
+        if not self._broker.answers_at_once:
+            self._shared.spawn(replay)
+        elif (rest := begin(replay)) is not None:
+            self._shared.spawn(rest.run())
 
     async def _run_replay(self, session: Session) -> None:
         try:

@@ -12,11 +12,11 @@ from hub.node_core import VERSION
 from hub.observe.log_levels import HTTP
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import HubCollector, Metrics
-from hub.transports.admission import Admission
 from hub.transports.asgi import AsgiOptions, AsgiSessions
-from hub.transports.front_door import Dialects, DoorOptions
+from hub.transports.front_door import DoorOptions
 from hub.transports.http.app import make_http_app
 from hub.transports.http.ports import HttpDeps, HttpLimits
+from hub.transports.opening import Dialects, Openings
 from hub.transports.websocket import WebSocketOptions
 from hub.wire.poll import MAX_CHANNELS
 from hub.wire.sse import SeveralSseDialect, SseDialect
@@ -26,8 +26,8 @@ from hub.wire.websocket import WebSocketDialect
 _PAGES = Path(__file__).parent / "pages"
 
 
-def door_options(node: Node) -> DoorOptions:
-    """For the front door of the hub's own listener."""
+def openings(node: Node) -> Openings:
+    """For whatever brings peers to the node."""
     settings = node.settings
     minimum = settings.compression_min_bytes
     several = SeveralSseDialect()
@@ -35,34 +35,38 @@ def door_options(node: Node) -> DoorOptions:
     def websocket(window_bits: int | None) -> WebSocketDialect:
         return WebSocketDialect(window_bits=window_bits, compress_from_bytes=minimum)
 
-    return DoorOptions(
+    return Openings(
         engine=node.engine,
-        admission=Admission(node.engine, node.policy),
-        dialects=Dialects(lru_cache(websocket), SseDialect(several), several),
+        policy=node.policy,
+        dialects=Dialects(lru_cache(websocket), TextDialect(), SseDialect(several), several),
         websocket=WebSocketOptions(node.engine, node.core.heartbeats, settings.max_message_bytes),
+        tally=node.tally,
+        max_subscriptions=settings.max_subscriptions,
+        deflate=minimum > 0,
+    )
+
+
+def door_options(node: Node) -> DoorOptions:
+    """For the front door of the hub's own listener."""
+    settings = node.settings
+    return DoorOptions(
+        openings=openings(node),
         tally=node.tally,
         deadlines=node.deadlines,
         clock=node.clock,
         base_path=settings.base_path.encode(),
         max_head_bytes=settings.max_head_bytes,
-        max_subscriptions=settings.max_subscriptions,
         handshake_timeout_seconds=settings.handshake_timeout_seconds,
-        deflate=minimum > 0,
     )
 
 
 def asgi_app(node: Node, lag: LoopLag) -> ASGIApp:
     """For any other ASGI server."""
-    settings = node.settings
-    several = SeveralSseDialect()
     options = AsgiOptions(
+        openings=openings(node),
         engine=node.engine,
-        admission=Admission(node.engine, node.policy),
-        text=TextDialect(),
-        sse=SseDialect(several),
-        sse_several=several,
-        max_message_bytes=settings.max_message_bytes,
-        max_subscriptions=settings.max_subscriptions,
+        tally=node.tally,
+        max_message_bytes=node.settings.max_message_bytes,
     )
     return AsgiSessions(options, make_http_app(http_deps(node, lag, None)))
 

@@ -1,13 +1,14 @@
 """The node's sessions: opened, given commands to carry out, warned, and ended.
 
-Transports call it; it writes to sessions and asks `Commands`. A session's commands are
-carried out one after another, in the order they came, by one short-lived task: an idle
-session has none.
+Transports call it; it writes to sessions and asks the `Executor`. A session's commands are
+carried out one after another, in the order they came. One that has nothing to wait for is
+carried out in the call that brings it; the first that waits gets a short-lived task, and
+those that come meanwhile queue behind it. An idle session has no task and no queue.
 """
 
 import secrets
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from hmac import compare_digest
@@ -15,16 +16,18 @@ from hmac import compare_digest
 from hub.core.aging import Aging
 from hub.core.commands import Authenticate, Command, Subscribe
 from hub.core.deadlines import Deadline, Deadlines
+from hub.core.eager import Rest, begin
 from hub.core.executor import Executor
 from hub.core.expiry import Expiry
 from hub.core.heartbeats import Heartbeats
 from hub.core.identity import Identity
+from hub.core.inbox import Inbox
 from hub.core.options import NodeOptions
 from hub.core.ports import Dialect, Link, Monotonic, Spawn
 from hub.core.pushes import Reply, Welcome
 from hub.core.records import SessionRecord
 from hub.core.session import Session
-from hub.core.session_context import Job, Respond, SessionContext
+from hub.core.session_context import Respond, SessionContext
 from hub.core.views import session_record
 from hub.errors import (
     HubError,
@@ -95,23 +98,68 @@ class Engine:
         identity: Identity,
         *,
         head: bytes = b"",
-        welcome: bool = True,
+        subscriptions: Iterable[Subscribe] = (),
     ) -> Session:
-        """Take a session in and welcome it. Call `check_open` before answering the handshake.
+        """Take a session in, welcome it and begin its subscriptions.
 
-        `head` is the transport's own answer; it goes out with the welcome in one write, which
-        saves a fifth of what a connect costs.
+        Call `check_open` before answering the handshake. `head` is the transport's own answer:
+        it, the welcome, and what the broker has at once for the subscriptions leave in one write.
+
+        What fails on the way ends the session, which is told so like any other; nothing of it is
+        kept. So the session that is returned may be closing.
         """
+        session = self._take_in(link, dialect, identity)
+        link.cork()
+        try:
+            session.control(head)
+            self._heartbeats.add(session)
+            self._aging.add(session)
+            self._expiry.watch(session)
+            session.control(dialect.encode(self.welcome(session), ""))
+            for subscription in subscriptions:
+                self.submit(session, subscription)
+        except Exception as error:  # noqa: BLE001 - logged with traceback, neutral to the peer
+            self._end_for_us(session, error)
+        finally:
+            session.uncork()
+        return session
+
+    def turn_away(
+        self, link: Link, dialect: Dialect, error: HubError, *, head: bytes = b""
+    ) -> Session:
+        """Open a session only to tell a peer why it gets none.
+
+        For peers that cannot read the status of a refused handshake, as browsers cannot.
+        """
+        session = self._take_in(link, dialect, NOBODY)
+        link.cork()
+        try:
+            session.control(head)
+            session.close_error(error)
+        except Exception as fault:  # noqa: BLE001 - as above
+            self._end_for_us(session, fault)
+        finally:
+            session.uncork()
+        return session
+
+    def _take_in(self, link: Link, dialect: Dialect, identity: Identity) -> Session:
         id_ = self._options.tag + secrets.token_hex(8)
         session = Session(link, dialect, identity, id=id_, context=self._context)
         self.sessions[id_] = session
         self.by_transport[link.transport] += 1
         self._context.tally.opened[link.transport] += 1
-        self._heartbeats.add(session)
-        self._aging.add(session)
-        self._expiry.watch(session)
-        session.control(head + dialect.encode(self.welcome(session), "") if welcome else head)
         return session
+
+    def _end_for_us(self, session: Session, error: Exception) -> None:
+        """A fault of the hub's: the session ends with 4500, or at once where that fails too."""
+        self._runtime.on_fault(session, error)
+        try:
+            session.close_error(HubError("internal error"))
+        except Exception as fault:  # noqa: BLE001 - as above
+            self._runtime.on_fault(session, fault)
+            session.closing = True
+            session.link.abort()
+            self.ended(session, self._context.close_code(HubError.code), "internal error")
 
     def welcome(self, session: Session) -> Welcome:
         options = self._options
@@ -143,30 +191,39 @@ class Engine:
     def submit(self, session: Session, command: Command, respond: Respond | None = None) -> None:
         """Have a command carried out behind those before it.
 
-        The reply goes into the stream, or to `respond`. With `inbox_max_commands` waiting the
-        session is not read from until they are done.
+        The reply goes into the stream, or to `respond`. Where nothing waits and the command has
+        nothing to wait for, it is carried out when this returns. While the inbox is full the
+        session is not read from until all in it are done.
         """
-        if session.inbox is None:
-            session.inbox = deque()
-            self._runtime.spawn(self._work(session, session.inbox))
-        session.inbox.append((command, respond))
-        if len(session.inbox) == self._context.limits.inbox_max_commands:
+        if session.closing and respond is None:
+            return
+        if (inbox := session.inbox) is None:
+            rest = None
+            if at_once := self._executor.may_begin(command):
+                rest = begin(self._carry_out(session, command, respond))
+                if rest is None:
+                    return
+            inbox = session.inbox = Inbox(self._context.limits)
+            self._runtime.spawn(self._work(session, inbox, rest))
+            if at_once:
+                return
+        if inbox.add(command, respond):
             session.link.pause_reading()
 
-    async def _work(self, session: Session, inbox: deque[Job]) -> None:
-        paused_at = self._context.limits.inbox_max_commands
-        most = 0
+    async def _work(self, session: Session, inbox: Inbox, rest: Rest[None] | None) -> None:
+        """Carry out what waits, behind the `rest` of the command that began at once."""
         try:
-            while inbox:
-                most = max(most, len(inbox))
-                command, respond = inbox.popleft()
+            if rest is not None:
+                await rest.run()
+            while (job := inbox.take()) is not None:
+                command, respond = job
                 if session.closing and respond is None:
                     continue
                 await self._carry_out(session, command, respond)
         finally:
             session.inbox = None
             # Also of a session that is closing: its peer's farewell must not wait unread.
-            if most >= paused_at:
+            if inbox.full:
                 session.link.resume_reading()
 
     async def _carry_out(self, session: Session, command: Command, respond: Respond | None) -> None:
@@ -188,12 +245,10 @@ class Engine:
 
     def _fail_for_us(self, session: Session, command: Command, respond: Respond | None) -> None:
         """The fault is the hub's; where not even the reply can be made, the session ends."""
-        error = HubError("internal error")
         try:
-            self._fail(session, command, error, respond)
+            self._fail(session, command, HubError("internal error"), respond)
         except Exception as fault:  # noqa: BLE001 - as above
-            self._runtime.on_fault(session, fault)
-            session.close_error(error)
+            self._end_for_us(session, fault)
 
     def _fail(
         self, session: Session, command: Command, error: HubError, respond: Respond | None
@@ -249,6 +304,10 @@ class Engine:
             return False
         session.close(code, reason)
         return True
+
+
+NOBODY = Identity()
+"""Of a session that is opened only to be told why it is closed."""
 
 
 def _in_url(command: Command) -> bool:

@@ -22,6 +22,8 @@ MAX_HISTORY_LIMIT = 1000
 # A history answer is one frame and leaves nothing else through while it is written.
 MAX_HISTORY_BYTES = 1024 * 1024
 
+_ASK_NOBODY = commands.Ping | commands.Unsubscribe | commands.Authenticate
+
 Ok = Mapping[str, object] | None
 """What the reply says; None when it already stands in the stream."""
 
@@ -48,6 +50,13 @@ class Executor:
         self._tally = tally
         self._max_backlog_bytes = max_backlog_bytes
         self._on_refused = on_refused
+
+    def may_begin(self, command: Command) -> bool:
+        """Whether `execute` may be begun without a task (`hub.core.eager`).
+
+        Commands that never ask the broker always may.
+        """
+        return self._broker.answers_at_once or isinstance(command, _ASK_NOBODY)
 
     async def execute(self, session: Session, command: Command, *, reply_in_stream: bool) -> Ok:
         """Carry out one command of a session; raise `HubError` where it cannot be."""

@@ -65,6 +65,8 @@ class SessionLimits:
     """Replies and heartbeats waiting for a peer that does not read; more closes with 4508."""
     inbox_max_commands: int = 256
     """Commands waiting for their turn; more pauses reading from that peer."""
+    inbox_max_bytes: int = MIB
+    """Payload of publications among them; more pauses reading as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,14 @@ Adapters in `hub.transports`, `hub.brokers`, `hub.auth` and `hub.wire` have thes
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hub.core.identity import Identity
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset, Push
+
+if TYPE_CHECKING:
+    from hub.core.session import Session
 
 Monotonic = Callable[[], float]
 """Seconds from an arbitrary start, never backwards."""
@@ -57,6 +60,8 @@ class Link(Protocol):
     """At most `MAX_AGENT_CHARACTERS`."""
     answers_pings: bool
     """Whether `ping` makes a frame that the peer has to answer."""
+    session: "Session | None"
+    """Whom it tells of its end; set by the engine, None before."""
 
     def send(self, data: bytes) -> int:
         """Hand over what the peer's socket takes at once; return how many bytes that was.
@@ -69,6 +74,20 @@ class Link(Protocol):
         """Take all of `rest`, and call `Session.on_writable` once the peer took it.
 
         Never calls it from within, also where all of `rest` went out at once.
+        """
+        ...
+
+    def cork(self) -> None:
+        """Gather what is sent from now on; it leaves in one write with `uncork`.
+
+        Nothing may wait in between. A link that gathers by itself does nothing here.
+        """
+        ...
+
+    def uncork(self) -> bool:
+        """Write what was gathered; return whether the peer's socket took all of it.
+
+        The rest is finished as with `finish`. Harmless where nothing is corked.
         """
         ...
 

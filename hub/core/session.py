@@ -5,8 +5,8 @@ first write that is not taken whole ends that; the link says when to go on. Noth
 waits: each method changes state and writes what the link takes at once.
 """
 
-from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hub.core.batch import Encoded
 from hub.core.identity import Identity
@@ -15,9 +15,12 @@ from hub.core.outbox import Outbox
 from hub.core.ports import Dialect, Link
 from hub.core.pushes import Goodbye, Push
 from hub.core.ring import Entry, Kind
-from hub.core.session_context import Job, SessionContext
+from hub.core.session_context import SessionContext
 from hub.core.subscription import Subscription
 from hub.errors import HubError, SlowError
+
+if TYPE_CHECKING:
+    from hub.core.inbox import Inbox
 
 
 class Session:
@@ -40,6 +43,7 @@ class Session:
     ) -> None:
         self._context = context
         self.link = link
+        link.session = self
         self.dialect = dialect
         self.identity = identity
         self.id = id
@@ -53,7 +57,7 @@ class Session:
         self.replaying: list[Subscription] = []
         """Subscriptions that read history, in the order they began."""
         self.replay_running = False
-        self.inbox: deque[Job] | None = None
+        self.inbox: Inbox | None = None
         """Commands waiting for the one being carried out; None when none is."""
         self.sent = 0
         """Publications handed to the link."""
@@ -114,6 +118,11 @@ class Session:
         if taken != len(data):
             self.writable = False
             self.link.finish(data[taken:])
+
+    def uncork(self) -> None:
+        """Let out in one write what was written since `Link.cork`."""
+        if not self.link.uncork():
+            self.writable = False
 
     def finish(self, encoded: Encoded, taken: int) -> int:
         """The link took only `taken` bytes: have it finish the frame that it is in.

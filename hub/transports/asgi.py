@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.core.engine import Engine
-from hub.core.ports import MAX_AGENT_CHARACTERS, Dialect
+from hub.core.ports import MAX_AGENT_CHARACTERS
 from hub.core.session import Session
-from hub.errors import BadRequestError, HubError
-from hub.transports.admission import NOBODY, Admission
+from hub.core.tally import Tally
+from hub.errors import HubError
 from hub.transports.head import RequestHead
 from hub.transports.http.problem import problem
-from hub.transports.sse import FIRST_FIELD, response_headers
+from hub.transports.opening import Openings, cross_origin
+from hub.transports.sse import FIRST_FIELD, Headers, response_headers
 from hub.wire import native
 from hub.wire.codes import CloseCode, close_code
-from hub.wire.sse import MAX_CHANNELS
 
 # What waits for the server's `send`; behind it the session's outbox decides.
 _MAX_WAITING_BYTES = 16 * 1024
@@ -29,14 +29,10 @@ _MAX_WAITING_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class AsgiOptions:
+    openings: Openings
     engine: Engine
-    admission: Admission
-    text: Dialect
-    """Native pushes, one on a line."""
-    sse: Dialect
-    sse_several: Dialect
+    tally: Tally
     max_message_bytes: int
-    max_subscriptions: int
 
 
 class AsgiLink:
@@ -83,6 +79,12 @@ class AsgiLink:
             self._blocked = False
             self.session.on_writable()
 
+    def cork(self) -> None:
+        """What waits is gathered anyway."""
+
+    def uncork(self) -> bool:
+        return True
+
     def ping(self, payload: bytes) -> bytes:  # noqa: ARG002 - the port's shape
         return b""
 
@@ -124,27 +126,20 @@ class AsgiSessions:
             await self._http(scope, receive, send)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        options, head = self._options, _head(scope)
+        head = _head(scope)
         await receive()
+        link = AsgiLink("websocket", address=_address(scope), user_agent=_user_agent(head))
         try:
-            options.admission.check_door(head)
+            self._options.openings.websocket_over(head, link)
         except HubError as error:
+            self._options.tally.refused[error.code] += 1
             # Before `accept` the server turns this into a refused handshake.
             await send({"type": "websocket.close", "code": close_code(error.code)})
             return
-        await send({"type": "websocket.accept"})
-        link = AsgiLink("websocket", address=_address(scope), user_agent=_user_agent(head))
-        try:
-            admitted = options.admission.admit(head, max_channels=options.max_subscriptions)
-        except HubError as error:
-            link.session = options.engine.open(link, options.text, NOBODY, welcome=False)
-            link.session.close_error(error)
-        else:
-            link.session = options.engine.open(link, options.text, admitted.identity)
-            options.admission.subscribe(link.session, admitted)
         await self._run(link, receive, self._write_messages(link, send))
 
     async def _write_messages(self, link: AsgiLink, send: Send) -> None:
+        await send({"type": "websocket.accept"})
         while True:
             for line in (await link.take()).splitlines():
                 await send({"type": "websocket.send", "text": line.decode()})
@@ -155,26 +150,20 @@ class AsgiSessions:
             link.sent()
 
     async def _sse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        options, head = self._options, _head(scope)
+        head = _head(scope)
+        link = AsgiLink("sse", address=_address(scope), user_agent=_user_agent(head))
         try:
-            options.admission.check_door(head)
-            limit = min(MAX_CHANNELS, options.max_subscriptions)
-            admitted = options.admission.admit(head, max_channels=limit)
-            if not (admitted.query.channels or admitted.query.session):
-                raise BadRequestError("channel is missing: GET /sse?channel=<channel>")
+            self._options.openings.sse_over(head, link)
         except HubError as error:
-            await problem(error)(scope, receive, send)
+            self._options.tally.refused[error.code] += 1
+            origin = self._options.openings.readable_by(head)
+            await problem(error, headers=cross_origin(origin))(scope, receive, send)
             return
         headers = response_headers(head.headers.get("origin"))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        link = AsgiLink("sse", address=_address(scope), user_agent=_user_agent(head))
-        several = len(admitted.query.channels) > 1
-        dialect = options.sse_several if several else options.sse
-        link.session = options.engine.open(link, dialect, admitted.identity)
-        options.admission.subscribe(link.session, admitted)
-        await self._run(link, receive, self._write_stream(link, send))
+        await self._run(link, receive, self._write_stream(link, send, headers))
 
-    async def _write_stream(self, link: AsgiLink, send: Send) -> None:
+    async def _write_stream(self, link: AsgiLink, send: Send, headers: Headers) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": FIRST_FIELD, "more_body": True})
         while True:
             if data := await link.take():

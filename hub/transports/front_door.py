@@ -12,18 +12,13 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from hub.core.deadlines import Deadline, Deadlines
-from hub.core.engine import Engine
-from hub.core.ports import Dialect, Monotonic
+from hub.core.ports import Monotonic
 from hub.core.tally import Tally
-from hub.errors import BadRequestError, HeadersTooLargeError, HubError, RequestTimeoutError
-from hub.transports.admission import NOBODY, Admission
+from hub.errors import HeadersTooLargeError, HubError, RequestTimeoutError
 from hub.transports.head import RequestHead, parse_head
 from hub.transports.http.problem import problem
-from hub.transports.sse import SseConnection, response_head
-from hub.transports.websocket import WebSocketConnection, WebSocketOptions
+from hub.transports.opening import Openings, cross_origin
 from hub.wire.codes import http_status, status_phrase
-from hub.wire.handshake import accept
-from hub.wire.sse import MAX_CHANNELS
 
 _END_OF_HEAD = b"\r\n\r\n"
 _METHOD = b"GET "
@@ -32,31 +27,16 @@ MAX_TARGET_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Dialects:
-    """What sessions speak, made once by the composition root."""
-
-    websocket: Callable[[int | None], Dialect]
-    """By agreed deflate window."""
-    sse: Dialect
-    sse_several: Dialect
-
-
-@dataclass(frozen=True, slots=True)
 class DoorOptions:
     """What all front doors of a node share."""
 
-    engine: Engine
-    admission: Admission
-    dialects: Dialects
-    websocket: WebSocketOptions
+    openings: Openings
     tally: Tally
     deadlines: Deadlines
     clock: Monotonic
     base_path: bytes
     max_head_bytes: int
-    max_subscriptions: int
     handshake_timeout_seconds: float
-    deflate: bool
     waiting: "set[FrontDoor]" = field(default_factory=set)
     """Connections whose first request is not known yet: a stop ends them."""
 
@@ -78,7 +58,7 @@ class FrontDoor(asyncio.Protocol):
     `hand_on` makes the protocol that answers everything else.
     """
 
-    __slots__ = ("_deadline", "_hand_on", "_head", "_options", "_origin", "_transport")
+    __slots__ = ("_deadline", "_hand_on", "_head", "_head_read", "_options", "_transport")
 
     def __init__(self, options: DoorOptions, hand_on: Callable[[], asyncio.Protocol]) -> None:
         self._options = options
@@ -86,8 +66,7 @@ class FrontDoor(asyncio.Protocol):
         self._head = b""
         self._transport: asyncio.Transport
         self._deadline: Deadline | None = None
-        self._origin: str | None = None
-        """Of the page that asks, once it is known to be allowed."""
+        self._head_read: RequestHead | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -145,64 +124,18 @@ class FrontDoor(asyncio.Protocol):
         if len(head.target) > MAX_TARGET_BYTES:
             size = len(head.target)
             raise HeadersTooLargeError(f"URL is {size:,} bytes, limit is {MAX_TARGET_BYTES:,}")
-        self._options.admission.check_door(head)
-        self._origin = head.headers.get("origin")
+        self._head_read = head
+        address = _address(self._transport)
         if head.path.endswith(b"/ws"):
-            self._open_websocket(head, rest)
+            self._options.openings.websocket(head, self._transport, address=address, rest=rest)
         else:
-            self._open_sse(head)
-
-    def _open_websocket(self, head: RequestHead, rest: bytes) -> None:
-        """Answer the handshake. What is wrong with token or query is told by a close code:
-        a browser cannot read the status of a refused handshake.
-        """
-        options = self._options
-        response, window_bits = accept(head.headers, deflate=options.deflate)
-        connection = WebSocketConnection(
-            self._transport,
-            options.websocket,
-            deflate=window_bits is not None,
-            address=_address(self._transport),
-            user_agent=head.headers.get("user-agent", ""),
-        )
-        dialect = options.dialects.websocket(window_bits)
-        try:
-            admitted = options.admission.admit(head, max_channels=options.max_subscriptions)
-        except HubError as error:
-            options.tally.refused[error.code] += 1
-            connection.session = options.engine.open(
-                connection, dialect, NOBODY, head=response, welcome=False
-            )
-            connection.session.close_error(error)
-        else:
-            connection.session = options.engine.open(
-                connection, dialect, admitted.identity, head=response
-            )
-            options.admission.subscribe(connection.session, admitted)
-        if rest:
-            connection.data_received(rest)
-
-    def _open_sse(self, head: RequestHead) -> None:
-        options = self._options
-        limit = min(MAX_CHANNELS, options.max_subscriptions)
-        admitted = options.admission.admit(head, max_channels=limit)
-        if not (admitted.query.channels or admitted.query.session):
-            raise BadRequestError("channel is missing: GET /sse?channel=<channel>")
-        connection = SseConnection(
-            self._transport,
-            address=_address(self._transport),
-            user_agent=head.headers.get("user-agent", ""),
-        )
-        several = len(admitted.query.channels) > 1
-        dialect = options.dialects.sse_several if several else options.dialects.sse
-        connection.session = options.engine.open(
-            connection, dialect, admitted.identity, head=response_head(head.headers.get("origin"))
-        )
-        options.admission.subscribe(connection.session, admitted)
+            self._options.openings.sse(head, self._transport, address=address)
 
     def _refuse(self, error: HubError) -> None:
         self._settle()
-        write_problem(self._transport, error, self._options.tally, origin=self._origin)
+        head = self._head_read
+        origin = None if head is None else self._options.openings.readable_by(head)
+        write_problem(self._transport, error, self._options.tally, origin=origin)
 
 
 def write_problem(
@@ -213,10 +146,7 @@ def write_problem(
     A page of `origin` may read it.
     """
     tally.refused[error.code] += 1
-    headers = {"Connection": "close"}
-    if origin is not None:
-        headers |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
-    response = problem(error, headers=headers)
+    response = problem(error, headers={"Connection": "close"} | cross_origin(origin))
     phrase = status_phrase(http_status(error.code)).encode()
     head = [b"HTTP/1.1 %d %b" % (response.status_code, phrase)]
     head += [name + b": " + value for name, value in response.raw_headers]

@@ -104,6 +104,12 @@ class PollLink:
         if data:
             self.ready.set()
 
+    def cork(self) -> None:
+        """An answer gathers anyway."""
+
+    def uncork(self) -> bool:
+        return True
+
     def ping(self, payload: bytes) -> bytes:  # noqa: ARG002 - the port's shape
         return b""
 
@@ -229,16 +235,16 @@ class PollTransport:
         self, request: PollRequest, channels: tuple[str, ...], identity: Identity
     ) -> _Polling:
         self._engine.check_open()
+        since = request.since
         link = PollLink(address=request.address, user_agent=request.user_agent)
         dialect = self._session_dialect if request.session else self._dialect
-        session = link.session = self._engine.open(link, dialect, identity)
-        asked = {name: str(position) for name, position in request.since.items()}
+        subscriptions = [
+            Subscribe(None, name, since.get(name), request.last, fill=True, in_url=True)
+            for name in channels
+        ]
+        session = self._engine.open(link, dialect, identity, subscriptions=subscriptions)
+        asked = {name: str(position) for name, position in since.items()}
         polling = self._polling[session.id] = _Polling(session, link, asked)
-        for name in channels:
-            since = request.since.get(name)
-            self._engine.submit(
-                session, Subscribe(None, name, since, request.last, fill=True, in_url=True)
-            )
         return polling
 
     # -- how long ----------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from hub.wire.sse import retry
 FIRST_FIELD = retry(1000)
 """What every stream begins with: a field of its first block."""
 
+Headers = list[tuple[bytes, bytes]]
+
 _HEADERS = (
     (b"Content-Type", b"text/event-stream; charset=utf-8"),
     # no-transform: a compressing proxy would hold events back until its block is full.
@@ -18,7 +20,7 @@ _HEADERS = (
 )
 
 
-def response_headers(origin: str | None) -> list[tuple[bytes, bytes]]:
+def response_headers(origin: str | None) -> Headers:
     """Of the stream's response. `origin` was checked; a page of it may read the stream."""
     if origin is None:
         return list(_HEADERS)

@@ -22,25 +22,30 @@ _TCP_INFO_BYTES = 148
 _ACKED: _Field = (120, struct.Struct("=Q"))
 _UNSENT: _Field = (144, struct.Struct("=I"))
 _NO_FD = -1
+# What is gathered for one write: the greeting and the first page of a history of small messages,
+# or the replies to what came in one read. Guess, not measured.
+_MAX_CORKED_BYTES = 64 * 1024
 
 
 class StreamConnection(asyncio.Protocol):
     """Implements `hub.core.ports.Link` on an asyncio transport that was just taken over."""
 
     __slots__ = (
-        "_fd", "_lost", "_open_fd", "_paused", "_transport", "address", "session", "user_agent",
+        "_corked", "_fd", "_lost", "_open_fd", "_paused", "_transport", "address", "session",
+        "user_agent",
     )  # fmt: skip
 
     transport = "stream"
     answers_pings = False
     session: Session | None
-    """Set by whoever opens it."""
 
     def __init__(self, transport: asyncio.Transport, *, address: str, user_agent: str) -> None:
         self._transport = transport
         self.address = address
         self.user_agent = user_agent[:MAX_AGENT_CHARACTERS]
         self._lost = False
+        self._corked: bytearray | None = None
+        """What is to leave in one write; None while writes leave at once."""
         self.session = None
         plain = transport.get_extra_info("sslcontext") is None
         self._fd = _socket(transport).fileno() if plain else _NO_FD
@@ -66,13 +71,39 @@ class StreamConnection(asyncio.Protocol):
             return len(data)
 
     def _send_apart(self, data: bytes) -> int:
-        """Where the kernel must not be written to: at the end, while paused, behind TLS."""
+        """Where the kernel must not be written to: at the end, paused, corked, behind TLS."""
         if self._lost or self._transport.is_closing():
             return len(data)
         if self._paused:
             return 0
+        if self._corked is not None:
+            if len(self._corked) + len(data) <= _MAX_CORKED_BYTES:
+                self._corked += data
+                return len(data)
+            # More than one write is worth: in order, and stopping where the kernel is full.
+            if not self.uncork():
+                return 0
+            return self.send(data)
         self._transport.write(data)
         return len(data)
+
+    def cork(self) -> None:
+        self._corked = bytearray()
+        self._open_fd = _NO_FD
+
+    def uncork(self) -> bool:
+        gathered, self._corked = self._corked, None
+        if gathered is None:
+            return True
+        if not self._paused:
+            self._open_fd = self._fd
+        if not gathered:
+            return True
+        data = bytes(gathered)
+        if complete := (taken := self.send(data)) == len(data):
+            return complete
+        self.finish(data[taken:])
+        return False
 
     def finish(self, rest: bytes) -> None:
         if self._lost or self._transport.is_closing():
@@ -113,11 +144,13 @@ class StreamConnection(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:  # noqa: ARG002 - the port's shape
         """End the stream behind everything handed over."""
+        self.uncork()
         self._forget_fd()
         self._transport.close()
 
     def half_close(self) -> None:
         """End what this side says, behind everything handed over; the peer may still speak."""
+        self.uncork()
         self._forget_fd()
         if not self._lost and not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()
@@ -139,7 +172,8 @@ class StreamConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._open_fd = self._fd
+        if self._corked is None:
+            self._open_fd = self._fd
         self._on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002

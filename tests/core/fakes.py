@@ -134,6 +134,9 @@ class FakeLink:
         self.session: Session | None = None
         self.received = bytearray()
         self.pending = bytearray()
+        self.corked: bytearray | None = None
+        self.writes = 0
+        """How often the peer's socket was written to."""
         self.acknowledged = 0
         self.unsent = 0
         self.reading = True
@@ -147,11 +150,28 @@ class FakeLink:
             return len(data)
         if self.pending:
             return 0
+        if self.corked is not None:
+            self.corked += data
+            return len(data)
+        self.writes += 1
         taken = min(self.room, len(data))
         self.room -= taken
         self.received += data[:taken]
         self.was_short |= taken < len(data)
         return taken
+
+    def cork(self) -> None:
+        self.corked = bytearray()
+
+    def uncork(self) -> bool:
+        gathered, self.corked = self.corked, None
+        if not gathered:
+            return True
+        taken = self.send(bytes(gathered))
+        if complete := taken == len(gathered):
+            return complete
+        self.finish(bytes(gathered[taken:]))
+        return False
 
     def finish(self, rest: bytes) -> None:
         if self.closed or self.aborted:
@@ -195,6 +215,7 @@ class FakeLink:
         self.reading = True
 
     def close(self, code: int, reason: str) -> None:
+        self.uncork()
         self.closed = code, reason
 
     def abort(self) -> None:

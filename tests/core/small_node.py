@@ -11,6 +11,7 @@ from hub.core.aging import Aging
 from hub.core.answers import Explanation, Question
 from hub.core.commands import Command
 from hub.core.deadlines import Deadlines
+from hub.core.eager import begin
 from hub.core.engine import Engine, Runtime
 from hub.core.exchange import Exchange
 from hub.core.executor import Executor
@@ -194,11 +195,18 @@ class SmallNode:
             pressure=self.pressure,
             journal=self.journal,
             close_code=close_code,
-            on_replay=lambda session: self.loop.spawn(self._run_replay(session)),
+            on_replay=self._on_replay,
             on_mark=self.exchange.mark,
             on_closed=lambda *ended: self.engine.ended(*ended),
             on_gone=lambda session: self.engine.gone(session),
         )
+
+    def _on_replay(self, session: Session) -> None:
+        replay = self._run_replay(session)
+        if not self.broker.answers_at_once:
+            self.loop.spawn(replay)
+        elif (rest := begin(replay)) is not None:
+            self.loop.spawn(rest.run())
 
     async def _run_replay(self, session: Session) -> None:
         try:
@@ -248,9 +256,7 @@ class SmallNode:
         link = FakeLink(
             self.loop.defer, room=room, answers_pings=answers_pings, transport=transport
         )
-        session = self.engine.open(link, dialect or TEXT, identity)
-        link.session = session
-        return session, link
+        return self.engine.open(link, dialect or TEXT, identity), link
 
     def do(self, session: Session, command: Command) -> None:
         """Have the command carried out, and everything that follows from it."""

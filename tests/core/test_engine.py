@@ -4,11 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from hub.core.commands import Command, Ping, Publish, Subscribe
+from hub.core.commands import Command, History, Ping, Publish, Subscribe, Unsubscribe
+from hub.core.heartbeats import Heartbeats
 from hub.core.identity import Identity
-from hub.core.pushes import Reply
+from hub.core.pushes import Push, Reply
+from hub.core.session import Session
 from hub.errors import BadRequestError, NotFoundError, UnauthorizedError, UnavailableError
-from tests.core.small_node import ANYTHING, OPTIONS, Shape, SmallNode, limits
+from hub.wire.text import TextDialect
+from tests.core.fakes import FakeLink
+from tests.core.small_node import ANYTHING, OPTIONS, TEXT, Shape, SmallNode, limits
 from tests.core.streams import read_lines
 from tests.core.subscribers import Subscriber
 
@@ -26,16 +30,84 @@ def test_a_session_is_welcomed_first() -> None:
     assert node.engine.find(session.id, str(secret)) is session
 
 
-def test_the_transports_head_goes_out_with_the_welcome() -> None:
-    """One write, in that order."""
+def test_all_that_a_session_begins_with_is_one_write() -> None:
+    """The transport's head, the welcome, each subscription and what history has for it."""
     node = SmallNode()
-    _, link = node.open()
-    plain = len(link.received)
-    link.received.clear()
-    session = node.engine.open(link, node.engine.sessions.popitem()[1].dialect, ANYTHING, head=b"H")
-    assert link.received.startswith(b'H{"op":"welcome"')
-    assert len(link.received) == plain + 1
-    assert session.id in node.engine.sessions
+    node.publish("b", b"1")
+    link = FakeLink(node.loop.defer)
+    wanted = [Subscribe(None, "a", in_url=True), Subscribe(None, "b", last=1, in_url=True)]
+    session = node.engine.open(link, TEXT, ANYTHING, head=b"H\n", subscriptions=wanted)
+    assert link.received.startswith(b'H\n{"op":"welcome"')
+    assert link.writes == 1
+    assert not node.loop.tasks
+    ops = [push["op"] for push in read_lines(link.received[2:])]
+    assert ops == ["welcome", "subscribed", "subscribed", "message"]
+    assert [place.live for place in session.subscriptions.values()] == [True, True]
+
+
+def test_a_peer_that_takes_only_a_part_of_the_beginning_gets_the_rest_later() -> None:
+    """And what is published meanwhile behind it."""
+    node = SmallNode()
+    link = FakeLink(node.loop.defer, room=40)
+    wanted = [Subscribe(None, "a", in_url=True)]
+    session = node.engine.open(link, TEXT, ANYTHING, subscriptions=wanted)
+    assert not session.writable
+    node.publish("a")
+    node.loop.settle()
+    link.drain()
+    ops = [push["op"] for push in read_lines(bytearray(link.received))]
+    assert ops == ["welcome", "subscribed", "message"]
+
+
+def test_a_session_that_is_turned_away_is_told_why_in_one_write() -> None:
+    node = SmallNode()
+    link = FakeLink(node.loop.defer)
+    session = node.engine.turn_away(link, TEXT, UnauthorizedError("no"), head=b"H\n")
+    (goodbye,) = read_lines(bytearray(link.received[2:]))
+    assert (goodbye["op"], goodbye["code"], goodbye["reason"]) == ("goodbye", 4401, "no")
+    assert (link.writes, link.closed) == (1, (4401, "no"))
+    assert session.id not in node.engine.sessions
+
+
+class _FaultyWheel(Heartbeats):
+    def add(self, session: Session) -> None:
+        raise RuntimeError("internals")
+
+
+class _FaultyDialect(TextDialect):
+    def encode(self, push: Push, epoch: str) -> bytes:
+        raise RuntimeError("internals")
+
+
+@pytest.mark.parametrize("where", ["wheel", "dialect", "subscription"])
+def test_what_fails_while_a_session_opens_ends_it_and_leaves_nothing_of_it(where: str) -> None:
+    """The peer is told, where that can still be done; the connection is aborted in the end."""
+    node = SmallNode()
+    dialect = _FaultyDialect() if where == "dialect" else TEXT
+    if where == "wheel":
+        node.heartbeats.__class__ = _FaultyWheel
+    if where == "subscription":
+        node.journal.began = _fail  # type: ignore[method-assign,assignment]
+    link = FakeLink(node.loop.defer)
+    wanted = [Subscribe(None, "a", in_url=True)]
+    session = node.engine.open(link, dialect, ANYTHING, head=b"H\n", subscriptions=wanted)
+    assert session.closing
+    assert not node.engine.sessions
+    assert node.engine.by_transport["websocket"] == 0
+    assert node.faults
+    assert all(not slot for slot in node.heartbeats._slots)
+    assert not node.subscribing.channels
+    if where == "dialect":
+        assert link.aborted
+    else:
+        assert link.closed == (4500, "internal error")
+        assert b"internals" not in link.received
+        node.wait(6)
+        assert link.aborted
+
+
+def _fail(*_: object) -> None:
+    raise RuntimeError("internals")
 
 
 def test_a_session_is_found_only_with_its_own_secret() -> None:
@@ -79,17 +151,70 @@ def test_commands_of_a_session_are_carried_out_in_their_order() -> None:
     assert reader.session.inbox is None
 
 
-def test_a_peer_that_asks_too_fast_is_not_read_from_until_it_was_answered() -> None:
-    """With as many commands waiting as are allowed."""
-    node = SmallNode(Shape(limits=limits(inbox_max_commands=3)))
+def test_a_command_that_has_nothing_to_wait_for_is_carried_out_as_it_comes() -> None:
+    """Without a task: the reply stands in the stream when the call returns."""
+    node = SmallNode()
     reader = Subscriber(node)
-    for number in range(3):
-        assert reader.link.reading
-        node.engine.submit(reader.session, Ping(number))
-    assert not reader.link.reading
+    commands: list[Command] = [
+        Subscribe(1, "a"), Publish(2, "a", b"1"), History(3, "a"), Ping(4), Unsubscribe(5, "a"),
+    ]  # fmt: skip
+    for command in commands:
+        node.engine.submit(reader.session, command)
+    assert not node.loop.tasks
+    pushes = reader.read()
+    assert [push["id"] for push in pushes if push["op"] == "reply"] == [1, 2, 3, 4, 5]
+    # What was published before the unsubscribe still came before its answer.
+    assert [push["op"] for push in pushes].index("message") < len(pushes) - 1
+
+
+def test_what_asks_no_broker_does_not_wait_for_a_slow_one() -> None:
+    """Unless a command that came before it does."""
+    node = SmallNode(Shape(latent=True))
+    reader = Subscriber(node)
+    node.engine.submit(reader.session, Ping(1))
+    assert [push["id"] for push in reader.read()] == [1]
+    node.engine.submit(reader.session, Publish(2, "a", b"1"))
+    node.engine.submit(reader.session, Ping(3))
+    assert reader.read() == []
     node.loop.settle()
-    assert reader.link.reading
-    assert len(reader.read()) == 3
+    assert [push["id"] for push in reader.read()] == [2, 3]
+
+
+def test_a_command_that_waits_after_it_began_goes_on_in_a_task_and_the_next_wait_for_it() -> None:
+    """A long page of history lets others have their turn."""
+    node = SmallNode()
+    reader = Subscriber(node)
+    for _ in range(70):
+        node.publish("a")
+    node.engine.submit(reader.session, History(1, "a", limit=64))
+    node.engine.submit(reader.session, Publish(2, "a", b"1"))
+    assert reader.read() == []
+    assert len(node.loop.tasks) == 1
+    node.loop.settle()
+    assert [push["id"] for push in reader.read()] == [1, 2]
+    assert reader.session.inbox is None
+
+
+def test_what_a_closing_session_asks_for_is_not_done() -> None:
+    node = SmallNode()
+    reader = Subscriber(node)
+    reader.session.close(1012, "draining")
+    node.do(reader.session, Publish(1, "a", b"1"))
+    assert node.tally.publications == 0
+
+
+def test_a_peer_that_asks_too_fast_is_not_read_from_until_it_was_answered() -> None:
+    """With as many commands waiting as are allowed, or as many bytes to be published."""
+    node = SmallNode(Shape(limits=limits(inbox_max_commands=3, inbox_max_bytes=100), latent=True))
+    reader = Subscriber(node)
+    for data in ([b"1"] * 3, [b"1" * 99, b"1"]):
+        for one in data:
+            assert reader.link.reading
+            node.engine.submit(reader.session, Publish(1, "a", one))
+        assert not reader.link.reading
+        node.loop.settle()
+        assert reader.link.reading
+        assert len(reader.read()) == len(data)
 
 
 def test_a_reply_may_go_another_way() -> None:

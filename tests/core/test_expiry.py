@@ -79,8 +79,8 @@ def test_who_authenticates_while_it_ends_is_let_go_of_all_the_same() -> None:
     node.policy.known["new"] = expiring(node, 100)
     waiting = len(node.deadlines)
     replies: list[Reply] = []
-    node.engine.submit(reader.session, Authenticate(1, "new"), replies.append)
     reader.session.lost(1006, "gone")
+    node.engine.submit(reader.session, Authenticate(1, "new"), replies.append)
     node.loop.settle()
     assert replies[0].ok == {"expires_in_seconds": 100}
     assert len(node.deadlines) == waiting

@@ -205,7 +205,7 @@ def test_two_who_open_a_channel_at_once_are_both_served(first_leaves: bool) -> N
     """The broker's answer to the second must not replace the channel that the first is in, nor
     may the first close it under the second."""
     node = SmallNode()
-    node.subscribing._broker = UnevenBroker(node.memory)
+    node.subscribing.channels._broker = UnevenBroker(node.memory)
     first, second = Subscriber(node), Subscriber(node)
     node.engine.submit(first.session, Subscribe(1, "a"))
     node.engine.submit(second.session, Subscribe(1, "a"))

@@ -1,6 +1,7 @@
 """What goes straight to the kernel and what must not, on a transport that only notes."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 from typing import cast
@@ -42,6 +43,9 @@ class NotingTransport:
 
     def close(self) -> None:
         self.closing = True
+
+    def can_write_eof(self) -> bool:
+        return False
 
     abort = close
 
@@ -109,4 +113,69 @@ def test_after_the_end_nothing_is_written_to_what_may_be_another_connection(
         link.close(1000, "")
     link.resume_writing()
     assert link.send(b"frame") == 5
+    assert has_nothing(theirs)
+
+
+def test_what_is_sent_under_a_cork_leaves_in_one_write(ends: Ends) -> None:
+    """In its order; afterwards each frame is a write again."""
+    ours, theirs = ends
+    link = connection(NotingTransport(ours))
+    link.cork()
+    assert (link.send(b"one"), link.send(b"two")) == (3, 3)
+    assert has_nothing(theirs)
+    assert link.uncork()
+    assert theirs.recv(100) == b"onetwo"
+    assert link.send(b"three") == 5
+    assert theirs.recv(100) == b"three"
+
+
+async def test_what_the_kernel_has_no_room_for_under_a_cork_is_finished(ends: Ends) -> None:
+    ours, theirs = ends
+    transport = NotingTransport(ours)
+    link = connection(transport)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(b"x" * 1000)
+    link.cork()
+    link.send(b"gathered")
+    assert not link.uncork()
+    assert transport.written == [b"gathered"]
+    assert not has_nothing(theirs)
+
+
+def test_a_cork_gathers_a_bounded_number_of_bytes(ends: Ends) -> None:
+    """Beyond that it lets out what it has, in order."""
+    ours, theirs = ends
+    link = connection(NotingTransport(ours))
+    link.cork()
+    link.send(b"a" * 40_000)
+    link.send(b"b" * 40_000)
+    assert theirs.recv(100_000).startswith(b"a" * 40_000)
+    link.uncork()
+    assert link.send(b"c") == 1
+
+
+@pytest.mark.parametrize("end", ["close", "half_close"])
+def test_what_is_gathered_goes_out_before_the_end(ends: Ends, end: str) -> None:
+    ours, theirs = ends
+    link = connection(NotingTransport(ours))
+    link.cork()
+    link.send(b"last words")
+    if end == "close":
+        link.close(1000, "")
+    else:
+        link.half_close()
+    assert theirs.recv(100) == b"last words"
+    assert link.uncork()
+    assert link.send(b"more") == 4
+    assert has_nothing(theirs)
+
+
+def test_what_is_gathered_is_dropped_with_the_connection(ends: Ends) -> None:
+    ours, theirs = ends
+    link = connection(NotingTransport(ours))
+    link.cork()
+    link.send(b"frame")
+    link.connection_lost(None)
+    assert link.uncork()
     assert has_nothing(theirs)

@@ -1,0 +1,50 @@
+"""The commands of one session that wait for the one being carried out.
+
+It exists only while a command waits for somebody: most are carried out as they come
+(`hub.core.eager`). Bounded by number and by the bytes of what is to be published: at either
+bound the session is not read from until all are done.
+"""
+
+from collections import deque
+
+from hub.core.commands import Command, Publish
+from hub.core.options import SessionLimits
+from hub.core.session_context import Job, Respond
+
+
+class Inbox:
+    """Made with the command that waits, dropped with the last one done."""
+
+    __slots__ = ("_bytes", "_jobs", "_limits", "full")
+
+    def __init__(self, limits: SessionLimits) -> None:
+        self._limits = limits
+        self._jobs: deque[Job] = deque()
+        self._bytes = 0
+        self.full = False
+        """Whether a bound was reached; it stays so until the inbox is dropped."""
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, command: Command, respond: Respond | None) -> bool:
+        """Queue a command; return whether that has just filled the inbox."""
+        self._jobs.append((command, respond))
+        if isinstance(command, Publish):
+            self._bytes += len(command.data)
+        if self.full:
+            return False
+        limits = self._limits
+        self.full = (
+            len(self._jobs) >= limits.inbox_max_commands or self._bytes >= limits.inbox_max_bytes
+        )
+        return self.full
+
+    def take(self) -> Job | None:
+        """The next command; None when none waits."""
+        if not self._jobs:
+            return None
+        command, respond = self._jobs.popleft()
+        if isinstance(command, Publish):
+            self._bytes -= len(command.data)
+        return command, respond

@@ -1,0 +1,227 @@
+"""How a session is opened, whatever carries it: who may come in, and what its first write says.
+
+Origin, room on the node, credentials, the query and the grants for the channels in it are asked
+in this order and nowhere else. What is refused before there is a stream is raised, for a
+status; a WebSocket's wrong token or query is told by a close code, because a browser cannot
+read the status of a refused handshake.
+
+Transports bring the head of the request and the way to the peer. They write no part of a
+session's stream themselves.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from hub.auth.policy import Credentials, Policy
+from hub.core.commands import Subscribe
+from hub.core.engine import Engine
+from hub.core.identity import Identity
+from hub.core.ports import Dialect, Link
+from hub.core.publication import Position
+from hub.core.tally import Tally
+from hub.errors import BadRequestError, ForbiddenError, HubError
+from hub.transports.sse import SseConnection, response_head
+from hub.transports.websocket import WebSocketConnection, WebSocketOptions
+from hub.wire.handshake import accept
+from hub.wire.query import SubscriptionQuery, parse_query
+from hub.wire.sse import MAX_CHANNELS
+
+
+class Head(Protocol):
+    """What is asked of the head of a request."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By lower-case name; repeated ones joined by commas (RFC 9110 section 5.2)."""
+        ...
+
+    @property
+    def query(self) -> bytes:
+        """What follows the `?`, still encoded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dialects:
+    """What sessions speak, made once by the composition root."""
+
+    websocket: Callable[[int | None], Dialect]
+    """By agreed deflate window."""
+    text: Dialect
+    """Native pushes, one on a line: for servers that make the frames themselves."""
+    sse: Dialect
+    sse_several: Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Who may come in, and what their URL subscribes to."""
+
+    identity: Identity
+    query: SubscriptionQuery
+    since: Mapping[str, Position]
+
+    def subscriptions(self) -> Iterator[Subscribe]:
+        query = self.query
+        for name in query.channels:
+            yield Subscribe(None, name, self.since.get(name), query.last, query.fill, in_url=True)
+
+
+class Openings:
+    """One per node."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        policy: Policy,
+        dialects: Dialects,
+        websocket: WebSocketOptions,
+        tally: Tally,
+        max_subscriptions: int,
+        deflate: bool,
+    ) -> None:
+        """`deflate` is whether WebSockets may agree on compression."""
+        self._engine = engine
+        self._policy = policy
+        self._dialects = dialects
+        self._websocket = websocket
+        self._tally = tally
+        self._max_subscriptions = max_subscriptions
+        self._deflate = deflate
+
+    # -- behind the hub's own listener -------------------------------------------------------
+
+    def websocket(
+        self, head: Head, transport: asyncio.Transport, *, address: str, rest: bytes = b""
+    ) -> WebSocketConnection:
+        """Answer a handshake; the connection has `transport` from now on.
+
+        `rest` is what came behind the head. Raises `HubError` where the handshake is refused;
+        the transport is untouched then.
+        """
+        self._check_door(head)
+        answer, window_bits = accept(head.headers, deflate=self._deflate)
+        admitted = self._admit_websocket(head)
+        connection = WebSocketConnection(
+            transport,
+            self._websocket,
+            deflate=window_bits is not None,
+            address=address,
+            user_agent=head.headers.get("user-agent", ""),
+        )
+        self._begin(connection, self._dialects.websocket(window_bits), admitted, answer)
+        if rest:
+            connection.data_received(rest)
+        return connection
+
+    def sse(self, head: Head, transport: asyncio.Transport, *, address: str) -> SseConnection:
+        """Answer a `GET /sse`; the connection has `transport` from now on.
+
+        Raises `HubError` where it is refused; the transport is untouched then.
+        """
+        admitted = self._admit_sse(head)
+        connection = SseConnection(
+            transport, address=address, user_agent=head.headers.get("user-agent", "")
+        )
+        answer = response_head(head.headers.get("origin"))
+        self._begin(connection, self._sse_dialect(admitted), admitted, answer)
+        return connection
+
+    # -- behind somebody else's server -------------------------------------------------------
+
+    def websocket_over(self, head: Head, link: Link) -> None:
+        """Open a session whose frames, one on a line, and handshake are the server's.
+
+        Raises `HubError` where the handshake is to be refused.
+        """
+        self._check_door(head)
+        self._begin(link, self._dialects.text, self._admit_websocket(head))
+
+    def sse_over(self, head: Head, link: Link) -> None:
+        """Open a session whose response head is the server's.
+
+        Raises `HubError` where the request is refused.
+        """
+        admitted = self._admit_sse(head)
+        self._begin(link, self._sse_dialect(admitted), admitted)
+
+    # -- who may -----------------------------------------------------------------------------
+
+    def readable_by(self, head: Head) -> str | None:
+        """The origin whose pages may read a refusal; None where none may or none is named."""
+        try:
+            self._check_origin(head)
+        except ForbiddenError:
+            return None
+        return head.headers.get("origin")
+
+    def admit(self, head: Head, *, max_channels: int) -> Admitted:
+        """Read credentials and query; raise `HubError` where either does not hold."""
+        query = parse_query(head.query, max_channels=max_channels)
+        identity = self._policy.identify(
+            Credentials(
+                authorization=head.headers.get("authorization"),
+                api_key=head.headers.get("x-api-key"),
+                token=query.token,
+            )
+        )
+        for channel in query.channels:
+            identity.check_subscribe(channel)
+        return Admitted(identity, query, query.resume_from(head.headers.get("last-event-id")))
+
+    def _check_door(self, head: Head) -> None:
+        self._check_origin(head)
+        self._engine.check_open()
+
+    def _check_origin(self, head: Head) -> None:
+        headers = head.headers
+        self._policy.check_origin(
+            headers.get("origin"), headers.get("host"), headers.get("sec-fetch-site")
+        )
+
+    def _admit_websocket(self, head: Head) -> Admitted | HubError:
+        try:
+            return self.admit(head, max_channels=self._max_subscriptions)
+        except HubError as error:
+            self._tally.refused[error.code] += 1
+            return error
+
+    def _admit_sse(self, head: Head) -> Admitted:
+        self._check_door(head)
+        admitted = self.admit(head, max_channels=min(MAX_CHANNELS, self._max_subscriptions))
+        if not (admitted.query.channels or admitted.query.session):
+            raise BadRequestError("channel is missing: GET /sse?channel=<channel>")
+        return admitted
+
+    def _sse_dialect(self, admitted: Admitted) -> Dialect:
+        several = len(admitted.query.channels) > 1
+        return self._dialects.sse_several if several else self._dialects.sse
+
+    def _begin(
+        self, link: Link, dialect: Dialect, admitted: Admitted | HubError, answer: bytes = b""
+    ) -> None:
+        """Answer, welcome and subscribe in one write; or answer and say why not."""
+        if isinstance(admitted, HubError):
+            self._engine.turn_away(link, dialect, admitted, head=answer)
+        else:
+            self._engine.open(
+                link,
+                dialect,
+                admitted.identity,
+                head=answer,
+                subscriptions=admitted.subscriptions(),
+            )
+
+
+def cross_origin(origin: str | None) -> dict[str, str]:
+    """The header fields that let a page of `origin`, which was checked, read an answer."""
+    if origin is None:
+        return {}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": "Retry-After",
+        "Vary": "Origin",
+    }
