@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2 as httpx
 import jwt
 import pytest
 from websockets.exceptions import ConnectionClosed

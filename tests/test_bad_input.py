@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import AsyncIterator, Iterator
 
-import httpx
+import httpx2 as httpx
 import orjson
 import pytest
 

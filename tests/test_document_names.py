@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from hub.settings.catalog import declared

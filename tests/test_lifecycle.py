@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator, Sequence
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from tests.chaos.operator import becomes_true, operating

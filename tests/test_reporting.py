@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 import jwt
 import pytest_asyncio
 from websockets.asyncio.client import connect

@@ -14,7 +14,7 @@ import typer
 from hub.cli.ending import INTERRUPTED, UNKNOWN, WRONG_USE, fail
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 Json = dict[str, Any]
 """An answer of the hub. What an older node leaves out is looked up with a default."""
@@ -43,14 +43,14 @@ class Operator:
 
     def __init__(self, url: str, key: str | None) -> None:
         """Raise `ValueError` for what is no URL of a hub."""
-        import httpx
+        import httpx2
 
         from hub_client.transport import check_base_url
 
         self.url = check_base_url(url)
         self.key = key or None
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS)
+        self._client = httpx2.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS)
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,17 +79,17 @@ class Operator:
 
     async def _send(
         self, method: str, path: tuple[str, ...], query: dict[str, object]
-    ) -> "httpx.Response":
-        import httpx
+    ) -> "httpx2.Response":
+        import httpx2
 
         given = {name: str(value) for name, value in query.items() if value is not None}
         # Names become one segment each, whatever characters they have.
         url = "/".join((self.url, "api", *(quote(part, safe="") for part in path)))
         try:
             answer = await self._client.request(method, url, params=given)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             raise OperatorError(f"no hub at {self.url}: {_why(error)}") from None
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise self._cut(method, error) from None
         return self._checked(answer)
 
@@ -99,7 +99,7 @@ class Operator:
         unknown = f"outcome unknown: the hub at {self.url} did not answer: {_why(error)}"
         return OperatorError(unknown, exit_code=UNKNOWN)
 
-    def _checked(self, answer: "httpx.Response") -> "httpx.Response":
+    def _checked(self, answer: "httpx2.Response") -> "httpx2.Response":
         from hub_client.frames import read_problem
 
         if answer.is_success and (not answer.content or _is_json(answer)):
@@ -138,11 +138,11 @@ def print_json(document: object) -> None:
     typer.echo(orjson.dumps(document))
 
 
-def _is_json(answer: "httpx.Response") -> bool:
+def _is_json(answer: "httpx2.Response") -> bool:
     kind: str = answer.headers.get("content-type", "")
     return kind.startswith("application/json")
 
 
 def _why(error: Exception) -> str:
-    """Some errors of httpx have no text of their own."""
+    """Some errors of httpx2 have no text of their own."""
     return str(error) or type(error).__name__

@@ -33,8 +33,8 @@ LEVEL_FLOORS: Mapping[str, int] = {
     # Start and stop in uvicorn's words, which the hub says in its own; and warnings that anybody
     # makes with a request that is no HTTP, or asks for an upgrade where there is none.
     "uvicorn.error": logging.ERROR,
-    "httpcore": logging.INFO,
-    "httpx": logging.WARNING,
+    "httpcore2": logging.INFO,
+    "httpx2": logging.WARNING,
     "websockets": logging.INFO,
 }
 

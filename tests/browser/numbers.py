@@ -5,7 +5,7 @@ import secrets
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import httpx2 as httpx
 
 from tests.support.waiting import eventually
 

@@ -1,6 +1,6 @@
 """Chromium's own EventSource, which the hub did not write, reads `/sse`."""
 
-import httpx
+import httpx2 as httpx
 import pytest
 from playwright.async_api import Page, expect
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 import jwt
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, WebSocketException

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 import psutil
 
 from tests.chaos.subscriber import Push, Subscriber

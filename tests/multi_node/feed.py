@@ -9,7 +9,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 
-import httpx
+import httpx2 as httpx
 
 from tests.multi_node.checker import Place
 from tests.support.hub_process import HubProcess

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 
-import httpx
+import httpx2 as httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 

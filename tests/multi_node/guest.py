@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 
-import httpx
+import httpx2 as httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 

@@ -5,7 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator
 
-import httpx
+import httpx2 as httpx
 
 from tests.multi_node.checker import Push
 from tests.multi_node.fleet import TRY_SECONDS, Seat

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import httpx
+import httpx2 as httpx
 
 from tests.brokers.redis.proxy import Proxy
 from tests.multi_node.checker import Place, Truth, faults

@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 
 from tests.multi_node.fleet import hubs, publish, seats
 from tests.support.hub_process import HubProcess

@@ -4,7 +4,7 @@ import json
 import signal
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 
 from tests.multi_node.fleet import hubs
 from tests.multi_node.watcher import SETTINGS, operator, token, watching

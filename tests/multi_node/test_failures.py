@@ -4,7 +4,7 @@ import asyncio
 import signal
 from functools import partial
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from tests.brokers.redis.proxy import proxy

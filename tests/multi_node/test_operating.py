@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 
 from tests.multi_node.fleet import hubs, is_ready
 from tests.multi_node.watcher import SETTINGS, Watcher, operator, token, watching

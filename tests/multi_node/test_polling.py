@@ -6,7 +6,7 @@ from functools import partial
 from itertools import cycle
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 
 from tests.multi_node.fleet import hubs
 from tests.multi_node.watcher import SETTINGS, operator, present, token, watching

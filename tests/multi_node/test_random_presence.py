@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from tests.brokers.redis.proxy import Proxy, proxy

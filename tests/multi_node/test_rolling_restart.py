@@ -9,7 +9,7 @@ import contextlib
 import signal
 from collections.abc import AsyncGenerator
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from tests.multi_node.crowd import Crowd, Member, per_second

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from tests.multi_node.checker import Truth, faults

@@ -164,7 +164,7 @@ def test_traceback_of_another_library_is_part_of_its_one_line() -> None:
 
 
 @pytest.mark.usefixtures("_logging_as_before")
-@pytest.mark.parametrize("name", ["websockets.server", "uvicorn.access", "httpx"])
+@pytest.mark.parametrize("name", ["websockets.server", "uvicorn.access", "httpx2"])
 def test_libraries_that_log_payloads_stay_above_their_floor(name: str) -> None:
     """websockets writes frames at debug, uvicorn URLs with tokens at info."""
     stream = io.StringIO()

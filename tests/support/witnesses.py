@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import httpx
+import httpx2 as httpx
 
 from tests.support.hub_process import HubProcess
 from tests.transports.peers import Query, SsePeer, WebSocketPeer

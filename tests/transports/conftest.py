@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 
-import httpx
+import httpx2 as httpx
 import orjson
 import pytest
 

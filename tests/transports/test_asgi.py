@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Generator
 
-import httpx
+import httpx2 as httpx
 import orjson
 import pytest
 import uvicorn

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 import jwt
 import pytest
 from websockets.sync.client import ClientConnection, connect

@@ -2,7 +2,7 @@
 
 import asyncio
 
-import httpx
+import httpx2 as httpx
 
 from tests.support.hub_process import HubProcess
 from tests.support.waiting import eventually

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
-import httpx
+import httpx2
 
 from hub_client.frames import encode, read_problem
 from hub_client.transport import (
@@ -28,20 +28,20 @@ _NOT_THIS_SESSION = frozenset({401, 404})
 
 
 class LazyHttp:
-    """An httpx client, made when it is first asked for.
+    """An httpx2 client, made when it is first asked for.
 
     Making one reads the system's certificates and holds up the event loop for 34 ms (measured);
     who stays with WebSocket needs none.
     """
 
     def __init__(self) -> None:
-        self._client: httpx.AsyncClient | None = None
+        self._client: httpx2.AsyncClient | None = None
 
-    def client(self) -> httpx.AsyncClient:
+    def client(self) -> httpx2.AsyncClient:
         """A read has no time-out of its own: whoever waits for an answer sets one for it all."""
         if self._client is None:
-            timeout = httpx.Timeout(_TIMEOUT_SECONDS, read=None)
-            self._client = httpx.AsyncClient(timeout=timeout, follow_redirects=True)
+            timeout = httpx2.Timeout(_TIMEOUT_SECONDS, read=None)
+            self._client = httpx2.AsyncClient(timeout=timeout, follow_redirects=True)
         return self._client
 
     async def close(self) -> None:
@@ -52,7 +52,7 @@ class LazyHttp:
 class HttpSession:
     """Speaks for one session at the hub; knows its secret once it was welcomed."""
 
-    def __init__(self, http: httpx.AsyncClient, target: Target) -> None:
+    def __init__(self, http: httpx2.AsyncClient, target: Target) -> None:
         self.http = http
         self.target = target
         self.connection = ""
@@ -80,7 +80,7 @@ class HttpSession:
             headers={**self.headers, "Content-Type": "application/json"},
         )
         status, body = await self.fetch(request, timeout_seconds=_TIMEOUT_SECONDS)
-        if status == httpx.codes.OK:
+        if status == httpx2.codes.OK:
             return body
         problem = read_problem(body)
         if status in _NOT_THIS_SESSION or (status >= 500 and not problem.code):
@@ -89,7 +89,7 @@ class HttpSession:
         error = {"code": code, "message": problem.detail, "retryable": problem.retryable}
         return encode({"op": "reply", "id": command_id, "error": error})
 
-    async def fetch(self, request: httpx.Request, *, timeout_seconds: float) -> tuple[int, bytes]:
+    async def fetch(self, request: httpx2.Request, *, timeout_seconds: float) -> tuple[int, bytes]:
         """Status and whole body; raise `DisconnectedError` for none, or one without end."""
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -101,10 +101,10 @@ class HttpSession:
         except TimeoutError:
             why = f"{request.url.path}: no answer in {timeout_seconds:g} seconds"
             raise DisconnectedError(ABNORMAL_CLOSE, why) from None
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise DisconnectedError(ABNORMAL_CLOSE, f"{type(error).__name__}: {error}") from None
 
-    async def read(self, response: httpx.Response) -> bytes:
+    async def read(self, response: httpx2.Response) -> bytes:
         """The whole body; raise `DisconnectedError` beyond `max_frame_bytes`."""
         body = bytearray()
         async for chunk in response.aiter_bytes():
@@ -131,22 +131,22 @@ async def dial_by_url(
     return await dial(replace(target, subscribe=()))
 
 
-async def check(response: httpx.Response, kind: str) -> None:
+async def check(response: httpx2.Response, kind: str) -> None:
     """Raise `CannotConnectError`, with the response closed, unless it is a `kind` of success."""
     given = response.headers.get("content-type", "")
-    if response.status_code == httpx.codes.OK and given.startswith(kind):
+    if response.status_code == httpx2.codes.OK and given.startswith(kind):
         return
     try:
         detail = read_problem(await _beginning(response)).detail
     finally:
         await response.aclose()
-    if response.status_code == httpx.codes.OK:
+    if response.status_code == httpx2.codes.OK:
         raise CannotConnectError(f"no {kind} but {given or 'an untyped body'}", blocked=True)
     asked = response.headers.get("retry-after", "")
     raise refused(response.status_code, detail, retry_after=asked)
 
 
-async def _beginning(response: httpx.Response) -> bytes:
+async def _beginning(response: httpx2.Response) -> bytes:
     """Enough of a body to say what it is; it may have no end."""
     async for chunk in response.aiter_bytes():
         return chunk[:_DETAIL_BYTES]

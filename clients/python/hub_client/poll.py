@@ -7,7 +7,7 @@ new session from its own positions.
 
 from collections import deque
 
-import httpx
+import httpx2
 
 from hub_client.errors import ProtocolError
 from hub_client.frames import PollAnswer, read_poll
@@ -52,9 +52,9 @@ class PollDialer:
                 first = read_poll(await session.read(response))
             finally:
                 await response.aclose()
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise unreachable(error) from None
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise CannotConnectError(f"{type(error).__name__}: {error}") from None
         except (ProtocolError, DisconnectedError) as error:
             raise CannotConnectError(str(error), blocked=True) from None
@@ -99,7 +99,7 @@ class PollConnection:
         request = session.http.build_request("GET", url, headers=session.headers)
         seconds = self._wait_seconds + _PATIENCE_SECONDS
         status, body = await session.fetch(request, timeout_seconds=seconds)
-        if status != httpx.codes.OK:
+        if status != httpx2.codes.OK:
             raise DisconnectedError(ABNORMAL_CLOSE, f"GET /poll: HTTP {status}")
         return self._same_session(body)
 

@@ -1,10 +1,10 @@
-"""What `POST /api/publish` is to httpx, for both publishers; also how a publisher is set up."""
+"""What `POST /api/publish` is to httpx2, for both publishers; also how a publisher is set up."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 
 from hub_client.breaker import Breaker, BreakerPolicy
 from hub_client.campaign import Campaign, PublishRetry, Retrying, Rules, Send
@@ -13,9 +13,14 @@ from hub_client.timing import asked_seconds
 from hub_client.transport import check_base_url, public_url
 
 # Errors of a request that cannot have reached the hub, and the one that is our own doing.
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-_NOBODY_THERE = (httpx.ConnectError, httpx.ConnectTimeout)
-_OURS = (httpx.PoolTimeout,)
+_NOT_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.UnsupportedProtocol,
+)
+_NOBODY_THERE = (httpx2.ConnectError, httpx2.ConnectTimeout)
+_OURS = (httpx2.PoolTimeout,)
 # An answer of 1,000 results is some 200 KiB; what is longer is not the hub's.
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 # The share of a request's time that connecting may take: who cannot be reached at all is
@@ -50,12 +55,12 @@ class PublisherOptions:
         hub = public_url(url).removesuffix(_PATH)
         return Rules(self.retry, self.batching, breaker, hub)
 
-    def limits(self) -> httpx.Limits:
-        return httpx.Limits(max_connections=self.max_connections)
+    def limits(self) -> httpx2.Limits:
+        return httpx2.Limits(max_connections=self.max_connections)
 
-    def timeout(self) -> httpx.Timeout:
+    def timeout(self) -> httpx2.Timeout:
         seconds = self.retry.request_timeout_seconds
-        return httpx.Timeout(
+        return httpx2.Timeout(
             seconds, connect=seconds * _CONNECT_SHARE, pool=seconds * _CONNECT_SHARE
         )
 
@@ -73,7 +78,7 @@ def publish_headers(key: str | None) -> dict[str, str]:
 
 
 def tell_answered(
-    campaign: Campaign, sent: Send, response: httpx.Response, body: bytes, *, now: float
+    campaign: Campaign, sent: Send, response: httpx2.Response, body: bytes, *, now: float
 ) -> None:
     """The hub, or something on the way, answered."""
     asked = asked_seconds(response.headers.get("retry-after", ""), unix_now=time.time())
@@ -81,7 +86,7 @@ def tell_answered(
 
 
 def tell_failed(campaign: Campaign, sent: Send, error: Exception, *, now: float) -> None:
-    """No answer came: `TimeoutError`, or one of httpx."""
+    """No answer came: `TimeoutError`, or one of httpx2."""
     reached = not isinstance(error, _NOT_SENT)
     why = f"{type(error).__name__}: {str(error) or 'no answer in time'}"
     if isinstance(error, _NOBODY_THERE):

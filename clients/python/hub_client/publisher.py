@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-import httpx
+import httpx2
 
 from hub_client.campaign import Campaign, Send
 from hub_client.collector import Collector, Ticket
@@ -45,7 +45,7 @@ class Publisher:
         self._options = options or PublisherOptions()
         self._rules = self._options.rules(url)
         self._url = publish_url(url)
-        self._http = httpx.AsyncClient(
+        self._http = httpx2.AsyncClient(
             headers=publish_headers(key),
             limits=self._options.limits(),
             timeout=self._options.timeout(),
@@ -177,17 +177,17 @@ class Publisher:
         try:
             async with asyncio.timeout(self._options.retry.request_timeout_seconds):
                 response, body = await self._post(sent.body)
-        except (TimeoutError, httpx.HTTPError) as error:
+        except (TimeoutError, httpx2.HTTPError) as error:
             tell_failed(campaign, sent, error, now=time.monotonic())
         except BaseException as error:
             campaign.interrupted(sent)
-            # httpx says RuntimeError where `close` took the connections away.
+            # httpx2 says RuntimeError where `close` took the connections away.
             if not (self._http.is_closed and isinstance(error, RuntimeError)):
                 raise
         else:
             tell_answered(campaign, sent, response, body, now=time.monotonic())
 
-    async def _post(self, body: bytes) -> tuple[httpx.Response, bytes]:
+    async def _post(self, body: bytes) -> tuple[httpx2.Response, bytes]:
         async with self._http.stream("POST", self._url, content=body) as response:
             answer = b""
             async for chunk in response.aiter_bytes():

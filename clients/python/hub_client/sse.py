@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 
-import httpx
+import httpx2
 
 from hub_client.http_session import HttpSession, LazyHttp, check, dial_by_url, url_subscriptions
 from hub_client.transport import (
@@ -36,9 +36,9 @@ class SseDialer:
         try:
             response = await http.send(request, stream=True)
             await check(response, "text/event-stream")
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise unreachable(error) from None
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise CannotConnectError(f"{type(error).__name__}: {error}") from None
         return SseConnection(HttpSession(http, target), response, frozenset(channels))
 
@@ -54,7 +54,7 @@ class SseConnection:
     streams = True
 
     def __init__(
-        self, session: HttpSession, response: httpx.Response, in_url: frozenset[str]
+        self, session: HttpSession, response: httpx2.Response, in_url: frozenset[str]
     ) -> None:
         self.in_url = in_url
         self._session = session
@@ -69,7 +69,7 @@ class SseConnection:
             return await anext(self._frames)
         except StopAsyncIteration:
             raise DisconnectedError(ABNORMAL_CLOSE, "the stream ended") from None
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise DisconnectedError(ABNORMAL_CLOSE, f"{type(error).__name__}: {error}") from None
 
     async def send(self, command_id: int, command: bytes) -> bytes | None:

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Self
 
-import httpx
+import httpx2
 
 from hub_client.campaign import Campaign, Send
 from hub_client.errors import NotPublishedError, PublishError
@@ -107,7 +107,7 @@ class SyncPublisher:
         return self._process
 
     def _new_process(self, *, inherited: "_Process | None" = None) -> "_Process":
-        http = httpx.Client(
+        http = httpx2.Client(
             headers=self._headers,
             limits=self._options.limits(),
             timeout=self._options.timeout(),
@@ -120,7 +120,7 @@ class _Process:
 
     def __init__(
         self,
-        http: httpx.Client,
+        http: httpx2.Client,
         url: str,
         options: PublisherOptions,
         *,
@@ -175,18 +175,18 @@ class _Process:
     def _attempt(self, campaign: Campaign, sent: Send) -> None:
         try:
             response, body = self._post(sent)
-        except (TimeoutError, httpx.HTTPError) as error:
+        except (TimeoutError, httpx2.HTTPError) as error:
             tell_failed(campaign, sent, error, now=time.monotonic())
         except BaseException as error:
             campaign.interrupted(sent)
-            # httpx says RuntimeError where `close` took the connections away.
+            # httpx2 says RuntimeError where `close` took the connections away.
             if not (self._closed.is_set() and isinstance(error, Exception)):
                 raise
         else:
             tell_answered(campaign, sent, response, body, now=time.monotonic())
 
-    def _post(self, sent: Send) -> tuple[httpx.Response, bytes]:
-        """The answer; raise `TimeoutError` for one that trickles, which httpx lets pass."""
+    def _post(self, sent: Send) -> tuple[httpx2.Response, bytes]:
+        """The answer; raise `TimeoutError` for one that trickles, which httpx2 lets pass."""
         deadline = sent.at + self._options.retry.request_timeout_seconds
         with self._http.stream("POST", self._url, content=sent.body) as response:
             answer = b""
@@ -199,6 +199,6 @@ class _Process:
             return response, answer
 
 
-def _close_own(http: httpx.Client, pid: int) -> None:
+def _close_own(http: httpx2.Client, pid: int) -> None:
     if pid == os.getpid():
         http.close()

@@ -6,7 +6,7 @@ import types
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from contextlib import asynccontextmanager
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from hub_client import ClientOptions, Gap, HubClient, Message, Publisher, ReconnectTiming

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 
-import httpx
+import httpx2 as httpx
 
 from hub_client import (
     Batching,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 from starlette.types import ASGIApp
 
 from hub import dashboard

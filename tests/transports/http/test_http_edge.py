@@ -3,7 +3,7 @@
 import base64
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
