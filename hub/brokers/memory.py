@@ -12,6 +12,7 @@ from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory_log import ChannelLog
 from hub.core.options import Namespaces
 from hub.core.ports import (
+    PAGE_BYTES,
     Downstream,
     HistoryPage,
     Monotonic,
@@ -96,12 +97,14 @@ class MemoryBroker:
         if (log := self._logs.get(channel)) is not None:
             log.subscribed = False
 
-    async def history(self, channel: str, after: int, limit: int) -> HistoryPage:
+    async def history(
+        self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
+    ) -> HistoryPage:
         """A page; a channel nobody has used yet gets its epoch now."""
         log = self._log(channel)
         log.trim(int(self._wall_clock() * 1000))
-        page = log.page(after, limit)
-        if len(page.publications) == limit > 1:
+        page = log.page(after, limit, max_bytes)
+        if limit > 1 and 0 < page.last < log.offset:
             # More will be asked for: let others have their turn between two pages.
             await asyncio.sleep(0)
         return page

@@ -1,7 +1,9 @@
 """One channel's sequence in memory: numbers publications and keeps the newest of them."""
 
+from itertools import islice
+
 from hub.core.options import ChannelOptions
-from hub.core.ports import HistoryPage
+from hub.core.ports import PAGE_BYTES, HistoryPage
 from hub.core.publication import Position, Publication
 
 # The list's dead head is cut off when it is this long and the larger part.
@@ -56,8 +58,17 @@ class ChannelLog:
             del self._kept[: self._first]
             self._first = 0
 
-    def page(self, after: int, limit: int) -> HistoryPage:
-        """At most `limit` publications with offsets above `after`, oldest first."""
+    def page(self, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> HistoryPage:
+        """At most `limit` publications with offsets above `after`, oldest first.
+
+        Their data has at most `max_bytes`, or they are one.
+        """
         start = self._first + max(after + 1 - self.oldest, 0)
-        found = tuple(item for item in self._kept[start : start + limit] if item is not None)
-        return HistoryPage(self.head, self.oldest, found)
+        found: list[Publication] = []
+        for item in islice(self._kept, start, start + limit):
+            if item is not None:
+                max_bytes -= len(item.data)
+                if max_bytes < 0 and found:
+                    break
+                found.append(item)
+        return HistoryPage(self.head, self.oldest, tuple(found))

@@ -151,15 +151,30 @@ class Executor:
         if not 1 <= limit <= MAX_HISTORY_LIMIT:
             raise BadRequestError(f"limit is {limit}, allowed is 1 to {MAX_HISTORY_LIMIT}")
         after = 0 if since is None else since.offset
-        page = await self._broker.history(channel, after, limit)
+        page = await self._broker.history(channel, after, limit, max_bytes=MAX_HISTORY_BYTES)
         if since is not None and since.epoch != page.head.epoch and after:
-            page = await self._broker.history(channel, 0, limit)
-        total = 0
-        for count, publication in enumerate(page.publications):
-            total += len(publication.data)
-            if count and total > MAX_HISTORY_BYTES:
-                return HistoryPage(page.head, page.oldest, page.publications[:count])
-        return page
+            page = await self._broker.history(channel, 0, limit, max_bytes=MAX_HISTORY_BYTES)
+        return await self._lengthened(channel, page, limit)
+
+    async def _lengthened(self, channel: str, page: HistoryPage, limit: int) -> HistoryPage:
+        """`page` and what follows it: a broker gives as much as it likes at a time.
+
+        It ends before a hole, so that the next request shows it.
+        """
+        found = list(page.publications)
+        room = MAX_HISTORY_BYTES - sum(len(publication.data) for publication in found)
+        last, head = page.last, page.head
+        while 0 < last < head.offset and len(found) < limit and room > 0:
+            more = await self._broker.history(channel, last, limit - len(found), max_bytes=room)
+            if more.head.epoch != head.epoch or more.oldest > last + 1 or not more.publications:
+                break
+            head = more.head
+            for publication in more.publications:
+                room -= len(publication.data)
+                if room >= 0:
+                    found.append(publication)
+                    last = publication.offset
+        return HistoryPage(head, page.oldest, tuple(found))
 
     def _authenticate(self, session: Session, command: commands.Authenticate) -> Ok:
         try:

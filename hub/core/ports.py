@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hub.core.identity import Identity
+from hub.core.options import KIB
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset, Push
 
@@ -23,6 +24,9 @@ Defer = Callable[[Callable[[], None]], object]
 """Runs a callback in the event loop's next iteration."""
 OnOpen = Callable[[Position], None]
 """Takes the head of a channel, before anything that follows it is delivered."""
+PAGE_BYTES = 128 * KIB
+"""Of data in one page of history. A guess: more than a link takes at once, and little beside
+what a connection to a broker carries in the time that a publisher notices."""
 MAX_AGENT_CHARACTERS = 200
 """Of a user agent that are kept: a browser's has half as many, and a peer may send kilobytes."""
 
@@ -159,6 +163,11 @@ class HistoryPage:
     """The first offset history still holds; `head.offset + 1` when it holds none."""
     publications: tuple[Publication, ...]
 
+    @property
+    def last(self) -> int:
+        """The offset of its last publication; 0 where it has none."""
+        return self.publications[-1].offset if self.publications else 0
+
 
 class Downstream(Protocol):
     """Where a broker hands over what comes in the channels that the node subscribes to."""
@@ -204,8 +213,15 @@ class Broker(Protocol):
         """No session of this node needs the channel now. Returns at once."""
         ...
 
-    async def history(self, channel: str, after: int, limit: int) -> HistoryPage:
-        """At most `limit` publications with offsets above `after`."""
+    async def history(
+        self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
+    ) -> HistoryPage:
+        """At most `limit` publications with offsets above `after`, and `max_bytes` of their data.
+
+        A broker may return fewer, but at least one where it holds any, however large. Reading
+        makes nothing: the position of a channel that nobody used is as true as one can be that
+        is not kept (`expired` or `reset` is announced to who resumes from it and missed some).
+        """
         ...
 
 

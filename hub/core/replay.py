@@ -1,32 +1,77 @@
 """Reads history to a session, page by page, as fast as its transport takes it.
 
-Nothing of a page is queued: what the transport does not take is read again later. What is
-published meanwhile stays in history too, and the subscription goes live when its cursor meets
-the head. Where history was trimmed faster than the peer reads, a gap `expired` says so.
+What the transport does not take of a page is kept for when it takes more, so that a slow reader
+costs a broker outside this process no more than a fast one. What is published meanwhile stays in
+history, and the subscription goes live when its cursor meets the head. Where history was trimmed
+faster than the peer reads, a gap `expired` says so.
 """
+
+from dataclasses import dataclass
 
 from hub.core.batch import Encoded, Item, entry, skipped
 from hub.core.journal import Journal
-from hub.core.ports import Broker, HistoryPage
-from hub.core.publication import Publication
+from hub.core.options import KIB, MIB
+from hub.core.ports import PAGE_BYTES, Broker, HistoryPage
+from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
 from hub.core.ring import Entry, Kind
 from hub.core.session import Session
 from hub.core.subscription import Subscription
 from hub.core.tally import Tally
 
-# Guess, not measured: large enough that a page costs more than its request, small enough that
-# 64 KiB payloads in it stay at a few MiB.
+# Guess, not measured: large enough that a page costs more than its request. Its bytes are
+# `PAGE_BYTES`.
 PAGE_PUBLICATIONS = 64
+# Of pages that peers have taken only a part of: 256 slow readers at a time.
+MAX_KEPT_BYTES = 32 * MIB
+# Where no more may be kept, what is not taken is read again: as much as the kernel takes at least.
+SMALL_PAGE_BYTES = 16 * KIB
+
+
+@dataclass(slots=True)
+class _Budget:
+    """What all kept pages hold."""
+
+    max_bytes: int
+    bytes: int = 0
+
+
+class Kept:
+    """The rest of a page, for a subscription that stands at `position`; see `Subscription.kept`."""
+
+    __slots__ = ("_budget", "_size", "page", "position")
+
+    def __init__(self, page: HistoryPage, position: Position, budget: _Budget) -> None:
+        self.page = page
+        self.position = position
+        self._budget = budget
+        self._size = sum(len(publication.data) for publication in page.publications)
+        budget.bytes += self._size
+
+    def let_go(self) -> None:
+        """Its bytes count no more. Call it once."""
+        self._budget.bytes -= self._size
 
 
 class Replay:
-    """One per node; keeps no state of its own."""
+    """One per node.
 
-    def __init__(self, broker: Broker, tally: Tally, journal: Journal) -> None:
+    Args:
+        max_kept_bytes: of pages that are kept for slow readers, all together.
+    """
+
+    def __init__(
+        self, broker: Broker, tally: Tally, journal: Journal, max_kept_bytes: int = MAX_KEPT_BYTES
+    ) -> None:
         self._broker = broker
         self._tally = tally
         self._journal = journal
+        self._kept = _Budget(max_kept_bytes)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Data of publications that were read and that peers have not taken yet."""
+        return self._kept.bytes
 
     async def run(self, session: Session) -> None:
         """Serve every replaying subscription of the session until it takes no more writes.
@@ -40,9 +85,7 @@ class Replay:
             while session.writable and session.replaying:
                 subscription = session.replaying[0]
                 asked = subscription.position
-                page = await self._broker.history(
-                    subscription.channel.name, asked.offset, PAGE_PUBLICATIONS
-                )
+                page = _take_kept(subscription) or await self._read(subscription)
                 # A reset told meanwhile moves the cursor; one still to be told follows the page.
                 current = page.head.epoch == asked.epoch and subscription.position == asked
                 waits = not subscription.closed and not subscription.live
@@ -54,6 +97,23 @@ class Replay:
             session.replay_running = False
         if session.writable and session.dialect.marks_positions:
             session.write_positions()
+
+    async def _read(self, subscription: Subscription) -> HistoryPage:
+        full = self._kept.bytes >= self._kept.max_bytes
+        return await self._broker.history(
+            subscription.channel.name,
+            subscription.position.offset,
+            PAGE_PUBLICATIONS,
+            max_bytes=SMALL_PAGE_BYTES if full else PAGE_BYTES,
+        )
+
+    def _keep(self, subscription: Subscription, page: HistoryPage) -> None:
+        """Keep what the peer has not taken of a page, unless all that is kept is too much."""
+        cursor = subscription.replay_cursor
+        rest = tuple(item for item in page.publications if item.offset > cursor)
+        if rest and not subscription.closed and self._kept.bytes < self._kept.max_bytes:
+            kept = HistoryPage(page.head, page.oldest, rest)
+            subscription.keep(Kept(kept, subscription.position, self._kept))
 
     def _write(self, session: Session, subscription: Subscription, page: HistoryPage) -> None:
         channel = subscription.channel
@@ -76,12 +136,11 @@ class Replay:
             if subscription.presence_lost or _passes_presence(subscription):
                 subscription.presence_lost = False
                 session.push_in_order(subscription, PresenceReset(channel.name))
+        else:
+            self._keep(subscription, page)
 
     def _send(self, session: Session, encoded: Encoded) -> int:
-        """Write a page while the link takes it; return how many frames it took.
-
-        The rest is not queued: it is read again from history when the link goes on.
-        """
+        """Write a page while the link takes it; return how many frames it took."""
         taken = session.link.send(encoded.data)
         complete = taken == encoded.size
         whole = len(encoded.entries) if complete else session.finish(encoded, taken)
@@ -90,6 +149,13 @@ class Replay:
         self._tally.deliveries += sent
         self._tally.replayed += sent
         return whole
+
+
+def _take_kept(subscription: Subscription) -> HistoryPage | None:
+    """What was kept for where the subscription stands now."""
+    kept, position = subscription.kept, subscription.position
+    subscription.keep(None)
+    return kept.page if kept is not None and kept.position == position else None
 
 
 def _entry(item: Item, session: Session, epoch: str) -> Entry:

@@ -6,6 +6,7 @@ from hub.core.publication import Position
 
 if TYPE_CHECKING:
     from hub.core.channels import Channel
+    from hub.core.replay import Kept
     from hub.core.ring import Ring
     from hub.core.session import Session
 
@@ -28,6 +29,7 @@ class Subscription:
         "closed",
         "dropped",
         "fill",
+        "kept",
         "live_offset",
         "offset",
         "presence_lost",
@@ -51,6 +53,8 @@ class Subscription:
         """Everything after it is owed to the session, since that monotonic time."""
         self.live_offset = NOT_LIVE
         """Where it went live first since then: up to there everything came from history."""
+        self.kept: Kept | None = None
+        """What was read for it from history, and not taken by its peer yet."""
         self.closed = False
         self.dropped = 0
         self.presence_lost = False
@@ -75,18 +79,27 @@ class Subscription:
             return "replaying"
         return "live" if self.ring is None else "congested"
 
+    def keep(self, kept: "Kept | None") -> None:
+        """Keep this of history, in place of what was kept so far."""
+        if self.kept is not None:
+            self.kept.let_go()
+        self.kept = kept
+
     def close(self) -> None:
         """Follow nothing any more, also where a batch under way still names it."""
+        self.keep(None)
         self.closed = True
         self.offset = NOT_LIVE
 
     def go_live(self, offset: int) -> None:
         """Follow the channel from `offset` on: older items are skipped from now on."""
+        self.keep(None)
         self.offset = offset
         if self.live_offset == NOT_LIVE:
             self.live_offset = offset
 
     def go_back_to_history(self, cursor: int) -> None:
         """Stop following the channel; everything after `cursor` is read from history."""
+        self.keep(None)
         self.offset = NOT_LIVE
         self.replay_cursor = cursor

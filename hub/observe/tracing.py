@@ -30,7 +30,14 @@ from opentelemetry.trace import Span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from hub.core.batch import Batch
-from hub.core.ports import Broker, HistoryPage, OnOpen, PublishRequest, PublishResult
+from hub.core.ports import (
+    PAGE_BYTES,
+    Broker,
+    HistoryPage,
+    OnOpen,
+    PublishRequest,
+    PublishResult,
+)
 from hub.core.publication import Publication
 from hub.errors import HubError
 
@@ -203,8 +210,10 @@ class TracedBroker:
     def unsubscribe(self, channel: str) -> None:
         self._broker.unsubscribe(channel)
 
-    async def history(self, channel: str, after: int, limit: int) -> HistoryPage:
-        return await self._broker.history(channel, after, limit)
+    async def history(
+        self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
+    ) -> HistoryPage:
+        return await self._broker.history(channel, after, limit, max_bytes=max_bytes)
 
 
 def _about(node: str, version: str) -> _Attributes:

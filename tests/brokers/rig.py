@@ -1,6 +1,6 @@
 """A broker and the node below it, as far as the contract sees them."""
 
-from hub.core.ports import Broker, HistoryPage, PublishRequest, PublishResult
+from hub.core.ports import PAGE_BYTES, Broker, HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, PresenceReset
 from tests.core.fakes import FakeClock
@@ -48,8 +48,15 @@ class Rig:
             PublishRequest(channel, data, publisher, key=key, idempotency_key=idempotency_key)
         )
 
-    async def history(self, channel: str = "a", after: int = 0, limit: int = 100) -> HistoryPage:
-        return await self.broker.history(channel, after, limit)
+    async def history(
+        self,
+        channel: str = "a",
+        after: int = 0,
+        limit: int = 100,
+        *,
+        max_bytes: int = PAGE_BYTES,
+    ) -> HistoryPage:
+        return await self.broker.history(channel, after, limit, max_bytes=max_bytes)
 
     async def offsets(self, channel: str = "a", after: int = 0, limit: int = 100) -> list[int]:
         page = await self.history(channel, after, limit)

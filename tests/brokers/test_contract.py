@@ -37,6 +37,16 @@ async def test_history_of_an_unknown_channel_has_a_position(rig: Rig) -> None:
     assert (await rig.history()).head == page.head
 
 
+async def test_what_is_read_before_a_channel_is_used_leads_to_no_false_place(rig: Rig) -> None:
+    """Its position either stays true or is in an epoch that the channel never gets."""
+    promised = (await rig.history()).head
+    first, second = await rig.publish(), await rig.publish()
+    assert promised.offset == 0
+    assert first.position.offset == 1
+    assert second.position.epoch == first.position.epoch
+    assert promised.epoch in {first.position.epoch, "none"}
+
+
 async def test_two_channels_do_not_share_an_epoch(rig: Rig) -> None:
     """A position of one must not pass for one of the other's."""
     assert (await rig.subscribe("a")).epoch != (await rig.subscribe("b")).epoch
@@ -101,6 +111,37 @@ async def test_history_is_read_in_pages(rig: Rig, after: int, limit: int, found:
     for _ in range(8):
         await rig.publish()
     assert await rig.offsets(after=after, limit=limit) == found
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "found"),
+    [(1, [1]), (19, [1]), (20, [1, 2]), (39, [1, 2, 3]), (10_000, [1, 2, 3, 4])],
+)
+async def test_a_page_is_bounded_in_bytes_too(rig: Rig, max_bytes: int, found: list[int]) -> None:
+    """10 bytes each here; one comes in any case, so that whoever reads on gets on."""
+    for _ in range(4):
+        await rig.publish("long:a", b'"' + b"x" * 8 + b'"')
+    # Redis counts a whole message, which is a little more than its data.
+    page = await rig.history("long:a", max_bytes=max_bytes)
+    offsets = [publication.offset for publication in page.publications]
+    assert offsets
+    assert offsets == found[: len(offsets)]
+    if max_bytes == 10_000:
+        assert offsets == found
+
+
+async def test_pages_bounded_in_bytes_follow_one_another_without_hole_or_repeat(rig: Rig) -> None:
+    """Whatever the sizes, and whatever a page leaves out."""
+    sizes = [2, 5000, 70, 3000, 3000, 1, 9000, 400, 400, 400] * 5
+    for size in sizes:
+        await rig.publish("long:a", b'"' + b"x" * size + b'"')
+    found: list[int] = []
+    while page := (
+        await rig.history("long:a", found[-1] if found else 0, max_bytes=4000)
+    ).publications:
+        assert len(page) == 1 or sum(len(publication.data) for publication in page) <= 4000
+        found += [publication.offset for publication in page]
+    assert found == list(range(1, len(sizes) + 1))
 
 
 async def test_pages_follow_one_another_without_hole_or_repeat(rig: Rig) -> None:

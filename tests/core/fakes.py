@@ -7,7 +7,14 @@ many bytes a peer takes, so every interleaving can be tried and tried again.
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 
-from hub.core.ports import Broker, HistoryPage, OnOpen, PublishRequest, PublishResult
+from hub.core.ports import (
+    PAGE_BYTES,
+    Broker,
+    HistoryPage,
+    OnOpen,
+    PublishRequest,
+    PublishResult,
+)
 from hub.core.session import Session
 
 # 2023-11-14: any moment does, it only has to be far from 0.
@@ -102,9 +109,11 @@ class LatentBroker:
     def unsubscribe(self, channel: str) -> None:
         self._broker.unsubscribe(channel)
 
-    async def history(self, channel: str, after: int, limit: int) -> HistoryPage:
+    async def history(
+        self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
+    ) -> HistoryPage:
         await Pause()
-        page = await self._broker.history(channel, after, limit)
+        page = await self._broker.history(channel, after, limit, max_bytes=max_bytes)
         await Pause()
         return page
 

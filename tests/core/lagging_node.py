@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from hub.core.channels import Channel
-from hub.core.ports import HistoryPage
+from hub.core.ports import PAGE_BYTES, HistoryPage
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
 from tests.core.small_node import Shape, SmallNode
@@ -36,10 +36,10 @@ class LaggingNode(SmallNode):
         self.memory.history = self._history_of_a_node_that_is_there  # type: ignore[method-assign]  # what both brokers are asked, in one place
 
     async def _history_of_a_node_that_is_there(
-        self, channel: str, after: int, limit: int
+        self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
     ) -> HistoryPage:
         """Whoever is shown an epoch is at a node that has reached it."""
-        page = await self._history(channel, after, limit)
+        page = await self._history(channel, after, limit, max_bytes=max_bytes)
         if (known := self.subscribing.channels.get(channel)) is not None:
             self._enter_epoch(known)
         return page

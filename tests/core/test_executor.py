@@ -6,6 +6,7 @@ from hub.core.commands import Authenticate, History, Ping, Publish
 from hub.core.executor import MAX_HISTORY_BYTES
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
+from hub.core.ports import HistoryPage
 from hub.core.publication import Position
 from hub.errors import BadRequestError, UnavailableError
 from tests.core.small_node import Shape, SmallNode
@@ -103,6 +104,37 @@ async def test_a_history_answer_is_bounded_in_bytes() -> None:
     assert len(page.publications) == MAX_HISTORY_BYTES // 60_002
     node.publish("big", b'"%b"' % (b"x" * MAX_HISTORY_BYTES))
     assert len((await node.executor.history("big", None, 5)).publications) == 1
+
+
+async def test_a_history_answer_is_put_together_from_what_a_broker_gives_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In order, up to the limit or the bytes; and only as far as nothing is missing between."""
+    node = SmallNode(Shape(Namespaces(ChannelOptions(history_size=50))))
+    for number in range(60):
+        node.publish("a", b'"%059998d"' % number)
+    read, pages = node.memory.history, []
+
+    async def history(channel: str, after: int, limit: int, *, max_bytes: int) -> HistoryPage:
+        page = await read(channel, after, min(limit, 4), max_bytes=min(max_bytes, 200_000))
+        pages.append(page)
+        if len(pages) == 9:
+            # Somebody publishes much meanwhile.
+            for _ in range(20):
+                node.publish("a")
+        return page
+
+    monkeypatch.setattr(node.memory, "history", history)
+    first = await node.executor.history("a", None, 7)
+    assert [publication.offset for publication in first.publications] == list(range(11, 18))
+    assert first.oldest == 11
+    full = await node.executor.history("a", Position(first.head.epoch, 17), 1000)
+    offsets = [publication.offset for publication in full.publications]
+    assert offsets == list(range(18, 18 + MAX_HISTORY_BYTES // 60_000))
+    assert full.oldest == 11
+    trimmed = await node.executor.history("a", None, 1000)
+    offsets = [publication.offset for publication in trimmed.publications]
+    assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
 
 
 async def test_publishing_is_refused_while_too_much_waits_to_be_written() -> None:

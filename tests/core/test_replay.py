@@ -7,8 +7,9 @@ import pytest
 from hub.core.answers import Answer, Question
 from hub.core.commands import Subscribe
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.ports import HistoryPage, PublishRequest
+from hub.core.ports import PAGE_BYTES, HistoryPage, PublishRequest
 from hub.core.publication import Position
+from hub.core.replay import SMALL_PAGE_BYTES, Replay
 from hub.errors import UnavailableError
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.streams import Push
@@ -207,8 +208,10 @@ def test_what_history_holds_and_was_never_valid_is_not_called_expired(
     node = node_with(5, "short:a")
     read = node.memory.history
 
-    async def history(channel: str, after: int, limit: int) -> HistoryPage:
-        page = await read(channel, after, limit)
+    async def history(
+        channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
+    ) -> HistoryPage:
+        page = await read(channel, after, limit, max_bytes=max_bytes)
         valid = tuple(item for item in page.publications if item.offset not in {4, 5})
         return replace(page, publications=valid)
 
@@ -220,3 +223,85 @@ def test_what_history_holds_and_was_never_valid_is_not_called_expired(
     assert held is not None
     question = Question("short:a", held[0].epoch, 4, 5)
     assert node.explain(reader.session, question).answer is Answer.LOST
+
+
+def count_read(node: SmallNode) -> list[int]:
+    """The bytes of data that each page of history had, as they are read."""
+    read, sizes = node.memory.history, []
+
+    async def history(
+        channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
+    ) -> HistoryPage:
+        page = await read(channel, after, limit, max_bytes=max_bytes)
+        sizes.append(sum(len(publication.data) for publication in page.publications))
+        return page
+
+    node.memory.history = history  # type: ignore[method-assign]  # what is read, counted
+    return sizes
+
+
+def read_slowly(node: SmallNode, reader: Subscriber, *, at_a_time: int) -> list[object]:
+    """The stream of a peer that takes so many bytes at a time, to its end."""
+    reader.link.room = at_a_time
+    reader.subscribe("a", since=beginning(node))
+    seen: list[Push] = []
+    while reader.session.subscriptions["a"].state != "live":
+        reader.link.drain(at_a_time)
+        node.loop.settle()
+        seen += reader.read()
+    return stream(seen + reader.drain())
+
+
+@pytest.mark.parametrize("at_a_time", [90, 1500, 20_000])
+def test_a_slow_reader_costs_the_broker_no_more_than_a_fast_one(at_a_time: int) -> None:
+    """What its peer has not taken of a page is kept, not read again."""
+    node = node_with(0)
+    for number in range(300):
+        node.publish("a", b'"%0998d"' % number)
+    sizes = count_read(node)
+    assert read_slowly(node, Subscriber(node), at_a_time=at_a_time) == list(range(1, 301))
+    assert sum(sizes) <= 300 * 1000
+    assert max(sizes) <= PAGE_BYTES
+    assert node.replay.kept_bytes == 0
+
+
+def test_what_is_kept_for_slow_readers_is_bounded_for_all_together() -> None:
+    """Above that small pages are read again; nobody misses anything."""
+    node = node_with(0)
+    node.replay = Replay(node.broker, node.tally, node.journal, max_kept_bytes=60_000)
+    for number in range(100):
+        node.publish("a", b'"%0998d"' % number)
+    sizes = count_read(node)
+    readers = [Subscriber(node) for _ in range(20)]
+    for reader in readers:
+        reader.link.room = 100
+        reader.subscribe("a", since=beginning(node))
+    assert node.replay.kept_bytes <= 60_000 + PAGE_BYTES
+    assert sizes[-1] <= SMALL_PAGE_BYTES
+    for reader in readers:
+        assert stream(reader.drain()) == list(range(1, 101))
+    assert node.replay.kept_bytes == 0
+
+
+@pytest.mark.parametrize("end", ["close", "unsubscribe", "reset"])
+def test_what_was_kept_for_a_replay_goes_when_it_ends(end: str) -> None:
+    """However it ends, and what comes after is as if nothing had been kept."""
+    node = node_with(0)
+    for number in range(50):
+        node.publish("a", b'"%0998d"' % number)
+    reader = Subscriber(node)
+    reader.link.room = 2500
+    reader.subscribe("a", since=beginning(node))
+    assert node.replay.kept_bytes > 0
+    if end == "close":
+        reader.session.close(1000, "enough")
+    elif end == "unsubscribe":
+        reader.unsubscribe("a")
+    else:
+        node.begin_epoch("a")
+    assert node.replay.kept_bytes == 0
+    if end == "reset":
+        node.publish("a", b'"new"')
+        node.loop.settle()
+        reset, message = reader.drain()[-2:]
+        assert (reset["reason"], message["data"]) == ("reset", "new")

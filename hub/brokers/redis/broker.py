@@ -27,6 +27,7 @@ from hub.brokers.redis.topology import make_topology
 from hub.brokers.redis.tracking import State
 from hub.core.options import Namespaces
 from hub.core.ports import (
+    PAGE_BYTES,
     Downstream,
     HistoryPage,
     Monotonic,
@@ -171,13 +172,16 @@ class RedisBroker:
     def unsubscribe(self, channel: str) -> None:
         self.shard(channel).channels.unsubscribe(channel)
 
-    async def history(self, channel: str, after: int, limit: int) -> HistoryPage:
-        """A page; raise `UnavailableError` when Redis is away.
+    async def history(
+        self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
+    ) -> HistoryPage:
+        """A page, of `PAGE_BYTES` at most; raise `UnavailableError` when Redis is away.
 
         What is kept but is no JSON or too large is left out.
         """
+        max_bytes = min(max_bytes, PAGE_BYTES)
         for _ in range(_EPOCH_TRIES):
-            page = await self._page(channel, after, limit)
+            page = await self._page(channel, after, limit, max_bytes)
             tracker = self.shard(channel).channels.tracker(channel)
             if (
                 tracker is None
@@ -191,12 +195,15 @@ class RedisBroker:
             await asyncio.sleep(_EPOCH_STEP_SECONDS)
         raise UnavailableError(f"no history of {channel!r}: its epoch is changing")
 
-    async def _page(self, channel: str, after: int, limit: int) -> HistoryPage:
-        reading = self.shard(channel).reading
+    async def _page(self, channel: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
+        shard = self.shard(channel)
         try:
-            page = await reading.page(channel, after, limit)
-            while not page.complete and not any(m.publication for m in page.messages):
-                page = await reading.page(channel, page.messages[-1].offset, limit)
+            while True:
+                async with shard.reads:
+                    page = await shard.reading.page(channel, after, limit, max_bytes)
+                if page.complete or any(m.publication for m in page.messages):
+                    break
+                after = page.messages[-1].offset
         except CallError as error:
             raise UnavailableError(f"no history of {channel!r}: {told(error)}") from None
         found = tuple(m.publication for m in page.messages if m.publication is not None)

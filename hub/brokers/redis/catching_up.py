@@ -76,7 +76,13 @@ class CatchingUp:
             async with self._slots:
                 while tracker.state is State.FILLING and self._is_current(tracker):
                     after = tracker.ask()
-                    page = await self._reading.page(tracker.channel, after, self._options.page_size)
+                    page = await self._reading.page(
+                        tracker.channel,
+                        after,
+                        self._options.page_size,
+                        self._options.page_bytes,
+                        listens=True,
+                    )
                     steps = tracker.on_page(page)
                     self._tally.broker_filled += sum(
                         isinstance(step, Publication) for step in steps

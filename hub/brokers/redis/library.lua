@@ -16,6 +16,10 @@
 -- hub node has used: the hub's own defaults.
 local DEFAULTS = '100 300000 604800000 300000'
 
+-- How long a channel that nobody has published in is kept at most (milliseconds): whoever subscribes
+-- to names without end must not fill Redis for days. Nodes renew it while they listen.
+local UNUSED = 7200000
+
 local function info(section, name)
   return string.match(redis.call('INFO', section), name .. ':(%w+)')
 end
@@ -55,7 +59,8 @@ local function head(meta, log, settings, seen_epoch, seen_offset)
       'settings', chosen)
   end
   local options = parse(chosen)
-  redis.call('PEXPIRE', meta, options.position)
+  local life = offset == '0' and math.min(options.position, UNUSED) or options.position
+  redis.call('PEXPIRE', meta, life)
   return epoch, tonumber(offset), options
 end
 
@@ -88,6 +93,30 @@ local function oldest(log, options)
   end
 end
 
+-- What the log holds from `from` on, as IDs and messages in turn: at most `limit` messages of
+-- `bytes` together, or one; and 1 where it holds nothing beyond them. Read a few at a time, so
+-- that what is too much is not read.
+local function within(log, from, limit, bytes)
+  local found = {}
+  while limit > 0 do
+    local asked = math.min(limit, 16)
+    local entries = redis.call('XRANGE', log, from, '+', 'COUNT', asked)
+    for _, entry in ipairs(entries) do
+      bytes = bytes - #entry[2][2]
+      if bytes < 0 and found[1] then
+        return found, 0
+      end
+      found[#found + 1], found[#found + 2] = entry[1], entry[2][2]
+      from = '(' .. entry[1]
+    end
+    if #entries < asked then
+      return found, 1
+    end
+    limit = limit - asked
+  end
+  return found, 0
+end
+
 -- keys: meta, log
 -- args: settings, then where the caller stands in the channel, if it does: epoch, offset
 -- returns: epoch, offset
@@ -97,20 +126,24 @@ local function open(keys, args)
 end
 
 -- keys: meta, log
--- args: settings, offset after which to begin, how many at most
--- returns: epoch, offset, first offset kept (offset + 1 for none), messages
+-- args: settings, offset after which to begin, how many at most, how many bytes (one at least), '1'
+--       where the caller listens to the channel
+-- returns: epoch, offset, first offset kept (offset + 1 for none), messages, 1 where nothing is
+--          kept beyond them
+-- Reading makes nothing: a channel that nobody used has the epoch 'none', which no channel has once
+-- it is used, and whose position therefore leads to a reset and never to a false place.
 local function page(keys, args)
+  if args[5] ~= '1' and not redis.call('HMGET', keys[1], 'epoch')[1] then
+    return { 'none', 0, 1, {}, 1 }
+  end
   local epoch, offset, options = head(keys[1], keys[2], args[1])
   local first = oldest(keys[2], options)
-  local messages = {}
+  local messages, complete = {}, 1
   if first then
     local from = string.format('%.0f-0', tonumber(args[2]) + 1)
-    for _, entry in ipairs(redis.call('XRANGE', keys[2], from, '+', 'COUNT', args[3])) do
-      messages[#messages + 1] = entry[1]
-      messages[#messages + 1] = entry[2][2]
-    end
+    messages, complete = within(keys[2], from, tonumber(args[3]), tonumber(args[4]))
   end
-  return { epoch, offset, first or offset + 1, messages }
+  return { epoch, offset, first or offset + 1, messages, complete }
 end
 
 -- keys: meta, log, and the idempotency key's where there is one
@@ -131,6 +164,9 @@ local function publish(keys, args)
   local time = string.format('%.0f', milliseconds(redis.call('TIME')))
   local message = table.concat({ epoch, number, time, args[2], args[1] }, '\n')
   redis.call('HSET', meta, 'offset', number)
+  if offset == 1 then
+    redis.call('PEXPIRE', meta, options.position)
+  end
   if options.size > 0 and options.history ~= '0' then
     redis.call('XADD', log, 'MAXLEN', options.size, number .. '-0', 'm', message)
     redis.call('PEXPIRE', log, options.history)

@@ -19,9 +19,9 @@ that is meant, `hub` unless it has another: these functions serve all hubs on on
 
 An ACL user for a node needs `~hub:* &hub:*` (its prefix for `hub`), @connection, @pubsub, FCALL,
 FUNCTION LOAD, INFO, TIME, HMGET, HSET, PEXPIRE, DEL, XADD, XRANGE, XTRIM; for presence HGET,
-HGETALL, HDEL, ZADD, ZSCORE, ZRANGE, ZREM, ZREMRANGEBYSCORE; to know the other nodes SET, MGET,
-EXISTS, SADD, SREM, SMEMBERS; in a cluster CLUSTER NODES; before Redis 7.0 EVALSHA, SCRIPT LOAD,
-SETRANGE. Sentinels are asked SENTINEL MASTER and SENTINEL GET-MASTER-ADDR-BY-NAME.
+HGETALL, HSCAN, HDEL, ZADD, ZSCORE, ZRANGE, ZREM, ZREMRANGEBYSCORE; to know the other nodes SET,
+MGET, EXISTS, SADD, SREM, SMEMBERS; in a cluster CLUSTER NODES; before Redis 7.0 EVALSHA, SCRIPT
+LOAD, SETRANGE. Sentinels are asked SENTINEL MASTER and SENTINEL GET-MASTER-ADDR-BY-NAME.
 """
 
 import re

@@ -47,8 +47,13 @@ class RedisOptions:
     batch_size: int = 256
     """Channels per SUBSCRIBE, and heads asked for in one pipeline."""
     page_size: int = 64
-    """Publications per read when filling a hole; 4 MiB at most."""
+    """Publications per read when filling a hole."""
+    page_bytes: int = 64 * KIB
+    """... and bytes, or one publication: 2 MiB on their way at most with `concurrent_fills`."""
     concurrent_fills: int = 32
+    concurrent_reads: int = 8
+    """Pages of history and of presence on their way at a time, of `PAGE_BYTES` each: publications
+    go through the same connection, and no more than a MiB is ever before one."""
     use_functions: bool = True
     """False: scripts, as with Redis before 7.0."""
 

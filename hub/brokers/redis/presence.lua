@@ -34,7 +34,7 @@ local function enter(keys, tag, id, member)
   end
 end
 
--- Keeps a member only where `stays` says so of one of its nodes.
+-- Keeps a member only where `stays` says so of one of its nodes; returns whether it is kept.
 local function withdraw(keys, id, entry, stays)
   local tags, rest = string.match(entry, '^([^\n]*)(\n.*)$')
   local left, gone = {}, false
@@ -51,13 +51,14 @@ local function withdraw(keys, id, entry, stays)
     redis.call('HDEL', keys[1], id)
     announce(keys[1], 'leave', string.match(rest, '^\n[^\n]*\n(.*)$'))
   end
+  return left[1] ~= nil
 end
 
 -- Lets go of nodes whose leases have ended, and of members that were only there. Atomic, so
 -- each leave is announced once, whichever node comes first.
-local function sweep(keys, always)
+local function sweep(keys)
   local now = string.format('%.0f', milliseconds(redis.call('TIME')))
-  if redis.call('ZREMRANGEBYSCORE', keys[2], '-inf', now) == 0 and not always then
+  if redis.call('ZREMRANGEBYSCORE', keys[2], '-inf', now) == 0 then
     return
   end
   local lives = {}
@@ -116,12 +117,23 @@ local function assert_present(keys, args)
   sweep(keys)
 end
 
--- returns: the entries of the hash
-local function members(keys)
-  sweep(keys, true)
-  local entries, found = redis.call('HGETALL', keys[1]), {}
-  for i = 2, #entries, 2 do
-    found[#found + 1] = entries[i]
+-- args: where to go on, '0' at first; about how many entries to look at
+-- returns: where to go on, '0' at the end; entries of the hash. Who is there from the first call to
+--          the last is in one of them at least.
+-- Members whose nodes have no lease are let go of as they are met. Leases that have ended stay, for
+-- the sweep of whoever renews: it looks at all members, not at a part of them.
+local function members(keys, args)
+  local now = milliseconds(redis.call('TIME'))
+  local lives, leases = {}, redis.call('ZRANGE', keys[2], 0, -1, 'WITHSCORES')
+  for i = 1, #leases, 2 do
+    lives[leases[i]] = tonumber(leases[i + 1]) > now
   end
-  return found
+  local part = redis.call('HSCAN', keys[1], args[1], 'COUNT', args[2])
+  local entries, found = part[2], {}
+  for i = 1, #entries, 2 do
+    if withdraw(keys, entries[i], entries[i + 1], function(tag) return lives[tag] end) then
+      found[#found + 1] = entries[i + 1]
+    end
+  end
+  return { part[1], found }
 end

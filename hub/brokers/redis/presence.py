@@ -26,6 +26,8 @@ LEASE_SECONDS = 10.0
 _RENEWALS = 3
 # Channels renewed in one pipeline: 1 ms of work for Redis at some 10 us each (DESIGN.md 8).
 _BATCH = 100
+# Members asked for in one call: some 200 bytes each, a page of history in all.
+_PAGE_MEMBERS = 500
 
 
 class RedisRoster:
@@ -69,12 +71,17 @@ class RedisRoster:
 
     async def members(self, channel: str) -> Sequence[Member]:
         """In the order they came; raise `UnavailableError` when Redis is away."""
+        found: dict[str, tuple[int, Member]] = {}
+        place: bytes | None = b"0"
         try:
-            answer = await self._run("members", channel)
+            while place is not None:
+                async with self._shard(channel).reads:
+                    answer = await self._run("members", channel, place, _PAGE_MEMBERS)
+                place, entries = _part(answer)
+                found |= {member.id: (came, member) for came, member in map(_entry, entries)}
         except CallError as error:
             raise UnavailableError(f"cannot tell who is in {channel!r}: {told(error)}") from None
-        entries = answer if isinstance(answer, list) else []
-        return [member for _, member in sorted(map(_entry, entries), key=lambda each: each[0])]
+        return [member for _, member in sorted(found.values(), key=lambda each: each[0])]
 
     # -- telling Redis -----------------------------------------------------------------------
 
@@ -140,6 +147,14 @@ class RedisRoster:
             stale = channel in self._stale
             if stale or await self._run("renew", channel, self._tag, self._lease_ms) == 0:
                 await self._assert(channel)
+
+
+def _part(answer: object) -> tuple[bytes | None, list[bytes]]:
+    """Where to go on, None at the end; and what was found."""
+    match answer:
+        case [bytes() as place, list() as entries]:
+            return None if place == b"0" else place, entries
+    raise CallError(f"not members: {answer!r:.100}")
 
 
 def _entry(raw: bytes) -> tuple[int, Member]:

@@ -40,15 +40,26 @@ class Reading:
                 return Position(epoch.decode(), offset)
         raise CallError(f"not a head: {answer!r:.100}")
 
-    async def page(self, channel: str, after: int, limit: int) -> Page:
-        """What is held after `after`, at most `limit` publications."""
-        arguments = (self.settings(channel), after, limit)
+    async def page(
+        self, channel: str, after: int, limit: int, max_bytes: int, *, listens: bool = False
+    ) -> Page:
+        """What is held after `after`: at most `limit` messages of `max_bytes`, or one.
+
+        A channel that nobody used gets an epoch only where this node `listens` to it.
+        """
+        arguments = (self.settings(channel), after, limit, max_bytes, int(listens))
         answer = await self._commands.run_function("page", self._names(channel), arguments)
         match answer:
-            case [bytes() as epoch, int() as offset, int() as oldest, list() as entries]:
+            case [
+                bytes() as epoch,
+                int() as offset,
+                int() as oldest,
+                list() as entries,
+                int() as complete,
+            ]:
                 head = Position(epoch.decode(), offset)
                 messages = self._messages(channel, head.epoch, entries)
-                return Page(head, oldest, messages, complete=len(messages) < limit)
+                return Page(head, oldest, messages, complete=complete == 1)
         raise CallError(f"not a page: {answer!r:.100}")
 
     def _messages(self, channel: str, epoch: str, entries: Sequence[bytes]) -> list[Message]:

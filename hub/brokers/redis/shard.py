@@ -56,6 +56,8 @@ class Shard:
         self._server = server
         self.keys = options.keys
         self._tasks: set[asyncio.Task[object]] = set()
+        self.reads = asyncio.Semaphore(options.concurrent_reads)
+        """Whoever reads pages here for others holds it meanwhile; publications pass them by."""
         self._traced: Traced | None = None
         """What the next message is a part of: Redis sends both at once."""
         self._library = Library(use_functions=options.use_functions)

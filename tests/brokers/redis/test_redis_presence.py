@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import pytest
 import structlog
@@ -264,3 +265,36 @@ def _contains(announced: Sequence[object], change: Leave) -> bool:
 def _keys() -> Iterator[str]:
     yield f"hub:{{{ROOM}}}:here"
     yield f"hub:{{{ROOM}}}:leases"
+
+
+@pytest.mark.parametrize("functions", [True, False], ids=["functions", "scripts"])
+async def test_many_members_are_read_in_parts_and_each_is_told_once(
+    redis: RedisServer, functions: bool
+) -> None:
+    """In the order they came; no answer of Redis is larger than a part."""
+    everybody = [Member(f"member-{n:05}", f"c{n}", f"member-{n:05}") for n in range(3000)]
+    async with place(redis, "one", functions=functions) as one:
+        for member in everybody:
+            one.roster.change(ROOM, Join(ROOM, member))
+        await eventually(lambda: len(one.announced) == len(everybody), seconds=20)
+        sizes: list[int] = []
+        run = one.roster._run
+
+        async def measured(*asked: Any) -> object:
+            answer = await run(*asked)
+            sizes.append(len(str(answer)))
+            return answer
+
+        one.roster._run = measured  # type: ignore[method-assign,assignment]  # how large an answer is
+        assert await one.roster.members(ROOM) == everybody
+    assert len(sizes) >= 5
+    assert max(sizes) < 200_000
+
+
+async def test_reading_members_of_a_room_that_nobody_entered_makes_nothing(
+    redis: RedisServer,
+) -> None:
+    async with place(redis, "one") as one:
+        assert await one.ids("room:2") == []
+        with Redis(port=redis.port, protocol=2) as client:
+            assert client.keys("hub:{room:2}*") == []

@@ -140,15 +140,64 @@ async def test_everything_the_hub_keeps_expires(redis: RedisServer, channel: str
     async with node(redis.url) as one:
         await one.subscribe(f"only-{channel}")
         await one.publish(channel, 1, idempotency_key="x")
-        await one.broker.history(f"asked-{channel}", 0, 1)
         with Redis(port=redis.port, protocol=2) as client:
             keys = client.keys()
-            assert len(keys) == 5
+            assert len(keys) == 4
             for key in keys:
                 assert key.startswith(b"hub:{")
                 assert client.pttl(key) > 0, key
             assert 6 * 24 * 3600 < client.ttl(f"hub:{{{channel}}}:meta") <= 7 * 24 * 3600
             assert client.ttl(f"hub:{{{channel}}}:log") <= 300
+            assert client.ttl(f"hub:{{only-{channel}}}:meta") <= 2 * 3600, "nobody published"
+
+
+@pytest.mark.parametrize("options", [FAST, SCRIPTS], ids=["functions", "scripts"])
+async def test_reading_what_nobody_used_makes_nothing(
+    redis: RedisServer, channel: str, options: RedisOptions
+) -> None:
+    """Neither a key nor an epoch that somebody could rely on; publishing begins as ever."""
+    async with node(redis.url, options=options) as one:
+        pages = [await one.broker.history(f"{channel}-{n}", 0, 1) for n in range(50)]
+        with Redis(port=redis.port, protocol=2) as client:
+            assert client.keys("hub:*") == []
+        assert {(str(page.head), page.oldest) for page in pages} == {("none:0", 1)}
+        first = await one.publish(f"{channel}-1", 1)
+        assert (await one.broker.history(f"{channel}-1", 0, 9)).head == first.position
+
+
+@pytest.mark.parametrize("options", [FAST, SCRIPTS], ids=["functions", "scripts"])
+async def test_page_of_history_is_bounded_in_bytes_by_the_server(
+    redis: RedisServer, channel: str, options: RedisOptions
+) -> None:
+    """What is not answered does not travel: 12 MB lie there, a page is 128 KiB."""
+    async with node(redis.url, options=options) as one:
+        for _ in range(200):
+            await one.publish(channel, b'"' + b"1" * 60_000 + b'"')
+        with Redis(port=redis.port, protocol=2) as client:
+            before = client.info("stats")["total_net_output_bytes"]
+            page = await one.broker.history(channel, 0, 1000, max_bytes=1 << 20)
+            sent = client.info("stats")["total_net_output_bytes"] - before
+        assert [publication.offset for publication in page.publications] == [101, 102]
+        assert sent < 200_000
+
+
+async def test_readers_do_not_stand_in_line_before_publishers(
+    redis: RedisServer, channel: str
+) -> None:
+    """However many read, a MiB at most is on its way before what is asked next."""
+    async with node(redis.url) as one:
+        for _ in range(40):
+            await one.publish(channel, b'"' + b"1" * 60_000 + b'"')
+        reads = [
+            asyncio.ensure_future(one.broker.history(channel, 0, 1000, max_bytes=1 << 20))
+            for _ in range(200)
+        ]
+        pending = []
+        while not all(read.done() for read in reads):
+            pending.append(one.broker.shard(channel).commands.pending)
+            await asyncio.sleep(0)
+        assert max(pending) < 20, "8 reads, and what the node asks by itself"
+        assert all([(await read).publications for read in reads])
 
 
 async def test_any_client_publishes_by_the_public_function(
