@@ -132,7 +132,7 @@ class Drainer:
                     await asyncio.sleep(max(wait, _STEP_SECONDS))
                 elif index % _AT_ONCE == 0:
                     await asyncio.sleep(0)
-                session.close(CloseCode.SERVICE_RESTART, reason, return_ms)
+                _close_one(self._engine, session, reason, return_ms)
         finally:
             self.progress = None
 
@@ -140,6 +140,15 @@ class Drainer:
 def abort_all(engine: Engine) -> None:
     """End every session at once; used when a second signal asks for it."""
     for session in list(engine.sessions.values()):
-        session.close(CloseCode.SERVICE_RESTART, "stopping")
+        _close_one(engine, session, "stopping", None)
     for session in list(engine.leaving):
-        session.link.abort()
+        engine.abort(session)
+
+
+def _close_one(engine: Engine, session: Session, reason: str, return_ms: int | None) -> None:
+    """Close it; a fault in one session must keep neither the others nor the process."""
+    try:
+        session.close(CloseCode.SERVICE_RESTART, reason, return_ms)
+    except Exception as error:  # noqa: BLE001 - told, and the others go on
+        engine.fault(session, error)
+        engine.abort(session)

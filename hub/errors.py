@@ -5,6 +5,11 @@ the same request may succeed later (`retryable`). Which HTTP status or WebSocket
 belongs to a code is the wire's business: see `hub.wire.codes`.
 """
 
+import math
+
+# An answer asks nobody to wait longer: what is known now may not hold by then. Guess.
+MAX_RETRY_AFTER_SECONDS = 300
+
 
 class HubError(Exception):
     """Something the peer, the operator or the broker has to be told about.
@@ -29,9 +34,20 @@ class BadRequestError(HubError):
 
 
 class UnauthorizedError(HubError):
-    """No credentials, or credentials that do not hold (any more)."""
+    """No credentials, or credentials that do not hold (any more).
+
+    `holds_in_seconds` is for those that have not begun: the very same will hold then, so that
+    this one error may be retried where others of its code may not.
+    """
 
     code = "unauthorized"
+
+    def __init__(self, message: str, *, holds_in_seconds: float | None = None) -> None:
+        super().__init__(message)
+        if holds_in_seconds is not None:
+            self.retryable = True
+            wait = min(max(1.0, holds_in_seconds), MAX_RETRY_AFTER_SECONDS)
+            self.retry_after_seconds = math.ceil(wait)
 
 
 class ForbiddenError(HubError):

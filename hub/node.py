@@ -232,5 +232,6 @@ def policy_of(settings: Settings) -> Policy:
         token_keys=[key.get_secret_value() for key in settings.token_keys],
         origins=settings.origins,
         hosts=settings.hosts,
+        leeway_seconds=settings.token_leeway_seconds,
         on_loopback_only=settings.listens_on_loopback_only,
     )

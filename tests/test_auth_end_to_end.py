@@ -60,7 +60,10 @@ async def http(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
         ({"X-API-Key": OPERATE}, 200),
         (bearer(token()), 200),
         (bearer(token(hub={"publish": ["chat:4"]})), 403),
-        (bearer(token(-1)), 401),
+        (bearer(token(-11)), 401),
+        (bearer(token(-5)), 200),
+        (bearer(token(exp=1.7976931348623157e308)), 200),
+        (bearer(token(nbf=time.time() + 3600)), 401),
         (bearer(token(key="another-signing-key-of-32-bytes-or-so")), 401),
         (bearer(jwt.encode({"hub": GRANTS}, "", algorithm="none")), 401),
     ],
@@ -104,7 +107,8 @@ async def test_what_a_session_publishes_says_who_it_is(hub: Hub) -> None:
 
 REFUSED = [
     ("channel=prices", "unauthorized", 401, 4401),
-    (f"channel=prices&token={token(-1)}", "unauthorized", 401, 4401),
+    (f"channel=prices&token={token(-11)}", "unauthorized", 401, 4401),
+    (f"channel=prices&token={token(nbf=time.time() + 3600)}", "unauthorized", 401, 1013),
     ("channel=prices&token=nonsense", "unauthorized", 401, 4401),
     (f"channel=secret&token={token()}", "forbidden", 403, 4403),
     (f"channel=prices&channel=chat&token={token()}", "forbidden", 403, 4403),
@@ -166,9 +170,40 @@ async def test_a_token_that_takes_a_held_channel_away_is_refused(hub: Hub) -> No
     async with WebSocketPeer(hub.url, Query("prices", token=token()), {}) as peer:
         less = await peer.command(op="authenticate", token=token(hub={"subscribe": ["chat:*"]}))
         other = await peer.command(op="authenticate", token=token(sub="bob"))
-        wrong = await peer.command(op="authenticate", token=token(-5))
+        wrong = await peer.command(op="authenticate", token=token(-11))
         codes = [reply["error"]["code"] for reply in (less, other, wrong)]
         assert codes == ["forbidden", "forbidden", "unauthorized"]
+        await hub.publish("prices", 1)
+        assert await peer.data(1) == [1]
+
+
+async def test_a_token_that_has_not_begun_is_refused_as_one_to_try_again(
+    hub: Hub, http: httpx.AsyncClient
+) -> None:
+    """At every door; the leeway is a setting, of 10 seconds by default."""
+    early = token(nbf=time.time() + 20)
+    for path in ("/sse", "/poll"):
+        answer = await http.get(f"{path}?channel=prices&token={early}")
+        assert (answer.status_code, answer.json()["retryable"]) == (401, True)
+        assert 1 <= int(answer.headers["retry-after"]) <= 10
+    async with WebSocketPeer(hub.url, Query("prices", token=token()), {}) as peer:
+        error = (await peer.command(op="authenticate", token=early))["error"]
+        assert (error["code"], error["retryable"]) == ("unauthorized", True)
+        assert 1 <= error["retry_after_seconds"] <= 10
+        within = await peer.command(op="authenticate", token=token(nbf=time.time() + 5))
+        assert within["ok"]["expires_in_seconds"] > 3000
+
+
+@pytest.mark.parametrize("kind", PEERS.values(), ids=PEERS)
+@pytest.mark.parametrize("ends", [1e16, 1e300, 1.7976931348623157e308])
+async def test_a_token_without_an_end_in_sight_is_a_token(
+    hub: Hub, kind: type[Peer], ends: float
+) -> None:
+    """Its session lives, may show the token again, and leaves nothing behind."""
+    far = token(exp=ends)
+    async with kind(hub.url, Query("prices", token=far), {}) as peer:
+        ok = (await peer.command(op="authenticate", token=far))["ok"]
+        assert 1e9 < ok["expires_in_seconds"] < 2**53
         await hub.publish("prices", 1)
         assert await peer.data(1) == [1]
 

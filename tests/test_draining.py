@@ -146,3 +146,21 @@ async def test_a_stop_cannot_be_undone() -> None:
     assert crowd.engine.draining
     stopping.cancel()
     await asyncio.gather(stopping, return_exceptions=True)
+
+
+async def test_a_stop_waits_neither_for_what_has_no_connection_nor_for_what_cannot_be_closed() -> (
+    None
+):
+    """A session whose link breaks its promises is told of, and the others are closed."""
+    crowd = Crowd(3)
+
+    def fail(data: bytes) -> int:
+        raise RuntimeError("a fault")
+
+    crowd.sessions[1].link.send = fail  # type: ignore[method-assign]  # see above
+    draining = asyncio.ensure_future(crowd.drainer.drain(ready_delay_seconds=0, window_seconds=0))
+    await eventually(lambda: not crowd.engine.sessions)
+    # Nobody says that any of the connections is gone.
+    crowd.node.wait(6)
+    await draining
+    assert [str(fault) for fault in crowd.node.faults] == ["a fault"]

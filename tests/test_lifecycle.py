@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 
 import httpx2 as httpx
+import jwt
 import pytest
 
 from tests.chaos.operator import becomes_true, operating
@@ -226,3 +227,17 @@ async def test_crash_gives_each_channel_of_a_resuming_client_exactly_one_reset()
                         begins = int(gap["position"].rpartition(":")[2])
                         offsets = [push["offset"] for push in after.of("message", channel=name)]
                         assert offsets == list(range(begins + 1, heads[name] + 1))
+
+
+async def test_a_token_that_ends_after_the_world_holds_no_stop_up() -> None:
+    """Whatever number its `exp` is: its session is one like any other."""
+    key = "a-signing-key-of-more-than-32-bytes!"
+    grants = {"subscribe": ["news"]}
+    with _hub(HUB_TOKEN_KEYS=key, HUB_CLOSE_TIMEOUT_SECONDS="1") as hub:
+        for ends in (1e17, 1e300, 1.7976931348623157e308):
+            token = jwt.encode({"exp": ends, "hub": grants}, key, algorithm="HS256")
+            for path in (f"/sse?channel=news&token={token}", f"/poll?channel=news&token={token}"):
+                with contextlib.suppress(httpx.ReadTimeout):
+                    httpx.get(f"{hub.url}{path}", timeout=0.5)
+        hub.signal(signal.SIGTERM)
+        assert await _exit_code(hub) == 0

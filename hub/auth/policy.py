@@ -66,7 +66,7 @@ class Policy:
         "open",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each setting that says who may
         self,
         *,
         publish_keys: Sequence[str] = (),
@@ -75,9 +75,10 @@ class Policy:
         origins: Sequence[str] = (),
         hosts: Sequence[str] = (),
         on_loopback_only: bool = True,
+        leeway_seconds: float = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take keys, origins, hosts and a clock of seconds since 1970 UTC.
+        """Take keys, origins, hosts, the leeway of tokens and a clock of seconds since 1970 UTC.
 
         Args:
             on_loopback_only: other machines cannot reach the port.
@@ -88,8 +89,8 @@ class Policy:
         """
         self._publishers = KeyRing(publish_keys, setting="HUB_PUBLISH_KEYS")
         self._operators = KeyRing(operator_keys, setting="HUB_OPERATOR_KEYS")
-        self._tokens = TokenVerifier(token_keys, clock=clock)
-        self._tickets = Tickets(operator_keys, clock=clock)
+        self._tokens = TokenVerifier(token_keys, clock=clock, leeway_seconds=leeway_seconds)
+        self._tickets = Tickets(operator_keys, clock=clock, leeway_seconds=leeway_seconds)
         self._origins = OriginList(origins)
         self.open = not (self._publishers or self._operators or self._tokens)
         """Whether nothing is set, so that everybody may do everything."""

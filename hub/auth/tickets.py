@@ -27,11 +27,20 @@ class Tickets:
 
     __slots__ = ("_clock", "_secrets", "_verifier")
 
-    def __init__(self, operator_keys: Sequence[str], *, clock: Callable[[], float]) -> None:
-        """Take the keys and a clock of seconds since 1970 UTC."""
+    def __init__(
+        self,
+        operator_keys: Sequence[str],
+        *,
+        clock: Callable[[], float],
+        leeway_seconds: float = 0,
+    ) -> None:
+        """Take the keys and a clock of seconds since 1970 UTC, which other nodes' may differ from
+        by the leeway."""
         self._secrets = tuple(_secret(key) for key in operator_keys)
         self._clock = clock
-        self._verifier = TokenVerifier(self._secrets, clock=clock, setting="HUB_OPERATOR_KEYS")
+        self._verifier = TokenVerifier(
+            self._secrets, clock=clock, leeway_seconds=leeway_seconds, setting="HUB_OPERATOR_KEYS"
+        )
 
     def issue(self) -> str | None:
         """A new ticket; None where there are no keys, and so no need for any."""

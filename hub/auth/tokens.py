@@ -5,9 +5,10 @@ Claims, all optional:
 - `sub`: who it is, 1 to 255 characters (the bound is OpenID Connect Core section 2's).
 - `exp`: when it ends, seconds since 1970 UTC. A session ends with its token; a token without
   `exp` lasts as long as the session.
-- `nbf`: when it begins. Five seconds of clock difference are forgiven here, because a token
-  is often used in the second it was made. None are forgiven for `exp`: the session would
-  begin after its own end.
+- `nbf`: when it begins. A token that has not begun is refused as one that may hold later.
+- Clocks differ, so both are taken with a leeway (RFC 7519 sections 4.1.4 and 4.1.5). A session
+  that begins within the leeway after `exp` lasts to the leeway's end: with 10 seconds of it, one
+  that begins 4 seconds after `exp` ends 6 seconds later, one that begins before ends at `exp`.
 - `hub`: the grants, `{"subscribe": ["prices", "chat:*"], "publish": ["chat:42"]}`. A grant is
   a channel, or a prefix ending in `*`. What is not granted is forbidden.
 
@@ -31,7 +32,9 @@ from hub.errors import BadRequestError, SettingsError, UnauthorizedError
 ALGORITHM = "HS256"
 # WIRE.md: a URL stays below 4 KB, and a token has to fit in one.
 MAX_TOKEN_BYTES = 4096
-NOT_BEFORE_LEEWAY_SECONDS = 5
+# The last second of the year 9999, the last year that RFC 3339 can write: a time beyond it is
+# that one, so that no message and no timer has to carry numbers of 300 digits.
+LAST_SECOND = 253_402_300_799.0
 MAX_SUBJECT_LENGTH = 255
 # RFC 7518 section 3.2: a key of the hash's size or larger.
 RECOMMENDED_KEY_BYTES = 32
@@ -47,12 +50,18 @@ class _Hs256(HMACAlgorithm):
 class TokenVerifier:
     """Turns tokens into identities; several keys so that one can be replaced while both hold."""
 
-    __slots__ = ("_clock", "_jws", "_keys", "short_keys")
+    __slots__ = ("_clock", "_jws", "_keys", "_leeway_seconds", "short_keys")
 
     def __init__(
-        self, keys: Iterable[str], *, clock: Callable[[], float], setting: str = "HUB_TOKEN_KEYS"
+        self,
+        keys: Iterable[str],
+        *,
+        clock: Callable[[], float],
+        leeway_seconds: float = 0,
+        setting: str = "HUB_TOKEN_KEYS",
     ) -> None:
-        """Take HMAC secrets and a clock of seconds since 1970 UTC.
+        """Take HMAC secrets, a clock of seconds since 1970 UTC, and by how much it may differ
+        from the clock of who signs.
 
         Raises:
             SettingsError: a key is empty, or is an asymmetric key or JWK, which is no secret.
@@ -62,6 +71,7 @@ class TokenVerifier:
         self._jws.register_algorithm(ALGORITHM, algorithm)
         self._keys = tuple(_prepared(algorithm, key, setting) for key in keys)
         self._clock = clock
+        self._leeway_seconds = leeway_seconds
         self.short_keys = sum(len(key) < RECOMMENDED_KEY_BYTES for key in self._keys)
         """How many keys are under 32 bytes; they work, and the start should say so."""
 
@@ -101,14 +111,17 @@ class TokenVerifier:
         raise UnauthorizedError("token signature matches no key")
 
     def _check_times(self, claims: Mapping[str, object]) -> float | None:
-        """Return when the token ends; raise unless it has begun and not ended."""
-        now = self._clock()
+        """Return when a session of the token ends; raise unless it has begun and not ended."""
+        now, leeway = self._clock(), self._leeway_seconds
         begins, ends = _seconds(claims, "nbf"), _seconds(claims, "exp")
-        if ends is not None and ends <= now:
+        if ends is not None and ends + leeway <= now:
             raise UnauthorizedError(f"token expired {now - ends:.0f} seconds ago")
-        if begins is not None and begins > now + NOT_BEFORE_LEEWAY_SECONDS:
-            raise UnauthorizedError(f"token is not valid for another {begins - now:.0f} seconds")
-        return ends
+        if begins is not None and begins > now + leeway:
+            raise UnauthorizedError(
+                f"token is not valid for another {begins - now:.0f} seconds",
+                holds_in_seconds=begins - leeway - now,
+            )
+        return ends if ends is None or ends > now else ends + leeway
 
 
 def _prepared(algorithm: HMACAlgorithm, key: str, setting: str) -> bytes:
@@ -147,7 +160,7 @@ def _seconds(claims: Mapping[str, object], name: str) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             if math.isfinite(value):
-                return float(value)
+                return min(max(float(value), -LAST_SECOND), LAST_SECOND)
         except OverflowError:
             pass
     raise UnauthorizedError(f"token claim {name} must be a number of seconds since 1970")

@@ -4,42 +4,57 @@ A timer of the event loop costs a heap entry each; 15,000 sessions need none whi
 Entries fall due at the first `tick` at or after their time. No clock of its own.
 """
 
-from collections import deque
 from collections.abc import Callable
 
 # Fine enough for a 100 ms setting in a test, coarse enough to cost 20 wake-ups a second.
 GRANULARITY_SECONDS = 0.05
+# Times come from outside too, and a float may be infinite or too large to count steps to it.
+# 100,000 years: nobody sees the difference.
+FARTHEST_SECONDS = 3.2e12
 
 
 class Deadline:
-    """One callback at one time; `cancel` frees what it holds at once."""
+    """One callback at one time; `cancel` frees what it holds, and its place at the next tick."""
 
-    __slots__ = ("callback",)
+    __slots__ = ("_cancelled", "bucket", "callback")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(
+        self, bucket: int, callback: Callable[[], None], cancelled: "list[Deadline]"
+    ) -> None:
+        self.bucket = bucket
         self.callback: Callable[[], None] | None = callback
+        self._cancelled = cancelled
 
     def cancel(self) -> None:
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self._cancelled.append(self)
 
 
 class Deadlines:
     """Buckets of `GRANULARITY_SECONDS`; one event loop owns them and calls `tick`."""
 
     def __init__(self, now_seconds: float) -> None:
-        self._buckets: dict[int, deque[Deadline]] = {}
-        self._next = int(now_seconds / GRANULARITY_SECONDS)
+        self._buckets: dict[int, dict[Deadline, None]] = {}
+        self._next = _step(now_seconds)
+        self._cancelled: list[Deadline] = []
+        """Those that still stand in their buckets: their time may be years away."""
 
     def at(self, when_seconds: float, callback: Callable[[], None]) -> Deadline:
-        """Call back at the first tick at or after this monotonic time."""
-        bucket = max(int(when_seconds / GRANULARITY_SECONDS) + 1, self._next)
-        deadline = Deadline(callback)
-        self._buckets.setdefault(bucket, deque()).append(deadline)
+        """Call back at the first tick at or after this monotonic time.
+
+        Any float is a time: one that is too far off is `FARTHEST_SECONDS`, and what is no
+        number is due at once.
+        """
+        bucket = max(_step(when_seconds) + 1, self._next)
+        deadline = Deadline(bucket, callback, self._cancelled)
+        self._buckets.setdefault(bucket, {})[deadline] = None
         return deadline
 
     def tick(self, now_seconds: float) -> None:
         """Run what is due, in order of time."""
-        through = int(now_seconds / GRANULARITY_SECONDS)
+        self._forget_cancelled()
+        through = _step(now_seconds)
         if through - self._next > len(self._buckets):
             due = sorted(bucket for bucket in self._buckets if bucket <= through)
         else:
@@ -52,16 +67,30 @@ class Deadlines:
             except BaseException:
                 self._next = bucket
                 raise
+
             del self._buckets[bucket]
 
-    def _run(self, waiting: deque[Deadline]) -> None:
+    def _run(self, waiting: dict[Deadline, None]) -> None:
         # Taken out one by one: what is left of a bucket when a callback fails is due still.
-        while waiting:
-            deadline = waiting.popleft()
+        for deadline in tuple(waiting):
+            del waiting[deadline]
             if (callback := deadline.callback) is not None:
                 deadline.callback = None
                 callback()
 
+    def _forget_cancelled(self) -> None:
+        for deadline in self._cancelled:
+            if (waiting := self._buckets.get(deadline.bucket)) is not None:
+                waiting.pop(deadline, None)
+                if not waiting:
+                    del self._buckets[deadline.bucket]
+        self._cancelled.clear()
+
     def __len__(self) -> int:
-        """Entries waiting, cancelled ones included."""
+        """Entries waiting, those included that were cancelled since the last tick."""
         return sum(len(bucket) for bucket in self._buckets.values())
+
+
+def _step(seconds: float) -> int:
+    # In this order: Python's `max` and `min` keep their first argument beside a NaN.
+    return int(min(FARTHEST_SECONDS, max(0.0, seconds)) / GRANULARITY_SECONDS)

@@ -72,6 +72,7 @@ class Engine:
         # Secrets are derived, so that they cost no memory and any node that shares the key
         # can check them.
         self._key = secrets.token_bytes(32)
+        self._our_fault = context.close_code(HubError.code, HubError.retryable)
         self.sessions: dict[str, Session] = {}
         self.by_transport: Counter[str] = Counter()
         self.leaving: dict[Session, Deadline] = {}
@@ -159,7 +160,7 @@ class Engine:
             self._runtime.on_fault(session, fault)
             session.closing = True
             session.link.abort()
-            self.ended(session, self._context.close_code(HubError.code), "internal error")
+            self.ended(session, self._our_fault, "internal error")
 
     def welcome(self, session: Session) -> Welcome:
         options = self._options
@@ -282,7 +283,7 @@ class Engine:
         self._context.journal.ended(session, record, code, reason)
         if not session.gone:
             due = self.clock() + self._options.close_timeout_seconds
-            self.leaving[session] = self._runtime.deadlines.at(due, session.link.abort)
+            self.leaving[session] = self._runtime.deadlines.at(due, lambda: self.abort(session))
 
     def record(self, session: Session) -> SessionRecord:
         """The session as operators see it now."""
@@ -292,6 +293,17 @@ class Engine:
             now_seconds=self.clock(),
             wall_seconds=self._runtime.wall_clock(),
         )
+
+    def abort(self, session: Session) -> None:
+        """End a session's connection, and wait for no word of its end: there may be none left."""
+        try:
+            session.link.abort()
+        finally:
+            session.lost(self._our_fault, "aborted")
+
+    def fault(self, session: Session, error: Exception) -> None:
+        """Tell of an error that is the hub's own."""
+        self._runtime.on_fault(session, error)
 
     def gone(self, session: Session) -> None:
         """The session's connection is gone too: there is nothing left to abort."""

@@ -1,11 +1,13 @@
 """Sessions end when their tokens do, and are warned before.
 
-Costs one deadline per session whose token ends, and nothing for the others.
+Costs one deadline per session whose token ends, and nothing for the others. How long a token
+still holds is asked of the wall clock once, when the session shows it: from then on time is
+counted by a clock that nobody sets.
 """
 
 from collections.abc import Callable
 
-from hub.core.deadlines import Deadline, Deadlines
+from hub.core.deadlines import FARTHEST_SECONDS, Deadline, Deadlines
 from hub.core.ports import Monotonic
 from hub.core.pushes import Expiring
 from hub.core.session import Session
@@ -39,25 +41,24 @@ class Expiry:
         self.remove(session)
         if (expires_at := session.identity.expires_at) is None:
             return None
-        left = expires_at - self._wall_clock()
+        left = min(max(0.0, expires_at - self._wall_clock()), FARTHEST_SECONDS)
         # Half of it at most: to be warned at once would have a client whose tokens are short, or
         # the same ones for a while, authenticate again and again without a pause.
         warning_seconds = min(self._warning_seconds, left / 2)
-        warn_in = max(0.0, left - warning_seconds)
-        self._after(session, warn_in, lambda: self._warn(session, expires_at))
-        return max(0.0, left)
+        ends = self._clock() + left
+        self._at(session, ends - warning_seconds, lambda: self._warn(session, ends))
+        return left
 
     def remove(self, session: Session) -> None:
         if (deadline := self._due.pop(session, None)) is not None:
             deadline.cancel()
 
-    def _after(self, session: Session, seconds: float, callback: Callable[[], None]) -> None:
+    def _at(self, session: Session, when: float, callback: Callable[[], None]) -> None:
         # One that has ended already would never be taken out again.
         if not session.closing:
-            self._due[session] = self._deadlines.at(self._clock() + seconds, callback)
+            self._due[session] = self._deadlines.at(when, callback)
 
-    def _warn(self, session: Session, expires_at: float) -> None:
-        left = expires_at - self._wall_clock()
-        session.push(Expiring(max(0, round(left))))
+    def _warn(self, session: Session, ends: float) -> None:
+        session.push(Expiring(max(0, round(ends - self._clock()))))
         error = UnauthorizedError("the token has expired")
-        self._after(session, left, lambda: session.close_error(error))
+        self._at(session, ends, lambda: session.close_error(error))

@@ -207,18 +207,21 @@ class Session:
 
     def close_error(self, error: HubError) -> None:
         """Close with the close code of `error`."""
-        self.close(self._context.close_code(error.code), error.message)
+        self.close(self._context.close_code(error.code, error.retryable), error.message)
 
     def close(self, code: int, reason: str, reconnect_within_ms: int | None = None) -> None:
         """Say goodbye behind what is already handed over, and end. Harmless when repeated."""
         if self.closing:
             return
         self.closing = True
-        goodbye = self.dialect.encode(Goodbye(code, reason, reconnect_within_ms), "")
-        taken = self.link.send(goodbye) if self.writable else 0
-        if taken != len(goodbye):
-            self.link.finish(goodbye[taken:])
-        self._end(code, reason)
+        try:
+            goodbye = self.dialect.encode(Goodbye(code, reason, reconnect_within_ms), "")
+            taken = self.link.send(goodbye) if self.writable else 0
+            if taken != len(goodbye):
+                self.link.finish(goodbye[taken:])
+        finally:
+            # Also where the farewell fails: it ends once, and is forgotten then.
+            self._end(code, reason)
         self.link.close(code, reason)
 
     def left(self, code: int, reason: str) -> None:

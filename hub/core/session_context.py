@@ -29,8 +29,8 @@ class SessionContext:
     tally: Tally
     pressure: Pressure
     journal: "Journal"
-    close_code: Callable[[str], int]
-    """The wire's close code of an error code."""
+    close_code: Callable[[str, bool], int]
+    """The wire's close code of an error: its `code`, and whether it is `retryable`."""
     on_replay: Callable[["Session"], None]
     """The session takes writes and has subscriptions that read history."""
     on_mark: Callable[["Session"], None]

@@ -84,6 +84,13 @@ class Fields(BaseSettings):
     token_keys: Keys = setting(
         ACCESS, (), "Keys that sign the subscribers' tokens (HS256; each should have 32 bytes)."
     )
+    token_leeway_seconds: Seconds = setting(
+        ACCESS,
+        10,
+        "Seconds by which clocks may differ where tokens begin (nbf) and end (exp).",
+        ge=0,
+        le=3600,
+    )
     origins: Origins = setting(
         ACCESS, (), "Origins of pages that may connect besides those of the same host; * is any."
     )

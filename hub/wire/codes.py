@@ -116,6 +116,12 @@ CLOSE_CODE: Mapping[str, CloseCode] = MappingProxyType(
 )
 
 
+# Where an error may be retried though others of its code may not: 44xx would end its peer.
+_RETRYABLE_CLOSE_CODE: Mapping[str, CloseCode] = MappingProxyType(
+    {"unauthorized": CloseCode.TRY_AGAIN_LATER}
+)
+
+
 def http_status(code: str) -> HTTPStatus:
     """The HTTP status of an error code; 500 for one that is not in the table."""
     return HTTP_STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -128,8 +134,10 @@ def status_phrase(status: HTTPStatus) -> str:
     return status.phrase
 
 
-def close_code(code: str) -> CloseCode:
-    """The WebSocket close code of an error code; 4500 for one that is not in the table."""
+def close_code(code: str, retryable: bool = False) -> CloseCode:
+    """The WebSocket close code of an error's code; 4500 for one that is not in the table."""
+    if retryable and code in _RETRYABLE_CLOSE_CODE:
+        return _RETRYABLE_CLOSE_CODE[code]
     return CLOSE_CODE.get(code, CloseCode.INTERNAL)
 
 

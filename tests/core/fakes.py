@@ -30,13 +30,15 @@ class FakeClock:
 
     def __init__(self, now_seconds: float = 1000.0) -> None:
         self.now_seconds = now_seconds
+        self.wall_jump_seconds = 0.0
+        """By how much somebody has set the wall clock."""
 
     def __call__(self) -> float:
         return self.now_seconds
 
     def wall(self) -> float:
         """Seconds since 1970."""
-        return WALL_START_SECONDS + self.now_seconds
+        return WALL_START_SECONDS + self.now_seconds + self.wall_jump_seconds
 
     def advance(self, seconds: float) -> None:
         self.now_seconds += seconds

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.deadlines import GRANULARITY_SECONDS, Deadlines
+from hub.core.deadlines import GRANULARITY_SECONDS, Deadline, Deadlines
 
 TIMES = st.floats(0, 10_000)
 
@@ -49,6 +49,45 @@ def test_a_cancelled_one_never_runs_and_holds_nothing() -> None:
     assert deadline.callback is None
     deadlines.tick(5.0)
     assert called == []
+    assert len(deadlines) == 0
+
+
+@pytest.mark.parametrize("when", [1e300, 1.7976931348623157e308, float("inf"), 1e20])
+def test_a_time_too_far_off_is_a_time(when: float) -> None:
+    """Times come from outside too; what is no number is due at once."""
+    deadlines, called = Deadlines(0.0), list[str]()
+    deadlines.at(when, lambda: called.append("far"))
+    deadlines.at(float("nan"), lambda: called.append("nan"))
+    deadlines.at(-when, lambda: called.append("past"))
+    deadlines.tick(10.0)
+    assert called == ["nan", "past"]
+    assert len(deadlines) == 1
+
+
+def test_a_cancelled_one_keeps_no_place_until_its_time() -> None:
+    """Or every session whose token lasts a year would leave something behind for a year."""
+    deadlines = Deadlines(0.0)
+    for when in range(1000, 2000):
+        deadlines.at(float(when), lambda: None).cancel()
+    deadlines.tick(1.0)
+    assert len(deadlines) == 0
+    assert not vars(deadlines)["_buckets"]
+
+
+def test_one_may_cancel_another_that_is_due_with_it() -> None:
+    """Which then does not run."""
+    deadlines, called = Deadlines(0.0), list[str]()
+    later: list[Deadline] = []
+
+    def first() -> None:
+        called.append("first")
+        for each in later:
+            each.cancel()
+
+    deadlines.at(1.0, first)
+    later.append(deadlines.at(1.0, lambda: called.append("second")))
+    deadlines.tick(2.0)
+    assert called == ["first"]
     assert len(deadlines) == 0
 
 

@@ -290,3 +290,30 @@ def test_a_connection_that_ended_needs_no_abort() -> None:
     assert not node.engine.leaving
     node.wait(60)
     assert not reader.link.aborted
+
+
+def test_a_farewell_that_fails_ends_its_session_all_the_same() -> None:
+    """It ends once; to close it again does nothing."""
+    node = SmallNode()
+    session, link = node.open()
+
+    def fail(data: bytes) -> int:
+        raise RuntimeError("a fault")
+
+    link.send = fail  # type: ignore[method-assign]  # a link that breaks its promise
+    with pytest.raises(RuntimeError, match="a fault"):
+        session.close(1012, "draining")
+    assert not node.engine.sessions
+    session.close(1012, "draining")
+
+
+def test_a_connection_whose_end_nobody_tells_is_waited_for_no_longer_than_the_time_out() -> None:
+    """It may have gone before its session was known."""
+    node = SmallNode()
+    session, link = node.open()
+    session.close(1012, "draining")
+    assert node.engine.leaving
+    node.wait(6)
+    assert link.aborted
+    assert not node.engine.leaving
+    assert session.gone

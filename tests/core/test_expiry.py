@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from hub.core.commands import Authenticate
 from hub.core.identity import Identity
 from hub.core.pushes import Reply
@@ -84,3 +86,36 @@ def test_who_authenticates_while_it_ends_is_let_go_of_all_the_same() -> None:
     node.loop.settle()
     assert replies[0].ok == {"expires_in_seconds": 100}
     assert len(node.deadlines) == waiting
+
+
+@pytest.mark.parametrize("ends", [1e18, 1e300, 1.7976931348623157e308, float("inf")])
+def test_a_token_that_ends_after_the_world_makes_a_session_like_any_other(ends: float) -> None:
+    """At the opening and by `authenticate`: its reply can be written, and it closes."""
+    node = SmallNode()
+    identity = replace(ANYTHING, subject="ann", expires_at=ends)
+    reader = Subscriber(node, identity=identity)
+    node.policy.known["long"] = identity
+    node.do(reader.session, Authenticate(1, "long"))
+    (reply,) = reader.read()
+    left = reply["ok"]["expires_in_seconds"]  # type: ignore[index]  # a reply's
+    assert 1e9 < left < 2**53
+    assert not node.faults
+    reader.session.lost(1006, "gone")
+    assert not node.engine.sessions
+    node.wait(0.1)
+    assert len(node.deadlines) == 0
+
+
+@pytest.mark.parametrize("jump_seconds", [-86400, 86400])
+def test_a_wall_clock_that_is_set_moves_no_sessions_end(jump_seconds: float) -> None:
+    """How long the token holds was asked when it was shown."""
+    node = SmallNode()
+    reader = Subscriber(node, identity=expiring(node, 100))
+    reader.read()
+    node.clock.wall_jump_seconds = jump_seconds
+    node.wait(71)
+    assert reader.read() == [{"op": "expiring", "in_seconds": 29}]
+    node.wait(28)
+    assert not reader.session.closing
+    node.wait(2)
+    assert reader.session.closing

@@ -69,6 +69,13 @@ def test_a_close_code_says_reconnect_exactly_when_the_error_is_retryable(
     assert may_reconnect(close_code(error.code)) is expected
 
 
+def test_what_is_refused_only_for_now_is_closed_with_a_code_that_lets_come_back() -> None:
+    """Such as a token that has not begun."""
+    assert close_code("unauthorized", retryable=True) == CloseCode.TRY_AGAIN_LATER
+    for code in CLOSE_CODE.keys() - {"unauthorized"}:
+        assert close_code(code, retryable=True) == close_code(code)
+
+
 def test_reconnecting_follows_the_ranges() -> None:
     """45xx and 1001, 1006, 1011, 1012, 1013 reconnect; everything else does not."""
     assert {code.value for code in CloseCode if may_reconnect(code) and code < 4000} == {
