@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
+from hub.observe.terminal import visible
+
 DEFAULT_RATE = 100.0
 IDLE_RATE = 2.0
 IDLE_HOLD_SECONDS = 60.0
 """More than two heartbeats of 25 s, so that every connection has answered a ping."""
 COMPARED_ROUNDS = 3
 _UNSOUND, _NOT_MEASURED = 1, 2
+_KEPT = "\n\t"
 
 
 def register(app: typer.Typer) -> None:
@@ -99,7 +102,7 @@ def bench(
         )
         outcome = command.measure(plan, command.opener(url, token=token, pid=pid, nodes=nodes))
     except BenchError as error:
-        typer.echo(f"hub bench: {error.message}", err=True)
+        typer.echo(f"hub bench: {visible(error.message, keep=_KEPT)}", err=True)
         raise typer.Exit(_NOT_MEASURED) from error
     command.show(outcome, as_json=as_json)
     if not outcome.sound:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hub.cli.operator import Json
+from hub.observe.terminal import visible
 
 _NOTHING = "-"
 _STEP = 1024
@@ -38,11 +39,7 @@ def shown(value: object) -> str:
     if value is None or value == "":
         return _NOTHING
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    return text if text.isprintable() else "".join(map(_printable, text))
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+    return visible(text)
 
 
 def rate(value: object) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from hub.cli.ending import say
 from hub.cli.flags import ConfigFile, SettingsCommand, settings_of
+from hub.observe.terminal import to_json, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,11 +74,9 @@ def rows(settings: "Settings") -> Iterator[Row]:
 
 
 def _print_json(settings: "Settings") -> None:
-    import orjson
-
     wanted = ("setting", "value", "source", "default", "allowed", "meaning")
     listed = [{name: getattr(row, name) for name in wanted} for row in rows(settings)]
-    typer.echo(orjson.dumps(listed, option=orjson.OPT_INDENT_2))
+    typer.echo(to_json(listed, indented=True))
 
 
 def _print_table(settings: "Settings") -> None:
@@ -107,5 +106,5 @@ def _table(listed: list[Row]) -> "Table":
             table.add_row(Text(group, style="bold"))
         style = "" if row.source == "default" else "green"
         # `Text`, because a value may hold what rich would take for markup.
-        table.add_row(row.setting, Text(row.shown, style), row.source, Text(row.meaning))
+        table.add_row(row.setting, Text(visible(row.shown), style), row.source, Text(row.meaning))
     return table

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import typer
 
 from hub.cli.ending import INTERRUPTED, UNKNOWN, WRONG_USE, fail
+from hub.observe.terminal import to_json
 
 if TYPE_CHECKING:
     import httpx2
@@ -45,9 +46,11 @@ class Operator:
         """Raise `ValueError` for what is no URL of a hub."""
         import httpx2
 
-        from hub_client.transport import check_base_url
+        from hub_client.transport import check_base_url, public_url
 
         self.url = check_base_url(url)
+        self.shown_url = public_url(self.url)
+        """Without what it may hold of a password."""
         self.key = key or None
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx2.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS)
@@ -88,15 +91,15 @@ class Operator:
         try:
             answer = await self._client.request(method, url, params=given)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            raise OperatorError(f"no hub at {self.url}: {_why(error)}") from None
+            raise OperatorError(f"no hub at {self.shown_url}: {_why(error)}") from None
         except httpx2.HTTPError as error:
             raise self._cut(method, error) from None
         return self._checked(answer)
 
     def _cut(self, method: str, error: Exception) -> OperatorError:
         if method == "GET":
-            return OperatorError(f"the hub at {self.url} did not answer: {_why(error)}")
-        unknown = f"outcome unknown: the hub at {self.url} did not answer: {_why(error)}"
+            return OperatorError(f"the hub at {self.shown_url} did not answer: {_why(error)}")
+        unknown = f"outcome unknown: the hub at {self.shown_url} did not answer: {_why(error)}"
         return OperatorError(unknown, exit_code=UNKNOWN)
 
     def _checked(self, answer: "httpx2.Response") -> "httpx2.Response":
@@ -107,7 +110,7 @@ class Operator:
         problem = read_problem(answer.content)
         if not problem.code:
             what = f"answered {answer.status_code} and is no hub, or a proxy stands before it"
-            raise OperatorError(f"{self.url} {what}")
+            raise OperatorError(f"{self.shown_url} {what}")
         hint = " (--key or HUB_OPERATOR_KEY)" if problem.code == "unauthorized" else ""
         code = UNKNOWN if problem.code in _UNKNOWN_CODES else REFUSED
         message = f"{problem.code}: {problem.detail}{hint}"
@@ -133,9 +136,7 @@ def operate(url: str, key: str | None, act: Callable[[Operator], Awaitable[None]
 
 def print_json(document: object) -> None:
     """One JSON document as one line on stdout."""
-    import orjson
-
-    typer.echo(orjson.dumps(document))
+    typer.echo(to_json(document))
 
 
 def _is_json(answer: "httpx2.Response") -> bool:

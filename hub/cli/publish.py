@@ -16,6 +16,7 @@ from hub.cli.address import DEFAULT_URL, PublishKey, Url
 from hub.cli.ending import INTERRUPTED, UNKNOWN, WRONG_USE, fail, say
 from hub.cli.lines import MAX_LINE_BYTES, LineSource
 from hub.cli.publishing import NOT_PUBLISHED, Payloads, check_kinds
+from hub.observe.terminal import to_json
 
 if TYPE_CHECKING:
     from hub_client import Outgoing, Published, Publisher, PublishError, Retrying
@@ -122,8 +123,6 @@ def _document(data: str | None) -> bytes:
 
 
 async def _publish_one(call: Call, raw: bytes) -> None:
-    import orjson
-
     from hub_client import PublishError
 
     async with call.publisher() as publisher:
@@ -137,7 +136,7 @@ async def _publish_one(call: Call, raw: bytes) -> None:
     }
     if outcome.duplicate:
         fields["duplicate"] = True
-    typer.echo(orjson.dumps(fields))
+    typer.echo(to_json(fields))
 
 
 async def _publish_lines(call: Call) -> None:

@@ -17,6 +17,7 @@ import typer
 
 from hub.cli.address import DEFAULT_URL, Url
 from hub.cli.ending import INTERRUPTED, WRONG_USE, fail, say
+from hub.observe.terminal import visible_json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,9 +133,11 @@ def transports(name: str) -> tuple[str, ...]:
 
 async def _print_pushes(plan: Plan) -> None:
     from hub_client import ClientOptions, HubClient, HubClientError
+    from hub_client.transport import public_url
 
     printer = Printer(sys.stdout.fileno())
-    options = ClientOptions(on_state=partial(_tell, plan.url))
+    shown_url = public_url(plan.url)
+    options = ClientOptions(on_state=partial(_tell, shown_url))
     try:
         async with HubClient(
             plan.url, token=plan.token, transports=plan.transports, options=options
@@ -145,7 +148,7 @@ async def _print_pushes(plan: Plan) -> None:
             )
     except HubClientError as error:
         hint = " (--token or HUB_TOKEN)" if error.code == "unauthorized" else ""
-        raise fail(_REFUSED, f"{error}{hint}, at {plan.url}") from None
+        raise fail(_REFUSED, f"{error}{hint}, at {shown_url}") from None
     finally:
         printer.flush(_FLUSH_SECONDS)
 
@@ -156,7 +159,7 @@ async def _follow(subscription: "Pushes", printer: "Printer") -> None:
     announced = asyncio.create_task(_announce(subscription))
     try:
         async for push in subscription:
-            await printer.print(push.frame)
+            await printer.print(visible_json_bytes(push.frame))
     except CommandError as error:
         # Of several, which: not every reason names it.
         raise CommandError(error.code, f"{subscription.channel}: {error.message}") from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from hub.cli.columns import shown
+from hub.observe.terminal import to_json, visible_json_bytes
 
 if TYPE_CHECKING:
     from hub_client import Gap, Message, Presence
@@ -30,30 +31,29 @@ class Lines:
         return cls(as_json, color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
     def pushed(self, item: "Message | Gap | Presence") -> bytes:
-        """A push: with JSON byte for byte as it came."""
+        """A push: with JSON as it came, but for what a terminal would obey, which is escaped."""
         from hub_client import Gap, Message
 
         if self.as_json:
-            return item.frame
+            return visible_json_bytes(item.frame)
         if isinstance(item, Message):
             key = "" if item.key is None else f" [{shown(item.key)}]"
             data = shown(item.raw_data.decode("utf-8", "replace"))
             offset = "-" if item.offset is None else str(item.offset)
-            return f"{_clock(item.time_ms)} {item.channel} {offset}{key} {data}".encode()
+            return f"{_clock(item.time_ms)} {shown(item.channel)} {offset}{key} {data}".encode()
         if isinstance(item, Gap):
             return self._marked(f"{_clock(None)} {item.channel} GAP {_gap(item)}")
         who = "" if item.member is None else f" {shown(item.member.id)}"
-        return f"{_clock(None)} {item.channel} {item.change.upper()}{who}".encode()
+        return shown(f"{_clock(None)} {item.channel} {item.change.upper()}{who}").encode()
 
     def observed(self, observed: Observed) -> bytes:
         """What was seen of a connection."""
         if self.as_json:
-            import orjson
-
-            return orjson.dumps(observed)
+            return to_json(observed).encode()
         return self._marked(f"{_clock(observed['at_ms'])} ! {_sentence(observed)}")
 
     def _marked(self, line: str) -> bytes:
+        line = shown(line)
         return (typer.style(line, fg="yellow") if self.color else line).encode()
 
 

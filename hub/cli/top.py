@@ -108,6 +108,6 @@ class Order:
         from hub.cli.top_lists import ordered
         from hub.cli.top_picture import summary
 
-        for line in summary(self.shown, snapshot, url=operator.url):
+        for line in summary(self.shown, snapshot, url=operator.shown_url):
             typer.echo(line)
         print_rows(self.shown.listing.columns, ordered(self.shown, snapshot.rows))

@@ -98,7 +98,7 @@ class Live:
             picture(
                 self._shown,
                 snapshot,
-                url=self._operator.url,
+                url=self._operator.shown_url,
                 trouble=self._trouble,
                 width=self._screen.width,
                 height=self._screen.height,

@@ -19,14 +19,21 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from hub.core.session import Session
 from hub.observe.log_levels import SESSION, LogLevels, adjustable_logger
+from hub.observe.terminal import visible, visible_json
 
 HIDDEN = "[hidden]"
+# Tracebacks have lines.
+_KEPT = "\n\t"
 SECRET_NAMES = frozenset(
     {"token", "secret", "authorization", "data", "payload", "key", "api_key", "x-api-key"}
     | {"password", "cookie", "idempotency_key"}
 )
-# A URL may carry these (WIRE.md: `token=` where no header can be set).
-_SECRET_IN_URL = re.compile(r"([?&](?:token|secret|key|api_key)=)[^&\s\"']+", re.IGNORECASE)
+# A URL may carry these (WIRE.md: `token=` where no header can be set; a Redis' `password=`).
+_SECRET_IN_URL = re.compile(
+    r"([?&](?:[\w.%-]*(?:password|passwd|secret|token)|key|api_key)=)[^&\s\"']+", re.IGNORECASE
+)
+# A password that is not escaped may hold what ends the host of a URL.
+_USER_IN_URL = re.compile(r"(?<=://)[^\s\"'<>]*@")
 # Libraries that put payloads, heads or URLs with tokens, or noise, into records below these.
 LEVEL_FLOORS: Mapping[str, int] = {
     "uvicorn.access": logging.WARNING,
@@ -109,7 +116,7 @@ def adopt_stdlib(settings: LogSettings, stream: TextIO | None = None) -> None:
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A processor: values of secret names, also inside mappings, and tokens in URLs."""
+    """A processor: values of secret names, also inside mappings, and what URLs hold of secrets."""
     return {name: _hidden(name, value) for name, value in event.items()}
 
 
@@ -117,10 +124,20 @@ def _hidden(name: str, value: object) -> object:
     if name.lower() in SECRET_NAMES:
         return HIDDEN
     if isinstance(value, str):
-        return _SECRET_IN_URL.sub(rf"\1{HIDDEN}", value)
+        return _SECRET_IN_URL.sub(rf"\1{HIDDEN}", _USER_IN_URL.sub(f"{HIDDEN}@", value))
     if isinstance(value, Mapping):
         return {str(inner): _hidden(str(inner), item) for inner, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden("", item) for item in value]
     return value
+
+
+def show_safely(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A processor for terminals: no text from a stranger moves the cursor or turns a line."""
+    return {
+        name: visible(value, keep=_KEPT) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
 
 
 def _level(settings: LogSettings) -> int:
@@ -156,17 +173,22 @@ def _render(settings: LogSettings, target: TextIO) -> list[Processor]:
         console = structlog.dev.ConsoleRenderer(
             colors=target.isatty(), exception_formatter=plain, sort_keys=False
         )
-        return [hide_secrets, console]
+        # Before the renderer, which adds colours. What is no text it shows by `repr`.
+        return [structlog.processors.format_exc_info, hide_secrets, show_safely, console]
     json_lines = structlog.processors.JSONRenderer(serializer=_to_json)
     return [structlog.processors.format_exc_info, hide_secrets, json_lines]
 
 
 def _to_json(event: object, **_: object) -> str:
-    """One JSON line; what orjson refuses (lone surrogates from a peer's header) is escaped."""
+    """One JSON line; what orjson refuses (lone surrogates from a peer's header) is escaped.
+
+    So is what a terminal would obey: logs end up in `less`, `tail` and `kubectl logs`.
+    """
     try:
-        return orjson.dumps(event, default=repr).decode()
+        line = orjson.dumps(event, default=repr).decode()
     except TypeError:
-        return json.dumps(event, default=repr)
+        line = json.dumps(event, default=repr)
+    return visible_json(line)
 
 
 def session_log(log: FilteringBoundLogger, session: Session) -> FilteringBoundLogger:

@@ -32,6 +32,8 @@ from hub.settings.values import is_loopback
 
 # RFC 7518 section 3.2: a key of at least the hash's size must be used with HS256.
 HS256_MIN_KEY_BYTES = 32
+# As many of hexadecimal digits are 128 bits, which nobody guesses (NIST SP 800-131A).
+MIN_KEY_CHARACTERS = 32
 
 
 class Settings(Fields):
@@ -111,6 +113,14 @@ class Settings(Fields):
         return [*self._remarks, *self._short_keys(), *self._contradictions()]
 
     def _short_keys(self) -> Iterator[str]:
+        for setting in ("publish_keys", "operator_keys"):
+            for number, key in enumerate(getattr(self, setting), start=1):
+                size = len(key.get_secret_value())
+                if size < MIN_KEY_CHARACTERS:
+                    yield (
+                        f"{self._name(setting)}: key {number} has {size} characters; below "
+                        f"{MIN_KEY_CHARACTERS} it can be guessed (openssl rand -hex 32 makes one)"
+                    )
         name = self._name("token_keys")
         for number, key in enumerate(self.token_keys, start=1):
             size = len(key.get_secret_value().encode())
@@ -123,6 +133,12 @@ class Settings(Fields):
     def _contradictions(self) -> Iterator[str]:
         if not self.has_credentials and not self.listens_on_loopback_only:
             yield f"{self._name('host')} is {self.host} without any key: everybody may publish"
+        elif not self.token_keys and not self.listens_on_loopback_only:
+            yield (
+                f"{self._name('host')} is {self.host} and {self._name('token_keys')} is not set: "
+                "everybody who can reach this node may read every channel, its history and who is "
+                "there"
+            )
         if reserved.NAMESPACE in self.namespace_changes:
             yield (
                 f"{self._name('namespace_changes')}: {reserved.NAMESPACE} is the hub's own "

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from hub.settings.catalog import Origin, SettingInfo, by_name, namespace_allowed
-from hub.settings.values import MASK, NAMESPACES, show_plain, show_url
+from hub.settings.values import BROKER, MASK, NAMESPACES, show_plain, show_text
 
 _MAX_SHOWN = 80
 # The error type of rules that concern several settings; its context names the one to blame.
@@ -60,8 +60,9 @@ def quoted(info: SettingInfo, value: object) -> str:
     """`value` fit for a message: secrets masked, long ones cut."""
     if info.is_secret:
         return repr(MASK)
-    shown = show_url(value) if isinstance(value, str) else info.kind.show(value)
-    return repr(_shorten(shown))
+    if isinstance(value, str) and info.kind is not BROKER:
+        return repr(_shorten(show_text(value)))
+    return repr(_shorten(info.kind.show(value)))
 
 
 def _shorten(text: str) -> str:

@@ -19,7 +19,7 @@ from hub.brokers.redis import urls
 from hub.core.options import KIB, MIB, Overflow
 from hub.errors import SettingsError
 
-MASK = "********"
+MASK = urls.HIDDEN
 CHOICE = "CHOICE"
 _SIZE = re.compile(r"\s*([0-9]{1,18})\s*(B|KiB|MiB|GiB|TiB)?\s*", re.IGNORECASE)
 _UNITS = {"b": 1, "kib": KIB, "mib": MIB, "gib": KIB * MIB, "tib": MIB * MIB}
@@ -58,10 +58,15 @@ def show_masked(value: object) -> str:
     return MASK
 
 
-def show_url(value: object) -> str:
-    """A URL, or several, without the passwords they may hold."""
-    without_users = re.sub(r"(?<=//)[^/@]*@", f"{MASK}@", str(value))
-    return re.sub(r"(?<=password=)[^&,]*", MASK, without_users)
+def show_broker(value: object) -> str:
+    """The URLs of brokers without the passwords they may hold."""
+    return urls.masked(str(value))
+
+
+def show_text(value: str) -> str:
+    """Any text, without the passwords of URLs that stand in it by mistake."""
+    without_users = re.sub(r"(?<=//)[^\s]*@", f"{MASK}@", value)
+    return re.sub(r"(?i)(?<=password=)[^&]*", MASK, without_users)
 
 
 def show_json(value: object) -> str:
@@ -99,7 +104,7 @@ BROKER = Kind(
     "separated by commas (the same on every node; channels are spread over the servers), "
     "redis+sentinel://host:port,host:port/service or redis+cluster://host:port,host:port",
     "URL",
-    show_url,
+    show_broker,
 )
 
 

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from hub.cli.operator import print_json
 from hub.cli.tail_lines import Lines, Observed
 from hub_client import Gap, Member, Message, Presence
 
@@ -74,3 +75,9 @@ def test_what_a_connection_does_stands_out(fields: Observed, line: str) -> None:
     colored = Lines(as_json=False, color=True).observed(observed)
     assert colored.startswith(b"\x1b[33m")
     assert colored.endswith(b"\x1b[0m")
+
+
+def test_json_for_operators_is_safe_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A user agent may hold what a terminal obeys."""
+    print_json({"user_agent": "a\x9b31m\u202eb"})
+    assert capsys.readouterr().out == '{"user_agent":"a\\u009b31m\\u202eb"}\n'

@@ -184,3 +184,22 @@ def test_an_unknown_transport_is_refused_with_what_is_allowed() -> None:
     """The message lists the names."""
     with pytest.raises(ValueError, match="auto, websocket, sse"):
         transports("pigeon")
+
+
+async def test_what_a_terminal_would_obey_is_printed_as_escapes() -> None:
+    """A push with C1 and bidi characters in its data stays the same JSON, in one line."""
+    raw = '{"op":"message","channel":"a","offset":1,"time":5,"data":\n{"n": "\x9b31m\u202e"}}'
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.socket.send(raw)
+        await peer.socket.wait_closed()
+
+    async with (
+        websocket_hub(script) as fake,
+        started("subscribe", "a", "--url", fake.url) as process,
+    ):
+        (line,) = await read_lines(process, 1)
+    assert line.rstrip(b"\n").decode().isprintable()
+    assert json.loads(line) == json.loads(raw)

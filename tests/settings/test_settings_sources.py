@@ -109,6 +109,39 @@ def test_short_token_key_is_a_warning_that_does_not_show_it() -> None:
     assert "s3cret" not in sentence
 
 
+@pytest.mark.parametrize("setting", ["publish_keys", "operator_keys"])
+def test_short_key_is_a_warning_that_does_not_show_it(setting: str) -> None:
+    """Below 32 characters, counted as they are typed."""
+    name = f"HUB_{setting.upper()}"
+    settings = load({name: f"{'k' * 32},s3cret,{'é' * 31}"})
+    second, third = settings.warnings()
+    assert second.startswith(f"{name}: key 2 has 6 characters; below 32 it can be guessed")
+    assert third.startswith(f"{name}: key 3 has 31 characters")
+    assert "s3cret" not in second + third
+
+
+@pytest.mark.parametrize(
+    ("host", "keys", "warned"),
+    [
+        ("0.0.0.0", {"publish_keys": "k" * 32}, True),
+        ("10.0.0.1", {"operator_keys": "k" * 32}, True),
+        ("hub.example", {"publish_keys": "k" * 32, "operator_keys": "o" * 32}, True),
+        ("0.0.0.0", {"publish_keys": "k" * 32, "token_keys": "t" * 32}, False),
+        ("0.0.0.0", {"token_keys": "t" * 32}, False),
+        ("127.0.0.1", {"publish_keys": "k" * 32}, False),
+        ("127.0.0.1", {}, False),
+    ],
+)
+def test_hub_whose_channels_everybody_may_read_says_so(
+    host: str, keys: dict[str, object], warned: bool
+) -> None:
+    """Keys for publishers keep nobody from reading."""
+    warnings = load(None, None, host=host, **keys).warnings()
+    assert [("everybody who can reach this node may read" in each) for each in warnings] == (
+        [True] if warned else []
+    )
+
+
 def test_variables_of_kubernetes_and_of_the_client_commands_are_no_slips() -> None:
     """They share the prefix without being meant for the node."""
     names = ("HUB_SERVICE_HOST", "HUB_PORT_80_TCP", "HUB_URL", "HUB_TOKEN")

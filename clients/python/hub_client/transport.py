@@ -147,8 +147,12 @@ def _names_a_server(url: str) -> bool:
 
 
 def public_url(url: str) -> str:
-    """`url` as errors may show it: without a user's name and password, and without a query."""
-    return re.sub("(?<=//)[^/]*@", "", re.split("[?#]", url)[0])
+    """`url` as errors may show it: without a user's name and password, and without a query.
+
+    A password that was not escaped may hold what ends the host of a URL, so all up to the last
+    `@` is left out, whatever stands before it.
+    """
+    return re.split("[?#]", re.sub("(?<=//).*@", "", url))[0]
 
 
 def encode_query(pairs: list[tuple[str, str]]) -> str:

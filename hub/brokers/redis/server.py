@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 
 from hub.brokers.redis.calls import Call
 from hub.brokers.redis.failures import CONNECTION_ERRORS, RefusedError
-from hub.brokers.redis.urls import without_secrets
+from hub.brokers.redis.urls import check_form, without_secrets
 from hub.errors import SettingsError
 
 
@@ -96,8 +96,8 @@ class Server:
     def __init__(self, url: str) -> None:
         """Raise `SettingsError` for a URL that names no Redis; the message masks passwords."""
         self.name = without_secrets(url)
+        check_form(url)
         try:
-            _check_shape(url)
             arguments = parse_url(url)
             self._class = _CLASSES[arguments.pop("connection_class", Connection)]
             self._arguments: dict[str, Any] = {**arguments}
@@ -154,12 +154,6 @@ class Server:
 
     def follow(self, call: Call, refused: RefusedError) -> bool:  # noqa: ARG002 - all is here
         return False
-
-
-def _check_shape(url: str) -> None:
-    # What has one slash or none would be read as one at localhost.
-    if "://" not in url:
-        raise ValueError("two slashes are missing behind its scheme")
 
 
 def _check_host(host: str) -> None:

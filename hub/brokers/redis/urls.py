@@ -13,7 +13,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from hub.errors import SettingsError
 
@@ -24,8 +24,19 @@ SENTINEL = frozenset({"redis+sentinel", "rediss+sentinel"})
 CLUSTER = frozenset({"redis+cluster", "rediss+cluster"})
 
 
+# What may stand between `//` and the path, but for a user.
+_HOST = re.compile(r"(\[[^\s\[\]@]+\]|[^\s\[\]@:]*)(:[0-9]*)?")
+_SECRET_NAME = re.compile(
+    r"(password|passwd|secret|token|credential|^key$|[_-]key$)", re.IGNORECASE
+)
+HIDDEN = "********"
+
+
 def scheme(url: str) -> str:
-    return urlsplit(url).scheme.lower()
+    """In small letters; empty where there is none."""
+    # Not `urlsplit`, whose errors repeat what it was given, passwords and all.
+    name, found, _ = url.partition(":")
+    return name.strip().lower() if found else ""
 
 
 def split(urls: str) -> list[str]:
@@ -40,9 +51,95 @@ def are_redis(urls: str) -> bool:
 
 
 def without_secrets(url: str) -> str:
-    """`url` without user, password and query."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    """`url` without user, password and query; raises nothing, whatever it is."""
+    parts = _cut(url)
+    if parts is None:
+        return f"{scheme(url)}://{HIDDEN}"
+    return f"{scheme(url)}://{parts.hosts}{parts.path}"
+
+
+def masked(urls: str) -> str:
+    """One URL or several with `HIDDEN` for users and passwords, also those of their queries.
+
+    Where one cannot be told from the rest, because it holds `/`, `?`, `#` or `@` unescaped, all
+    of that URL is hidden.
+    """
+    if "@" not in urls and "?" not in urls:
+        return urls
+    return ",".join(map(_masked, split(urls)))
+
+
+def _masked(url: str) -> str:
+    parts = _cut(url)
+    if parts is None:
+        return f"{scheme(url)}://{HIDDEN}" if "://" in url else HIDDEN
+    user = f"{HIDDEN}@" if parts.user else ""
+    query = "&".join(_without_secret(pair) for pair in parts.query.split("&"))
+    asked = f"?{query}" if query else ""
+    return f"{url.partition('://')[0]}://{user}{parts.hosts}{parts.path}{asked}"
+
+
+def _without_secret(pair: str) -> str:
+    name, equals, value = pair.partition("=")
+    if pair and not equals:
+        return HIDDEN  # the rest of a value with an unescaped `&`, as no option has no value
+    return f"{name}={HIDDEN}" if value and _is_secret(name) else pair
+
+
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAME.search(unquote(name)) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    user: str
+    """Name and password, as they stand there."""
+    hosts: str
+    path: str
+    query: str
+
+
+def _cut(url: str) -> _Parts | None:
+    """The parts of a URL, None where it is not sure which is which.
+
+    `redis://:pa/ss@host` is an example: a parser takes `:pa` for host and port.
+    """
+    _, found, rest = url.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    user, _, hosts = authority.rpartition("@")
+    path, _, query = rest[len(authority) :].partition("?")
+    shown = [pair for pair in query.split("&") if not _is_secret(pair.partition("=")[0])]
+    # A file's path may hold one; nothing else that a Redis needs to be told does.
+    stray = "@" in path and scheme(url) != "unix"
+    if not found or stray or "#" in path + query or any("@" in pair for pair in shown):
+        return None
+    if not all(_HOST.fullmatch(host) for host in hosts.split(",")):
+        return None
+    return _Parts(user, hosts, path, query)
+
+
+def check_form(url: str) -> None:
+    """Raise `SettingsError` for a URL whose parts cannot be told from each other."""
+    if "://" not in url:
+        raise SettingsError(
+            f"{scheme(url) or HIDDEN!r} is not the URL of a Redis: two slashes are missing"
+            " behind its scheme"
+        )
+    if _cut(url) is None or not _can_be_split(url):
+        raise SettingsError(
+            f"{without_secrets(url)!r} is not the URL of a Redis: expected"
+            f" {scheme(url)}://user:password@host:port. In user and password / ? # @ : % are"
+            " written %2F %3F %23 %40 %3A %25, and the port is a number"
+        )
+
+
+def _can_be_split(url: str) -> bool:
+    """Its errors repeat what it was given, so they must not be shown."""
+    try:
+        urlsplit(url)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +163,7 @@ def address(host: str, port: int) -> str:
 
 def parse_sentinel(url: str) -> SentinelUrl:
     """Raise `SettingsError` for a URL that names no sentinels or no service."""
+    check_form(url)
     parts = urlsplit(url)
     plain = parts.scheme.lower().partition("+")[0]
     user, at, hosts = parts.netloc.rpartition("@")
@@ -104,6 +202,7 @@ class ClusterUrl:
 
 def parse_cluster(url: str) -> ClusterUrl:
     """Raise `SettingsError` for a URL that names no server, or a database."""
+    check_form(url)
     parts = urlsplit(url)
     plain = parts.scheme.lower().partition("+")[0]
     user, at, hosts = parts.netloc.rpartition("@")

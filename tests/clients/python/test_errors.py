@@ -14,6 +14,7 @@ from hub_client import (
     OutcomeUnknownError,
     UnauthorizedError,
 )
+from hub_client.transport import public_url
 
 ERRORS = [
     CommandError("forbidden", "no grant", retryable=True),
@@ -38,3 +39,20 @@ def test_every_error_of_the_package_is_below_its_root() -> None:
     named = [getattr(hub_client, name) for name in hub_client.__all__ if name.endswith("Error")]
     assert len(named) > 10
     assert all(issubclass(kind, HubClientError) for kind in named)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://host:8000/live", "http://host:8000/live"),
+        ("http://user:s3cr3t@host", "http://host"),
+        ("http://user:s3cr3t@w0rd@host/live", "http://host/live"),
+        ("http://user:s3cr3t/w0rd@host", "http://host"),
+        ("http://user:s3cr3t?w0rd@host", "http://host"),
+        ("http://user:s3cr3t#w0rd@host", "http://host"),
+        ("http://host?token=s3cr3t", "http://host"),
+    ],
+)
+def test_url_in_an_error_shows_no_password(url: str, shown: str) -> None:
+    """However it was written."""
+    assert public_url(url) == shown
