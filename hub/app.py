@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Coroutine
 from types import TracebackType
 from typing import Self
 
-import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
@@ -21,7 +20,6 @@ from hub.core.deadlines import GRANULARITY_SECONDS
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn
 from hub.core.publication import Position, check_channel
 from hub.draining import abort_all
-from hub.errors import BadRequestError
 from hub.listener import Listener
 from hub.node import Node
 from hub.observe.debugging import Debugging
@@ -29,7 +27,7 @@ from hub.observe.log_levels import LOOP
 from hub.observe.logs import make_logger
 from hub.observe.loop_lag import LoopLag
 from hub.settings import Settings
-from hub.wire.payload import check_key, check_payload
+from hub.wire.payload import check_key, check_payload, encode_payload
 from hub.wiring import asgi_app
 
 # The scope of idempotency keys of the application in this process.
@@ -187,10 +185,7 @@ class Hub:
             TooLargeError: `data` is over `max_message_bytes`.
             HubError: the broker did not take it.
         """
-        try:
-            raw = data if isinstance(data, bytes) else orjson.dumps(data)
-        except orjson.JSONEncodeError as error:
-            raise BadRequestError(f"data cannot be encoded as JSON: {error}") from None
+        raw = data if isinstance(data, bytes) else encode_payload(data)
         for name, value in (("key", key), ("idempotency_key", idempotency_key)):
             if value is not None:
                 check_key(value, name)

@@ -1,13 +1,16 @@
 """Positions and publications: what a channel's sequence is made of."""
 
 import re
+import string
 from dataclasses import dataclass
 
+from hub.core.naming import odd_character
 from hub.errors import BadRequestError
 
 # WIRE.md, "Channels and positions".
 MAX_CHANNEL_LENGTH = 200
 _CHANNEL = re.compile(r"[A-Za-z0-9_.:@~+-]{1,200}")
+_CHANNEL_ALPHABET = string.ascii_letters + string.digits + "_.:@~+-"
 _EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Offsets are JSON numbers read by browsers, exact up to ECMA-262's Number.MAX_SAFE_INTEGER.
 MAX_OFFSET = 2**53 - 1
@@ -20,9 +23,10 @@ def check_channel(name: object) -> str:
         raise BadRequestError(f"channel must be a string, not {type(name).__name__}")
     if _CHANNEL.fullmatch(name) is None:
         shown = name if len(name) <= 60 else f"{name[:60]}... ({len(name)} characters)"
+        odd = odd_character(name, _CHANNEL_ALPHABET)
         raise BadRequestError(
-            f"channel {shown!r} is not allowed: 1 to {MAX_CHANNEL_LENGTH} characters of "
-            "A-Z a-z 0-9 _ . : @ ~ + -"
+            f"channel {shown!r} is not allowed: {f'{odd}, allowed are ' if odd else ''}"
+            f"1 to {MAX_CHANNEL_LENGTH} characters of A-Z a-z 0-9 _ . : @ ~ + -"
         )
     return name
 

@@ -7,6 +7,7 @@ say the same about it. A validator that raises a `ValueError` without text means
 import ipaddress
 import json
 import re
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
 from hub.brokers.redis import urls
+from hub.core.naming import odd_character
 from hub.core.options import KIB, MIB, Overflow
 from hub.errors import SettingsError
 
@@ -167,7 +169,8 @@ def check_base_path(value: str) -> str:
     segments = value.strip().strip("/")
     parts = segments.split("/") if segments else []
     if any(part in {".", ".."} or _PATH_SEGMENT.fullmatch(part) is None for part in parts):
-        raise ValueError("allowed: a path such as /live, of letters, digits and _ . ~ -")
+        odd = _odd(segments, "_.~-/")
+        raise ValueError(f"{odd}allowed: a path such as /live, of letters, digits and _ . ~ -")
     return "".join(f"/{part}" for part in parts)
 
 
@@ -195,13 +198,13 @@ def check_broker(value: str) -> str:
 
 def check_node(value: str) -> str:
     if _NODE.fullmatch(value) is None:
-        raise ValueError("allowed: 1 to 64 characters of A-Z a-z 0-9 _ . -")
+        raise ValueError(f"{_odd(value, '_.-')}allowed: 1 to 64 characters of A-Z a-z 0-9 _ . -")
     return value
 
 
 def check_prefix(value: str) -> str:
     if _PREFIX.fullmatch(value) is None:
-        raise ValueError("allowed: 1 to 32 characters of A-Z a-z 0-9 _ . -")
+        raise ValueError(f"{_odd(value, '_.-')}allowed: 1 to 32 characters of A-Z a-z 0-9 _ . -")
     return value
 
 
@@ -226,8 +229,18 @@ def parse_json_object(value: object) -> object:
 
 def check_namespace(value: str) -> str:
     if _NAMESPACE.fullmatch(value) is None:
-        raise ValueError("a namespace is 1 to 199 characters of A-Z a-z 0-9 _ . @ ~ + -")
+        odd = _odd(value, "_.@~+-")
+        raise ValueError(f"{odd}a namespace is 1 to 199 characters of A-Z a-z 0-9 _ . @ ~ + -")
     return value
+
+
+def _odd(value: str, marks: str) -> str:
+    """The beginning of a refusal that names a character which looks like an allowed one, or like
+    nothing; empty for those of ASCII, which the value shows."""
+    if value.isascii():
+        return ""
+    odd = odd_character(value, string.ascii_letters + string.digits + marks)
+    return odd and f"{odd}; "
 
 
 Count = Annotated[int, BeforeValidator(refuse_bool), COUNT]

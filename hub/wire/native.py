@@ -28,7 +28,8 @@ from hub.core.pushes import (
     Welcome,
 )
 from hub.errors import BadRequestError, HubError
-from hub.wire.payload import MAX_KEY_LENGTH, check_key, check_payload
+from hub.wire import salvage
+from hub.wire.payload import MAX_KEY_LENGTH, check_key, check_payload, too_deep, why_not_read
 from hub.wire.query import MAX_LAST
 
 MAX_ID_LENGTH = MAX_KEY_LENGTH
@@ -152,10 +153,20 @@ def _position(text: str | None) -> Position | None:
 
 
 def _read_id(raw: bytes) -> CommandId:
-    """The command's `id`, where the rest of it may be wrong; None where it has none."""
+    """The command's `id`, where the rest of it may be wrong; None where it has none.
+
+    Who waits for a reply to a command that is no JSON (half an emoji in its data, say) would
+    otherwise wait until it gives up.
+    """
     try:
-        id_ = _ID.decode(_OBJECT.decode(raw)["id"])
-    except (msgspec.DecodeError, KeyError, UnicodeDecodeError, RecursionError):
+        found: bytes | msgspec.Raw | None = _OBJECT.decode(raw).get("id")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = salvage.find_member(raw, b"id")
+    if found is None:
+        return None
+    try:
+        id_ = _ID.decode(found)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return id_ if _is_id(id_) else None
 
@@ -168,8 +179,13 @@ def _is_id(id_: str | int) -> bool:
 
 
 def _explain(raw: bytes, error: Exception) -> BadRequestError:
+    if isinstance(error, RecursionError):
+        refusal = too_deep(raw)
+        refusal.command_id = _read_id(raw)
+        return refusal
     if not isinstance(error, msgspec.ValidationError):
-        return BadRequestError(f"not JSON: {error}", command_id=_read_id(raw))
+        why = why_not_read(raw, error)
+        return BadRequestError(f"not JSON: {why}", command_id=_read_id(raw))
     message = str(error)
     if message.endswith("`$.op`"):
         message = f"unknown op ({message}); known are {_OPS}"

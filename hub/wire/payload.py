@@ -6,24 +6,37 @@ something else. Only line breaks between tokens become spaces, because one messa
 line in SSE and in the command line's output.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 import orjson
 
-from hub.errors import BadRequestError, TooLargeError
+from hub.errors import BadRequestError, HubError, TooLargeError
+from hub.wire import salvage
 
 _JSON_WHITESPACE = b" \t\r\n"  # RFC 8259 section 2
 # Of a publication's key and of an idempotency key, in characters: as long as a channel name
 # may be. Guess, not measured; they are kept per entry in rings and for 5 minutes in the broker.
 MAX_KEY_LENGTH = 200
+# Brackets within brackets of a payload, at every door. Parsers here end at 254 (orjson writing),
+# about 970 less what the call stack holds (msgspec) and 1,024 (orjson reading): half of the last
+# leaves room for the command or item around the payload in the second.
+MAX_NESTING = 512
+TOO_DEEP = f"payload is not JSON: nesting is over the limit of {MAX_NESTING}"
+# orjson's own count ends at 1,024, so that with these around it a payload has the rest.
+_AROUND = 1024 - MAX_NESTING
+# C0 and C1, the line and paragraph separators, lone surrogates, and Unicode's controls that embed,
+# override or isolate a direction (UAX #9, table 1).
+_NOT_IN_KEYS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
 
 def check_payload(raw: bytes, *, limit: int) -> bytes:
     """Return `raw` on one line and without surrounding whitespace, otherwise byte for byte.
 
     Stricter than RFC 8259 in two things that its readers differ on: numbers beyond a
-    double's range and lone surrogate escapes are refused. Nesting is limited to 1,024.
+    double's range and lone surrogate escapes are refused. Nesting is limited to `MAX_NESTING`.
 
     Raises:
         TooLargeError: `raw` is longer than `limit` bytes.
@@ -34,10 +47,41 @@ def check_payload(raw: bytes, *, limit: int) -> bytes:
     try:
         orjson.loads(raw)
     except orjson.JSONDecodeError as error:
+        _check_nesting(raw)
         raise BadRequestError(_why_not_json(raw, error)) from None
+    _check_nesting(raw)
     # Inside a string a line break must be escaped (RFC 8259 section 7), so in valid JSON
     # every raw one stands between tokens.
     return raw.strip(_JSON_WHITESPACE).replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def encode_payload(data: object) -> bytes:
+    """`data` as JSON, still to be checked; raise `BadRequestError` for what JSON cannot hold."""
+    try:
+        return orjson.dumps(data)
+    except orjson.JSONEncodeError as error:
+        if "ecursion" not in str(error):
+            raise BadRequestError(f"data cannot be encoded as JSON: {error}") from None
+    # orjson writes 254 levels and no more.
+    try:
+        return msgspec.json.encode(data)
+    except RecursionError:
+        raise BadRequestError(TOO_DEEP) from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadRequestError(f"data cannot be encoded as JSON: {error}") from None
+
+
+def _check_nesting(raw: bytes) -> None:
+    """Raise `BadRequestError` where `raw` is nested too deep, also where something else in it is
+    wrong that comes later."""
+    if raw.count(b"[") + raw.count(b"{") <= MAX_NESTING:
+        return
+    try:
+        orjson.loads(b"[" * _AROUND + raw + b"]" * _AROUND)
+    except orjson.JSONDecodeError as error:
+        if error.msg.startswith("depth limit"):
+            column = error.colno - (_AROUND if error.lineno == 1 else 0)
+            raise BadRequestError(f"{TOO_DEEP}: line {error.lineno} column {column}") from None
 
 
 def _why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
@@ -52,13 +96,21 @@ def _why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
 
 
 def check_key(value: str, name: str) -> str:
-    """Return `value` when it may be a key; raise `BadRequestError` that calls it `name`."""
+    """Return `value` when it may be a key; raise `BadRequestError` that calls it `name`.
+
+    Every script's characters are allowed, and what joins them (U+200D in a family of emoji, U+200C
+    in Persian). What is refused would break a line or turn the direction of what is printed beside
+    it; the error names that character.
+    """
     if not 1 <= len(value) <= MAX_KEY_LENGTH:
         raise BadRequestError(
             f"{name} is {len(value):,} characters, allowed are 1 to {MAX_KEY_LENGTH}"
         )
-    if not value.isprintable():
-        raise BadRequestError(f"{name} must not contain control characters")
+    if (bad := _NOT_IN_KEYS.search(value)) is not None:
+        raise BadRequestError(
+            f"{name} must not contain control characters: "
+            f"U+{ord(bad[0]):04X} is its character {bad.start() + 1}"
+        )
     return value
 
 
@@ -102,10 +154,7 @@ def split_items(raw: bytes, *, max_items: int) -> Batch:
     """
     if not raw.lstrip(_JSON_WHITESPACE).startswith(b"["):
         return Batch((_read_item(raw),), is_array=False)
-    try:
-        parts = _PARTS.decode(raw)
-    except msgspec.DecodeError as error:
-        raise BadRequestError(f"body is not JSON: {error}") from None
+    parts = _split(raw, max_items)
     if not parts:
         raise BadRequestError("body is an empty array, expected at least one publication")
     if len(parts) > max_items:
@@ -113,10 +162,63 @@ def split_items(raw: bytes, *, max_items: int) -> Batch:
     return Batch(tuple(_read_item(part) for part in parts), is_array=True)
 
 
+def _split(raw: bytes, max_items: int) -> Sequence[bytes | msgspec.Raw]:
+    """The array's items; where one cannot be read, that is its own matter, as far as its quotes
+    and brackets tell where it ends."""
+    try:
+        return _PARTS.decode(raw)
+    except msgspec.DecodeError as error:
+        if (parts := _split_by_shape(raw, max_items)) is not None:
+            return parts
+        raise BadRequestError(f"body is not JSON: {error}") from None
+    except RecursionError:
+        if (parts := salvage.split_array(raw)) is not None:
+            return parts
+        raise BadRequestError(TOO_DEEP) from None
+
+
+def _split_by_shape(raw: bytes, max_items: int) -> Sequence[bytes | msgspec.Raw] | None:
+    shaped = salvage.shape(raw)
+    try:
+        parts = _PARTS.decode(shaped)
+    except msgspec.DecodeError:
+        return None
+    except RecursionError:
+        return salvage.split_array(raw)
+    if len(parts) > max_items:
+        return parts  # only counted
+    return salvage.cut_like(raw, shaped, [bytes(part) for part in parts])
+
+
 def _read_item(raw: bytes | msgspec.Raw) -> Item | BadRequestError:
     try:
         return _ITEM.decode(raw)
     except msgspec.ValidationError as error:
         return BadRequestError(f"not a publication: {error}")
+    except RecursionError:
+        return too_deep(bytes(raw))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return BadRequestError(f"not JSON: {error}")
+        return BadRequestError(f"not JSON: {why_not_read(bytes(raw), error)}")
+
+
+def too_deep(raw: bytes) -> BadRequestError:
+    """The refusal of an object that is nested too deep to be read; of its `data`, as if that had
+    come alone."""
+    data = salvage.find_member(raw, b"data")
+    try:
+        check_payload(data or b"0", limit=len(raw))
+    except HubError as error:
+        return BadRequestError(error.message)
+    return BadRequestError(TOO_DEEP)
+
+
+def why_not_read(raw: bytes, error: Exception) -> str:
+    """What is wrong with a document that msgspec refuses with `error`.
+
+    Of half an emoji it says that the input is truncated; orjson says what it is and where.
+    """
+    try:
+        orjson.loads(raw)
+    except orjson.JSONDecodeError as found:
+        return str(found)
+    return str(error)

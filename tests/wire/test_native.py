@@ -103,7 +103,11 @@ def test_line_breaks_between_tokens_of_the_data_become_spaces() -> None:
         ('{"op":"ping","id":[1]}', None, r"\$.id"),
         ('{"op":"subscribe","id":"x"}', "x", "missing required field `channel`"),
         ('{"op":"subscribe","id":1,"channel":5}', 1, r"Expected `str`, got `int`.*\$.channel"),
-        ('{"op":"subscribe","id":1,"channel":"a b"}', 1, "channel 'a b' is not allowed"),
+        (
+            '{"op":"subscribe","id":1,"channel":"a b"}',
+            1,
+            r"channel 'a b' is not allowed: ' ' \(U\+0020\) is",
+        ),
         ('{"op":"subscribe","id":1,"channel":"a","since":"x"}', 1, "position 'x' is not"),
         ('{"op":"subscribe","id":1,"channel":"a","last":-1}', 1, "last is -1, allowed is 0 to"),
         ('{"op":"subscribe","id":1,"channel":"a","fill":1}', 1, r"Expected `bool`.*\$.fill"),
@@ -113,7 +117,7 @@ def test_line_breaks_between_tokens_of_the_data_become_spaces() -> None:
         (
             '{"op":"publish","id":1,"channel":"a","data":1,"idempotency_key":"a\\nb"}',
             1,
-            "idempotency_key must not contain control",
+            "idempotency_key must not contain control characters: U.000A is its character 2",
         ),
         ('{"op":"history","id":1,"channel":"a","limit":"9"}', 1, r"Expected `int`.*\$.limit"),
         ('{"op":"authenticate","id":1}', 1, "missing required field `token`"),
@@ -126,6 +130,45 @@ def test_a_command_that_is_wrong_is_answered_with_its_id_and_what_is_wrong(
     with pytest.raises(BadRequestError, match=why) as caught:
         read(raw)
     assert caught.value.command_id == id_
+
+
+DEEP = "[" * 1_000 + "]" * 1_000
+DEEPER = "[" * 5_000 + "]" * 5_000
+WHAT_NO_PARSER_TAKES = {
+    "half an emoji": r'"abc\ud83d"',
+    "the other half": r'"\ude00abc"',
+    "a raw line break": '"a\nb"',
+    "a raw control character": '"a\x01b"',
+    "an escape that is none": r'"\x41"',
+    "deep": DEEP,
+    "deeper": DEEPER,
+    "no number": "NaN",
+    "a bare word": "undefined",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("id_", [7, "seven"])
+@pytest.mark.parametrize("data", WHAT_NO_PARSER_TAKES.values(), ids=WHAT_NO_PARSER_TAKES.keys())
+@pytest.mark.parametrize("place", ["data", "x"])
+def test_a_command_with_a_value_that_is_no_json_is_answered_by_its_id(
+    data: str, id_: str | int, place: str
+) -> None:
+    """Wherever the id stands: who sent it would wait for a reply that never comes."""
+    id_text = f'"{id_}"' if isinstance(id_, str) else str(id_)
+    op = f'"op":"publish","channel":"a","{place}":{data}'
+    for raw in (f'{{"id":{id_text},{op}}}', f'{{{op},"id":{id_text}}}'):
+        with pytest.raises(BadRequestError) as caught:
+            read(raw)
+        assert caught.value.command_id == id_
+
+
+@pytest.mark.parametrize("id_", [r'"\ud83d"', '"a\x01"', DEEP, "1.5", "tru"])
+def test_an_id_that_is_itself_no_json_is_not_repeated(id_: str) -> None:
+    """No reply could carry it."""
+    with pytest.raises(BadRequestError) as caught:
+        read(f'{{"op":"ping","id":{id_}}}')
+    assert caught.value.command_id is None
 
 
 def test_data_over_the_limit_is_named_with_both_sizes_and_the_id() -> None:

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import BadRequestError, TooLargeError
-from hub.wire.payload import Item, check_key, check_payload, split_items
+from hub.wire.payload import (
+    MAX_NESTING,
+    TOO_DEEP,
+    Item,
+    check_key,
+    check_payload,
+    encode_payload,
+    split_items,
+)
 
 LIMIT = 65_536
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -155,17 +163,130 @@ def test_a_broken_or_empty_array_is_refused_as_a_whole(raw: bytes) -> None:
         split_items(raw, max_items=9)
 
 
+GOOD = b'{"channel":"a","data":1}'
+DEEP = b"[" * 1_000 + b"]" * 1_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [rb'"abc\ud83d"', rb'"\ude00"', b'"a\x01b"', b'"a\nb"', rb'"\x41"', rb'"a\\\ud83d\""', DEEP],
+)
+def test_text_that_is_no_json_and_deep_nesting_are_errors_of_their_item(data: bytes) -> None:
+    """The others are published: half an emoji must not cost 999 strangers their messages."""
+    bad = b'{"channel":"a","data":%b}' % data
+    fine = rb' {"channel":"b", "data":"\\\" \ud83d\ude00 ] , ["}'
+    batch = split_items(b"[%b,\n%b , %b]" % (GOOD, bad, fine), max_items=3)
+    first, broken, last = batch.items
+    assert isinstance(first, Item)
+    assert isinstance(last, Item)
+    assert last.payload == rb'"\\\" \ud83d\ude00 ] , ["'
+    if isinstance(broken, Item):
+        with pytest.raises(BadRequestError):
+            check_payload(broken.payload, limit=LIMIT)
+
+
+def test_half_an_emoji_and_a_deep_item_in_one_array_are_two_errors() -> None:
+    """One way to split does not stop the other."""
+    half, deep = (b'{"channel":"a","data":%b}' % data for data in (rb'"\ud83d"', DEEP * 5))
+    deeper = b'{"channel":"a","data":%b}' % (b"[" * 5_000 + b"]" * 5_000)
+    batch = split_items(b"[" + b",".join((GOOD, half, deeper, deep, GOOD)) + b"]", max_items=9)
+    kinds = [isinstance(item, Item) for item in batch.items]
+    assert kinds[0] is kinds[4] is True
+    assert isinstance(batch.items[2], BadRequestError)
+    assert batch.items[2].message.startswith(TOO_DEEP)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [rb'["\ud83d"', b'["a\x01" 1]', b'["\x01",]', b'["\x01"]]', b'["\x01"]\x01', b'["\x01"\x01,1]'],
+)
+def test_an_array_whose_items_cannot_be_told_apart_is_refused_as_a_whole(raw: bytes) -> None:
+    """A guess could publish what nobody sent."""
+    with pytest.raises(BadRequestError, match="body is not JSON"):
+        split_items(raw, max_items=9)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_nesting_has_one_limit(opening: bytes, closing: bytes) -> None:
+    """Just below it all is well, above it the answer is one and the same."""
+
+    def nested(depth: int) -> bytes:
+        return opening * depth + b"1" + closing * depth
+
+    assert check_payload(nested(MAX_NESTING), limit=LIMIT) == nested(MAX_NESTING)
+    for depth in (MAX_NESTING + 1, 975, 1_000, 1_024, 1_025, 5_000):
+        with pytest.raises(BadRequestError) as caught:
+            check_payload(nested(depth), limit=LIMIT)
+        assert caught.value.message.startswith(TOO_DEEP)
+
+
+def test_many_brackets_side_by_side_are_not_deep() -> None:
+    """Counting them is only the first look."""
+    raw = b"[" + b",".join([b"[{}]"] * 5_000) + b"]"
+    assert check_payload(raw, limit=LIMIT) == raw
+
+
+def test_python_objects_have_the_same_limit() -> None:
+    """Though the encoder of choice gives up at half of it."""
+
+    def nested(depth: int) -> object:
+        value: object = 1
+        for _ in range(depth):
+            value = [value]
+        return value
+
+    for depth in (250, 300, MAX_NESTING):
+        raw = encode_payload(nested(depth))
+        assert check_payload(raw, limit=LIMIT) == raw
+    endless: list[object] = []
+    endless.append(endless)
+    for value in (nested(MAX_NESTING + 1), nested(5_000), endless):
+        with pytest.raises(BadRequestError) as caught:
+            check_payload(encode_payload(value), limit=LIMIT)
+        assert caught.value.message.startswith(TOO_DEEP)
+    for value in (object(), "\ud83d", [[object()]]):
+        with pytest.raises(BadRequestError, match="cannot be encoded"):
+            encode_payload(value)
+
+
 def test_too_many_items_are_refused_as_a_whole() -> None:
     """Both numbers are named."""
     body = orjson.dumps([{"channel": "a", "data": 1}] * 3)
     assert len(split_items(body, max_items=3).items) == 3
-    with pytest.raises(TooLargeError, match="batch has 3 items, limit is 2"):
-        split_items(body, max_items=2)
+    for too_many in (body, body.replace(b"1", rb'"\ud83d"')):
+        with pytest.raises(TooLargeError, match="batch has 3 items, limit is 2"):
+            split_items(too_many, max_items=2)
 
 
-def test_keys_are_1_to_200_printable_characters() -> None:
-    """Of any alphabet."""
-    assert check_key("é" * 200, "key") == "é" * 200
-    for bad in ("", "x" * 201, "a\nb", "a\x00"):
-        with pytest.raises(BadRequestError, match="key"):
-            check_key(bad, "key")
+@pytest.mark.parametrize(
+    "key",
+    [
+        "é" * 200, "ключ", "κλειδί", "鍵", "열쇠", "مفتاح", "מפתח", "कुंजी", "กุญแจ",
+        "\u0686\u0627\u067e\u200c\u0634\u062f\u0647", "👨\u200d👩\u200d👧", "k\u00a0b",
+        "全角\u3000", "\u200e", "\ufeff", "\ue000", "\U0001fae9", "a b", "\U0003fffe", "a\u0301",
+    ],
+)  # fmt: skip
+def test_keys_are_of_any_script(key: str) -> None:
+    """With what joins characters, and those that this Python has never heard of."""
+    assert check_key(key, "key") == key
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("", "key is 0 characters"),
+        ("x" * 201, "key is 201 characters"),
+        ("a\nb", r"U\+000A is its character 2"),
+        ("a\x00", r"U\+0000 is its character 2"),
+        ("\x7f", r"U\+007F"),
+        ("aéß\x85", r"U\+0085 is its character 4"),
+        ("\u2028", r"U\+2028"),
+        ("ab\u202e", r"U\+202E is its character 3"),
+        ("\u2066", r"U\+2066"),
+        ("\ud83d", r"U\+D83D"),
+    ],
+)
+def test_a_key_that_is_refused_says_which_character_it_is(key: str, why: str) -> None:
+    """Most of them cannot be seen."""
+    with pytest.raises(BadRequestError, match=why):
+        check_key(key, "key")

@@ -102,5 +102,5 @@ class Registry:
 def _decoded(raw: bytes) -> NodeRecord | None:
     try:
         return _RECORD.decode(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
