@@ -117,7 +117,10 @@ class Engine:
             self._aging.add(session)
             self._expiry.watch(session)
             session.control(dialect.encode(self.welcome(session), ""))
-            for subscription in subscriptions:
+            asked = tuple(subscriptions)
+            for subscription in asked:
+                session.expect(subscription)
+            for subscription in asked:
                 self.submit(session, subscription)
         except Exception as error:  # noqa: BLE001 - logged with traceback, neutral to the peer
             self._end_for_us(session, error)

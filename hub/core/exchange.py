@@ -75,6 +75,7 @@ class Exchange:
     def reset(self, channel: Channel, head: Position) -> None:
         """Let the channel go on in another epoch: all of the old one goes out first."""
         self._finish(channel)
+        before = {subscription: subscription.resume_from for subscription in channel}
         for subscription in channel:
             self._journal.left(subscription, subscription.position.offset, "reset")
         channel.begin_epoch(head)
@@ -85,7 +86,7 @@ class Exchange:
         for group in channel.groups():
             frame = group.dialect.encode(gap, head.epoch)
             for subscription in group.members:
-                self._seams.reset(subscription, frame)
+                self._seams.reset(subscription, frame, before[subscription])
                 if group.dialect.marks_positions:
                     self.mark(subscription.session)
 

@@ -38,7 +38,8 @@ class Dialect(Protocol):
     max_channels: int
     """How many channels one session may hold in it."""
     marks_positions: bool
-    """Whether the session wants `encode_positions` written at the end of a tick."""
+    """Whether the peer resumes from positions that it is told: the session writes
+    `encode_positions` at the end of a tick, where that makes a frame."""
 
     @property
     def several(self) -> "Dialect | None":

@@ -91,11 +91,14 @@ class Replay:
                 waits = not subscription.closed and not subscription.live
                 if session.writable and waits and current:
                     self._write(session, subscription, page)
-                if (subscription.closed or subscription.live) and subscription in session.replaying:
+                if subscription in session.replaying:
                     session.replaying.remove(subscription)
+                    if not (subscription.closed or subscription.live):
+                        # Channels take turns: one that never ends must not starve the others.
+                        session.replaying.append(subscription)
         finally:
             session.replay_running = False
-        if session.writable and session.dialect.marks_positions:
+        if session.dialect.marks_positions:
             session.write_positions()
 
     async def _read(self, subscription: Subscription) -> HistoryPage:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from hub.core.options import Overflow
+from hub.core.publication import Position
 from hub.core.pushes import GapReason
 
 # Replaced entries stay in the deque until they are this many and the majority.
@@ -44,6 +45,8 @@ class Entry:
     key: str | None = None
     first: int = 0
     """The first offset it stands for; 0 where what is missing before it need not be known."""
+    resumes: Position | None = None
+    """Of a `reset`: where a peer resumes that is cut before it has got this entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Ring:
 
     __slots__ = (
         "_by_key", "_conflated", "_entries", "_kept", "_slow_through", "_unsequenced",
-        "bytes", "cursor", "epoch", "kept_bytes", "last", "overflow", "presence_lost",
+        "bytes", "cursor", "epoch", "kept_bytes", "last", "overflow", "presence_lost", "untold",
     )  # fmt: skip
 
     def __init__(self, cursor: int, overflow: Overflow, epoch: str) -> None:
@@ -90,6 +93,8 @@ class Ring:
         self._slow_through = cursor
         self._unsequenced = 0
         self._by_key: dict[str, Entry] = {}
+        self.untold: list[Entry] = []
+        """Resets that are still owed, oldest first."""
 
     def __len__(self) -> int:
         return len(self._entries) - len(self._conflated)
@@ -119,6 +124,8 @@ class Ring:
         self.bytes += len(entry.frame)
         if entry.kind is Kind.KEEP:
             self.kept_bytes += len(entry.frame)
+        if entry.resumes is not None:
+            self.untold.append(entry)
         self.last = max(self.last, entry.offset)
         return conflated
 
@@ -195,6 +202,8 @@ class Ring:
         self.bytes -= len(entry.frame)
         if entry.kind is Kind.KEEP:
             self.kept_bytes -= len(entry.frame)
+        if entry.resumes is not None:
+            self.untold.remove(entry)
         self.cursor = max(self.cursor, entry.offset)
         return entry.frame, entry.kind <= Kind.RAW
 

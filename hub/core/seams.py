@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from hub.core.batch import Batch, Encoded
 from hub.core.journal import Journal
 from hub.core.ports import Monotonic
+from hub.core.publication import Position
 from hub.core.pushes import PresenceReset
 from hub.core.ring import Entry, Kind
 from hub.core.subscription import Subscription
@@ -72,8 +73,10 @@ class Seams:
             cursor = max((entry.offset for entry in handed), default=0) or before
             session.owe(subscription, owed, cursor)
 
-    def reset(self, subscription: Subscription, frame: bytes) -> None:
+    def reset(self, subscription: Subscription, frame: bytes, before: Position) -> None:
         """The channel goes on in another epoch: `frame` says so behind all of the old one.
+
+        `before` is where the peer resumes until it has been handed the frame.
 
         What the session is still owed of the old epoch cannot be resumed from and is dropped;
         the reset announces that.
@@ -94,7 +97,7 @@ class Seams:
         if session.writable:
             session.write(frame)
         else:
-            told = Entry(Kind.KEEP, 0, frame, self._clock())
+            told = Entry(Kind.KEEP, 0, frame, self._clock(), resumes=before)
             session.owe(subscription, [*replies, told], channel.offset)
         if presence_lost:
             session.push_in_order(subscription, PresenceReset(channel.name))

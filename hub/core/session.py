@@ -5,14 +5,16 @@ first write that is not taken whole ends that; the link says when to go on. Noth
 waits: each method changes state and writes what the link takes at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hub.core.batch import Encoded
+from hub.core.commands import Subscribe
 from hub.core.identity import Identity
 from hub.core.noted import Notes
 from hub.core.outbox import Outbox
 from hub.core.ports import Dialect, Link
+from hub.core.publication import Position
 from hub.core.pushes import Goodbye, Push
 from hub.core.ring import Entry, Kind
 from hub.core.session_context import SessionContext
@@ -28,8 +30,9 @@ class Session:
 
     __slots__ = (
         "_context", "beat_slot", "closing", "dialect", "drained_at_seconds", "gone", "id",
-        "identity", "inbox", "link", "notes", "opened_at_seconds", "outbox", "replay_running",
-        "replaying", "round_trip_seconds", "sent", "subscriptions", "writable",
+        "identity", "inbox", "link", "notes", "on_progress", "opened_at_seconds", "outbox",
+        "places", "replay_running", "replaying", "round_trip_seconds", "sent", "subscriptions",
+        "writable",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +51,13 @@ class Session:
         self.identity = identity
         self.id = id
         self.subscriptions: dict[str, Subscription] = {}
+        tells = dialect.marks_positions or dialect.several is not None
+        self.places: dict[str, Subscribe | Position] | None = {} if tells else None
+        """Every channel it asked for: as it was asked for, and where it started once that is
+        known. Of peers that keep no positions of their own only, which resume from what the hub
+        tells them (`resume_from`)."""
+        self.on_progress: Callable[[], None] | None = None
+        """Told when a channel went live or history was read; for a transport that waits for it."""
         self.writable = True
         """Whether the next frame may go straight to the link."""
         self.closing = False
@@ -98,10 +108,19 @@ class Session:
         else:
             self._context.pressure.relieve()
 
-    def push_in_order(self, subscription: Subscription, push: Push, offset: int = 0) -> None:
+    def push_in_order(
+        self,
+        subscription: Subscription,
+        push: Push,
+        offset: int = 0,
+        *,
+        resumes: Position | None = None,
+    ) -> None:
         """Send what belongs to a channel, behind all that channel already has for this session.
 
-        `offset` is where it moves the position, 0 where it does not.
+        Args:
+            offset: where it moves the position, 0 where it does not.
+            resumes: of a `reset`, where a peer resumes that is cut before it.
         """
         frame = self.dialect.encode(push, subscription.channel.epoch)
         if self.closing or not (frame or offset):
@@ -109,7 +128,7 @@ class Session:
         if self.writable:
             self.write(frame)
         else:
-            entry = Entry(Kind.KEEP, offset, frame, self._context.clock())
+            entry = Entry(Kind.KEEP, offset, frame, self._context.clock(), resumes=resumes)
             self.owe(subscription, [entry], subscription.position.offset)
 
     def write(self, data: bytes) -> None:
@@ -134,12 +153,56 @@ class Session:
         self.link.finish(rest)
         return index + 1
 
+    def expect(self, command: Subscribe) -> None:
+        """The peer asks for a channel: from now on it is among the places it resumes from."""
+        if self.places is not None:
+            self.places.setdefault(command.channel, command)
+
+    def starts(self, channel: str, place: Position) -> None:
+        """A channel that was asked for starts there."""
+        if self.places is not None:
+            self.places[channel] = place
+
+    def forget(self, channel: str) -> None:
+        """The peer is not in this channel: it does not resume it."""
+        if self.places is not None:
+            self.places.pop(channel, None)
+
+    @property
+    def unstarted(self) -> Sequence[Subscribe]:
+        """What was asked for and has not started, in the order of asking."""
+        asked = () if self.places is None else self.places.values()
+        return [place for place in asked if isinstance(place, Subscribe)]
+
+    def resume_from(self) -> Mapping[str, Position]:
+        """Where a peer resumes that is cut behind what its link has been handed.
+
+        Every channel that was asked for is named: at the place that was asked for until it is
+        subscribed. One whose start is still unknown is left out: it begins as at first.
+        """
+        found: dict[str, Position] = {}
+        for channel, place in (self.places or {}).items():
+            if (subscription := self.subscriptions.get(channel)) is not None:
+                found[channel] = subscription.resume_from
+            elif (known := place.since if isinstance(place, Subscribe) else place) is not None:
+                found[channel] = known
+        return found
+
     def write_positions(self) -> None:
         """Tell how far every channel is, for dialects that resume from one mark."""
-        if self.writable and not self.closing:
-            places = [(s.channel.name, s.position) for s in self.subscriptions.values()]
-            if places:
-                self.write(self.dialect.encode_positions(places))
+        if self.on_progress is not None:
+            self.on_progress()
+        if self.writable and not self.closing and (frame := self._positions()):
+            self.write(frame)
+
+    def tell_positions(self) -> None:
+        """The same ahead of whatever is owed: it names nothing that was not handed over."""
+        if self.places:
+            self.control(self._positions())
+
+    def _positions(self) -> bytes:
+        places = tuple(self.resume_from().items())
+        return self.dialect.encode_positions(places) if places else b""
 
     def read_history(self, subscription: Subscription, cursor: int) -> None:
         """Send the subscription what follows `cursor` from history, then let it go live."""
@@ -213,9 +276,11 @@ class Session:
         """Say goodbye behind what is already handed over, and end. Harmless when repeated."""
         if self.closing:
             return
+        # The positions go with it: who comes back from there repeats and misses nothing.
+        goodbye = self._positions() if self.dialect.marks_positions else b""
         self.closing = True
         try:
-            goodbye = self.dialect.encode(Goodbye(code, reason, reconnect_within_ms), "")
+            goodbye += self.dialect.encode(Goodbye(code, reason, reconnect_within_ms), "")
             taken = self.link.send(goodbye) if self.writable else 0
             if taken != len(goodbye):
                 self.link.finish(goodbye[taken:])
@@ -243,6 +308,8 @@ class Session:
 
     def _end(self, code: int, reason: str) -> None:
         self.writable = False
+        if self.places is not None:
+            self.places = {**self.places, **self.resume_from()}
         # The outbox tells how far each channel has come.
         self._context.on_closed(self, code, reason)
         self._release_outbox()

@@ -72,23 +72,96 @@ class Subscribing:
         a `subscribed` push where the reply goes another way. Raises `HubError` and then changes
         nothing.
         """
+        if command.in_url:
+            return await self._subscribe_in_url(session, command)
         self._check(session, command)
-        self.channels.joining(command.channel)
+        session.expect(command)
         try:
-            channel = await self.channels.open(command.channel)
-            began = await self._start(channel, command)
+            [began] = await self._together(session, [command], reply_in_stream=reply_in_stream)
+        except BaseException:
+            if command.channel not in session.subscriptions:
+                session.forget(command.channel)
+            raise
+        return _ok(command.channel, began)
+
+    async def _subscribe_in_url(self, session: Session, command: Subscribe) -> Mapping[str, object]:
+        """Begin a channel of the URL.
+
+        With the first of them begin all those that ask for no position, in one step, and before
+        the others: so a place to resume from is known of every channel before anything is said
+        of any, and each id of a stream names them all.
+        """
+        session.expect(command)
+        if not session.subscriptions:
+            unplaced = [each for each in session.unstarted if each.since is None]
+            await self._together(session, unplaced, reply_in_stream=False, tell=True)
+        if session.places is None or command in session.unstarted:
             self._check(session, command)
-            subscription = Subscription(session, channel, fill=command.fill)
-            self._journal.began(subscription, began.position.offset)
-            subscription.go_back_to_history(began.position.offset)
-            self._join(subscription)
+            await self._together(session, [command], reply_in_stream=False)
+        return {}
+
+    async def _together(
+        self,
+        session: Session,
+        commands: Sequence[Subscribe],
+        *,
+        reply_in_stream: bool,
+        tell: bool = False,
+    ) -> Sequence[Start]:
+        """Join channels in one step, as soon as each is open and its start is known.
+
+        `tell` says where to resume before it says anything of them.
+        """
+        for command in commands:
+            self.channels.joining(command.channel)
+        try:
+            opened = [(await self.channels.open(each.channel), each) for each in commands]
+            began = await self._starts(opened)
+            for command, at in zip(commands, began, strict=True):
+                asked = command.since if at.reset else None
+                session.starts(command.channel, at.position if asked is None else asked)
+            if tell and session.dialect.marks_positions:
+                session.tell_positions()
+            for (channel, command), at in zip(opened, began, strict=True):
+                # Writing what comes first may have been too much, and have ended the session.
+                self._check(session, command)
+                self._enter(session, channel, command, at, reply_in_stream=reply_in_stream)
         finally:
-            self.channels.joined(command.channel)
-        ok = _ok(command.channel, began)
-        answer = Reply(command.id, ok) if reply_in_stream else _subscribed(command.channel, began)
+            for command in commands:
+                self.channels.joined(command.channel)
+        return began
+
+    async def _starts(self, opened: Sequence[tuple[Channel, Subscribe]]) -> Sequence[Start]:
+        """Where each begins, as of one moment: asking for the last one takes its time."""
+        while True:
+            asked = [await self._start(channel, command) for channel, command in opened]
+            now = [
+                _as_of_now(channel, command, found)
+                for (channel, command), found in zip(opened, asked, strict=True)
+            ]
+            if None not in now:
+                return [at for at in now if at is not None]
+
+    def _enter(
+        self,
+        session: Session,
+        channel: Channel,
+        command: Subscribe,
+        began: Start,
+        *,
+        reply_in_stream: bool,
+    ) -> None:
+        subscription = Subscription(session, channel, fill=command.fill)
+        self._journal.began(subscription, began.position.offset)
+        subscription.go_back_to_history(began.position.offset)
+        self._join(subscription)
+        if not began.recovered and command.since is None:
+            # Nothing else may say it: a cut from here on goes on from here.
+            session.tell_positions()
+        ok = _ok(channel.name, began)
+        answer = Reply(command.id, ok) if reply_in_stream else _subscribed(channel.name, began)
         session.push_in_order(subscription, answer)
-        self._begin(subscription, began)
-        return ok
+        self._begin(subscription, command, began)
 
     def _check(self, session: Session, command: Subscribe) -> None:
         if session.closing:
@@ -134,13 +207,13 @@ class Subscribing:
         if channel.options.presence:
             self._presence.enter(channel.name, session)
 
-    def _begin(self, subscription: Subscription, began: Start) -> None:
+    def _begin(self, subscription: Subscription, command: Subscribe, began: Start) -> None:
         session, channel = subscription.session, subscription.channel
         if began.reset:
             self._tally.gaps[GapReason.RESET] += 1
             offset = began.position.offset
             gap = Gap(channel.name, channel.epoch, 0, offset, GapReason.RESET)
-            session.push_in_order(subscription, gap, offset)
+            session.push_in_order(subscription, gap, offset, resumes=command.since)
         missing = began.replayed > 0 or began.position.offset < channel.offset
         if missing and not channel.options.keeps_history:
             self._tally.gaps[GapReason.EXPIRED] += 1
@@ -151,10 +224,10 @@ class Subscribing:
             missing = False
         if not missing:
             subscription.go_live(max(channel.offset, began.position.offset))
-            if session.dialect.marks_positions:
-                self._exchange.mark(session)
         else:
             session.read_history(subscription, began.position.offset)
+        if session.dialect.marks_positions:
+            self._exchange.mark(session)
 
     # -- leaving ---------------------------------------------------------------------------
 
@@ -164,6 +237,7 @@ class Subscribing:
             raise BadRequestError(f"not subscribed to {name!r}")
         self._exchange.settle(subscription)
         self._leave(subscription, lost=False)
+        session.forget(name)
         return subscription
 
     def expel(self, session: Session, name: str, reason: str) -> None:
@@ -257,6 +331,14 @@ def _ok(channel: str, began: Start) -> dict[str, object]:
 
 def _subscribed(channel: str, began: Start) -> Subscribed:
     return Subscribed(channel, began.position, began.recovered, began.replayed)
+
+
+def _as_of_now(channel: Channel, command: Subscribe, asked: Start) -> Start | None:
+    """What was found out a while ago, as it is now; None where it has to be asked again."""
+    if command.since is None and not (command.last and channel.options.keeps_history):
+        head = channel.head
+        return start(since=None, last=command.last, head=head, oldest=head.offset + 1)
+    return asked if asked.position.epoch == channel.epoch else None
 
 
 def _switch(session: Session, dialect: Dialect) -> None:

@@ -73,6 +73,17 @@ class Subscription:
         return Position(self.channel.epoch, offset)
 
     @property
+    def resume_from(self) -> Position:
+        """Where a peer resumes that is cut behind what its transport has been handed.
+
+        It is `position`, but for a `reset` that is still owed: until the peer has been handed
+        it, the peer has to come back from the epoch before it, or it would never hear of it.
+        """
+        if self.ring is not None and self.ring.untold:
+            return self.ring.untold[0].resumes or self.position
+        return self.position
+
+    @property
     def state(self) -> str:
         """For operators: `live`, `congested` or `replaying`."""
         if not self.live:

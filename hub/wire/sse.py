@@ -2,8 +2,12 @@
 
 `data:` is the native object, `event:` names every push except a message. With one channel
 each event that moves the position carries it as `id:`. With several the shared bytes carry
-none, and a block of only `id:` with all positions follows at the end of the tick: by the
-standard a block without data dispatches nothing but still sets the last event id.
+none, and an event `positions` follows at the end of the tick, whose `id:` names all channels.
+
+That event has data, though its id says everything. By the standard a block of only `id:` is
+enough: it dispatches nothing and sets the last event id. But npm's eventsource 3 and 4, OkHttp
+and others forget such an id, and who reads events one by one never sees it. Its type is one
+that no `onmessage` is called for.
 """
 
 from collections.abc import Sequence
@@ -15,6 +19,8 @@ from hub.wire import native
 MAX_CHANNELS = 32
 """WIRE.md: more would make an id block that proxies' header limits do not take back."""
 _HEARTBEAT = b": heartbeat\n\n"
+_POSITIONS = b'data: {"op":"positions"}\n\n'
+"""Not the positions once more: an id of 32 channels has kilobytes, and comes with each tick."""
 
 
 def retry(milliseconds: int) -> bytes:
@@ -64,8 +70,10 @@ class SseDialect:
             case _:
                 return _block(push)
 
-    def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:  # noqa: ARG002
-        return b""
+    def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:
+        """Of one channel: for a start that no other event carries."""
+        [(_, position)] = positions
+        return b"id: %b\nevent: positions\n%b" % (str(position).encode(), _POSITIONS)
 
 
 class SeveralSseDialect:
@@ -81,4 +89,4 @@ class SeveralSseDialect:
 
     def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:
         pairs = ",".join(f"{channel}={position}" for channel, position in positions)
-        return b"id: %b\n\n" % pairs.encode()
+        return b"id: %b\nevent: positions\n%b" % (pairs.encode(), _POSITIONS)

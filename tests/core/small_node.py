@@ -9,7 +9,7 @@ from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.core.aging import Aging
 from hub.core.answers import Explanation, Question
-from hub.core.commands import Command
+from hub.core.commands import Command, Subscribe
 from hub.core.deadlines import Deadlines
 from hub.core.eager import begin
 from hub.core.engine import Engine, Runtime
@@ -251,12 +251,14 @@ class SmallNode:
         identity: Identity = ANYTHING,
         answers_pings: bool = False,
         transport: str = "websocket",
+        subscriptions: Sequence[Subscribe] = (),
     ) -> tuple[Session, FakeLink]:
-        """A session of a peer that takes `room` bytes."""
+        """A session of a peer that takes `room` bytes, and asks for this in its URL."""
         link = FakeLink(
             self.loop.defer, room=room, answers_pings=answers_pings, transport=transport
         )
-        return self.engine.open(link, dialect or TEXT, identity), link
+        session = self.engine.open(link, dialect or TEXT, identity, subscriptions=subscriptions)
+        return session, link
 
     def do(self, session: Session, command: Command) -> None:
         """Have the command carried out, and everything that follows from it."""

@@ -38,7 +38,8 @@ def read_websocket(received: bytearray) -> list[Push]:
 
 
 def read_sse(received: bytearray) -> list[Push]:
-    """Native pushes in event blocks; one without data is `{"op": "mark", "id": ...}`."""
+    """Native pushes in event blocks; one that only says where to resume is `{"op": "positions"}`
+    with its id as `_id`."""
     whole = received.rfind(b"\n\n") + 1
     if not whole:
         return []
@@ -51,7 +52,8 @@ def _event(block: str) -> list[Push]:
     values = {name: value for name, _, value in fields if name}
     assert len(values) == sum(bool(name) for name, _, _ in fields), block
     if "data" not in values:
-        return [{"op": "mark", "id": values["id"]}] if "id" in values else []
+        assert "id" not in values, f"parsers forget the id of a block without data: {block}"
+        return []
     push: Push = json.loads(values["data"])
     assert values.get("event", "message") == push["op"], block
     return [push | ({"_id": values["id"]} if "id" in values else {})]
@@ -82,6 +84,8 @@ class Followed:
     epoch: str
     cursor: int
     """The last offset that arrived or was announced as missing."""
+    since: str | None = None
+    """Where it was asked to resume, as long as a reset that is due has not been told."""
     promised_gap: bool = False
     """Whether the reply said that something asked for is missing, which must be announced."""
     missing: int = 0
@@ -103,6 +107,8 @@ class StreamChecker:
         self.followed: dict[str, Followed] = {}
         self.wanted: dict[str, tuple[str, str]] = {}
         """By command id: `subscribe` or `unsubscribe`, and the channel."""
+        self.asked: dict[str, str] = {}
+        """By command id: where it asked to resume."""
         self.answers: dict[str, dict[str, object]] = {}
         self.goodbye: int | None = None
         self.mark: str | None = None
@@ -133,8 +139,8 @@ class StreamChecker:
             self.goodbye = push["code"]
         elif op == "reply":
             self._reply(push)
-        elif op == "mark":
-            self._mark(str(push["id"]))
+        elif op == "positions":
+            self._mark(str(push["_id"]))
         elif op not in {"heartbeat", "expiring"}:
             name = str(push["channel"])
             assert name in self.followed, f"not subscribed: {push}"
@@ -162,8 +168,7 @@ class StreamChecker:
             return
         if op == "subscribe":
             assert name not in self.followed, f"subscribed twice: {push}"
-            epoch, _, offset = str(ok["position"]).rpartition(":")
-            self.followed[name] = Followed(epoch, int(offset))
+            self.followed[name] = _started(ok, self.asked.get(str(push["id"])))
             self.answers[str(push["id"])] = ok
         elif op == "unsubscribe":
             del self.followed[name]
@@ -201,6 +206,7 @@ class StreamChecker:
             epoch, _, offset = str(push["position"]).rpartition(":")
             anew = epoch != place.epoch
             place.epoch, place.cursor, place.was_reset = epoch, int(offset), True
+            place.since = None
             if anew:
                 self._came(name, place, range(1, int(offset) + 1), "reset")
             return
@@ -243,14 +249,89 @@ class StreamChecker:
         self.mark = text
         for pair in text.split(","):
             name, _, position = pair.partition("=")
-            epoch, _, offset = position.rpartition(":")
             if (place := self.followed.get(name)) is not None:
-                assert epoch == place.epoch, text
-                ahead = range(place.cursor + 1, int(offset) + 1)
-                assert all(self._own(name, place, o) for o in ahead), f"{text}: at {place.cursor}"
+                self._is_not_ahead(name, place, position)
+
+    def _is_not_ahead(self, name: str, place: Followed, position: str) -> None:
+        if place.since is not None:
+            assert position == place.since, f"{position}: the reset was not told"
+            return
+        epoch, _, offset = position.rpartition(":")
+        assert epoch == place.epoch, f"{position}: at {place.epoch}"
+        ahead = range(place.cursor + 1, int(offset) + 1)
+        assert all(self._own(name, place, o) for o in ahead), f"{position}: at {place.cursor}"
 
     def finished(self, name: str, head: int) -> None:
         """After everything was drained, all up to `head` has arrived or was announced."""
         place = self.followed[name]
         silent = [o for o in range(place.cursor + 1, head + 1) if not self._own(name, place, o)]
         assert not silent, f"{name}: {silent} neither arrived nor were announced"
+
+
+def _started(said: Push, since: str | None) -> Followed:
+    """A subscription as the hub says that it starts."""
+    epoch, _, offset = str(said["position"]).rpartition(":")
+    place = Followed(epoch, int(offset))
+    if since is not None and since != said["position"]:
+        assert not said["recovered"], f"it was to resume at {since}: {said}"
+        place.since = since
+    return place
+
+
+class ResumingChecker(StreamChecker):
+    """Follows a peer through all its connections, who resumes from what it was told last.
+
+    What it has got is known here and not to the peer: it comes back from a place that names too
+    little (and gets something twice), or never from one that names too much.
+    """
+
+    def __init__(self, truth: Truth, read: Read) -> None:
+        super().__init__(truth, read)
+        self.places: dict[str, str] = {}
+        """Where the peer resumes, by channel: all it keeps."""
+        self._known: dict[str, Followed] = {}
+        """Of channels whose `subscribed` has not come on this connection."""
+
+    def connects(self, channels: Iterable[str]) -> None:
+        """A new connection begins; what had come in part of the one before is gone."""
+        self._known |= self.followed
+        self.followed.clear()
+        self._rest.clear()
+        self._seen = 0
+        self.goodbye = None
+        self._channels = frozenset(channels)
+
+    def _check(self, push: Push, *, was_short: bool) -> None:
+        if push["op"] == "subscribed":
+            self._subscribed(push)
+        else:
+            super()._check(push, was_short=was_short)
+        if push["op"] != "positions" and "_id" in push:
+            self._mark(str(push["_id"]))
+
+    def _subscribed(self, push: Push) -> None:
+        name = str(push["channel"])
+        since = self.places.get(name)
+        place = _started(push, since)
+        if (known := self._known.pop(name, None)) is not None:
+            # It has been here before: nothing of it may be passed over without a word.
+            assert since is not None, f"it was told of no place to resume from: {push}"
+            place.missing, place.was_reset = known.missing, known.was_reset
+        self.followed[name] = place
+
+    def _mark(self, text: str) -> None:
+        if "=" not in text:
+            [name] = self._channels
+            text = f"{name}={text}"
+        super()._mark(text)
+        self.remember(dict(pair.split("=") for pair in text.split(",")))
+
+    def remember(self, places: dict[str, str]) -> None:
+        """Keep what the hub told, which names every channel and none ahead of what has come."""
+        assert places.keys() == self._channels, f"{places} of {self._channels}"
+        for name, text in places.items():
+            # What it asked for itself may be behind what it got, also by an epoch.
+            asked = self.places.get(name) == text
+            if not asked and (place := self._known.get(name)) is not None:
+                self._is_not_ahead(name, place, text)
+        self.places = places

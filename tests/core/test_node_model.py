@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
@@ -26,6 +25,7 @@ from hub.core.publication import Position
 from hub.core.session import Session
 from tests.core.examples import ALL, DIALECTS, NAMES, PEERS, SHAPES, names, peers
 from tests.core.fakes import ENDLESS, FakeLink
+from tests.core.guests import GuestRules
 from tests.core.node_truth import NAMESPACES, NodeTruth, entries
 from tests.core.small_node import Shape, SmallNode
 from tests.core.streams import StreamChecker
@@ -54,7 +54,7 @@ class Peer:
     checker: StreamChecker
 
 
-class OneNode(RuleBasedStateMachine):
+class OneNode(GuestRules):
     """What can happen on one node, in any order."""
 
     def __init__(self) -> None:
@@ -77,6 +77,7 @@ class OneNode(RuleBasedStateMachine):
         self.peers = [self.connect(kind) for kind in range(PEERS)]
         for peer in range(PEERS):
             self.subscribe(peer, 0)
+        self.invite(names)
         self.node.loop.settle()
 
     def connect(self, kind: int) -> Peer:
@@ -101,6 +102,8 @@ class OneNode(RuleBasedStateMachine):
     ) -> None:
         channel = self.names[name]
         command = Subscribe(self.next_id(peer, "subscribe", channel), channel, since, last, fill)
+        if since is not None:
+            self.peers[peer].checker.asked[str(command.id)] = str(since)
         self.node.engine.submit(self.peers[peer].session, command)
 
     # -- what peers do -------------------------------------------------------------------------
@@ -216,10 +219,11 @@ class OneNode(RuleBasedStateMachine):
     @invariant()
     def nothing_is_over_its_limit(self) -> None:
         limits, held = self.node.shape.limits, 0
-        for peer in self.peers:
-            if (box := peer.session.outbox) is None:
+        sessions = [each.session for each in self.peers] + [each.session for each in self.guests]
+        for session in sessions:
+            if (box := session.outbox) is None:
                 continue
-            assert not peer.session.writable
+            assert not session.writable
             held += box.bytes
             owed = sum(ring.bytes for ring in box.rings.values())
             kept = sum(ring.kept_bytes for ring in box.rings.values())
@@ -248,6 +252,7 @@ class OneNode(RuleBasedStateMachine):
         for peer in self.peers:
             self.is_through(peer)
             self.what_became_of_it_is_known(peer)
+        self.guests_come_through()
         assert self.node.pressure.bytes == 0
         assert self.node.exchange.backlog_bytes == 0
 

@@ -290,4 +290,4 @@ def test_an_event_stream_changes_its_ids_with_its_second_channel() -> None:
     epoch_b = node.subscribing.channels["b"].epoch
     pushes = reader.read()
     assert all("_id" not in push for push in pushes if push["op"] == "message")
-    assert pushes[-1] == {"op": "mark", "id": f"a={epoch_a}:2,b={epoch_b}:1"}
+    assert pushes[-1] == {"op": "positions", "_id": f"a={epoch_a}:2,b={epoch_b}:1"}

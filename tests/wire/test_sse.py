@@ -170,13 +170,14 @@ PLACES = st.builds(
 
 
 @given(st.dictionaries(CHANNELS, PLACES, min_size=2, max_size=32))
-def test_with_several_channels_a_block_without_data_sets_the_positions_of_all(
+def test_with_several_channels_an_event_of_its_own_sets_the_positions_of_all(
     places: dict[str, Position],
 ) -> None:
-    """By the standard it dispatches nothing but is remembered; and it can be read back."""
+    """No `onmessage` is called for it; it has data, or parsers would forget its id."""
     stream = SEVERAL.encode(PUBLICATION, "e") + SEVERAL.encode_positions(list(places.items()))
     browser = Browser().read(stream)
-    assert [type_ for type_, _, _ in browser.events] == ["message"]
+    assert [type_ for type_, _, _ in browser.events] == ["message", "positions"]
+    assert json.loads(browser.events[-1][1]) == {"op": "positions"}
     assert parse_event_id(browser.last_event_id, tuple(places)) == places
 
 
