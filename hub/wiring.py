@@ -17,6 +17,7 @@ from hub.transports.front_door import DoorOptions
 from hub.transports.http.app import make_http_app
 from hub.transports.http.ports import HttpDeps, HttpLimits
 from hub.transports.opening import Dialects, Openings
+from hub.transports.turns import Turns
 from hub.transports.websocket import WebSocketOptions
 from hub.wire.poll import MAX_CHANNELS
 from hub.wire.sse import SeveralSseDialect, SseDialect
@@ -26,7 +27,19 @@ from hub.wire.websocket import WebSocketDialect
 _PAGES = Path(__file__).parent / "pages"
 
 
-def openings(node: Node) -> Openings:
+def websocket_options(node: Node) -> WebSocketOptions:
+    """What all WebSockets of the node share."""
+    return WebSocketOptions(
+        engine=node.engine,
+        heartbeats=node.core.heartbeats,
+        deadlines=node.deadlines,
+        turns=Turns(node.clock),
+        max_message_bytes=node.settings.max_message_bytes,
+        message_timeout_seconds=node.settings.body_timeout_seconds,
+    )
+
+
+def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
     """For whatever brings peers to the node."""
     settings = node.settings
     minimum = settings.compression_min_bytes
@@ -39,7 +52,7 @@ def openings(node: Node) -> Openings:
         engine=node.engine,
         policy=node.policy,
         dialects=Dialects(lru_cache(websocket), TextDialect(), SseDialect(several), several),
-        websocket=WebSocketOptions(node.engine, node.core.heartbeats, settings.max_message_bytes),
+        websocket=websocket_options,
         tally=node.tally,
         max_subscriptions=settings.max_subscriptions,
         deflate=minimum > 0,
@@ -50,7 +63,7 @@ def door_options(node: Node) -> DoorOptions:
     """For the front door of the hub's own listener."""
     settings = node.settings
     return DoorOptions(
-        openings=openings(node),
+        openings=openings(node, websocket_options(node)),
         tally=node.tally,
         deadlines=node.deadlines,
         clock=node.clock,
@@ -62,12 +75,8 @@ def door_options(node: Node) -> DoorOptions:
 
 def asgi_app(node: Node, lag: LoopLag) -> ASGIApp:
     """For any other ASGI server."""
-    options = AsgiOptions(
-        openings=openings(node),
-        engine=node.engine,
-        tally=node.tally,
-        max_message_bytes=node.settings.max_message_bytes,
-    )
+    websocket = websocket_options(node)
+    options = AsgiOptions(openings(node, websocket), websocket, node.tally)
     return AsgiSessions(options, make_http_app(http_deps(node, lag, None)))
 
 
@@ -93,6 +102,7 @@ def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
         limits=HttpLimits(
             max_message_bytes=settings.max_message_bytes,
             max_body_bytes=settings.max_body_bytes,
+            body_timeout_seconds=settings.body_timeout_seconds,
             max_batch_items=settings.max_batch_items,
             max_poll_channels=min(MAX_CHANNELS, settings.max_subscriptions),
             max_poll_wait_seconds=settings.poll_max_wait_seconds,

@@ -123,7 +123,7 @@ class Engine:
             for subscription in asked:
                 self.submit(session, subscription)
         except Exception as error:  # noqa: BLE001 - logged with traceback, neutral to the peer
-            self._end_for_us(session, error)
+            self.failed(session, error)
         finally:
             session.uncork()
         return session
@@ -141,7 +141,7 @@ class Engine:
             session.control(head)
             session.close_error(error)
         except Exception as fault:  # noqa: BLE001 - as above
-            self._end_for_us(session, fault)
+            self.failed(session, fault)
         finally:
             session.uncork()
         return session
@@ -154,7 +154,7 @@ class Engine:
         self._context.tally.opened[link.transport] += 1
         return session
 
-    def _end_for_us(self, session: Session, error: Exception) -> None:
+    def failed(self, session: Session, error: Exception) -> None:
         """A fault of the hub's: the session ends with 4500, or at once where that fails too."""
         self._runtime.on_fault(session, error)
         try:
@@ -252,7 +252,7 @@ class Engine:
         try:
             self._fail(session, command, HubError("internal error"), respond)
         except Exception as fault:  # noqa: BLE001 - as above
-            self._end_for_us(session, fault)
+            self.failed(session, fault)
 
     def _fail(
         self, session: Session, command: Command, error: HubError, respond: Respond | None

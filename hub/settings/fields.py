@@ -207,6 +207,13 @@ class Fields(BaseSettings):
     handshake_timeout_seconds: Seconds = setting(
         HEARTBEATS, 10, "Seconds that a connection has for its first request.", ge=0.01, le=3600
     )
+    body_timeout_seconds: Seconds = setting(
+        HEARTBEATS,
+        30,
+        "Seconds that a request's body, or a WebSocket message's fragments, may take.",
+        ge=0.01,
+        le=3600,
+    )
     close_timeout_seconds: Seconds = setting(
         HEARTBEATS, 5, "Seconds that a peer has for its side of a close.", ge=0.01, le=3600
     )

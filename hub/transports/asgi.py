@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hub.core.engine import Engine
 from hub.core.ports import MAX_AGENT_CHARACTERS
 from hub.core.session import Session
 from hub.core.tally import Tally
@@ -20,7 +19,7 @@ from hub.transports.head import RequestHead
 from hub.transports.http.problem import problem
 from hub.transports.opening import Openings, cross_origin
 from hub.transports.sse import FIRST_FIELD, Headers, response_headers
-from hub.wire import native
+from hub.transports.websocket import WebSocketOptions
 from hub.wire.codes import CloseCode, close_code
 
 # What waits for the server's `send`; behind it the session's outbox decides.
@@ -30,9 +29,8 @@ _MAX_WAITING_BYTES = 16 * 1024
 @dataclass(frozen=True, slots=True)
 class AsgiOptions:
     openings: Openings
-    engine: Engine
+    websocket: WebSocketOptions
     tally: Tally
-    max_message_bytes: int
 
 
 class AsgiLink:
@@ -202,13 +200,7 @@ class AsgiSessions:
         if text is None:
             session.close(CloseCode.UNSUPPORTED_DATA, "binary frames are not supported: send text")
             return
-        try:
-            limit = self._options.max_message_bytes
-            command = native.decode(text.encode(), max_message_bytes=limit)
-        except HubError as error:
-            self._options.engine.refuse(session, error)
-        else:
-            self._options.engine.submit(session, command)
+        self._options.websocket.command(session, text.encode())
 
 
 def _head(scope: Scope) -> RequestHead:

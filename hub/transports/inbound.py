@@ -1,163 +1,269 @@
-"""What a WebSocket peer sends: bytes to messages, with limits.
+"""What a WebSocket peer sends: bytes to one event per frame, with limits (RFC 6455, RFC 7692).
 
-Framing, masking, fragments and control frames are websockets' Sans-I/O protocol. It is made
-when bytes come and dropped when nothing is unfinished, so an idle connection holds none.
+Made when bytes come and dropped when nothing is unfinished, so that an idle connection holds
+none. What is unfinished costs what was sent: fragments stay as they came, compressed, until
+the last of them is there. Nothing is looked at before it is asked for, so that whoever asks
+decides how much of a read is worked off at a time.
+
+The framing is done here rather than by a library: a frame costs 1.5 us, not 11, and no object
+per connection outlives its bytes.
 """
 
-from dataclasses import dataclass, field
-
-from websockets.extensions.permessage_deflate import PerMessageDeflate
-from websockets.frames import Frame, Opcode
-from websockets.protocol import State
-from websockets.server import ServerProtocol
+import zlib
+from dataclasses import dataclass
+from enum import Enum, auto
 
 from hub.errors import TooLargeError
 from hub.wire.codes import CloseCode
 
-_LENGTH_16 = 126
-_LENGTH_64 = 127
-_MASK_BYTES = 4
-_FIN = 0x80
+BytesLike = bytes | bytearray | memoryview
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a platform for which websockets has no compiled part
+
+    def apply_mask(data: BytesLike, mask: bytes | bytearray) -> bytes:
+        """As the compiled one does, at a seventh of its speed for small frames."""
+        size = len(data)
+        whole = (mask * (size // 4 + 1))[:size]
+        return (int.from_bytes(data) ^ int.from_bytes(whole)).to_bytes(size)
+
+
 # A message of 64 KiB in fragments of 16 bytes still passes; empty ones, which no limit in
-# bytes stops, do not go on for ever. websockets has no such limit of its own.
+# bytes stops, do not go on for ever.
 MAX_FRAGMENTS = 4096
+# RFC 6455 section 5.5.
+_MAX_CONTROL_BYTES = 125
+# RFC 7692 section 7.2.2: what the sender left off.
+_DEFLATE_TAIL = b"\x00\x00\xff\xff"
+
+_FIN, _RSV1, _RSV2_3, _OPCODE = 0x80, 0x40, 0x30, 0x0F
+_MASKED, _LENGTH = 0x80, 0x7F
+_LENGTH_16, _LENGTH_64 = 126, 127
+_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_WHOLE_TEXT = _FIN | _TEXT
+_BEGINS = frozenset({_TEXT, _BINARY})
+_KNOWN = _BEGINS | {_CONTINUATION, _CLOSE, _PING, _PONG}
+
+# RFC 6455 section 7.4.1 and the IANA registry: what a peer may say in a close frame.
+_REGISTERED = frozenset({*range(1000, 1004), *range(1007, 1015)})
+_PRIVATE = range(3000, 5000)
 
 
-class _Boundary:
-    """Knows whether a stream of frames stands between two of them (RFC 6455 section 5.2)."""
+class Seen(Enum):
+    """A frame of which nobody has to know more than that it came."""
 
-    __slots__ = ("_fragments", "_head", "_left", "largest", "most_fragments")
-
-    def __init__(self) -> None:
-        self._head = b""
-        self._left = 0
-        self.largest = 0
-        """The longest payload any frame has announced, in bytes."""
-        self._fragments = 0
-        self.most_fragments = 0
-        """In how many frames any message came, its last one not counted."""
-
-    def feed(self, data: bytes) -> bool:
-        """Follow `data`; return whether it ends where a frame ends."""
-        at, end = 0, len(data)
-        while at < end:
-            if self._left:
-                step = min(self._left, end - at)
-                self._left -= step
-                at += step
-                continue
-            self._head += data[at : at + 1]
-            at += 1
-            self._left = self._announced()
-        return not self._left and not self._head
-
-    def _announced(self) -> int:
-        """Bytes that follow the head, once it is whole; 0 while it is not."""
-        head = self._head
-        if len(head) < 2:
-            return 0
-        length, size = head[1] & 0x7F, 2
-        if length >= _LENGTH_16:
-            size += 2 if length == _LENGTH_16 else 8
-            if len(head) < size:
-                return 0
-            length = int.from_bytes(head[2:size])
-        self._head = b""
-        self.largest = max(self.largest, length)
-        if head[0] & 0x0F < Opcode.CLOSE:
-            self._fragments = 0 if head[0] & _FIN else self._fragments + 1
-            self.most_fragments = max(self.most_fragments, self._fragments)
-        return length + (_MASK_BYTES if head[1] & 0x80 else 0)
+    FRAGMENT = auto()
+    """A part of a message; or, while only the close frame is looked for, anything else."""
+    BINARY = auto()
+    """A binary frame, which is not taken here."""
+    PONG = auto()
 
 
-@dataclass(slots=True)
-class Received:
-    """What one call brought: at most one end, after all messages."""
+@dataclass(frozen=True, slots=True)
+class Ping:
+    payload: bytes
 
-    messages: list[bytes] = field(default_factory=list)
-    """Whole text messages, as UTF-8 not yet checked."""
-    pongs: int = 0
-    answer: bytes = b""
-    """What the protocol wants written: pongs, and the echo of a close frame."""
-    binary: bool = False
-    """A binary message came; nothing after it was read."""
-    close: tuple[int, str] | None = None
-    """The peer closed with this code and reason."""
-    violation: tuple[int, str] | None = None
-    """The peer broke RFC 6455: close with this code and reason."""
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The peer closed; nothing after it counts."""
+
+    code: int
+    reason: str
+    payload: bytes
+    """Of the frame, for its echo."""
+
+
+Event = bytes | Seen | Ping | Closed
+"""One frame. Bytes are a whole text message, as UTF-8 not yet checked."""
+
+
+class ProtocolError(Exception):
+    """The peer broke RFC 6455: close with `code` and `reason`."""
+
+    def __init__(self, reason: str, code: CloseCode = CloseCode.PROTOCOL_ERROR) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
 
 
 class Inbound:
     """The unfinished business of one connection.
 
     Args:
-        deflate: whether the connection agreed on compression.
-        max_bytes: of one message, also after decompression.
+        deflate: whether the connection agreed on compression, without context takeover.
+        max_bytes: of one message, also after inflating.
     """
 
-    __slots__ = ("_boundary", "_idle", "_parts", "_protocol", "max_bytes")
+    __slots__ = (
+        "_at", "_data", "_deflate", "_fragments", "_max_bytes", "_packed", "_parts",
+        "messages", "only_close",
+    )  # fmt: skip
 
     def __init__(self, *, deflate: bool, max_bytes: int) -> None:
-        self._protocol = ServerProtocol(state=State.OPEN, max_size=max_bytes)
-        if deflate:
-            # Messages carry no context, so one that is made later reads them as well.
-            extension = PerMessageDeflate(
-                remote_no_context_takeover=True,
-                local_no_context_takeover=True,
-                remote_max_window_bits=15,
-                local_max_window_bits=15,
-            )
-            self._protocol.extensions = [extension]
-        self._boundary = _Boundary()
-        self._parts: list[bytes] = []
-        self._idle = True
-        self.max_bytes = max_bytes
+        self._deflate = deflate
+        self._max_bytes = max_bytes
+        self._data: bytes | bytearray = b""
+        """What was fed; from `_at` on it is still to be read."""
+        self._at = 0
+        self._parts: bytearray | None = None
+        """The payload of an unfinished message as it came; None where none is unfinished."""
+        self._packed = False
+        """Whether that is compressed."""
+        self._fragments = 0
+        self.messages = 0
+        """How many text messages are through: tells an unfinished one from the next."""
+        self.only_close = False
+        """Whether everything but the peer's close frame is passed over, without unpacking."""
 
     @property
     def idle(self) -> bool:
-        """Whether no frame, fragmented message or closing handshake is unfinished."""
-        return self._idle and not self._parts and self._protocol.state is State.OPEN
+        """Whether no frame and no fragmented message is unfinished, and nothing unread."""
+        return self._at == len(self._data) and self._parts is None
 
-    def receive(self, data: bytes) -> Received:
-        """Read what came.
+    @property
+    def unread_bytes(self) -> int:
+        """How many bytes were fed and not read yet."""
+        return len(self._data) - self._at
+
+    def feed(self, data: bytes) -> None:
+        """Take what came; `read` looks at it."""
+        if self._at == len(self._data):
+            self._data, self._at = data, 0
+            return
+        self._drop_what_was_read()
+        if isinstance(self._data, bytes):
+            self._data = bytearray(self._data)
+        self._data += data
+
+    def look_only_for_close(self) -> None:
+        """From now on pass over everything but the peer's close frame, without unpacking it."""
+        self.only_close = True
+        self._parts = None
+
+    def read(self) -> Event | None:
+        """The next frame; None where it has not come whole.
 
         Raises:
-            TooLargeError: a frame announces more than `max_bytes`, or a message comes in more
-                than `MAX_FRAGMENTS`; nothing of `data` was kept.
+            TooLargeError: a message is over `max_bytes`, or in more than `MAX_FRAGMENTS`.
+            ProtocolError: the peer broke the protocol. Nothing may be read after either.
         """
-        self._idle = self._boundary.feed(data)
-        if self._boundary.largest > self.max_bytes:
-            raise TooLargeError(
-                f"frame is {self._boundary.largest:,} bytes, limit is {self.max_bytes:,}"
-            )
-        if self._boundary.most_fragments > MAX_FRAGMENTS:
-            raise TooLargeError(f"message is in more than {MAX_FRAGMENTS:,} fragments")
-        protocol = self._protocol
-        protocol.receive_data(data)
-        received = Received()
-        for event in protocol.events_received():
-            if isinstance(event, Frame) and not received.binary:
-                self._take(event, received)
-        if protocol.parser_exc is not None and protocol.close_sent is not None:
-            sent = protocol.close_sent
-            if sent.code == CloseCode.MESSAGE_TOO_BIG:
-                raise TooLargeError(f"message is over {self.max_bytes:,} bytes once inflated")
-            received.violation = (sent.code, sent.reason)
-        else:
-            received.answer = b"".join(protocol.data_to_send())
-        return received
+        data, at = self._data, self._at
+        left = len(data) - at
+        if left < 2:
+            self._drop_what_was_read()
+            return None
+        first, length = data[at], data[at + 1] & _LENGTH
+        head = 2
+        if length >= _LENGTH_16:
+            head = 4 if length == _LENGTH_16 else 10
+            if left < head:
+                self._drop_what_was_read()
+                return None
+            length = int.from_bytes(data[at + 2 : at + head])
+        if first != _WHOLE_TEXT or self._parts is not None:
+            self._check(first, length)
+        if not data[at + 1] & _MASKED:
+            raise ProtocolError("frame is not masked")
+        if length > self._max_bytes:
+            raise TooLargeError(f"frame is {length:,} bytes, limit is {self._max_bytes:,}")
+        start = at + head + 4
+        end = start + length
+        if end > len(data):
+            self._drop_what_was_read()
+            return None
+        self._at = end
+        if self.only_close and first & _OPCODE != _CLOSE:
+            return Seen.FRAGMENT
+        payload = apply_mask(data[start:end], bytes(data[start - 4 : start]))
+        if first == _WHOLE_TEXT:
+            self.messages += 1
+            return payload
+        return self._take(first, payload)
 
-    def _take(self, frame: Frame, received: Received) -> None:
-        match frame.opcode:
-            case Opcode.TEXT | Opcode.CONT:
-                self._parts.append(bytes(frame.data))
-                if frame.fin:
-                    received.messages.append(b"".join(self._parts))
-                    self._parts.clear()
-            case Opcode.BINARY:
-                received.binary = True
-            case Opcode.PONG:
-                received.pongs += 1
-            case Opcode.CLOSE if self._protocol.close_rcvd is not None:
-                closed = self._protocol.close_rcvd
-                received.close = (closed.code, closed.reason)
+    def _drop_what_was_read(self) -> None:
+        """What is unfinished costs no more than itself."""
+        if not self._at:
+            return
+        if isinstance(self._data, bytes):
+            self._data = self._data[self._at :]
+        else:
+            del self._data[: self._at]
+        self._at = 0
+
+    def _check(self, first: int, length: int) -> None:
+        """What RFC 6455 section 5.2 says of the first byte, where the frame stands."""
+        opcode = first & _OPCODE
+        if first & _RSV2_3:
+            raise ProtocolError("reserved bits are set")
+        if first & _RSV1 and not (self._deflate and opcode in _BEGINS):
+            raise ProtocolError("reserved bit 1 is set where no compressed message begins")
+        if opcode not in _KNOWN:
+            raise ProtocolError(f"opcode {opcode} is reserved")
+        if opcode >= _CLOSE:
+            if not first & _FIN:
+                raise ProtocolError("control frame is fragmented")
+            if length > _MAX_CONTROL_BYTES:
+                raise ProtocolError(f"control frame is {length:,} bytes, limit is 125")
+        elif opcode != _CONTINUATION:
+            if self._parts is not None:
+                raise ProtocolError("message begins before the end of the one before")
+        elif self._parts is None and not self.only_close:
+            raise ProtocolError("continuation of no message")
+
+    def _take(self, first: int, payload: bytes) -> Event:
+        opcode = first & _OPCODE
+        if opcode == _PONG:
+            return Seen.PONG
+        if opcode == _PING:
+            return Ping(payload)
+        if opcode == _CLOSE:
+            return _closed(payload)
+        return Seen.BINARY if opcode == _BINARY else self._take_text(first, payload)
+
+    def _take_text(self, first: int, payload: bytes) -> Event:
+        if self._parts is None:
+            packed = bool(first & _RSV1)
+            if first & _FIN:
+                self.messages += 1
+                return self._inflate(payload) if packed else payload
+            self._parts, self._packed, self._fragments = bytearray(), packed, 0
+        if (size := len(self._parts) + len(payload)) > self._max_bytes:
+            raise TooLargeError(f"message is {size:,} bytes so far, limit is {self._max_bytes:,}")
+        self._parts += payload
+        if not first & _FIN:
+            self._fragments += 1
+            if self._fragments > MAX_FRAGMENTS:
+                raise TooLargeError(f"message is in more than {MAX_FRAGMENTS:,} fragments")
+            return Seen.FRAGMENT
+        message, self._parts = bytes(self._parts), None
+        self.messages += 1
+        return self._inflate(message) if self._packed else message
+
+    def _inflate(self, packed: bytes) -> bytes:
+        # Without context takeover each message stands alone, so nothing is kept for the next.
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            message = inflate.decompress(packed + _DEFLATE_TAIL, self._max_bytes + 1)
+        except zlib.error as error:
+            raise ProtocolError(f"compressed message cannot be read: {error}") from None
+        if len(message) > self._max_bytes:
+            raise TooLargeError(f"message is over {self._max_bytes:,} bytes once inflated")
+        return message
+
+
+def _closed(payload: bytes) -> Closed:
+    """Read a close frame (RFC 6455 section 5.5.1)."""
+    if not payload:
+        return Closed(CloseCode.NO_STATUS, "", payload)
+    if len(payload) < 2:
+        raise ProtocolError("close frame is one byte")
+    code = int.from_bytes(payload[:2])
+    if code not in _REGISTERED and code not in _PRIVATE:
+        raise ProtocolError(f"close code {code} is not allowed")
+    try:
+        reason = payload[2:].decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("close reason is not UTF-8", CloseCode.INVALID_DATA) from None
+    return Closed(code, reason, payload)

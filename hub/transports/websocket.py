@@ -1,22 +1,38 @@
-"""A WebSocket session's connection: frames out as the session gives them, commands in."""
+"""A WebSocket session's connection: frames out as the session gives them, commands in.
+
+What comes is worked off in pieces that are bounded in time, frames and bytes; the rest waits
+for the next turn of the loop (`hub.transports.turns`), in order, while the peer is not read
+from. The replies of a piece leave in one write.
+"""
 
 import asyncio
 from dataclasses import dataclass
 
+from hub.core.deadlines import Deadline, Deadlines
 from hub.core.engine import Engine
 from hub.core.heartbeats import Heartbeats
 from hub.core.session import Session
-from hub.errors import HubError
-from hub.transports.inbound import Inbound, Received
+from hub.errors import HubError, RequestTimeoutError, TooLargeError
+from hub.transports.inbound import Closed, Event, Inbound, Ping, ProtocolError, Seen
 from hub.transports.stream import StreamConnection
+from hub.transports.turns import PIECE_BYTES, PIECE_FRAMES, PIECE_SECONDS, Turns
 from hub.wire import native
 from hub.wire.codes import CloseCode
-from hub.wire.websocket import close_frame, ping_frame
+from hub.wire.websocket import close_frame, echo_frame, ping_frame, pong_frame
 
 # A message this many times the payload limit is still read, so that the peer gets a reply
 # that says which command was too large; beyond it the connection is closed with 4413.
 _READ_TIMES_LIMIT = 4
 _ENVELOPE_BYTES = 4096
+# What may wait here before the peer is not read from; a read beyond it is at most 256 KiB.
+_MAX_UNREAD_BYTES = 64 * 1024
+# Of what comes after the hub's close frame, as much is searched for the peer's: a message of the
+# largest size may stand before it.
+_MAX_SEARCHED_BYTES = 512 * 1024
+# As much is thrown away unseen, so that the end of the connection does not overtake the frame
+# that says why (RFC 9112 section 9.6 has the same trouble). Who sends more is not read from.
+# Guess: what is on its way when the refusal is.
+_MAX_IGNORED_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +41,57 @@ class WebSocketOptions:
 
     engine: Engine
     heartbeats: Heartbeats
+    deadlines: Deadlines
+    turns: Turns
     max_message_bytes: int
+    message_timeout_seconds: float
+    """What a peer has for a message from its first byte to its last."""
 
     @property
     def max_frame_bytes(self) -> int:
         return self.max_message_bytes * _READ_TIMES_LIMIT + _ENVELOPE_BYTES
 
+    def command(self, session: Session, message: bytes) -> None:
+        """Have a message carried out, or tell its peer what is wrong with it."""
+        try:
+            message.decode()
+        except UnicodeDecodeError:
+            # RFC 6455 section 8.1: a text message that is not UTF-8 fails the connection.
+            session.close(CloseCode.INVALID_DATA, "text frame is not UTF-8")
+            return
+        try:
+            command = native.decode(message, max_message_bytes=self.max_message_bytes)
+        except HubError as error:
+            self.engine.refuse(session, error)
+        else:
+            self.engine.submit(session, command)
+
+
+class _Reading:
+    """What a connection has while something of its peer's is unfinished or waits."""
+
+    __slots__ = ("deadline", "ended", "held", "inbound", "message", "paused", "queued")
+
+    def __init__(self, inbound: Inbound) -> None:
+        self.inbound = inbound
+        self.deadline: Deadline | None = None
+        """When the unfinished message has to be whole."""
+        self.message = 0
+        """Which message that is for."""
+        self.held = False
+        """Whether the session takes no more now."""
+        self.paused = False
+        """Whether the transport does not read."""
+        self.queued = False
+        """Whether its turn is to come."""
+        self.ended = False
+        """Whether the peer ended its side behind what is unread."""
+
 
 class WebSocketConnection(StreamConnection):
-    """Made after the handshake was answered."""
+    """Made with the answer to the handshake."""
 
-    __slots__ = ("_closing", "_deaf", "_deflate", "_inbound", "_options")
+    __slots__ = ("_after_close_bytes", "_closing", "_deaf", "_deflate", "_options", "_reading")
 
     transport = "websocket"
     answers_pings = True
@@ -52,23 +108,23 @@ class WebSocketConnection(StreamConnection):
         super().__init__(transport, address=address, user_agent=user_agent)
         self._options = options
         self._deflate = deflate
-        self._inbound: Inbound | None = None
+        self._reading: _Reading | None = None
         self._closing = False
+        self._after_close_bytes = 0
+        """What came since the close frame of either side."""
         self._deaf = False
 
     # -- out -------------------------------------------------------------------------------
 
     def ping(self, payload: bytes) -> bytes:
-        # Once in a heartbeat: a parser kept for a peer that sends often is let go when it
-        # has nothing unfinished.
-        if self._inbound is not None and self._inbound.idle:
-            self._inbound = None
         return ping_frame(payload)
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; the transport closes when the peer answers it."""
         self._closing = True
         self._write(close_frame(code, reason))
+        if self._reading is not None:
+            self._reading.inbound.look_only_for_close()
 
     def _write(self, frame: bytes) -> None:
         """Write behind everything handed over, however long that takes."""
@@ -79,70 +135,227 @@ class WebSocketConnection(StreamConnection):
     # -- in --------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf or (session := self.session) is None:
+        if (self._closing or self._deaf) and not self._takes_more(len(data)):
             return
-        options = self._options
-        if (inbound := self._inbound) is None:
-            inbound = self._inbound = Inbound(
-                deflate=self._deflate, max_bytes=options.max_frame_bytes
-            )
+        reading = self._begin_reading()
+        reading.inbound.feed(data)
+        if reading.held or reading.queued:
+            self._pace(reading)
+            return
+        turns = self._options.turns
+        began = turns.clock()
+        if turns.may_begin(began):
+            self._work_off(reading, began)
+            turns.spent(turns.clock() - began)
+        else:
+            self._wait(reading)
+
+    def _begin_reading(self) -> _Reading:
+        if (reading := self._reading) is None:
+            options = self._options
+            inbound = Inbound(deflate=self._deflate, max_bytes=options.max_frame_bytes)
+            inbound.only_close = self._closing
+            reading = self._reading = _Reading(inbound)
+        return reading
+
+    def _wait(self, reading: _Reading) -> None:
+        reading.queued = True
+        self._options.turns.wait(self)
+        self._pace(reading)
+
+    def go_on(self) -> None:
+        """Its turn has come: work off a piece of what waits."""
+        if (reading := self._reading) is not None:
+            reading.queued = False
+            if not reading.held:
+                self._work_off(reading, self._options.turns.clock())
+
+    def _work_off(self, reading: _Reading, began: float) -> None:
+        """Read a piece, and say what is to be done with the rest."""
+        if (session := self.session) is None:
+            return
+        self.cork()
         try:
-            received = inbound.receive(data)
-        except HubError as error:
+            more = self._read_piece(session, reading, began + PIECE_SECONDS)
+        except TooLargeError as error:
             session.close_error(error)
             self._stop_listening()
-            return
-        self._act(session, received)
-        if not received.messages and inbound.idle:
-            self._inbound = None
-
-    def _act(self, session: Session, received: Received) -> None:
-        for _ in range(received.pongs):
-            self._options.heartbeats.pong(session)
-        for message in received.messages:
-            if session.closing:
-                break
-            self._command(session, message)
-        if received.answer and received.close is None:
-            session.control(received.answer)
-        elif received.close is not None and not self._closing:
-            self._write(received.answer)
-        if received.binary:
-            session.close(CloseCode.UNSUPPORTED_DATA, "binary frames are not supported: send text")
-        if received.violation is not None:
-            session.close(*received.violation)
+        except ProtocolError as error:
+            session.close(error.code, error.reason)
             self._stop_listening()
-        elif received.close is not None:
-            # Not lost yet: a peer that closes and does not read would keep the transport,
-            # which waits to write what it holds, for ever.
-            session.left(received.close[0], received.close[1] or "closed by the peer")
-            self._transport.close()
+        except Exception as error:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
+            self._options.engine.failed(session, error)
+            self._stop_listening()
+        else:
+            if self._reading is reading:
+                self._rest(reading, more=more)
+        finally:
+            session.uncork()
+
+    def _read_piece(self, session: Session, reading: _Reading, until: float) -> bool:
+        """Read until nothing is whole, or the piece is full; return whether more may be whole."""
+        inbound, clock = reading.inbound, self._options.turns.clock
+        size = 0
+        for _ in range(PIECE_FRAMES):
+            event = inbound.read()
+            if event is None:
+                return False
+            if isinstance(event, bytes):
+                size += len(event)
+                self._options.command(session, event)
+            else:
+                self._act(session, event)
+            if self._reading is not reading or reading.held:
+                return False
+            if size >= PIECE_BYTES or clock() >= until:
+                return True
+        return True
+
+    def _act(self, session: Session, event: Event) -> None:
+        match event:
+            case Seen.PONG:
+                self._options.heartbeats.pong(session)
+            case Ping(payload):
+                session.control(pong_frame(payload))
+            case Seen.BINARY:
+                session.close(
+                    CloseCode.UNSUPPORTED_DATA, "binary frames are not supported: send text"
+                )
+            case Closed():
+                self._end(session, event)
+
+    def _end(self, session: Session, closed: Closed) -> None:
+        """The peer closes, or answers a close."""
+        if not self._closing:
+            self._write(echo_frame(closed.payload))
+        # Not lost yet: a peer that closes and does not read would keep the transport,
+        # which waits to write what it holds, for ever.
+        session.left(closed.code, closed.reason or "closed by the peer")
+        self._stop_reading()
+        self.uncork()
+        self._transport.close()
+
+    # -- how much ----------------------------------------------------------------------------
+
+    def _rest(self, reading: _Reading, *, more: bool) -> None:
+        """After a piece: wait for a turn, for the peer, or have nothing to do."""
+        if more:
+            self._wait(reading)
+            return
+        if reading.held:
+            pass
+        elif reading.ended:
+            self._leave()
+            return
+        elif reading.inbound.idle:
+            self._settle(reading)
+            self._reading = None
+        else:
+            self._watch(reading)
+        self._pace(reading)
+
+    def _pace(self, reading: _Reading) -> None:
+        """Read from the peer, or not, as there is room for more."""
+        waits = reading.held or reading.queued
+        pause = reading.held or (waits and reading.inbound.unread_bytes > _MAX_UNREAD_BYTES)
+        if pause != reading.paused:
+            reading.paused = pause
+            if pause:
+                super().pause_reading()
+            else:
+                super().resume_reading()
+
+    def pause_reading(self) -> None:
+        """The session takes no more: not even what was read already."""
+        if not self._deaf:
+            reading = self._begin_reading()
+            reading.held = True
+            self._pace(reading)
+
+    def resume_reading(self) -> None:
+        if (reading := self._reading) is not None and reading.held:
+            reading.held = False
+            if not reading.queued:
+                self._wait(reading)
+
+    def _watch(self, reading: _Reading) -> None:
+        """Give an unfinished message a deadline of its own."""
+        if reading.inbound.messages != reading.message or reading.deadline is None:
+            self._settle(reading)
+            reading.message = reading.inbound.messages
+            options = self._options
+            due = options.turns.clock() + options.message_timeout_seconds
+            reading.deadline = options.deadlines.at(due, self._too_late)
+
+    def _settle(self, reading: _Reading) -> None:
+        if reading.deadline is not None:
+            reading.deadline.cancel()
+            reading.deadline = None
+
+    def _too_late(self) -> None:
+        reading, session = self._reading, self.session
+        if reading is None or session is None:
+            return
+        reading.deadline = None
+        if reading.held or reading.queued:
+            # It may be whole: nobody has looked. The time begins anew.
+            self._watch(reading)
+            return
+        seconds = self._options.message_timeout_seconds
+        session.close_error(
+            RequestTimeoutError(f"a message was not whole within {seconds:g} seconds")
+        )
+        self._stop_listening()
+
+    # -- the end -----------------------------------------------------------------------------
 
     def _stop_listening(self) -> None:
         """Say no more and ignore what still comes, until the peer ends or the close times out.
 
-        Closing at once would answer what the peer is still sending with a reset, and that may
-        cost it the close frame that says why.
+        To end the connection at once would answer what the peer is still sending with a
+        reset, and that may cost it the close frame that says why.
         """
-        self._deaf = True
+        self._stop_reading()
         self.half_close()
 
-    def _command(self, session: Session, message: bytes) -> None:
-        try:
-            message.decode()
-        except UnicodeDecodeError:
-            # RFC 6455 section 8.1: a text message that is not UTF-8 fails the connection.
-            session.close(CloseCode.INVALID_DATA, "text frame is not UTF-8")
-            return
-        try:
-            limit = self._options.max_message_bytes
-            command = native.decode(message, max_message_bytes=limit)
-        except HubError as error:
-            self._options.engine.refuse(session, error)
-        else:
-            self._options.engine.submit(session, command)
+    def _stop_reading(self) -> None:
+        """Look at nothing that the peer sends from now on."""
+        if (reading := self._reading) is not None:
+            self._settle(reading)
+            self._reading = None
+            if reading.paused:
+                super().resume_reading()
+        self._deaf = True
+
+    def _takes_more(self, size: int) -> bool:
+        """Whether what comes after a close frame is still looked at."""
+        before = self._after_close_bytes
+        self._after_close_bytes += size
+        if not self._deaf and self._after_close_bytes > _MAX_SEARCHED_BYTES:
+            self._stop_reading()
+        if before <= _MAX_IGNORED_BYTES < self._after_close_bytes:
+            # The close's time-out ends the connection.
+            super().pause_reading()
+        return not self._deaf
+
+    def _leave(self) -> None:
+        if self.session is not None:
+            self.session.left(CloseCode.ABNORMAL, "connection ended without a close frame")
+        self._stop_reading()
+        self.uncork()
+        self._transport.close()
 
     def eof_received(self) -> bool | None:
+        if (reading := self._reading) is not None and (reading.held or reading.queued):
+            # What came before the end is carried out first.
+            reading.ended = True
+            return True
         if self.session is not None:
             self.session.left(CloseCode.ABNORMAL, "connection ended without a close frame")
         return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if (reading := self._reading) is not None:
+            self._settle(reading)
+            self._reading = None
+        super().connection_lost(exc)

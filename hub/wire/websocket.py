@@ -18,6 +18,7 @@ _FIN_TEXT = 0x81
 _FIN_RSV1_TEXT = 0xC1
 _FIN_CLOSE = 0x88
 _FIN_PING = 0x89
+_FIN_PONG = 0x8A
 # RFC 6455 section 5.5: a control payload is at most 125 bytes; the close code takes 2.
 MAX_CLOSE_REASON_BYTES = 123
 # RFC 7692 section 7.2.1: what ends a flushed deflate block, left off on the wire.
@@ -39,6 +40,16 @@ def frame(payload: bytes, first_byte: int = _FIN_TEXT) -> bytes:
 def ping_frame(payload: bytes) -> bytes:
     """A ping with at most 125 bytes, of which the pong repeats every one."""
     return frame(payload, _FIN_PING)
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a ping with this payload."""
+    return frame(payload, _FIN_PONG)
+
+
+def echo_frame(payload: bytes) -> bytes:
+    """The answer to a close frame with this payload (RFC 6455 section 5.5.1)."""
+    return frame(payload, _FIN_CLOSE)
 
 
 def close_frame(code: int, reason: str) -> bytes:
