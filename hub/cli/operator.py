@@ -43,17 +43,26 @@ class Operator:
     """One operator's HTTP API of one hub; used with `async with`."""
 
     def __init__(self, url: str, key: str | None) -> None:
-        """Raise `ValueError` for what is no URL of a hub."""
+        """Raise `ValueError` for what is no URL of a hub, and for an environment that tells of
+        a way there which cannot be followed."""
         import httpx2
 
+        from hub_client.route import find_route
         from hub_client.transport import check_base_url, public_url
 
         self.url = check_base_url(url)
+        route = find_route(self.url)
         self.shown_url = public_url(self.url)
         """Without what it may hold of a password."""
         self.key = key or None
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx2.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS)
+        self._client = httpx2.AsyncClient(
+            headers=headers,
+            timeout=TIMEOUT_SECONDS,
+            proxy=route.httpx_proxy,
+            verify=route.verify,
+            trust_env=False,
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -140,10 +140,12 @@ async def _publish_one(call: Call, raw: bytes) -> None:
 
 
 async def _publish_lines(call: Call) -> None:
+    # First, because a call that is wrong has nothing to sum up.
+    publisher = call.publisher()
     source = LineSource(sys.stdin.fileno())
     stream = Stream(call)
     try:
-        async with call.publisher() as publisher:
+        async with publisher:
             while lines := await source.take():
                 await stream.publish(publisher, lines)
     finally:

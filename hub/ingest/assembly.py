@@ -18,6 +18,8 @@ from hub.ingest.sink import Sink, Target
 from hub.ingest.source import FileSource
 from hub.ingest.stdin import StdinSource
 from hub_client import OutcomeUnknownError, Publisher, PublisherOptions, PublishRetry
+from hub_client.route import find_route
+from hub_client.transport import check_base_url
 
 ALL_PUBLISHED, NOT_PUBLISHED, UNKNOWN, TERMINATED = 0, 1, 3, 143
 
@@ -70,6 +72,8 @@ def ingest_file(order: Order, file: str, checkpoint: Path | None, say: _Say) -> 
         ValueError: another part of the order is wrong.
         OSError: reading or saving failed later on.
     """
+    # Before anything is said, waited for or written: the publisher comes to it last.
+    find_route(check_base_url(order.url))
     path = Path(file).absolute()
     if order.follow:
         _wait_for(path, say)
@@ -122,9 +126,10 @@ async def _ingest(
     options = PublisherOptions(
         retry=PublishRetry(order.retry_seconds), breaker=None, on_retry=report.retrying
     )
+    publisher = Publisher(order.url, key=order.key, options=options)
     termination = _Termination()
     try:
-        async with Publisher(order.url, key=order.key, options=options) as publisher:
+        async with publisher:
             sink = Sink(publisher, order.target)
             pace = Pace(order.rate)
             parts = Parts(source, sink, keeper, pace, report, order.stop_at_refused, settled)

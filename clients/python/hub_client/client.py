@@ -19,6 +19,7 @@ from hub_client.messages import (
     Published,
 )
 from hub_client.options import ClientOptions
+from hub_client.route import find_route
 from hub_client.sequence import Sequence
 from hub_client.tokens import Token, TokenSource
 from hub_client.transport import Target, check_base_url
@@ -50,7 +51,8 @@ class HubClient:
             options: everything else.
 
         Raises:
-            ValueError: the URL is not one of a hub.
+            ValueError: the URL is not one of a hub, or the environment names a proxy or
+                certificates for it that cannot be used.
         """
         self._options = options or ClientOptions()
         self._target = Target(
@@ -58,6 +60,7 @@ class HubClient:
             token=None,
             max_frame_bytes=self._options.max_frame_bytes,
             headers=self._options.headers,
+            route=find_route(url),
         )
         self._token = token
         self._transports = transports

@@ -7,6 +7,7 @@ from dataclasses import replace
 import httpx2
 
 from hub_client.frames import encode, read_problem
+from hub_client.route import Route
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
@@ -37,11 +38,16 @@ class LazyHttp:
     def __init__(self) -> None:
         self._client: httpx2.AsyncClient | None = None
 
-    def client(self) -> httpx2.AsyncClient:
+    def client(self, route: Route) -> httpx2.AsyncClient:
         """A read has no time-out of its own: whoever waits for an answer sets one for it all."""
         if self._client is None:
-            timeout = httpx2.Timeout(_TIMEOUT_SECONDS, read=None)
-            self._client = httpx2.AsyncClient(timeout=timeout, follow_redirects=True)
+            self._client = httpx2.AsyncClient(
+                timeout=httpx2.Timeout(_TIMEOUT_SECONDS, read=None),
+                follow_redirects=True,
+                proxy=route.httpx_proxy,
+                verify=route.verify_redirected,
+                trust_env=False,
+            )
         return self._client
 
     async def close(self) -> None:

@@ -42,7 +42,7 @@ class PollDialer:
     async def _dial(self, target: Target) -> Connection:
         channels, query = url_subscriptions(target.subscribe)
         url = f"{target.base_url}/poll?session=true&wait=0" + (f"&{query}" if query else "")
-        http = self._http.client()
+        http = self._http.client(target.route)
         request = http.build_request("GET", url, headers=target.authorization)
         session = HttpSession(http, target)
         try:

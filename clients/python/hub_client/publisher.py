@@ -22,6 +22,7 @@ from hub_client.posting import (
     tell_failed,
 )
 from hub_client.publishing import Outcome, Outgoing
+from hub_client.route import find_route
 
 
 class Publisher:
@@ -35,7 +36,8 @@ class Publisher:
     def __init__(
         self, url: str, *, key: str | None = None, options: PublisherOptions | None = None
     ) -> None:
-        """Keep connections to the hub at `url`; raise `ValueError` when it is not one.
+        """Keep connections to the hub at `url`; raise `ValueError` when it is not one, or the
+        environment says something about the way there that cannot be followed.
 
         Args:
             url: of the hub, `http` or `https`, with its base path if it has one.
@@ -45,8 +47,12 @@ class Publisher:
         self._options = options or PublisherOptions()
         self._rules = self._options.rules(url)
         self._url = publish_url(url)
+        route = find_route(url)
         self._http = httpx2.AsyncClient(
             headers=publish_headers(key),
+            proxy=route.httpx_proxy,
+            verify=route.verify,
+            trust_env=False,
             limits=self._options.limits(),
             timeout=self._options.timeout(),
         )

@@ -31,7 +31,7 @@ class SseDialer:
         # A stream without a channel has to be asked for by name.
         query = query if channels else "session=true"
         headers = {**target.authorization, "Accept": "text/event-stream"}
-        http = self._http.client()
+        http = self._http.client(target.route)
         request = http.build_request("GET", f"{target.base_url}/sse?{query}", headers=headers)
         try:
             response = await http.send(request, stream=True)

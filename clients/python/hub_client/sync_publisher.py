@@ -22,6 +22,7 @@ from hub_client.posting import (
     tell_failed,
 )
 from hub_client.publishing import Outcome, Outgoing
+from hub_client.route import find_route
 
 
 class SyncPublisher:
@@ -36,7 +37,8 @@ class SyncPublisher:
     def __init__(
         self, url: str, *, key: str | None = None, options: PublisherOptions | None = None
     ) -> None:
-        """Remember where to publish; raise `ValueError` when `url` is not one of a hub.
+        """Remember where to publish; raise `ValueError` when `url` is not one of a hub, or the
+        environment says something about the way there that cannot be followed.
 
         Args:
             url: of the hub, `http` or `https`, with its base path if it has one.
@@ -44,6 +46,7 @@ class SyncPublisher:
             options: retries, batching, the circuit breaker and the number of connections.
         """
         self._url = publish_url(url)
+        self._route = find_route(url)
         self._headers = publish_headers(key)
         self._options = options or PublisherOptions()
         self._process = self._new_process()
@@ -109,6 +112,9 @@ class SyncPublisher:
     def _new_process(self, *, inherited: "_Process | None" = None) -> "_Process":
         http = httpx2.Client(
             headers=self._headers,
+            proxy=self._route.httpx_proxy,
+            verify=self._route.verify,
+            trust_env=False,
             limits=self._options.limits(),
             timeout=self._options.timeout(),
         )

@@ -9,6 +9,7 @@ from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from hub_client.errors import RejectedError, rejection
+from hub_client.route import Route
 from hub_client.timing import asked_seconds
 
 # Whatever an answer to a handshake asks for, in seconds: a client waits, but not for ever.
@@ -63,6 +64,7 @@ class Target:
     subscribe: tuple[Mapping[str, object], ...] = ()
     """Fields of the subscribe commands; a transport may put some in its URL."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    route: Route = field(default_factory=Route)
 
     @property
     def authorization(self) -> dict[str, str]:

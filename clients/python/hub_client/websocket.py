@@ -1,6 +1,7 @@
 """The hub over WebSocket, by the websockets library."""
 
 import asyncio
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -46,6 +47,7 @@ class WebSocketDialer:
                 open_timeout=None,
                 # Silence is noticed by the hub's heartbeats, the same on every transport.
                 ping_interval=None,
+                **_way(target),
             )
         except InvalidStatus as error:
             answer = error.response
@@ -93,6 +95,17 @@ class WebSocketConnection:
 
     async def close(self) -> None:
         await self._socket.close()
+
+
+def _way(target: Target) -> dict[str, Any]:
+    """How the socket is made; TLS of an `https` hub and that of an `https` proxy are one."""
+    route = target.route
+    way: dict[str, Any] = {"proxy": route.proxy}
+    if target.base_url.startswith("https:"):
+        way["ssl"] = route.tls
+    if route.proxy is not None and route.proxy.startswith("https:"):
+        way["proxy_ssl"] = route.tls
+    return way
 
 
 def _websocket_url(base_url: str) -> str:

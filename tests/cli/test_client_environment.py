@@ -1,0 +1,120 @@
+"""Commands in an environment that says something wrong about the way to the hub."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.hub_process import HubProcess
+
+SECONDS = 40.0
+SOCKS = {"ALL_PROXY": "socks5://127.0.0.1:9"}
+COMMANDS = {
+    "publish": ("publish", "a", "1"),
+    "publish-lines": ("publish", "a", "-"),
+    "subscribe": ("subscribe", "a"),
+    "ingest": ("ingest", "-", "a"),
+    "ingest-file": ("ingest", __file__, "a", "--checkpoint", "/nowhere/at/all"),
+    "nodes": ("nodes",),
+    "connections": ("connections",),
+    "channels": ("channels",),
+    "closed": ("closed",),
+    "top": ("top",),
+    "tail": ("tail", "a"),
+    "explain": ("explain", "c", "a", "1"),
+    "disconnect": ("disconnect", "c"),
+    "drain": ("drain", "n"),
+    "rebalance": ("rebalance",),
+}
+every_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubProcess]:
+    with HubProcess() as process:
+        yield process
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HUB_", "SSL")) and not name.lower().endswith("_proxy")
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "hub", *arguments],
+        env=inherited | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@every_command
+def test_a_proxy_that_cannot_be_used_is_one_line_and_code_2(command: tuple[str, ...]) -> None:
+    """Not a traceback out of a library."""
+    ended = run(*command, "--url", "http://127.0.0.1:9", **SOCKS)
+    assert (ended.returncode, ended.stdout) == (2, ""), ended
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("hub: ALL_PROXY is 'socks5://127.0.0.1:9'")
+
+
+@every_command
+def test_certificates_that_are_gone_are_one_line_and_code_2(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    gone = str(tmp_path / "gone.pem")
+    ended = run(*command, "--url", "https://127.0.0.1:9", SSL_CERT_FILE=gone)
+    assert (ended.returncode, ended.stdout) == (2, ""), ended
+    assert ended.stderr == f"hub: SSL_CERT_FILE is {gone!r}: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        SOCKS | {"NO_PROXY": "127.0.0.1"},
+        SOCKS | {"no_proxy": "localhost,127.0.0.0/8"},
+        {"NO_PROXY": "fd00::/8"},
+        {"NO_PROXY": "[::1]"},
+        {"HTTPS_PROXY": "socks5://127.0.0.1:9"},
+        {"SSL_CERT_FILE": "/nowhere/at/all.pem"},
+        {"SSL_CERT_DIR": "/nowhere/at/all"},
+        {"SSLKEYLOGFILE": "/nowhere/at/all"},
+    ],
+    ids=lambda environment: ",".join(f"{name}={value}" for name, value in environment.items()),
+)
+async def test_what_does_not_concern_the_hubs_address_is_not_looked_at(
+    hub: HubProcess, environment: dict[str, str]
+) -> None:
+    """A command that publishes, one that subscribes, and one for operators."""
+    results = await asyncio.gather(
+        asyncio.to_thread(run, "publish", "a", "1", "--url", hub.url, **environment),
+        asyncio.to_thread(run, "nodes", "--url", hub.url, **environment),
+    )
+    for ended in results:
+        assert (ended.returncode, ended.stderr) == (0, ""), ended
+    assert await _first_line(hub, environment)
+
+
+async def _first_line(hub: HubProcess, environment: dict[str, str]) -> bytes:
+    """What a subscriber over WebSocket gets first."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "hub", "subscribe", "a", "--last", "1", "--url", hub.url,
+        "--transport", "websocket",
+        env={"PATH": os.environ["PATH"], **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(SECONDS):
+            return await process.stdout.readline()
+    finally:
+        process.kill()
+        await process.wait()
