@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
-from tests.brokers.redis.test_redis_connecting import ACL
+from tests.brokers.redis.acl import ACL
 from tests.multi_node.fleet import hubs
 from tests.multi_node.test_commands import command
 from tests.multi_node.watcher import SETTINGS, Watcher, operator, present, watching

@@ -195,6 +195,11 @@ local function belong_together(keys)
     and (not keys[3] or #keys[3] > #once and string.sub(keys[3], 1, #once) == once)
 end
 
+-- Whether only the hub itself publishes there: `hub.core.reserved` knows the namespace too.
+local function is_reserved(meta)
+  return string.find(meta, '{hub:', 1, true) ~= nil
+end
+
 -- For any Redis client, see `hub.brokers.redis.library`.
 -- keys: as above; args: data, message key (optional)
 local function publish_from_outside(keys, args)
@@ -202,6 +207,9 @@ local function publish_from_outside(keys, args)
   if not data or args[3] or keys[4] or not belong_together(keys) then
     return redis.error_reply('ERR use: FCALL hub_publish 2 hub:{CHANNEL}:meta hub:{CHANNEL}:log'
       .. ' JSON [KEY], or 3 with hub:{CHANNEL}:once:ID to publish once')
+  end
+  if is_reserved(keys[1]) then
+    return redis.error_reply('NOPERM only the hub itself publishes on channels that begin with hub:')
   end
   local envelope = key and cjson.encode({ key, cjson.null, cjson.null }) or ''
   return publish(keys, { data, envelope, redis.sha1hex(data .. '\0' .. (key or '')) })

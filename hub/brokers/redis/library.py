@@ -17,11 +17,10 @@ age of the history are those of the hub node that used the channel last. Data th
 or too large reaches subscribers as a gap `invalid`. Every key begins with the prefix of the hub
 that is meant, `hub` unless it has another: these functions serve all hubs on one Redis.
 
-An ACL user for a node needs `~hub:* &hub:*` (its prefix for `hub`), @connection, @pubsub, FCALL,
-FUNCTION LOAD, INFO, TIME, HMGET, HSET, PEXPIRE, DEL, XADD, XRANGE, XTRIM; for presence HGET,
-HGETALL, HSCAN, HDEL, ZADD, ZSCORE, ZRANGE, ZREM, ZREMRANGEBYSCORE; to know the other nodes SET,
-MGET, EXISTS, SADD, SREM, SMEMBERS; in a cluster CLUSTER NODES; before Redis 7.0 EVALSHA, SCRIPT
-LOAD, SETRANGE. Sentinels are asked SENTINEL MASTER and SENTINEL GET-MASTER-ADDR-BY-NAME.
+A server or user that takes no functions gets scripts in their place, whatever it answers: before
+7.0 there are none, others leave them out, and an ACL may forbid them. A user who may not load
+scripts either sends their text with each call. README has the ACL that a node needs, and one for
+publishers; what a user lacks of it is asked for at each connection and said in the log.
 """
 
 import re
@@ -30,14 +29,16 @@ from importlib.resources import files
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
+from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.failures import LostError
+from hub.brokers.redis.failures import LostError, RefusedError
+from hub.brokers.redis.keys import Keys
 
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
 # Raised whenever `publish_from_outside` changes in library.lua.
-PUBLIC_VERSION = 3
+PUBLIC_VERSION = 4
 
 _BODY = "".join(
     files("hub.brokers.redis").joinpath(name).read_text("utf-8")
@@ -45,6 +46,26 @@ _BODY = "".join(
 )
 _PRESENCE = ("join", "leave", "renew", "assert_present", "members")
 _NAMES = ("open", "page", "publish", *_PRESENCE)
+# What the functions above do in Redis, on behalf of the user who calls them.
+_USED = tuple(sorted(set(re.findall(r"redis\.p?call\('([A-Z]+)'", _BODY))))
+# Which of these the user may not: `acl_check_cmd` is there from 7.0 on. It looks for keys and
+# channels among the arguments, wherever the command has them.
+_RIGHTS = """
+local function rights(keys, args)
+  local missing = {}
+  for place = 3, #args do
+    local name, about = args[place], args[1]
+    if name == 'PUBLISH' then
+      about = args[2]
+    end
+    local known, may = pcall(redis.acl_check_cmd, name, about, about, about, about)
+    if known and not may then
+      missing[#missing + 1] = name
+    end
+  end
+  return table.concat(missing, ' ')
+end
+"""
 
 # A Redis that is full takes these all the same: who is subscribed goes on, who is present is known.
 _NEED_NO_ROOM = frozenset({"open", "page", "leave", "renew", "members"})
@@ -60,7 +81,11 @@ def _registered(name: str, digest: str) -> str:
 
 def _own(digest: str) -> str:
     functions = "".join(_registered(name, digest) for name in _NAMES)
-    return f"#!lua name=hub_{digest}\n{_BODY}\n{functions}"
+    rights = f"""redis.register_function{{
+  function_name='hub_rights_{digest}', callback=rights, flags={{'no-writes'}}
+}}
+"""
+    return f"#!lua name=hub_{digest}\n{_BODY}\n{_RIGHTS}\n{functions}{rights}"
 
 
 # Of all that is loaded under the name, how the functions are registered too. Scripts need none:
@@ -91,13 +116,27 @@ if type(room) == 'table' and string.find(room.err, 'OOM', 1, true) then
 end
 """
 _NEEDS_NONE = "redis.pcall('HDEL', KEYS[1], '')\nredis.pcall('ZREM', KEYS[2], '')\n"
+_RIGHTS_SCRIPT = f"{_RIGHTS}return rights(KEYS, ARGV)"
+_NO_DIGEST = "0" * 40
+_SHOWN = 200
+_WITH_KEYS = frozenset(_USED) - {"INFO", "TIME", "PUBLISH"}
+# NOPERM since 6.0, with `function|load` for a subcommand since 7.0.
+_MISSING_RIGHT = re.compile(r"no permissions to run the '([\w|]+)' command")
 
 
 class Library:
-    """Knows how the server that is connected now wants to be called."""
+    """Knows how the server that is connected now wants to be called.
 
-    def __init__(self, *, use_functions: bool) -> None:
+    Args:
+        use_functions: False: scripts, as with Redis before 7.0.
+        keys: names of this hub, for asking what the user may do with them.
+    """
+
+    def __init__(self, *, use_functions: bool, keys: Keys, log: FilteringBoundLogger) -> None:
         self._use_functions = use_functions
+        self._keys = keys
+        self._log = log
+        self._said: set[str] = set()
         self._prefixes: dict[str, Command] = {}
         self.server_version = ""
         """Of the server that was connected last, such as 7.0.15."""
@@ -109,46 +148,106 @@ class Library:
     async def load(self, connection: AbstractConnection) -> None:
         """Have the server know the functions.
 
-        Raises what redis-py raises, and `LostError` where nothing can be written.
+        Raises what redis-py raises, and `LostError` where nothing can be written or run.
         """
         if b"role:master" not in await ask(connection, "INFO", "replication"):
             raise LostError("it is a replica, not a master")
         self.server_version = _version(await ask(connection, "INFO", "server"))
-        if self._use_functions:
-            try:
-                await self._load_functions(connection)
-            except ResponseError as error:
-                if "unknown command" not in str(error).lower():
-                    raise
-            else:
-                return
-        await self._load_scripts(connection)
+        if not (self._use_functions and await self._load_functions(connection)):
+            await self._load_scripts(connection)
 
-    async def _load_functions(self, connection: AbstractConnection) -> None:
+    async def _load_functions(self, connection: AbstractConnection) -> bool:
+        """Whether this user can call them: it may be that another one has loaded them."""
+        refusals = [await _refusal(connection, "FUNCTION", "LOAD", _OWN)]
         try:
-            await ask(connection, "FUNCTION", "LOAD", _OWN)
+            await self._check_rights(connection, _USED, "FCALL", f"hub_rights_{_DIGEST}")
         except ResponseError as error:
-            if "already exists" not in str(error):
-                raise
+            refusals.append(RefusedError(error))
+            # Before 7.0 there are none, which is nothing to warn of.
+            if "unknown command" not in str(error).lower():
+                self._say("redis_no_functions", *refusals)
+            return False
         self._prefixes = {name: ("FCALL", f"hub_{name}_{_DIGEST}") for name in _NAMES}
         await self._load_public(connection)
+        return True
 
     async def _load_public(self, connection: AbstractConnection) -> None:
+        """For others than the hub, which does without."""
         try:
             version = await ask(connection, "FCALL", "hub_version", 0)
-        except ResponseError as error:
-            if "Function not found" not in str(error):
-                raise
+        except ResponseError:
             version = b"0"
         if int(version) < PUBLIC_VERSION:
-            await ask(connection, "FUNCTION", "LOAD", "REPLACE", _PUBLIC)
+            refused = await _refusal(connection, "FUNCTION", "LOAD", "REPLACE", _PUBLIC)
+            if refused is not None:
+                self._say("redis_hub_publish_not_loaded", refused)
 
     async def _load_scripts(self, connection: AbstractConnection) -> None:
-        for name in _NAMES:
-            first = _NEEDS_NONE if name in _NEED_NO_ROOM else _NEEDS_ROOM
-            script = f"{_BODY}{_GUARD}{first}return {name}(KEYS, ARGV)"
-            digest = await ask(connection, "SCRIPT", "LOAD", script)
-            self._prefixes[name] = ("EVALSHA", digest)
+        scripts = {name: _script(name) for name in _NAMES}
+        try:
+            for name, script in scripts.items():
+                digest = await ask(connection, "SCRIPT", "LOAD", script)
+                self._prefixes[name] = ("EVALSHA", digest)
+            refused = await _refusal(connection, "EVALSHA", _NO_DIGEST, 0)
+        except ResponseError as error:
+            refused = RefusedError(error)
+        if refused is not None:
+            self._say("redis_scripts_not_loaded", refused)
+            self._prefixes = {name: ("EVAL", script) for name, script in scripts.items()}
+        try:
+            used = (*_USED, "SETRANGE")
+            await self._check_rights(connection, used, "EVAL", _RIGHTS_SCRIPT)
+        except ResponseError as error:
+            if refused is not None:
+                raise LostError(
+                    f"it lets this user run neither functions nor scripts: {RefusedError(error)}"
+                ) from None
+
+    async def _check_rights(
+        self, connection: AbstractConnection, used: Command, *prefix: Argument
+    ) -> None:
+        """Say what the user lacks; raise `ResponseError` where the question cannot be asked."""
+        keys = self._keys
+        answer = await ask(connection, *prefix, 0, keys.meta("x"), keys.stem("x"), *used)
+        missing = answer.decode().split()
+        rights = [f"+{name.lower()}" for name in missing]
+        # A key that may not be touched looks like a command that may not be used.
+        if _WITH_KEYS.issubset(missing):
+            rights.insert(0, f"~{keys.prefix}:*")
+        if "PUBLISH" in missing:
+            rights.append(f"&{keys.prefix}:*")
+        if rights:
+            self._warn("redis_rights_missing", rights=rights)
+
+    def _say(self, event: str, *refusals: RefusedError | None) -> None:
+        """Why the next best way is taken, with the rights that are missing, where it is these."""
+        # One that does not know the command repeats its arguments, the library's text here.
+        reasons = [str(refused)[:_SHOWN] for refused in refusals if refused is not None]
+        found = map(_MISSING_RIGHT.search, reasons)
+        rights = [f"+{right[1].lower()}" for right in found if right]
+        self._warn(event, reasons=reasons, **{"rights": rights} if rights else {})
+
+    def _warn(self, event: str, **fields: object) -> None:
+        """Once: each reconnect would say it again."""
+        text = f"{event} {fields}"
+        if text not in self._said:
+            self._said.add(text)
+            self._log.warning(event, **fields)
+
+
+async def _refusal(connection: AbstractConnection, *command: Argument) -> RefusedError | None:
+    """Why the server does not do this; None where it does, or has done it before."""
+    try:
+        await ask(connection, *command)
+    except ResponseError as error:
+        refused = RefusedError(error)
+        return None if refused.code == "NOSCRIPT" or "already exists" in str(error) else refused
+    return None
+
+
+def _script(name: str) -> str:
+    first = _NEEDS_NONE if name in _NEED_NO_ROOM else _NEEDS_ROOM
+    return f"{_BODY}{_GUARD}{first}return {name}(KEYS, ARGV)"
 
 
 def _version(info: bytes) -> str:

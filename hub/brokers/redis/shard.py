@@ -60,7 +60,11 @@ class Shard:
         """Whoever reads pages here for others holds it meanwhile; publications pass them by."""
         self._traced: Traced | None = None
         """What the next message is a part of: Redis sends both at once."""
-        self._library = Library(use_functions=options.use_functions)
+        self._library = Library(
+            use_functions=options.use_functions,
+            keys=options.keys,
+            log=around.log.bind(server=server.name),
+        )
         self.commands = Commands(
             server=server,
             library=self._library,

@@ -18,16 +18,10 @@ from hub.brokers.redis.connecting import Backoff
 from hub.brokers.redis.library import PUBLIC_VERSION
 from hub.brokers.redis.server import Server
 from hub.errors import NotPublishedError, SettingsError
+from tests.brokers.redis.acl import ACL
 from tests.brokers.redis.nodes import FAST, node
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.waiting import eventually
-
-# What `hub.brokers.redis.library` says a node needs.
-ACL = (
-    "~hub:* &hub:* -@all +@connection +@pubsub +fcall +function|load +info +time +hmget +hset "
-    "+pexpire +del +xadd +xrange +xtrim +hget +hgetall +hdel +zadd +zscore +zrange +zrem "
-    "+zremrangebyscore +set +mget +exists +sadd +srem +smembers"
-)
 
 
 async def _works(url: str, channel: str) -> None:

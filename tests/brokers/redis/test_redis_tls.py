@@ -18,8 +18,8 @@ from hub.brokers.redis import slots
 from hub.brokers.redis.failures import CONNECTION_ERRORS
 from hub.brokers.redis.inquiry import Inquiry
 from hub.brokers.redis.server import Server, close, connect
+from tests.brokers.redis.acl import ACL
 from tests.brokers.redis.nodes import FAST, TestNode, node
-from tests.brokers.redis.test_redis_connecting import ACL
 from tests.brokers.redis.test_redis_failures import KEEPS_ALL, arrives, feeding
 from tests.core.fakes import FakeClock
 from tests.support.certificates import Certificates, is_installed, make_certificates
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(not is_installed(), reason="openssl makes the ce
 # TLS takes its time on a busy machine.
 PATIENT = replace(FAST, command_timeout_seconds=2.0, connect_timeout_seconds=5.0)
 USER = f"hub on >s3cr:t {ACL} +cluster|nodes"
-# What `hub.brokers.redis.library` says sentinels are asked.
+# What the README says sentinels are asked.
 SENTINEL_USER = (
     "watcher on >0ther -@all +@connection +sentinel|master +sentinel|get-master-addr-by-name"
 )

@@ -1,0 +1,18 @@
+"""The ACL users of Redis that the README documents."""
+
+from tests.support.snippets import ROOT, blocks_of
+
+PASSWORD = "PASSWORD"
+
+
+def documented(label: str) -> list[str]:
+    """The rules of one, with its password and without its name."""
+    (block,) = blocks_of(ROOT / "README.md", label)
+    words = block.text.replace("\\\n", " ").replace("'", "").split()
+    return words[words.index("SETUSER") + 2 :]
+
+
+NODE_RULES = documented("acl-node")
+PUBLISHER_RULES = documented("acl-publisher")
+ACL = " ".join(rule for rule in NODE_RULES if rule not in {"on", f">{PASSWORD}"})
+"""What a node's user may do."""
