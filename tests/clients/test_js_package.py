@@ -15,7 +15,9 @@ PACKAGE = Path(__file__).parents[2] / "clients" / "js"
 BINARIES = PACKAGE / "node_modules" / ".bin"
 USER = Path(__file__).parent / "js" / "user.ts"
 NPM = shutil.which("npm")
-MAX_BYTES = 10_000
+# Of these, 900 are for moving between connections without a gap that is none, for tokens that take
+# long, and for clocks that are set.
+MAX_BYTES = 11_500
 TIMEOUT_SECONDS = 90
 pytestmark = [
     pytest.mark.skipif(
@@ -48,7 +50,7 @@ def test_the_sources_pass_the_strict_type_checker() -> None:
     run(BINARIES / "tsc", "--checkJs", "--strict", "--noEmit", "-p", PACKAGE)
 
 
-def test_one_minified_bundle_stays_below_ten_thousand_bytes() -> None:
+def test_one_minified_bundle_stays_below_its_limit() -> None:
     """What a page loads when it bundles the client; compressed it is half of that."""
     options = ("--bundle", "--minify", "--format=esm")
     bundle = run(BINARIES / "esbuild", "src/hub.js", *options).encode()

@@ -5,10 +5,17 @@
  * that clients which lost the same hub do not come back as one wave.
  */
 
-import { BASE_MS, CEILINGS } from "./limits.js";
+import { BASE_MS, CEILINGS, MAX_TIMER } from "./limits.js";
 
-/** Milliseconds by the wall clock, which also counts the time a laptop slept. */
-export const now = () => Date.now();
+/** Milliseconds by a clock that nobody sets; whether it counts a sleep is the machine's choice. */
+export const now = () => performance.now();
+
+/**
+ * `setTimeout` for any number: one above the longest timer, or none at all, would be due at once.
+ * @param {() => void} run
+ * @param {number} delay
+ */
+export const timer = (run, delay) => setTimeout(run, delay < MAX_TIMER ? delay : MAX_TIMER);
 
 /**
  * @param {() => number} random from 0 up to 1

@@ -24,6 +24,8 @@ export function openClient(base, options, show) {
   const listeners = new Set([show]);
   /** @type {Link | null} */
   let link = null;
+  /** @type {Set<Link>} that were it before, and may still bring something */
+  const before = new Set();
   /** @type {HubError | undefined} why nothing goes any more */
   let closed;
 
@@ -56,12 +58,19 @@ export function openClient(base, options, show) {
       // The stream may have told already: of a reply that comes later, or was lost.
       if (!current() || mine.epochs.get(name)) return;
       if (ok) {
-        if (mine.duplex) channel.push({ op: "subscribed", ...ok }, mine.epochs, true);
+        const told = { op: "subscribed", ...ok };
+        if (mine.duplex) channel.push(told, mine.epochs, true, brings(channel));
       } else if (error?.retryable) setTimeout(again, 1000 + 2000 * Math.random());
       // A browser sent the command twice: the stream will tell where the first one started.
       else if (error?.code !== "conflict") end(channel, error);
     });
   };
+
+  /**
+   * Whether a connection that was taken over from still brings the channel.
+   * @param {Channel} channel
+   */
+  const brings = ({ channel }) => [...before].some(({ epochs }) => epochs.get(channel));
 
   /**
    * @param {Channel} channel
@@ -88,6 +97,7 @@ export function openClient(base, options, show) {
 
   const connection = openConnection(base, options, {
     up(next) {
+      if (link) before.add(link);
       link = next;
       channels.forEach(ask);
       pending.flush(); // after the subscribes: who publishes may wait for its own message
@@ -98,14 +108,21 @@ export function openClient(base, options, show) {
       pending.fail();
     },
 
+    over(gone) {
+      if (before.delete(gone)) channels.forEach((channel) => brings(channel) || channel.release(true));
+    },
+
     push(push, from) {
       const { op, channel } = push;
       const known = channels.get(channel);
       if (op === "reply") pending.reply(push);
       // An operator's doing, which must not be undone by asking again.
       else if (op === "unsubscribed") known && end(known, new HubError(op, false, push.reason));
-      // While two connections bring a channel, one is for what has no offset to compare.
-      else known?.push(push, from.epochs, from === link || !link?.epochs.get(channel));
+      else if (known) {
+        // While two connections bring a channel, one is for what has no offset to compare.
+        const first = from === link || !link?.epochs.get(channel);
+        known.push(push, from.epochs, first, from === link && brings(known));
+      }
     },
 
     state(state) {

@@ -8,8 +8,9 @@
  * node or to a better transport, leaves no moment without a connection.
  */
 
-import { backoff, now } from "./backoff.js";
+import { backoff, now, timer } from "./backoff.js";
 import { BETTER_MS, LINGER_MS, LOOK_MS, LOST, PATIENCE, PROBE_MS, STABLE_MS } from "./limits.js";
+import { TOKEN_MS } from "./limits.js";
 import { remember } from "./memory.js";
 import { openPoll } from "./poll.js";
 import { openSse } from "./sse.js";
@@ -23,6 +24,7 @@ import { openWebSocket } from "./websocket.js";
  * @typedef {object} Events
  * @property {(link: Link) => void} up this is the connection from now on
  * @property {() => void} down there is none
+ * @property {(link: Link) => void} over it brings nothing more
  * @property {(push: Json, link: Link) => void} push
  * @property {(state: State) => void} state
  */
@@ -36,6 +38,7 @@ import { openWebSocket } from "./websocket.js";
  * @property {boolean} [duplex] a reply stands in the stream, at its place
  * @property {Map<string, string>} epochs channel to epoch, of what it is subscribed to
  * @property {number} at index of its transport
+ * @property {boolean} [dialled] its transport was asked: before that no failure is the transport's
  * @property {number} heardAt when its last frame came
  * @property {number} silenceMs a longer silence is a lost connection; the welcome says it
  * @property {Record<string, ReturnType<typeof setTimeout>>} timers
@@ -80,9 +83,13 @@ export function connection(base, options, events) {
   let index = Math.max(0, transports.indexOf(/** @type {Transport} */ (remember(base, storage))));
   let patience = 0; // with the transport in use: failures before the next is tried
   let refreshed = false; // a 4401 was answered with a new token
+  /** @type {Promise<string | undefined> | undefined} asked for once, whatever transports it takes */
+  let granted;
   let moveAt = 0; // when the goodbye lets this client come back; 0 where it named no window
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let retry;
+  let lookedAt = 0;
+  let drift = 0; // of the wall clock, at the last look
 
   /**
    * Unless the link is over by then.
@@ -93,7 +100,7 @@ export function connection(base, options, events) {
    */
   const after = ({ timers }, name, delay, run) => {
     clearTimeout(timers[name]);
-    timers[name] = setTimeout(run, delay);
+    timers[name] = timer(run, delay);
   };
 
   /**
@@ -128,14 +135,26 @@ export function connection(base, options, events) {
     links.add(mine);
     if (at === index) settle();
     if (!current) show("connecting");
-    probe(mine);
     try {
-      mine.token = renew ? await renew() : /** @type {string | undefined} */ (token);
-      if (trial === mine) OPEN[transports[at]](mine);
+      if (renew) {
+        // Not the transport's time: a phone may take longer for it than for all the rest.
+        after(mine, "probe", TOKEN_MS, () => ended(mine, LOST, "no token"));
+        mine.token = await (granted ??= ask(renew));
+        if (trial !== mine) return;
+      } else mine.token = /** @type {string | undefined} */ (token);
+      mine.dialled = true;
+      probe(mine);
+      OPEN[transports[at]](mine);
     } catch (error) {
       ended(mine, LOST, String(error));
     }
   };
+
+  /**
+   * What an application's function throws at once is one more token that did not come.
+   * @param {() => string | Promise<string>} renew
+   */
+  const ask = async (renew) => renew();
 
   /** There is nothing to wait for any more. */
   const settle = () => {
@@ -146,13 +165,15 @@ export function connection(base, options, events) {
   /** @param {number} delay */
   const comeBack = (delay) => {
     clearTimeout(retry);
-    retry = setTimeout(open, delay);
+    granted = undefined;
+    retry = timer(open, delay);
   };
 
   /** @param {Link | null} link */
   const finish = (link) => {
     if (!link || !links.delete(link)) return;
     Object.values(link.timers).forEach(/** @type {() => void} */ (clearTimeout));
+    events.over(link);
     link.close?.();
   };
 
@@ -204,11 +225,14 @@ export function connection(base, options, events) {
     settle();
     current = mine;
     trial = null;
+    granted = undefined;
     index = mine.at;
     patience = PATIENCE;
     remember(base, storage, transports[index]);
     better.reset();
     improve();
+    lookedAt = now();
+    drift = Date.now() - lookedAt;
     mine.timers.look = setInterval(check, LOOK_MS);
     after(mine, "stable", STABLE_MS, () => {
       pause.reset();
@@ -220,6 +244,7 @@ export function connection(base, options, events) {
 
   /** Try the better transports again later, beside the one that works. */
   const improve = () => {
+    granted = undefined;
     if (current && index) after(current, "better", better.next(), () => open(0));
   };
 
@@ -232,6 +257,7 @@ export function connection(base, options, events) {
    * @param {string} [reason]
    */
   const ended = (mine, code, reason) => {
+    if (!links.has(mine)) return; // over: a socket tells so from within `close`, too
     const tried = mine === trial;
     finish(mine);
     if (tried) trial = null;
@@ -240,11 +266,12 @@ export function connection(base, options, events) {
       current = null;
       events.down();
     }
-    const { at } = mine;
+    const { at, dialled } = mine;
+    if (code === 4401) granted = undefined;
     if (current) {
       // An attempt beside a connection that goes on.
       if (at === index) comeBack(pause.next());
-      else if (at + 1 < index) open(at + 1);
+      else if (dialled && at + 1 < index) open(at + 1);
       else improve();
     } else if (code === 4401 && renew && !refreshed) {
       refreshed = true;
@@ -253,7 +280,7 @@ export function connection(base, options, events) {
     else if (trial) {
       index = trial.at;
       show("connecting");
-    } else if (tried && patience-- < 2 && (index = (index + 1) % transports.length)) open();
+    } else if (dialled && tried && patience-- < 2 && (index = (index + 1) % transports.length)) open();
     else {
       const retryInMs = moveAt ? Math.max(0, moveAt - now()) : pause.next();
       comeBack(retryInMs);
@@ -262,15 +289,22 @@ export function connection(base, options, events) {
   };
 
   /**
-   * Lost after 1.5 heartbeats of silence by the wall clock, which also counts sleep. When the
-   * network or the page came back, do not wait for that to find out.
+   * Lost after 1.5 heartbeats of silence. When the network or the page came back, do not wait for
+   * that to find out. Nor where nobody looked for a while, as in a sleep, which may show in the
+   * wall clock alone: then what came meanwhile is still to be read, so the hub is asked.
    * @param {Event} [back]
    */
   const check = (back) => {
     const mine = current;
-    if (mine && now() - mine.heardAt >= mine.silenceMs) ended(mine, LOST, "no heartbeat");
-    else if (!back || document?.hidden) return;
+    const shift = Date.now() - now();
+    const late = now() - lookedAt > 2 * LOOK_MS;
+    const slept = mine && (late || Math.abs(shift - drift) > LOOK_MS);
+    lookedAt = now();
+    drift = shift;
+    if (mine && !slept && now() - mine.heardAt >= mine.silenceMs) ended(mine, LOST, "no heartbeat");
+    else if (!slept && (!back || document?.hidden)) return;
     else if (mine) {
+      if (slept) mine.heardAt = lookedAt;
       mine.send(PING);
       probe(mine);
     } else if (state === "waiting" && !moveAt) {

@@ -2,6 +2,8 @@
 
 /** For a welcome, and again for a pong. A handshake on a slow phone takes two seconds. */
 export const PROBE_MS = 5000;
+/** For the application's token: a function that starts cold, and a phone, take ten. Guess. */
+export const TOKEN_MS = 60000;
 /** When a better transport is tried again; later each time it fails. Guess, not measured. */
 export const BETTER_MS = 10000;
 /** A connection that held for this long is no reconnect loop. Guess, not measured. */
@@ -12,6 +14,8 @@ export const PATIENCE = 3;
 export const LINGER_MS = 2000;
 /** The clock is looked at this often: after a sleep the next look is late. */
 export const LOOK_MS = 5000;
+/** The longest timer there is: 32 bits with a sign, 24 days. */
+export const MAX_TIMER = 2 ** 31 - 1;
 /** The close code of what ended without one (RFC 6455 section 7.4.1). */
 export const LOST = 1006;
 

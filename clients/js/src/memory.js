@@ -5,7 +5,6 @@
  * A page may not be allowed to store anything; then each load finds out anew.
  */
 
-import { now } from "./backoff.js";
 import { REMEMBER_MS } from "./limits.js";
 
 /**
@@ -25,9 +24,10 @@ export function remember(base, storage, worked) {
   try {
     // Only where there is a page: Node warns about its own. Throws like one that is forbidden.
     const store = storage ?? (document && localStorage);
-    if (worked) store.setItem(key, `${worked} ${now() + REMEMBER_MS}`);
+    if (worked) store.setItem(key, `${worked} ${Date.now() + REMEMBER_MS}`);
     const [name, until] = /** @type {string} */ (store.getItem(key)).split(" ");
-    if (Number(until) > now()) return name;
+    const left = Number(until) - Date.now();
+    if (left > 0 && left <= REMEMBER_MS) return name; // more: the clock was set since
   } catch {
     // As above.
   }

@@ -4,14 +4,13 @@
  * Offsets order publications within an epoch; what is not newer than the last one seen is a
  * repeat and is dropped. So two connections may bring the same channel while the client moves
  * from one to the other: what comes first counts. Holes without a gap are normal (a publication
- * with `echo: false` does not come back), so only the hub's `gap` is reported.
+ * with `echo: false` does not come back), so only the hub's `gap` is reported. What the newer of
+ * two connections lacks is no gap while the other one may still bring it: it waits, and what
+ * comes behind it waits as well.
  */
 export type Member = import("./subscription.js").Member;
 export type Json = import("./commands.js").Json;
 export type Channel = ReturnType<typeof openChannel>;
-/** @typedef {import("./subscription.js").Member} Member */
-/** @typedef {import("./commands.js").Json} Json */
-/** @typedef {ReturnType<typeof openChannel>} Channel */
 /** @param {string} position `epoch:offset`, split at its last colon */
 export declare const epochOf: (position: string) => string;
 /**
@@ -25,6 +24,7 @@ export declare function openChannel(channel: string, { since, last, fill }: {
 }): {
     channel: string;
     members: Set<import("./subscription.js").Member>;
+    release: (whole?: boolean) => void;
     /** What to ask the hub for: the present position, or else how the application starts. */
     request(): {
         channel: string;
@@ -33,10 +33,10 @@ export declare function openChannel(channel: string, { since, last, fill }: {
         fill: boolean | undefined;
     };
     /**
-     * Tell the members what is new; a copy of them, because a callback may unsubscribe.
      * @param {Json} push
      * @param {Map<string, string>} epochs of the channels that the connection is subscribed to
      * @param {boolean} first whether this is the connection for what has no offset
+     * @param {boolean} newer whether another one, which was there before, still brings the channel
      */
-    push({ op, ...item }: Json, epochs: Map<string, string>, first: boolean): void;
+    push(push: Json, epochs: Map<string, string>, first: boolean, newer: boolean): void;
 };

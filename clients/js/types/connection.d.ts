@@ -20,6 +20,10 @@ export type Events = {
      * there is none
      */
     down: () => void;
+    /**
+     * it brings nothing more
+     */
+    over: (link: Link) => void;
     push: (push: Json, link: Link) => void;
     state: (state: State) => void;
 };
@@ -43,6 +47,10 @@ export type Link = {
      * index of its transport
      */
     at: number;
+    /**
+     * its transport was asked: before that no failure is the transport's
+     */
+    dialled?: boolean;
     /**
      * when its last frame came
      */

@@ -1,6 +1,8 @@
 /** Every limit and time of this client, with its reason. */
 /** For a welcome, and again for a pong. A handshake on a slow phone takes two seconds. */
 export declare const PROBE_MS = 5000;
+/** For the application's token: a function that starts cold, and a phone, take ten. Guess. */
+export declare const TOKEN_MS = 60000;
 /** When a better transport is tried again; later each time it fails. Guess, not measured. */
 export declare const BETTER_MS = 10000;
 /** A connection that held for this long is no reconnect loop. Guess, not measured. */
@@ -11,6 +13,8 @@ export declare const PATIENCE = 3;
 export declare const LINGER_MS = 2000;
 /** The clock is looked at this often: after a sleep the next look is late. */
 export declare const LOOK_MS = 5000;
+/** The longest timer there is: 32 bits with a sign, 24 days. */
+export declare const MAX_TIMER: number;
 /** The close code of what ended without one (RFC 6455 section 7.4.1). */
 export declare const LOST = 1006;
 /** A restarted process is found within a second. Guess, not measured. */

@@ -1,12 +1,12 @@
 /** What an application may write for the hub's address, and what it is told of anything else. */
 
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, mock, test } from "node:test";
+import { afterEach, beforeEach, test } from "node:test";
 import { Hub } from "../../../clients/js/src/hub.js";
-import { fakeWire, settle } from "./fakes.js";
+import { fakeWire, mockTime, realTime, settle } from "./fakes.js";
 
-beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] }));
-afterEach(() => mock.timers.reset());
+beforeEach(mockTime);
+afterEach(realTime);
 
 /** Where the first WebSocket and the first stream go to. */
 async function asked(url) {

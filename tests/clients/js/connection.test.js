@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, mock, test } from "node:test";
+import { afterEach, beforeEach, test } from "node:test";
 import { backoff } from "../../../clients/js/src/backoff.js";
-import { connect, fakeWire, pass, settle, WELCOME } from "./fakes.js";
+import { connect, fakeWire, mockTime, pass, realTime, settle, WELCOME } from "./fakes.js";
 
-beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] }));
-afterEach(() => mock.timers.reset());
+/** @type {ReturnType<typeof mockTime>} */
+let time;
+beforeEach(() => (time = mockTime()));
+afterEach(realTime);
 
 const names = (states) => states.map(({ state, transport }) => `${state} ${transport}`);
 
@@ -235,18 +237,144 @@ test("what JSON cannot say is rejected at once and holds up no other command", a
   hub.close();
 });
 
-test("a machine that slept finds out at the next look at the clock", async () => {
+for (const [what, clocks] of [["also where only the wall clock counts it", "wall"], ["", "both"]]) {
+  test(`a machine that slept asks for a pong at the next look at the clock ${what}`, async () => {
+    const wire = fakeWire();
+    const { hub, states } = connect(wire);
+    hub.subscribe("a", () => {});
+    await settle();
+    await pass(5000);
+    wire.webSocket = "deaf";
+    if (clocks === "wall") time.setWall(3600000);
+    else time.sleep(3600000);
+    await pass(5000);
+    assert.equal(hub.state, "connected");
+    await pass(5000);
+    assert.deepEqual(states.at(-1).reason, "no answer");
+    wire.webSocket = "welcomes";
+    await pass(500);
+    assert.equal(hub.state, "connected");
+    assert.equal(wire.sockets.length, 2);
+    hub.close();
+  });
+}
+
+for (const jump of [3600000, -3600000]) {
+  test(`a wall clock that is set by ${jump} ms cuts nobody, and hides no silence`, async () => {
+    const wire = fakeWire();
+    const { hub, states } = connect(wire);
+    hub.subscribe("a", () => {});
+    await settle();
+    await pass(5000);
+    time.setWall(jump);
+    await pass(5000);
+    assert.equal(wire.sockets[0].pings, 2); // it may as well have slept
+    await pass(20000);
+    assert.deepEqual(names(states), ["connecting websocket", "connected websocket"]);
+    wire.webSocket = "deaf";
+    await pass(10000);
+    assert.equal(states.at(-1).reason, "no heartbeat");
+    hub.close();
+  });
+}
+
+test("a token that takes long is no transport's fault, and is asked for once", async () => {
+  const wire = fakeWire("silent");
+  let asked = 0;
+  let grant = () => {};
+  const token = () => new Promise((resolve) => ((asked += 1), (grant = resolve)));
+  const { hub, states } = connect(wire, { token });
+  hub.subscribe("a", () => {});
+  await settle();
+  await pass(40000);
+  assert.equal(asked, 1);
+  assert.deepEqual(names(states), ["connecting websocket"]);
+  grant("t1");
+  await settle();
+  await pass(4999);
+  assert.equal(wire.streams.length, 0);
+  await pass(1); // silent: the next transport has its turn, with the same token
+  assert.equal(wire.streams[0].url.searchParams.get("token"), "t1");
+  assert.equal(asked, 1);
+  wire.streams[0].push(WELCOME);
+  await settle();
+  assert.equal(hub.transport, "sse");
+  hub.close();
+});
+
+test("a token that does not come is asked for again after a pause, by the same transport", async () => {
   const wire = fakeWire();
+  const answers = [() => new Promise(() => {}), () => Promise.reject(new Error("cold")), () => { throw new Error("no"); }, () => "t1"];
+  const { hub, states } = connect(wire, { token: () => answers.shift()() });
+  hub.subscribe("a", () => {});
+  await settle();
+  await pass(60000);
+  assert.deepEqual(states.at(-1), { state: "waiting", transport: "websocket", code: 1006, reason: "no token", retryInMs: 500 });
+  await pass(500);
+  assert.equal(states.at(-1).reason, "Error: cold");
+  await pass(1000);
+  assert.equal(states.at(-1).reason, "Error: no");
+  await pass(2000);
+  assert.equal(hub.state, "connected");
+  assert.deepEqual([...new Set(names(states))], ["connecting websocket", "waiting websocket", "connected websocket"]);
+  assert.equal(wire.sockets.length, 1);
+  hub.close();
+});
+
+test("a token that has not begun is tried again until it has", async () => {
+  const wire = fakeWire("silent");
+  const { hub, states } = connect(wire, { token: "early", transports: ["websocket"] });
+  hub.subscribe("a", () => {});
+  await settle();
+  for (const delay of [500, 1000, 2000]) {
+    wire.sockets.at(-1).push({ op: "goodbye", code: 1013, reason: "token is not valid for another 20 seconds" });
+    wire.sockets.at(-1).end(1013, "token is not valid for another 20 seconds");
+    assert.equal(states.at(-1).retryInMs, delay);
+    await pass(delay);
+  }
+  wire.sockets.at(-1).push(WELCOME);
+  wire.sockets.at(-1).pong();
+  assert.equal(hub.state, "connected");
+  hub.close();
+});
+
+test("a socket that tells of its end from within close ends one attempt, not two", async () => {
+  const wire = fakeWire("silent");
+  wire.WebSocket = class extends wire.WebSocket {
+    close() {
+      super.close();
+      this.onerror?.({ message: "closed before it was open" }); // as in the npm package ws, and Node
+      this.onclose?.({ code: 1006, reason: "" });
+    }
+  };
   const { hub, states } = connect(wire);
   hub.subscribe("a", () => {});
   await settle();
-  await pass(5000);
-  mock.timers.setTime(Date.now() + 3600000);
-  await pass(5000);
-  assert.deepEqual(states.at(-1).reason, "no heartbeat");
-  await pass(500);
-  assert.equal(hub.state, "connected");
-  assert.equal(wire.sockets.length, 2);
+  wire.sockets[0].onerror({ message: "Unexpected server response: 403" });
+  await settle();
+  assert.equal(wire.streams.length, 1);
+  wire.streams[0].push(WELCOME);
+  await settle();
+  assert.deepEqual(names(states), ["connecting websocket", "connecting sse", "connected sse"]);
+  await pass(20000); // and so beside a connection that works
+  assert.equal(wire.streams.length, 1);
+  assert.equal(wire.polls.length, 0);
+  hub.close();
+});
+
+test("what is for ever is no timer that is due at once", async () => {
+  const wire = fakeWire("refuses");
+  const { hub } = connect(wire, { betterMs: Infinity });
+  hub.subscribe("a", () => {});
+  await settle();
+  wire.streams[0].push(WELCOME);
+  await settle();
+  await pass(20000);
+  assert.equal(wire.sockets.length, 1);
+  wire.streams[0].push({ op: "goodbye", code: 1012, reason: "draining", reconnect_within_ms: 1e300 });
+  await settle();
+  await pass(20000);
+  assert.equal(wire.streams.length, 1);
   hub.close();
 });
 

@@ -7,13 +7,45 @@ export const WELCOME = { op: "welcome", connection: "c1", node: "n", heartbeat_s
 
 export const subscribed = (channel, position) => ({ op: "subscribed", channel, position, recovered: true, replayed: 0 });
 
+/** Mocked timers, and both clocks with them. */
+export function mockTime() {
+  mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] });
+  const ticked = Date.now;
+  let wall = 0;
+  let slept = 0;
+  mock.method(performance, "now", () => ticked() + slept);
+  mock.method(Date, "now", () => ticked() + wall);
+  return {
+    /** The wall clock is set, or counts a sleep that nothing else does; no timer is due by that. */
+    setWall: (milliseconds) => void (wall += milliseconds),
+    /** Both clocks count a sleep, and no timer does. */
+    sleep(milliseconds) {
+      wall += milliseconds;
+      slept += milliseconds;
+    },
+  };
+}
+
+export function realTime() {
+  mock.timers.reset();
+  mock.restoreAll();
+}
+
 /** Let promises and microtasks run; timers are mocked and stand still. */
 export async function settle() {
   for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
+// A mocked tick tells every timer in it the time of its end: longer ones look like a sleep.
+const STEP_MS = 2500;
+
 /** Move the mocked clock, and let what it started run. */
 export async function pass(milliseconds) {
+  const step = milliseconds < 600_000 ? STEP_MS : milliseconds;
+  for (; milliseconds > step; milliseconds -= step) {
+    mock.timers.tick(step);
+    await settle();
+  }
   mock.timers.tick(milliseconds);
   await settle();
 }

@@ -1,11 +1,11 @@
 /** Gaps that history fills, at their place, for who asked for that. */
 
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, mock, test } from "node:test";
-import { connect, fakeWire, settle } from "./fakes.js";
+import { afterEach, beforeEach, test } from "node:test";
+import { connect, fakeWire, mockTime, realTime, settle } from "./fakes.js";
 
-beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] }));
-afterEach(() => mock.timers.reset());
+beforeEach(mockTime);
+afterEach(realTime);
 
 const slow = (from, to) => ({ op: "gap", channel: "a", epoch: "e", from, to, reason: "slow" });
 const publication = (offset) => ({ offset, time: 1, data: offset });

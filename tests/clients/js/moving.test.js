@@ -1,11 +1,11 @@
 /** From one connection to the next: transports, nodes and pages, without a moment in between. */
 
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, mock, test } from "node:test";
-import { connect, fakeWire, pass, settle, subscribed, WELCOME } from "./fakes.js";
+import { afterEach, beforeEach, test } from "node:test";
+import { connect, fakeWire, mockTime, pass, realTime, settle, subscribed, WELCOME } from "./fakes.js";
 
-beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] }));
-afterEach(() => mock.timers.reset());
+beforeEach(mockTime);
+afterEach(realTime);
 
 /** A client on SSE, because WebSocket is refused, with one channel at e:4. */
 async function onSse(wire, options) {
@@ -206,6 +206,7 @@ test("from polling SSE is taken where WebSocket stays blocked", async () => {
   wire.holdsBack = true;
   await pass(500);
   wire.streams[0].push(WELCOME);
+  await settle();
   await pass(5000);
   wire.polls[0].answer([], {});
   await settle();
@@ -245,6 +246,16 @@ test("the next page begins with the transport that worked, for an hour", async (
   await settle();
   assert.equal(later.sockets.length, 1);
   third.hub.close();
+});
+
+test("a transport that is remembered for longer than an hour is not: the clock was set since", async () => {
+  const { WebSocket, fetch } = fakeWire();
+  const storage = { ...fakeStorage(), getItem: () => `sse ${Date.now() + 7200000}` };
+  const { hub } = connect({ WebSocket, fetch }, { storage });
+  hub.subscribe("a", () => {});
+  await settle();
+  assert.equal(hub.transport, "websocket");
+  hub.close();
 });
 
 test("a storage that is forbidden, or holds something else, is no obstacle", async () => {

@@ -1,11 +1,11 @@
 /** What must not go wrong while two connections, or two subscriptions, of a channel meet. */
 
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, mock, test } from "node:test";
-import { connect, fakeWire, pass, settle, subscribed, WELCOME } from "./fakes.js";
+import { afterEach, beforeEach, test } from "node:test";
+import { connect, fakeWire, mockTime, pass, realTime, settle, subscribed, WELCOME } from "./fakes.js";
 
-beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] }));
-afterEach(() => mock.timers.reset());
+beforeEach(mockTime);
+afterEach(realTime);
 
 /** A client with two sockets: the node of the first has said goodbye, the second took over. */
 async function moved(options) {

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, mock, test } from "node:test";
-import { connect, fakeWire, pass, settle, subscribed, WELCOME } from "./fakes.js";
+import { afterEach, beforeEach, test } from "node:test";
+import { connect, fakeWire, mockTime, pass, realTime, settle, subscribed, WELCOME } from "./fakes.js";
 
-beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] }));
-afterEach(() => mock.timers.reset());
+beforeEach(mockTime);
+afterEach(realTime);
 
 const PONG = { op: "reply", id: 0, ok: {} };
 const message = (channel, offset) => ({ op: "message", channel, offset, time: 1, data: offset });

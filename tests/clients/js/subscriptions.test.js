@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
-import { connect, fakeWire, pass, settle } from "./fakes.js";
+import { connect, fakeWire, mockTime, pass, realTime, settle } from "./fakes.js";
 
-beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] }));
-afterEach(() => mock.timers.reset());
+beforeEach(mockTime);
+afterEach(realTime);
 
 test("all subscriptions share one connection below the base path", async () => {
   const wire = fakeWire();

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -48,13 +49,14 @@ class Wire:
 
 
 class Change:
-    """Channel `a` at `e1:5` over one connection, and another one that may go on."""
+    """Channel `a` over one connection, and another one that may go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, offset: int = 5) -> None:
         self.session = Session()
-        sequence = Sequence("a", since=Position("e1", 5), last=None, fill=False)
+        place = Position("e1", offset)
+        sequence = Sequence("a", since=place, last=None, fill=False)
         self.session.sequences["a"] = sequence
-        sequence.subscribed(Position("e1", 5))
+        sequence.subscribed(place)
         self.wire = Wire()
         self.present, self.better = life(Wire()), life(self.wire)
         self.takeover = Takeover(self.better, self.session)
@@ -62,10 +64,14 @@ class Change:
 
     async def start(self, position: str) -> Json:
         """The better connection's subscribe, answered."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            command = await self.wire.sent.get()
+        command = await self.asked()
         self.wire.push(started(command, position))
         return command
+
+    async def asked(self) -> Json:
+        """The better connection's subscribe."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await self.wire.sent.get()
 
     def brought(self, *pushes: Json) -> None:
         """By the present connection."""
@@ -74,15 +80,23 @@ class Change:
 
     async def went_on(self) -> list[object]:
         """What the better connection brings to the application once it has gone on."""
+        items: list[object] = []
+
+        def hear(raw: bytes) -> None:
+            event = self.session.receive(raw)
+            items.extend(event.items if isinstance(event, Delivered) else ())
+
         async with asyncio.timeout(DEADLINE_SECONDS):
-            await self.preparing
-            self.session.moved(self.takeover.starts, (), starts_in_reply=True)
-            self.wire.push({"op": "end"})
-            items: list[object] = []
-            while b'"end"' not in (raw := await self.better.receive()):
-                event = self.session.receive(raw)
-                items += event.items if isinstance(event, Delivered) else ()
+            await self.go_on(hear)
         return items
+
+    async def go_on(self, hear: Callable[[bytes], None]) -> None:
+        """Wait until the better connection may, and hear all that it brings."""
+        await self.preparing
+        self.session.moved(self.takeover.starts, (), starts_in_reply=True)
+        self.wire.push({"op": "end"})
+        while b'"end"' not in (raw := await self.better.receive()):
+            hear(raw)
 
 
 def life(wire: Wire) -> Life:
