@@ -93,10 +93,13 @@ def make_broker(settings: Settings, around: Surroundings) -> NodeBroker:
             clock=around.clock,
             wall_clock=time.time,
             idempotency=IdempotencyKeys(
-                ttl_seconds=settings.idempotency_ttl_seconds, clock=around.clock
+                ttl_seconds=settings.idempotency_ttl_seconds,
+                clock=around.clock,
+                max_keys=settings.idempotency_max_keys,
             ),
             position_ttl_seconds=settings.position_ttl_seconds,
             max_channels=settings.max_channels,
+            history_total_bytes=settings.history_total_bytes,
         )
     try:
         return _redis_broker(settings, around)

@@ -7,10 +7,13 @@ never a repeated offset with other data.
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from zlib import crc32
 
 from hub.brokers.idempotency import IdempotencyKeys
+from hub.brokers.memory_history import HistoryBudget
 from hub.brokers.memory_log import ChannelLog
-from hub.core.options import Namespaces
+from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
     Downstream,
@@ -27,6 +30,32 @@ from hub.errors import UnavailableError
 # How many channels one call of `sweep` looks at: 0.3 ms, so that 100,000 are through in 10 s
 # when it is called ten times a second.
 _SWEEP_CHANNELS = 1000
+# How many generations names share: with so many, what is told of an unused channel stays true for
+# hours where a channel is forgotten every second; they take 2 MB at most.
+_GENERATIONS = 16_384
+
+
+class _Epochs:
+    """The epoch that a channel which is not kept has, and keeps when it is used.
+
+    It follows from the name, so that answering for a channel makes nothing. Names share
+    generations; a channel that is forgotten ends its own, so its next epoch is another.
+    """
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(16)
+        self._generations: dict[int, int] = {}
+
+    def next(self, name: str) -> str:
+        """Never one that `end` was called for: 48 bits of a keyed digest."""
+        raw = name.encode()
+        generation = self._generations.get(crc32(raw) % _GENERATIONS, 0)
+        return blake2b(b"%d:%b" % (generation, raw), key=self._secret, digest_size=6).hexdigest()
+
+    def end(self, name: str) -> None:
+        """Offsets of this epoch were given out and are forgotten."""
+        place = crc32(name.encode()) % _GENERATIONS
+        self._generations[place] = self._generations.get(place, 0) + 1
 
 
 class MemoryBroker:
@@ -35,13 +64,15 @@ class MemoryBroker:
     Args:
         downstream: gets each publication of a subscribed channel, in order.
         position_ttl_seconds: how long a quiet channel without sessions keeps its epoch.
-        max_channels: beyond it the channel unused longest is forgotten; its subscribers
-            come back to a `reset`.
+        max_channels: beyond it a channel without sessions is forgotten, one that holds no history
+            before one that does, of each the one unused longest; subscribers that come back to it
+            get a `reset`.
+        history_total_bytes: what all histories may take; beyond it the oldest publications go.
     """
 
     answers_at_once = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what every broker is offered, and its bounds
         self,
         *,
         downstream: Downstream,
@@ -51,6 +82,7 @@ class MemoryBroker:
         idempotency: IdempotencyKeys,
         position_ttl_seconds: float,
         max_channels: int,
+        history_total_bytes: int = 256 * MIB,
     ) -> None:
         self._downstream = downstream
         self._namespaces = namespaces
@@ -59,8 +91,13 @@ class MemoryBroker:
         self._idempotency = idempotency
         self._position_ttl_seconds = position_ttl_seconds
         self._max_channels = max_channels
+        self._history = HistoryBudget(history_total_bytes, on_empty=self._place)
+        self._epochs = _Epochs()
         self._logs: dict[str, ChannelLog] = {}
-        """In the order they were used last, the most recent at the end."""
+        self._without_history: dict[str, ChannelLog] = {}
+        """Of these, what nobody subscribes to, in the order they were used last; ..."""
+        self._with_history: dict[str, ChannelLog] = {}
+        """... and the same with something held."""
         self._to_sweep: list[str] = []
 
     async def publish(self, request: PublishRequest) -> PublishResult:
@@ -69,11 +106,13 @@ class MemoryBroker:
         Raises `ConflictError` for an idempotency key used with other data, and
         `UnavailableError` when a bound of this node is reached.
         """
-        if (made := self._idempotency.find(request)) is not None:
-            return made
+        if request.idempotency_key is not None:
+            made = self._idempotency.find(request)
+            if made is not None:
+                return made
         log = self._log(request.channel)
         publication = Publication(
-            request.channel,
+            log.name,
             log.offset + 1,
             request.data,
             int(self._wall_clock() * 1000),
@@ -82,27 +121,42 @@ class MemoryBroker:
             request.skip_connection,
             request.trace,
         )
-        log.append(publication)
-        self._idempotency.remember(request, log.head)
+        log.append(publication, log.used_at_seconds)
+        head = log.head
+        if request.idempotency_key is not None:
+            self._idempotency.remember(request, head)
         if log.subscribed:
             self._downstream.deliver(publication)
-        return PublishResult(log.head)
+        else:
+            self._place(log)
+        return PublishResult(head)
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         log = self._log(channel)
         log.subscribed = True
+        self._place(log)
         on_open(log.head)
 
     def unsubscribe(self, channel: str) -> None:
-        if (log := self._logs.get(channel)) is not None:
-            log.subscribed = False
+        if (log := self._logs.get(channel)) is None:
+            return
+        log.subscribed = False
+        log.used_at_seconds = self._clock()
+        if log.offset:
+            self._place(log)
+        else:
+            # Whoever comes back finds the same epoch: nothing of it was given out.
+            self._forget(log)
 
     async def history(
         self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
     ) -> HistoryPage:
-        """A page; a channel nobody has used yet gets its epoch now."""
-        log = self._log(channel)
-        log.trim(int(self._wall_clock() * 1000))
+        """A page; a channel nobody has used yet is told the epoch that it will have."""
+        if (log := self._logs.get(channel)) is None:
+            return HistoryPage(Position(self._epochs.next(channel), 0), 1, ())
+        log.used_at_seconds = now = self._clock()
+        log.trim(now)
+        self._place(log)
         page = log.page(after, limit, max_bytes)
         if limit > 1 and 0 < page.last < log.offset:
             # More will be asked for: let others have their turn between two pages.
@@ -120,47 +174,69 @@ class MemoryBroker:
 
     def record(self) -> BrokerRecord:
         """There is nothing outside this process."""
-        return BrokerRecord()
+        history = self._history
+        return BrokerRecord(history_bytes=history.bytes, history_limit_bytes=history.max_bytes)
 
     def names(self) -> Sequence[str]:
-        """Of the channels that have a position."""
-        return tuple(self._logs)
+        """Of the channels that have a position; those that are forgotten first come first."""
+        return (
+            *self._without_history,
+            *self._with_history,
+            *(name for name, log in self._logs.items() if log.subscribed),
+        )
 
     def held(self, channel: str) -> tuple[Position, int | None] | None:
         """The head of a channel and how many publications are held; None for an unknown one."""
         if (log := self._logs.get(channel)) is None:
             return None
-        log.trim(int(self._wall_clock() * 1000))
+        log.trim(self._clock())
         return log.head, len(log)
 
     def _log(self, channel: str) -> ChannelLog:
+        """Of a channel that is used now."""
         now = self._clock()
-        if (log := self._logs.pop(channel, None)) is None:
+        if (log := self._logs.get(channel)) is None:
             self._make_room()
-            # An epoch is never used twice for a channel: 48 random bits each time.
-            epoch = secrets.token_hex(6)
-            log = ChannelLog(epoch, self._namespaces.options(channel), now)
+            epoch, options = self._epochs.next(channel), self._namespaces.options(channel)
+            log = self._logs[channel] = ChannelLog(channel, epoch, options, now, self._history)
         log.used_at_seconds = now
-        self._logs[channel] = log
         return log
+
+    def _place(self, log: ChannelLog) -> None:
+        """At the end of the order it belongs to now, if it belongs to one."""
+        self._without_history.pop(log.name, None)
+        self._with_history.pop(log.name, None)
+        if not log.subscribed:
+            order = self._with_history if len(log) else self._without_history
+            order[log.name] = log
 
     def _make_room(self) -> None:
         if len(self._logs) < self._max_channels:
             return
-        idle = next((name for name, log in self._logs.items() if not log.subscribed), None)
-        if idle is None:
-            raise UnavailableError(f"the node holds {self._max_channels:,} channels in use")
-        del self._logs[idle]
+        for order in (self._without_history, self._with_history):
+            for log in order.values():
+                self._forget(log)
+                return
+        raise UnavailableError(f"the node holds {self._max_channels:,} channels in use")
+
+    def _forget(self, log: ChannelLog) -> None:
+        log.clear()
+        del self._logs[log.name]
+        self._without_history.pop(log.name, None)
+        self._with_history.pop(log.name, None)
+        if log.offset:
+            self._epochs.end(log.name)
 
     def sweep(self) -> None:
         """Forget what is too old, a part of the channels in each call; call it regularly."""
+        self._idempotency.sweep()
         if not self._to_sweep:
             self._to_sweep = list(self._logs)
-        now, now_ms = self._clock(), int(self._wall_clock() * 1000)
+        now = self._clock()
         part, self._to_sweep = self._to_sweep[:_SWEEP_CHANNELS], self._to_sweep[_SWEEP_CHANNELS:]
         for name in part:
             if (log := self._logs.get(name)) is None:
                 continue
-            log.trim(now_ms)
+            log.trim(now)
             if not log.subscribed and log.used_at_seconds < now - self._position_ttl_seconds:
-                del self._logs[name]
+                self._forget(log)

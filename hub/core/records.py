@@ -107,7 +107,7 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True)
 class BrokerRecord:
-    """What a broker outside this process is like now; of one within, all is 0."""
+    """What a broker outside this process is like now; of one within, all but its history is 0."""
 
     servers: int = 0
     refusing_servers: int = 0
@@ -124,5 +124,8 @@ class BrokerRecord:
     held_bytes: int = 0
     """Received, and waiting for that."""
     held_limit_bytes: int = 0
+    history_bytes: int = 0
+    """What history takes of this process' memory; of a broker outside 0."""
+    history_limit_bytes: int = 0
     versions: Mapping[str, int] = field(default_factory=dict)
     """Servers by the version they run."""

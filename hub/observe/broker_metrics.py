@@ -120,4 +120,14 @@ GAUGES: tuple[tuple[str, str, Callable[[BrokerRecord], float]], ...] = (
         lambda b: b.held_bytes,
     ),
     ("hub_broker_held_limit_bytes", "How many of these may wait.", lambda b: b.held_limit_bytes),
+    (
+        "hub_history_bytes",
+        "Memory for the history of all channels, where the broker is this process.",
+        lambda b: b.history_bytes,
+    ),
+    (
+        "hub_history_limit_bytes",
+        "Bytes above which the oldest publications go (HUB_HISTORY_TOTAL_BYTES).",
+        lambda b: b.history_limit_bytes,
+    ),
 )

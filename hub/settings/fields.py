@@ -118,6 +118,14 @@ class Fields(BaseSettings):
         ge=0,
         le=365 * DAY_SECONDS,
     )
+    history_total_bytes: Bytes = setting(
+        CHANNELS,
+        "a quarter of memory",
+        "Bytes for the history of all channels in this process; above it the oldest go.",
+        default_factory=lambda: usable_bytes() // 4,
+        ge=KIB,
+        le=MAX_BYTES,
+    )
     position_ttl_seconds: Seconds = setting(
         CHANNELS,
         7 * DAY_SECONDS,
@@ -141,6 +149,14 @@ class Fields(BaseSettings):
     )
     idempotency_ttl_seconds: Seconds = setting(
         CHANNELS, 300, "Seconds that an Idempotency-Key is remembered.", ge=0, le=7 * DAY_SECONDS
+    )
+    idempotency_max_keys: Count = setting(
+        CHANNELS,
+        1_000_000,
+        "Idempotency-Keys this node remembers, 250 bytes each; above it the oldest of who has most "
+        "of them go.",
+        ge=1,
+        le=100_000_000,
     )
     leave_delay_seconds: Seconds = setting(
         CHANNELS, 5, "Seconds that a leave waits for the member to come back.", ge=0, le=3600

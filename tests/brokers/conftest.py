@@ -16,7 +16,9 @@ NAMESPACES = Namespaces(
 )
 
 
-def memory_rig(*, max_channels: int = 100, max_keys: int = 1000) -> Rig:
+def memory_rig(
+    *, max_channels: int = 100, max_keys: int = 1000, history_total_bytes: int = 1 << 30
+) -> Rig:
     clock = FakeClock()
     rig = Rig(clock)
     rig.broker = MemoryBroker(
@@ -27,6 +29,7 @@ def memory_rig(*, max_channels: int = 100, max_keys: int = 1000) -> Rig:
         idempotency=IdempotencyKeys(ttl_seconds=300, clock=clock, max_keys=max_keys),
         position_ttl_seconds=7 * 86400,
         max_channels=max_channels,
+        history_total_bytes=history_total_bytes,
     )
     return rig
 

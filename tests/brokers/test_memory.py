@@ -110,17 +110,74 @@ async def test_a_long_history_does_not_grow_with_what_was_let_go() -> None:
     assert await rig.offsets() == [4996, 4997, 4998, 4999, 5000]
 
 
-async def test_at_the_bound_of_idempotency_keys_new_ones_are_refused() -> None:
-    """Forgetting one early could publish twice. Repeats and publishing without one still work."""
-    rig = memory_rig(max_keys=2)
-    await rig.publish(idempotency_key="1")
-    await rig.publish(idempotency_key="2")
-    with pytest.raises(UnavailableError, match="2 idempotency keys are held"):
-        await rig.publish(idempotency_key="3")
-    assert (await rig.publish(idempotency_key="1")).duplicate
-    assert (await rig.publish()).position.offset == 3
-    rig.clock.advance(300)
-    assert (await rig.publish(idempotency_key="3")).position.offset == 4
+async def test_reading_what_nobody_used_makes_nothing_and_costs_nobody_anything() -> None:
+    """However many names are read: what others have is as it was, and what was told stays true."""
+    rig = memory_rig(max_channels=3)
+    published = (await rig.publish("a")).position
+    told = {f"b{n}": (await rig.history(f"b{n}")).head for n in range(320)}
+    assert memory(rig).names() == ("a",)
+    assert (await rig.history("a")).head == published
+    assert len(set(told.values())) == 320
+    assert (await rig.publish("b7")).position == Position(told["b7"].epoch, 1)
+    assert (await rig.subscribe("b8")) == told["b8"]
+
+
+async def test_subscribing_to_what_nobody_uses_leaves_nothing_behind() -> None:
+    """Whoever comes back finds the same epoch all the same."""
+    rig = memory_rig(max_channels=3)
+    epoch = (await rig.publish("a")).position.epoch
+    for number in range(50):
+        head = await rig.subscribe(f"b{number}")
+        rig.broker.unsubscribe(f"b{number}")
+        assert await rig.subscribe(f"b{number}") == head
+        rig.broker.unsubscribe(f"b{number}")
+    assert memory(rig).held("a") == (Position(epoch, 1), 1)
+    assert memory(rig).names() == ("a",)
+
+
+async def test_at_the_bound_a_channel_without_history_is_forgotten_first() -> None:
+    """Also where what has history was used longer ago; it goes last."""
+    rig = memory_rig(max_channels=3)
+    await rig.publish("held")
+    await rig.publish("none:1")
+    await rig.publish("none:2")
+    await rig.publish("none:3")
+    assert memory(rig).names() == ("none:2", "none:3", "held")
+    rig.clock.advance(61)
+    await rig.publish("new")
+    await rig.history("held")
+    for name in ("none:4", "none:5", "none:6"):
+        await rig.publish(name)
+    assert memory(rig).names() == ("none:5", "none:6", "new")
+
+
+async def test_a_forgotten_channel_never_gets_its_epoch_again() -> None:
+    """Its offsets begin anew, so nobody may take them for those before."""
+    rig = memory_rig(max_channels=1)
+    epochs = []
+    for number in range(30):
+        epochs.append((await rig.publish("a")).position.epoch)
+        assert (await rig.history("a")).head.epoch == epochs[-1]
+        await rig.publish(f"b{number}")
+        assert memory(rig).held("a") is None
+    assert len(set(epochs)) == 30
+
+
+async def test_a_wall_clock_that_jumps_ages_no_history() -> None:
+    """Forward or back: what is kept follows the time that passes."""
+    rig = memory_rig()
+    jump = 0.0
+    memory(rig)._wall_clock = lambda: rig.clock.wall() + jump
+    await rig.publish()
+    jump = 86_400.0
+    await rig.publish()
+    assert await rig.offsets() == [1, 2]
+    jump = -86_400.0
+    await rig.publish()
+    rig.clock.advance(59)
+    assert await rig.offsets() == [1, 2, 3]
+    rig.clock.advance(2)
+    assert await rig.offsets() == []
 
 
 async def test_data_and_key_do_not_run_into_each_other_in_a_conflict_check() -> None:

@@ -59,9 +59,12 @@ class NotingBroker(MemoryBroker):
 
         Returns the new head where the node has to be told.
         """
-        before = self._logs.pop(channel)
+        before = self._logs[channel]
+        self._forget(before)
+        self._epochs.end(channel)
         after = self._log(channel)
         after.subscribed = before.subscribed
+        self._place(after)
         return after.head if after.subscribed else None
 
     def oldest(self, channel: str, epoch: str) -> int | None:

@@ -1,0 +1,157 @@
+"""All histories together are bounded in bytes: the oldest publications go first, announced."""
+
+import gc
+import random
+import tracemalloc
+from collections import deque
+
+import pytest
+
+from hub.brokers.memory import MemoryBroker
+from hub.brokers.memory_history import HistoryBudget, cost_bytes
+from hub.core.options import ChannelOptions, Namespaces
+from hub.core.ports import PublishRequest
+from hub.core.publication import Position, Publication
+from tests.brokers.conftest import memory_rig
+from tests.brokers.rig import Rig
+from tests.core.small_node import Shape, SmallNode
+from tests.core.subscribers import Subscriber
+
+DATA = b'"' + b"x" * 998 + b'"'
+
+
+def bounded(total_bytes: int, *, max_channels: int = 1000) -> tuple[Rig, MemoryBroker]:
+    rig = memory_rig(max_channels=max_channels, history_total_bytes=total_bytes)
+    assert isinstance(rig.broker, MemoryBroker)
+    return rig, rig.broker
+
+
+async def held(rig: Rig, names: str) -> dict[str, list[int]]:
+    return {name: await rig.offsets(f"long:{name}", limit=10_000) for name in names}
+
+
+async def test_the_oldest_publications_go_first_over_all_channels() -> None:
+    """By age, whatever channel they are in; offsets go on, and `oldest` says from where."""
+    size = cost_bytes(Publication("long:a", 1, DATA, 0))
+    rig, broker = bounded(4 * size)
+    for name in "aabac":
+        await rig.publish(f"long:{name}", DATA)
+    assert await held(rig, "abc") == {"a": [2, 3], "b": [1], "c": [1]}
+    for name in "bbb":
+        await rig.publish(f"long:{name}", DATA)
+    assert await held(rig, "abc") == {"a": [], "b": [2, 3, 4], "c": [1]}
+    page = await rig.history("long:a")
+    assert (page.head.offset, page.oldest) == (3, 4)
+    assert broker.record().history_bytes == 4 * size
+    assert broker.record().history_limit_bytes == 4 * size
+
+
+async def test_one_that_is_larger_than_all_is_delivered_and_not_kept() -> None:
+    """Its number is given out all the same, and resuming from before it announces it."""
+    rig, broker = bounded(5000)
+    await rig.subscribe("a")
+    await rig.publish("a")
+    await rig.publish("a", b'"' + b"x" * 5000 + b'"')
+    assert [publication.offset for publication in rig.delivered] == [1, 2]
+    assert await rig.offsets("a") == []
+    assert broker.record().history_bytes == 0
+
+
+def test_what_went_for_others_is_announced_as_expired() -> None:
+    """With the exact range, where it would have stood."""
+    node = SmallNode(Shape(Namespaces(ChannelOptions(history_size=1000))))
+    node.memory._history.max_bytes = 20_000
+    for _ in range(10):
+        node.publish("a", DATA)
+    head = node.memory.held("a")
+    assert head is not None
+    for _ in range(8):
+        node.publish("other", DATA)
+    reader = Subscriber(node)
+    reader.subscribe("a", since=Position(head[0].epoch, 0))
+    reply, gap, *messages = reader.read()
+    assert isinstance(reply["ok"], dict)
+    assert reply["ok"]["recovered"] is False
+    left = 10 - len(messages)
+    assert (gap["from"], gap["to"], gap["reason"]) == (1, left, "expired")
+    assert [message["offset"] for message in messages] == list(range(left + 1, 11))
+
+
+async def test_a_channel_that_lost_its_history_to_others_is_forgotten_before_what_has_some() -> (
+    None
+):
+    """At the bound of channels."""
+    size = cost_bytes(Publication("a", 1, DATA, 0))
+    rig, broker = bounded(3 * size, max_channels=4)
+    for name in "abcd":
+        await rig.publish(name, DATA)
+    assert broker.names() == ("a", "b", "c", "d")
+    await rig.history("a")
+    await rig.publish("e", b"1")
+    assert broker.names() == ("b", "c", "d", "e")
+
+
+async def test_a_budget_counts_exactly_what_is_held_whatever_happens() -> None:
+    """Publishing, ageing, forgetting and evicting in any order, with sizes of all kinds."""
+    chance = random.Random(12)
+    rig, broker = bounded(60_000, max_channels=12)
+    order: deque[tuple[str, int, str]] = deque()
+    for _ in range(4000):
+        name = f"{chance.choice(('long', 'x', 'none'))}:{chance.randrange(9)}"
+        match chance.randrange(12):
+            case 0:
+                rig.clock.advance(chance.choice((0.1, 5, 40)))
+                broker.sweep()
+            case 1:
+                await rig.history(name)
+            case 2:
+                await rig.subscribe(name)
+                rig.broker.unsubscribe(name)
+            case _:
+                data = b'"' + b"x" * chance.choice((0, 10, 900, 5000)) + b'"'
+                key = chance.choice((None, "k" * 20))
+                made = await rig.publish(name, data, key=key)
+                order.append((name, made.offset, made.epoch))
+        kept = [log._kept[log._first :] for log in broker._logs.values()]
+        total = sum(cost_bytes(item) for items in kept for item in items)
+        assert broker.record().history_bytes == total <= 60_000
+        marks = len(broker._history._order) - broker._history._superseded
+        assert marks == sum(len(items) for items in kept)
+        listed = set(broker._without_history) | set(broker._with_history)
+        assert listed == set(broker._logs)
+        assert all(len(broker._logs[name]) for name in broker._with_history)
+        assert not any(len(broker._logs[name]) for name in broker._without_history)
+
+
+async def test_marks_of_what_is_gone_do_not_pile_up() -> None:
+    """A channel that keeps few, beside one that is older: marks stay few as well."""
+    rig, broker = bounded(1 << 30)
+    await rig.publish("long:old")
+    for _ in range(20_000):
+        await rig.publish("small")
+    budget = broker._history
+    assert isinstance(budget, HistoryBudget)
+    assert len(budget._order) < 3000
+
+
+@pytest.mark.parametrize("size", [10, 200, 4000])
+@pytest.mark.parametrize("channels", [1, 2000])
+async def test_what_is_counted_is_what_it_costs(size: int, channels: int) -> None:
+    """Objects and all: the interpreter's own account says no more, and hardly less."""
+    clock_rig, broker = bounded(1 << 40, max_channels=5000)
+    names = [f"long:{number}" for number in range(channels)]
+    for name in names:
+        await clock_rig.publish(name)
+    before_counted = broker.record().history_bytes
+    gc.collect()
+    tracemalloc.start()
+    for number in range(8000):
+        # As they come from a socket: a name and data of its own each.
+        name = f"long:{number % channels}"
+        await broker.publish(PublishRequest(name, b'"' + b"x" * size + b'"', "p"))
+        clock_rig.clock.advance(0.001)
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    counted = broker.record().history_bytes - before_counted
+    assert 0.85 * counted <= held <= 1.1 * counted
