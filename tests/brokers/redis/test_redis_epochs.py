@@ -40,7 +40,7 @@ def _field(info: bytes, name: bytes) -> bytes:
 async def test_promoted_replica_begins_a_new_epoch_with_its_first_publication(
     redis: RedisServer, channel: str, options: RedisOptions
 ) -> None:
-    with RedisServer() as replica:
+    with RedisServer(program=redis.program) as replica:
         async with node(redis.url, options=options) as one:
             before = await one.publish(channel, 1)
             make_replica(replica, redis)
