@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Coroutine
 from types import TracebackType
 from typing import Self
 
-from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from hub.core.deadlines import GRANULARITY_SECONDS
@@ -27,6 +26,7 @@ from hub.observe.log_levels import LOOP
 from hub.observe.logs import make_logger
 from hub.observe.loop_lag import LoopLag
 from hub.settings import Settings
+from hub.transports.asgi_types import ASGIApp, Receive, Scope, Send
 from hub.wire.payload import check_key, check_payload, encode_payload
 from hub.wiring import asgi_app
 

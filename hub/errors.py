@@ -155,6 +155,12 @@ class UnsupportedMediaTypeError(HubError):
     code = "unsupported_media_type"
 
 
+class ExpectationFailedError(HubError):
+    """A request expects something of the hub that it does not do."""
+
+    code = "expectation_failed"
+
+
 class RequestTimeoutError(HubError):
     """A request was not whole in time."""
 

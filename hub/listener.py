@@ -1,43 +1,22 @@
-"""The one port: uvicorn's server with our front door, and who may end it."""
+"""The one port: a listening socket, whose every connection is the hub's own, and who may end it."""
 
 import asyncio
-import contextlib
 import errno
 import socket
-from collections.abc import Generator
-
-import uvicorn
-from starlette.types import ASGIApp
+from collections.abc import Coroutine
 
 from hub.errors import SettingsError
 from hub.node import Node
+from hub.observe.log_levels import HTTP
 from hub.observe.loop_lag import LoopLag
-from hub.transports.http.app import make_http_app
-from hub.transports.http_protocol import http_protocol_factory
-from hub.wiring import door_options, http_deps
+from hub.transports.asgi_types import ASGIApp
+from hub.transports.connection.application import Application, Lifespan
+from hub.transports.connection.connection import Connection
+from hub.wiring import connection_context
 
-# Of HTTP requests under way when the server stops; sessions are gone by then.
-_GRACEFUL_SECONDS = 2
-_KEEP_ALIVE_SECONDS = 65
-"""Longer than the idle time-outs of common load balancers (60 s), which must end it first."""
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn's server without its signal handlers: signals are the hub's (DESIGN.md 4).
-
-    And without its end of the process: a hub may be a part of somebody's program.
-    """
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            await super().startup(sockets)
-        except SystemExit:
-            # The application could not start and uvicorn has logged why; `serve` returns.
-            self.should_exit = True
+# Of HTTP requests under way when the listener stops; sessions are gone by then.
+_GRACEFUL_SECONDS = 2.0
+_STEP_SECONDS = 0.02
 
 
 def _bind(host: str, port: int, backlog: int) -> socket.socket:
@@ -51,6 +30,7 @@ def _bind(host: str, port: int, backlog: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise SettingsError(_in_the_way(error, host, port)) from error
+    bound.setblocking(False)
     return bound
 
 
@@ -77,9 +57,9 @@ class Listener:
         self._node = node
         self._lag = lag
         self._app = app
-        self._door = door_options(node)
-        self._server: _Server | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._lifespan = None if app is None else Lifespan(app)
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
         """Where the hub answers, without a slash at its end; set by `start`."""
 
@@ -91,39 +71,60 @@ class Listener:
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             lowat = settings.socket_notsent_bytes
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, lowat)
+        port = bound.getsockname()[1]
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.url = f"http://{host}:{bound.getsockname()[1]}{settings.base_path}"
-        self._server = _Server(self._config())
-        self._serving = asyncio.create_task(self._server.serve(sockets=[bound]))
-        while not self._server.started:
-            if self._serving.done():
-                bound.close()
-                self._serving.result()
-                raise SettingsError("the application did not start")
-            await asyncio.sleep(0.01)
+        self.url = f"http://{host}:{port}{settings.base_path}"
+        try:
+            await self._start_application()
+        except BaseException:
+            bound.close()
+            raise
+        context = connection_context(
+            self._node, self._lag, self._spawn, app=self._app, beside=self._beside(port)
+        )
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(context), sock=bound, backlog=settings.backlog
+        )
 
     async def stop(self) -> None:
-        """Close the listener and what is left of HTTP requests.
+        """Close the listener, and end what is left of HTTP requests.
 
         A connection that has asked for nothing yet, as browsers keep some, is not waited for.
         """
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
-            for door in tuple(self._door.waiting):
-                door.abort()
-            await self._serving
+        if self._server is None:
+            return
+        self._server.close()
+        http = self._node.sockets.http
+        for connection in tuple(http):
+            connection.shut_down()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _GRACEFUL_SECONDS
+        while (http or self._tasks) and loop.time() < end:  # noqa: ASYNC110 - runs once
+            await asyncio.sleep(_STEP_SECONDS)
+        for connection in tuple(http):
+            connection.abort()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._lifespan is not None and (why := await self._lifespan.stop()) is not None:
+            self._node.log.error("application_did_not_stop", subsystem=HTTP, reason=why)
 
-    def _config(self) -> uvicorn.Config:
-        return uvicorn.Config(
-            make_http_app(http_deps(self._node, self._lag, self._app)),
-            # uvicorn calls whatever class it is given; ours makes a front door.
-            http=http_protocol_factory(self._door),  # type: ignore[arg-type]
-            ws="none",
-            lifespan="off" if self._app is None else "on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+    async def _start_application(self) -> None:
+        if self._lifespan is not None and (why := await self._lifespan.start()) is not None:
+            raise SettingsError(f"the application did not start: {why}")
+
+    def _beside(self, port: int) -> Application | None:
+        if self._app is None or self._lifespan is None:
+            return None
+        return Application(
+            self._app,
+            server=(self._node.settings.host, port),
+            state=self._lifespan.state,
+            log=self._node.log.bind(subsystem=HTTP),
         )
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -34,6 +34,8 @@ from hub.reporting import Limits, Reporter, publish_stats
 from hub.settings import Settings
 from hub.settings.memory import usable_bytes
 from hub.transports.commanding import Commanding
+from hub.transports.connection.sockets import Sockets
+from hub.transports.http.bodies import BodyBudget
 from hub.transports.poll import PollTransport
 from hub.transports.waiting_polls import WaitingPolls
 from hub.wire.poll import PollDialect, SessionPollDialect
@@ -102,6 +104,8 @@ class Node:
             deadlines=self.deadlines,
             clock=self.clock,
         )
+        self.sockets = Sockets(self.engine, max_connections=settings.max_connections)
+        self.bodies = BodyBudget(settings.body_total_bytes)
         self.drainer = Drainer(self.engine, self._is_alone)
         self.reporter = Reporter(
             node=settings.node,
@@ -155,6 +159,7 @@ class Node:
             known=known,
             lists=lists,
             reporter=self.reporter,
+            tag=self.tag,
         )
 
     # -- hub.core.ports.Downstream -----------------------------------------------------------

@@ -4,12 +4,14 @@ Implements `hub.transports.http.ports.Engine`: each question goes to the part th
 or at another node.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hub.brokering import NodeBroker
 from hub.channel_lists import ChannelLists
 from hub.core.channel_listing import ChannelPage, ChannelQuery
+from hub.core.eager import begin
 from hub.core.executor import Executor
 from hub.core.listing import ConnectionPage, ConnectionQuery
 from hub.core.peers import Peers
@@ -63,6 +65,8 @@ class NodeApi:
     known: KnownChannels
     lists: ChannelLists
     reporter: Reporter
+    tag: str
+    """What connections of this node begin with."""
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         return await self.executor.publish(request)
@@ -72,6 +76,14 @@ class NodeApi:
 
     async def presence(self, channel: str) -> Sequence[Member]:
         return await self.subscribing.members(channel)
+
+    def check_secret(self, connection: str, secret: str) -> Coroutine[Any, Any, None] | None:
+        """At once for a session of this node, else by asking the one that holds it."""
+        work = self.peers.holder(connection).check(connection, secret)
+        if self.peers.tag_of(connection) != self.tag:
+            return work
+        begin(work)
+        return None
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
         return await self.peers.holder(connection).command(connection, secret, raw)

@@ -12,13 +12,13 @@ import sys
 from collections.abc import AsyncGenerator
 
 import uvloop
-from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
 from hub.app import Hub
 from hub.demo import run_demo
 from hub.observe.logs import adopt_stdlib, is_console, make_logger
 from hub.settings import Settings
+from hub.transports.asgi_types import ASGIApp
 
 # Open files beside the connections: the listener, the loop, logs, the broker. Generous guess.
 _OTHER_FILES = 256

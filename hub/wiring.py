@@ -4,7 +4,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
-from starlette.types import ASGIApp
 
 from hub import dashboard
 from hub.node import Node
@@ -13,8 +12,14 @@ from hub.observe.log_levels import HTTP
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import HubCollector, Metrics
 from hub.transports.asgi import AsgiOptions, AsgiSessions
-from hub.transports.front_door import DoorOptions
-from hub.transports.http.app import make_http_app
+from hub.transports.asgi_types import ASGIApp
+from hub.transports.connection.application import Application
+from hub.transports.connection.connection import ConnectionContext, Run
+from hub.transports.connection.states import ConnectionLimits
+from hub.transports.connection.streams import Streams
+from hub.transports.http.app import make_routes
+from hub.transports.http.asgi import HttpApplication
+from hub.transports.http.dispatch import Dispatcher
 from hub.transports.http.ports import HttpDeps, HttpLimits
 from hub.transports.opening import Dialects, Openings
 from hub.transports.turns import Turns
@@ -59,25 +64,56 @@ def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
     )
 
 
-def door_options(node: Node) -> DoorOptions:
-    """For the front door of the hub's own listener."""
-    settings = node.settings
-    return DoorOptions(
-        openings=openings(node, websocket_options(node)),
+def dispatcher(node: Node, lag: LoopLag, app: ASGIApp | None) -> Dispatcher:
+    """The routes of the node; `app` answers what they do not."""
+    deps = http_deps(node, lag, app)
+    return Dispatcher(make_routes(deps), deps)
+
+
+def _streams(node: Node, websocket: WebSocketOptions) -> Streams:
+    return Streams(
+        openings(node, websocket),
+        sse=SseDialect(SeveralSseDialect()),
         tally=node.tally,
+        told=node.refusals.refused,
+    )
+
+
+def connection_context(
+    node: Node, lag: LoopLag, spawn: Run, *, app: ASGIApp | None, beside: Application | None
+) -> ConnectionContext:
+    """For the connections of the hub's own listener."""
+    settings = node.settings
+    return ConnectionContext(
+        dispatcher=dispatcher(node, lag, app),
+        streams=_streams(node, websocket_options(node)),
+        budget=node.bodies,
+        sockets=node.sockets,
+        limits=ConnectionLimits(
+            max_head_bytes=settings.max_head_bytes,
+            handshake_timeout_seconds=settings.handshake_timeout_seconds,
+            body_timeout_seconds=settings.body_timeout_seconds,
+            write_timeout_seconds=settings.write_timeout_seconds,
+            keep_alive_seconds=settings.keep_alive_seconds,
+        ),
         deadlines=node.deadlines,
         clock=node.clock,
-        base_path=settings.base_path.encode(),
-        max_head_bytes=settings.max_head_bytes,
-        handshake_timeout_seconds=settings.handshake_timeout_seconds,
+        tally=node.tally,
+        spawn=spawn,
+        application=beside,
     )
 
 
 def asgi_app(node: Node, lag: LoopLag) -> ASGIApp:
     """For any other ASGI server."""
     websocket = websocket_options(node)
-    options = AsgiOptions(openings(node, websocket), websocket, node.tally)
-    return AsgiSessions(options, make_http_app(http_deps(node, lag, None)))
+    options = AsgiOptions(
+        openings(node, websocket), _streams(node, websocket), websocket, node.tally
+    )
+    application = HttpApplication(
+        node.bodies, body_timeout_seconds=node.settings.body_timeout_seconds
+    )
+    return AsgiSessions(options, dispatcher(node, lag, None), application)
 
 
 def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
@@ -94,6 +130,8 @@ def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
         metrics=metrics.render,
         tally=node.tally,
         log=node.log.bind(subsystem=HTTP),
+        refused=node.refusals.refused,
+        at_once=node.broker.answers_at_once,
         version=VERSION,
         pages=_PAGES,
         client=_PAGES / "client",
@@ -102,8 +140,9 @@ def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
         limits=HttpLimits(
             max_message_bytes=settings.max_message_bytes,
             max_body_bytes=settings.max_body_bytes,
-            body_timeout_seconds=settings.body_timeout_seconds,
             max_batch_items=settings.max_batch_items,
+            body_timeout_seconds=settings.body_timeout_seconds,
+            body_total_bytes=settings.body_total_bytes,
             max_poll_channels=min(MAX_CHANNELS, settings.max_subscriptions),
             max_poll_wait_seconds=settings.poll_max_wait_seconds,
         ),

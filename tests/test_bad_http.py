@@ -114,7 +114,7 @@ async def test_options_name_the_methods(http: httpx.AsyncClient, path: str) -> N
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_flood_of_headers_is_431(hub: HubProcess, path: str) -> None:
     async with raw_connection(hub.url) as peer:
-        peer.send(f"GET {path} HTTP/1.1\r\nHost: hub\r\n")
+        peer.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n")
         peer.send("".join(f"X-{number}: {'y' * 50}\r\n" for number in range(500)))
         answer = await peer.answer()
         assert (answer.status, answer.code) == (431, "headers_too_large")
@@ -145,10 +145,10 @@ async def test_a_url_over_4_kb_is_refused_for_a_session(hub: HubProcess) -> None
 _STARTS = [
     "G",
     "GET /ws",
-    f"GET /ws HTTP/1.1\r\nHost: hub\r\n{UPGRADE}",
+    f"GET /ws HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}",
     "GET /sse?channel=a HTTP/1.1\r\n",
     "GET /healthz HTTP/1.1\r\nHost:",
-    "POST /api/publish/a HTTP/1.1\r\nHost: hub\r\n",
+    "POST /api/publish/a HTTP/1.1\r\nHost: localhost\r\n",
     "POST /command?connection=x HTTP/1.1\r\nContent-Length: 5\r\n",
 ]
 
@@ -222,9 +222,8 @@ async def test_what_is_not_http_is_a_bad_request(hub: HubProcess, request_: str)
 
 async def test_a_chunked_body_is_read_and_limited(hub: HubProcess, channel: str) -> None:
     """Its size is known only as it comes."""
-    head = (
-        f"POST /api/publish/{channel}.x HTTP/1.1\r\nHost: hub\r\nTransfer-Encoding: chunked\r\n\r\n"
-    )
+    path = f"/api/publish/{channel}.x"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with raw_connection(hub.url) as peer:
         peer.send(head + "".join(f"1\r\n{digit}\r\n" for digit in "12345") + "0\r\n\r\n")
         assert (await peer.answer()).status == 200

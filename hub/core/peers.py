@@ -23,6 +23,10 @@ class Connections(Protocol):
         """
         ...
 
+    async def check(self, connection: str, secret: str) -> None:
+        """Raise as `command` does for a wrong secret or a connection that is not open."""
+        ...
+
     async def poll(self, request: PollRequest) -> bytes:
         """Answer a poll that goes on with one of these sessions.
 

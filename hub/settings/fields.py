@@ -223,10 +223,24 @@ class Fields(BaseSettings):
     handshake_timeout_seconds: Seconds = setting(
         HEARTBEATS, 10, "Seconds that a connection has for its first request.", ge=0.01, le=3600
     )
+    keep_alive_seconds: Seconds = setting(
+        HEARTBEATS,
+        75,
+        "Seconds that an HTTP connection may be idle between two requests.",
+        ge=0.01,
+        le=3600,
+    )
     body_timeout_seconds: Seconds = setting(
         HEARTBEATS,
         30,
         "Seconds that a request's body, or a WebSocket message's fragments, may take.",
+        ge=0.01,
+        le=3600,
+    )
+    write_timeout_seconds: Seconds = setting(
+        HEARTBEATS,
+        30,
+        "Seconds after which an answer that the peer does not take is given up.",
         ge=0.01,
         le=3600,
     )
@@ -265,6 +279,9 @@ class Fields(BaseSettings):
     )
     max_body_bytes: Bytes = setting(
         INPUT, 4 * MIB, "Bytes of a request's body, for batches.", ge=1, le=GIB
+    )
+    body_total_bytes: Bytes = setting(
+        INPUT, 64 * MIB, "Bytes of all request bodies under way together.", ge=KIB, le=1024 * GIB
     )
     max_batch_items: Count = setting(
         INPUT, 1000, "Publications in one request.", ge=1, le=1_000_000

@@ -2,25 +2,28 @@
 
 For embedding where the server is somebody else's. Every session costs two tasks here, its
 own and its reader's, and the server's framing; behind the hub's own listener it costs none
-(`hub.transports.front_door`). The session and everything it promises are the same.
+(`hub.transports.connection`). Routes, rules and sessions are the same.
 """
 
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from hub.core.ports import MAX_AGENT_CHARACTERS
 from hub.core.session import Session
 from hub.core.tally import Tally
 from hub.errors import HubError
-from hub.transports.head import RequestHead
-from hub.transports.http.problem import problem
-from hub.transports.opening import Openings, cross_origin
+from hub.transports.asgi_types import Message, Receive, Scope, Send
+from hub.transports.connection.streams import Streams
+from hub.transports.http.asgi import HttpApplication, request_of, send_answer
+from hub.transports.http.dispatch import Dispatcher
+from hub.transports.http.routes import Stream
+from hub.transports.opening import Openings
+from hub.transports.request import Request
 from hub.transports.sse import FIRST_FIELD, Headers, response_headers
 from hub.transports.websocket import WebSocketOptions
 from hub.wire.codes import CloseCode, close_code
+from hub.wire.websocket import close_reason
 
 # What waits for the server's `send`; behind it the session's outbox decides.
 _MAX_WAITING_BYTES = 16 * 1024
@@ -28,7 +31,11 @@ _MAX_WAITING_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class AsgiOptions:
+    """What all sessions under a server share."""
+
     openings: Openings
+    streams: Streams
+    """Tells peers why they are refused, as behind the hub's own listener."""
     websocket: WebSocketOptions
     tally: Tally
 
@@ -38,15 +45,17 @@ class AsgiLink:
 
     answers_pings = False
 
-    def __init__(self, transport: str, *, address: str, user_agent: str) -> None:
+    def __init__(self, transport: str, request: Request) -> None:
         self.transport = transport
-        self.address = address
-        self.user_agent = user_agent[:MAX_AGENT_CHARACTERS]
+        self.address = request.address
+        self.user_agent = request.headers.get("user-agent", "")[:MAX_AGENT_CHARACTERS]
         self.session: Session | None = None
         self.ended: tuple[int, str] | None = None
         self.changed = asyncio.Event()
         self.reading = asyncio.Event()
         self.reading.set()
+        self.aborted = asyncio.Event()
+        """The server's `send` is waited for no more."""
         self._waiting = bytearray()
         self._blocked = False
         self._taken = 0
@@ -68,11 +77,11 @@ class AsgiLink:
         await self.changed.wait()
         self.changed.clear()
         data, self._waiting = bytes(self._waiting), bytearray()
-        self._taken += len(data)
         return data
 
-    def sent(self) -> None:
+    def sent(self, size: int) -> None:
         """The server took what was waiting."""
+        self._taken += size
         if self._blocked and not self._waiting and self.session is not None:
             self._blocked = False
             self.session.on_writable()
@@ -100,38 +109,44 @@ class AsgiLink:
         self.reading.set()
 
     def close(self, code: int, reason: str) -> None:
-        self.ended = (code, reason)
+        self.ended = self.ended or (code, reason)
         self.changed.set()
 
     def abort(self) -> None:
         self.close(CloseCode.ABNORMAL, "aborted")
+        self.aborted.set()
 
 
 class AsgiSessions:
-    """Answers `/ws` and `/sse`; everything else goes to `http`."""
+    """Answers `/ws` and `/sse` with sessions, and everything else from the routes."""
 
-    def __init__(self, options: AsgiOptions, http: ASGIApp) -> None:
+    def __init__(self, options: AsgiOptions, dispatcher: Dispatcher, http: HttpApplication) -> None:
         self._options = options
+        self._dispatcher = dispatcher
         self._http = http
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] == "websocket" and path == "/ws":
-            await self._websocket(scope, receive, send)
-        elif scope["type"] == "http" and path == "/sse" and scope["method"] == "GET":
-            await self._sse(scope, receive, send)
+        request = request_of(scope)
+        call = self._dispatcher.open(request)
+        stream = None if call.answer is not None or call.route is None else call.route.stream
+        if scope["type"] == "websocket":
+            await receive()
+            if stream is Stream.WEBSOCKET:
+                await self._websocket(request, receive, send)
+            else:
+                # Before `accept` the server turns this into a refused handshake.
+                await send({"type": "websocket.close", "code": CloseCode.POLICY_VIOLATION})
+        elif stream is Stream.SSE and request.method == "GET":
+            await self._sse(request, scope, receive, send)
         else:
-            await self._http(scope, receive, send)
+            await self._http.answer(self._dispatcher, call, scope, receive, send)
 
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        head = _head(scope)
-        await receive()
-        link = AsgiLink("websocket", address=_address(scope), user_agent=_user_agent(head))
+    async def _websocket(self, request: Request, receive: Receive, send: Send) -> None:
+        link = AsgiLink("websocket", request)
         try:
-            self._options.openings.websocket_over(head, link)
+            self._options.openings.websocket_over(request, link)
         except HubError as error:
-            self._options.tally.refused[error.code] += 1
-            # Before `accept` the server turns this into a refused handshake.
+            self._options.streams.refusal(Stream.WEBSOCKET, request, error)
             await send({"type": "websocket.close", "code": close_code(error.code)})
             return
         await self._run(link, receive, self._write_messages(link, send))
@@ -139,25 +154,25 @@ class AsgiSessions:
     async def _write_messages(self, link: AsgiLink, send: Send) -> None:
         await send({"type": "websocket.accept"})
         while True:
-            for line in (await link.take()).splitlines():
+            data = await link.take()
+            for line in data.splitlines():
                 await send({"type": "websocket.send", "text": line.decode()})
+            link.sent(len(data))
             if link.ended is not None:
                 code, reason = link.ended
-                await send({"type": "websocket.close", "code": code, "reason": reason})
+                ending = {"code": int(code), "reason": close_reason(reason)}
+                await send({"type": "websocket.close", **ending})
                 return
-            link.sent()
 
-    async def _sse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        head = _head(scope)
-        link = AsgiLink("sse", address=_address(scope), user_agent=_user_agent(head))
+    async def _sse(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        link = AsgiLink("sse", request)
         try:
-            self._options.openings.sse_over(head, link)
+            self._options.openings.sse_over(request, link)
         except HubError as error:
-            self._options.tally.refused[error.code] += 1
-            origin = self._options.openings.readable_by(head)
-            await problem(error, headers=cross_origin(origin))(scope, receive, send)
+            answer = self._options.streams.refusal(Stream.SSE, request, error)
+            await send_answer(answer, scope, send)
             return
-        headers = response_headers(head.headers.get("origin"))
+        headers = response_headers(request.headers.get("origin"))
         await self._run(link, receive, self._write_stream(link, send, headers))
 
     async def _write_stream(self, link: AsgiLink, send: Send, headers: Headers) -> None:
@@ -166,23 +181,29 @@ class AsgiSessions:
         while True:
             if data := await link.take():
                 await send({"type": "http.response.body", "body": data, "more_body": True})
+                link.sent(len(data))
             if link.ended is not None:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
-            link.sent()
 
     async def _run(
         self, link: AsgiLink, receive: Receive, writing: Coroutine[object, object, None]
     ) -> None:
-        """Write until the session ends, read until the peer does; either ends both."""
-        reader = asyncio.create_task(self._read(link, receive))
-        writer = asyncio.create_task(writing)
+        """Write until the session ends, read until the peer does; either ends both.
+
+        So does an abort: a peer that takes nothing would keep the writing for ever.
+        """
+        tasks = {
+            asyncio.create_task(self._read(link, receive)),
+            asyncio.create_task(writing),
+            asyncio.create_task(link.aborted.wait()),
+        }
         try:
-            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (reader, writer):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             if link.session is not None:
                 link.session.lost(CloseCode.ABNORMAL, "connection ended")
 
@@ -201,19 +222,3 @@ class AsgiSessions:
             session.close(CloseCode.UNSUPPORTED_DATA, "binary frames are not supported: send text")
             return
         self._options.websocket.command(session, text.encode())
-
-
-def _head(scope: Scope) -> RequestHead:
-    head = RequestHead(method="GET", version="1.1", target=b"?" + scope.get("query_string", b""))
-    for name, value in scope["headers"]:
-        head.on_header(name, value)
-    return head
-
-
-def _address(scope: Scope) -> str:
-    client = scope.get("client")
-    return str(client[0]) if client else ""
-
-
-def _user_agent(head: RequestHead) -> str:
-    return head.headers.get("user-agent", "")

@@ -66,6 +66,10 @@ class Commanding:
         except TimeoutError:
             raise _late(command) from None
 
+    async def check(self, connection: str, secret: str) -> None:
+        """Raise unless the secret is that of an open connection."""
+        self._engine.find(connection, secret)
+
     async def poll(self, request: PollRequest) -> bytes:
         """See `hub.transports.poll`."""
         return await self._poll(request)

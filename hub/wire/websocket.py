@@ -52,10 +52,14 @@ def echo_frame(payload: bytes) -> bytes:
     return frame(payload, _FIN_CLOSE)
 
 
+def close_reason(reason: str) -> str:
+    """What of a reason fits into a close frame, cut at a whole character."""
+    return reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
+
+
 def close_frame(code: int, reason: str) -> bytes:
-    """A close frame; a reason that is too long is cut at a whole character."""
-    cut = reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore").encode()
-    return frame(struct.pack("!H", code) + cut, _FIN_CLOSE)
+    """A close frame with what fits of the reason."""
+    return frame(struct.pack("!H", code) + close_reason(reason).encode(), _FIN_CLOSE)
 
 
 class WebSocketDialect:

@@ -68,7 +68,7 @@ class RawConnection:
 
     def request(self, method: str, target: str, headers: str = "", body: bytes = b"") -> None:
         """Send a request; `headers` are whole lines."""
-        self.send(f"{method} {target} HTTP/1.1\r\nHost: hub\r\n{headers}\r\n".encode() + body)
+        self.send(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode() + body)
 
     async def until(self, end: bytes) -> bytes:
         async with asyncio.timeout(TIMEOUT_SECONDS):

@@ -5,25 +5,24 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from hub import Hub, Settings, listener
+from hub import Hub, Settings
 from tests.support.hub_process import HubProcess
 from tests.support.waiting import eventually
 from tests.transports.raw import UPGRADE, RawConnection, masked, raw_connection
 
-# Uvicorn counts whole seconds.
-KEEP_ALIVE_SECONDS = 1
+KEEP_ALIVE_SECONDS = 0.3
 
 
 @pytest.fixture
-async def hub(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hub]:
+async def hub() -> AsyncIterator[Hub]:
     """A hub that ends idle HTTP connections soon."""
-    monkeypatch.setattr(listener, "_KEEP_ALIVE_SECONDS", KEEP_ALIVE_SECONDS)
-    async with Hub(Settings(port=0, drain_seconds=0)) as hub:
+    settings = Settings(port=0, drain_seconds=0, keep_alive_seconds=KEEP_ALIVE_SECONDS)
+    async with Hub(settings) as hub:
         yield hub
 
 
 async def outlive_keep_alive(hub: Hub) -> None:
-    """Wait until uvicorn has closed a connection that began to idle just now."""
+    """Wait until the hub has closed a connection that began to idle just now."""
     async with raw_connection(hub.url) as idle:
         idle.request("GET", "/healthz")
         assert (await idle.answer()).status == 200
@@ -33,7 +32,7 @@ async def outlive_keep_alive(hub: Hub) -> None:
 async def test_a_stream_as_second_request_outlives_the_keep_alive_timer(
     hub: Hub, channel: str
 ) -> None:
-    """Browsers and proxies reuse connections; uvicorn's timer must not end what is a session."""
+    """Browsers and proxies reuse connections; that timer must not end what is a session."""
     async with raw_connection(hub.url) as connection:
         connection.request("GET", "/healthz")
         assert (await connection.answer()).status == 200
@@ -86,7 +85,7 @@ async def test_many_requests_share_a_connection_with_paths_like_ours(hub: Hub) -
 
 async def test_a_handshake_of_single_bytes_is_answered(hub: Hub, channel: str) -> None:
     """Where a segment ends means nothing."""
-    request = f"GET /ws?channel={channel} HTTP/1.1\r\nHost: hub\r\n{UPGRADE}\r\n"
+    request = f"GET /ws?channel={channel} HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n"
     async with raw_connection(hub.url) as connection:
         await connection.send_slowly(request)
         assert (await connection.answer()).status == 101
@@ -97,7 +96,9 @@ async def test_a_second_request_of_single_bytes_is_answered(hub: Hub, channel: s
     async with raw_connection(hub.url) as connection:
         connection.request("GET", "/healthz")
         await connection.answer()
-        await connection.send_slowly(f"GET /sse?channel={channel} HTTP/1.1\r\nHost: hub\r\n\r\n")
+        await connection.send_slowly(
+            f"GET /sse?channel={channel} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )
         await connection.until(b"event: subscribed\n")
 
 
@@ -106,7 +107,7 @@ async def test_frames_right_behind_the_handshake_are_read(
 ) -> None:
     """A client that knows its hub need not wait for the 101."""
     publish = orjson.dumps({"op": "publish", "id": 1, "channel": channel, "data": "eager"})
-    request = f"GET /ws?channel={channel} HTTP/1.1\r\nHost: hub\r\n{UPGRADE}\r\n".encode()
+    request = f"GET /ws?channel={channel} HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n".encode()
     async with raw_connection(process.url) as connection:
         connection.send(request + masked(publish) + masked(b'{"op":"ping","id":2}'))
         assert (await connection.answer()).status == 101
@@ -134,7 +135,7 @@ async def test_many_frames_in_one_segment_are_answered_in_order(
 async def test_a_stream_over_http_1_0_is_served(process: HubProcess, channel: str) -> None:
     """nginx speaks HTTP/1.0 to its upstreams unless told otherwise."""
     async with raw_connection(process.url) as connection:
-        connection.send(f"GET /sse?channel={channel} HTTP/1.0\r\nHost: hub\r\n\r\n")
+        connection.send(f"GET /sse?channel={channel} HTTP/1.0\r\nHost: localhost\r\n\r\n")
         head = await connection.until(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
         assert b"chunked" not in head.lower()

@@ -35,7 +35,7 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
     number: int
     asker: str
     """Tag of the node that waits for the answer."""
-    what: Literal["command", "connection", "disconnect", "poll", "list", "operate"]
+    what: Literal["check", "command", "connection", "disconnect", "poll", "list", "operate"]
     connection: str = ""
     secret: str = ""
     raw: bytes = b""

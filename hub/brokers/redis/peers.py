@@ -136,6 +136,12 @@ class RedisPeers:
             raise _not_open(connection)
         return answer.raw
 
+    async def check(self, connection: str, secret: str) -> None:
+        """Nothing of a command travels before its sender has proved who it is."""
+        make = partial(Ask, what="check", connection=connection, secret=secret)
+        if await self._ask(connection, make) is None:
+            raise _not_open(connection)
+
     async def poll(self, request: PollRequest) -> bytes:
         """The session stays where it is; its answers come here by way of Redis."""
         connection = request.connection or ""

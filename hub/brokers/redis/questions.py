@@ -188,6 +188,9 @@ class Questions:
         match ask.what:
             case "command":
                 return Answer(number, raw=await here.command(connection, ask.secret, ask.raw))
+            case "check":
+                await here.check(connection, ask.secret)
+                return Answer(number, found=True)
             case "connection":
                 return Answer(number, record=await here.connection(connection))
             case "disconnect":

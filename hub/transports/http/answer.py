@@ -1,29 +1,92 @@
-"""Successful answers as JSON, and the shapes in which records appear in them."""
+"""Answers as plain values, and the shapes in which records appear in them.
 
+A handler returns an `Answer`. Whoever carried the request writes it: `encode` for the hub's own
+connection, `hub.transports.http.asgi` for somebody else's server.
+"""
+
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
 
 import orjson
-from starlette.responses import Response
 
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
+from hub.wire.codes import status_phrase
 
-_NO_STORE = {"Cache-Control": "no-store"}
+JSON = "application/json"
+_NO_HEADERS: Mapping[str, str] = {}
+# RFC 9110 sections 6.4.1 and 15.3.5: these answers have no content and say no length.
+_BODILESS = frozenset({204, 304})
+
+
+class Answer:
+    """An answer with its whole body.
+
+    A plain class with slots: every publication over HTTP makes one.
+    """
+
+    __slots__ = ("body", "content_type", "headers", "status")
+
+    def __init__(
+        self,
+        body: bytes = b"",
+        *,
+        status: int = 200,
+        content_type: str = JSON,
+        headers: Mapping[str, str] = _NO_HEADERS,
+    ) -> None:
+        self.body = body
+        self.status = status
+        self.content_type = content_type
+        """Said where there is a body."""
+        self.headers = headers
+        """All others; `Cache-Control: no-store` stands unless one of them says otherwise."""
+
+    def add_headers(self, headers: Mapping[str, str]) -> None:
+        """Put `headers` on top of those it has."""
+        self.headers = {**self.headers, **headers}
 
 
 def json_answer(
-    content: object, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
+    content: object, *, status: int = 200, headers: Mapping[str, str] = _NO_HEADERS
+) -> Answer:
     """`content` encoded by orjson; live state, so nobody may keep it."""
-    return json_bytes_answer(orjson.dumps(content), status=status, headers=headers)
+    return Answer(orjson.dumps(content), status=status, headers=headers)
 
 
-def json_bytes_answer(
-    body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """JSON that somebody else encoded."""
-    return Response(body, status, _NO_STORE | dict(headers or {}), "application/json")
+def encode(answer: Answer, *, close: bool, head_only: bool = False) -> bytes:
+    """The answer as HTTP/1.1; `head_only` leaves the body out, as HEAD wants it."""
+    status, headers = answer.status, answer.headers
+    prefix = _prefix(status, answer.content_type if answer.body else "")
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items()) if headers else ""
+    if "Cache-Control" not in headers:
+        more += "Cache-Control: no-store\r\n"
+    if close and headers.get("Connection") != "close":
+        more += "Connection: close\r\n"
+    length = "" if status in _BODILESS else f"Content-Length: {len(answer.body)}\r\n"
+    head = f"{prefix}Date: {_date(int(time.time()))}\r\n{length}{more}\r\n".encode("latin-1")
+    return head if head_only or status in _BODILESS else head + answer.body
+
+
+@lru_cache(maxsize=256)
+def _prefix(status: int, content_type: str) -> str:
+    """What many answers begin with."""
+    said = f"Content-Type: {content_type}\r\n" if content_type else ""
+    phrase = status_phrase(HTTPStatus(status))
+    return f"HTTP/1.1 {status} {phrase}\r\n{said}X-Content-Type-Options: nosniff\r\n"
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> str:
+    """RFC 9110 section 6.6.1: a server with a clock says when it answered."""
+    return formatdate(second, usegmt=True)
+
+
+# -- records ------------------------------------------------------------------------------------
 
 
 def member_fields(member: Member) -> dict[str, object]:

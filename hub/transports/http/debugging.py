@@ -1,81 +1,81 @@
-"""Looking into a live node: log levels, stalls, tasks, memory. Operator credentials only.
+"""Looking into a live node: log levels, stalls, tasks, memory. Operator keys only.
 
 Of the node that is asked, or of `?node=`. What is asked of the node itself needs no other node
 and no broker: it works when nothing else does.
 """
 
-import math
-
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 
 from hub.core.peers import Arguments
 from hub.errors import BadRequestError
-from hub.transports.http.access import credentials_of
-from hub.transports.http.answer import json_answer
-from hub.transports.http.body import read_body
-from hub.transports.http.paging import query_of
+from hub.transports.http.answer import Answer, json_answer
+from hub.transports.http.parameters import Parameter, number, text
 from hub.transports.http.ports import HttpDeps
-from hub.wire.query import single
+from hub.transports.http.routes import Access, Handler, Route
+from hub.transports.http.schemas import LEVEL_CHANGES, Json, content, ok, ref
+from hub.transports.request import Request
 
 _MAX_BODY_BYTES = 4096
+_MAX_TRACE_SECONDS = 60.0
 _LEVELS = msgspec.json.Decoder(dict[str, str | None])
+_NODE = text("node", "A node's name; the one that is asked where left out.")
+_SECONDS = number("seconds", highest=_MAX_TRACE_SECONDS, above_zero=True)
 
 
 class Debugging:
-    """Every handler asks the policy first."""
+    """Hands the question to the node that is meant."""
 
     def __init__(self, deps: HttpDeps) -> None:
         self._operators = deps.operators
         self._engine = deps.engine
-        self._policy = deps.policy
-        self._body_timeout_seconds = deps.limits.body_timeout_seconds
 
-    async def tasks(self, request: Request) -> Response:
+    def routes(self) -> tuple[Route, ...]:
+        begun = {"202": content("Begun; GET tells the result.", ref("MemoryTracing"))}
+        return (
+            _route("GET", "log-levels", self.log_levels, "Log levels by subsystem", "LogLevels"),
+            _route("PUT", "log-levels", self.set_log_levels, "Change log levels", "LogLevels",
+                   body=LEVEL_CHANGES),
+            _route("GET", "memory", self.memory, "The last look at memory", "Memory"),
+            _route("POST", "memory", self.trace_memory,
+                   "Trace allocations for so long, then count objects", "", _SECONDS,
+                   answers=begun),
+            _route("GET", "stalls", self.stalls, "When the event loop was held up", "Stalls"),
+            _route("GET", "tasks", self.tasks, "What tasks wait for", "Tasks"),
+        )  # fmt: skip
+
+    async def tasks(self, request: Request) -> Answer:
         """What the event loop's tasks wait for."""
-        self._check(request)
         return await self._ask(request, "tasks", {})
 
-    async def stalls(self, request: Request) -> Response:
+    async def stalls(self, request: Request) -> Answer:
         """When the event loop was held up lately, and by what."""
-        self._check(request)
         return await self._ask(request, "stalls", {})
 
-    async def memory(self, request: Request) -> Response:
+    async def memory(self, request: Request) -> Answer:
         """What the last look at memory found."""
-        self._check(request)
         return await self._ask(request, "memory", {})
 
-    async def trace_memory(self, request: Request) -> Response:
+    async def trace_memory(self, request: Request) -> Answer:
         """Begin to look at memory for `seconds`; its result is what `memory` tells afterwards."""
-        self._check(request)
-        return await self._ask(request, "trace_memory", _seconds(request), status=202)
+        asked = {"seconds": request.given["seconds"]}
+        return await self._ask(request, "trace_memory", asked, status=202)
 
-    async def log_levels(self, request: Request) -> Response:
-        self._check(request)
+    async def log_levels(self, request: Request) -> Answer:
         return await self._ask(request, "log_levels", {})
 
-    async def set_log_levels(self, request: Request) -> Response:
+    async def set_log_levels(self, request: Request) -> Answer:
         """The body is an object: subsystem to level, or to null for the general one."""
-        self._check(request)
-        raw = await read_body(
-            request, limit=_MAX_BODY_BYTES, timeout_seconds=self._body_timeout_seconds
-        )
         try:
-            levels = _LEVELS.decode(raw)
+            levels = _LEVELS.decode(request.body)
         except ValueError as error:
             message = f"the body is no object of subsystems and levels: {error}"
             raise BadRequestError(message) from None
         return await self._ask(request, "set_log_levels", levels)
 
-    def _check(self, request: Request) -> None:
-        self._policy.check_operator(credentials_of(request))
-
     async def _ask(
         self, request: Request, name: str, arguments: Arguments, *, status: int = 200
-    ) -> Response:
-        node, own = single(query_of(request), "node"), self._engine.node().node
+    ) -> Answer:
+        node, own = request.given["node"], self._engine.node().node
         if node is not None and node != own:
             told = await self._operators.of_node(node, name, arguments)
         else:
@@ -83,12 +83,24 @@ class Debugging:
         return json_answer(told, status=status)
 
 
-def _seconds(request: Request) -> dict[str, float | None]:
-    text = single(query_of(request), "seconds")
-    try:
-        seconds = None if text is None else float(text)
-    except ValueError:
-        seconds = math.nan
-    if seconds is not None and not math.isfinite(seconds):
-        raise BadRequestError(f"seconds is {text!r:.40}, not a number")
-    return {"seconds": seconds}
+def _route(
+    method: str,
+    name: str,
+    handler: Handler,
+    summary: str,
+    schema: str,
+    *parameters: Parameter,
+    body: Json | None = None,
+    answers: Json | None = None,
+) -> Route:
+    return Route(
+        method=method,
+        path=f"/api/debug/{name}",
+        access=Access.OPERATOR,
+        handler=handler,
+        summary=summary,
+        parameters=(_NODE, *parameters),
+        body=body,
+        body_limit=_MAX_BODY_BYTES if body is not None else 0,
+        answers=answers or ok("Found.", ref(schema)),
+    )

@@ -1,11 +1,10 @@
 """`/healthz`, `/readyz` and `/metrics`: for orchestrators and Prometheus, without credentials."""
 
-from starlette.requests import Request
-from starlette.responses import Response
-
-from hub.transports.http.access import header
-from hub.transports.http.answer import json_answer
+from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.ports import HttpDeps
+from hub.transports.http.routes import Access, Handler, Route
+from hub.transports.http.schemas import STRING, Json, content, ok, ref
+from hub.transports.request import Request
 
 
 class Health:
@@ -15,16 +14,39 @@ class Health:
         self._ready = deps.ready
         self._metrics = deps.metrics
 
-    async def healthz(self, _request: Request) -> Response:
+    def routes(self) -> tuple[Route, ...]:
+        ready = {
+            "200": content("Ready.", ref("Ready")),
+            "503": content("Not ready, and why.", ref("Ready")),
+        }
+        exposition = ok("Prometheus exposition.", STRING, "text/plain")
+        return (
+            _route("/healthz", self.healthz, "Is the process alive", ok("It is.", ref("Alive"))),
+            _route("/readyz", self.readyz, "Should it get traffic", ready),
+            _route("/metrics", self.metrics, "Metrics", exposition),
+        )
+
+    def healthz(self, _request: Request) -> Answer:
         return json_answer({"status": "ok"})
 
-    async def readyz(self, _request: Request) -> Response:
+    def readyz(self, _request: Request) -> Answer:
         """503 with the reasons while the node drains or cannot reach what it needs."""
         reasons = list(self._ready())
         status = 503 if reasons else 200
         return json_answer({"ready": not reasons, "reasons": reasons}, status=status)
 
-    async def metrics(self, request: Request) -> Response:
+    def metrics(self, request: Request) -> Answer:
         """OpenMetrics where the scraper accepts it, else Prometheus' plain text."""
-        body, content_type = self._metrics(header(request, b"accept") or "")
-        return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+        body, content_type = self._metrics(request.headers.get("accept", ""))
+        return Answer(body, content_type=content_type)
+
+
+def _route(path: str, handler: Handler, summary: str, answers: Json) -> Route:
+    return Route(
+        method="GET",
+        path=path,
+        access=Access.ANYBODY,
+        handler=handler,
+        summary=summary,
+        answers=answers,
+    )

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from hub.errors import NotFoundError
-from hub.transports.http.endpoint import Handler
+from hub.transports.http.answer import Answer
 from hub.transports.http.ports import HttpDeps
+from hub.transports.http.routes import Access, Handler, Route
+from hub.transports.request import Request
 
 # What is not listed is not served. Browsers refuse modules without a JavaScript type, and
 # `nosniff` forbids them to guess.
@@ -35,7 +34,6 @@ _SAFE = {
         "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; "
         "base-uri 'none'; form-action 'none'; object-src 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
 # The client's modules are public and meant for pages of other origins.
@@ -76,30 +74,50 @@ class Pages:
     """Answers with files, which everybody may read."""
 
     def __init__(self, deps: HttpDeps) -> None:
-        self.page = read_directory(deps.pages)
-        self.client = read_directory(deps.client)
-        self.dashboard = read_directory(deps.dashboard)
+        self._page = read_directory(deps.pages)
+        self._client = read_directory(deps.client)
+        self._dashboard = read_directory(deps.dashboard)
         self._entry = _entry_module()
+        self._is_alone = deps.fallback is None
+        """`/` and the demo page are the application's where there is one."""
 
-    def page_file(self, name: str) -> Handler:
-        """The handler of one of the page's files: each has a path of its own."""
-        file = self.page[name]
+    def routes(self) -> tuple[Route, ...]:
+        shared = (
+            _route("/client.js", self._client_entry),
+            _route("/client/{file:path}", self._client_file),
+            _route("/dashboard", self._dashboard_file),
+            _route("/dashboard/{file:path}", self._dashboard_file),
+        )
+        if not self._is_alone:
+            return shared
+        # The page's own `client.js` is there for the type checker: pages of other origins load
+        # the one above, which says that they may.
+        named = {f"/{name}": file for name, file in self._page.items()}
+        named.pop("/client.js", None)
+        if INDEX in self._page:
+            named["/"] = self._page[INDEX]
+        return shared + tuple(_route(path, _page_file(file)) for path, file in named.items())
 
-        async def answer(request: Request) -> Response:
-            return _answer(request, file, {})
+    def _client_file(self, request: Request) -> Answer:
+        return _file_answer(request, self._client, request.params["file"], shared=True)
 
-        return answer
-
-    async def client_file(self, request: Request) -> Response:
-        return _file_answer(request, self.client, request.path_params["file"], shared=True)
-
-    async def client_entry(self, request: Request) -> Response:
+    def _client_entry(self, request: Request) -> Answer:
         """`/client.js` is one line, so that the modules' relative imports hold."""
         return _answer(request, self._entry, _SHARED)
 
-    async def dashboard_file(self, request: Request) -> Response:
+    def _dashboard_file(self, request: Request) -> Answer:
         """The page without any figures: it asks for a key itself, and the API checks that."""
-        return _file_answer(request, self.dashboard, request.path_params.get("file", INDEX))
+        return _file_answer(request, self._dashboard, request.params.get("file", INDEX))
+
+
+def _route(path: str, handler: Handler) -> Route:
+    return Route(
+        method="GET", path=path, access=Access.ANYBODY, handler=handler, summary="A page's file"
+    )
+
+
+def _page_file(file: File) -> Handler:
+    return lambda request: _answer(request, file, {})
 
 
 def _entry_module() -> File:
@@ -109,15 +127,15 @@ def _entry_module() -> File:
 
 def _file_answer(
     request: Request, files: Mapping[str, File], name: str, *, shared: bool = False
-) -> Response:
+) -> Answer:
     file = files.get(name)
     if file is None:
         raise NotFoundError(f"no file {name[:80]!r} here")
     return _answer(request, file, _SHARED if shared else {})
 
 
-def _answer(request: Request, file: File, headers: Mapping[str, str]) -> Response:
+def _answer(request: Request, file: File, headers: Mapping[str, str]) -> Answer:
     headers = _SAFE | {"ETag": file.etag} | dict(headers)
     if file.etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(file.body, headers=headers | {"Content-Type": file.content_type})
+        return Answer(status=304, headers=headers)
+    return Answer(file.body, content_type=file.content_type, headers=headers)

@@ -3,12 +3,10 @@
 `hub.wiring` hands it all in as one `HttpDeps`; nothing here knows a concrete engine or broker.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
-
-from starlette.types import ASGIApp
+from typing import Any, Protocol
 
 from hub.auth.policy import Credentials
 from hub.core.channel_listing import ChannelPage, ChannelQuery
@@ -22,6 +20,7 @@ from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
 from hub.core.tally import Tally
+from hub.transports.asgi_types import ASGIApp
 
 
 class Engine(Protocol):
@@ -70,6 +69,10 @@ class Engine(Protocol):
         """
         ...
 
+    def check_secret(self, connection: str, secret: str) -> Coroutine[Any, Any, None] | None:
+        """Raise as `command` does, without a command: at once, or by what is returned."""
+        ...
+
     def node(self) -> NodeRecord: ...
 
     async def nodes(self) -> Sequence[NodeRecord]:
@@ -96,6 +99,10 @@ class Policy(Protocol):
         """What opens an operator's sessions where a key must not stand, in URLs."""
         ...
 
+    def check_host(self, host: str | None) -> None:
+        """Raise `MisdirectedRequestError` unless requests may name `host`."""
+        ...
+
     def check_origin(
         self, origin: str | None, host: str | None, fetch_site: str | None = None
     ) -> None:
@@ -107,6 +114,14 @@ class Log(Protocol):
     """The part of a structlog logger that is used here."""
 
     def exception(self, event: str, **fields: object) -> object: ...
+
+
+class Refused(Protocol):
+    """Where a refusal is logged; `hub.observe.refusals` has it."""
+
+    def __call__(
+        self, code: str, *, address: str, reason: str, origin: str | None, host: str | None
+    ) -> None: ...
 
 
 class Operators(Protocol):
@@ -140,15 +155,22 @@ class HttpLimits:
     max_message_bytes: int = 64 * KIB
     """Of one publication's data."""
     max_body_bytes: int = MIB
-    """Of a batch or command. Guess, not measured."""
+    """Of a batch. Guess, not measured."""
     max_batch_items: int = 1000
     """Guess, not measured: 15 us each keep the loop for 15 ms."""
     body_timeout_seconds: float = 30
     """From the request's head to the last byte of its body."""
+    body_total_bytes: int = 64 * MIB
+    """Of all bodies under way together."""
     max_poll_channels: int = 32
     """WIRE.md, long polling."""
     max_poll_wait_seconds: float = 55
     """Below the 60 s after which nginx gives a silent answer up (`proxy_read_timeout`)."""
+
+    @property
+    def max_command_bytes(self) -> int:
+        """Of a command: its data, and an envelope with a token of the largest head."""
+        return self.max_message_bytes + 16 * KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +187,9 @@ class HttpDeps:
     """The exposition for Prometheus and its content type, by the request's `Accept`."""
     tally: Tally
     log: Log
+    refused: Refused
+    at_once: bool
+    """Whether the broker answers at once, so that handlers need no task."""
     version: str
     pages: Path
     """Directory of the demo page; its `index.html` is `/`."""

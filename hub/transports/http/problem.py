@@ -7,11 +7,11 @@ title the status phrase: the code already says what a type URI would.
 from collections.abc import Mapping
 
 import orjson
-from starlette.responses import Response
 
 from hub.auth.policy import BEARER_CHALLENGE
 from hub.errors import HubError
-from hub.wire.codes import http_status, status_phrase
+from hub.transports.http.answer import Answer
+from hub.wire.codes import REQUEST_TIMEOUT, UPGRADE_REQUIRED, http_status, status_phrase
 
 MEDIA_TYPE = "application/problem+json"
 # Where a retryable error does not say when: soon, because back-off is the client's work.
@@ -33,23 +33,30 @@ def problem_fields(error: HubError) -> dict[str, object]:
 
 def problem_headers(error: HubError) -> dict[str, str]:
     """The header fields that belong to `error`, whatever the body is."""
-    headers = {"Cache-Control": "no-store"}
+    headers: dict[str, str] = {}
     if error.retryable:
         headers["Retry-After"] = str(error.retry_after_seconds or _DEFAULT_RETRY_AFTER_SECONDS)
     if error.code == "unauthorized":
         # RFC 9110 section 15.5.2: a 401 names how to authenticate.
         headers["WWW-Authenticate"] = BEARER_CHALLENGE
-    if error.code == "request_timeout":
-        # RFC 9110 section 15.5.9: the rest of the body is not wanted any more.
+    if error.code == REQUEST_TIMEOUT:
+        # RFC 9110 section 15.5.9: the rest of the request is not wanted any more.
         headers["Connection"] = "close"
+    if error.code == UPGRADE_REQUIRED:
+        # RFC 9110 section 15.5.22 and RFC 6455 section 4.4: to what, and in which version.
+        headers |= {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13",
+        }
     return headers
 
 
-def problem(error: HubError, *, headers: Mapping[str, str] | None = None) -> Response:
-    """The response that tells a peer of `error`; `headers` come on top of the usual ones."""
-    return Response(
+def problem(error: HubError, *, headers: Mapping[str, str] | None = None) -> Answer:
+    """The answer that tells a peer of `error`; `headers` come on top of the usual ones."""
+    return Answer(
         orjson.dumps(problem_fields(error)),
-        http_status(error.code),
-        problem_headers(error) | dict(headers or {}),
-        MEDIA_TYPE,
+        status=http_status(error.code),
+        content_type=MEDIA_TYPE,
+        headers=problem_headers(error) | dict(headers or {}),
     )

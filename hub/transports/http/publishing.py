@@ -1,24 +1,32 @@
 """`POST /api/publish/{channel}` and `POST /api/publish`."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
+import orjson
 
+from hub.core.eager import Rest, begin
 from hub.core.identity import Identity
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import check_channel
 from hub.errors import HubError, OutcomeUnknownError
-from hub.transports.http.access import credentials_of, header, text_header
-from hub.transports.http.answer import json_answer
-from hub.transports.http.body import read_body
+from hub.transports.http.access import text_header
+from hub.transports.http.answer import Answer, json_answer
+from hub.transports.http.parameters import documented, header
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.problem import problem_fields, problem_headers
+from hub.transports.http.routes import Access, Route
+from hub.transports.http.schemas import ANY_JSON, KEY, STRING, Json, array, content, ok, ref
+from hub.transports.request import Request
 from hub.wire.codes import http_status
 from hub.wire.payload import Item, check_key, check_payload, split_items
 from hub.wire.query import single, split_form
 
 _MULTI_STATUS = 207  # RFC 4918 section 11.1: the items tell
+_TRACE = header("traceparent", STRING, "W3C Trace Context; followed where the hub traces.")
+
+Outcome = dict[str, object] | HubError
 
 
 class Publishing:
@@ -26,63 +34,121 @@ class Publishing:
 
     def __init__(self, deps: HttpDeps) -> None:
         self._engine = deps.engine
-        self._policy = deps.policy
         self._tally = deps.tally
         self._limits = deps.limits
         self._log = deps.log
         self._traced = deps.traced
+        self._at_once = deps.at_once
 
-    async def one(self, request: Request) -> Response:
+    def routes(self) -> tuple[Route, ...]:
+        outcomes = ref("Outcomes")
+        published: Json = {"anyOf": [ref("Published"), outcomes]}
+        return (
+            Route(
+                method="POST",
+                path="/api/publish/{channel}",
+                access=Access.PUBLISHER,
+                admits=self._admit_one,
+                handler=self.one,
+                at_once=True,
+                summary="Publish the body",
+                parameters=(
+                    header("Idempotency-Key", KEY, "Makes a retry within 5 minutes harmless."),
+                    header("X-Message-Key", KEY, "The publication's key."),
+                    documented("key", KEY, "The publication's key; the header wins."),
+                    _TRACE,
+                ),
+                body=ANY_JSON,
+                body_limit=self._limits.max_message_bytes,
+                answers=ok("Published.", ref("Published")),
+            ),
+            Route(
+                method="POST",
+                path="/api/publish",
+                access=Access.PUBLISHER,
+                handler=self.batch,
+                at_once=True,
+                summary="Publish one or many",
+                parameters=(_TRACE,),
+                body={
+                    "anyOf": [
+                        ref("Item"),
+                        {
+                            **array(ref("Item")),
+                            "minItems": 1,
+                            "maxItems": self._limits.max_batch_items,
+                        },
+                    ]
+                },
+                body_limit=self._limits.max_body_bytes,
+                answers={
+                    "200": content("All published: one result, or one per item.", published),
+                    "207": content("One result or problem per item; they differ.", outcomes),
+                    "default": {
+                        "description": "The request is refused, or all items with this status.",
+                        "content": {
+                            "application/problem+json": {"schema": ref("Problem")},
+                            "application/json": {"schema": outcomes},
+                        },
+                    },
+                },
+            ),
+        )
+
+    def _admit_one(self, request: Request) -> None:
+        request.identity.check_publish(check_channel(request.params["channel"]))
+
+    async def one(self, request: Request) -> Answer:
         """The body is the data, whatever its content type says."""
-        identity = self._policy.identify_publisher(credentials_of(request))
-        channel = check_channel(request.path_params["channel"])
-        identity.check_publish(channel)
-        limit = self._limits.max_message_bytes
-        raw = await self._read(request, limit)
+        channel, identity, headers = request.params["channel"], request.identity, request.headers
+        key = _message_key(request)
+        idempotency_key = None
+        if "idempotency-key" in headers:
+            idempotency_key = _optional_key(
+                text_header(request, "idempotency-key"), "Idempotency-Key"
+            )
         result = await self._engine.publish(
             PublishRequest(
                 channel=channel,
-                data=check_payload(raw, limit=limit),
+                data=check_payload(request.body, limit=self._limits.max_message_bytes),
                 publisher=identity.publisher,
-                key=_message_key(request),
+                key=key,
                 sender=identity.subject,
-                idempotency_key=_optional_key(
-                    text_header(request, b"idempotency-key"), "Idempotency-Key"
-                ),
-                trace=self._trace(request),
+                idempotency_key=idempotency_key,
+                trace=headers.get("traceparent") if self._traced else None,
             )
         )
-        return json_answer(_result_fields(channel, result))
+        return Answer(orjson.dumps(_result_fields(channel, result)))
 
-    async def batch(self, request: Request) -> Response:
+    async def batch(self, request: Request) -> Answer:
         """One object or an array of them; an array is answered with one, in its order."""
-        identity = self._policy.identify_publisher(credentials_of(request))
-        raw = await self._read(request, self._limits.max_body_bytes)
-        batch = split_items(raw, max_items=self._limits.max_batch_items)
-        trace = self._trace(request)
+        batch = split_items(request.body, max_items=self._limits.max_batch_items)
+        trace = request.headers.get("traceparent") if self._traced else None
+        identity = request.identity
         if not batch.is_array:
             item = batch.items[0]
             request_ = self._checked(identity, item, trace)
-            return json_answer(
-                _result_fields(request_.channel, await self._engine.publish(request_))
-            )
-        # Tasks start in the order in which they were made, so one channel's items keep
-        # theirs, and what the broker can carry in one round trip travels together.
-        attempts = (self._attempt(identity, item, trace) for item in batch.items)
-        return _batch_answer(await asyncio.gather(*attempts))
+            result = await self._engine.publish(request_)
+            return json_answer(_result_fields(request_.channel, result))
+        attempts = [self._attempt(identity, item, trace) for item in batch.items]
+        return _batch_answer(await self._carry_out(attempts))
 
-    async def _read(self, request: Request, limit: int) -> bytes:
-        return await read_body(
-            request, limit=limit, timeout_seconds=self._limits.body_timeout_seconds
-        )
+    async def _carry_out(self, attempts: list[Coroutine[Any, Any, Outcome]]) -> list[Outcome]:
+        """All of them, begun in their order, so that one channel's items keep theirs.
 
-    def _trace(self, request: Request) -> str | None:
-        """What the publisher's trace goes by (W3C Trace Context), where anybody wants to know."""
-        return header(request, b"traceparent") if self._traced else None
+        Where a broker takes a round trip, what can travel together does.
+        """
+        if not self._at_once:
+            return await asyncio.gather(*attempts)
+        outcomes = []
+        for attempt in attempts:
+            outcome = begin(attempt)
+            outcomes.append(await outcome.run() if isinstance(outcome, Rest) else outcome)
+        return outcomes
 
     async def _attempt(
         self, identity: Identity, item: Item | HubError, trace: str | None
-    ) -> dict[str, object] | HubError:
+    ) -> Outcome:
         try:
             request = self._checked(identity, item, trace)
             return _result_fields(request.channel, await self._engine.publish(request))
@@ -117,10 +183,9 @@ def _optional_key(value: str | None, name: str) -> str | None:
 
 def _message_key(request: Request) -> str | None:
     """The publication's key: the header `X-Message-Key`, else `?key=`."""
-    header = text_header(request, b"x-message-key")
-    if header is not None:
-        return check_key(header, "X-Message-Key")
-    raw_query = request.scope["query_string"]
+    if "x-message-key" in request.headers:
+        return _optional_key(text_header(request, "x-message-key"), "X-Message-Key")
+    raw_query = request.query
     return _optional_key(single(split_form(raw_query), "key"), "key") if raw_query else None
 
 
@@ -136,7 +201,7 @@ def _result_fields(channel: str, result: PublishResult) -> dict[str, object]:
     return fields
 
 
-def _batch_answer(outcomes: list[dict[str, object] | HubError]) -> Response:
+def _batch_answer(outcomes: list[Outcome]) -> Answer:
     """200 where all were published, the common status where all failed with it, else 207."""
     statuses = {http_status(o.code) if isinstance(o, HubError) else 200 for o in outcomes}
     body = [problem_fields(o) if isinstance(o, HubError) else o for o in outcomes]

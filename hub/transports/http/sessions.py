@@ -1,19 +1,23 @@
-"""`POST /command` and `GET /poll`: sessions that are not a WebSocket."""
+"""`POST /command`, `GET /poll`, and the rows of `/ws` and `/sse`."""
 
-from starlette.requests import Request
-from starlette.responses import Response
+from collections.abc import Coroutine
+from typing import Any
 
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
-from hub.errors import BadRequestError, UnauthorizedError
+from hub.errors import BadRequestError, UnauthorizedError, UpgradeRequiredError
 from hub.transports.http.access import bearer_of, credentials_of
-from hub.transports.http.answer import json_bytes_answer
-from hub.transports.http.body import read_body
-from hub.transports.http.paging import query_of
+from hub.transports.http.answer import Answer
+from hub.transports.http.parameters import Parameter, documented, header, text
 from hub.transports.http.ports import HttpDeps
-from hub.wire.query import SubscriptionQuery, parse_query, single
+from hub.transports.http.routes import Access, Route, Stream
+from hub.transports.http.schemas import BOOLEAN, CHANNEL, NUMBER, STRING, Json, array, ok, ref
+from hub.transports.request import Request
+from hub.wire.query import MAX_LAST, SubscriptionQuery, parse_query
 
-_DEFAULT_WAIT_SECONDS = 25.0  # WIRE.md, long polling
+_DEFAULT_WAIT_SECONDS = 25.0  # The wire contract, long polling
+# A poll's answer comes within its wait; this is what the rest may take.
+_POLL_EXTRA_SECONDS = 30.0
 
 
 class Sessions:
@@ -25,33 +29,76 @@ class Sessions:
         self._poll = deps.poll
         self._limits = deps.limits
 
-    async def command(self, request: Request) -> Response:
+    def routes(self) -> tuple[Route, ...]:
+        limits = self._limits
+        return (
+            Route(
+                method="GET",
+                path="/poll",
+                # The handler judges: with `connection` the session's secret counts, not a key.
+                access=Access.SESSION,
+                admits=self._admit_poll,
+                handler=self.poll,
+                summary="Wait for pushes",
+                parameters=_poll_parameters(limits.max_poll_channels, limits.max_poll_wait_seconds),
+                answers=ok("Pushes, or none after `wait` seconds.", ref("Pushes")),
+                answer_seconds=limits.max_poll_wait_seconds + _POLL_EXTRA_SECONDS,
+                ends_with_its_peer=True,
+            ),
+            Route(
+                method="POST",
+                path="/command",
+                access=Access.SESSION,
+                admits=self._admit_command,
+                handler=self.command,
+                summary="Send a command for a session",
+                parameters=(text("connection", "Of the session's welcome.", must=True),),
+                body={"type": "object", "required": ["op"]},
+                body_limit=limits.max_command_bytes,
+                answers=ok("The reply.", ref("Reply")),
+            ),
+            Route(
+                method="GET",
+                path="/ws",
+                access=Access.STREAM,
+                stream=Stream.WEBSOCKET,
+                handler=_not_a_handshake,
+                summary="A WebSocket session",
+            ),
+            Route(
+                method="GET",
+                path="/sse",
+                access=Access.STREAM,
+                stream=Stream.SSE,
+                handler=_head_of_a_stream,
+                summary="A session as a stream of server-sent events",
+            ),
+        )
+
+    # -- /command --------------------------------------------------------------------------------
+
+    def _admit_command(self, request: Request) -> Coroutine[Any, Any, None] | None:
         """The secret of the session's welcome says whose command it is."""
-        connection = single(query_of(request), "connection")
-        if connection is None:
-            raise BadRequestError("connection is missing: POST /command?connection=<connection>")
-        secret = bearer_of(request)
+        connection, secret = request.given["connection"], bearer_of(request)
         if secret is None:
             raise UnauthorizedError("Authorization: Bearer <secret of the welcome> is missing")
-        raw = await read_body(
-            request,
-            limit=self._limits.max_body_bytes,
-            timeout_seconds=self._limits.body_timeout_seconds,
-        )
-        return json_bytes_answer(await self._engine.command(connection, secret, raw))
+        return self._engine.check_secret(connection, secret)
 
-    async def poll(self, request: Request) -> Response:
-        limits = self._limits
-        query = parse_query(request.scope["query_string"], max_channels=limits.max_poll_channels)
+    async def command(self, request: Request) -> Answer:
+        secret = bearer_of(request) or ""
+        return Answer(await self._engine.command(request.given["connection"], secret, request.body))
+
+    # -- /poll -----------------------------------------------------------------------------------
+
+    def _admit_poll(self, request: Request) -> None:
+        query = parse_query(request.query, max_channels=self._limits.max_poll_channels)
         if not (query.channels or query.connection or query.session):
             raise BadRequestError("channel is missing: GET /poll?channel=<channel>")
-        wait = _DEFAULT_WAIT_SECONDS if query.wait is None else query.wait
-        if wait > limits.max_poll_wait_seconds:
-            raise BadRequestError(
-                f"wait is {wait:g} seconds, limit is {limits.max_poll_wait_seconds:g}"
-            )
-        identity = self._identity(request, query)
-        return json_bytes_answer(await self._poll(_poll_request(request, query, wait, identity)))
+        longest = self._limits.max_poll_wait_seconds
+        if query.wait is not None and query.wait > longest:
+            raise BadRequestError(f"wait is {query.wait:g} seconds, limit is {longest:g}")
+        request.identity = self._identity(request, query)
+        request.given = {"query": query}
 
     def _identity(self, request: Request, query: SubscriptionQuery) -> Identity:
         if query.connection is not None:
@@ -62,20 +109,47 @@ class Sessions:
             identity.check_subscribe(channel)
         return identity
 
+    async def poll(self, request: Request) -> Answer:
+        query: SubscriptionQuery = request.given["query"]
+        headers = request.headers
+        asked = PollRequest(
+            channels=query.channels,
+            since=query.resume_from(headers.get("last-event-id")),
+            last=query.last,
+            wait_seconds=_DEFAULT_WAIT_SECONDS if query.wait is None else query.wait,
+            fill=query.fill,
+            connection=query.connection,
+            secret=bearer_of(request) if query.connection is not None else None,
+            session=query.session,
+            identity=request.identity,
+            address=request.address,
+            user_agent=headers.get("user-agent", ""),
+        )
+        return Answer(await self._poll(asked))
 
-def _poll_request(
-    request: Request, query: SubscriptionQuery, wait_seconds: float, identity: Identity
-) -> PollRequest:
-    return PollRequest(
-        channels=query.channels,
-        since=query.resume_from(request.headers.get("last-event-id")),
-        last=query.last,
-        wait_seconds=wait_seconds,
-        fill=query.fill,
-        connection=query.connection,
-        secret=bearer_of(request) if query.connection is not None else None,
-        session=query.session,
-        identity=identity,
-        address=request.client.host if request.client is not None else "",
-        user_agent=request.headers.get("user-agent", ""),
+
+def _not_a_handshake(_request: Request) -> Answer:
+    raise UpgradeRequiredError("/ws takes a WebSocket handshake")
+
+
+def _head_of_a_stream(_request: Request) -> Answer:
+    """A HEAD of `/sse`: what the stream would say first."""
+    return Answer(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+
+
+def _poll_parameters(max_channels: int, max_wait_seconds: float) -> tuple[Parameter, ...]:
+    channels: Json = {"type": "array", "items": CHANNEL, "maxItems": max_channels}
+    last: Json = {"type": "integer", "minimum": 0, "maximum": MAX_LAST}
+    wait: Json = {**NUMBER, "maximum": max_wait_seconds, "default": _DEFAULT_WAIT_SECONDS}
+    return (
+        documented("channel", channels, "Needed without `connection` and `session`."),
+        documented("since", array(STRING), "`channel=epoch:offset`, repeatable."),
+        documented("last", last, "The newest n of each channel first."),
+        documented("wait", wait, "Seconds."),
+        documented("fill", BOOLEAN),
+        documented("token", STRING),
+        documented("connection", STRING, "The polling session to go on with."),
+        documented("session", BOOLEAN, "Also push `subscribed`."),
+        documented("last_event_id", STRING),
+        header("Last-Event-ID", STRING, "As `last_event_id`; the header wins."),
     )

@@ -59,6 +59,10 @@ class Held:
             raise UnauthorizedError("the secret does not belong to this connection")
         return self.tag.encode() + b" did " + raw
 
+    async def check(self, connection: str, secret: str) -> None:
+        if secret != "right":
+            raise UnauthorizedError("the secret does not belong to this connection")
+
     async def connection(self, connection: str) -> SessionRecord | None:
         return session(connection) if connection == f"{self.tag}1" else None
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx2 as httpx
-from starlette.types import ASGIApp
 
 from hub import dashboard
 from hub.auth.policy import Policy
@@ -19,7 +18,11 @@ from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
 from hub.core.tally import Tally
 from hub.errors import BadRequestError, NotFoundError, UnauthorizedError
-from hub.transports.http.app import make_http_app
+from hub.transports.asgi_types import ASGIApp, Receive, Scope, Send
+from hub.transports.http.app import make_routes
+from hub.transports.http.asgi import HttpApplication, request_of
+from hub.transports.http.bodies import BodyBudget
+from hub.transports.http.dispatch import Dispatcher
 from hub.transports.http.ports import HttpDeps, HttpLimits
 
 PUBLISH_KEY, OPERATOR_KEY = "publisher-key", "operator-key"
@@ -130,6 +133,12 @@ class FakeEngine:
             raise UnauthorizedError("wrong secret")
         return b'{"op":"reply","id":1,"ok":' + raw + b"}"
 
+    def check_secret(self, connection: str, secret: str) -> None:
+        if connection != "c1":
+            raise NotFoundError("no such connection")
+        if secret != "s1":
+            raise UnauthorizedError("wrong secret")
+
     def node(self) -> NodeRecord:
         return NodeRecord("n1", "0", 1, 2.5, 3, 4, 5, 6, 7, draining=False)
 
@@ -215,6 +224,8 @@ def make_deps(
         metrics=lambda _accept: (b"hub_up 1\n", "text/plain; version=1.0.0"),
         tally=Tally(),
         log=RecordingLog(),
+        refused=lambda *_args, **_named: None,
+        at_once=True,
         version="0",
         pages=files / "pages",
         client=files / "client",
@@ -250,7 +261,25 @@ def make_hub(
         poll=poll,
         ready=lambda: reasons,
     )
-    return Hub(engine, operators, log, deps.tally, polls, reasons, make_http_app(deps))
+    return Hub(engine, operators, log, deps.tally, polls, reasons, application(deps))
+
+
+def application(deps: HttpDeps) -> ASGIApp:
+    """The routes and what stands beside them, for a test's HTTP client."""
+    dispatcher = Dispatcher(make_routes(deps), deps)
+    http = HttpApplication(
+        BodyBudget(deps.limits.body_total_bytes),
+        body_timeout_seconds=deps.limits.body_timeout_seconds,
+    )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        call = dispatcher.open(request_of(scope))
+        if call.foreign and deps.fallback is not None:
+            await deps.fallback(scope, receive, send)
+        else:
+            await http.answer(dispatcher, call, scope, receive, send)
+
+    return app
 
 
 def keyed_policy() -> Policy:

@@ -6,7 +6,6 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
 
 from tests.transports.http.fakes import OPERATOR, OPERATOR_KEY, PUBLISHER, Hub, make_hub
 
@@ -145,39 +144,6 @@ async def test_a_fallback_answers_what_the_hub_does_not(files: Path) -> None:
         for path in ("/", "/demo.js", "/shop/cart"):
             assert (await client.get(path)).text == "from the application"
         assert (await client.get("/healthz")).json() == {"status": "ok"}
-
-
-async def test_the_lifespan_is_the_fallbacks(files: Path) -> None:
-    """An application that opens its database at start must hear of the start."""
-    seen: list[str] = []
-
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(scope["type"])
-
-    async def receive() -> dict[str, str]:
-        return {"type": "lifespan.startup"}
-
-    async def send(message: object) -> None:
-        raise AssertionError(message)
-
-    await make_hub(files, fallback=application).app({"type": "lifespan"}, receive, send)
-    assert seen == ["lifespan"]
-
-
-async def test_a_websocket_that_arrives_here_is_turned_away(hub: Hub) -> None:
-    """Under another server's ASGI there may be no front door."""
-    sent: list[str] = []
-
-    async def receive() -> dict[str, str]:
-        return {"type": "websocket.connect"}
-
-    async def send(message: object) -> None:
-        assert isinstance(message, dict)
-        sent.append(message["type"])
-
-    scope = {"type": "websocket", "path": "/chat", "headers": [], "query_string": b""}
-    await hub.app(scope, receive, send)
-    assert sent == ["websocket.close"]
 
 
 async def test_health_readiness_and_metrics_need_no_credentials(hub: Hub) -> None:

@@ -2,45 +2,62 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
-from hub.transports.http.app import api_paths, public_paths
-from hub.transports.http.openapi import openapi_json
+from hub.transports.http.answer import Answer
+from hub.transports.http.app import make_routes
+from hub.transports.http.routes import RouteTable
+from hub.transports.request import Request
 from tests.transports.http.fakes import make_deps
 
 # Files, pages, and the two paths that are not HTTP requests with an answer.
 UNDESCRIBED = re.compile(r"/(|ws|sse|client\.js|client/.*|dashboard.*|index\.html|demo\.js)")
-DOCUMENT: dict[str, Any] = orjson.loads(openapi_json(version="1.2.3", base_path=""))
 
 
-def test_every_route_and_method_is_described_and_nothing_else(files: Path) -> None:
+@pytest.fixture
+def table(files: Path) -> RouteTable:
+    return make_routes(replace(make_deps(files), version="1.2.3"))
+
+
+@pytest.fixture
+def document(table: RouteTable) -> dict[str, Any]:
+    """What `/api/openapi.json` answers."""
+    place, _ = table.find(b"/api/openapi.json") or pytest.fail("it is not served")
+    answer = place.routes["GET"].handler(Request())
+    assert isinstance(answer, Answer)
+    found: dict[str, Any] = orjson.loads(answer.body)
+    return found
+
+
+def test_every_route_and_method_is_described_and_nothing_else(
+    table: RouteTable, document: dict[str, Any]
+) -> None:
     """Path by path and method by method."""
-    deps = make_deps(files)
-    routes = {**api_paths(deps), **public_paths(deps)}
     served = {
-        (path, method.lower())
-        for path, methods in routes.items()
-        for method in methods
-        if not UNDESCRIBED.fullmatch(path)
+        (route.path, route.method.lower())
+        for route in table.routes
+        if not UNDESCRIBED.fullmatch(route.path)
     }
     described = {
-        (path, method) for path, methods in DOCUMENT["paths"].items() for method in methods
+        (path, method) for path, methods in document["paths"].items() for method in methods
     }
     assert described == served
 
 
-def operations() -> Iterator[tuple[str, dict[str, Any]]]:
-    for path, methods in DOCUMENT["paths"].items():
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
         for operation in methods.values():
             yield path, operation
 
 
-def test_every_operation_is_complete() -> None:
+def test_every_operation_is_complete(document: dict[str, Any]) -> None:
     """A summary, answers that say something, a problem for the rest, and its path's parameters."""
-    for path, operation in operations():
+    for path, operation in operations(document):
         assert operation["summary"]
         assert "default" in operation["responses"]
         assert all(answer["description"] for answer in operation["responses"].values())
@@ -48,10 +65,10 @@ def test_every_operation_is_complete() -> None:
         assert in_path == set(re.findall(r"{(\w+)}", path)), path
 
 
-def test_every_security_requirement_names_a_scheme() -> None:
+def test_every_security_requirement_names_a_scheme(document: dict[str, Any]) -> None:
     """A misspelt one would read as no security at all."""
-    schemes = DOCUMENT["components"]["securitySchemes"].keys()
-    used = {name for _, each in operations() for need in each["security"] for name in need}
+    schemes = document["components"]["securitySchemes"].keys()
+    used = {name for _, each in operations(document) for need in each["security"] for name in need}
     assert used == schemes
 
 
@@ -66,14 +83,16 @@ def references(node: object) -> Iterator[str]:
             yield from references(value)
 
 
-def test_every_reference_leads_to_a_schema_and_every_schema_is_used() -> None:
+def test_every_reference_leads_to_a_schema_and_every_schema_is_used(
+    document: dict[str, Any],
+) -> None:
     """No dangling name, no leftover."""
-    schemas = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
-    assert set(references(DOCUMENT)) == schemas
+    schemas = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(references(document)) == schemas
 
 
-def test_the_head_of_the_document_is_that_of_openapi_3_1() -> None:
+def test_the_head_of_the_document_is_that_of_openapi_3_1(document: dict[str, Any]) -> None:
     """With the version that runs and where the paths begin."""
-    assert DOCUMENT["openapi"] == "3.1.0"
-    assert DOCUMENT["info"] == {"title": "Broadcast hub", "version": "1.2.3"}
-    assert DOCUMENT["servers"] == [{"url": "/"}]
+    assert document["openapi"] == "3.1.0"
+    assert document["info"] == {"title": "Broadcast hub", "version": "1.2.3"}
+    assert document["servers"] == [{"url": "/"}]

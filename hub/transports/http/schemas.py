@@ -1,7 +1,11 @@
-"""The OpenAPI document's components: what bodies look like, and how a caller authenticates."""
+"""The OpenAPI document's building blocks: what bodies look like, how a caller authenticates.
+
+The operations themselves are the rows of `hub.transports.http.routes`.
+"""
 
 from collections.abc import Mapping
 
+from hub.core.answers import Answer
 from hub.wire.codes import HTTP_STATUS
 from hub.wire.payload import MAX_KEY_LENGTH
 
@@ -41,7 +45,19 @@ def page(name: str, items: Json) -> Json:
     return record({name: array(items), "total": INTEGER, "next": OPTIONAL_STRING})
 
 
-SCHEMAS: Json = {
+def media(schema: Json, media_type: str = "application/json") -> dict[str, object]:
+    return {"content": {media_type: {"schema": schema}}}
+
+
+def content(description: str, schema: Json, media_type: str = "application/json") -> Json:
+    return {"description": description} | media(schema, media_type)
+
+
+def ok(description: str, schema: Json, media_type: str = "application/json") -> Json:
+    return {"200": content(description, schema, media_type)}
+
+
+_COMMON: Json = {
     "Problem": record(
         {
             "type": STRING,
@@ -194,6 +210,103 @@ SCHEMAS: Json = {
     "Ready": record({"ready": BOOLEAN, "reasons": array(STRING)}),
     "Alive": record({"status": {"const": "ok"}}),
 }
+
+_CLOSED = record(
+    {
+        "connection": STRING,
+        "node": STRING,
+        "transport": STRING,
+        "subject": OPTIONAL_STRING,
+        "address": STRING,
+        "user_agent": STRING,
+        "opened_ms": INTEGER,
+        "closed_ms": INTEGER,
+        "code": INTEGER,
+        "reason": STRING,
+        "sent": INTEGER,
+        "dropped": INTEGER,
+    }
+)
+_OPERATORS: Json = {
+    "Closed": record({"closed": array(_CLOSED), "unanswered": array(STRING)}),
+    "Explanation": record(
+        {
+            "connection": STRING,
+            "channel": CHANNEL,
+            "offset": INTEGER,
+            "epoch": OPTIONAL_STRING,
+            "answer": {"enum": [answer.value for answer in Answer]},
+            "detail": STRING,
+            "from_ms": {"type": ["integer", "null"]},
+            "to_ms": {"type": ["integer", "null"]},
+            "by": {"type": ["integer", "null"]},
+            "head": INTEGER,
+        },
+        optional=("from_ms", "to_ms", "by", "head"),
+    ),
+    "Draining": record(
+        {"node": STRING, "closing": INTEGER, "window_seconds": NUMBER, "connections": INTEGER},
+        optional=("closing", "window_seconds", "connections"),
+    ),
+    "Ticket": record({"ticket": OPTIONAL_STRING}),
+    "Rebalance": record(
+        {
+            "nodes": array(
+                record(
+                    {
+                        "node": STRING,
+                        "connections": INTEGER,
+                        "closing": {"type": ["integer", "null"]},
+                    }
+                )
+            )
+        }
+    ),
+}
+
+_LEVEL: Json = {"enum": ["debug", "info", "warning", "error", "critical"]}
+_LEVELS: Json = {"type": "object", "additionalProperties": _LEVEL}
+LEVEL_CHANGES: Json = {
+    "type": "object",
+    "additionalProperties": {"anyOf": [_LEVEL, {"type": "null"}]},
+    "description": "Subsystem, or `default`, to its level; null takes a subsystem's own away.",
+}
+_STALL = record({"at_ms": INTEGER, "lag_seconds": NUMBER, "stack": STRING})
+_TASK = record(
+    {"count": INTEGER, "names": array(STRING), "coroutine": STRING, "waits_at": array(STRING)}
+)
+_LOOK = record(
+    {
+        "at_ms": INTEGER,
+        "seconds": NUMBER,
+        "rss_bytes": INTEGER,
+        "allocations": array(record({"line": STRING, "bytes": INTEGER, "blocks": INTEGER})),
+        "objects": array(record({"type": STRING, "count": INTEGER})),
+        "objects_total": INTEGER,
+        "objects_counted": INTEGER,
+    }
+)
+_DEBUGGING: Json = {
+    "LogLevels": record({"node": STRING, "levels": _LEVELS}),
+    "Stalls": record(
+        {"node": STRING, "stalls": array(_STALL), "total": INTEGER, "max_lag_seconds": NUMBER}
+    ),
+    "Tasks": record(
+        {"node": STRING, "total": INTEGER, "looked_at": INTEGER, "tasks": array(_TASK)}
+    ),
+    "Memory": record(
+        {
+            "node": STRING,
+            "tracing": BOOLEAN,
+            "rss_bytes": INTEGER,
+            "last": {"anyOf": [_LOOK, {"type": "null"}]},
+        }
+    ),
+    "MemoryTracing": record({"node": STRING, "tracing": BOOLEAN, "seconds": NUMBER}),
+}
+
+
+SCHEMAS: Json = {**_COMMON, **_OPERATORS, **_DEBUGGING}
 
 SECURITY_SCHEMES: Json = {
     "bearer": {

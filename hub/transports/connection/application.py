@@ -1,0 +1,302 @@
+"""The application beside the hub: plain ASGI, called by the connection itself.
+
+It answers what the table of routes does not have. Its requests are HTTP only; a WebSocket of its
+own it has to serve elsewhere. How long it takes to answer is its own business. Its peer's silence
+and its peer's refusal to read are not: both have the connection's deadlines.
+"""
+
+import asyncio
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+from hub.transports.asgi_types import ASGIApp, Message, Scope
+from hub.transports.http.dispatch import Call
+
+# Of a body that the application has not asked for; more stops the reading.
+_WAITING_BYTES = 64 * 1024
+_NO_BODY = frozenset({204, 304})
+_HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding"})
+
+
+class Log(Protocol):
+    """The part of a structlog logger that is used here."""
+
+    def exception(self, event: str, **fields: object) -> object: ...
+
+
+class Carrier(Protocol):
+    """The connection, as the application's answer sees it."""
+
+    def write(self, data: bytes) -> bool:
+        """Write; return whether the peer takes more."""
+        ...
+
+    def finished(self, call: "ApplicationCall", *, close: bool) -> None: ...
+
+    def body_taken(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Application:
+    """The application with what all its requests share. `state` is its lifespan's."""
+
+    def __init__(
+        self, app: ASGIApp, *, server: tuple[str, int], state: dict[str, Any], log: Log
+    ) -> None:
+        self.app = app
+        self.server = server
+        self.state = state
+        self.log = log
+
+    def begin(self, call: Call, carrier: Carrier) -> "ApplicationCall":
+        return ApplicationCall(call, self, carrier)
+
+
+class ApplicationCall(Call):
+    """One request of the application's and its answer."""
+
+    __slots__ = (
+        "_application", "_body", "_carrier", "_changed", "_chunked", "_close", "_ended", "_gone",
+        "_handed_over", "_head", "_left", "_sent_whole", "_started", "_writable",
+    )  # fmt: skip
+
+    def __init__(self, call: Call, application: Application, carrier: Carrier) -> None:
+        super().__init__(call.request)
+        self.foreign = True
+        self.expects = call.expects
+        self.answer = call.answer
+        self._application = application
+        self._carrier = carrier
+        self._body = bytearray()
+        self._ended = False
+        self._handed_over = False
+        """The application has the whole body."""
+        self._gone = False
+        self._changed = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._head: Message | None = None
+        self._started = False
+        self._sent_whole = False
+        self._chunked = False
+        self._close = False
+        self._left: int | None = None
+        """Bytes of the declared length that are not sent yet."""
+
+    # -- what the connection tells -----------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        self._body += data
+        self._changed.set()
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._body) > _WAITING_BYTES
+
+    def ended(self) -> None:
+        """The body is whole."""
+        self._ended = True
+        self._changed.set()
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self._gone = True
+        self._changed.set()
+        self._writable.set()
+
+    def writable(self) -> None:
+        """The peer takes more."""
+        self._writable.set()
+
+    # -- the application ---------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Have the application answer; what it raises is logged and ends the connection."""
+        application = self._application
+        try:
+            await application.app(self._scope(), self._receive, self._send)
+        except Exception:
+            application.log.exception("application_failed", method=self.request.method)
+        if self._started and not self._sent_whole:
+            # Half an answer that ends as if it were whole would be a lie.
+            self._carrier.abort()
+        elif not (self._started or self._gone):
+            await self._send({"type": "http.response.start", "status": 500, "headers": []})
+            await self._send({"type": "http.response.body", "body": b"Internal Server Error"})
+        self._carrier.finished(self, close=self._close)
+
+    def _scope(self) -> Scope:
+        request, application = self.request, self._application
+        path = request.path
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": request.version,
+            "method": request.method,
+            "scheme": "http",
+            "path": unquote(path.decode("latin-1"), errors="surrogateescape"),
+            "raw_path": path,
+            "query_string": request.query,
+            "root_path": "",
+            "headers": request.raw_headers or [],
+            "client": (request.address, 0) if request.address else None,
+            "server": application.server,
+            "state": application.state.copy(),
+            "extensions": {},
+        }
+
+    async def _receive(self) -> Message:
+        if self.expects:
+            self.expects = False
+            self._carrier.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while not (self._body or self._ended or self._gone):
+            self._changed.clear()
+            await self._changed.wait()
+        if self._handed_over:
+            await self._until_gone()
+        if self._gone or self._handed_over:
+            return {"type": "http.disconnect"}
+        body = bytes(self._body)
+        self._body.clear()
+        self._handed_over = self._ended
+        if body and not self._ended:
+            self._carrier.body_taken()
+        return {"type": "http.request", "body": body, "more_body": not self._ended}
+
+    async def _until_gone(self) -> None:
+        """What an application that streams waits for beside its writing: its peer's end."""
+        while not (self._gone or self._sent_whole):
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._head = message
+            return
+        if message["type"] != "http.response.body" or self._head is None or self._sent_whole:
+            raise RuntimeError(f"the application sent {message['type']!r} out of its turn")
+        body, more = bytes(message.get("body", b"")), bool(message.get("more_body", False))
+        data = b"" if self._started else self._begin(self._head, None if more else len(body))
+        self._started = True
+        data += self._part(body, more=more)
+        self._sent_whole = not more
+        if self._sent_whole:
+            self._changed.set()
+        if data and not self._carrier.write(data):
+            self._writable.clear()
+            await self._writable.wait()
+
+    def _begin(self, head: Message, length: int | None) -> bytes:
+        """The head of the answer; `length` is known where its first part is its only one.
+
+        How the body is framed and whether the connection goes on are the connection's matter
+        (RFC 9112 sections 6 and 9), whatever the application says of them.
+        """
+        status, request = int(head["status"]), self.request
+        said = [(bytes(name).lower(), bytes(value)) for name, value in head.get("headers", ())]
+        fields = [field for field in said if field[0] not in _HOP_BY_HOP]
+        self._close = (b"connection", b"close") in said or not request.keep_alive
+        names = {name for name, _ in fields}
+        if b"date" not in names:
+            fields.append((b"date", formatdate(usegmt=True).encode()))
+        self._left = next((int(value) for name, value in fields if name == b"content-length"), None)
+        if request.method == "HEAD" or status in _NO_BODY:
+            self._left = 0
+        elif self._left is None:
+            fields += self._frame(length)
+        if self._close or not self.complete:
+            self._close = True
+            fields.append((b"connection", b"close"))
+        elif request.version == "1.0":
+            fields.append((b"connection", b"keep-alive"))
+        lines = [b"%b: %b" % field for field in fields]
+        first = f"HTTP/1.1 {status} {_phrase(status)}".encode()
+        return b"\r\n".join([first, *lines]) + b"\r\n\r\n"
+
+    def _frame(self, length: int | None) -> list[tuple[bytes, bytes]]:
+        """How the end of a body is known that the application gave no length for."""
+        if length is not None:
+            self._left = length
+            return [(b"content-length", b"%d" % length)]
+        if self.request.version == "1.1":
+            self._chunked = True
+            return [(b"transfer-encoding", b"chunked")]
+        self._close = True
+        return []
+
+    def _part(self, body: bytes, *, more: bool) -> bytes:
+        if self._chunked:
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            return chunk if more else chunk + b"0\r\n\r\n"
+        if self._left is None:
+            return body
+        part = body[: self._left]
+        self._left -= len(part)
+        if not more and self._left and self.request.method != "HEAD":
+            # Less than it said: the peer must not take what follows for the rest.
+            self._close = True
+        return part
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+class Lifespan:
+    """The application's start and stop, by ASGI's lifespan protocol."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._to_app: asyncio.Queue[Message] = asyncio.Queue()
+        self._from_app: asyncio.Queue[Message] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+        self.state: dict[str, Any] = {}
+        """What the application keeps for its requests."""
+
+    async def start(self) -> str | None:
+        """Return why the application did not start; None where it did."""
+        self._task = asyncio.create_task(self._run())
+        if (why := await self._tell("startup")) is not None:
+            await self._end(self._task)
+        return why
+
+    async def stop(self) -> str | None:
+        """Return why the application did not stop in order; None where it did."""
+        if self._task is None or self._task.done():
+            return None
+        try:
+            return await self._tell("shutdown")
+        finally:
+            await self._end(self._task)
+
+    async def _end(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        scope: Scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self.state,
+        }
+        await self._app(scope, self._to_app.get, self._from_app.put)
+
+    async def _tell(self, what: str) -> str | None:
+        assert self._task is not None  # noqa: S101 - both callers have made it
+        await self._to_app.put({"type": f"lifespan.{what}"})
+        answer = asyncio.create_task(self._from_app.get())
+        await asyncio.wait({answer, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            message = answer.result()
+            if message["type"] == f"lifespan.{what}.complete":
+                return None
+            return str(message.get("message") or message["type"])
+        answer.cancel()
+        error = None if self._task.cancelled() else self._task.exception()
+        return repr(error) if error is not None else "it ended without an answer"

@@ -1,0 +1,603 @@
+"""One connection from accept to close: who reads when, which answer is next, and by when.
+
+The requests of a connection are answered in the order they came. Those that have nothing to
+wait for are answered in the read that brings them, and all answers of one read leave in one
+write. The first that waits stops the parsing; what comes behind it is held as bytes, up to a
+bound, and then not read. The states and their deadlines stand in
+`hub.transports.connection.states`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, cast
+
+from hub.core.deadlines import Deadlines
+from hub.core.ports import Monotonic
+from hub.core.tally import Tally
+from hub.errors import HubError, RequestTimeoutError, UnavailableError
+from hub.transports.connection.application import Application, ApplicationCall
+from hub.transports.connection.reader import RequestReader
+from hub.transports.connection.sockets import Sockets
+from hub.transports.connection.states import (
+    DISCARD_BYTES,
+    DISCARD_SECONDS,
+    HELD_BYTES,
+    MIN_TAKEN_BYTES,
+    PIECE_BYTES,
+    ROWS,
+    ConnectionLimits,
+    Incoming,
+    Late,
+    State,
+)
+from hub.transports.connection.streams import Streams
+from hub.transports.connection.timer import StateTimer
+from hub.transports.http.answer import Answer, encode
+from hub.transports.http.bodies import BodyBudget
+from hub.transports.http.dispatch import Call, Dispatcher
+from hub.transports.http.routes import Access, Stream
+from hub.transports.request import Request
+
+# Answers of one read that are written before the next request is looked at. Guess, not measured.
+_WRITE_BYTES = 64 * 1024
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+Run = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+"""Runs what waits, until the listener stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionContext:
+    """What all connections of a node share."""
+
+    dispatcher: Dispatcher
+    streams: Streams
+    budget: BodyBudget
+    sockets: Sockets
+    limits: ConnectionLimits
+    deadlines: Deadlines
+    clock: Monotonic
+    tally: Tally
+    spawn: Run
+    application: Application | None = None
+    """Answers what the table of routes does not have."""
+
+
+class Connection(asyncio.Protocol):
+    """Owns its transport until it ends or a stream takes it over."""
+
+    __slots__ = (
+        "_answering", "_begun", "_closing", "_context", "_crowded", "_discarded", "_ends_clean",
+        "_held", "_is_blocked", "_lost", "_mark", "_out", "_out_bytes", "_peer_done", "_queue",
+        "_reader", "_reading", "_reading_paused", "_state", "_stopping", "_task", "_timer",
+        "_transport", "_unsent",
+    )  # fmt: skip
+
+    def __init__(self, context: ConnectionContext) -> None:
+        self._context = context
+        self._transport: asyncio.Transport
+        self._reader: RequestReader
+        self._state = State.AWAITING_HEAD
+        self._mark: tuple[object, ...] = ()
+        """What the deadline of the state runs for: another mark begins another."""
+        self._timer = StateTimer(context.deadlines, context.clock, self._late)
+        self._crowded = False
+        """More connections than the node may hold: only probes are answered."""
+        self._reading: Call | None = None
+        """The request whose body is on its way."""
+        self._answering: Call | None = None
+        """The request whose answer is waited for; nothing behind it is parsed."""
+        self._task: asyncio.Task[None] | None = None
+        self._queue: deque[Call] = deque()
+        """Whole requests that were parsed in one piece with one that waits."""
+        self._begun = 0
+        """How many requests were given their turn."""
+        self._held = b""
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._is_blocked = False
+        """The peer does not take what was written."""
+        self._unsent = 0
+        """Bytes not taken when the deadline of WRITING began."""
+        self._closing = False
+        """The last answer is decided; nothing that comes is a request any more."""
+        self._ends_clean = False
+        """Nothing of a request is left unread behind the last answer."""
+        self._stopping = False
+        """The listener stops: the next answer is the last."""
+        self._peer_done = False
+        self._reading_paused = False
+        self._discarded = 0
+        self._lost = False
+
+    # -- asyncio.Protocol --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        context = self._context
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self._reader = RequestReader(
+            self,
+            max_head_bytes=context.limits.max_head_bytes,
+            address=_address(peer),
+            keep_raw=context.application is not None,
+        )
+        context.sockets.http.add(self)
+        if context.sockets.is_overrun():
+            context.tally.refused[UnavailableError.code] += 1
+            self._transport.abort()
+            return
+        self._crowded = context.sockets.is_crowded()
+        # 0: the transport is empty or paused, so that "paused" means what it says.
+        self._transport.set_write_buffer_limits(high=0)
+        self._enter(State.AWAITING_HEAD)
+
+    def data_received(self, data: bytes) -> None:
+        incoming = ROWS[self._state].incoming
+        if incoming is Incoming.PARSE and not self._held:
+            self._work(data)
+        elif self._closing:
+            self._discarded += len(data)
+            if self._discarded > DISCARD_BYTES:
+                self._transport.abort()
+        else:
+            self._held += data
+            self._choose_reading()
+
+    def eof_received(self) -> bool:
+        """Return whether the peer, which says nothing more, still waits for answers."""
+        self._peer_done = True
+        if self._state in {State.ANSWERING, State.WRITING, State.APPLICATION} or self._held:
+            if isinstance(self._reading, ApplicationCall):
+                self._reading.ended()
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        self._is_blocked = True
+
+    def resume_writing(self) -> None:
+        self._is_blocked = False
+        if self._answering is not None:
+            if isinstance(self._answering, ApplicationCall):
+                self._answering.writable()
+            self._settle()
+        else:
+            self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._lost = True
+        self._leave()
+        for call in (self._reading, self._answering, *self._queue):
+            if call is None:
+                continue
+            self._context.budget.release(call)
+            if isinstance(call, ApplicationCall):
+                call.lost()
+        if self._task is not None and _ends_with_its_peer(self._answering):
+            self._task.cancel()
+        self._queue.clear()
+        self._held = b""
+
+    def shut_down(self) -> None:
+        """The listener stops: end now where nothing is under way, else with the next answer."""
+        if self._state in {State.AWAITING_HEAD, State.BETWEEN}:
+            self._transport.abort() if self._reader.in_head else self._transport.close()
+        else:
+            self._stopping = True
+
+    def abort(self) -> None:
+        """End at once, whatever is under way."""
+        self._transport.abort()
+
+    # -- hub.transports.connection.reader.Sink -------------------------------------------------
+
+    def head_read(self, request: Request) -> bool:
+        context = self._context
+        call = context.dispatcher.open(request)
+        if self._crowded and call.answer is None and not _is_for_probes(call):
+            context.tally.refused[UnavailableError.code] += 1
+            context.dispatcher.refuse(call, UnavailableError("the node holds no more connections"))
+        if call.foreign and context.application is not None:
+            call = context.application.begin(call, self)
+        self._reading = call
+        stream = call.route is not None and call.route.stream
+        return bool(stream is Stream.WEBSOCKET and call.answer is None and request.upgrade)
+
+    def body_read(self, data: bytes) -> None:
+        call = self._reading
+        if isinstance(call, ApplicationCall):
+            call.feed(data)
+        elif call is not None:
+            self._context.dispatcher.take(call, data)
+
+    def request_read(self) -> None:
+        call, self._reading = self._reading, None
+        if call is None:
+            return
+        call.complete = True
+        if not call.request.keep_alive:
+            self._reader.stop()
+        if isinstance(call, ApplicationCall):
+            call.ended()
+            if call is self._answering:
+                return
+        if self._may_begin():
+            self._begin(call)
+        else:
+            self._queue.append(call)
+
+    def broken(self, error: HubError) -> None:
+        """What came is no request: answer what was asked before, then say so and end."""
+        self._context.tally.refused[error.code] += 1
+        abandoned, self._reading = self._reading, None
+        if abandoned is not None:
+            self._context.budget.release(abandoned)
+            if isinstance(abandoned, ApplicationCall):
+                abandoned.lost()
+                if abandoned is self._answering:
+                    # Its answer has begun: nothing can be said in its place.
+                    self._transport.abort()
+                    return
+        call = Call(Request())
+        self._context.dispatcher.refuse(call, error)
+        if self._may_begin():
+            self._begin(call)
+        else:
+            self._queue.append(call)
+
+    # -- bytes to requests to answers ------------------------------------------------------------
+
+    def _may_begin(self) -> bool:
+        """Whether the next request may have its turn."""
+        return not (self._answering or self._is_blocked or self._queue or self._closing)
+
+    def _may_parse(self) -> bool:
+        if self._is_blocked or self._queue or self._closing or self._reader.rest is not None:
+            return False
+        call = self._answering
+        if call is None:
+            return True
+        # An application gets its body as it comes, as far as it takes it.
+        return isinstance(call, ApplicationCall) and call is self._reading and not call.is_full
+
+    def _work(self, data: bytes) -> None:
+        """Parse `data`, in pieces, until a request waits; hold the rest."""
+        if len(data) <= PIECE_BYTES:
+            self._reader.feed(data)
+        else:
+            at = 0
+            while at < len(data) and self._may_parse():
+                self._reader.feed(data[at : at + PIECE_BYTES])
+                at += PIECE_BYTES
+            if not self._closing:
+                self._held = data[at:]
+        self._settle()
+
+    def _go_on(self) -> None:
+        """What stood in the way is gone: the next request, and what is held."""
+        while self._queue and not (self._answering or self._is_blocked or self._closing):
+            self._begin(self._queue.popleft())
+        if self._held and self._may_parse():
+            held, self._held = self._held, b""
+            self._work(held)
+        else:
+            self._settle()
+
+    def _begin(self, call: Call) -> None:
+        """Give a request its turn: the whole of it is here, or its answer is decided."""
+        self._begun += 1
+        if call.answer is None:
+            if isinstance(call, ApplicationCall):
+                self._wait_for(call, call.run())
+                return
+            if call.admission is not None:
+                self._wait_for(call, self._admit(call))
+                return
+            route = call.route
+            if route is not None and route.stream is not None and call.request.method == "GET":
+                self._open_stream(call, route.stream)
+                return
+        answer = self._context.dispatcher.run(call)
+        if isinstance(answer, Answer):
+            self._respond(call, answer)
+        else:
+            self._wait_for(call, self._answer_later(call, answer))
+
+    def _wait_for(self, call: Call, work: Coroutine[Any, Any, None]) -> None:
+        self._answering = call
+        self._context.budget.hold(call)
+        self._task = self._context.spawn(work)
+
+    async def _answer_later(self, call: Call, work: Coroutine[Any, Any, Answer]) -> None:
+        try:
+            answer = await work
+        except asyncio.CancelledError:
+            if call.answer is None or self._lost:
+                raise
+            # The deadline has decided on another answer.
+            answer = call.answer
+        self._answered(call, answer)
+
+    def _answered(self, call: Call, answer: Answer) -> None:
+        if call is not self._answering:
+            return
+        self._answering = self._task = None
+        if not self._lost:
+            self._respond(call, answer)
+            self._go_on()
+
+    def _respond(self, call: Call, answer: Answer) -> None:
+        request = call.request
+        self._context.budget.release(call)
+        close = self._is_last(call)
+        if request.version == "1.0" and not close:
+            # RFC 9112 section 9.3: HTTP/1.0 ends with the answer unless both say otherwise.
+            answer.add_headers({"Connection": "keep-alive"})
+        self._write(encode(answer, close=close, head_only=request.method == "HEAD"))
+        if close:
+            self._ends_clean = call.complete and not (self._held or self._queue)
+            self._end()
+
+    def _end(self) -> None:
+        """The last answer is decided."""
+        self._closing = True
+        self._reader.stop()
+        self._queue.clear()
+        self._held = b""
+
+    def _is_last(self, call: Call) -> bool:
+        """Whether nothing can follow: an unread body is no request, and neither is garbage."""
+        request = call.request
+        if not (request.keep_alive and call.complete) or self._crowded or self._stopping:
+            return True
+        return call.route is not None and call.route.stream is not None and request.method == "GET"
+
+    def _open_stream(self, call: Call, stream: Stream) -> None:
+        self._flush()
+        if self._is_blocked:
+            # What is owed to the peer comes first: the stream writes past the transport.
+            self._begun -= 1
+            self._queue.appendleft(call)
+            return
+        context, rest = self._context, (self._reader.rest or b"") + self._held
+        try:
+            context.streams.open(stream, call.request, self._transport, rest)
+        except HubError as error:
+            self._respond(call, context.streams.refusal(stream, call.request, error))
+        else:
+            self._state = State.STREAMING
+            self._leave()
+            if self._reading_paused:
+                self._transport.resume_reading()
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def _write(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if self._out_bytes > _WRITE_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what is decided; the transport says in the call whether the peer takes it."""
+        if not self._out:
+            return
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        self._out_bytes = 0
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    # -- what the application's answer is written with -------------------------------------------
+
+    def write(self, data: bytes) -> bool:
+        """Write a part of an application's answer; return whether the peer takes more."""
+        if not (self._lost or self._transport.is_closing()):
+            self._transport.write(data)
+            self._settle()
+        return not self._is_blocked
+
+    def finished(self, call: ApplicationCall, *, close: bool) -> None:
+        """The application's answer is written whole."""
+        if call is not self._answering:
+            return
+        self._answering = self._task = None
+        if self._lost:
+            return
+        if close or self._is_last(call):
+            self._ends_clean = call.complete and not self._held
+            self._end()
+        self._go_on()
+
+    def body_taken(self) -> None:
+        """The application took some of the body that waited."""
+        if not self._lost:
+            self._go_on()
+
+    # -- states and deadlines ----------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Bytes have come, or an answer has: write, and see what the connection waits for now."""
+        if self._lost or self._state is State.STREAMING:
+            return
+        if self._reading is not None and self._may_begin():
+            self._judge(self._reading)
+        self._flush()
+        if self._closing:
+            self._finish()
+            return
+        state = self._next_state()
+        if self._peer_done and state in {
+            State.AWAITING_HEAD, State.BETWEEN, State.READING_BODY,
+        }:  # fmt: skip
+            self._end()
+            self._finish()
+            return
+        self._enter(state)
+        self._choose_reading()
+
+    def _judge(self, call: Call) -> None:
+        """The read has ended in the middle of a request."""
+        if not isinstance(call, ApplicationCall) and call.answer is None:
+            try:
+                self._context.budget.reserve(call)
+            except HubError as error:
+                self._context.dispatcher.refuse(call, error)
+        if call.answer is not None or call.foreign or call.admission is not None:
+            # Refused early: whatever the rest of the body is, it is no request (RFC 9112
+            # section 9.6).
+            self._begin(call)
+        elif call.expects:
+            call.expects = False
+            if not call.size:
+                self._write(_CONTINUE)
+
+    async def _admit(self, call: Call) -> None:
+        await self._context.dispatcher.admitted(call)
+        if call is not self._answering or self._lost:
+            return
+        self._answering = self._task = None
+        if call.complete:
+            self._begin(call)
+        self._go_on()
+
+    def _next_state(self) -> State:
+        if self._is_blocked:
+            return State.WRITING
+        if isinstance(self._answering, ApplicationCall):
+            return State.APPLICATION
+        if self._answering is not None:
+            return State.ANSWERING
+        if self._reading is not None:
+            return State.READING_BODY
+        return State.AWAITING_HEAD if self._reader.in_head or not self._begun else State.BETWEEN
+
+    def _enter(self, state: State) -> None:
+        """Be in `state`; its deadline begins anew unless it is the same wait as before."""
+        mark = (state, self._begun, self._reader.messages)
+        if mark == self._mark:
+            return
+        self._state, self._mark = state, mark
+        if state is State.WRITING:
+            self._unsent = self._transport.get_write_buffer_size()
+        self._timer.begin(self._seconds(state))
+
+    def _seconds(self, state: State) -> float | None:
+        """What the state may take; None where somebody else has the deadline."""
+        limits = self._context.limits
+        match state:
+            case State.AWAITING_HEAD:
+                return limits.handshake_timeout_seconds
+            case State.READING_BODY:
+                return limits.body_timeout_seconds
+            case State.ANSWERING:
+                route = None if self._answering is None else self._answering.route
+                return None if route is None else route.answer_seconds
+            case State.WRITING | State.CLOSING:
+                return limits.write_timeout_seconds
+            case State.BETWEEN:
+                return limits.keep_alive_seconds
+            case State.DISCARDING:
+                return DISCARD_SECONDS
+            case _:
+                incomplete = self._answering is not None and not self._answering.complete
+                return limits.body_timeout_seconds if incomplete else None
+
+    def _late(self) -> None:
+        """The state has taken too long."""
+        limits, dispatcher = self._context.limits, self._context.dispatcher
+        match ROWS[self._state].late:
+            case Late.REFUSE if self._reading is not None:
+                dispatcher.late(self._reading, limits.body_timeout_seconds)
+                self._settle()
+            case Late.REFUSE:
+                seconds = limits.handshake_timeout_seconds
+                self._reader.stop()
+                self.broken(
+                    RequestTimeoutError(f"no whole request head within {seconds:g} seconds")
+                )
+                self._settle()
+            case Late.GIVE_UP:
+                self._give_up()
+            case Late.CLOSE:
+                self._enter(State.CLOSING)
+                self._transport.close()
+            case Late.ABORT:
+                self._abort_unless_taken()
+
+    def _give_up(self) -> None:
+        """The handler takes too long: it is cancelled, and the peer told so."""
+        call, task = self._answering, self._task
+        if call is None or call.route is None or task is None:
+            return
+        answer = self._context.dispatcher.gave_up(call, call.route.answer_seconds)
+        self._answering = self._task = None
+        call.request.keep_alive = False
+        self._respond(call, answer)
+        task.cancel()
+        self._settle()
+
+    def _abort_unless_taken(self) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent and self._unsent - unsent >= MIN_TAKEN_BYTES:
+            self._unsent = unsent
+            self._timer.begin(self._context.limits.write_timeout_seconds)
+        else:
+            self._transport.abort()
+
+    def _choose_reading(self) -> None:
+        """Read, unless what comes could only be held and enough is held already."""
+        incoming = ROWS[self._state].incoming
+        holds = incoming is Incoming.HOLD or not self._may_parse()
+        pause = holds and (self._state is State.WRITING or len(self._held) > HELD_BYTES)
+        if self._state is State.APPLICATION and isinstance(self._reading, ApplicationCall):
+            pause = pause or self._reading.is_full
+        if pause is not self._reading_paused:
+            self._reading_paused = pause
+            if pause:
+                self._transport.pause_reading()
+            elif not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """End behind the last answer; read on for a while where the peer may still be sending."""
+        if self._state in {State.DISCARDING, State.CLOSING}:
+            return
+        self._reading = None
+        if self._peer_done or self._ends_clean:
+            self._unsent = self._transport.get_write_buffer_size()
+            self._enter(State.CLOSING)
+            self._transport.close()
+            return
+        self._enter(State.DISCARDING)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def _leave(self) -> None:
+        """Nothing of this connection is waited for any more."""
+        self._context.sockets.http.discard(self)
+        self._timer.cancel()
+
+
+def _address(peer: object) -> str:
+    """The peer's address without its port; an IPv4 peer of a socket for both looks like one."""
+    address = str(peer[0]) if isinstance(peer, tuple) else ""
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
+def _is_for_probes(call: Call) -> bool:
+    return call.route is not None and call.route.access is Access.ANYBODY
+
+
+def _ends_with_its_peer(call: Call | None) -> bool:
+    """Whether nobody but the peer wants the work done: a poll, but not a publication."""
+    return call is not None and call.route is not None and call.route.ends_with_its_peer

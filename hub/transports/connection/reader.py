@@ -1,0 +1,250 @@
+"""Requests out of bytes: llhttp's callbacks with the rules that it leaves to its caller.
+
+The end of a message is always the parser's word. An `Upgrade` that nobody takes is the one
+place where llhttp stops before the body: a second parser is then given the framing fields of
+that head alone, and reads the body and all that follows.
+
+No I/O and no clock. What is read goes to a `Sink` as it is read; nothing is raised.
+"""
+
+import re
+from typing import Protocol
+
+import httptools
+
+from hub.errors import BadRequestError, HeadersTooLargeError, HubError
+from hub.transports.request import Request, has_body
+
+# RFC 9110 section 7.2: host [":" port]. Anything else, a list of two included, is no host.
+_HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)")
+# Chunks of one byte are six times their payload. More than this is no publisher's framing.
+_WIRE_TIMES_PAYLOAD = 8
+_WIRE_ALLOWANCE_BYTES = 64 * 1024
+
+
+class Sink(Protocol):
+    """Who gets what a reader reads, in the order of the bytes."""
+
+    def head_read(self, request: Request) -> bool:
+        """A head is whole. Returns whether the upgrade that it asks for would be taken."""
+        ...
+
+    def body_read(self, data: bytes) -> None: ...
+
+    def request_read(self) -> None:
+        """The request is whole."""
+        ...
+
+    def broken(self, error: HubError) -> None:
+        """What came is no request; the reader reads nothing more."""
+        ...
+
+
+class RequestReader:
+    """Reads one connection's requests.
+
+    Args:
+        sink: gets what is read.
+        max_head_bytes: of a request line and its header fields together.
+        address: what each request says of its peer.
+        keep_raw: whether requests also hold their header fields as they came.
+    """
+
+    __slots__ = (
+        "_address", "_fed_head_bytes", "_head_bytes", "_keep_raw", "_max_head_bytes", "_overhead",
+        "_parser", "_request", "_silent", "_sink", "_stopped", "_takes", "_target", "in_head",
+        "in_message", "messages", "rest",
+    )  # fmt: skip
+
+    def __init__(
+        self, sink: Sink, *, max_head_bytes: int, address: str, keep_raw: bool = False
+    ) -> None:
+        self._sink = sink
+        self._max_head_bytes = max_head_bytes
+        self._address = address
+        self._keep_raw = keep_raw
+        self._parser = httptools.HttpRequestParser(self)
+        self._request = Request()
+        self._target = b""
+        self._head_bytes = 0
+        self._fed_head_bytes = 0
+        self._overhead = 0
+        """Bytes of a body's framing so far, less what its payload allows."""
+        self._silent = False
+        """The head that is fed now is a repetition of one that was read."""
+        self._takes = False
+        """The upgrade of the request being read would be taken."""
+        self._stopped = False
+        self.in_head = False
+        self.in_message = False
+        self.messages = 0
+        """How many have begun."""
+        self.rest: bytes | None = None
+        """What came behind the head of an upgrade that would be taken; None without one."""
+
+    def feed(self, data: bytes) -> None:
+        """Read `data`, unless the reader was stopped or stands behind an upgrade."""
+        while data and not self._stopped:
+            if self.rest is not None:
+                self.rest += data
+                return
+            data = self._feed(data)
+
+    def stop(self) -> None:
+        """Read nothing more: what follows belongs to no request."""
+        self._stopped = True
+
+    def _feed(self, data: bytes) -> bytes:
+        """Feed the parser; return what it left behind an upgrade that is not taken."""
+        began, was_in_message, was_in_head = self.messages, self.in_message, self.in_head
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._behind_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._break(BadRequestError(f"not an HTTP request: {error}"))
+            return b""
+        if self.in_head:
+            if was_in_head and self.messages == began:
+                self._fed_head_bytes += len(data)
+            else:
+                # Behind another message the head's own part of `data` is not known: count none.
+                alone = not was_in_message and self.messages == began + 1
+                self._fed_head_bytes = len(data) if alone else 0
+            self._check_head(max(self._head_bytes, self._fed_head_bytes))
+        elif self.in_message and was_in_message and self.messages == began:
+            self._overhead += len(data)
+            if self._overhead > _WIRE_ALLOWANCE_BYTES:
+                self._break(BadRequestError("the body is nearly all framing"))
+        return b""
+
+    def _behind_upgrade(self, rest: bytes) -> bytes:
+        request = self._request
+        if self._stopped:
+            return b""
+        if self._takes:
+            self.rest = rest
+            self._end_message()
+            return b""
+        if not has_body(request):
+            self._end_message()
+            return rest
+        # RFC 9110 section 7.8: a server may ignore the field; the body is read as ever.
+        self._parser = httptools.HttpRequestParser(self)
+        self._silent = True
+        name = "transfer-encoding" if "transfer-encoding" in request.headers else "content-length"
+        framing = f"{name}: {request.headers[name]}"
+        self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode("latin-1"))
+        return rest
+
+    # -- callbacks of httptools --------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._silent or self._stopped:
+            return
+        self.messages += 1
+        self.in_head = self.in_message = True
+        self._takes = False
+        self._target = b""
+        self._head_bytes = self._fed_head_bytes = self._overhead = 0
+        self._request = Request(address=self._address)
+        if self._keep_raw:
+            self._request.raw_headers = []
+
+    def on_url(self, url: bytes) -> None:
+        if not self._silent:
+            self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._silent or not self.in_head:
+            # A trailer: nothing here asks for one (RFC 9110 section 6.5.1).
+            return
+        self._head_bytes += len(name) + len(value) + 4
+        if (raw := self._request.raw_headers) is not None:
+            raw.append((name.lower(), value))
+        headers = self._request.headers
+        key = str(name, "latin-1").lower()
+        if key in headers:
+            headers[key] = f"{headers[key]}, {value.decode('latin-1')}"
+        else:
+            headers[key] = str(value, "latin-1")
+
+    def on_headers_complete(self) -> None:
+        if self._silent or self._stopped:
+            return
+        self.in_head = False
+        parser, request = self._parser, self._request
+        request.method = str(parser.get_method(), "latin-1")
+        request.target = self._target
+        request.version = parser.get_http_version()
+        request.keep_alive = parser.should_keep_alive()
+        request.upgrade = parser.should_upgrade()
+        line = len(request.method) + len(self._target) + 14
+        if not self._check_head(self._head_bytes + line):
+            return
+        try:
+            _check(request)
+        except HubError as error:
+            self._break(error)
+            return
+        self._takes = self._sink.head_read(request)
+
+    def on_body(self, body: bytes) -> None:
+        if not self._stopped:
+            self._overhead -= len(body) * _WIRE_TIMES_PAYLOAD
+            self._sink.body_read(body)
+
+    def on_message_complete(self) -> None:
+        if not (self._stopped or self._request.upgrade) or self._silent:
+            self._end_message()
+
+    def _end_message(self) -> None:
+        self.in_message = self.in_head = self._silent = False
+        if not self._stopped:
+            self._sink.request_read()
+
+    # -- refusing ------------------------------------------------------------------------------
+
+    def _check_head(self, size: int) -> bool:
+        if size <= self._max_head_bytes:
+            return True
+        self._break(HeadersTooLargeError(f"request head is over {self._max_head_bytes:,} bytes"))
+        return False
+
+    def _break(self, error: HubError) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._sink.broken(error)
+
+
+def _check(request: Request) -> None:
+    """Refuse what llhttp lets pass and other readers of HTTP may read otherwise."""
+    headers = request.headers
+    if request.version not in {"1.0", "1.1"} or request.method == "CONNECT":
+        raise BadRequestError(f"{request.method} of HTTP/{request.version} is not spoken here")
+    if (coding := headers.get("transfer-encoding")) is not None and (
+        coding.lower() != "chunked" or request.version == "1.0"
+    ):
+        # RFC 9112 sections 6.1 and 6.3.
+        raise BadRequestError("Transfer-Encoding may only be chunked, and only in HTTP/1.1")
+    host = headers.get("host")
+    if (host is None and request.version == "1.1") or (host and not _HOST.fullmatch(host)):
+        # RFC 9112 section 3.2.
+        raise BadRequestError("the request needs one Host field that is a host")
+    if request.target[:1] != b"/":
+        _read_absolute(request)
+
+
+def _read_absolute(request: Request) -> None:
+    """RFC 9112 section 3.2.2: a target in absolute form names the host itself."""
+    if request.target == b"*" and request.method == "OPTIONS":
+        return
+    if (found := _ABSOLUTE.match(request.target)) is None:
+        raise BadRequestError("the request target is neither a path nor an http URL")
+    host = str(found.group(1), "latin-1")
+    if not host or not _HOST.fullmatch(host):
+        raise BadRequestError("the request target names no host")
+    request.headers["host"] = host
+    rest = request.target[found.end() :]
+    request.target = rest if rest.startswith(b"/") else b"/" + rest

@@ -1,0 +1,100 @@
+"""The life of a connection as a table.
+
+    state             ends with                         deadline                   bytes that come
+    AWAITING_HEAD     a whole request head              handshake_timeout_seconds  parsed
+    READING_BODY      the body's last byte              body_timeout_seconds       parsed
+    ANSWERING         the handler's answer              the route's own            held
+    WRITING           the peer takes the answer         write_timeout_seconds      held
+    BETWEEN           the first byte of a request       keep_alive_seconds         parsed
+    APPLICATION       the application's answer          while it waits: the body's parsed
+    DISCARDING        the peer's end, or 64 KiB         2 s                        thrown away
+    STREAMING         the session's end                 the session's heartbeats   the stream's
+    CLOSING           everything is written             write_timeout_seconds      thrown away
+
+A deadline runs from when its state began. A trickle of bytes does not put it off. The state
+STREAMING has no row below: the stream's own protocol has taken the connection over for good.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class State(Enum):
+    AWAITING_HEAD = auto()
+    READING_BODY = auto()
+    ANSWERING = auto()
+    WRITING = auto()
+    BETWEEN = auto()
+    APPLICATION = auto()
+    DISCARDING = auto()
+    STREAMING = auto()
+    CLOSING = auto()
+
+
+class Incoming(Enum):
+    """What a connection does with bytes that come."""
+
+    PARSE = auto()
+    HOLD = auto()
+    DROP = auto()
+
+
+class Late(Enum):
+    """What a connection does when a state takes too long."""
+
+    REFUSE = auto()
+    """Answer 408 and close."""
+    GIVE_UP = auto()
+    """Cancel the handler, answer 503 and close."""
+    CLOSE = auto()
+    ABORT = auto()
+    """Nobody takes what is written: end without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What holds in one state."""
+
+    incoming: Incoming
+    late: Late
+
+
+ROWS = {
+    State.AWAITING_HEAD: Row(Incoming.PARSE, Late.REFUSE),
+    State.READING_BODY: Row(Incoming.PARSE, Late.REFUSE),
+    State.ANSWERING: Row(Incoming.HOLD, Late.GIVE_UP),
+    State.WRITING: Row(Incoming.HOLD, Late.ABORT),
+    State.BETWEEN: Row(Incoming.PARSE, Late.CLOSE),
+    State.APPLICATION: Row(Incoming.PARSE, Late.ABORT),
+    State.DISCARDING: Row(Incoming.DROP, Late.CLOSE),
+    State.CLOSING: Row(Incoming.DROP, Late.ABORT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What one connection may cost, in bytes and seconds."""
+
+    max_head_bytes: int = 16 * 1024
+    """Request line and header fields together."""
+    handshake_timeout_seconds: float = 10
+    """From the connection, or from the first byte of a request, to its whole head."""
+    body_timeout_seconds: float = 30
+    """From the end of the head to the last byte of the body."""
+    write_timeout_seconds: float = 30
+    """For a peer that takes less than `MIN_TAKEN_BYTES` of an answer in this time."""
+    keep_alive_seconds: float = 75
+    """Between two requests. Above the idle time of common proxies, which must end it first:
+    60 s in nginx, HAProxy and the load balancers of the large clouds."""
+
+
+# A peer that is still sending a body when the answer is written loses the answer to a reset
+# unless the rest is read for a while (RFC 9112 section 9.6).
+DISCARD_BYTES = 64 * 1024
+DISCARD_SECONDS = 2.0
+# Held behind a request that is being answered; more stops the reading.
+HELD_BYTES = 64 * 1024
+# Parsed at a time: bounds what requests behind one that waits can cost as objects.
+PIECE_BYTES = 4 * 1024
+# Guess, not measured: 0.5 KB/s, below any link on which an answer of 1 MiB makes sense.
+MIN_TAKEN_BYTES = 16 * 1024

@@ -1,0 +1,94 @@
+"""What becomes of a connection that asks for a session: a stream, or a refusal it understands."""
+
+import asyncio
+import random
+from typing import Protocol
+
+from hub.core.ports import Dialect
+from hub.core.pushes import Goodbye
+from hub.core.tally import Tally
+from hub.errors import HeadersTooLargeError, HubError
+from hub.transports.http.answer import Answer
+from hub.transports.http.problem import problem
+from hub.transports.http.routes import Stream
+from hub.transports.opening import Openings, cross_origin
+from hub.transports.request import Request
+from hub.wire.codes import close_code
+
+# The wire contract: a URL stays below 4 KB. More channels are subscribed to by command.
+MAX_TARGET_BYTES = 4096
+# A plain EventSource that is refused for now comes back within this window. It has no jitter
+# of its own, so each gets another moment of it.
+_RETRY_MILLISECONDS = (1000, 4000)
+
+
+class Told(Protocol):
+    """Where a refusal is logged; `hub.observe.refusals` has it."""
+
+    def __call__(
+        self, code: str, *, address: str, reason: str, origin: str | None, host: str | None
+    ) -> None: ...
+
+
+class Streams:
+    """Opens sessions on connections; one per node.
+
+    Args:
+        sse: what a refusal of `/sse` is written in.
+    """
+
+    def __init__(self, openings: Openings, *, sse: Dialect, tally: Tally, told: Told) -> None:
+        self._openings = openings
+        self._sse = sse
+        self._tally = tally
+        self._told = told
+
+    def open(
+        self, stream: Stream, request: Request, transport: asyncio.Transport, rest: bytes
+    ) -> None:
+        """Let a session have the transport for good.
+
+        `rest` is what came behind the request. Raises `HubError` where it is refused; the
+        transport is untouched then.
+        """
+        if len(request.target) > MAX_TARGET_BYTES:
+            size = len(request.target)
+            raise HeadersTooLargeError(f"URL is {size:,} bytes, limit is {MAX_TARGET_BYTES:,}")
+        if stream is Stream.WEBSOCKET:
+            self._openings.websocket(request, transport, address=request.address, rest=rest)
+        else:
+            self._openings.sse(request, transport, address=request.address)
+
+    def refusal(self, stream: Stream, request: Request, error: HubError) -> Answer:
+        """What to answer where `open` raised `error`.
+
+        An EventSource never comes back after an answer that is not 200. One that is refused
+        only for now therefore gets a stream that says when to come back, and ends.
+        """
+        headers = request.headers
+        self._tally.refused[error.code] += 1
+        self._told(
+            error.code,
+            address=request.address,
+            reason=error.message,
+            origin=headers.get("origin"),
+            host=headers.get("host"),
+        )
+        origin = self._openings.readable_by(request)
+        if (
+            stream is Stream.SSE
+            and error.retryable
+            and "text/event-stream" in headers.get("accept", "")
+        ):
+            return self._come_back(error, origin)
+        return problem(error, headers=cross_origin(origin))
+
+    def _come_back(self, error: HubError, origin: str | None) -> Answer:
+        goodbye = Goodbye(
+            close_code(error.code), error.message, random.randint(*_RETRY_MILLISECONDS)
+        )
+        return Answer(
+            self._sse.encode(goodbye, ""),
+            content_type="text/event-stream; charset=utf-8",
+            headers=cross_origin(origin),
+        )

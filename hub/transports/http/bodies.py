@@ -1,0 +1,91 @@
+"""Request bodies: limited one by one, inflated under the same limit, and bounded all together."""
+
+import zlib
+from typing import Protocol
+
+from hub.errors import BadRequestError, TooLargeError, UnavailableError, UnsupportedMediaTypeError
+
+_GZIP_WINDOW = 31  # zlib: 15 bits and a gzip header
+_PLAIN = frozenset({"", "identity"})
+
+
+class BodyBudget:
+    """What all bodies under way hold together, in bytes; one per node.
+
+    A body that arrives in one read with its head is never counted: it is gone when the read is.
+    """
+
+    __slots__ = ("bytes", "max_bytes")
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+
+    def reserve(self, body: "Body") -> None:
+        """Count what there is of a body so far.
+
+        Raises `UnavailableError`, and counts nothing more, where that is too much.
+        """
+        more = body.size - body.reserved
+        if self.bytes + more > self.max_bytes:
+            raise UnavailableError(
+                f"bodies under way hold {self.bytes:,} bytes, limit is {self.max_bytes:,}"
+            )
+        self.hold(body)
+
+    def hold(self, body: "Body") -> None:
+        """Count a body that is here already, whatever the bound says."""
+        self.bytes += body.size - body.reserved
+        body.reserved = body.size
+
+    def release(self, body: "Body") -> None:
+        """The body is let go of. Harmless when repeated."""
+        self.bytes -= body.reserved
+        body.reserved = 0
+
+
+class Body(Protocol):
+    """A body under way."""
+
+    size: int
+    """Bytes so far."""
+    reserved: int
+    """Bytes of it that are counted."""
+
+
+def check_declared(headers: dict[str, str], limit: int) -> None:
+    """Judge a body by what its head says of it.
+
+    Raises:
+        TooLargeError: it says that it is over `limit` bytes.
+        UnsupportedMediaTypeError: its coding is not one that is read here.
+    """
+    declared = headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
+        raise TooLargeError(f"body is {int(declared[:20]):,} bytes, limit is {limit:,}")
+    coding = headers.get("content-encoding", "").lower()
+    if coding not in _PLAIN and coding != "gzip":
+        raise UnsupportedMediaTypeError(
+            f"Content-Encoding is {coding[:40]!r}, read are identity and gzip"
+        )
+
+
+def plain(body: bytes, headers: dict[str, str], limit: int) -> bytes:
+    """The body as it was before its coding; at most `limit` bytes of it are ever inflated.
+
+    Raises:
+        TooLargeError: it is over `limit` bytes once inflated.
+        BadRequestError: it is not gzip though it says so.
+    """
+    if headers.get("content-encoding", "").lower() != "gzip":
+        return body
+    inflater = zlib.decompressobj(_GZIP_WINDOW)
+    try:
+        inflated = inflater.decompress(body, limit + 1)
+    except zlib.error:
+        raise BadRequestError("the body is not gzip, though Content-Encoding says so") from None
+    if len(inflated) > limit:
+        raise TooLargeError(f"body is over {limit:,} bytes once inflated")
+    if not inflater.eof or inflater.unused_data:
+        raise BadRequestError("the body is not one whole gzip member")
+    return inflated

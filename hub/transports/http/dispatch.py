@@ -1,0 +1,279 @@
+"""From a request to its answer: host, path, origin, method, credentials, body, handler.
+
+What holds for every route is done here, in this order and in one place. Both carriers of
+requests use it, the hub's own connection and somebody else's ASGI server. Nothing is raised:
+what is refused is an answer.
+"""
+
+from collections.abc import Coroutine
+from typing import Any
+
+from hub.core.eager import Rest, begin
+from hub.errors import (
+    BadRequestError,
+    ExpectationFailedError,
+    HubError,
+    MethodNotAllowedError,
+    NotFoundError,
+    RequestTimeoutError,
+    TooLargeError,
+    UnavailableError,
+)
+from hub.transports.http.access import credentials_of
+from hub.transports.http.answer import Answer
+from hub.transports.http.bodies import check_declared, plain
+from hub.transports.http.parameters import read_query
+from hub.transports.http.ports import HttpDeps
+from hub.transports.http.problem import problem
+from hub.transports.http.routes import Access, Place, Route, RouteTable
+from hub.transports.request import Request, has_body
+
+_ALLOWED_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-API-Key, "
+    "X-Message-Key"
+)
+# How long a browser may remember a preflight, in seconds: the least of the browsers'
+# own upper limits that matters (Chromium takes 7,200, Firefox 86,400), so that a changed
+# allow list is felt within minutes.
+_PREFLIGHT_SECONDS = 600
+# A body that no route wants is read and thrown away, so that the connection can go on.
+_IGNORED_BODY_BYTES = 64 * 1024
+
+
+class Call:
+    """One request on its way to its answer."""
+
+    __slots__ = (
+        "admission", "answer", "complete", "expects", "foreign", "origin", "parts", "request",
+        "reserved", "route", "size",
+    )  # fmt: skip
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.route: Route | None = None
+        self.answer: Answer | None = None
+        """Decided before the handler was called: a refusal, or what needs none."""
+        self.admission: Coroutine[Any, Any, None] | None = None
+        """What has to be asked before the body may be read."""
+        self.foreign = False
+        """The application beside the hub answers."""
+        self.origin: str | None = None
+        """Of the page that asks and may read the answer."""
+        self.expects = False
+        """The peer waits for `100 Continue` before it sends the body."""
+        self.complete = False
+        """The whole request is here."""
+        self.parts: list[bytes] = []
+        self.size = 0
+        """Bytes of the body so far."""
+        self.reserved = 0
+        """Bytes of it that `BodyBudget` counts."""
+
+    @property
+    def pattern(self) -> str:
+        """The path as the table has it: the path itself may hold names and tokens."""
+        return "" if self.route is None else self.route.path
+
+
+class Dispatcher:
+    """One per node."""
+
+    def __init__(self, table: RouteTable, deps: HttpDeps) -> None:
+        self._table = table
+        self._policy = deps.policy
+        self._tally = deps.tally
+        self._log = deps.log
+        self._refused = deps.refused
+        self._base_path = deps.base_path
+        self._has_fallback = deps.fallback is not None
+        self._at_once = deps.at_once
+
+    # -- before the body -----------------------------------------------------------------------
+
+    def open(self, request: Request) -> Call:
+        """Judge a request by its head."""
+        call = Call(request)
+        try:
+            self._open(call)
+        except HubError as error:
+            self.refuse(call, error)
+        except Exception:  # noqa: BLE001 - the edge: whatever else happens is ours, not the peer's
+            call.answer = self._failed(call)
+        return call
+
+    def _open(self, call: Call) -> None:
+        request, headers = call.request, call.request.headers
+        self._policy.check_host(headers.get("host"))
+        call.expects = _expects(request)
+        found = self._table.find(request.path)
+        if found is None:
+            if self._has_fallback:
+                call.foreign = True
+                return
+            raise NotFoundError(_nothing_at(request.path, self._base_path))
+        place, request.params = found
+        if not place.public:
+            origin = headers.get("origin")
+            self._policy.check_origin(origin, headers.get("host"), headers.get("sec-fetch-site"))
+            call.origin = origin
+        route = place.routes.get(request.method)
+        if route is None:
+            self._other_method(call, place)
+            return
+        call.route = route
+        self._identify(request, route)
+        if route.parameters:
+            request.given = read_query(route.parameters, request.query)
+        if route.admits is not None:
+            call.admission = route.admits(request)
+        check_declared(headers, route.body_limit or _IGNORED_BODY_BYTES)
+
+    def _identify(self, request: Request, route: Route) -> None:
+        match route.access:
+            case Access.PUBLISHER:
+                request.identity = self._policy.identify_publisher(credentials_of(request))
+            case Access.READER:
+                request.identity = self._policy.identify(credentials_of(request))
+            case Access.OPERATOR:
+                request.identity = self._policy.check_operator(credentials_of(request))
+            case Access.STREAM if has_body(request):
+                raise BadRequestError("this request takes no body")
+
+    def _other_method(self, call: Call, place: Place) -> None:
+        request, headers = call.request, {"Allow": place.allow}
+        if request.method == "OPTIONS":
+            if "access-control-request-method" in request.headers:
+                headers |= {
+                    "Access-Control-Allow-Methods": place.allow,
+                    "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
+                    "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
+                }
+            self._decide(call, Answer(status=204, headers=headers))
+            return
+        shown = request.method[:20]
+        error = MethodNotAllowedError(f"{shown} is not allowed here, only {place.allow}")
+        self._tally.http_errors[error.code] += 1
+        self._decide(call, problem(error, headers=headers))
+
+    # -- the body ------------------------------------------------------------------------------
+
+    def take(self, call: Call, data: bytes) -> None:
+        """Take a part of the body; one that is too long is refused."""
+        if call.answer is not None:
+            return
+        call.size += len(data)
+        limit = 0 if call.route is None else call.route.body_limit
+        if call.size > (limit or _IGNORED_BODY_BYTES):
+            call.parts.clear()
+            self.refuse(call, TooLargeError(f"body is longer than the limit of {limit:,} bytes"))
+        elif limit:
+            call.parts.append(data)
+
+    # -- the answer ----------------------------------------------------------------------------
+
+    def run(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+        """Answer a whole request: at once, or by a coroutine where something waits."""
+        if call.answer is not None:
+            return call.answer
+        route, request = call.route, call.request
+        assert route is not None  # noqa: S101 - a call without a route has its answer
+        try:
+            if parts := call.parts:
+                body = parts[0] if len(parts) == 1 else b"".join(parts)
+                request.body = plain(body, request.headers, route.body_limit)
+            answer = route.handler(request)
+            if isinstance(answer, Answer):
+                return self._decide(call, answer)
+            if not (route.at_once and self._at_once):
+                return self._finish(call, answer)
+            started = begin(answer)
+        except HubError as error:
+            return self.refuse(call, error)
+        except Exception:  # noqa: BLE001 - the edge, as above
+            return self._failed(call)
+        if isinstance(started, Rest):
+            return self._finish(call, started.run())
+        return self._decide(call, started)
+
+    async def admitted(self, call: Call) -> None:
+        """Wait for what has to be asked before the body may be read."""
+        admission, call.admission = call.admission, None
+        if admission is None:
+            return
+        try:
+            await admission
+        except HubError as error:
+            self.refuse(call, error)
+        except Exception:  # noqa: BLE001 - the edge, as above
+            call.answer = self._failed(call)
+
+    async def _finish(self, call: Call, work: Coroutine[Any, Any, Answer]) -> Answer:
+        try:
+            return self._decide(call, await work)
+        except HubError as error:
+            return self.refuse(call, error)
+        except Exception:  # noqa: BLE001 - the edge, as above
+            return self._failed(call)
+
+    def refuse(self, call: Call, error: HubError) -> Answer:
+        """Decide on a problem document."""
+        headers = call.request.headers
+        self._tally.http_errors[error.code] += 1
+        self._refused(
+            error.code,
+            address=call.request.address,
+            reason=error.message,
+            origin=headers.get("origin"),
+            host=headers.get("host"),
+        )
+        return self._decide(call, problem(error))
+
+    def gave_up(self, call: Call, seconds: float) -> Answer:
+        """The handler took too long."""
+        return self.refuse(call, UnavailableError(f"no answer within {seconds:g} seconds"))
+
+    def late(self, call: Call, seconds: float) -> Answer:
+        """The body did not come in time."""
+        error = RequestTimeoutError(f"the body was not complete after {seconds:g} seconds")
+        return self.refuse(call, error)
+
+    def _failed(self, call: Call) -> Answer:
+        # The path's pattern, not the path or query: those may hold names and tokens.
+        self._log.exception("http_request_failed", method=call.request.method, path=call.pattern)
+        error = HubError("something went wrong in the hub; it is in its log")
+        return self.refuse(call, error)
+
+    def _decide(self, call: Call, answer: Answer) -> Answer:
+        if call.origin is not None:
+            answer.add_headers(
+                {
+                    "Access-Control-Allow-Origin": call.origin,
+                    "Access-Control-Expose-Headers": "Retry-After",
+                    "Vary": "Origin",
+                }
+            )
+        call.answer = answer
+        return answer
+
+
+def _expects(request: Request) -> bool:
+    """Whether the peer waits for `100 Continue` (RFC 9110 section 10.1.1)."""
+    expected = request.headers.get("expect")
+    if expected is None or request.version == "1.0":
+        return False
+    if expected.lower() != "100-continue":
+        raise ExpectationFailedError(f"Expect is {expected[:40]!r}, met is 100-continue")
+    return True
+
+
+def _nothing_at(raw_path: bytes, base_path: str) -> str:
+    path = raw_path.decode("latin-1")
+    return f"nothing is at {path[:200]!r}{_hint(path, base_path)}"
+
+
+def _hint(path: str, base_path: str) -> str:
+    """For those who forgot what is set, or come from a hub whose topics have slashes."""
+    if not path.startswith(f"{base_path}/"):
+        return f": every path of this hub begins with {base_path}"
+    _, publishing, channel = path.partition(f"{base_path}/api/publish/")
+    return ": a channel's name has no slash" if publishing and "/" in channel else ""

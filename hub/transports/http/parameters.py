@@ -1,0 +1,147 @@
+"""Parameters of a route: how each is read, and what the OpenAPI document says of it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hub.core.publication import Position, check_channel
+from hub.errors import BadRequestError
+from hub.transports.http.schemas import CHANNEL, POSITION, STRING, Json
+from hub.wire.query import single, split_form, whole_number
+
+Read = Callable[[str, str], object]
+_BEYOND_DOUBLES = 400
+"""Characters; no number that anybody means is longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a query or a header."""
+
+    name: str
+    schema: Json
+    where: str = "query"
+    about: str = ""
+    read: Read | None = None
+    """Name and text to value; raises `BadRequestError`. None where the handler reads it."""
+    must: bool = False
+    default: object = None
+
+    def openapi(self) -> Json:
+        required = {"required": True} if self.must else {}
+        described = {"description": self.about} if self.about else {}
+        about = {"name": self.name, "in": self.where, "schema": self.schema}
+        return {**about, **required, **described}
+
+
+def read_query(parameters: Sequence[Parameter], raw_query: bytes) -> Mapping[str, Any]:
+    """The values of a route's query parameters by name.
+
+    Unknown ones are ignored: proxies and caches add some.
+
+    Raises:
+        BadRequestError: one is malformed, missing, or given twice.
+    """
+    query = split_form(raw_query) if raw_query else {}
+    given = {}
+    for parameter in parameters:
+        if parameter.read is None:
+            continue
+        text = single(query, parameter.name)
+        if text is None:
+            if parameter.must:
+                raise BadRequestError(f"{parameter.name} is missing")
+            given[parameter.name] = parameter.default
+        else:
+            given[parameter.name] = parameter.read(parameter.name, text)
+    return given
+
+
+# -- kinds of parameters -----------------------------------------------------------------------
+
+
+def text(name: str, about: str = "", *, must: bool = False) -> Parameter:
+    return Parameter(name, STRING, about=about, read=lambda _name, value: value, must=must)
+
+
+def channel(name: str, about: str = "", *, must: bool = False) -> Parameter:
+    return Parameter(
+        name, CHANNEL, about=about, read=lambda _name, value: check_channel(value), must=must
+    )
+
+
+def position(name: str, about: str = "") -> Parameter:
+    return Parameter(name, POSITION, about=about, read=lambda _name, value: Position.parse(value))
+
+
+def whole(
+    name: str,
+    about: str = "",
+    *,
+    lowest: int = 0,
+    highest: int,
+    default: int | None = None,
+    must: bool = False,
+) -> Parameter:
+    """A whole number from `lowest` to `highest`."""
+
+    def read(named: str, value: str) -> int:
+        number = whole_number(named, value, highest=highest)
+        if number < lowest:
+            raise BadRequestError(f"{named} is {number}, allowed is {lowest} to {highest:,}")
+        return number
+
+    schema: dict[str, object] = {"type": "integer", "minimum": lowest, "maximum": highest}
+    if default is not None:
+        schema["default"] = default
+    return Parameter(name, schema, about=about, read=read, must=must, default=default)
+
+
+def number(name: str, about: str = "", *, highest: float, above_zero: bool = False) -> Parameter:
+    """A finite number from 0 to `highest`; not 0 where it has to be above."""
+
+    def read(named: str, value: str) -> float:
+        try:
+            found = float(value) if len(value) < _BEYOND_DOUBLES else math.nan
+        except ValueError:
+            found = math.nan
+        # A comparison with a NaN is never true.
+        if not (found > 0 or (found == 0 and not above_zero)) or found > highest:
+            least = "more than 0" if above_zero else "0"
+            raise BadRequestError(f"{named} is {value!r:.40}, allowed is {least} to {highest:g}")
+        return found
+
+    least = {"exclusiveMinimum": 0} if above_zero else {"minimum": 0}
+    schema: Json = {"type": "number", "maximum": highest, **least}
+    return Parameter(name, schema, about=about, read=read)
+
+
+def choice(name: str, values: Sequence[str], about: str = "", *, default: str | None) -> Parameter:
+    """One of `values`."""
+
+    def read(named: str, value: str) -> str:
+        if value not in values:
+            raise BadRequestError(f"{named} is {value[:40]!r}, allowed are {', '.join(values)}")
+        return value
+
+    schema: dict[str, object] = {"type": "string", "enum": list(values)}
+    if default is not None:
+        schema["default"] = default
+    return Parameter(name, schema, about=about, read=read, default=default)
+
+
+def header(name: str, schema: Json, about: str) -> Parameter:
+    """A header field, which the handler reads."""
+    return Parameter(name, schema, where="header", about=about)
+
+
+def documented(name: str, schema: Json, about: str = "", *, must: bool = False) -> Parameter:
+    """A parameter of the query that the handler reads by rules of its own."""
+    return Parameter(name, schema, about=about, must=must)
+
+
+MAX_PAGE = 1000
+"""Guess, not measured: 1,000 records are some 300 KB of JSON and a few milliseconds."""
+LIMIT = whole("limit", "Rows of a page.", lowest=1, highest=MAX_PAGE, default=100)
+AFTER = text("after", "`next` of the page before.")

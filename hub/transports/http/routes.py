@@ -1,0 +1,186 @@
+"""One table of routes: path, method, who may, what comes in, who answers.
+
+Everything that has to agree about an endpoint is said by its row. Routing, authorization, the
+body's limit, the reading of the query and the OpenAPI document are made from it. A row cannot
+be made without its `Access`, so no endpoint can forget to ask who may.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from hub.errors import BadRequestError, SettingsError
+from hub.transports.http.answer import Answer
+from hub.transports.http.parameters import Parameter
+from hub.transports.http.schemas import Json
+from hub.transports.request import Request
+
+Handler = Callable[[Request], Answer | Coroutine[Any, Any, Answer]]
+Admission = Callable[[Request], Coroutine[Any, Any, None] | None]
+
+
+class Access(Enum):
+    """Who may; `hub.transports.http.dispatch` asks the policy accordingly."""
+
+    ANYBODY = auto()
+    """No credentials, and pages of every origin: nothing there acts or is secret."""
+    READER = auto()
+    """Whoever may subscribe; which channels, the handler checks by the identity's grants."""
+    PUBLISHER = auto()
+    OPERATOR = auto()
+    SESSION = auto()
+    """The secret of a session's welcome; the row's `admits` checks it."""
+    STREAM = auto()
+    """`hub.transports.opening` judges, because a refusal is told in the stream's own way."""
+
+
+class Stream(Enum):
+    """What a connection becomes."""
+
+    WEBSOCKET = auto()
+    SSE = auto()
+
+
+# Longer than any broker's time-outs, and than `Commands` waits for another node's answer.
+ANSWER_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method of one path."""
+
+    method: str
+    path: str
+    """Below the base path. `{name}` stands for one segment, `{name:path}` for all the rest."""
+    access: Access
+    handler: Handler
+    """Answers at once where nothing waits, else by a coroutine."""
+    summary: str
+    answers: Json = field(default_factory=dict)
+    """Of OpenAPI: status to what is answered. Errors are added to all."""
+    parameters: tuple[Parameter, ...] = ()
+    """Of query and header. Those of the query are read into `Request.given`."""
+    body: Json | None = None
+    """The schema of a body; None where none is taken."""
+    body_limit: int = 0
+    """Bytes of the body, also after inflating."""
+    admits: Admission | None = None
+    """Judges what the access alone does not, before a body is read; raises `HubError`."""
+    at_once: bool = False
+    """The handler's coroutine may begin without a task where the broker answers at once."""
+    answer_seconds: float = ANSWER_SECONDS
+    """After which the hub answers 503 in the handler's place."""
+    ends_with_its_peer: bool = False
+    """Nobody but the peer wants the work done: it is cancelled when the connection goes."""
+    stream: Stream | None = None
+
+
+class Place:
+    """All routes of one path, by method."""
+
+    __slots__ = ("allow", "public", "routes")
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = {route.method: route for route in routes}
+        if "GET" in self.routes:
+            self.routes["HEAD"] = self.routes["GET"]
+        self.allow = ", ".join([*self.routes, "OPTIONS"])
+        self.public = all(route.access is Access.ANYBODY for route in routes)
+
+
+@dataclass(slots=True)
+class _Segment:
+    """A level of the tree of paths."""
+
+    place: Place | None = None
+    below: "dict[str, _Segment]" = field(default_factory=dict)
+    """By the segment's text."""
+    parameter: "tuple[str, _Segment] | None" = None
+    """Any other segment, under that name."""
+    rest: tuple[str, Place] | None = None
+    """All segments from here on, under that name."""
+
+
+# Paths that are looked up again and again, such as a publisher's channels.
+_CACHED_PATHS = 1024
+_CACHED_PATH_BYTES = 256
+_NO_PARAMS: Mapping[str, str] = {}
+
+
+class RouteTable:
+    """Finds the routes of a path.
+
+    Args:
+        routes: in any order.
+        base_path: goes before every path: empty, or such as `/hub`.
+
+    Raises:
+        SettingsError: two routes have one method and path, or one says not who may.
+    """
+
+    def __init__(self, routes: Sequence[Route], *, base_path: str = "") -> None:
+        self.routes = tuple(routes)
+        self.base_path = base_path
+        by_path: dict[str, list[Route]] = {}
+        for route in routes:
+            if not isinstance(route.access, Access):
+                raise SettingsError(f"{route.method} {route.path} says nothing about who may")
+            others = by_path.setdefault(route.path, [])
+            if any(other.method == route.method for other in others):
+                raise SettingsError(f"{route.method} {route.path} has two routes")
+            others.append(route)
+        self._root = _Segment()
+        for path, found in by_path.items():
+            self._add(base_path + path, Place(found))
+        self._cached = lru_cache(_CACHED_PATHS)(self._find)
+
+    def find(self, path: bytes) -> tuple[Place, Mapping[str, str]] | None:
+        """The routes of `path`, still encoded, with what stands in its places; None for none.
+
+        Raises `BadRequestError` for a path that is not UTF-8.
+        """
+        return self._cached(path) if len(path) <= _CACHED_PATH_BYTES else self._find(path)
+
+    def _add(self, path: str, place: Place) -> None:
+        at = self._root
+        for part in path.split("/")[1:]:
+            name = part[1:-1]
+            if part.startswith("{") and name.endswith(":path"):
+                at.rest = (name.removesuffix(":path"), place)
+                return
+            if part.startswith("{"):
+                if at.parameter is None:
+                    at.parameter = (name, _Segment())
+                at = at.parameter[1]
+            else:
+                at = at.below.setdefault(part, _Segment())
+        at.place = place
+
+    def _find(self, path: bytes) -> tuple[Place, Mapping[str, str]] | None:
+        at, params = self._root, dict(_NO_PARAMS)
+        parts = path.split(b"/")[1:]
+        for index, raw in enumerate(parts):
+            part = decode(raw)
+            if (below := at.below.get(part)) is not None:
+                at = below
+            elif at.parameter is not None and part:
+                params[at.parameter[0]] = part
+                at = at.parameter[1]
+            elif at.rest is not None:
+                name, place = at.rest
+                params[name] = "/".join(decode(raw) for raw in parts[index:])
+                return place, params
+            else:
+                return None
+        return None if at.place is None else (at.place, params)
+
+
+def decode(raw: bytes) -> str:
+    """Percent-encoded text of a path; raise `BadRequestError` where it is not UTF-8."""
+    try:
+        return (unquote_to_bytes(raw) if b"%" in raw else raw).decode()
+    except UnicodeDecodeError:
+        raise BadRequestError("the path is not UTF-8") from None

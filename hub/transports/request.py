@@ -1,0 +1,67 @@
+"""A request, whatever carried it: the hub's own connection or somebody else's ASGI server."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hub.core.identity import Identity
+
+_NOBODY = Identity()
+_NOTHING: Mapping[str, Any] = {}
+
+
+class Request:
+    """What a peer asks for. The body is there once the route's handler is called.
+
+    A plain class with slots: every publication over HTTP makes one.
+    """
+
+    __slots__ = (
+        "address", "body", "given", "headers", "identity", "keep_alive", "method", "params",
+        "raw_headers", "target", "upgrade", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self, method: str = "", target: bytes = b"", *, version: str = "1.1", address: str = ""
+    ) -> None:
+        self.method = method
+        self.target = target
+        """Path and query as they came, still encoded."""
+        self.version = version
+        """`1.0` or `1.1`."""
+        self.address = address
+        """The peer's, without the port; empty where it has none."""
+        self.headers: dict[str, str] = {}
+        """By lower-case name; repeated ones joined by commas (RFC 9110 section 5.2)."""
+        self.body = b""
+        self.identity = _NOBODY
+        """Who asks; set where the route's `Access` has judged the credentials."""
+        self.params: Mapping[str, str] = _NOTHING
+        """What stands in the places of the route's path, decoded."""
+        self.given: Mapping[str, Any] = _NOTHING
+        """The route's query parameters by name, read and checked."""
+        self.keep_alive = True
+        """Whether the peer wants to send another request on its connection."""
+        self.raw_headers: list[tuple[bytes, bytes]] | None = None
+        """As they came, in lower case, for an application that wants them so."""
+        self.upgrade = False
+        """Whether it asks for another protocol (RFC 9110 section 7.8)."""
+
+    @property
+    def path(self) -> bytes:
+        return self.target.partition(b"?")[0]
+
+    @property
+    def query(self) -> bytes:
+        return self.target.partition(b"?")[2]
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """Take one field as it came; one that repeats is joined to those before it."""
+        key, text = str(name, "latin-1").lower(), str(value, "latin-1")
+        before = self.headers.get(key)
+        self.headers[key] = text if before is None else f"{before}, {text}"
+
+
+def has_body(request: Request) -> bool:
+    """Whether the head announces a body (RFC 9112 section 6)."""
+    length = request.headers.get("content-length", "")
+    return "transfer-encoding" in request.headers or length.strip("0") != ""
