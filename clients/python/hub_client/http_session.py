@@ -143,13 +143,15 @@ async def check(response: httpx2.Response, kind: str) -> None:
     if response.status_code == httpx2.codes.OK and given.startswith(kind):
         return
     try:
-        detail = read_problem(await _beginning(response)).detail
+        problem = read_problem(await _beginning(response))
     finally:
         await response.aclose()
     if response.status_code == httpx2.codes.OK:
         raise CannotConnectError(f"no {kind} but {given or 'an untyped body'}", blocked=True)
     asked = response.headers.get("retry-after", "")
-    raise refused(response.status_code, detail, retry_after=asked)
+    raise refused(
+        response.status_code, problem.detail, retry_after=asked, retryable=problem.retryable
+    )
 
 
 async def _beginning(response: httpx2.Response) -> bytes:

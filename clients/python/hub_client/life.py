@@ -9,13 +9,17 @@ from hub_client.session import Leaving
 from hub_client.timing import ReconnectTiming
 from hub_client.transport import ABNORMAL_CLOSE, DisconnectedError
 
+# Where a welcome tells none: the hub's default.
+_HEARTBEAT_SECONDS = 25.0
+
 
 class Life:
     """One connection from its welcome to its end."""
 
     def __init__(self, opened: Opened) -> None:
         self.connection = opened.connection
-        self.heartbeat_seconds = opened.welcome.heartbeat_seconds
+        told = opened.welcome.heartbeat_seconds
+        self.heartbeat_seconds = told if told > 0 else _HEARTBEAT_SECONDS
         self.goodbye: Leaving | None = None
         self.leave_at: float | None = None
         self._started = time.monotonic()

@@ -75,6 +75,7 @@ class Runner:
         self._backoff = Backoff(timing)
         self._improver = Improver(opener, session, timing)
         self._life: Life | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self.trouble = ""
         """Why there is no connection."""
 
@@ -165,8 +166,10 @@ class Runner:
 
     async def _ends(self, jobs: set[asyncio.Task[Takeover]]) -> list[BaseException]:
         """End `jobs`; the errors of those that had ended by themselves."""
-        for job in jobs:
+        renewing = {self._renewing} if self._renewing is not None else set()
+        for job in jobs | renewing:
             job.cancel()
+        await asyncio.gather(*renewing, return_exceptions=True)
         outcomes = await asyncio.gather(*jobs, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Takeover) and outcome.life is not self._life:
@@ -180,8 +183,10 @@ class Runner:
             if isinstance(event, Leaving):
                 self._leaving(life, event)
             elif isinstance(event, TokenEnding):
-                if self._tokens.renewable:
-                    await self._renew_token(life)
+                if self._tokens.renewable and self._renewing is None:
+                    # Beside the reading: an application may take long to make a token.
+                    self._renewing = asyncio.create_task(self._renew_token(life))
+                    self._renewing.add_done_callback(self._renewed)
             elif event is not None:
                 await self._host.on_event(event)
 
@@ -209,6 +214,9 @@ class Runner:
         life.goodbye = goodbye
         if goodbye.window_ms is not None and not forbids_reconnect(goodbye.code):
             life.leave_at = time.monotonic() + self._backoff.within(goodbye.window_ms)
+
+    def _renewed(self, _: asyncio.Task[None]) -> None:
+        self._renewing = None
 
     async def _renew_token(self, life: Life) -> None:
         try:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 # The longest pause between two looks for a better transport, in first ones: five minutes.
 _BETTER_CAP = 30
+# A goodbye's window that is longer is no window: a day.
+_MAX_WINDOW_MS = 86_400_000
 # A connection that lived this long, in seconds, was a good one: the next trouble is a new
 # trouble. Guess, not measured; shorter than any heartbeat interval worth setting.
 SETTLED_SECONDS = 5.0
@@ -66,7 +68,7 @@ class Backoff:
 
     def within(self, window_ms: int) -> float:
         """Seconds until we leave, drawn from a goodbye's window. Not a failure."""
-        return self._draw(0.0, max(0, window_ms) / 1000)
+        return self._draw(0.0, min(max(0, window_ms), _MAX_WINDOW_MS) / 1000)
 
 
 def asked_seconds(retry_after: str, *, unix_now: float) -> float:
@@ -75,6 +77,7 @@ def asked_seconds(retry_after: str, *, unix_now: float) -> float:
         return float(retry_after[:9])
     try:
         moment = email.utils.parsedate_to_datetime(retry_after)
-    except ValueError:
+        seconds = moment.timestamp() - unix_now
+    except (ValueError, OverflowError):  # a day or a year of twenty digits is no date
         return 0.0
-    return max(0.0, moment.timestamp() - unix_now)
+    return max(0.0, seconds)

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 Token = str | Callable[[], str | Awaitable[str]] | None
 
-_ASK_TIMEOUT_SECONDS = 10.0
+# A function that starts cold, and a slow network, take ten. Guess, not measured.
+_ASK_TIMEOUT_SECONDS = 60.0
 
 
 class TokenSource:
@@ -16,6 +17,7 @@ class TokenSource:
         self._ask = token if callable(token) else None
         self._token = token if isinstance(token, str) else None
         self._asked_again = False
+        self._asking = asyncio.Lock()
 
     @property
     def renewable(self) -> bool:
@@ -24,15 +26,18 @@ class TokenSource:
     async def current(self) -> str | None:
         """The token to present; asked for when there is none yet or it was discarded.
 
+        Whoever comes while it is being asked for waits for the same answer.
+
         Raises:
-            TimeoutError: a callable gave none within 10 seconds.
+            TimeoutError: a callable gave none within 60 seconds.
             Exception: whatever the callable raises.
         """
-        if self._token is None and self._ask is not None:
-            async with asyncio.timeout(_ASK_TIMEOUT_SECONDS):
-                answer = self._ask()
-                self._token = await answer if inspect.isawaitable(answer) else answer
-        return self._token
+        async with self._asking:
+            if self._token is None and self._ask is not None:
+                async with asyncio.timeout(_ASK_TIMEOUT_SECONDS):
+                    answer = self._ask()
+                    self._token = await answer if inspect.isawaitable(answer) else answer
+            return self._token
 
     def welcomed(self) -> None:
         """The hub took the token: the next refusal is about its end."""

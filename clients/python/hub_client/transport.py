@@ -114,10 +114,16 @@ class Dialer(Protocol):
     async def close(self) -> None: ...
 
 
-def refused(status: int, detail: str, *, retry_after: str = "") -> CannotConnectError:
-    """What an HTTP status in answer to a handshake means."""
+def refused(
+    status: int, detail: str, *, retry_after: str = "", retryable: bool = False
+) -> CannotConnectError:
+    """What an HTTP status in answer to a handshake means.
+
+    A hub says of some refusals that they are `retryable`, such as that of a token that has not
+    begun.
+    """
     text = f"HTTP {status}" + (f": {detail}" if detail else "")
-    if status >= 500 or status in _TRANSIENT_STATUS:
+    if status >= 500 or status in _TRANSIENT_STATUS or retryable:
         asked = min(asked_seconds(retry_after, unix_now=time.time()), MAX_ASKED_SECONDS)
         return CannotConnectError(text, asked_seconds=asked)
     close_code = _CLOSE_OF_STATUS.get(status, 4400)

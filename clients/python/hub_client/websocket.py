@@ -52,7 +52,10 @@ class WebSocketDialer:
         except InvalidStatus as error:
             answer = error.response
             asked = answer.headers.get("Retry-After", "")
-            raise refused(answer.status_code, _detail(error), retry_after=asked) from None
+            problem = read_problem(bytes(answer.body or b""))
+            raise refused(
+                answer.status_code, problem.detail, retry_after=asked, retryable=problem.retryable
+            ) from None
         except OSError as error:
             raise unreachable(error) from None
         except (InvalidHandshake, WebSocketException, EOFError) as error:
@@ -120,7 +123,3 @@ def _ended(closed: ConnectionClosed) -> DisconnectedError:
     if closed.rcvd is None:
         return DisconnectedError(ABNORMAL_CLOSE, "the connection broke")
     return DisconnectedError(closed.rcvd.code, closed.rcvd.reason)
-
-
-def _detail(error: InvalidStatus) -> str:
-    return read_problem(bytes(error.response.body or b"")).detail

@@ -220,6 +220,21 @@ async def test_a_token_is_renewed_before_it_ends_and_the_connection_lives_on(
     assert [state.name for state in states].count("connected") == 1
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_token_that_has_not_begun_is_tried_until_it_has(transport: str) -> None:
+    """As where the clock of who signs is ahead by more than the hub's leeway."""
+    states: list[ConnectionState] = []
+    options = ClientOptions(timing=TIMING, on_state=states.append)
+    with HubProcess(HUB_TOKEN_KEYS=SIGNING, HUB_TOKEN_LEEWAY_SECONDS="0.5") as hub:
+        claims = {"nbf": time.time() + 3, "hub": {"subscribe": ["a"]}}
+        early = jwt.encode(claims, SIGNING, algorithm="HS256")
+        async with HubClient(
+            hub.url, token=early, transports=(transport,), options=options
+        ) as client:
+            await client.subscribe("a").wait_started(timeout_seconds=DEADLINE_SECONDS)
+    assert "waiting" in [state.name for state in states]
+
+
 async def test_a_token_that_ends_and_cannot_be_renewed_ends_the_iteration_by_name() -> None:
     """A constant token: after its end there is no coming back, and the loop says why."""
     with HubProcess(HUB_TOKEN_KEYS=SIGNING) as hub:

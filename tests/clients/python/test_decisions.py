@@ -3,7 +3,7 @@
 import pytest
 
 from hub_client.choice import Choice
-from hub_client.timing import Backoff, ReconnectTiming
+from hub_client.timing import Backoff, ReconnectTiming, asked_seconds
 from hub_client.transport import check_base_url, refused
 
 
@@ -75,3 +75,33 @@ def test_an_address_of_no_hub_is_refused_at_once(url: str) -> None:
     """In one sentence with an example, before anything is tried."""
     with pytest.raises(ValueError, match=r"^hub URL is .*, expected something like http://"):
         check_base_url(url)
+
+
+def test_a_refusal_for_now_only_is_tried_again() -> None:
+    """As of a token that has not begun: the hub says that the same may succeed later."""
+    early = refused(401, "not yet", retry_after="3", retryable=True)
+    assert (early.asked_seconds, early.blocked, early.rejected) == (3, False, None)
+    assert refused(401, "no such key").rejected is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 99999999999999999999 Jan 2020 00:00:00 GMT",
+        "Mon, 01 Jan 2020 99999999999999999999:00:00 GMT",
+        "1e999",
+        "inf",
+        "nan",
+        "9" * 5000 + "x",
+        "\u0663",
+    ],
+)
+def test_a_retry_after_that_is_no_time_asks_for_none(text: str) -> None:
+    """Whoever answers may say anything."""
+    assert asked_seconds(text, unix_now=1_700_000_000) == 0
+
+
+def test_a_window_that_no_float_can_hold_is_a_day() -> None:
+    """JSON's integers have no end."""
+    assert Backoff(ReconnectTiming(), draw=highest).within(10**400) == 86_400
