@@ -28,6 +28,7 @@ from hub.core.pushes import Reply, Welcome
 from hub.core.records import SessionRecord
 from hub.core.session import Session
 from hub.core.session_context import Respond, SessionContext
+from hub.core.tally import Tally
 from hub.core.views import session_record
 from hub.errors import (
     HubError,
@@ -78,6 +79,15 @@ class Engine:
         self.leaving: dict[Session, Deadline] = {}
         """Sessions that said goodbye and whose connections are not gone yet."""
         self.draining = False
+
+    @property
+    def tally(self) -> Tally:
+        return self._context.tally
+
+    @property
+    def max_connections(self) -> int:
+        """How many sessions it holds at most."""
+        return self._options.max_connections
 
     @property
     def clock(self) -> Monotonic:

@@ -30,9 +30,9 @@ class Session:
 
     __slots__ = (
         "_context", "beat_slot", "closing", "dialect", "drained_at_seconds", "gone", "id",
-        "identity", "inbox", "link", "notes", "on_progress", "opened_at_seconds", "outbox",
-        "places", "replay_running", "replaying", "round_trip_seconds", "sent", "subscriptions",
-        "writable",
+        "identity", "inbox", "left_at", "link", "notes", "on_progress", "opened_at_seconds",
+        "outbox", "places", "replay_running", "replaying", "round_trip_seconds", "sent",
+        "subscriptions", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +56,8 @@ class Session:
         """Every channel it asked for: as it was asked for, and where it started once that is
         known. Of peers that keep no positions of their own only, which resume from what the hub
         tells them (`resume_from`)."""
+        self.left_at: Mapping[str, Position] | None = None
+        """Where its peer resumes, once it has ended."""
         self.on_progress: Callable[[], None] | None = None
         """Told when a channel went live or history was read; for a transport that waits for it."""
         self.writable = True
@@ -180,6 +182,8 @@ class Session:
         Every channel that was asked for is named: at the place that was asked for until it is
         subscribed. One whose start is still unknown is left out: it begins as at first.
         """
+        if self.left_at is not None:
+            return self.left_at
         found: dict[str, Position] = {}
         for channel, place in (self.places or {}).items():
             if (subscription := self.subscriptions.get(channel)) is not None:
@@ -308,8 +312,7 @@ class Session:
 
     def _end(self, code: int, reason: str) -> None:
         self.writable = False
-        if self.places is not None:
-            self.places = {**self.places, **self.resume_from()}
+        self.left_at = self.resume_from()
         # The outbox tells how far each channel has come.
         self._context.on_closed(self, code, reason)
         self._release_outbox()

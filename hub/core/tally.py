@@ -63,6 +63,10 @@ class Tally:
     """Commands carried out, by op."""
     command_errors: Counter[str] = field(default_factory=_counter)
     """Error replies, by error code."""
+    polls_abandoned: int = 0
+    """Polls that went without an answer, because their peers were gone."""
+    polls_evicted: int = 0
+    """Sessions between two polls that were ended because there were too many of them."""
     presence_dropped: int = 0
     """Joins and leaves replaced by `presence_reset`."""
     broker_calls: Histogram = field(default_factory=Histogram)

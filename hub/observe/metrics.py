@@ -86,6 +86,16 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Tally], int]], ...] = (
     ("hub_sent_bytes", "Bytes handed to sessions' transports.", lambda t: t.bytes_sent),
     ("hub_replayed", "Publications sent from history.", lambda t: t.replayed),
     (
+        "hub_polls_abandoned",
+        "Polls that went without an answer because their peers were gone.",
+        lambda t: t.polls_abandoned,
+    ),
+    (
+        "hub_polls_evicted",
+        "Sessions between two polls that were ended because there were too many.",
+        lambda t: t.polls_evicted,
+    ),
+    (
         "hub_presence_dropped",
         "Joins and leaves replaced by a presence_reset push.",
         lambda t: t.presence_dropped,

@@ -23,7 +23,8 @@ class PollDialect:
     name: str = "poll"
     _unsaid: tuple[type, ...] = (Heartbeat, Welcome, Subscribed)
     max_channels = MAX_CHANNELS
-    marks_positions = False
+    # They stand beside the pushes of an answer, which asks the session for them.
+    marks_positions = True
     several = None
 
     def encode(self, push: Push, epoch: str) -> bytes:  # noqa: ARG002 - the port's shape

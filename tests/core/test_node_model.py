@@ -27,6 +27,7 @@ from tests.core.examples import ALL, DIALECTS, NAMES, PEERS, SHAPES, names, peer
 from tests.core.fakes import ENDLESS, FakeLink
 from tests.core.guests import GuestRules
 from tests.core.node_truth import NAMESPACES, NodeTruth, entries
+from tests.core.poll_guests import PollerRules
 from tests.core.small_node import Shape, SmallNode
 from tests.core.streams import StreamChecker
 
@@ -54,7 +55,7 @@ class Peer:
     checker: StreamChecker
 
 
-class OneNode(GuestRules):
+class OneNode(GuestRules, PollerRules):
     """What can happen on one node, in any order."""
 
     def __init__(self) -> None:
@@ -78,6 +79,7 @@ class OneNode(GuestRules):
         for peer in range(PEERS):
             self.subscribe(peer, 0)
         self.invite(names)
+        self.expect_polls(names)
         self.node.loop.settle()
 
     def connect(self, kind: int) -> Peer:
@@ -219,8 +221,7 @@ class OneNode(GuestRules):
     @invariant()
     def nothing_is_over_its_limit(self) -> None:
         limits, held = self.node.shape.limits, 0
-        sessions = [each.session for each in self.peers] + [each.session for each in self.guests]
-        for session in sessions:
+        for session in self.node.engine.sessions.values():
             if (box := session.outbox) is None:
                 continue
             assert not session.writable
@@ -253,6 +254,7 @@ class OneNode(GuestRules):
             self.is_through(peer)
             self.what_became_of_it_is_known(peer)
         self.guests_come_through()
+        self.pollers_come_through()
         assert self.node.pressure.bytes == 0
         assert self.node.exchange.backlog_bytes == 0
 

@@ -1,0 +1,143 @@
+"""The link of a polling session: it takes one answer's worth of frames at a time. No I/O.
+
+Between two polls it takes nothing. Where there is history nothing is queued then either: the
+subscriptions fill from it (`Subscription.fill`) when the peer comes back, and where there is none
+the session's outbox holds what fits.
+"""
+
+import time
+from collections.abc import Callable
+
+from hub.core.ports import MAX_AGENT_CHARACTERS
+from hub.core.session import Session
+from hub.wire.codes import CloseCode
+
+
+def _nobody() -> None:
+    pass
+
+
+class PollLink:
+    """Implements `hub.core.ports.Link`; open for frames only while a poll waits."""
+
+    __slots__ = (
+        "_blocked",
+        "_frames",
+        "_max_bytes",
+        "address",
+        "ended",
+        "on_change",
+        "session",
+        "taking",
+        "user_agent",
+    )
+
+    transport = "poll"
+    answers_pings = False
+
+    def __init__(self, *, address: str, user_agent: str) -> None:
+        self.address = address
+        self.user_agent = user_agent[:MAX_AGENT_CHARACTERS]
+        self.session: Session | None = None
+        self.ended = False
+        self.taking = False
+        """Whether a poll waits now."""
+        self.on_change: Callable[[], None] = _nobody
+        """Told when there may be something to answer with, or nothing more to wait for."""
+        self._blocked = False
+        self._frames = bytearray()
+        self._max_bytes = 0
+
+    # -- a poll -------------------------------------------------------------------------------
+
+    @property
+    def has_frames(self) -> bool:
+        return bool(self._frames)
+
+    @property
+    def full(self) -> bool:
+        """Whether the answer takes nothing more."""
+        return len(self._frames) >= self._max_bytes
+
+    def begin(self, max_bytes: int) -> None:
+        """A poll waits: take what the session owes, nothing more once it is `max_bytes`."""
+        self.taking = True
+        self._max_bytes = max_bytes
+        if self._blocked and self.session is not None:
+            self._blocked = False
+            self.session.on_writable()
+
+    def take(self) -> bytes:
+        """The poll is answered with what came; nothing more is taken until the next."""
+        frames, self._frames = bytes(self._frames), bytearray()
+        self._rest(blocks=bool(frames))
+        return frames
+
+    def give_up(self) -> None:
+        """The poll goes without an answer: what came is the next one's."""
+        self._rest(blocks=bool(self._frames))
+
+    def _rest(self, *, blocks: bool) -> None:
+        self.taking = False
+        self.on_change = _nobody
+        if blocks and self.session is not None:
+            # Or the replay went on, and left one message here that ends the next poll at once:
+            # who is behind would get one message for each round trip. Where there was nothing,
+            # it may: whoever never waits gets something with the next poll.
+            self._blocked = True
+            self.session.writable = False
+
+    # -- hub.core.ports.Link --------------------------------------------------------------------
+
+    def send(self, data: bytes) -> int:
+        """Take what there is room for; the session finishes the frame in which that ends."""
+        room = self._max_bytes - len(self._frames) if self.taking else 0
+        taken = max(0, min(room, len(data)))
+        self._keep(data[:taken])
+        return taken
+
+    def finish(self, rest: bytes) -> None:
+        self._blocked = True
+        self._keep(rest)
+
+    def _keep(self, data: bytes) -> None:
+        self._frames += data
+        if data:
+            self.on_change()
+
+    def progressed(self) -> None:
+        """A channel has started, or its history was read."""
+        self.on_change()
+
+    def cork(self) -> None:
+        """An answer gathers anyway."""
+
+    def uncork(self) -> bool:
+        return True
+
+    def ping(self, payload: bytes) -> bytes:  # noqa: ARG002 - the port's shape
+        return b""
+
+    def acknowledged_bytes(self) -> int:
+        # Between two polls there is nobody to acknowledge anything: the lease decides how
+        # long the session lives, not the heartbeat, for which it always makes progress.
+        return time.monotonic_ns()
+
+    def unsent_bytes(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def close(self, code: int, reason: str) -> None:  # noqa: ARG002 - the port's shape
+        self.abort()
+
+    def abort(self) -> None:
+        self.ended = True
+        self.on_change()
+        if self.session is not None:
+            # There is no connection whose end would be reported later.
+            self.session.lost(CloseCode.ABNORMAL, "no further poll")
