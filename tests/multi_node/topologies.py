@@ -176,6 +176,6 @@ CASES = [
     Case("a master dies for long", SentinelSet, _any_three, sentinel_takes_its_time, 3),
     Case("a master freezes", SentinelSet, _any_three, sentinel_master_freezes, 3),
     Case("masters of a cluster die", RedisCluster, _one_per_master, cluster_loses_masters, 2),
-    Case("a cluster is resharded", RedisCluster, _one_per_master, cluster_is_resharded, 1, False),
+    Case("a cluster is resharded", RedisCluster, _one_per_master, cluster_is_resharded, 0),
     Case("one of two servers dies", pair, _two_per_server, hashed_server_comes_back_empty, 2),
 ]

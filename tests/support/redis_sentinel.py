@@ -1,4 +1,6 @@
-"""A master, a replica of it, and three sentinels that watch them: real processes, hurried.
+"""A master, a replica of it, and three sentinels that watch them: real processes.
+
+They are hurried, unless a test is about Sentinel's own timing.
 
 with SentinelSet() as redis:
     broker = RedisBroker(url=redis.url, ...)
@@ -23,8 +25,15 @@ _HURRY = ("info-period", "200", "publish-period", "200", "ping-period", "500", "
 class _Sentinel(RedisServer):
     """A sentinel keeps what it learns in its configuration file."""
 
-    def __init__(self, master: RedisServer, tls: Certificates | None, user: str) -> None:
+    def __init__(
+        self, master: RedisServer, tls: Certificates | None, user: str, *, hurried: bool
+    ) -> None:
         super().__init__(tls=tls)
+        self._hurried = hurried
+        hurry = [
+            f"sentinel down-after-milliseconds {SERVICE} {_DOWN_AFTER}",
+            f"sentinel failover-timeout {SERVICE} 3000",
+        ]
         secured = {"tls-port": str(self.public_port), **tls.configuration} if tls else {}
         lines = [
             f"port {self.port}",
@@ -33,8 +42,7 @@ class _Sentinel(RedisServer):
             "bind 127.0.0.1",
             f"dir {self.path}",
             f"sentinel monitor {SERVICE} 127.0.0.1 {master.public_port} 2",
-            f"sentinel down-after-milliseconds {SERVICE} {_DOWN_AFTER}",
-            f"sentinel failover-timeout {SERVICE} 3000",
+            *(hurry if hurried else []),
         ]
         (self.path / "sentinel.conf").write_text("\n".join(lines) + "\n")
 
@@ -43,7 +51,8 @@ class _Sentinel(RedisServer):
 
     def start(self) -> None:
         super().start()
-        assert self.ask("SENTINEL", "DEBUG", *_HURRY).startswith(b"+OK")
+        if self._hurried:
+            assert self.ask("SENTINEL", "DEBUG", *_HURRY).startswith(b"+OK")
 
     @property
     def state(self) -> bytes:
@@ -58,13 +67,22 @@ class SentinelSet:
         tls: for all connections but those of the test itself.
         user: who may log in besides, and what for, at the servers ...
         sentinel_user: ... and at the sentinels.
+        hurried: False for the timing that Sentinel has by default.
+        configuration: of the master and the replica.
     """
 
     def __init__(
-        self, *, tls: Certificates | None = None, user: str = "", sentinel_user: str = ""
+        self,
+        *,
+        tls: Certificates | None = None,
+        user: str = "",
+        sentinel_user: str = "",
+        hurried: bool = True,
+        **configuration: str,
     ) -> None:
         self._tls = tls
-        self._user: dict[str, Any] = {"user": user} if user else {}
+        self._hurried = hurried
+        self._user: dict[str, Any] = configuration | ({"user": user} if user else {})
         self._sentinel_user = sentinel_user
         self._stack = contextlib.ExitStack()
         self._failovers = 0
@@ -78,10 +96,14 @@ class SentinelSet:
             )
             self.servers = (first, second)
             self.sentinels = [
-                stack.enter_context(_Sentinel(first, self._tls, self._sentinel_user))
+                stack.enter_context(
+                    _Sentinel(first, self._tls, self._sentinel_user, hurried=self._hurried)
+                )
                 for _ in range(3)
             ]
-            eventually_blocking(self._is_complete, what="sentinels that know each other")
+            eventually_blocking(
+                self._is_complete, seconds=30, what="sentinels that know each other"
+            )
             self._stack = stack.pop_all()
         return self
 

@@ -146,7 +146,7 @@ class RedisBroker:
             OutcomeUnknownError: it was sent and no answer came.
         """
         shard, keys = self.shard(request.channel), self._keys
-        names = [keys.meta(request.channel), keys.log(request.channel)]
+        names = [keys.meta(request.channel), keys.log(request.channel), *shard.line_keys]
         digest: bytes | str = ""
         if request.idempotency_key is not None:
             names.append(keys.once(request.channel, request.publisher, request.idempotency_key))

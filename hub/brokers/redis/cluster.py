@@ -14,9 +14,9 @@ over independent servers (`hub.brokers.redis.ring`).
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from hub.brokers.redis import urls
 from hub.brokers.redis.calls import Call
@@ -28,6 +28,7 @@ from hub.brokers.redis.server import Server
 from hub.brokers.redis.shard import Shard
 from hub.brokers.redis.slots import NOBODY, View, owners, parse_nodes, slot
 from hub.brokers.redis.surroundings import Surroundings
+from hub.brokers.redis.vouching import Stray, Vouching
 
 # Their answers are laid over each other; more would only be more work for a large cluster.
 _ASKED = 5
@@ -36,12 +37,14 @@ _MIN_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class ClusterNode(Server):
-    """One server of it.
+    """One server of it, whose channels have come from anywhere.
 
     Args:
         on_doubt: is called where it seems not to have what it had.
         redirects: take the calls that it does not take itself.
     """
+
+    has_lines = False
 
     def __init__(
         self, url: str, address: str, *, on_doubt: Callable[[], None], redirects: Redirects
@@ -60,6 +63,8 @@ class ClusterNode(Server):
 
 class Nowhere(Server):
     """Where slots are that nobody is known to own; its shard is never started."""
+
+    has_lines = False
 
     def __init__(self, seed: str) -> None:
         super().__init__(seed)
@@ -93,8 +98,12 @@ class Cluster:
         self._left: list[Shard] = []
         """Own nothing any more, and are being stopped."""
         self._nowhere = Shard(Nowhere(self._url.seeds[0]), around)
+        self._former: dict[int, str] = {}
+        """Who had a slot before, since this node looks."""
+        self._vouching = Vouching(inquiry=self._inquiry, members=self._servers)
         self._redirects = Redirects(
             commands_at=self._commands_at,
+            came_in_order=self._came_in_order,
             options=around.options,
             clock=around.clock,
             spawn=around.spawn,
@@ -191,6 +200,7 @@ class Cluster:
         new = {
             address: self._make_shard(address) for address in masters - set(self._shards) - known
         }
+        self._note_former(found)
         before, self._owners = tuple(self._shards.values()), found
         self._shards |= new | {address: self._guests.pop(address) for address in known}
         for shard in (*before, self._nowhere):
@@ -199,6 +209,21 @@ class Cluster:
         await asyncio.gather(*(shard.stop() for shard in self._left))
         self._left.clear()
         await asyncio.gather(*(shard.start() for shard in new.values()))
+
+    def _note_former(self, found: Sequence[str]) -> None:
+        pairs = enumerate(zip(self._owners, found, strict=True))
+        self._former |= {slot: had for slot, (had, has) in pairs if had not in (has, NOBODY)}
+
+    async def _came_in_order(self, key: str, refused: RefusedError, address: str) -> bool:
+        """See `Redirects`."""
+        history, run = refused.counted_by or ("", "")
+        number = key_slot(key.encode())
+        known = self._owners[number]
+        former = self._former.get(number, NOBODY) if known == address else known
+        return await self._vouching.came_in_order(Stray(history, run, address, former))
+
+    def _servers(self) -> Mapping[str, Server]:
+        return {address: Server(self._url.node(address)) for address in self._members}
 
     def _make_shard(self, address: str) -> Shard:
         node = ClusterNode(

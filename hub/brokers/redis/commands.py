@@ -21,7 +21,8 @@ from hub.brokers.redis.connecting import (
     until_one_ends,
 )
 from hub.brokers.redis.failures import LostError, NoAnswerError, NotSentError, RefusedError
-from hub.brokers.redis.library import Argument, Command, Library
+from hub.brokers.redis.library import Argument, Command
+from hub.brokers.redis.lines import Line
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.server import Place, close, connect
 from hub.core.ports import Monotonic
@@ -30,6 +31,7 @@ from hub.core.tally import Tally
 # Calls are looked through for others about the same; behind more of them none waits. A guess.
 _LOOKED_THROUGH = 100
 _ASKING = pack("ASKING")
+_PING = pack("PING")
 # A full Redis refuses every publication: its words are logged so often at most. A guess.
 _SECONDS_BETWEEN_WARNINGS = 60.0
 
@@ -38,7 +40,7 @@ class Commands:
     """One per server. `call` from the loop that `run` runs in.
 
     Args:
-        library: is loaded on each new connection.
+        line: is entered on each new connection.
         clock: for deadlines.
         on_up: is called when calls are taken (again).
     """
@@ -47,7 +49,7 @@ class Commands:
         self,
         *,
         server: Place,
-        library: Library,
+        line: Line,
         options: RedisOptions,
         clock: Monotonic,
         log: FilteringBoundLogger,
@@ -55,7 +57,8 @@ class Commands:
         on_up: Callable[[], None],
     ) -> None:
         self._server = server
-        self._library = library
+        self._line = line
+        self._library = line.library
         self._options = options
         self._clock = clock
         self._log = log
@@ -70,6 +73,8 @@ class Commands:
         self._leaving = ""
         """Why the connection ends as soon as what was sent is answered."""
         self._warned_at_seconds = -math.inf
+        self._confirmed_at_seconds = 0.0
+        """When the server was known to be the right one."""
         self.up = asyncio.Event()
         self.connects = 0
 
@@ -106,10 +111,17 @@ class Commands:
 
         Its own answer is left alone.
         """
+        return self._follow(call.packed)
+
+    def follow_function(self, name: str, keys: Command, arguments: Command) -> Answer:
+        """`run_function` where the keys' slot may not be yet."""
+        return self._follow(pack(*self._library.call(name, keys, arguments)))
+
+    def _follow(self, packed: bytes) -> Answer:
         self.check_up()
         # Holds for the next call of the connection alone.
         self._enqueue(_ASKING).add_done_callback(asyncio.Future.exception)
-        return self._enqueue(call.packed, followed=True)
+        return self._enqueue(packed, followed=True)
 
     def _enqueue(
         self, packed: bytes, *, about: str = "", keys: int = 0, followed: bool = False
@@ -156,12 +168,13 @@ class Commands:
         try:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
                 await connect(connection)
-                await self._library.load(connection)
+                await self._line.enter(connection)
             self._take_calls()
             await until_one_ends(
                 self._write(connection),
                 self._read(connection),
                 self._watch(),
+                self._beat(),
                 self._server.left(connection),
             )
         finally:
@@ -169,6 +182,7 @@ class Commands:
 
     def _take_calls(self) -> None:
         self._refusing = self._leaving = ""
+        self._confirmed_at_seconds = self._clock()
         self.connects += 1
         self._tally.broker_connects["commands"] += 1
         self.up.set()
@@ -211,13 +225,36 @@ class Commands:
                 reply = error
             if not self._unanswered:
                 raise LostError(f"an answer that nobody asked for: {reply!r:.100}")
+            if self._server.may_be_replaced:
+                await self._confirm_if_late(connection, self._unanswered[0])
             self._answer(self._unanswered.popleft(), reply)
         raise LostError(self._leaving)
 
+    async def _confirm_if_late(self, connection: AbstractConnection, call: Call) -> None:
+        """Raise `LostError` where another server took over while this one was silent.
+
+        What it did with `call`, and those after it, after it woke up is nowhere else.
+        """
+        asked = max(self._asked_at_seconds(call), self._confirmed_at_seconds)
+        if self._clock() - asked > self._options.stall_seconds:
+            now = self._clock()
+            await self._server.confirm(connection)
+            self._confirmed_at_seconds = now
+
+    async def _beat(self) -> None:
+        """Have something asked all the time: the first that answers after a silence is late."""
+        while self._server.may_be_replaced:
+            await asyncio.sleep(self._options.stall_seconds / 2)
+            if not self.pending and not self._refusing:
+                self._enqueue(_PING).add_done_callback(asyncio.Future.exception)
+        await asyncio.Event().wait()
+
+    def _asked_at_seconds(self, call: Call) -> float:
+        return call.deadline_seconds - self._options.command_timeout_seconds
+
     def _answer(self, call: Call, reply: object) -> None:
         self._bytes -= len(call.packed)
-        asked_at_seconds = call.deadline_seconds - self._options.command_timeout_seconds
-        self._tally.broker_calls.observe(self._clock() - asked_at_seconds)
+        self._tally.broker_calls.observe(self._clock() - self._asked_at_seconds(call))
         if not isinstance(reply, ResponseError):
             if not call.answer.done():
                 call.answer.set_result(reply)

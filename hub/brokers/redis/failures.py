@@ -17,6 +17,7 @@ _NOT_BEGUN = frozenset(
         "BUSY",
         "CLUSTERDOWN",
         "CROSSSLOT",
+        "LEFT",
         "LOADING",
         "MASTERDOWN",
         "MISCONF",
@@ -27,15 +28,16 @@ _NOT_BEGUN = frozenset(
         "NOSCRIPT",
         "OOM",
         "READONLY",
+        "STRAY",
         "TRYAGAIN",
     ]
 )
 # ... and after these another try needs another connection, or the library loaded again.
-_RECONNECT = frozenset({"LOADING", "MASTERDOWN", "NOAUTH", "NOSCRIPT", "READONLY"})
+_RECONNECT = frozenset({"LEFT", "LOADING", "MASTERDOWN", "NOAUTH", "NOSCRIPT", "READONLY"})
 # ... and these say that the slot of a cluster is, or goes, elsewhere.
 _ELSEWHERE = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
 # ... and these, that the same call may be taken in a moment, or at the place that they name.
-_FOLLOWED = frozenset({"ASK", "MOVED", "TRYAGAIN"})
+_FOLLOWED = frozenset({"ASK", "MOVED", "STRAY", "TRYAGAIN"})
 _NO_FUNCTION = "Function not found"
 # Before 7.0 what a script ran into stands within an ERR: here the first thing that it would have
 # changed. READONLY, MISCONF and NOREPLICAS are the same from a script's begin to its end.
@@ -89,6 +91,12 @@ class RefusedError(CallError):
     @property
     def can_be_followed(self) -> bool:
         return self.code in _FOLLOWED
+
+    @property
+    def counted_by(self) -> tuple[str, str] | None:
+        """Whose word is needed on a channel that came from elsewhere: its history, its run."""
+        words = str(self).split(" ")
+        return (words[1], words[2]) if self.code == "STRAY" and len(words) == 3 else None
 
     @property
     def some_keys_are_elsewhere(self) -> bool:

@@ -55,6 +55,10 @@ class Keys:
         """The pub/sub channel for what anybody may send by plain PUBLISH, unsequenced."""
         return f"{self.prefix}:raw:{channel}"
 
+    def line(self) -> str:
+        """A hash: which line of replication history the server is in (see library.lua)."""
+        return f"{self.stem(NODES)}:line"
+
     def nodes(self) -> str:
         """A set: the tags of nodes that live, or lived until lately."""
         return f"{self.stem(NODES)}:tags"

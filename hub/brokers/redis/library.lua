@@ -11,6 +11,13 @@
 -- and every promotion, also when a former master comes back with its old `run_id`. Asking for it
 -- costs 2 us a call (measured on 7.0.15). Caching it in a local of the library was rejected: two
 -- versions of the library would cache different ones and take turns in beginning epochs.
+--
+-- Nor must it where others went on in between without its knowledge: see lines.lua.
+--
+-- A cluster has no key for a line, as each channel has a slot of its own. There a former master is a
+-- replica before it leads again, which gives it another name; but channels come from servers with
+-- another name in order, when their slot moves. The name that counted there says nothing here,
+-- so a node asks around whether that line still lives (`STRAY`, `adopt`).
 
 -- History size, history TTL, position TTL, idempotency TTL (milliseconds), for channels that no
 -- hub node has used: the hub's own defaults.
@@ -19,10 +26,6 @@ local DEFAULTS = '100 300000 604800000 300000'
 -- How long a channel that nobody has published in is kept at most (milliseconds): whoever subscribes
 -- to names without end must not fill Redis for days. Nodes renew it while they listen.
 local UNUSED = 7200000
-
-local function info(section, name)
-  return string.match(redis.call('INFO', section), name .. ':(%w+)')
-end
 
 local function parse(settings)
   local size, history, position, once =
@@ -33,27 +36,53 @@ local function parse(settings)
   return { size = tonumber(size), history = history, position = position, once = once }
 end
 
--- Whether the replication history got another name although nothing of it can have been lost:
--- Redis renames it when the first replica comes and when the last one has been gone for
--- `repl-backlog-ttl`, and forgets the former name then. A promotion keeps the former name.
-local function renamed_only(run)
-  return run == info('server', 'run_id')
-    and string.match(info('replication', 'master_replid2'), '^0+$') ~= nil
+-- Whether `epoch` goes on. `state` is what is stored beside the channel.
+-- Returns nil and an error where that cannot be told here.
+local function goes_on(epoch, state, history, line)
+  if line then
+    if term_of(epoch) then
+      return term_of(epoch) == term_of(line.name)
+    end
+    -- Of a version before, that knew no terms.
+    return line.name == line.first and (state.history == history or renamed_only(state.run))
+  end
+  if state.history == history or renamed_only(state.run) then
+    return true
+  end
+  if state.history == info('replication', 'master_replid2') or not is_cluster() then
+    return false
+  end
+  return nil, redis.error_reply('STRAY ' .. state.history .. ' ' .. state.run)
 end
 
--- The state of a channel; begins a new epoch where no server of this history counted so far,
--- and where the caller has already seen more than is stored.
-local function head(meta, log, settings, seen_epoch, seen_offset)
-  local state = redis.call('HMGET', meta, 'epoch', 'offset', 'history', 'run', 'settings')
-  local epoch, offset, chosen = state[1], state[2], settings or state[5] or DEFAULTS
+-- The state of a channel; begins a new epoch where no server of this line counted so far, and
+-- where the caller has already seen more than is stored. Returns nil and an error where there is
+-- none to be had.
+local function head(meta, log, line_key, settings, seen_epoch, seen_offset)
+  local stored = redis.call('HMGET', meta, 'epoch', 'offset', 'history', 'run', 'settings')
+  local state = { history = stored[3], run = stored[4] }
+  local epoch, offset, chosen = stored[1], stored[2], settings or stored[5] or DEFAULTS
+  local line, refused
+  if line_key then
+    line, refused = current_line(line_key)
+    if not line then
+      return nil, refused
+    end
+  end
   local history = info('replication', 'master_replid')
-  local lost = seen_epoch == epoch and tonumber(seen_offset or 0) > tonumber(offset or 0)
-  if not epoch or lost or (state[3] ~= history and not renamed_only(state[4])) then
-    local now = redis.call('TIME')
-    epoch, offset = string.sub(redis.sha1hex(history .. meta .. now[1] .. '.' .. now[2]), 1, 12), '0'
+  local valid = false
+  if epoch and not (seen_epoch == epoch and tonumber(seen_offset or 0) > tonumber(offset or 0)) then
+    valid, refused = goes_on(epoch, state, history, line)
+    if valid == nil then
+      return nil, refused
+    end
+  end
+  if not valid then
+    local term = line and term_of(line.name) or math.max(seconds(), (term_of(epoch) or 0) + 1)
+    epoch, offset = string.format('%08x-', term) .. random(history, meta), '0'
     redis.call('DEL', log)
   end
-  if epoch ~= state[1] or state[3] ~= history or chosen ~= state[5] then
+  if epoch ~= stored[1] or state.history ~= history or chosen ~= stored[5] then
     local run = info('server', 'run_id')
     redis.call('HSET', meta, 'epoch', epoch, 'offset', offset, 'history', history, 'run', run,
       'settings', chosen)
@@ -61,7 +90,24 @@ local function head(meta, log, settings, seen_epoch, seen_offset)
   local options = parse(chosen)
   local life = offset == '0' and math.min(options.position, UNUSED) or options.position
   redis.call('PEXPIRE', meta, life)
+  if line_key then
+    redis.call('PEXPIRE', line_key, options.position)
+  end
   return epoch, tonumber(offset), options
+end
+
+-- keys: meta, log
+-- args: the line that counted where the channel came from, 1 where that line lives: the channel
+--       came in order, and goes on; else 0
+local function adopt(keys, args)
+  if redis.call('HGET', keys[1], 'history') == args[1] then
+    -- The former name of this server's own line: the next call begins anew.
+    local name = args[2] == '1' and 'master_replid' or 'master_replid2'
+    local run = args[2] == '1' and info('server', 'run_id') or 'none'
+    redis.call('HSET', keys[1], 'history', info('replication', name), 'run', run)
+    redis.call('HDEL', keys[1], 'stray')
+  end
+  return redis.status_reply('OK')
 end
 
 local function milliseconds(time)
@@ -117,15 +163,15 @@ local function within(log, from, limit, bytes)
   return found, 0
 end
 
--- keys: meta, log
+-- keys: meta, log, line (nowhere in a cluster)
 -- args: settings, then where the caller stands in the channel, if it does: epoch, offset
 -- returns: epoch, offset
 local function open(keys, args)
-  local epoch, offset = head(keys[1], keys[2], args[1], args[2], args[3])
-  return { epoch, offset }
+  local epoch, offset = head(keys[1], keys[2], keys[3], args[1], args[2], args[3])
+  return epoch and { epoch, offset } or offset
 end
 
--- keys: meta, log
+-- keys: meta, log, line (nowhere in a cluster)
 -- args: settings, offset after which to begin, how many at most, how many bytes (one at least), '1'
 --       where the caller listens to the channel
 -- returns: epoch, offset, first offset kept (offset + 1 for none), messages, 1 where nothing is
@@ -136,7 +182,10 @@ local function page(keys, args)
   if args[5] ~= '1' and not redis.call('HMGET', keys[1], 'epoch')[1] then
     return { 'none', 0, 1, {}, 1 }
   end
-  local epoch, offset, options = head(keys[1], keys[2], args[1])
+  local epoch, offset, options = head(keys[1], keys[2], keys[3], args[1])
+  if not epoch then
+    return offset
+  end
   local first = oldest(keys[2], options)
   local messages, complete = {}, 1
   if first then
@@ -146,19 +195,27 @@ local function page(keys, args)
   return { epoch, offset, first or offset + 1, messages, complete }
 end
 
--- keys: meta, log, and the idempotency key's where there is one
+-- keys: meta, log, line (nowhere in a cluster), and the idempotency key's where there is one
 -- args: data, envelope ('' for none), digest of what the idempotency key stands for ('' for
 --       none), settings (nil for those of the last hub node), trace (nil for most)
 -- returns: epoch, offset, 1 for a duplicate; or 'conflict'
 local function publish(keys, args)
-  local meta, log, once = keys[1], keys[2], keys[3]
+  local meta, log, once, line_key = keys[1], keys[2], nil, keys[3]
+  if args[3] ~= '' then
+    once, line_key = keys[#keys], #keys == 4 and keys[3] or nil
+  end
+  local epoch, offset, options = head(meta, log, line_key, args[4])
+  if not epoch then
+    return offset
+  end
   if once then
     local made = redis.call('HMGET', once, 'digest', 'epoch', 'offset')
-    if made[1] then
+    -- What was answered in an epoch that has ended reaches nobody any more: no history has it,
+    -- and who comes from there is set back. So it is published again.
+    if made[2] == epoch then
       return made[1] == args[3] and { made[2], tonumber(made[3]), 1 } or { 'conflict' }
     end
   end
-  local epoch, offset, options = head(meta, log, args[4])
   offset = offset + 1
   local number = string.format('%.0f', offset)
   local time = string.format('%.0f', milliseconds(redis.call('TIME')))
@@ -200,8 +257,29 @@ local function is_reserved(meta)
   return string.find(meta, '{hub:', 1, true) ~= nil
 end
 
+-- How long a channel that came from elsewhere waits for a node that knows whether in order.
+local STRAY_SECONDS = 3
+
+-- Nodes ask around (see `adopt`). Whoever is none may try again, until it is clear that no node
+-- has the channel; then it begins anew.
+local function without_stray(meta, answer)
+  if not (answer.err and string.find(answer.err, '^STRAY ')) then
+    return answer
+  end
+  local history = info('replication', 'master_replid')
+  local noted = redis.call('HGET', meta, 'stray') or ''
+  local here, since = string.match(noted, '^(%w+) (%d+)$')
+  if here ~= history then
+    redis.call('HSET', meta, 'stray', history .. ' ' .. seconds())
+  elseif seconds() > since + STRAY_SECONDS then
+    adopt({ meta }, { redis.call('HGET', meta, 'history'), '0' })
+    return nil
+  end
+  return redis.error_reply('TRYAGAIN the channel has just come from another server')
+end
+
 -- For any Redis client, see `hub.brokers.redis.library`.
--- keys: as above; args: data, message key (optional)
+-- keys: meta, log, and the idempotency key's where there is one; args: data, message key (optional)
 local function publish_from_outside(keys, args)
   local data, key = args[1], args[2]
   if not data or args[3] or keys[4] or not belong_together(keys) then
@@ -212,5 +290,14 @@ local function publish_from_outside(keys, args)
     return redis.error_reply('NOPERM only the hub itself publishes on channels that begin with hub:')
   end
   local envelope = key and cjson.encode({ key, cjson.null, cjson.null }) or ''
-  return publish(keys, { data, envelope, redis.sha1hex(data .. '\0' .. (key or '')) })
+  local digest = keys[3] and redis.sha1hex(data .. '\0' .. (key or '')) or ''
+  local line = string.match(keys[1], '^[^:]+') .. ':{/nodes}:line'
+  local all = { keys[1], keys[2] }
+  -- Where the caller may reach nothing but channels, nodes begin the epochs alone.
+  if not is_cluster() and type(redis.pcall('EXISTS', line)) == 'number' then
+    all[3] = line
+  end
+  all[#all + 1] = keys[3]
+  local request = { data, envelope, digest }
+  return without_stray(keys[1], publish(all, request)) or publish(all, request)
 end

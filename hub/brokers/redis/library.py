@@ -38,14 +38,15 @@ Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
 # Raised whenever `publish_from_outside` changes in library.lua.
-PUBLIC_VERSION = 4
+PUBLIC_VERSION = 5
 
 _BODY = "".join(
     files("hub.brokers.redis").joinpath(name).read_text("utf-8")
-    for name in ("library.lua", "presence.lua")
+    for name in ("lines.lua", "library.lua", "presence.lua")
 )
+_LINES = ("enter_line", "leave_line", "adopt")
 _PRESENCE = ("join", "leave", "renew", "assert_present", "members")
-_NAMES = ("open", "page", "publish", *_PRESENCE)
+_NAMES = (*_LINES, "open", "page", "publish", *_PRESENCE)
 # What the functions above do in Redis, on behalf of the user who calls them.
 _USED = tuple(sorted(set(re.findall(r"redis\.p?call\('([A-Z]+)'", _BODY))))
 # Which of these the user may not: `acl_check_cmd` is there from 7.0 on. It looks for keys and
@@ -68,7 +69,7 @@ end
 """
 
 # A Redis that is full takes these all the same: who is subscribed goes on, who is present is known.
-_NEED_NO_ROOM = frozenset({"open", "page", "leave", "renew", "members"})
+_NEED_NO_ROOM = frozenset({*_LINES, "open", "page", "leave", "renew", "members"})
 
 
 def _registered(name: str, digest: str) -> str:

@@ -29,6 +29,13 @@ class RedisOptions:
     """Without a canary for so long the node is not ready; issue 4 allows 10 s."""
     sentinel_seconds: float = 1.0
     """Between two questions to the sentinels."""
+    stall_seconds: float = 0.5
+    """An answer that took longer may come from a master that was replaced while it was silent:
+    the sentinels are asked before it counts. No failover is over within that time."""
+    retire_timeout_seconds: float = 0.5
+    """To tell the former master that it has been left."""
+    retired_seconds: int = 15
+    """It takes no calls for so long; sentinels make it a replica after 10 s."""
     cluster_seconds: float = 2.0
     """Between two looks at a cluster's map of slots; at once when a server points elsewhere."""
     locate_timeout_seconds: float = 0.5

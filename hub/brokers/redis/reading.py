@@ -15,18 +15,24 @@ class Reading:
     """Asks for heads and pages. Raises `CallError`."""
 
     def __init__(
-        self, *, commands: Commands, namespaces: Namespaces, options: RedisOptions
+        self,
+        *,
+        commands: Commands,
+        namespaces: Namespaces,
+        options: RedisOptions,
+        line_keys: Sequence[str],
     ) -> None:
         self._commands = commands
         self._namespaces = namespaces
         self._options = options
+        self._line_keys = line_keys
 
     def settings(self, channel: str) -> str:
         return self._options.settings(self._namespaces.options(channel))
 
-    def _names(self, channel: str) -> tuple[str, str]:
+    def _names(self, channel: str) -> tuple[str, ...]:
         keys = self._options.keys
-        return keys.meta(channel), keys.log(channel)
+        return (keys.meta(channel), keys.log(channel), *self._line_keys)
 
     async def head(self, channel: str, seen: Position) -> Position:
         """The newest offset given out; the channel's life is renewed.

@@ -5,13 +5,17 @@ MOVED, at the end), who has some of them TRYAGAIN. All three say that nothing wa
 the call may be sent again: to where it was pointed, or in a moment. Its deadline stays what it
 was. Calls about one channel follow one after another, so that they keep their order.
 
+A channel that came from another server goes on only when it came in order, which that server
+must say first (STRAY, see `hub.brokers.redis.vouching`).
+
 A call that needs a key which is at neither server, such as a new idempotency key or the log of
 a channel without history, is taken by neither before the slot has moved, and may fail (503).
 """
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from hub.brokers.redis.calls import Call, fail
@@ -50,17 +54,21 @@ class Redirects:
 
     Args:
         commands_at: how a server of it is asked.
+        came_in_order: whether the channel that a call is about, which a server refused as a
+            stray, lacks nothing there: gets the call's first key, the refusal, the server.
     """
 
     def __init__(
         self,
         *,
         commands_at: Callable[[str], Commands],
+        came_in_order: Callable[[str, RefusedError, str], Awaitable[bool]],
         options: RedisOptions,
         clock: Monotonic,
         spawn: Spawn,
     ) -> None:
         self._commands_at = commands_at
+        self._came_in_order = came_in_order
         self._options = options
         self._clock = clock
         self._spawn = spawn
@@ -131,7 +139,9 @@ class Redirects:
         # Who was pointed somewhere goes there at once.
         wait = not journey.pointed
         while True:
-            if wait:
+            if isinstance(refused := journey.outcome, RefusedError) and refused.counted_by:
+                await self._adopt(journey, refused, refused.counted_by[0])
+            elif wait:
                 await asyncio.sleep(backoff.next_seconds())
             wait = True
             commands = self._commands_at(journey.address)
@@ -144,3 +154,13 @@ class Redirects:
                 if not error.can_be_followed:
                     raise
                 journey.turn(error)
+
+    async def _adopt(self, journey: _Journey, refused: RefusedError, history: str) -> None:
+        """Have the server take the channel as it is, or begin anew with the next call."""
+        about, address = journey.call.about, journey.address
+        in_order = await self._came_in_order(about, refused, address)
+        commands = self._commands_at(address)
+        await commands.up.wait()
+        # What has moved on meanwhile says so in answer to the call itself.
+        with contextlib.suppress(RefusedError):
+            await commands.follow_function("adopt", (about, about), (history, int(in_order)))

@@ -34,11 +34,14 @@ class Master:
 
 
 class SentinelMaster:
-    """A `hub.brokers.redis.connecting.Place`.
+    """A `hub.brokers.redis.server.Place`.
 
     Raises:
         SettingsError: `url` is none of sentinels.
     """
+
+    has_lines = True
+    may_be_replaced = True
 
     def __init__(
         self, url: str, *, options: RedisOptions, clock: Monotonic, log: FilteringBoundLogger
@@ -56,6 +59,8 @@ class SentinelMaster:
         )
         self._log = log.bind(server=self.name)
         self._master: Master | None = None
+        self._entered: Master | None = None
+        """Where calls went last."""
         self._changed = asyncio.Event()
 
     # -- hub.brokers.redis.connecting.Place --------------------------------------------------
@@ -71,11 +76,30 @@ class SentinelMaster:
         return Server(self._url.master(master.host, master.port)).make(client_name)
 
     async def left(self, connection: AbstractConnection) -> None:
-        if not isinstance(connection, Connection):
-            raise TypeError(f"a master has a host and a port, not {connection!r}")
-        while self._is_at(connection.host, connection.port):
+        host, port = _address(connection)
+        while self._is_at(host, port):
             await self._changed.wait()
         raise LostError("the master is elsewhere now")
+
+    async def confirm(self, connection: AbstractConnection) -> None:
+        """Where no sentinel answers, what was known holds."""
+        await self._look()
+        if not self._is_at(*_address(connection)):
+            raise LostError("the master is elsewhere now")
+
+    def config_epoch(self, connection: AbstractConnection) -> int | None:
+        known = self._master
+        return known.epoch if known is not None and self._is_at(*_address(connection)) else None
+
+    def former(self, connection: AbstractConnection) -> AbstractConnection | None:
+        former, (host, port) = self._entered, _address(connection)
+        if former is None or (former.host.lower(), former.port) == (host.lower(), port):
+            return None
+        client_name = self._options.client_name("leaving")
+        return Server(self._url.master(former.host, former.port)).make(client_name)
+
+    def entered(self, connection: AbstractConnection) -> None:
+        self._entered = Master(0, *_address(connection))
 
     async def moved(self) -> None:
         before = self._master
@@ -86,10 +110,13 @@ class SentinelMaster:
         while True:
             # Not all nodes at the same time.
             await asyncio.sleep(self._options.sentinel_seconds * random.uniform(0.8, 1.2))
-            masters = [m for m in await self._ask_all() if isinstance(m, Master)]
-            # A sentinel that was cut off still names a former one, with a lower epoch.
-            if masters and (self._master is None or max(masters).epoch >= self._master.epoch):
-                self._set(max(masters))
+            await self._look()
+
+    async def _look(self) -> None:
+        masters = [m for m in await self._ask_all() if isinstance(m, Master)]
+        # A sentinel that was cut off still names a former one, with a lower epoch.
+        if masters and (self._master is None or max(masters).epoch >= self._master.epoch):
+            self._set(max(masters))
 
     def doubt(self) -> None:
         """The next connection asks anyway."""
@@ -120,13 +147,26 @@ class SentinelMaster:
             ("SENTINEL", "MASTER", self._url.service),
             # From the moment of promotion this names the new one, `MASTER` only later.
             ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.service),
+            # A failover between the two would give the new address the old epoch.
+            ("SENTINEL", "MASTER", self._url.service),
         )
         return [each if isinstance(each, str) else _master(*each) for each in told]
 
 
-def _master(state: object, address: object) -> Master | str:
-    match state, address:
-        case list(), [bytes() as host, bytes() as port]:
-            fields = dict(zip(state[::2], state[1::2], strict=True))
-            return Master(int(fields[b"config-epoch"]), host.decode(), int(port))
+def _master(before: object, address: object, after: object) -> Master | str:
+    match before, address, after:
+        case list(), [bytes() as host, bytes() as port], list():
+            if _config_epoch(before) != _config_epoch(after):
+                return "a failover is under way"
+            return Master(_config_epoch(after), host.decode(), int(port))
     return f"no master: {address!r:.100}"
+
+
+def _config_epoch(state: Sequence[bytes]) -> int:
+    return int(dict(zip(state[::2], state[1::2], strict=True))[b"config-epoch"])
+
+
+def _address(connection: AbstractConnection) -> tuple[str, int]:
+    if not isinstance(connection, Connection):
+        raise TypeError(f"a master has a host and a port, not {connection!r}")
+    return connection.host, connection.port

@@ -40,6 +40,27 @@ class Place(Protocol):
         """Raise `LostError` as soon as `connection` leads to another place than this."""
         ...
 
+    async def confirm(self, connection: AbstractConnection) -> None:
+        """Ask now; raise `LostError` where `connection` leads to another place than this."""
+        ...
+
+    has_lines: bool
+    """Whether all its channels are in one line of replication history (see lines.lua)."""
+    may_be_replaced: bool
+    """Whether another server may take over while this one is silent, and wakes up later."""
+
+    def config_epoch(self, connection: AbstractConnection) -> int | None:
+        """The sentinels' number of the failover that led there; None where nobody counts."""
+        ...
+
+    def former(self, connection: AbstractConnection) -> AbstractConnection | None:
+        """To the server that `entered` was told last, where that is another one."""
+        ...
+
+    def entered(self, connection: AbstractConnection) -> None:
+        """What is asked goes there from now on."""
+        ...
+
     async def moved(self) -> None:
         """Return when it is found elsewhere than at the call: there is reason to try again."""
         ...
@@ -93,6 +114,9 @@ _CLASSES: dict[type[AbstractConnection], type[AbstractConnection]] = {
 class Server:
     """Where a Redis listens: `redis://`, `rediss://` or `unix://`, as redis-py reads them."""
 
+    has_lines = True
+    may_be_replaced = False
+
     def __init__(self, url: str) -> None:
         """Raise `SettingsError` for a URL that names no Redis; the message masks passwords."""
         self.name = without_secrets(url)
@@ -142,6 +166,18 @@ class Server:
 
     async def left(self, connection: AbstractConnection) -> None:  # noqa: ARG002 - it never moves
         await asyncio.Event().wait()
+
+    async def confirm(self, connection: AbstractConnection) -> None:  # noqa: ARG002 - nor is replaced
+        return
+
+    def config_epoch(self, connection: AbstractConnection) -> int | None:  # noqa: ARG002 - nobody counts
+        return None
+
+    def former(self, connection: AbstractConnection) -> AbstractConnection | None:  # noqa: ARG002 - there is but one
+        return None
+
+    def entered(self, connection: AbstractConnection) -> None:  # noqa: ARG002 - ... one
+        return
 
     async def moved(self) -> None:
         await asyncio.Event().wait()

@@ -16,6 +16,7 @@ from hub.brokers.redis.channels import ShardChannels
 from hub.brokers.redis.commands import Commands
 from hub.brokers.redis.failures import CallError
 from hub.brokers.redis.library import Library
+from hub.brokers.redis.lines import Line
 from hub.brokers.redis.listeners import Listeners
 from hub.brokers.redis.messages import Message, decode
 from hub.brokers.redis.reading import Reading
@@ -65,9 +66,11 @@ class Shard:
             keys=options.keys,
             log=around.log.bind(server=server.name),
         )
+        self.line_keys = (options.keys.line(),) if server.has_lines else ()
+        """What calls about channels pass besides."""
         self.commands = Commands(
             server=server,
-            library=self._library,
+            line=Line(server=server, library=self._library, options=options),
             options=options,
             clock=around.clock,
             log=around.log,
@@ -88,7 +91,10 @@ class Shard:
             around, subscriber=self._subscriber, check_up=self.commands.check_up
         )
         self.reading = Reading(
-            commands=self.commands, namespaces=around.namespaces, options=options
+            commands=self.commands,
+            namespaces=around.namespaces,
+            options=options,
+            line_keys=self.line_keys,
         )
         self._canary = Canary(
             commands=self.commands, subscriber=self._subscriber, options=options, clock=around.clock

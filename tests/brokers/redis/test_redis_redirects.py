@@ -18,9 +18,7 @@ from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
-# A busy machine may take longer than `FAST` allows; the map is looked at only when in doubt. Who
-# first asks the new server for no more than a head finds the log gone with its epoch, and nobody
-# makes it anew before the slot has moved.
+# A busy machine may take longer than `FAST` allows; the map is looked at only when in doubt.
 PATIENT = replace(
     FAST, command_timeout_seconds=5.0, cluster_seconds=1000.0, reconcile_seconds=1000.0
 )
@@ -60,7 +58,7 @@ async def _refusals(hub: TestNode, channel: str, count: int) -> list[HubError]:
 
 
 async def test_calls_follow_to_where_the_keys_are(cluster: RedisCluster, channel: str) -> None:
-    """The reset comes with the first of them, once, and everything is in order from there."""
+    """Nothing is lost on the way, so nothing is announced, and history comes along."""
     move = Move(cluster, f"deep:{channel}", cluster.masters[1])
     async with node(cluster.url, options=PATIENT, namespaces=KEEPS_ALL) as one:
         await one.is_ready()
@@ -74,12 +72,12 @@ async def test_calls_follow_to_where_the_keys_are(cluster: RedisCluster, channel
         await eventually(lambda: len(stream.data) == 23)
         assert stream.data[3:] == [b"%d" % number for number in range(20)], "in their order"
         page = await one.broker.history(move.channel, 0, 100)
-        assert [publication.offset for publication in page.publications] == list(range(1, 21))
+        assert [publication.offset for publication in page.publications] == list(range(1, 24))
         move.end()
         await eventually(lambda: one.broker.shard(move.channel) is not before)
         assert not await _refusals(one, move.channel, 1)
         await eventually(lambda: len(stream.data) == 24)
-        assert len(stream.resets) == 1
+        assert not stream.resets
         assert not stream.gaps
 
 
@@ -153,14 +151,14 @@ async def test_server_that_has_just_joined_is_followed_to(channel: str) -> None:
             await one.is_ready()
             assert not await _refusals(one, move.channel, 1)
             await eventually(lambda: len(stream.data) == 4)
-            assert len(stream.resets) == 1
+            assert not stream.resets
 
 
 @pytest.mark.parametrize("options", [PATIENT, replace(PATIENT, use_functions=False)])
 async def test_slot_that_moves_under_load_costs_no_publication(
     cluster: RedisCluster, channel: str, options: RedisOptions
 ) -> None:
-    """Forth and back again: each time a reset, and no refusal."""
+    """Nor a reset."""
     move = Move(cluster, f"deep:{channel}", cluster.masters[1])
     async with (
         node(cluster.url, options=options, namespaces=KEEPS_ALL) as one,
@@ -176,7 +174,7 @@ async def test_slot_that_moves_under_load_costs_no_publication(
         for stream in streams:
             await arrives(stream, feed)
             feed.check(stream)
-            assert len(stream.resets) == 1
+            assert not stream.resets
         assert (feed.refused, feed.unknown) == (0, set())
 
 

@@ -1,0 +1,74 @@
+"""Which line of replication history this node is in, and how it leaves one (see lines.lua).
+
+A node remembers the newest line that it has met, and shows it to each server that it connects
+to: one that was left in between, and does not know it, begins another term then.
+"""
+
+import asyncio
+
+from redis.asyncio.connection import AbstractConnection
+
+from hub.brokers.redis.failures import CONNECTION_ERRORS
+from hub.brokers.redis.library import Library
+from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.server import Place, close, connect
+
+
+class Line:
+    """One per shard.
+
+    Args:
+        server: knows where the sentinels' word leads, and whether it has lines at all.
+    """
+
+    def __init__(self, *, server: Place, library: Library, options: RedisOptions) -> None:
+        self._server = server
+        self.library = library
+        self._options = options
+        self._key = options.keys.line()
+        self._met = ""
+        """The newest name that a server told."""
+
+    async def enter(self, connection: AbstractConnection) -> None:
+        """Have the server that is connected know the library, and be in its line.
+
+        Raises what redis-py raises, also where others have left that server, and `LostError`
+        where nothing can be written or the sentinels name another one by now.
+        """
+        await self.library.load(connection)
+        if not self._server.has_lines:
+            return
+        await self._leave_former(connection)
+        config = self._server.config_epoch(connection)
+        position_ttl_ms = int(self._options.position_ttl_seconds * 1000)
+        shown = "" if config is None else config
+        # Asked again: the question before may be as old as a connection takes to be made.
+        await self._server.confirm(connection)
+        name = await self._call(connection, "enter_line", position_ttl_ms, self._met, shown)
+        self._met = max(self._met, name)
+        self._server.entered(connection)
+
+    async def _leave_former(self, connection: AbstractConnection) -> None:
+        """Have the former master take no more calls of nodes that still believe in it.
+
+        It may be frozen or gone: then nobody waits for it long.
+        """
+        former, config = self._server.former(connection), self._server.config_epoch(connection)
+        if former is None or config is None:
+            return
+        try:
+            async with asyncio.timeout(self._options.retire_timeout_seconds):
+                await connect(former)
+                await self._call(former, "leave_line", config, self._options.retired_seconds)
+        except CONNECTION_ERRORS:
+            return
+        finally:
+            await close(former)
+
+    async def _call(self, connection: AbstractConnection, name: str, *arguments: str | int) -> str:
+        # Scripts before 7.0 want two keys, see `_NEEDS_NONE`.
+        command = self.library.call(name, (self._key, self._key), arguments)
+        packed = connection.pack_command(*command)
+        await connection.send_packed_command(packed, check_health=False)
+        answer = await connection.read_response()
+        return answer.decode() if isinstance(answer, bytes) else str(answer)
