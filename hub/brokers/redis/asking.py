@@ -66,14 +66,22 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
             raise _ERRORS.get(self.error, UnavailableError)(self.message)
 
 
-_DECODER: msgspec.msgpack.Decoder[Ask | Answer] = msgspec.msgpack.Decoder(Ask | Answer)
+class Gone(msgspec.Struct, frozen=True, tag="gone"):
+    """Nobody waits for the answer to this question any more."""
+
+    number: int
+    asker: str
 
 
-def encode(message: Ask | Answer) -> bytes:
+Message = Ask | Answer | Gone
+_DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
     return msgspec.msgpack.encode(message)
 
 
-def decode(raw: bytes) -> Ask | Answer | None:
+def decode(raw: bytes) -> Message | None:
     """None for what cannot be read."""
     try:
         return _DECODER.decode(raw)

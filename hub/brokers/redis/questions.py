@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.asking import Answer, Ask, decode, encode, fitting
+from hub.brokers.redis.asking import Answer, Ask, Gone, decode, encode, fitting
 from hub.brokers.redis.failures import (
     CallError,
     NoAnswerError,
@@ -96,6 +96,8 @@ class Questions:
         self._number = 0
         self._asked = _Bounded()
         self._answering = _Bounded()
+        self._polls: dict[tuple[str, int], asyncio.Future[Answer]] = {}
+        """Polls of other nodes that wait here, by who asks and the question's number."""
         self._listens_at: Shard | None = None
 
     def listen(self) -> None:
@@ -139,6 +141,11 @@ class Questions:
                 answer = await self._answered(tag, waiting)
         except (CallError, TimeoutError) as error:
             raise _unanswered(error, asked) from None
+        except asyncio.CancelledError:
+            if asked.sent and ask.poll is not None:
+                # Its session would wait on, for a peer that is not there any more.
+                self._spawn(self._tell_gone(tag, ask.number))
+            raise
         finally:
             self._waiting.pop(ask.number, None)
             self._asked.leave(ask)
@@ -154,6 +161,11 @@ class Questions:
                 return None
         return waiting.result()
 
+    async def _tell_gone(self, tag: str, number: int) -> None:
+        gone = encode(Gone(number, self._tag))
+        with suppress(CallError):
+            await self._registry.call("PUBLISH", self._registry.keys.asked(tag), gone)
+
     # -- answering ---------------------------------------------------------------------------
 
     def _hear(self, raw: bytes) -> None:
@@ -161,6 +173,9 @@ class Questions:
         if isinstance(message, Ask):
             if self._answering.enter(message):
                 self._spawn(self._serve(message))
+        elif isinstance(message, Gone):
+            if (waiting := self._polls.get((message.asker, message.number))) is not None:
+                waiting.cancel()
         elif isinstance(message, Answer):
             waiting = self._waiting.get(message.number)
             if waiting is not None and not waiting.done():
@@ -168,11 +183,25 @@ class Questions:
 
     async def _serve(self, ask: Ask) -> None:
         try:
-            answer = encode(await self._answer(ask))
-            with suppress(CallError):
-                await self._registry.call("PUBLISH", self._registry.keys.asked(ask.asker), answer)
+            answer = await (self._answer(ask) if ask.poll is None else self._answer_poll(ask))
+            if answer is not None:
+                name = self._registry.keys.asked(ask.asker)
+                with suppress(CallError):
+                    await self._registry.call("PUBLISH", name, encode(answer))
         finally:
             self._answering.leave(ask)
+
+    async def _answer_poll(self, ask: Ask) -> Answer | None:
+        """None where the asking node says that its peer is gone."""
+        waiting = asyncio.ensure_future(self._answer(ask))
+        self._polls[ask.asker, ask.number] = waiting
+        try:
+            # The wait ends without an error, also where the poll is cancelled.
+            await asyncio.wait({waiting})
+            return None if waiting.cancelled() else waiting.result()
+        finally:
+            waiting.cancel()
+            del self._polls[ask.asker, ask.number]
 
     async def _answer(self, ask: Ask) -> Answer:
         try:

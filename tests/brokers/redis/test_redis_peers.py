@@ -49,6 +49,8 @@ class Held:
     closed: list[tuple[str, int, str]] = field(default_factory=list)
     never: bool = False
     polls: list[PollRequest] = field(default_factory=list)
+    waiting: int = 0
+    """Polls that wait here."""
     holds: int = 2
     """How many connections it lists."""
 
@@ -69,7 +71,11 @@ class Held:
     async def poll(self, request: PollRequest) -> bytes:
         if request.secret != "right":
             raise UnauthorizedError("the secret does not belong to this connection")
-        await asyncio.sleep(request.wait_seconds)
+        self.waiting += 1
+        try:
+            await asyncio.sleep(request.wait_seconds)
+        finally:
+            self.waiting -= 1
         self.polls.append(request)
         return b"answer"
 
@@ -288,6 +294,22 @@ async def test_polls_that_wait_leave_room_for_commands(
             await a.peers.poll(poll(f"{B}1"))
         assert await a.peers.command(f"{B}1", "right", b"x") == b"bbbbbbbb did x"
         assert await waiting == b"answer"
+        assert await a.peers.poll(poll(f"{B}1")) == b"answer"
+
+
+async def test_a_poll_whose_peer_is_gone_waits_at_no_node(redis: RedisServer) -> None:
+    """The node that was asked tells the one that holds the session; others wait on."""
+    async with place(redis, A) as a, place(redis, B) as b:
+        polls = [
+            asyncio.ensure_future(a.peers.poll(poll(f"{B}1", wait_seconds=30.0))) for _ in range(3)
+        ]
+        await eventually(lambda: b.held.waiting == 3)
+        for each in polls[:2]:
+            each.cancel()
+        await eventually(lambda: b.held.waiting == 1)
+        polls[2].cancel()
+        await eventually(lambda: b.held.waiting == 0)
+        assert await asyncio.gather(*polls, return_exceptions=True)
         assert await a.peers.poll(poll(f"{B}1")) == b"answer"
 
 
