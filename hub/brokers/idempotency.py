@@ -60,10 +60,12 @@ class IdempotencyKeys:
     def __len__(self) -> int:
         return self._count
 
-    def find(self, request: PublishRequest) -> PublishResult | None:
+    def find(self, request: PublishRequest, *, epoch: str | None = None) -> PublishResult | None:
         """The first answer when the key was used before, None when it was not.
 
-        Raises `ConflictError` where it was used with other data.
+        Where the channel's `epoch` is told, an answer of another one is none: nobody reads that
+        one any more, and a retry whose message reached nobody has to be published. Raises
+        `ConflictError` where the key was used with other data.
         """
         if request.idempotency_key is None:
             return None
@@ -75,6 +77,8 @@ class IdempotencyKeys:
         self._asked = request, scope
         made = keys.made.get(scope)
         if made is None:
+            return None
+        if epoch is not None and made[_MADE.size :] != epoch.encode():
             return None
         digest, _, offset = _MADE.unpack_from(made)
         if digest != _content(request):

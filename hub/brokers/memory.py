@@ -106,11 +106,11 @@ class MemoryBroker:
         Raises `ConflictError` for an idempotency key used with other data, and
         `UnavailableError` when a bound of this node is reached.
         """
+        log = self._log(request.channel)
         if request.idempotency_key is not None:
-            made = self._idempotency.find(request)
+            made = self._idempotency.find(request, epoch=log.epoch)
             if made is not None:
                 return made
-        log = self._log(request.channel)
         publication = Publication(
             log.name,
             log.offset + 1,

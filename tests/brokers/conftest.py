@@ -21,7 +21,7 @@ def memory_rig(
 ) -> Rig:
     clock = FakeClock()
     rig = Rig(clock)
-    rig.broker = MemoryBroker(
+    rig.broker = broker = MemoryBroker(
         downstream=rig,
         namespaces=NAMESPACES,
         clock=clock,
@@ -31,6 +31,7 @@ def memory_rig(
         max_channels=max_channels,
         history_total_bytes=history_total_bytes,
     )
+    rig.forget = lambda channel: broker._forget(broker._logs[channel])
     return rig
 
 

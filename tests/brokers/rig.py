@@ -1,5 +1,7 @@
 """A broker and the node below it, as far as the contract sees them."""
 
+from collections.abc import Callable
+
 from hub.core.ports import PAGE_BYTES, Broker, HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, PresenceReset
@@ -10,6 +12,8 @@ class Rig:
     """Notes what the broker hands down; see `hub.core.ports.Downstream`."""
 
     broker: Broker
+    forget: Callable[[str], object]
+    """Has the broker lose a channel, as a restart does: its epoch has ended."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock

@@ -192,6 +192,29 @@ async def test_the_same_idempotency_key_with_other_data_is_a_conflict(
     assert (await rig.history()).head.offset == 1
 
 
+@pytest.mark.parametrize("data", [b"1", b"2"])
+async def test_an_answer_ends_with_its_epoch(rig: Rig, data: bytes) -> None:
+    """Nobody reads that epoch any more, so its answer would say of a message that it is there."""
+    first = await rig.publish(idempotency_key="i")
+    rig.forget("a")
+    again = await rig.publish(data=data, idempotency_key="i")
+    assert not again.duplicate
+    assert again.position.epoch != first.position.epoch
+    assert [p.data for p in (await rig.history()).publications] == [data]
+    once_more = await rig.publish(data=data, idempotency_key="i")
+    assert (once_more.position, once_more.duplicate) == (again.position, True)
+
+
+async def test_an_epoch_that_ended_never_comes_back(rig: Rig) -> None:
+    """Whoever resumes with it is told that it is another one."""
+    left: list[str] = []
+    for _ in range(5):
+        left.append((await rig.publish()).position.epoch)
+        rig.forget("a")
+        assert (await rig.history()).head.epoch not in left
+    assert len(set(left)) == 5
+
+
 async def test_the_scope_of_an_idempotency_key_is_publisher_channel_and_key(rig: Rig) -> None:
     """Two backends that both count from 1 do not meet."""
     await rig.publish("a", idempotency_key="1", publisher="p")

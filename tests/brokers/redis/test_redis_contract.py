@@ -104,4 +104,6 @@ async def rig(redis: RedisServer, request: pytest.FixtureRequest) -> AsyncGenera
     async with _Node(redis, made, request.param) as node:
         await node.is_ready()
         made.broker = _Settled(node.broker)
+        meta = Keys(request.param).meta
+        made.forget = lambda channel: redis.ask("DEL", meta(channel))
         yield made
