@@ -5,6 +5,7 @@ and was not announced is a fault, and so is a gap for what came, for what histor
 or for what nothing was wrong with.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +31,9 @@ class View:
     """Offsets that gaps said would not come, with the reason."""
     began: Place | None = None
     left: dict[str, int] = field(default_factory=dict)
-    """Epochs that a reset ended, and how far the view had come in each."""
+    """Epochs that a reset ended, and how far the view had come in each ..."""
+    left_at: dict[str, float] = field(default_factory=dict)
+    """... and when."""
     entered: dict[str, int] = field(default_factory=dict)
     """Epochs that a reset began, and after which offset the view went on."""
     faults: list[str] = field(default_factory=list)
@@ -90,6 +93,7 @@ class View:
             if self._reset_due is None and epoch == start[0]:
                 self._fault(f"reset to {start} in its own epoch")
             self.left[epoch] = offset
+            self.left_at[epoch] = time.monotonic()
         if start[0] in self.left:
             self._fault(f"back in epoch {start[0]}, which a reset had ended")
         self._reset_due = None

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +41,8 @@ class Lane:
     keeps_all: bool
     seats: list[Seat] = field(default_factory=list)
     said: dict[Place, object] = field(default_factory=dict)
+    asked_at: dict[Place, float] = field(default_factory=dict)
+    """When the request was sent whose answer named the place."""
     published: int = 0
 
     def numbers(self, count: int) -> range:
@@ -144,6 +147,7 @@ async def publish_at_once(story: Story, lane: Lane, count: int) -> None:
 
 async def _publish(lane: Lane, number: int, hub: HubProcess) -> None:
     async def published() -> bool:
+        asked_at = time.monotonic()
         try:
             answer = await publish(hub, lane.channel, number, key=f"key-{number}")
         except httpx.TransportError:
@@ -152,7 +156,9 @@ async def _publish(lane: Lane, number: int, hub: HubProcess) -> None:
             assert answer.headers["Retry-After"]
             return False
         told = answer.raise_for_status().json()
-        lane.said[told["epoch"], told["offset"]] = number
+        place = (told["epoch"], told["offset"])
+        lane.said[place] = number
+        lane.asked_at.setdefault(place, asked_at)
         return True
 
     await eventually(published, seconds=30, what=f"publication {number}")
