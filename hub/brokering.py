@@ -38,6 +38,10 @@ class NodeBroker(Broker, Protocol):
         """A part of the housekeeping; called some twenty times a second."""
         ...
 
+    def impaired(self) -> Sequence[str]:
+        """What does not work at any node; no reason to send anybody elsewhere."""
+        ...
+
     def problems(self) -> Sequence[str]:
         """Why the node should get no traffic; empty when it should."""
         ...

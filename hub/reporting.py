@@ -104,6 +104,7 @@ class Reporter:
             outbox_bytes=gauges.outbox_bytes,
             congested=gauges.congested_sessions,
             problems=tuple(self.problems()),
+            impaired=tuple(self.broker.impaired()),
             broker_servers=gauges.broker.servers,
             broker_round_trip_ms=round(gauges.broker.canary_round_trip_seconds * 1000, 3),
             leaving="" if progress is None else progress.reason,

@@ -169,6 +169,10 @@ class MemoryBroker:
     async def stop(self) -> None:
         """Nothing to end."""
 
+    def impaired(self) -> Sequence[str]:
+        """Nothing: it takes all that it can number."""
+        return ()
+
     def problems(self) -> Sequence[str]:
         return ()
 

@@ -108,7 +108,8 @@ def node_state(row: Json) -> str:
         return f"{row['leaving']} {row.get('left_connections')}/{row.get('leaving_connections')}"
     if row.get("draining"):
         return "draining"
-    return shown(", ".join(row.get("problems") or ())) if row.get("problems") else "ok"
+    wrong = row.get("problems") or row.get("impaired")
+    return shown(", ".join(wrong)) if wrong else "ok"
 
 
 CONNECTIONS = (

@@ -91,6 +91,9 @@ class NodeRecord:
     """Connections whose transport takes no writes now."""
     problems: tuple[str, ...] = ()
     """Why it should get no traffic, the broker's troubles among them; empty when it should."""
+    impaired: tuple[str, ...] = ()
+    """What does not work although it should get traffic, because it would work at no node: such
+    as a Redis that takes no publications."""
     broker_servers: int = 0
     """Servers of the broker; 0 where it is this process."""
     broker_round_trip_ms: float = 0.0
@@ -114,6 +117,8 @@ class BrokerRecord:
     """Where calls are refused at once, because they would wait for nothing."""
     deaf_servers: int = 0
     """From which nothing has been heard for too long."""
+    unwritable_servers: int = 0
+    """That answer, and refuse what is published: full, or unable to save."""
     canary_age_seconds: float = 0.0
     """Since the last canary came back, at the server where that is longest ago."""
     canary_round_trip_seconds: float = 0.0

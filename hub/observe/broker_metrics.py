@@ -99,6 +99,11 @@ GAUGES: tuple[tuple[str, str, Callable[[BrokerRecord], float]], ...] = (
         lambda b: b.deaf_servers,
     ),
     (
+        "hub_broker_unwritable_servers",
+        "Servers that refuse what is published: full, unable to save, or without replicas.",
+        lambda b: b.unwritable_servers,
+    ),
+    (
         "hub_broker_canary_age_seconds",
         "Since the last canary came back, at the server where that is longest ago.",
         lambda b: b.canary_age_seconds,

@@ -24,6 +24,15 @@ CASES = (
         summary="Node hub-1 hears nothing from Redis though it may be connected.",
     ),
     Case(
+        alert="HubBrokerUnwritable",
+        at="2m",
+        fires={node("hub_broker_unwritable_servers"): "1x20"},
+        # A failover, during which replicas were missing.
+        calm={node("hub_broker_unwritable_servers"): "1 1 1 0x20"},
+        labels=NODE,
+        summary="Redis refuses what is published at node hub-1.",
+    ),
+    Case(
         alert="HubBrokerErrors",
         at="11m",
         fires={

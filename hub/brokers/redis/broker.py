@@ -38,6 +38,7 @@ from hub.core.ports import (
 )
 from hub.core.publication import Position
 from hub.core.records import BrokerRecord
+from hub.core.reserved import is_reserved
 from hub.core.tally import Tally
 from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError, UnavailableError
 
@@ -115,6 +116,11 @@ class RedisBroker:
         problems = [shard.problem() for shard in self.shards()]
         return tuple(problem for problem in problems if problem is not None)
 
+    def impaired(self) -> Sequence[str]:
+        """What does not work though the node should get traffic; empty when everything does."""
+        impaired = [shard.impaired() for shard in self.shards()]
+        return tuple(each for each in impaired if each is not None)
+
     def statistics(self) -> RedisStatistics:
         return RedisStatistics(tuple(shard.statistics() for shard in self.shards()))
 
@@ -126,6 +132,7 @@ class RedisBroker:
             servers=len(shards),
             refusing_servers=sum(shard.refusing for shard in shards),
             deaf_servers=sum(shard.deaf for shard in shards),
+            unwritable_servers=sum(shard.unwritable for shard in shards),
             canary_age_seconds=max((shard.canary_age_seconds for shard in shards), default=0.0),
             canary_round_trip_seconds=max(round_trips, default=0.0),
             pending_calls=sum(shard.pending_calls for shard in shards),
@@ -155,7 +162,8 @@ class RedisBroker:
         traced = () if request.trace is None else (request.trace,)
         arguments = (request.data, envelope(request), digest, settings, *traced)
         try:
-            answer = await shard.commands.run_function("publish", tuple(names), arguments)
+            function = "tell" if is_reserved(request.channel) else "publish"
+            answer = await shard.commands.run_function(function, tuple(names), arguments)
         except CallError as error:
             raise _publish_error(error) from None
         return _published(request, answer)

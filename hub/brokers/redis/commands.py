@@ -104,7 +104,7 @@ class Commands:
         """`call` of one of the library's functions."""
         self.check_up()
         packed = pack(*self._library.call(name, keys, arguments))
-        return self._enqueue(packed, about=str(keys[0]), keys=len(keys))
+        return self._enqueue(packed, about=str(keys[0]) if keys else "", keys=len(keys))
 
     def follow(self, call: Call) -> Answer:
         """`call` again, which a server of this cluster pointed here with; may be in no slot yet.

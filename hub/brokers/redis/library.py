@@ -42,11 +42,12 @@ PUBLIC_VERSION = 5
 
 _BODY = "".join(
     files("hub.brokers.redis").joinpath(name).read_text("utf-8")
-    for name in ("lines.lua", "library.lua", "presence.lua")
+    for name in ("lines.lua", "library.lua", "presence.lua", "nodes.lua")
 )
 _LINES = ("enter_line", "leave_line", "adopt")
 _PRESENCE = ("join", "leave", "renew", "assert_present", "members")
-_NAMES = (*_LINES, "open", "page", "publish", *_PRESENCE)
+_NODES = ("register", "tell", "writable")
+_NAMES = (*_LINES, "open", "page", "publish", *_PRESENCE, *_NODES)
 # What the functions above do in Redis, on behalf of the user who calls them.
 _USED = tuple(sorted(set(re.findall(r"redis\.p?call\('([A-Z]+)'", _BODY))))
 # Which of these the user may not: `acl_check_cmd` is there from 7.0 on. It looks for keys and
@@ -69,7 +70,9 @@ end
 """
 
 # A Redis that is full takes these all the same: who is subscribed goes on, who is present is known.
-_NEED_NO_ROOM = frozenset({*_LINES, "open", "page", "leave", "renew", "members"})
+_NEED_NO_ROOM = frozenset(
+    {*_LINES, "open", "page", "leave", "renew", "members", "register", "tell"}
+)
 
 
 def _registered(name: str, digest: str) -> str:
@@ -117,6 +120,14 @@ if type(room) == 'table' and string.find(room.err, 'OOM', 1, true) then
 end
 """
 _NEEDS_NONE = "redis.pcall('HDEL', KEYS[1], '')\nredis.pcall('ZREM', KEYS[2], '')\n"
+# A script is asked nothing before its first command that may write, so here is one: it changes
+# nothing, and in a cluster, where the key may be another server's, tells nothing either.
+_WRITES = """
+local tried = redis.pcall('SETRANGE', ARGV[1], 0, '')
+if type(tried) == 'table' and tried.err then
+  return redis.error_reply((string.gsub(tried.err, '^-', '')))
+end
+"""
 _RIGHTS_SCRIPT = f"{_RIGHTS}return rights(KEYS, ARGV)"
 _NO_DIGEST = "0" * 40
 _SHOWN = 200
@@ -248,6 +259,7 @@ async def _refusal(connection: AbstractConnection, *command: Argument) -> Refuse
 
 def _script(name: str) -> str:
     first = _NEEDS_NONE if name in _NEED_NO_ROOM else _NEEDS_ROOM
+    first = _WRITES if name == "writable" else first
     return f"{_BODY}{_GUARD}{first}return {name}(KEYS, ARGV)"
 
 

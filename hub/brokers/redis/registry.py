@@ -62,10 +62,10 @@ class Registry:
             return
         tag, lease_ms = self._myself.tag, int(self._lease_seconds * 1000)
         record = msgspec.json.encode(self._myself.record())
+        names = (self.keys.node(tag), self.keys.nodes())
         with contextlib.suppress(CallError):
-            await self.call("SET", self.keys.node(tag), record, "PX", lease_ms)
-            await self.call("SADD", self.keys.nodes(), tag)
-            await self.call("PEXPIRE", self.keys.nodes(), 10 * lease_ms)
+            commands = self._shard(NODES).commands
+            await commands.run_function("register", names, (record, lease_ms, tag))
 
     async def leave(self) -> None:
         """Be known no more."""

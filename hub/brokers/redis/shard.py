@@ -24,6 +24,7 @@ from hub.brokers.redis.server import Place
 from hub.brokers.redis.subscriber import Subscriber
 from hub.brokers.redis.surroundings import Surroundings
 from hub.brokers.redis.tracking import State, Tracker
+from hub.brokers.redis.writability import Writability
 from hub.core.ports import Spawn
 from hub.core.pushes import PresenceReset
 
@@ -43,6 +44,8 @@ class ShardStatistics:
     refusing: bool
     """Whether calls are refused at once."""
     deaf: bool
+    unwritable: bool
+    """Whether it refuses what is published."""
     server_version: str
     """Empty before the first connection."""
 
@@ -99,6 +102,9 @@ class Shard:
         self._canary = Canary(
             commands=self.commands, subscriber=self._subscriber, options=options, clock=around.clock
         )
+        self._writability = Writability(
+            commands=self.commands, options=options, log=around.log.bind(server=server.name)
+        )
         self._catching_up = CatchingUp(
             around,
             reading=self.reading,
@@ -116,6 +122,7 @@ class Shard:
         self._around.spawn(self.commands.run())
         self._around.spawn(self._subscriber.run())
         self._around.spawn(self._canary.run())
+        self._around.spawn(self._writability.run())
         self._around.spawn(self._reconcile())
         try:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
@@ -149,6 +156,11 @@ class Shard:
         trouble = self.commands.trouble
         return f"redis {self._server.name}: {problem}" + (f" ({trouble})" if trouble else "")
 
+    def impaired(self) -> str | None:
+        """What does not work though the node should get traffic."""
+        refusal = self._writability.refusal
+        return f"redis {self._server.name} takes no publications: {refusal}" if refusal else None
+
     def statistics(self) -> ShardStatistics:
         return ShardStatistics(
             server=self._server.name,
@@ -161,6 +173,7 @@ class Shard:
             canary_age_seconds=self._canary.age_seconds,
             refusing=bool(self.commands.trouble),
             deaf=self._canary.problem() is not None,
+            unwritable=bool(self._writability.refusal),
             server_version=self._library.server_version,
         )
 

@@ -33,18 +33,22 @@ const makeCharts = () => [
 
 /** @param {Known} known @param {boolean} silent @returns {[string, string, string]} */
 function condition({ record }, silent) {
-  if (silent) return ["warn", "silent", "no figures for some seconds"];
+  const impaired = record.impaired?.join("; ");
+  // Figures come seldom where what carries them is impaired.
+  if (silent && !impaired) return ["warn", "silent", "no figures for some seconds"];
   const { leaving, left_connections: left, leaving_connections: all } = record;
   if (leaving) return ["warn", leaving, `${count(left)} of ${count(all)} closed`];
   if (record.draining) return ["warn", "drained", "takes no connections"];
   if (record.problems.length) return ["bad", "not ready", record.problems.join("; ")];
+  if (impaired) return ["bad", "impaired", impaired];
   return ["good", "ready", ""];
 }
 
 /** @param {Known} known */
 function broker({ record }) {
   if (!record.broker_servers) return "in this process";
-  const troubles = record.problems.filter((/** @type {string} */ each) => each !== "draining");
+  const problems = [...record.problems, ...record.impaired ?? []];
+  const troubles = problems.filter((/** @type {string} */ each) => each !== "draining");
   if (troubles.length) return h("span", { class: "bad" }, troubles.join("; "));
   const servers = record.broker_servers > 1 ? `${record.broker_servers} servers, ` : "";
   return `${servers}${ms(record.broker_round_trip_ms)}`;

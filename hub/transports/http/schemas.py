@@ -180,6 +180,7 @@ _COMMON: Json = {
             "outbox_bytes": INTEGER,
             "congested": INTEGER,
             "problems": array(STRING),
+            "impaired": array(STRING),
             "broker_servers": INTEGER,
             "broker_round_trip_ms": NUMBER,
             "leaving": {"enum": ["", "draining", "rebalance"]},

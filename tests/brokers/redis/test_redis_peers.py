@@ -381,3 +381,15 @@ async def test_nonsense_is_not_answered(redis: RedisServer) -> None:
             redis.ask("PUBLISH", f"hub:{{/nodes}}:ask:{A}", nonsense)
             redis.ask("PUBLISH", f"hub:{{/nodes}}:ask:{B}", nonsense)
         assert await a.peers.connection(f"{B}1") is not None
+
+
+async def test_nodes_stay_listed_while_redis_is_full(redis: RedisServer) -> None:
+    """Also one that comes meanwhile: a record takes little, and is wanted most then."""
+    async with place(redis, A) as a:
+        redis.ask("CONFIG", "SET", "maxmemory", "1")
+
+        record = f"hub:{{/nodes}}:node:{A}"
+        redis.ask("DEL", record)
+        await eventually(lambda: redis.ask("EXISTS", record) == b":1\r\n", what="renewal")
+        async with place(redis, B):
+            assert await a.names() == [A, B]
