@@ -120,8 +120,11 @@ class RedisCluster:
             eventually_blocking(partial(_says_yes, source, *move, *names), what="MIGRATE")
 
     def end_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
-        for server in (target, source):
-            _do(server, "CLUSTER", "SETSLOT", str(slot), "NODE", node_id(target))
+        command = ("CLUSTER", "SETSLOT", str(slot), "NODE", node_id(target))
+        _do(target, *command)
+        answer = source.ask(*command)
+        # It was its last slot, and it has heard already: it is a replica of `target` now.
+        assert answer.startswith(b"+") or b"only with masters" in answer, answer
 
 
 def _says_yes(server: RedisServer, *command: str | bytes) -> bool:

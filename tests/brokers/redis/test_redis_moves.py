@@ -1,0 +1,220 @@
+"""A channel whose slot moves in order goes on; one that was lost on the way begins anew."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from hub.brokers.redis import slots
+from hub.brokers.redis.keys import Keys
+from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.vouching import Stray, vouches
+from hub.core.publication import Position
+from hub.core.recovery import start
+from tests.brokers.redis.nodes import FAST, TestNode, node
+from tests.brokers.redis.test_redis_failures import KEEPS_ALL
+from tests.support.redis_cluster import RedisCluster
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually, eventually_blocking
+
+PATIENT = replace(FAST, command_timeout_seconds=5.0, cluster_seconds=0.2)
+SCRIPTS = replace(PATIENT, use_functions=False)
+# A node that looks at nothing by itself, so that somebody else is the first to ask.
+ASLEEP = replace(PATIENT, cluster_seconds=1000.0, reconcile_seconds=1000.0)
+
+
+@pytest.fixture
+def cluster() -> Iterator[RedisCluster]:
+    with RedisCluster(spare=True) as made:
+        yield made
+
+
+def of_the_second(prefix: str) -> str:
+    """A channel of the second master, which has no replica."""
+    names = (f"deep:{prefix}-{number}" for number in range(1000))
+    return next(n for n in names if 16384 // 3 <= slots.slot(n) < 16384 * 2 // 3)
+
+
+async def are_at(server: RedisServer, channel: str, *hubs: TestNode) -> None:
+    """Wait until these ask `server` for the channel."""
+
+    def is_there(hub: TestNode) -> bool:
+        return hub.broker.shard(channel).statistics().server.endswith(f":{server.port}")
+
+    for hub in hubs:
+        await eventually(partial(is_there, hub))
+        await hub.is_ready()
+
+
+async def resumes_whole(one: TestNode, channel: str, since: Position) -> bool:
+    page = await one.broker.history(channel, since.offset, 100)
+    return start(since=since, last=None, head=page.head, oldest=page.oldest).recovered
+
+
+@pytest.mark.parametrize("options", [PATIENT, SCRIPTS], ids=["functions", "scripts"])
+@pytest.mark.parametrize("quiet", [False, True], ids=["published in", "quiet"])
+async def test_slot_that_moves_there_and_back_costs_nobody_anything(
+    cluster: RedisCluster, channel: str, options: RedisOptions, quiet: bool
+) -> None:
+    channel, slot = of_the_second(channel), slots.slot(of_the_second(channel))
+    servers = (cluster.masters[1], cluster.masters[2], cluster.spares[0])
+    async with (
+        node(cluster.url, options=options, namespaces=KEEPS_ALL) as one,
+        node(cluster.url, options=options, namespaces=KEEPS_ALL) as two,
+    ):
+        await one.is_ready()
+        stream = await two.subscribe(channel)
+        first = await one.publish(channel, 0)
+        at, count = servers[0], 1
+        for to in (servers[1], servers[0], servers[2], servers[0], servers[1]):
+            cluster.move_slot(slot, at, to)
+            at = to
+            await are_at(to, channel, one, two)
+            if not quiet:
+                await one.publish(channel, count)
+                count += 1
+            assert (await two.broker.history(channel, 0, 100)).head == replace(
+                first.position, offset=count
+            )
+        last = await one.publish(channel, count)
+        await eventually(lambda: stream.head == last.position)
+        assert stream.data == [b"%d" % number for number in range(count + 1)]
+        assert not stream.resets
+        assert not stream.gaps
+        assert await resumes_whole(one, channel, replace(first.position, offset=0))
+        assert not await resumes_whole(one, channel, Position("0123456789ab", 0))
+
+
+async def test_server_that_gives_its_last_slot_away_vouches_as_a_replica(
+    cluster: RedisCluster, channel: str
+) -> None:
+    """It follows who got it, at once, and forgets what its history was called."""
+    channel, slot = of_the_second(channel), slots.slot(of_the_second(channel))
+    spare, target = cluster.spares[0], cluster.masters[2]
+    async with node(cluster.url, options=PATIENT, namespaces=KEEPS_ALL) as one:
+        await one.is_ready()
+        stream = await one.subscribe(channel)
+        cluster.move_slot(slot, cluster.masters[1], spare)
+        await are_at(spare, channel, one)
+        await one.publish(channel, 0)
+        cluster.move_slot(slot, spare, target)
+        await are_at(target, channel, one)
+        await one.publish(channel, 1)
+        await eventually(lambda: stream.data == [b"0", b"1"])
+        assert not stream.resets
+        eventually_blocking(
+            lambda: b"role:slave" in spare.ask("INFO", "replication"), what="a replica"
+        )
+
+
+async def test_what_its_server_lost_before_the_move_is_told(
+    cluster: RedisCluster, channel: str
+) -> None:
+    """It comes back with what it had saved, and nobody asks for the channel before it moves."""
+    channel, slot = of_the_second(channel), slots.slot(of_the_second(channel))
+    source = cluster.masters[1]
+    async with node(cluster.url, options=ASLEEP, namespaces=KEEPS_ALL) as one:
+        await one.is_ready()
+        await one.publish(channel, 0)
+        source.ask("SAVE")
+        lost = await one.publish(channel, 1)
+    source.restart()
+    eventually_blocking(lambda: b"cluster_state:ok" in source.ask("CLUSTER", "INFO"))
+    cluster.move_slot(slot, source, cluster.masters[2])
+    async with node(cluster.url, options=PATIENT, namespaces=KEEPS_ALL) as one:
+        await one.is_ready()
+        again = await one.publish(channel, 2)
+        assert again.position.epoch != lost.position.epoch
+        assert not await resumes_whole(one, channel, replace(lost.position, offset=1))
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["by a node", "by nobody"])
+async def test_who_is_no_node_waits_until_a_node_has_asked(
+    cluster: RedisCluster, channel: str, watched: bool
+) -> None:
+    """Without any node that has the channel it begins anew after a while."""
+    channel, slot = of_the_second(channel), slots.slot(of_the_second(channel))
+    target = cluster.masters[2]
+    keys = (Keys().meta(channel), Keys().log(channel))
+    async with node(cluster.url, options=ASLEEP, namespaces=KEEPS_ALL) as one:
+        await one.is_ready()
+        first = await one.publish(channel, 0)
+        cluster.move_slot(slot, cluster.masters[1], target)
+        with Redis(port=target.port, protocol=2) as client:
+            for _ in range(2):
+                with pytest.raises(ResponseError, match="has just come from another"):
+                    client.fcall("hub_publish", 2, *keys, "1")
+            if watched:
+                await one.publish(channel, 2)
+            else:
+                noted = client.hget(keys[0], "stray")
+                assert isinstance(noted, bytes)
+                client.hset(keys[0], "stray", noted.split(b" ")[0] + b" 1")
+            answer = client.fcall("hub_publish", 2, *keys, "3")
+        assert isinstance(answer, list)
+        epoch = first.position.epoch.encode()
+        assert answer[:2] == [epoch, 3] if watched else answer[0] != epoch
+
+
+STRAY = Stray("b" * 40, "c" * 40, "10.0.0.2:6379", "10.0.0.1:6379")
+MASTER = {"role": "master", "run_id": "d" * 40, "master_replid": "e" * 40}
+NO_NAME = "0" * 40
+
+
+@pytest.mark.parametrize(
+    ("address", "said", "whole"),
+    [
+        ("10.0.0.1:6379", {"master_replid": STRAY.history}, True),
+        ("10.0.0.9:6379", {"master_replid": STRAY.history}, True),
+        ("10.0.0.1:6379", {}, False),
+        ("10.0.0.1:6379", {"run_id": STRAY.run, "master_replid2": NO_NAME}, True),
+        ("10.0.0.1:6379", {"run_id": STRAY.run, "master_replid2": STRAY.history}, False),
+    ],
+    ids=["its own", "anywhere", "another", "renamed only", "was promoted"],
+)
+def test_master_vouches_for_its_own_line_alone(
+    address: str, said: dict[str, str], whole: bool
+) -> None:
+    assert vouches(STRAY, address, MASTER | said) == whole
+
+
+@pytest.mark.parametrize(
+    ("address", "said", "whole"),
+    [
+        ("10.0.0.1:6379", {}, True),
+        ("10.0.0.3:6379", {}, False),
+        ("10.0.0.1:6379", {"run_id": "d" * 40}, False),
+        ("10.0.0.1:6379", {"master_host": "10.0.0.4"}, False),
+    ],
+    ids=["of who has it", "somebody else", "restarted", "of another one"],
+)
+def test_replica_vouches_only_where_it_had_the_channel_last(
+    address: str, said: dict[str, str], whole: bool
+) -> None:
+    replica = {"role": "slave", "run_id": STRAY.run, "master_replid": "e" * 40}
+    replica |= {"master_host": "10.0.0.2", "master_port": "6379"}
+    assert vouches(STRAY, address, replica | said) == whole
+
+
+def test_server_without_a_name_for_its_history_vouches_for_nothing() -> None:
+    assert not vouches(STRAY, STRAY.former, {})
+    assert not vouches(STRAY, STRAY.former, {"role": "master"})
+
+
+async def test_restart_in_place_begins_anew(cluster: RedisCluster, channel: str) -> None:
+    """The same server, the same slot: what it gave out since its last save is gone."""
+    channel = of_the_second(channel)
+    source: RedisServer = cluster.masters[1]
+    async with node(cluster.url, options=PATIENT, namespaces=KEEPS_ALL) as one:
+        await one.is_ready()
+        stream = await one.subscribe(channel)
+        await one.publish(channel, 0)
+        source.ask("SAVE")
+        await one.publish(channel, 1)
+        await eventually(lambda: len(stream.data) == 2)
+        source.restart()
+        await eventually(lambda: stream.resets)
+        assert stream.resets[0].offset == 0
