@@ -6,6 +6,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from hub import dashboard
+from hub.errors import HubError
 from hub.node import Node
 from hub.node_core import VERSION
 from hub.observe.log_levels import HTTP
@@ -21,7 +22,7 @@ from hub.transports.http.app import make_routes
 from hub.transports.http.asgi import HttpApplication
 from hub.transports.http.dispatch import Dispatcher
 from hub.transports.http.ports import HttpDeps, HttpLimits
-from hub.transports.opening import Dialects, Openings
+from hub.transports.opening import Dialects, Head, Openings
 from hub.transports.turns import Turns
 from hub.transports.websocket import WebSocketOptions
 from hub.wire.poll import MAX_CHANNELS
@@ -53,14 +54,24 @@ def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
     def websocket(window_bits: int | None) -> WebSocketDialect:
         return WebSocketDialect(window_bits=window_bits, compress_from_bytes=minimum)
 
+    def on_refused(error: HubError, head: Head, address: str) -> None:
+        node.tally.refused[error.code] += 1
+        node.refusals.refused(
+            error.code,
+            address=address,
+            reason=error.message,
+            origin=head.headers.get("origin"),
+            host=head.headers.get("host"),
+        )
+
     return Openings(
         engine=node.engine,
         policy=node.policy,
         dialects=Dialects(lru_cache(websocket), TextDialect(), SseDialect(several), several),
         websocket=websocket_options,
-        tally=node.tally,
         max_subscriptions=settings.max_subscriptions,
         deflate=minimum > 0,
+        on_refused=on_refused,
     )
 
 

@@ -1,13 +1,12 @@
 """What a session may ask for. Dialects make these from bytes; the engine carries them out."""
 
-from dataclasses import dataclass
-
 from hub.core.publication import Position
+from hub.core.values import value
 
 CommandId = str | int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Subscribe:
     id: CommandId
     channel: str
@@ -20,13 +19,13 @@ class Subscribe:
     """Asked for by the URL of the connection: there is no command to reply to."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Unsubscribe:
     id: CommandId
     channel: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Publish:
     id: CommandId
     channel: str
@@ -36,7 +35,7 @@ class Publish:
     idempotency_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class History:
     id: CommandId
     channel: str
@@ -44,19 +43,19 @@ class History:
     limit: int = 100
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Presence:
     id: CommandId
     channel: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Authenticate:
     id: CommandId
     token: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Ping:
     id: CommandId
 

@@ -5,6 +5,7 @@ no connection.
 """
 
 from collections.abc import Callable, Mapping
+from typing import get_args
 
 from hub.core import commands
 from hub.core.commands import Command
@@ -22,6 +23,8 @@ MAX_HISTORY_LIMIT = 1000
 # A history answer is one frame and leaves nothing else through while it is written.
 MAX_HISTORY_BYTES = 1024 * 1024
 
+_NAMES = {kind: kind.__name__.lower() for kind in get_args(Command)}
+"""As metrics call them."""
 _ASK_NOBODY = commands.Ping | commands.Unsubscribe | commands.Authenticate
 
 Ok = Mapping[str, object] | None
@@ -60,7 +63,7 @@ class Executor:
 
     async def execute(self, session: Session, command: Command, *, reply_in_stream: bool) -> Ok:
         """Carry out one command of a session; raise `HubError` where it cannot be."""
-        self._tally.commands[type(command).__name__.lower()] += 1
+        self._tally.commands[_NAMES[type(command)]] += 1
         match command:
             case commands.Publish():
                 return await self._publish(session, command)

@@ -13,6 +13,14 @@ def matches(pattern: str, channel: str) -> bool:
     return pattern == channel
 
 
+def _covers(patterns: tuple[str, ...], channel: str) -> bool:
+    # Asked for every publication: half of what `any` costs.
+    for pattern in patterns:  # noqa: SIM110
+        if matches(pattern, channel):
+            return True
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Immutable; a refreshed token makes a new one."""
@@ -33,7 +41,7 @@ class Identity:
         """Whether a grant covers `channel`; those of the hub itself are for operators."""
         if is_reserved(channel):
             return self.operator
-        return any(matches(pattern, channel) for pattern in self.subscribe)
+        return _covers(self.subscribe, channel)
 
     def check_subscribe(self, channel: str) -> None:
         """Raise `ForbiddenError` unless it may subscribe to `channel`."""
@@ -44,5 +52,5 @@ class Identity:
         """Raise `ForbiddenError` unless a grant covers publishing on `channel`."""
         if is_reserved(channel):
             raise ForbiddenError(f"only the hub itself publishes on {channel!r}")
-        if not any(matches(pattern, channel) for pattern in self.publish):
+        if not _covers(self.publish, channel):
             raise ForbiddenError(f"no grant to publish on {channel!r}")

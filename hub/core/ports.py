@@ -5,13 +5,13 @@ Adapters in `hub.transports`, `hub.brokers`, `hub.auth` and `hub.wire` have thes
 """
 
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hub.core.identity import Identity
 from hub.core.options import KIB
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset, Push
+from hub.core.values import value
 
 if TYPE_CHECKING:
     from hub.core.session import Session
@@ -123,7 +123,7 @@ class Link(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class PublishRequest:
     channel: str
     data: bytes
@@ -138,7 +138,7 @@ class PublishRequest:
     """W3C `traceparent` of what it is a part of; None where nothing traces it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class PublishResult:
     position: Position
     """Of the publication."""
@@ -154,7 +154,7 @@ class PublishResult:
         return self.position.offset
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class HistoryPage:
     """A stretch of one channel's history, oldest first."""
 

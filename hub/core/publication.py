@@ -2,9 +2,9 @@
 
 import re
 import string
-from dataclasses import dataclass
 
 from hub.core.naming import odd_character
+from hub.core.values import value
 from hub.errors import BadRequestError
 
 # WIRE.md, "Channels and positions".
@@ -31,7 +31,7 @@ def check_channel(name: object) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Position:
     """A place in one channel's sequence: after `offset` (0 or more) of `epoch`."""
 
@@ -52,7 +52,7 @@ class Position:
         return f"{self.epoch}:{self.offset}"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Publication:
     """What was published, numbered 1, 2, 3, ... within its channel's epoch."""
 

@@ -1,11 +1,11 @@
 """What a session is sent. Dialects make bytes from these; a `Publication` is a push too."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from hub.core.commands import CommandId
 from hub.core.publication import Position, Publication
+from hub.core.values import value
 from hub.errors import HubError
 
 
@@ -20,7 +20,7 @@ class GapReason(StrEnum):
     RESET = "reset"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Welcome:
     connection: str
     node: str
@@ -29,7 +29,7 @@ class Welcome:
     secret: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Subscribed:
     channel: str
     position: Position
@@ -38,7 +38,7 @@ class Subscribed:
     replayed: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Unsubscribed:
     """An operator took the session out of a channel; nothing of it comes any more."""
 
@@ -46,7 +46,7 @@ class Unsubscribed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Gap:
     """Stands exactly where offsets `first` to `last` of `epoch` would have.
 
@@ -63,7 +63,7 @@ class Gap:
     """How many publications without an offset were dropped, where there were any."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Member:
     """Who is present: `id` is the token's subject, or the connection where there is none."""
 
@@ -72,36 +72,36 @@ class Member:
     subject: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Join:
     channel: str
     member: Member
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Leave:
     channel: str
     member: Member
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class PresenceReset:
     """Some joins or leaves were lost: ask for the members again."""
 
     channel: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Heartbeat:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Expiring:
     in_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Goodbye:
     code: int
     reason: str
@@ -109,7 +109,7 @@ class Goodbye:
     """The peer picks a moment in this window; None where it should not come back unchanged."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Reply:
     id: CommandId
     ok: Mapping[str, object] | None = None

@@ -4,12 +4,11 @@ A pure function. What it decides is announced at the head of the stream; the rep
 is read in pages by `hub.core.replay`.
 """
 
-from dataclasses import dataclass
-
 from hub.core.publication import Position
+from hub.core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Start:
     """Where a subscription begins and what it has to be told first."""
 

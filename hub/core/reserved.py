@@ -3,6 +3,7 @@
 from hub.core.options import ChannelOptions, Overflow
 
 NAMESPACE = "hub"
+_PREFIX = f"{NAMESPACE}:"
 STATS_CHANNEL = "hub:stats"
 """Every node's `hub.core.records.NodeRecord`, once a second, with its name as the key."""
 OPTIONS = ChannelOptions(history_size=0, overflow=Overflow.LATEST_PER_KEY)
@@ -11,4 +12,4 @@ OPTIONS = ChannelOptions(history_size=0, overflow=Overflow.LATEST_PER_KEY)
 
 def is_reserved(channel: str) -> bool:
     """Whether only operators may read `channel`, and nobody may publish on it."""
-    return channel.startswith(f"{NAMESPACE}:")
+    return channel.startswith(_PREFIX)

@@ -20,11 +20,11 @@ from hub.core.engine import Engine
 from hub.core.identity import Identity
 from hub.core.ports import Dialect, Link
 from hub.core.publication import Position
-from hub.core.tally import Tally
+from hub.core.values import value
 from hub.errors import BadRequestError, ForbiddenError, HubError
 from hub.transports.sse import SseConnection, response_head
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
-from hub.wire.handshake import accept
+from hub.wire.handshake import accept, offered_token
 from hub.wire.query import SubscriptionQuery, parse_query
 from hub.wire.sse import MAX_CHANNELS
 
@@ -55,7 +55,7 @@ class Dialects:
     sse_several: Dialect
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Admitted:
     """Who may come in, and what their URL subscribes to."""
 
@@ -69,6 +69,10 @@ class Admitted:
             yield Subscribe(None, name, self.since.get(name), query.last, query.fill, in_url=True)
 
 
+OnRefused = Callable[[HubError, Head, str], None]
+"""Counts and tells of a refusal: who was refused, and from which address."""
+
+
 class Openings:
     """One per node."""
 
@@ -79,18 +83,18 @@ class Openings:
         policy: Policy,
         dialects: Dialects,
         websocket: WebSocketOptions,
-        tally: Tally,
         max_subscriptions: int,
         deflate: bool,
+        on_refused: OnRefused,
     ) -> None:
         """`deflate` is whether WebSockets may agree on compression."""
         self._engine = engine
         self._policy = policy
         self._dialects = dialects
         self._websocket = websocket
-        self._tally = tally
         self._max_subscriptions = max_subscriptions
         self._deflate = deflate
+        self.on_refused = on_refused
 
     # -- behind the hub's own listener -------------------------------------------------------
 
@@ -104,7 +108,7 @@ class Openings:
         """
         self._check_door(head)
         answer, window_bits = accept(head.headers, deflate=self._deflate)
-        admitted = self._admit_websocket(head)
+        admitted = self._admit_websocket(head, address)
         connection = WebSocketConnection(
             transport,
             self._websocket,
@@ -138,7 +142,7 @@ class Openings:
         Raises `HubError` where the handshake is to be refused.
         """
         self._check_door(head)
-        self._begin(link, self._dialects.text, self._admit_websocket(head))
+        self._begin(link, self._dialects.text, self._admit_websocket(head, link.address))
 
     def sse_over(self, head: Head, link: Link) -> None:
         """Open a session whose response head is the server's.
@@ -158,14 +162,19 @@ class Openings:
             return None
         return head.headers.get("origin")
 
-    def admit(self, head: Head, *, max_channels: int) -> Admitted:
-        """Read credentials and query; raise `HubError` where either does not hold."""
+    def admit(self, head: Head, *, max_channels: int, token: str | None = None) -> Admitted:
+        """Read credentials and query; raise `HubError` where either does not hold.
+
+        `token` is one that came another way than in the query.
+        """
         query = parse_query(head.query, max_channels=max_channels)
+        if token is not None and query.token not in (None, token):
+            raise BadRequestError("two tokens are given: one in the URL, one as a subprotocol")
         identity = self._policy.identify(
             Credentials(
                 authorization=head.headers.get("authorization"),
                 api_key=head.headers.get("x-api-key"),
-                token=query.token,
+                token=token or query.token,
             )
         )
         for channel in query.channels:
@@ -182,11 +191,12 @@ class Openings:
             headers.get("origin"), headers.get("host"), headers.get("sec-fetch-site")
         )
 
-    def _admit_websocket(self, head: Head) -> Admitted | HubError:
+    def _admit_websocket(self, head: Head, address: str) -> Admitted | HubError:
         try:
-            return self.admit(head, max_channels=self._max_subscriptions)
+            token = offered_token(head.headers)
+            return self.admit(head, max_channels=self._max_subscriptions, token=token)
         except HubError as error:
-            self._tally.refused[error.code] += 1
+            self.on_refused(error, head, address)
             return error
 
     def _admit_sse(self, head: Head) -> Admitted:

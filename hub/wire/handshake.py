@@ -5,15 +5,29 @@ connect; the parsing of the headers is the library's.
 """
 
 import base64
+import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 
 from websockets.exceptions import InvalidHeader, NegotiationError
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.headers import build_extension, parse_connection, parse_extension, parse_upgrade
-from websockets.utils import accept_key
 
 from hub.errors import BadRequestError, UpgradeRequiredError
+
+SUBPROTOCOL = "hub"
+"""What is answered where it is among those that are offered."""
+_BEARER = "bearer."
+UPGRADE_HEADERS: Mapping[str, str] = {
+    # RFC 9110 section 15.5.22: a 426 names what to upgrade to, as an option of the connection too
+    # (section 7.8). RFC 6455 section 4.4: and the version that is spoken.
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+}
+"""Of the answer to `UpgradeRequiredError`."""
+# RFC 6455 section 1.3.
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def accept(headers: Mapping[str, str], *, deflate: bool) -> tuple[bytes, int | None]:
@@ -26,7 +40,7 @@ def accept(headers: Mapping[str, str], *, deflate: bool) -> tuple[bytes, int | N
     Returns the 101 response's head and the agreed deflate window, None without compression.
 
     Raises:
-        UpgradeRequiredError: answer with 426 and `Sec-WebSocket-Version: 13`.
+        UpgradeRequiredError: answer with 426 and `UPGRADE_HEADERS`.
         BadRequestError: the key is not 16 bytes in base64.
     """
     _check_upgrade(headers)
@@ -34,8 +48,10 @@ def accept(headers: Mapping[str, str], *, deflate: bool) -> tuple[bytes, int | N
         "HTTP/1.1 101 Switching Protocols\r\n"
         "Upgrade: websocket\r\n"
         "Connection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {accept_key(_key(headers))}\r\n"
+        f"Sec-WebSocket-Accept: {_accept_key(_key(headers))}\r\n"
     )
+    if SUBPROTOCOL in subprotocols(headers):
+        response += f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
     window_bits: int | None = None
     if deflate and (offered := headers.get("sec-websocket-extensions")) is not None:
         agreed, window_bits = _negotiate(offered)
@@ -44,17 +60,49 @@ def accept(headers: Mapping[str, str], *, deflate: bool) -> tuple[bytes, int | N
     return f"{response}\r\n".encode(), window_bits
 
 
+def subprotocols(headers: Mapping[str, str]) -> list[str]:
+    """Those that are offered, in their order (RFC 6455 section 11.3.4)."""
+    offered = headers.get("sec-websocket-protocol")
+    return [] if offered is None else [name.strip() for name in offered.split(",")]
+
+
+def offered_token(headers: Mapping[str, str]) -> str | None:
+    """The token in `bearer.<token>` beside `hub`: a browser's page can set no header but this.
+
+    Raises:
+        BadRequestError: there are two.
+    """
+    names = subprotocols(headers)
+    if SUBPROTOCOL not in names:
+        return None
+    tokens = [name.removeprefix(_BEARER) for name in names if name.startswith(_BEARER)]
+    if len(tokens) > 1:
+        raise BadRequestError(f"{len(tokens)} tokens are offered as subprotocols, allowed is one")
+    return tokens[0] if tokens else None
+
+
+def _accept_key(key: str) -> str:
+    """RFC 6455 section 4.2.2, item 5.4."""
+    return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()  # noqa: S324 - the RFC's
+
+
 def _check_upgrade(headers: Mapping[str, str]) -> None:
-    try:
-        connection = {option.lower() for option in parse_connection(headers.get("connection", ""))}
-        upgrade = {option.lower() for option in parse_upgrade(headers.get("upgrade", ""))}
-    except InvalidHeader:
-        connection, upgrade = set(), set()
-    if "upgrade" not in connection or "websocket" not in upgrade:
+    if not _asks_for_websocket(headers.get("connection", ""), headers.get("upgrade", "")):
         raise UpgradeRequiredError("this path speaks WebSocket: connect with ws:// or wss://")
     version = headers.get("sec-websocket-version", "")
     if version != "13":
         raise UpgradeRequiredError(f"Sec-WebSocket-Version is {version[:20]!r}, spoken is 13")
+
+
+# Clients each send one of a handful of values.
+@lru_cache(maxsize=64)
+def _asks_for_websocket(connection: str, upgrade: str) -> bool:
+    try:
+        options = {option.lower() for option in parse_connection(connection)}
+        protocols = {protocol.lower() for protocol in parse_upgrade(upgrade)}
+    except InvalidHeader:
+        return False
+    return "upgrade" in options and "websocket" in protocols
 
 
 def _key(headers: Mapping[str, str]) -> str:

@@ -195,12 +195,18 @@ def _explain(raw: bytes, error: Exception) -> BadRequestError:
 # -- pushes --------------------------------------------------------------------------------
 
 
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS
+
+
 def encode(push: Push) -> bytes:
     """One push as one JSON object on one line."""
     if isinstance(push, Publication):
         return _message(push)
+    if isinstance(push, Reply):
+        # Before the table: one for each command.
+        return orjson.dumps(_reply(push), default=_default, option=_OPTIONS)
     # orjson would encode our dataclasses by itself, under their own field names.
-    return orjson.dumps(_object(push), default=_default, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    return orjson.dumps(_object(push), default=_default, option=_OPTIONS)
 
 
 def _message(publication: Publication) -> bytes:

@@ -8,10 +8,11 @@ UTF-8 is refused, not passed on. Unknown parameters are ignored: proxies and cac
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import unquote_to_bytes
 
 from hub.core.publication import Position, check_channel
+from hub.core.values import value
 from hub.errors import BadRequestError, TooManySubscriptionsError
 
 _BROKEN_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -21,7 +22,7 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class SubscriptionQuery:
     """What a URL asks for; nothing here has been authorized."""
 

@@ -17,7 +17,7 @@ from websockets.uri import parse_uri
 from hub.core.publication import Publication
 from hub.errors import BadRequestError, UpgradeRequiredError
 from hub.wire import native
-from hub.wire.handshake import accept
+from hub.wire.handshake import accept, offered_token
 from hub.wire.websocket import WebSocketDialect
 
 # RFC 6455 section 1.3.
@@ -140,6 +140,38 @@ def test_compression_is_agreed_on_without_context_either_way(offered: str, bits:
 def test_an_offer_that_cannot_be_met_leaves_the_connection_uncompressed(offered: str) -> None:
     """It is no error: extensions are optional."""
     assert offer(offered) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("offered", "answered", "token"),
+    [
+        (None, None, None),
+        ("hub", "hub", None),
+        ("hub, bearer.a.b.c", "hub", "a.b.c"),
+        ("bearer.a.b.c,hub", "hub", "a.b.c"),
+        ("graphql-ws, hub", "hub", None),
+        # Nothing offered is spoken: the connection opens without one, and a browser ends it.
+        ("graphql-ws", None, None),
+        ("HUB", None, None),
+        ("bearer.a.b.c", None, None),
+        ("", None, None),
+        (",,", None, None),
+    ],
+)
+def test_hub_is_answered_where_it_is_among_the_subprotocols_offered(
+    offered: str | None, answered: str | None, token: str | None
+) -> None:
+    """RFC 6455 section 4.2.2: one of those offered, or none. A token may come beside it."""
+    given_headers = headers(sec_websocket_protocol=offered)
+    response = accept(given_headers, deflate=True)[0].decode()
+    lines = [line for line in response.split("\r\n") if line.startswith("Sec-WebSocket-Protocol")]
+    assert lines == ([] if answered is None else [f"Sec-WebSocket-Protocol: {answered}"])
+    assert offered_token(given_headers) == token
+
+
+def test_two_tokens_among_the_subprotocols_are_refused() -> None:
+    with pytest.raises(BadRequestError, match="2 tokens"):
+        offered_token(headers(sec_websocket_protocol="hub, bearer.a, bearer.b"))
 
 
 def test_compression_that_is_off_is_never_agreed_on() -> None:

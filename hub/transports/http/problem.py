@@ -12,6 +12,7 @@ from hub.auth.policy import BEARER_CHALLENGE
 from hub.errors import HubError
 from hub.transports.http.answer import Answer
 from hub.wire.codes import REQUEST_TIMEOUT, UPGRADE_REQUIRED, http_status, status_phrase
+from hub.wire.handshake import UPGRADE_HEADERS
 
 MEDIA_TYPE = "application/problem+json"
 # Where a retryable error does not say when: soon, because back-off is the client's work.
@@ -43,12 +44,7 @@ def problem_headers(error: HubError) -> dict[str, str]:
         # RFC 9110 section 15.5.9: the rest of the request is not wanted any more.
         headers["Connection"] = "close"
     if error.code == UPGRADE_REQUIRED:
-        # RFC 9110 section 15.5.22 and RFC 6455 section 4.4: to what, and in which version.
-        headers |= {
-            "Upgrade": "websocket",
-            "Connection": "Upgrade",
-            "Sec-WebSocket-Version": "13",
-        }
+        headers |= UPGRADE_HEADERS
     return headers
 
 

@@ -1,0 +1,248 @@
+"""Who gets a session, whatever carries it, and that it begins in one write."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import jwt
+import orjson
+import pytest
+
+from hub.auth.policy import Policy
+from hub.core.session import Session
+from hub.errors import (
+    ForbiddenError,
+    HubError,
+    UnavailableError,
+    UpgradeRequiredError,
+)
+from hub.transports.opening import Dialects, Openings
+from hub.transports.turns import Turns
+from hub.transports.websocket import WebSocketOptions
+from hub.wire.sse import SeveralSseDialect, SseDialect
+from hub.wire.text import TextDialect
+from hub.wire.websocket import WebSocketDialect
+from tests.core.fakes import FakeLink
+from tests.core.small_node import SmallNode
+from tests.core.streams import read_lines
+from tests.transports.wired import NotingTransport, ping
+
+KEY = "k" * 32
+UPGRADE = {
+    "host": "localhost",
+    "upgrade": "websocket",
+    "connection": "Upgrade",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@dataclass
+class Head:
+    query: bytes = b"channel=news"
+    headers: dict[str, str] = field(default_factory=lambda: dict(UPGRADE))
+
+
+class Door:
+    """Openings over the core on fakes, and a peer's transport."""
+
+    def __init__(self, *, keys: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
+        self.node = SmallNode()
+        several = SeveralSseDialect()
+        self.refusals: list[tuple[str, str]] = []
+        self.openings = Openings(
+            engine=self.node.engine,
+            policy=Policy(token_keys=keys, origins=origins, clock=self.node.clock.wall),
+            dialects=Dialects(
+                lambda bits: WebSocketDialect(window_bits=bits),
+                TextDialect(),
+                SseDialect(several),
+                several,
+            ),
+            websocket=WebSocketOptions(
+                engine=self.node.engine,
+                heartbeats=self.node.heartbeats,
+                deadlines=self.node.deadlines,
+                turns=Turns(self.node.clock),
+                max_message_bytes=65536,
+                message_timeout_seconds=30,
+            ),
+            max_subscriptions=3,
+            deflate=True,
+            on_refused=lambda error, _, address: self.refusals.append((error.code, address)),
+        )
+        self.transport = NotingTransport()
+
+    def websocket(self, head: Head | None = None, rest: bytes = b"") -> Session:
+        transport = cast("asyncio.Transport", self.transport)
+        connection = self.openings.websocket(
+            head or Head(), transport, address="192.0.2.7", rest=rest
+        )
+        assert connection.session is not None
+        return connection.session
+
+    def sse(self, head: Head | None = None) -> Session:
+        transport = cast("asyncio.Transport", self.transport)
+        connection = self.openings.sse(
+            head or Head(headers={"host": "localhost"}), transport, address="192.0.2.7"
+        )
+        assert connection.session is not None
+        return connection.session
+
+    def token(self, **claims: object) -> str:
+        return jwt.encode({"sub": "ann", "hub": {"subscribe": ["*"]}} | claims, KEY, "HS256")
+
+    def ops(self) -> list[str]:
+        """Of the frames of a WebSocket behind the handshake."""
+        data = b"".join(self.transport.writes).partition(b"\r\n\r\n")[2]
+        found = []
+        while data:
+            length, at = data[1], 2
+            if length == 126:
+                length, at = int.from_bytes(data[2:4]), 4
+            if data[0] == 0x81:
+                found.append(orjson.loads(data[at : at + length])["op"])
+            data = data[at + length :]
+        return found
+
+
+async def test_a_websocket_with_a_subscription_begins_in_one_write() -> None:
+    """Handshake, welcome, subscribed and the first page of history, without a task."""
+    door = Door()
+    door.node.publish("news")
+    session = door.websocket(Head(b"channel=news&last=1"))
+    assert len(door.transport.writes) == 1
+    assert door.transport.writes[0].startswith(b"HTTP/1.1 101 ")
+    assert door.ops() == ["welcome", "subscribed", "message"]
+    assert not door.node.loop.tasks
+    assert session.subscriptions["news"].live
+    assert session.link.address == "192.0.2.7"
+    assert door.transport.protocol is cast("object", session.link)
+
+
+async def test_an_event_stream_with_a_subscription_begins_in_one_write() -> None:
+    door = Door()
+    session = door.sse()
+    (written,) = door.transport.writes
+    head, _, stream = written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert stream.startswith(b"retry: 1000\nevent: welcome\n")
+    assert b"event: subscribed\n" in stream
+    assert not door.node.loop.tasks
+    assert session.dialect.name == "sse"
+
+
+async def test_what_came_behind_the_handshake_is_worked_off() -> None:
+    door = Door()
+    door.websocket(rest=ping(1))
+    assert door.ops() == ["welcome", "subscribed", "reply"]
+
+
+@pytest.mark.parametrize("how", ["websocket", "sse", "websocket_over", "sse_over"])
+@pytest.mark.parametrize("why", ["origin", "full", "draining"])
+async def test_who_is_refused_at_the_door_costs_nothing(how: str, why: str) -> None:
+    """Nothing is written, and the transport is the caller's still."""
+    door = Door()
+    head = Head()
+    if why == "origin":
+        head.headers["origin"] = "https://elsewhere.example"
+    else:
+        door.node.engine.draining = True
+    expected = ForbiddenError if why == "origin" else UnavailableError
+    way = door.transport if how in ("websocket", "sse") else FakeLink(door.node.loop.defer)
+    arguments = {"address": ""} if how in ("websocket", "sse") else {}
+    with pytest.raises(expected):
+        getattr(door.openings, how)(head, way, **arguments)
+    assert not door.node.engine.sessions
+    assert door.transport.writes == []
+    assert door.transport.protocol is None
+    readable = None if why == "origin" else head.headers.get("origin")
+    assert door.openings.readable_by(head) == readable
+
+
+async def test_only_an_allowed_page_may_read_a_refusal() -> None:
+    door = Door(origins=["https://app.example"])
+    head = Head(headers=UPGRADE | {"origin": "https://app.example"})
+    assert door.openings.readable_by(head) == "https://app.example"
+    head.headers["origin"] = "https://elsewhere.example"
+    assert door.openings.readable_by(head) is None
+
+
+async def test_what_is_no_handshake_is_refused_before_a_session() -> None:
+    door = Door()
+    with pytest.raises(UpgradeRequiredError):
+        door.websocket(Head(headers={"host": "localhost"}))
+    assert door.transport.protocol is None
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        (b"channel=a%20b", 4400),
+        (b"channel=a&channel=b&channel=c&channel=d", 4400),
+        (b"channel=news&token=x.y.z", 4401),
+    ],
+)
+async def test_a_wrong_url_of_a_websocket_is_told_by_a_close_code_in_one_write(
+    query: bytes, code: int
+) -> None:
+    """A browser cannot read the status of a refused handshake. It is counted and noted."""
+    door = Door()
+    session = door.websocket(Head(query))
+    assert session.closing
+    (written,) = door.transport.writes
+    assert door.ops() == ["goodbye"]
+    assert code.to_bytes(2) in written
+    assert not door.node.engine.sessions
+    assert [address for _, address in door.refusals] == ["192.0.2.7"]
+
+
+async def test_a_wrong_url_of_an_event_stream_is_raised() -> None:
+    door = Door()
+    for query in (b"", b"channel=a%20b", b"channel=a&token=x.y.z"):
+        with pytest.raises(HubError):
+            door.sse(Head(query, {"host": "localhost"}))
+    assert door.transport.protocol is None
+
+
+@pytest.mark.parametrize("where", ["query", "header", "subprotocol", "both"])
+async def test_a_token_may_come_in_three_ways(where: str) -> None:
+    """In a header, in the URL, or as a subprotocol, which is the only one that a page's
+    WebSocket can set and no log shows."""
+    door = Door(keys=[KEY])
+    token = door.token()
+    head = Head()
+    if where in ("query", "both"):
+        head.query += b"&token=" + token.encode()
+    if where in ("subprotocol", "both"):
+        head.headers["sec-websocket-protocol"] = f"hub, bearer.{token}"
+    if where == "header":
+        head.headers["authorization"] = f"Bearer {token}"
+    session = door.websocket(head)
+    assert not session.closing
+    assert session.identity.subject == "ann"
+    answered = b"\r\nSec-WebSocket-Protocol: hub\r\n" in door.transport.writes[0]
+    assert answered == (where in ("subprotocol", "both"))
+
+
+async def test_two_different_tokens_are_refused() -> None:
+    door = Door(keys=[KEY])
+    head = Head(b"channel=news&token=" + door.token().encode())
+    head.headers["sec-websocket-protocol"] = f"hub, bearer.{door.token(sub='bob')}"
+    assert door.websocket(head).closing
+    assert door.ops() == ["goodbye"]
+
+
+async def test_over_somebody_elses_server_the_same_is_said() -> None:
+    """By the same rules; the server makes head and frames."""
+    door = Door()
+    link = FakeLink(door.node.loop.defer)
+    door.openings.websocket_over(Head(), link)
+    assert [push["op"] for push in read_lines(link.received)] == ["welcome", "subscribed"]
+    link = FakeLink(door.node.loop.defer)
+    door.openings.websocket_over(Head(b"channel=a%20b"), link)
+    assert [push["op"] for push in read_lines(link.received)] == ["goodbye"]
+    link = FakeLink(door.node.loop.defer, transport="sse")
+    door.openings.sse_over(Head(), link)
+    assert link.received.startswith(b"event: welcome\n")
