@@ -85,6 +85,7 @@ class RateLimitedError(HubError):
 
     code = "rate_limited"
     retryable = True
+    retry_after_seconds = 1
 
 
 class ConflictError(HubError):

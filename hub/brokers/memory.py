@@ -30,6 +30,9 @@ from hub.errors import UnavailableError
 # How many channels one call of `sweep` looks at: 0.3 ms, so that 100,000 are through in 10 s
 # when it is called ten times a second.
 _SWEEP_CHANNELS = 1000
+# How long a channel is shown to operators that was subscribed to and never published in. Whoever
+# comes back later finds the same epoch. A guess.
+_UNUSED_SECONDS = 300.0
 # How many generations names share: with so many, what is told of an unused channel stays true for
 # hours where a channel is forgotten every second; they take 2 MB at most.
 _GENERATIONS = 16_384
@@ -94,10 +97,13 @@ class MemoryBroker:
         self._history = HistoryBudget(history_total_bytes, on_empty=self._place)
         self._epochs = _Epochs()
         self._logs: dict[str, ChannelLog] = {}
+        self._unused: dict[str, ChannelLog] = {}
+        """Of these, what nobody subscribes to, in the order they were used last: where nothing was
+        ever published, so that forgetting loses nothing; ..."""
         self._without_history: dict[str, ChannelLog] = {}
-        """Of these, what nobody subscribes to, in the order they were used last; ..."""
+        """... where nothing is held; ..."""
         self._with_history: dict[str, ChannelLog] = {}
-        """... and the same with something held."""
+        """... and where something is."""
         self._to_sweep: list[str] = []
 
     async def publish(self, request: PublishRequest) -> PublishResult:
@@ -142,11 +148,7 @@ class MemoryBroker:
             return
         log.subscribed = False
         log.used_at_seconds = self._clock()
-        if log.offset:
-            self._place(log)
-        else:
-            # Whoever comes back finds the same epoch: nothing of it was given out.
-            self._forget(log)
+        self._place(log)
 
     async def history(
         self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
@@ -184,6 +186,7 @@ class MemoryBroker:
     def names(self) -> Sequence[str]:
         """Of the channels that have a position; those that are forgotten first come first."""
         return (
+            *self._unused,
             *self._without_history,
             *self._with_history,
             *(name for name, log in self._logs.items() if log.subscribed),
@@ -208,16 +211,23 @@ class MemoryBroker:
 
     def _place(self, log: ChannelLog) -> None:
         """At the end of the order it belongs to now, if it belongs to one."""
-        self._without_history.pop(log.name, None)
-        self._with_history.pop(log.name, None)
-        if not log.subscribed:
-            order = self._with_history if len(log) else self._without_history
-            order[log.name] = log
+        name = log.name
+        self._unused.pop(name, None)
+        self._without_history.pop(name, None)
+        self._with_history.pop(name, None)
+        if log.subscribed:
+            return
+        if len(log):
+            self._with_history[name] = log
+        elif log.offset:
+            self._without_history[name] = log
+        else:
+            self._unused[name] = log
 
     def _make_room(self) -> None:
         if len(self._logs) < self._max_channels:
             return
-        for order in (self._without_history, self._with_history):
+        for order in (self._unused, self._without_history, self._with_history):
             for log in order.values():
                 self._forget(log)
                 return
@@ -226,6 +236,7 @@ class MemoryBroker:
     def _forget(self, log: ChannelLog) -> None:
         log.clear()
         del self._logs[log.name]
+        self._unused.pop(log.name, None)
         self._without_history.pop(log.name, None)
         self._with_history.pop(log.name, None)
         if log.offset:
@@ -242,5 +253,6 @@ class MemoryBroker:
             if (log := self._logs.get(name)) is None:
                 continue
             log.trim(now)
-            if not log.subscribed and log.used_at_seconds < now - self._position_ttl_seconds:
+            keep_seconds = self._position_ttl_seconds if log.offset else _UNUSED_SECONDS
+            if not log.subscribed and log.used_at_seconds < now - keep_seconds:
                 self._forget(log)

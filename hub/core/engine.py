@@ -33,6 +33,7 @@ from hub.core.views import session_record
 from hub.errors import (
     HubError,
     NotFoundError,
+    RateLimitedError,
     UnauthorizedError,
     UnavailableError,
 )
@@ -207,7 +208,8 @@ class Engine:
 
         The reply goes into the stream, or to `respond`. Where nothing waits and the command has
         nothing to wait for, it is carried out when this returns. While the inbox is full the
-        session is not read from until all in it are done.
+        session is not read from until all in it are done; what came with `respond` came another
+        way, and raises `RateLimitedError` then.
         """
         if session.closing and respond is None:
             return
@@ -221,6 +223,8 @@ class Engine:
             self._runtime.spawn(self._work(session, inbox, rest))
             if at_once:
                 return
+        if respond is not None and inbox.crowded:
+            raise RateLimitedError(f"{len(inbox)} commands of this session wait already")
         if inbox.add(command, respond):
             session.link.pause_reading()
 

@@ -34,11 +34,14 @@ class Inbox:
             self._bytes += len(command.data)
         if self.full:
             return False
-        limits = self._limits
-        self.full = (
-            len(self._jobs) >= limits.inbox_max_commands or self._bytes >= limits.inbox_max_bytes
-        )
+        self.full = self.crowded
         return self.full
+
+    @property
+    def crowded(self) -> bool:
+        """Whether as much as may wait does so now."""
+        limits = self._limits
+        return len(self._jobs) >= limits.inbox_max_commands or self._bytes >= limits.inbox_max_bytes
 
     def take(self) -> Job | None:
         """The next command; None when none waits."""

@@ -12,6 +12,7 @@ from hub.core.batch import Encoded
 from hub.core.commands import Subscribe
 from hub.core.identity import Identity
 from hub.core.noted import Notes
+from hub.core.options import KIB
 from hub.core.outbox import Outbox
 from hub.core.ports import Dialect, Link
 from hub.core.publication import Position
@@ -25,14 +26,18 @@ if TYPE_CHECKING:
     from hub.core.inbox import Inbox
 
 
+# As large as most frames that are no replies to `history` or `presence`.
+_SLICE_BYTES = 64 * KIB
+
+
 class Session:
     """Open until `close` or `lost`; owned by the event loop."""
 
     __slots__ = (
-        "_context", "beat_slot", "closing", "dialect", "drained_at_seconds", "gone", "id",
-        "identity", "inbox", "left_at", "link", "notes", "on_progress", "opened_at_seconds",
-        "outbox", "places", "replay_running", "replaying", "round_trip_seconds", "sent",
-        "subscriptions", "writable",
+        "_context", "beat_slot", "closing", "dialect", "drained_at_seconds", "gone",
+        "handed_bytes", "id", "identity", "inbox", "left_at", "link", "notes", "on_progress",
+        "opened_at_seconds", "outbox", "places", "replay_running", "replaying",
+        "round_trip_seconds", "sent", "subscriptions", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +71,8 @@ class Session:
         self.gone = False
         """The connection has ended by itself: there is nobody to say goodbye to."""
         self.outbox: Outbox | None = None
+        self.handed_bytes = 0
+        """What the link was given to finish and its peer has not taken yet."""
         self.replaying: list[Subscription] = []
         """Subscriptions that read history, in the order they began."""
         self.replay_running = False
@@ -88,6 +95,11 @@ class Session:
         return 0 if self.outbox is None else self.outbox.bytes
 
     @property
+    def held_bytes(self) -> int:
+        """All that waits for the peer: what it is owed, and what its transport was handed."""
+        return self.owed_bytes + self.handed_bytes
+
+    @property
     def dropped(self) -> int:
         """Publications its current subscriptions did not get because it was slow."""
         return sum(subscription.dropped for subscription in self.subscriptions.values())
@@ -107,7 +119,8 @@ class Session:
         elif not self._outbox().control(frame):
             limit = self._context.limits.control_max_bytes
             self.close_slow(f"replies waiting are over {limit:,} bytes")
-        else:
+            return
+        if not self.writable:
             self._context.pressure.relieve()
 
     def push_in_order(
@@ -129,16 +142,40 @@ class Session:
             return
         if self.writable:
             self.write(frame)
+            if not self.writable:
+                self._context.pressure.relieve()
         else:
             entry = Entry(Kind.KEEP, offset, frame, self._context.clock(), resumes=resumes)
             self.owe(subscription, [entry], subscription.position.offset)
 
     def write(self, data: bytes) -> None:
         """Write while `writable`; what the link does not take it finishes."""
-        taken = self.link.send(data)
+        taken = self.link.send(data) if len(data) <= _SLICE_BYTES else self._send_in_slices(data)
         if taken != len(data):
-            self.writable = False
-            self.link.finish(data[taken:])
+            self._hand_over(data[taken:])
+
+    def _send_in_slices(self, data: bytes) -> int:
+        """Send a large frame as far as the link takes it.
+
+        What one call hands over, a transport of the event loop's or of TLS takes whole and holds
+        where nobody counts it; the next call it takes nothing of.
+        """
+        taken = 0
+        while part := data[taken : taken + _SLICE_BYTES]:
+            sent = self.link.send(part)
+            taken += sent
+            if sent != len(part):
+                break
+        return taken
+
+    def _hand_over(self, rest: bytes) -> None:
+        """Have the link finish a frame, and count it until the peer has taken it."""
+        self.writable = False
+        self.handed_bytes += len(rest)
+        pressure = self._context.pressure
+        pressure.handed_bytes += len(rest)
+        pressure.sessions[self] = None
+        self.link.finish(rest)
 
     def uncork(self) -> None:
         """Let out in one write what was written since `Link.cork`."""
@@ -151,8 +188,7 @@ class Session:
         Returns how many frames are whole then.
         """
         index, rest = encoded.split(taken)
-        self.writable = False
-        self.link.finish(rest)
+        self._hand_over(rest)
         return index + 1
 
     def expect(self, command: Subscribe) -> None:
@@ -238,6 +274,7 @@ class Session:
 
     def on_writable(self) -> None:
         """The link takes writes again: send what is owed, then read on in history."""
+        self._taken()
         if self.closing or self.writable:
             return
         self.drained_at_seconds = self._context.clock()
@@ -252,13 +289,25 @@ class Session:
             self._context.tally.deliveries += publications
             self._context.tally.bytes_sent += len(chunk)
             if (taken := self.link.send(chunk)) != len(chunk):
-                self.link.finish(chunk[taken:])
+                self._hand_over(chunk[taken:])
                 return
         self.writable = True
         if self.dialect.marks_positions:
             self._context.on_mark(self)
         if self.replaying:
             self._context.on_replay(self)
+
+    def _taken(self) -> None:
+        """The peer has taken all that the link was handed, or is gone."""
+        if self.handed_bytes:
+            pressure, size = self._context.pressure, self.handed_bytes
+            self.handed_bytes = 0
+            if self.closing:
+                pressure.leaving_bytes -= size
+                return
+            pressure.handed_bytes -= size
+            if self.outbox is None:
+                pressure.sessions.pop(self, None)
 
     def _release_outbox(self) -> None:
         if self.outbox is not None:
@@ -308,6 +357,7 @@ class Session:
             return
         self.gone = True
         self.left(code, reason)
+        self._taken()
         self._context.on_gone(self)
 
     def _end(self, code: int, reason: str) -> None:
@@ -316,4 +366,8 @@ class Session:
         # The outbox tells how far each channel has come.
         self._context.on_closed(self, code, reason)
         self._release_outbox()
+        pressure = self._context.pressure
+        pressure.sessions.pop(self, None)
+        pressure.handed_bytes -= self.handed_bytes
+        pressure.leaving_bytes += self.handed_bytes
         self.replaying.clear()

@@ -13,7 +13,7 @@ from hub.core.polling import PollRequest
 from hub.core.pushes import Reply
 from hub.core.records import SessionRecord
 from hub.core.selecting import Here, Selection
-from hub.errors import HubError, OutcomeUnknownError, UnavailableError
+from hub.errors import HubError, OutcomeUnknownError, RateLimitedError, UnavailableError
 from hub.transports.http.ports import Poll
 from hub.wire import native
 
@@ -59,7 +59,10 @@ class Commanding:
             if not reply.done():
                 reply.set_result(answer)
 
-        self._engine.submit(session, command, respond)
+        try:
+            self._engine.submit(session, command, respond)
+        except RateLimitedError as error:
+            return native.encode(Reply(command.id, error=error))
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 return native.encode(await reply)

@@ -122,8 +122,8 @@ async def test_reading_what_nobody_used_makes_nothing_and_costs_nobody_anything(
     assert (await rig.subscribe("b8")) == told["b8"]
 
 
-async def test_subscribing_to_what_nobody_uses_leaves_nothing_behind() -> None:
-    """Whoever comes back finds the same epoch all the same."""
+async def test_subscribing_to_what_nobody_uses_costs_nobody_anything() -> None:
+    """It is forgotten first and soon, and whoever comes back finds the same epoch all the same."""
     rig = memory_rig(max_channels=3)
     epoch = (await rig.publish("a")).position.epoch
     for number in range(50):
@@ -132,7 +132,11 @@ async def test_subscribing_to_what_nobody_uses_leaves_nothing_behind() -> None:
         assert await rig.subscribe(f"b{number}") == head
         rig.broker.unsubscribe(f"b{number}")
     assert memory(rig).held("a") == (Position(epoch, 1), 1)
+    assert memory(rig).names() == ("b48", "b49", "a")
+    rig.clock.advance(301)
+    memory(rig).sweep()
     assert memory(rig).names() == ("a",)
+    assert await rig.subscribe("b49") == head
 
 
 async def test_at_the_bound_a_channel_without_history_is_forgotten_first() -> None:

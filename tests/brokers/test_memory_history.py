@@ -117,7 +117,7 @@ async def test_a_budget_counts_exactly_what_is_held_whatever_happens() -> None:
         assert broker.record().history_bytes == total <= 60_000
         marks = len(broker._history._order) - broker._history._superseded
         assert marks == sum(len(items) for items in kept)
-        listed = set(broker._without_history) | set(broker._with_history)
+        listed = {*broker._unused, *broker._without_history, *broker._with_history}
         assert listed == set(broker._logs)
         assert all(len(broker._logs[name]) for name in broker._with_history)
         assert not any(len(broker._logs[name]) for name in broker._without_history)

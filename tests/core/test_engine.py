@@ -9,7 +9,13 @@ from hub.core.heartbeats import Heartbeats
 from hub.core.identity import Identity
 from hub.core.pushes import Push, Reply
 from hub.core.session import Session
-from hub.errors import BadRequestError, NotFoundError, UnauthorizedError, UnavailableError
+from hub.errors import (
+    BadRequestError,
+    NotFoundError,
+    RateLimitedError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from hub.wire.text import TextDialect
 from tests.core.fakes import FakeLink
 from tests.core.small_node import ANYTHING, OPTIONS, TEXT, Shape, SmallNode, limits
@@ -215,6 +221,26 @@ def test_a_peer_that_asks_too_fast_is_not_read_from_until_it_was_answered() -> N
         node.loop.settle()
         assert reader.link.reading
         assert len(reader.read()) == len(data)
+
+
+def test_commands_that_come_another_way_are_refused_while_the_inbox_is_full() -> None:
+    """They cannot be left unread: whoever sent one is told when to try again. The stream's own
+    wait, and nothing that was taken is lost."""
+    node = SmallNode(Shape(limits=limits(inbox_max_commands=5), latent=True))
+    reader = Subscriber(node)
+    replies: list[Reply] = []
+    for number in range(5):
+        node.engine.submit(reader.session, Publish(number, "a", b"1"), replies.append)
+    for number in range(595):
+        with pytest.raises(RateLimitedError, match="5 commands of this session wait already"):
+            node.engine.submit(reader.session, Publish(number, "a", b"1"), replies.append)
+    node.engine.submit(reader.session, Publish("own", "a", b"1"))
+    node.loop.settle()
+    assert [reply.id for reply in replies] == [0, 1, 2, 3, 4]
+    assert [push["id"] for push in reader.read()] == ["own"]
+    node.engine.submit(reader.session, Publish(7, "a", b"1"), replies.append)
+    node.loop.settle()
+    assert replies[-1].id == 7
 
 
 def test_a_reply_may_go_another_way() -> None:
