@@ -101,7 +101,8 @@ class IdempotencyKeys:
         else:
             scope = _scope(request.channel, request.idempotency_key)
         made = _MADE.pack(_content(request), expires, position.offset) + position.epoch.encode()
-        if scope not in keys.made:
+        # One of an epoch that is over is answered anew, and then is among the youngest.
+        if keys.made.pop(scope, None) is None:
             self._count += 1
         keys.made[scope] = made
         if len(keys.made) >> keys.rank:
