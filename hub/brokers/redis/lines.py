@@ -42,10 +42,11 @@ class Line:
         config = self._server.config_epoch(connection)
         position_ttl_ms = int(self._options.position_ttl_seconds * 1000)
         shown = "" if config is None else config
-        # Asked again: the question before may be as old as a connection takes to be made.
-        await self._server.confirm(connection)
         name = await self._call(connection, "enter_line", position_ttl_ms, self._met, shown)
         self._met = max(self._met, name)
+        # Asked again: it may have been frozen all the time since the question before, and have
+        # been replaced. From here on a silence shows (`Commands`).
+        await self._server.confirm(connection)
         self._server.entered(connection)
 
     async def _leave_former(self, connection: AbstractConnection) -> None:

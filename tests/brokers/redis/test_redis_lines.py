@@ -156,6 +156,98 @@ def _has_got(stream: Stream, data: bytes) -> bool:
     return stream.data[-1] == data
 
 
+# Hears nothing of a failover by itself, and waits long for an answer.
+UNAWARE = replace(
+    USUAL, sentinel_seconds=1000.0, command_timeout_seconds=30.0, connect_timeout_seconds=20.0
+)
+
+
+async def _answered_at(one: TestNode, channel: str, until: str) -> list[Position]:
+    """Publish until something is numbered in another epoch; all that was answered."""
+    made: list[Position] = []
+
+    async def is_there() -> bool:
+        try:
+            made.append((await one.publish(channel, 7)).position)
+        except HubError:
+            return False
+        return made[-1].epoch != until
+
+    await eventually(is_there, seconds=FAILOVER_SECONDS)
+    return made
+
+
+@pytest.mark.timeout(120)
+async def test_node_that_has_not_noticed_a_failover_takes_nothing_after_others_left(
+    channel: str,
+) -> None:
+    """Who has left a master tells it first, so nobody is told that it took what nobody hears."""
+    with SentinelSet() as redis:
+        # Nobody makes it a replica.
+        redis.be_patient(milliseconds=60_000)
+        async with (
+            node(redis.url, options=UNAWARE) as slow,
+            node(redis.url, options=USUAL) as quick,
+        ):
+            stream = await watch(quick, channel)
+            left = (await slow.publish(channel, 0)).position.epoch
+            async with feeding(slow, channel) as feed:
+                await feed.runs()
+                await _fails_over(redis, redis.servers[1])
+                await eventually(lambda: stream.resets)
+                taken = len(feed.made)
+                await eventually(lambda: len(feed.made) > taken + 10, seconds=FAILOVER_SECONDS)
+            after = list(feed.made)[taken:]
+            assert {position.epoch for position in after} == {stream.resets[0].epoch}
+            assert left != stream.resets[0].epoch
+            await arrives(stream, feed)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("asked", ["while it is frozen", "when it wakes"])
+async def test_master_that_wakes_after_others_left_takes_nothing(channel: str, asked: str) -> None:
+    """What it does with what it was sent meanwhile reaches nobody, so its answers do not count."""
+    with SentinelSet() as redis:
+        first = redis.master
+        async with (
+            node(redis.url, options=UNAWARE) as slow,
+            node(redis.url, options=USUAL) as quick,
+        ):
+            stream = await watch(quick, channel)
+            left = (await slow.publish(channel, 1)).position.epoch
+            first.freeze()
+            await eventually(lambda: redis.master is not first, seconds=FAILOVER_SECONDS)
+            await eventually(lambda: stream.resets, seconds=FAILOVER_SECONDS)
+            waiting = asyncio.create_task(_answered_at(slow, channel, left))
+            if asked == "while it is frozen":
+                await eventually(lambda: slow.broker.shards()[0].commands.pending > 1)
+            first.thaw()
+            made = await waiting
+            assert {position.epoch for position in made} == {stream.resets[0].epoch}
+
+
+@pytest.mark.timeout(120)
+async def test_master_that_wakes_while_a_node_connects_is_none(channel: str) -> None:
+    """The sentinels named it when the node began."""
+    with SentinelSet() as redis:
+        first = redis.master
+        async with node(redis.url, options=USUAL) as quick:
+            stream = await watch(quick, channel)
+            left = (await quick.publish(channel, 1)).position.epoch
+            first.freeze()
+            starting = asyncio.create_task(_starts(redis, channel, left))
+            await eventually(lambda: redis.master is not first, seconds=FAILOVER_SECONDS)
+            await eventually(lambda: stream.resets, seconds=FAILOVER_SECONDS)
+            first.thaw()
+            made = await starting
+            assert {position.epoch for position in made} == {stream.resets[0].epoch}
+
+
+async def _starts(redis: SentinelSet, channel: str, left: str) -> list[Position]:
+    async with node(redis.url, options=UNAWARE) as late:
+        return await _answered_at(late, channel, left)
+
+
 # -- what a server is told -----------------------------------------------------------------------
 
 
