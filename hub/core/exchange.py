@@ -75,7 +75,7 @@ class Exchange:
     def reset(self, channel: Channel, head: Position) -> None:
         """Let the channel go on in another epoch: all of the old one goes out first."""
         self._finish(channel)
-        before = {subscription: subscription.resume_from for subscription in channel}
+        before = {subscription: subscription.position for subscription in channel}
         for subscription in channel:
             self._journal.left(subscription, subscription.position.offset, "reset")
         channel.begin_epoch(head)

@@ -9,7 +9,7 @@ No I/O, no clock. One event loop owns each ring.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from hub.core.options import Overflow
@@ -173,9 +173,13 @@ class Ring:
         return entry
 
     def replies(self) -> list[Entry]:
-        """What is owed whatever becomes of the publications around it."""
+        """What is owed whatever becomes of the publications around it, in another epoch too.
+
+        A reset is told also where another one follows it; its offset is then nobody's.
+        """
         entries = [entry for _, entry in self._kept] + list(self._entries)
-        return [entry for entry in entries if entry.kind is Kind.KEEP and not entry.offset]
+        kept = [entry for entry in entries if entry.kind is Kind.KEEP]
+        return [replace(entry, offset=0) for entry in kept if not entry.offset or entry.resumes]
 
     def take(self, announce: Announce, presence_reset: Callable[[], bytes]) -> Iterator[Taken]:
         """Yield what is owed, oldest first, each hole announced where it stands.
