@@ -68,8 +68,8 @@ class NodeApi:
     tag: str
     """What connections of this node begin with."""
 
-    async def publish(self, request: PublishRequest) -> PublishResult:
-        return await self.executor.publish(request)
+    def publish(self, request: PublishRequest) -> Coroutine[Any, Any, PublishResult]:
+        return self.executor.publish(request)
 
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
         return await self.executor.history(channel, since, limit)

@@ -30,10 +30,14 @@ _SHOWN_CHARACTERS = 100
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+# Of some 200 bytes each; what is beyond is looked at each time.
+_MAX_SEEN = 256
+
+
 class HostList:
     """The allow list, parsed once at the start."""
 
-    __slots__ = ("_addresses", "_any", "_exact", "_listed", "_subdomains")
+    __slots__ = ("_addresses", "_any", "_exact", "_listed", "_seen", "_subdomains")
 
     def __init__(
         self,
@@ -59,14 +63,18 @@ class HostList:
         self._addresses = not entries and addresses_by_default
         self._exact = frozenset(name for name in names if not name.startswith("*."))
         self._subdomains = tuple(name[1:] for name in names if name.startswith("*."))
+        self._seen: set[str] = set()
+        """Headers that were allowed: clients of a hub name few hosts, again and again."""
 
     def check(self, host: str | None) -> None:
         """Raise `MisdirectedRequestError` unless a request may name `host`, its header or None."""
-        if self._any or host is None:
+        if self._any or host is None or host in self._seen:
             return
         match = _HOST.fullmatch(host.lower())
         if match is None or not self._covers(match["host"]):
             raise MisdirectedRequestError(self._refusal(host[:_SHOWN_CHARACTERS]))
+        if len(self._seen) < _MAX_SEEN and len(host) <= _SHOWN_CHARACTERS:
+            self._seen.add(host)
 
     def _covers(self, name: str) -> bool:
         address = _address(name)

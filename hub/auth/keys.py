@@ -14,7 +14,7 @@ from hub.errors import SettingsError
 NAME_HEX_DIGITS = 8
 
 
-def _digest(key: str) -> bytes:
+def digest(key: str) -> bytes:
     # A header may have been decoded to lone surrogates: those must not raise here, only not match.
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
@@ -29,21 +29,24 @@ class KeyRing:
         keys = tuple(keys)
         if not all(key.strip() for key in keys):
             raise SettingsError(f"{setting}: key {_first_empty(keys)} of {len(keys)} is empty")
-        self._digests = tuple(_digest(key) for key in keys)
+        self._digests = tuple(digest(key) for key in keys)
 
     def __len__(self) -> int:
         return len(self._digests)
 
     def find(self, candidate: str) -> str | None:
+        """`find_digest` of the candidate's digest."""
+        return self.find_digest(digest(candidate))
+
+    def find_digest(self, candidate: bytes) -> str | None:
         """The public name (`key:` and 8 hex digits) of `candidate` when it is one of the keys.
 
         Compares with every key, also after a match, so that the time tells nothing.
         """
-        digest = _digest(candidate)
         found = False
         for known in self._digests:
-            found |= hmac.compare_digest(known, digest)
-        return f"key:{digest.hex()[:NAME_HEX_DIGITS]}" if found else None
+            found |= hmac.compare_digest(known, candidate)
+        return f"key:{candidate.hex()[:NAME_HEX_DIGITS]}" if found else None
 
 
 def _first_empty(keys: tuple[str, ...]) -> int:

@@ -34,7 +34,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hub.auth.hosts import HostList
-from hub.auth.keys import KeyRing
+from hub.auth.keys import KeyRing, digest
 from hub.auth.origins import OriginList
 from hub.auth.tickets import Tickets
 from hub.auth.tokens import TokenVerifier
@@ -62,8 +62,8 @@ class Policy:
     """Immutable; made once by the composition root from the settings."""
 
     __slots__ = (
-        "_hosts", "_operators", "_origins", "_publishers", "_stranger", "_tickets", "_tokens",
-        "open",
+        "_holders", "_hosts", "_operators", "_origins", "_publishers", "_stranger", "_tickets",
+        "_tokens", "open",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - one for each setting that says who may
@@ -92,6 +92,8 @@ class Policy:
         self._tokens = TokenVerifier(token_keys, clock=clock, leeway_seconds=leeway_seconds)
         self._tickets = Tickets(operator_keys, clock=clock, leeway_seconds=leeway_seconds)
         self._origins = OriginList(origins)
+        self._holders: dict[str, Identity] = {}
+        """Of keys that were used, by their public names: at most as many as are set."""
         self.open = not (self._publishers or self._operators or self._tokens)
         """Whether nothing is set, so that everybody may do everything."""
         self._hosts = HostList(
@@ -221,16 +223,21 @@ class Policy:
 
     def _holder(self, key: str) -> Identity | None:
         """The identity of a key's holder; both rings are always searched."""
-        operator, publisher = self._operators.find(key), self._publishers.find(key)
+        hashed = digest(key)
+        operator = self._operators.find_digest(hashed)
+        publisher = self._publishers.find_digest(hashed)
         name = operator or publisher
         if name is None:
             return None
-        return Identity(
-            publisher=name,
-            subscribe=_EVERYTHING,
-            publish=_EVERYTHING,
-            operator=operator is not None,
-        )
+        holder = self._holders.get(name)
+        if holder is None:
+            holder = self._holders[name] = Identity(
+                publisher=name,
+                subscribe=_EVERYTHING,
+                publish=_EVERYTHING,
+                operator=operator is not None,
+            )
+        return holder
 
     def _no_such_key(self) -> str:
         if self.open:

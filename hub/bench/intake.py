@@ -1,24 +1,34 @@
-"""How many publications a second one node takes in on a Redis: `hub bench --intake`.
+"""How many publications a second one node takes in: `hub bench --intake`.
 
-The node has the first core to itself; Redis and the load share the others. Every publication is
-acknowledged, and each connection waits for its answers before it sends more; a WebSocket has 16
-publications under way. No subscriber anywhere, payloads of 200 bytes, a channel per connection.
+The node has the first core to itself; its Redis, where it has one, and the load share the
+others. Every publication is acknowledged, and each connection waits for its answers before it
+sends more. No subscriber anywhere, payloads of 200 bytes, a channel per connection. The floor is
+a bare httptools loop under the same load. All ways take turns, and medians of the rounds are told.
 """
 
 import asyncio
+import contextlib
+import itertools
 import json
+import os
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from statistics import median
 from typing import TypeVar, cast
 
 import uvloop
 
-from hub.bench.cores import Cores
+from hub.bench.cores import Cores, started
 from hub.bench.greetings import payload, publish_frame, publisher_request
+from hub.bench.meter import ProcessMeter
 from hub.bench.plan import BenchError, Target
-from hub.bench.server import Server, own_server
+from hub.bench.server import Server, free_port, own_server
 from hub.bench.several_nodes import redis
 
 SETTLE_SECONDS = 0.5
@@ -26,13 +36,19 @@ PAYLOAD = payload(0, 200)
 ARRAY = 100
 WINDOW = 16
 Value = TypeVar("Value")
+FLOOR = Path(__file__).parents[2] / "tests" / "benchmarks" / "http_floor.py"
 _OK = b"HTTP/1.1 200"
+_KEY = "bench-key-of-32-characters-and-more"
+_LISTENS_SECONDS = 10.0
+_STEP_SECONDS = 0.05
 
 
 class Sender(asyncio.Protocol):
-    """Sends `request` again as soon as it was answered `answers` times."""
+    """Sends what `request` makes again as soon as it was answered `answers` times."""
 
-    def __init__(self, greeting: bytes, request: bytes, *, needle: bytes, answers: int) -> None:
+    def __init__(
+        self, greeting: bytes, request: Callable[[], bytes], *, needle: bytes, answers: int
+    ) -> None:
         self._greeting = greeting
         self._request = request
         self._needle = needle
@@ -44,7 +60,7 @@ class Sender(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Uvloop's transports have the methods of the class, not the class.
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(self._greeting + self._request)
+        self._transport.write(self._greeting + self._request())
 
     def data_received(self, data: bytes) -> None:
         if b" 503 " in data or b'"error":' in data:
@@ -57,31 +73,77 @@ class Sender(asyncio.Protocol):
         self._owed -= found
         if self._owed <= 0:
             self._owed += self._answers
-            self._transport.write(self._request)
+            self._transport.write(self._request())
 
     def close(self) -> None:
         self._transport.close()
 
 
-def post(target: Target, path: str, body: bytes) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n"
+def post(target: Target, path: str, body: bytes, more: str = "") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n{more}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def single(target: Target, number: int) -> Sender:
     request = post(target, f"/api/publish/intake-{number}", PAYLOAD)
+    return Sender(b"", lambda: request, needle=_OK, answers=1)
+
+
+def keyed(target: Target, number: int) -> Sender:
+    """With a publisher's key, and an idempotency key of its own each."""
+    count = itertools.count()
+
+    def request() -> bytes:
+        more = f"Authorization: Bearer {_KEY}\r\nIdempotency-Key: bench-{number}-{next(count)}\r\n"
+        return post(target, f"/api/publish/intake-{number}", PAYLOAD, more)
+
     return Sender(b"", request, needle=_OK, answers=1)
+
+
+def pipelined(target: Target, number: int) -> Sender:
+    requests = post(target, f"/api/publish/intake-{number}", PAYLOAD) * WINDOW
+    return Sender(b"", lambda: requests, needle=_OK, answers=WINDOW)
 
 
 def array(target: Target, number: int) -> Sender:
     item = {"channel": f"intake-{number}", "data": json.loads(PAYLOAD)}
     body = json.dumps([item] * ARRAY, separators=(",", ":")).encode()
-    return Sender(b"", post(target, "/api/publish", body), needle=b'"offset":', answers=ARRAY)
+    request = post(target, "/api/publish", body)
+    return Sender(b"", lambda: request, needle=b'"offset":', answers=ARRAY)
 
 
 def websocket(target: Target, number: int) -> Sender:
     frames = b"".join(publish_frame(n, f"intake-{number}", PAYLOAD) for n in range(WINDOW))
-    return Sender(publisher_request(target), frames, needle=b'"offset":', answers=WINDOW)
+    return Sender(publisher_request(target), lambda: frames, needle=b'"offset":', answers=WINDOW)
+
+
+Make = Callable[[Target, int], Sender]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of publishing."""
+
+    name: str
+    make: Make
+    connections: int
+    broker: str = "memory"
+    """`memory`, `redis`, or `floor` where there is no hub at all."""
+    keys: bool = False
+
+
+WAYS: Sequence[Way] = (
+    Way("bare httptools loop, 16 at a time", single, 16, broker="floor"),
+    Way("single POSTs, 16 at a time", single, 16),
+    Way("with a key and an Idempotency-Key", keyed, 16, keys=True),
+    Way("pipelined on one connection", pipelined, 1),
+    Way("arrays of 100, 4 at a time", array, 4),
+    Way("WebSockets, 32 at a time", websocket, 32),
+    Way("Redis: single POSTs, 16 at a time", single, 16, broker="redis"),
+    Way("Redis: single POSTs, 64 at a time", single, 64, broker="redis"),
+    Way("Redis: arrays of 100, 4 at a time", array, 4, broker="redis"),
+    Way("Redis: WebSockets, 32 at a time", websocket, 32, broker="redis"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,42 +159,90 @@ class Intake:
     """Of the node's core, 0 to 1."""
 
 
-WAYS: Sequence[tuple[str, Callable[[Target, int], Sender], int]] = (
-    ("single POSTs, 16 at a time", single, 16),
-    ("single POSTs, 64 at a time", single, 64),
-    ("arrays of 100, 4 at a time", array, 4),
-    ("WebSockets, 32 at a time", websocket, 32),
-)
-"""Name, what each connection sends, and how many connections."""
+def run(seconds: float, *, rounds: int = 1, named: str = "") -> list[Intake]:
+    """Measure every way for so long in each round, each at a fresh node.
 
-
-def run(seconds: float) -> list[Intake]:
-    """Measure every way for so long, each at a fresh node.
+    Args:
+        named: only ways whose name holds this.
 
     Raises:
-        BenchError: there is no redis-server, a node does not become ready, or it refuses.
+        BenchError: there is no redis-server or no floor, a node does not become ready, or it
+            refuses.
     """
-    return uvloop.run(_measure_all(seconds))
+    ways = [way for way in WAYS if named.lower() in way.name.lower()]
+    if not ways:
+        raise BenchError(f"no way of publishing is named {named!r}")
+    return uvloop.run(_measure_all(ways, seconds, rounds))
 
 
-async def _measure_all(seconds: float) -> list[Intake]:
+async def _measure_all(ways: Sequence[Way], seconds: float, rounds: int) -> list[Intake]:
     cores = Cores.divide()
+    found: dict[str, list[Intake]] = {way.name: [] for way in ways}
+    with cores.as_load():
+        for _ in range(rounds):
+            for way in ways:
+                with _serving(way, cores) as server:
+                    found[way.name].append(await _measure(server, way, seconds))
+    return [_median(name, each) for name, each in found.items()]
+
+
+@contextlib.contextmanager
+def _serving(way: Way, cores: Cores) -> Iterator[Server]:
+    settings = {"HUB_PUBLISH_KEYS": _KEY} if way.keys else {}
     beside = Cores(server=cores.load, load=cores.load)
-    found: list[Intake] = []
-    with cores.as_load(), redis(beside) as url:
-        for name, make, count in WAYS:
-            with own_server(cores, settings={"HUB_BROKER": url}) as server:
-                found.append(await _measure(server, name, make, count, seconds))
-    return found
+    if way.broker == "floor":
+        with _floor(cores) as server:
+            yield server
+    elif way.broker == "redis":
+        with redis(beside) as url, own_server(cores, settings={"HUB_BROKER": url}) as server:
+            yield server
+    else:
+        with own_server(cores, settings=settings) as server:
+            yield server
 
 
-async def _measure(
-    server: Server, name: str, make: Callable[[Target, int], Sender], count: int, seconds: float
-) -> Intake:
+@contextlib.contextmanager
+def _floor(cores: Cores) -> Iterator[Server]:
+    """The bare loop, whose source lies with the tests."""
+    if not FLOOR.is_file():
+        raise BenchError(f"the floor needs {FLOOR}")
+    port = free_port()
+    command = (sys.executable, str(FLOOR), str(port))
+    silent = subprocess.DEVNULL
+    with started(
+        command, cores.server, environment=os.environ, output=silent, errors=silent
+    ) as process:
+        _wait_listening(port)
+        yield Server(Target(host="127.0.0.1", port=port), ProcessMeter(process.pid))
+
+
+def _wait_listening(port: int) -> None:
+    deadline = time.monotonic() + _LISTENS_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise BenchError("the bare loop does not listen") from None
+            time.sleep(_STEP_SECONDS)
+        else:
+            return
+
+
+def _median(name: str, rounds: Sequence[Intake]) -> Intake:
+    return Intake(
+        name,
+        median(each.per_second for each in rounds),
+        median(each.cpu_microseconds for each in rounds),
+        median(each.core_share for each in rounds),
+    )
+
+
+async def _measure(server: Server, way: Way, seconds: float) -> Intake:
     loop, target, meter = asyncio.get_running_loop(), server.target, server.meter
     if meter is None:
         raise BenchError("the node's process cannot be metered")
-    senders = [make(target, number) for number in range(count)]
+    senders = [way.make(target, number) for number in range(way.connections)]
     for sender in senders:
         await loop.create_connection(partial(_itself, sender), target.host, target.port)
     await asyncio.sleep(SETTLE_SECONDS)
@@ -146,7 +256,7 @@ async def _measure(
             raise BenchError(f"the node refused: {sender.wrong[:200]!r}")
     if not made:
         raise BenchError("the node acknowledged nothing")
-    return Intake(name, made / elapsed, spent / made * 1e6, spent / elapsed)
+    return Intake(way.name, made / elapsed, spent / made * 1e6, spent / elapsed)
 
 
 def _itself(made: Value) -> Value:

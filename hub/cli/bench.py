@@ -63,8 +63,9 @@ def bench(
     ] = 1,
     intake: Annotated[
         bool,
-        typer.Option("--intake", help="Instead: publications/s that one node on Redis takes in."),
+        typer.Option("--intake", help="Instead: publications/s that one node takes in."),
     ] = False,
+    way: Annotated[str, typer.Option(help="--intake: only ways whose name holds this.")] = "",
     url: Annotated[
         str | None, typer.Option(help="A hub that runs already, http://host:port.")
     ] = None,
@@ -85,7 +86,9 @@ def bench(
 
     try:
         if intake:
-            command.show_intake(intakes.run(seconds), as_json=as_json)
+            command.show_intake(
+                intakes.run(seconds, rounds=rounds or 1, named=way), as_json=as_json
+            )
             return
         asked = command.contestants(transport, compare, baseline=baseline)
         plan = Plan(

@@ -12,39 +12,33 @@ _NOTHING: Mapping[str, Any] = {}
 class Request:
     """What a peer asks for. The body is there once the route's handler is called.
 
-    A plain class with slots: every publication over HTTP makes one.
+    Every publication over HTTP makes one, so what is seldom set stands as a default of the class.
     """
 
-    __slots__ = (
-        "address", "body", "given", "headers", "identity", "keep_alive", "method", "params",
-        "raw_headers", "target", "upgrade", "version",
-    )  # fmt: skip
+    method = ""
+    target = b""
+    """Path and query as they came, still encoded."""
+    version = "1.1"
+    """`1.0` or `1.1`."""
+    address = ""
+    """The peer's, without the port; empty where it has none."""
+    body = b""
+    identity = _NOBODY
+    """Who asks; set where the route's `Access` has judged the credentials."""
+    params: Mapping[str, str] = _NOTHING
+    """What stands in the places of the route's path, decoded."""
+    given: Mapping[str, Any] = _NOTHING
+    """The route's query parameters by name, read and checked."""
+    keep_alive = True
+    """Whether the peer wants to send another request on its connection."""
+    raw_headers: list[tuple[bytes, bytes]] | None = None
+    """As they came, in lower case, for an application that wants them so."""
+    upgrade = False
+    """Whether it asks for another protocol (RFC 9110 section 7.8)."""
 
-    def __init__(
-        self, method: str = "", target: bytes = b"", *, version: str = "1.1", address: str = ""
-    ) -> None:
-        self.method = method
-        self.target = target
-        """Path and query as they came, still encoded."""
-        self.version = version
-        """`1.0` or `1.1`."""
-        self.address = address
-        """The peer's, without the port; empty where it has none."""
+    def __init__(self) -> None:
         self.headers: dict[str, str] = {}
         """By lower-case name; repeated ones joined by commas (RFC 9110 section 5.2)."""
-        self.body = b""
-        self.identity = _NOBODY
-        """Who asks; set where the route's `Access` has judged the credentials."""
-        self.params: Mapping[str, str] = _NOTHING
-        """What stands in the places of the route's path, decoded."""
-        self.given: Mapping[str, Any] = _NOTHING
-        """The route's query parameters by name, read and checked."""
-        self.keep_alive = True
-        """Whether the peer wants to send another request on its connection."""
-        self.raw_headers: list[tuple[bytes, bytes]] | None = None
-        """As they came, in lower case, for an application that wants them so."""
-        self.upgrade = False
-        """Whether it asks for another protocol (RFC 9110 section 7.8)."""
 
     @property
     def path(self) -> bytes:

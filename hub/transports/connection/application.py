@@ -58,11 +58,6 @@ class Application:
 class ApplicationCall(Call):
     """One request of the application's and its answer."""
 
-    __slots__ = (
-        "_application", "_body", "_carrier", "_changed", "_chunked", "_close", "_ended", "_gone",
-        "_handed_over", "_head", "_left", "_sent_whole", "_started", "_writable",
-    )  # fmt: skip
-
     def __init__(self, call: Call, application: Application, carrier: Carrier) -> None:
         super().__init__(call.request)
         self.foreign = True

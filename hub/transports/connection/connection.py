@@ -71,9 +71,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answering", "_begun", "_closing", "_context", "_crowded", "_discarded", "_ends_clean",
-        "_held", "_is_blocked", "_lost", "_mark", "_out", "_out_bytes", "_peer_done", "_queue",
-        "_reader", "_reading", "_reading_paused", "_state", "_stopping", "_task", "_timer",
-        "_transport", "_unsent",
+        "_held", "_incoming", "_is_blocked", "_lost", "_mark", "_out", "_out_bytes", "_peer_done",
+        "_queue", "_reader", "_reading", "_reading_paused", "_state", "_stopping", "_task",
+        "_timer", "_transport", "_unsent",
     )  # fmt: skip
 
     def __init__(self, context: ConnectionContext) -> None:
@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._reader: RequestReader
         self._state = State.AWAITING_HEAD
+        self._incoming = Incoming.PARSE
         self._mark: tuple[object, ...] = ()
         """What the deadline of the state runs for: another mark begins another."""
         self._timer = StateTimer(context.deadlines, context.clock, self._late)
@@ -136,9 +137,12 @@ class Connection(asyncio.Protocol):
         self._enter(State.AWAITING_HEAD)
 
     def data_received(self, data: bytes) -> None:
-        incoming = ROWS[self._state].incoming
-        if incoming is Incoming.PARSE and not self._held:
-            self._work(data)
+        if self._incoming is Incoming.PARSE and not self._held:
+            if len(data) <= PIECE_BYTES:
+                self._reader.feed(data)
+                self._settle()
+            else:
+                self._work(data)
         elif self._closing:
             self._discarded += len(data)
             if self._discarded > DISCARD_BYTES:
@@ -221,7 +225,7 @@ class Connection(asyncio.Protocol):
         call.complete = True
         if not call.request.keep_alive:
             self._reader.stop()
-        if isinstance(call, ApplicationCall):
+        if call.foreign and isinstance(call, ApplicationCall):
             call.ended()
             if call is self._answering:
                 return
@@ -266,15 +270,12 @@ class Connection(asyncio.Protocol):
 
     def _work(self, data: bytes) -> None:
         """Parse `data`, in pieces, until a request waits; hold the rest."""
-        if len(data) <= PIECE_BYTES:
-            self._reader.feed(data)
-        else:
-            at = 0
-            while at < len(data) and self._may_parse():
-                self._reader.feed(data[at : at + PIECE_BYTES])
-                at += PIECE_BYTES
-            if not self._closing:
-                self._held = data[at:]
+        at = 0
+        while at < len(data) and self._may_parse():
+            self._reader.feed(data[at : at + PIECE_BYTES])
+            at += PIECE_BYTES
+        if not self._closing:
+            self._held = data[at:]
         self._settle()
 
     def _go_on(self) -> None:
@@ -290,22 +291,26 @@ class Connection(asyncio.Protocol):
     def _begin(self, call: Call) -> None:
         """Give a request its turn: the whole of it is here, or its answer is decided."""
         self._begun += 1
-        if call.answer is None:
-            if isinstance(call, ApplicationCall):
-                self._wait_for(call, call.run())
-                return
-            if call.admission is not None:
-                self._wait_for(call, self._admit(call))
-                return
-            route = call.route
-            if route is not None and route.stream is not None and call.request.method == "GET":
-                self._open_stream(call, route.stream)
-                return
+        if call.answer is None and self._begin_apart(call):
+            return
         answer = self._context.dispatcher.run(call)
         if isinstance(answer, Answer):
             self._respond(call, answer)
         else:
             self._wait_for(call, self._answer_later(call, answer))
+
+    def _begin_apart(self, call: Call) -> bool:
+        """Begin what is not simply the handler of a route; return whether it was that."""
+        route = call.route
+        if call.foreign and isinstance(call, ApplicationCall):
+            self._wait_for(call, call.run())
+        elif call.admission is not None:
+            self._wait_for(call, self._admit(call))
+        elif route is not None and route.stream is not None and call.request.method == "GET":
+            self._open_stream(call, route.stream)
+        else:
+            return False
+        return True
 
     def _wait_for(self, call: Call, work: Coroutine[Any, Any, None]) -> None:
         self._answering = call
@@ -332,7 +337,8 @@ class Connection(asyncio.Protocol):
 
     def _respond(self, call: Call, answer: Answer) -> None:
         request = call.request
-        self._context.budget.release(call)
+        if call.reserved:
+            self._context.budget.release(call)
         close = self._is_last(call)
         if request.version == "1.0" and not close:
             # RFC 9112 section 9.3: HTTP/1.0 ends with the answer unless both say otherwise.
@@ -424,6 +430,17 @@ class Connection(asyncio.Protocol):
         """Bytes have come, or an answer has: write, and see what the connection waits for now."""
         if self._lost or self._state is State.STREAMING:
             return
+        if self._out and not (
+            self._reading or self._answering or self._closing or self._held or self._peer_done
+            or self._reading_paused or self._queue or self._reader.in_head
+        ):  # fmt: skip
+            # Nearly always: whole requests came and are answered.
+            self._flush()
+            if not self._is_blocked:
+                self._state, self._incoming = State.BETWEEN, Incoming.PARSE
+                self._mark = (State.BETWEEN, self._begun, self._reader.messages)
+                self._timer.begin(self._context.limits.keep_alive_seconds)
+                return
         if self._reading is not None and self._may_begin():
             self._judge(self._reading)
         self._flush()
@@ -482,6 +499,7 @@ class Connection(asyncio.Protocol):
         if mark == self._mark:
             return
         self._state, self._mark = state, mark
+        self._incoming = ROWS[state].incoming
         if state is State.WRITING:
             self._unsent = self._transport.get_write_buffer_size()
         self._timer.begin(self._seconds(state))

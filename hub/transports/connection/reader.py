@@ -52,9 +52,9 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_address", "_fed_head_bytes", "_head_bytes", "_keep_raw", "_max_head_bytes", "_overhead",
-        "_parser", "_request", "_silent", "_sink", "_stopped", "_takes", "_target", "in_head",
-        "in_message", "messages", "rest",
+        "_address", "_fed_head_bytes", "_head_bytes", "_host", "_keep_raw", "_max_head_bytes",
+        "_overhead", "_parser", "_request", "_silent", "_sink", "_stopped", "_takes", "_target",
+        "in_head", "in_message", "messages", "rest",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,8 @@ class RequestReader:
         self._address = address
         self._keep_raw = keep_raw
         self._parser = httptools.HttpRequestParser(self)
+        self._host: str | None = None
+        """What the connection's requests have named so far, found to be a host."""
         self._request = Request()
         self._target = b""
         self._head_bytes = 0
@@ -148,9 +150,10 @@ class RequestReader:
         self._takes = False
         self._target = b""
         self._head_bytes = self._fed_head_bytes = self._overhead = 0
-        self._request = Request(address=self._address)
+        request = self._request = Request()
+        request.address = self._address
         if self._keep_raw:
-            self._request.raw_headers = []
+            request.raw_headers = []
 
     def on_url(self, url: bytes) -> None:
         if not self._silent:
@@ -177,17 +180,28 @@ class RequestReader:
         parser, request = self._parser, self._request
         request.method = str(parser.get_method(), "latin-1")
         request.target = self._target
-        request.version = parser.get_http_version()
-        request.keep_alive = parser.should_keep_alive()
-        request.upgrade = parser.should_upgrade()
+        if (version := parser.get_http_version()) != "1.1":
+            request.version = version
+        if not parser.should_keep_alive():
+            request.keep_alive = False
+        if parser.should_upgrade():
+            request.upgrade = True
         line = len(request.method) + len(self._target) + 14
         if not self._check_head(self._head_bytes + line):
             return
-        try:
-            _check(request)
-        except HubError as error:
-            self._break(error)
-            return
+        host = request.headers.get("host")
+        if (
+            host is None
+            or host != self._host
+            or request.target[:1] != b"/"
+            or not _is_plain(request)
+        ):
+            try:
+                _check(request)
+            except HubError as error:
+                self._break(error)
+                return
+            self._host = host
         self._takes = self._sink.head_read(request)
 
     def on_body(self, body: bytes) -> None:
@@ -216,6 +230,16 @@ class RequestReader:
         if not self._stopped:
             self._stopped = True
             self._sink.broken(error)
+
+
+def _is_plain(request: Request) -> bool:
+    """Whether the head has nothing that `_check` looks at but its host and its path."""
+    return (
+        request.target[:1] == b"/"
+        and request.version == "1.1"
+        and request.method != "CONNECT"
+        and "transfer-encoding" not in request.headers
+    )
 
 
 def _check(request: Request) -> None:

@@ -5,6 +5,7 @@ from hub.errors import BadRequestError
 from hub.transports.request import Request
 
 _BEARER = "bearer "
+_NONE = Credentials()
 
 
 def credentials_of(request: Request, token: str | None = None) -> Credentials:
@@ -13,6 +14,8 @@ def credentials_of(request: Request, token: str | None = None) -> Credentials:
     Publishing and operating take headers only: URLs end up in logs.
     """
     headers = request.headers
+    if token is None and "authorization" not in headers and "x-api-key" not in headers:
+        return _NONE
     return Credentials(headers.get("authorization"), headers.get("x-api-key"), token)
 
 

@@ -60,30 +60,34 @@ def json_answer(
 
 def encode(answer: Answer, *, close: bool, head_only: bool = False) -> bytes:
     """The answer as HTTP/1.1; `head_only` leaves the body out, as HEAD wants it."""
-    status, headers = answer.status, answer.headers
-    prefix = _prefix(status, answer.content_type if answer.body else "")
-    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items()) if headers else ""
+    status, headers, body = answer.status, answer.headers, answer.body
+    head = _head(status, answer.content_type if body else "", int(time.time()))
+    if status in _BODILESS:
+        body = b""
+    else:
+        head += f"Content-Length: {len(body)}\r\n"
+    if headers:
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     if "Cache-Control" not in headers:
-        more += "Cache-Control: no-store\r\n"
+        head += "Cache-Control: no-store\r\n"
     if close and headers.get("Connection") != "close":
-        more += "Connection: close\r\n"
-    length = "" if status in _BODILESS else f"Content-Length: {len(answer.body)}\r\n"
-    head = f"{prefix}Date: {_date(int(time.time()))}\r\n{length}{more}\r\n".encode("latin-1")
-    return head if head_only or status in _BODILESS else head + answer.body
+        head += "Connection: close\r\n"
+    encoded = f"{head}\r\n".encode("latin-1")
+    return encoded if head_only else encoded + body
 
 
-@lru_cache(maxsize=256)
-def _prefix(status: int, content_type: str) -> str:
-    """What many answers begin with."""
+@lru_cache(maxsize=64)
+def _head(status: int, content_type: str, second: int) -> str:
+    """What many answers of one second begin with.
+
+    RFC 9110 section 6.6.1: a server with a clock says when it answered.
+    """
     said = f"Content-Type: {content_type}\r\n" if content_type else ""
     phrase = status_phrase(HTTPStatus(status))
-    return f"HTTP/1.1 {status} {phrase}\r\n{said}X-Content-Type-Options: nosniff\r\n"
-
-
-@lru_cache(maxsize=2)
-def _date(second: int) -> str:
-    """RFC 9110 section 6.6.1: a server with a clock says when it answered."""
-    return formatdate(second, usegmt=True)
+    return (
+        f"HTTP/1.1 {status} {phrase}\r\n{said}X-Content-Type-Options: nosniff\r\n"
+        f"Date: {formatdate(second, usegmt=True)}\r\n"
+    )
 
 
 # -- records ------------------------------------------------------------------------------------

@@ -20,12 +20,11 @@ def request_of(scope: Scope) -> Request:
     root = scope.get("root_path", "").encode()
     target = raw.partition(b"?")[0].removeprefix(root) + b"?" + scope.get("query_string", b"")
     client = scope.get("client")
-    request = Request(
-        scope.get("method", "GET"),
-        target,
-        version=scope.get("http_version", "1.1"),
-        address=str(client[0]) if client else "",
-    )
+    request = Request()
+    request.method = scope.get("method", "GET")
+    request.target = target
+    request.version = scope.get("http_version", "1.1")
+    request.address = str(client[0]) if client else ""
     for name, value in scope["headers"]:
         request.add_header(name, value)
     return request

@@ -6,7 +6,9 @@ from typing import Protocol
 from hub.errors import BadRequestError, TooLargeError, UnavailableError, UnsupportedMediaTypeError
 
 _GZIP_WINDOW = 31  # zlib: 15 bits and a gzip header
-_PLAIN = frozenset({"", "identity"})
+_READ = frozenset({"", "identity", "gzip"})
+# Digits; a number of more is beyond every limit.
+_LONGEST_LENGTH = 18
 
 
 class BodyBudget:
@@ -60,11 +62,15 @@ def check_declared(headers: dict[str, str], limit: int) -> None:
         TooLargeError: it says that it is over `limit` bytes.
         UnsupportedMediaTypeError: its coding is not one that is read here.
     """
-    declared = headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
-        raise TooLargeError(f"body is {int(declared[:20]):,} bytes, limit is {limit:,}")
-    coding = headers.get("content-encoding", "").lower()
-    if coding not in _PLAIN and coding != "gzip":
+    declared = headers.get("content-length")
+    if declared is not None:
+        if not (declared.isascii() and declared.isdigit()):
+            raise BadRequestError(f"Content-Length is {declared[:40]!r}, not a number of bytes")
+        if len(declared) > _LONGEST_LENGTH or int(declared) > limit:
+            size = int(declared[:_LONGEST_LENGTH])
+            raise TooLargeError(f"body is {size:,} bytes, limit is {limit:,}")
+    coding = headers.get("content-encoding")
+    if coding is not None and coding.lower() not in _READ:
         raise UnsupportedMediaTypeError(
             f"Content-Encoding is {coding[:40]!r}, read are identity and gzip"
         )
@@ -77,7 +83,7 @@ def plain(body: bytes, headers: dict[str, str], limit: int) -> bytes:
         TooLargeError: it is over `limit` bytes once inflated.
         BadRequestError: it is not gzip though it says so.
     """
-    if headers.get("content-encoding", "").lower() != "gzip":
+    if "content-encoding" not in headers or headers["content-encoding"].lower() != "gzip":
         return body
     inflater = zlib.decompressobj(_GZIP_WINDOW)
     try:

@@ -41,33 +41,29 @@ _IGNORED_BODY_BYTES = 64 * 1024
 
 
 class Call:
-    """One request on its way to its answer."""
+    """One request on its way to its answer; as with `Request`, the defaults are the class's."""
 
-    __slots__ = (
-        "admission", "answer", "complete", "expects", "foreign", "origin", "parts", "request",
-        "reserved", "route", "size",
-    )  # fmt: skip
+    route: Route | None = None
+    answer: Answer | None = None
+    """Decided before the handler was called: a refusal, or what needs none."""
+    admission: Coroutine[Any, Any, None] | None = None
+    """What has to be asked before the body may be read."""
+    foreign = False
+    """The application beside the hub answers."""
+    origin: str | None = None
+    """Of the page that asks and may read the answer."""
+    expects = False
+    """The peer waits for `100 Continue` before it sends the body."""
+    complete = False
+    """The whole request is here."""
+    size = 0
+    """Bytes of the body so far."""
+    reserved = 0
+    """Bytes of it that `BodyBudget` counts."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.route: Route | None = None
-        self.answer: Answer | None = None
-        """Decided before the handler was called: a refusal, or what needs none."""
-        self.admission: Coroutine[Any, Any, None] | None = None
-        """What has to be asked before the body may be read."""
-        self.foreign = False
-        """The application beside the hub answers."""
-        self.origin: str | None = None
-        """Of the page that asks and may read the answer."""
-        self.expects = False
-        """The peer waits for `100 Continue` before it sends the body."""
-        self.complete = False
-        """The whole request is here."""
         self.parts: list[bytes] = []
-        self.size = 0
-        """Bytes of the body so far."""
-        self.reserved = 0
-        """Bytes of it that `BodyBudget` counts."""
 
     @property
     def pattern(self) -> str:
@@ -104,7 +100,8 @@ class Dispatcher:
     def _open(self, call: Call) -> None:
         request, headers = call.request, call.request.headers
         self._policy.check_host(headers.get("host"))
-        call.expects = _expects(request)
+        if "expect" in headers:
+            call.expects = _expects(request)
         found = self._table.find(request.path)
         if found is None:
             if self._has_fallback:
@@ -113,17 +110,18 @@ class Dispatcher:
             raise NotFoundError(_nothing_at(request.path, self._base_path))
         place, request.params = found
         if not place.public:
-            origin = headers.get("origin")
-            self._policy.check_origin(origin, headers.get("host"), headers.get("sec-fetch-site"))
-            call.origin = origin
+            origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+            if origin is not None or site is not None:
+                self._policy.check_origin(origin, headers.get("host"), site)
+                call.origin = origin
         route = place.routes.get(request.method)
         if route is None:
             self._other_method(call, place)
             return
         call.route = route
         self._identify(request, route)
-        if route.parameters:
-            request.given = read_query(route.parameters, request.query)
+        if route.query:
+            request.given = read_query(route.query, request.query)
         if route.admits is not None:
             call.admission = route.admits(request)
         check_declared(headers, route.body_limit or _IGNORED_BODY_BYTES)
@@ -244,6 +242,7 @@ class Dispatcher:
         return self.refuse(call, error)
 
     def _decide(self, call: Call, answer: Answer) -> Answer:
+        """Take `answer` for the call's own; a page that may read it is told so."""
         if call.origin is not None:
             answer.add_headers(
                 {
@@ -258,8 +257,8 @@ class Dispatcher:
 
 def _expects(request: Request) -> bool:
     """Whether the peer waits for `100 Continue` (RFC 9110 section 10.1.1)."""
-    expected = request.headers.get("expect")
-    if expected is None or request.version == "1.0":
+    expected = request.headers["expect"]
+    if request.version == "1.0":
         return False
     if expected.lower() != "100-continue":
         raise ExpectationFailedError(f"Expect is {expected[:40]!r}, met is 100-continue")

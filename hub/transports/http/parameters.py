@@ -46,14 +46,12 @@ def read_query(parameters: Sequence[Parameter], raw_query: bytes) -> Mapping[str
     query = split_form(raw_query) if raw_query else {}
     given = {}
     for parameter in parameters:
-        if parameter.read is None:
-            continue
         text = single(query, parameter.name)
         if text is None:
             if parameter.must:
                 raise BadRequestError(f"{parameter.name} is missing")
             given[parameter.name] = parameter.default
-        else:
+        elif parameter.read is not None:
             given[parameter.name] = parameter.read(parameter.name, text)
     return given
 

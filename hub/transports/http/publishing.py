@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-import orjson
-
 from hub.core.eager import Rest, begin
 from hub.core.identity import Identity
 from hub.core.ports import PublishRequest, PublishResult
@@ -36,6 +34,7 @@ class Publishing:
         self._engine = deps.engine
         self._tally = deps.tally
         self._limits = deps.limits
+        self._max_bytes = deps.limits.max_message_bytes
         self._log = deps.log
         self._traced = deps.traced
         self._at_once = deps.at_once
@@ -101,24 +100,27 @@ class Publishing:
     async def one(self, request: Request) -> Answer:
         """The body is the data, whatever its content type says."""
         channel, identity, headers = request.params["channel"], request.identity, request.headers
-        key = _message_key(request)
         idempotency_key = None
         if "idempotency-key" in headers:
             idempotency_key = _optional_key(
                 text_header(request, "idempotency-key"), "Idempotency-Key"
             )
-        result = await self._engine.publish(
-            PublishRequest(
-                channel=channel,
-                data=check_payload(request.body, limit=self._limits.max_message_bytes),
-                publisher=identity.publisher,
-                key=key,
-                sender=identity.subject,
-                idempotency_key=idempotency_key,
-                trace=headers.get("traceparent") if self._traced else None,
-            )
+        asked = PublishRequest(
+            channel,
+            check_payload(request.body, limit=self._max_bytes),
+            identity.publisher,
+            _message_key(request),
+            identity.subject,
+            None,
+            idempotency_key,
+            headers.get("traceparent") if self._traced else None,
         )
-        return Answer(orjson.dumps(_result_fields(channel, result)))
+        result = await self._engine.publish(asked)
+        position = result.position
+        # Neither a channel nor an epoch has a character that JSON would escape.
+        fields = f'"channel":"{channel}","offset":{position.offset},"epoch":"{position.epoch}"'
+        again = ',"duplicate":true' if result.duplicate else ""
+        return Answer(f"{{{fields}{again}}}".encode())
 
     async def batch(self, request: Request) -> Answer:
         """One object or an array of them; an array is answered with one, in its order."""
@@ -185,8 +187,9 @@ def _message_key(request: Request) -> str | None:
     """The publication's key: the header `X-Message-Key`, else `?key=`."""
     if "x-message-key" in request.headers:
         return _optional_key(text_header(request, "x-message-key"), "X-Message-Key")
-    raw_query = request.query
-    return _optional_key(single(split_form(raw_query), "key"), "key") if raw_query else None
+    if b"?" not in request.target:
+        return None
+    return _optional_key(single(split_form(request.query), "key"), "key")
 
 
 def _result_fields(channel: str, result: PublishResult) -> dict[str, object]:

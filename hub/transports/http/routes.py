@@ -76,6 +76,12 @@ class Route:
     ends_with_its_peer: bool = False
     """Nobody but the peer wants the work done: it is cancelled when the connection goes."""
     stream: Stream | None = None
+    query: tuple[Parameter, ...] = field(init=False)
+    """Those of the parameters that are read before the handler is called."""
+
+    def __post_init__(self) -> None:
+        read = tuple(each for each in self.parameters if each.read is not None)
+        object.__setattr__(self, "query", read)
 
 
 class Place:

@@ -1,0 +1,59 @@
+"""The floor of a POST: a bare httptools loop that reads a body, stores it and answers.
+
+    python -m tests.benchmarks.http_floor PORT
+
+It has no routes, no limits, no deadlines and no checks. `hub bench --intake` puts it beside the
+hub, under the same load in the same run.
+"""
+
+import asyncio
+import sys
+from typing import cast
+
+import httptools
+import uvloop
+
+_ANSWER = b'{"channel":"intake-0","offset":%d,"epoch":"0123456789ab"}'
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+
+
+class Floor(asyncio.Protocol):
+    """One connection."""
+
+    stored: list[bytes] = []  # noqa: RUF012 - all connections of this program share it
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._parser = httptools.HttpRequestParser(self)
+        self._headers: dict[bytes, bytes] = {}
+        self._body = b""
+        self._answers: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+        self._transport.write(b"".join(self._answers))
+        self._answers.clear()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.lower()] = value
+
+    def on_body(self, body: bytes) -> None:
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        self.stored[:-100] = []
+        self.stored.append(self._body)
+        self._body = b""
+        self._headers.clear()
+        answer = _ANSWER % len(self.stored)
+        self._answers.append(_HEAD % (len(answer), answer))
+
+
+async def _serve(port: int) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Floor, "127.0.0.1", port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(int(sys.argv[1])))
