@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 import uvloop
 from structlog.typing import FilteringBoundLogger
 
+from hub import standard_streams
 from hub.app import Hub
 from hub.demo import run_demo
 from hub.observe.logs import adopt_stdlib, is_console, make_logger
@@ -49,7 +50,7 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
             hub.stop_now()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ending_signals():
         loop.add_signal_handler(number, on_signal, number)
     async with hub, _demo(hub, log, wanted=demo):
         if is_console(settings, sys.stderr):
@@ -65,6 +66,15 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
         )
     log.info("stopped")
     return 0 if len(received) == 1 else 128 + received[-1]
+
+
+def _ending_signals() -> tuple[signal.Signals, ...]:
+    """What ends the hub in order: being told to, Ctrl-C, and the loss of the terminal.
+
+    Under `nohup` the last is ignored already, and stays so.
+    """
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hangs_up else []))
 
 
 @contextlib.asynccontextmanager
@@ -90,7 +100,8 @@ def _say_where(hub: Hub, settings: Settings, *, demo: bool) -> None:
     ]
     if settings.operator_keys or not keyed:
         lines.append(f"  {'operate':10} {hub.url}/dashboard")
-    print("\n".join(lines), end="\n\n", file=sys.stderr, flush=True)  # noqa: T201 - for whoever started it
+    with contextlib.suppress(OSError, ValueError):
+        print("\n".join(lines), end="\n\n", file=sys.stderr, flush=True)  # noqa: T201 - for whoever started it
 
 
 def _allow_connections(settings: Settings) -> None:
@@ -104,15 +115,16 @@ def _allow_connections(settings: Settings) -> None:
 
 
 def run(settings: Settings, demo: bool = False, app: ASGIApp | None = None) -> int:
-    """Run one node in this process until SIGTERM or SIGINT; returns the exit code.
+    """Run one node in this process until SIGTERM, SIGINT or SIGHUP; returns the exit code.
 
     Raises `SettingsError` when it cannot listen where it should.
     """
+    standard_streams.open_missing()
     adopt_stdlib(settings)
     _allow_connections(settings)
     return uvloop.run(_serve(settings, app, demo=demo))
 
 
 def serve(app: ASGIApp | None = None, settings: Settings | None = None) -> int:
-    """Run the hub, and `app` beside it on the same port, until SIGTERM or SIGINT."""
+    """Run the hub, and `app` beside it on the same port, until SIGTERM, SIGINT or SIGHUP."""
     return run(settings or Settings(), app=app)

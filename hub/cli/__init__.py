@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hub import standard_streams
 from hub.cli import (
     bench,
     channels,
@@ -24,6 +25,7 @@ from hub.cli import (
     tail,
     top,
 )
+from hub.cli.ending import run_to_end
 
 # What `hub --help` shows together, in its order.
 _PANELS = {
@@ -54,7 +56,9 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Entry point of `hub` and `python -m hub`."""
-    build()(prog_name="hub")
+    standard_streams.open_missing()
+    standard_streams.forgive_errors()
+    run_to_end(lambda: build()(prog_name="hub"))
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,8 +1,8 @@
 """`hub ingest`: the lines of a file to one channel, each once, through crashes and rotations.
 
 Ends with 0 when all was published, 1 when a line surely was not, 2 when the call itself is
-wrong, 3 when the hub never said whether a line was, 130 when interrupted and 143 when
-terminated (with --follow that is the usual end: 0 or 1).
+wrong, 3 when the hub never said whether a line was, 130 when interrupted, 143 when
+terminated and 129 when its terminal closes (with --follow that is the usual end: 0 or 1).
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.address import DEFAULT_URL, PublishKey, Url
-from hub.cli.ending import INTERRUPTED, WRONG_USE, fail, say
+from hub.cli.ending import INTERRUPTED, WRONG_USE, fail, reason, say
 from hub.cli.publishing import NOT_PUBLISHED, Payloads, check_kinds
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def ingest(
     except (SettingsError, ValueError) as error:
         raise fail(WRONG_USE, str(error)) from None
     except OSError as error:
-        raise fail(NOT_PUBLISHED, str(error)) from None
+        raise fail(NOT_PUBLISHED, reason(error)) from None
     raise typer.Exit(code)
 
 

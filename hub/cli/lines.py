@@ -32,17 +32,23 @@ class LineSource:
         self._lines: deque[bytes | None] = deque()
         self._waiting_bytes = 0
         self._ended = False
+        self._failure: OSError | None = None
         self._arrived = asyncio.Event()
         self._changed = threading.Condition()
         # A daemon: a read that waits for input must not hold up the end of the process.
         threading.Thread(target=self._read, name="stdin", daemon=True).start()
 
     async def take(self) -> list[bytes | None]:
-        """What waits, up to one request's worth: None for a line too long, [] at the end."""
+        """What waits, up to one request's worth: None for a line too long, [] at the end.
+
+        Raises `OSError` where it cannot be read on, after what could.
+        """
         while True:
             self._arrived.clear()
             with self._changed:
                 if self._lines or self._ended:
+                    if self._failure is not None and not self._lines:
+                        raise self._failure
                     return self._batch()
             await self._arrived.wait()
 
@@ -63,8 +69,11 @@ class LineSource:
 
     def _read(self) -> None:
         splitter = LineSplitter()
-        while chunk := os.read(self._fd, _READ_BYTES):
-            self._put(splitter.feed(chunk))
+        try:
+            while chunk := os.read(self._fd, _READ_BYTES):
+                self._put(splitter.feed(chunk))
+        except OSError as error:
+            self._failure = OSError(error.errno, error.strerror, "stdin")
         self._put(splitter.finish(), ended=True)
 
     def _put(self, lines: list[bytes | None], *, ended: bool = False) -> None:

@@ -116,7 +116,10 @@ def _document(data: str | None) -> bytes:
         return data.encode("utf-8", "surrogateescape")
     if sys.stdin.isatty():
         raise fail(WRONG_USE, "nothing to publish: give JSON, or - to send the lines of stdin")
-    document = sys.stdin.buffer.read(MAX_LINE_BYTES + 1)
+    try:
+        document = sys.stdin.buffer.read(MAX_LINE_BYTES + 1)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "stdin") from None
     if len(document) > MAX_LINE_BYTES:
         raise fail(WRONG_USE, f"stdin is over {MAX_LINE_BYTES:,} bytes; - sends it by lines")
     return document

@@ -198,7 +198,7 @@ class Printer:
         self._loop = asyncio.get_running_loop()
         self._waiting = bytearray()
         self._writing = False
-        self._failed = False
+        self._failure: OSError | None = None
         self._changed = threading.Condition()
         self._room = asyncio.Event()
         self._broken = asyncio.Event()
@@ -214,9 +214,9 @@ class Printer:
             self._changed.notify_all()
 
     async def wait_broken(self) -> None:
-        """Raise `BrokenPipeError` when nobody reads any more."""
+        """Raise `BrokenPipeError` when nobody reads any more, or why nothing can be written."""
         await self._broken.wait()
-        raise BrokenPipeError
+        raise self._failure or BrokenPipeError
 
     def flush(self, timeout_seconds: float) -> None:
         """Wait until all is written, but not for ever: nobody may be reading."""
@@ -224,15 +224,16 @@ class Printer:
             self._changed.wait_for(self._is_idle, timeout_seconds)
 
     def _is_idle(self) -> bool:
-        return self._failed or (not self._waiting and not self._writing)
+        return self._failure is not None or (not self._waiting and not self._writing)
 
     def _write(self) -> None:
         try:
             while True:
                 self._write_all(self._take())
-        except OSError:
+        except OSError as error:
             with self._changed:
-                self._failed = True
+                self._failure = error
+                self._failure.filename = self._failure.filename or "stdout"
                 self._changed.notify_all()
             self._post(self._broken)
 

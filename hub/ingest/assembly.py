@@ -21,7 +21,9 @@ from hub_client import OutcomeUnknownError, Publisher, PublisherOptions, Publish
 from hub_client.route import find_route
 from hub_client.transport import check_base_url
 
-ALL_PUBLISHED, NOT_PUBLISHED, UNKNOWN, TERMINATED = 0, 1, 3, 143
+ALL_PUBLISHED, NOT_PUBLISHED, UNKNOWN = 0, 1, 3
+SIGNALLED = 128
+"""Plus the signal's number: how shells say that a signal ended a command."""
 
 _Say = Callable[[str], None]
 _TakeLines = Callable[[], Awaitable[list[bytes | None]]]
@@ -137,24 +139,28 @@ async def _ingest(
     except StoppedError as stop:
         return UNKNOWN if isinstance(stop.error, OutcomeUnknownError) else NOT_PUBLISHED
     except asyncio.CancelledError:
-        if not termination.happened:
+        if termination.signal is None:
             raise
         if not order.follow:
-            return TERMINATED
+            return SIGNALLED + termination.signal
     finally:
         report.summarize(order.target.channel)
     return NOT_PUBLISHED if report.refused else ALL_PUBLISHED
 
 
 class _Termination:
-    """SIGTERM cancels the present task, as SIGINT does by `asyncio.run`: the place is saved."""
+    """SIGTERM and the loss of the terminal cancel the present task, as SIGINT does by
+    `asyncio.run`: the place is saved. Under `nohup` a lost terminal is nothing, and stays so."""
 
     def __init__(self) -> None:
-        self.happened = False
+        self.signal: signal.Signals | None = None
         self._task = asyncio.current_task()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._cancel)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._cancel, number)
 
-    def _cancel(self) -> None:
-        self.happened = True
+    def _cancel(self, number: signal.Signals) -> None:
+        self.signal = number
         if self._task is not None:
             self._task.cancel()

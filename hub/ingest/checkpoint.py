@@ -70,7 +70,10 @@ def default_path(file: Path, channel: str, url: str) -> Path:
     Not beside the file, whose directory may be read-only or swept, and whose name a rotation or
     a pattern may match. The hub's address counts, because another hub got nothing yet.
     """
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+    try:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+    except RuntimeError:
+        raise SettingsError("there is no home folder to keep its place in: --checkpoint") from None
     digest = sha256(f"{file}\0{channel}\0{url.rstrip('/')}".encode()).hexdigest()[:16]
     return state / "hub" / "ingest" / f"{file.name[:100]}-{digest}.json"
 

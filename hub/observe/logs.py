@@ -6,6 +6,7 @@ log through the same renderer.
 """
 
 import contextlib
+import io
 import json
 import logging
 import re
@@ -76,7 +77,7 @@ class _Lines:
 
 def make_logger(settings: LogSettings, stream: TextIO | None = None) -> FilteringBoundLogger:
     """A logger that writes to `stream` (stderr); bind what a session or part is to it."""
-    target = stream or sys.stderr
+    target = stream or stderr()
     levels = LogLevels(settings.log_level.lower())
     logger: FilteringBoundLogger = structlog.wrap_logger(
         _Lines(target),
@@ -88,12 +89,18 @@ def make_logger(settings: LogSettings, stream: TextIO | None = None) -> Filterin
     return logger
 
 
+def stderr() -> TextIO:
+    """Standard error, or nothing in its place in a program that was started without one."""
+    stream: TextIO | None = sys.stderr
+    return io.StringIO() if stream is None else stream
+
+
 def adopt_stdlib(settings: LogSettings, stream: TextIO | None = None) -> None:
     """Give every record of `logging` in this process the hub's form.
 
     Start uvicorn with `log_config=None`, or it puts its own back.
     """
-    target = stream or sys.stderr
+    target = stream or stderr()
     handler = logging.StreamHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

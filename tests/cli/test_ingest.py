@@ -187,7 +187,13 @@ async def test_what_is_no_regular_file_is_refused(case: Case, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("number", "follow", "code"),
-    [(signal.SIGTERM, True, 0), (signal.SIGTERM, False, 143), (signal.SIGINT, True, 130)],
+    [
+        (signal.SIGTERM, True, 0),
+        (signal.SIGTERM, False, 143),
+        (signal.SIGHUP, True, 0),
+        (signal.SIGHUP, False, 129),
+        (signal.SIGINT, True, 130),
+    ],
 )
 async def test_a_signal_ends_it_with_its_place_saved(
     case: Case, number: signal.Signals, follow: bool, code: int
