@@ -1,1 +1,1 @@
-export * from "./client/hub.js";
+export * from "./client/served.js";

@@ -56,7 +56,7 @@ export function openHttp(link, run) {
     // ends without an answer. The same key again is published once.
     if (op === "publish") command = { idempotency_key: `${connection}:${id}`, ...command };
     const body = JSON.stringify(command);
-    const signal = AbortSignal.timeout(COMMAND_MS);
+    const signal = AbortSignal.timeout?.(COMMAND_MS);
     /** @type {Json} a reply, or what went wrong */
     let answer = { code: "disconnected", retryable: true };
     try {

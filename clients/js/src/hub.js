@@ -10,6 +10,7 @@
 
 import { openClient } from "./client.js";
 import { HubError } from "./errors.js";
+import { home } from "./home.js";
 import { publication } from "./subscription.js";
 
 export { HubError };
@@ -52,7 +53,7 @@ export class Hub {
 
   /**
    * @param {string | URL} [url] of the hub, with its base path: `https://example.com/live`, or in a
-   *   page `/live`. Without one it is the hub that served this module, or the module's origin.
+   *   page `/live`. Without one it is the hub that served `/client.js`, or else the page's origin.
    * @param {Options} [options]
    */
   constructor(url = "", options) {
@@ -132,20 +133,19 @@ export class Hub {
 
 /**
  * The hub's URL, http or https, with a slash at its end.
- * @param {string} url
+ * @param {string} given
  */
-function locate(url) {
-  const here = import.meta.url;
-  const own = here.endsWith("/client/hub.js") ? ".." : "/"; // as every node serves it
+function locate(given) {
+  const url = given || home.url || "/";
   // What has no scheme is no path either: it is the host that was meant.
   const page = url[0] === "/" ? globalThis.document?.baseURI : undefined;
   try {
-    const base = new URL(url || own, url ? page : here);
+    const base = new URL(url, page);
     base.protocol = base.protocol.replace("ws", "http");
     base.pathname = base.pathname.replace(/\/?$/, "/");
     if (base.protocol.startsWith("http")) return base;
   } catch {
     // Such as a path where there is no page.
   }
-  throw new TypeError(`no hub at "${url}": write https://host, or /path in a page`);
+  throw new TypeError(`no hub at "${given}": write https://host, or /path in a page`);
 }

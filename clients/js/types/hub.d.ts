@@ -87,7 +87,7 @@ export declare class Hub {
     transport: Transport;
     /**
      * @param {string | URL} [url] of the hub, with its base path: `https://example.com/live`, or in a
-     *   page `/live`. Without one it is the hub that served this module, or the module's origin.
+     *   page `/live`. Without one it is the hub that served `/client.js`, or else the page's origin.
      * @param {Options} [options]
      */
     constructor(url?: string | URL, options?: Options);

@@ -39,7 +39,7 @@ _SAFE = {
 # The client's modules are public and meant for pages of other origins.
 _SHARED = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
 INDEX = "index.html"
-CLIENT_ENTRY = "hub.js"
+CLIENT_ENTRY = "served.js"
 
 
 @dataclass(frozen=True, slots=True)

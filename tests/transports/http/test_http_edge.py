@@ -195,7 +195,7 @@ async def test_pages_are_served_safely_and_revalidated(hub: Hub) -> None:
     assert all(map(is_safe, (page, script, entry, module, again)))
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert script.headers["content-type"] == "text/javascript; charset=utf-8"
-    assert entry.text == 'export * from "./client/hub.js";\n'
+    assert entry.text == 'export * from "./client/served.js";\n'
     assert module.headers["access-control-allow-origin"] == "*"
     assert (again.status_code, again.content) == (304, b"")
     assert head.status_code == 200
