@@ -51,6 +51,9 @@ def ingest(
     stop_at_refused: Annotated[
         bool, typer.Option("--stop", help="End at a line that is refused instead of skipping it.")
     ] = False,
+    encoding: Annotated[
+        str, typer.Option(help="Of the text; auto sees UTF-8 and UTF-16 by themselves.")
+    ] = "auto",
     retry_seconds: Annotated[
         float, typer.Option(min=0, max=240, help="How long to go on trying when the hub is away.")
     ] = 240.0,
@@ -59,18 +62,21 @@ def ingest(
 
     The place reached is saved after every request, so that the same command goes on where it
     was, also after a crash. Lines that are refused (too large, or no JSON with --json) are named
-    on stderr, counted and skipped. Bytes that are not UTF-8 become U+FFFD.
+    on stderr, counted and skipped. Text is taken as UTF-8 (bytes that are not become U+FFFD) or,
+    where the file begins so, as UTF-16; --encoding says another one.
     """
     check_kinds(as_text=as_text, as_json=as_json)
     if file == "-" and (follow or checkpoint):
         raise fail(WRONG_USE, "stdin cannot be read again: no --follow, no --checkpoint with -")
     from hub.errors import SettingsError
     from hub.ingest.assembly import Order
+    from hub.ingest.encoding import named
     from hub.ingest.sink import Target
 
     target = Target(channel, Payloads(as_text, as_json), message_key)
-    order = Order(target, url, key, rate, retry_seconds, follow, stop_at_refused)
     try:
+        known = named(encoding)
+        order = Order(target, url, key, rate, retry_seconds, follow, stop_at_refused, known)
         code = _ingest(order, file, checkpoint)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -86,5 +92,5 @@ def _ingest(order: "Order", file: str, checkpoint: Path | None) -> int:
     from hub.ingest.assembly import ingest_file, ingest_stdin
 
     if file == "-":
-        return ingest_stdin(order, lambda: LineSource(sys.stdin.fileno()).take, say)
+        return ingest_stdin(order, lambda: LineSource(sys.stdin.fileno(), order.encoding).take, say)
     return ingest_file(order, file, checkpoint, say)

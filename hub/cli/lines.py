@@ -6,6 +6,8 @@ import os
 import threading
 from collections import deque
 
+from hub.ingest.encoding import HEAD_BYTES, UTF8, Encoding, seen
+
 # The hub's limit for a payload is 64 KiB unless set otherwise; more than this no request holds.
 MAX_LINE_BYTES = 1024 * 1024
 # One request of lines: the hub takes 1,000 items and 1 MiB, and a text line may grow sixfold
@@ -26,8 +28,10 @@ class LineSource:
     the writer of the pipe with it.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, encoding: Encoding | None = None) -> None:
+        """Without an `encoding` the first bytes tell."""
         self._fd = fd
+        self._splitter = LineSplitter(encoding)
         self._loop = asyncio.get_running_loop()
         self._lines: deque[bytes | None] = deque()
         self._waiting_bytes = 0
@@ -68,13 +72,12 @@ class LineSource:
         return len(self._lines) < _MAX_WAITING_LINES and self._waiting_bytes < _MAX_WAITING_BYTES
 
     def _read(self) -> None:
-        splitter = LineSplitter()
         try:
             while chunk := os.read(self._fd, _READ_BYTES):
-                self._put(splitter.feed(chunk))
+                self._put(self._splitter.feed(chunk))
         except OSError as error:
             self._failure = OSError(error.errno, error.strerror, "stdin")
-        self._put(splitter.finish(), ended=True)
+        self._put(self._splitter.finish(), ended=True)
 
     def _put(self, lines: list[bytes | None], *, ended: bool = False) -> None:
         for line in lines:
@@ -94,24 +97,50 @@ class LineSource:
 
 
 class LineSplitter:
-    """Bytes to lines without their ends, in constant memory; None for one that is too long."""
+    """Bytes to lines of UTF-8 without their ends, in constant memory; None for one that is too
+    long."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoding: Encoding | None = None) -> None:
+        self._encoding = encoding
         self._rest = b""
         self._skipping = False
 
     def feed(self, chunk: bytes) -> list[bytes | None]:
-        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        self._rest += chunk
+        if self._encoding is None:
+            self._encoding = seen(self._rest[:HEAD_BYTES], final=False)
+        if self._encoding is None:
+            return []
+        *whole, self._rest = self._split(self._encoding)
         lines = [self._line(line) for line in whole]
         if len(self._rest) > MAX_LINE_BYTES:
-            self._rest, self._skipping = b"", True
+            # Whole units, so that the next line's end is found where it is.
+            kept = len(self._rest) % self._encoding.unit
+            self._rest, self._skipping = self._rest[len(self._rest) - kept :], True
         return lines
 
     def finish(self) -> list[bytes | None]:
         """The last line, where the input does not end with a line's end."""
-        return [self._line(self._rest)] if self._rest or self._skipping else []
+        ended: list[bytes | None] = []
+        if self._encoding is None:
+            self._encoding = seen(self._rest[:HEAD_BYTES], final=True) or UTF8
+            ended = self.feed(b"")
+        return [*ended, *([self._line(self._rest)] if self._rest or self._skipping else [])]
+
+    def _split(self, encoding: Encoding) -> list[bytes]:
+        parts = self._rest.split(encoding.newline)
+        if encoding.unit == 1:
+            return parts
+        # The bytes of a line's end also stand across two characters: those parts belong together.
+        lines = [parts[0]]
+        for part in parts[1:]:
+            if len(lines[-1]) % encoding.unit:
+                lines[-1] += encoding.newline + part
+            else:
+                lines.append(part)
+        return lines
 
     def _line(self, line: bytes) -> bytes | None:
         too_long = self._skipping or len(line) > MAX_LINE_BYTES
         self._skipping = False
-        return None if too_long else line.removesuffix(b"\r")
+        return None if too_long else (self._encoding or UTF8).utf8(line)

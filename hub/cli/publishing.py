@@ -1,5 +1,6 @@
 """What `hub publish` and `hub ingest` share: payloads, and the exit code of a no."""
 
+import codecs
 from dataclasses import dataclass
 
 from hub.cli.ending import WRONG_USE, fail
@@ -21,6 +22,8 @@ class Payloads:
         from hub.errors import BadRequestError
         from hub.wire.payload import check_payload
 
+        # Editors of Windows write one before a document; it is no part of it (RFC 8259, 8.1).
+        raw = raw.removeprefix(codecs.BOM_UTF8)
         if not self.as_text:
             try:
                 return check_payload(raw, limit=len(raw))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hub.errors import SettingsError
 from hub.ingest.checkpoint import default_path, load, locked
+from hub.ingest.encoding import Encoding
 from hub.ingest.pace import Pace
 from hub.ingest.report import Report
 from hub.ingest.run import CheckpointKeeper, Ingest, Keeper, NoKeeper, Parts, Source, StoppedError
@@ -45,6 +46,8 @@ class Order:
     retry_seconds: float
     follow: bool
     stop_at_refused: bool
+    encoding: Encoding | None = None
+    """None: as each file begins."""
 
 
 def ingest_stdin(order: Order, make_lines: Callable[[], _TakeLines], say: _Say) -> int:
@@ -92,7 +95,7 @@ def ingest_file(order: Order, file: str, checkpoint: Path | None, say: _Say) -> 
                 "that was in the middle of a request, the lines of that request come twice"
             )
         place = known.place if known else None
-        source = FileSource(path, place, follow=order.follow, tell=say)
+        source = FileSource(path, place, follow=order.follow, tell=say, encoding=order.encoding)
         with contextlib.closing(source):
             keeper = CheckpointKeeper(saved, file=path, channel=channel)
             settled = known is None or known.settled

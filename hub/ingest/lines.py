@@ -3,6 +3,8 @@
 import os
 from dataclasses import dataclass
 
+from hub.ingest.encoding import HEAD_BYTES, UTF8, Encoding, seen
+
 # The hub's limit for a payload is 64 KiB unless set otherwise; more than this no request holds.
 MAX_LINE_BYTES = 1024 * 1024
 _READ_BYTES = 64 * 1024
@@ -20,15 +22,22 @@ class Line:
     end: int
     """First byte after it, its line end included."""
     data: bytes | None
-    """Without its line end; None where it is over `MAX_LINE_BYTES` and was not kept."""
+    """As UTF-8 and without its line end; None where it is over `MAX_LINE_BYTES` and was not
+    kept."""
 
 
 class LineReader:
     """Reads on from a place; holds at most one line of `MAX_LINE_BYTES` and one read."""
 
-    def __init__(self, fd: int, *, offset: int = 0, number: int = 0) -> None:
-        """Begin at byte `offset`, which `number` lines stand before."""
+    def __init__(
+        self, fd: int, *, offset: int = 0, number: int = 0, encoding: Encoding | None = None
+    ) -> None:
+        """Begin at byte `offset`, which `number` lines stand before.
+
+        Without an `encoding` the file's own beginning tells.
+        """
         self._fd = fd
+        self._encoding = encoding
         self._start = offset
         self._number = number
         self._buffer = bytearray()
@@ -50,6 +59,10 @@ class LineReader:
         """
         lines: list[Line] = []
         size = 0
+        if self._encoding is None:
+            self._encoding = seen(os.pread(self._fd, HEAD_BYTES, 0), final=final)
+        if self._encoding is None:
+            return []
         while len(lines) < most and (length := self._find(final=final)) is not None:
             size += length
             if lines and size > _MAX_TAKEN_BYTES:
@@ -69,20 +82,43 @@ class LineReader:
 
     def _find(self, *, final: bool) -> int | None:
         """How many bytes of the buffer belong to the next line."""
-        while (end := self._buffer.find(b"\n", self._searched)) < 0:
-            self._searched = len(self._buffer)
-            if self._searched > MAX_LINE_BYTES:
-                self._dropped += self._searched
-                self.reread()
+        while (end := self._line_end()) < 0:
+            self._searched = max(0, len(self._buffer) - self._text.unit + 1)
+            if len(self._buffer) > MAX_LINE_BYTES:
+                self._drop()
             chunk = os.pread(self._fd, _READ_BYTES, self.read_to)
             if not chunk:
                 unfinished = final and bool(self._buffer or self._dropped)
                 return len(self._buffer) if unfinished else None
             self._buffer += chunk
-        return end + 1
+        return end
+
+    @property
+    def _text(self) -> Encoding:
+        return self._encoding or UTF8
+
+    def _line_end(self) -> int:
+        """The byte of the buffer after the next line's end; -1 where it has none.
+
+        In UTF-16 the bytes of a line's end also stand across two other characters.
+        """
+        unit, newline = self._text.unit, self._text.newline
+        begins = self._start + self._dropped
+        end = self._buffer.find(newline, self._searched)
+        while end >= 0 and (begins + end) % unit:
+            end = self._buffer.find(newline, end + 1)
+        return end + len(newline) if end >= 0 else -1
+
+    def _drop(self) -> None:
+        """A line is too long to be kept; zeros before one are none of it."""
+        if self._dropped or self._buffer.strip(b"\x00"):
+            self._dropped += len(self._buffer)
+        else:
+            self._start += len(self._buffer)
+        self.reread()
 
     def _cut(self, length: int) -> Line:
-        data = bytes(self._buffer[:length]).removesuffix(b"\n").removesuffix(b"\r")
+        data = self._text.utf8(bytes(self._buffer[:length]))
         too_long = self._dropped > 0 or len(data) > MAX_LINE_BYTES
         start, self._start = self._start, self._start + self._dropped + length
         self._number += 1

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.ingest.checkpoint import Place, new_place
+from hub.ingest.encoding import Encoding
 from hub.ingest.finding import continues, find, mark, rotations_after
 from hub.ingest.lines import Line, LineReader
 
@@ -38,12 +39,19 @@ class Chunk:
 class OpenFile:
     """A file as it was opened, whatever its name becomes."""
 
-    def __init__(self, path: Path, place: Place | None = None) -> None:
+    def __init__(
+        self, path: Path, place: Place | None = None, *, encoding: Encoding | None = None
+    ) -> None:
         """Open it at its beginning, or at `place`; raises `OSError`."""
         self.path = path
         self.fd = os.open(path, os.O_RDONLY)
         self.place = place or new_place(self.state().st_ino)
-        self.reader = LineReader(self.fd, offset=self.place.mark.offset, number=self.place.lines)
+        self.reader = LineReader(
+            self.fd,
+            offset=self.place.mark.offset,
+            number=self.place.lines,
+            encoding=encoding,
+        )
 
     def state(self) -> os.stat_result:
         return os.fstat(self.fd)
@@ -79,6 +87,7 @@ class FileSource:
         follow: wait for more at the end.
         tell: takes a sentence for whoever watches.
         grace_seconds: how long a renamed file must be quiet before it counts as ended.
+        encoding: of this file and those that take its name; each says its own where None.
     """
 
     def __init__(
@@ -89,8 +98,10 @@ class FileSource:
         follow: bool,
         tell: Callable[[str], None],
         grace_seconds: float = _GRACE_SECONDS,
+        encoding: Encoding | None = None,
     ) -> None:
         self._path = path
+        self._encoding = encoding
         self._follow = follow
         self._tell = tell
         self._grace_seconds = grace_seconds
@@ -100,7 +111,7 @@ class FileSource:
         self._grown_at = time.monotonic()
         self._at_end_of: tuple[int, int] | None = None
         self._ended = False
-        self._file = OpenFile(path) if place is None else self._resume(place)
+        self._file = self._open(path) if place is None else self._resume(place)
 
     def close(self) -> None:
         for file in (self._file, *self._later):
@@ -124,12 +135,15 @@ class FileSource:
         """The place before a line of the chunk that was taken last."""
         return self._file.place_at(line.start, line.number - 1)
 
+    def _open(self, path: Path, place: Place | None = None) -> OpenFile:
+        return OpenFile(path, place, encoding=self._encoding)
+
     def _resume(self, place: Place) -> OpenFile:
         found = find(self._path, place.mark)
         if found is None:
             self._tell_lost(place)
-            return OpenFile(self._path)
-        file = OpenFile(found, place)
+            return self._open(self._path)
+        file = self._open(found, place)
         if found != self._path:
             self._later.extend(self._successors(file))
         return file
@@ -194,7 +208,7 @@ class FileSource:
         opened: list[OpenFile] = []
         for path in paths:
             try:
-                opened.append(OpenFile(path))
+                opened.append(self._open(path))
             except FileNotFoundError:
                 if path != self._path:  # which is only not made again yet
                     self._tell(f"{path} went away before it was read")
@@ -215,9 +229,9 @@ class FileSource:
         found = find(self._path, file.place.mark)
         if found is None:
             self._tell_lost(file.place)
-            self._later.appendleft(OpenFile(file.path))
+            self._later.appendleft(self._open(file.path))
         else:
-            copy = OpenFile(found, file.place)
+            copy = self._open(found, file.place)
             self._later.extendleft(reversed([copy, *self._successors(copy)]))
         self._advance()
 

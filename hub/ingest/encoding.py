@@ -1,0 +1,102 @@
+"""How a file's bytes stand for lines of text: which encoding, and where its lines end.
+
+Said on the command line, or seen at the file's beginning: a byte order mark, or every other byte
+being zero as in UTF-16 without one. What is neither is UTF-8, where a wrong byte is replaced
+later and counted.
+"""
+
+import codecs
+from dataclasses import dataclass
+
+from hub.errors import SettingsError
+
+# Enough to see a byte order mark, and zeros in every other place; a guess.
+HEAD_BYTES = 512
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before that of UTF-16, which it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_UNITS = {"utf-16-le": 2, "utf-16-be": 2, "utf-32-le": 4, "utf-32-be": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One encoding of text, as Python names it."""
+
+    name: str = "utf-8"
+
+    @property
+    def unit(self) -> int:
+        """Bytes of a unit: a line's end is looked for at multiples of it."""
+        return _UNITS.get(self.name, 1)
+
+    @property
+    def newline(self) -> bytes:
+        return "\n".encode(self.name) if self.unit > 1 else b"\n"
+
+    def utf8(self, line: bytes) -> bytes:
+        """A line with or without its end as UTF-8, without its end and a byte order mark.
+
+        Bytes of UTF-8 stay as they are, wrong ones too. Zeros before a line are what a file
+        was filled with that was truncated under a writer (`copytruncate`).
+        """
+        if self.name != "utf-8":
+            line = line.decode(self.name, "replace").encode()
+        line = line.removesuffix(b"\n").removesuffix(b"\r")
+        return line.lstrip(b"\x00").removeprefix(codecs.BOM_UTF8)
+
+
+UTF8 = Encoding()
+
+
+def named(name: str) -> Encoding | None:
+    """The encoding that a user names; None for `auto`. Raise `SettingsError` for none."""
+    if name == "auto":
+        return None
+    try:
+        found = codecs.lookup(name).name
+        b"a".decode(found)
+    except (LookupError, UnicodeError, TypeError, ValueError, AssertionError):
+        found = ""
+    # A bare UTF-16 or UTF-32 has a mark that says the order of its bytes, on its first line only.
+    if not found or found in {"utf-16", "utf-32"}:
+        allowed = "auto, utf-8, utf-16-le, utf-16-be, latin-1, cp1252, shift_jis, gb18030, ..."
+        raise SettingsError(f"--encoding is {name!r}, allowed are {allowed}")
+    return UTF8 if found == "utf-8-sig" else Encoding(found)
+
+
+def seen(head: bytes, *, final: bool) -> Encoding | None:
+    """What a file that begins with `head` is in; None while more of it is needed to tell.
+
+    `final` says that there is no more. A line that is whole is always enough.
+    """
+    if not final and any(mark != head and mark.startswith(head) for mark, _ in _MARKS):
+        return None
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return Encoding(name)
+    if not final and len(head) < HEAD_BYTES and not _has_whole_line(head):
+        return None
+    return Encoding(_without_mark(head))
+
+
+def _has_whole_line(head: bytes) -> bool:
+    place = head.find(b"\n")
+    if place < 0 or b"\x00" not in head:
+        return place >= 0
+    # In UTF-16 the other half of the line's end may still be on its way.
+    return place % 2 == 1 or len(head) > place + 1
+
+
+def _without_mark(head: bytes) -> str:
+    """By where the zeros are: text of most scripts has some ASCII, line ends at the least."""
+    pairs = len(head) // 2
+    first, second = head[: 2 * pairs : 2].count(0), head[1 : 2 * pairs : 2].count(0)
+    if second * 3 > pairs and first * 10 < pairs:
+        return "utf-16-le"
+    if first * 3 > pairs and second * 10 < pairs:
+        return "utf-16-be"
+    return "utf-8"
