@@ -37,8 +37,8 @@ class Certificates:
         }
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """An authority and a server's certificate, in `folder`, for a day."""
+def make_certificates(folder: Path, names: str = "IP:127.0.0.1") -> Certificates:
+    """An authority and the certificate of a server of these names, in `folder`, for a day."""
     authority, authority_key = folder / "authority.pem", folder / "authority.key"
     made = Certificates(authority, folder / "server.pem", folder / "server.key")
     # Without it Python 3.13 and later vouch for nothing (X509_STRICT, RFC 5280 section 4.2.1.3).
@@ -47,7 +47,7 @@ def make_certificates(folder: Path) -> Certificates:
     _request(
         *("-subj", "/CN=test server", "-keyout", made.key, "-out", made.certificate),
         *("-CA", authority, "-CAkey", authority_key),
-        *("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"),
+        *("-addext", f"subjectAltName={names}", "-addext", "basicConstraints=CA:FALSE"),
     )
     return made
 

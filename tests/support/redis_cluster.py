@@ -6,6 +6,7 @@ with RedisCluster() as redis:
 """
 
 import contextlib
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -26,14 +27,22 @@ class RedisCluster:
         spare: have a fourth master, which owns nothing.
         tls: for all connections but those of the test itself.
         user: who may log in besides, and what for.
+        more: directives for all servers, such as `cluster_announce_hostname`.
     """
 
     def __init__(
-        self, *, spare: bool = False, tls: Certificates | None = None, user: str = ""
+        self,
+        *,
+        spare: bool = False,
+        tls: Certificates | None = None,
+        user: str = "",
+        more: Mapping[str, str] | None = None,
     ) -> None:
         self._count = 5 if spare else 4
         self._tls = tls
-        self._more: dict[str, Any] = {"user": user} if user else {}
+        self._more: dict[str, Any] = {**(more or {})}
+        if user:
+            self._more["user"] = user
         if tls:
             self._more["tls_cluster"] = "yes"
         self._stack = contextlib.ExitStack()

@@ -16,6 +16,7 @@ import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 
+from redis.asyncio.connection import AbstractConnection
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from hub.brokers.redis import urls
@@ -23,6 +24,7 @@ from hub.brokers.redis.calls import Call
 from hub.brokers.redis.commands import Commands
 from hub.brokers.redis.failures import RefusedError
 from hub.brokers.redis.inquiry import Inquiry
+from hub.brokers.redis.names import Names
 from hub.brokers.redis.redirects import Redirects
 from hub.brokers.redis.server import Server
 from hub.brokers.redis.shard import Shard
@@ -40,6 +42,7 @@ class ClusterNode(Server):
     """One server of it, whose channels have come from anywhere.
 
     Args:
+        url: what it is reached by now.
         on_doubt: is called where it seems not to have what it had.
         redirects: take the calls that it does not take itself.
     """
@@ -47,12 +50,22 @@ class ClusterNode(Server):
     has_lines = False
 
     def __init__(
-        self, url: str, address: str, *, on_doubt: Callable[[], None], redirects: Redirects
+        self,
+        url: Callable[[], str],
+        address: str,
+        *,
+        on_doubt: Callable[[], None],
+        redirects: Redirects,
     ) -> None:
-        super().__init__(url)
+        super().__init__(url())
+        self._url_now = url
         self._address = address
         self._on_doubt = on_doubt
         self._redirects = redirects
+
+    async def connection(self, client_name: str) -> AbstractConnection:
+        """By the name that it has now: others may have heard of it only lately."""
+        return Server(self._url_now()).make(client_name)
 
     def doubt(self) -> None:
         self._on_doubt()
@@ -89,6 +102,10 @@ class Cluster:
             patience_seconds=around.options.locate_timeout_seconds,
             clock=around.clock,
         )
+        tls = urls.scheme(url) in urls.ENCRYPTED
+        # See `hub.brokers.redis.names`: with TLS nobody needs to know what is preferred.
+        self._questions = (("CLUSTER", "NODES"), *(() if tls else (("CLUSTER", "SLOTS"),)))
+        self._names = Names(tls=tls)
         self._members: Sequence[str] = ()
         self._owners: Sequence[str] = (NOBODY,) * REDIS_CLUSTER_HASH_SLOTS
         self._shards: dict[str, Shard] = {}
@@ -103,6 +120,7 @@ class Cluster:
         self._vouching = Vouching(inquiry=self._inquiry, members=self._servers)
         self._redirects = Redirects(
             commands_at=self._commands_at,
+            address_of=self._names.address,
             came_in_order=self._came_in_order,
             options=around.options,
             clock=around.clock,
@@ -166,11 +184,13 @@ class Cluster:
     async def _look(self) -> None:
         """Ask for the map and follow it; as before where nobody answers."""
         some = random.sample(self._members, min(_ASKED, len(self._members)))
-        views = await self._ask_all([Server(self._url.node(address)) for address in some])
+        views = await self._ask_all([self._server(address) for address in some])
         views = views or await self._ask_all(self._seeds, last=True)
         if not views:
             return
         self._members = sorted({address for view in views for address in view.members})
+        self._names.learn(views)
+        await self._settle_guests()
         found = owners(views)
         if found != self._owners:
             self._around.log.info("redis_cluster_map", masters=sorted(set(found)))
@@ -178,7 +198,7 @@ class Cluster:
 
     async def _ask_all(self, servers: Sequence[Server], *, last: bool = False) -> Sequence[View]:
         """What those who answer see; `last` where nobody else will be asked."""
-        told = await self._inquiry.ask_all(servers, ("CLUSTER", "NODES"))
+        told = await self._inquiry.ask_all(servers, *self._questions)
         answers = [_view(server, each) for server, each in zip(servers, told, strict=True)]
         views = [answer for answer in answers if isinstance(answer, View)]
         if views or last:
@@ -223,13 +243,33 @@ class Cluster:
         return await self._vouching.came_in_order(Stray(history, run, address, former))
 
     def _servers(self) -> Mapping[str, Server]:
-        return {address: Server(self._url.node(address)) for address in self._members}
+        return {address: self._server(address) for address in self._members}
+
+    def _server(self, address: str) -> Server:
+        return Server(self._url_of(address))
+
+    def _url_of(self, address: str) -> str:
+        return self._url.node(self._names.endpoint(address))
 
     def _make_shard(self, address: str) -> Shard:
         node = ClusterNode(
-            self._url.node(address), address, on_doubt=self._doubt, redirects=self._redirects
+            lambda: self._url_of(address),
+            address,
+            on_doubt=self._doubt,
+            redirects=self._redirects,
         )
         return Shard(node, self._around)
+
+    async def _settle_guests(self) -> None:
+        """Who was pointed to by a name that nobody had heard of is known by an address now."""
+        for place in tuple(self._guests):
+            if (address := self._names.address(place)) == place:
+                continue
+            shard = self._guests.pop(place)
+            if address in self._shards or address in self._guests:
+                await shard.stop()
+            else:
+                self._guests[address] = shard
 
     def _commands_at(self, address: str) -> Commands:
         """Of any server: one that has just joined is pointed to before it owns a slot."""
@@ -251,6 +291,6 @@ def _view(server: Server, told: Sequence[object] | str) -> View | str:
     if isinstance(told, str):
         return told
     try:
-        return parse_nodes(told[0], server.host)
+        return parse_nodes(told[0], server.host, told[1] if len(told) > 1 else None)
     except ValueError as error:
         return f"{server.name}: {error}"

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 
 from redis.asyncio.connection import AbstractConnection, RedisSSLContext, SSLConnection
+from redis.exceptions import ResponseError
 
 from hub.brokers.redis.failures import CONNECTION_ERRORS
 from hub.brokers.redis.server import Server, close, connect
@@ -78,7 +79,10 @@ class Inquiry:
             await asyncio.wait(silent, timeout=self._patience_seconds)
 
     async def ask(self, server: Server, *commands: Sequence[str]) -> Sequence[object]:
-        """The answers to these, in their order; raises one of `CONNECTION_ERRORS`."""
+        """The answers to these, in their order; raises one of `CONNECTION_ERRORS`.
+
+        What is refused raises too where it is the first of them; else the error is its answer.
+        """
         connection = server.make(self._client_name)
         if isinstance(connection, SSLConnection):
             self._share_context(connection)
@@ -120,4 +124,14 @@ async def _answers(
     """All are sent at once: each round trip may take long."""
     packed = b"".join(part for each in commands for part in connection.pack_command(*each))
     await connection.send_packed_command(packed, check_health=False)
-    return [await connection.read_response() for _ in commands]
+    return [await _answer(connection, must_be=not number) for number, _ in enumerate(commands)]
+
+
+async def _answer(connection: AbstractConnection, *, must_be: bool) -> object:
+    """One answer; an error that `must_be` none is raised, else it is the answer."""
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        if must_be:
+            raise
+        return error

@@ -41,12 +41,12 @@ class _Journey:
     """What is known if it is given up now."""
     pointed: bool = False
 
-    def turn(self, refused: RefusedError) -> None:
+    def turn(self, refused: RefusedError, address_of: Callable[[str], str]) -> None:
         """Go where a refusal points, if it does; without a host it means the one that said it."""
         host, self.outcome = self.address.rpartition(":")[0], refused
         place = refused.place or self.address
         self.pointed = bool(refused.place)
-        self.address = f"{host}{place}" if place.startswith(":") else place
+        self.address = address_of(f"{host}{place}" if place.startswith(":") else place)
 
 
 class Redirects:
@@ -54,6 +54,7 @@ class Redirects:
 
     Args:
         commands_at: how a server of it is asked.
+        address_of: by what a server is known that was pointed to, maybe by a name.
         came_in_order: whether the channel that a call is about, which a server refused as a
             stray, lacks nothing there: gets the call's first key, the refusal, the server.
     """
@@ -62,12 +63,14 @@ class Redirects:
         self,
         *,
         commands_at: Callable[[str], Commands],
+        address_of: Callable[[str], str],
         came_in_order: Callable[[str, RefusedError, str], Awaitable[bool]],
         options: RedisOptions,
         clock: Monotonic,
         spawn: Spawn,
     ) -> None:
         self._commands_at = commands_at
+        self._address_of = address_of
         self._came_in_order = came_in_order
         self._options = options
         self._clock = clock
@@ -93,7 +96,7 @@ class Redirects:
         self._waiting += 1
         self._bytes += size
         journey = _Journey(call, address, refused)
-        journey.turn(refused)
+        journey.turn(refused, self._address_of)
         lane = self._lanes.get(call.about)
         if lane is None:
             lane = self._lanes[call.about] = deque()
@@ -153,7 +156,7 @@ class Redirects:
             except RefusedError as error:
                 if not error.can_be_followed:
                     raise
-                journey.turn(error)
+                journey.turn(error, self._address_of)
 
     async def _adopt(self, journey: _Journey, refused: RefusedError, history: str) -> None:
         """Have the server take the channel as it is, or begin anew with the next call."""

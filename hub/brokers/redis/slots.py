@@ -5,8 +5,8 @@ config epoch. So the answers of several servers are laid over each other, and on
 off or frozen cannot bring an old map back.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
@@ -31,6 +31,10 @@ class View:
     claims: Sequence[Claim]
     members: Sequence[str]
     """Addresses of masters and replicas that can be asked as well."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """host:port by address, of those that announce the name of a host."""
+    preferred: frozenset[str] = frozenset()
+    """host:port of each server as the cluster wants it to be reached; empty where unknown."""
 
 
 def slot(channel: str) -> int:
@@ -38,25 +42,39 @@ def slot(channel: str) -> int:
     return key_slot(channel.encode())
 
 
-def parse_nodes(answer: object, host: str) -> View:
-    """Read CLUSTER NODES; `host` is whom it was asked, who may not know its own address.
+def parse_nodes(answer: object, host: str, slots: object = None) -> View:
+    """Read CLUSTER NODES, and CLUSTER SLOTS where that was asked too.
 
-    Raises `ValueError` for anything else.
+    `host` is whom it was asked, who may not know its own address. Raises `ValueError` for
+    anything that is not CLUSTER NODES.
     """
     text = answer if isinstance(answer, bytes) else b"no map"
     claims: list[Claim] = []
     members: list[str] = []
+    names: dict[str, str] = {}
     for line in text.decode().splitlines():
         _, where, flags, _, _, _, epoch, _, *ranges = line.split(" ")
-        # host:port@bus port, and a name after a comma where one is announced.
-        found, _, port = where.partition("@")[0].rpartition(":")
+        # host:port@bus port, and after commas a name where one is announced, and more.
+        place, name, *_ = (*where.split(","), "")
+        found, _, port = place.partition("@")[0].rpartition(":")
         address = f"{_bracketed(found or host)}:{port}"
         if "noaddr" in flags or "handshake" in flags:
             continue
         members.append(address)
+        if name and "=" not in name:
+            names[address] = f"{name}:{port}"
         if "master" in flags.split(","):
             claims += _claims(int(epoch), address, ranges)
-    return View(claims, members)
+    return View(claims, members, names, frozenset(_preferred(slots)))
+
+
+def _preferred(answer: object) -> Iterable[str]:
+    """From CLUSTER SLOTS: each range has two numbers, and host, port and more of each server."""
+    for stretch in answer if isinstance(answer, list) else ():
+        for server in stretch[2:] if isinstance(stretch, list) else ():
+            match server:
+                case [bytes() as host, int() as port, *_]:
+                    yield f"{host.decode()}:{port}"
 
 
 def _bracketed(host: str) -> str:

@@ -22,6 +22,7 @@ SENTINEL_PORT = 26379  # that of redis.io's documents and of redis-sentinel itse
 PLAIN = frozenset({"redis", "rediss", "unix"})
 SENTINEL = frozenset({"redis+sentinel", "rediss+sentinel"})
 CLUSTER = frozenset({"redis+cluster", "rediss+cluster"})
+ENCRYPTED = frozenset({"rediss", "rediss+sentinel", "rediss+cluster"})
 
 
 # What may stand between `//` and the path, but for a user.
