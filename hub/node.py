@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from hub.auth.policy import Policy
 from hub.brokering import Surroundings, make_broker, make_peers, make_roster, make_tag
 from hub.channel_lists import ChannelLists
+from hub.core.awake import AwakeClock
 from hub.core.deadlines import Deadlines
 from hub.core.journal import Journal
 from hub.core.ports import Defer, Spawn
@@ -58,7 +59,8 @@ class Node:
         self.clock = time.monotonic
         self.tally = Tally()
         self.started_seconds = time.time()
-        self.deadlines = Deadlines(self.clock())
+        self.awake = AwakeClock(self.clock)
+        self.deadlines = Deadlines(self.clock(), behind_seconds=self.awake.behind_seconds)
         self.pressure = Pressure(settings.outbox_total_bytes)
         self.policy = policy_of(settings)
         self.refusals = Refusals(
@@ -66,7 +68,7 @@ class Node:
             in_seconds=lambda seconds, then: self.deadlines.at(self.clock() + seconds, then),
         )
         self.tag = make_tag()
-        around = Surroundings(self, self.clock, spawn, log.bind(subsystem=BROKER), self.tally)
+        around = Surroundings(self, self.awake, spawn, log.bind(subsystem=BROKER), self.tally)
         self.broker = make_broker(settings, around)
         self._roster = make_roster(self.broker, around, tag=self.tag)
         self._rates = Rates(self.tally, self.clock)
@@ -81,6 +83,7 @@ class Node:
             spawn,
             defer,
             self.tally,
+            self.awake,
             self.deadlines,
             self.pressure,
             self.journal,
@@ -209,8 +212,12 @@ class Node:
 
     def tick(self) -> None:
         """What is due: deadlines, heartbeats, and a part of the broker's housekeeping."""
-        self.deadlines.tick(self.clock())
-        self.core.heartbeats.tick()
+        may_judge = self.awake.tick()
+        if self.awake.stall_seconds:
+            self.pressure.forgive(self.awake.stall_seconds)
+        if may_judge:
+            self.deadlines.tick(self.clock())
+            self.core.heartbeats.tick()
         self._rates.tick()
         self.journal.sweep()
         self.broker.sweep()

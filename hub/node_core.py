@@ -59,6 +59,8 @@ class Shared:
     spawn: Spawn
     defer: Defer
     tally: Tally
+    awake: Monotonic
+    """Counts no stall of the node (`hub.core.awake`)."""
     deadlines: Deadlines
     pressure: Pressure
     journal: Journal
@@ -112,6 +114,7 @@ class NodeCore:
             pong_timeout_seconds=settings.pong_timeout_seconds,
             clock=shared.clock,
             tally=shared.tally,
+            awake=shared.awake,
         )
         self.engine = self._engine(tag)
 

@@ -2,6 +2,10 @@
 
 A timer of the event loop costs a heap entry each; 15,000 sessions need none while idle.
 Entries fall due at the first `tick` at or after their time. No clock of its own.
+
+Most of them wait for a peer. For these a stall of the node takes no time (`hub.core.awake`):
+one that is 10 s off when the node is stopped for a minute is 10 s off after it. What ends at a
+time of its own, as a token does, is kept apart from that.
 """
 
 from collections.abc import Callable
@@ -32,7 +36,44 @@ class Deadline:
 
 
 class Deadlines:
-    """Buckets of `GRANULARITY_SECONDS`; one event loop owns them and calls `tick`."""
+    """One event loop owns them and calls `tick`.
+
+    Args:
+        behind_seconds: for how long the node was held up so far.
+    """
+
+    def __init__(
+        self, now_seconds: float, *, behind_seconds: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        self._behind_seconds = behind_seconds
+        self._patient = _Wheel(now_seconds - behind_seconds())
+        self._punctual = _Wheel(now_seconds)
+
+    def at(self, when_seconds: float, callback: Callable[[], None]) -> Deadline:
+        """Call back at the first tick at or after this monotonic time, and as much later as the
+        node is held up until then.
+
+        Any float is a time: one that is too far off is `FARTHEST_SECONDS`, and what is no
+        number is due at once.
+        """
+        return self._patient.at(when_seconds - self._behind_seconds(), callback)
+
+    def punctually_at(self, when_seconds: float, callback: Callable[[], None]) -> Deadline:
+        """As `at`, but at that time and no later, whatever holds the node up."""
+        return self._punctual.at(when_seconds, callback)
+
+    def tick(self, now_seconds: float) -> None:
+        """Run what is due, in order of time."""
+        self._punctual.tick(now_seconds)
+        self._patient.tick(now_seconds - self._behind_seconds())
+
+    def __len__(self) -> int:
+        """Entries waiting, those included that were cancelled since the last tick."""
+        return len(self._patient) + len(self._punctual)
+
+
+class _Wheel:
+    """Buckets of `GRANULARITY_SECONDS`."""
 
     def __init__(self, now_seconds: float) -> None:
         self._buckets: dict[int, dict[Deadline, None]] = {}
@@ -41,18 +82,12 @@ class Deadlines:
         """Those that still stand in their buckets: their time may be years away."""
 
     def at(self, when_seconds: float, callback: Callable[[], None]) -> Deadline:
-        """Call back at the first tick at or after this monotonic time.
-
-        Any float is a time: one that is too far off is `FARTHEST_SECONDS`, and what is no
-        number is due at once.
-        """
         bucket = max(_step(when_seconds) + 1, self._next)
         deadline = Deadline(bucket, callback, self._cancelled)
         self._buckets.setdefault(bucket, {})[deadline] = None
         return deadline
 
     def tick(self, now_seconds: float) -> None:
-        """Run what is due, in order of time."""
         self._forget_cancelled()
         through = _step(now_seconds)
         if through - self._next > len(self._buckets):
@@ -67,7 +102,6 @@ class Deadlines:
             except BaseException:
                 self._next = bucket
                 raise
-
             del self._buckets[bucket]
 
     def _run(self, waiting: dict[Deadline, None]) -> None:
@@ -87,7 +121,6 @@ class Deadlines:
         self._cancelled.clear()
 
     def __len__(self) -> int:
-        """Entries waiting, those included that were cancelled since the last tick."""
         return sum(len(bucket) for bucket in self._buckets.values())
 
 

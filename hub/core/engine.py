@@ -242,7 +242,7 @@ class Engine:
             session.inbox = None
             # Also of a session that is closing: its peer's farewell must not wait unread.
             if inbox.full:
-                session.link.resume_reading()
+                session.read_on()
 
     async def _carry_out(self, session: Session, command: Command, respond: Respond | None) -> None:
         try:

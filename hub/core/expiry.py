@@ -56,7 +56,7 @@ class Expiry:
     def _at(self, session: Session, when: float, callback: Callable[[], None]) -> None:
         # One that has ended already would never be taken out again.
         if not session.closing:
-            self._due[session] = self._deadlines.at(when, callback)
+            self._due[session] = self._deadlines.punctually_at(when, callback)
 
     def _warn(self, session: Session, ends: float) -> None:
         session.push(Expiring(max(0, round(ends - self._clock()))))

@@ -3,7 +3,8 @@
 Each session keeps one slot of the wheel, which turns once in `heartbeat_seconds`: there its
 peer gets a heartbeat push (a browser cannot see pings) and, where the transport has one, a
 ping. A pong is due `pong_timeout_seconds` after the ping was *due*, whether or not it could
-be written: a reader that takes nothing at all is not slow but dead.
+be written: a reader that takes nothing at all is not slow but dead. Not counted is what is no
+silence of the peer: time in which the node was held up, or did not read from it.
 """
 
 import random
@@ -22,13 +23,19 @@ class _Ping:
     """One that is not answered yet."""
 
     due_seconds: float
-    """Monotonic."""
+    """Monotonic ..."""
+    awake_seconds: float
+    """... and by the clock of `hub.core.awake`."""
     acknowledged_bytes: int
     """What the peer's kernel had acknowledged then."""
 
 
 class Heartbeats:
-    """Owned by the event loop, which calls `tick` every `GRANULARITY_SECONDS` or later."""
+    """Owned by the event loop, which calls `tick` every `GRANULARITY_SECONDS` or later.
+
+    Args:
+        awake: counts no stall of the node; `clock` where None.
+    """
 
     def __init__(
         self,
@@ -37,7 +44,9 @@ class Heartbeats:
         pong_timeout_seconds: float,
         clock: Monotonic,
         tally: Tally,
+        awake: Monotonic | None = None,
     ) -> None:
+        self._awake = awake or clock
         self._pong_timeout_seconds = pong_timeout_seconds
         self._clock = clock
         self._tally = tally
@@ -67,7 +76,7 @@ class Heartbeats:
             for session in tuple(self._slots[turn % len(self._slots)]):
                 self._beat(session, now, turn)
         self._turned = turned
-        self._check(now)
+        self._check(now, self._awake())
 
     def _beat(self, session: Session, now: float, turn: int) -> None:
         frame = session.dialect.encode(Heartbeat(), "")
@@ -76,8 +85,11 @@ class Heartbeats:
             if pings:
                 frame += session.link.ping(turn.to_bytes(8))
             if pings or stuck:
-                self._awaited[session] = _Ping(now, session.link.acknowledged_bytes())
+                self._await(session, now)
         session.control(frame)
+
+    def _await(self, session: Session, now: float) -> None:
+        self._awaited[session] = _Ping(now, self._awake(), session.link.acknowledged_bytes())
 
     def pong(self, session: Session) -> None:
         """The peer answered the ping."""
@@ -86,32 +98,30 @@ class Heartbeats:
             session.round_trip_seconds = elapsed
             self._tally.heartbeat_round_trip.observe(elapsed)
 
-    def _check(self, now: float) -> None:
+    def _check(self, now: float, awake: float) -> None:
         while self._awaited:
             session, ping = next(iter(self._awaited.items()))
-            if now < ping.due_seconds + self._pong_timeout_seconds:
+            if awake < ping.awake_seconds + self._pong_timeout_seconds:
                 return
             del self._awaited[session]
-            if not self._is_alive(session, ping, now):
+            if session.writable and not session.link.answers_pings:
+                continue
+            if _was_not_read(session, ping) or self._is_slow(session, ping):
+                self._await(session, now)
+            else:
                 self._cut(session)
 
-    def _is_alive(self, session: Session, ping: _Ping, now: float) -> bool:
+    def _is_slow(self, session: Session, ping: _Ping) -> bool:
         """Whether a peer without a pong is slow, not dead; a slow one gets as much time again.
 
         Slow is whose transport drained since the ping was due, or whose kernel acknowledged
         more of what it has no room for. Acknowledging the ping itself is no sign of life: a
         kernel with room does so for a program that hangs.
         """
-        if session.writable and not session.link.answers_pings:
-            return True
-        acknowledged = session.link.acknowledged_bytes()
         held_back = not session.writable or session.link.unsent_bytes() > 0
-        slow = session.drained_at_seconds > ping.due_seconds or (
-            held_back and acknowledged > ping.acknowledged_bytes
+        return session.drained_at_seconds > ping.due_seconds or (
+            held_back and session.link.acknowledged_bytes() > ping.acknowledged_bytes
         )
-        if slow:
-            self._awaited[session] = _Ping(now, acknowledged)
-        return slow
 
     def _cut(self, session: Session) -> None:
         stuck = not session.writable
@@ -119,3 +129,10 @@ class Heartbeats:
         session.close_error(HeartbeatTimeoutError(f"no sign of life for {limit:g} seconds"))
         if stuck:
             session.link.abort()
+
+
+def _was_not_read(session: Session, ping: _Ping) -> bool:
+    """Whether the pong may have come and not been looked at: the hub reads from nobody whose
+    commands it cannot carry out as fast as they come.
+    """
+    return session.link.unread or session.read_again_at_seconds > ping.due_seconds

@@ -30,7 +30,7 @@ class Outbox:
 
     __slots__ = (
         "_control", "_control_bytes", "_journal", "_limits", "_pressure", "_tally", "bytes",
-        "rings",
+        "forgiven_seconds", "rings",
     )  # fmt: skip
 
     def __init__(
@@ -42,6 +42,8 @@ class Outbox:
         self._journal = journal
         self._control: deque[bytes] = deque()
         self._control_bytes = 0
+        self.forgiven_seconds = 0.0
+        """Of the age of what it holds, for which the node was held up."""
         self.bytes = 0
         """Of all rings and the control lane."""
         self.rings: dict[Subscription, Ring] = {}
@@ -118,7 +120,7 @@ class Outbox:
         """
         ring, limits = self.rings[subscription], self._limits
         oldest = ring.oldest_at
-        too_old = oldest is not None and oldest < now_seconds - limits.outbox_max_age_seconds
+        too_old = oldest is not None and oldest < self._since(now_seconds)
         if too_old or len(ring) > limits.outbox_max_messages:
             return subscription
         if self.bytes <= limits.outbox_max_bytes:
@@ -126,6 +128,10 @@ class Outbox:
         if ring.bytes * len(self.rings) >= self.bytes:
             return subscription
         return max(self.rings, key=lambda other: self.rings[other].bytes)
+
+    def _since(self, now_seconds: float) -> float:
+        """What was put in before that is too old."""
+        return now_seconds - self._limits.outbox_max_age_seconds - self.forgiven_seconds
 
     def _give_way(self, owner: "Subscription") -> str | None:
         """Drop one entry of this ring; return why the session must be closed instead, or None."""
@@ -159,7 +165,7 @@ class Outbox:
 
     def expire(self, now_seconds: float) -> None:
         """Drop what is over the age limit, where the policy drops at all."""
-        before_seconds = now_seconds - self._limits.outbox_max_age_seconds
+        before_seconds = self._since(now_seconds)
         for subscription, ring in self.rings.items():
             if ring.overflow is Overflow.DISCONNECT:
                 continue

@@ -108,6 +108,12 @@ class Link(Protocol):
         """How many bytes this side's kernel holds because the peer's has no room for them."""
         ...
 
+    @property
+    def unread(self) -> bool:
+        """Whether something of the peer's may be here that was not looked at: reading is paused,
+        or what was read waits for its turn."""
+        ...
+
     def pause_reading(self) -> None:
         """Take no more from the peer until `resume_reading`."""
         ...

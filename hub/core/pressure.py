@@ -40,6 +40,12 @@ class Pressure:
             if handed > ABORT_FROM_BYTES:
                 most.link.abort()
 
+    def forgive(self, seconds: float) -> None:
+        """The node was held up for so long: what is owed is not too old by that."""
+        for session in self.sessions:
+            if session.outbox is not None:
+                session.outbox.forgiven_seconds += seconds
+
     def oldest_at(self) -> float | None:
         """When what is owed longest was put in, monotonic seconds; None where nothing is."""
         outboxes = (session.outbox for session in self.sessions)

@@ -36,7 +36,8 @@ class Session:
     __slots__ = (
         "_context", "beat_slot", "closing", "dialect", "drained_at_seconds", "gone",
         "handed_bytes", "id", "identity", "inbox", "left_at", "link", "notes", "on_progress",
-        "opened_at_seconds", "outbox", "places", "replay_running", "replaying",
+        "opened_at_seconds", "outbox", "places", "read_again_at_seconds", "replay_running",
+        "replaying",
         "round_trip_seconds", "sent", "subscriptions", "writable",
     )  # fmt: skip
 
@@ -85,6 +86,8 @@ class Session:
         self.opened_at_seconds = context.clock()
         self.drained_at_seconds = 0.0
         """When the link last took writes again, monotonic; 0 when it never stopped."""
+        self.read_again_at_seconds = 0.0
+        """When the hub last read again from a peer from which it had not, monotonic."""
         self.round_trip_seconds: float | None = None
         """What its newest ping took; None before the first pong."""
         self.beat_slot = 0
@@ -250,6 +253,11 @@ class Session:
         self.replaying.append(subscription)
         if self.writable:
             self._context.on_replay(self)
+
+    def read_on(self) -> None:
+        """Read again from a peer that had sent more commands than could wait."""
+        self.read_again_at_seconds = self._context.clock()
+        self.link.resume_reading()
 
     # -- congestion ------------------------------------------------------------------------
 

@@ -102,6 +102,10 @@ class AsgiLink:
     def unsent_bytes(self) -> int:
         return 0
 
+    @property
+    def unread(self) -> bool:
+        return not self.reading.is_set()
+
     def pause_reading(self) -> None:
         self.reading.clear()
 

@@ -126,6 +126,9 @@ class PollLink:
     def unsent_bytes(self) -> int:
         return 0
 
+    unread = False
+    """Commands come by other requests."""
+
     def pause_reading(self) -> None:
         pass
 

@@ -134,6 +134,11 @@ class StreamConnection(asyncio.Protocol):
         at, number = field
         return int(number.unpack_from(info, at)[0]) if len(info) >= at + number.size else 0
 
+    @property
+    def unread(self) -> bool:
+        """What an SSE peer sends is looked at by nobody."""
+        return False
+
     def pause_reading(self) -> None:
         if not self._lost:
             self._transport.pause_reading()

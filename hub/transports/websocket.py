@@ -265,6 +265,11 @@ class WebSocketConnection(StreamConnection):
             else:
                 super().resume_reading()
 
+    @property
+    def unread(self) -> bool:
+        reading = self._reading
+        return reading is not None and (reading.held or reading.queued or reading.paused)
+
     def pause_reading(self) -> None:
         """The session takes no more: not even what was read already."""
         if not self._deaf:

@@ -219,6 +219,10 @@ class FakeLink:
     def unsent_bytes(self) -> int:
         return self.unsent
 
+    @property
+    def unread(self) -> bool:
+        return not self.reading
+
     def pause_reading(self) -> None:
         self.reading = False
 

@@ -4,9 +4,11 @@ from itertools import pairwise
 
 import pytest
 
+from hub.core.awake import AwakeClock
+from hub.core.commands import Publish
 from hub.core.session import Session
 from tests.core.fakes import FakeLink
-from tests.core.small_node import SmallNode
+from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.subscribers import Subscriber
 
 STEP_SECONDS = 0.05
@@ -180,3 +182,73 @@ def test_a_session_that_ended_is_not_beaten_or_cut() -> None:
     run(node, 3 * INTERVAL_SECONDS)
     assert link.received == before
     assert node.tally.closed == {"1006": 1}
+
+
+def test_a_peer_that_is_not_read_from_is_not_silent() -> None:
+    """Its pong stands behind commands that the hub has not taken yet; dead it is cut after that."""
+    node = SmallNode()
+    session, link = pinged(node)
+    link.pause_reading()
+    run(node, 5 * TIMEOUT_SECONDS)
+    assert not session.closing
+    link.resume_reading()
+    run(node, TIMEOUT_SECONDS + 1)
+    assert session.closing
+    assert link.closed == (4504, "no sign of life for 10 seconds")
+
+
+def test_a_peer_that_is_read_from_again_has_its_whole_time() -> None:
+    """What it sent before is still to be read when the next look comes."""
+    node = SmallNode(Shape(limits=limits(inbox_max_commands=2), latent=True))
+    session, link = pinged(node)
+    for number in range(4):
+        node.engine.submit(session, Publish(number, "a", b"1"))
+    assert not link.reading
+    run_only_time(node, TIMEOUT_SECONDS - 1)
+    node.loop.settle()
+    assert link.reading
+    run(node, 2)
+    assert not session.closing
+    node.heartbeats.pong(session)
+    run(node, TIMEOUT_SECONDS)
+    assert not session.closing
+
+
+def run_only_time(node: SmallNode, seconds: float) -> None:
+    """Let time pass while the broker answers nobody."""
+    for _ in range(round(seconds / STEP_SECONDS)):
+        node.clock.advance(STEP_SECONDS)
+        node.heartbeats.tick()
+
+
+def test_a_stall_of_the_node_is_no_silence_of_its_peers() -> None:
+    """Who answered meanwhile is read first; who did not is cut after its own time."""
+    node = SmallNode()
+    awake = AwakeClock(node.clock)
+    node.heartbeats._awake = awake
+    (answers, first), (silent, second) = (node.open(answers_pings=True) for _ in range(2))
+
+    def tick(seconds: float) -> None:
+        for _ in range(round(seconds / STEP_SECONDS)):
+            node.clock.advance(STEP_SECONDS)
+            if awake.tick():
+                node.heartbeats.tick()
+
+    # Both are pinged in the same moment.
+    node.heartbeats.remove(silent)
+    silent.beat_slot = answers.beat_slot
+    node.heartbeats._slots[silent.beat_slot].add(silent)
+    while not (PING in first.received and PING in second.received):
+        tick(STEP_SECONDS)
+    tick(1)
+    node.clock.advance(600)
+    if awake.tick():
+        node.heartbeats.tick()
+    assert not answers.closing
+    assert not silent.closing
+    node.heartbeats.pong(answers)
+    tick(TIMEOUT_SECONDS - 2)
+    assert not silent.closing
+    tick(2)
+    assert silent.closing
+    assert not answers.closing
