@@ -73,6 +73,8 @@ class Commands:
         self._leaving = ""
         """Why the connection ends as soon as what was sent is answered."""
         self._warned_at_seconds = -math.inf
+        self._entered = False
+        """Whether the server was writable enough to be in its line."""
         self._confirmed_at_seconds = 0.0
         """When the server was known to be the right one."""
         self.up = asyncio.Event()
@@ -103,8 +105,20 @@ class Commands:
     def run_function(self, name: str, keys: Command, arguments: Command) -> Answer:
         """`call` of one of the library's functions."""
         self.check_up()
+        if not self._entered:
+            self._enter()
         packed = pack(*self._library.call(name, keys, arguments))
         return self._enqueue(packed, about=str(keys[0]) if keys else "", keys=len(keys))
+
+    def _enter(self) -> None:
+        """Right before what relies on it: as long as one is refused, the other is."""
+
+        def answered(answer: Answer) -> None:
+            if not answer.cancelled() and answer.exception() is None:
+                self._line.meet(answer.result())
+                self._entered = True
+
+        self._enqueue(pack(*self._line.command())).add_done_callback(answered)
 
     def follow(self, call: Call) -> Answer:
         """`call` again, which a server of this cluster pointed here with; may be in no slot yet.
@@ -168,7 +182,7 @@ class Commands:
         try:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
                 await connect(connection)
-                await self._line.enter(connection)
+                self._entered = await self._line.enter(connection)
             self._take_calls()
             await until_one_ends(
                 self._write(connection),

@@ -32,6 +32,8 @@ _NOT_BEGUN = frozenset(
         "TRYAGAIN",
     ]
 )
+# ... of these, what is asked without writing is answered all the same.
+REFUSE_WRITING = frozenset({"MISCONF", "NOREPLICAS", "OOM"})
 # ... and after these another try needs another connection, or the library loaded again.
 _RECONNECT = frozenset({"LEFT", "LOADING", "MASTERDOWN", "NOAUTH", "NOSCRIPT", "READONLY"})
 # ... and these say that the slot of a cluster is, or goes, elsewhere.

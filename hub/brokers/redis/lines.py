@@ -7,9 +7,10 @@ to: one that was left in between, and does not know it, begins another term then
 import asyncio
 
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
 
-from hub.brokers.redis.failures import CONNECTION_ERRORS
-from hub.brokers.redis.library import Library
+from hub.brokers.redis.failures import CONNECTION_ERRORS, REFUSE_WRITING, RefusedError
+from hub.brokers.redis.library import Command, Library
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.server import Place, close, connect
 
@@ -26,28 +27,46 @@ class Line:
         self.library = library
         self._options = options
         self._key = options.keys.line()
+        self._config: int | None = None
+        """The sentinels' word of where it is connected."""
         self._met = ""
         """The newest name that a server told."""
 
-    async def enter(self, connection: AbstractConnection) -> None:
+    async def enter(self, connection: AbstractConnection) -> bool:
         """Have the server that is connected know the library, and be in its line.
 
-        Raises what redis-py raises, also where others have left that server, and `LostError`
-        where nothing can be written or the sentinels name another one by now.
+        False where it takes nothing that is written now: `command` is to be sent before anything
+        that relies on it. Raises what redis-py raises, also where others have left that server,
+        and `LostError` where nothing can be written or the sentinels name another one by now.
         """
         await self.library.load(connection)
         if not self._server.has_lines:
-            return
+            return True
         await self._leave_former(connection)
-        config = self._server.config_epoch(connection)
-        position_ttl_ms = int(self._options.position_ttl_seconds * 1000)
-        shown = "" if config is None else config
-        name = await self._call(connection, "enter_line", position_ttl_ms, self._met, shown)
-        self._met = max(self._met, name)
+        self._config = self._server.config_epoch(connection)
+        entered = True
+        try:
+            self.meet(await _ask(connection, self.command()))
+        except ResponseError as error:
+            if RefusedError(error).code not in REFUSE_WRITING:
+                raise
+            entered = False
         # Asked again: it may have been frozen all the time since the question before, and have
         # been replaced. From here on a silence shows (`Commands`).
         await self._server.confirm(connection)
         self._server.entered(connection)
+        return entered
+
+    def command(self) -> Command:
+        """What `enter` asks; `meet` is to be told the answer."""
+        config = "" if self._config is None else self._config
+        position_ttl_ms = int(self._options.position_ttl_seconds * 1000)
+        return self._command("enter_line", position_ttl_ms, self._met, config)
+
+    def meet(self, name: object) -> None:
+        """The line that the server is in."""
+        if isinstance(name, bytes):
+            self._met = max(self._met, name.decode())
 
     async def _leave_former(self, connection: AbstractConnection) -> None:
         """Have the former master take no more calls of nodes that still believe in it.
@@ -60,16 +79,20 @@ class Line:
         try:
             async with asyncio.timeout(self._options.retire_timeout_seconds):
                 await connect(former)
-                await self._call(former, "leave_line", config, self._options.retired_seconds)
+                seconds = self._options.retired_seconds
+                await _ask(former, self._command("leave_line", config, seconds))
         except CONNECTION_ERRORS:
             return
         finally:
             await close(former)
 
-    async def _call(self, connection: AbstractConnection, name: str, *arguments: str | int) -> str:
+    def _command(self, name: str, *arguments: str | int) -> Command:
         # Scripts before 7.0 want two keys, see `_NEEDS_NONE`.
-        command = self.library.call(name, (self._key, self._key), arguments)
-        packed = connection.pack_command(*command)
-        await connection.send_packed_command(packed, check_health=False)
-        answer = await connection.read_response()
-        return answer.decode() if isinstance(answer, bytes) else str(answer)
+        return self.library.call(name, (self._key, self._key), arguments)
+
+
+async def _ask(connection: AbstractConnection, command: Command) -> object:
+    packed = connection.pack_command(*command)
+    await connection.send_packed_command(packed, check_health=False)
+    answer: object = await connection.read_response()
+    return answer

@@ -13,10 +13,8 @@ import asyncio
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.commands import Commands
-from hub.brokers.redis.failures import CallError, RefusedError
+from hub.brokers.redis.failures import REFUSE_WRITING, CallError, RefusedError
 from hub.brokers.redis.options import RedisOptions
-
-_REFUSE_WRITING = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 
 
 class Writability:
@@ -41,7 +39,7 @@ class Writability:
         try:
             await self._commands.run_function("writable", (), (self._options.keys.stem("x"),))
         except RefusedError as error:
-            return str(error) if error.code in _REFUSE_WRITING else ""
+            return str(error) if error.code in REFUSE_WRITING else ""
         except CallError:
             return ""
         return ""
