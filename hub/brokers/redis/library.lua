@@ -40,6 +40,11 @@ end
 -- Returns nil and an error where that cannot be told here.
 local function goes_on(epoch, state, history, line)
   if line then
+    -- Begun by a publisher who may not reach the line's key: in this one, if later than that.
+    local loose, since = string.match(state.loose or '', '^(%S+) (%d+)$')
+    if loose == epoch then
+      return state.history == history and tonumber(since) >= (line.since or 0)
+    end
     if term_of(epoch) then
       return term_of(epoch) == term_of(line.name)
     end
@@ -59,8 +64,8 @@ end
 -- where the caller has already seen more than is stored. Returns nil and an error where there is
 -- none to be had.
 local function head(meta, log, line_key, settings, seen_epoch, seen_offset)
-  local stored = redis.call('HMGET', meta, 'epoch', 'offset', 'history', 'run', 'settings')
-  local state = { history = stored[3], run = stored[4] }
+  local stored = redis.call('HMGET', meta, 'epoch', 'offset', 'history', 'run', 'settings', 'loose')
+  local state = { history = stored[3], run = stored[4], loose = stored[6] or nil }
   local epoch, offset, chosen = stored[1], stored[2], settings or stored[5] or DEFAULTS
   local line, refused
   if line_key then
@@ -81,6 +86,10 @@ local function head(meta, log, line_key, settings, seen_epoch, seen_offset)
     local term = line and term_of(line.name) or math.max(seconds(), (term_of(epoch) or 0) + 1)
     epoch, offset = string.format('%08x-', term) .. random(history, meta), '0'
     redis.call('DEL', log)
+    if not line and not is_cluster() then
+      local now = string.format('%.0f', milliseconds(redis.call('TIME')))
+      redis.call('HSET', meta, 'loose', epoch .. ' ' .. now)
+    end
   end
   if epoch ~= stored[1] or state.history ~= history or chosen ~= stored[5] then
     local run = info('server', 'run_id')
@@ -108,10 +117,6 @@ local function adopt(keys, args)
     redis.call('HDEL', keys[1], 'stray')
   end
   return redis.status_reply('OK')
-end
-
-local function milliseconds(time)
-  return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
 -- The first offset in the log that is not too old, or nil; lets go of what is.

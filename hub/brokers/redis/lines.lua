@@ -26,6 +26,10 @@ local function random(...)
   return string.sub(redis.sha1hex(table.concat({ now[1], now[2], ... }, ' ')), 1, 8)
 end
 
+local function milliseconds(time)
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
 local function seconds()
   return tonumber(redis.call('TIME')[1])
 end
@@ -40,15 +44,17 @@ local function term_of(name)
   return digits and tonumber(digits, 16)
 end
 
--- A line's record: name (`<term>-<random>`), the replication history and run that it is, the name
--- of the first line that was noted in this data (epochs of versions before belong to it), the
--- sentinels' config epoch, and whether its nodes have left it: for which config epoch, until when.
+-- A line's record: name (`<term>-<random>`), the replication history and run that it is, when it
+-- began, the name of the first line that was noted in this data (epochs of versions before belong
+-- to it), the sentinels' config epoch, and whether its nodes have left it: for which config epoch,
+-- until when.
 local function read_line(key)
-  local state = redis.call('HMGET', key, 'name', 'history', 'run', 'first', 'config', 'left', 'until')
+  local state = redis.call('HMGET', key, 'name', 'history', 'run', 'since', 'first', 'config',
+    'left', 'until')
   return {
-    name = state[1] or nil, history = state[2], run = state[3], first = state[4],
-    config = tonumber(state[5] or nil), left = tonumber(state[6] or nil),
-    up_to = tonumber(state[7] or nil),
+    name = state[1] or nil, history = state[2], run = state[3], since = tonumber(state[4] or nil),
+    first = state[5], config = tonumber(state[6] or nil), left = tonumber(state[7] or nil),
+    up_to = tonumber(state[8] or nil),
   }
 end
 
@@ -59,8 +65,9 @@ local function begin_term(key, line, known)
   local name = string.format('%08x-', term) .. random(history)
   line.first = line.name and line.first or name
   line.name, line.history, line.config, line.left = name, history, nil, nil
+  line.since = milliseconds(redis.call('TIME'))
   redis.call('HSET', key, 'name', name, 'history', history, 'run', info('server', 'run_id'),
-    'first', line.first)
+    'first', line.first, 'since', string.format('%.0f', line.since))
   redis.call('HDEL', key, 'config', 'left', 'until')
 end
 

@@ -21,6 +21,7 @@ from hub.brokers.redis.options import RedisOptions
 from hub.core.publication import Position
 from hub.core.recovery import start
 from hub.errors import HubError
+from tests.brokers.redis.acl import PASSWORD, PUBLISHER_RULES
 from tests.brokers.redis.nodes import FAST, Stream, TestNode, node
 from tests.brokers.redis.test_redis_failures import KEEPS_ALL, Feed, arrives, feeding
 from tests.support.redis_sentinel import SentinelSet
@@ -150,7 +151,7 @@ def _has_resets(stream: Stream, count: int) -> bool:
 
 
 def _has_got(stream: Stream, data: bytes) -> bool:
-    return stream.data[-1] == data
+    return stream.data[-1:] == [data]
 
 
 # Hears nothing of a failover by itself, and waits long for an answer.
@@ -353,6 +354,34 @@ async def _publishes(one: TestNode, channel: str) -> Position:
     position = await eventually(published)
     assert position is not None
     return position
+
+
+async def test_publisher_that_reaches_only_its_channels_begins_epochs_that_last(
+    redis: RedisServer,
+) -> None:
+    """It may not see which line the server is in; whoever may finds what it published."""
+    names = ("prices", "orders:1")
+    rules = [rule for rule in PUBLISHER_RULES if rule not in {"on", f">{PASSWORD}"}]
+    assert redis.ask("ACL", "SETUSER", "shop", "on", "nopass", *rules) == b"+OK\r\n"
+    async with asked(redis, names[0], FAST) as (server, one):
+        with Redis(port=redis.port, protocol=2, username="shop", password="x") as client:
+
+            def publish(channel: str) -> Position:
+                keys = (Keys().meta(channel), Keys().log(channel))
+                answer = client.fcall("hub_publish", 2, *keys, "1")
+                assert isinstance(answer, list)
+                return Position(answer[0].decode(), answer[1])
+
+            for number, name in enumerate(names):
+                first = publish(name)
+                stream = await watch(one, name)
+                assert stream.head == first
+                assert len((await one.broker.history(name, 0, 9)).publications) == 1
+                await server.enter(f"ffffff{number}0-aaaaaaaa")
+                later = (await one.publish(name, 2)).position
+                assert later.epoch > first.epoch
+                assert publish(name) == replace(later, offset=2)
+                await eventually(partial(_has_got, stream, b"1"))
 
 
 async def test_nodes_of_before_keep_their_epochs(redis: RedisServer, channel: str) -> None:
