@@ -46,7 +46,7 @@ class Exchange:
         self._clock = clock
         self._tally = tally
         self._journal = journal
-        self._seams = Seams(clock=clock, tally=tally, journal=journal)
+        self._seams = Seams(clock=clock, journal=journal)
         self._slice_sessions = slice_sessions
         self._on_written = on_written
         self._ticking = False
@@ -194,9 +194,11 @@ class Exchange:
                 self._seams.catch_up(subscription, batch, encoded)
                 continue
             subscription.offset = last
-            session.sent += publications
             if (taken := session.link.send(data)) != size:
+                apart += 1
                 self._seams.owe_rest(subscription, encoded, taken)
+                continue
+            session.sent += publications
         delivered = len(members) - apart
         self._tally.deliveries += delivered * publications
         self._tally.bytes_sent += delivered * size

@@ -14,7 +14,7 @@ from hub.core.options import KIB, MIB
 from hub.core.ports import PAGE_BYTES, Broker, HistoryPage
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
-from hub.core.ring import Entry, Kind
+from hub.core.ring import Entry
 from hub.core.session import Session
 from hub.core.subscription import Subscription
 from hub.core.tally import Tally
@@ -144,13 +144,9 @@ class Replay:
 
     def _send(self, session: Session, encoded: Encoded) -> int:
         """Write a page while the link takes it; return how many frames it took."""
-        taken = session.link.send(encoded.data)
-        complete = taken == encoded.size
-        whole = len(encoded.entries) if complete else session.finish(encoded, taken)
-        sent = sum(entry.kind <= Kind.RAW for entry in encoded.entries[:whole])
-        session.sent += sent
-        self._tally.deliveries += sent
-        self._tally.replayed += sent
+        before = session.sent
+        whole = session.deliver(encoded)
+        self._tally.replayed += session.sent - before
         return whole
 
 

@@ -14,7 +14,6 @@ from hub.core.publication import Position
 from hub.core.pushes import PresenceReset
 from hub.core.ring import Entry, Kind
 from hub.core.subscription import Subscription
-from hub.core.tally import Tally
 
 _NO_SKIPS: frozenset[int] = frozenset()
 
@@ -22,9 +21,8 @@ _NO_SKIPS: frozenset[int] = frozenset()
 class Seams:
     """One per node; keeps no state of its own."""
 
-    def __init__(self, *, clock: Monotonic, tally: Tally, journal: Journal) -> None:
+    def __init__(self, *, clock: Monotonic, journal: Journal) -> None:
         self._clock = clock
-        self._tally = tally
         self._journal = journal
 
     def catch_up(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> None:
@@ -42,11 +40,7 @@ class Seams:
         if not session.writable:
             session.owe(subscription, encoded.entries, cursor)
             return
-        session.sent += encoded.publications
-        self._tally.deliveries += encoded.publications
-        self._tally.bytes_sent += encoded.size
-        if encoded.size and (taken := session.link.send(encoded.data)) != encoded.size:
-            self.owe_rest(subscription, encoded, taken)
+        self._owe(subscription, encoded, session.deliver(encoded))
 
     def _following(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> Encoded:
         """What the batch has behind a live member, which stands at its end from now on."""
@@ -60,18 +54,16 @@ class Seams:
         return encoded
 
     def owe_rest(self, subscription: Subscription, encoded: Encoded, taken: int) -> None:
-        """The link took only `taken` bytes of what is counted as sent: owe what follows."""
-        session = subscription.session
-        whole = session.finish(encoded, taken)
+        """The link took only `taken` bytes: count them, and owe what follows."""
+        self._owe(subscription, encoded, subscription.session.delivered(encoded, taken))
+
+    def _owe(self, subscription: Subscription, encoded: Encoded, whole: int) -> None:
+        """Owe what follows the first `whole` frames."""
         handed, owed = encoded.entries[:whole], encoded.entries[whole:]
-        publications = sum(entry.kind <= Kind.RAW for entry in owed)
-        session.sent -= publications
-        self._tally.deliveries -= publications
-        self._tally.bytes_sent -= sum(len(entry.frame) for entry in owed)
         if owed:
             before = _before(encoded.entries, subscription.position.offset)
             cursor = max((entry.offset for entry in handed), default=0) or before
-            session.owe(subscription, owed, cursor)
+            subscription.session.owe(subscription, owed, cursor)
 
     def reset(self, subscription: Subscription, frame: bytes, before: Position) -> None:
         """The channel goes on in another epoch: `frame` says so behind all of the old one.

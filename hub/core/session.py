@@ -154,8 +154,17 @@ class Session:
     def write(self, data: bytes) -> None:
         """Write while `writable`; what the link does not take it finishes."""
         taken = self.link.send(data) if len(data) <= _SLICE_BYTES else self._send_in_slices(data)
+        self.count(taken)
         if taken != len(data):
             self._hand_over(data[taken:])
+
+    def count(self, size: int) -> None:
+        """So many bytes were handed to the link, or written by it.
+
+        All that a session is sent is counted here, but for the write of a broadcast that is
+        taken whole: `hub.core.exchange` counts all of those at once.
+        """
+        self._context.tally.bytes_sent += size
 
     def _send_in_slices(self, data: bytes) -> int:
         """Send a large frame as far as the link takes it.
@@ -175,6 +184,7 @@ class Session:
         """Have the link finish a frame, and count it until the peer has taken it."""
         self.writable = False
         self.handed_bytes += len(rest)
+        self.count(len(rest))
         pressure = self._context.pressure
         pressure.handed_bytes += len(rest)
         pressure.sessions[self] = None
@@ -185,14 +195,25 @@ class Session:
         if not self.link.uncork():
             self.writable = False
 
-    def finish(self, encoded: Encoded, taken: int) -> int:
-        """The link took only `taken` bytes: have it finish the frame that it is in.
+    def deliver(self, encoded: Encoded) -> int:
+        """Write frames of one channel while `writable`; return how many are at the link."""
+        return self.delivered(encoded, self.link.send(encoded.data) if encoded.size else 0)
 
-        Returns how many frames are whole then.
+    def delivered(self, encoded: Encoded, taken: int) -> int:
+        """The link took `taken` bytes of it: have it finish the frame that it is in.
+
+        Returns how many frames are at the link then, and counts them.
         """
-        index, rest = encoded.split(taken)
-        self._hand_over(rest)
-        return index + 1
+        self.count(taken)
+        whole, publications = len(encoded.entries), encoded.publications
+        if taken != encoded.size:
+            index, rest = encoded.split(taken)
+            self._hand_over(rest)
+            whole = index + 1
+            publications = sum(entry.kind <= Kind.RAW for entry in encoded.entries[:whole])
+        self.sent += publications
+        self._context.tally.deliveries += publications
+        return whole
 
     def expect(self, command: Subscribe) -> None:
         """The peer asks for a channel: from now on it is among the places it resumes from."""
@@ -295,9 +316,8 @@ class Session:
                 break
             self.sent += publications
             self._context.tally.deliveries += publications
-            self._context.tally.bytes_sent += len(chunk)
-            if (taken := self.link.send(chunk)) != len(chunk):
-                self._hand_over(chunk[taken:])
+            self.write(chunk)
+            if self.handed_bytes:
                 return
         self.writable = True
         if self.dialect.marks_positions:
@@ -342,6 +362,7 @@ class Session:
         self.closing = True
         try:
             goodbye += self.dialect.encode(Goodbye(code, reason, reconnect_within_ms), "")
+            self.count(len(goodbye))
             taken = self.link.send(goodbye) if self.writable else 0
             if taken != len(goodbye):
                 self.link.finish(goodbye[taken:])

@@ -128,6 +128,8 @@ class WebSocketConnection(StreamConnection):
 
     def _write(self, frame: bytes) -> None:
         """Write behind everything handed over, however long that takes."""
+        if self.session is not None:
+            self.session.count(len(frame))
         taken = self.send(frame)
         if taken != len(frame):
             self.finish(frame[taken:])

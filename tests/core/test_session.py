@@ -3,7 +3,7 @@
 import pytest
 
 from hub.core.commands import Publish
-from tests.core.small_node import SmallNode
+from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.subscribers import Subscriber
 
 
@@ -78,14 +78,13 @@ def test_wherever_a_write_stops_the_stream_is_the_same(room: int) -> None:
     """One batch of several frames, cut at every byte."""
     node = SmallNode()
     reader = Subscriber(node, "a")
-    before = len(reader.link.received)
     reader.link.room = room
     for _ in range(5):
         node.publish("a", b'"payload"')
     node.loop.settle()
     assert [push["offset"] for push in reader.drain()] == [1, 2, 3, 4, 5]
     assert reader.session.sent == 5
-    assert node.tally.bytes_sent == len(reader.link.received) - before
+    assert node.tally.bytes_sent == len(reader.link.received)
 
 
 def test_the_position_is_what_the_peers_transport_was_handed() -> None:
@@ -107,3 +106,33 @@ def test_a_reply_overtakes_messages_but_not_a_started_frame() -> None:
     reader.publish("a", 3)
     node.do(reader.session, Publish("p", "b", b"1"))
     assert [push["op"] for push in reader.drain()] == ["message", "reply", "message", "message"]
+
+
+@pytest.mark.parametrize("room", [1 << 40, 3000, 500, 37])
+def test_every_byte_that_a_session_is_sent_is_counted_once(room: int) -> None:
+    """Whatever it is and whoever writes it: welcome, replies, replay, broadcasts, what was owed,
+    heartbeats, gaps and the goodbye; taken at once or in pieces."""
+    node = SmallNode(Shape(limits=limits(outbox_max_messages=5)))
+    for _ in range(20):
+        node.publish("a", b'"0123456789"')
+    readers = [Subscriber(node, transport=name) for name in ("websocket", "sse")]
+    for reader in readers:
+        reader.subscribe("a", last=20)
+        reader.ping()
+    for _ in range(4):
+        for reader in readers:
+            reader.link.room = room
+        readers[0].publish("a", 7)
+        readers[0].publish("b", 1)
+        node.clock.advance(30)
+        node.heartbeats.tick()
+        for reader in readers:
+            reader.ping()
+            reader.link.drain()
+            node.loop.settle()
+    readers[1].unsubscribe("a")
+    readers[0].block()
+    for reader in readers:
+        reader.session.close(1012, "draining")
+    sent = sum(len(reader.link.received) + len(reader.link.pending) for reader in readers)
+    assert node.tally.bytes_sent == sent
