@@ -6,6 +6,7 @@ that answers what the hub does not.
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 import sys
@@ -53,6 +54,7 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
     for number in _ending_signals():
         loop.add_signal_handler(number, on_signal, number)
     async with hub, _demo(hub, log, wanted=demo):
+        _leave_alone_what_stays()
         if is_console(settings, sys.stderr):
             _say_where(hub, settings, demo=demo)
         log.info("started", url=hub.url, version=hub.node.api.node().version)
@@ -75,6 +77,16 @@ def _ending_signals() -> tuple[signal.Signals, ...]:
     """
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     return (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hangs_up else []))
+
+
+def _leave_alone_what_stays() -> None:
+    """Have the garbage collector look at what comes from now on alone.
+
+    Code and settings are 80,000 objects that never go. Every full collection visited them and held
+    the loop for 60 to 200 ms (measured), and connects that come fast cause many.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ carried out in the call that brings it; the first that waits gets a short-lived 
 those that come meanwhile queue behind it. An idle session has no task and no queue.
 """
 
+import random
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -158,7 +159,8 @@ class Engine:
         return session
 
     def _take_in(self, link: Link, dialect: Dialect, identity: Identity) -> Session:
-        id_ = self._options.tag + secrets.token_hex(8)
+        # Nobody has to guess it: the secret is what proves whose it is.
+        id_ = f"{self._options.tag}{random.getrandbits(64):016x}"
         session = Session(link, dialect, identity, id=id_, context=self._context)
         self.sessions[id_] = session
         self.by_transport[link.transport] += 1
@@ -290,7 +292,7 @@ class Engine:
         """The session is closing: forget it, and abort it if its peer takes too long to go."""
         if self.sessions.pop(session.id, None) is None:
             return
-        record = self.record(session)
+        record = self.record(session, subscriptions=False)
         self.by_transport[session.link.transport] -= 1
         self._context.tally.closed[str(code)] += 1
         self._heartbeats.remove(session)
@@ -302,10 +304,11 @@ class Engine:
             due = self.clock() + self._options.close_timeout_seconds
             self.leaving[session] = self._runtime.deadlines.at(due, lambda: self.abort(session))
 
-    def record(self, session: Session) -> SessionRecord:
-        """The session as operators see it now."""
+    def record(self, session: Session, *, subscriptions: bool = True) -> SessionRecord:
+        """The session as operators see it now; with its subscriptions or without."""
         return session_record(
             session,
+            subscriptions=subscriptions,
             node=self._options.node,
             now_seconds=self.clock(),
             wall_seconds=self._runtime.wall_clock(),

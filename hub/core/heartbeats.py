@@ -60,7 +60,7 @@ class Heartbeats:
 
     def add(self, session: Session) -> None:
         """Give the session a slot of its own, spread evenly over the interval."""
-        session.beat_slot = random.randrange(len(self._slots))
+        session.beat_slot = int(random.random() * len(self._slots))
         self._slots[session.beat_slot].add(session)
 
     def remove(self, session: Session) -> None:

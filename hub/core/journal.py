@@ -189,8 +189,9 @@ class Journal:
         now = self._clock()
         notes = session.notes = session.notes or Notes()
         # What a peer makes long must not be: channels are in the notes.
-        agent = record.user_agent[:MAX_AGENT_CHARACTERS]
-        record = replace(record, subscriptions=(), user_agent=agent)
+        if record.subscriptions or len(record.user_agent) > MAX_AGENT_CHARACTERS:
+            agent = record.user_agent[:MAX_AGENT_CHARACTERS]
+            record = replace(record, subscriptions=(), user_agent=agent)
         gone = ClosedSession(record, int(self._wall_clock() * 1000), now, code, why, notes)
         self.closed[session.id] = gone
         farewell = Farewell(self.closed, gone)

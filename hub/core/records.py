@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hub.core.publication import Position
+from hub.core.values import value
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class SubscriptionRecord:
     dropped: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class SessionRecord:
     connection: str
     transport: str

@@ -92,8 +92,8 @@ class Subscribing:
         of any, and each id of a stream names them all.
         """
         session.expect(command)
-        if not session.subscriptions:
-            unplaced = [each for each in session.unstarted if each.since is None]
+        unplaced = [each for each in session.unstarted if each.since is None]
+        if unplaced and not session.subscriptions:
             await self._together(session, unplaced, reply_in_stream=False, tell=True)
         if session.places is None or command in session.unstarted:
             self._check(session, command)

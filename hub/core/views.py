@@ -6,7 +6,12 @@ from hub.core.subscription import Subscription
 
 
 def session_record(
-    session: Session, *, node: str, now_seconds: float, wall_seconds: float
+    session: Session,
+    *,
+    node: str,
+    now_seconds: float,
+    wall_seconds: float,
+    subscriptions: bool = True,
 ) -> SessionRecord:
     """One session of `node` now; the clocks tell monotonic time and seconds since 1970."""
     outbox = session.outbox
@@ -25,7 +30,9 @@ def session_record(
         outbox_messages=0 if outbox is None else outbox.messages,
         outbox_bytes=session.owed_bytes,
         outbox_age_seconds=0.0 if oldest is None else round(now_seconds - oldest, 3),
-        subscriptions=tuple(_subscription(item) for item in session.subscriptions.values()),
+        subscriptions=tuple(map(_subscription, session.subscriptions.values()))
+        if subscriptions
+        else (),
         node=node,
     )
 

@@ -9,6 +9,7 @@ UTF-8 is refused, not passed on. Unknown parameters are ignored: proxies and cac
 import re
 from collections.abc import Mapping
 from dataclasses import field
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from hub.core.publication import Position, check_channel
@@ -19,6 +20,8 @@ _BROKEN_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 # As large as a history may be (`ChannelOptions.history_size`).
 MAX_LAST = 1_000_000
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+# Of a query that is remembered with its meaning.
+_SHORT_BYTES = 256
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
@@ -56,6 +59,13 @@ def parse_query(raw_query: bytes, *, max_channels: int) -> SubscriptionQuery:
         BadRequestError: a parameter is malformed, given twice, or names a channel twice.
         TooManySubscriptionsError: more than `max_channels` channels.
     """
+    # What many connect with. A query with a token is read each time: no copy of it stays behind.
+    if len(raw_query) <= _SHORT_BYTES and b"token" not in raw_query and b"%" not in raw_query:
+        return _parse_again(raw_query, max_channels)
+    return _parse(raw_query, max_channels)
+
+
+def _parse(raw_query: bytes, max_channels: int) -> SubscriptionQuery:
     given = split_query(raw_query)
     channels = _channels(given.get("channel", []), max_channels)
     return SubscriptionQuery(
@@ -69,6 +79,9 @@ def parse_query(raw_query: bytes, *, max_channels: int) -> SubscriptionQuery:
         connection=single(given, "connection"),
         session=_boolean("session", single(given, "session")),
     )
+
+
+_parse_again = lru_cache(maxsize=256)(_parse)
 
 
 def parse_event_id(text: str, channels: tuple[str, ...]) -> Mapping[str, Position]:
