@@ -91,7 +91,10 @@ class PollConnection:
 
     async def _poll(self) -> PollAnswer:
         session = self._session
-        places = tuple({"channel": name, "since": place} for name, place in self._positions.items())
+        # What the answer moved stands last in it: named first, because a URL has not room for all,
+        # it shows whether the answer came.
+        newest = reversed(tuple(self._positions.items()))
+        places = tuple({"channel": name, "since": place} for name, place in newest)
         _, query = url_subscriptions(places)
         own = [("session", "true"), ("connection", session.connection)]
         own.append(("wait", f"{self._wait_seconds:g}"))

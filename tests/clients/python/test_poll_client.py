@@ -15,6 +15,7 @@ from tests.clients.python.fakes import (
     subscribed,
     welcome,
 )
+from tests.support.waiting import eventually
 
 TIMING = ReconnectTiming(0.01, 0.05, open_timeout_seconds=5)
 Json = dict[str, object]
@@ -102,3 +103,30 @@ async def test_a_session_that_has_ended_is_followed_by_another_from_the_clients_
         ["a=e1:2"],
         ["a=e1:2"],
     ]
+
+
+async def test_the_channels_that_an_answer_moved_are_named_first_by_the_next_poll() -> None:
+    """They stand last in its positions; a URL has not room for many, and they show that it came."""
+    told = welcome() | {"connection": "c1"}
+    names = [f"{'long' * 45}{number}" for number in range(32)]
+    places = dict.fromkeys(names, "e1:1")
+    polls = iter(
+        [
+            answered(subscribed("a", "e1:0"), at="e1:0"),
+            json_answer({"pushes": [], "positions": places | {"a": "e1:2"}, "welcome": told}),
+        ]
+    )
+
+    async def answer(request: HttpRequest) -> HttpAnswer:
+        if request.path == "/command":
+            return json_answer(PROVED)
+        return next(polls, None) or await silent()
+
+    options = ClientOptions(timing=TIMING)
+    async with http_hub(answer) as (url, requests):
+        async with HubClient(url, transports=("poll",), options=options) as hub:
+            hub.subscribe("a")
+            await eventually(lambda: sum(request.path == "/poll" for request in requests) == 3)
+    third = [request for request in requests if request.path == "/poll"][2]
+    assert third.query["since"][0] == "a=e1:2"
+    assert 1 < len(third.query["since"]) < 32
