@@ -5,10 +5,10 @@ log; and whoever tries keys shows there. Counters (`hub_refused_total`, `hub_htt
 say how many, these lines say who.
 
 A line costs disk and attention, and a stranger can cause thousands a second. So within a window
-of 10 s an address gets 3 lines per code and all together get 30; the rest is counted, and one
+of 10 s an address gets 10 lines per code and all together get 50; the rest is counted, and one
 line at the window's end says how many of which code were left out. An attacker with one address
-hides nobody else that way. Example: 1,000 wrong keys from one address in 4 s are 3 lines, and 10 s
-after the first of them `refusals_not_logged` with `unauthorized: 997`.
+hides nobody else that way. Example: 1,000 wrong keys from one address in 4 s are 10 lines, and 10 s
+after the first of them `refusals_not_logged` with `unauthorized: 990`.
 
 No credential ever reaches this module: `reason` is the message of a `hub.errors.HubError`, which
 holds none. What a stranger wrote (origin, host) is cut.
@@ -24,8 +24,8 @@ from hub.observe.log_levels import HTTP
 
 # All three are guesses, not measured.
 WINDOW_SECONDS = 10.0
-LINES_PER_ADDRESS = 3
-LINES = 30
+LINES_PER_ADDRESS = 10
+LINES = 50
 # An IPv6 address with its zone is 50; whatever is longer is no address.
 _ADDRESS_CHARACTERS = 64
 # Enough to recognise a host; its greatest length is 253 (RFC 1035 section 2.3.4).
