@@ -9,6 +9,7 @@ from playwright.async_api import Page, Route, expect
 from tests.browser.conftest import publish
 from tests.browser.dashboard import go, sign_in
 from tests.support.hub_process import HubProcess
+from tests.support.redis_server import RedisServer, is_installed
 
 pytestmark = [
     pytest.mark.browser,
@@ -162,3 +163,17 @@ async def test_figures_that_could_not_be_read_again_are_said_to_be_old(
     await expect(page.locator(".facts")).to_contain_text("websocket")
     away = False
     await expect(late).to_be_hidden()
+
+
+@pytest.mark.skipif(not is_installed(), reason="no redis-server here")
+async def test_a_redis_that_takes_no_publications_is_shown_and_its_mending_too(page: Page) -> None:
+    """The node is ready all the same; figures get through a Redis that is full."""
+    with RedisServer() as redis, HubProcess(HUB_BROKER=redis.url) as hub:
+        await go(page, hub.url)
+        node = page.locator(".node")
+        await expect(node).to_contain_text("ready")
+        redis.ask("CONFIG", "SET", "maxmemory", "1")
+        await expect(node).to_contain_text("impaired", timeout=30_000)
+        await expect(node).to_contain_text("takes no publications: OOM")
+        redis.ask("CONFIG", "SET", "maxmemory", "0")
+        await expect(node).not_to_contain_text("impaired", timeout=30_000)
