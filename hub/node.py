@@ -126,6 +126,8 @@ class Node:
             lag_seconds=lag_seconds,
             drainer=self.drainer,
             journal=self.journal,
+            http_connections=lambda: len(self.sockets.http),
+            body_bytes=lambda: self.bodies.bytes,
         )
         self.operations = Operations(
             engine=self.engine,

@@ -55,6 +55,9 @@ class Reporter:
     lag_seconds: Callable[[], float]
     drainer: Drainer
     journal: Journal
+    http_connections: Callable[[], int]
+    """Connections that no stream has taken over."""
+    body_bytes: Callable[[], int]
 
     def gauges(self) -> Gauges:
         oldest_at = self.pressure.oldest_at()
@@ -69,6 +72,8 @@ class Reporter:
             draining=self.engine.draining,
             to_leave=0 if (going := self.drainer.progress) is None else going.left,
             journal_bytes=self.journal.bytes,
+            http_connections=self.http_connections(),
+            body_bytes=self.body_bytes(),
             connections_limit=self.limits.connections,
             outbox_limit_bytes=self.limits.outbox_bytes,
             memory_limit_bytes=self.limits.memory_bytes,

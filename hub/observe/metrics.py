@@ -65,6 +65,10 @@ class Gauges:
     to_leave: int
     """Connections that a drain or a rebalance under way has still to close."""
     journal_bytes: int
+    http_connections: int
+    """Connections that are no session: between two requests, or one is under way."""
+    body_bytes: int
+    """Request bodies under way."""
     connections_limit: int
     """`HUB_MAX_CONNECTIONS`; with the two below, what the numbers above are to be compared with."""
     outbox_limit_bytes: int
@@ -174,8 +178,18 @@ _GAUGES: tuple[tuple[str, str, Callable[[Gauges], float]], ...] = (
         lambda g: g.journal_bytes,
     ),
     (
+        "hub_http_connections",
+        "Connections of peers that are no session now.",
+        lambda g: g.http_connections,
+    ),
+    (
+        "hub_body_bytes",
+        "Request bodies under way (HUB_BODY_TOTAL_BYTES bounds them).",
+        lambda g: g.body_bytes,
+    ),
+    (
         "hub_connections_limit",
-        "Sessions above which new ones are refused.",
+        "Connections of every kind above which new ones are refused.",
         lambda g: g.connections_limit,
     ),
     (

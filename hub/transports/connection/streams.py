@@ -7,7 +7,7 @@ from typing import Protocol
 from hub.core.ports import Dialect
 from hub.core.pushes import Goodbye
 from hub.core.tally import Tally
-from hub.errors import HeadersTooLargeError, HubError
+from hub.errors import HeadersTooLargeError, HubError, UpgradeRequiredError
 from hub.transports.http.answer import Answer
 from hub.transports.http.problem import problem
 from hub.transports.http.routes import Stream
@@ -55,6 +55,9 @@ class Streams:
             size = len(request.target)
             raise HeadersTooLargeError(f"URL is {size:,} bytes, limit is {MAX_TARGET_BYTES:,}")
         if stream is Stream.WEBSOCKET:
+            if request.version == "1.0":
+                # RFC 9110 section 7.8: the field means nothing there.
+                raise UpgradeRequiredError("a WebSocket needs HTTP/1.1, the request is HTTP/1.0")
             self._openings.websocket(request, transport, address=request.address, rest=rest)
         else:
             self._openings.sse(request, transport, address=request.address)
