@@ -10,7 +10,7 @@ import pytest
 from tests.support.hub_process import HubProcess
 from tests.support.witnesses import witnessed
 from tests.transports.peers import Query, WebSocketPeer, publisher
-from tests.transports.raw import BINARY, CLOSE, PING, TEXT, masked, raw_connection
+from tests.transports.raw import BINARY, CLOSE, PING, TEXT, UPGRADE, masked, raw_connection
 
 LIMIT = 4096
 HANDSHAKE_SECONDS = 0.5
@@ -278,3 +278,21 @@ async def test_an_unmasked_token_or_key_never_stands_in_the_log(
 def test_the_handshake_of_another_version_is_told_which_is_spoken(hub: HubProcess) -> None:
     answer = httpx.get(f"{hub.url}/ws")
     assert (answer.status_code, answer.json()["code"]) == (426, "upgrade_required")
+
+
+async def test_commands_that_come_with_the_handshake_are_all_carried_out(
+    hub: HubProcess, channel: str
+) -> None:
+    """A client need not wait for the answer before it sends, however much it sends."""
+    commands = b"".join(
+        masked(
+            orjson.dumps(
+                {"op": "publish", "id": number, "channel": f"{channel}.early", "data": "x" * 1000}
+            )
+        )
+        for number in range(50)
+    )
+    async with raw_connection(hub.url) as peer:
+        peer.send(f"GET /ws HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n".encode() + commands)
+        assert (await peer.answer()).status == 101
+        assert [(await peer.push("reply"))["id"] for _ in range(50)] == list(range(50))

@@ -274,6 +274,11 @@ class Connection(asyncio.Protocol):
         while at < len(data) and self._may_parse():
             self._reader.feed(data[at : at + PIECE_BYTES])
             at += PIECE_BYTES
+        if self._state is State.STREAMING:
+            # It has the transport, and what came behind the request is its own.
+            if rest := data[at:]:
+                cast("asyncio.Protocol", self._transport.get_protocol()).data_received(rest)
+            return
         if not self._closing:
             self._held = data[at:]
         self._settle()
