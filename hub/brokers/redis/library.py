@@ -124,8 +124,10 @@ _NEEDS_NONE = "redis.pcall('HDEL', KEYS[1], '')\nredis.pcall('ZREM', KEYS[2], ''
 # nothing, and in a cluster, where the key may be another server's, tells nothing either.
 _WRITES = """
 local tried = redis.pcall('SETRANGE', ARGV[1], 0, '')
-if type(tried) == 'table' and tried.err then
-  return redis.error_reply((string.gsub(tried.err, '^-', '')))
+local refusal = type(tried) == 'table' and string.match(tried.err or '', '^-?(%u+ .*)')
+local code = refusal and string.match(refusal, '^%u+')
+if code == 'OOM' or code == 'MISCONF' or code == 'NOREPLICAS' then
+  return redis.error_reply(refusal)
 end
 """
 _RIGHTS_SCRIPT = f"{_RIGHTS}return rights(KEYS, ARGV)"

@@ -11,6 +11,7 @@ from hub.brokers.redis.options import RedisOptions
 from hub.core.reserved import STATS_CHANNEL
 from hub.errors import NotPublishedError
 from tests.brokers.redis.nodes import FAST, node
+from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually, eventually_blocking
 
@@ -118,6 +119,19 @@ async def test_figures_of_nodes_get_through_a_full_redis(
         await eventually(one.broker.impaired)
         await one.publish(STATS_CHANNEL, 1)
         await eventually(lambda: stream.data == [b"1"])
+
+
+async def test_cluster_that_takes_scripts_is_asked_without_a_complaint(channel: str) -> None:
+    """Where the key that is looked at is another server's."""
+    with RedisCluster() as made:
+        async with node(made.url, options=SCRIPTS) as one:
+            await one.is_ready()
+            # Each server is asked by canaries and by this.
+            many = sum(one.tally.broker_calls.buckets) + 30
+            await eventually(lambda: sum(one.tally.broker_calls.buckets) > many)
+            await one.publish(channel, 1)
+            assert not [event for event in one.logged if event["event"] == "redis_refused"]
+            assert not one.broker.impaired()
 
 
 async def test_redis_that_is_away_is_no_redis_that_takes_nothing(redis: RedisServer) -> None:
