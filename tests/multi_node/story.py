@@ -18,13 +18,14 @@ import httpx2 as httpx
 from tests.brokers.redis.proxy import Proxy
 from tests.multi_node.checker import Place, Truth, faults
 from tests.multi_node.fleet import NO_TLS, Seat, is_ready, kept, publish
+from tests.multi_node.readers import Chair, EventStream, Polls, Reader
 from tests.multi_node.sse_seat import SseSeat
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 NAMESPACES = '{"bare":{"history_size":0},"short":{"history_size":20}}'
-SEATS = 8
+SEATS = 8 + 3 * 3
 MAX_ABSENT = 2
 MANY = 300
 # What costs seconds happens so often at most.
@@ -90,6 +91,19 @@ class Story:
         seat = made(lane.channel, f"{made.__name__} {len(self.seats)} of {lane.channel}")
         lane.seats.append(seat)
         await seat.join(self.anywhere())
+
+    async def sit_everywhere(self) -> None:
+        """Somebody comes who is in all channels at once, of each kind of `readers`."""
+        channels = [lane.channel for lane in self.lanes]
+        readers: dict[str, Reader] = {
+            "a stream": EventStream("a stream", channels),
+            "polls": Polls("polls", channels, says_all=False),
+            "polls of a session": Polls("polls of a session", channels, says_all=True),
+        }
+        for name, reader in readers.items():
+            for lane in self.lanes:
+                lane.seats.append(Chair(lane.channel, name, reader))
+            await reader.join(self.anywhere())
 
     async def end(self) -> list[str]:
         """Peace, one last publication everywhere; returns all that was wrong."""

@@ -43,6 +43,7 @@ async def story(name: str, channel: str) -> AsyncIterator[Wide]:
             try:
                 for lane in (*lanes, *lanes):
                     await told.sit(lane)
+                await told.sit_everywhere()
                 yield told
             finally:
                 print(told.told)

@@ -38,6 +38,7 @@ async def story(redis: RedisServer, channel: str) -> AsyncIterator[Story]:
         try:
             for lane in (*lanes, *lanes):
                 await told.sit(lane)
+            await told.sit_everywhere()
             yield told
         finally:
             print(told.told)
