@@ -1,0 +1,28 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.transports.connection.rig import Rig
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """No pages at all."""
+    for name in ("pages", "client"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+async def rig(files: Path) -> Rig:
+    return Rig(files)
+
+
+@pytest.fixture
+async def make_rig(files: Path) -> Callable[..., Rig]:
+    def make(**settings: Any) -> Rig:
+        return Rig(files, **settings)
+
+    return make

@@ -1,0 +1,268 @@
+"""A connection on a transport, a clock and an engine that are not real."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hub.auth.policy import Policy
+from hub.core.deadlines import Deadlines
+from hub.core.ports import PublishRequest, PublishResult
+from hub.core.tally import Tally
+from hub.errors import HubError, UnavailableError
+from hub.transports.connection.application import Application
+from hub.transports.connection.connection import Connection, ConnectionContext
+from hub.transports.connection.states import ConnectionLimits
+from hub.transports.http.answer import Answer
+from hub.transports.http.app import make_routes
+from hub.transports.http.bodies import BodyBudget
+from hub.transports.http.dispatch import Dispatcher
+from hub.transports.http.ports import HttpLimits
+from hub.transports.http.problem import problem
+from hub.transports.http.routes import Stream
+from hub.transports.request import Request
+from tests.transports.http.fakes import FakeEngine, make_deps
+
+LIMITS = ConnectionLimits(
+    max_head_bytes=1024,
+    handshake_timeout_seconds=10,
+    body_timeout_seconds=20,
+    write_timeout_seconds=30,
+    keep_alive_seconds=75,
+)
+BODY_LIMIT = 200
+
+
+class FakeTransport(asyncio.Transport):
+    """Takes `room` bytes at once; what is more waits until `drain`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.waiting = b""
+        self.room: int | None = None
+        """None takes everything."""
+        self.closing = self.aborted = self.eof = self.paused = False
+        self.protocol: Any = None
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("192.0.2.7", 4711) if name == "peername" else default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high == 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.closing, "written to a transport that is closing"
+        taken = bytes(data) if self.room is None else bytes(data)[: self.room]
+        self.written += taken
+        rest = bytes(data)[len(taken) :]
+        if self.room is not None:
+            self.room -= len(taken)
+        if rest:
+            was_empty, self.waiting = not self.waiting, self.waiting + rest
+            if was_empty:
+                self.protocol.pause_writing()
+
+    def drain(self, room: int | None = None) -> None:
+        """The peer reads: all that waits, or `room` bytes of it."""
+        taken = self.waiting if room is None else self.waiting[:room]
+        self.written += taken
+        self.waiting = self.waiting[len(taken) :]
+        if room is None:
+            self.room = None
+        if not self.waiting:
+            self.protocol.resume_writing()
+            if self.closing:
+                self.protocol.connection_lost(None)
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.waiting)
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.eof = True
+
+    def is_closing(self) -> bool:
+        return self.closing or self.aborted
+
+    def close(self) -> None:
+        if not self.closing:
+            self.closing = True
+            if not self.waiting:
+                self.protocol.connection_lost(None)
+
+    def abort(self) -> None:
+        if not self.aborted:
+            self.aborted = self.closing = True
+            self.protocol.connection_lost(None)
+
+    def pause_reading(self) -> None:
+        assert not self.paused
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        assert self.paused
+        self.paused = False
+
+    @property
+    def ended(self) -> bool:
+        return self.closing
+
+
+@dataclass
+class WaitingEngine(FakeEngine):
+    """Publishes into the channel `slow` only when it is let go."""
+
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        if request.channel == "slow":
+            await self.gate.wait()
+        return await super().publish(request)
+
+
+@dataclass
+class FakeStreams:
+    """Takes connections over, or refuses them."""
+
+    opened: list[tuple[Stream, bytes, bytes]] = field(default_factory=list)
+    """What kind, which target, and the bytes behind it."""
+    refuses: HubError | None = None
+
+    def open(self, stream: Stream, request: Request, transport: Any, rest: bytes) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        self.opened.append((stream, request.target, rest))
+
+    def refusal(self, _stream: Stream, _request: Request, error: HubError) -> Answer:
+        return problem(error)
+
+
+class FakeSockets:
+    """As many as the test says."""
+
+    def __init__(self) -> None:
+        self.http: set[Connection] = set()
+        self.crowded = self.overrun = False
+
+    def is_crowded(self) -> bool:
+        return self.crowded
+
+    def is_overrun(self) -> bool:
+        return self.overrun
+
+
+class Rig:
+    """One connection and all that it touches. Enter it in a running loop."""
+
+    def __init__(
+        self,
+        files: Path,
+        *,
+        policy: Policy | None = None,
+        limits: ConnectionLimits = LIMITS,
+        body_total_bytes: int = 10_000,
+        application: Application | None = None,
+        at_once: bool = True,
+    ) -> None:
+        self.now = 1000.0
+        self.deadlines = Deadlines(self.now)
+        self.engine = WaitingEngine()
+        self.streams = FakeStreams()
+        self.sockets = FakeSockets()
+        self.budget = BodyBudget(body_total_bytes)
+        self.tally = Tally()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.application = application
+        deps = replace(
+            make_deps(
+                files,
+                policy=policy or Policy(),
+                limits=HttpLimits(max_message_bytes=BODY_LIMIT, max_body_bytes=5_000),
+            ),
+            engine=self.engine,
+            tally=self.tally,
+            at_once=at_once,
+            fallback=None if application is None else application.app,
+        )
+        self.context = ConnectionContext(
+            dispatcher=Dispatcher(make_routes(deps), deps),
+            streams=self.streams,  # type: ignore[arg-type]
+            budget=self.budget,
+            sockets=self.sockets,  # type: ignore[arg-type]
+            limits=limits,
+            deadlines=self.deadlines,
+            clock=lambda: self.now,
+            tally=self.tally,
+            spawn=self._spawn,
+            application=application,
+        )
+        self.connect()
+
+    def connect(self) -> None:
+        """Another connection in the place of the one before."""
+        self.transport = FakeTransport()
+        self.connection = Connection(self.context)
+        self.transport.protocol = self.connection
+        self.connection.connection_made(self.transport)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    def receive(self, data: bytes, *, cut: int | None = None) -> None:
+        """Bytes come: whole, or in pieces of `cut` bytes. What cannot be taken is dropped."""
+        step = cut or max(1, len(data))
+        for at in range(0, len(data), step):
+            if self.transport.ended:
+                return
+            self.connection.data_received(data[at : at + step])
+
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+        self.deadlines.tick(self.now)
+
+    async def settle(self) -> None:
+        """Let tasks run as far as they can."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    @property
+    def answers(self) -> list[int]:
+        """The statuses of all answers written so far."""
+        return [status for status, _ in self.whole_answers()]
+
+    def whole_answers(self) -> list[tuple[int, bytes]]:
+        """Status and body of each answer, read as a client reads them."""
+        found, rest = [], self.transport.written
+        while rest:
+            head, _, rest = rest.partition(b"\r\n\r\n")
+            status = int(head.split(b" ", 2)[1])
+            fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+            length = int(fields.get(b"content-length", b"0"))
+            found.append((status, rest[:length]))
+            rest = rest[length:]
+        return found
+
+    @property
+    def published(self) -> list[bytes]:
+        return [request.data for request in self.engine.published]
+
+
+AWAY = UnavailableError("away")
+
+
+def post(channel: str, body: bytes, more: str = "", *, length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    head = f"POST /api/publish/{channel} HTTP/1.1\r\nHost: localhost\r\n{more}"
+    return f"{head}Content-Length: {size}\r\n\r\n".encode() + body
+
+
+def get(target: str, more: str = "") -> bytes:
+    return f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode()

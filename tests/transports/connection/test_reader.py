@@ -1,0 +1,262 @@
+"""The reader against a strict reference, and its limits."""
+
+from pathlib import Path
+
+import h11
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hub.errors import HubError
+from hub.transports.connection.reader import RequestReader
+from hub.transports.request import Request
+from tests.transports.connection.rig import Rig
+
+LIMIT = 1024
+Seen = tuple[str, str, bytes]
+
+
+class Collector:
+    """What was read, in order."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.bodies: list[bytes] = []
+        self.whole = 0
+        self.errors: list[HubError] = []
+
+    def head_read(self, request: Request) -> bool:
+        self.requests.append(request)
+        self.bodies.append(b"")
+        return False
+
+    def body_read(self, data: bytes) -> None:
+        self.bodies[-1] += data
+
+    def request_read(self) -> None:
+        self.whole += 1
+
+    def broken(self, error: HubError) -> None:
+        self.errors.append(error)
+
+    @property
+    def seen(self) -> list[Seen]:
+        """The whole requests."""
+        pairs = zip(self.requests[: self.whole], self.bodies, strict=False)
+        return [(r.method, r.target.decode("latin-1"), body) for r, body in pairs]
+
+
+def read(data: bytes, cuts: list[int]) -> Collector:
+    """Feed `data`, cut at these places."""
+    found = Collector()
+    reader = RequestReader(found, max_head_bytes=LIMIT, address="")
+    for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        if found.whole and not found.requests[found.whole - 1].keep_alive:
+            # What the connection does behind the last request of a peer.
+            reader.stop()
+        reader.feed(data[start:end])
+    return found
+
+
+def reference(data: bytes) -> tuple[list[Seen], bool]:
+    """The whole requests that h11 reads, and whether it found an error then."""
+    peer = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+    seen: list[Seen] = []
+    body = b""
+    request: h11.Request | None = None
+    try:
+        peer.receive_data(data)
+        while True:
+            event = peer.next_event()
+            if isinstance(event, h11.Request):
+                request, body = event, b""
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage) and request is not None:
+                # The reader puts the host of a target in absolute form where it belongs.
+                target = request.target.decode("latin-1").removeprefix("http://x")
+                seen.append((request.method.decode(), target, body))
+                peer.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+                peer.send(h11.EndOfMessage())
+                if peer.our_state is not h11.DONE:
+                    return seen, False
+                peer.start_next_cycle()
+            else:
+                return seen, False
+    except h11.RemoteProtocolError:
+        return seen, True
+
+
+# -- streams of requests, legal and not -----------------------------------------
+
+_METHODS = st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "get", "G T", ""])
+_TARGETS = st.sampled_from(
+    ["/", "/a?b=c", "/%41", "http://x/y", "*", "a b", "", "/\x01", "/\u00e9"]
+)
+_VERSIONS = st.sampled_from(["HTTP/1.1"] * 6 + ["HTTP/1.0", "HTTP/0.9", "HTTP/2.0", "http/1.1", ""])
+_ENDS = st.sampled_from(["\r\n"] * 12 + ["\n", "\r", "\r\r\n", ""])
+_FIELDS = st.sampled_from(
+    [
+        "X: y", "X:y", "X:   y  ", "X:", "X", " X: y", "X : y", "X: a\x00b", "X: a\rb", ": y",
+        "X\t: y", "X: \u00e9", "X: y\r\n z", "Connection: close", "Connection: keep-alive",
+        "Upgrade: h2c\r\nConnection: Upgrade", "Connection: Upgrade\r\nUpgrade: websocket",
+        "Content-Length: 3", "Content-Length: +3", "Content-Length: 3, 3", "Content-Length: 0x3",
+        "Content-Length: -1", "Content-Length: 3 ", "Content-Length: \t3", "Content-Length:",
+        "Content-Length: 99999999999999999999", "Transfer-Encoding: chunked",
+        "Transfer-Encoding: Chunked", "Transfer-Encoding: gzip, chunked", "Transfer-Encoding: x",
+        "Transfer-Encoding: identity", "Transfer-Encoding : chunked", "Transfer-Encoding: chunked,",
+        "Transfer-Encoding:\x0bchunked", "Transfer_Encoding: chunked", "Expect: 100-continue",
+    ]
+)  # fmt: skip
+_CHUNKS = st.sampled_from(
+    [
+        "3\r\nabc\r\n0\r\n\r\n", "0\r\n\r\n", "3;x=y\r\nabc\r\n0\r\n\r\n", "3\nabc\n0\n\n",
+        "3 \r\nabc\r\n0\r\n\r\n", "03\r\nabc\r\n00\r\n\r\n", "0x3\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n", "3\r\nabc\r\n0\r\nT: x\r\n\r\n", "-3\r\nabc\r\n0\r\n\r\n",
+        "FFFFFFFFFFFFFFFFFF\r\nabc", "3\r\nabc0\r\n\r\n", "abc", "",
+    ]
+)  # fmt: skip
+
+
+@st.composite
+def _requests(draw: st.DrawFn) -> str:
+    """One request: mostly legal, and each of its parts sometimes not."""
+    legal = draw(st.booleans())
+    method = draw(st.sampled_from(["GET", "POST"])) if legal else draw(_METHODS)
+    target = "/x" if legal else draw(_TARGETS)
+    version = "HTTP/1.1" if legal else draw(_VERSIONS)
+    fields = draw(st.lists(_FIELDS, max_size=3))
+    host = draw(st.sampled_from([["Host: h"]] * 6 + [[], ["Host: h", "Host: i"], ["Host: a b"]]))
+    end = draw(_ENDS)
+    head = end.join([f"{method} {target} {version}", *host, *fields]) + end + end
+    said = "".join(fields).lower()
+    if "transfer-encoding" in said:
+        return head + draw(_CHUNKS)
+    return head + ("abc" if "content-length: 3" in said else draw(st.sampled_from(["", "", "abc"])))
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(_requests(), min_size=1, max_size=4), st.data())
+def test_the_reader_sees_what_a_strict_reader_sees_or_refuses(
+    parts: list[str], data: st.DataObject
+) -> None:
+    """A request that two readers of HTTP read differently is an attacker's way in."""
+    stream = "".join(parts).encode("latin-1")
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
+    found = read(stream, cuts)
+    expected, refused = reference(stream)
+    if found.errors:
+        assert found.seen == expected[: len(found.seen)]
+    elif not refused:
+        assert found.seen == expected
+    else:
+        # What h11 refuses and the hub reads must be nothing that a third would split elsewhere.
+        assert found.seen[: len(expected)] == expected
+        assert len(found.seen) <= len(expected) + 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_requests(), min_size=1, max_size=4), st.data())
+def test_where_a_stream_is_cut_changes_nothing(parts: list[str], data: st.DataObject) -> None:
+    """Also the error is the same, if not its words."""
+    stream = "".join(parts).encode("latin-1")
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    whole, cut = read(stream, []), read(stream, cuts)
+    assert cut.seen == whole.seen
+    assert bool(cut.errors) == bool(whole.errors)
+
+
+# -- limits ----------------------------------------------------------------------
+
+
+def head_of(size: int, kind: str) -> bytes:
+    """A head of exactly `size` bytes on the wire."""
+    start, end = b"GET / HTTP/1.1\r\nHost: h\r\n", b"\r\n"
+    if kind == "one field":
+        return start + b"X: " + b"y" * (size - len(start) - 7) + b"\r\n" + end
+    if kind == "the target":
+        return b"GET /" + b"y" * (size - len(start) - 2) + start[5:] + end
+    fields = b""
+    while len(start + fields + end) + 20 < size:
+        fields += b"X-%05d: y\r\n" % len(fields)
+    return start + fields + b"Y: " + b"z" * (size - len(start + fields + end) - 5) + b"\r\n" + end
+
+
+@pytest.mark.parametrize("kind", ["one field", "the target", "many fields"])
+@pytest.mark.parametrize("step", [1, 100, 500, 4096])
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_head_is_taken_up_to_its_limit_whole_and_in_pieces(
+    kind: str, step: int, before: int
+) -> None:
+    """Also where it begins in the piece in which another request ends."""
+    for size, allowed in (
+        (LIMIT - 1, True),
+        (LIMIT, True),
+        (LIMIT + 1, False),
+        (LIMIT + 50, False),
+    ):
+        head = head_of(size, kind)
+        assert len(head) == size
+        stream = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc" * before + head
+        found = read(stream, list(range(step, len(stream), step)))
+        assert [error.code for error in found.errors] == ([] if allowed else ["headers_too_large"])
+        assert found.whole == before + allowed
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\nX"])
+def test_a_head_without_end_is_refused_before_it_takes_memory(start: bytes) -> None:
+    found = read(start + b"y" * 100_000, list(range(100, 100_000, 100)))
+    assert [error.code for error in found.errors] == ["headers_too_large"]
+
+
+@pytest.mark.parametrize("filler", [b"1;" + b"x" * 100_000, b"1\r\ny\r\n0\r\nT: " + b"x" * 100_000])
+def test_a_body_of_nothing_but_framing_is_refused(filler: bytes) -> None:
+    """Extensions of chunks and trailers have no limit of their own."""
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    found = read(head + filler, list(range(100, 100_000, 500)))
+    assert [error.code for error in found.errors] == ["bad_request"]
+
+
+def test_chunks_of_one_byte_are_a_body() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    stream = head + b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n"
+    found = read(stream, list(range(0, len(stream), 1000)))
+    assert not found.errors
+    assert found.bodies == [b"x" * 50_000]
+
+
+def test_a_target_in_absolute_form_names_the_host() -> None:
+    """RFC 9112 section 3.2.2: whatever the field says."""
+    found = read(b"GET http://hub.example:80/sse?a=b HTTP/1.1\r\nHost: other\r\n\r\n", [])
+    assert found.requests[0].target == b"/sse?a=b"
+    assert found.requests[0].headers["host"] == "hub.example:80"
+
+
+def test_fields_that_repeat_are_joined_in_their_order() -> None:
+    found = read(b"GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nB: x\r\na: 2\r\n\r\n", [])
+    assert found.requests[0].headers == {"host": "h", "a": "1, 2", "b": "x"}
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(parts=st.lists(_requests(), min_size=1, max_size=4), data=st.data())
+async def test_a_connection_answers_each_request_once_and_ends_where_one_is_refused(
+    files: Path, parts: list[str], data: st.DataObject
+) -> None:
+    """What no reader takes for a request is never answered as one."""
+    stream = "".join(parts).encode("latin-1")
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
+    rig = Rig(files)
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        rig.receive(stream[start:end])
+    await rig.settle()
+    expected, _ = reference(stream)
+    found = read(stream, cuts)
+    written = rig.transport.written
+    answers = written.count(b"HTTP/1.1 ") - written.count(b"HTTP/1.1 100 ")
+    assert answers <= len(expected) + 1
+    if found.errors:
+        assert rig.transport.eof or rig.transport.ended
