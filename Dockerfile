@@ -32,10 +32,10 @@ FROM python:3.13.14-slim-bookworm
 # The same path as in the first stage: an environment's scripts name their interpreter.
 COPY --from=build /opt/hub /opt/hub
 
-# Another address than loopback: without a key the hub says so and refuses to start.
+# Every address, IPv4 and IPv6: without a key the hub says so and refuses to start.
 ENV PATH=/opt/hub/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    HUB_HOST=0.0.0.0 \
+    HUB_HOST=:: \
     HUB_PORT=8000
 
 EXPOSE 8000
@@ -46,9 +46,9 @@ USER 10001:10001
 # What `hub serve` drains on; a second one would stop it at once.
 STOPSIGNAL SIGTERM
 
-# Alive, not ready: a node that drains must not be restarted. http.client because urllib would
-# ask a proxy named in the environment. As long as a slow start takes, then every 10 s.
+# Alive, not ready: a node that drains must not be restarted. As long as a slow start takes, then
+# every 10 s.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s --retries=3 \
-    CMD ["python", "-c", "import os, http.client; connection = http.client.HTTPConnection('127.0.0.1', int(os.environ['HUB_PORT']), timeout=2); connection.request('GET', os.environ.get('HUB_BASE_PATH', '') + '/healthz'); raise SystemExit(connection.getresponse().status != 200)"]
+    CMD ["python", "-m", "hub.healthcheck"]
 
 CMD ["hub", "serve"]

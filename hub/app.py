@@ -15,6 +15,7 @@ from typing import Self
 
 from structlog.typing import FilteringBoundLogger
 
+from hub import siblings
 from hub.core.deadlines import GRANULARITY_SECONDS
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn
 from hub.core.publication import Position, check_channel
@@ -99,6 +100,8 @@ class Hub:
         for name, operation in debugging.operations().items():
             self._node.operations.also(name, operation)
         self._stack.push_async_callback(self._node.stop)
+        if siblings.warns(self.settings.broker):
+            self._log.warning("several_workers", message=siblings.WARNING)
         await self._node.start()
         lag.start(loop)
         self._stack.callback(lag.stop)

@@ -1,10 +1,10 @@
 """The one port: a listening socket, whose every connection is the hub's own, and who may end it."""
 
 import asyncio
-import errno
 import socket
 from collections.abc import Coroutine
 
+from hub.binding import bind, url_of
 from hub.errors import SettingsError
 from hub.node import Node
 from hub.observe.log_levels import HTTP
@@ -17,34 +17,6 @@ from hub.wiring import connection_context
 # Of HTTP requests under way when the listener stops; sessions are gone by then.
 _GRACEFUL_SECONDS = 2.0
 _STEP_SECONDS = 0.02
-
-
-def _bind(host: str, port: int, backlog: int) -> socket.socket:
-    """A listening socket; raise `SettingsError` that says what is in the way."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-        bound.listen(backlog)
-    except OSError as error:
-        bound.close()
-        raise SettingsError(_in_the_way(error, host, port)) from error
-    bound.setblocking(False)
-    return bound
-
-
-def _in_the_way(error: OSError, host: str, port: int) -> str:
-    reason = error.strerror or str(error)
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return (
-            f"HUB_HOST is {host}: cannot listen there ({reason}); "
-            "allowed: an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all"
-        )
-    return (
-        f"HUB_PORT is {port} on HUB_HOST {host}: cannot listen there ({reason}); "
-        "allowed: a free port, or 0 for any free one"
-    )
 
 
 class Listener:
@@ -66,14 +38,13 @@ class Listener:
     async def start(self) -> None:
         """Bind and listen; raise `SettingsError` where that cannot be done."""
         settings = self._node.settings
-        bound = _bind(settings.host, settings.port, settings.backlog)
+        bound = bind(settings.host, settings.port, settings.backlog)
         # Inherited by every connection: what the kernel holds unsent is stale before it is sent.
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             lowat = settings.socket_notsent_bytes
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, lowat)
         port = bound.getsockname()[1]
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.url = f"http://{host}:{port}{settings.base_path}"
+        self.url = url_of(settings.host, port, settings.base_path)
         try:
             await self._start_application()
         except BaseException:

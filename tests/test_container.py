@@ -245,7 +245,7 @@ def test_the_image_holds_the_locked_runtime_and_no_test_tools(image: Image) -> N
     """The lock's versions, without the groups for development."""
     code = "import importlib.metadata as m; print(*sorted(d.name for d in m.distributions()))"
     names = set(image.run(["python", "-c", code]).lower().split())
-    assert {"broadcast-hub", "broadcast-hub-client", "uvicorn", "websockets"} <= names
+    assert {"broadcast-hub", "broadcast-hub-client", "uvloop", "websockets"} <= names
     tools = {"pytest", "mypy", "ruff", "hypothesis", "playwright", "import-linter", "uv", "aiohttp"}
     assert names & tools == set()
 

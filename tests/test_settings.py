@@ -177,3 +177,33 @@ def test_memory_is_the_smallest_limit_from_our_cgroup_up(
 def test_memory_without_cgroups_is_the_machines(tmp_path: Path) -> None:
     """No file is no limit."""
     assert usable_bytes(tmp_path / "absent", tmp_path) > 16 * MIB
+
+
+NO_LIMIT_OF_VERSION_1 = 2**63 - 4096
+
+
+@pytest.mark.parametrize(
+    ("seen_as", "own", "above", "stat", "expected"),
+    [
+        ("/a/b", MIB, NO_LIMIT_OF_VERSION_1, NO_LIMIT_OF_VERSION_1, MIB),
+        ("/a/b", NO_LIMIT_OF_VERSION_1, 2 * MIB, NO_LIMIT_OF_VERSION_1, 2 * MIB),
+        ("/a/b", NO_LIMIT_OF_VERSION_1, NO_LIMIT_OF_VERSION_1, 3 * MIB, 3 * MIB),
+        # In a container, whose hierarchy begins at its own group.
+        ("/docker/0123", NO_LIMIT_OF_VERSION_1, 4 * MIB, NO_LIMIT_OF_VERSION_1, 4 * MIB),
+    ],
+)
+def test_memory_limits_of_the_first_version_of_cgroups_are_seen(
+    tmp_path: Path, seen_as: str, own: int, above: int, stat: int, expected: int
+) -> None:
+    """Also beside an empty hierarchy of the second, as where both are mounted."""
+    hierarchy = tmp_path / "cgroup"
+    group = hierarchy / "memory" / "a" / "b"
+    group.mkdir(parents=True)
+    (group / "memory.limit_in_bytes").write_text(f"{own}\n")
+    (group / "memory.stat").write_text(f"cache 1\nhierarchical_memory_limit {stat}\n")
+    (hierarchy / "memory" / "memory.limit_in_bytes").write_text(f"{above}\n")
+    membership = tmp_path / "self"
+    membership.write_text(
+        f"12:cpu,cpuacct:/x\n4:hugetlb,memory:{seen_as}\n1:name=systemd:/y\n0::/\n"
+    )
+    assert usable_bytes(membership, hierarchy) == expected

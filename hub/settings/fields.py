@@ -61,7 +61,8 @@ class Fields(BaseSettings):
     host: Host = setting(
         ADDRESS,
         "127.0.0.1",
-        "Address to listen on. Any other than loopback needs keys or insecure.",
+        "Address to listen on; :: is every one, 0.0.0.0 of IPv4. Any other than loopback needs keys"
+        " or insecure.",
     )
     port: Port = setting(
         ADDRESS, 8000, "TCP port to listen on; 0 takes any free one.", ge=0, le=65535

@@ -1,0 +1,108 @@
+"""Several workers of somebody else's server, each with a hub that knows nothing of the others."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from hub import siblings
+from hub.siblings import Process, is_second_of_several
+from tests.support.waiting import eventually_blocking
+
+SECONDS = 50.0
+APPLICATION = """
+from hub import Hub, Settings
+hub = Hub(Settings(drain_seconds=0), listen=False)
+app = hub.asgi()
+"""
+SPAWN = ("python", "-c", "from multiprocessing.spawn import spawn_main", "--multiprocessing-fork")
+TRACKER = ("python", "-c", "from multiprocessing.resource_tracker import main;main(5)")
+GUNICORN = ("python", "gunicorn", "-w", "4", "app:app")
+
+
+def beside(*others: tuple[int, tuple[str, ...]]) -> list[Process]:
+    """Processes by id; who has the greater one started later."""
+    return [Process(pid, float(pid), command) for pid, command in others]
+
+
+@pytest.mark.parametrize("worker", [SPAWN, GUNICORN], ids=["spawned", "forked"])
+def test_one_worker_of_them_all_says_so(worker: tuple[str, ...]) -> None:
+    """The second, because the first is alone when it starts."""
+    children = beside((1, TRACKER), (2, worker), (3, worker), (4, worker), (5, ("sh",)))
+    said = [
+        pid for pid in range(2, 5) if is_second_of_several(pid, children_of_parent=lambda: children)
+    ]
+    assert said == [3]
+
+
+@pytest.mark.parametrize(
+    "children",
+    [
+        beside((1, TRACKER), (2, SPAWN)),
+        beside((2, GUNICORN), (3, ("python", "gunicorn", "other:app"))),
+        beside((1, ()), (2, ())),
+        [],
+    ],
+)
+def test_who_is_alone_says_nothing(children: list[Process]) -> None:
+    """A helper of multiprocessing, another program, a process that cannot be looked at."""
+    for pid in range(1, 4):
+        assert not is_second_of_several(pid, children_of_parent=lambda: children)
+
+
+def test_where_processes_cannot_be_seen_nothing_is_said() -> None:
+    def hidden() -> Iterable[Process]:
+        raise PermissionError
+
+    assert not is_second_of_several(children_of_parent=hidden)
+
+
+def test_a_broker_that_workers_share_needs_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(siblings, "is_worker", lambda: True)
+    monkeypatch.setattr(siblings, "is_second_of_several", lambda: True)
+    assert siblings.warns("memory://")
+    assert not siblings.warns("redis://127.0.0.1")
+
+
+@pytest.mark.parametrize(("workers", "warnings"), [(1, 0), (3, 1)])
+def test_under_uvicorn_it_is_said_once(tmp_path: Path, workers: int, warnings: int) -> None:
+    """However many workers there are beyond one."""
+    pytest.importorskip("uvicorn")
+    (tmp_path / "application.py").write_text(APPLICATION)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "uvicorn", "application:app", "--port", str(port)),
+                *("--workers", str(workers), "--timeout-graceful-shutdown", "1"),
+            ],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+            stdout=out,
+            stderr=out,
+        )
+    try:
+
+        def started() -> bool:
+            return log.read_text().count("Application startup complete") == workers
+
+        eventually_blocking(started, seconds=SECONDS, what="every worker's start")
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
+    finally:
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+    said = [line for line in log.read_text().splitlines() if "several_workers" in line]
+    assert len(said) == warnings, log.read_text()
+    assert all("HUB_BROKER=redis://" in line for line in said)
