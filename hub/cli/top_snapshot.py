@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from hub.cli.operator import Json, Operator
 from hub.cli.top_lists import Shown
@@ -25,6 +25,8 @@ class Snapshot:
     """Of the list, on all pages."""
     silent: Sequence[str] = ()
     """Nodes whose part is missing."""
+    taken_seconds: float = field(default_factory=time.monotonic)
+    """Monotonic: rates must not jump with a clock that is set."""
 
     def without_rows(self, listing: str) -> "Snapshot":
         """What is known before the rows of another list have come."""
@@ -92,7 +94,7 @@ def _add_rates(now: Snapshot, before: Snapshot | None) -> None:
     """To connections, where the snapshot before had them too."""
     if before is None or not (now.listing == before.listing == "connections"):
         return
-    seconds = now.at_seconds - before.at_seconds
+    seconds = now.taken_seconds - before.taken_seconds
     sent = {row["connection"]: row["sent"] for row in before.rows}
     for row in now.rows:
         was = sent.get(row["connection"])

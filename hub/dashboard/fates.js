@@ -42,7 +42,7 @@ export function openFates(connection) {
   const ask = async (row) => {
     const { channel, epoch, offset } = row;
     const { attempts = 0 } = asked.get(row) ?? {};
-    asked.set(row, { attempts: attempts + 1, againAt: Date.now() + AGAIN_MS });
+    asked.set(row, { attempts: attempts + 1, againAt: performance.now() + AGAIN_MS });
     under += 1;
     try {
       const { answer, detail } = await explain(connection, { channel, epoch, offset: offset ?? 0 });
@@ -59,7 +59,7 @@ export function openFates(connection) {
     if (document.hidden) return;
     const open = rows.filter((row) => {
       const { attempts = 0, againAt = 0 } = asked.get(row) ?? {};
-      return row.offset && !settled.has(row) && attempts < MOST_ATTEMPTS && Date.now() >= againAt;
+      return row.offset && !settled.has(row) && attempts < MOST_ATTEMPTS && performance.now() >= againAt;
     });
     open.slice(0, AT_ONCE - under).forEach(ask);
   }, EACH_MS);

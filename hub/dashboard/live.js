@@ -74,7 +74,7 @@ export function openLive(first) {
   /** @type {any} */
   let connection = { state: "connecting" };
   let asking = false;
-  let askedAt = Date.now();
+  let askedAt = performance.now();
   let closed = false;
 
   const tell = () => listeners.forEach((listener) => listener());
@@ -82,11 +82,11 @@ export function openLive(first) {
   /** @param {NodeRecord} record */
   const hear = (record) => {
     const name = `${record.node} ${record.started_ms}`;
-    nodes.set(name, { record, rates: ratesOf(nodes.get(name)?.record, record), heardAt: Date.now() });
+    nodes.set(name, { record, rates: ratesOf(nodes.get(name)?.record, record), heardAt: performance.now() });
   };
 
   const sampled = () => {
-    const now = Math.floor(Date.now() / 1000);
+    const now = Math.ceil(performance.now() / 1000);
     const passed = second ? Math.min(SECONDS, now - second) : 1;
     for (let hole = 1; hole < passed; hole++) samples.push(undefined);
     const sample = together([...nodes.values()]);
@@ -100,12 +100,12 @@ export function openLive(first) {
   const ask = async () => {
     if (asking) return;
     asking = true;
-    askedAt = Date.now();
+    askedAt = performance.now();
     try {
       const { nodes: listed } = await get("api/nodes");
       const names = listed.map((/** @type {NodeRecord} */ each) => `${each.node} ${each.started_ms}`);
       for (const [name, { heardAt }] of nodes) {
-        if (!names.includes(name) && Date.now() - heardAt > ASK_MS) nodes.delete(name);
+        if (!names.includes(name) && performance.now() - heardAt > ASK_MS) nodes.delete(name);
       }
       listed.forEach(hear);
       sampled();
@@ -119,7 +119,7 @@ export function openLive(first) {
   const look = () => {
     const oldest = Math.min(...[...nodes.values()].map(({ heardAt }) => heardAt));
     const patience = connection.state === "connected" ? ASK_MS : DEAF_ASK_MS;
-    if (Date.now() - Math.max(oldest, askedAt) > patience) ask();
+    if (performance.now() - Math.max(oldest, askedAt) > patience) ask();
     else tell();
   };
 
@@ -148,10 +148,10 @@ export function openLive(first) {
     },
     /** Whether figures come, on the channel or because they are asked for. */
     get isFresh() {
-      return [...nodes.values()].some(({ heardAt }) => Date.now() - heardAt < 2 * DEAF_ASK_MS);
+      return [...nodes.values()].some(({ heardAt }) => performance.now() - heardAt < 2 * DEAF_ASK_MS);
     },
     /** @param {Known} known */
-    isSilent: (known) => Date.now() - known.heardAt > SILENT_MS,
+    isSilent: (known) => performance.now() - known.heardAt > SILENT_MS,
     /** Changes whenever something was opened, closed, published or written. */
     get changes() {
       const counted = ["opened", "closed", "publications", "deliveries", "dropped"];

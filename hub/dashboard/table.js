@@ -195,14 +195,14 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
  */
 export function whenChanged(live, reload) {
   let seen = live.changes;
-  let nextAt = Date.now() + LEAST_MS;
+  let nextAt = performance.now() + LEAST_MS;
   return live.on(async () => {
     const { changes } = live;
-    const began = Date.now();
+    const began = performance.now();
     if (changes === seen || document.hidden || began < nextAt) return;
     seen = changes;
     nextAt = Infinity;
     await reload();
-    nextAt = Date.now() + Math.max(LEAST_MS, SHARE * (Date.now() - began));
+    nextAt = performance.now() + Math.max(LEAST_MS, SHARE * (performance.now() - began));
   });
 }

@@ -89,7 +89,8 @@ def ingest_file(order: Order, file: str, checkpoint: Path | None, say: _Say) -> 
     with locked(saved):
         known = load(saved, channel=channel)
         say(f"checkpoint {saved}: " + (f"after line {known.lines:,}" if known else "new"))
-        if known and not known.settled and time.time() - known.saved_at > _KEY_SECONDS:
+        # Before 0 the wall clock was set since, and nobody knows how long ago it was.
+        if known and not known.settled and not 0 <= time.time() - known.saved_at <= _KEY_SECONDS:
             say(
                 "the last run was cut off longer ago than the hub knows idempotency keys: if "
                 "that was in the middle of a request, the lines of that request come twice"

@@ -63,4 +63,11 @@ def _publication(channel: str, offset: int, parts: list[bytes], limit: int) -> P
     if key is not None:
         check_key(key, "key")
     data = check_payload(parts[4], limit=limit)
-    return Publication(channel, offset, data, int(parts[2]), key, sender, skip)
+    return Publication(channel, offset, data, _milliseconds(parts[2]), key, sender, skip)
+
+
+def _milliseconds(digits: bytes) -> int:
+    """Read a time; raise `ValueError` for what is none, or is no exact number in a browser."""
+    if not digits.isdigit() or len(digits) > 16 or int(digits) > MAX_OFFSET:
+        raise ValueError("no time")
+    return int(digits)

@@ -90,15 +90,22 @@ local function leave(keys, args)
   end
 end
 
--- args: node tag, lease (milliseconds)
--- returns: 1, or 0 where the lease had ended: what the node said holds no more
+-- args: node tag, lease (milliseconds), 1 where it may sweep
+-- returns: 1; 0 where another node has let go of this one: what it said holds no more; 2 where its
+--          lease had ended and nobody has
+-- A node that finds its own lease ended judges nobody: Redis stood still, its clock was set, or the
+-- whole machine slept, and what the other nodes say meanwhile is still to be read.
 local function renew(keys, args)
-  local known = redis.call('ZSCORE', keys[2], args[1])
-  if known then
+  local now = milliseconds(redis.call('TIME'))
+  local ends = redis.call('ZSCORE', keys[2], args[1])
+  local late = ends and tonumber(ends) <= now
+  if ends then
     lease(keys, args[1], args[2])
   end
-  sweep(keys)
-  return known and 1 or 0
+  if args[3] == '1' and not late then
+    sweep(keys)
+  end
+  return ends and (late and 2 or 1) or 0
 end
 
 -- args: node tag, lease (milliseconds), then id and member of all who are there, and no others
@@ -114,7 +121,6 @@ local function assert_present(keys, args)
     withdraw(keys, id, entries[i + 1], function(tag) return tag ~= args[1] or present[id] end)
   end
   lease(keys, args[1], args[2])
-  sweep(keys)
 end
 
 -- args: where to go on, '0' at first; about how many entries to look at

@@ -54,6 +54,8 @@ class RedisRoster:
         self._lease_seconds = lease_seconds
         self._lease_ms = int(lease_seconds * 1000)
         self._here: dict[str, dict[str, Member]] = {}
+        self._judges_from_seconds = 0.0
+        """Not before that time of the loop's are other nodes taken for dead."""
         self._stale: dict[str, int] = {}
         """Channels where Redis may think otherwise, and for how many rounds nobody is there."""
 
@@ -144,8 +146,13 @@ class RedisRoster:
 
     async def _renew(self, channel: str) -> None:
         with contextlib.suppress(CallError):
-            stale = channel in self._stale
-            if stale or await self._run("renew", channel, self._tag, self._lease_ms) == 0:
+            now = asyncio.get_running_loop().time()
+            judges = int(now >= self._judges_from_seconds)
+            found = await self._run("renew", channel, self._tag, self._lease_ms, judges)
+            if found != 1:
+                # This node was held up, and so may be the others: they have as long to say so.
+                self._judges_from_seconds = now + self._lease_seconds
+            if found == 0 or channel in self._stale:
                 await self._assert(channel)
 
 

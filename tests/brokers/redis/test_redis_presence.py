@@ -298,3 +298,28 @@ async def test_reading_members_of_a_room_that_nobody_entered_makes_nothing(
         assert await one.ids("room:2") == []
         with Redis(port=redis.port, protocol=2) as client:
             assert client.keys("hub:{room:2}*") == []
+
+
+@pytest.mark.parametrize("functions", [True, False], ids=["functions", "scripts"])
+async def test_leases_that_ended_together_make_nobody_leave(
+    redis: RedisServer, functions: bool
+) -> None:
+    """As where Redis stood still, its clock was set, or the machine slept: all nodes are there, and
+    the first one that renews judges nobody."""
+    async with (
+        place(redis, "a", functions=functions) as a,
+        place(redis, "b", functions=functions) as b,
+    ):
+        a.roster.change(ROOM, join(ANN))
+        await b.has_announced(join(ANN))
+        b.roster.change(ROOM, join(BOB))
+        await a.has_announced(join(ANN), join(BOB))
+        leases = Keys().leases(ROOM)
+        for _ in range(3):
+            redis.ask("ZADD", leases, "XX", "1", "a", "1", "b")
+            # Both renew within this time, one after the other.
+            await asyncio.sleep(LEASE_SECONDS / 2)
+        await asyncio.sleep(2 * LEASE_SECONDS)
+        assert await a.ids() == await b.ids() == ["ann", "bob"]
+        for each in (a, b):
+            assert not [said for said in each.announced if isinstance(said, Leave)]
