@@ -85,6 +85,8 @@ class Hub:
         await self._stack.aclose()
 
     async def _start(self) -> None:
+        for warning in self.settings.warnings():
+            self._log.warning("setting", message=warning)
         loop = asyncio.get_running_loop()
         spawn = await self._stack.enter_async_context(_tasks(self._log))
         lag_log = self._log.bind(subsystem=LOOP)

@@ -38,8 +38,6 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
             limit=files,
             max_connections=settings.max_connections,
         )
-    for warning in settings.warnings():
-        log.warning("setting", message=warning)
     stop = asyncio.Event()
     hub = Hub(settings, app=app, log=log)
     received: list[signal.Signals] = []

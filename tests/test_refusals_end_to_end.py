@@ -67,6 +67,20 @@ async def test_a_token_that_a_session_sends_and_that_does_not_hold_is_in_the_log
     assert not any(part in logged.stream.getvalue() for part in wrong.split("."))
 
 
+async def test_a_hub_whose_channels_everybody_may_read_says_so_at_its_start(
+    logged: Logged,
+) -> None:
+    """Also where it is embedded: keys for publishers keep nobody from reading."""
+    settings = Settings(
+        host="0.0.0.0", port=0, drain_seconds=0, publish_keys=("k" * 32,), log_format="json"
+    )
+    async with Hub(settings, log=make_logger(settings, logged.stream)):
+        said = [json.loads(line) for line in logged.stream.getvalue().splitlines()]
+    (warning,) = [line for line in said if line["event"] == "setting"]
+    assert warning["level"] == "warning"
+    assert "everybody who can reach this node may read every channel" in warning["message"]
+
+
 SECRET = "s3cr3t-of-somebody"
 WRONG: dict[str, tuple[str, str, dict[str, str]]] = {
     "key": ("POST", "/api/publish/prices", {"X-API-Key": SECRET}),
