@@ -6,6 +6,7 @@ between a node and Redis is made by CLIENT KILL, again and again, which works in
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -22,9 +23,10 @@ from tests.support.redis_sentinel import SentinelSet
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
+STEPS = int(os.environ.get("HUB_TEST_STEPS", "8"))
 # Each costs seconds.
-MAX_FAILOVERS = 4
-MAX_RESTARTS = 2
+MAX_FAILOVERS = max(4, STEPS // 8)
+MAX_RESTARTS = max(2, STEPS // 16)
 # Sentinels agree, promote, and try again where that takes too long.
 FAILOVER_SECONDS = 60.0
 

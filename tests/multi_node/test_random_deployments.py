@@ -14,11 +14,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.brokers.redis.proxy import Proxy
-from tests.multi_node.deployments import CALM, DEPLOYMENTS, FAULTS, Wide
+from tests.multi_node.deployments import CALM, DEPLOYMENTS, FAULTS, STEPS, Wide
 from tests.multi_node.fleet import hubs
 from tests.multi_node.story import NAMESPACES, Lane
-
-STEPS = int(os.environ.get("HUB_TEST_STEPS", "8"))
 
 
 @asynccontextmanager
