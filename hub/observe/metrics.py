@@ -91,7 +91,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Tally], int]], ...] = (
     ("hub_replayed", "Publications sent from history.", lambda t: t.replayed),
     (
         "hub_polls_abandoned",
-        "Polls that went without an answer because their peers were gone.",
+        "Polls that were ended because their peers were gone, or said nothing more.",
         lambda t: t.polls_abandoned,
     ),
     (

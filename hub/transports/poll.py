@@ -19,6 +19,9 @@ from hub.core.ports import Dialect, Monotonic
 from hub.errors import UnavailableError
 from hub.transports.poll_sessions import Polling, PollSessions
 
+ANSWER_NOW = "answer now"
+"""Cancelled with this word, a poll is answered with what there is, and its session let go."""
+
 # For all channels of a first poll to start: longer than a call to a broker takes before it fails.
 # Guess, not measured.
 _START_SECONDS = 10.0
@@ -52,14 +55,17 @@ class PollTransport:
     async def poll(self, request: PollRequest) -> bytes:
         """Wait for the first push, `wait_seconds` at most; return the answer's JSON.
 
-        Cancel it when its peer is gone. Raises `HubError`: what the engine refuses.
+        Cancel it when its peer is gone, with `ANSWER_NOW` where it may be gone. Raises
+        `HubError`: what the engine refuses.
         """
         polling = self._sessions.begin(request)
         try:
             await self._wait(polling, request)
-        except asyncio.CancelledError:
-            self._sessions.abandon(polling)
-            raise
+        except asyncio.CancelledError as cancelled:
+            if cancelled.args[:1] != (ANSWER_NOW,) or polling.session.unstarted:
+                self._sessions.abandon(polling)
+                raise
+            return self._sessions.last_answer(polling)
         except BaseException:
             self._sessions.give_up(polling, "a channel does not open")
             raise

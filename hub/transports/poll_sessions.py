@@ -163,6 +163,18 @@ class PollSessions:
         positions = {name: str(place) for name, place in ordered}
         return answer(frames, positions, self._engine.welcome(polling.session))
 
+    def last_answer(self, polling: Polling) -> bytes:
+        """Answer a poll whose peer may be gone; whoever is not goes on from the positions."""
+        was_known = polling.is_known
+        body = self.answer(polling)
+        self._tally.polls_abandoned += 1
+        self._release(polling)
+        if was_known:
+            self._lease(polling, _GONE_LEASE_SECONDS)
+        else:
+            self._end(polling, "its peer is gone")
+        return body
+
     def abandon(self, polling: Polling) -> None:
         """The poll's peer is gone: nobody takes its answer."""
         self._tally.polls_abandoned += 1

@@ -38,6 +38,7 @@ from hub.transports.http.answer import Answer, encode
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.http.dispatch import Call, Dispatcher
 from hub.transports.http.routes import Access, Stream
+from hub.transports.poll import ANSWER_NOW
 from hub.transports.request import Request
 
 # Answers of one read that are written before the next request is looked at. Guess, not measured.
@@ -145,8 +146,10 @@ class Connection(asyncio.Protocol):
                 self._work(data)
         elif self._closing:
             self._discarded += len(data)
-            if self._discarded > DISCARD_BYTES:
-                self._transport.abort()
+            if self._discarded > DISCARD_BYTES and not self._reading_paused:
+                # Not a reset: it would take the answer from a peer that has not read it yet.
+                self._reading_paused = True
+                self._transport.pause_reading()
         else:
             self._held += data
             self._choose_reading()
@@ -154,6 +157,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Return whether the peer, which says nothing more, still waits for answers."""
         self._peer_done = True
+        self._hurry()
         if self._state in {State.ANSWERING, State.WRITING, State.APPLICATION} or self._held:
             if isinstance(self._reading, ApplicationCall):
                 self._reading.ended()
@@ -321,15 +325,33 @@ class Connection(asyncio.Protocol):
         self._answering = call
         self._context.budget.hold(call)
         self._task = self._context.spawn(work)
+        if self._peer_done:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """Have a poll answered with what there is.
+
+        Its peer may be gone: who has closed its socket and who has only nothing more to ask
+        look the same until something is written.
+        """
+        if self._task is not None and _ends_with_its_peer(self._answering):
+            # Not in this turn of the loop: a task that has not begun would never begin.
+            asyncio.get_running_loop().call_soon(self._task.cancel, ANSWER_NOW)
 
     async def _answer_later(self, call: Call, work: Coroutine[Any, Any, Answer]) -> None:
         try:
             answer = await work
-        except asyncio.CancelledError:
-            if call.answer is None or self._lost:
+        except asyncio.CancelledError as cancelled:
+            if self._lost:
                 raise
-            # The deadline has decided on another answer.
-            answer = call.answer
+            if call.answer is not None:
+                # The deadline has decided on another answer.
+                answer = call.answer
+            elif cancelled.args[:1] == (ANSWER_NOW,):
+                error = UnavailableError("there is nothing to answer this with yet: ask again")
+                answer = self._context.dispatcher.refuse(call, error)
+            else:
+                raise
         self._answered(call, answer)
 
     def _answered(self, call: Call, answer: Answer) -> None:
@@ -579,6 +601,9 @@ class Connection(asyncio.Protocol):
         pause = holds and (self._state is State.WRITING or len(self._held) > HELD_BYTES)
         if self._state is State.APPLICATION and isinstance(self._reading, ApplicationCall):
             pause = pause or self._reading.is_full
+        if pause and self._state is State.ANSWERING:
+            # While nothing is read, the end of the peer would not be seen either.
+            self._hurry()
         if pause is not self._reading_paused:
             self._reading_paused = pause
             if pause:
