@@ -115,3 +115,63 @@ async def test_a_session_that_is_not_continued_is_let_go_soon(
 
         assert not await gone()
         await eventually(gone, seconds=8)
+
+
+async def test_polls_whose_peers_have_gone_leave_no_connection_and_no_channel(
+    process: HubProcess, channel: str
+) -> None:
+    """A hundred that are opened and closed: the hub is as it was."""
+    port = int(process.url.rpartition(":")[2])
+    async with httpx.AsyncClient(base_url=process.url) as client:
+
+        async def held() -> int:
+            """Sessions in the first of the channels that all name, and in one of their own."""
+            found = 0
+            for name in (channel, f"{channel}.7"):
+                answer = await client.get(f"/api/channels/{name}")
+                found += answer.json()["subscribers"] if answer.status_code == 200 else 0
+            return found
+
+        peers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(100)]
+        for number, (_, writer) in enumerate(peers):
+            target = f"/poll?channel={channel}&channel={channel}.{number}&wait=30"
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+
+        async def all_wait() -> bool:
+            return await held() == 101
+
+        async def none_is_left() -> bool:
+            return await held() == 0
+
+        await eventually(all_wait)
+        for _, writer in peers:
+            writer.transport.abort()
+        await eventually(none_is_left, seconds=4)
+        listed = (await client.get(f"/api/connections?channel={channel}")).json()
+        assert listed["total"] == 0
+
+
+async def test_a_poll_whose_peer_closes_in_order_ends_too(
+    process: HubProcess, channel: str
+) -> None:
+    """A FIN behind a whole request says that nobody asks any more: the socket was closed."""
+    port = int(process.url.rpartition(":")[2])
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        target = f"/poll?channel={channel}&wait=30"
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+
+        async def subscribers() -> int:
+            answer = await client.get(f"/api/channels/{channel}")
+            return int(answer.json()["subscribers"]) if answer.status_code == 200 else 0
+
+        async def waits() -> bool:
+            return await subscribers() == 1
+
+        async def is_gone() -> bool:
+            return await subscribers() == 0
+
+        await eventually(waits)
+        writer.close()
+        await writer.wait_closed()
+        await eventually(is_gone, seconds=4)
