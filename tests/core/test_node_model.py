@@ -21,6 +21,7 @@ from hub.core import outbox, replay
 from hub.core.answers import Answer, Question
 from hub.core.commands import Ping, Publish, Subscribe, Unsubscribe
 from hub.core.identity import Identity
+from hub.core.ports import PublishRequest
 from hub.core.publication import Position
 from hub.core.session import Session
 from tests.core.examples import ALL, DIALECTS, NAMES, PEERS, SHAPES, names, peers
@@ -71,6 +72,8 @@ class OneNode(GuestRules, PollerRules):
     )
     def begin(self, shape: Shape, names: tuple[str, str], chunk: int, page: int) -> None:
         self.names = names
+        self.left: dict[str, list[str]] = {name: [] for name in names}
+        """The epochs that have ended."""
         self.patch.setattr(outbox, "CHUNK_BYTES", chunk)
         self.patch.setattr(replay, "PAGE_PUBLICATIONS", page)
         self.node = SmallNode(shape)
@@ -127,6 +130,14 @@ class OneNode(GuestRules, PollerRules):
         self.subscribe(
             peer, name, since=Position(head.epoch, max(0, head.offset - back)), fill=fill
         )
+
+    @rule(peer=peers, name=names, which=st.integers(0, 3), offset=st.integers(0, 8))
+    def come_back_with_an_epoch_that_was_left(
+        self, peer: int, name: int, which: int, offset: int
+    ) -> None:
+        """Its numbers are nobody's any more, also where they look like those of today."""
+        if left := self.left[self.names[name]]:
+            self.subscribe(peer, name, since=Position(left[which % len(left)], offset))
 
     @rule(peer=peers, name=names)
     def unsubscribe(self, peer: int, name: int) -> None:
@@ -188,8 +199,22 @@ class OneNode(GuestRules, PollerRules):
 
     @rule(name=names)
     def begin_epoch(self, name: int) -> None:
-        if self.node.memory.held(self.names[name]) is not None:
+        if (held := self.node.memory.held(self.names[name])) is not None:
+            self.left[self.names[name]].append(held[0].epoch)
             self.node.begin_epoch(self.names[name])
+
+    @rule(name=names, ends=st.booleans())
+    def retry(self, name: int, ends: bool) -> None:
+        """A publication is made once in each epoch."""
+        self.commands += 1
+        key = f"key-{self.commands}"
+        request = PublishRequest(self.names[name], self.payload(1), "b", idempotency_key=key)
+        first = self.node.request(request)
+        if ends:
+            self.begin_epoch(name)
+        again = self.node.request(request)
+        assert again.duplicate == (not ends)
+        assert (again.position == first.position) == (not ends)
 
     @rule(seconds=st.sampled_from((1, 20, 200)))
     def wait(self, seconds: float) -> None:
@@ -217,6 +242,12 @@ class OneNode(GuestRules, PollerRules):
     def every_stream_is_right(self) -> None:
         for peer in self.peers:
             self.read(peer)
+
+    @invariant()
+    def no_epoch_that_was_left_comes_back(self) -> None:
+        for name, left in self.left.items():
+            held = self.node.memory.held(name)
+            assert held is None or held[0].epoch not in left
 
     @invariant()
     def nothing_is_over_its_limit(self) -> None:
