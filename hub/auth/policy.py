@@ -31,7 +31,7 @@ import binascii
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from hub.auth.hosts import HostList
 from hub.auth.keys import KeyRing, digest
@@ -39,14 +39,17 @@ from hub.auth.origins import OriginList
 from hub.auth.tickets import Tickets
 from hub.auth.tokens import TokenVerifier
 from hub.core.identity import Identity
+from hub.core.values import value
 from hub.errors import ForbiddenError, UnauthorizedError
 
 _EVERYTHING = ("*",)
+# A key in the forms in which it is sent; what is beyond is read each time.
+_MAX_KNOWN = 256
 # RFC 6750 section 3: for 401 answers to all other requests; no browser opens a dialogue for it.
 BEARER_CHALLENGE = 'Bearer realm="hub"'
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Credentials:
     """What a request brought along, unread. Never shown: `repr` leaves the values out."""
 
@@ -62,8 +65,8 @@ class Policy:
     """Immutable; made once by the composition root from the settings."""
 
     __slots__ = (
-        "_holders", "_hosts", "_operators", "_origins", "_publishers", "_stranger", "_tickets",
-        "_tokens", "open",
+        "_holders", "_hosts", "_known", "_operators", "_origins", "_publishers", "_stranger",
+        "_tickets", "_tokens", "open",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - one for each setting that says who may
@@ -94,6 +97,8 @@ class Policy:
         self._origins = OriginList(origins)
         self._holders: dict[str, Identity] = {}
         """Of keys that were used, by their public names: at most as many as are set."""
+        self._known: dict[str, Identity] = {}
+        """Of headers with such keys: the same publishers send theirs with each request."""
         self.open = not (self._publishers or self._operators or self._tokens)
         """Whether nothing is set, so that everybody may do everything."""
         self._hosts = HostList(
@@ -195,6 +200,15 @@ class Policy:
         return presented
 
     def _by_authorization(self, header: str) -> Identity:
+        if (known := self._known.get(header)) is not None:
+            return known
+        identity = self._read_authorization(header)
+        # A key holds as long as the process; a token has to be verified each time.
+        if identity.publisher in self._holders and len(self._known) < _MAX_KNOWN:
+            self._known[header] = identity
+        return identity
+
+    def _read_authorization(self, header: str) -> Identity:
         scheme, _, value = header.strip().partition(" ")
         match scheme.lower():  # RFC 9110 section 11.1: the scheme is case-insensitive
             case "bearer":

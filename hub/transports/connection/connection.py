@@ -41,8 +41,10 @@ from hub.transports.http.routes import Access, Stream
 from hub.transports.poll import ANSWER_NOW
 from hub.transports.request import Request
 
-# Answers of one read that are written before the next request is looked at. Guess, not measured.
-_WRITE_BYTES = 64 * 1024
+# An answer this large, or so many of one read, are written before the next request is looked at.
+# Guesses, not measured.
+_WRITE_BYTES = 4 * 1024
+_WRITE_ANSWERS = 64
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -72,7 +74,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answering", "_begun", "_closing", "_context", "_crowded", "_discarded", "_ends_clean",
-        "_held", "_incoming", "_is_blocked", "_lost", "_mark", "_out", "_out_bytes", "_peer_done",
+        "_held", "_incoming", "_is_blocked", "_lost", "_mark", "_out", "_peer_done",
         "_queue", "_reader", "_reading", "_reading_paused", "_state", "_stopping", "_task",
         "_timer", "_transport", "_unsent",
     )  # fmt: skip
@@ -99,7 +101,6 @@ class Connection(asyncio.Protocol):
         """How many requests were given their turn."""
         self._held = b""
         self._out: list[bytes] = []
-        self._out_bytes = 0
         self._is_blocked = False
         """The peer does not take what was written."""
         self._unsent = 0
@@ -212,14 +213,17 @@ class Connection(asyncio.Protocol):
         if call.foreign and context.application is not None:
             call = context.application.begin(call, self)
         self._reading = call
-        stream = call.route is not None and call.route.stream
-        return bool(stream is Stream.WEBSOCKET and call.answer is None and request.upgrade)
+        if not request.upgrade or call.answer is not None or call.route is None:
+            return False
+        return call.route.stream is Stream.WEBSOCKET
 
     def body_read(self, data: bytes) -> None:
         call = self._reading
-        if isinstance(call, ApplicationCall):
+        if call is None:
+            return
+        if call.foreign and isinstance(call, ApplicationCall):
             call.feed(data)
-        elif call is not None:
+        else:
             self._context.dispatcher.take(call, data)
 
     def request_read(self) -> None:
@@ -233,10 +237,10 @@ class Connection(asyncio.Protocol):
             call.ended()
             if call is self._answering:
                 return
-        if self._may_begin():
-            self._begin(call)
-        else:
+        if self._answering or self._is_blocked or self._queue or self._closing:
             self._queue.append(call)
+        else:
+            self._begin(call)
 
     def broken(self, error: HubError) -> None:
         """What came is no request: answer what was asked before, then say so and end."""
@@ -411,8 +415,7 @@ class Connection(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         self._out.append(data)
-        self._out_bytes += len(data)
-        if self._out_bytes > _WRITE_BYTES:
+        if len(data) > _WRITE_BYTES or len(self._out) > _WRITE_ANSWERS:
             self._flush()
 
     def _flush(self) -> None:
@@ -421,7 +424,6 @@ class Connection(asyncio.Protocol):
             return
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
-        self._out_bytes = 0
         if not self._transport.is_closing():
             self._transport.write(data)
 

@@ -91,37 +91,47 @@ class RequestReader:
             if self.rest is not None:
                 self.rest += data
                 return
-            data = self._feed(data)
+            began, was_in_message, was_in_head = self.messages, self.in_message, self.in_head
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._behind_upgrade(data[upgrade.args[0] :])
+                continue
+            except httptools.HttpParserError as error:
+                self._break(BadRequestError(f"not an HTTP request: {error}"))
+                return
+            if self.in_message:
+                begins = self.messages - began
+                self._count(len(data), begins, was_in_message=was_in_message, in_head=was_in_head)
+            return
 
     def stop(self) -> None:
         """Read nothing more: what follows belongs to no request."""
         self._stopped = True
 
-    def _feed(self, data: bytes) -> bytes:
-        """Feed the parser; return what it left behind an upgrade that is not taken."""
-        began, was_in_message, was_in_head = self.messages, self.in_message, self.in_head
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            return self._behind_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            self._break(BadRequestError(f"not an HTTP request: {error}"))
-            return b""
+    def _count(self, size: int, begins: int, *, was_in_message: bool, in_head: bool) -> None:
+        """`size` bytes were fed, and a message is not whole: see that it stays in its limits.
+
+        Args:
+            begins: how many messages have begun in these bytes.
+            was_in_message: a message was not whole before them.
+            in_head: nor was its head.
+        """
         if self.in_head:
-            if was_in_head and self.messages == began:
-                self._fed_head_bytes += len(data)
+            if in_head and not begins:
+                self._fed_head_bytes += size
             else:
-                # Behind another message the head's own part of `data` is not known: count none.
-                alone = not was_in_message and self.messages == began + 1
-                self._fed_head_bytes = len(data) if alone else 0
+                # Behind another message the head's own part of the bytes is not known: count none.
+                alone = not was_in_message and begins == 1
+                self._fed_head_bytes = size if alone else 0
             self._check_head(max(self._head_bytes, self._fed_head_bytes))
-        elif self.in_message and was_in_message and self.messages == began:
-            self._overhead += len(data)
+        elif was_in_message and not begins:
+            self._overhead += size
             if self._overhead > _WIRE_ALLOWANCE_BYTES:
                 self._break(BadRequestError("the body is nearly all framing"))
-        return b""
 
     def _behind_upgrade(self, rest: bytes) -> bytes:
+        """Go on where the parser stopped; return what it is to be fed next."""
         request = self._request
         if self._stopped:
             return b""
@@ -210,8 +220,9 @@ class RequestReader:
             self._sink.body_read(body)
 
     def on_message_complete(self) -> None:
-        if not (self._stopped or self._request.upgrade) or self._silent:
-            self._end_message()
+        if self._silent or not (self._stopped or self._request.upgrade):
+            self.in_message = self._silent = False
+            self._sink.request_read()
 
     def _end_message(self) -> None:
         self.in_message = self.in_head = self._silent = False

@@ -61,6 +61,9 @@ def json_answer(
 def encode(answer: Answer, *, close: bool, head_only: bool = False) -> bytes:
     """The answer as HTTP/1.1; `head_only` leaves the body out, as HEAD wants it."""
     status, headers, body = answer.status, answer.headers, answer.body
+    if not (headers or close or head_only) and body:
+        start = _plain_head(status, answer.content_type, int(time.time()))
+        return b"%b%d\r\n\r\n%b" % (start, len(body), body)
     head = _head(status, answer.content_type if body else "", int(time.time()))
     if status in _BODILESS:
         body = b""
@@ -74,6 +77,13 @@ def encode(answer: Answer, *, close: bool, head_only: bool = False) -> bytes:
         head += "Connection: close\r\n"
     encoded = f"{head}\r\n".encode("latin-1")
     return encoded if head_only else encoded + body
+
+
+@lru_cache(maxsize=64)
+def _plain_head(status: int, content_type: str, second: int) -> bytes:
+    """The head of an answer that has a body and nothing else to say, but for the length."""
+    head = f"{_head(status, content_type, second)}Cache-Control: no-store\r\nContent-Length: "
+    return head.encode("latin-1")
 
 
 @lru_cache(maxsize=64)

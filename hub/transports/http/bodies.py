@@ -64,7 +64,7 @@ def check_declared(headers: dict[str, str], limit: int) -> None:
     """
     declared = headers.get("content-length")
     if declared is not None:
-        if not (declared.isascii() and declared.isdigit()):
+        if not declared.isdigit() or not declared.isascii():
             raise BadRequestError(f"Content-Length is {declared[:40]!r}, not a number of bytes")
         if len(declared) > _LONGEST_LENGTH or int(declared) > limit:
             size = int(declared[:_LONGEST_LENGTH])

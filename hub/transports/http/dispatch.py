@@ -90,15 +90,15 @@ class Dispatcher:
         """Judge a request by its head."""
         call = Call(request)
         try:
-            self._open(call)
+            self._open(call, request)
         except HubError as error:
             self.refuse(call, error)
         except Exception:  # noqa: BLE001 - the edge: whatever else happens is ours, not the peer's
             call.answer = self._failed(call)
         return call
 
-    def _open(self, call: Call) -> None:
-        request, headers = call.request, call.request.headers
+    def _open(self, call: Call, request: Request) -> None:
+        headers = request.headers
         self._policy.check_host(headers.get("host"))
         if "expect" in headers:
             call.expects = _expects(request)

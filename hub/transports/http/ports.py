@@ -26,7 +26,7 @@ from hub.transports.asgi_types import ASGIApp
 class Engine(Protocol):
     """The node's core. Everything it refuses is a `HubError`."""
 
-    async def publish(self, request: PublishRequest) -> PublishResult:
+    def publish(self, request: PublishRequest) -> Coroutine[Any, Any, PublishResult]:
         """Calls made one after another within one tick are carried out in that order."""
         ...
 

@@ -49,7 +49,6 @@ class Publishing:
                 access=Access.PUBLISHER,
                 admits=self._admit_one,
                 handler=self.one,
-                at_once=True,
                 summary="Publish the body",
                 parameters=(
                     header("Idempotency-Key", KEY, "Makes a retry within 5 minutes harmless."),
@@ -97,7 +96,7 @@ class Publishing:
     def _admit_one(self, request: Request) -> None:
         request.identity.check_publish(check_channel(request.params["channel"]))
 
-    async def one(self, request: Request) -> Answer:
+    def one(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
         """The body is the data, whatever its content type says."""
         channel, identity, headers = request.params["channel"], request.identity, request.headers
         idempotency_key = None
@@ -115,12 +114,13 @@ class Publishing:
             idempotency_key,
             headers.get("traceparent") if self._traced else None,
         )
-        result = await self._engine.publish(asked)
-        position = result.position
-        # Neither a channel nor an epoch has a character that JSON would escape.
-        fields = f'"channel":"{channel}","offset":{position.offset},"epoch":"{position.epoch}"'
-        again = ',"duplicate":true' if result.duplicate else ""
-        return Answer(f"{{{fields}{again}}}".encode())
+        work = self._engine.publish(asked)
+        if not self._at_once:
+            return _published_later(channel, work)
+        result = begin(work)
+        if isinstance(result, Rest):
+            return _published_later(channel, result.run())
+        return _published(channel, result)
 
     async def batch(self, request: Request) -> Answer:
         """One object or an array of them; an array is answered with one, in its order."""
@@ -177,6 +177,18 @@ class Publishing:
             idempotency_key=_optional_key(item.idempotency_key, "idempotency_key"),
             trace=trace,
         )
+
+
+def _published(channel: str, result: PublishResult) -> Answer:
+    """Neither a channel nor an epoch has a character that JSON would escape."""
+    position = result.position
+    again = ',"duplicate":true' if result.duplicate else ""
+    fields = f'"channel":"{channel}","offset":{position.offset},"epoch":"{position.epoch}"{again}'
+    return Answer(f"{{{fields}}}".encode())
+
+
+async def _published_later(channel: str, work: Coroutine[Any, Any, PublishResult]) -> Answer:
+    return _published(channel, await work)
 
 
 def _optional_key(value: str | None, name: str) -> str | None:
