@@ -208,14 +208,22 @@ class Connection(asyncio.Protocol):
         context = self._context
         call = context.dispatcher.open(request)
         if self._crowded and call.answer is None and not _is_for_probes(call):
-            context.tally.refused[UnavailableError.code] += 1
-            context.dispatcher.refuse(call, UnavailableError("the node holds no more connections"))
+            self._turn_away(call)
         if call.foreign and context.application is not None:
             call = context.application.begin(call, self)
         self._reading = call
         if not request.upgrade or call.answer is not None or call.route is None:
             return False
         return call.route.stream is Stream.WEBSOCKET
+
+    def _turn_away(self, call: Call) -> None:
+        """There is no room; only who asks for a stream can be told so in its own way."""
+        context, error = self._context, UnavailableError("the node holds no more connections")
+        if call.route is not None and call.route.stream is Stream.SSE:
+            call.answer = context.streams.refusal(Stream.SSE, call.request, error)
+        else:
+            context.tally.refused[error.code] += 1
+            context.dispatcher.refuse(call, error)
 
     def body_read(self, data: bytes) -> None:
         call = self._reading

@@ -60,7 +60,9 @@ def read_query(parameters: Sequence[Parameter], raw_query: bytes) -> Mapping[str
 
 
 def text(name: str, about: str = "", *, must: bool = False) -> Parameter:
-    return Parameter(name, STRING, about=about, read=lambda _name, value: value, must=must)
+    # An empty one counts as left out.
+    schema = {**STRING, "minLength": 1} if must else STRING
+    return Parameter(name, schema, about=about, read=lambda _name, value: value, must=must)
 
 
 def channel(name: str, about: str = "", *, must: bool = False) -> Parameter:
