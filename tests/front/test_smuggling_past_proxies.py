@@ -76,7 +76,7 @@ async def test_no_body_gets_past_a_rule_and_nobody_gets_anothers_answer(
 ) -> None:
     """Every target, kind of upgrade and size; honest clients ask beside it all the time."""
     text = HIDDEN[hidden]
-    attacks = []
+    attacks: list[tuple[str, bytes]] = []
     for target in TARGETS:
         for fields in (*UPGRADES, EVIL):
             method = "GET" if target == "/healthz" else "POST"
@@ -88,8 +88,9 @@ async def test_no_body_gets_past_a_rule_and_nobody_gets_anothers_answer(
         for start in range(0, len(attacks), 6):
             several = attacks[start : start + 6]
             asked = [honest.get(f"/nowhere-{start}-{number}") for number in range(4)]
-            answers, *found = await asyncio.gather(
-                asyncio.gather(*(attack(proxy, head, body) for head, body in several)), *asked
+            attacking = [attack(proxy, head, body) for head, body in several]
+            answers, found = await asyncio.gather(
+                asyncio.gather(*attacking), asyncio.gather(*asked)
             )
             for number, answer in enumerate(found):
                 assert answer.status_code == 404
