@@ -3,6 +3,9 @@
 A name says little (rotation renames), an inode not enough (it is used again as soon as its file
 is deleted, and a copy has another), a device number nothing (it changes with a reboot). What was
 read says it: a digest of the file's first bytes and of the last ones before the place.
+
+The name may be a link. Then rotation renames what it leads to, or makes a new file and has the
+link lead there (`current.log` to `app-2026-11-29.log`), so that folder is looked through as well.
 """
 
 import contextlib
@@ -67,16 +70,61 @@ def rotations_after(path: Path, written_ns: int) -> list[Path]:
 
     Renaming does not change when a file was written. Compressed ones are left out.
     """
-    name = re.escape(path.name)
-    stem, suffix = re.escape(path.stem), re.escape(path.suffix)
-    rotated = re.compile(f"{name}[.-]{_AGE}|{stem}[.-]{_AGE}{suffix}")
-    found = [each for each in _at_and_beside(path) if rotated.fullmatch(each.path.name)]
+    # Each name in its own folder: beside what a link leads to are files that have names like it.
+    rotated = {name.parent: _rotations(name) for name in reversed(_names(path))}
+    found = [
+        each
+        for each in _at_and_beside(path)
+        if re.fullmatch(rotated[each.path.parent], each.path.name)
+    ]
     return [each.path for each in sorted(found, key=_age) if each.written_ns > written_ns]
 
 
+def _rotations(path: Path) -> str:
+    name, stem, suffix = map(re.escape, (path.name, path.stem, path.suffix))
+    return f"{name}[.-]{_AGE}|{stem}[.-]{_AGE}{suffix}"
+
+
+def linked_between(link: Path, former: Path) -> list[Path]:
+    """What `link` led to after `former` and before what it leads to now, oldest first.
+
+    Those are the files whose names differ from both by a number or date between theirs: other
+    logs in that folder are not meant.
+    """
+    present = link.resolve()
+    if former.parent != present.parent or _family(former) != _family(present):
+        return []
+    found = [each for each in _listed(present.parent) if _family(each) == _family(present)]
+    first, last = _numbers(former), _numbers(present)
+    return sorted((each for each in found if first < _numbers(each) < last), key=_numbers)
+
+
+def _family(path: Path) -> str:
+    """A name without its numbers."""
+    return re.sub(r"\d+", "0", path.name)
+
+
+def _numbers(path: Path) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", path.name)))
+
+
+def _names(path: Path) -> list[Path]:
+    """`path`, and what it leads to where it is a link."""
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError):  # a link to itself
+        return [path]
+    return [path] if target == path else [path, target]
+
+
 def _at_and_beside(path: Path) -> Iterator[_Seen]:
-    for each in (path, *_listed(path.parent)):
-        if each is path or (each.name.startswith(path.stem) and each != path):
+    names = _names(path)
+    stems = tuple(name.stem for name in names)
+    families = {_family(name) for name in names[1:]}
+    folders = dict.fromkeys(name.parent for name in names)
+    for each in (path, *(found for folder in folders for found in _listed(folder))):
+        alike = each.name.startswith(stems) or _family(each) in families
+        if each is path or (alike and each != path):
             # Rotated in this very moment, or not ours to read.
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 found = each.stat()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hub.ingest.checkpoint import Place, new_place
 from hub.ingest.encoding import Encoding
-from hub.ingest.finding import continues, find, mark, rotations_after
+from hub.ingest.finding import continues, find, linked_between, mark, rotations_after
 from hub.ingest.lines import Line, LineReader
 
 # Guesses, not measured: a line is seen a quarter of a second after it was written; a writer
@@ -44,6 +44,8 @@ class OpenFile:
     ) -> None:
         """Open it at its beginning, or at `place`; raises `OSError`."""
         self.path = path
+        self.real_path = path.resolve()
+        """What `path` led to then, where it is a link."""
         self.fd = os.open(path, os.O_RDONLY)
         self.place = place or new_place(self.state().st_ino)
         self.reader = LineReader(
@@ -204,7 +206,11 @@ class FileSource:
 
     def _successors(self, file: OpenFile) -> list[OpenFile]:
         """What was written after `file`, oldest first; the last is the one with the name."""
-        paths = [*rotations_after(self._path, file.state().st_mtime_ns), self._path]
+        paths = [
+            *rotations_after(self._path, file.state().st_mtime_ns),
+            *linked_between(self._path, file.real_path),
+            self._path,
+        ]
         opened: list[OpenFile] = []
         for path in paths:
             try:

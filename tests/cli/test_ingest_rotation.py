@@ -144,3 +144,100 @@ async def test_a_file_that_vanished_with_its_rest_is_told(case: Case) -> None:
     done = await case.ingest()
     assert "what it held after byte 4 (line 1) is not published" in done.err
     assert await case.published() == ["one", "other"]
+
+
+# -- links ---------------------------------------------------------------------------------
+
+
+class Linked:
+    """The case's file is a link to a file with a date, in a folder of its own."""
+
+    def __init__(self, case: Case) -> None:
+        self._link = case.file
+        self._folder = case.file.parent / "logs"
+        self._folder.mkdir()
+
+    def write(self, day: int, text: str, *, lead: bool = True) -> None:
+        """Append to that day's file, and have the link lead there."""
+        target = self._folder / f"app-2026-11-{day}.log"
+        with target.open("a") as file:
+            file.write(text)
+        if lead:
+            made = self._link.with_name("made")
+            made.symlink_to(target)
+            made.rename(self._link)
+
+
+async def test_a_link_that_is_led_elsewhere_is_followed_there(case: Case) -> None:
+    """What was written to the former file meanwhile comes first; another log is left alone."""
+    linked = Linked(case)
+    linked.write(9, "one\n")
+    linked.write(5, "of another week\n", lead=False)
+    async with case.following():
+        await case.until(["one"])
+        linked.write(9, "two\n")
+        linked.write(10, "three\n")
+        await case.until(["one", "two", "three"])
+        linked.write(11, "four\n")
+        await case.until(["one", "two", "three", "four"])
+
+
+async def test_where_a_link_led_while_it_did_not_run_is_caught_up_with(case: Case) -> None:
+    """In the order of numbers, where 9 comes before 10; files of other days are not its."""
+    linked = Linked(case)
+    linked.write(8, "one\n")
+    await case.ingest()
+    linked.write(8, "two\n")
+    linked.write(7, "older\n", lead=False)
+    for day, text in ((9, "three\n"), (10, "four\n"), (11, "five\n")):
+        linked.write(day, text)
+    linked.write(12, "not led to yet\n", lead=False)
+    done = await case.ingest()
+    assert done.code == 0
+    assert await case.published() == ["one", "two", "three", "four", "five"]
+
+
+async def test_a_file_behind_a_link_is_rotated_where_it_is(case: Case) -> None:
+    """As of `app.log`, which leads to `logs/server.log`."""
+    folder = case.file.parent / "logs"
+    folder.mkdir()
+    target = folder / "server.log"
+    target.write_text("one\n")
+    case.file.symlink_to(target)
+    await case.ingest()
+    for ages in ((), (1,)):
+        target.write_text(target.read_text() + f"rest {len(ages)}\n")
+        for age in ages:
+            target.with_name(f"server.log.{age}").rename(target.with_name(f"server.log.{age + 1}"))
+        target.rename(target.with_name("server.log.1"))
+        target.write_text(f"new {len(ages)}\n")
+    done = await case.ingest()
+    assert done.code == 0
+    assert await case.published() == ["one", "rest 0", "new 0", "rest 1", "new 1"]
+
+
+@pytest.mark.parametrize("target", ["gone.log", "app.log"])
+async def test_a_link_that_leads_nowhere_is_said(case: Case, target: str) -> None:
+    """To nothing, or to itself."""
+    case.file.symlink_to(case.file.with_name(target))
+    done = await case.ingest()
+    assert done.code == 2
+    assert done.err.startswith(f"hub: {case.file}: ")
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le", "utf-16-be"])
+async def test_each_file_says_how_it_is_written_through_rotations(
+    case: Case, encoding: str
+) -> None:
+    """And a last line without an end waits for it, until its file can get no more."""
+    mark = "" if encoding == "utf-8-sig" else "\ufeff"
+    case.file.write_bytes(f'{mark}{{"n":1}}\r\n{{"n":'.encode(encoding))
+    async with case.following():
+        await case.until([{"n": 1}])
+        with case.file.open("ab") as file:
+            file.write("2}\r\nlast".encode(encoding.removesuffix("-sig")))
+        await case.until([{"n": 1}, {"n": 2}])
+        rotate(case)
+        case.file.write_text("plain\n")
+        await case.until([{"n": 1}, {"n": 2}, "last", "plain"])
