@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from hub.core.batch import Batch, Group, Item
+from hub.core.open_changes import OpenChanges
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import Broker, Dialect
 from hub.core.publication import Position
@@ -15,8 +16,8 @@ class Channel:
     """One channel as this node knows it. Owned by the event loop."""
 
     __slots__ = (
-        "_groups", "_members", "epoch", "name", "offset", "open", "open_at_seconds",
-        "options", "sealed_offset", "under_way",
+        "_groups", "_members", "asking", "cancels_from_seconds", "changes", "epoch", "name",
+        "offset", "open", "open_at_seconds", "options", "sealed_offset", "under_way",
     )  # fmt: skip
 
     def __init__(self, name: str, head: Position, options: ChannelOptions) -> None:
@@ -28,6 +29,13 @@ class Channel:
         self.open: list[Item] = []
         """What came since the last seal."""
         self.open_at_seconds = 0.0
+        self.changes: OpenChanges | None = None
+        """What the joins and leaves in it come to; None where there are none, or where somebody
+        has been told of them."""
+        self.asking = 0
+        """How many ask for the members now."""
+        self.cancels_from_seconds = 0.0
+        """From when on a join and a leave may cancel out: nobody was told who is there between."""
         self.under_way: Batch | None = None
         """The sealed batch that is being written, member by member."""
         self.sealed_offset = head.offset
@@ -73,6 +81,7 @@ class Channel:
         self.under_way = batch = self.open_batch()
         self.sealed_offset = self.offset
         self.open = []
+        self.changes = None
         return batch
 
     def unchanged_since(self, batch: Batch) -> bool:

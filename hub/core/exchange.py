@@ -15,9 +15,10 @@ from collections.abc import Callable, Generator, Sequence
 from hub.core.batch import Batch, Encoded, Group, Item
 from hub.core.channels import Channel
 from hub.core.journal import Journal
+from hub.core.open_changes import OpenChanges
 from hub.core.ports import Defer, Monotonic
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, GapReason
+from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
 from hub.core.seams import Seams
 from hub.core.session import Session
 from hub.core.subscription import Subscription
@@ -71,6 +72,31 @@ class Exchange:
             self.backlog_bytes += len(item.data)
         elif isinstance(item, Gap):
             channel.offset = item.last or channel.offset
+
+    def announce(self, channel: Channel, change: Join | Leave | PresenceReset) -> None:
+        """Put a join or leave at the end of the channel, in place of what it makes superfluous."""
+        if isinstance(change, PresenceReset):
+            self.add(channel, change)
+            return
+        if (changes := channel.changes) is None:
+            changes = channel.changes = OpenChanges()
+        cancels = not channel.asking and self._clock() >= channel.cancels_from_seconds
+        before = changes.dropped
+        added = changes.take(change, channel.open, cancels=cancels)
+        self._tally.presence_dropped += changes.dropped - before
+        for item in added:
+            self.add(channel, item)
+
+    def asks_members(self, channel: Channel) -> None:
+        """Somebody is being told who is there: what is told now must not undo what was."""
+        channel.asking += 1
+        channel.changes = None
+
+    def told_members(self, channel: Channel, *, lag_seconds: float) -> None:
+        """They were told; what they know of may come as late as `lag_seconds` from now."""
+        channel.asking -= 1
+        channel.changes = None
+        channel.cancels_from_seconds = self._clock() + lag_seconds
 
     def reset(self, channel: Channel, head: Position) -> None:
         """Let the channel go on in another epoch: all of the old one goes out first."""

@@ -235,6 +235,11 @@ class Broker(Protocol):
 class Roster(Protocol):
     """Who is present in which channel, on any node. Raises only `HubError`."""
 
+    @property
+    def lag_seconds(self) -> float:
+        """How long after `members` answered, `announce` may still bring what it knew of."""
+        ...
+
     def change(self, channel: str, change: Join | Leave) -> None:
         """This node has the first session of a member, or has lost its last. Returns at once.
 

@@ -4,6 +4,10 @@ A member is a token's subject, or a connection where there is none. It is presen
 at least one session in the channel. A subject that loses its last connection may reconnect
 for `leave_delay_seconds` before its leave is published, so that a reload is no leave and join;
 an anonymous connection cannot come back, and an unsubscribe is meant: both leave at once.
+
+A member that comes and goes all the time would have everybody in the channel written to, at no
+cost of its own: of each member `MAX_CHANGES` are told at once within `WINDOW_SECONDS`, and then
+what became of it by their end.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +18,18 @@ from hub.core.ports import Monotonic, Roster
 from hub.core.pushes import Join, Leave, Member
 from hub.core.session import Session
 
+# A reload and another, as people do; guesses.
+MAX_CHANGES = 4
+WINDOW_SECONDS = 1.0
+
 Announce = Callable[[str, Join | Leave], None]
 """Puts a join or leave into the order of its channel."""
 
 
 class LocalRoster:
     """The roster where there is one node: `hub.core.ports.Roster`."""
+
+    lag_seconds = 0.0
 
     def __init__(self, announce: Announce) -> None:
         self._announce = announce
@@ -49,7 +59,20 @@ class LocalRoster:
 class _Present:
     member: Member
     connections: set[str] = field(default_factory=set)
+    told: bool = False
+    """Whether the roster was told of its join, and not of its leave since."""
     leaving: Deadline | None = None
+    """When it is gone unless it comes back."""
+    window_seconds: float = 0.0
+    """When the first of `changes` was told."""
+    changes: int = 0
+    """How many were told since."""
+    settling: Deadline | None = None
+    """When more of them are told."""
+
+    @property
+    def stays(self) -> bool:
+        return bool(self.connections) or self.leaving is not None
 
 
 class PresenceTable:
@@ -68,6 +91,13 @@ class PresenceTable:
         self._clock = clock
         self._leave_delay_seconds = leave_delay_seconds
         self._channels: dict[str, dict[str, _Present]] = {}
+        self._left: dict[tuple[str, str], tuple[float, int]] = {}
+        """Of who left in the last `WINDOW_SECONDS`: the window and its changes, oldest first."""
+
+    @property
+    def lag_seconds(self) -> float:
+        """How long after `members` answered a change may still come that it knew of."""
+        return self._roster.lag_seconds
 
     async def members(self, channel: str) -> Sequence[Member]:
         """On all nodes, in the order they came."""
@@ -82,11 +112,14 @@ class PresenceTable:
         members = self._channels.setdefault(channel, {})
         if (present := members.get(id_)) is None:
             present = members[id_] = _Present(Member(id_, session.id, subject))
-            self._roster.change(channel, Join(channel, present.member))
+            present.window_seconds, present.changes = self._left.pop((channel, id_), (0.0, 0))
         elif present.leaving is not None:
             present.leaving.cancel()
             present.leaving = None
+        elif not present.told:
+            present.member = Member(id_, session.id, subject)
         present.connections.add(session.id)
+        self._settle(channel, present)
 
     def exit(self, channel: str, session: Session, *, lost: bool) -> None:
         """Count a session out; `lost` when its connection ended rather than unsubscribed."""
@@ -99,13 +132,52 @@ class PresenceTable:
             return
         if lost and present.member.subject is not None and self._leave_delay_seconds > 0:
             due = self._clock() + self._leave_delay_seconds
-            present.leaving = self._deadlines.at(due, lambda: self._leave(channel, id_))
+            present.leaving = self._deadlines.at(due, lambda: self._gone(channel, present))
         else:
-            self._leave(channel, id_)
+            self._settle(channel, present)
 
-    def _leave(self, channel: str, id_: str) -> None:
+    def _gone(self, channel: str, present: _Present) -> None:
+        """It did not come back."""
+        present.leaving = None
+        self._settle(channel, present)
+
+    def _settle(self, channel: str, present: _Present) -> None:
+        """Tell the roster what it does not know, now or as soon as it may be told."""
+        now = self._clock()
+        if present.stays is not present.told and self._may_tell(channel, present, now):
+            present.told = present.stays
+            change = Join if present.told else Leave
+            self._roster.change(channel, change(channel, present.member))
+        if not present.stays and not present.told:
+            self._forget(channel, present, now)
+
+    def _may_tell(self, channel: str, present: _Present, now: float) -> bool:
+        if present.settling is not None:
+            return False
+        if now >= present.window_seconds + WINDOW_SECONDS:
+            present.window_seconds, present.changes = now, 0
+        if present.changes < MAX_CHANGES:
+            present.changes += 1
+            return True
+
+        def settle() -> None:
+            present.settling = None
+            self._settle(channel, present)
+
+        due = present.window_seconds + WINDOW_SECONDS
+        present.settling = self._deadlines.at(due, settle)
+        return False
+
+    def _forget(self, channel: str, present: _Present, now: float) -> None:
         members = self._channels[channel]
-        present = members.pop(id_)
+        del members[present.member.id]
         if not members:
             del self._channels[channel]
-        self._roster.change(channel, Leave(channel, present.member))
+        if present.settling is not None:
+            present.settling.cancel()
+        self._left[channel, present.member.id] = present.window_seconds, present.changes
+        while self._left:
+            oldest = next(iter(self._left))
+            if self._left[oldest][0] + WINDOW_SECONDS > now:
+                return
+            del self._left[oldest]

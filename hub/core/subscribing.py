@@ -284,7 +284,13 @@ class Subscribing:
         """
         if not self.options(channel).presence:
             raise BadRequestError(f"presence is off for {channel!r}")
-        return await self._presence.members(channel)
+        if (asked := self.channels.get(channel)) is None:
+            return await self._presence.members(channel)
+        self._exchange.asks_members(asked)
+        try:
+            return await self._presence.members(channel)
+        finally:
+            self._exchange.told_members(asked, lag_seconds=self._presence.lag_seconds)
 
     def change_identity(self, session: Session, identity: Identity) -> None:
         """Give the session another identity; its members change with its subject."""
@@ -317,7 +323,7 @@ class Subscribing:
 
     def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
         if (open_channel := self.channels.get(channel)) is not None:
-            self._exchange.add(open_channel, change)
+            self._exchange.announce(open_channel, change)
 
 
 def _ok(channel: str, began: Start) -> dict[str, object]:

@@ -30,6 +30,10 @@ _BATCH = 100
 _PAGE_MEMBERS = 500
 
 
+# Pub/sub that is later than a canary may be is given up, and all rooms are asked for anew.
+_LAG_SECONDS = 30.0
+
+
 class RedisRoster:
     """One per node; `start` it once the broker has begun to connect.
 
@@ -37,6 +41,8 @@ class RedisRoster:
         shard: where a channel lives.
         tag: this node's, and no other's.
     """
+
+    lag_seconds = _LAG_SECONDS
 
     def __init__(
         self,
