@@ -145,6 +145,9 @@ class Connection(asyncio.Protocol):
                 self._settle()
             else:
                 self._work(data)
+            if self._state is State.STREAMING:
+                # Its parser and this connection refer to each other: now nobody needs either.
+                self._reader.close()
         elif self._closing:
             self._discarded += len(data)
             if self._discarded > DISCARD_BYTES and not self._reading_paused:
@@ -180,6 +183,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._lost = True
         self._leave()
+        self._reader.close()
         for call in (self._reading, self._answering, *self._queue):
             if call is None:
                 continue
@@ -643,7 +647,7 @@ class Connection(asyncio.Protocol):
     def _leave(self) -> None:
         """Nothing of this connection is waited for any more."""
         self._context.sockets.http.discard(self)
-        self._timer.cancel()
+        self._timer.close()
 
 
 def _address(peer: object) -> str:

@@ -8,6 +8,7 @@ No I/O and no clock. What is read goes to a `Sink` as it is read; nothing is rai
 """
 
 import re
+from contextlib import suppress
 from typing import Protocol
 
 import httptools
@@ -108,6 +109,12 @@ class RequestReader:
     def stop(self) -> None:
         """Read nothing more: what follows belongs to no request."""
         self._stopped = True
+
+    def close(self) -> None:
+        """Let go of the parser and the sink, which refer back to here: not while it is fed."""
+        self._stopped = True
+        with suppress(AttributeError):
+            del self._parser, self._sink
 
     def _count(self, size: int, begins: int, *, was_in_message: bool, in_head: bool) -> None:
         """`size` bytes were fed, and a message is not whole: see that it stays in its limits.

@@ -33,6 +33,11 @@ class StateTimer:
         if self._entry is None or self._entry_due > self._due:
             self._arm()
 
+    def close(self) -> None:
+        """Cancel, and let go of who was to be called."""
+        self.cancel()
+        self._late = _nobody
+
     def cancel(self) -> None:
         if self._entry is not None:
             self._entry.cancel()
@@ -49,3 +54,7 @@ class StateTimer:
             self._arm()
         else:
             self._late()
+
+
+def _nobody() -> None:
+    """Stands for the owner of a timer that was closed."""

@@ -5,8 +5,10 @@ afterwards: no path made from a request ever reaches the file system.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from hub.errors import NotFoundError
@@ -30,12 +32,10 @@ _TYPES = {
 _SAFE = {
     # Always asked for again, answered 304 by ETag: a new version is seen at once.
     "Cache-Control": "no-cache",
-    "Content-Security-Policy": (
-        "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; "
-        "base-uri 'none'; form-action 'none'; object-src 'none'"
-    ),
     "Referrer-Policy": "no-referrer",
 }
+# What may stand in a policy: anything else in a Host field gets no WebSocket of its own.
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 # The client's modules are public and meant for pages of other origins.
 _SHARED = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
 INDEX = "index.html"
@@ -134,8 +134,22 @@ def _file_answer(
     return _answer(request, file, _SHARED if shared else {})
 
 
+@lru_cache(maxsize=64)
+def _policy(host: str) -> str:
+    """What the pages may load (CSP level 3): their own hub, by HTTP and WebSocket, and no more.
+
+    `'self'` alone covers a WebSocket only in newer browsers.
+    """
+    own = f"'self' ws://{host} wss://{host}" if _HOST.fullmatch(host) else "'self'"
+    return (
+        f"default-src 'self'; connect-src {own}; frame-ancestors 'none'; "
+        "base-uri 'none'; form-action 'none'; object-src 'none'"
+    )
+
+
 def _answer(request: Request, file: File, headers: Mapping[str, str]) -> Answer:
-    headers = _SAFE | {"ETag": file.etag} | dict(headers)
+    policy = {"Content-Security-Policy": _policy(request.headers.get("host", ""))}
+    headers = _SAFE | policy | {"ETag": file.etag} | dict(headers)
     if file.etag in request.headers.get("if-none-match", ""):
         return Answer(status=304, headers=headers)
     return Answer(file.body, content_type=file.content_type, headers=headers)
