@@ -150,5 +150,5 @@ def _close_one(engine: Engine, session: Session, reason: str, return_ms: int | N
     try:
         session.close(CloseCode.SERVICE_RESTART, reason, return_ms)
     except Exception as error:  # noqa: BLE001 - told, and the others go on
-        engine.fault(session, error)
+        engine.failed(session, error)
         engine.abort(session)

@@ -321,10 +321,6 @@ class Engine:
         finally:
             session.lost(self._our_fault, "aborted")
 
-    def fault(self, session: Session, error: Exception) -> None:
-        """Tell of an error that is the hub's own."""
-        self._runtime.on_fault(session, error)
-
     def gone(self, session: Session) -> None:
         """The session's connection is gone too: there is nothing left to abort."""
         if (deadline := self.leaving.pop(session, None)) is not None:

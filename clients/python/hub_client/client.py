@@ -46,7 +46,7 @@ class HubClient:
         Args:
             url: of the hub, `http` or `https`, with its base path if it has one.
             token: the subscriber's token, or a callable (async or not) that gives one. It is
-                asked again before the token ends, and once after a refusal.
+                asked again before the token ends, and once after a refusal, and has a minute.
             transports: tried in this order; `websocket`, `sse` and `poll` exist.
             options: everything else.
 
