@@ -14,7 +14,7 @@ over independent servers (`hub.brokers.redis.ring`).
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from redis.asyncio.connection import AbstractConnection
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -22,7 +22,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from hub.brokers.redis import urls
 from hub.brokers.redis.calls import Call
 from hub.brokers.redis.commands import Commands
-from hub.brokers.redis.failures import RefusedError
+from hub.brokers.redis.failures import LostError, RefusedError
 from hub.brokers.redis.inquiry import Inquiry
 from hub.brokers.redis.names import Names
 from hub.brokers.redis.redirects import Redirects
@@ -44,10 +44,12 @@ class ClusterNode(Server):
     Args:
         url: what it is reached by now.
         on_doubt: is called where it seems not to have what it had.
+        is_replaced: whether the others say by now that it has none of the slots that it had.
         redirects: take the calls that it does not take itself.
     """
 
     has_lines = False
+    may_be_replaced = True
 
     def __init__(
         self,
@@ -55,9 +57,11 @@ class ClusterNode(Server):
         address: str,
         *,
         on_doubt: Callable[[], None],
+        is_replaced: Callable[[str], Awaitable[bool]],
         redirects: Redirects,
     ) -> None:
         super().__init__(url())
+        self._is_replaced = is_replaced
         self._url_now = url
         self._address = address
         self._on_doubt = on_doubt
@@ -66,6 +70,11 @@ class ClusterNode(Server):
     async def connection(self, client_name: str) -> AbstractConnection:
         """By the name that it has now: others may have heard of it only lately."""
         return Server(self._url_now()).make(client_name)
+
+    async def confirm(self, connection: AbstractConnection) -> None:  # noqa: ARG002 - only one place
+        if await self._is_replaced(self._address):
+            self._on_doubt()
+            raise LostError("another server has taken over from it")
 
     def doubt(self) -> None:
         self._on_doubt()
@@ -196,6 +205,13 @@ class Cluster:
             self._around.log.info("redis_cluster_map", masters=sorted(set(found)))
             await self._follow(found)
 
+    async def _is_replaced(self, address: str) -> bool:
+        """As some others see it; the map is followed elsewhere."""
+        others = [member for member in self._members if member != address]
+        some = random.sample(others, min(_ASKED, len(others)))
+        views = await self._ask_all([self._server(other) for other in some])
+        return bool(views) and address in self._owners and address not in owners(views)
+
     async def _ask_all(self, servers: Sequence[Server], *, last: bool = False) -> Sequence[View]:
         """What those who answer see; `last` where nobody else will be asked."""
         told = await self._inquiry.ask_all(servers, *self._questions)
@@ -256,6 +272,7 @@ class Cluster:
             lambda: self._url_of(address),
             address,
             on_doubt=self._doubt,
+            is_replaced=self._is_replaced,
             redirects=self._redirects,
         )
         return Shard(node, self._around)

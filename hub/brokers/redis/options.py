@@ -30,8 +30,8 @@ class RedisOptions:
     sentinel_seconds: float = 1.0
     """Between two questions to the sentinels."""
     stall_seconds: float = 0.5
-    """An answer that took longer may come from a master that was replaced while it was silent:
-    the sentinels are asked before it counts. No failover is over within that time."""
+    """An answer that took longer may come from a master that was replaced while it was silent: the
+    sentinels, or others of the cluster, are asked before it counts. No failover is that quick."""
     retire_timeout_seconds: float = 0.5
     """To tell the former master that it has been left."""
     retired_seconds: int = 15

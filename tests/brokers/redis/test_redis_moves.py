@@ -1,5 +1,7 @@
 """A channel whose slot moves in order goes on; one that was lost on the way begins anew."""
 
+import asyncio
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,6 +16,7 @@ from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.vouching import Stray, vouches
 from hub.core.publication import Position
 from hub.core.recovery import start
+from hub.errors import HubError
 from tests.brokers.redis.nodes import FAST, TestNode, node
 from tests.brokers.redis.test_redis_failures import KEEPS_ALL
 from tests.support.redis_cluster import RedisCluster
@@ -218,3 +221,36 @@ async def test_restart_in_place_begins_anew(cluster: RedisCluster, channel: str)
         source.restart()
         await eventually(lambda: stream.resets)
         assert stream.resets[0].offset == 0
+
+
+# Looks at no map by itself, and waits long for an answer.
+UNAWARE = replace(
+    FAST, cluster_seconds=1000.0, command_timeout_seconds=30.0, connect_timeout_seconds=20.0
+)
+
+
+@pytest.mark.timeout(120)
+async def test_master_that_wakes_after_its_replica_took_over_takes_nothing(
+    cluster: RedisCluster, channel: str
+) -> None:
+    """Subscribers have had their reset by then; what it does with what it was sent is nowhere."""
+    names = (f"deep:{channel}-{number}" for number in range(1000))
+    channel = next(n for n in names if slots.slot(n) < 16384 // 3)
+    first = cluster.masters[0]
+    async with (
+        node(cluster.url, options=UNAWARE) as slow,
+        node(cluster.url, options=PATIENT) as quick,
+    ):
+        await slow.is_ready()
+        await quick.is_ready()
+        stream = await quick.subscribe(channel)
+        left = (await slow.publish(channel, 1)).position.epoch
+        first.freeze()
+        await eventually(lambda: stream.resets, seconds=45)
+        commands = slow.broker.shard(channel).commands
+        waiting = asyncio.create_task(slow.publish(channel, 2))
+        await eventually(lambda: commands.pending > 1)
+        first.thaw()
+        # It may have been done, and is told so.
+        with contextlib.suppress(HubError):
+            assert (await waiting).position.epoch != left
