@@ -194,7 +194,11 @@ class EventStream(_Running):
             # Of the epoch it is in: it was told, and cut before the id that said so.
             epoch, offset = place(push["position"])
             known = self.views[channel].position
-            return known is not None and epoch == known[0] and offset <= has
+            repeats = known is not None and epoch == known[0] and offset <= has
+            if not repeats:
+                # Numbers begin anew: none of them is one that it has.
+                del self._has[channel]
+            return repeats
         last = int(push.get("offset") or push.get("to") or 0)
         if last > has and push["op"] == "gap":
             push["from"] = max(push["from"], has + 1)
