@@ -1,5 +1,6 @@
 """Whatever a peer sends, it is told what is wrong, and nobody else loses anything by it."""
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
 
@@ -10,7 +11,17 @@ import pytest
 from tests.support.hub_process import HubProcess
 from tests.support.witnesses import witnessed
 from tests.transports.peers import Query, WebSocketPeer, publisher
-from tests.transports.raw import BINARY, CLOSE, PING, TEXT, UPGRADE, masked, raw_connection
+from tests.transports.raw import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    UPGRADE,
+    RawConnection,
+    masked,
+    raw_connection,
+)
 
 LIMIT = 4096
 HANDSHAKE_SECONDS = 0.5
@@ -296,3 +307,30 @@ async def test_commands_that_come_with_the_handshake_are_all_carried_out(
         peer.send(f"GET /ws HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n".encode() + commands)
         assert (await peer.answer()).status == 101
         assert [(await peer.push("reply"))["id"] for _ in range(50)] == list(range(50))
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param(masked(b"", PONG) * 400_000, id="pongs"),
+        pytest.param(masked(b"", TEXT, fin=False) + masked(b"", 0x0, fin=False) * 4000, id="parts"),
+    ],
+)
+async def test_a_flood_of_frames_holds_nobody_up(hub: HubProcess, flood: bytes) -> None:
+    """Others are answered while it is worked off, which is in order and to its end."""
+    last = masked(b"", 0x0) if flood[0] == TEXT else b""
+    async with raw_connection(hub.url) as peer, raw_connection(hub.url) as other:
+        await peer.upgrade("/ws")
+        await other.upgrade("/ws")
+        peer.send(flood + last + masked(b'{"op":"ping","id":"behind"}'))
+        reading = asyncio.create_task(_until_reply(peer, "behind"))
+        for number in range(5):
+            other.send(masked(b'{"op":"ping","id":%d}' % number))
+            assert (await other.push("reply"))["id"] == number
+        assert not reading.done() or len(flood) < 100_000
+        await reading
+
+
+async def _until_reply(peer: RawConnection, id_: str) -> None:
+    while (await peer.push("reply"))["id"] != id_:
+        pass
