@@ -160,11 +160,12 @@ class Dispatcher:
         if call.answer is not None:
             return
         call.size += len(data)
-        limit = 0 if call.route is None else call.route.body_limit
-        if call.size > (limit or _IGNORED_BODY_BYTES):
+        wanted = 0 if call.route is None else call.route.body_limit
+        limit = wanted or _IGNORED_BODY_BYTES
+        if call.size > limit:
             call.parts.clear()
             self.refuse(call, TooLargeError(f"body is longer than the limit of {limit:,} bytes"))
-        elif limit:
+        elif wanted:
             call.parts.append(data)
 
     # -- the answer ----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from hub.auth.policy import Policy
-from tests.transports.connection.rig import Rig, get, post
+from tests.transports.connection.rig import LIMITS, Rig, get, post
 
 KEY = "k" * 32
 WITH_KEY = f"Authorization: Bearer {KEY}\r\n"
@@ -116,3 +116,18 @@ async def test_a_command_of_nobody_is_refused_before_its_body_comes(keyed: Rig) 
         keyed.receive(head.encode())
         assert keyed.answers == statuses
     assert keyed.budget.bytes == 0
+
+
+async def test_a_large_body_and_the_begin_of_the_next_request_come_in_one_read(rig: Rig) -> None:
+    """The body is larger than a head may be; what happened is answered as having happened."""
+    items = b"[" + b",".join([b'{"channel":"a","data":"%b"}' % (b"x" * 100)] * 30) + b"]"
+    request = b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(
+        items
+    )
+    assert len(items) > LIMITS.max_head_bytes
+    rest = get("/healthz")
+    for cut in range(len(rest)):
+        rig.connect()
+        rig.receive(request + items + rest[:cut])
+        rig.receive(rest[cut:])
+        assert rig.answers == [200, 200], cut
