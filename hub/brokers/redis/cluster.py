@@ -209,7 +209,10 @@ class Cluster:
         """As some others see it; the map is followed elsewhere."""
         others = [member for member in self._members if member != address]
         some = random.sample(others, min(_ASKED, len(others)))
-        views = await self._ask_all([self._server(other) for other in some])
+        views: Sequence[View] = ()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.confirm_timeout_seconds):
+                views = await self._ask_all([self._server(other) for other in some])
         return bool(views) and address in self._owners and address not in owners(views)
 
     async def _ask_all(self, servers: Sequence[Server], *, last: bool = False) -> Sequence[View]:

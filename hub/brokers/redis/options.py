@@ -32,6 +32,8 @@ class RedisOptions:
     stall_seconds: float = 0.5
     """An answer that took longer may come from a master that was replaced while it was silent: the
     sentinels, or others of the cluster, are asked before it counts. No failover is that quick."""
+    confirm_timeout_seconds: float = 1.0
+    """For that; it goes on as before where nobody answers. Less than `command_timeout_seconds`."""
     retire_timeout_seconds: float = 0.5
     """To tell the former master that it has been left."""
     retired_seconds: int = 15

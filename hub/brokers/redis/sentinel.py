@@ -7,6 +7,7 @@ connection whose silence has to be explained. One answer per sentinel, node and 
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,8 +83,10 @@ class SentinelMaster:
         raise LostError("the master is elsewhere now")
 
     async def confirm(self, connection: AbstractConnection) -> None:
-        """Where no sentinel answers, what was known holds."""
-        await self._look()
+        """Where no sentinel answers in time, what was known holds: calls are waiting."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.confirm_timeout_seconds):
+                await self._look()
         if not self._is_at(*_address(connection)):
             raise LostError("the master is elsewhere now")
 
