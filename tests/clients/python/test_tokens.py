@@ -128,3 +128,17 @@ async def test_a_token_that_has_not_begun_is_presented_again_until_it_has() -> N
         await client.wait_connected(timeout_seconds=DEADLINE_SECONDS)
         assert asked == 1
         assert fake.connections == 5
+
+
+async def test_a_token_has_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that starts cold, and a slow phone, take more than ten seconds."""
+    limits: list[float | None] = []
+    timeout = asyncio.timeout
+
+    def noted(seconds: float | None) -> asyncio.Timeout:
+        limits.append(seconds)
+        return timeout(seconds)
+
+    monkeypatch.setattr(asyncio, "timeout", noted)
+    assert await TokenSource(lambda: "t1").current() == "t1"
+    assert limits == [60]
