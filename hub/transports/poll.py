@@ -28,7 +28,7 @@ _START_SECONDS = 10.0
 # For the history of the others, once there is something to answer with; of a session that goes on
 # less, because another node may wait for the answer. Guesses, not measured.
 _TURNS_SECONDS = 5.0
-_TURNS_ON_SECONDS = 1.0
+_TURNS_ON_SECONDS = 0.5
 
 
 class PollTransport:
