@@ -1,5 +1,7 @@
 """A server-sent events session's connection: a response without an end."""
 
+from email.utils import formatdate
+
 from hub.transports.stream import StreamConnection
 from hub.wire.sse import retry
 
@@ -31,7 +33,8 @@ def response_headers(origin: str | None) -> Headers:
 def response_head(origin: str | None) -> bytes:
     """The whole head of the response, and the stream's first field."""
     # The stream ends with the connection: no length and no chunks (RFC 9112 section 6.3).
-    headers = [*response_headers(origin), (b"Connection", b"close")]
+    date = (b"Date", formatdate(usegmt=True).encode())
+    headers = [*response_headers(origin), date, (b"Connection", b"close")]
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n" + FIRST_FIELD
 

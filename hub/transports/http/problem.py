@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import orjson
 
 from hub.auth.policy import BEARER_CHALLENGE
-from hub.errors import HubError
+from hub.errors import HubError, UnsupportedMediaTypeError
 from hub.transports.http.answer import Answer
 from hub.wire.codes import REQUEST_TIMEOUT, UPGRADE_REQUIRED, http_status, status_phrase
 from hub.wire.handshake import UPGRADE_HEADERS
@@ -43,6 +43,9 @@ def problem_headers(error: HubError) -> dict[str, str]:
     if error.code == REQUEST_TIMEOUT:
         # RFC 9110 section 15.5.9: the rest of the request is not wanted any more.
         headers["Connection"] = "close"
+    if error.code == UnsupportedMediaTypeError.code:
+        # RFC 9110 section 15.5.16: what would have been read.
+        headers["Accept-Encoding"] = "gzip, identity"
     if error.code == UPGRADE_REQUIRED:
         headers |= UPGRADE_HEADERS
     return headers
