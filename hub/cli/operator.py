@@ -94,6 +94,8 @@ class Operator:
     ) -> "httpx2.Response":
         import httpx2
 
+        from hub_client.route import HTTP_ERRORS
+
         given = {name: str(value) for name, value in query.items() if value is not None}
         # Names become one segment each, whatever characters they have.
         url = "/".join((self.url, "api", *(quote(part, safe="") for part in path)))
@@ -101,7 +103,7 @@ class Operator:
             answer = await self._client.request(method, url, params=given)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             raise OperatorError(f"no hub at {self.shown_url}: {_why(error)}") from None
-        except httpx2.HTTPError as error:
+        except HTTP_ERRORS as error:
             raise self._cut(method, error) from None
         return self._checked(answer)
 

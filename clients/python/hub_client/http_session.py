@@ -7,7 +7,7 @@ from dataclasses import replace
 import httpx2
 
 from hub_client.frames import encode, read_problem
-from hub_client.route import Route
+from hub_client.route import HTTP_ERRORS, Route
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
@@ -107,7 +107,7 @@ class HttpSession:
         except TimeoutError:
             why = f"{request.url.path}: no answer in {timeout_seconds:g} seconds"
             raise DisconnectedError(ABNORMAL_CLOSE, why) from None
-        except httpx2.HTTPError as error:
+        except HTTP_ERRORS as error:
             raise DisconnectedError(ABNORMAL_CLOSE, f"{type(error).__name__}: {error}") from None
 
     async def read(self, response: httpx2.Response) -> bytes:

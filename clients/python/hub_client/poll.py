@@ -12,6 +12,7 @@ import httpx2
 from hub_client.errors import ProtocolError
 from hub_client.frames import PollAnswer, read_poll
 from hub_client.http_session import HttpSession, LazyHttp, check, dial_by_url, url_subscriptions
+from hub_client.route import HTTP_ERRORS
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
@@ -54,7 +55,7 @@ class PollDialer:
                 await response.aclose()
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise unreachable(error) from None
-        except httpx2.HTTPError as error:
+        except HTTP_ERRORS as error:
             raise CannotConnectError(f"{type(error).__name__}: {error}") from None
         except (ProtocolError, DisconnectedError) as error:
             raise CannotConnectError(str(error), blocked=True) from None

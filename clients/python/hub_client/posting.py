@@ -9,16 +9,21 @@ import httpx2
 from hub_client.breaker import Breaker, BreakerPolicy
 from hub_client.campaign import Campaign, PublishRetry, Retrying, Rules, Send
 from hub_client.collector import Batching
+from hub_client.route import HTTP_ERRORS, SOCKS_ERRORS
 from hub_client.timing import asked_seconds
 from hub_client.transport import check_base_url, public_url
 
 # Errors of a request that cannot have reached the hub, and the one that is our own doing.
-_NOT_SENT = (
+_NOT_SENT: tuple[type[Exception], ...] = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
     httpx2.PoolTimeout,
     httpx2.UnsupportedProtocol,
+    httpx2.ProxyError,
+    *SOCKS_ERRORS,
 )
+FAILURES: tuple[type[Exception], ...] = (TimeoutError, *HTTP_ERRORS)
+"""What a request may end with in place of an answer."""
 _NOBODY_THERE = (httpx2.ConnectError, httpx2.ConnectTimeout)
 _OURS = (httpx2.PoolTimeout,)
 # An answer of 1,000 results is some 200 KiB; what is longer is not the hub's.

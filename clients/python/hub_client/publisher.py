@@ -14,6 +14,7 @@ from hub_client.collector import Collector, Ticket
 from hub_client.errors import NotPublishedError, PublishError
 from hub_client.messages import Published
 from hub_client.posting import (
+    FAILURES,
     MAX_ANSWER_BYTES,
     PublisherOptions,
     publish_headers,
@@ -183,7 +184,7 @@ class Publisher:
         try:
             async with asyncio.timeout(self._options.retry.request_timeout_seconds):
                 response, body = await self._post(sent.body)
-        except (TimeoutError, httpx2.HTTPError) as error:
+        except FAILURES as error:
             tell_failed(campaign, sent, error, now=time.monotonic())
         except BaseException as error:
             campaign.interrupted(sent)

@@ -8,6 +8,7 @@ read no environment themselves; they would do so each in its own way, and raise 
 own.
 """
 
+import importlib
 import importlib.util
 import ipaddress
 import os
@@ -26,6 +27,21 @@ _PROXIES = frozenset({"http", "https", "socks5", "socks5h"})
 _PORTS = {"http": 80, "https": 443}
 # What the two libraries speak SOCKS with; neither is there unless it is asked for.
 _SOCKS_MODULES = ("socksio", "python_socks")
+
+
+def _errors_of_socks() -> tuple[type[Exception], ...]:
+    try:
+        module = importlib.import_module("socksio")
+    except ImportError:
+        return ()
+    return (module.SOCKSError,)
+
+
+SOCKS_ERRORS = _errors_of_socks()
+"""What a SOCKS proxy that breaks off makes httpx2 raise, which is none of its own errors. It comes
+before anything was sent to the hub."""
+HTTP_ERRORS: tuple[type[Exception], ...] = (httpx2.HTTPError, *SOCKS_ERRORS)
+"""Whatever a request may end with."""
 
 
 @dataclass(frozen=True)

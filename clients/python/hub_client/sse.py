@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 import httpx2
 
 from hub_client.http_session import HttpSession, LazyHttp, check, dial_by_url, url_subscriptions
+from hub_client.route import HTTP_ERRORS
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
@@ -38,7 +39,7 @@ class SseDialer:
             await check(response, "text/event-stream")
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise unreachable(error) from None
-        except httpx2.HTTPError as error:
+        except HTTP_ERRORS as error:
             raise CannotConnectError(f"{type(error).__name__}: {error}") from None
         return SseConnection(HttpSession(http, target), response, frozenset(channels))
 

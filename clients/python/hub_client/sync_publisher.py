@@ -14,6 +14,7 @@ from hub_client.errors import NotPublishedError, PublishError
 from hub_client.grouping import Group
 from hub_client.messages import Published
 from hub_client.posting import (
+    FAILURES,
     MAX_ANSWER_BYTES,
     PublisherOptions,
     publish_headers,
@@ -181,7 +182,7 @@ class _Process:
     def _attempt(self, campaign: Campaign, sent: Send) -> None:
         try:
             response, body = self._post(sent)
-        except (TimeoutError, httpx2.HTTPError) as error:
+        except FAILURES as error:
             tell_failed(campaign, sent, error, now=time.monotonic())
         except BaseException as error:
             campaign.interrupted(sent)
