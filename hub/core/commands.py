@@ -47,6 +47,9 @@ class History:
 class Presence:
     id: CommandId
     channel: str
+    limit: int | None = None
+    after: str | None = None
+    """The id of the last member of the page before."""
 
 
 @value(frozen=True, slots=True)

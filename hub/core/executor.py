@@ -12,6 +12,7 @@ from hub.core.commands import Command
 from hub.core.exchange import Exchange
 from hub.core.identity import Identity
 from hub.core.ports import Broker, HistoryPage, Policy, PublishRequest, PublishResult
+from hub.core.presence import page_of
 from hub.core.publication import Position
 from hub.core.pushes import Reply
 from hub.core.session import Session
@@ -79,11 +80,7 @@ class Executor:
                 page = await self.history(command.channel, command.since, command.limit)
                 return history_ok(command.channel, page)
             case commands.Presence():
-                session.identity.check_subscribe(command.channel)
-                return {
-                    "channel": command.channel,
-                    "members": await self._subscribing.members(command.channel),
-                }
+                return await self._members(session, command)
             case commands.Authenticate():
                 return self._authenticate(session, command)
             case commands.Ping():
@@ -178,6 +175,13 @@ class Executor:
                     found.append(publication)
                     last = publication.offset
         return HistoryPage(head, page.oldest, tuple(found))
+
+    async def _members(self, session: Session, command: commands.Presence) -> Ok:
+        session.identity.check_subscribe(command.channel)
+        everybody = await self._subscribing.members(command.channel)
+        members, after = page_of(everybody, command.limit, command.after)
+        ok: dict[str, object] = {"channel": command.channel, "members": members}
+        return ok if after is None else ok | {"next": after}
 
     def _authenticate(self, session: Session, command: commands.Authenticate) -> Ok:
         try:

@@ -14,16 +14,51 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hub.core.deadlines import Deadline, Deadlines
+from hub.core.options import KIB
 from hub.core.ports import Monotonic, Roster
 from hub.core.pushes import Join, Leave, Member
 from hub.core.session import Session
+from hub.errors import BadRequestError
 
 # A reload and another, as people do; guesses.
 MAX_CHANGES = 4
 WINDOW_SECONDS = 1.0
 
+MAX_PAGE_MEMBERS = 1000
+# Of their strings in one answer.
+MAX_PAGE_BYTES = 256 * KIB
+
 Announce = Callable[[str, Join | Leave], None]
 """Puts a join or leave into the order of its channel."""
+
+
+def page_of(
+    members: Sequence[Member], limit: int | None, after: str | None
+) -> tuple[Sequence[Member], str | None]:
+    """A part of them, and after which id to ask for the rest; None where there is none.
+
+    All are in the order they came where all go into one answer. Else they are in the order of
+    their ids: who is there from the first page to the last is in one of them, whoever else comes
+    and goes meanwhile. Raises `BadRequestError` for a limit that is not 1 to `MAX_PAGE_MEMBERS`.
+    """
+    if limit is not None and not 1 <= limit <= MAX_PAGE_MEMBERS:
+        raise BadRequestError(f"limit is {limit}, allowed is 1 to {MAX_PAGE_MEMBERS}")
+    size = sum(map(_bytes, members))
+    if after is None and len(members) <= (limit or MAX_PAGE_MEMBERS) and size <= MAX_PAGE_BYTES:
+        return members, None
+    rest = sorted((m for m in members if after is None or m.id > after), key=lambda m: m.id)
+    page: list[Member] = []
+    room = MAX_PAGE_BYTES
+    for member in rest[: limit or MAX_PAGE_MEMBERS]:
+        room -= _bytes(member)
+        if room < 0 and page:
+            break
+        page.append(member)
+    return page, page[-1].id if len(page) < len(rest) else None
+
+
+def _bytes(member: Member) -> int:
+    return len(member.id) + len(member.connection) + len(member.subject or "") + 40
 
 
 class LocalRoster:

@@ -70,6 +70,8 @@ class _History(_Command, tag="history"):
 
 class _Presence(_Command, tag="presence"):
     channel: str
+    limit: int | None = None
+    after: str | None = None
 
 
 class _Authenticate(_Command, tag="authenticate"):
@@ -126,7 +128,8 @@ def _checked(command: _AnyCommand, max_message_bytes: int) -> Command:
             channel = check_channel(command.channel)
             return commands.History(id_, channel, _position(command.since), command.limit)
         case _Presence():
-            return commands.Presence(id_, check_channel(command.channel))
+            channel = check_channel(command.channel)
+            return commands.Presence(id_, channel, command.limit, command.after)
         case _Authenticate():
             return commands.Authenticate(id_, command.token)
         case _Ping():

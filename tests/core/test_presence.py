@@ -5,6 +5,8 @@ import pytest
 from hub.core.commands import Presence
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
+from hub.core.presence import MAX_PAGE_BYTES, page_of
+from hub.core.pushes import Member
 from tests.core.small_node import ANYTHING, Shape, SmallNode, limits
 from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
@@ -141,3 +143,55 @@ def test_joins_that_pass_during_a_replay_are_announced_as_lost(fill: bool) -> No
     node.loop.settle()
     pushes = [push["op"] for push in reader.drain() if push.get("channel") == "a"]
     assert pushes == ["message", "presence_reset"]
+
+
+def test_members_are_answered_in_pages_that_leave_nobody_out() -> None:
+    """With a limit, or where they are many; whoever comes or goes meanwhile."""
+    node = node_with_presence()
+    for number in range(25):
+        Subscriber(node, "a", identity=person(f"p{number:02}"))
+    node.loop.settle()
+    reader = Subscriber(node)
+    found: list[object] = []
+    after: str | None = None
+    for _ in range(10):
+        node.do(reader.session, Presence(1, "a", 7, after))
+        (reply,) = reader.read()
+        ok = reply["ok"]
+        assert isinstance(ok, dict)
+        assert len(ok["members"]) <= 7
+        found += [member["id"] for member in ok["members"]]
+        after = ok.get("next")
+        Subscriber(node, "a", identity=person(f"a{len(found):02}"))
+        if after is None:
+            break
+    assert found == [f"p{number:02}" for number in range(25)]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1001])
+def test_a_limit_of_members_that_is_not_allowed_is_refused(limit: int) -> None:
+    node = node_with_presence()
+    reader = Subscriber(node, "a")
+    node.do(reader.session, Presence(1, "a", limit))
+    error = reader.read()[-1]["error"]
+    assert isinstance(error, dict)
+    assert error["message"] == f"limit is {limit}, allowed is 1 to 1000"
+
+
+def test_an_answer_about_members_is_bounded_in_number_and_bytes() -> None:
+    """Without a limit too: the rest is asked for after the last."""
+    crowd = [Member(f"{number:04}", "c", "s") for number in range(2500)]
+    seen: list[Member] = []
+    after = None
+    while True:
+        page, after = page_of(crowd, None, after)
+        assert len(page) <= 1000
+        seen += page
+        if after is None:
+            break
+    assert seen == crowd
+    long = [Member(f"{number:03}" + "x" * 60_000, "c") for number in range(20)]
+    page, after = page_of(long, None, None)
+    assert len(page) == MAX_PAGE_BYTES // 60_050
+    assert after == page[-1].id
+    assert page_of(crowd[:1000][::-1], None, None) == (crowd[:1000][::-1], None)

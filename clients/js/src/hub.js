@@ -111,8 +111,14 @@ export class Hub {
    * @param {string} channel
    * @returns {Promise<{ channel: string, members: PresentMember[] }>}
    */
-  presence(channel) {
-    return this.#client.request({ op: "presence", channel });
+  async presence(channel) {
+    const all = new Map();
+    for (let after; ; ) {
+      const page = await this.#client.request({ op: "presence", channel, after });
+      for (const member of page.members) all.set(member.id, member);
+      if (page.next === undefined) return { channel, members: [...all.values()] };
+      after = page.next;
+    }
   }
 
   /**

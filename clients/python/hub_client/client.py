@@ -208,7 +208,14 @@ class HubClient:
 
     async def presence(self, channel: str) -> tuple[Member, ...]:
         """Who is present now; raise `CommandError` where the channel keeps no presence."""
-        return frames.members(await self._open_carrier().request("presence", channel=channel))
+        carrier, after = self._open_carrier(), None
+        found: dict[str, Member] = {}
+        while True:
+            ok = await carrier.request("presence", channel=channel, after=after)
+            members, after = frames.members(ok)
+            found |= {member.id: member for member in members}
+            if after is None:
+                return tuple(found.values())
 
     async def ping(self) -> float:
         """Seconds that a command takes to the hub and back."""

@@ -134,6 +134,7 @@ class _HistoryOk(msgspec.Struct, frozen=True):
 class _PresenceOk(msgspec.Struct, frozen=True):
     channel: str
     members: tuple[WireMember, ...] = ()
+    next: str | None = None
 
 
 def position(text: str | None) -> Position:
@@ -173,8 +174,10 @@ def history_page(ok: msgspec.Raw) -> HistoryPage:
     return HistoryPage(answer.channel, head, answer.oldest, messages)
 
 
-def members(ok: msgspec.Raw) -> tuple[Member, ...]:
-    return tuple(member.public() for member in _read(ok, _PresenceOk).members)
+def members(ok: msgspec.Raw) -> tuple[tuple[Member, ...], str | None]:
+    """A page of members, and after whom to ask for the next."""
+    page = _read(ok, _PresenceOk)
+    return tuple(member.public() for member in page.members), page.next
 
 
 class _Welcome(msgspec.Struct, frozen=True):
