@@ -110,6 +110,7 @@ const CALLS = {
 };
 const ELSEWHERE = {
   authenticate: "its test is below",
+  "presence, the next page": "asked by itself, as often as the hub says that there is one",
   "publish, repeatable": "a page publishes once; backends repeat, and have the Python client",
 };
 

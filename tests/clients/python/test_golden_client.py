@@ -186,8 +186,8 @@ ASKED: dict[str, Ask] = {
     "presence": lambda hub: hub.presence("chat:42"),
     "ping": lambda hub: hub.ping(),
 }
-# The client asks this by itself; its test is below.
-BY_ITSELF = {"authenticate"}
+# The client asks these by itself: a test is below, and in test_subscriptions.
+BY_ITSELF = {"authenticate", "presence, the next page"}
 
 
 def test_each_golden_command_is_one_that_the_client_sends() -> None:

@@ -172,7 +172,12 @@ async def test_history_presence_and_publish_answer_with_typed_values() -> None:
         ok: dict[str, object] = {"channel": "a", "position": "e1:4", "oldest": 2}
         await reply(peer, command, {**ok, "publications": publications})
         member = {"id": "ann", "connection": "c9", "sub": "ann"}
-        await reply(peer, await peer.command("presence"), {"channel": "a", "members": [member]})
+        page: dict[str, object] = {"channel": "a", "members": [member], "next": "ann"}
+        await reply(peer, await peer.command("presence"), page)
+        command = await peer.command("presence")
+        assert command["after"] == "ann"
+        last = {"id": "bob", "connection": "c8"}
+        await reply(peer, command, {"channel": "a", "members": [last]})
         command = await peer.command("publish")
         assert (command["data"], command["echo"]) == (None, False)
         await reply(peer, command, {"channel": "a", "epoch": "e1", "offset": 5})
@@ -184,7 +189,7 @@ async def test_history_presence_and_publish_answer_with_typed_values() -> None:
         published = await hub.publish("a", None, echo=False)
     assert (page.position, page.oldest) == (Position("e1", 4), 2)
     assert [(item.data, item.sender, item.time_ms) for item in page.messages] == [([1], "ann", 9)]
-    assert [(member.id, member.subject) for member in members] == [("ann", "ann")]
+    assert [(member.id, member.subject) for member in members] == [("ann", "ann"), ("bob", None)]
     assert published.position == Position("e1", 5)
 
 
