@@ -74,7 +74,7 @@ local function head(meta, log, line_key, settings, seen_epoch, seen_offset)
       return nil, refused
     end
   end
-  local history = info('replication', 'master_replid')
+  local history = line and line.history or info('replication', 'master_replid')
   local valid = false
   if epoch and not (seen_epoch == epoch and tonumber(seen_offset or 0) > tonumber(offset or 0)) then
     valid, refused = goes_on(epoch, state, history, line)
@@ -99,10 +99,12 @@ local function head(meta, log, line_key, settings, seen_epoch, seen_offset)
   local options = parse(chosen)
   local life = offset == '0' and math.min(options.position, UNUSED) or options.position
   redis.call('PEXPIRE', meta, life)
-  if line_key then
+  offset = tonumber(offset)
+  -- Not in each call: a microsecond. Nodes look at heads (`open`) all the time.
+  if line_key and (seen_epoch or offset % 16 == 0) then
     redis.call('PEXPIRE', line_key, options.position)
   end
-  return epoch, tonumber(offset), options
+  return epoch, offset, options
 end
 
 -- keys: meta, log

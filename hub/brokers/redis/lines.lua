@@ -90,6 +90,7 @@ local function current_line(key)
   elseif line.history ~= history then
     if renamed_only(line.run) then
       redis.call('HSET', key, 'history', history)
+      line.history = history
     else
       begin_term(key, line)
     end
