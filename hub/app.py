@@ -20,6 +20,7 @@ from hub.core.deadlines import GRANULARITY_SECONDS
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn
 from hub.core.publication import Position, check_channel
 from hub.draining import abort_all
+from hub.host_signals import HostSignals
 from hub.listener import Listener
 from hub.node import Node
 from hub.observe.debugging import Debugging
@@ -63,6 +64,9 @@ class Hub:
         self._listener: Listener | None = None
         self._inner: ASGIApp | None = None
         self._stop_now = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
+        self._hosted = not listen
+        """Whether the process, and so its signals, are somebody else's server's."""
 
     async def __aenter__(self) -> Self:
         """Start; raise `SettingsError` when the port is taken."""
@@ -113,13 +117,37 @@ class Hub:
             self._listener = Listener(self._node, lag, self._app)
             self._stack.push_async_callback(self._listener.stop)
             await self._listener.start()
-        self._stack.push_async_callback(self._drain, self._node)
+        if self._hosted:
+            signals = HostSignals(drain=self.begin_drain, hurry=self.stop_now)
+            self._stack.callback(signals.give_back)
+            signals.take()
+        self._stack.push_async_callback(self._drained)
 
-    async def _drain(self, node: Node) -> None:
+    def begin_drain(self, *, at_once: bool = False) -> asyncio.Task[None]:
+        """Say that this node is not ready, then close all sessions over `drain_seconds`.
+
+        Await what is returned to know that the sessions are gone. Called again, it returns the
+        same task. Leaving the hub waits for it, and begins it where nobody has.
+
+        Args:
+            at_once: close all of them now, asking them to return over `drain_seconds`. For a
+                server that is about to cut their connections.
+        """
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain(self.node, at_once=at_once))
+        return self._draining
+
+    async def _drained(self) -> None:
+        await self.begin_drain()
+
+    async def _drain(self, node: Node, *, at_once: bool) -> None:
+        settings, drainer = self.settings, node.drainer
         draining = asyncio.create_task(
-            node.drainer.stop(
-                ready_delay_seconds=self.settings.ready_delay_seconds,
-                window_seconds=self.settings.drain_seconds,
+            drainer.stop_at_once(return_seconds=settings.drain_seconds)
+            if at_once
+            else drainer.stop(
+                ready_delay_seconds=settings.ready_delay_seconds,
+                window_seconds=settings.drain_seconds,
             )
         )
         stopping = asyncio.create_task(self._stop_now.wait())
@@ -152,7 +180,8 @@ class Hub:
 
         The hub has to be entered while requests come: in the outer application's lifespan, or
         by the server itself where this is its application. Sessions cost tasks here; the
-        hub's own listener is several times cheaper.
+        hub's own listener is several times cheaper. The signals of the server are
+        the hub's first (`hub.host_signals`).
         """
 
         # A function, not a method: uvicorn takes a bound method for an ASGI 2 application.
@@ -168,6 +197,7 @@ class Hub:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
+        self._hosted = True
         async with self:
             await send({"type": "lifespan.startup.complete"})
             await receive()

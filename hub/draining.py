@@ -64,6 +64,16 @@ class Drainer:
         self._stopping = True
         await self.drain(ready_delay_seconds=ready_delay_seconds, window_seconds=window_seconds)
 
+    async def stop_at_once(self, *, return_seconds: float) -> None:
+        """`stop` where connections end anyway: all are told now, and spread by their return."""
+        self._stopping = self._engine.draining = True
+        if self._task is not None:
+            self._task.cancel()
+        for session in list(self._engine.sessions.values()):
+            seconds = max(_LEAST_RETURN_SECONDS, return_seconds)
+            _close_one(self._engine, session, "draining", int(seconds * 1000))
+        await self.drain(ready_delay_seconds=0, window_seconds=0)
+
     async def drain(self, *, ready_delay_seconds: float, window_seconds: float) -> None:
         """Take no new sessions, then close all over the window, and wait until they are gone.
 

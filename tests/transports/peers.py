@@ -143,6 +143,12 @@ class WebSocketPeer(Peer):
     async def close(self) -> None:
         await self._socket.close()
 
+    async def wait_closed(self) -> int | None:
+        """The close code, as soon as there is one."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await self._socket.wait_closed()
+        return self._socket.close_code
+
     async def _read(self) -> None:
         self._sort(json.loads(await self._socket.recv()))
 
