@@ -109,9 +109,8 @@ async def test_a_session_that_is_not_continued_is_let_go_soon(
             await poll(client, channel=channel, wait="0")
 
         async def gone() -> bool:
-            answer = await client.get(f"/api/channels/{channel}")
-            # Of a channel that nobody published to nothing is left without subscribers.
-            return answer.status_code == 404 or bool(answer.json()["subscribers"] == 0)
+            answer = (await client.get(f"/api/channels/{channel}")).json()
+            return bool(answer["subscribers"] == 0)
 
         assert not await gone()
         await eventually(gone, seconds=8)

@@ -5,10 +5,19 @@ What a peer may not subscribe to it may not read either: the list leaves it out.
 
 from hub.core.channel_listing import COLUMNS, ChannelPage, ChannelQuery
 from hub.core.ports import HistoryPage
+from hub.core.presence import MAX_PAGE_MEMBERS, page_of
 from hub.core.publication import Position, check_channel
 from hub.errors import NotFoundError
 from hub.transports.http.answer import Answer, channel_fields, json_answer, member_fields
-from hub.transports.http.parameters import AFTER, LIMIT, Parameter, choice, position, text
+from hub.transports.http.parameters import (
+    AFTER,
+    LIMIT,
+    Parameter,
+    choice,
+    position,
+    text,
+    whole,
+)
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.routes import Access, Handler, Route
 from hub.transports.http.schemas import ok, ref
@@ -45,7 +54,10 @@ class Reading:
                 f"{one}/history", self.history, "Read history", "History",
                 position("since", "Only what follows it."), LIMIT,
             ),
-            self._of_channel(f"{one}/presence", self.presence, "Who is present", "Presence"),
+            self._of_channel(
+                f"{one}/presence", self.presence, "Who is present", "Presence",
+                whole("limit", "Members of a page.", lowest=1, highest=MAX_PAGE_MEMBERS), AFTER,
+            ),
         )  # fmt: skip
 
     def _of_channel(
@@ -103,9 +115,13 @@ class Reading:
         return json_answer(_history_fields(name, since, page))
 
     async def presence(self, request: Request) -> Answer:
-        name = request.params["channel"]
-        members = [member_fields(member) for member in await self._engine.presence(name)]
-        return json_answer({"channel": name, "members": members})
+        """A page of the members, in the order of their ids where they are more than one page."""
+        name, given = request.params["channel"], request.given
+        present = await self._engine.presence(name)
+        members, after = page_of(present, given["limit"], given["after"])
+        more = {} if after is None else {"next": after}
+        rows = [member_fields(member) for member in members]
+        return json_answer({"channel": name, "members": rows, **more})
 
 
 def _admit(request: Request) -> None:

@@ -96,7 +96,9 @@ _COMMON: Json = {
         }
     ),
     "Member": record({"id": STRING, "connection": STRING, "sub": STRING}, optional=("sub",)),
-    "Presence": record({"channel": CHANNEL, "members": array(ref("Member"))}),
+    "Presence": record(
+        {"channel": CHANNEL, "members": array(ref("Member")), "next": STRING}, optional=("next",)
+    ),
     "Channel": record(
         {
             "channel": CHANNEL,

@@ -267,3 +267,16 @@ async def test_a_hub_error_without_a_table_entry_is_a_500(hub: Hub) -> None:
     async with hub.client(**PUBLISHER) as client:
         answer = await client.post("/api/publish/a", content=b"1")
     assert (answer.status_code, answer.json()["code"]) == (500, "strange")
+
+
+async def test_presence_comes_in_pages_that_go_on(hub: Hub) -> None:
+    """`next` is there until all have been told."""
+    async with hub.client() as client:
+        first = (await client.get("/api/channels/chat:1/presence?limit=1")).json()
+        path = f"/api/channels/chat:1/presence?limit=1&after={first['next']}"
+        last = (await client.get(path)).json()
+        wrong = await client.get("/api/channels/chat:1/presence?limit=0")
+    told = [member["id"] for page in (first, last) for member in page["members"]]
+    assert told == ["ann", "c2"]
+    assert "next" not in last
+    assert wrong.status_code == 400
