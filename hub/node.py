@@ -107,7 +107,11 @@ class Node:
             deadlines=self.deadlines,
             clock=self.clock,
         )
-        self.sockets = Sockets(self.engine, max_connections=settings.max_connections)
+        self.sockets = Sockets(
+            self.engine,
+            max_connections=settings.max_connections,
+            max_unsent_bytes=settings.body_total_bytes,
+        )
         self.bodies = BodyBudget(settings.body_total_bytes)
         self.drainer = Drainer(self.engine, self._is_alone)
         self.reporter = Reporter(

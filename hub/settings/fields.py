@@ -282,7 +282,12 @@ class Fields(BaseSettings):
         INPUT, 4 * MIB, "Bytes of a request's body, for batches.", ge=1, le=GIB
     )
     body_total_bytes: Bytes = setting(
-        INPUT, 64 * MIB, "Bytes of all request bodies under way together.", ge=KIB, le=1024 * GIB
+        INPUT,
+        64 * MIB,
+        "Bytes of all request bodies under way together; as many again of answers that peers do "
+        "not take.",
+        ge=KIB,
+        le=1024 * GIB,
     )
     max_batch_items: Count = setting(
         INPUT, 1000, "Publications in one request.", ge=1, le=1_000_000

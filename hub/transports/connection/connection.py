@@ -170,9 +170,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_blocked = True
+        self._context.sockets.hold(self, self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         self._is_blocked = False
+        self._context.sockets.release(self)
         if self._answering is not None:
             if isinstance(self._answering, ApplicationCall):
                 self._answering.writable()
@@ -647,6 +649,7 @@ class Connection(asyncio.Protocol):
     def _leave(self) -> None:
         """Nothing of this connection is waited for any more."""
         self._context.sockets.http.discard(self)
+        self._context.sockets.release(self)
         self._timer.close()
 
 

@@ -17,11 +17,16 @@ class Sockets:
 
     Args:
         max_connections: of sockets of all kinds together.
+        max_unsent_bytes: of answers that peers do not take, all together.
     """
 
-    def __init__(self, engine: Engine, *, max_connections: int) -> None:
+    def __init__(self, engine: Engine, *, max_connections: int, max_unsent_bytes: int) -> None:
         self._engine = engine
         self._max_connections = max_connections
+        self._max_unsent_bytes = max_unsent_bytes
+        self._unsent: dict[Connection, int] = {}
+        """What is left of the answers of peers that take nothing now, the oldest first."""
+        self.unsent_bytes = 0
         self.http: set[Connection] = set()
         """Connections that no stream has taken over."""
 
@@ -30,6 +35,23 @@ class Sockets:
         engine = self._engine
         streams = len(engine.sessions) - engine.by_transport["poll"]
         return len(self.http) + streams + len(engine.leaving)
+
+    def hold(self, connection: "Connection", unsent_bytes: int) -> None:
+        """Count an answer that its peer does not take.
+
+        Where all of them are too much, those that wait longest are given up.
+        """
+        self.release(connection)
+        self._unsent[connection] = unsent_bytes
+        self.unsent_bytes += unsent_bytes
+        while self.unsent_bytes > self._max_unsent_bytes and len(self._unsent) > 1:
+            oldest = next(iter(self._unsent))
+            self.release(oldest)
+            oldest.abort()
+
+    def release(self, connection: "Connection") -> None:
+        """The answer was taken, or its connection is gone. Harmless when repeated."""
+        self.unsent_bytes -= self._unsent.pop(connection, 0)
 
     def is_crowded(self) -> bool:
         """Whether a connection that was just accepted is more than the node may hold."""

@@ -146,7 +146,14 @@ class FakeSockets:
 
     def __init__(self) -> None:
         self.http: set[Connection] = set()
+        self.unsent: dict[Connection, int] = {}
         self.crowded = self.overrun = False
+
+    def hold(self, connection: Connection, unsent_bytes: int) -> None:
+        self.unsent[connection] = unsent_bytes
+
+    def release(self, connection: Connection) -> None:
+        self.unsent.pop(connection, None)
 
     def is_crowded(self) -> bool:
         return self.crowded
