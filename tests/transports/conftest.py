@@ -7,6 +7,7 @@ import httpx2 as httpx
 import orjson
 import pytest
 
+from tests.support.foreign_server import ForeignServer
 from tests.support.hub_process import HubProcess
 from tests.transports.peers import PEERS, Peer, Query, publisher
 
@@ -25,6 +26,20 @@ def process() -> Iterator[HubProcess]:
         HUB_HEARTBEAT_SECONDS="1",
     ) as hub:
         yield hub
+
+
+@pytest.fixture(scope="package")
+def foreign() -> Iterator[ForeignServer]:
+    """The same hub under uvicorn."""
+    with ForeignServer(
+        "uvicorn",
+        namespaces=NAMESPACES,
+        history_size=2000,
+        heartbeat_seconds=1,
+        drain_seconds=0.2,
+    ) as server:
+        yield server
+        assert "Traceback" not in server.log, server.log
 
 
 @pytest.fixture

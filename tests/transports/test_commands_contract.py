@@ -5,6 +5,8 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from tests.support.foreign_server import ForeignServer
+from tests.support.hub_process import HubProcess
 from tests.transports.conftest import Open
 from tests.transports.peers import Json
 from tests.transports.test_contract import publish
@@ -15,6 +17,15 @@ def error_of(reply: Json) -> Any:
     error = reply["error"]
     assert set(error) >= {"code", "message", "retryable"}
     return error["code"]
+
+
+@pytest.fixture(params=["process", "foreign"])
+def process(request: pytest.FixtureRequest, process: HubProcess) -> HubProcess | ForeignServer:
+    """Behind the hub's own listener, and under somebody else's server."""
+    server: HubProcess | ForeignServer = (
+        process if request.param == "process" else request.getfixturevalue(request.param)
+    )
+    return server
 
 
 async def test_a_channel_is_added_by_command(

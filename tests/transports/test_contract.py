@@ -8,8 +8,19 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 
 from hub.core.ports import MAX_AGENT_CHARACTERS
+from tests.support.foreign_server import ForeignServer
+from tests.support.hub_process import HubProcess
 from tests.transports.conftest import Open
 from tests.transports.peers import Json
+
+
+@pytest.fixture(params=["process", "foreign"])
+def process(request: pytest.FixtureRequest, process: HubProcess) -> HubProcess | ForeignServer:
+    """Behind the hub's own listener, and under somebody else's server."""
+    server: HubProcess | ForeignServer = (
+        process if request.param == "process" else request.getfixturevalue(request.param)
+    )
+    return server
 
 
 async def publish(http: httpx.AsyncClient, channel: str, *data: object) -> list[Json]:
