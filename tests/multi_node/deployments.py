@@ -345,6 +345,9 @@ def _takes_over(replica: RedisServer) -> bool:
 @contextlib.contextmanager
 def clustered() -> Iterator[Clustered]:
     with RedisCluster() as redis:
+        # A busy machine, or one that stands still, must not make masters dead at random.
+        for server in (*redis.masters, redis.replica):
+            server.ask("CONFIG", "SET", "cluster-node-timeout", "5000")
         yield Clustered(redis, list(redis.masters), redis.replica)
 
 
