@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from hub.core.ports import MAX_AGENT_CHARACTERS
 from hub.core.session import Session
 from hub.core.tally import Tally
-from hub.errors import HubError
+from hub.errors import BadRequestError, HubError
 from hub.transports.asgi_types import Message, Receive, Scope, Send
-from hub.transports.connection.streams import Streams
+from hub.transports.connection.streams import Streams, check_target
+from hub.transports.http.answer import Answer
 from hub.transports.http.asgi import HttpApplication, request_of, send_answer
 from hub.transports.http.dispatch import Dispatcher
+from hub.transports.http.problem import problem
 from hub.transports.http.routes import Stream
 from hub.transports.opening import Openings
 from hub.transports.request import Request
 from hub.transports.sse import FIRST_FIELD, Headers, response_headers
 from hub.transports.websocket import WebSocketOptions
-from hub.wire.codes import CloseCode, close_code
+from hub.wire.codes import CloseCode
 from hub.wire.websocket import close_reason
 
 # What waits for the server's `send`; behind it the session's outbox decides.
@@ -136,22 +138,25 @@ class AsgiSessions:
         if scope["type"] == "websocket":
             await receive()
             if stream is Stream.WEBSOCKET:
-                await self._websocket(request, receive, send)
+                await self._websocket(request, scope, receive, send)
             else:
-                # Before `accept` the server turns this into a refused handshake.
-                await send({"type": "websocket.close", "code": CloseCode.POLICY_VIOLATION})
+                error = BadRequestError("a WebSocket is at /ws")
+                await _refuse_handshake(call.answer or problem(error), scope, send)
         elif stream is Stream.SSE and request.method == "GET":
             await self._sse(request, scope, receive, send)
         else:
             await self._http.answer(self._dispatcher, call, scope, receive, send)
 
-    async def _websocket(self, request: Request, receive: Receive, send: Send) -> None:
+    async def _websocket(
+        self, request: Request, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         link = AsgiLink("websocket", request)
         try:
+            check_target(request)
             self._options.openings.websocket_over(request, link)
         except HubError as error:
-            self._options.streams.refusal(Stream.WEBSOCKET, request, error)
-            await send({"type": "websocket.close", "code": close_code(error.code)})
+            answer = self._options.streams.refusal(Stream.WEBSOCKET, request, error)
+            await _refuse_handshake(answer, scope, send)
             return
         await self._run(link, receive, self._write_messages(link, send))
 
@@ -171,6 +176,7 @@ class AsgiSessions:
     async def _sse(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         link = AsgiLink("sse", request)
         try:
+            check_target(request)
             self._options.openings.sse_over(request, link)
         except HubError as error:
             answer = self._options.streams.refusal(Stream.SSE, request, error)
@@ -226,3 +232,14 @@ class AsgiSessions:
             session.close(CloseCode.UNSUPPORTED_DATA, "binary frames are not supported: send text")
             return
         self._options.websocket.command(session, text.encode())
+
+
+async def _refuse_handshake(answer: Answer, scope: Scope, send: Send) -> None:
+    """Answer with its status, so that a client knows whether to come back.
+
+    A server without this extension makes a 403 of a close before `accept`.
+    """
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        await send_answer(answer, scope, send, kind="websocket.http.response")
+    else:
+        await send({"type": "websocket.close", "code": CloseCode.POLICY_VIOLATION})

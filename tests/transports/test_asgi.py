@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import random
+import socket
 from collections.abc import AsyncIterator, Generator
 
 import httpx2 as httpx
@@ -16,6 +18,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from hub import Hub, Settings
+from tests.support.waiting import eventually
 
 SETTINGS = {"drain_seconds": 0.05, "log_level": "error", "outbox_max_messages": 20}
 
@@ -160,3 +163,71 @@ async def test_the_hub_is_a_whole_application_by_itself() -> None:
         await next_push(socket, "welcome")
     async with serving(Hub(Settings(**SETTINGS), listen=False).asgi()) as address:
         await publish(address, "a", 1)
+
+
+@contextlib.asynccontextmanager
+async def hosted(**settings: object) -> AsyncIterator[tuple[Hub, str]]:
+    """A hub under uvicorn, and where it answers."""
+    hub = Hub(Settings(**(SETTINGS | settings)), listen=False)
+    async with serving(hub.asgi()) as address:
+        yield hub, address
+
+
+HANDSHAKE = (
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize(("path", "fields"), [("/sse", ""), ("/ws", HANDSHAKE)], ids=["sse", "ws"])
+async def test_a_peer_that_reads_nothing_is_cut_with_all_it_is_owed(path: str, fields: str) -> None:
+    """Whatever the server still holds for it, the hub holds nothing."""
+    async with hosted(heartbeat_seconds=1, pong_timeout_seconds=1) as (hub, address):
+        host, _, port = address.partition(":")
+        with socket.socket() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            peer.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(peer, (host, int(port)))
+            head = f"GET {path}?channel=a HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n"
+            await loop.sock_sendall(peer, head.encode())
+            engine = hub.node.engine
+            await eventually(lambda: len(engine.sessions) == 1)
+            for _ in range(400):
+                # Random, so that nothing on the way makes it small.
+                await hub.publish("a", random.randbytes(30_000).hex())
+                await asyncio.sleep(0)
+            await eventually(lambda: not (engine.sessions or engine.leaving))
+            assert hub.node.reporter.gauges().outbox_bytes == 0
+
+
+async def test_a_refused_stream_is_counted_and_may_be_read_by_its_page() -> None:
+    async with hosted() as (hub, address), httpx.AsyncClient() as client:
+        origin = f"http://{address}"
+        for query in ("channel=not%20allowed", f"channel={'a' * 5000}"):
+            answer = await client.get(f"{origin}/sse?{query}", headers={"Origin": origin})
+            assert answer.is_client_error
+            assert answer.headers["access-control-allow-origin"] == origin
+        assert hub.node.tally.refused == {"bad_request": 1, "headers_too_large": 1}
+
+
+async def test_a_refused_handshake_says_its_status() -> None:
+    """A client that gets 503 comes back; one that gets 403 need not."""
+    async with hosted() as (hub, address):
+        for path, origin, status, code in (
+            ("/ws", "https://evil.example", 403, "forbidden"),
+            (f"/ws?channel={'a' * 5000}", None, 431, "headers_too_large"),
+        ):
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                await websockets.connect(f"ws://{address}{path}", origin=origin)  # type: ignore[arg-type] # a str
+            assert refused.value.response.status_code == status
+            counts = hub.node.tally.refused + hub.node.tally.http_errors
+            assert counts[code] == 1
+        hub.begin_drain()
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await websockets.connect(f"ws://{address}/ws")
+        assert refused.value.response.status_code == 503
+        assert "Retry-After" in refused.value.response.headers
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await websockets.connect(f"ws://{address}/elsewhere")
+        assert refused.value.response.status_code == 404

@@ -30,6 +30,12 @@ class Told(Protocol):
     ) -> None: ...
 
 
+def check_target(request: Request) -> None:
+    """Raise `HeadersTooLargeError` where a session's URL is longer than the contract says."""
+    if (size := len(request.target)) > MAX_TARGET_BYTES:
+        raise HeadersTooLargeError(f"URL is {size:,} bytes, limit is {MAX_TARGET_BYTES:,}")
+
+
 class Streams:
     """Opens sessions on connections; one per node.
 
@@ -51,9 +57,7 @@ class Streams:
         `rest` is what came behind the request. Raises `HubError` where it is refused; the
         transport is untouched then.
         """
-        if len(request.target) > MAX_TARGET_BYTES:
-            size = len(request.target)
-            raise HeadersTooLargeError(f"URL is {size:,} bytes, limit is {MAX_TARGET_BYTES:,}")
+        check_target(request)
         if stream is Stream.WEBSOCKET:
             if request.version == "1.0":
                 # RFC 9110 section 7.8: the field means nothing there.

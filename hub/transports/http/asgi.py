@@ -71,13 +71,15 @@ class HttpApplication:
             dispatcher.refuse(call, error)
 
 
-async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
-    """Write an answer through ASGI."""
+async def send_answer(
+    answer: Answer, scope: Scope, send: Send, *, kind: str = "http.response"
+) -> None:
+    """Write an answer through ASGI; `kind` is what its messages' types begin with."""
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
     if answer.body:
         headers |= {"Content-Type": answer.content_type, "Content-Length": str(len(answer.body))}
     headers |= answer.headers
     pairs = [(name.lower().encode(), text.encode("latin-1")) for name, text in headers.items()]
-    await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
+    await send({"type": f"{kind}.start", "status": answer.status, "headers": pairs})
     body = b"" if scope.get("method") == "HEAD" else answer.body
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{kind}.body", "body": body})
