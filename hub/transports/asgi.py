@@ -25,6 +25,7 @@ from hub.transports.request import Request
 from hub.transports.sse import FIRST_FIELD, Headers, response_headers
 from hub.transports.websocket import WebSocketOptions
 from hub.wire.codes import CloseCode
+from hub.wire.handshake import SUBPROTOCOL, subprotocols
 from hub.wire.websocket import close_reason
 
 # What waits for the server's `send`; behind it the session's outbox decides.
@@ -51,6 +52,7 @@ class AsgiLink:
         self.transport = transport
         self.address = request.address
         self.user_agent = request.headers.get("user-agent", "")[:MAX_AGENT_CHARACTERS]
+        self.subprotocol = SUBPROTOCOL if SUBPROTOCOL in subprotocols(request.headers) else None
         self.session: Session | None = None
         self.ended: tuple[int, str] | None = None
         self.changed = asyncio.Event()
@@ -161,7 +163,8 @@ class AsgiSessions:
         await self._run(link, receive, self._write_messages(link, send))
 
     async def _write_messages(self, link: AsgiLink, send: Send) -> None:
-        await send({"type": "websocket.accept"})
+        # A browser that offers some fails a connection that takes none.
+        await send({"type": "websocket.accept", "subprotocol": link.subprotocol})
         while True:
             data = await link.take()
             for line in data.splitlines():

@@ -231,3 +231,12 @@ async def test_a_refused_handshake_says_its_status() -> None:
         with pytest.raises(websockets.InvalidStatus) as refused:
             await websockets.connect(f"ws://{address}/elsewhere")
         assert refused.value.response.status_code == 404
+
+
+async def test_an_offered_subprotocol_is_answered(mounted: str) -> None:
+    """Browsers fail a connection whose offer is not."""
+    async with websockets.connect(
+        f"ws://{mounted}/ws",
+        subprotocols=[websockets.Subprotocol("other"), websockets.Subprotocol("hub")],
+    ) as socket:
+        assert socket.subprotocol == "hub"

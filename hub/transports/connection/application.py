@@ -6,6 +6,8 @@ and its peer's refusal to read are not: both have the connection's deadlines.
 """
 
 import asyncio
+import re
+from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -17,6 +19,9 @@ from hub.transports.http.dispatch import Call
 # Of a body that the application has not asked for; more stops the reading.
 _WAITING_BYTES = 64 * 1024
 _NO_BODY = frozenset({204, 304})
+# RFC 9110 sections 5.1 and 5.5.
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+_LINE_ENDS = re.compile(rb"[\r\n\0]")
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding"})
 
 
@@ -156,10 +161,12 @@ class ApplicationCall(Call):
             return {"type": "http.disconnect"}
         body = bytes(self._body)
         self._body.clear()
-        self._handed_over = self._ended
-        if body and not self._ended:
+        more = not self._ended
+        self._handed_over = not more
+        if body and more:
+            # More of the body, and its end, may come within this call.
             self._carrier.body_taken()
-        return {"type": "http.request", "body": body, "more_body": not self._ended}
+        return {"type": "http.request", "body": body, "more_body": more}
 
     async def _until_gone(self) -> None:
         """What an application that streams waits for beside its writing: its peer's end."""
@@ -192,7 +199,12 @@ class ApplicationCall(Call):
         """
         status, request = int(head["status"]), self.request
         said = [(bytes(name).lower(), bytes(value)) for name, value in head.get("headers", ())]
-        fields = [field for field in said if field[0] not in _HOP_BY_HOP]
+        _check_head(status, said)
+        dropped = _HOP_BY_HOP
+        if status == HTTPStatus.NO_CONTENT:
+            # RFC 9110 section 8.6.
+            dropped |= {b"content-length"}
+        fields = [field for field in said if field[0] not in dropped]
         self._close = (b"connection", b"close") in said or not request.keep_alive
         names = {name for name, _ in fields}
         if b"date" not in names:
@@ -234,6 +246,20 @@ class ApplicationCall(Call):
             # Less than it said: the peer must not take what follows for the rest.
             self._close = True
         return part
+
+
+def _check_head(status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise `ValueError` where the peer could read the head as something else."""
+    if status < HTTPStatus.OK:
+        raise ValueError(f"status {status} is no answer")
+    lengths = set()
+    for name, value in fields:
+        if not _NAME.fullmatch(name) or _LINE_ENDS.search(value):
+            raise ValueError(f"{name[:40]!r} is no name of a field, or its value has more lines")
+        if name == b"content-length":
+            lengths.add(value)
+    if len(lengths) > 1:
+        raise ValueError("the application says two lengths")
 
 
 def _phrase(status: int) -> str:

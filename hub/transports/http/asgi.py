@@ -27,6 +27,8 @@ def request_of(scope: Scope) -> Request:
     request.address = str(client[0]) if client else ""
     for name, value in scope["headers"]:
         request.add_header(name, value)
+    if "sec-websocket-protocol" not in request.headers and (offered := scope.get("subprotocols")):
+        request.add_header(b"sec-websocket-protocol", ", ".join(offered).encode())
     return request
 
 
