@@ -1,8 +1,8 @@
 """Logs on stderr: JSON lines in production, readable on a terminal, never a payload or token.
 
 `make_logger` changes nothing global, so that an application that embeds the hub keeps its own
-logging. `adopt_stdlib` is for the hub's own process: it sends what uvicorn and other libraries
-log through the same renderer.
+logging. `adopt_stdlib` is for the hub's own process: it sends what libraries, and the
+application beside the hub, log through the same renderer.
 """
 
 import contextlib
@@ -38,8 +38,8 @@ _USER_IN_URL = re.compile(r"(?<=://)[^\s\"'<>]*@")
 # Libraries that put payloads, heads or URLs with tokens, or noise, into records below these.
 LEVEL_FLOORS: Mapping[str, int] = {
     "uvicorn.access": logging.WARNING,
-    # Start and stop in uvicorn's words, which the hub says in its own; and warnings that anybody
-    # makes with a request that is no HTTP, or asks for an upgrade where there is none.
+    # The hub serves without uvicorn; an application beside it may run one of its own. Anybody
+    # makes its warnings, with a request that is no HTTP.
     "uvicorn.error": logging.ERROR,
     "httpcore2": logging.INFO,
     "httpx2": logging.WARNING,
@@ -98,7 +98,7 @@ def stderr() -> TextIO:
 def adopt_stdlib(settings: LogSettings, stream: TextIO | None = None) -> None:
     """Give every record of `logging` in this process the hub's form.
 
-    Start uvicorn with `log_config=None`, or it puts its own back.
+    An application that starts uvicorn gives it `log_config=None`, or it puts its own back.
     """
     target = stream or stderr()
     handler = logging.StreamHandler(target)
