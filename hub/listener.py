@@ -83,6 +83,10 @@ class Listener:
     async def _start_application(self) -> None:
         if self._lifespan is not None and (why := await self._lifespan.start()) is not None:
             raise SettingsError(f"the application did not start: {why}")
+        if self._lifespan is not None and self._lifespan.absent is not None:
+            self._node.log.info(
+                "application_without_lifespan", subsystem=HTTP, raised=self._lifespan.absent
+            )
 
     def _beside(self, port: int) -> Application | None:
         if self._app is None or self._lifespan is None:

@@ -25,6 +25,10 @@ _LINE_ENDS = re.compile(rb"[\r\n\0]")
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding"})
 
 
+class PeerGoneError(OSError):
+    """What `send` raises once the peer has gone (ASGI 2.4)."""
+
+
 class Log(Protocol):
     """The part of a structlog logger that is used here."""
 
@@ -75,6 +79,7 @@ class ApplicationCall(Call):
         self._handed_over = False
         """The application has the whole body."""
         self._gone = False
+        self._peer_done = False
         self._changed = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -90,6 +95,7 @@ class ApplicationCall(Call):
 
     def feed(self, data: bytes) -> None:
         self._body += data
+        self.size += len(data)
         self._changed.set()
 
     @property
@@ -99,6 +105,11 @@ class ApplicationCall(Call):
     def ended(self) -> None:
         """The body is whole."""
         self._ended = True
+        self._changed.set()
+
+    def peer_ended(self) -> None:
+        """The peer sends nothing more; it may wait for the answer."""
+        self._peer_done = True
         self._changed.set()
 
     def lost(self) -> None:
@@ -118,6 +129,9 @@ class ApplicationCall(Call):
         application = self._application
         try:
             await application.app(self._scope(), self._receive, self._send)
+        except PeerGoneError:
+            # What an application does not catch of this is no fault of its own.
+            pass
         except Exception:
             application.log.exception("application_failed", method=self.request.method)
         if self._started and not self._sent_whole:
@@ -149,32 +163,37 @@ class ApplicationCall(Call):
         }
 
     async def _receive(self) -> Message:
-        if self.expects:
-            self.expects = False
+        if self.expects and not (self._body or self._ended):
             self._carrier.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        while not (self._body or self._ended or self._gone):
+        self.expects = False
+        while not (self._body or self._ended or self._is_alone()):
             self._changed.clear()
             await self._changed.wait()
         if self._handed_over:
             await self._until_gone()
-        if self._gone or self._handed_over:
+        if self._gone or self._handed_over or not (self._body or self._ended):
             return {"type": "http.disconnect"}
-        body = bytes(self._body)
+        body, more = bytes(self._body), not self._ended
         self._body.clear()
-        more = not self._ended
         self._handed_over = not more
-        if body and more:
-            # More of the body, and its end, may come within this call.
+        if more:
+            # This may bring more of the body, and its end: the next call tells of them.
             self._carrier.body_taken()
         return {"type": "http.request", "body": body, "more_body": more}
 
+    def _is_alone(self) -> bool:
+        """Whether the peer sends nothing more, though it may still read."""
+        return self._gone or self._peer_done
+
     async def _until_gone(self) -> None:
         """What an application that streams waits for beside its writing: its peer's end."""
-        while not (self._gone or self._sent_whole):
+        while not (self._is_alone() or self._sent_whole):
             self._changed.clear()
             await self._changed.wait()
 
     async def _send(self, message: Message) -> None:
+        if self._gone:
+            raise PeerGoneError("the peer has gone")
         if message["type"] == "http.response.start":
             self._head = message
             return
@@ -190,6 +209,8 @@ class ApplicationCall(Call):
         if data and not self._carrier.write(data):
             self._writable.clear()
             await self._writable.wait()
+            if self._gone and more:
+                raise PeerGoneError("the peer has gone")
 
     def _begin(self, head: Message, length: int | None) -> bytes:
         """The head of the answer; `length` is known where its first part is its only one.
@@ -198,6 +219,7 @@ class ApplicationCall(Call):
         (RFC 9112 sections 6 and 9), whatever the application says of them.
         """
         status, request = int(head["status"]), self.request
+        self.expects = False
         said = [(bytes(name).lower(), bytes(value)) for name, value in head.get("headers", ())]
         _check_head(status, said)
         dropped = _HOP_BY_HOP
@@ -279,6 +301,8 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
         self.state: dict[str, Any] = {}
         """What the application keeps for its requests."""
+        self.absent: str | None = None
+        """What an application without a lifespan raised when it was asked for it."""
 
     async def start(self) -> str | None:
         """Return why the application did not start; None where it did."""
@@ -320,4 +344,8 @@ class Lifespan:
             return str(message.get("message") or message["type"])
         answer.cancel()
         error = None if self._task.cancelled() else self._task.exception()
+        if what == "startup" and error is not None:
+            # By the ASGI specification it has no lifespan, as Django's has none.
+            self.absent = repr(error)
+            return None
         return repr(error) if error is not None else "it ended without an answer"

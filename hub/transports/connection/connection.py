@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._incoming is Incoming.PARSE and not self._held:
-            if len(data) <= PIECE_BYTES:
+            if len(data) <= PIECE_BYTES and self._answering is None:
                 self._reader.feed(data)
                 self._settle()
             else:
@@ -148,7 +148,7 @@ class Connection(asyncio.Protocol):
             if self._state is State.STREAMING:
                 # Its parser and this connection refer to each other: now nobody needs either.
                 self._reader.close()
-        elif self._closing:
+        elif self._closing or self._incoming is Incoming.DROP:
             self._discarded += len(data)
             if self._discarded > DISCARD_BYTES and not self._reading_paused:
                 # Not a reset: it would take the answer from a peer that has not read it yet.
@@ -163,8 +163,8 @@ class Connection(asyncio.Protocol):
         self._peer_done = True
         self._hurry()
         if self._state in {State.ANSWERING, State.WRITING, State.APPLICATION} or self._held:
-            if isinstance(self._reading, ApplicationCall):
-                self._reading.ended()
+            if isinstance(self._answering, ApplicationCall):
+                self._answering.peer_ended()
             return True
         return False
 
@@ -187,11 +187,8 @@ class Connection(asyncio.Protocol):
         self._leave()
         self._reader.close()
         for call in (self._reading, self._answering, *self._queue):
-            if call is None:
-                continue
-            self._context.budget.release(call)
-            if isinstance(call, ApplicationCall):
-                call.lost()
+            if call is not None:
+                self._drop(call)
         if self._task is not None and _ends_with_its_peer(self._answering):
             self._task.cancel()
         self._queue.clear()
@@ -251,23 +248,21 @@ class Connection(asyncio.Protocol):
             call.ended()
             if call is self._answering:
                 return
-        if self._answering or self._is_blocked or self._queue or self._closing:
-            self._queue.append(call)
-        else:
+        if self._may_begin():
             self._begin(call)
+        else:
+            self._queue.append(call)
 
     def broken(self, error: HubError) -> None:
         """What came is no request: answer what was asked before, then say so and end."""
         self._context.tally.refused[error.code] += 1
         abandoned, self._reading = self._reading, None
         if abandoned is not None:
-            self._context.budget.release(abandoned)
-            if isinstance(abandoned, ApplicationCall):
-                abandoned.lost()
-                if abandoned is self._answering:
-                    # Its answer has begun: nothing can be said in its place.
-                    self._transport.abort()
-                    return
+            self._drop(abandoned)
+            if abandoned is self._answering:
+                # Its answer may have begun: nothing can be said in its place.
+                self._transport.abort()
+                return
         call = Call(Request())
         self._context.dispatcher.refuse(call, error)
         if self._may_begin():
@@ -314,6 +309,8 @@ class Connection(asyncio.Protocol):
             self._work(held)
         else:
             self._settle()
+        if self._state is State.STREAMING:
+            self._reader.close()
 
     def _begin(self, call: Call) -> None:
         """Give a request its turn: the whole of it is here, or its answer is decided."""
@@ -394,11 +391,21 @@ class Connection(asyncio.Protocol):
             self._end()
 
     def _end(self) -> None:
-        """The last answer is decided."""
+        """The last answer is decided, or a stream has the connection: no request follows."""
         self._closing = True
         self._reader.stop()
+        for call in self._queue:
+            self._drop(call)
         self._queue.clear()
         self._held = b""
+
+    def _drop(self, call: Call) -> None:
+        """Nobody waits for the answer any more."""
+        self._context.budget.release(call)
+        if call.admission is not None:
+            call.admission.close()
+        if isinstance(call, ApplicationCall):
+            call.lost()
 
     def _is_last(self, call: Call) -> bool:
         """Whether nothing can follow: an unread body is no request, and neither is garbage."""
@@ -415,15 +422,18 @@ class Connection(asyncio.Protocol):
             self._queue.appendleft(call)
             return
         context, rest = self._context, (self._reader.rest or b"") + self._held
+        if self._reading_paused:
+            # From here on the reading is the stream's to pause.
+            self._reading_paused = False
+            self._transport.resume_reading()
         try:
             context.streams.open(stream, call.request, self._transport, rest)
         except HubError as error:
             self._respond(call, context.streams.refusal(stream, call.request, error))
         else:
             self._state = State.STREAMING
+            self._end()
             self._leave()
-            if self._reading_paused:
-                self._transport.resume_reading()
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -438,6 +448,9 @@ class Connection(asyncio.Protocol):
             return
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
+        if self._is_blocked:
+            # What waits has grown by the hub's doing: the peer's progress is counted from there.
+            self._unsent += len(data)
         if not self._transport.is_closing():
             self._transport.write(data)
 
@@ -497,6 +510,11 @@ class Connection(asyncio.Protocol):
             self._end()
             self._finish()
             return
+        if self._stopping and state is State.BETWEEN:
+            self._ends_clean = True
+            self._end()
+            self._finish()
+            return
         self._enter(state)
         self._choose_reading()
 
@@ -538,12 +556,15 @@ class Connection(asyncio.Protocol):
 
     def _enter(self, state: State) -> None:
         """Be in `state`; its deadline begins anew unless it is the same wait as before."""
-        mark = (state, self._begun, self._reader.messages)
+        mark: tuple[object, ...] = (state, self._begun, self._reader.messages)
+        if state is State.APPLICATION and isinstance(self._reading, ApplicationCall):
+            # The peer's silence counts, not the application's: each part begins the time anew.
+            mark = (*mark, self._reading.size, self._reading.is_full)
         if mark == self._mark:
             return
         self._state, self._mark = state, mark
         self._incoming = ROWS[state].incoming
-        if state is State.WRITING:
+        if state in {State.WRITING, State.CLOSING}:
             self._unsent = self._transport.get_write_buffer_size()
         self._timer.begin(self._seconds(state))
 
@@ -565,8 +586,9 @@ class Connection(asyncio.Protocol):
             case State.DISCARDING:
                 return DISCARD_SECONDS
             case _:
-                incomplete = self._answering is not None and not self._answering.complete
-                return limits.body_timeout_seconds if incomplete else None
+                call = self._reading
+                waits = isinstance(call, ApplicationCall) and not call.is_full
+                return limits.body_timeout_seconds if waits else None
 
     def _late(self) -> None:
         """The state has taken too long."""
@@ -594,6 +616,7 @@ class Connection(asyncio.Protocol):
         """The handler takes too long: it is cancelled, and the peer told so."""
         call, task = self._answering, self._task
         if call is None or call.route is None or task is None:
+            self._transport.abort()
             return
         answer = self._context.dispatcher.gave_up(call, call.route.answer_seconds)
         self._answering = self._task = None
@@ -633,9 +656,10 @@ class Connection(asyncio.Protocol):
         """End behind the last answer; read on for a while where the peer may still be sending."""
         if self._state in {State.DISCARDING, State.CLOSING}:
             return
-        self._reading = None
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            self._drop(reading)
         if self._peer_done or self._ends_clean:
-            self._unsent = self._transport.get_write_buffer_size()
             self._enter(State.CLOSING)
             self._transport.close()
             return

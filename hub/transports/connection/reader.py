@@ -98,6 +98,9 @@ class RequestReader:
             except httptools.HttpParserUpgrade as upgrade:
                 data = self._behind_upgrade(data[upgrade.args[0] :])
                 continue
+            except httptools.HttpParserCallbackError as error:
+                # A fault of ours in a callback: no peer is to be told that it spoke no HTTP.
+                raise error.__context__ or error from None
             except httptools.HttpParserError as error:
                 self._break(BadRequestError(f"not an HTTP request: {error}"))
                 return

@@ -26,6 +26,7 @@ from hub.transports.http.parameters import read_query
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.problem import problem
 from hub.transports.http.routes import Access, Place, Route, RouteTable
+from hub.transports.opening import cross_origin
 from hub.transports.request import Request, has_body
 
 _ALLOWED_HEADERS = (
@@ -92,6 +93,9 @@ class Dispatcher:
         try:
             self._open(call, request)
         except HubError as error:
+            if call.admission is not None:
+                call.admission.close()
+                call.admission = None
             self.refuse(call, error)
         except Exception:  # noqa: BLE001 - the edge: whatever else happens is ours, not the peer's
             call.answer = self._failed(call)
@@ -245,13 +249,7 @@ class Dispatcher:
     def _decide(self, call: Call, answer: Answer) -> Answer:
         """Take `answer` for the call's own; a page that may read it is told so."""
         if call.origin is not None:
-            answer.add_headers(
-                {
-                    "Access-Control-Allow-Origin": call.origin,
-                    "Access-Control-Expose-Headers": "Retry-After",
-                    "Vary": "Origin",
-                }
-            )
+            answer.add_headers(cross_origin(call.origin))
         call.answer = answer
         return answer
 

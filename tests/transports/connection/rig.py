@@ -34,6 +34,16 @@ LIMITS = ConnectionLimits(
 BODY_LIMIT = 200
 
 
+class Swallowing(asyncio.Protocol):
+    """Stands for a stream: notes what it is given."""
+
+    def __init__(self, transport: "FakeTransport") -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.to_stream += data
+
+
 class FakeTransport(asyncio.Transport):
     """Takes `room` bytes at once; what is more waits until `drain`."""
 
@@ -45,9 +55,17 @@ class FakeTransport(asyncio.Transport):
         """None takes everything."""
         self.closing = self.aborted = self.eof = self.paused = False
         self.protocol: Any = None
+        self.to_stream = b""
+        """What came behind a handshake beyond the first piece."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return ("192.0.2.7", 4711) if name == "peername" else default
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def get_protocol(self) -> Any:
+        return Swallowing(self)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert high == 0
@@ -135,6 +153,8 @@ class FakeStreams:
     def open(self, stream: Stream, request: Request, transport: Any, rest: bytes) -> None:
         if self.refuses is not None:
             raise self.refuses
+        assert transport.protocol is not None, "the transport was taken over before"
+        transport.set_protocol(None)
         self.opened.append((stream, request.target, rest))
 
     def refusal(self, _stream: Stream, _request: Request, error: HubError) -> Answer:

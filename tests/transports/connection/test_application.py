@@ -238,12 +238,8 @@ async def test_a_lifespan_that_fails_says_why_and_one_that_works_keeps_its_state
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
 
-    async def raises(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        raise RuntimeError("no lifespan here")
-
     lifespan = Lifespan(works)
     assert await lifespan.start() is None
     assert lifespan.state == {"kept": 1}
     assert await lifespan.stop() is None
     assert await Lifespan(refuses).start() == "no database"
-    assert "no lifespan here" in str(await Lifespan(raises).start())

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from hub.auth.policy import Policy
 from hub.transports.connection.reader import RequestReader
 from hub.transports.connection.states import DISCARD_BYTES, HELD_BYTES, ROWS, State
 from hub.transports.http.routes import Stream
+from hub.transports.request import Request
 from tests.transports.connection.rig import AWAY, BODY_LIMIT, LIMITS, Rig, get, post
 
 UPGRADE = (
@@ -322,6 +324,58 @@ async def test_a_stream_takes_the_connection_with_what_came_behind_its_head(rig:
     assert not rig.transport.ended
 
 
+@pytest.mark.parametrize("behind", [get("/sse?channel=b"), post("a", b"1"), get("/healthz") * 80])
+@pytest.mark.parametrize("waits", [False, True])
+async def test_nothing_behind_a_request_for_a_stream_is_a_request(
+    rig: Rig, behind: bytes, *, waits: bool
+) -> None:
+    """The connection is the stream's: a second one would be written to by its number alone."""
+    first = post("slow", b"0") if waits else b""
+    rig.receive(first + get("/sse?channel=a") + behind)
+    rig.engine.gate.set()
+    await rig.settle()
+    assert [target for _, target, _ in rig.streams.opened] == [b"/sse?channel=a"]
+    assert rig.published == [b"0"] * waits
+    assert rig.answers == [200] * waits
+
+
+async def test_nothing_is_a_request_behind_a_stream_that_waited_for_the_peer(rig: Rig) -> None:
+    rig.transport.room = 5
+    rig.receive(get("/healthz") + get("/sse?channel=a") + post("a", b"1"))
+    rig.receive(post("a", b"2"))
+    rig.transport.drain()
+    assert len(rig.streams.opened) == 1
+    assert rig.published == []
+
+
+async def test_a_stream_is_read_from_however_it_had_to_wait(rig: Rig) -> None:
+    """It may pause the reading itself from then on."""
+    rig.transport.room = 5
+    rig.receive(get("/healthz") + get("/ws", UPGRADE) + b"x" * 100)
+    assert rig.transport.paused
+    paused_when_opened: list[bool] = []
+    opening = rig.streams.open
+
+    def opened(stream: Stream, request: Request, transport: Any, rest: bytes) -> None:
+        paused_when_opened.append(transport.paused)
+        opening(stream, request, transport, rest)
+
+    rig.streams.open = opened  # type: ignore[method-assign]
+    rig.transport.drain()
+    assert paused_when_opened == [False]
+    assert not rig.transport.paused
+
+
+async def test_a_half_sent_body_of_a_peer_that_has_ended_is_given_back(rig: Rig) -> None:
+    """Else a few of them would leave no room for any body."""
+    rig.receive(post("slow", b"1") + post("a", b"1" * 100, length=150))
+    assert rig.connection.eof_received()
+    rig.engine.gate.set()
+    await rig.settle()
+    assert rig.transport.ended
+    assert rig.budget.bytes == 0
+
+
 async def test_a_stream_waits_for_the_answers_before_it(rig: Rig) -> None:
     rig.receive(post("slow", b"1") + get("/sse?channel=a"))
     await rig.settle()
@@ -419,7 +473,7 @@ async def test_a_connection_leaves_nothing_to_the_garbage_collector(rig: Rig) ->
         for request in (get("/sse?channel=a"), get("/healthz", "Connection: close\r\n")):
             rig.connect()
             rig.receive(request)
-            # As a real transport does, at its end or for the stream.
+            # As a real transport does at its end.
             rig.transport.protocol = None
         rig.connect()
         assert _readers() == before + 1
