@@ -211,6 +211,7 @@ class Node:
         return here or self.broker.record().servers > 0
 
     async def stop(self) -> None:
+        self.refusals.flush()
         await self._peers.stop()
         await self.broker.stop()
         if self.tracing is not None:

@@ -88,8 +88,8 @@ class HostList:
         if self._listed:
             return f"host {shown!r} is not one that requests may name here (see HUB_HOSTS)"
         return (
-            f"host {shown!r} is no name of this machine, and with no key set requests may name "
-            "no other: list it in HUB_HOSTS, or set a key"
+            f"host {shown!r} is neither localhost nor a loopback address, and with no key set "
+            "requests may name no other: list it in HUB_HOSTS, or set a key"
         )
 
 

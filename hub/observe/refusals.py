@@ -95,6 +95,11 @@ class Refusals:
             },
         )
 
+    def flush(self) -> None:
+        """The node stops: say now what was left out, because no window's end comes."""
+        if self._is_open:
+            self._end_window()
+
     def _end_window(self) -> None:
         left_out, self._left_out = self._left_out, Counter()
         self._lines.clear()

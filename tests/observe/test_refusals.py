@@ -171,3 +171,14 @@ def test_every_refusal_is_logged_or_counted(events: list[tuple[str, str] | None]
         for code in WHO_MAY
     )
     assert len(rig.refused()) + left_out == made
+
+
+def test_a_stop_says_how_many_were_left_out() -> None:
+    """No window's end comes any more."""
+    rig = Rig()
+    for _ in range(LINES_PER_ADDRESS + 5):
+        rig.refuse()
+    rig.refusals.flush()
+    rig.refusals.flush()
+    left_out = [line for line in rig.lines if line["event"] == "refusals_not_logged"]
+    assert [line["unauthorized"] for line in left_out] == [5]
