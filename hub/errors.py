@@ -11,6 +11,11 @@ import math
 MAX_RETRY_AFTER_SECONDS = 300
 
 
+# What a peer sent may stand in a message, and the message in an answer: of the same size, whatever
+# it was. Longer than any that the hub writes of its own.
+_LONGEST_MESSAGE = 1000
+
+
 class HubError(Exception):
     """Something the peer, the operator or the broker has to be told about.
 
@@ -22,6 +27,8 @@ class HubError(Exception):
     retry_after_seconds: int | None = None
 
     def __init__(self, message: str, *, command_id: str | int | None = None) -> None:
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[:_LONGEST_MESSAGE]}... ({len(message):,} characters)"
         super().__init__(message)
         self.message = message
         self.command_id = command_id

@@ -48,6 +48,7 @@ class Operator:
         import httpx2
 
         from hub_client.route import find_route
+        from hub_client.tokens import check_secret
         from hub_client.transport import check_base_url, public_url
 
         self.url = check_base_url(url)
@@ -55,7 +56,7 @@ class Operator:
         self.shown_url = public_url(self.url)
         """Without what it may hold of a password."""
         self.key = key or None
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Authorization": f"Bearer {check_secret(key, 'key')}"} if key else {}
         self._client = httpx2.AsyncClient(
             headers=headers,
             timeout=TIMEOUT_SECONDS,

@@ -11,6 +11,7 @@ from hub_client.campaign import Campaign, PublishRetry, Retrying, Rules, Send
 from hub_client.collector import Batching
 from hub_client.route import HTTP_ERRORS, SOCKS_ERRORS
 from hub_client.timing import asked_seconds
+from hub_client.tokens import check_secret
 from hub_client.transport import check_base_url, public_url
 
 # Errors of a request that cannot have reached the hub, and the one that is our own doing.
@@ -76,9 +77,10 @@ def publish_url(base_url: str) -> str:
 
 
 def publish_headers(key: str | None) -> dict[str, str]:
+    """Of every request; raise `ValueError` for a key that no header may hold."""
     headers = {"Content-Type": "application/json"}
     if key is not None:
-        headers["Authorization"] = f"Bearer {key}"
+        headers["Authorization"] = f"Bearer {check_secret(key, 'key')}"
     return headers
 
 

@@ -10,12 +10,26 @@ Token = str | Callable[[], str | Awaitable[str]] | None
 _ASK_TIMEOUT_SECONDS = 60.0
 
 
+def check_secret(secret: str, what: str) -> str:
+    """A key or token as a header takes it, without the line end that mounted secrets have.
+
+    Raises `ValueError`, which does not show it, when it holds what no header may hold.
+    """
+    plain = secret.rstrip("\r\n")
+    if not (plain.isascii() and plain.isprintable()) or " " in plain:
+        raise ValueError(
+            f"the {what} holds a character that no header may hold: a blank, a line end, or one "
+            "beyond ASCII"
+        )
+    return plain
+
+
 class TokenSource:
     """Asks at most once between two welcomes, so that a bad token cannot make a loop."""
 
     def __init__(self, token: Token) -> None:
         self._ask = token if callable(token) else None
-        self._token = token if isinstance(token, str) else None
+        self._token = check_secret(token, "token") if isinstance(token, str) else None
         self._asked_again = False
         self._asking = asyncio.Lock()
 
@@ -36,7 +50,8 @@ class TokenSource:
             if self._token is None and self._ask is not None:
                 async with asyncio.timeout(_ASK_TIMEOUT_SECONDS):
                     answer = self._ask()
-                    self._token = await answer if inspect.isawaitable(answer) else answer
+                    told = await answer if inspect.isawaitable(answer) else answer
+                    self._token = told if told is None else check_secret(told, "token")
             return self._token
 
     def welcomed(self) -> None:

@@ -184,6 +184,8 @@ class RequestReader:
             # A trailer: nothing here asks for one (RFC 9110 section 6.5.1).
             return
         self._head_bytes += len(name) + len(value) + 4
+        # RFC 9110 section 5.5: white space around a value is no part of it.
+        value = value.strip(b" \t")
         if (raw := self._request.raw_headers) is not None:
             raw.append((name.lower(), value))
         headers = self._request.headers

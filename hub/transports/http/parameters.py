@@ -1,6 +1,7 @@
 """Parameters of a route: how each is read, and what the OpenAPI document says of it."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,8 @@ from hub.transports.http.schemas import CHANNEL, POSITION, STRING, Json
 from hub.wire.query import single, split_form, whole_number
 
 Read = Callable[[str, str], object]
-_BEYOND_DOUBLES = 400
-"""Characters; no number that anybody means is longer."""
+# Plain decimals: `float` also reads other scripts' digits, exponents and underscores.
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +103,7 @@ def number(name: str, about: str = "", *, highest: float, above_zero: bool = Fal
     """A finite number from 0 to `highest`; not 0 where it has to be above."""
 
     def read(named: str, value: str) -> float:
-        try:
-            found = float(value) if len(value) < _BEYOND_DOUBLES else math.nan
-        except ValueError:
-            found = math.nan
+        found = float(value) if _NUMBER.fullmatch(value) else math.nan
         # A comparison with a NaN is never true.
         if not (found > 0 or (found == 0 and not above_zero)) or found > highest:
             least = "more than 0" if above_zero else "0"

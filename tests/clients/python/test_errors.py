@@ -12,8 +12,11 @@ from hub_client import (
     HubClientError,
     NotPublishedError,
     OutcomeUnknownError,
+    Publisher,
+    SyncPublisher,
     UnauthorizedError,
 )
+from hub_client.tokens import check_secret
 from hub_client.transport import public_url
 
 ERRORS = [
@@ -56,3 +59,18 @@ def test_every_error_of_the_package_is_below_its_root() -> None:
 def test_url_in_an_error_shows_no_password(url: str, shown: str) -> None:
     """However it was written."""
     assert public_url(url) == shown
+
+
+@pytest.mark.parametrize("secret", ["s3cret\0", "s3 cret", "kéy", "s3\ncret"])
+@pytest.mark.parametrize("make", [Publisher, SyncPublisher])
+def test_a_key_that_no_header_may_hold_is_refused_unseen(
+    make: type[Publisher] | type[SyncPublisher], secret: str
+) -> None:
+    """At once, and without showing it: a library's own error would print it and be retried."""
+    with pytest.raises(ValueError, match="no header may hold") as raised:
+        make("http://127.0.0.1:1", key=secret)
+    assert "s3" not in str(raised.value)
+
+
+def test_the_line_end_of_a_file_is_no_part_of_a_secret() -> None:
+    assert check_secret("s3cret\r\n", "key") == "s3cret"

@@ -260,3 +260,11 @@ async def test_a_connection_answers_each_request_once_and_ends_where_one_is_refu
     assert answers <= len(expected) + 1
     if found.errors:
         assert rig.transport.eof or rig.transport.ended
+
+
+def test_white_space_around_a_value_is_no_part_of_it() -> None:
+    """RFC 9110 section 5.5: two keys that differ by a blank are one."""
+    head = b"POST / HTTP/1.1\r\nHost: h \r\nIdempotency-Key: \t k \t\r\nContent-Length: 1 \r\n\r\n1"
+    found = read(head, [])
+    assert found.requests[0].headers == {"host": "h", "idempotency-key": "k", "content-length": "1"}
+    assert found.bodies == [b"1"]

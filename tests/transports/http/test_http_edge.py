@@ -233,3 +233,19 @@ async def test_a_page_may_connect_to_its_own_hub_alone(hub: Hub, host: str) -> N
     assert "connect-src 'self'; " in answer.headers.get(
         "content-security-policy", "connect-src 'self'; "
     )
+
+
+@pytest.mark.parametrize("text", ["1e3", "-0", "+5", "1_0", "%D9%A3", "%C2%A05", "%0a5", "nan"])
+async def test_a_number_of_a_query_is_plain_digits(hub: Hub, text: str) -> None:
+    async with hub.client(**OPERATOR) as client:
+        answer = await client.post(f"/api/rebalance?window_seconds={text}")
+    assert answer.status_code == 400
+
+
+async def test_an_error_is_short_however_much_it_is_about(hub: Hub) -> None:
+    """What a peer sent may stand in a message; its size may not."""
+    item = b'[{"channel":"a","data":1,"' + b"y" * 50_000 + b'":1}]'
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish", content=item)
+    assert answer.status_code == 400
+    assert len(answer.content) < 2000
