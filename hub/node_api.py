@@ -5,6 +5,7 @@ or at another node.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
 from hub.core.subscribing import Subscribing
-from hub.errors import HubError
+from hub.errors import HubError, UnavailableError
 from hub.reporting import Reporter
 from hub.transports.poll import PollTransport
 from hub.transports.waiting_polls import WaitingPolls
@@ -81,7 +82,7 @@ class NodeApi:
         """At once for a session of this node, else by asking the one that holds it."""
         work = self.peers.holder(connection).check(connection, secret)
         if self.peers.tag_of(connection) != self.tag:
-            return work
+            return _unless_silent(work)
         begin(work)
         return None
 
@@ -127,3 +128,9 @@ class NodeApi:
 
     async def nodes(self) -> Sequence[NodeRecord]:
         return await self.peers.nodes()
+
+
+async def _unless_silent(check: Coroutine[Any, Any, None]) -> None:
+    """A node that does not answer is no refusal: what the command itself meets there says more."""
+    with suppress(UnavailableError):
+        await check

@@ -65,7 +65,7 @@ class Reporter:
             connections=dict(self.engine.by_transport),
             subscriptions=self.subscribing.held,
             channels=len(self.subscribing.channels),
-            outbox_bytes=self.pressure.total_bytes,
+            outbox_bytes=self.pressure.bounded_bytes,
             outbox_oldest_age_seconds=0.0 if oldest_at is None else self.clock() - oldest_at,
             congested_sessions=len(self.pressure.sessions),
             ready=not self.problems(),

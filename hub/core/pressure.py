@@ -31,6 +31,11 @@ class Pressure:
         """All that is held for peers."""
         return self.bytes + self.handed_bytes + self.leaving_bytes
 
+    @property
+    def bounded_bytes(self) -> int:
+        """What the bound holds for: of sessions that are closed nothing more can be taken away."""
+        return self.bytes + self.handed_bytes
+
     def relieve(self) -> None:
         """At the bound, close whoever is owed most until there is room again."""
         while self.bytes + self.handed_bytes > self.max_bytes and self.sessions:

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hub.bench.contest import Outcome, run
+from hub.bench.intake import WAYS
 from hub.bench.load import new_progress
 from hub.bench.plan import BenchError, Contestant, Plan
 from hub.bench.send_loop import bare_frame
@@ -65,7 +66,7 @@ def test_every_way_of_publishing_is_taken_in_and_metered(bench: Bench) -> None:
     result = bench("--intake", "--seconds", "0.5")
     assert result.exit_code == 0, result.output
     rows = {row["way"]: row for row in json.loads(result.stdout)}
-    assert len(rows) == 4
+    assert list(rows) == [way.name for way in WAYS]
     assert all(row["per_second"] > 0 and row["core_share"] > 0 for row in rows.values())
     arrays, singles = rows["arrays of 100, 4 at a time"], rows["single POSTs, 16 at a time"]
     assert arrays["cpu_microseconds"] < singles["cpu_microseconds"]
