@@ -13,7 +13,7 @@ from hub.transports.http.problem import problem
 from hub.transports.http.routes import Stream
 from hub.transports.opening import Openings, cross_origin
 from hub.transports.request import Request
-from hub.wire.codes import close_code
+from hub.wire.codes import CloseCode, close_code
 
 # The wire contract: a URL stays below 4 KB. More channels are subscribed to by command.
 MAX_TARGET_BYTES = 4096
@@ -91,11 +91,16 @@ class Streams:
         return problem(error, headers=cross_origin(origin))
 
     def _come_back(self, error: HubError, origin: str | None) -> Answer:
-        goodbye = Goodbye(
-            close_code(error.code), error.message, random.randint(*_RETRY_MILLISECONDS)
-        )
+        goodbye = Goodbye(_code(error), error.message, random.randint(*_RETRY_MILLISECONDS))
         return Answer(
             self._sse.encode(goodbye, ""),
             content_type="text/event-stream; charset=utf-8",
             headers=cross_origin(origin),
         )
+
+
+def _code(error: HubError) -> CloseCode:
+    """What may be tried again is told by a code that says so, also a token that is too early."""
+    code = close_code(error.code)
+    final = CloseCode.BAD_REQUEST <= code < CloseCode.INTERNAL
+    return CloseCode.TRY_AGAIN_LATER if final else code
