@@ -1,22 +1,20 @@
-"""Which broker a node gets: the one place that names concrete ones."""
+"""Which broker a node gets: the one place that names concrete ones.
+
+A node that stands alone does not import the Redis client, which takes a third of its start.
+"""
 
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.alone import Alone
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
-from hub.brokers.redis.broker import RedisBroker
-from hub.brokers.redis.keys import Keys
-from hub.brokers.redis.options import RedisOptions
-from hub.brokers.redis.peers import TAG_LENGTH, RedisPeers
-from hub.brokers.redis.presence import RedisRoster
-from hub.brokers.redis.registry import Myself
+from hub.brokers.redis.keys import TAG_LENGTH, Keys
 from hub.core.peers import Operate, OwnConnections, Peers
 from hub.core.ports import Broker, Downstream, Monotonic, Roster, Spawn
 from hub.core.presence import LocalRoster
@@ -25,6 +23,9 @@ from hub.core.records import BrokerRecord, NodeRecord
 from hub.core.tally import Tally
 from hub.errors import SettingsError
 from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.brokers.redis.broker import RedisBroker
 
 
 class NodeBroker(Broker, Protocol):
@@ -111,7 +112,10 @@ def make_broker(settings: Settings, around: Surroundings) -> NodeBroker:
         raise SettingsError(f"HUB_BROKER: {error.message}") from None
 
 
-def _redis_broker(settings: Settings, around: Surroundings) -> RedisBroker:
+def _redis_broker(settings: Settings, around: Surroundings) -> "RedisBroker":
+    from hub.brokers.redis.broker import RedisBroker  # noqa: PLC0415 - see above
+    from hub.brokers.redis.options import RedisOptions  # noqa: PLC0415
+
     return RedisBroker(
         url=settings.broker,
         downstream=around.downstream,
@@ -140,9 +144,13 @@ def make_tag() -> str:
 
 def make_roster(broker: NodeBroker, around: Surroundings, *, tag: str) -> NodeRoster:
     """Who is present where `broker` carries the channels."""
-    if isinstance(broker, RedisBroker):
-        return RedisRoster(broker.shard, tag=tag, spawn=around.spawn, log=around.log)
-    return LocalRoster(around.downstream.announce)
+    if isinstance(broker, MemoryBroker):
+        return LocalRoster(around.downstream.announce)
+    from hub.brokers.redis.broker import RedisBroker  # noqa: PLC0415 - see above
+    from hub.brokers.redis.presence import RedisRoster  # noqa: PLC0415
+
+    assert isinstance(broker, RedisBroker)  # noqa: S101 - there is no third one
+    return RedisRoster(broker.shard, tag=tag, spawn=around.spawn, log=around.log)
 
 
 def make_peers(
@@ -155,7 +163,12 @@ def make_peers(
     operate: Operate,
 ) -> NodePeers:
     """The nodes that share `broker`; what else is handed in is this one's own."""
-    if isinstance(broker, RedisBroker):
-        myself = Myself(tag, record, connections, operate)
-        return RedisPeers(broker.shard, myself, spawn=around.spawn, log=around.log)
-    return Alone(tag, record, connections, operate)
+    if isinstance(broker, MemoryBroker):
+        return Alone(tag, record, connections, operate)
+    from hub.brokers.redis.broker import RedisBroker  # noqa: PLC0415 - see above
+    from hub.brokers.redis.peers import RedisPeers  # noqa: PLC0415
+    from hub.brokers.redis.registry import Myself  # noqa: PLC0415
+
+    assert isinstance(broker, RedisBroker)  # noqa: S101 - there is no third one
+    myself = Myself(tag, record, connections, operate)
+    return RedisPeers(broker.shard, myself, spawn=around.spawn, log=around.log)

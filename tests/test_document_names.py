@@ -1,17 +1,16 @@
 """Every file, name, command, flag, setting and metric that a document mentions exists."""
 
 import importlib
-import os
 import re
-import subprocess
-import sys
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+from typer.testing import CliRunner
 
+from hub.cli import build
 from hub.settings.catalog import declared
 from tests.support.hub_process import HubProcess
 
@@ -85,16 +84,9 @@ def test_every_command_and_every_flag_exists(document: Path) -> None:
 @lru_cache
 def help_of(command: str) -> frozenset[str]:
     """The flags of a command; fails where there is no such command."""
-    asked = subprocess.run(
-        [sys.executable, "-m", "hub", command, "--help"],
-        env=os.environ | {"COLUMNS": "300"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert asked.returncode == 0, f"hub {command}: {asked.stderr}"
-    return frozenset(re.findall(r"--[a-z][a-z-]*", asked.stdout))
+    asked = CliRunner().invoke(build(), [command, "--help"], env={"COLUMNS": "300"})
+    assert asked.exit_code == 0, f"hub {command}: {asked.output}"
+    return frozenset(re.findall(r"--[a-z][a-z-]*", asked.output))
 
 
 @each

@@ -150,16 +150,29 @@ def test_version_is_printed(hub: Invoke, arguments: tuple[str, ...]) -> None:
 
 def test_help_does_not_load_the_settings_or_the_server() -> None:
     """`hub --help` answers at once."""
-    code = (
-        "import sys\n"
-        "from hub.cli import build\n"
-        "try: build()(['--help'])\n"
-        "except SystemExit: pass\n"
-        "heavy = {'pydantic_settings', 'uvicorn', 'starlette', 'structlog', 'hub.app'}\n"
-        "sys.exit(','.join(heavy & set(sys.modules)) or 0)"
-    )
+    code = "from hub.cli import build\ntry: build()(['--help'])\nexcept SystemExit: pass\n"
+    printed, loaded = ran(code)
+    assert "serve" in printed
+    heavy = {"pydantic_settings", "uvicorn", "starlette", "structlog", "hub.app"}
+    assert loaded & heavy == set()
+
+
+def test_a_node_that_stands_alone_does_not_load_the_redis_client() -> None:
+    """It would take a third of a start."""
+    _, loaded = ran("from hub import Hub, Settings\nHub(Settings(), listen=False).asgi()\n")
+    assert "hub.node" in loaded
+    assert "redis" not in loaded
+
+
+def ran(code: str) -> tuple[str, set[str]]:
+    """What `code` prints, and the modules that are loaded after it."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", f"{code}import sys\nprint('loaded:', *sys.modules)"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "serve" in done.stdout
+    printed, _, loaded = done.stdout.rpartition("loaded: ")
+    return printed, set(loaded.split())

@@ -12,6 +12,8 @@ from hashlib import blake2b
 DEFAULT_PREFIX = "hub"
 # No channel has a slash in its name, so none can meet what is kept with this.
 NODES = "/nodes"
+TAG_LENGTH = 8
+"""Of what one run of a node is known by: hexadecimal digits."""
 
 
 # Bounded: as many channels as a node talks about at a time; about 400 bytes each.

@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.asking import Answer, Ask
 from hub.brokers.redis.failures import CallError, NoAnswerError, told
+from hub.brokers.redis.keys import TAG_LENGTH
 from hub.brokers.redis.questions import ANSWER_SECONDS, Questions
 from hub.brokers.redis.registry import LEASE_SECONDS, Myself, Registry
 from hub.brokers.redis.shard import Shard
@@ -26,7 +27,6 @@ from hub.core.records import NodeRecord, SessionRecord
 from hub.errors import HubError, NotFoundError, OutcomeUnknownError, UnavailableError
 from hub.wire import native
 
-TAG_LENGTH = 8
 # Of the answer to a poll at another node: Redis cuts a subscriber that is 32 MB behind at once
 # (client-output-buffer-limit pubsub), which is 500 of these.
 MAX_POLL_BYTES = 64 * KIB
