@@ -79,6 +79,19 @@ class Story:
         return self.chance.choice(self.lanes)
 
     @property
+    def figures(self) -> str:
+        """What the story was, in one line for whoever keeps a record of many."""
+        views = [seat.view for seat in self.seats]
+        published = sum(lane.published for lane in self.lanes)
+        delivered = sum(len(view.delivered) for view in views)
+        announced = sum(len(view.announced) for view in views)
+        resets = sum(len(view.left) for view in views)
+        return (
+            f"{len(self.told)} steps, {published} publications, {delivered} deliveries, "
+            f"{announced} announced as lost, {resets} resets, {len(views)} views"
+        )
+
+    @property
     def seats(self) -> list[Seat]:
         return [seat for lane in self.lanes for seat in lane.seats]
 

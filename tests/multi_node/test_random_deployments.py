@@ -44,7 +44,7 @@ async def story(name: str, channel: str) -> AsyncIterator[Wide]:
                 await told.sit_everywhere()
                 yield told
             finally:
-                print(told.told)
+                print(told.told, told.figures, sep="\n")
                 for server in deployment.living:
                     server.thaw()
                 await told.close()

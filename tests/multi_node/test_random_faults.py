@@ -41,7 +41,7 @@ async def story(redis: RedisServer, channel: str) -> AsyncIterator[Story]:
             await told.sit_everywhere()
             yield told
         finally:
-            print(told.told)
+            print(told.told, told.figures, sep="\n")
             await told.close()
 
 

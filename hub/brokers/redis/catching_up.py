@@ -81,7 +81,7 @@ class CatchingUp:
                         after,
                         self._options.page_size,
                         self._options.page_bytes,
-                        listens=True,
+                        seen=tracker.epoch,
                     )
                     steps = tracker.on_page(page)
                     self._tally.broker_filled += sum(

@@ -17,7 +17,10 @@
 -- A cluster has no key for a line, as each channel has a slot of its own. There a former master is a
 -- replica before it leads again, which gives it another name; but channels come from servers with
 -- another name in order, when their slot moves. The name that counted there says nothing here,
--- so a node asks around whether that line still lives (`STRAY`, `adopt`).
+-- so a node asks around whether that line still lives (`STRAY`, `adopt`). And a replica may be elected
+-- in vain: a slot that comes to its master at the same moment takes that one to a greater config
+-- epoch, and it leads on without ever having been a replica. So a node that looks at a channel shows
+-- the epoch that it is in: where that one has a later term, the one that is stored here was left.
 
 -- History size, history TTL, position TTL, idempotency TTL (milliseconds), for channels that no
 -- hub node has used: the hub's own defaults.
@@ -60,8 +63,14 @@ local function goes_on(epoch, state, history, line)
   return nil, redis.error_reply('STRAY ' .. state.history .. ' ' .. state.run)
 end
 
+-- Whether the caller is in an epoch that was begun after `epoch`, at another server of a cluster.
+local function was_left(epoch, seen_epoch)
+  local term, seen = term_of(epoch), term_of(seen_epoch)
+  return term and seen and epoch ~= seen_epoch and seen >= term and is_cluster()
+end
+
 -- The state of a channel; begins a new epoch where no server of this line counted so far, and
--- where the caller has already seen more than is stored. Returns nil and an error where there is
+-- where the caller has already seen more than is stored, or a later epoch. Returns nil and an error where there is
 -- none to be had.
 local function head(meta, log, line_key, settings, seen_epoch, seen_offset)
   local stored = redis.call('HMGET', meta, 'epoch', 'offset', 'history', 'run', 'settings', 'loose')
@@ -76,14 +85,16 @@ local function head(meta, log, line_key, settings, seen_epoch, seen_offset)
   end
   local history = line and line.history or info('replication', 'master_replid')
   local valid = false
-  if epoch and not (seen_epoch == epoch and tonumber(seen_offset or 0) > tonumber(offset or 0)) then
+  local left = was_left(epoch, seen_epoch)
+  if epoch and not left and not (seen_epoch == epoch and tonumber(seen_offset or 0) > tonumber(offset or 0)) then
     valid, refused = goes_on(epoch, state, history, line)
     if valid == nil then
       return nil, refused
     end
   end
   if not valid then
-    local term = line and term_of(line.name) or math.max(seconds(), (term_of(epoch) or 0) + 1)
+    local before = math.max(term_of(epoch) or 0, term_of(seen_epoch) or 0)
+    local term = line and term_of(line.name) or math.max(seconds(), before + 1)
     epoch, offset = string.format('%08x-', term) .. random(history, meta), '0'
     redis.call('DEL', log)
     if not line and not is_cluster() then
@@ -180,7 +191,7 @@ end
 
 -- keys: meta, log, line (nowhere in a cluster)
 -- args: settings, offset after which to begin, how many at most, how many bytes (one at least), '1'
---       where the caller listens to the channel
+--       where the caller listens to the channel, and then the epoch that it is in
 -- returns: epoch, offset, first offset kept (offset + 1 for none), messages, 1 where nothing is
 --          kept beyond them
 -- Reading makes nothing: a channel that nobody used has the epoch 'none', which no channel has once
@@ -189,7 +200,7 @@ local function page(keys, args)
   if args[5] ~= '1' and not redis.call('HMGET', keys[1], 'epoch')[1] then
     return { 'none', 0, 1, {}, 1 }
   end
-  local epoch, offset, options = head(keys[1], keys[2], keys[3], args[1])
+  local epoch, offset, options = head(keys[1], keys[2], keys[3], args[1], args[6])
   if not epoch then
     return offset
   end

@@ -37,7 +37,8 @@ class Reading:
     async def head(self, channel: str, seen: Position) -> Position:
         """The newest offset given out; the channel's life is renewed.
 
-        `seen` is where this node stands, so that a Redis that knows less begins a new epoch.
+        `seen` is where this node stands, so that a Redis that knows less, or was left, begins a
+        new epoch.
         """
         arguments = (self.settings(channel), seen.epoch, seen.offset)
         answer = await self._commands.run_function("open", self._names(channel), arguments)
@@ -47,13 +48,15 @@ class Reading:
         raise CallError(f"not a head: {answer!r:.100}")
 
     async def page(
-        self, channel: str, after: int, limit: int, max_bytes: int, *, listens: bool = False
+        self, channel: str, after: int, limit: int, max_bytes: int, *, seen: str | None = None
     ) -> Page:
         """What is held after `after`: at most `limit` messages of `max_bytes`, or one.
 
-        A channel that nobody used gets an epoch only where this node `listens` to it.
+        A channel that nobody used gets an epoch only where this node listens to it: then `seen` is
+        the epoch that it is in.
         """
-        arguments = (self.settings(channel), after, limit, max_bytes, int(listens))
+        listens: tuple[str, ...] = () if seen is None else ("1", seen)
+        arguments = (self.settings(channel), after, limit, max_bytes, *listens)
         answer = await self._commands.run_function("page", self._names(channel), arguments)
         match answer:
             case [

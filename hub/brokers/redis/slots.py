@@ -3,8 +3,14 @@
 Whom to believe is the cluster's own rule: a slot belongs to who claims it with the greatest
 config epoch. So the answers of several servers are laid over each other, and one that was cut
 off or frozen cannot bring an old map back.
+
+Two may claim it with the same one for a moment: a replica is elected while a slot moves to its
+master, which takes the next epoch without asking anybody. The cluster leaves the slots where
+they were until one of the two has taken another epoch, so whom the others believe has them. To
+follow the replica would lead to a server whose publications are thrown away.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -35,6 +41,8 @@ class View:
     """host:port by address, of those that announce the name of a host."""
     preferred: frozenset[str] = frozenset()
     """host:port of each server as the cluster wants it to be reached; empty where unknown."""
+    own: str = ""
+    """The address of the server that was asked."""
 
 
 def slot(channel: str) -> int:
@@ -52,6 +60,7 @@ def parse_nodes(answer: object, host: str, slots: object = None) -> View:
     claims: list[Claim] = []
     members: list[str] = []
     names: dict[str, str] = {}
+    own = ""
     for line in text.decode().splitlines():
         _, where, flags, _, _, _, epoch, _, *ranges = line.split(" ")
         # host:port@bus port, and after commas a name where one is announced, and more.
@@ -63,9 +72,11 @@ def parse_nodes(answer: object, host: str, slots: object = None) -> View:
         members.append(address)
         if name and "=" not in name:
             names[address] = f"{name}:{port}"
+        if "myself" in flags.split(","):
+            own = address
         if "master" in flags.split(","):
             claims += _claims(int(epoch), address, ranges)
-    return View(claims, members, names, frozenset(_preferred(slots)))
+    return View(claims, members, names, frozenset(_preferred(slots)), own)
 
 
 def _preferred(answer: object) -> Iterable[str]:
@@ -89,9 +100,14 @@ def _claims(epoch: int, address: str, ranges: Iterable[str]) -> Iterable[Claim]:
             yield Claim(epoch, address, int(first), int(last or first))
 
 
-def owners(views: Iterable[View]) -> Sequence[str]:
+def owners(views: Sequence[View]) -> Sequence[str]:
     """The address of each slot's master, or `NOBODY`."""
+    believed: Counter[tuple[int, str]] = Counter()
+    for view in views:
+        masters = {(claim.epoch, claim.address) for claim in view.claims}
+        believed.update(master for master in masters if master[1] != view.own)
+    claims = {claim for view in views for claim in view.claims}
     found = [NOBODY] * REDIS_CLUSTER_HASH_SLOTS
-    for claim in sorted({claim for view in views for claim in view.claims}):
+    for claim in sorted(claims, key=lambda c: (c.epoch, believed[c.epoch, c.address], c)):
         found[claim.first : claim.last + 1] = [claim.address] * (claim.last + 1 - claim.first)
     return found

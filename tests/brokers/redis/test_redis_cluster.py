@@ -176,6 +176,26 @@ def test_server_with_the_greater_config_epoch_is_believed() -> None:
         assert found[10:14] == ["", "", "10.0.0.1:7000", ""]
 
 
+@pytest.mark.parametrize("elected", [7001, 7009], ids=["the lower", "the higher"])
+def test_server_that_was_elected_in_vain_is_not_believed(elected: int) -> None:
+    """Its master took the same config epoch meanwhile, and the others believe that one."""
+    master, replica = b"aa 10.0.0.1:7005@17005", b"bb 10.0.0.2:%d@17001" % elected
+    other = slots.parse_nodes(
+        b"cc 10.0.0.3:7002@17002 myself,master - 0 0 3 connected 10-19\n"
+        b"%b master - 0 0 18 connected 0-9 12\n"
+        b"%b slave aa 0 0 18 connected\n" % (master, replica),
+        "10.0.0.3",
+    )
+    itself = slots.parse_nodes(
+        b"cc 10.0.0.3:7002@17002 master - 0 0 3 connected 10-19\n"
+        b"%b master - 0 0 18 connected 12\n"
+        b"%b myself,master - 0 0 18 connected 0-9\n" % (master, replica),
+        "10.0.0.2",
+    )
+    for views in ([other, itself], [itself, other]):
+        assert set(slots.owners(views)[:10]) == {"10.0.0.1:7005"}
+
+
 @pytest.mark.parametrize("url", ["redis+cluster://", "redis+cluster://a,", "redis+cluster://a/1"])
 def test_url_of_no_cluster_is_a_wrong_setting(url: str) -> None:
     with pytest.raises(SettingsError, match="expected redis\\+cluster"):

@@ -20,7 +20,7 @@ from hub.errors import HubError
 from tests.brokers.redis.nodes import FAST, TestNode, node
 from tests.brokers.redis.test_redis_failures import KEEPS_ALL
 from tests.support.redis_cluster import RedisCluster
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, free_port
 from tests.support.waiting import eventually, eventually_blocking
 
 PATIENT = replace(FAST, command_timeout_seconds=5.0, cluster_seconds=0.2)
@@ -111,6 +111,37 @@ async def test_server_that_gives_its_last_slot_away_vouches_as_a_replica(
         eventually_blocking(
             lambda: b"role:slave" in spare.ask("INFO", "replication"), what="a replica"
         )
+
+
+@pytest.fixture
+def lone() -> Iterator[RedisServer]:
+    """A cluster of one server."""
+    with RedisServer(cluster_enabled="yes", cluster_port=str(free_port())) as server:
+        server.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        eventually_blocking(lambda: b"cluster_state:ok" in server.ask("CLUSTER", "INFO"))
+        yield server
+
+
+@pytest.mark.parametrize("later", [0, 1000], ids=["begun at the same time", "begun later"])
+@pytest.mark.parametrize("first", ["head", "page"])
+async def test_epoch_that_was_left_in_vain_does_not_come_back(
+    lone: RedisServer, channel: str, first: str, later: int
+) -> None:
+    """A replica was elected, began an epoch, and its master leads on without having noticed."""
+    async with node(f"redis+cluster://127.0.0.1:{lone.port}", options=PATIENT) as one:
+        before = (await one.publish(channel, 1)).position.epoch
+        term = int(before.partition("-")[0], 16)
+        elsewhere = Position(f"{term + later:08x}-of-the-replica", 3)
+        reading = one.broker.shard(channel).reading
+        if first == "head":
+            head = await reading.head(channel, elsewhere)
+        else:
+            head = (await reading.page(channel, 3, 10, 1 << 20, seen=elsewhere.epoch)).head
+        assert int(head.epoch.partition("-")[0], 16) > term + later
+        assert head.offset == 0
+        # For everybody, also who is still in the other one.
+        assert (await one.publish(channel, 2)).position == Position(head.epoch, 1)
+        assert (await reading.head(channel, Position(before, 1))).epoch == head.epoch
 
 
 async def test_what_its_server_lost_before_the_move_is_told(
