@@ -55,8 +55,9 @@ class Reading:
         A channel that nobody used gets an epoch only where this node listens to it: then `seen` is
         the epoch that it is in.
         """
-        listens: tuple[str, ...] = () if seen is None else ("1", seen)
-        arguments = (self.settings(channel), after, limit, max_bytes, *listens)
+        arguments: tuple[str | int, ...] = (self.settings(channel), after, limit, max_bytes)
+        if seen is not None:
+            arguments += ("1", seen)
         answer = await self._commands.run_function("page", self._names(channel), arguments)
         match answer:
             case [
