@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hub.app import Hub
-    from hub.process import serve
+    from hub.main import serve
     from hub.settings import Settings, load_settings
 
 __all__ = ["Hub", "Settings", "load_settings", "serve"]
 
-_HOMES = {"Hub": "app", "serve": "process", "Settings": "settings", "load_settings": "settings"}
+_HOMES = {"Hub": "app", "serve": "main", "Settings": "settings", "load_settings": "settings"}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@
         await hub.publish("prices", {"eur": 1.09})
 
 Entering starts the node, its listener included; leaving drains it. What turns it into a
-program with signals is `hub.process`.
+program with signals is `hub.main`.
 """
 
 import asyncio
@@ -15,14 +15,15 @@ from typing import Self
 
 from structlog.typing import FilteringBoundLogger
 
-from hub import siblings
+from hub.admin.drain import abort_all
 from hub.core.deadlines import GRANULARITY_SECONDS
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn
 from hub.core.publication import Position, check_channel
-from hub.draining import abort_all
-from hub.host_signals import HostSignals
-from hub.listener import Listener
-from hub.node import Node
+from hub.node import siblings
+from hub.node.host_signals import HostSignals
+from hub.node.node import Node
+from hub.node.server import Listener
+from hub.node.transports import asgi_app
 from hub.observe.debugging import Debugging
 from hub.observe.log_levels import LOOP
 from hub.observe.logs import make_logger
@@ -30,7 +31,6 @@ from hub.observe.loop_lag import LoopLag
 from hub.settings import Settings
 from hub.transports.asgi_types import ASGIApp, Receive, Scope, Send
 from hub.wire.payload import check_key, check_payload, encode_payload
-from hub.wiring import asgi_app
 
 # The scope of idempotency keys of the application in this process.
 _IN_PROCESS = "in-process"
@@ -181,7 +181,7 @@ class Hub:
         The hub has to be entered while requests come: in the outer application's lifespan, or
         by the server itself where this is its application. Sessions cost tasks here; the
         hub's own listener is several times cheaper. The signals of the server are
-        the hub's first (`hub.host_signals`).
+        the hub's first (`hub.node.host_signals`).
         """
 
         # A function, not a method: uvicorn takes a bound method for an ASGI 2 application.

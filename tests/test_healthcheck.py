@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.node.test_server import has_ipv6
 from tests.support.hub_process import HubProcess
-from tests.test_binding import has_ipv6
 
 SECONDS = 30.0
 

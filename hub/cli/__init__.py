@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from hub import standard_streams
 from hub.cli import (
     bench,
     channels,
@@ -26,6 +25,7 @@ from hub.cli import (
     top,
 )
 from hub.cli.ending import run_to_end
+from hub.observe import standard_streams
 
 # What `hub --help` shows together, in its order.
 _PANELS = {

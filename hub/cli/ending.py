@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from hub import standard_streams
+from hub.observe import standard_streams
 from hub.observe.terminal import visible
 
 FAILED, WRONG_USE, UNKNOWN, INTERRUPTED = 1, 2, 3, 130

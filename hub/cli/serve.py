@@ -25,7 +25,7 @@ def serve(ctx: typer.Context, config_file: ConfigFile = None, demo: Demo = False
     settings = settings_of(ctx, config_file)
     # Here, so that help and wrong settings do not wait for the server's imports.
     from hub.errors import SettingsError
-    from hub.process import run
+    from hub.main import run
 
     try:
         code = run(settings, demo)

@@ -1,7 +1,7 @@
 """The borders of the core: what it needs from the outside, as protocols.
 
 Adapters in `hub.transports`, `hub.brokers`, `hub.auth` and `hub.wire` have these shapes;
-`hub.node_core` hands them in.
+`hub.node.core` hands them in.
 """
 
 from collections.abc import Callable, Coroutine, Sequence

@@ -1,7 +1,7 @@
 """Looking into a live process: log levels, stalls, tasks and memory, by an operator's request.
 
-Each is an operation by name that takes and returns plain values (`hub.operating`), so that any
-node can be asked about any other.
+Each is an operation by name that takes and returns plain values (`hub.admin.operating`), so that
+any node can be asked about any other.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -22,12 +22,12 @@ import orjson
 import uvloop
 
 from hub import Hub, Settings
+from hub.node.transports import connection_context
 from hub.observe.logs import make_logger
 from hub.observe.loop_lag import LoopLag
 from hub.transports.connection.connection import Connection, ConnectionContext
 from hub.wire.handshake import accept
 from hub.wire.websocket import frame
-from hub.wiring import connection_context
 
 ROUNDS = 60
 CONNECTIONS = 100

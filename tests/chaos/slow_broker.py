@@ -6,7 +6,7 @@ import sys
 
 from hub.brokers.memory import MemoryBroker
 from hub.core.ports import PublishRequest, PublishResult
-from hub.process import run
+from hub.main import run
 from hub.settings import load_settings
 
 PUBLISH_SECONDS = 0.01

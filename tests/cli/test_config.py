@@ -134,7 +134,7 @@ def test_serve_hands_settings_to_the_app_and_returns_its_code(
         calls.append((settings, demo))
         return 3
 
-    monkeypatch.setitem(sys.modules, "hub.process", SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "hub.main", SimpleNamespace(run=run))
     assert hub("serve", "--demo", "--port", "0", "--drain-seconds", "1").exit_code == 3
     assert hub("serve").exit_code == 3
     (first, demo), (second, plain) = calls

@@ -1,4 +1,4 @@
-"""The whole core on fakes: the real parts, put together as `hub.node_core` does it."""
+"""The whole core on fakes: the real parts, put together as `hub.node.core` does it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -13,7 +13,7 @@ from tests.k8s.tools import K8S, OVERLAYS, ROOT, Manifest, alerts, built, deploy
 from tests.support.hub_process import HubProcess
 
 MONITORING = K8S / "components" / "monitoring"
-# hub.listener gives the last HTTP requests 2 s; the rest is for a busy machine.
+# hub.node.server gives the last HTTP requests 2 s; the rest is for a busy machine.
 SLACK_SECONDS = 2 + 3
 # Longer than this a node that hangs would hold up a roll-out for nothing.
 MOST_SLACK_SECONDS = 60

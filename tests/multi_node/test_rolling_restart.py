@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 MEMBERS = 2000
 DRAIN_SECONDS = 8
-# What a goodbye leaves at most (`hub.draining`): the returns take this longer than the closes.
+# What a goodbye leaves at most (`hub.admin.drain`): the returns take this longer than the closes.
 RETURN_SECONDS = 1
 MOST_UNEVEN = 1.5
 GOING_SECONDS = 60.0

@@ -1,6 +1,7 @@
 """What the HTTP routes need from the rest of the hub, as protocols and plain values.
 
-`hub.wiring` hands it all in as one `HttpDeps`; nothing here knows a concrete engine or broker.
+`hub.node.transports` hands it all in as one `HttpDeps`; nothing here knows a concrete engine or
+broker.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence

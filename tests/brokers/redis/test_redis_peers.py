@@ -9,10 +9,10 @@ from functools import partial
 import pytest
 import structlog
 
-from hub.brokers.redis import questions
-from hub.brokers.redis.asking import fitting
-from hub.brokers.redis.peers import MAX_POLL_BYTES, RedisPeers
-from hub.brokers.redis.registry import Myself
+from hub.brokers.redis.nodes import questions
+from hub.brokers.redis.nodes.asking import fitting
+from hub.brokers.redis.nodes.peers import MAX_POLL_BYTES, RedisPeers
+from hub.brokers.redis.nodes.registry import Myself
 from hub.core.identity import Identity
 from hub.core.listing import ConnectionPage, ConnectionQuery, Listed, Row
 from hub.core.peers import Arguments, Connections, Told

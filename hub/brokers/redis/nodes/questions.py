@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.asking import Answer, Ask, Gone, decode, encode, fitting
 from hub.brokers.redis.failures import (
     CallError,
     NoAnswerError,
@@ -21,7 +20,8 @@ from hub.brokers.redis.failures import (
     told,
 )
 from hub.brokers.redis.keys import NODES
-from hub.brokers.redis.registry import LEASE_SECONDS, Myself, Registry
+from hub.brokers.redis.nodes.asking import Answer, Ask, Gone, decode, encode, fitting
+from hub.brokers.redis.nodes.registry import LEASE_SECONDS, Myself, Registry
 from hub.brokers.redis.shard import Shard
 from hub.core.ports import Spawn
 from hub.errors import BadRequestError, HubError

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 
+from hub.admin.drain import Drainer
 from hub.core.answers import Explanation, Question
 from hub.core.closed import ClosedSession
 from hub.core.engine import Engine
@@ -17,7 +18,6 @@ from hub.core.peers import Arguments, Told
 from hub.core.ports import Broker
 from hub.core.publication import Position
 from hub.core.subscribing import Subscribing
-from hub.draining import Drainer
 from hub.errors import BadRequestError, HubError, NotFoundError
 
 Operation = Callable[[Arguments], Awaitable[Told]]

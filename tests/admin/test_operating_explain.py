@@ -2,10 +2,10 @@
 
 import pytest
 
+from hub.admin.drain import Drainer
+from hub.admin.operating import Operations, Windows
 from hub.core.ports import HistoryPage
-from hub.draining import Drainer
 from hub.errors import UnavailableError
-from hub.operating import Operations, Windows
 from tests.core.small_node import SmallNode
 from tests.core.subscribers import Subscriber
 

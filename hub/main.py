@@ -15,9 +15,9 @@ from collections.abc import AsyncGenerator
 import uvloop
 from structlog.typing import FilteringBoundLogger
 
-from hub import standard_streams
 from hub.app import Hub
-from hub.demo import run_demo
+from hub.node.demo import run_demo
+from hub.observe import standard_streams
 from hub.observe.logs import adopt_stdlib, is_console, make_logger
 from hub.settings import Settings
 from hub.transports.asgi_types import ASGIApp

@@ -8,8 +8,8 @@ from itertools import count
 
 import orjson
 
-from hub.demo import Counters, messages, read_counters, run_demo
 from hub.errors import NotPublishedError
+from hub.node.demo import Counters, messages, read_counters, run_demo
 
 CHANNELS = {"demo.cpu", "demo.memory", "demo.disk", "demo.network"}
 BASE = Counters(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from hub.channel_lists import MAX_ROWS, ChannelLists
+from hub.admin.channel_lists import MAX_ROWS, ChannelLists
 from hub.core.channel_listing import ChannelQuery
 from hub.core.peers import Arguments, Told
 from hub.core.publication import Position

@@ -29,7 +29,7 @@ _SLICE_HELD = 100
 
 
 class Known(Protocol):
-    """The channels of this node; `hub.node_api.KnownChannels`."""
+    """The channels of this node; `hub.node.api.KnownChannels`."""
 
     def names(self) -> Sequence[str]: ...
 

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from hub.admin.drain import Drainer
 from hub.core.session import Session
-from hub.draining import Drainer
 from hub.errors import ConflictError
 from tests.core.small_node import SmallNode
 from tests.support.waiting import eventually

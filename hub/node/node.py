@@ -1,7 +1,7 @@
 """One node without a listener: its core, and around it what talks to other nodes and operators.
 
-Makes the parts and hands them to each other (those of the core: `hub.node_core`); what is
-asked of a node is `hub.node_api`.
+Makes the parts and hands them to each other (those of the core: `hub.node.core`); what is
+asked of a node is `hub.node.api`.
 """
 
 import time
@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 
 from structlog.typing import FilteringBoundLogger
 
+from hub.admin.channel_lists import ChannelLists
+from hub.admin.drain import Drainer
+from hub.admin.operating import Operations, Windows
+from hub.admin.overseeing import Overseeing
 from hub.auth.policy import Policy
-from hub.brokering import Surroundings, make_broker, make_peers, make_roster, make_tag
-from hub.channel_lists import ChannelLists
 from hub.core.awake import AwakeClock
 from hub.core.deadlines import Deadlines
 from hub.core.journal import Journal
@@ -22,16 +24,14 @@ from hub.core.pushes import Gap, Join, Leave, PresenceReset
 from hub.core.rates import Rates
 from hub.core.reserved import STATS_CHANNEL
 from hub.core.tally import Tally
-from hub.draining import Drainer
 from hub.errors import HubError
-from hub.node_api import KnownChannels, NodeApi
-from hub.node_core import VERSION, NodeCore, Shared
+from hub.node.api import KnownChannels, NodeApi
+from hub.node.broker import Surroundings, make_broker, make_peers, make_roster, make_tag
+from hub.node.core import VERSION, NodeCore, Shared
+from hub.node.stats import Limits, Reporter, publish_stats
 from hub.observe.log_levels import BROKER
 from hub.observe.refusals import Refusals
 from hub.observe.sampling import make_tracing
-from hub.operating import Operations, Windows
-from hub.overseeing import Overseeing
-from hub.reporting import Limits, Reporter, publish_stats
 from hub.settings import Settings
 from hub.settings.memory import usable_bytes
 from hub.transports.commanding import Commanding

@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry
 
 from hub import dashboard
 from hub.errors import HubError
-from hub.node import Node
-from hub.node_core import VERSION
+from hub.node.core import VERSION
+from hub.node.node import Node
 from hub.observe.log_levels import HTTP
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import HubCollector, Metrics
@@ -30,7 +30,7 @@ from hub.wire.sse import SeveralSseDialect, SseDialect
 from hub.wire.text import TextDialect
 from hub.wire.websocket import WebSocketDialect
 
-_PAGES = Path(__file__).parent / "pages"
+_PAGES = Path(__file__).parents[1] / "pages"
 
 
 def websocket_options(node: Node) -> WebSocketOptions:

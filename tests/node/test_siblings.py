@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from hub import siblings
-from hub.siblings import Process, is_second_of_several
+from hub.node import siblings
+from hub.node.siblings import Process, is_second_of_several
 from tests.support.waiting import eventually_blocking
 
 SECONDS = 50.0
@@ -86,7 +86,7 @@ def test_under_uvicorn_it_is_said_once(tmp_path: Path, workers: int, warnings: i
                 *("--workers", str(workers), "--timeout-graceful-shutdown", "1"),
             ],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
             stdout=out,
             stderr=out,
         )

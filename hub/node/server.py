@@ -1,19 +1,28 @@
-"""The one port: a listening socket, whose every connection is the hub's own, and who may end it."""
+"""The one port: a listening socket, whose every connection is the hub's own, and who may end it.
+
+`::` is every address, IPv4 and IPv6, whatever the system's default for such sockets is; where the
+kernel has no IPv6 it is every IPv4 address. `0.0.0.0` is IPv4 alone. A name is looked up, and where
+it has addresses of both families, as `localhost` mostly does, the one of IPv4 is taken.
+"""
 
 import asyncio
+import errno
 import socket
 from collections.abc import Coroutine
 
-from hub.binding import bind, url_of
 from hub.errors import SettingsError
-from hub.node import Node
+from hub.node.node import Node
+from hub.node.transports import connection_context
 from hub.observe.log_levels import HTTP
 from hub.observe.loop_lag import LoopLag
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.connection.application import Application, Lifespan
 from hub.transports.connection.connection import Connection
-from hub.wiring import connection_context
 
+EVERY_ADDRESS = "::"
+_EVERY_IPV4 = "0.0.0.0"
+# No IPv6 in the kernel, or none that is switched on.
+_NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 # Of HTTP requests under way when the listener stops; sessions are gone by then.
 _GRACEFUL_SECONDS = 2.0
 _STEP_SECONDS = 0.02
@@ -103,3 +112,58 @@ class Listener:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def bind(host: str, port: int, backlog: int) -> socket.socket:
+    """A listening socket that does not block; a `SettingsError` says what is in the way."""
+    try:
+        return _listening(host, port, backlog)
+    except OSError as error:
+        if host != EVERY_ADDRESS or error.errno not in _NO_IPV6:
+            raise SettingsError(_in_the_way(error, host, port)) from error
+    try:
+        return _listening(_EVERY_IPV4, port, backlog)
+    except OSError as error:
+        raise SettingsError(_in_the_way(error, host, port)) from error
+
+
+def url_of(host: str, port: int, path: str = "") -> str:
+    """`http://host:port/path`, with the brackets that an IPv6 address has in one."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
+
+
+def _listening(host: str, port: int, backlog: int) -> socket.socket:
+    family, address = _resolved(host, port)
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != EVERY_ADDRESS)
+        bound.bind(address)
+        bound.listen(backlog)
+        bound.setblocking(False)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[object, ...]]:
+    flags = socket.AI_PASSIVE
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    return family, address
+
+
+def _in_the_way(error: OSError, host: str, port: int) -> str:
+    reason = error.strerror or str(error)
+    if isinstance(error, socket.gaierror) or error.errno in _NO_IPV6:
+        return (
+            f"HUB_HOST is {host}: cannot listen there ({reason}); "
+            "allowed: an address of this machine, such as 127.0.0.1, 0.0.0.0 for all of IPv4, "
+            "or :: for all"
+        )
+    return (
+        f"HUB_PORT is {port} on HUB_HOST {host}: cannot listen there ({reason}); "
+        "allowed: a free port, or 0 for any free one"
+    )

@@ -11,11 +11,11 @@ from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.asking import Answer, Ask
 from hub.brokers.redis.failures import CallError, NoAnswerError, told
 from hub.brokers.redis.keys import TAG_LENGTH
-from hub.brokers.redis.questions import ANSWER_SECONDS, Questions
-from hub.brokers.redis.registry import LEASE_SECONDS, Myself, Registry
+from hub.brokers.redis.nodes.asking import Answer, Ask
+from hub.brokers.redis.nodes.questions import ANSWER_SECONDS, Questions
+from hub.brokers.redis.nodes.registry import LEASE_SECONDS, Myself, Registry
 from hub.brokers.redis.shard import Shard
 from hub.core.commands import Publish
 from hub.core.listing import ConnectionPage, ConnectionQuery, Listed, merge

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from hub.app import Hub
 from hub.core.ports import PublishRequest
 from hub.errors import NotPublishedError
-from hub.reporting import publish_stats
+from hub.node.stats import publish_stats
 from hub.settings import Settings
 from tests.support.waiting import eventually
 

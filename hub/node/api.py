@@ -9,8 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from hub.brokering import NodeBroker
-from hub.channel_lists import ChannelLists
+from hub.admin.channel_lists import ChannelLists
 from hub.core.channel_listing import ChannelPage, ChannelQuery
 from hub.core.eager import begin
 from hub.core.executor import Executor
@@ -23,7 +22,8 @@ from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
 from hub.core.subscribing import Subscribing
 from hub.errors import HubError, UnavailableError
-from hub.reporting import Reporter
+from hub.node.broker import NodeBroker
+from hub.node.stats import Reporter
 from hub.transports.poll import PollTransport
 from hub.transports.waiting_polls import WaitingPolls
 

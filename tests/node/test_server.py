@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from hub import Hub, Settings
-from hub.binding import bind, url_of
 from hub.errors import SettingsError
+from hub.node.server import bind, url_of
 
 
 def has_ipv6() -> bool:
@@ -61,7 +61,7 @@ def test_where_the_kernel_has_no_ipv6_every_address_is_every_one_of_ipv4(
             raise OSError(reason, "no IPv6")
         return original(family, kind)
 
-    monkeypatch.setattr("hub.binding.socket.socket", without)
+    monkeypatch.setattr("hub.node.server.socket.socket", without)
     with bind("::", 0, 10) as bound:
         assert bound.family == socket.AF_INET
         assert bound.getsockname()[0] == "0.0.0.0"

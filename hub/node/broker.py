@@ -166,8 +166,8 @@ def make_peers(
     if isinstance(broker, MemoryBroker):
         return Alone(tag, record, connections, operate)
     from hub.brokers.redis.broker import RedisBroker  # noqa: PLC0415 - see above
-    from hub.brokers.redis.peers import RedisPeers  # noqa: PLC0415
-    from hub.brokers.redis.registry import Myself  # noqa: PLC0415
+    from hub.brokers.redis.nodes.peers import RedisPeers  # noqa: PLC0415
+    from hub.brokers.redis.nodes.registry import Myself  # noqa: PLC0415
 
     assert isinstance(broker, RedisBroker)  # noqa: S101 - there is no third one
     myself = Myself(tag, record, connections, operate)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import orjson
 
-from hub.brokering import NodeBroker
+from hub.admin.drain import Drainer
 from hub.core.engine import Engine
 from hub.core.journal import Journal
 from hub.core.ports import Monotonic, PublishRequest
@@ -17,8 +17,8 @@ from hub.core.records import NodeRecord
 from hub.core.reserved import STATS_CHANNEL
 from hub.core.subscribing import Subscribing
 from hub.core.tally import Tally
-from hub.draining import Drainer
 from hub.errors import HubError
+from hub.node.broker import NodeBroker
 from hub.observe.metrics import Gauges
 
 # The scope of idempotency keys, of which these publications use none.

@@ -1,0 +1,1 @@
+"""The nodes that share one Redis: which of them live, and what they ask each other."""
