@@ -121,7 +121,7 @@ class Outbox:
         ring, limits = self.rings[subscription], self._limits
         oldest = ring.oldest_at
         too_old = oldest is not None and oldest < self._since(now_seconds)
-        if too_old or len(ring) > limits.outbox_max_messages:
+        if too_old or ring.droppable > limits.outbox_max_messages:
             return subscription
         if self.bytes <= limits.outbox_max_bytes:
             return None
@@ -137,7 +137,7 @@ class Outbox:
         """Drop one entry of this ring; return why the session must be closed instead, or None."""
         ring = self.rings[owner]
         if ring.overflow is Overflow.DISCONNECT:
-            self._tally.dropped[Overflow.DISCONNECT] += len(ring)
+            self._tally.dropped[Overflow.DISCONNECT] += ring.droppable
             return f"channel {owner.channel.name} does not drop and its outbox is full"
         before = ring.bytes
         entry = ring.drop_oldest()

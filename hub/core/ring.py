@@ -69,7 +69,7 @@ class Ring:
     """What one subscription is owed, offsets rising, with holes between."""
 
     __slots__ = (
-        "_by_key", "_conflated", "_entries", "_kept", "_slow_through", "_unsequenced",
+        "_by_key", "_conflated", "_entries", "_keeps", "_kept", "_slow_through", "_unsequenced",
         "bytes", "cursor", "epoch", "kept_bytes", "last", "overflow", "presence_lost", "untold",
     )  # fmt: skip
 
@@ -90,6 +90,8 @@ class Ring:
         """Offsets of entries that are still in the deque but replaced by a newer one."""
         self._kept: list[tuple[int, Entry]] = []
         """What must not be dropped, taken out by dropping, behind which slow offset."""
+        self._keeps = 0
+        """How many of the entries must not be dropped."""
         self._slow_through = cursor
         self._unsequenced = 0
         self._by_key: dict[str, Entry] = {}
@@ -98,6 +100,11 @@ class Ring:
 
     def __len__(self) -> int:
         return len(self._entries) - len(self._conflated)
+
+    @property
+    def droppable(self) -> int:
+        """How many messages, joins and leaves are owed. Replies and gaps have a bound in bytes."""
+        return len(self) - self._keeps
 
     @property
     def empty(self) -> bool:
@@ -123,6 +130,7 @@ class Ring:
         self._entries.append(entry)
         self.bytes += len(entry.frame)
         if entry.kind is Kind.KEEP:
+            self._keeps += 1
             self.kept_bytes += len(entry.frame)
         if entry.resumes is not None:
             self.untold.append(entry)
@@ -168,6 +176,7 @@ class Ring:
 
     def _pop(self) -> Entry:
         entry = self._entries.popleft()
+        self._keeps -= entry.kind is Kind.KEEP
         if entry.key is not None and self._by_key.get(entry.key) is entry:
             del self._by_key[entry.key]
         return entry

@@ -262,7 +262,7 @@ class OneNode(GuestRules, PollerRules):
             assert box.bytes - owed + kept <= limits.control_max_bytes
             assert owed <= limits.outbox_max_bytes
             for ring in box.rings.values():
-                assert len(ring) <= limits.outbox_max_messages
+                assert ring.droppable <= limits.outbox_max_messages
                 assert ring.bytes == sum(len(entry.frame) for entry in entries(ring))
         assert self.node.pressure.bytes == held <= self.node.pressure.max_bytes
         assert not self.node.faults

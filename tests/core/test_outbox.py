@@ -3,13 +3,15 @@
 import pytest
 
 from hub.core.options import ChannelOptions, Namespaces, Overflow
+from hub.core.publication import Position
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.streams import Push, read_lines
 from tests.core.subscribers import Subscriber
 
 DIE = ChannelOptions(overflow=Overflow.DISCONNECT)
 KEYED = ChannelOptions(overflow=Overflow.LATEST_PER_KEY)
-NAMESPACES = Namespaces(ChannelOptions(), {"die": DIE, "key": KEYED})
+BARE = ChannelOptions(history_size=0)
+NAMESPACES = Namespaces(ChannelOptions(), {"die": DIE, "key": KEYED, "bare": BARE})
 
 
 def node_with(**changes: int) -> SmallNode:
@@ -50,6 +52,24 @@ def test_the_newest_messages_are_kept_and_the_loss_is_announced_before_them() ->
     assert reader.session.outbox is None
     assert node.pressure.bytes == 0
     assert node.tally.dropped == {"drop_oldest": 6}
+
+
+def test_what_is_never_dropped_is_no_message_too_many() -> None:
+    """How a subscription starts: a reply, a reset, and what history does not have."""
+    node = node_with(outbox_max_messages=1)
+    node.publish("bare:a")
+    node.publish("bare:a")
+    reader = Subscriber(node)
+    reader.block()
+    reader.ping()  # in flight
+    reader.subscribe("bare:a", since=Position("elsewhere", 3))
+    reader.publish("bare:a", 1)
+    assert not reader.session.closing
+    reader.publish("bare:a", 1)
+    pushes = reader.drain()
+    assert [push["op"] for push in pushes] == ["reply", "reply", "gap", "gap", "gap", "message"]
+    assert gaps(pushes)[1:] == [(1, 2, "expired"), (3, 3, "slow")]
+    assert offsets(pushes, "bare:a") == [4]
 
 
 def test_the_largest_ring_gives_way_when_the_sessions_bytes_are_short() -> None:
