@@ -16,6 +16,7 @@ from hub.cli.address import DEFAULT_URL, PublishKey, Url
 from hub.cli.ending import INTERRUPTED, UNKNOWN, WRONG_USE, fail, say
 from hub.cli.lines import MAX_LINE_BYTES, LineSource
 from hub.cli.publishing import NOT_PUBLISHED, Payloads, check_kinds
+from hub.ingest.encoding import without_zeros
 from hub.observe.terminal import to_json
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ class Stream:
         self._call = call
         self._published = 0
         self._failed = 0
+        self._zeros = 0
         self._number = 0
         self._under_way = 0
         self._last: Published | None = None
@@ -189,7 +191,9 @@ class Stream:
         for line in lines:
             self._number += 1
             try:
-                yield self._number, self._call.outgoing(_present(line))
+                text, zeros = without_zeros(_present(line))
+                self._zeros += zeros
+                yield self._number, self._call.outgoing(text)
             except ValueError as error:
                 self._reject(self._number, NOT_PUBLISHED, str(error))
 
@@ -215,7 +219,8 @@ class Stream:
         """Say on stderr what became of all lines."""
         where = f", the last at {self._last.position}" if self._last else ""
         unknown = f", {self._under_way} under way when it ended" if self._under_way else ""
-        lines = f"{self._published} published, {self._failed} not{unknown}"
+        zeros = f", {self._zeros} zero bytes before lines left out" if self._zeros else ""
+        lines = f"{self._published} published, {self._failed} not{zeros}{unknown}"
         say(f"{self._call.channel}: {lines}{where}")
 
 

@@ -40,16 +40,26 @@ class Encoding:
     def utf8(self, line: bytes) -> bytes:
         """A line with or without its end as UTF-8, without its end and a byte order mark.
 
-        Bytes of UTF-8 stay as they are, wrong ones too. Zeros before a line are what a file
-        was filled with that was truncated under a writer (`copytruncate`).
+        Bytes of UTF-8 stay as they are, wrong ones too.
         """
         if self.name != "utf-8":
             line = line.decode(self.name, "replace").encode()
-        line = line.removesuffix(b"\n").removesuffix(b"\r")
-        return line.lstrip(b"\x00").removeprefix(codecs.BOM_UTF8)
+        return line.removesuffix(b"\n").removesuffix(b"\r").removeprefix(codecs.BOM_UTF8)
 
 
 UTF8 = Encoding()
+
+
+def without_zeros(line: bytes) -> tuple[bytes, int]:
+    """A line of UTF-8 without the zeros that stand before its text, and how many they were.
+
+    A file that was truncated under a writer who keeps its place (`copytruncate`) is filled
+    with them. Whoever leaves them out says so.
+    """
+    text = line.lstrip(b"\x00")
+    if len(text) == len(line):
+        return line, 0
+    return text.removeprefix(codecs.BOM_UTF8), len(line) - len(text)
 
 
 def named(name: str) -> Encoding | None:
@@ -58,7 +68,7 @@ def named(name: str) -> Encoding | None:
         return None
     try:
         found = codecs.lookup(name).name
-        b"a".decode(found)
+        bytes(4).decode(found)  # a whole number of units, whatever the unit
     except (LookupError, UnicodeError, TypeError, ValueError, AssertionError):
         found = ""
     # A bare UTF-16 or UTF-32 has a mark that says the order of its bytes, on its first line only.

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from hub.ingest.encoding import HEAD_BYTES, UTF8, Encoding, seen
+from hub.ingest.encoding import HEAD_BYTES, UTF8, Encoding, seen, without_zeros
 
 # The hub's limit for a payload is 64 KiB unless set otherwise; more than this no request holds.
 MAX_LINE_BYTES = 1024 * 1024
@@ -24,6 +24,8 @@ class Line:
     data: bytes | None
     """As UTF-8 and without its line end; None where it is over `MAX_LINE_BYTES` and was not
     kept."""
+    zeros: int = 0
+    """Bytes of zeros before its text: they stand in the file from `start` on, not in `data`."""
 
 
 class LineReader:
@@ -42,13 +44,15 @@ class LineReader:
         self._number = number
         self._buffer = bytearray()
         self._searched = 0
+        self._zeros = 0
+        """Bytes of zeros that the present line begins with and that were passed over."""
         self._dropped = 0
         """Bytes of the present line that were too many to keep."""
 
     @property
     def read_to(self) -> int:
         """The byte after the last one that was read."""
-        return self._start + self._dropped + len(self._buffer)
+        return self._start + self._zeros + self._dropped + len(self._buffer)
 
     def take(self, most: int, *, final: bool) -> list[Line]:
         """At most `most` lines, [] when there is none yet; a line over the size travels alone.
@@ -77,7 +81,7 @@ class LineReader:
 
     def restart(self) -> None:
         """Like `reread`, also where the line was found to be too long."""
-        self._dropped = 0
+        self._zeros = self._dropped = 0
         self.reread()
 
     def _find(self, *, final: bool) -> int | None:
@@ -85,10 +89,10 @@ class LineReader:
         while (end := self._line_end()) < 0:
             self._searched = max(0, len(self._buffer) - self._text.unit + 1)
             if len(self._buffer) > MAX_LINE_BYTES:
-                self._drop()
+                self._pass_over()
             chunk = os.pread(self._fd, _READ_BYTES, self.read_to)
             if not chunk:
-                unfinished = final and bool(self._buffer or self._dropped)
+                unfinished = final and self.read_to > self._start
                 return len(self._buffer) if unfinished else None
             self._buffer += chunk
         return end
@@ -103,25 +107,32 @@ class LineReader:
         In UTF-16 the bytes of a line's end also stand across two other characters.
         """
         unit, newline = self._text.unit, self._text.newline
-        begins = self._start + self._dropped
+        begins = self._start + self._zeros + self._dropped
         end = self._buffer.find(newline, self._searched)
         while end >= 0 and (begins + end) % unit:
             end = self._buffer.find(newline, end + 1)
         return end + len(newline) if end >= 0 else -1
 
-    def _drop(self) -> None:
-        """A line is too long to be kept; zeros before one are none of it."""
-        if self._dropped or self._buffer.strip(b"\x00"):
+    def _pass_over(self) -> None:
+        """Zeros before a line are not kept, and neither is a line that is too long without them."""
+        if not self._dropped:
+            zeros = len(self._buffer) - len(self._buffer.lstrip(b"\x00"))
+            zeros -= zeros % self._text.unit
+            del self._buffer[:zeros]
+            self._zeros += zeros
+        if len(self._buffer) > MAX_LINE_BYTES:
             self._dropped += len(self._buffer)
-        else:
-            self._start += len(self._buffer)
-        self.reread()
+            self._buffer.clear()
+        self._searched = 0
 
     def _cut(self, length: int) -> Line:
-        data = self._text.utf8(bytes(self._buffer[:length]))
+        data, characters = without_zeros(self._text.utf8(bytes(self._buffer[:length])))
+        zeros = self._zeros + characters * self._text.unit
+        # Zeros alone, and more of them than a line may hold: nothing here is to be kept.
         too_long = self._dropped > 0 or len(data) > MAX_LINE_BYTES
-        start, self._start = self._start, self._start + self._dropped + length
+        too_long = too_long or (not data and zeros > MAX_LINE_BYTES)
+        start, self._start = self._start, self.read_to - len(self._buffer) + length
         self._number += 1
-        self._dropped = self._searched = 0
+        self._zeros = self._dropped = self._searched = 0
         del self._buffer[:length]
-        return Line(self._number, start, self._start, None if too_long else data)
+        return Line(self._number, start, self._start, None if too_long else data, zeros)

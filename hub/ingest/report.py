@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from hub.ingest.lines import Line
 from hub.ingest.source import Chunk
@@ -32,6 +33,7 @@ class Report:
         self.published = 0
         self.repeats = 0
         self.mended = 0
+        self.zeros: Counter[Literal["bytes", "lines"]] = Counter()
         self.refused: Counter[str] = Counter()
         self.unknown = 0
         self._last: Position | None = None
@@ -41,6 +43,17 @@ class Report:
         self.repeats += outcome.duplicate
         self.mended += line.data is not None and not _is_utf8(line.data)
         self._last = outcome.position
+
+    def taken_line(self, file: Path, line: Line) -> None:
+        """One that is sent without the zeros before it."""
+        if not line.zeros or line.data is None:
+            return
+        self.zeros.update({"bytes": line.zeros, "lines": 1})
+        if self.zeros["lines"] <= _MAX_NAMED:
+            where = f"{file}: line {line.number:,} (byte {line.start:,})"
+            self.say(f"{where}: {line.zeros:,} zero bytes before its text are left out")
+        if self.zeros["lines"] == _MAX_NAMED:
+            self.say("further lines with zeros before them are only counted")
 
     def refused_line(self, file: Path, line: Line, error: PublishError) -> None:
         self.refused[error.code] += 1
@@ -83,6 +96,9 @@ class Report:
             parts.append("the last with an unknown outcome")
         if self.mended:
             parts.append(f"{self.mended:,} were not UTF-8 and went with U+FFFD in place of bytes")
+        if self.zeros:
+            lines = "a line" if self.zeros["lines"] == 1 else f"{self.zeros['lines']:,} lines"
+            parts.append(f"{self.zeros['bytes']:,} zero bytes before {lines} were left out")
         where = f"; the last at {self._last}" if self._last else ""
         self.say(f"{channel}: {', '.join(parts)}{where}")
 

@@ -149,6 +149,7 @@ class Ingest:
         """What ends it, if anything does."""
         stop: PublishError | None = None
         for line, outcome in outcomes.items():
+            self._parts.report.taken_line(chunk.file, line)
             if isinstance(outcome, Published):
                 self._parts.report.published_line(line, outcome)
             elif not self._ends(outcome):

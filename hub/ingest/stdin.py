@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from hub.ingest.checkpoint import Place, new_place
+from hub.ingest.encoding import without_zeros
 from hub.ingest.lines import Line
 from hub.ingest.source import Chunk
 
@@ -50,4 +51,5 @@ class StdinSource:
     def _line(self, number: int, data: bytes | None) -> Line:
         start = self._read
         self._read += len(data or b"") + 1
-        return Line(number, start, self._read, data)
+        text, zeros = (None, 0) if data is None else without_zeros(data)
+        return Line(number, start, self._read, text, zeros)

@@ -187,8 +187,7 @@ def _explain(raw: bytes, error: Exception) -> BadRequestError:
         refusal.command_id = _read_id(raw)
         return refusal
     if not isinstance(error, msgspec.ValidationError):
-        why = why_not_read(raw, error)
-        return BadRequestError(f"not JSON: {why}", command_id=_read_id(raw))
+        return BadRequestError(why_not_read(raw, error), command_id=_read_id(raw))
     message = str(error)
     if message.endswith("`$.op`"):
         message = f"unknown op ({message}); known are {_OPS}"

@@ -27,6 +27,10 @@ MAX_NESTING = 512
 TOO_DEEP = f"payload is not JSON: nesting is over the limit of {MAX_NESTING}"
 # orjson's own count ends at 1,024, so that with these around it a payload has the rest.
 _AROUND = 1024 - MAX_NESTING
+# orjson has memory for the values that a document of its length can hold: brackets without their
+# ends take more, and it says "failed to allocate memory". With this behind it has some for all that
+# it looks into (measured: two bytes for each bracket).
+_ROOM = b" " * 4096
 # C0 and C1, the line and paragraph separators, lone surrogates, and Unicode's controls that embed,
 # override or isolate a direction (UAX #9, table 1).
 _NOT_IN_KEYS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
@@ -77,7 +81,7 @@ def _check_nesting(raw: bytes) -> None:
     if raw.count(b"[") + raw.count(b"{") <= MAX_NESTING:
         return
     try:
-        orjson.loads(b"[" * _AROUND + raw + b"]" * _AROUND)
+        orjson.loads(b"[" * _AROUND + raw + b"]" * _AROUND + _ROOM)
     except orjson.JSONDecodeError as error:
         if error.msg.startswith("depth limit"):
             column = error.colno - (_AROUND if error.lineno == 1 else 0)
@@ -92,7 +96,21 @@ def _why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
     except UnicodeDecodeError as undecodable:
         # orjson places this one at character 0, wherever it is.
         return f"payload is not UTF-8: byte {undecodable.start} cannot be decoded"
-    return f"payload is not JSON: {error}"
+    return f"payload is not JSON: {_described(raw, error)}"
+
+
+def _described(raw: bytes, error: orjson.JSONDecodeError) -> str:
+    """What is wrong and where, also where orjson gave up because many brackets have no end."""
+    if not error.msg.startswith("failed to allocate"):
+        return str(error)
+    try:
+        orjson.loads(raw + _ROOM)
+    except orjson.JSONDecodeError as found:
+        error = found
+    text = raw.decode()  # which orjson checks first
+    if error.pos < len(text):
+        return str(error)
+    return str(orjson.JSONDecodeError("unexpected end of data", text, len(text)))
 
 
 def check_key(value: str, name: str) -> str:
@@ -181,9 +199,7 @@ def _split_by_shape(raw: bytes, max_items: int) -> Sequence[bytes | msgspec.Raw]
     shaped = salvage.shape(raw)
     try:
         parts = _PARTS.decode(shaped)
-    except msgspec.DecodeError:
-        return None
-    except RecursionError:
+    except (msgspec.DecodeError, RecursionError):
         return salvage.split_array(raw)
     if len(parts) > max_items:
         return parts  # only counted
@@ -198,7 +214,7 @@ def _read_item(raw: bytes | msgspec.Raw) -> Item | BadRequestError:
     except RecursionError:
         return too_deep(bytes(raw))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return BadRequestError(f"not JSON: {why_not_read(bytes(raw), error)}")
+        return BadRequestError(why_not_read(bytes(raw), error))
 
 
 def too_deep(raw: bytes) -> BadRequestError:
@@ -213,12 +229,12 @@ def too_deep(raw: bytes) -> BadRequestError:
 
 
 def why_not_read(raw: bytes, error: Exception) -> str:
-    """What is wrong with a document that msgspec refuses with `error`.
+    """That a document is not JSON, which msgspec refuses with `error`, and what is wrong with it.
 
     Of half an emoji it says that the input is truncated; orjson says what it is and where.
     """
     try:
         orjson.loads(raw)
     except orjson.JSONDecodeError as found:
-        return str(found)
-    return str(error)
+        return f"not JSON: {_described(raw, found)}"
+    return f"not JSON: {error}"

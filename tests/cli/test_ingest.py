@@ -77,6 +77,29 @@ async def test_bytes_that_are_not_utf8_are_replaced_and_counted(case: Case) -> N
     assert await case.published() == ["caf\N{REPLACEMENT CHARACTER}", "fine"]
 
 
+async def test_zeros_before_a_line_are_left_out_and_told(case: Case) -> None:
+    """Where they stood, how many there were, and in how many lines; the exit code is that of a
+    file that is published whole."""
+    case.file.write_bytes(b"one\n" + b"\0" * 2_000_000 + b"two\n\0\0\n")
+    done = await case.ingest()
+    assert done.code == 0
+    assert "line 2 (byte 4): 2,000,000 zero bytes before its text are left out" in done.err
+    assert "line 3 (byte 2,000,008): 2 zero bytes before its text are left out" in done.err
+    assert "2,000,002 zero bytes before 2 lines were left out" in done.err
+    assert await case.published() == ["one", "two", ""]
+
+
+async def test_zeros_on_stdin_are_left_out_and_told(case: Case) -> None:
+    """As those of a file, with `hub ingest -` and `hub publish CHANNEL -`."""
+    text = b"one\n\0\0\0two\n"
+    ingested = await run("ingest", "-", case.channel, "--url", case.hub.url, stdin=text)
+    published = await run("publish", case.channel, "-", "--url", case.hub.url, stdin=text)
+    assert (ingested.code, published.code) == (0, 0)
+    assert "line 2 (byte 4): 3 zero bytes before its text are left out" in ingested.err
+    assert "2 published, 0 not, 3 zero bytes before lines left out" in published.err
+    assert await case.published() == ["one", "two"] * 2
+
+
 async def test_lines_too_large_are_named_counted_and_skipped(case: Case) -> None:
     """One is over the hub's limit, one over what any request holds; exit code 1."""
     case.file.write_text(f"one\n{'x' * 70_000}\ntwo\n{'y' * 1_100_000}\nthree\n")

@@ -12,7 +12,7 @@ from hub.cli.lines import MAX_LINE_BYTES, LineSplitter
 from hub.cli.publishing import Payloads
 from hub.errors import SettingsError
 from hub.ingest.encoding import Encoding, named, seen
-from hub.ingest.lines import LineReader
+from hub.ingest.lines import Line, LineReader
 
 # What a file holds, and what its lines are; the second one's characters hold the byte of a line
 # feed in UTF-16 (U+0A0A, U+0A85, U+010A), the third one half a pair that would be a line's end.
@@ -31,16 +31,20 @@ ENCODED = {
 encoded = pytest.mark.parametrize("raw", ENCODED.values(), ids=ENCODED.keys())
 
 
-def read(path: Path, encoding: Encoding | None = None, *, offset: int = 0) -> list[bytes | None]:
+def lines_of(path: Path, encoding: Encoding | None = None, *, offset: int = 0) -> list[Line]:
     fd = os.open(path, os.O_RDONLY)
     try:
         reader = LineReader(fd, encoding=encoding, offset=offset)
-        found: list[bytes | None] = []
+        found: list[Line] = []
         while lines := reader.take(100, final=True):
-            found += [line.data for line in lines]
+            found += lines
         return found
     finally:
         os.close(fd)
+
+
+def read(path: Path, encoding: Encoding | None = None, *, offset: int = 0) -> list[bytes | None]:
+    return [line.data for line in lines_of(path, encoding, offset=offset)]
 
 
 @encoded
@@ -100,6 +104,9 @@ def test_stdin_is_read_as_a_file_is(raw: bytes, size: int) -> None:
         ("shift_jis", "表示"),
         ("gb18030", "漢字"),
         ("euc-kr", "한글"),
+        ("utf-16-le", "é漢"),
+        ("utf-16-be", "é漢"),
+        ("utf-32-le", "é漢"),
     ],
 )
 def test_another_encoding_is_taken_by_its_name(tmp_path: Path, name: str, text: str) -> None:
@@ -126,6 +133,55 @@ def test_zeros_before_a_line_are_none_of_it(tmp_path: Path) -> None:
     assert read(path) == [b'{"n":1}']
     path.write_bytes(b"\0" * (3 * MAX_LINE_BYTES) + b'{"n":1}\n{"n":2}\n')
     assert read(path) == [b'{"n":1}', b'{"n":2}']
+
+
+def test_each_line_says_how_many_zeros_stood_before_it(tmp_path: Path) -> None:
+    """Its place begins with them, so that what was left out is told as what it is."""
+    path = tmp_path / "log"
+    many = 3 * MAX_LINE_BYTES + 7
+    text = b"y" * MAX_LINE_BYTES
+    path.write_bytes(b"x\n" + b"\0" * many + text + b"\n" + b"\0" * 900_000 + text + b"\n\0\0z\n")
+    found = lines_of(path)
+    assert [(line.data, line.zeros) for line in found] == [
+        (b"x", 0),
+        (text, many),
+        (text, 900_000),
+        (b"z", 2),
+    ]
+    assert [line.start for line in found] == [0, *(line.end for line in found[:-1])]
+    assert found[-1].end == path.stat().st_size
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+@pytest.mark.parametrize(
+    ("zeros", "data"),
+    [(1, b""), (MAX_LINE_BYTES - 2, b""), (MAX_LINE_BYTES + 1, None), (5 * MAX_LINE_BYTES, None)],
+)
+def test_a_line_of_nothing_but_zeros_is_a_line(
+    tmp_path: Path, zeros: int, data: bytes | None, end: bytes
+) -> None:
+    """Nobody can tell what was to stand there: an empty line that says so, or, over the size, one
+    that is not kept. Also at the end of the file, where its line has no end."""
+    path = tmp_path / "log"
+    path.write_bytes(b"first\n" + b"\0" * zeros + end)
+    found = lines_of(path)
+    assert [line.data for line in found] == [b"first", data]
+    assert (found[1].start, found[1].end, found[1].zeros) == (6, 6 + zeros + len(end), zeros)
+
+
+@pytest.mark.parametrize("unit", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("zeros", [3, MAX_LINE_BYTES])
+def test_zeros_in_utf_16_are_left_out_and_counted_in_bytes(
+    tmp_path: Path, unit: str, zeros: int
+) -> None:
+    """Also where the next character's first byte is a zero too."""
+    path = tmp_path / "log"
+    path.write_bytes(("a\n" + "\0" * zeros + "é\nb\n").encode(unit))
+    assert [(line.data, line.zeros) for line in lines_of(path, named(unit))] == [
+        (b"a", 0),
+        ("é".encode(), 2 * zeros),
+        (b"b", 0),
+    ]
 
 
 @pytest.mark.parametrize("unit", ["utf-16-le", "utf-16-be"])

@@ -163,6 +163,35 @@ def test_a_command_with_a_value_that_is_no_json_is_answered_by_its_id(
         assert caught.value.command_id == id_
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        r'"\u0069d":7',
+        r'"i\u0064" : 7',
+        '"id":8,"id":7',
+        r'"id":8,"\u0069\u0064":7',
+        r'"x":"id","id":7,"y":{"id":8}',
+    ],
+)
+@pytest.mark.parametrize("wrong", ['"data":NaN', '"channel":5', r'"data":"\ud83d"', '"data":{a:1}'])
+def test_an_id_is_the_one_that_a_parser_would_find(written: str, wrong: str) -> None:
+    """With escapes in its name, and the last of several, as in a command that is right."""
+    assert read(f'{{"op":"ping",{written}}}') == commands.Ping(7)
+    for raw in (f'{{"op":"publish",{written},{wrong}}}', f'{{"op":"publish",{wrong},{written}}}'):
+        with pytest.raises(BadRequestError) as caught:
+            read(raw)
+        assert caught.value.command_id == 7
+
+
+@pytest.mark.parametrize("item", ["1", "[]", "[1,2]", '{"a":[{}]}', '"x"', "[[[[1]]]]"])
+def test_an_id_behind_much_data_is_found(item: str) -> None:
+    """As much as a payload may be, of the smallest parts."""
+    data = f"[NaN{f',{item}' * (65_536 // (len(item) + 1))}]"
+    with pytest.raises(BadRequestError) as caught:
+        read(f'{{"op":"publish","channel":"a","data":{data},"id":7}}')
+    assert caught.value.command_id == 7
+
+
 @pytest.mark.parametrize("id_", [r'"\ud83d"', '"a\x01"', DEEP, "1.5", "tru"])
 def test_an_id_that_is_itself_no_json_is_not_repeated(id_: str) -> None:
     """No reply could carry it."""

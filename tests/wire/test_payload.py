@@ -185,6 +185,29 @@ def test_text_that_is_no_json_and_deep_nesting_are_errors_of_their_item(data: by
             check_payload(broken.payload, limit=LIMIT)
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(b"NaN", b"Infinity", b"-Infinity", b"nan", b"undefined", b"None", b"True", b"'x'", b""),
+        *(b"1_0", b"0x1f", b"01", b"+1", b".5", b"1.", b"{a:1}", b"[1,]", b"[1 2]", b'{"a" 1}'),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("many", [b"1", b"1" + b",[[[[[1]]]]]" * 3_000], ids=["few", "many"])
+def test_a_word_that_is_no_json_is_the_error_of_its_item(word: bytes, many: bytes) -> None:
+    """As JavaScript and Python write what JSON lacks, in an item's data or in an item's place."""
+    good = b'{"channel":"a","data":[%b]}' % many
+    for bad in (b'{"channel":"a","data":%b}' % word, b'{"channel":"a","data":[[%b]]}' % word):
+        if word == b"" and bad.endswith(b"[[]]}"):
+            continue
+        first, broken, last = split_items(b"[%b,%b , %b]" % (good, bad, good), max_items=3).items
+        assert isinstance(first, Item)
+        assert isinstance(last, Item)
+        assert first.payload == last.payload == b"[%b]" % many
+        assert isinstance(broken, BadRequestError)
+        assert "not JSON" in broken.message
+
+
 def test_half_an_emoji_and_a_deep_item_in_one_array_are_two_errors() -> None:
     """One way to split does not stop the other."""
     half, deep = (b'{"channel":"a","data":%b}' % data for data in (rb'"\ud83d"', DEEP * 5))
@@ -218,6 +241,21 @@ def test_nesting_has_one_limit(opening: bytes, closing: bytes) -> None:
         with pytest.raises(BadRequestError) as caught:
             check_payload(nested(depth), limit=LIMIT)
         assert caught.value.message.startswith(TOO_DEEP)
+
+
+@pytest.mark.parametrize("depth", [200, 511, 512, 513, 600, 1_023, 1_024, 1_025, 5_000])
+@pytest.mark.parametrize("tail", [b"", b"1", b"x", b"{", b"]" * 100, b'"'])
+def test_brackets_without_their_ends_are_told_as_what_they_are(depth: int, tail: bytes) -> None:
+    """Too deep, or without an end: whatever memory a parser would have wanted."""
+    with pytest.raises(BadRequestError) as caught:
+        check_payload(b"[" * depth + tail, limit=10_000)
+    message = caught.value.message
+    assert "memory" not in message
+    if depth > MAX_NESTING:
+        assert message.startswith(f"{TOO_DEEP}: line 1 column {MAX_NESTING + 2}")
+    elif tail in {b"", b"1"}:
+        column = depth + len(tail) + 1
+        assert f"unexpected end of data: line 1 column {column}" in message
 
 
 def test_many_brackets_side_by_side_are_not_deep() -> None:

@@ -27,6 +27,14 @@ HALF = rb'"abc\ud83d"'
         (b'{"op":"ping","id":1', None),
         (b'{"op":"ping"} {"id":1}', None),
         (b'{"a":1}}, {"id":1}', None),
+        (rb'{"\u0069d":7,"data":nonsense}', b"7"),
+        (rb'{"\u0069\u0064":7,"data":nonsense}', b"7"),
+        (rb'{"\u0069\x64":7,"data":nonsense}', None),
+        (rb'{"\\u0069d":7,"data":nonsense}', None),
+        (b'{"id":1,"data":nonsense,"id":2}', b"2"),
+        (rb'{"id":1,"data":nonsense,"i\u0064":2}', b"2"),
+        (b'{"id":1,"data":"no end', b"1"),
+        (b'{"id":1,"data":[[[[', b"1"),
         (b'["id",1]', None),
         (b'{"a":"no end, "id":1}', None),
         (b"", None),
@@ -37,11 +45,23 @@ def test_a_field_is_found_at_the_top_and_nowhere_else(raw: bytes, found: bytes |
     assert salvage.find_member(raw, b"id") == found
 
 
+@pytest.mark.parametrize(
+    "item", [b"1", b"[]", b'{"a":1}', b'[{"a":["]",{}]}]', b"[[[[1]]]]", b'"\\"]["'], ids=str
+)
+def test_a_field_is_found_behind_much_data(item: bytes) -> None:
+    """Numbers, strings and small groups are no work, so a payload of 64 KiB hides no id."""
+    many = b"[nonsense" + (b"," + item) * (65_536 // (len(item) + 1)) + b"]"
+    assert salvage.find_member(b'{"data":%b,"id":1}' % many, b"id") == b"1"
+    assert salvage.split_array(b"[1,%b,2]" % many) == (b"1", many, b"2")
+
+
 def test_a_field_behind_many_tokens_is_given_up() -> None:
     """Looking must stay short: whoever sends such a thing may send it again and again."""
-    many = b"[" + b"1," * salvage.MAX_TOKENS + b"1]"
+    item = b"[" * 9 + b"]" * 9
+    many = b"[" + (item + b",") * salvage.MAX_TOKENS + b"1]"
     assert salvage.find_member(b'{"data":%b,"id":1}' % many, b"id") is None
     assert salvage.find_member(b'{"id":1,"data":%b}' % many, b"id") == b"1"
+    assert salvage.split_array(b"[%b]" % many) is None
 
 
 @given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner, max_size=3)))
@@ -63,7 +83,44 @@ def test_an_array_is_split_where_a_parser_splits_it(values: list[object]) -> Non
     assert len(salvage.shape(raw)) == len(raw)
 
 
-@pytest.mark.parametrize("raw", [b"[1,2", b"[1,,2]", b"[1] x", b"[1]]", b'["a]', b"{}", b"[,]"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"[1,2", b"[1,,2]", b"[1] x", b"[1]]", b'["a]', b"{}", b"[,]", b"[1,]", b"[]"),
+        *(b"[1 2]", b"[{} {}]", b"[{}[]]", b'["a" 1]', b'["a""b"]', b"[{}1]", b"[1{}]", b"[1:2]"),
+    ],
+)
 def test_an_array_that_does_not_close_has_no_items(raw: bytes) -> None:
-    """Where an item ends must be certain."""
+    """Where an item ends must be certain: nor does one where a comma seems to be missing."""
     assert salvage.split_array(raw) is None
+
+
+WORDS = [
+    b"NaN",
+    b"-Infinity",
+    b"undefined",
+    b"None",
+    b"'a'",
+    b"1_0",
+    b"0x1f",
+    b"+1",
+    b".5",
+    b"{a:1}",
+]
+
+
+@pytest.mark.parametrize("word", [*WORDS, b'{"a":1,}', b"[1 2]", b'{"a" 1}'])
+def test_an_item_that_is_no_json_ends_where_its_neighbours_begin(word: bytes) -> None:
+    """Also within an item that holds it."""
+    for item in (word, b'{"data":%b}' % word, b'{"data":[[%b]],"x":"]"}' % word):
+        raw = b'[ {"a":"],["} , %b,"x" ]' % item
+        assert salvage.split_array(raw) == (b'{"a":"],["}', item, b'"x"')
+
+
+@pytest.mark.parametrize("word", WORDS[:-1])
+def test_words_that_are_no_json_have_a_harmless_shape(word: bytes) -> None:
+    """A parser then finds the items, however many tokens there are."""
+    raw = b'[{"a":%b,"b":"%b"},%b]' % (word, word.replace(b"'", b"["), word)
+    shaped = salvage.shape(raw)
+    assert len(shaped) == len(raw)
+    assert len(json.loads(shaped)) == 2
