@@ -147,7 +147,7 @@ def make_roster(broker: NodeBroker, around: Surroundings, *, tag: str) -> NodeRo
     if isinstance(broker, MemoryBroker):
         return LocalRoster(around.downstream.announce)
     from hub.brokers.redis.broker import RedisBroker  # noqa: PLC0415 - see above
-    from hub.brokers.redis.presence import RedisRoster  # noqa: PLC0415
+    from hub.brokers.redis.nodes.presence import RedisRoster  # noqa: PLC0415
 
     assert isinstance(broker, RedisBroker)  # noqa: S101 - there is no third one
     return RedisRoster(broker.shard, tag=tag, spawn=around.spawn, log=around.log)

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
-from hub.brokers.redis import urls
+from hub.brokers.redis.link import urls
 from hub.core.naming import odd_character
 from hub.core.options import KIB, MIB, Overflow
 from hub.errors import SettingsError

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from hub.brokers.redis import slots
+from hub.brokers.redis.topology import slots
 from tests.multi_node import story as ordinary
 from tests.multi_node.checker import Place, View
 from tests.multi_node.story import Lane, Step, Story, publish_many

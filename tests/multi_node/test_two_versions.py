@@ -10,7 +10,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 COUNT = 40
-FUNCTIONS = Path("brokers/redis/library.lua")
+FUNCTIONS = Path("brokers/redis/lua/library.lua")
 
 
 class OtherHub(HubProcess):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from hub.brokers.redis import slots
-from hub.brokers.redis.ring import Ring
-from hub.brokers.redis.server import Server
+from hub.brokers.redis.link.connection import Server
+from hub.brokers.redis.topology import slots
+from hub.brokers.redis.topology.topology import HashRing
 from tests.multi_node.fleet import is_ready, status
 from tests.support.hub_process import HubProcess
 from tests.support.redis_cluster import SLOTS, RedisCluster
@@ -156,7 +156,7 @@ def pair() -> Iterator[Pair]:
 
 
 def _two_per_server(redis: Topology, prefix: str) -> Sequence[str]:
-    ring = Ring([Server(url).place for url in redis.url.split(",")])
+    ring = HashRing([Server(url).identity for url in redis.url.split(",")])
     names = [f"{prefix}-{number}" for number in range(100)]
     owned = [[n for n in names if ring.owner(n) == server][:2] for server in range(2)]
     return [*owned[0], *owned[1]]

@@ -6,25 +6,23 @@ Translates between the core and what is below: everything that is raised here is
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.failures import (
+from hub.brokers.redis.channels.context import ShardContext
+from hub.brokers.redis.channels.messages import envelope
+from hub.brokers.redis.channels.tracker import HoldBudget, State
+from hub.brokers.redis.link.outcomes import (
     CallError,
     NoAnswerError,
     NotSentError,
     RefusedError,
-    told,
+    public_reason,
 )
-from hub.brokers.redis.holding import Room
-from hub.brokers.redis.messages import envelope
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.shard import Shard, ShardStatistics
-from hub.brokers.redis.surroundings import Surroundings
-from hub.brokers.redis.topology import make_topology
-from hub.brokers.redis.tracking import State
+from hub.brokers.redis.topology.topology import make_topology
 from hub.core.options import Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
@@ -47,16 +45,11 @@ _EPOCH_TRIES = 100
 _EPOCH_STEP_SECONDS = 0.03
 
 
-@dataclass(frozen=True, slots=True)
-class RedisStatistics:
-    shards: tuple[ShardStatistics, ...]
-
-
 class RedisBroker:
     """One node's way to the others. `start` before, `stop` after use.
 
     Args:
-        url: see `hub.brokers.redis.urls`.
+        url: see `hub.brokers.redis.link.urls`.
         downstream: gets each publication of a subscribed channel once and in order, and every
             range that is lost.
         clock: monotonic, seconds.
@@ -84,17 +77,17 @@ class RedisBroker:
         tally: Tally | None = None,
     ) -> None:
         options, tally = options or RedisOptions(), tally or Tally()
-        self._room = Room(
+        self._hold_budget = HoldBudget(
             channel_messages=options.hold_messages,
             channel_bytes=options.hold_bytes,
             total_bytes=options.hold_total_bytes,
             tally=tally,
         )
-        around = Surroundings(
-            namespaces, options, downstream, clock, wall_clock, spawn, log, tally, self._room
+        context = ShardContext(
+            namespaces, options, downstream, clock, wall_clock, spawn, log, tally, self._hold_budget
         )
         self._keys = options.keys
-        self._topology = make_topology(url, around)
+        self._topology = make_topology(url, context)
 
     def shard(self, channel: str) -> Shard:
         """Where a channel lives."""
@@ -121,12 +114,13 @@ class RedisBroker:
         impaired = [shard.impaired() for shard in self.shards()]
         return tuple(each for each in impaired if each is not None)
 
-    def statistics(self) -> RedisStatistics:
-        return RedisStatistics(tuple(shard.statistics() for shard in self.shards()))
+    def statistics(self) -> Sequence[ShardStatistics]:
+        """Of each server."""
+        return [shard.statistics() for shard in self.shards()]
 
     def record(self) -> BrokerRecord:
         """All servers together."""
-        shards = self.statistics().shards
+        shards = self.statistics()
         round_trips = (shard.canary_round_trip_seconds or 0.0 for shard in shards)
         return BrokerRecord(
             servers=len(shards),
@@ -137,8 +131,8 @@ class RedisBroker:
             canary_round_trip_seconds=max(round_trips, default=0.0),
             pending_calls=sum(shard.pending_calls for shard in shards),
             filling_channels=sum(shard.filling for shard in shards),
-            held_bytes=self._room.bytes,
-            held_limit_bytes=self._room.total_bytes,
+            held_bytes=self._hold_budget.bytes,
+            held_limit_bytes=self._hold_budget.total_bytes,
             versions=Counter(shard.server_version for shard in shards if shard.server_version),
         )
 
@@ -158,12 +152,12 @@ class RedisBroker:
         if request.idempotency_key is not None:
             names.append(keys.once(request.channel, request.publisher, request.idempotency_key))
             digest = _digest(request)
-        settings = shard.reading.settings(request.channel)
+        settings = shard.history.settings(request.channel)
         traced = () if request.trace is None else (request.trace,)
         arguments = (request.data, envelope(request), digest, settings, *traced)
         try:
             function = "tell" if is_reserved(request.channel) else "publish"
-            answer = await shard.commands.run_function(function, tuple(names), arguments)
+            answer = await shard.calls.run_function(function, tuple(names), arguments)
         except CallError as error:
             raise _publish_error(error) from None
         return _published(request, answer)
@@ -173,7 +167,9 @@ class RedisBroker:
         try:
             await self.shard(channel).channels.subscribe(channel, on_open)
         except CallError as error:
-            raise UnavailableError(f"cannot subscribe to {channel!r}: {told(error)}") from None
+            raise UnavailableError(
+                f"cannot subscribe to {channel!r}: {public_reason(error)}"
+            ) from None
         except TimeoutError:
             raise UnavailableError(f"cannot subscribe to {channel!r}: Redis is too slow") from None
 
@@ -197,8 +193,8 @@ class RedisBroker:
                 or tracker.epoch == page.head.epoch
             ):
                 return page
-            # Redis is in an epoch that this node has not reached. Who resumed with it now would
-            # be set back to the old one, so the node catches up first.
+            # Redis is in an epoch that this node has not reached. A session that resumed in it
+            # now would be set back to the old one, so the node catches up first.
             self.shard(channel).poke(tracker)
             await asyncio.sleep(_EPOCH_STEP_SECONDS)
         raise UnavailableError(f"no history of {channel!r}: its epoch is changing")
@@ -208,12 +204,12 @@ class RedisBroker:
         try:
             while True:
                 async with shard.reads:
-                    page = await shard.reading.page(channel, after, limit, max_bytes)
+                    page = await shard.history.page(channel, after, limit, max_bytes)
                 if page.complete or any(m.publication for m in page.messages):
                     break
                 after = page.messages[-1].offset
         except CallError as error:
-            raise UnavailableError(f"no history of {channel!r}: {told(error)}") from None
+            raise UnavailableError(f"no history of {channel!r}: {public_reason(error)}") from None
         found = tuple(m.publication for m in page.messages if m.publication is not None)
         return HistoryPage(page.head, page.oldest, found)
 
@@ -253,9 +249,11 @@ def _published(request: PublishRequest, answer: object) -> PublishResult:
 
 
 def _publish_error(error: CallError) -> NotPublishedError | OutcomeUnknownError:
+    """See the table in `hub.brokers.redis.link.outcomes`."""
+    reason = public_reason(error)
     nothing_done = isinstance(error, RefusedError) and error.nothing_done
     if nothing_done or isinstance(error, NotSentError):
-        return NotPublishedError(f"not published: {told(error)}")
+        return NotPublishedError(f"not published: {reason}")
     if isinstance(error, NoAnswerError):
-        return OutcomeUnknownError(f"it is not known whether it was published: {told(error)}")
-    return OutcomeUnknownError(f"Redis failed while publishing: {told(error)}")
+        return OutcomeUnknownError(f"it is not known whether it was published: {reason}")
+    return OutcomeUnknownError(f"Redis failed while publishing: {reason}")

@@ -22,11 +22,11 @@ class RedisOptions:
     backoff_first_seconds: float = 0.1
     backoff_max_seconds: float = 5.0
     max_pending_calls: int = 10_000
-    """Asked and not answered; 0.2 s of work for Redis at 57,000 publications/s (DESIGN.md 8)."""
+    """Asked and not answered; 0.2 s of work for Redis at 57,000 publications/s (measured)."""
     max_pending_bytes: int = 32 * MIB
     canary_seconds: float = 2.0
     canary_deadline_seconds: float = 8.0
-    """Without a canary for so long the node is not ready; issue 4 allows 10 s."""
+    """Without a canary for so long the node is not ready: less than 10 s after Redis went."""
     sentinel_seconds: float = 1.0
     """Between two questions to the sentinels."""
     stall_seconds: float = 0.5

@@ -5,11 +5,10 @@ from typing import cast
 
 import structlog
 
-from hub.brokers.redis.channels import ShardChannels
-from hub.brokers.redis.holding import Room
+from hub.brokers.redis.channels.context import ShardContext
+from hub.brokers.redis.channels.tracked import TrackedChannels
+from hub.brokers.redis.channels.tracker import HoldBudget, Tracker
 from hub.brokers.redis.options import RedisOptions
-from hub.brokers.redis.surroundings import Surroundings
-from hub.brokers.redis.tracking import Tracker
 from hub.core.options import Namespaces
 from hub.core.ports import Downstream, Spawn
 from hub.core.publication import Position
@@ -20,11 +19,15 @@ from tests.support.waiting import eventually
 SIZE = message("a", 1).size_bytes
 
 
-def room(tally: Tally, *, messages: int = 100, channel: int = 10**6, total: int = 10**6) -> Room:
-    return Room(channel_messages=messages, channel_bytes=channel, total_bytes=total, tally=tally)
+def room(
+    tally: Tally, *, messages: int = 100, channel: int = 10**6, total: int = 10**6
+) -> HoldBudget:
+    return HoldBudget(
+        channel_messages=messages, channel_bytes=channel, total_bytes=total, tally=tally
+    )
 
 
-def live(name: str, shared: Room) -> Tracker:
+def live(name: str, shared: HoldBudget) -> Tracker:
     tracker = Tracker(name, shared)
     tracker.open(Position("a", 0))
     return tracker
@@ -89,16 +92,21 @@ def test_room_is_given_back_when_a_channel_opens() -> None:
 
 
 class Deaf:
-    """A subscriber connection that nothing comes in on."""
+    """A pub/sub connection that nothing comes in on."""
 
     def add(self, name: bytes) -> None: ...
 
     def remove(self, name: bytes) -> None: ...
 
+    def hears(self, name: bytes) -> bool:
+        return False
 
-def channels_in(shared: Room) -> ShardChannels:
+    async def barrier(self) -> None: ...
+
+
+def channels_in(shared: HoldBudget) -> TrackedChannels:
     tally, options = Tally(), RedisOptions(linger_seconds=0)
-    around = Surroundings(
+    context = ShardContext(
         namespaces=Namespaces(),
         options=options,
         downstream=cast("Downstream", None),
@@ -107,12 +115,12 @@ def channels_in(shared: Room) -> ShardChannels:
         spawn=cast("Spawn", None),
         log=structlog.get_logger(),
         tally=tally,
-        room=shared,
+        hold_budget=shared,
     )
-    return ShardChannels(around, subscriber=Deaf(), check_up=lambda: None)
+    return TrackedChannels(context, pubsub=Deaf(), check_up=lambda: None)
 
 
-def with_something_held(channels: ShardChannels) -> Tracker:
+def with_something_held(channels: TrackedChannels) -> Tracker:
     channels.take("x", Position("a", 0))
     tracker = channels.tracker("x")
     assert tracker is not None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hub.brokers.redis import library
+from hub.brokers.redis.link import library
 from tests.brokers.redis.nodes import node
 from tests.brokers.redis.test_redis_connecting import (
     test_full_server_refuses_publications_and_goes_on_delivering,

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from hub.brokers.redis import library
-from hub.brokers.redis.connecting import Backoff
-from hub.brokers.redis.library import PUBLIC_VERSION
-from hub.brokers.redis.server import Server
+from hub.brokers.redis.link import library
+from hub.brokers.redis.link.connection import Backoff, Server
+from hub.brokers.redis.link.library import PUBLIC_VERSION
 from hub.errors import NotPublishedError, SettingsError
 from tests.brokers.redis.acl import ACL
 from tests.brokers.redis.nodes import FAST, node
@@ -162,7 +161,7 @@ async def test_library_that_vanishes_is_loaded_again(redis: RedisServer, channel
         redis.ask("FUNCTION", "FLUSH")
         with pytest.raises(NotPublishedError):
             await one.publish(channel, 2)
-        await eventually(one.broker.shard(channel).commands.up.is_set)
+        await eventually(one.broker.shard(channel).calls.up.is_set)
         await one.publish(channel, 3)
         await eventually(lambda: stream.data == [b"1", b"3"])
 
@@ -175,7 +174,7 @@ async def test_server_that_became_a_replica_is_left(redis: RedisServer, channel:
             await one.publish(channel, 2)
         await eventually(lambda: "it is a replica" in "".join(one.broker.problems()))
         redis.ask("REPLICAOF", "NO", "ONE")
-        await eventually(one.broker.shard(channel).commands.up.is_set)
+        await eventually(one.broker.shard(channel).calls.up.is_set)
         assert (await one.publish(channel, 3)).position.offset >= 1
 
 
@@ -218,7 +217,7 @@ async def test_nothing_piles_up_while_the_subscriber_is_away(redis: RedisServer)
     """Whoever comes and goes meanwhile; what is wanted in the end is asked for."""
     async with node(redis.url) as one:
         await one.is_ready()
-        subscriber = one.broker.shard("a")._subscriber
+        subscriber = one.broker.shard("a")._pubsub
         kept = len(subscriber._wanted)
         redis.kill()
         await eventually(lambda: not subscriber.up.is_set())

@@ -93,7 +93,7 @@ class _Settled:
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         result = await self._broker.publish(request)
-        await self._broker.shard(request.channel)._subscriber.barrier()
+        await self._broker.shard(request.channel)._pubsub.barrier()
         return result
 
 

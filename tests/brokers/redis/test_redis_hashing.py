@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.brokers.redis.ring import Ring
+from hub.brokers.redis.topology.topology import HashRing
 from hub.core.options import Namespaces
 from hub.errors import NotPublishedError, SettingsError, UnavailableError
 from tests.brokers.redis.nodes import FAST, Stream, TestNode, node
@@ -35,7 +35,7 @@ def _names(count: int) -> st.SearchStrategy[list[str]]:
 
 @given(st.integers(2, 8).flatmap(_names))
 def test_server_that_joins_takes_its_share_and_moves_nothing_else(names: list[str]) -> None:
-    before, after = Ring(names[:-1]), Ring(names)
+    before, after = HashRing(names[:-1]), HashRing(names)
     moved = [channel for channel in CHANNELS if before.owner(channel) != after.owner(channel)]
     share = len(CHANNELS) / len(names)
     assert all(after.owner(channel) == len(names) - 1 for channel in moved)
@@ -45,13 +45,13 @@ def test_server_that_joins_takes_its_share_and_moves_nothing_else(names: list[st
 @given(st.integers(2, 5).flatmap(_names), st.randoms(use_true_random=False))
 def test_order_of_the_list_does_not_matter(names: list[str], rng: random.Random) -> None:
     shuffled = rng.sample(names, len(names))
-    one, two = Ring(names), Ring(shuffled)
+    one, two = HashRing(names), HashRing(shuffled)
     assert all(names[one.owner(c)] == shuffled[two.owner(c)] for c in CHANNELS)
 
 
 def test_channels_stay_where_earlier_versions_put_them() -> None:
     """Nodes of two versions run side by side, and history stays behind on the old server."""
-    ring = Ring(["a:6379/0", "b:6379/0", "c:6379/0"])
+    ring = HashRing(["a:6379/0", "b:6379/0", "c:6379/0"])
     assert [ring.owner(c) for c in CHANNELS[:12]] == [
         1,
         0,
@@ -81,7 +81,7 @@ async def test_channels_of_both_servers_reach_every_node(pair: Pair, channel: st
             await one.publish(name, 1)
         await eventually(lambda: all(stream.data == [b"1"] for stream in streams.values()))
         assert set(two.broker.names()) == set(streams)
-        used = Counter(shard.server for shard in one.broker.statistics().shards)
+        used = Counter(shard.server for shard in one.broker.statistics())
         assert len(used) == 2
         for server in pair:
             assert b"hub:{" + channel.encode() in server.ask("KEYS", "hub:*:meta")

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from hub.brokers.redis.inquiry import Inquiry
-from hub.brokers.redis.server import Server
+from hub.brokers.redis.link.connection import Server
+from hub.brokers.redis.topology.discovery import Discovery
 from tests.core.fakes import FakeClock
 from tests.support.redis_server import RedisServer, free_port
 
@@ -25,7 +25,7 @@ def servers() -> Iterator[tuple[RedisServer, RedisServer]]:
 async def told(
     *urls: str, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> Sequence[Sequence[object] | str]:
-    inquiry = Inquiry(
+    inquiry = Discovery(
         client_name="test",
         timeout_seconds=timeout_seconds,
         patience_seconds=PATIENCE_SECONDS,

@@ -218,7 +218,7 @@ async def test_master_that_wakes_after_others_left_takes_nothing(channel: str, a
             await eventually(lambda: stream.resets, seconds=FAILOVER_SECONDS)
             waiting = asyncio.create_task(_answered_at(slow, channel, left))
             if asked == "while it is frozen":
-                await eventually(lambda: slow.broker.shards()[0].commands.pending > 1)
+                await eventually(lambda: slow.broker.shards()[0].calls.pending > 1)
             first.thaw()
             made = await waiting
             assert {position.epoch for position in made} == {stream.resets[0].epoch}
@@ -253,7 +253,7 @@ class Asked:
     """The functions of one server, as nodes call them."""
 
     def __init__(self, hub: TestNode, channel: str) -> None:
-        self._commands = hub.broker.shards()[0].commands
+        self._commands = hub.broker.shards()[0].calls
         self._line = Keys().line()
         self._channel = channel
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.brokers.redis.messages import decode, envelope
+from hub.brokers.redis.channels.messages import decode, envelope
 from hub.core.ports import PublishRequest
 from hub.core.publication import Publication
 

@@ -10,10 +10,10 @@ import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from hub.brokers.redis import slots
 from hub.brokers.redis.keys import Keys
 from hub.brokers.redis.options import RedisOptions
-from hub.brokers.redis.vouching import Stray, vouches
+from hub.brokers.redis.topology import slots
+from hub.brokers.redis.topology.moves import Stray, is_origin
 from hub.core.publication import Position
 from hub.core.recovery import start
 from hub.errors import HubError
@@ -132,7 +132,7 @@ async def test_epoch_that_was_left_in_vain_does_not_come_back(
         before = (await one.publish(channel, 1)).position.epoch
         term = int(before.partition("-")[0], 16)
         elsewhere = Position(f"{term + later:08x}-of-the-replica", 3)
-        reading = one.broker.shard(channel).reading
+        reading = one.broker.shard(channel).history
         if first == "head":
             head = await reading.head(channel, elsewhere)
         else:
@@ -212,7 +212,7 @@ NO_NAME = "0" * 40
 def test_master_vouches_for_its_own_line_alone(
     address: str, said: dict[str, str], whole: bool
 ) -> None:
-    assert vouches(STRAY, address, MASTER | said) == whole
+    assert is_origin(STRAY, address, MASTER | said) == whole
 
 
 @pytest.mark.parametrize(
@@ -230,12 +230,12 @@ def test_replica_vouches_only_where_it_had_the_channel_last(
 ) -> None:
     replica = {"role": "slave", "run_id": STRAY.run, "master_replid": "e" * 40}
     replica |= {"master_host": "10.0.0.2", "master_port": "6379"}
-    assert vouches(STRAY, address, replica | said) == whole
+    assert is_origin(STRAY, address, replica | said) == whole
 
 
 def test_server_without_a_name_for_its_history_vouches_for_nothing() -> None:
-    assert not vouches(STRAY, STRAY.former, {})
-    assert not vouches(STRAY, STRAY.former, {"role": "master"})
+    assert not is_origin(STRAY, STRAY.former, {})
+    assert not is_origin(STRAY, STRAY.former, {"role": "master"})
 
 
 async def test_restart_in_place_begins_anew(cluster: RedisCluster, channel: str) -> None:
@@ -278,7 +278,7 @@ async def test_master_that_wakes_after_its_replica_took_over_takes_nothing(
         left = (await slow.publish(channel, 1)).position.epoch
         first.freeze()
         await eventually(lambda: stream.resets, seconds=45)
-        commands = slow.broker.shard(channel).commands
+        commands = slow.broker.shard(channel).calls
         waiting = asyncio.create_task(slow.publish(channel, 2))
         await eventually(lambda: commands.pending > 1)
         first.thaw()

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from hub.brokers.redis import slots
-from hub.brokers.redis.cluster import Cluster
-from hub.brokers.redis.names import Names
-from hub.brokers.redis.slots import View, parse_nodes
+from hub.brokers.redis.topology import slots
+from hub.brokers.redis.topology.cluster import Cluster
+from hub.brokers.redis.topology.slots import HostNames, View, parse_nodes
 from tests.brokers.redis.acl import ACL
 from tests.brokers.redis.nodes import FAST, TestNode, node
 from tests.brokers.redis.test_redis_failures import KEEPS_ALL
@@ -137,7 +136,7 @@ async def test_server_that_is_pointed_to_by_name_is_the_one_known_by_address(
                 await one.publish(first, number)
             made.end_move(*way)
             await one.publish(first, 5)
-            await eventually(lambda: cluster_of(one).shard(first).commands.up.is_set())
+            await eventually(lambda: cluster_of(one).shard(first).calls.up.is_set())
             await eventually(lambda: not cluster_of(one)._guests)
             await eventually(lambda: connections(target) == 2)
             assert len(cluster_of(one)._shards) == (4 if spare else 3)
@@ -200,7 +199,7 @@ def test_no_map_of_preferred_names_is_none(slots: object) -> None:
 @pytest.mark.parametrize(("tls", "second"), [(True, "b.example:7000"), (False, "10.0.0.2:7000")])
 def test_names_are_connected_to_where_they_are_needed(tls: bool, second: str) -> None:
     """With TLS always, else where they are preferred."""
-    names = Names(tls=tls)
+    names = HostNames(tls=tls)
     assert names.endpoint("10.0.0.1:7000") == "10.0.0.1:7000"
     names.learn([parse_nodes(NODES, "10.0.0.1", SLOTS)])
     assert names.endpoint("10.0.0.1:7000") == "a.example:7000"
@@ -221,19 +220,19 @@ def test_names_are_connected_to_where_they_are_needed(tls: bool, second: str) ->
     ],
 )
 def test_every_name_leads_back_to_an_address(place: str, address: str) -> None:
-    names = Names(tls=False)
+    names = HostNames(tls=False)
     names.learn([parse_nodes(NODES, "10.0.0.1", None)])
     assert names.address(place) == address
 
 
 def test_unnamed_server_is_known_by_its_port_where_no_other_has_it() -> None:
-    names = Names(tls=False)
+    names = HostNames(tls=False)
     names.learn([View([], ["10.0.0.1:7000", "10.0.0.1:7001"])])
     assert names.address("?:7001") == "10.0.0.1:7001"
 
 
 def test_name_of_a_server_that_has_gone_is_forgotten() -> None:
-    names = Names(tls=True)
+    names = HostNames(tls=True)
     names.learn([parse_nodes(NODES, "10.0.0.1", SLOTS)])
     names.learn([View([], ["10.0.0.9:7000"], {"10.0.0.9:7000": "a.example:7000"})])
     assert names.address("a.example:7000") == "10.0.0.9:7000"

@@ -12,7 +12,7 @@ import structlog
 from redis import Redis
 
 from hub.brokers.redis.keys import Keys
-from hub.brokers.redis.presence import RedisRoster
+from hub.brokers.redis.nodes.presence import RedisRoster
 from hub.core.options import ChannelOptions
 from hub.core.pushes import Join, Leave, Member, PresenceReset
 from hub.errors import HubError, UnavailableError

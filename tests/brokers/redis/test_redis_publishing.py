@@ -116,7 +116,7 @@ async def test_connection_cut_in_mid_reply_is_settled_by_the_same_key(
         between.cut_at = b"precious"
         with pytest.raises(OutcomeUnknownError):
             await one.publish(channel, b'"precious"', idempotency_key="x")
-        await eventually(one.broker.shard(channel).commands.up.is_set)
+        await eventually(one.broker.shard(channel).calls.up.is_set)
         again = await one.publish(channel, b'"precious"', idempotency_key="x")
         assert again.duplicate
         assert again.position.offset == 2
@@ -194,7 +194,7 @@ async def test_readers_do_not_stand_in_line_before_publishers(
         ]
         pending = []
         while not all(read.done() for read in reads):
-            pending.append(one.broker.shard(channel).commands.pending)
+            pending.append(one.broker.shard(channel).calls.pending)
             await asyncio.sleep(0)
         assert max(pending) < 20, "8 reads, and what the node asks by itself"
         assert all([(await read).publications for read in reads])

@@ -113,8 +113,8 @@ async def test_what_is_still_on_its_way_is_not_announced_as_lost(
         assert tracker is not None
         between.hold_subscribers()
         await one.publish(channel, 1)
-        comparing = asyncio.ensure_future(shard._compare([tracker]))
-        await eventually(lambda: comparing.done() or shard._subscriber._barriers)
+        comparing = asyncio.ensure_future(shard._backfill.compare([tracker]))
+        await eventually(lambda: comparing.done() or shard._pubsub._barriers)
         between.release_subscribers()
         await comparing
         await eventually(lambda: stream.items)

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from hub.brokers.redis import slots
-from hub.brokers.redis.cluster import Cluster
 from hub.brokers.redis.keys import Keys
 from hub.brokers.redis.options import RedisOptions
-from hub.brokers.redis.redirects import Redirects
+from hub.brokers.redis.topology import slots
+from hub.brokers.redis.topology.cluster import Cluster
+from hub.brokers.redis.topology.moves import Redirects
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError
 from tests.brokers.redis.nodes import FAST, TestNode, node
 from tests.brokers.redis.test_redis_failures import KEEPS_ALL, arrives, feeding
@@ -145,9 +145,9 @@ async def test_server_that_has_just_joined_is_followed_to(channel: str) -> None:
             move.keys()
             assert not await _refusals(one, move.channel, 2)
             await eventually(lambda: len(stream.data) == 3)
-            assert len(one.broker.statistics().shards) == 3
+            assert len(one.broker.statistics()) == 3
             move.end()
-            await eventually(lambda: len(one.broker.statistics().shards) == 4)
+            await eventually(lambda: len(one.broker.statistics()) == 4)
             await one.is_ready()
             assert not await _refusals(one, move.channel, 1)
             await eventually(lambda: len(stream.data) == 4)
@@ -193,7 +193,7 @@ async def test_outcome_is_unknown_only_where_it_was_sent_again(
         move.keys()
         target = cluster.masters[1]
         shards = {shard.statistics().server: shard for shard in one.broker.shards()}
-        commands = shards[f"redis://127.0.0.1:{target.port}"].commands
+        commands = shards[f"redis://127.0.0.1:{target.port}"].calls
         assert callable(fault)
         fault(target)
         if fault is RedisServer.kill:

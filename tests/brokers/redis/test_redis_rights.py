@@ -9,9 +9,9 @@ from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 from structlog.testing import ReturnLogger
 
-from hub.brokers.redis import library
 from hub.brokers.redis.keys import Keys
-from hub.brokers.redis.library import Library
+from hub.brokers.redis.link import library
+from hub.brokers.redis.link.library import Library
 from hub.core.options import ChannelOptions
 from hub.core.reserved import NAMESPACE, is_reserved
 from tests.brokers.redis.acl import NODE_RULES, PASSWORD, PUBLISHER_RULES
@@ -58,7 +58,7 @@ def rights_of(one: TestNode, event: str) -> list[str]:
 
 def way(one: TestNode) -> object:
     """The command that calls are made with."""
-    return one.broker.shard("a").commands._library._prefixes["publish"][0]
+    return one.broker.shard("a").calls._library._prefixes["publish"][0]
 
 
 # -- the documented users ------------------------------------------------------------------------
@@ -247,7 +247,7 @@ async def test_nothing_is_said_twice_when_the_connection_comes_back(
 ) -> None:
     async with node(set_user(redis, "hub", rules("+function|load"))) as one:
         await works(one, channel)
-        commands = one.broker.shard(channel).commands
+        commands = one.broker.shard(channel).calls
         connects = commands.connects
         redis.ask("CLIENT", "KILL", "USER", "hub")
         await eventually(lambda: commands.connects > connects)

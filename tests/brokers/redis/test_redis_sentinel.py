@@ -9,10 +9,10 @@ from functools import partial
 import pytest
 import structlog
 
-from hub.brokers.redis import urls
-from hub.brokers.redis.failures import LostError
-from hub.brokers.redis.sentinel import Master, SentinelMaster
-from hub.brokers.redis.server import Server
+from hub.brokers.redis.link import urls
+from hub.brokers.redis.link.connection import Server
+from hub.brokers.redis.link.outcomes import LostError
+from hub.brokers.redis.topology.sentinel import Master, SentinelMaster
 from hub.errors import SettingsError
 from tests.brokers.redis.nodes import FAST, Stream, node
 from tests.brokers.redis.test_redis_failures import KEEPS_ALL, Feed, arrives, feeding

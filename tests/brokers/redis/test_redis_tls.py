@@ -14,10 +14,10 @@ import pytest
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from hub.brokers.redis import slots
-from hub.brokers.redis.failures import CONNECTION_ERRORS
-from hub.brokers.redis.inquiry import Inquiry
-from hub.brokers.redis.server import Server, close, connect
+from hub.brokers.redis.link.connection import Server, close, connect
+from hub.brokers.redis.link.outcomes import CONNECTION_ERRORS
+from hub.brokers.redis.topology import slots
+from hub.brokers.redis.topology.discovery import Discovery
 from tests.brokers.redis.acl import ACL
 from tests.brokers.redis.nodes import FAST, TestNode, node
 from tests.brokers.redis.test_redis_failures import KEEPS_ALL, arrives, feeding
@@ -164,7 +164,7 @@ async def test_wrong_password_of_many_servers_is_told_and_not_shown(redis: Secur
 async def test_questions_share_what_tls_needs_until_one_fails(certificates: Certificates) -> None:
     """To make it stops the loop for tens of milliseconds, and they are asked every second."""
     clock = FakeClock()
-    inquiry = Inquiry(
+    inquiry = Discovery(
         client_name="hub:test:question", timeout_seconds=5, patience_seconds=5, clock=clock
     )
     with RedisServer(tls=certificates) as redis:

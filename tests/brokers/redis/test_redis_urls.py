@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from hub.brokers.redis import urls
-from hub.brokers.redis.server import Server
+from hub.brokers.redis.link import urls
+from hub.brokers.redis.link.connection import Server
 from hub.cli import build
 from hub.errors import HubError, SettingsError
 from hub.settings import Settings, load_settings

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.brokers.redis.holding import Room
-from hub.brokers.redis.messages import Message
-from hub.brokers.redis.tracking import Page, State, Step, Tracker
+from hub.brokers.redis.channels.messages import Message
+from hub.brokers.redis.channels.tracker import HoldBudget, Page, State, Step, Tracker
 from hub.core.options import MIB
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
@@ -23,8 +22,8 @@ def message(epoch: str, offset: int, *, valid: bool = True) -> Message:
     return Message(epoch, offset, publication, 10)
 
 
-def room(messages: int = 1000, total_bytes: int = MIB, tally: Tally | None = None) -> Room:
-    return Room(
+def room(messages: int = 1000, total_bytes: int = MIB, tally: Tally | None = None) -> HoldBudget:
+    return HoldBudget(
         channel_messages=messages,
         channel_bytes=MIB,
         total_bytes=total_bytes,

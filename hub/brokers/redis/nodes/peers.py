@@ -11,8 +11,8 @@ from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.failures import CallError, NoAnswerError, told
 from hub.brokers.redis.keys import TAG_LENGTH
+from hub.brokers.redis.link.outcomes import CallError, NoAnswerError, public_reason
 from hub.brokers.redis.nodes.asking import Answer, Ask
 from hub.brokers.redis.nodes.questions import ANSWER_SECONDS, Questions
 from hub.brokers.redis.nodes.registry import LEASE_SECONDS, Myself, Registry
@@ -90,7 +90,9 @@ class RedisPeers:
         try:
             others = await self._registry.others()
         except CallError as error:
-            raise UnavailableError(f"the other nodes are not known now: {told(error)}") from None
+            raise UnavailableError(
+                f"the other nodes are not known now: {public_reason(error)}"
+            ) from None
         return {self._myself.tag: self._myself.record(), **others}
 
     async def operate(self, tag: str, name: str, arguments: Arguments) -> Told:

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.failures import (
+from hub.brokers.redis.keys import NODES
+from hub.brokers.redis.link.outcomes import (
     CallError,
     NoAnswerError,
     NotSentError,
     RefusedError,
-    told,
+    public_reason,
 )
-from hub.brokers.redis.keys import NODES
 from hub.brokers.redis.nodes.asking import Answer, Ask, Gone, decode, encode, fitting
 from hub.brokers.redis.nodes.registry import LEASE_SECONDS, Myself, Registry
 from hub.brokers.redis.shard import Shard
@@ -236,7 +236,7 @@ class Questions:
 
 def _unanswered(error: CallError | TimeoutError, asked: _Asked) -> CallError:
     """What went wrong, by whether the node may have seen the question."""
-    why = told(error) if isinstance(error, CallError) else "it does not answer"
+    why = public_reason(error) if isinstance(error, CallError) else "it does not answer"
     refused = isinstance(error, RefusedError) and error.nothing_done
     if not asked.sent or refused or isinstance(error, NotSentError):
         return NotSentError(why)

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 
 import msgspec
 
-from hub.brokers.redis.failures import CallError
 from hub.brokers.redis.keys import NODES, Keys
-from hub.brokers.redis.library import Argument
+from hub.brokers.redis.link.library import Argument
+from hub.brokers.redis.link.outcomes import CallError
 from hub.brokers.redis.shard import Shard
 from hub.core.peers import Operate, OwnConnections
 from hub.core.records import NodeRecord
 
-# A node that is killed is listed for so long at most.
+# A node that is silent for so long is taken for dead; long enough for a stall and a reconnect.
 LEASE_SECONDS = 10.0
-_RENEWALS = 3
+RENEWALS = 3
+"""In the time of a lease."""
 _RECORD = msgspec.json.Decoder(NodeRecord)
 
 
@@ -52,7 +53,7 @@ class Registry:
     async def stay_known(self, each_time: Callable[[], None]) -> None:
         """Renew the lease until `leave`, after a call of `each_time`."""
         while not self._stopped:
-            await asyncio.sleep(self._lease_seconds / _RENEWALS * random.uniform(0.7, 1))
+            await until_renewal(self._lease_seconds)
             each_time()
             await self.register()
 
@@ -64,8 +65,8 @@ class Registry:
         record = msgspec.json.encode(self._myself.record())
         names = (self.keys.node(tag), self.keys.nodes())
         with contextlib.suppress(CallError):
-            commands = self._shard(NODES).commands
-            await commands.run_function("register", names, (record, lease_ms, tag))
+            calls = self._shard(NODES).calls
+            await calls.run_function("register", names, (record, lease_ms, tag))
 
     async def leave(self) -> None:
         """Be known no more."""
@@ -96,7 +97,12 @@ class Registry:
         return self._shard(NODES).keys
 
     async def call(self, *command: Argument) -> object:
-        return await self._shard(NODES).commands.call(*command)
+        return await self._shard(NODES).calls.call(*command)
+
+
+async def until_renewal(lease_seconds: float) -> None:
+    """Return when a lease is to be renewed: not at the same time on all nodes."""
+    await asyncio.sleep(lease_seconds / RENEWALS * random.uniform(0.7, 1))
 
 
 def _decoded(raw: bytes) -> NodeRecord | None:

@@ -3,21 +3,63 @@
 A pure state machine: it takes messages and pages of history and returns steps to carry out in
 order. It never goes back and never skips: between two steps of an epoch lies nothing, or a gap.
 
-Its epoch changes only by what Redis answers, never by what pub/sub brings. A message of another
+The epoch changes only by what Redis answers, never by what pub/sub brings. A message of another
 epoch may come late from one already left, or early from one to come; a page that was asked for
 after the message arrived tells which. Likewise a range is given up only when a page that was
 asked for after the range was known to be missing does not have it: what pub/sub may still be
 carrying is not missing yet.
+
+For example, a tracker has delivered up to offset 5, and the connection loses 6, 7 and 8:
+
+    receive(9)    held; 6 to 8 are missing; FILLING, `ask` says: read what follows 5
+    receive(10)   held
+    on_page       history holds 7 and 8 alone (its bound is four, 7 to 10, and it ends at 10):
+                  Gap(6 to 6), 7, 8, 9, 10; LIVE at 10
+    receive(10)   a late copy: dropped, 10 is not above 10
+
+Where the bound on what is held had left 10 out, the page would have brought it with 7 to 9. In a
+channel without history the page is empty: Gap(6 to 8), 9, 10.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from hub.brokers.redis.holding import Room
-from hub.brokers.redis.messages import Message
+from hub.brokers.redis.channels.messages import Message
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
+from hub.core.tally import Tally
+
+
+class HoldBudget:
+    """One per process, shared by the trackers of all its channels."""
+
+    def __init__(
+        self, *, channel_messages: int, channel_bytes: int, total_bytes: int, tally: Tally
+    ) -> None:
+        self._channel_messages = channel_messages
+        self._channel_bytes = channel_bytes
+        self.total_bytes = total_bytes
+        self._tally = tally
+        self.bytes = 0
+        """What all channels hold now."""
+
+    def take(self, size_bytes: int, *, messages: int, held_bytes: int) -> bool:
+        """Take a message of a channel that holds so many messages and bytes, if there is room."""
+        fits = (
+            messages < self._channel_messages
+            and held_bytes + size_bytes <= self._channel_bytes
+            and self.bytes + size_bytes <= self.total_bytes
+        )
+        if fits:
+            self.bytes += size_bytes
+        else:
+            self._tally.broker_hold_refused += 1
+        return fits
+
+    def give_back(self, size_bytes: int) -> None:
+        self.bytes -= size_bytes
+
 
 Step = Publication | Gap | Position
 """Deliver it; announce it; go on in its epoch, after its offset."""
@@ -52,7 +94,7 @@ class Tracker:
         "_target", "channel", "duplicates", "epoch", "muted", "offset", "state",
     )  # fmt: skip
 
-    def __init__(self, channel: str, room: Room) -> None:
+    def __init__(self, channel: str, room: HoldBudget) -> None:
         self.channel = channel
         self.state = State.OPENING
         self.epoch = ""

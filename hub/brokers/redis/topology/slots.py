@@ -1,13 +1,27 @@
-"""Which server of a Redis Cluster owns which slots, as its servers tell.
+"""The map of a Redis Cluster: which server owns which slots, and by which names it is reached.
 
-Whom to believe is the cluster's own rule: a slot belongs to who claims it with the greatest
-config epoch. So the answers of several servers are laid over each other, and one that was cut
-off or frozen cannot bring an old map back.
+**Slots.** The cluster's own rule says which server to believe: a slot belongs to the server that
+claims it with the greatest config epoch. So the answers of several servers are laid over each
+other, and one that was cut off or frozen cannot bring an old map back. For example, server A was
+frozen while B took over its slots 0 to 99: A claims them with epoch 3, B with epoch 4; they are
+B's.
 
-Two may claim it with the same one for a moment: a replica is elected while a slot moves to its
-master, which takes the next epoch without asking anybody. The cluster leaves the slots where
-they were until one of the two has taken another epoch, so whom the others believe has them. To
-follow the replica would lead to a server whose publications are thrown away.
+Two servers may claim a slot with the same epoch for a moment: a replica is elected while a slot
+moves to its master, which takes the next epoch without asking any other. The cluster leaves the
+slots where they were until one of the two has taken another epoch, so they are those of the
+server that the others believe. To follow the replica would lead to a server whose publications
+are thrown away.
+
+**Host names.** A server is known by its address, `ip:port`, as every other server of the cluster
+knows it. It may announce a host name besides (`cluster-announce-hostname`), and servers may point
+to each other by these names (`cluster-preferred-endpoint-type hostname`). A name must not make a
+second server of one that is known by its address, so each name that is heard leads back to that.
+
+Which of both a node connects to:
+
+- With TLS the announced name, because certificates often name hosts only (ElastiCache, MemoryDB).
+- Without TLS what CLUSTER SLOTS calls the server: the name where the cluster prefers names, else
+  the address. An announced name alone need not resolve here.
 """
 
 from collections import Counter
@@ -53,7 +67,7 @@ def slot(channel: str) -> int:
 def parse_nodes(answer: object, host: str, slots: object = None) -> View:
     """Read CLUSTER NODES, and CLUSTER SLOTS where that was asked too.
 
-    `host` is whom it was asked, who may not know its own address. Raises `ValueError` for
+    `host` is the server that was asked: it may not know its own address. Raises `ValueError` for
     anything that is not CLUSTER NODES.
     """
     text = answer if isinstance(answer, bytes) else b"no map"
@@ -94,7 +108,7 @@ def _bracketed(host: str) -> str:
 
 def _claims(epoch: int, address: str, ranges: Iterable[str]) -> Iterable[Claim]:
     for stretch in ranges:
-        # [93-<-node] and [93->-node]: on its way, still with the one who has it.
+        # [93-<-node] and [93->-node]: on its way, still at the server that tells.
         if not stretch.startswith("["):
             first, _, last = stretch.partition("-")
             yield Claim(epoch, address, int(first), int(last or first))
@@ -111,3 +125,47 @@ def owners(views: Sequence[View]) -> Sequence[str]:
     for claim in sorted(claims, key=lambda c: (c.epoch, believed[c.epoch, c.address], c)):
         found[claim.first : claim.last + 1] = [claim.address] * (claim.last + 1 - claim.first)
     return found
+
+
+# What Redis says in place of a name that is preferred and not announced.
+_NO_NAME = "?"
+
+
+class HostNames:
+    """Of one cluster.
+
+    Args:
+        tls: connections are encrypted.
+    """
+
+    def __init__(self, *, tls: bool) -> None:
+        self._tls = tls
+        self._names: Mapping[str, str] = {}
+        """By address: `host:port`."""
+        self._addresses: Mapping[str, str] = {}
+        """The other way round, in small letters."""
+        self._reached: Mapping[str, str] = {}
+        self._members: frozenset[str] = frozenset()
+
+    def learn(self, views: Iterable[View]) -> None:
+        """Know what these servers see from now on, and nothing else."""
+        views = list(views)
+        self._members = frozenset(address for view in views for address in view.members)
+        self._names = {address: name for view in views for address, name in view.names.items()}
+        self._addresses = {name.lower(): address for address, name in self._names.items()}
+        preferred = {place for view in views for place in view.preferred}
+        self._reached = {
+            address: name for address, name in self._names.items() if self._tls or name in preferred
+        }
+
+    def endpoint(self, address: str) -> str:
+        """What to connect to, as `host:port`."""
+        return self._reached.get(address, address)
+
+    def address(self, place: str) -> str:
+        """Of the server that is at `place`, which may be a name; `place` where it is unknown."""
+        host, _, port = place.rpartition(":")
+        if host == _NO_NAME:
+            there = [member for member in self._members if member.endswith(f":{port}")]
+            return there[0] if len(there) == 1 else place
+        return self._addresses.get(place.lower(), place)

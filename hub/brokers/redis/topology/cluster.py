@@ -8,7 +8,7 @@ begins new epochs as anywhere. Meanwhile calls follow where servers point (`redi
 Ordinary pub/sub is used, not sharded: Redis sends every publication to every server of the
 cluster, which costs its bus n times the traffic; SSUBSCRIBE would need one command per channel
 and an answer to every slot that is taken away. Deployments that this limits spread channels
-over independent servers (`hub.brokers.redis.ring`).
+over independent servers (`hub.brokers.redis.topology.topology`).
 """
 
 import asyncio
@@ -19,18 +19,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from redis.asyncio.connection import AbstractConnection
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from hub.brokers.redis import urls
-from hub.brokers.redis.calls import Call
-from hub.brokers.redis.commands import Commands
-from hub.brokers.redis.failures import LostError, RefusedError
-from hub.brokers.redis.inquiry import Inquiry
-from hub.brokers.redis.names import Names
-from hub.brokers.redis.redirects import Redirects
-from hub.brokers.redis.server import Server
+from hub.brokers.redis.channels.context import ShardContext
+from hub.brokers.redis.link import urls
+from hub.brokers.redis.link.calls import CallConnection
+from hub.brokers.redis.link.connection import Server
+from hub.brokers.redis.link.outcomes import Call, LostError, RefusedError
 from hub.brokers.redis.shard import Shard
-from hub.brokers.redis.slots import NOBODY, View, owners, parse_nodes, slot
-from hub.brokers.redis.surroundings import Surroundings
-from hub.brokers.redis.vouching import Stray, Vouching
+from hub.brokers.redis.tasks import Tasks
+from hub.brokers.redis.topology.discovery import Discovery
+from hub.brokers.redis.topology.moves import OriginCheck, Redirects, Stray
+from hub.brokers.redis.topology.slots import NOBODY, HostNames, View, owners, parse_nodes, slot
 
 # Their answers are laid over each other; more would only be more work for a large cluster.
 _ASKED = 5
@@ -83,7 +81,7 @@ class ClusterNode(Server):
         return self._redirects.take(call, refused, self._address)
 
 
-class Nowhere(Server):
+class UnownedSlots(Server):
     """Where slots are that nobody is known to own; its shard is never started."""
 
     has_lines = False
@@ -100,21 +98,21 @@ class Cluster:
         SettingsError: `url` is not that of a cluster.
     """
 
-    def __init__(self, url: str, around: Surroundings) -> None:
+    def __init__(self, url: str, context: ShardContext) -> None:
         self._url = urls.parse_cluster(url)
         self._seeds = [Server(seed) for seed in self._url.seeds]
-        self._around = around
-        self._options = around.options
-        self._inquiry = Inquiry(
-            client_name=around.options.client_name("cluster"),
-            timeout_seconds=around.options.connect_timeout_seconds,
-            patience_seconds=around.options.locate_timeout_seconds,
-            clock=around.clock,
+        self._context = context
+        self._options = context.options
+        self._discovery = Discovery(
+            client_name=context.options.client_name("cluster"),
+            timeout_seconds=context.options.connect_timeout_seconds,
+            patience_seconds=context.options.locate_timeout_seconds,
+            clock=context.clock,
         )
         tls = urls.scheme(url) in urls.ENCRYPTED
-        # See `hub.brokers.redis.names`: with TLS nobody needs to know what is preferred.
+        # See `hub.brokers.redis.topology.slots`: with TLS nobody needs to know what is preferred.
         self._questions = (("CLUSTER", "NODES"), *(() if tls else (("CLUSTER", "SLOTS"),)))
-        self._names = Names(tls=tls)
+        self._names = HostNames(tls=tls)
         self._members: Sequence[str] = ()
         self._owners: Sequence[str] = (NOBODY,) * REDIS_CLUSTER_HASH_SLOTS
         self._shards: dict[str, Shard] = {}
@@ -123,34 +121,32 @@ class Cluster:
         """Servers that own nothing yet, as far as is known, and were pointed to."""
         self._left: list[Shard] = []
         """Own nothing any more, and are being stopped."""
-        self._nowhere = Shard(Nowhere(self._url.seeds[0]), around)
+        self._nowhere = Shard(UnownedSlots(self._url.seeds[0]), context)
         self._former: dict[int, str] = {}
-        """Who had a slot before, since this node looks."""
-        self._vouching = Vouching(inquiry=self._inquiry, members=self._servers)
+        """The server that had a slot before, as far back as this node has looked."""
+        self._origin_check = OriginCheck(inquiry=self._discovery, members=self._servers)
         self._redirects = Redirects(
-            commands_at=self._commands_at,
+            calls_at=self._calls_at,
             address_of=self._names.address,
             came_in_order=self._came_in_order,
-            options=around.options,
-            clock=around.clock,
-            spawn=around.spawn,
+            options=context.options,
+            clock=context.clock,
+            spawn=context.spawn,
         )
         self._doubted = asyncio.Event()
         self._silence: Sequence[str] = ()
         """Why nobody tells the map; empty when somebody does."""
-        self._task: asyncio.Task[object] | None = None
+        self._tasks = Tasks(context.spawn)
 
     # -- hub.brokers.redis.topology.Topology -------------------------------------------------
 
     async def start(self) -> None:
         looked = asyncio.Event()
-        self._around.spawn(self._keep_looking(looked))
+        self._tasks.spawn(self._keep_looking(looked))
         await looked.wait()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.stop()
         await self._redirects.stop()
         all_of_them = (*self._shards.values(), *self._guests.values(), *self._left)
         await asyncio.gather(*(shard.stop() for shard in all_of_them))
@@ -170,7 +166,6 @@ class Cluster:
 
     async def _keep_looking(self, looked: asyncio.Event) -> None:
         """`looked` is set after the first time."""
-        self._task = asyncio.current_task()
         try:
             await self._look_safely()
         finally:
@@ -188,7 +183,7 @@ class Cluster:
             await self._look()
         except Exception:
             # A node that looks no more would follow no failover.
-            self._around.log.exception("redis_cluster_look_failed")
+            self._context.log.exception("redis_cluster_look_failed")
 
     async def _look(self) -> None:
         """Ask for the map and follow it; as before where nobody answers."""
@@ -202,7 +197,7 @@ class Cluster:
         await self._settle_guests()
         found = owners(views)
         if found != self._owners:
-            self._around.log.info("redis_cluster_map", masters=sorted(set(found)))
+            self._context.log.info("redis_cluster_map", masters=sorted(set(found)))
             await self._follow(found)
 
     async def _is_replaced(self, address: str) -> bool:
@@ -216,8 +211,8 @@ class Cluster:
         return bool(views) and address in self._owners and address not in owners(views)
 
     async def _ask_all(self, servers: Sequence[Server], *, last: bool = False) -> Sequence[View]:
-        """What those who answer see; `last` where nobody else will be asked."""
-        told = await self._inquiry.ask_all(servers, *self._questions)
+        """The views of servers that answer; `last` where no others will be asked."""
+        told = await self._discovery.ask_all(servers, *self._questions)
         answers = [_view(server, each) for server, each in zip(servers, told, strict=True)]
         views = [answer for answer in answers if isinstance(answer, View)]
         if views or last:
@@ -227,7 +222,7 @@ class Cluster:
     def _note(self, silence: Sequence[str]) -> None:
         """Tell why nobody answers once, not every second."""
         if silence and not self._silence:
-            self._around.log.warning("redis_cluster_silent", reasons=silence)
+            self._context.log.warning("redis_cluster_silent", reasons=silence)
         self._silence = silence
 
     # -- the shards --------------------------------------------------------------------------
@@ -259,7 +254,7 @@ class Cluster:
         number = key_slot(key.encode())
         known = self._owners[number]
         former = self._former.get(number, NOBODY) if known == address else known
-        return await self._vouching.came_in_order(Stray(history, run, address, former))
+        return await self._origin_check.came_in_order(Stray(history, run, address, former))
 
     def _servers(self) -> Mapping[str, Server]:
         return {address: self._server(address) for address in self._members}
@@ -278,10 +273,10 @@ class Cluster:
             is_replaced=self._is_replaced,
             redirects=self._redirects,
         )
-        return Shard(node, self._around)
+        return Shard(node, self._context)
 
     async def _settle_guests(self) -> None:
-        """Who was pointed to by a name that nobody had heard of is known by an address now."""
+        """A server that was pointed to by an unknown name is known by an address now."""
         for place in tuple(self._guests):
             if (address := self._names.address(place)) == place:
                 continue
@@ -291,13 +286,13 @@ class Cluster:
             else:
                 self._guests[address] = shard
 
-    def _commands_at(self, address: str) -> Commands:
+    def _calls_at(self, address: str) -> CallConnection:
         """Of any server: one that has just joined is pointed to before it owns a slot."""
         shard = self._shards.get(address) or self._guests.get(address)
         if shard is None:
             shard = self._guests[address] = self._make_shard(address)
-            self._around.spawn(shard.start())
-        return shard.commands
+            self._context.spawn(shard.start())
+        return shard.calls
 
     def _move_channels(self, shard: Shard) -> None:
         for tracker in shard.channels.trackers():

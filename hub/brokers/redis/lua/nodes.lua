@@ -1,5 +1,5 @@
 -- What nodes say of themselves, which a Redis that is full takes all the same, and whether it takes
--- anything else. `hub.brokers.redis.library` adds this to library.lua.
+-- anything else. `hub.brokers.redis.link.library` adds this to library.lua.
 
 -- keys: a node's record, the tags of all nodes
 -- args: the record, its lease in milliseconds, the node's tag

@@ -12,21 +12,18 @@ from collections.abc import Callable
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
-from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.calls import Answer, Call, fail
-from hub.brokers.redis.connecting import (
-    keep_up,
-    pack,
-    until_one_ends,
+from hub.brokers.redis.link.connection import Connector, connect, pack, until_one_ends
+from hub.brokers.redis.link.library import Argument, Command
+from hub.brokers.redis.link.outcomes import (
+    Answer,
+    Call,
+    LostError,
+    NoAnswerError,
+    NotSentError,
+    RefusedError,
 )
-from hub.brokers.redis.failures import LostError, NoAnswerError, NotSentError, RefusedError
-from hub.brokers.redis.library import Argument, Command
-from hub.brokers.redis.lines import Line
-from hub.brokers.redis.options import RedisOptions
-from hub.brokers.redis.server import Place, close, connect
-from hub.core.ports import Monotonic
-from hub.core.tally import Tally
+from hub.brokers.redis.link.replication import ReplicationLine
 
 # Calls are looked through for others about the same; behind more of them none waits. A guess.
 _LOOKED_THROUGH = 100
@@ -36,33 +33,24 @@ _PING = pack("PING")
 _SECONDS_BETWEEN_WARNINGS = 60.0
 
 
-class Commands:
+class CallConnection:
     """One per server. `call` from the loop that `run` runs in.
 
     Args:
         line: is entered on each new connection.
-        clock: for deadlines.
         on_up: is called when calls are taken (again).
     """
 
     def __init__(
-        self,
-        *,
-        server: Place,
-        line: Line,
-        options: RedisOptions,
-        clock: Monotonic,
-        log: FilteringBoundLogger,
-        tally: Tally,
-        on_up: Callable[[], None],
+        self, connector: Connector, *, line: ReplicationLine, on_up: Callable[[], None]
     ) -> None:
-        self._server = server
+        self._connector = connector
+        self._endpoint = connector.endpoint
         self._line = line
         self._library = line.library
-        self._options = options
-        self._clock = clock
-        self._log = log
-        self._tally = tally
+        self._options = connector.options
+        self._clock = connector.clock
+        self._tally = connector.tally
         self._on_up = on_up
         self._unsent: deque[Call] = deque()
         self._unanswered: deque[Call] = deque()
@@ -151,14 +139,14 @@ class Commands:
     def check_up(self) -> None:
         """Raise `NotSentError` while calls are refused."""
         if self._refusing:
-            raise self._not_sent(f"{self._server.name}: {self._refusing}")
+            raise self._not_sent(f"{self._endpoint.name}: {self._refusing}")
 
     def _check_room(self, size: int) -> None:
         options = self._options
         if self.pending >= options.max_pending_calls:
-            raise self._not_sent(f"{self.pending:,} calls wait for {self._server.name}")
+            raise self._not_sent(f"{self.pending:,} calls wait for {self._endpoint.name}")
         if self._bytes + size > options.max_pending_bytes:
-            raise self._not_sent(f"{self._bytes:,} bytes of calls wait for {self._server.name}")
+            raise self._not_sent(f"{self._bytes:,} bytes of calls wait for {self._endpoint.name}")
 
     def _not_sent(self, why: str) -> NotSentError:
         self._tally.broker_call_errors["not_sent"] += 1
@@ -168,31 +156,20 @@ class Commands:
 
     async def run(self) -> None:
         """Be connected, for ever."""
-        await keep_up(
-            self._session,
-            place=self._server,
-            options=self._options,
-            clock=self._clock,
-            on_lost=self._on_lost,
-            log=self._log.bind(server=self._server.name, connection="commands"),
-        )
+        await self._connector.keep_up(self._use, role="commands", on_lost=self._on_lost)
 
-    async def _session(self) -> None:
-        connection = await self._server.connection(self._options.client_name("commands"))
-        try:
-            async with asyncio.timeout(self._options.connect_timeout_seconds):
-                await connect(connection)
-                self._entered = await self._line.enter(connection)
-            self._take_calls()
-            await until_one_ends(
-                self._write(connection),
-                self._read(connection),
-                self._watch(),
-                self._beat(),
-                self._server.left(connection),
-            )
-        finally:
-            await close(connection)
+    async def _use(self, connection: AbstractConnection) -> None:
+        async with asyncio.timeout(self._options.connect_timeout_seconds):
+            await connect(connection)
+            self._entered = await self._line.enter(connection)
+        self._take_calls()
+        await until_one_ends(
+            self._write(connection),
+            self._read(connection),
+            self._watch(),
+            self._beat(),
+            self._endpoint.left(connection),
+        )
 
     def _take_calls(self) -> None:
         self._refusing = self._leaving = ""
@@ -206,16 +183,16 @@ class Commands:
         """Answer everything that has no answer: sent or not makes the difference."""
         self._refusing = why
         self.up.clear()
-        self._server.doubt()
+        self._endpoint.doubt()
         unanswered, self._unanswered = self._unanswered, deque()
         unsent, self._unsent = self._unsent, deque()
         self._bytes = 0
         self._tally.broker_call_errors["no_answer"] += len(unanswered)
         self._tally.broker_call_errors["not_sent"] += len(unsent)
         for call in unanswered:
-            fail(call, NoAnswerError(f"{self._server.name} did not answer: {why}"))
+            call.fail(NoAnswerError(f"{self._endpoint.name} did not answer: {why}"))
         for call in unsent:
-            fail(call, NotSentError(f"{self._server.name}: {why}"))
+            call.fail(NotSentError(f"{self._endpoint.name}: {why}"))
 
     async def _write(self, connection: AbstractConnection) -> None:
         while True:
@@ -239,7 +216,7 @@ class Commands:
                 reply = error
             if not self._unanswered:
                 raise LostError(f"an answer that nobody asked for: {reply!r:.100}")
-            if self._server.may_be_replaced:
+            if self._endpoint.may_be_replaced:
                 await self._confirm_if_late(connection, self._unanswered[0])
             self._answer(self._unanswered.popleft(), reply)
         raise LostError(self._leaving)
@@ -252,12 +229,12 @@ class Commands:
         asked = max(self._asked_at_seconds(call), self._confirmed_at_seconds)
         if self._clock() - asked > self._options.stall_seconds:
             now = self._clock()
-            await self._server.confirm(connection)
+            await self._endpoint.confirm(connection)
             self._confirmed_at_seconds = now
 
     async def _beat(self) -> None:
         """Have something asked all the time: the first that answers after a silence is late."""
-        while self._server.may_be_replaced:
+        while self._endpoint.may_be_replaced:
             await asyncio.sleep(self._options.stall_seconds / 2)
             if not self.pending and not self._refusing:
                 self._enqueue(_PING).add_done_callback(asyncio.Future.exception)
@@ -270,25 +247,24 @@ class Commands:
         self._bytes -= len(call.packed)
         self._tally.broker_calls.observe(self._clock() - self._asked_at_seconds(call))
         if not isinstance(reply, ResponseError):
-            if not call.answer.done():
-                call.answer.set_result(reply)
+            call.succeed(reply)
             return
         refused = RefusedError(reply)
         if refused.points_elsewhere:
-            self._server.doubt()
+            self._endpoint.doubt()
         if refused.needs_reconnect and not self._leaving:
             self._leaving = self._refusing = str(refused)
             self.up.clear()
-        if not (self._may_follow(call, refused) and self._server.follow(call, refused)):
+        if not (self._may_follow(call, refused) and self._endpoint.follow(call, refused)):
             self._tally.broker_call_errors["refused"] += 1
             self._warn(refused)
-            fail(call, refused)
+            call.fail(refused)
 
     def _warn(self, refused: RefusedError) -> None:
         """Tell operators what peers need not know."""
         if self._clock() - self._warned_at_seconds >= _SECONDS_BETWEEN_WARNINGS:
             self._warned_at_seconds = self._clock()
-            self._log.warning("redis_refused", server=self._server.name, reason=str(refused))
+            self._connector.log.warning("redis_refused", reason=str(refused))
 
     def _may_follow(self, call: Call, refused: RefusedError) -> bool:
         """Not where what was asked after it, about the same, may be taken before it.

@@ -17,8 +17,8 @@ from collections.abc import Collection, Sequence
 from redis.asyncio.connection import AbstractConnection, RedisSSLContext, SSLConnection
 from redis.exceptions import ResponseError
 
-from hub.brokers.redis.failures import CONNECTION_ERRORS
-from hub.brokers.redis.server import Server, close, connect
+from hub.brokers.redis.link.connection import Server, close, connect
+from hub.brokers.redis.link.outcomes import CONNECTION_ERRORS
 from hub.core.ports import Monotonic
 
 _Asked = asyncio.Task[Sequence[object]]
@@ -26,13 +26,13 @@ _Asked = asyncio.Task[Sequence[object]]
 _MIN_SECONDS_BETWEEN_CONTEXTS = 30.0
 
 
-class Inquiry:
+class Discovery:
     """One per deployment: all its servers are reached in the same way.
 
     Args:
         client_name: shown by CLIENT LIST.
         timeout_seconds: for connecting and all answers of one server together.
-        patience_seconds: how long `ask_all` waits for the last of those who may answer.
+        patience_seconds: how long `ask_all` waits for the last that may answer.
     """
 
     def __init__(

@@ -1,35 +1,34 @@
 """Who is present on any node: implements `hub.core.ports.Roster` over Redis.
 
-Every node leases its word on who is there (presence.lua). It renews the lease for as long as
-it has members in the channel, so those of a node that was killed are announced as gone by
-whichever node renews next. What Redis did not hear, or forgot, it is told anew as a whole.
+Every node tells Redis its members of a channel under a lease (presence.lua), which it renews for
+as long as it has any there. So the members of a node that was killed are announced as gone by
+the node that renews next. What Redis did not hear, or forgot, it is told anew as a whole.
+
+For example, members `ada` (nodes 1 and 2) and `bob` (node 1) are in `room`. Node 1 is killed at
+second 0, right after it renewed. Its lease ends at second 10; node 2 renews every 2.3 to 3.3 s, and
+finds the ended lease at second 13.3 at the latest. `bob` leaves; `ada` stays, at node 2.
 """
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Sequence
 from itertools import islice
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.announcements import decode_member, encode_member
-from hub.brokers.redis.failures import CallError, told
-from hub.brokers.redis.library import Argument
+from hub.brokers.redis.channels.messages import decode_member, encode_member
+from hub.brokers.redis.link.library import Argument
+from hub.brokers.redis.link.outcomes import CallError, public_reason
+from hub.brokers.redis.nodes.registry import LEASE_SECONDS, RENEWALS, until_renewal
 from hub.brokers.redis.shard import Shard
 from hub.core.ports import Spawn
 from hub.core.pushes import Join, Leave, Member
 from hub.errors import UnavailableError
 
-# A node that is silent for so long is taken for dead; long enough for a stall and a reconnect.
-LEASE_SECONDS = 10.0
-_RENEWALS = 3
-# Channels renewed in one pipeline: 1 ms of work for Redis at some 10 us each (DESIGN.md 8).
+# Channels renewed in one pipeline: 1 ms of work for Redis at some 10 us each (measured).
 _BATCH = 100
 # Members asked for in one call: some 200 bytes each, a page of history in all.
 _PAGE_MEMBERS = 500
-
-
 # Pub/sub that is later than a canary may be is given up, and all rooms are asked for anew.
 _LAG_SECONDS = 30.0
 
@@ -88,7 +87,9 @@ class RedisRoster:
                 place, entries = _part(answer)
                 found |= {member.id: (came, member) for came, member in map(_entry, entries)}
         except CallError as error:
-            raise UnavailableError(f"cannot tell who is in {channel!r}: {told(error)}") from None
+            raise UnavailableError(
+                f"cannot tell who is in {channel!r}: {public_reason(error)}"
+            ) from None
         return [member for _, member in sorted(found.values(), key=lambda each: each[0])]
 
     # -- telling Redis -----------------------------------------------------------------------
@@ -96,7 +97,7 @@ class RedisRoster:
     async def _run(self, function: str, channel: str, *arguments: Argument) -> object:
         shard = self._shard(channel)
         names = (shard.keys.here(channel), shard.keys.leases(channel))
-        return await shard.commands.run_function(function, names, arguments)
+        return await shard.calls.run_function(function, names, arguments)
 
     async def _tell(self, channel: str, change: Join | Leave, *, last: bool) -> None:
         member = change.member
@@ -136,8 +137,7 @@ class RedisRoster:
 
     async def _run_renewals(self) -> None:
         while True:
-            # Not all nodes at the same time.
-            await asyncio.sleep(self._lease_seconds / _RENEWALS * random.uniform(0.7, 1))
+            await until_renewal(self._lease_seconds)
             names = iter(tuple(self._here))
             while batch := tuple(islice(names, _BATCH)):
                 await asyncio.gather(*(self._renew(channel) for channel in batch))
@@ -147,7 +147,7 @@ class RedisRoster:
         """Where nobody is left the lease is not renewed, and its end says the same."""
         for channel in [channel for channel in self._stale if channel not in self._here]:
             self._stale[channel] += 1
-            if self._stale[channel] > _RENEWALS + 2:
+            if self._stale[channel] > RENEWALS + 2:
                 del self._stale[channel]
 
     async def _renew(self, channel: str) -> None:

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from redis.asyncio.connection import AbstractConnection, Connection
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.calls import Call
-from hub.brokers.redis.failures import LostError, RefusedError
-from hub.brokers.redis.inquiry import Inquiry
+from hub.brokers.redis.link.connection import Endpoint, Server
+from hub.brokers.redis.link.outcomes import LostError
+from hub.brokers.redis.link.urls import SentinelUrl, parse_sentinel, without_secrets
 from hub.brokers.redis.options import RedisOptions
-from hub.brokers.redis.server import Server
-from hub.brokers.redis.urls import SentinelUrl, parse_sentinel, without_secrets
+from hub.brokers.redis.topology.discovery import Discovery
 from hub.core.ports import Monotonic
 
 
@@ -34,14 +33,13 @@ class Master:
     port: int
 
 
-class SentinelMaster:
-    """A `hub.brokers.redis.server.Place`.
+class SentinelMaster(Endpoint):
+    """The master, wherever it is.
 
     Raises:
         SettingsError: `url` is none of sentinels.
     """
 
-    has_lines = True
     may_be_replaced = True
 
     def __init__(
@@ -52,7 +50,7 @@ class SentinelMaster:
         self._sentinels = [Server(sentinel) for sentinel in self._url.sentinels]
         Server(self._url.master("localhost", 1))
         self._options = options
-        self._inquiry = Inquiry(
+        self._discovery = Discovery(
             client_name=options.client_name("sentinel"),
             timeout_seconds=options.connect_timeout_seconds,
             patience_seconds=options.locate_timeout_seconds,
@@ -64,7 +62,7 @@ class SentinelMaster:
         """Where calls went last."""
         self._changed = asyncio.Event()
 
-    # -- hub.brokers.redis.connecting.Place --------------------------------------------------
+    # -- Endpoint ----------------------------------------------------------------------------
 
     async def connection(self, client_name: str) -> AbstractConnection:
         """To the master as the sentinels that answer see it now, whatever was known before."""
@@ -121,12 +119,6 @@ class SentinelMaster:
         if masters and (self._master is None or max(masters).epoch >= self._master.epoch):
             self._set(max(masters))
 
-    def doubt(self) -> None:
-        """The next connection asks anyway."""
-
-    def follow(self, call: Call, refused: RefusedError) -> bool:  # noqa: ARG002 - all is there
-        return False
-
     # -- what is known -----------------------------------------------------------------------
 
     def _is_at(self, host: str, port: int) -> bool:
@@ -145,7 +137,7 @@ class SentinelMaster:
 
     async def _ask_all(self) -> Sequence[Master | str]:
         """What each says, or why it does not."""
-        told = await self._inquiry.ask_all(
+        told = await self._discovery.ask_all(
             self._sentinels,
             ("SENTINEL", "MASTER", self._url.service),
             # From the moment of promotion this names the new one, `MASTER` only later.

@@ -9,23 +9,55 @@ import asyncio
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import Protocol
 
 from redis.asyncio.connection import AbstractConnection
-from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.connecting import (
-    keep_up,
-    pack,
-    until_one_ends,
-)
-from hub.brokers.redis.failures import LostError, NoAnswerError, NotSentError
-from hub.brokers.redis.options import RedisOptions
-from hub.brokers.redis.server import Place, close, connect
-from hub.core.ports import Monotonic
-from hub.core.tally import Tally
+from hub.brokers.redis.link.connection import Connector, connect, pack, until_one_ends
+from hub.brokers.redis.link.outcomes import LostError, NoAnswerError, NotSentError
+
+OnMessage = Callable[[bytes], None]
 
 
-class Subscriber:
+class PubSub(Protocol):
+    """What others need of a `PubSubConnection`."""
+
+    def add(self, name: bytes) -> None: ...
+
+    def remove(self, name: bytes) -> None: ...
+
+    def hears(self, name: bytes) -> bool: ...
+
+    async def barrier(self) -> None: ...
+
+
+class Listeners:
+    """One per server."""
+
+    def __init__(self, pubsub: PubSub) -> None:
+        self._pubsub = pubsub
+        self._by_name: dict[bytes, OnMessage] = {}
+
+    def listen(self, name: bytes, on_message: OnMessage) -> None:
+        """Hand over what comes under `name`. Harmless when repeated."""
+        if name not in self._by_name:
+            self._by_name[name] = on_message
+            self._pubsub.add(name)
+
+    def ignore(self, name: bytes) -> None:
+        """End what `listen` began."""
+        if self._by_name.pop(name, None) is not None:
+            self._pubsub.remove(name)
+
+    def receive(self, name: bytes, raw: bytes) -> bool:
+        """Whether somebody listens to `name`, and has it now."""
+        if (on_message := self._by_name.get(name)) is None:
+            return False
+        on_message(raw)
+        return True
+
+
+class PubSubConnection:
     """One per server.
 
     Args:
@@ -35,20 +67,13 @@ class Subscriber:
 
     def __init__(
         self,
+        connector: Connector,
         *,
-        server: Place,
-        options: RedisOptions,
-        clock: Monotonic,
-        log: FilteringBoundLogger,
-        tally: Tally,
         on_message: Callable[[bytes, bytes], None],
         on_subscribed: Callable[[Sequence[bytes]], None],
     ) -> None:
-        self._server = server
-        self._options = options
-        self._clock = clock
-        self._log = log.bind(server=server.name, connection="subscriber")
-        self._tally = tally
+        self._connector = connector
+        self._options = connector.options
         self._on_message = on_message
         self._on_subscribed = on_subscribed
         self._wanted: dict[bytes, None] = {}
@@ -115,37 +140,26 @@ class Subscriber:
 
     async def run(self) -> None:
         """Be connected, for ever."""
-        await keep_up(
-            self._session,
-            place=self._server,
-            options=self._options,
-            clock=self._clock,
-            on_lost=self._on_lost,
-            log=self._log,
-        )
+        await self._connector.keep_up(self._use, role="subscriber", on_lost=self._on_lost)
 
-    async def _session(self) -> None:
-        connection = await self._server.connection(self._options.client_name("subscriber"))
-        try:
-            async with asyncio.timeout(self._options.connect_timeout_seconds):
-                await connect(connection)
-            self._on_up()
-            await until_one_ends(
-                self._write(connection),
-                self._read(connection),
-                self._drop(),
-                self._server.left(connection),
-            )
-        finally:
-            await close(connection)
+    async def _use(self, connection: AbstractConnection) -> None:
+        async with asyncio.timeout(self._options.connect_timeout_seconds):
+            await connect(connection)
+        self._on_up()
+        await until_one_ends(
+            self._write(connection),
+            self._read(connection),
+            self._drop(),
+            self._connector.endpoint.left(connection),
+        )
 
     def _on_up(self) -> None:
         self._dropped.clear()
         self._asked.clear()
         self._changed = dict(self._wanted)
         self.connects += 1
-        self._tally.broker_connects["subscriber"] += 1
-        self.connected_at_seconds = self._clock()
+        self._connector.tally.broker_connects["subscriber"] += 1
+        self.connected_at_seconds = self._connector.clock()
         self.up.set()
         self._wake.set()
 
@@ -177,12 +191,12 @@ class Subscriber:
             self._wake.clear()
             changed, self._changed = self._changed, {}
             pings, self._to_ping = self._to_ping, []
-            for command in self._commands(changed):
+            for command in self._calls(changed):
                 await connection.send_packed_command(command, check_health=False)
             for token in pings:
                 await connection.send_packed_command(pack("PING", token), check_health=False)
 
-    def _commands(self, changed: dict[bytes, None]) -> Iterator[bytes]:
+    def _calls(self, changed: dict[bytes, None]) -> Iterator[bytes]:
         """What makes Redis send the wanted channels, and no others."""
         start = [name for name in changed if name in self._wanted and name not in self._asked]
         stop = [name for name in changed if name not in self._wanted and name in self._asked]
@@ -213,8 +227,8 @@ class Subscriber:
     def _message(self, name: bytes, message: bytes) -> None:
         try:
             self._on_message(name, message)
-        except Exception:  # noqa: BLE001 - a fault downstream must not cost the connection
-            self._log.exception("redis_message_failed")
+        except Exception:
+            self._connector.log.exception("redis_message_failed")
 
     def _subscribed(self, name: bytes) -> None:
         if name in self._asked:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.holding import Room
+from hub.brokers.redis.channels.tracker import HoldBudget
 from hub.brokers.redis.options import RedisOptions
 from hub.core.options import Namespaces
 from hub.core.ports import Downstream, Monotonic, Spawn
@@ -13,7 +13,7 @@ from hub.core.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ShardContext:
     namespaces: Namespaces
     options: RedisOptions
     downstream: Downstream
@@ -24,4 +24,4 @@ class Surroundings:
     """Runs a coroutine until it ends or the shard stops."""
     log: FilteringBoundLogger
     tally: Tally
-    room: Room
+    hold_budget: HoldBudget

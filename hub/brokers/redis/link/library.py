@@ -31,8 +31,8 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.failures import LostError, RefusedError
 from hub.brokers.redis.keys import Keys
+from hub.brokers.redis.link.outcomes import LostError, RefusedError
 
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
@@ -41,7 +41,7 @@ Command = tuple[Argument, ...]
 PUBLIC_VERSION = 5
 
 _BODY = "".join(
-    files("hub.brokers.redis").joinpath(name).read_text("utf-8")
+    files("hub.brokers.redis").joinpath("lua", name).read_text("utf-8")
     for name in ("lines.lua", "library.lua", "presence.lua", "nodes.lua")
 )
 _LINES = ("enter_line", "leave_line", "adopt")
@@ -69,7 +69,7 @@ local function rights(keys, args)
 end
 """
 
-# A Redis that is full takes these all the same: who is subscribed goes on, who is present is known.
+# A Redis that is full takes these all the same: subscriptions go on, and presence is known.
 _NEED_NO_ROOM = frozenset(
     {*_LINES, "open", "page", "leave", "renew", "members", "register", "tell"}
 )

@@ -1,6 +1,6 @@
 -- One publication, one page of history, or one look at a channel's head, each in one atomic call.
 --
--- `hub.brokers.redis.library` makes a Redis function library of this text (7.0 and later), or
+-- `hub.brokers.redis.link.library` makes a Redis function library of this text (7.0 and later), or
 -- one script of it per function (before). Every key is passed as a key and lies in its
 -- channel's slot: meta (epoch, offset, who counted, settings), log (the history as a stream,
 -- IDs are `<offset>-0`), once (what an idempotency key stands for). All of them expire.
@@ -296,7 +296,7 @@ local function without_stray(meta, answer)
   return redis.error_reply('TRYAGAIN the channel has just come from another server')
 end
 
--- For any Redis client, see `hub.brokers.redis.library`.
+-- For any Redis client, see `hub.brokers.redis.link.library`.
 -- keys: meta, log, and the idempotency key's where there is one; args: data, message key (optional)
 local function publish_from_outside(keys, args)
   local data, key = args[1], args[2]

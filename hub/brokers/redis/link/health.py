@@ -1,17 +1,28 @@
-"""A small message that travels publish -> Redis -> deliver, again and again.
+"""Whether one Redis carries messages and takes writes, asked again and again.
 
-A frozen Redis gives neither message nor error, a demoted one answers and has nothing to send,
-and a connection may be open at one end only. What was heard tells; nothing else does.
+The canary is a small message that travels publish -> Redis -> deliver. A frozen Redis gives
+neither message nor error, a demoted one answers and has nothing to send, and a connection may be
+open at one end only. So only a canary that was heard shows that the server carries messages.
+A node that has heard none for `canary_deadline_seconds` is not ready: another node may hear it.
+
+The write check asks with a function that may write and does nothing. A Redis whose memory is full
+(OOM), that cannot save what it has (MISCONF) or lacks the replicas it should have (NOREPLICAS)
+answers everything else. Publishers get 503, and the node stays *ready*: all nodes share that
+Redis, so sending subscribers away from one, or from all, would help nobody, and would cost those
+the sessions that go on reading. The refusal is shown where operators look: in the node's record,
+the dashboard and `hub nodes`, as a metric with an alert, and in the log.
 """
 
 import asyncio
 import contextlib
 import secrets
 
-from hub.brokers.redis.commands import Commands
-from hub.brokers.redis.failures import CallError, NotSentError
+from structlog.typing import FilteringBoundLogger
+
+from hub.brokers.redis.link.calls import CallConnection
+from hub.brokers.redis.link.outcomes import REFUSE_WRITING, CallError, NotSentError, RefusedError
+from hub.brokers.redis.link.pubsub import PubSubConnection
 from hub.brokers.redis.options import RedisOptions
-from hub.brokers.redis.subscriber import Subscriber
 from hub.core.ports import Monotonic
 
 
@@ -21,13 +32,13 @@ class Canary:
     def __init__(
         self,
         *,
-        commands: Commands,
-        subscriber: Subscriber,
+        calls: CallConnection,
+        pubsub: PubSubConnection,
         options: RedisOptions,
         clock: Monotonic,
     ) -> None:
-        self._commands = commands
-        self._subscriber = subscriber
+        self._calls = calls
+        self._pubsub = pubsub
         self._options = options
         self._clock = clock
         self.name = options.keys.canary(secrets.token_hex(8)).encode()
@@ -71,27 +82,27 @@ class Canary:
         while True:
             await self._send()
             if self._is_overdue():
-                self._subscriber.drop("deaf: no canary was heard on it")
+                self._pubsub.drop("deaf: no canary was heard on it")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._options.canary_seconds):
                     await self._now.wait()
             self._now.clear()
 
     async def _send(self) -> None:
-        listening = self._subscriber.hears(self.name)
-        connects = self._subscriber.connects
+        listening = self._pubsub.hears(self.name)
+        connects = self._pubsub.connects
         self._number += 1
         self._sent_at_seconds = self._clock()
         try:
-            receivers = await self._commands.call("PUBLISH", self.name, self._number)
+            receivers = await self._calls.call("PUBLISH", self.name, self._number)
         except NotSentError:
             return
         except CallError:
             self._note_unheard()
             return
         self._note_unheard()
-        if receivers == 0 and listening and connects == self._subscriber.connects:
-            # Commands and subscriber are connected to different servers, or one end of the
+        if receivers == 0 and listening and connects == self._pubsub.connects:
+            # CallConnection and subscriber are connected to different servers, or one end of the
             # subscriber's connection is gone. SUBSCRIBE may also just be on its way: the
             # barrier tells, because it stands behind it.
             await self._ask_again()
@@ -104,17 +115,53 @@ class Canary:
 
     async def _ask_again(self) -> None:
         try:
-            await self._subscriber.barrier()
-            receivers = await self._commands.call("PUBLISH", self.name, self._number)
+            await self._pubsub.barrier()
+            receivers = await self._calls.call("PUBLISH", self.name, self._number)
         except CallError:
             return
         if receivers == 0:
-            self._subscriber.drop("deaf: Redis does not know its subscription")
+            self._pubsub.drop("deaf: Redis does not know its subscription")
 
     def _is_overdue(self) -> bool:
         since = self._unheard_since_seconds
-        if since is None or not self._subscriber.up.is_set():
+        if since is None or not self._pubsub.up.is_set():
             return False
         # A new connection has its own time to show what it can do.
-        since = max(since, self._subscriber.connected_at_seconds)
+        since = max(since, self._pubsub.connected_at_seconds)
         return self._clock() - since > self._options.canary_deadline_seconds
+
+
+class WriteCheck:
+    """One per server."""
+
+    def __init__(
+        self, *, calls: CallConnection, options: RedisOptions, log: FilteringBoundLogger
+    ) -> None:
+        self._calls = calls
+        self._options = options
+        self._log = log
+        self.refusal = ""
+        """Why nothing is taken, in the words of Redis; empty where it is, or none can be asked."""
+
+    async def run(self) -> None:
+        """Ask, for ever."""
+        while True:
+            self._set(await self._ask())
+            await asyncio.sleep(self._options.canary_seconds)
+
+    async def _ask(self) -> str:
+        try:
+            await self._calls.run_function("writable", (), (self._options.keys.stem("x"),))
+        except RefusedError as error:
+            return str(error) if error.code in REFUSE_WRITING else ""
+        except CallError:
+            return ""
+        return ""
+
+    def _set(self, refusal: str) -> None:
+        if bool(refusal) != bool(self.refusal):
+            if refusal:
+                self._log.warning("redis_takes_no_publications", reason=refusal)
+            else:
+                self._log.info("redis_takes_publications_again")
+        self.refusal = refusal

@@ -1,7 +1,19 @@
-"""Which line of replication history this node is in, and how it leaves one (see lines.lua).
+"""Which line of replication history a server is in, and how nodes leave one (see lines.lua).
 
-A node remembers the newest line that it has met, and shows it to each server that it connects
-to: one that was left in between, and does not know it, begins another term then.
+A line is what one master, and those promoted from it in order, have counted. A server does not
+know that others went on without it, so a line has a term, which never falls, and each epoch begins
+with the term of its line. A node remembers the newest line that it has met, and shows it to each
+server that it connects to: one that was left in between, and does not know it, begins another term.
+
+For example, Sentinel leads from server A to B and, ten seconds later, back to A:
+
+    at A    line 66a0-..; `news` reaches offset 7 of epoch 66a0-x
+    at B    promoted: its `master_replid` is new, so its line is 66a1-.. and `news` goes on as
+            epoch 66a1-y; it reaches offset 3
+    at A    never demoted, `master_replid` as before: to itself it is still in 66a0-.., at offset 7.
+            The first node that connects shows 66a1-..; A begins line 66a2-.., and `news` epoch
+            66a2-z. Without it offset 8 of 66a0-x would have followed, and what B took would be
+            lost without a word.
 """
 
 import asyncio
@@ -9,21 +21,21 @@ import asyncio
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from hub.brokers.redis.failures import CONNECTION_ERRORS, REFUSE_WRITING, RefusedError
-from hub.brokers.redis.library import Command, Library
+from hub.brokers.redis.link.connection import Endpoint, close, connect
+from hub.brokers.redis.link.library import Command, Library
+from hub.brokers.redis.link.outcomes import CONNECTION_ERRORS, REFUSE_WRITING, RefusedError
 from hub.brokers.redis.options import RedisOptions
-from hub.brokers.redis.server import Place, close, connect
 
 
-class Line:
+class ReplicationLine:
     """One per shard.
 
     Args:
-        server: knows where the sentinels' word leads, and whether it has lines at all.
+        endpoint: knows where the sentinels' word leads, and whether it has lines at all.
     """
 
-    def __init__(self, *, server: Place, library: Library, options: RedisOptions) -> None:
-        self._server = server
+    def __init__(self, *, endpoint: Endpoint, library: Library, options: RedisOptions) -> None:
+        self._endpoint = endpoint
         self.library = library
         self._options = options
         self._key = options.keys.line()
@@ -40,10 +52,10 @@ class Line:
         and `LostError` where nothing can be written or the sentinels name another one by now.
         """
         await self.library.load(connection)
-        if not self._server.has_lines:
+        if not self._endpoint.has_lines:
             return True
         await self._leave_former(connection)
-        self._config = self._server.config_epoch(connection)
+        self._config = self._endpoint.config_epoch(connection)
         entered = True
         try:
             self.meet(await _ask(connection, self.command()))
@@ -52,9 +64,9 @@ class Line:
                 raise
             entered = False
         # Asked again: it may have been frozen all the time since the question before, and have
-        # been replaced. From here on a silence shows (`Commands`).
-        await self._server.confirm(connection)
-        self._server.entered(connection)
+        # been replaced. From here on a silence shows (`CallConnection`).
+        await self._endpoint.confirm(connection)
+        self._endpoint.entered(connection)
         return entered
 
     def command(self) -> Command:
@@ -73,7 +85,7 @@ class Line:
 
         It may be frozen or gone: then nobody waits for it long.
         """
-        former, config = self._server.former(connection), self._server.config_epoch(connection)
+        former, config = self._endpoint.former(connection), self._endpoint.config_epoch(connection)
         if former is None or config is None:
             return
         try:

@@ -1,10 +1,29 @@
-"""What can go wrong between asking Redis and its answer; never leaves this package."""
+"""One call to Redis and the ways in which it can end; errors here never leave the package.
 
+Whether a call that failed may have been carried out decides what a publisher is told:
+
+    what happened                                   error           a publisher is told
+    no connection, or the connection was lost       NotSentError    not_published
+      before the call was written to the socket
+    written, and the connection was lost            NoAnswerError   outcome_unknown
+      before the answer came
+    Redis refused before it began (`_NOT_BEGUN`),   RefusedError    not_published
+      as in "OOM command not allowed ..."           (nothing_done)
+    Redis answered with any other error             RefusedError    outcome_unknown
+
+For example: publications 1 to 5 are asked for in one iteration of the event loop and written at
+once; 6 waits for the next write. Redis answers 1 and 2 and is killed. 1 and 2 are published, 3, 4
+and 5 are `outcome_unknown` (Redis may have stored 3 and died before it answered), 6 is
+`not_published`.
+"""
+
+import asyncio
 import re
+from dataclasses import dataclass
 
 from redis.exceptions import AskError, RedisError, ResponseError
 
-from hub.brokers.redis.urls import address
+from hub.brokers.redis.link.urls import address
 
 # What redis-py and the event loop raise when a connection does not work (any more). uvloop
 # raises RuntimeError on a write to a closed transport.
@@ -59,7 +78,7 @@ class NoAnswerError(CallError):
 
 
 class LostError(Exception):
-    """The connection is given up; the message says why."""
+    """The connection is given up; the message says why. Ends a connection, not a call."""
 
 
 class RefusedError(CallError):
@@ -72,10 +91,10 @@ class RefusedError(CallError):
         if (within := _IN_SCRIPT.search(text)) is not None:
             self.code = within[1]
         super().__init__(text if text.startswith(self.code) else f"{self.code} {text}")
-        self.place = ""
+        self.points_to = ""
         """Where ASK and MOVED point, as host:port; without a host where it is the same one."""
         if isinstance(error, AskError):
-            self.place = address(error.host, error.port)
+            self.points_to = address(error.host, error.port)
 
     @property
     def nothing_done(self) -> bool:
@@ -106,7 +125,7 @@ class RefusedError(CallError):
         return self.code == "TRYAGAIN"
 
 
-def told(error: CallError) -> str:
+def public_reason(error: CallError) -> str:
     """What a peer may know of a failed call: not where Redis is, nor what its socket said."""
     match error:
         case NotSentError():
@@ -117,3 +136,31 @@ def told(error: CallError) -> str:
             return f"Redis refused ({error.code})"
         case _:
             return "Redis failed"
+
+
+Answer = asyncio.Future[object]
+
+
+@dataclass(slots=True)
+class Call:
+    """A call on its way to Redis."""
+
+    packed: bytes
+    answer: Answer
+    deadline_seconds: float
+    about: str = ""
+    """The first key of what runs a function: calls about the same stay in their order."""
+    keys: int = 0
+    """How many it needs."""
+    followed: bool = False
+    """Made for another call, which a server refused because its slot is on its way elsewhere."""
+
+    def fail(self, error: CallError) -> None:
+        """End it, unless it has ended."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def succeed(self, answer: object) -> None:
+        """End it with what Redis answered, unless it has ended."""
+        if not self.answer.done():
+            self.answer.set_result(answer)

@@ -1,0 +1,140 @@
+"""What travels in a channel's pub/sub name and lies in its stream, as bytes and as values.
+
+A publication is the same in both, written by library.lua:
+
+    epoch LF offset LF milliseconds LF envelope LF data
+
+The envelope is empty or a JSON array: key, sender, connection that gets no echo (null where
+there is none). Data comes last because it alone may hold line breaks.
+
+Between publications the pub/sub name carries announcements, which are kept nowhere:
+
+    presence LF join|leave LF member
+    presence LF trace LF epoch LF offset LF traceparent
+
+The member is a JSON array: id, connection, subject; written by presence.lua. A trace comes right
+before the publication that it is about, which is sampled; written by library.lua. No epoch is
+named `presence`, so no publication looks like an announcement. A version that does not know the
+second word passes over the message.
+"""
+
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from hub.core.ports import PublishRequest
+from hub.core.publication import MAX_OFFSET, Publication
+from hub.core.pushes import Join, Leave, Member
+from hub.errors import HubError
+from hub.wire.payload import check_key, check_payload
+
+_Envelope = tuple[str | None, str | None, str | None]
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_EMPTY: _Envelope = (None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One number of a channel's sequence, and what it stands for."""
+
+    epoch: str
+    offset: int
+    publication: Publication | None
+    """None when it is no JSON, too large or otherwise not to be delivered."""
+    size_bytes: int
+
+
+def envelope(request: PublishRequest) -> bytes:
+    """What a message says beside its data."""
+    if request.key is None and request.sender is None and request.skip_connection is None:
+        return b""
+    return msgspec.json.encode((request.key, request.sender, request.skip_connection))
+
+
+def decode(channel: str, raw: bytes, *, max_message_bytes: int) -> Message | None:
+    """Read a message; None when not even its place in the sequence can be told."""
+    parts = raw.split(b"\n", 4)
+    if len(parts) != 5 or not parts[1].isdigit():
+        return None
+    offset = int(parts[1]) if len(parts[1]) <= 16 else 0
+    if not 0 < offset <= MAX_OFFSET:
+        return None
+    try:
+        epoch = parts[0].decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    try:
+        publication = _publication(channel, offset, parts, max_message_bytes)
+    except (HubError, ValueError):
+        publication = None
+    return Message(epoch, offset, publication, len(raw))
+
+
+def _publication(channel: str, offset: int, parts: list[bytes], limit: int) -> Publication:
+    """Raise `HubError` or `ValueError` (msgspec's errors are some) for what cannot be one."""
+    key, sender, skip = _ENVELOPE.decode(parts[3]) if parts[3] else _EMPTY
+    if key is not None:
+        check_key(key, "key")
+    data = check_payload(parts[4], limit=limit)
+    return Publication(channel, offset, data, _milliseconds(parts[2]), key, sender, skip)
+
+
+def _milliseconds(digits: bytes) -> int:
+    """Read a time; raise `ValueError` for what is none, or is no exact number in a browser."""
+    if not digits.isdigit() or len(digits) > 16 or int(digits) > MAX_OFFSET:
+        raise ValueError("no time")
+    return int(digits)
+
+
+_MARK = b"presence\n"
+_Fields = tuple[str, str, str | None]
+_FIELDS = msgspec.json.Decoder(_Fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A publication to come is traced."""
+
+    channel: str
+    epoch: str
+    offset: int
+    trace: str
+    """Its W3C `traceparent`, as it came."""
+
+    def on(self, message: Message) -> Message:
+        """`message` with the trace where it is the one meant, else as it is."""
+        publication = message.publication
+        here = (message.epoch, message.offset) == (self.epoch, self.offset)
+        if publication is None or publication.channel != self.channel or not here:
+            return message
+        return replace(message, publication=replace(publication, trace=self.trace))
+
+
+def encode_member(member: Member) -> bytes:
+    return msgspec.json.encode((member.id, member.connection, member.subject))
+
+
+def decode_member(raw: bytes) -> Member:
+    """Raise `ValueError` for what is none (msgspec's errors are some)."""
+    id_, connection, subject = _FIELDS.decode(raw)
+    return Member(id_, connection, subject)
+
+
+def is_announcement(raw: bytes) -> bool:
+    return raw.startswith(_MARK)
+
+
+def decode_announcement(channel: str, raw: bytes) -> Join | Leave | Traced | None:
+    """None for what this version does not know."""
+    what, _, rest = raw.removeprefix(_MARK).partition(b"\n")
+    try:
+        if what == b"join":
+            return Join(channel, decode_member(rest))
+        if what == b"leave":
+            return Leave(channel, decode_member(rest))
+        if what == b"trace":
+            epoch, offset, trace = rest.decode("ascii").split("\n")
+            return Traced(channel, epoch, int(offset), trace)
+    except ValueError:
+        return None
+    return None

@@ -1,0 +1,310 @@
+"""One connection to a Redis: where it leads, how it is made, kept up, and closed.
+
+redis-py's `Connection` does TLS, AUTH, HELLO and SELECT. Its clients and pools are not used,
+because they reconnect and retry by themselves and hide it: what was lost meanwhile must be
+asked for, so `Connector` tells its owner about every loss.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from hiredis import pack_command
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from structlog.typing import FilteringBoundLogger
+
+from hub.brokers.redis.link.outcomes import CONNECTION_ERRORS, Call, LostError, RefusedError
+from hub.brokers.redis.link.urls import check_form, without_secrets
+from hub.brokers.redis.options import RedisOptions
+from hub.core.ports import Monotonic
+from hub.core.tally import Tally
+from hub.errors import SettingsError
+
+# A Redis that is away is tried twice a second; nobody reads the same line so often.
+_REPEAT_LOG_SECONDS = 60.0
+
+
+class Endpoint:
+    """Where a Redis is to be found.
+
+    What is defined here is true of a server that never moves and is never replaced; endpoints
+    that can lead to another server override it.
+    """
+
+    name: str
+    """For messages; holds no secret."""
+    has_lines = True
+    """Whether all its channels are in one line of replication history (see lines.lua)."""
+    may_be_replaced = False
+    """Whether another server may take over while this one is silent, and wakes up later."""
+
+    async def connection(self, client_name: str) -> AbstractConnection:
+        """A connection that is not connected yet, and never retries by itself.
+
+        Raises `LostError`, or what redis-py raises, where it cannot be found now.
+        """
+        raise NotImplementedError
+
+    async def left(self, connection: AbstractConnection) -> None:  # noqa: ARG002 - it never moves
+        """Raise `LostError` as soon as `connection` leads to another server than this."""
+        await asyncio.Event().wait()
+
+    async def confirm(self, connection: AbstractConnection) -> None:
+        """Ask now; raise `LostError` where `connection` leads to another server than this."""
+
+    def config_epoch(self, connection: AbstractConnection) -> int | None:  # noqa: ARG002
+        """The sentinels' number of the failover that led there; None where nobody counts."""
+        return None
+
+    def former(self, connection: AbstractConnection) -> AbstractConnection | None:  # noqa: ARG002
+        """To the server that `entered` was told last, where that is another one."""
+        return None
+
+    def entered(self, connection: AbstractConnection) -> None:
+        """Calls go there from now on."""
+
+    async def moved(self) -> None:
+        """Return when it is found elsewhere than at the call: there is reason to try again."""
+        await asyncio.Event().wait()
+
+    async def run(self) -> None:
+        """Look where it is, for ever; returns at once where that cannot change."""
+
+    def doubt(self) -> None:
+        """A server's answer, or its silence, says that what is looked for may be elsewhere."""
+
+    def follow(self, call: Call, refused: RefusedError) -> bool:  # noqa: ARG002 - all is here
+        """Take over a call that was refused because it belongs elsewhere; False to let it be."""
+        return False
+
+
+class _Abrupt(AbstractConnection):
+    """Says no goodbye, also where redis-py itself closes it because its greeting was refused.
+
+    TLS waits for the answer to one, asyncio for up to 30 s: a server that is frozen gives none,
+    and each new attempt would leave one more socket behind. `redis_connect_func` would see the
+    refusal as well, but redis-py asks about it what Python 3.14 warns of.
+    """
+
+    async def disconnect(self, *arguments: Any, **named: Any) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+        await super().disconnect(*arguments, **named)
+
+
+class _Tcp(_Abrupt, Connection):
+    pass
+
+
+class _Tls(_Abrupt, SSLConnection):
+    pass
+
+
+class _Unix(_Abrupt, UnixDomainSocketConnection):
+    pass
+
+
+_CLASSES: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
+
+
+class Server(Endpoint):
+    """A server that stays where its URL says: `redis://`, `rediss://` or `unix://`."""
+
+    def __init__(self, url: str) -> None:
+        """Raise `SettingsError` for a URL that names no Redis; the message masks passwords."""
+        self.name = without_secrets(url)
+        check_form(url)
+        try:
+            arguments = parse_url(url)
+            self._class = _CLASSES[arguments.pop("connection_class", Connection)]
+            self._arguments: dict[str, Any] = {**arguments}
+            _check_host(self._arguments.get("host", ""))
+            self.make("check")
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"{self.name!r} is not the URL of a Redis: {error}") from None
+
+    @property
+    def host(self) -> str:
+        host: str = self._arguments.get("host", "localhost")
+        return host
+
+    @property
+    def identity(self) -> str:
+        """The same for every way to write the URL of one database of one server."""
+        arguments = self._arguments
+        where = arguments.get("path") or (
+            f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}"
+        )
+        return f"{where}/{arguments.get('db', 0)}"
+
+    def make(self, client_name: str) -> AbstractConnection:
+        """See `Endpoint.connection`."""
+        return self._class(
+            **self._arguments
+            | {
+                "client_name": client_name,
+                # RESP2: hiredis parses its pub/sub messages fastest (measured beside RESP3).
+                "protocol": 2,
+                # Deadlines are ours: per call, and for connecting as a whole.
+                "socket_timeout": None,
+                "health_check_interval": 0,
+                "retry": Retry(NoBackoff(), 0),
+            }
+        )
+
+    async def connection(self, client_name: str) -> AbstractConnection:
+        return self.make(client_name)
+
+
+def _check_host(host: str) -> None:
+    if "," in host:
+        raise ValueError("each of several servers needs a whole URL")
+
+
+async def connect(connection: AbstractConnection) -> None:
+    """Connect, authenticate, select the database; raises what redis-py raises."""
+    await connection.connect()  # type: ignore[no-untyped-call] # redis-py does not annotate it
+
+
+async def close(connection: AbstractConnection) -> None:
+    """Let go of a connection in whatever state; takes no time and raises nothing."""
+    try:
+        await connection.disconnect(nowait=True)
+    except CONNECTION_ERRORS:
+        return
+
+
+class Backoff:
+    """Exponential, full jitter, capped."""
+
+    def __init__(self, first_seconds: float, max_seconds: float) -> None:
+        self._first = first_seconds
+        self.max_seconds = max_seconds
+        self._failures = 0
+
+    def next_seconds(self) -> float:
+        """How long to wait now; the next answer is drawn from twice as wide a range."""
+        ceiling = min(self.max_seconds, self._first * 2 ** min(self._failures, 30))
+        self._failures += 1
+        return random.uniform(0, ceiling)
+
+    def reset(self) -> None:
+        self._failures = 0
+
+
+class _Losses:
+    """Says why a connection was lost: at once, and the same once a minute at most."""
+
+    def __init__(self, log: FilteringBoundLogger, clock: Monotonic) -> None:
+        self.log = log
+        self._clock = clock
+        self._why = ""
+        self._said_at = 0.0
+        self._silent = 0
+
+    def lost(self, why: str) -> None:
+        now = self._clock()
+        if why == self._why and now - self._said_at < _REPEAT_LOG_SECONDS:
+            self._silent += 1
+            return
+        self.log.warning("redis_connection_lost", reason=why, not_logged=self._silent)
+        self._why, self._said_at, self._silent = why, now, 0
+
+
+Use = Callable[[AbstractConnection], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """Keeps connections to one endpoint up; with what they share."""
+
+    endpoint: Endpoint
+    options: RedisOptions
+    clock: Monotonic
+    log: FilteringBoundLogger
+    tally: Tally
+
+    async def keep_up(self, use: Use, *, role: str, on_lost: Callable[[str], None]) -> None:
+        """Run `use` again and again for ever, each time with a new connection.
+
+        It connects, and raises when the connection is lost. Between two connections there is an
+        exponential back-off, which ends early where the endpoint has moved.
+
+        Args:
+            role: what the connection is for, shown by CLIENT LIST and in the log.
+            on_lost: is told why each connection ended, and when this is cancelled.
+        """
+        options, clock = self.options, self.clock
+        backoff = Backoff(options.backoff_first_seconds, options.backoff_max_seconds)
+        losses = _Losses(self.log.bind(connection=role), clock)
+        try:
+            while True:
+                began = clock()
+                on_lost(await self._ended(use, role, losses))
+                # One that comes up only to fall at once must not be tried in a tight loop.
+                if clock() - began > backoff.max_seconds:
+                    backoff.reset()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(backoff.next_seconds()):
+                        await self.endpoint.moved()
+        finally:
+            on_lost("stopped")
+
+    async def _ended(self, use: Use, role: str, losses: _Losses) -> str:
+        """Why a connection ended."""
+        try:
+            connection = await self.endpoint.connection(self.options.client_name(role))
+            try:
+                await use(connection)
+            finally:
+                await close(connection)
+        except (*CONNECTION_ERRORS, LostError) as error:
+            why = str(error) or self._unsaid(error)
+            losses.lost(why)
+        except Exception as error:
+            why = repr(error)
+            losses.log.exception("redis_connection_failed")
+        else:
+            why = "ended"
+        return why
+
+    def _unsaid(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError):
+            # Also where one side speaks TLS and the other does not: both wait.
+            return f"not connected within {self.options.connect_timeout_seconds:g} s"
+        return type(error).__name__
+
+
+async def until_one_ends(*works: Coroutine[object, object, None]) -> None:
+    """Run all at once; when one returns or raises, cancel the others and do the same."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+def pack(*command: str | bytes | int) -> bytes:
+    """A command as Redis reads it."""
+    # Its stub says a tuple of one; redis-py's own packing costs ten times as much.
+    packed: bytes = pack_command(command)  # type: ignore[arg-type]
+    return packed
