@@ -1,5 +1,6 @@
 """What the transports are handed: a node's parts in the shapes they ask for."""
 
+import asyncio
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hub.transports.asgi import AsgiOptions, AsgiSessions
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.connection.application import Application
 from hub.transports.connection.connection import ConnectionContext, Run
+from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.states import ConnectionLimits
 from hub.transports.connection.streams import Streams
 from hub.transports.http.app import make_routes
@@ -110,6 +112,7 @@ def connection_context(
         deadlines=node.deadlines,
         clock=node.clock,
         tally=node.tally,
+        turn=WriteTurn(asyncio.get_running_loop().call_soon),
         spawn=spawn,
         application=beside,
     )

@@ -2,9 +2,9 @@
 
 The requests of a connection are answered in the order they came. Those that have nothing to
 wait for are answered in the read that brings them, and all answers of one read leave in one
-write. The first that waits stops the parsing; what comes behind it is held as bytes, up to a
-bound, and then not read. The states and their deadlines stand in
-`hub.transports.connection.states`.
+write (`hub.transports.connection.outgoing`). The first that waits stops the parsing; what comes
+behind it is held as bytes, up to a bound, and then not read. The states and their deadlines stand
+in `hub.transports.connection.states`.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from hub.core.ports import Monotonic
 from hub.core.tally import Tally
 from hub.errors import HubError, RequestTimeoutError, UnavailableError
 from hub.transports.connection.application import Application, ApplicationCall
+from hub.transports.connection.outgoing import Outgoing, WriteTurn
 from hub.transports.connection.reader import RequestReader
 from hub.transports.connection.sockets import Sockets
 from hub.transports.connection.states import (
@@ -41,10 +42,6 @@ from hub.transports.http.routes import Access, Stream
 from hub.transports.poll import ANSWER_NOW
 from hub.transports.request import Request
 
-# An answer this large, or so many of one read, are written before the next request is looked at.
-# Guesses, not measured.
-_WRITE_BYTES = 4 * 1024
-_WRITE_ANSWERS = 64
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -64,6 +61,7 @@ class ConnectionContext:
     deadlines: Deadlines
     clock: Monotonic
     tally: Tally
+    turn: WriteTurn
     spawn: Run
     application: Application | None = None
     """Answers what the table of routes does not have."""
@@ -74,15 +72,16 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answering", "_begun", "_closing", "_context", "_crowded", "_discarded", "_ends_clean",
-        "_held", "_incoming", "_is_blocked", "_lost", "_mark", "_out", "_peer_done",
+        "_held", "_incoming", "_lost", "_mark", "_outgoing", "_peer_done",
         "_queue", "_reader", "_reading", "_reading_paused", "_state", "_stopping", "_task",
-        "_timer", "_transport", "_unsent",
+        "_timer", "_transport",
     )  # fmt: skip
 
     def __init__(self, context: ConnectionContext) -> None:
         self._context = context
         self._transport: asyncio.Transport
         self._reader: RequestReader
+        self._outgoing: Outgoing
         self._state = State.AWAITING_HEAD
         self._incoming = Incoming.PARSE
         self._mark: tuple[object, ...] = ()
@@ -100,11 +99,6 @@ class Connection(asyncio.Protocol):
         self._begun = 0
         """How many requests were given their turn."""
         self._held = b""
-        self._out: list[bytes] = []
-        self._is_blocked = False
-        """The peer does not take what was written."""
-        self._unsent = 0
-        """Bytes not taken when the deadline of WRITING began."""
         self._closing = False
         """The last answer is decided; nothing that comes is a request any more."""
         self._ends_clean = False
@@ -128,14 +122,13 @@ class Connection(asyncio.Protocol):
             address=_address(peer),
             keep_raw=context.application is not None,
         )
+        self._outgoing = Outgoing(self._transport, context.turn, self._settle)
         context.sockets.http.add(self)
         if context.sockets.is_overrun():
             context.tally.refused[UnavailableError.code] += 1
             self._transport.abort()
             return
         self._crowded = context.sockets.is_crowded()
-        # 0: the transport is empty or paused, so that "paused" means what it says.
-        self._transport.set_write_buffer_limits(high=0)
         self._enter(State.AWAITING_HEAD)
 
     def data_received(self, data: bytes) -> None:
@@ -160,6 +153,9 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Return whether the peer, which says nothing more, still waits for answers."""
+        if self._outgoing:
+            self._outgoing.flush()
+            self._settle()
         self._peer_done = True
         self._hurry()
         if self._state in {State.ANSWERING, State.WRITING, State.APPLICATION} or self._held:
@@ -169,11 +165,11 @@ class Connection(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
-        self._is_blocked = True
-        self._context.sockets.hold(self, self._transport.get_write_buffer_size())
+        self._outgoing.blocked = True
+        self._context.sockets.hold(self, self._outgoing.unsent_bytes)
 
     def resume_writing(self) -> None:
-        self._is_blocked = False
+        self._outgoing.blocked = False
         self._context.sockets.release(self)
         if self._answering is not None:
             if isinstance(self._answering, ApplicationCall):
@@ -197,13 +193,14 @@ class Connection(asyncio.Protocol):
     def shut_down(self) -> None:
         """The listener stops: end now where nothing is under way, else with the next answer."""
         if self._state in {State.AWAITING_HEAD, State.BETWEEN}:
-            self._transport.abort() if self._reader.in_head else self._transport.close()
+            # What was answered in this turn of the loop may be written still.
+            self._outgoing.abort() if self._reader.in_head else self._outgoing.close()
         else:
             self._stopping = True
 
     def abort(self) -> None:
         """End at once, whatever is under way."""
-        self._transport.abort()
+        self._outgoing.abort()
 
     # -- hub.transports.connection.reader.Sink -------------------------------------------------
 
@@ -274,10 +271,10 @@ class Connection(asyncio.Protocol):
 
     def _may_begin(self) -> bool:
         """Whether the next request may have its turn."""
-        return not (self._answering or self._is_blocked or self._queue or self._closing)
+        return not (self._answering or self._outgoing.blocked or self._queue or self._closing)
 
     def _may_parse(self) -> bool:
-        if self._is_blocked or self._queue or self._closing or self._reader.rest is not None:
+        if self._outgoing.blocked or self._queue or self._closing or self._reader.rest is not None:
             return False
         call = self._answering
         if call is None:
@@ -302,7 +299,7 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """What stood in the way is gone: the next request, and what is held."""
-        while self._queue and not (self._answering or self._is_blocked or self._closing):
+        while self._queue and not (self._answering or self._outgoing.blocked or self._closing):
             self._begin(self._queue.popleft())
         if self._held and self._may_parse():
             held, self._held = self._held, b""
@@ -385,7 +382,7 @@ class Connection(asyncio.Protocol):
         if request.version == "1.0" and not close:
             # RFC 9112 section 9.3: HTTP/1.0 ends with the answer unless both say otherwise.
             answer.add_headers({"Connection": "keep-alive"})
-        self._write(encode(answer, close=close, head_only=request.method == "HEAD"))
+        self._outgoing.add(encode(answer, close=close, head_only=request.method == "HEAD"))
         if close:
             self._ends_clean = call.complete and not (self._held or self._queue)
             self._end()
@@ -415,8 +412,8 @@ class Connection(asyncio.Protocol):
         return call.route is not None and call.route.stream is not None and request.method == "GET"
 
     def _open_stream(self, call: Call, stream: Stream) -> None:
-        self._flush()
-        if self._is_blocked:
+        self._outgoing.flush()
+        if self._outgoing.blocked:
             # What is owed to the peer comes first: the stream writes past the transport.
             self._begun -= 1
             self._queue.appendleft(call)
@@ -435,33 +432,15 @@ class Connection(asyncio.Protocol):
             self._end()
             self._leave()
 
-    # -- writing -----------------------------------------------------------------------------------
-
-    def _write(self, data: bytes) -> None:
-        self._out.append(data)
-        if len(data) > _WRITE_BYTES or len(self._out) > _WRITE_ANSWERS:
-            self._flush()
-
-    def _flush(self) -> None:
-        """Write what is decided; the transport says in the call whether the peer takes it."""
-        if not self._out:
-            return
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-        self._out.clear()
-        if self._is_blocked:
-            # What waits has grown by the hub's doing: the peer's progress is counted from there.
-            self._unsent += len(data)
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
     # -- what the application's answer is written with -------------------------------------------
 
     def write(self, data: bytes) -> bool:
         """Write a part of an application's answer; return whether the peer takes more."""
         if not (self._lost or self._transport.is_closing()):
-            self._transport.write(data)
+            self._outgoing.flush()
+            self._outgoing.write(data)
             self._settle()
-        return not self._is_blocked
+        return not self._outgoing.blocked
 
     def finished(self, call: ApplicationCall, *, close: bool) -> None:
         """The application's answer is written whole."""
@@ -486,20 +465,20 @@ class Connection(asyncio.Protocol):
         """Bytes have come, or an answer has: write, and see what the connection waits for now."""
         if self._lost or self._state is State.STREAMING:
             return
-        if self._out and not (
-            self._reading or self._answering or self._closing or self._held or self._peer_done
-            or self._reading_paused or self._queue or self._reader.in_head
+        if self._outgoing and not (
+            self._outgoing.blocked or self._reading or self._answering or self._closing
+            or self._held or self._peer_done or self._stopping or self._reading_paused
+            or self._queue or self._reader.in_head
         ):  # fmt: skip
             # Nearly always: whole requests came and are answered.
-            self._flush()
-            if not self._is_blocked:
-                self._state, self._incoming = State.BETWEEN, Incoming.PARSE
-                self._mark = (State.BETWEEN, self._begun, self._reader.messages)
-                self._timer.begin(self._context.limits.keep_alive_seconds)
-                return
+            self._outgoing.put_off()
+            self._state, self._incoming = State.BETWEEN, Incoming.PARSE
+            self._mark = (State.BETWEEN, self._begun, self._reader.messages)
+            self._timer.begin(self._context.limits.keep_alive_seconds)
+            return
         if self._reading is not None and self._may_begin():
             self._judge(self._reading)
-        self._flush()
+        self._outgoing.flush()
         if self._closing:
             self._finish()
             return
@@ -532,7 +511,7 @@ class Connection(asyncio.Protocol):
         elif call.expects:
             call.expects = False
             if not call.size:
-                self._write(_CONTINUE)
+                self._outgoing.add(_CONTINUE)
 
     async def _admit(self, call: Call) -> None:
         await self._context.dispatcher.admitted(call)
@@ -544,7 +523,7 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def _next_state(self) -> State:
-        if self._is_blocked:
+        if self._outgoing.blocked:
             return State.WRITING
         if isinstance(self._answering, ApplicationCall):
             return State.APPLICATION
@@ -565,7 +544,7 @@ class Connection(asyncio.Protocol):
         self._state, self._mark = state, mark
         self._incoming = ROWS[state].incoming
         if state in {State.WRITING, State.CLOSING}:
-            self._unsent = self._transport.get_write_buffer_size()
+            self._outgoing.begin_time()
         self._timer.begin(self._seconds(state))
 
     def _seconds(self, state: State) -> float | None:
@@ -608,7 +587,7 @@ class Connection(asyncio.Protocol):
                 self._give_up()
             case Late.CLOSE:
                 self._enter(State.CLOSING)
-                self._transport.close()
+                self._outgoing.close()
             case Late.ABORT:
                 self._abort_unless_taken()
 
@@ -626,9 +605,7 @@ class Connection(asyncio.Protocol):
         self._settle()
 
     def _abort_unless_taken(self) -> None:
-        unsent = self._transport.get_write_buffer_size()
-        if unsent and self._unsent - unsent >= MIN_TAKEN_BYTES:
-            self._unsent = unsent
+        if self._outgoing.took(MIN_TAKEN_BYTES):
             self._timer.begin(self._context.limits.write_timeout_seconds)
         else:
             self._transport.abort()
@@ -675,6 +652,7 @@ class Connection(asyncio.Protocol):
         self._context.sockets.http.discard(self)
         self._context.sockets.release(self)
         self._timer.close()
+        self._outgoing.drop()
 
 
 def _address(peer: object) -> str:

@@ -1,7 +1,7 @@
 """A connection on a transport, a clock and an engine that are not real."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from hub.core.tally import Tally
 from hub.errors import HubError, UnavailableError
 from hub.transports.connection.application import Application
 from hub.transports.connection.connection import Connection, ConnectionContext
+from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.states import ConnectionLimits
 from hub.transports.http.answer import Answer
 from hub.transports.http.app import make_routes
@@ -204,6 +205,7 @@ class Rig:
         self.tally = Tally()
         self.tasks: set[asyncio.Task[None]] = set()
         self.application = application
+        self._deferred: list[Callable[[], None]] = []
         deps = replace(
             make_deps(
                 files,
@@ -224,6 +226,7 @@ class Rig:
             deadlines=self.deadlines,
             clock=lambda: self.now,
             tally=self.tally,
+            turn=WriteTurn(self._deferred.append),
             spawn=self._spawn,
             application=application,
         )
@@ -249,6 +252,12 @@ class Rig:
             if self.transport.ended:
                 return
             self.connection.data_received(data[at : at + step])
+            self.end_turn()
+
+    def end_turn(self) -> None:
+        """The loop's turn ends: what was put off happens."""
+        while self._deferred:
+            self._deferred.pop(0)()
 
     def wait(self, seconds: float) -> None:
         """Time passes."""
@@ -259,6 +268,7 @@ class Rig:
         """Let tasks run as far as they can."""
         for _ in range(10):
             await asyncio.sleep(0)
+            self.end_turn()
 
     @property
     def answers(self) -> list[int]:

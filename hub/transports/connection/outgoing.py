@@ -1,0 +1,164 @@
+"""What a connection writes: answers gathered, written together, and whether the peer takes them.
+
+A write to a socket whose reader sleeps has to wake it, which costs more than all the rest of an
+answer. So the answers to all that one turn of the loop reads are written back to back at its end:
+the first write wakes the reader, and the others find it awake.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from hub.core.ports import Defer
+
+# An answer this large, or so many of one connection, are written before the next request is
+# looked at. Guesses, not measured.
+_WRITE_BYTES = 4 * 1024
+_WRITE_ANSWERS = 64
+# So many connections are written to together: some 40 wake a reader once, and the first of a
+# thousand waits no longer for its answer than for 64. Guess, not measured.
+_WRITE_CONNECTIONS = 64
+
+
+class WriteTurn:
+    """The connections with answers to write at the end of this turn of the loop. One per node.
+
+    Args:
+        defer: runs a callback in the loop's next iteration, behind all that is read in this one.
+    """
+
+    __slots__ = ("_defer", "_scheduled", "_waiting")
+
+    def __init__(self, defer: Defer) -> None:
+        self._defer = defer
+        self._scheduled = False
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def add(self, write: Callable[[], None]) -> None:
+        """Have `write` called, behind those that were added before it."""
+        waiting = self._waiting
+        waiting.append(write)
+        if not self._scheduled:
+            self._scheduled = True
+            self._defer(self._end)
+        elif len(waiting) >= _WRITE_CONNECTIONS:
+            self._write()
+
+    def _end(self) -> None:
+        self._scheduled = False
+        self._write()
+
+    def _write(self) -> None:
+        waiting = self._waiting
+        try:
+            while waiting:
+                waiting.popleft()()
+        finally:
+            if waiting and not self._scheduled:
+                # One has failed, which is its own matter: the others are written to next.
+                self._scheduled = True
+                self._defer(self._end)
+
+
+class Outgoing:
+    """One connection's; the only place that writes to its transport.
+
+    Args:
+        turn: when what is put off is written.
+        on_blocked: called behind a write that was put off and that the peer does not take.
+    """
+
+    __slots__ = ("_answers", "_on_blocked", "_transport", "_turn", "_unsent", "_waits", "blocked")
+
+    def __init__(
+        self, transport: asyncio.Transport, turn: WriteTurn, on_blocked: Callable[[], None]
+    ) -> None:
+        self._transport = transport
+        self._turn = turn
+        self._on_blocked = on_blocked
+        self._answers: list[bytes] = []
+        self._waits = False
+        """Whether its turn is to come."""
+        self._unsent = 0
+        """Bytes not taken when the time that the peer has for them began."""
+        self.blocked = False
+        """The peer does not take what was written."""
+        # 0: the transport is empty or paused, so that "paused" means what it says.
+        transport.set_write_buffer_limits(high=0)
+
+    def __bool__(self) -> bool:
+        """Whether answers wait here."""
+        return bool(self._answers)
+
+    def add(self, answer: bytes) -> None:
+        """Take the next answer; it leaves with the next `flush`, or now where it is large."""
+        self._answers.append(answer)
+        if len(answer) > _WRITE_BYTES or len(self._answers) > _WRITE_ANSWERS:
+            self.flush()
+
+    def put_off(self) -> None:
+        """Write at the end of the loop's turn; `flush` and `close` may come before it."""
+        if not self._waits:
+            self._waits = True
+            self._turn.add(self._write)
+
+    def _write(self) -> None:
+        self._waits = False
+        if self._answers:
+            self.flush()
+            if self.blocked:
+                self._on_blocked()
+
+    def flush(self) -> None:
+        """Write what is here; `blocked` says afterwards whether the peer takes it."""
+        answers = self._answers
+        if answers:
+            data = answers[0] if len(answers) == 1 else b"".join(answers)
+            answers.clear()
+            self.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Write past what waits here."""
+        if self.blocked:
+            # What waits has grown by the hub's doing: the peer's progress is counted from there.
+            self._unsent += len(data)
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """End the connection behind all that was answered."""
+        self.flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """End it now; what was answered and could be written at once is written."""
+        if not self.blocked:
+            self.flush()
+        self._transport.abort()
+
+    def drop(self) -> None:
+        """The connection is gone: nobody is written to."""
+        self._answers.clear()
+        self._on_blocked = _nobody
+
+    # -- how far the peer is ---------------------------------------------------------------------
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def begin_time(self) -> None:
+        """From now on the peer has its time to take something."""
+        self._unsent = self.unsent_bytes
+
+    def took(self, enough_bytes: int) -> bool:
+        """Whether the peer took so much since its time began; if so the time begins anew."""
+        unsent = self.unsent_bytes
+        if not unsent or self._unsent - unsent < enough_bytes:
+            return False
+        self._unsent = unsent
+        return True
+
+
+def _nobody() -> None:
+    """Stands for a connection that is gone."""
