@@ -1,12 +1,13 @@
 """Runs the client commands as processes of their own, as a shell would."""
 
 import asyncio
-import os
-import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+
+from tests.support.forked_process import PipedProcess, piped
+from tests.support.programs import outside
 
 DEADLINE_SECONDS = 20.0
 # Only the command under test, so that these tests do not depend on the other commands.
@@ -28,26 +29,11 @@ class Ended:
 
 
 @asynccontextmanager
-async def started(command: str, *arguments: str, stdin: int = PIPE) -> AsyncIterator[Process]:
+async def started(command: str, *arguments: str, stdin: int = PIPE) -> AsyncIterator[PipedProcess]:
     """A process that is ended at the latest with the block."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        _START.format(command=command),
-        command,
-        *arguments,
-        stdin=stdin,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=environment,
-    )
-    try:
+    program = ("-c", _START.format(command=command), command, *arguments)
+    async with piped(program, outside(), stdin=stdin) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def run(command: str, *arguments: str, stdin: bytes | None = None) -> Ended:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import httpx2 as httpx
 
 from tests.cli.commands import Ended, run, started
+from tests.support.forked_process import PipedProcess
 from tests.support.hub_process import HubProcess
 from tests.support.waiting import eventually
 
@@ -40,7 +40,7 @@ class Case:
         return await run("ingest", *self.arguments(*more))
 
     @asynccontextmanager
-    async def following(self, *more: str) -> AsyncIterator[Process]:
+    async def following(self, *more: str) -> AsyncIterator[PipedProcess]:
         async with started("ingest", *self.arguments("--follow", *more)) as process:
             yield process
 
@@ -89,7 +89,7 @@ class Case:
         return saved
 
 
-async def ended(process: Process) -> tuple[int, str]:
+async def ended(process: PipedProcess) -> tuple[int, str]:
     """Exit code and stderr."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         _, err = await process.communicate()

@@ -3,10 +3,7 @@
 import asyncio
 import contextlib
 import json
-import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,7 +12,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.cli.commands import Ended
+from tests.support.forked_process import PipedProcess, piped
 from tests.support.hub_process import HubProcess
+from tests.support.programs import outside
 
 KEY = "operator-key"
 # Python's start included, on a machine that others keep busy.
@@ -35,25 +34,10 @@ def environment(hub: str, key: str | None = KEY) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def started(*arguments: str, **variables: str) -> AsyncIterator[Process]:
+async def started(*arguments: str, **variables: str) -> AsyncIterator[PipedProcess]:
     """`hub` with these arguments, without a terminal; ended at the latest with the block."""
-    outside = {name: text for name, text in os.environ.items() if not name.startswith("HUB_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "hub",
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=outside | variables,
-    )
-    try:
+    async with piped(("-m", "hub", *arguments), outside() | variables) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def run(*arguments: str, **variables: str) -> Ended:
@@ -65,7 +49,7 @@ async def run(*arguments: str, **variables: str) -> Ended:
         return Ended(process.returncode, out.decode(), err.decode())
 
 
-async def interrupted(process: Process) -> Ended:
+async def interrupted(process: PipedProcess) -> Ended:
     """What Ctrl-C makes of it."""
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(DEADLINE_SECONDS):
@@ -74,9 +58,8 @@ async def interrupted(process: Process) -> Ended:
     return Ended(process.returncode, out.decode(), err.decode())
 
 
-async def line_of(process: Process) -> str:
+async def line_of(process: PipedProcess) -> str:
     """The next line on stdout."""
-    assert process.stdout is not None
     async with asyncio.timeout(DEADLINE_SECONDS):
         return (await process.stdout.readline()).decode()
 

@@ -7,9 +7,7 @@ Ctrl-Z typed here are signals there. Only that process is ever ended.
 import asyncio
 import fcntl
 import os
-import signal
 import struct
-import sys
 import termios
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,17 +16,13 @@ from typing import Any
 
 import pyte
 
+from tests.support.forked_process import ForkedProcess, in_terminal
+from tests.support.programs import outside
 from tests.support.waiting import eventually
 
 # Of a whole command, Python's start included, on a machine that others keep busy.
 DEADLINE_SECONDS = 40.0
 _READ_BYTES = 65536
-# In the new process: `preexec_fn` is deprecated where a process has threads.
-_TAKE_AND_RUN = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-"""
 
 
 class Terminal:
@@ -41,7 +35,7 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         self.written = b""
         """Everything the command wrote, escape sequences included."""
-        self.process: asyncio.subprocess.Process
+        self.process: ForkedProcess
         self.modes_before = termios.tcgetattr(inner)
 
     @property
@@ -111,27 +105,17 @@ async def terminal(
     outer, inner = os.openpty()
     _set_size(outer, columns, lines)
     made = Terminal(outer, inner, columns, lines)
-    outside = {name: text for name, text in os.environ.items() if not name.startswith("HUB_")}
+    inherited = outside()
     for unwanted in ("COLUMNS", "LINES", "NO_COLOR"):
-        outside.pop(unwanted, None)
+        inherited.pop(unwanted, None)
     asyncio.get_running_loop().add_reader(outer, made.read)
-    made.process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        _TAKE_AND_RUN,
-        *program,
-        *arguments,
-        stdin=inner,
-        stdout=inner,
-        stderr=inner,
-        env=outside | {"TERM": "xterm-256color"} | dict(variables),
-        start_new_session=True,
-    )
+    environment = inherited | {"TERM": "xterm-256color"} | dict(variables)
+    made.process = await in_terminal((*program, *arguments), environment, inner)
     try:
         yield made
     finally:
         if made.process.returncode is None:
-            made.process.send_signal(signal.SIGKILL)
+            made.process.kill()
             await made.process.wait()
         asyncio.get_running_loop().remove_reader(outer)
         os.close(outer)

@@ -42,7 +42,6 @@ async def test_lines_are_published_as_they_are_written(case: Case) -> None:
 async def test_a_file_that_is_not_there_yet_is_waited_for(case: Case) -> None:
     """Its writer may start later; without --follow it is a mistake."""
     async with case.following() as process:
-        assert process.stderr is not None
         assert b"waiting for it" in await process.stderr.readline()
         case.append("one\n")
         await case.until(["one"])

@@ -206,7 +206,6 @@ async def test_an_interrupt_ends_the_stream_with_its_summary() -> None:
             await seen.wait()
             process.send_signal(signal.SIGINT)
             await process.wait()
-            assert process.stderr is not None
             err = (await process.stderr.read()).decode()
     assert process.returncode == 130
     assert "hub: a: " in err

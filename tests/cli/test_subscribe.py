@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-from asyncio.subprocess import Process
 
 import pytest
 
@@ -17,17 +16,16 @@ from tests.clients.python.fakes import (
     welcome,
 )
 from tests.clients.python.fakes import started as reply_of
+from tests.support.forked_process import PipedProcess
 
 
-async def read_lines(process: Process, count: int) -> list[bytes]:
-    assert process.stdout is not None
+async def read_lines(process: PipedProcess, count: int) -> list[bytes]:
     async with asyncio.timeout(DEADLINE_SECONDS):
         return [await process.stdout.readline() for _ in range(count)]
 
 
-async def read_errors(process: Process, until: str) -> str:
+async def read_errors(process: PipedProcess, until: str) -> str:
     """Stderr up to and with the line that holds `until`."""
-    assert process.stderr is not None
     text = ""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while until not in text:
@@ -142,12 +140,10 @@ async def test_a_closed_pipe_ends_the_command_quietly() -> None:
         started("subscribe", "a", "--url", fake.url) as process,
     ):
         await read_lines(process, 1)
-        # The transport of the read end is the only way to close it before the process ends.
-        process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+        process.close_stdout()
         async with asyncio.timeout(DEADLINE_SECONDS):
             assert await process.wait() == 0
-        assert process.stderr is not None
-        assert b"Traceback" not in await process.stderr.read()
+            assert b"Traceback" not in await process.stderr.read()
 
 
 async def test_an_interrupt_ends_the_command_without_a_traceback() -> None:
@@ -166,8 +162,7 @@ async def test_an_interrupt_ends_the_command_without_a_traceback() -> None:
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(DEADLINE_SECONDS):
             assert await process.wait() == 130
-        assert process.stderr is not None
-        assert b"Traceback" not in await process.stderr.read()
+            assert b"Traceback" not in await process.stderr.read()
 
 
 def test_since_names_its_channel_unless_there_is_only_one() -> None:

@@ -18,6 +18,8 @@ import urllib.request
 from types import TracebackType
 from typing import Self
 
+from tests.support.fork_server import Forked, fork_server
+from tests.support.programs import outside
 from tests.support.waiting import eventually_blocking
 
 START_SECONDS = 30.0
@@ -25,6 +27,7 @@ STOP_SECONDS = 20.0
 _PROBE_SECONDS = 2.0
 # In JSON, and as a person reads it.
 _STARTED = re.compile(r'"?url"?[:=] ?"?(?P<url>http://[^"\s]+)')
+_PROGRAM = ("-m", "hub", "serve")
 # Loopback and any port; short drains, because a test waits for each.
 _DEFAULTS = {"HUB_LOG_FORMAT": "json", "HUB_DRAIN_SECONDS": "0.2", "HUB_NODE": "test-node"}
 
@@ -38,17 +41,19 @@ class HubProcess:
         environment: `HUB_...` settings; those of the caller's environment are left out.
     """
 
-    program: tuple[str, ...] = ("-m", "hub", "serve")
-    """What the interpreter runs; a subclass may run a program that calls `hub.serve`."""
+    program: tuple[str, ...] = _PROGRAM
+    """What the interpreter runs; a subclass may run a program that calls `hub.serve`.
+
+    The hub itself is forked from a process that has imported it (`tests.support.fork_server`).
+    """
 
     def __init__(self, *arguments: str, allow_tracebacks: bool = False, **environment: str) -> None:
         self._arguments = arguments
         self._allow_tracebacks = allow_tracebacks
-        outside = {name: text for name, text in os.environ.items() if not name.startswith("HUB_")}
-        self._environment = outside | _DEFAULTS | {"HUB_PORT": "0"} | environment
+        self._environment = outside() | _DEFAULTS | {"HUB_PORT": "0"} | environment
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
         self._log_from = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self.url = ""
         """Without a slash at its end; the base path is part of it."""
 
@@ -100,14 +105,21 @@ class HubProcess:
     def start(self) -> None:
         """Start and wait until it is ready; raises with its log when it does not get there."""
         self._log_from = len(self.stderr)
-        self._process = subprocess.Popen(
+        self._process = self._spawn()
+        eventually_blocking(self._is_ready, seconds=START_SECONDS, what="the hub's readiness")
+
+    def _spawn(self) -> subprocess.Popen[bytes] | Forked:
+        if self.program == _PROGRAM:
+            return fork_server().start(
+                [*self.program, *self._arguments], self._environment, stderr=self._log.fileno()
+            )
+        return subprocess.Popen(
             [sys.executable, *self.program, *self._arguments],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._log,
         )
-        eventually_blocking(self._is_ready, seconds=START_SECONDS, what="the hub's readiness")
 
     def _is_ready(self) -> bool:
         assert self._process is not None
@@ -145,7 +157,7 @@ class HubProcess:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self.kill()
-        return self._process.returncode
+        return self._process.wait(STOP_SECONDS)
 
     def kill(self) -> None:
         """End it at once, as a crash does."""

@@ -1,0 +1,270 @@
+"""Python programs that start at once: one process has imported the hub, and forks for each of them.
+
+A hub spends 0.9 s of a core on imports, 1.4 s with Redis, a command about 0.7 s (measured), and the
+tests start several hundred of them. A fork takes 0.05 s. It runs the same program, with arguments,
+an environment, a working directory, standard streams and an end of its own. What begins with a new
+interpreter is tested where it matters, such as in tests/test_standard_streams.py.
+
+    hub = fork_server().start(["-m", "hub", "serve"], {"HUB_PORT": "0"}, stderr=log.fileno())
+    hub.send_signal(signal.SIGTERM)
+    assert hub.wait(10) == 0
+
+This file is both sides: the classes, and as a program the process that forks.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import fcntl
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import threading
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.support.programs import outside
+
+# What a node and the commands load when they run.
+_IMPORTED = (
+    "hub.brokers.redis.broker",
+    "hub.brokers.redis.peers",
+    "hub.brokers.redis.presence",
+    "hub.cli",
+    "hub.process",
+    "hub_client",
+    "rich.live",
+    "rich.table",
+)
+_ORDER_BYTES = 1 << 20
+_START_SECONDS = 60.0
+_ROOT = Path(__file__).parents[2]
+
+
+class Forked:
+    """A program that was forked: what `subprocess.Popen` is to one that was not."""
+
+    def __init__(self, program: Sequence[str], pid: int, end: socket.socket) -> None:
+        self.args = program
+        self.pid = pid
+        self.returncode: int | None = None
+        """As `subprocess.Popen` has it: negative for a signal."""
+        self._end = end
+
+    def fileno(self) -> int:
+        """Can be read once the program has ended."""
+        return self._end.fileno()
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit code; raise `subprocess.TimeoutExpired` when that takes longer."""
+        if self.returncode is None:
+            self._end.settimeout(timeout)
+            try:
+                said = self._end.recv(16)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0) from None
+            assert said, "the process that forks has ended"
+            self.returncode = int(said)
+            self._end.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkServer:
+    """The process that forks, as seen from here; it ends with this one, and so do its forks."""
+
+    def __init__(self) -> None:
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._orders.settimeout(_START_SECONDS)
+        self._lock = threading.Lock()
+        self._null = os.open(os.devnull, os.O_RDWR)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno())],
+                cwd=_ROOT,
+                env=outside(),
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def start(
+        self,
+        program: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        in_terminal: bool = False,
+    ) -> Forked:
+        """Run `program`, in the working directory of this process.
+
+        Args:
+            program: what would follow `python`: `-m` and a module, or `-c` and code; and arguments.
+            environment: all of it. Nothing in it may be meant for the interpreter (`PYTHON...`).
+            stdin, stdout, stderr: descriptors; without one it is /dev/null.
+            in_terminal: `stdin` is a terminal; the program controls it, in a session of its own.
+        """
+        for_python = {each for each in environment.items() if each[0].startswith("PYTHON")}
+        assert for_python <= os.environ.items(), "the interpreter has started already"
+        order = json.dumps(
+            {
+                "program": list(program),
+                "environment": dict(environment),
+                "directory": str(Path.cwd()),
+                "in_terminal": in_terminal,
+            }
+        )
+        streams = [self._null if each is None else each for each in (stdin, stdout, stderr)]
+        end, theirs = socket.socketpair()
+        with theirs, self._lock:
+            socket.send_fds(self._orders, [order.encode()], [*streams, theirs.fileno()])
+            pid = int(self._orders.recv(16))
+        return Forked(program, pid, end)
+
+    def close(self) -> None:
+        """End it, and what still runs."""
+        self._orders.close()
+        os.close(self._null)
+        self._process.wait()
+
+
+_making = threading.Lock()
+
+
+def fork_server() -> ForkServer:
+    """The one of this process."""
+    with _making:
+        return _fork_server()
+
+
+@functools.cache
+def _fork_server() -> ForkServer:
+    made = ForkServer()
+    atexit.register(made.close)
+    return made
+
+
+# -- the process that forks ------------------------------------------------------------------
+
+
+class _Parent:
+    """Forks for each order, and tells each end."""
+
+    def __init__(self, orders: socket.socket) -> None:
+        self._orders = orders
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(orders, selectors.EVENT_READ)
+        self._ends: dict[int, int] = {}
+
+    def work(self) -> dict[str, Any] | None:
+        """Return in each fork what it is to do; None in the parent, when all is done."""
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is not self._orders:
+                    self._selector.unregister(key.fileobj)
+                    os.close(key.fd)
+                    self._tell_end(key.data)
+                    continue
+                order, descriptors, _, _ = socket.recv_fds(self._orders, _ORDER_BYTES, 4)
+                if not order:
+                    for pid in self._ends:
+                        os.kill(pid, signal.SIGKILL)
+                    return None
+                *streams, end = descriptors
+                if (pid := os.fork()) == 0:
+                    for number, stream in enumerate(streams):
+                        os.dup2(stream, number)
+                    return dict(json.loads(order))
+                for stream in streams:
+                    os.close(stream)
+                self._ends[pid] = end
+                self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
+                self._orders.send(b"%d" % pid)
+
+    def _tell_end(self, pid: int) -> None:
+        _, status = os.waitpid(pid, 0)
+        with socket.socket(fileno=self._ends.pop(pid)) as end, contextlib.suppress(OSError):
+            end.send(b"%d" % os.waitstatus_to_exitcode(status))
+
+
+def _become(order: dict[str, Any]) -> None:
+    """Be the program, and nothing else of what was forked."""
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    if order["in_terminal"]:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    os.chdir(order["directory"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _open_streams()
+    kind, what, *arguments = order["program"]
+    _be_called("python", *order["program"])
+    if kind == "-m":
+        sys.argv[1:] = arguments
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        assert kind == "-c", kind
+        sys.argv[:] = [kind, *arguments]
+        module = sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(what, "<string>", "exec"), module.__dict__)
+
+
+def _open_streams() -> None:
+    """As the interpreter does when it starts."""
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
+    sys.stdout = open(1, "w", closefd=False, buffering=1 if os.isatty(1) else -1)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")  # noqa: SIM115
+
+
+def _be_called(*command: str) -> None:
+    """Show these words as command line, as a program started so does.
+
+    The hub looks at it: one with the command line of its parent is a worker of somebody's server.
+    """
+    after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(after_name[45]), int(after_name[46])  # proc(5): arg_start, arg_end
+    words = "\0".join([*command, ""]).encode()[: end - start]
+    ctypes.memmove(start, words.ljust(end - start, b"\0"), end - start)
+
+
+def _main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    order = _Parent(socket.socket(fileno=int(sys.argv[1]))).work()
+    if order is not None:
+        _become(order)
+
+
+if __name__ == "__main__":
+    _main()
