@@ -224,6 +224,8 @@ class Session:
         """A channel that was asked for starts there."""
         if self.places is not None:
             self.places[channel] = place
+            if self.on_progress is not None:
+                self.on_progress()
 
     def forget(self, channel: str) -> None:
         """The peer is not in this channel: it does not resume it."""

@@ -222,10 +222,11 @@ class Subscribing:
             self._journal.missing(subscription, gap)
             session.push_in_order(subscription, gap, last)
             missing = False
-        if not missing:
-            subscription.go_live(max(channel.offset, began.position.offset))
-        else:
+        if missing:
+            # Its end tells the positions.
             session.read_history(subscription, began.position.offset)
+            return
+        subscription.go_live(max(channel.offset, began.position.offset))
         if session.dialect.marks_positions:
             self._exchange.mark(session)
 

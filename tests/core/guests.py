@@ -117,15 +117,14 @@ class GuestRules(RuleBasedStateMachine):
 
     def guests_come_through(self) -> None:
         """In peace each gets there, and has got everything or been told."""
-        for guest in self.guests:
-            if guest.session.closing:
-                guest.link.drain()
-                self.come_back(guest)
-                guest.link.room = ENDLESS
-        for _ in range(3):
-            self.node.loop.settle()
+        for _ in range(4):
             for guest in self.guests:
                 guest.link.drain()
+                if guest.session.closing:
+                    # Also of late: who came back before it may have been more than memory bears.
+                    self.come_back(guest)
+                    guest.link.room = ENDLESS
+            self.node.loop.settle()
         self.node.loop.settle()
         for guest in self.guests:
             guest.read()

@@ -3,6 +3,8 @@
 A stream of server-sent events with several channels, cut after each step of its beginning.
 """
 
+from itertools import pairwise
+
 import pytest
 
 from hub.core.commands import Subscribe
@@ -75,6 +77,23 @@ def test_each_id_names_all_that_a_resumed_stream_asked_for(steps: int) -> None:
         came = [e for e in events(link) if e.get("channel") == name]
         offsets = [int(str(e.get("offset", e.get("to", 0)))) for e in came]
         assert told[-1][name] == Position(asked.epoch, max([1, *offsets]))
+
+
+@pytest.mark.parametrize("back", [0, 2])
+@pytest.mark.parametrize("is_latent", [False, True])
+def test_no_place_is_told_twice_in_a_row(back: int, is_latent: bool) -> None:
+    """What is read from history ends with an id; another one follows only where more came."""
+    node = SmallNode(Shape(NAMESPACES, latent=is_latent))
+    for channel in (A, B):
+        for _ in range(3):
+            node.publish(channel)
+    since = {name: Position(head(node, name).epoch, 3 - back) for name in (A, B)}
+    _, link = begun(node, *(asks(name, at) for name, at in since.items()))
+    node.loop.settle()
+    ops = [str(event["op"]) for event in events(link)]
+    assert ("positions", "positions") not in pairwise(ops)
+    assert ops[-1] == "positions"
+    assert ids(link)[-1] == {name: head(node, name) for name in (A, B)}
 
 
 @pytest.mark.parametrize("steps", range(STEPS))
