@@ -31,6 +31,9 @@ export function openChannel(channel, { since, last, fill }) {
   let epoch = "";
   let offset = 0;
   let asked = ""; // the epoch that the newest connection was asked to resume in
+  let head = 0; // the newest offset that is known of
+  /** @type {Set<Member>} later subscriptions that begin when the channel does */
+  const waiting = new Set();
 
   const position = () => `${epoch}:${offset}`;
 
@@ -76,11 +79,18 @@ export function openChannel(channel, { since, last, fill }) {
       // follows; moving now would hide it if the connection ended in between.
       epochs.set(channel, epochOf(item.position));
       if (!epoch) move(item.position);
+      if (epochOf(item.position) === epoch) {
+        const start = Number(item.position.slice(epoch.length + 1));
+        head = Math.max(head, start + item.replayed);
+      }
+      waiting.forEach((member) => member.begin(epoch, offset, Math.max(head, offset)));
+      waiting.clear();
     } else if (!theirs) return; // owed to an earlier subscription
     else if (item.position) {
       epochs.set(channel, item.epoch);
       if (item.epoch === epoch && asked !== epoch) return; // the other connection said it
       move(item.position);
+      head = 0;
     } else if (last) {
       if (theirs !== epoch || last <= offset) return;
       if (item.to) item.from = Math.max(item.from, offset + 1);
@@ -99,6 +109,25 @@ export function openChannel(channel, { since, last, fill }) {
     channel,
     members,
     release,
+
+    /**
+     * A further subscription: it begins here, or when the channel does.
+     * @param {Member} member
+     * @param {boolean} carried whether the present connection brings the channel already
+     */
+    join(member, carried) {
+      members.add(member);
+      if (!carried) return void waiting.add(member);
+      member.begin(epoch, offset, Math.max(head, offset));
+      const told = { channel, position: position(), recovered: true, replayed: 0 };
+      queueMicrotask(() => members.has(member) && member.push("subscribed", told));
+    },
+
+    /** @param {Member} member */
+    leave(member) {
+      members.delete(member);
+      waiting.delete(member);
+    },
 
     /** What to ask the hub for: the present position, or else how the application starts. */
     request() {

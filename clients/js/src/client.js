@@ -3,7 +3,9 @@
 import { openChannel } from "./channel.js";
 import { commands } from "./commands.js";
 import { connection as openConnection } from "./connection.js";
-import { call, HubError } from "./errors.js";
+import { call, complain, HubError } from "./errors.js";
+import { NO_PAGE, WRITE } from "./limits.js";
+import { check, SUBSCRIBE_OPTIONS } from "./options.js";
 import { openSubscription } from "./subscription.js";
 
 /** @typedef {import("./commands.js").Json} Json */
@@ -29,6 +31,11 @@ export function openClient(base, options, show) {
   /** @type {HubError | undefined} why nothing goes any more */
   let closed;
 
+  /** Throws where a path was given and there is no page: a server that renders one only makes a `Hub`. */
+  const reachable = () => {
+    if (base.origin === NO_PAGE) throw new TypeError(`no hub at "${base.pathname}": ${WRITE}`);
+  };
+
   /**
    * Resolves with the reply's `ok`; rejects with a `HubError`, or what JSON cannot say.
    * @param {Json} command
@@ -37,6 +44,7 @@ export function openClient(base, options, show) {
   const request = (command) =>
     new Promise((resolve, reject) => {
       if (closed) throw closed;
+      reachable();
       pending.request(command, (error, ok) => (error ? reject(error) : resolve(ok)));
       wake();
     });
@@ -82,13 +90,23 @@ export function openClient(base, options, show) {
   };
 
   /**
+   * The connection is over until `connect`: what listens by callback goes on then.
+   * @param {Channel} channel
+   * @param {HubError} [error]
+   */
+  const pause = (channel, error) => {
+    for (const member of [...channel.members]) member.pause(error) || channel.leave(member);
+    if (!channel.members.size) channels.delete(channel.channel);
+  };
+
+  /**
    * @param {string} channel
    * @param {Member} member
    */
   const leave = (channel, member) => {
-    const { members } = /** @type {Channel} */ (channels.get(channel));
-    members.delete(member);
-    if (members.size) return;
+    const left = /** @type {Channel} */ (channels.get(channel));
+    left.leave(member);
+    if (left.members.size) return;
     channels.delete(channel);
     if (!link) return;
     link.epochs.delete(channel);
@@ -99,6 +117,7 @@ export function openClient(base, options, show) {
     up(next) {
       if (link) before.add(link);
       link = next;
+      pending.drop();
       channels.forEach(ask);
       pending.flush(); // after the subscribes: who publishes may wait for its own message
     },
@@ -127,9 +146,11 @@ export function openClient(base, options, show) {
 
     state(state) {
       if (state.state === "closed") {
-        closed = new HubError("closed", false, state.reason);
-        channels.forEach((channel) => end(channel, state.code ? closed : undefined));
-        pending.fail(closed);
+        const error = (closed = new HubError("closed", false, state.reason));
+        link = null;
+        channels.forEach((channel) => pause(channel, state.code ? error : undefined));
+        if (state.code) complain(`${base} refuses this client (${state.code})`, state.reason);
+        pending.refuse(error);
       }
       listeners.forEach((listener) => call(listener, state));
     },
@@ -138,6 +159,12 @@ export function openClient(base, options, show) {
   return {
     close: connection.close,
     request,
+
+    /** Connect again after a close, for whatever reason. */
+    connect() {
+      closed = undefined;
+      connection.restart();
+    },
 
     /** @param {(state: State) => void} listener */
     on(listener) {
@@ -150,18 +177,19 @@ export function openClient(base, options, show) {
      * @param {import("./subscription.js").Listening} on
      */
     subscribe(name, on) {
-      let channel = channels.get(name);
-      if (channel && (on.since || on.last)) {
-        throw new TypeError(`${name}: since, last are for the first subscription`);
-      }
+      check(on, SUBSCRIBE_OPTIONS);
+      reachable();
       const member = openSubscription({ leave, request }, name, on);
-      if (closed || on.signal?.aborted) member.end(closed);
-      else {
-        if (!channel) {
-          channels.set(name, (channel = openChannel(name, on)));
+      if (on.signal?.aborted) member.end();
+      else if (!closed || member.pause(closed)) {
+        const known = channels.get(name);
+        if (known) known.join(member, !!link?.epochs.get(name));
+        else {
+          const channel = openChannel(name, on);
+          channels.set(name, channel);
+          channel.members.add(member);
           if (link) ask(channel);
         }
-        channel.members.add(member);
         wake();
       }
       return member.subscription;

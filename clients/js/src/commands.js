@@ -1,8 +1,13 @@
 /**
  * Commands and their replies.
  *
- * A command given while there is no connection waits for one. A command that was sent when the
- * connection broke is rejected as `disconnected`: nobody knows whether it was carried out.
+ * At most `MAX_PENDING` are under way: the hub's room for replies is bounded, and so is the time
+ * that one of them takes. What the application asks for beyond that waits for its turn, without
+ * a time limit: publications in their order, everything else before them, because a subscription
+ * must not wait for ten thousand publications.
+ *
+ * A command under way waits for a connection where there is none. A command that was sent when
+ * the connection broke is rejected as `disconnected`: nobody knows whether it was carried out.
  */
 
 import { HubError } from "./errors.js";
@@ -10,14 +15,49 @@ import { COMMAND_MS, MAX_PENDING } from "./limits.js";
 
 /** @typedef {Record<string, any>} Json */
 /** @typedef {(error?: HubError, ok?: any) => void} Settle either the error or the reply's `ok` */
+/** @typedef {{ command: Json, settle: Settle }} Wish a command that has no turn yet */
+
+const OF_A_CONNECTION = /^(un)?subscribe$/;
 
 /** @param {() => ((command: Json) => void) | undefined} sender of the present connection */
 export function commands(sender) {
-  /** @type {Map<number, Settle>} by id, of those without a reply */
+  /** @type {Map<number, Settle>} by id, of those under way */
   const pending = new Map();
   /** @type {Map<number, Json>} of these, those that wait for a connection */
   const waiting = new Map();
+  /** @type {Wish[]} */
+  const publications = [];
+  /** @type {Wish[]} */
+  const others = [];
   let lastId = 0;
+
+  /** Begin what waits, as far as there is room. */
+  const go = () => {
+    while (pending.size < MAX_PENDING) {
+      const next = others.shift() ?? publications.shift();
+      if (!next) return;
+      begin(next);
+    }
+  };
+
+  /** @param {Wish} wish */
+  const begin = ({ command, settle }) => {
+    const id = ++lastId;
+    /** @type {Settle} */
+    const done = (error, ok) => {
+      clearTimeout(timer);
+      pending.delete(id);
+      waiting.delete(id);
+      settle(error, ok);
+      go();
+    };
+    const timer = setTimeout(done, COMMAND_MS, new HubError("timeout", true));
+    pending.set(id, done);
+    const asked = { ...command, id };
+    const send = sender();
+    if (send) send(asked);
+    else waiting.set(id, asked);
+  };
 
   return {
     /**
@@ -26,35 +66,40 @@ export function commands(sender) {
      * @param {Settle} settle told in the reply's own turn, before the frame after it
      */
     request(command, settle) {
-      const id = ++lastId;
-      const asked = JSON.parse(JSON.stringify({ ...command, id })); // as it is now
-      if (pending.size >= MAX_PENDING) return settle(new HubError("busy", true));
-      /** @type {Settle} */
-      const done = (error, ok) => {
-        clearTimeout(timer);
-        pending.delete(id);
-        waiting.delete(id);
-        settle(error, ok);
-      };
-      const timer = setTimeout(done, COMMAND_MS, new HubError("timeout", true));
-      pending.set(id, done);
-      const send = sender();
-      if (send) send(asked);
-      else waiting.set(id, asked);
+      const wish = { command: JSON.parse(JSON.stringify(command)), settle }; // as it is now
+      (command.op === "publish" ? publications : others).push(wish);
+      go();
     },
 
-    /** There is a connection: send what waited, in order. */
+    /** There is a connection: send what waited for it, in order. */
     flush() {
       waiting.forEach((command) => sender()?.(command));
       waiting.clear();
     },
 
+    /** The connection is gone, and all under way was sent on it. */
+    fail() {
+      const lost = [...pending.values()];
+      lost.forEach((done) => done(new HubError("disconnected", true)));
+      this.drop();
+    },
+
+    /** Give up what was meant for the connection before and was not sent: the next is asked anew. */
+    drop() {
+      for (const wish of others.splice(0)) {
+        if (OF_A_CONNECTION.test(wish.command.op)) wish.settle(new HubError("disconnected", true));
+        else others.push(wish);
+      }
+    },
+
     /**
-     * The connection is gone, and all was sent on it.
-     * @param {HubError} [error]
+     * There will be no connection.
+     * @param {HubError} error
      */
-    fail(error = new HubError("disconnected", true)) {
-      pending.forEach((done) => done(error));
+    refuse(error) {
+      const wishes = [...others.splice(0), ...publications.splice(0)];
+      [...pending.values()].forEach((done) => done(error));
+      wishes.forEach(({ settle }) => settle(error));
     },
 
     /** @param {Json} push a reply; its error may be a problem document */

@@ -10,7 +10,8 @@
 
 import { backoff, now, timer } from "./backoff.js";
 import { BETTER_MS, LINGER_MS, LOOK_MS, LOST, PATIENCE, PROBE_MS, STABLE_MS } from "./limits.js";
-import { TOKEN_MS } from "./limits.js";
+import { OFFLINE_MS, TOKEN_MS } from "./limits.js";
+import { LoggedOutError } from "./errors.js";
 import { remember } from "./memory.js";
 import { openPoll } from "./poll.js";
 import { openSse } from "./sse.js";
@@ -71,7 +72,7 @@ export function connection(base, options, events) {
   const renew = typeof token === "function" && token;
   const pause = backoff(random);
   const better = backoff(random, betterMs);
-  const stop = new AbortController(); // as listener options: its `signal` ends both
+  let stop = new AbortController(); // as listener options: its `signal` ends all
   /** @type {Set<Link>} all that are open or being opened */
   const links = new Set();
   /** @type {State["state"] | undefined} */
@@ -146,8 +147,18 @@ export function connection(base, options, events) {
       probe(mine);
       OPEN[transports[at]](mine);
     } catch (error) {
-      ended(mine, LOST, String(error));
+      if (!isLoggedOut(error)) ended(mine, LOST, String(error));
     }
+  };
+
+  /**
+   * Whether the application said that there is no token any more: then all is over.
+   * @param {any} error
+   */
+  const isLoggedOut = (error) => {
+    if (!(error instanceof LoggedOutError)) return false;
+    if (state !== "closed") close(4401, error.message);
+    return true;
   };
 
   /**
@@ -213,8 +224,8 @@ export function connection(base, options, events) {
   const authenticate = async (mine) => {
     try {
       if (renew) mine.send({ ...PING, op: "authenticate", token: await renew() });
-    } catch {
-      // As above.
+    } catch (error) {
+      isLoggedOut(error); // any other failure: as above
     }
   };
 
@@ -313,8 +324,16 @@ export function connection(base, options, events) {
     }
   };
 
+  /** The browser says that it is offline, which may be true of another network than the hub's: ask. */
+  const away = () => {
+    const mine = current;
+    if (!mine) return;
+    mine.send(PING);
+    after(mine, "probe", OFFLINE_MS, () => ended(mine, LOST, "offline"));
+  };
+
   /**
-   * Close for good.
+   * Close until `restart`.
    * @param {number} [code]
    * @param {string} [reason]
    */
@@ -326,12 +345,28 @@ export function connection(base, options, events) {
     show("closed", { code, reason });
   };
 
-  addEventListener?.("online", check, stop);
-  addEventListener?.("visibilitychange", check, stop); // the document's, which comes up to here
+  const listen = () => {
+    addEventListener?.("online", check, stop);
+    addEventListener?.("offline", away, stop);
+    addEventListener?.("visibilitychange", check, stop); // the document's, which comes up to here
+  };
+
+  listen();
 
   return {
-    /** Connect unless that is under way. */
+    /** Connect unless that is under way, or over. */
     start: () => void (state || open()),
     close,
+
+    /** Connect although it was over. */
+    restart() {
+      if (state !== "closed") return;
+      stop = new AbortController();
+      listen();
+      pause.reset();
+      refreshed = false;
+      granted = undefined;
+      open();
+    },
   };
 }

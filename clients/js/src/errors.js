@@ -15,6 +15,23 @@ export class HubError extends Error {
   }
 }
 
+/** For a token function to throw: there is no session to go on with, so the hub is closed. */
+export class LoggedOutError extends HubError {
+  name = "LoggedOutError";
+
+  /** @param {string} [message] */
+  constructor(message = "logged out") {
+    super("logged_out", false, message);
+  }
+}
+
+/**
+ * What nobody listens to is said on the console: a page that stays empty must not be silent too.
+ * @param {string} what
+ * @param {string} [why]
+ */
+export const complain = (what, why) => console.error(`broadcast hub: ${what}: ${why || "refused"}`);
+
 /**
  * Run an application's callback. What it throws is reported as an uncaught error and must not
  * end the stream for everybody else.

@@ -9,23 +9,34 @@
  */
 
 import { openClient } from "./client.js";
-import { HubError } from "./errors.js";
+import { HubError, LoggedOutError } from "./errors.js";
 import { home } from "./home.js";
-import { publication } from "./subscription.js";
+import { NO_PAGE, WRITE } from "./limits.js";
+import { check, HUB_OPTIONS } from "./options.js";
+import { publish } from "./subscription.js";
 
-export { HubError };
+export { HubError, LoggedOutError };
 
 /** @typedef {import("./options.js").Options} Options */
 /** @typedef {import("./options.js").State} State */
 /** @typedef {import("./options.js").Transport} Transport */
 /** @typedef {import("./subscription.js").Gap} Gap */
-/** @typedef {import("./subscription.js").Message} Message */
-/** @typedef {import("./subscription.js").OnMessage} OnMessage */
+/**
+ * @template [T=any]
+ * @typedef {import("./subscription.js").Message<T>} Message
+ */
+/**
+ * @template [T=any]
+ * @typedef {import("./subscription.js").OnMessage<T>} OnMessage
+ */
 /** @typedef {import("./subscription.js").Presence} Presence */
 /** @typedef {import("./subscription.js").PublishOptions} PublishOptions */
 /** @typedef {import("./subscription.js").Subscribed} Subscribed */
 /** @typedef {import("./subscription.js").SubscribeOptions} SubscribeOptions */
-/** @typedef {import("./subscription.js").Subscription} Subscription */
+/**
+ * @template [T=any]
+ * @typedef {import("./subscription.js").Subscription<T>} Subscription
+ */
 /** @typedef {import("./subscription.js").Published} Published */
 /**
  * @typedef {object} Publication
@@ -56,7 +67,8 @@ export class Hub {
    *   page `/live`. Without one it is the hub that served `/client.js`, or else the page's origin.
    * @param {Options} [options]
    */
-  constructor(url = "", options) {
+  constructor(url = "", options = {}) {
+    check(options, HUB_OPTIONS);
     this.#client = openClient(locate(`${url}`), { ...options }, (state) => {
       this.state = state.state;
       this.transport = state.transport;
@@ -64,18 +76,20 @@ export class Hub {
   }
 
   /**
-   * Listen to a channel, by callback or by `for await`.
+   * Listen to a channel, by callback or by `for await`; `T` is what `data` is.
+   * @template [T=any]
    * @overload
    * @param {string} channel
-   * @param {OnMessage} onMessage
+   * @param {OnMessage<T>} onMessage
    * @param {SubscribeOptions} [options]
-   * @returns {Subscription}
+   * @returns {Subscription<T>}
    */
   /**
+   * @template [T=any]
    * @overload
    * @param {string} channel
    * @param {SubscribeOptions} [options]
-   * @returns {Subscription}
+   * @returns {Subscription<T>}
    */
   /**
    * @param {string} channel
@@ -95,7 +109,7 @@ export class Hub {
    * @returns {Promise<Published>}
    */
   publish(channel, data, options) {
-    return this.#client.request(publication(channel, data, options));
+    return publish(this.#client.request, channel, data, options);
   }
 
   /**
@@ -131,27 +145,36 @@ export class Hub {
     return this.#client.on(listener);
   }
 
-  /** End every subscription and the connection, for good. */
+  /** End the connection, and every loop. What listens by callback goes on after `connect`. */
   close() {
     this.#client.close();
+  }
+
+  /**
+   * Connect again after `close`, or after the hub or the application's token function ended it.
+   * Each subscription that listens by callback resumes where it was.
+   */
+  connect() {
+    this.#client.connect();
   }
 }
 
 /**
- * The hub's URL, http or https, with a slash at its end.
+ * The hub's URL, http or https, with a slash at its end. Where there is no page, as when a server
+ * renders one, a path leads nowhere: what would use it throws.
  * @param {string} given
  */
 function locate(given) {
   const url = given || home.url || "/";
   // What has no scheme is no path either: it is the host that was meant.
-  const page = url[0] === "/" ? globalThis.document?.baseURI : undefined;
+  const isPath = url[0] === "/";
   try {
-    const base = new URL(url, page);
+    const base = new URL(url, isPath ? (globalThis.document?.baseURI ?? NO_PAGE) : undefined);
     base.protocol = base.protocol.replace("ws", "http");
     base.pathname = base.pathname.replace(/\/?$/, "/");
     if (base.protocol.startsWith("http")) return base;
   } catch {
-    // Such as a path where there is no page.
+    // Such as a host without a scheme.
   }
-  throw new TypeError(`no hub at "${given}": write https://host, or /path in a page`);
+  throw new TypeError(`no hub at "${given}": ${WRITE}`);
 }

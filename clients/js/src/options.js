@@ -1,4 +1,4 @@
-/** What an application may choose for its connection, and what it is told of it: types only. */
+/** What an application may choose, by name, and what it is told of its connection. */
 
 /** @typedef {"websocket" | "sse" | "poll"} Transport */
 /**
@@ -23,7 +23,7 @@
 /**
  * @typedef {object} Options
  * @property {string | (() => string | Promise<string>)} [token] a function is asked again before
- *   the token ends and after a 4401
+ *   the token ends and after a 4401; one that throws `LoggedOutError` closes the hub
  * @property {Transport[]} [transports] in the order they are tried
  * @property {Socket} [WebSocket] for Node before 22, such as that of `ws`
  * @property {(url: URL, init: RequestInit) => Promise<Response>} [fetch]
@@ -35,4 +35,21 @@
  *   `localStorage` in a page
  */
 
-export {};
+export const HUB_OPTIONS = [
+  "token", "transports", "WebSocket", "fetch", "random", "probeMs", "betterMs", "storage",
+];
+export const SUBSCRIBE_OPTIONS = [
+  "since", "last", "fill", "signal", "onMessage", "onGap", "onPresence", "onSubscribed", "onError",
+];
+// `idempotency_key` is the name on the wire, which earlier versions took.
+export const PUBLISH_OPTIONS = ["key", "echo", "idempotencyKey", "idempotency_key"];
+
+/**
+ * Throws on a name that does not exist: a misspelt one would be ignored in silence.
+ * @param {object} options
+ * @param {string[]} known
+ */
+export function check(options, known) {
+  const unknown = Object.keys(options).find((name) => !known.includes(name));
+  if (unknown) throw new TypeError(`no option "${unknown}": there are ${known.join(", ")}`);
+}

@@ -2,6 +2,6 @@
 
 import { home } from "./home.js";
 
-home.url = new URL("..", import.meta.url).href;
+home.url = new URL(".", import.meta.url).href;
 
 export * from "./hub.js";

@@ -3,21 +3,25 @@
  *
  * Messages and gaps stand in one queue, so the application hears of a gap exactly where the
  * messages would have been. With `fill` a gap that history may still have is asked for when its
- * turn comes; what arrives meanwhile waits behind it. The queue has a limit, because one
- * without would grow until the page dies: a loop that is slower than its channel loses the
+ * turn comes; what arrives meanwhile waits behind it. So is what a later subscription to a channel
+ * asked for by `since` or `last` and the stream passed before it came: subscribed with `last: 2` at
+ * offset 40, it asks history for 39 and 40 and then goes on with 41. The queue has a limit, because
+ * one without would grow until the page dies: a loop that is slower than its channel loses the
  * oldest, which become a gap with reason `client`.
  */
 
 import { epochOf } from "./channel.js";
-import { call } from "./errors.js";
+import { call, complain } from "./errors.js";
 import { MAX_QUEUE } from "./limits.js";
+import { check, PUBLISH_OPTIONS } from "./options.js";
 
 /** @typedef {import("./errors.js").HubError} HubError */
 
 /**
+ * @template [T=any]
  * @typedef {object} Message
  * @property {string} channel
- * @property {any} data
+ * @property {T} data
  * @property {string} epoch
  * @property {string} position `epoch:offset`: what `since` takes
  * @property {number} [offset] missing where a publication came by plain Redis PUBLISH
@@ -42,7 +46,10 @@ import { MAX_QUEUE } from "./limits.js";
  * @property {string} channel
  * @property {Record<string, any>} [member]
  */
-/** @typedef {(message: Message) => void} OnMessage */
+/**
+ * @template [T=any]
+ * @typedef {(message: Message<T>) => void} OnMessage
+ */
 /**
  * @typedef {object} SubscribeOptions
  * @property {string} [since] resume after this position, `epoch:offset`
@@ -58,21 +65,32 @@ import { MAX_QUEUE } from "./limits.js";
  * @typedef {object} PublishOptions
  * @property {string} [key]
  * @property {boolean} [echo] `false`: not back to here
- * @property {string} [idempotency_key] with the same key again it is published once
+ * @property {string} [idempotencyKey] with the same key again it is published once
  */
-/** @typedef {{ channel: string, epoch: string, offset: number, duplicate?: boolean }} Published */
 /**
+ * @typedef {object} Published
+ * @property {string} channel
+ * @property {string} epoch
+ * @property {number} offset
+ * @property {string} position `epoch:offset`
+ * @property {boolean} [duplicate] the idempotency key was seen before: this is the first answer again
+ */
+/**
+ * @template [T=any]
  * @typedef {{
  *   channel: string,
  *   publish: (data: unknown, options?: PublishOptions) => Promise<Published>,
  *   unsubscribe: () => void,
- *   [Symbol.asyncIterator]: () => AsyncGenerator<Message, void, void>,
+ *   [Symbol.asyncIterator]: () => AsyncGenerator<Message<T>, void, void>,
  * }} Subscription a loop gets the messages in order; leaving it unsubscribes
  */
 /**
  * @typedef {object} Member a subscription as its channel sees it
  * @property {Subscription} subscription
+ * @property {(epoch: string, from: number, head: number) => void} begin of a later subscription:
+ *   the stream goes on after `from` for it, and `head` is the newest offset
  * @property {(op: string, item: any) => void} push
+ * @property {(error?: HubError) => boolean} pause the connection is over; whether it goes on with the next
  * @property {(error?: HubError) => void} end no more messages; a loop ends, or throws `error`
  */
 /** @typedef {SubscribeOptions & { onMessage?: OnMessage }} Listening */
@@ -82,7 +100,7 @@ import { MAX_QUEUE } from "./limits.js";
  * @property {(command: Record<string, any>) => Promise<any>} request
  */
 
-// What history may have: the hub fills nothing else either (WIRE.md, pushes).
+// What history may have: the hub fills nothing else either (PROTOCOL.md, pushes).
 const FILLABLE = /^(slow|client)$/;
 
 /**
@@ -92,7 +110,7 @@ const FILLABLE = /^(slow|client)$/;
  * @returns {Member}
  */
 export function openSubscription({ leave, request }, channel, on) {
-  const { onMessage, signal } = on;
+  const { onMessage, onPresence, signal, since, last } = on;
   /** @type {any[]} messages and gaps */
   const queue = [];
   /** @type {any} the gap that history is being asked for */
@@ -101,6 +119,9 @@ export function openSubscription({ leave, request }, channel, on) {
   let wake = () => {};
   /** @type {boolean | HubError} whether it is over, and why */
   let ended = false;
+  let looping = false;
+  let skipEpoch = ""; // in which a later subscription does not get
+  let skip = 0; // this offset, and those before it
 
   /**
    * The next message; gaps before it are reported. Nothing while there is none, or while
@@ -110,9 +131,18 @@ export function openSubscription({ leave, request }, channel, on) {
     while (!filling) {
       const item = queue.shift();
       if (!item?.reason) return item;
-      if (on.fill && item.from && FILLABLE.test(item.reason)) fill((filling = item));
-      else call(on.onGap, item);
+      const fillable = item.ask || (on.fill && item.from && FILLABLE.test(item.reason));
+      if (fillable) fill((filling = item));
+      else report(item);
     }
+  };
+
+  /**
+   * Who asked for the newest n misses nothing where there are fewer.
+   * @param {any} gap
+   */
+  const report = ({ ask, ...gap }) => {
+    if (ask !== "last") call(on.onGap, gap);
   };
 
   /** Hand on what has its turn. */
@@ -132,16 +162,17 @@ export function openSubscription({ leave, request }, channel, on) {
     const found = [];
     const since = `${epoch}:${gap.from - 1}`;
     const command = { op: "history", channel, since, limit: MAX_QUEUE };
-    const history = await request(command).catch(() => ({ position: "" }));
+    const again = (/** @type {HubError} */ { code }) => code === "disconnected" && request(command);
+    const history = (await request(command).catch(again).catch(() => 0)) || { position: "" };
     if (filling !== asked) return; // given up
     for (const publication of epochOf(history.position) === epoch ? history.publications : []) {
       const { offset } = publication;
       if (offset > to || (found.length && offset > gap.from)) break;
-      if (offset > gap.from) call(on.onGap, { ...gap, to: offset - 1 });
+      if (offset > gap.from) report({ ...gap, to: offset - 1 });
       found.push({ channel, epoch, ...publication, position: `${epoch}:${offset}` });
       gap.from = offset + 1;
     }
-    if (!found.length) call(on.onGap, gap);
+    if (!found.length) report(gap);
     else if (gap.from <= to) found.push(gap);
     filling = null;
     queue.unshift(...found);
@@ -158,9 +189,10 @@ export function openSubscription({ leave, request }, channel, on) {
   const member = {
     subscription: {
       channel,
-      publish: (data, options) => request(publication(channel, data, options)),
+      publish: (data, options) => publish(request, channel, data, options),
       unsubscribe,
       async *[Symbol.asyncIterator]() {
+        looping = true;
         try {
           while (ended !== true) {
             const message = take();
@@ -174,12 +206,29 @@ export function openSubscription({ leave, request }, channel, on) {
       },
     },
 
+    begin(epoch, from, head) {
+      skipEpoch = epoch;
+      skip = Math.max(0, head - (last ?? 0));
+      if (since) {
+        skip = epochOf(since) === epoch ? Number(since.slice(epoch.length + 1)) : 0;
+        const reset = { channel, epoch, position: `${epoch}:0`, reason: "reset" };
+        if (epochOf(since) !== epoch) queue.push(reset);
+      }
+      const missed = { channel, epoch, from: skip + 1, to: from, reason: "expired" };
+      if (skip < from) queue.push({ ...missed, ask: since ? "since" : "last" });
+      if (queue.length) queueMicrotask(go); // the application has no handle yet
+    },
+
     push(op, item) {
       if (op === "subscribed") call(on.onSubscribed, item);
       else if (op === "message" || op === "gap") {
+        if (item.epoch === skipEpoch) {
+          if ((item.offset ?? item.to) <= skip) return;
+          if (item.from <= skip) item = { ...item, from: skip + 1 };
+        }
         if (queue.push(item) > MAX_QUEUE) {
           if (filling) {
-            call(on.onGap, filling);
+            report(filling);
             filling = null;
           } else {
             const at = queue[0].reason === "reset" ? 1 : 0;
@@ -187,7 +236,14 @@ export function openSubscription({ leave, request }, channel, on) {
           }
         }
         go();
-      } else if (item.member || op === "presence_reset") call(on.onPresence, { op, ...item });
+      } else if (item.member || op === "presence_reset") call(onPresence, { op, ...item });
+    },
+
+    pause(error) {
+      const stays = !looping && !!(onMessage ?? onPresence) && !signal?.aborted;
+      if (!stays) member.end(error);
+      else if (error) call(on.onError, error);
+      return stays;
     },
 
     end(error) {
@@ -195,6 +251,9 @@ export function openSubscription({ leave, request }, channel, on) {
       ended = error ?? true;
       signal?.removeEventListener("abort", unsubscribe);
       if (error) call(on.onError, error);
+      // A loop throws it; that the hub was closed is said once for all.
+      if (error && !on.onError && onMessage && error.code !== "closed")
+        complain(`no messages of "${channel}" (${error.code})`, error.message);
       wake();
     },
   };
@@ -204,16 +263,20 @@ export function openSubscription({ leave, request }, channel, on) {
 }
 
 /**
+ * Publish by `request`; resolves with where the publication stands.
+ * @param {Owner["request"]} request
  * @param {string} channel
- * @param {unknown} data
+ * @param {unknown} [data]
  * @param {PublishOptions} [options]
+ * @returns {Promise<Published>}
  */
-export const publication = (channel, data = null, options) => ({
-  ...options,
-  op: "publish",
-  channel,
-  data,
-});
+export async function publish(request, channel, data = null, options = {}) {
+  check(options, PUBLISH_OPTIONS);
+  const { key, echo, idempotencyKey, idempotency_key = idempotencyKey } =
+    /** @type {PublishOptions & { idempotency_key?: string }} */ (options);
+  const ok = await request({ op: "publish", channel, data, key, echo, idempotency_key });
+  return { ...ok, position: `${ok.epoch}:${ok.offset}` };
+}
 
 /**
  * The gap that a message or gap leaves: its first and last offset, and how many have none.

@@ -25,6 +25,14 @@ export declare function openChannel(channel: string, { since, last, fill }: {
     channel: string;
     members: Set<import("./subscription.js").Member>;
     release: (whole?: boolean) => void;
+    /**
+     * A further subscription: it begins here, or when the channel does.
+     * @param {Member} member
+     * @param {boolean} carried whether the present connection brings the channel already
+     */
+    join(member: Member, carried: boolean): undefined;
+    /** @param {Member} member */
+    leave(member: Member): void;
     /** What to ask the hub for: the present position, or else how the application starts. */
     request(): {
         channel: string;

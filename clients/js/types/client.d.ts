@@ -17,11 +17,13 @@ export type Member = import("./subscription.js").Member;
 export declare function openClient(base: URL, options: import("./options.js").Options, show: (state: State) => void): {
     close: (code?: number, reason?: string) => void;
     request: (command: Json) => Promise<any>;
+    /** Connect again after a close, for whatever reason. */
+    connect(): void;
     /** @param {(state: State) => void} listener */
     on(listener: (state: State) => void): () => undefined;
     /**
      * @param {string} name
      * @param {import("./subscription.js").Listening} on
      */
-    subscribe(name: string, on: import("./subscription.js").Listening): import("./subscription.js").Subscription;
+    subscribe(name: string, on: import("./subscription.js").Listening): import("./subscription.js").Subscription<any>;
 };

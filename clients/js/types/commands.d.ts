@@ -1,14 +1,21 @@
 /**
  * Commands and their replies.
  *
- * A command given while there is no connection waits for one. A command that was sent when the
- * connection broke is rejected as `disconnected`: nobody knows whether it was carried out.
+ * At most `MAX_PENDING` are under way: the hub's room for replies is bounded, and so is the time
+ * that one of them takes. What the application asks for beyond that waits for its turn, without
+ * a time limit: publications in their order, everything else before them, because a subscription
+ * must not wait for ten thousand publications.
+ *
+ * A command under way waits for a connection where there is none. A command that was sent when
+ * the connection broke is rejected as `disconnected`: nobody knows whether it was carried out.
  */
 import { HubError } from "./errors.js";
 export type Json = Record<string, any>;
 export type Settle = (error?: HubError, ok?: any) => void;
-/** @typedef {Record<string, any>} Json */
-/** @typedef {(error?: HubError, ok?: any) => void} Settle either the error or the reply's `ok` */
+export type Wish = {
+    command: Json;
+    settle: Settle;
+};
 /** @param {() => ((command: Json) => void) | undefined} sender of the present connection */
 export declare function commands(sender: () => ((command: Json) => void) | undefined): {
     /**
@@ -17,13 +24,17 @@ export declare function commands(sender: () => ((command: Json) => void) | undef
      * @param {Settle} settle told in the reply's own turn, before the frame after it
      */
     request(command: Json, settle: Settle): void;
-    /** There is a connection: send what waited, in order. */
+    /** There is a connection: send what waited for it, in order. */
     flush(): void;
+    /** The connection is gone, and all under way was sent on it. */
+    fail(): void;
+    /** Give up what was meant for the connection before and was not sent: the next is asked anew. */
+    drop(): void;
     /**
-     * The connection is gone, and all was sent on it.
-     * @param {HubError} [error]
+     * There will be no connection.
+     * @param {HubError} error
      */
-    fail(error?: HubError): void;
+    refuse(error: HubError): void;
     /** @param {Json} push a reply; its error may be a problem document */
     reply({ id, ok, error }: Json): void;
 };

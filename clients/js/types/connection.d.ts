@@ -74,7 +74,9 @@ export type Link = {
  * @param {Events} events
  */
 export declare function connection(base: URL, options: Options, events: Events): {
-    /** Connect unless that is under way. */
+    /** Connect unless that is under way, or over. */
     start: () => undefined;
     close: (code?: number, reason?: string) => void;
+    /** Connect although it was over. */
+    restart(): void;
 };

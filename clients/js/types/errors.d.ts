@@ -10,6 +10,18 @@ export declare class HubError extends Error {
      */
     constructor(code: string, retryable?: boolean, message?: string);
 }
+/** For a token function to throw: there is no session to go on with, so the hub is closed. */
+export declare class LoggedOutError extends HubError {
+    name: string;
+    /** @param {string} [message] */
+    constructor(message?: string);
+}
+/**
+ * What nobody listens to is said on the console: a page that stays empty must not be silent too.
+ * @param {string} what
+ * @param {string} [why]
+ */
+export declare const complain: (what: string, why?: string) => void;
 /**
  * Run an application's callback. What it throws is reported as an uncaught error and must not
  * end the stream for everybody else.

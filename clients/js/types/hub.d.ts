@@ -7,19 +7,19 @@
  * Subscriptions survive reconnects and changes of transport: each channel resumes after the last
  * publication it saw.
  */
-import { HubError } from "./errors.js";
-export { HubError };
+import { HubError, LoggedOutError } from "./errors.js";
+export { HubError, LoggedOutError };
 export type Options = import("./options.js").Options;
 export type State = import("./options.js").State;
 export type Transport = import("./options.js").Transport;
 export type Gap = import("./subscription.js").Gap;
-export type Message = import("./subscription.js").Message;
-export type OnMessage = import("./subscription.js").OnMessage;
+export type Message<T = any> = import("./subscription.js").Message<T>;
+export type OnMessage<T = any> = import("./subscription.js").OnMessage<T>;
 export type Presence = import("./subscription.js").Presence;
 export type PublishOptions = import("./subscription.js").PublishOptions;
 export type Subscribed = import("./subscription.js").Subscribed;
 export type SubscribeOptions = import("./subscription.js").SubscribeOptions;
-export type Subscription = import("./subscription.js").Subscription;
+export type Subscription<T = any> = import("./subscription.js").Subscription<T>;
 export type Published = import("./subscription.js").Published;
 export type Publication = {
     offset: number;
@@ -55,13 +55,22 @@ export type PresentMember = {
 /** @typedef {import("./options.js").State} State */
 /** @typedef {import("./options.js").Transport} Transport */
 /** @typedef {import("./subscription.js").Gap} Gap */
-/** @typedef {import("./subscription.js").Message} Message */
-/** @typedef {import("./subscription.js").OnMessage} OnMessage */
+/**
+ * @template [T=any]
+ * @typedef {import("./subscription.js").Message<T>} Message
+ */
+/**
+ * @template [T=any]
+ * @typedef {import("./subscription.js").OnMessage<T>} OnMessage
+ */
 /** @typedef {import("./subscription.js").Presence} Presence */
 /** @typedef {import("./subscription.js").PublishOptions} PublishOptions */
 /** @typedef {import("./subscription.js").Subscribed} Subscribed */
 /** @typedef {import("./subscription.js").SubscribeOptions} SubscribeOptions */
-/** @typedef {import("./subscription.js").Subscription} Subscription */
+/**
+ * @template [T=any]
+ * @typedef {import("./subscription.js").Subscription<T>} Subscription
+ */
 /** @typedef {import("./subscription.js").Published} Published */
 /**
  * @typedef {object} Publication
@@ -92,45 +101,49 @@ export declare class Hub {
      */
     constructor(url?: string | URL, options?: Options);
     /**
-     * Listen to a channel, by callback or by `for await`.
+     * Listen to a channel, by callback or by `for await`; `T` is what `data` is.
+     * @template [T=any]
      * @overload
      * @param {string} channel
-     * @param {OnMessage} onMessage
+     * @param {OnMessage<T>} onMessage
      * @param {SubscribeOptions} [options]
-     * @returns {Subscription}
+     * @returns {Subscription<T>}
      */
     /**
+     * @template [T=any]
      * @overload
      * @param {string} channel
      * @param {SubscribeOptions} [options]
-     * @returns {Subscription}
+     * @returns {Subscription<T>}
      */
     /**
      * @param {string} channel
      * @param {OnMessage | SubscribeOptions} [onMessage]
      * @param {SubscribeOptions} [options]
      */
-    subscribe(channel: string, onMessage: OnMessage, options?: SubscribeOptions): Subscription;
+    subscribe<T = any>(channel: string, onMessage: OnMessage<T>, options?: SubscribeOptions): Subscription<T>;
     /**
-     * Listen to a channel, by callback or by `for await`.
+     * Listen to a channel, by callback or by `for await`; `T` is what `data` is.
+     * @template [T=any]
      * @overload
      * @param {string} channel
-     * @param {OnMessage} onMessage
+     * @param {OnMessage<T>} onMessage
      * @param {SubscribeOptions} [options]
-     * @returns {Subscription}
+     * @returns {Subscription<T>}
      */
     /**
+     * @template [T=any]
      * @overload
      * @param {string} channel
      * @param {SubscribeOptions} [options]
-     * @returns {Subscription}
+     * @returns {Subscription<T>}
      */
     /**
      * @param {string} channel
      * @param {OnMessage | SubscribeOptions} [onMessage]
      * @param {SubscribeOptions} [options]
      */
-    subscribe(channel: string, options?: SubscribeOptions): Subscription;
+    subscribe<T = any>(channel: string, options?: SubscribeOptions): Subscription<T>;
     /**
      * Resolves with the publication's position when the hub has it.
      * @param {string} channel
@@ -162,6 +175,11 @@ export declare class Hub {
      * @returns {() => void} stops listening
      */
     on(event: "state", listener: (state: State) => void): () => void;
-    /** End every subscription and the connection, for good. */
+    /** End the connection, and every loop. What listens by callback goes on after `connect`. */
     close(): void;
+    /**
+     * Connect again after `close`, or after the hub or the application's token function ended it.
+     * Each subscription that listens by callback resumes where it was.
+     */
+    connect(): void;
 }

@@ -1,6 +1,8 @@
 /** Every limit and time of this client, with its reason. */
 /** For a welcome, and again for a pong. A handshake on a slow phone takes two seconds. */
 export declare const PROBE_MS = 5000;
+/** For a pong when the browser says it is offline: a network that is there answers sooner. Guess. */
+export declare const OFFLINE_MS = 1000;
 /** For the application's token: a function that starts cold, and a phone, take ten. Guess. */
 export declare const TOKEN_MS = 60000;
 /** When a better transport is tried again; later each time it fails. Guess, not measured. */
@@ -23,7 +25,10 @@ export declare const BASE_MS = 1000;
 export declare const CEILINGS = 30;
 /** Which transport worked: longer than a visit, shorter than until the laptop is elsewhere. */
 export declare const REMEMBER_MS = 3600000;
-/** Commands without a reply. The hub queues 256 of a session before it stops reading. */
+/**
+ * Commands without a reply; more wait for their turn. The hub queues 256 of a session before it
+ * stops reading, and its replies to so many are half of what it keeps for a session.
+ */
 export declare const MAX_PENDING = 256;
 /** For a command's reply. Guess, not measured. */
 export declare const COMMAND_MS = 10000;
@@ -35,3 +40,7 @@ export declare const MAX_WAIT_SECONDS = 25;
 export declare const MAX_EVENT = 8000000;
 /** Messages that wait for a loop, or behind a gap: two seconds at 500 messages/s. */
 export declare const MAX_QUEUE = 1000;
+/** Where a path leads without a page (RFC 2606 section 2: no host has such a name). */
+export declare const NO_PAGE = "http://no-page.invalid";
+/** The cure for an address that leads nowhere. */
+export declare const WRITE = "write https://host, or /path in a page";

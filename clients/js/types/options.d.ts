@@ -1,4 +1,4 @@
-/** What an application may choose for its connection, and what it is told of it: types only. */
+/** What an application may choose, by name, and what it is told of its connection. */
 export type Transport = "websocket" | "sse" | "poll";
 export type Socket = {
     new (url: URL): {
@@ -25,7 +25,7 @@ export type State = {
 export type Options = {
     /**
      * a function is asked again before
-     * the token ends and after a 4401
+     * the token ends and after a 4401; one that throws `LoggedOutError` closes the hub
      */
     token?: string | (() => string | Promise<string>);
     /**
@@ -79,7 +79,7 @@ export type Options = {
 /**
  * @typedef {object} Options
  * @property {string | (() => string | Promise<string>)} [token] a function is asked again before
- *   the token ends and after a 4401
+ *   the token ends and after a 4401; one that throws `LoggedOutError` closes the hub
  * @property {Transport[]} [transports] in the order they are tried
  * @property {Socket} [WebSocket] for Node before 22, such as that of `ws`
  * @property {(url: URL, init: RequestInit) => Promise<Response>} [fetch]
@@ -90,4 +90,12 @@ export type Options = {
  * @property {import("./memory.js").Store} [storage] remembers the transport that worked;
  *   `localStorage` in a page
  */
-export {};
+export declare const HUB_OPTIONS: string[];
+export declare const SUBSCRIBE_OPTIONS: string[];
+export declare const PUBLISH_OPTIONS: string[];
+/**
+ * Throws on a name that does not exist: a misspelt one would be ignored in silence.
+ * @param {object} options
+ * @param {string[]} known
+ */
+export declare function check(options: object, known: string[]): void;

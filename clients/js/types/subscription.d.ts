@@ -3,14 +3,16 @@
  *
  * Messages and gaps stand in one queue, so the application hears of a gap exactly where the
  * messages would have been. With `fill` a gap that history may still have is asked for when its
- * turn comes; what arrives meanwhile waits behind it. The queue has a limit, because one
- * without would grow until the page dies: a loop that is slower than its channel loses the
+ * turn comes; what arrives meanwhile waits behind it. So is what a later subscription to a channel
+ * asked for by `since` or `last` and the stream passed before it came: subscribed with `last: 2` at
+ * offset 40, it asks history for 39 and 40 and then goes on with 41. The queue has a limit, because
+ * one without would grow until the page dies: a loop that is slower than its channel loses the
  * oldest, which become a gap with reason `client`.
  */
 export type HubError = import("./errors.js").HubError;
-export type Message = {
+export type Message<T = any> = {
     channel: string;
-    data: any;
+    data: T;
     epoch: string;
     /**
      * `epoch:offset`: what `since` takes
@@ -65,7 +67,7 @@ export type Presence = {
     channel: string;
     member?: Record<string, any>;
 };
-export type OnMessage = (message: Message) => void;
+export type OnMessage<T = any> = (message: Message<T>) => void;
 export type SubscribeOptions = {
     /**
      * resume after this position, `epoch:offset`
@@ -100,23 +102,39 @@ export type PublishOptions = {
     /**
      * with the same key again it is published once
      */
-    idempotency_key?: string;
+    idempotencyKey?: string;
 };
 export type Published = {
     channel: string;
     epoch: string;
     offset: number;
+    /**
+     * `epoch:offset`
+     */
+    position: string;
+    /**
+     * the idempotency key was seen before: this is the first answer again
+     */
     duplicate?: boolean;
 };
-export type Subscription = {
+export type Subscription<T = any> = {
     channel: string;
     publish: (data: unknown, options?: PublishOptions) => Promise<Published>;
     unsubscribe: () => void;
-    [Symbol.asyncIterator]: () => AsyncGenerator<Message, void, void>;
+    [Symbol.asyncIterator]: () => AsyncGenerator<Message<T>, void, void>;
 };
 export type Member = {
     subscription: Subscription;
+    /**
+     * of a later subscription:
+     * the stream goes on after `from` for it, and `head` is the newest offset
+     */
+    begin: (epoch: string, from: number, head: number) => void;
     push: (op: string, item: any) => void;
+    /**
+     * the connection is over; whether it goes on with the next
+     */
+    pause: (error?: HubError) => boolean;
     /**
      * no more messages; a loop ends, or throws `error`
      */
@@ -137,15 +155,11 @@ export type Owner = {
  */
 export declare function openSubscription({ leave, request }: Owner, channel: string, on: Listening): Member;
 /**
+ * Publish by `request`; resolves with where the publication stands.
+ * @param {Owner["request"]} request
  * @param {string} channel
- * @param {unknown} data
+ * @param {unknown} [data]
  * @param {PublishOptions} [options]
+ * @returns {Promise<Published>}
  */
-export declare const publication: (channel: string, data?: unknown, options?: PublishOptions) => {
-    key?: string;
-    echo?: boolean;
-    idempotency_key?: string;
-    op: string;
-    channel: string;
-    data: unknown;
-};
+export declare function publish(request: Owner["request"], channel: string, data?: unknown, options?: PublishOptions): Promise<Published>;

@@ -33,9 +33,20 @@ for (const [url, socket, stream] of [
   });
 }
 
-for (const url of ["localhost:8000", "127.0.0.1:8000", "hub.example.com", "/live", "", undefined, null, "http://", "ftp://h"]) {
+for (const url of ["localhost:8000", "127.0.0.1:8000", "hub.example.com", "http://", "ftp://h"]) {
   test(`${JSON.stringify(url)} is refused at once where there is no page, with what to write`, () => {
     assert.throws(() => new Hub(url), { name: "TypeError", message: /write https:\/\/host, or \/path in a page$/ });
+  });
+}
+
+for (const url of ["/live", "", undefined]) {
+  test(`${JSON.stringify(url)} may be given where a server renders a page, and throws where it would be used`, async () => {
+    const hub = new Hub(url);
+    assert.equal(hub.state, "waiting");
+    const refusal = { name: "TypeError", message: /write https:\/\/host, or \/path in a page$/ };
+    assert.throws(() => hub.subscribe("a", () => {}), refusal);
+    await assert.rejects(hub.publish("a", 1), refusal);
+    hub.close();
   });
 }
 

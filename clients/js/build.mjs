@@ -1,0 +1,19 @@
+/**
+ * Builds what is made of `src/`: the one file that a hub serves, checked in as
+ * `hub/pages/client.min.js`, and the package's `dist/` for CommonJS and plain scripts.
+ */
+
+import { build } from "esbuild";
+
+const common = { absWorkingDir: import.meta.dirname, bundle: true, minify: true, logLevel: "error" };
+
+await build({ ...common, entryPoints: ["src/served.js"], format: "esm", outfile: "../../hub/pages/client.min.js" });
+if (!process.argv.includes("--served")) {
+  const script = { format: "iife", globalName: "broadcastHub" };
+  await build({ ...common, entryPoints: ["src/hub.js"], ...script, outfile: "dist/hub.iife.js" });
+  for (const name of ["hub", "react", "vue"]) {
+    const whole = name === "hub" ? {} : { external: ["react", "vue"] };
+    const outfile = `dist/${name}.cjs`;
+    await build({ ...common, ...whole, minify: false, entryPoints: [`src/${name}.js`], format: "cjs", outfile });
+  }
+}

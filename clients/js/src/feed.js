@@ -1,0 +1,162 @@
+/**
+ * What the bindings for React and Vue share: the newest messages of a channel and the members who
+ * are there, as values that change. It knows no framework.
+ */
+
+/** @typedef {import("./hub.js").Hub} Hub */
+/** @typedef {import("./hub.js").HubError} HubError */
+/** @typedef {import("./hub.js").PresentMember} PresentMember */
+/** @typedef {import("./subscription.js").Gap} Gap */
+/** @typedef {import("./subscription.js").Subscribed} Subscribed */
+/**
+ * @template [T=any]
+ * @typedef {import("./subscription.js").Message<T>} Message
+ */
+/**
+ * @template [T=any]
+ * @typedef {object} ChannelOptions
+ * @property {number} [keep] how many of the newest messages are kept, 1 or more; 1
+ * @property {string} [since] begin after this position
+ * @property {number} [last] begin with the newest n
+ * @property {boolean} [fill] get from history what a slow reader missed
+ * @property {(message: Message<T>) => void} [onMessage] called with each message at once
+ * @property {(gap: Gap) => void} [onGap]
+ */
+/**
+ * @template [T=any]
+ * @typedef {object} ChannelState
+ * @property {Message<T>[]} messages the newest ones, oldest first
+ * @property {Message<T> | undefined} message the newest one
+ * @property {T | undefined} data of the newest one
+ * @property {Gap | undefined} gap the newest one
+ * @property {HubError | undefined} error why the hub refuses the subscription
+ * @property {Subscribed | undefined} subscribed what the hub said when it began or resumed
+ */
+/**
+ * @typedef {object} PresenceState
+ * @property {PresentMember[]} members
+ * @property {HubError | undefined} error why the hub does not tell
+ */
+
+/** @type {ChannelState} */
+export const NOTHING = {
+  messages: [],
+  message: undefined,
+  data: undefined,
+  gap: undefined,
+  error: undefined,
+  subscribed: undefined,
+};
+/** @type {PresenceState} */
+export const NOBODY = { members: [], error: undefined };
+
+// A page that is not shown gets no frames: what comes meanwhile is one change when it is.
+const nextFrame = /** @type {(run: () => void) => void} */ (
+  (run) => (globalThis.requestAnimationFrame ?? setTimeout)(run)
+);
+
+/**
+ * Follow a channel. What comes between two frames of the screen is one change.
+ * @param {Hub} hub
+ * @param {string} channel
+ * @param {ChannelOptions} options
+ * @param {(state: ChannelState) => void} change
+ * @returns {() => void} stops it
+ */
+export function followChannel(hub, channel, { keep = 1, onMessage, onGap, ...options }, change) {
+  let state = NOTHING;
+  let stopped = false;
+  let due = false;
+
+  /** @param {Partial<ChannelState>} next */
+  const set = (next) => {
+    state = { ...state, ...next };
+    if (due) return;
+    due = true;
+    nextFrame(() => {
+      due = false;
+      if (!stopped) change(state);
+    });
+  };
+
+  const { unsubscribe } = hub.subscribe(
+    channel,
+    (message) => {
+      set({ messages: [...state.messages, message].slice(-keep), message, data: message.data });
+      onMessage?.(message);
+    },
+    {
+      ...options,
+      onGap(gap) {
+        set({ gap });
+        onGap?.(gap);
+      },
+      onSubscribed: (subscribed) => set({ subscribed, error: undefined }),
+      onError: (error) => set({ error }),
+    },
+  );
+  return () => {
+    stopped = true;
+    unsubscribe();
+  };
+}
+
+/**
+ * Follow who is there: asked for once the hub tells of changes, and again where it lost some.
+ * @param {Hub} hub
+ * @param {string} channel
+ * @param {(state: PresenceState) => void} change
+ * @returns {() => void} stops it
+ */
+export function followPresence(hub, channel, change) {
+  /** @type {Map<string, PresentMember>} by connection */
+  let members = new Map();
+  let asked = 0;
+  let stopped = false;
+  /** @type {((known: Map<string, PresentMember>) => void)[] | undefined} what came while it was asked */
+  let meanwhile;
+
+  /** @param {HubError} [error] */
+  const show = (error) => stopped || change({ members: [...members.values()], error });
+
+  const ask = async () => {
+    const mine = ++asked;
+    meanwhile = [];
+    try {
+      const answer = await hub.presence(channel);
+      if (mine !== asked) return;
+      members = new Map(answer.members.map((member) => [member.connection, member]));
+      meanwhile.forEach((change) => change(members));
+      show();
+    } catch (error) {
+      const { code, retryable } = /** @type {HubError} */ (error);
+      if (mine !== asked) return;
+      // Another `subscribed` follows where the connection was lost.
+      if (retryable && code !== "disconnected") setTimeout(() => stopped || ask(), 1000 + 2000 * Math.random());
+      else if (!retryable) show(/** @type {HubError} */ (error));
+    } finally {
+      if (mine === asked) meanwhile = undefined;
+    }
+  };
+
+  const { unsubscribe } = hub.subscribe(channel, {
+    onSubscribed: () => void ask(),
+    onError: show,
+    onPresence({ op, member }) {
+      if (op === "presence_reset") return void ask();
+      /** @param {Map<string, PresentMember>} known */
+      const apply = (known) => {
+        const changed = /** @type {PresentMember} */ (member);
+        if (op === "leave") known.delete(changed.connection);
+        else known.set(changed.connection, changed);
+      };
+      meanwhile?.push(apply);
+      apply(members);
+      show();
+    },
+  });
+  return () => {
+    stopped = true;
+    unsubscribe();
+  };
+}

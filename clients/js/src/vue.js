@@ -1,0 +1,118 @@
+/**
+ * Channels, presence and the connection as Vue composables.
+ *
+ *     createApp(App).use(hubPlugin, hub).mount("#app");
+ *
+ *     const { data, error } = useChannel("prices", { last: 1 });
+ *
+ * A composable subscribes when its component is set up in a page and unsubscribes when its scope
+ * ends. On a server it returns what there is before the first message.
+ */
+
+import { inject, onScopeDispose, shallowReactive, shallowRef, toRefs, toValue, watch } from "vue";
+import { followChannel, followPresence, NOBODY, NOTHING } from "./feed.js";
+
+/** @typedef {import("./hub.js").Hub} Hub */
+/** @typedef {import("./feed.js").PresenceState} PresenceState */
+/**
+ * @template [T=any]
+ * @typedef {import("./feed.js").ChannelOptions<T>} ChannelOptions
+ */
+/**
+ * @template [T=any]
+ * @typedef {import("./feed.js").ChannelState<T>} ChannelState
+ */
+/** @typedef {import("vue").MaybeRefOrGetter<string | null | undefined>} ChannelName */
+
+/** @type {import("vue").InjectionKey<Hub>} */
+const KEY = Symbol("broadcast hub");
+
+/** `app.use(hubPlugin, hub)` gives the hub to the composables of all components. */
+export const hubPlugin = {
+  /**
+   * @param {import("vue").App} app
+   * @param {Hub} hub
+   */
+  install: (app, hub) => void app.provide(KEY, hub),
+};
+
+/**
+ * The hub that the application was given; throws where it was given none.
+ * @returns {Hub}
+ */
+export function useHub() {
+  const hub = inject(KEY, undefined);
+  if (!hub) throw new Error("no hub here: app.use(hubPlugin, new Hub(url))");
+  return hub;
+}
+
+/**
+ * Follow `channel`, and another one when it changes, until the scope ends.
+ * @param {ChannelName} channel
+ * @param {object} state set back with each change of the channel
+ * @param {object} empty
+ * @param {(channel: string) => () => void} follow
+ */
+function following(channel, state, empty, follow) {
+  if (!globalThis.document) return; // a server renders: nobody would unsubscribe
+  watch(
+    () => toValue(channel),
+    (name, _, onCleanup) => {
+      Object.assign(state, empty);
+      if (name != null) onCleanup(follow(name));
+    },
+    { immediate: true },
+  );
+}
+
+/**
+ * The newest messages of a channel, as refs. Each component gets its own `last` or `since`, also
+ * where another one listens to the same channel.
+ * @template [T=any]
+ * @param {ChannelName} channel nothing is subscribed to without one
+ * @param {ChannelOptions<T>} [options]
+ * @returns {import("vue").ToRefs<ChannelState<T>>}
+ */
+export function useChannel(channel, options = {}) {
+  const hub = useHub();
+  const state = shallowReactive({ ...NOTHING });
+  following(channel, state, NOTHING, (name) =>
+    followChannel(hub, name, options, (next) => Object.assign(state, next)),
+  );
+  return toRefs(state);
+}
+
+/**
+ * Who is in a channel that keeps presence, as refs.
+ * @param {ChannelName} channel nobody without one
+ * @returns {import("vue").ToRefs<PresenceState>}
+ */
+export function usePresence(channel) {
+  const hub = useHub();
+  const state = shallowReactive({ ...NOBODY });
+  following(channel, state, NOBODY, (name) =>
+    followPresence(hub, name, (next) => Object.assign(state, next)),
+  );
+  return toRefs(state);
+}
+
+/**
+ * How the connection is: `connecting`, `connected`, `waiting` or `closed`, and over which transport.
+ * @returns {{
+ *   state: import("vue").ShallowRef<Hub["state"]>,
+ *   transport: import("vue").ShallowRef<Hub["transport"]>,
+ *   hub: Hub,
+ * }}
+ */
+export function useConnection() {
+  const hub = useHub();
+  const state = shallowRef(hub.state);
+  const transport = shallowRef(hub.transport);
+  onScopeDispose(
+    hub.on("state", (now) => {
+      state.value = now.state;
+      transport.value = now.transport;
+    }),
+  );
+  return { state, transport, hub };
+}
