@@ -1,14 +1,19 @@
 /**
- * Builds what is made of `src/`: the one file that a hub serves, checked in as
- * `hub/pages/client.min.js`, and the package's `dist/` for CommonJS and plain scripts.
+ * `npm run build`: builds what is made of `src/`: the one file that a hub serves, checked in as
+ * `hub/pages/client.min.js` (alone with `--served`), and the package's `dist/` for CommonJS and plain
+ * scripts (alone with `--package`).
  */
 
 import { build } from "esbuild";
 
 const common = { absWorkingDir: import.meta.dirname, bundle: true, minify: true, logLevel: "error" };
 
-await build({ ...common, entryPoints: ["src/served.js"], format: "esm", outfile: "../../hub/pages/client.min.js" });
-if (!process.argv.includes("--served")) {
+const [only] = process.argv.slice(2);
+if (only !== "--package") {
+  const outfile = "../../hub/pages/client.min.js";
+  await build({ ...common, entryPoints: ["src/served.js"], format: "esm", outfile });
+}
+if (only !== "--served") {
   const script = { format: "iife", globalName: "broadcastHub" };
   await build({ ...common, entryPoints: ["src/hub.js"], ...script, outfile: "dist/hub.iife.js" });
   for (const name of ["hub", "react", "vue"]) {

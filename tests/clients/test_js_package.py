@@ -5,6 +5,7 @@ Needs the tools of `clients/js` (`npm install --prefix clients/js`); skipped wit
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -66,8 +67,17 @@ def test_the_checked_in_types_are_those_of_the_sources(tmp_path: Path) -> None:
     assert made == kept
 
 
+def test_the_file_that_hubs_serve_is_built_of_these_sources(tmp_path: Path) -> None:
+    """`npm run build` makes it; it is checked in, because a hub is installed without Node."""
+    options = ("--bundle", "--minify", "--format=esm", f"--outfile={tmp_path / 'client.js'}")
+    run(BINARIES / "esbuild", "src/served.js", "--log-level=error", *options)
+    kept = PACKAGE.parents[1] / "hub" / "pages" / "client.min.js"
+    assert (tmp_path / "client.js").read_bytes() == kept.read_bytes(), "run: npm run build"
+
+
 def install(directory: Path) -> Path:
     """The package as a user gets it: packed, and unpacked into `node_modules`."""
+    run("node", "build.mjs", "--package")
     packed = json.loads(
         run(str(NPM), "pack", "--ignore-scripts", "--json", "--pack-destination", directory)
     )
@@ -89,12 +99,60 @@ def test_a_typescript_program_compiles_against_the_installed_package(tmp_path: P
 
 
 def test_the_installed_package_holds_what_its_exports_name_and_nothing_else(tmp_path: Path) -> None:
-    """Sources, types and the README; a program imports it by its name."""
+    """Sources, what is built of them, types and the README; nothing depends on anything."""
     place = install(tmp_path)
     names = {path.relative_to(place).parts[0] for path in place.rglob("*") if path.is_file()}
-    assert names == {"src", "types", "README.md", "package.json"}
+    assert names == {"src", "dist", "types", "README.md", "package.json"}
     manifest = json.loads((place / "package.json").read_text())
-    assert all((place / path).is_file() for path in manifest["exports"]["."].values())
+    exported = [
+        path
+        for entry in manifest["exports"].values()
+        for path in (entry.values() if isinstance(entry, dict) else [entry])
+    ]
+    assert len(exported) >= 11
+    assert [path for path in exported if not (place / path).is_file()] == []
     assert not manifest.get("dependencies")
-    program = 'import { Hub } from "broadcast-hub-client"; console.log(new Hub("http://h").state)'
-    assert run("node", "--input-type=module", "-e", program, cwd=tmp_path) == "waiting\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "program"),
+    [
+        (
+            "module",
+            'import { Hub } from "broadcast-hub-client"; console.log(new Hub("http://h").state)',
+        ),
+        ("commonjs", 'console.log(new (require("broadcast-hub-client").Hub)("http://h").state)'),
+        (
+            "commonjs",
+            (
+                'require("node:vm").runInThisContext(require("node:fs").readFileSync('
+                'require.resolve("broadcast-hub-client/iife"), "utf8"));'
+                'console.log(new broadcastHub.Hub("http://h").state)'
+            ),
+        ),
+    ],
+    ids=["import", "require", "script"],
+)
+def test_a_program_uses_the_installed_package(tmp_path: Path, kind: str, program: str) -> None:
+    """As a module, by `require`, and as a plain script that makes a global of it."""
+    install(tmp_path)
+    assert run("node", f"--input-type={kind}", "-e", program, cwd=tmp_path) == "waiting\n"
+
+
+@pytest.mark.parametrize("framework", ["react", "vue"])
+@pytest.mark.parametrize("kind", ["module", "commonjs"])
+def test_a_server_renders_a_component_with_the_bindings(
+    tmp_path: Path, framework: str, kind: str
+) -> None:
+    """Without a page nothing is subscribed to, and nothing throws."""
+    install(tmp_path)
+    for name in ("react", "react-dom", "scheduler", "vue", "@vue", "entities", "estree-walker"):
+        found = PACKAGE / "node_modules" / name
+        if found.exists():
+            (tmp_path / "node_modules" / name).symlink_to(found)
+    program = (Path(__file__).parent / "js" / f"server_{framework}.mjs").read_text()
+    if kind == "commonjs":
+        program = re.sub(
+            r"^import (.*) from (.*);", r"const \1 = require(\2);", program, flags=re.MULTILINE
+        )
+    assert run("node", f"--input-type={kind}", "-e", program, cwd=tmp_path) == "<p>0 waiting</p>\n"

@@ -2,6 +2,8 @@
 
 import { home } from "./home.js";
 
-home.url = new URL(".", import.meta.url).href;
+// `/client.js`, or a file below `/client/`.
+const { url } = import.meta;
+home.url = new URL(/\/client\/[^/?#]*$/.test(url) ? ".." : ".", url).href;
 
 export * from "./hub.js";

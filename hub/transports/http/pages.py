@@ -1,9 +1,14 @@
-"""The files that browsers load: the demo page, the client's modules, the dashboard.
+"""The files that browsers load: the demo page, the client, the dashboard.
 
-They are few and small, so they are read once at the start and looked up by exact name
-afterwards: no path made from a request ever reaches the file system.
+They are few and small, so they are read and compressed once at the start and looked up by exact
+name afterwards: no path made from a request ever reaches the file system.
+
+The browser client has two addresses. `/client.js` is asked for again on each visit and answered
+304 while it is the same. `/client/hub-HASH.js` names its own content and is kept by browsers for a
+year: the hub's own pages import that one, and `/client.js` names it in `Content-Location`.
 """
 
+import gzip
 import hashlib
 import re
 from collections.abc import Mapping
@@ -29,17 +34,19 @@ _TYPES = {
     ".ico": "image/x-icon",
     ".woff2": "font/woff2",
 }
-_SAFE = {
-    # Always asked for again, answered 304 by ETag: a new version is seen at once.
-    "Cache-Control": "no-cache",
-    "Referrer-Policy": "no-referrer",
-}
+_SAFE = {"Referrer-Policy": "no-referrer"}
+# Always asked for again, answered 304 by ETag: a new version is seen at once.
+_FRESH = {"Cache-Control": "no-cache"}
+# RFC 8246: not even a reload asks again. A year is RFC 9111's usual "for ever".
+_KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
+# Below this size a compressed body saves no packet.
+_MIN_COMPRESSED_BYTES = 1024
 # What may stand in a policy: anything else in a Host field gets no WebSocket of its own.
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
-# The client's modules are public and meant for pages of other origins.
+# The client is public and meant for pages of other origins.
 _SHARED = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
 INDEX = "index.html"
-CLIENT_ENTRY = "served.js"
+BUILT_CLIENT = "client.min.js"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,10 @@ class File:
 
     body: bytes
     content_type: str
-    etag: str
+    compressed: bytes
+    """By gzip; empty where that would not help."""
+    digest: str
+    """Of its content: 32 hexadecimal digits."""
 
 
 def read_directory(directory: Path) -> Mapping[str, File]:
@@ -66,24 +76,43 @@ def _is_hidden(name: str) -> bool:
 
 
 def _read(path: Path) -> File:
-    body = path.read_bytes()
-    return File(body, _TYPES[path.suffix], f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+    return _file(path.read_bytes(), _TYPES[path.suffix])
+
+
+def _file(body: bytes, content_type: str) -> File:
+    compressible = len(body) >= _MIN_COMPRESSED_BYTES and not content_type.startswith(
+        ("image/png", "font/")
+    )
+    compressed = gzip.compress(body, mtime=0) if compressible else b""
+    return File(body, content_type, compressed, hashlib.sha256(body).hexdigest()[:32])
+
+
+def _importing(files: Mapping[str, File], client: str) -> Mapping[str, File]:
+    """`files` with their imports of `client.js` naming the file that browsers may keep."""
+
+    def rewritten(file: File) -> File:
+        body = file.body.replace(b'client.js"', f'{client}"'.encode())
+        return file if body == file.body else _file(body, file.content_type)
+
+    return {name: rewritten(file) if name.endswith(".js") else file for name, file in files.items()}
 
 
 class Pages:
     """Answers with files, which everybody may read."""
 
     def __init__(self, deps: HttpDeps) -> None:
-        self._page = read_directory(deps.pages)
-        self._client = read_directory(deps.client)
-        self._dashboard = read_directory(deps.dashboard)
-        self._entry = _entry_module()
+        pages = dict(read_directory(deps.pages))
+        self._client = pages.pop(BUILT_CLIENT)
+        self._kept_name = f"client/hub-{self._client.digest[:12]}.js"
+        self._page = _importing(pages, self._kept_name)
+        self._modules = read_directory(deps.client)
+        self._dashboard = _importing(read_directory(deps.dashboard), self._kept_name)
         self._is_alone = deps.fallback is None
         """`/` and the demo page are the application's where there is one."""
 
     def routes(self) -> tuple[Route, ...]:
         shared = (
-            _route("/client.js", self._client_entry),
+            _route("/client.js", self._newest_client),
             _route("/client/{file:path}", self._client_file),
             _route("/dashboard", self._dashboard_file),
             _route("/dashboard/{file:path}", self._dashboard_file),
@@ -99,15 +128,19 @@ class Pages:
         return shared + tuple(_route(path, _page_file(file)) for path, file in named.items())
 
     def _client_file(self, request: Request) -> Answer:
-        return _file_answer(request, self._client, request.params["file"], shared=True)
+        """The client under the name that may be kept, or a module that it is built of."""
+        name = request.params["file"]
+        if f"client/{name}" == self._kept_name:
+            return _answer(request, self._client, _SHARED | _KEPT)
+        return _answer(request, _named(self._modules, name), _SHARED | _FRESH)
 
-    def _client_entry(self, request: Request) -> Answer:
-        """`/client.js` is one line, so that the modules' relative imports hold."""
-        return _answer(request, self._entry, _SHARED)
+    def _newest_client(self, request: Request) -> Answer:
+        location = {"Content-Location": self._kept_name}
+        return _answer(request, self._client, _SHARED | _FRESH | location)
 
     def _dashboard_file(self, request: Request) -> Answer:
         """The page without any figures: it asks for a key itself, and the API checks that."""
-        return _file_answer(request, self._dashboard, request.params.get("file", INDEX))
+        return _answer(request, _named(self._dashboard, request.params.get("file", INDEX)), _FRESH)
 
 
 def _route(path: str, handler: Handler) -> Route:
@@ -117,21 +150,23 @@ def _route(path: str, handler: Handler) -> Route:
 
 
 def _page_file(file: File) -> Handler:
-    return lambda request: _answer(request, file, {})
+    return lambda request: _answer(request, file, _FRESH)
 
 
-def _entry_module() -> File:
-    body = f'export * from "./client/{CLIENT_ENTRY}";\n'.encode()
-    return File(body, _TYPES[".js"], f'"{hashlib.sha256(body).hexdigest()[:32]}"')
-
-
-def _file_answer(
-    request: Request, files: Mapping[str, File], name: str, *, shared: bool = False
-) -> Answer:
+def _named(files: Mapping[str, File], name: str) -> File:
     file = files.get(name)
     if file is None:
         raise NotFoundError(f"no file {name[:80]!r} here")
-    return _answer(request, file, _SHARED if shared else {})
+    return file
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether an `Accept-Encoding` field names gzip and does not refuse it (RFC 9110 12.5.3)."""
+    for part in accepted.lower().split(","):
+        coding, *parameters = [piece.strip() for piece in part.split(";")]
+        if coding in {"gzip", "x-gzip"}:
+            return not any(re.fullmatch(r"q=0(\.0{0,3})?", piece) for piece in parameters)
+    return False
 
 
 @lru_cache(maxsize=64)
@@ -149,7 +184,12 @@ def _policy(host: str) -> str:
 
 def _answer(request: Request, file: File, headers: Mapping[str, str]) -> Answer:
     policy = {"Content-Security-Policy": _policy(request.headers.get("host", ""))}
-    headers = _SAFE | policy | {"ETag": file.etag} | dict(headers)
-    if file.etag in request.headers.get("if-none-match", ""):
+    compressed = bool(file.compressed) and takes_gzip(request.headers.get("accept-encoding", ""))
+    etag = f'"{file.digest}{"-gzip" if compressed else ""}"'
+    headers = _SAFE | policy | {"ETag": etag, "Vary": "Accept-Encoding"} | dict(headers)
+    if etag in request.headers.get("if-none-match", ""):
         return Answer(status=304, headers=headers)
-    return Answer(file.body, content_type=file.content_type, headers=headers)
+    if not compressed:
+        return Answer(file.body, content_type=file.content_type, headers=headers)
+    headers["Content-Encoding"] = "gzip"
+    return Answer(file.compressed, content_type=file.content_type, headers=headers)

@@ -1,6 +1,6 @@
 /** What a TypeScript application writes: it has to compile against the package's types. */
 
-import { Hub, HubError } from "broadcast-hub-client";
+import { Hub, HubError, LoggedOutError } from "broadcast-hub-client";
 import type { Gap, History, Message, Published, State, Subscription } from "broadcast-hub-client";
 
 declare const token: () => Promise<string>;
@@ -24,6 +24,19 @@ export async function run(): Promise<void> {
   const { members } = await hub.presence("prices");
   for await (const { data, position } of hub.subscribe("chat:42", { last: 10 })) show(`${position} ${data}`);
   show(`${publications[0]?.time} ${members[0]?.sub}`);
+}
+
+interface Price {
+  eur: number;
+}
+hub.subscribe<Price>("prices", ({ data }) => show(data.eur.toFixed(2)), { last: 1 });
+// @ts-expect-error a price has no dollars
+hub.subscribe<Price>("prices", ({ data }) => show(data.usd));
+export async function loop(): Promise<void> {
+  for await (const { data } of hub.subscribe<Price>("prices")) show(data.eur.toFixed(2));
+  const { position, duplicate }: Published = await hub.publish("prices", { eur: 1 }, { idempotencyKey: "a" });
+  show(`${position} ${duplicate} ${new LoggedOutError().code}`);
+  hub.connect();
 }
 
 const off: () => void = hub.on("state", ({ state, transport, retryInMs }: State) => show(`${state} ${transport} ${retryInMs}`));

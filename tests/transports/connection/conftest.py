@@ -9,9 +9,10 @@ from tests.transports.connection.rig import Rig
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """No pages at all."""
+    """No pages at all, and a client without a word."""
     for name in ("pages", "client"):
         (tmp_path / name).mkdir()
+    (tmp_path / "pages" / "client.min.js").touch()
     return tmp_path
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.transports.http.fakes import Hub, make_hub
+from tests.transports.http.fakes import BUILT_CLIENT, Hub, make_hub
 
 
 @pytest.fixture
@@ -10,7 +10,8 @@ def files(tmp_path: Path) -> Path:
     """A page and a client module, and things that must never be served."""
     contents = {
         "pages/index.html": "<!doctype html><title>demo</title>",
-        "pages/demo.js": "export const demo = 1;",
+        "pages/demo.js": 'import { Hub } from "./client.js";',
+        "pages/client.min.js": BUILT_CLIENT.decode(),
         "pages/.hidden.js": "secret",
         "pages/notes.txt": "not of a type that is served",
         "client/hub.js": "export class Hub {}",

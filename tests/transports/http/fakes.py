@@ -202,6 +202,9 @@ class Hub:
         return httpx.AsyncClient(transport=transport, base_url="http://hub.test", headers=headers)
 
 
+BUILT_CLIENT = b"export class Hub {}; // " + b"0123456789" * 200
+
+
 def make_deps(
     files: Path,
     *,

@@ -7,7 +7,14 @@ import httpx2 as httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from tests.transports.http.fakes import OPERATOR, OPERATOR_KEY, PUBLISHER, Hub, make_hub
+from tests.transports.http.fakes import (
+    BUILT_CLIENT,
+    OPERATOR,
+    OPERATOR_KEY,
+    PUBLISHER,
+    Hub,
+    make_hub,
+)
 
 SHOP = "https://shop.example"
 
@@ -189,17 +196,45 @@ async def test_pages_are_served_safely_and_revalidated(hub: Hub) -> None:
     async with hub.client() as client:
         page = await client.get("/")
         script = await client.get("/demo.js")
-        entry = await client.get("/client.js")
         module = await client.get("/client/hub.js", headers={"Origin": "https://any.example"})
         again = await client.get("/", headers={"If-None-Match": page.headers["etag"]})
         head = await client.head("/")
-    assert all(map(is_safe, (page, script, entry, module, again)))
+    assert all(map(is_safe, (page, script, module, again)))
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert script.headers["content-type"] == "text/javascript; charset=utf-8"
-    assert entry.text == 'export * from "./client/served.js";\n'
     assert module.headers["access-control-allow-origin"] == "*"
     assert (again.status_code, again.content) == (304, b"")
     assert head.status_code == 200
+
+
+async def test_the_client_is_one_compressed_file_with_an_address_that_browsers_may_keep(
+    hub: Hub,
+) -> None:
+    """`/client.js` is asked for again and says where the same file is kept for a year."""
+    async with hub.client(**{"Accept-Encoding": "gzip, br"}) as client:
+        newest = await client.get("/client.js")
+        kept = await client.get(f"/{newest.headers['content-location']}")
+        again = await client.get("/client.js", headers={"If-None-Match": newest.headers["etag"]})
+        page = await client.get("/demo.js")
+    assert newest.headers["cache-control"] == "no-cache"
+    assert "immutable" in kept.headers["cache-control"]
+    assert newest.content == kept.content == BUILT_CLIENT
+    assert newest.headers["content-encoding"] == kept.headers["content-encoding"] == "gzip"
+    assert newest.headers["vary"] == "Accept-Encoding"
+    assert newest.headers["access-control-allow-origin"] == "*"
+    assert again.status_code == 304
+    assert f'from "./{newest.headers["content-location"]}"' in page.text
+
+
+@pytest.mark.parametrize("accepted", ["", "br", "gzip;q=0", "identity, gzip; q=0.000"])
+async def test_who_takes_no_gzip_gets_none(hub: Hub, accepted: str) -> None:
+    """RFC 9110 section 12.5.3; the two forms have different tags."""
+    async with hub.client(**{"Accept-Encoding": accepted}) as client:
+        plain = await client.get("/client.js")
+        packed = await client.get("/client.js", headers={"Accept-Encoding": "x-gzip;q=0.5"})
+    assert plain.content == BUILT_CLIENT
+    assert "content-encoding" not in plain.headers
+    assert plain.headers["etag"] != packed.headers["etag"]
 
 
 @pytest.mark.parametrize(
