@@ -1,0 +1,119 @@
+"""The React and Vue bindings, with the real frameworks in a real browser."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import httpx2 as httpx
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import publish
+from tests.support.hub_process import HubProcess
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+MODULES = ROOT / "clients" / "js" / "node_modules"
+PAGES = {"react": "react_page.jsx", "vue": "vue_page.js"}
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(120),
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(
+        not (MODULES / "react-dom").exists() or not (MODULES / "vue").exists(),
+        reason="the tools of clients/js are not installed",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The origin of a web server that has one page for each framework, bundled by esbuild."""
+    folder = tmp_path_factory.mktemp("bindings")
+    shutil.copytree(Path(__file__).parent / "bindings", folder / "src")
+    (folder / "node_modules").mkdir()
+    for found in MODULES.iterdir():
+        (folder / "node_modules" / found.name).symlink_to(found)
+    package = folder / "node_modules" / "broadcast-hub-client"
+    shutil.copytree(ROOT / "clients" / "js" / "src", package / "src")
+    shutil.copy(ROOT / "clients" / "js" / "package.json", package)
+    for name, source in PAGES.items():
+        flags = ("--bundle", "--jsx=automatic", "--define:process.env.NODE_ENV='development'")
+        flags += ("--define:__VUE_OPTIONS_API__=true", "--define:__VUE_PROD_DEVTOOLS__=false")
+        flags += ("--define:__VUE_PROD_HYDRATION_MISMATCH_DETAILS__=false",)
+        flags += ("--preserve-symlinks", "--log-level=error", f"--outfile={name}.js")
+        command = (MODULES / ".bin" / "esbuild", f"src/{source}", *flags)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        page = f'<!doctype html><link rel="icon" href="data:,"><div id="root"></div><script src="{name}.js"></script>'
+        (folder / f"{name}.html").write_text(page)
+    serve = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("framework", ["react", "vue"])
+async def test_components_of_one_channel_each_get_what_they_ask_for(
+    page: Page, pages: str, framework: str
+) -> None:
+    """Also under StrictMode, which mounts everything twice; nothing throws, nothing comes twice."""
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    with HubProcess(HUB_ORIGINS=pages, HUB_NAMESPACES='{"chat": {"presence": true}}') as hub:
+        for number in range(1, 5):
+            publish(hub, "prices", number)
+        publish(hub, "other", "first")
+        await page.goto(f"{pages}/{framework}.html?hub={hub.url}")
+        await expect(page.locator("#newest")).to_have_text("4")
+        await expect(page.locator("#list")).to_have_text("2,3,4")
+        await expect(page.locator("#connection")).to_have_text("connected websocket")
+        await expect(page.locator("#present")).to_have_text("1")
+        publish(hub, "prices", 5)
+        await expect(page.locator("#newest")).to_have_text("5")
+        await expect(page.locator("#list")).to_have_text("3,4,5")
+        assert await page.evaluate("seen.newest") == [4, 5]
+        assert await page.evaluate("seen.all") == [1, 2, 3, 4, 5]
+
+        await page.locator("#other").click()
+        await expect(page.locator("#list")).to_have_text("first")
+        publish(hub, "prices", 6)
+        publish(hub, "other", "second")
+        await expect(page.locator("#list")).to_have_text("first,second")
+
+        await page.locator("#none").click()
+        await expect(page.locator("#newest")).to_have_text("nothing")
+
+        def subscribed() -> list[str]:
+            [connection] = httpx.get(f"{hub.url}/api/connections").json()["connections"]
+            return [each["channel"] for each in connection["subscriptions"]]
+
+        async def only_presence() -> bool:
+            return subscribed() == ["chat:1"]
+
+        assert await eventually(only_presence)
+    assert problems == []
+
+
+@pytest.mark.parametrize("framework", ["react", "vue"])
+async def test_what_the_hub_refuses_is_shown_and_nothing_is_thrown(
+    page: Page, pages: str, framework: str
+) -> None:
+    """A hub that wants tokens: the component gets the error as a value."""
+    thrown: list[str] = []
+    page.on("pageerror", lambda error: thrown.append(str(error)))
+    with HubProcess(HUB_ORIGINS=pages, HUB_TOKEN_KEYS="0123456789abcdef" * 2) as hub:
+        await page.goto(f"{pages}/{framework}.html?hub={hub.url}")
+        await expect(page.locator("#newest")).to_have_text("closed")
+        await expect(page.locator("#connection")).to_contain_text("closed")
+    assert thrown == []
