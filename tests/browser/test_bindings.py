@@ -42,16 +42,24 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shutil.copytree(ROOT / "clients" / "js" / "src", package / "src")
     shutil.copy(ROOT / "clients" / "js" / "package.json", package)
     for name, source in PAGES.items():
-        flags = ("--bundle", "--jsx=automatic", "--define:process.env.NODE_ENV='development'")
-        flags += ("--define:__VUE_OPTIONS_API__=true", "--define:__VUE_PROD_DEVTOOLS__=false")
-        flags += ("--define:__VUE_PROD_HYDRATION_MISMATCH_DETAILS__=false",)
-        flags += ("--preserve-symlinks", "--log-level=error", f"--outfile={name}.js")
-        command = (MODULES / ".bin" / "esbuild", f"src/{source}", *flags)
+        flags = [
+            "--bundle",
+            "--preserve-symlinks",
+            "--jsx=automatic",
+            "--log-level=error",
+            "--define:process.env.NODE_ENV='development'",
+            "--define:__VUE_OPTIONS_API__=true",
+            "--define:__VUE_PROD_DEVTOOLS__=false",
+            "--define:__VUE_PROD_HYDRATION_MISMATCH_DETAILS__=false",
+            f"--outfile={name}.js",
+        ]
+        command = [str(MODULES / ".bin" / "esbuild"), f"src/{source}", *flags]
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
-        page = f'<!doctype html><link rel="icon" href="data:,"><div id="root"></div><script src="{name}.js"></script>'
+        icon = '<link rel="icon" href="data:,">'
+        page = f'<!doctype html>{icon}<div id="root"></div><script src="{name}.js"></script>'
         (folder / f"{name}.html").write_text(page)
     serve = partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:

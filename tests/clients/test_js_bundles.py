@@ -81,7 +81,9 @@ def application(folder: Path) -> Path:
     place = folder / "node_modules" / "broadcast-hub-client"
     place.mkdir(parents=True, exist_ok=True)
     shutil.copy(PACKAGE / "package.json", place)
-    shutil.copytree(PACKAGE / "src", place / "src", dirs_exist_ok=True)
+    run(str(NODE), "build.mjs", "--package", cwd=PACKAGE)
+    for name in ("src", "dist"):
+        shutil.copytree(PACKAGE / name, place / name, dirs_exist_ok=True)
     (folder / "use.mjs").write_text(USE)
     return folder
 
@@ -159,8 +161,9 @@ def test_webpack_bundles_it_without_the_path_of_the_machine(tmp_path: Path, mode
     assert json.loads(run(str(NODE), bundle, cwd=folder)) == SAID
 
 
-def test_jest_runs_it_as_commonjs(tmp_path: Path) -> None:
-    """Its way with packages of ES modules: they are named in `transformIgnorePatterns`."""
+@pytest.mark.parametrize("conditions", [["require"], ["default"]], ids=["built", "modules"])
+def test_jest_runs_it_as_commonjs(tmp_path: Path, conditions: list[str]) -> None:
+    """The build for `require`; or the modules, which are named in `transformIgnorePatterns`."""
     installed(tmp_path, *JEST)
     folder = application(tmp_path)
     (folder / "use.test.js").write_text(
@@ -171,6 +174,7 @@ def test_jest_runs_it_as_commonjs(tmp_path: Path) -> None:
         "transform": {
             r"\.m?js$": ["babel-jest", {"plugins": ["@babel/plugin-transform-modules-commonjs"]}]
         },
+        "testEnvironmentOptions": {"customExportConditions": conditions},
         "transformIgnorePatterns": ["/node_modules/(?!broadcast-hub-client/)"],
     }
     (folder / "jest.config.json").write_text(json.dumps(settings))
