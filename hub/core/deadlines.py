@@ -84,7 +84,9 @@ class _Wheel:
     def at(self, when_seconds: float, callback: Callable[[], None]) -> Deadline:
         bucket = max(_step(when_seconds) + 1, self._next)
         deadline = Deadline(bucket, callback, self._cancelled)
-        self._buckets.setdefault(bucket, {})[deadline] = None
+        if (waiting := self._buckets.get(bucket)) is None:
+            waiting = self._buckets[bucket] = {}
+        waiting[deadline] = None
         return deadline
 
     def tick(self, now_seconds: float) -> None:

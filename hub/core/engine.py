@@ -9,7 +9,7 @@ those that come meanwhile queue behind it. An idle session has no task and no qu
 import random
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from hmac import compare_digest
@@ -74,7 +74,7 @@ class Engine:
         self._runtime = runtime
         # Secrets are derived, so that they cost no memory and any node that shares the key
         # can check them.
-        self._key = secrets.token_bytes(32)
+        self._keyed = blake2b(key=secrets.token_bytes(32), digest_size=16)
         self._our_fault = context.close_code(HubError.code, HubError.retryable)
         self.sessions: dict[str, Session] = {}
         self.by_transport: Counter[str] = Counter()
@@ -121,24 +121,35 @@ class Engine:
         What fails on the way ends the session, which is told so like any other; nothing of it is
         kept. So the session that is returned may be closing.
         """
-        session = self._take_in(link, dialect, identity)
-        link.cork()
+        session = self._take_in(link, dialect, identity, head)
         try:
-            session.control(head)
             self._heartbeats.add(session)
             self._aging.add(session)
-            self._expiry.watch(session)
+            if identity.expires_at is not None:
+                self._expiry.watch(session)
             session.control(dialect.encode(self.welcome(session), ""))
-            asked = tuple(subscriptions)
-            for subscription in asked:
-                session.expect(subscription)
-            for subscription in asked:
-                self.submit(session, subscription)
+            self._subscribe(session, tuple(subscriptions))
         except Exception as error:  # noqa: BLE001 - logged with traceback, neutral to the peer
             self.failed(session, error)
         finally:
             session.uncork()
         return session
+
+    def _subscribe(self, session: Session, asked: Sequence[Subscribe]) -> None:
+        """Begin what the URL asks for."""
+        if not asked:
+            return
+        if session.places is not None:
+            for subscription in asked:
+                session.expect(subscription)
+        try:
+            if self._executor.subscribe_now(session, asked):
+                return
+        except HubError as error:
+            self._fail(session, asked[0], error, None)
+            return
+        for subscription in asked:
+            self.submit(session, subscription)
 
     def turn_away(
         self, link: Link, dialect: Dialect, error: HubError, *, head: bytes = b""
@@ -147,10 +158,8 @@ class Engine:
 
         For peers that cannot read the status of a refused handshake, as browsers cannot.
         """
-        session = self._take_in(link, dialect, NOBODY)
-        link.cork()
+        session = self._take_in(link, dialect, NOBODY, head)
         try:
-            session.control(head)
             session.close_error(error)
         except Exception as fault:  # noqa: BLE001 - as above
             self.failed(session, fault)
@@ -158,13 +167,17 @@ class Engine:
             session.uncork()
         return session
 
-    def _take_in(self, link: Link, dialect: Dialect, identity: Identity) -> Session:
+    def _take_in(self, link: Link, dialect: Dialect, identity: Identity, head: bytes) -> Session:
+        """Have a session whose link gathers what it says, behind `head`, until `uncork`."""
+        context, transport = self._context, link.transport
         # Nobody has to guess it: the secret is what proves whose it is.
-        id_ = f"{self._options.tag}{random.getrandbits(64):016x}"
-        session = Session(link, dialect, identity, id=id_, context=self._context)
+        id_ = self._options.tag + random.getrandbits(64).to_bytes(8).hex()
+        session = Session(link, dialect, identity, id=id_, context=context)
         self.sessions[id_] = session
-        self.by_transport[link.transport] += 1
-        self._context.tally.opened[link.transport] += 1
+        self.by_transport[transport] += 1
+        context.tally.opened[transport] += 1
+        context.tally.bytes_sent += len(head)
+        link.cork(head)
         return session
 
     def failed(self, session: Session, error: Exception) -> None:
@@ -189,7 +202,10 @@ class Engine:
         )
 
     def _secret(self, connection: str) -> str:
-        return blake2b(connection.encode(), key=self._key, digest_size=16).hexdigest()
+        # A copy: to take the key in again costs as much as all the rest.
+        keyed = self._keyed.copy()
+        keyed.update(connection.encode())
+        return keyed.hexdigest()
 
     def find(self, connection: str, secret: str) -> Session:
         """The session whose welcome carried `secret`.

@@ -4,7 +4,7 @@ Checks grants, asks the broker, and returns what the reply says. It knows no wir
 no connection.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 
 from hub.core import commands
@@ -61,6 +61,18 @@ class Executor:
         Commands that never ask the broker always may.
         """
         return self._broker.answers_at_once or isinstance(command, _ASK_NOBODY)
+
+    def subscribe_now(self, session: Session, subscribe: Sequence[commands.Subscribe]) -> bool:
+        """Begin the channels of a URL where that waits for nothing; return whether it did.
+
+        Raises `HubError` as `execute` does.
+        """
+        opened = self._subscribing.open_now(subscribe)
+        if opened is None:
+            return False
+        self._tally.commands[_NAMES[commands.Subscribe]] += len(opened)
+        self._subscribing.begin_now(session, opened)
+        return True
 
     async def execute(self, session: Session, command: Command, *, reply_in_stream: bool) -> Ok:
         """Carry out one command of a session; raise `HubError` where it cannot be."""

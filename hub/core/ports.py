@@ -46,6 +46,10 @@ class Dialect(Protocol):
         """What a session speaks from its second channel on; None for the same."""
         ...
 
+    def __hash__(self) -> int:
+        """Sessions are grouped by it."""
+        ...
+
     def encode(self, push: Push, epoch: str) -> bytes:
         """A whole frame; `epoch` is that of the push's channel ("" where it has none)."""
         ...
@@ -82,8 +86,8 @@ class Link(Protocol):
         """
         ...
 
-    def cork(self) -> None:
-        """Gather what is sent from now on; it leaves in one write with `uncork`.
+    def cork(self, head: bytes = b"") -> None:
+        """Gather what is sent from now on, behind `head`; it leaves in one write with `uncork`.
 
         Nothing may wait in between. A link that gathers by itself does nothing here.
         """

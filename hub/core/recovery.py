@@ -22,6 +22,11 @@ class Start:
     """The position asked for belongs to another epoch: `position` is where the new one starts."""
 
 
+def at_head(head: Position) -> Start:
+    """The start of who asks for nothing of history."""
+    return Start(head, 0, recovered=True)
+
+
 def start(*, since: Position | None, last: int | None, head: Position, oldest: int) -> Start:
     """Decide the start of a subscription to a channel whose history holds `oldest` to `head`.
 

@@ -141,6 +141,17 @@ class Session:
             resumes: of a `reset`, where a peer resumes that is cut before it.
         """
         frame = self.dialect.encode(push, subscription.channel.epoch)
+        self.push_frame_in_order(subscription, frame, offset, resumes=resumes)
+
+    def push_frame_in_order(
+        self,
+        subscription: Subscription,
+        frame: bytes,
+        offset: int = 0,
+        *,
+        resumes: Position | None = None,
+    ) -> None:
+        """As `push_in_order`, of what is encoded already."""
         if self.closing or not (frame or offset):
             return
         if self.writable:
@@ -154,7 +165,8 @@ class Session:
     def write(self, data: bytes) -> None:
         """Write while `writable`; what the link does not take it finishes."""
         taken = self.link.send(data) if len(data) <= _SLICE_BYTES else self._send_in_slices(data)
-        self.count(taken)
+        # As `count`, which is one call more for each frame.
+        self._context.tally.bytes_sent += taken
         if taken != len(data):
             self._hand_over(data[taken:])
 

@@ -6,6 +6,7 @@ between the two: offsets decide what comes from where (`hub.core.exchange`).
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from hub.core.channels import Channel, OpenChannels
 from hub.core.commands import Subscribe
@@ -27,7 +28,7 @@ from hub.core.pushes import (
     Subscribed,
     Unsubscribed,
 )
-from hub.core.recovery import Start, start
+from hub.core.recovery import Start, at_head, start
 from hub.core.session import Session
 from hub.core.subscription import Subscription
 from hub.core.tally import Tally
@@ -37,6 +38,12 @@ from hub.errors import (
     TooManySubscriptionsError,
     UnavailableError,
 )
+
+# Many connect to one channel between two of its publications. A frame has about 200 bytes.
+_CACHED_ANSWERS = 256
+
+Opened = tuple[Channel, Subscribe]
+"""A channel that is open here, and the command that asks for it."""
 
 
 class Subscribing:
@@ -60,6 +67,7 @@ class Subscribing:
         self._tally = tally
         self._journal = journal
         self.channels = OpenChannels(broker, namespaces)
+        self._subscribed_live = lru_cache(maxsize=_CACHED_ANSWERS)(_subscribed_live)
         self.held = 0
         """Subscriptions of all sessions: counted, because figures are told every second."""
 
@@ -83,6 +91,35 @@ class Subscribing:
                 session.forget(command.channel)
             raise
         return _ok(command.channel, began)
+
+    def open_now(self, commands: Sequence[Subscribe]) -> Sequence[Opened] | None:
+        """The channels of these commands, where there is nothing to wait for; None else.
+
+        Nothing is waited for where each channel is open here and none of its history is asked
+        for: so it is with nearly all who connect.
+        """
+        opened = []
+        for command in commands:
+            channel = self.channels.find(command.channel)
+            if channel is None or command.since is not None or command.last:
+                return None
+            opened.append((channel, command))
+        return opened
+
+    def begin_now(self, session: Session, opened: Sequence[Opened]) -> None:
+        """Begin all channels of a URL, which `open_now` has found, in this call.
+
+        It does what `subscribe` does, without a coroutine. Raises `HubError`.
+        """
+        if session.places is not None:
+            for channel, _ in opened:
+                session.starts(channel.name, channel.head)
+            if session.dialect.marks_positions:
+                session.tell_positions()
+        for channel, command in opened:
+            # Writing what comes first may have been too much, and have ended the session.
+            self._check(session, command)
+            self._enter_live(session, channel, command)
 
     async def _subscribe_in_url(self, session: Session, command: Subscribe) -> Mapping[str, object]:
         """Begin a channel of the URL.
@@ -117,21 +154,33 @@ class Subscribing:
         try:
             opened = [(await self.channels.open(each.channel), each) for each in commands]
             began = await self._starts(opened)
-            for command, at in zip(commands, began, strict=True):
-                asked = command.since if at.reset else None
-                session.starts(command.channel, at.position if asked is None else asked)
-            if tell and session.dialect.marks_positions:
-                session.tell_positions()
-            for (channel, command), at in zip(opened, began, strict=True):
-                # Writing what comes first may have been too much, and have ended the session.
-                self._check(session, command)
-                self._enter(session, channel, command, at, reply_in_stream=reply_in_stream)
+            self._enter_all(session, opened, began, reply_in_stream=reply_in_stream, tell=tell)
         finally:
             for command in commands:
                 self.channels.joined(command.channel)
         return began
 
-    async def _starts(self, opened: Sequence[tuple[Channel, Subscribe]]) -> Sequence[Start]:
+    def _enter_all(
+        self,
+        session: Session,
+        opened: Sequence[Opened],
+        began: Sequence[Start],
+        *,
+        reply_in_stream: bool,
+        tell: bool,
+    ) -> None:
+        """Join channels whose starts are known."""
+        for (channel, command), at in zip(opened, began, strict=True):
+            asked = command.since if at.reset else None
+            session.starts(channel.name, at.position if asked is None else asked)
+        if tell and session.dialect.marks_positions:
+            session.tell_positions()
+        for (channel, command), at in zip(opened, began, strict=True):
+            # Writing what comes first may have been too much, and have ended the session.
+            self._check(session, command)
+            self._enter(session, channel, command, at, reply_in_stream=reply_in_stream)
+
+    async def _starts(self, opened: Sequence[Opened]) -> Sequence[Start]:
         """Where each begins, as of one moment: asking for the last one takes its time."""
         while True:
             asked = [await self._start(channel, command) for channel, command in opened]
@@ -151,17 +200,33 @@ class Subscribing:
         *,
         reply_in_stream: bool,
     ) -> None:
-        subscription = Subscription(session, channel, fill=command.fill)
-        self._journal.began(subscription, began.position.offset)
-        subscription.go_back_to_history(began.position.offset)
+        cursor = began.position.offset
+        subscription = Subscription(session, channel, fill=command.fill, cursor=cursor)
+        self._journal.began(subscription, cursor)
         self._join(subscription)
         if not began.recovered and command.since is None:
             # Nothing else may say it: a cut from here on goes on from here.
             session.tell_positions()
-        ok = _ok(channel.name, began)
-        answer = Reply(command.id, ok) if reply_in_stream else _subscribed(channel.name, began)
+        answer: Reply | Subscribed
+        if reply_in_stream:
+            answer = Reply(command.id, _ok(channel.name, began))
+        else:
+            answer = Subscribed(channel.name, began.position, began.recovered, began.replayed)
         session.push_in_order(subscription, answer)
         self._begin(subscription, command, began)
+
+    def _enter_live(self, session: Session, channel: Channel, command: Subscribe) -> None:
+        """As `_enter` at the channel's head: nothing is missing, so the subscription is live."""
+        offset = channel.offset
+        subscription = Subscription(session, channel, fill=command.fill, cursor=offset)
+        self._journal.began(subscription, offset)
+        self._join(subscription)
+        dialect = session.dialect
+        frame = self._subscribed_live(dialect, channel.name, channel.epoch, offset)
+        session.push_frame_in_order(subscription, frame)
+        subscription.go_live(offset)
+        if dialect.marks_positions:
+            self._exchange.mark(session)
 
     def _check(self, session: Session, command: Subscribe) -> None:
         if session.closing:
@@ -327,6 +392,13 @@ class Subscribing:
             self._exchange.announce(open_channel, change)
 
 
+def _subscribed_live(dialect: Dialect, channel: str, epoch: str, offset: int) -> bytes:
+    """What is said to all who subscribe to a channel while this is its head."""
+    head = at_head(Position(epoch, offset))
+    said = Subscribed(channel, head.position, head.recovered, head.replayed)
+    return dialect.encode(said, epoch)
+
+
 def _ok(channel: str, began: Start) -> dict[str, object]:
     return {
         "channel": channel,
@@ -334,10 +406,6 @@ def _ok(channel: str, began: Start) -> dict[str, object]:
         "recovered": began.recovered,
         "replayed": began.replayed,
     }
-
-
-def _subscribed(channel: str, began: Start) -> Subscribed:
-    return Subscribed(channel, began.position, began.recovered, began.replayed)
 
 
 def _as_of_now(channel: Channel, command: Subscribe, asked: Start) -> Start | None:

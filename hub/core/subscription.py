@@ -38,13 +38,16 @@ class Subscription:
         "session",
     )
 
-    def __init__(self, session: "Session", channel: "Channel", *, fill: bool) -> None:
+    def __init__(
+        self, session: "Session", channel: "Channel", *, fill: bool, cursor: int = 0
+    ) -> None:
+        """Begin behind `cursor`, replaying."""
         self.session = session
         self.channel = channel
         self.fill = fill
         self.offset = NOT_LIVE
         """The last offset handed to the session; `NOT_LIVE` while replaying."""
-        self.replay_cursor = 0
+        self.replay_cursor = cursor
         """The last offset replayed; counts only while replaying."""
         self.ring: Ring | None = None
         """What the session is still owed of this channel; made when the peer stops taking."""
@@ -104,7 +107,8 @@ class Subscription:
 
     def go_live(self, offset: int) -> None:
         """Follow the channel from `offset` on: older items are skipped from now on."""
-        self.keep(None)
+        if self.kept is not None:
+            self.keep(None)
         self.offset = offset
         if self.live_offset == NOT_LIVE:
             self.live_offset = offset

@@ -24,7 +24,8 @@ from hub.transports.http.app import make_routes
 from hub.transports.http.asgi import HttpApplication
 from hub.transports.http.dispatch import Dispatcher
 from hub.transports.http.ports import HttpDeps, HttpLimits
-from hub.transports.opening import Dialects, Head, Openings
+from hub.transports.opening import Dialects, Openings
+from hub.transports.request import Head
 from hub.transports.turns import Turns
 from hub.transports.websocket import WebSocketOptions
 from hub.wire.poll import MAX_CHANNELS

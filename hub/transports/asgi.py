@@ -90,7 +90,7 @@ class AsgiLink:
             self._blocked = False
             self.session.on_writable()
 
-    def cork(self) -> None:
+    def cork(self, head: bytes = b"") -> None:
         """What waits is gathered anyway."""
 
     def uncork(self) -> bool:

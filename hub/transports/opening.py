@@ -10,37 +10,24 @@ session's stream themselves.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
 
-from hub.auth.policy import Credentials, Policy
+from hub.auth.policy import Policy
 from hub.core.commands import Subscribe
 from hub.core.engine import Engine
 from hub.core.identity import Identity
 from hub.core.ports import Dialect, Link
-from hub.core.publication import Position
 from hub.core.values import value
 from hub.errors import BadRequestError, ForbiddenError, HubError
+from hub.transports.http.access import credentials_of
+from hub.transports.request import Head
 from hub.transports.sse import SseConnection, response_head
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
 from hub.wire.handshake import accept, offered_token
 from hub.wire.query import SubscriptionQuery, parse_query
 from hub.wire.sse import MAX_CHANNELS
-
-
-class Head(Protocol):
-    """What is asked of the head of a request."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """By lower-case name; repeated ones joined by commas (RFC 9110 section 5.2)."""
-        ...
-
-    @property
-    def query(self) -> bytes:
-        """What follows the `?`, still encoded."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +48,7 @@ class Admitted:
 
     identity: Identity
     query: SubscriptionQuery
-    since: Mapping[str, Position]
-
-    def subscriptions(self) -> Iterator[Subscribe]:
-        query = self.query
-        for name in query.channels:
-            yield Subscribe(None, name, self.since.get(name), query.last, query.fill, in_url=True)
+    subscriptions: Sequence[Subscribe]
 
 
 OnRefused = Callable[[HubError, Head, str], None]
@@ -170,16 +152,17 @@ class Openings:
         query = parse_query(head.query, max_channels=max_channels)
         if token is not None and query.token not in (None, token):
             raise BadRequestError("two tokens are given: one in the URL, one as a subprotocol")
-        identity = self._policy.identify(
-            Credentials(
-                authorization=head.headers.get("authorization"),
-                api_key=head.headers.get("x-api-key"),
-                token=token or query.token,
-            )
-        )
+        identity = self._policy.identify(credentials_of(head, token or query.token))
         for channel in query.channels:
             identity.check_subscribe(channel)
-        return Admitted(identity, query, query.resume_from(head.headers.get("last-event-id")))
+        since = query.resume_from(head.headers.get("last-event-id"))
+        if not since:
+            return Admitted(identity, query, _from_now(query.channels, query.last, query.fill))
+        subscriptions = [
+            Subscribe(None, name, since.get(name), query.last, query.fill, in_url=True)
+            for name in query.channels
+        ]
+        return Admitted(identity, query, subscriptions)
 
     def _check_door(self, head: Head) -> None:
         self._check_origin(head)
@@ -187,9 +170,9 @@ class Openings:
 
     def _check_origin(self, head: Head) -> None:
         headers = head.headers
-        self._policy.check_origin(
-            headers.get("origin"), headers.get("host"), headers.get("sec-fetch-site")
-        )
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin is not None or site is not None:
+            self._policy.check_origin(origin, headers.get("host"), site)
 
     def _admit_websocket(self, head: Head, address: str) -> Admitted | HubError:
         try:
@@ -222,8 +205,15 @@ class Openings:
                 dialect,
                 admitted.identity,
                 head=answer,
-                subscriptions=admitted.subscriptions(),
+                subscriptions=admitted.subscriptions,
             )
+
+
+# As many as queries are remembered (`hub.wire.query`).
+@lru_cache(maxsize=256)
+def _from_now(channels: tuple[str, ...], last: int | None, fill: bool) -> Sequence[Subscribe]:
+    """What a URL asks for that resumes nothing: the same for all who connect with it."""
+    return tuple(Subscribe(None, name, None, last, fill, in_url=True) for name in channels)
 
 
 def cross_origin(origin: str | None) -> dict[str, str]:

@@ -109,7 +109,7 @@ class PollLink:
         """A channel has started, or its history was read."""
         self.on_change()
 
-    def cork(self) -> None:
+    def cork(self, head: bytes = b"") -> None:
         """An answer gathers anyway."""
 
     def uncork(self) -> bool:

@@ -1,12 +1,26 @@
 """A request, whatever carried it: the hub's own connection or somebody else's ASGI server."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from hub.core.identity import Identity
 
 _NOBODY = Identity()
 _NOTHING: Mapping[str, Any] = {}
+
+
+class Head(Protocol):
+    """What is asked of the head of a request."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By lower-case name; repeated ones joined by commas (RFC 9110 section 5.2)."""
+        ...
+
+    @property
+    def query(self) -> bytes:
+        """What follows the `?`, still encoded."""
+        ...
 
 
 class Request:

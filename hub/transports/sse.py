@@ -1,6 +1,8 @@
 """A server-sent events session's connection: a response without an end."""
 
+import time
 from email.utils import formatdate
+from functools import lru_cache
 
 from hub.transports.stream import StreamConnection
 from hub.wire.sse import retry
@@ -32,11 +34,22 @@ def response_headers(origin: str | None) -> Headers:
 
 def response_head(origin: str | None) -> bytes:
     """The whole head of the response, and the stream's first field."""
+    now = int(time.time())
+    return _head_of_nobody(now) if origin is None else _head(origin, now)
+
+
+def _head(origin: str | None, second: int) -> bytes:
     # The stream ends with the connection: no length and no chunks (RFC 9112 section 6.3).
-    date = (b"Date", formatdate(usegmt=True).encode())
+    date = (b"Date", formatdate(second, usegmt=True).encode())
     headers = [*response_headers(origin), date, (b"Connection", b"close")]
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n" + FIRST_FIELD
+
+
+@lru_cache(maxsize=1)
+def _head_of_nobody(second: int) -> bytes:
+    """What all streams of one second begin with that no page of another origin asks for."""
+    return _head(None, second)
 
 
 class SseConnection(StreamConnection):

@@ -28,7 +28,10 @@ _MAX_CORKED_BYTES = 64 * 1024
 
 
 class StreamConnection(asyncio.Protocol):
-    """Implements `hub.core.ports.Link` on an asyncio transport that was just taken over."""
+    """Implements `hub.core.ports.Link` on an asyncio transport that was just taken over.
+
+    Whoever gives the transport has set its high-water mark to 0.
+    """
 
     __slots__ = (
         "_corked", "_fd", "_lost", "_open_fd", "_paused", "_transport", "address", "session",
@@ -55,7 +58,6 @@ class StreamConnection(asyncio.Protocol):
         self._paused = transport.get_write_buffer_size() > 0
         self._open_fd = _NO_FD if self._paused else self._fd
         """`_fd` while the transport owes nothing, so that a write asks for one thing only."""
-        transport.set_write_buffer_limits(high=0)
 
     # -- Link ------------------------------------------------------------------------------
 
@@ -72,14 +74,16 @@ class StreamConnection(asyncio.Protocol):
 
     def _send_apart(self, data: bytes) -> int:
         """Where the kernel must not be written to: at the end, paused, corked, behind TLS."""
+        corked = self._corked
+        if corked is not None and not self._paused and len(corked) + len(data) <= _MAX_CORKED_BYTES:
+            # Where the transport closes meanwhile, the write finds that out.
+            corked += data
+            return len(data)
         if self._lost or self._transport.is_closing():
             return len(data)
         if self._paused:
             return 0
-        if self._corked is not None:
-            if len(self._corked) + len(data) <= _MAX_CORKED_BYTES:
-                self._corked += data
-                return len(data)
+        if corked is not None:
             # More than one write is worth: in order, and stopping where the kernel is full.
             if not self.uncork():
                 return 0
@@ -87,8 +91,8 @@ class StreamConnection(asyncio.Protocol):
         self._transport.write(data)
         return len(data)
 
-    def cork(self) -> None:
-        self._corked = bytearray()
+    def cork(self, head: bytes = b"") -> None:
+        self._corked = bytearray(head)
         self._open_fd = _NO_FD
 
     def uncork(self) -> bool:

@@ -4,6 +4,7 @@ A publication's `data` is spliced in as the bytes that came, never decoded and e
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 import orjson
@@ -207,6 +208,9 @@ def encode(push: Push) -> bytes:
     if isinstance(push, Reply):
         # Before the table: one for each command.
         return orjson.dumps(_reply(push), default=_default, option=_OPTIONS)
+    if isinstance(push, Welcome):
+        # And one for each connection.
+        return _welcome(push)
     # orjson would encode our dataclasses by itself, under their own field names.
     return orjson.dumps(_object(push), default=_default, option=_OPTIONS)
 
@@ -230,17 +234,22 @@ def _optional(publication: Publication) -> bytes:
     return text
 
 
+def _welcome(welcome: Welcome) -> bytes:
+    # The ids and secrets that the hub makes need no JSON escape.
+    node = _node(welcome.node, welcome.heartbeat_seconds, welcome.version)
+    connection, secret = welcome.connection.encode(), welcome.secret.encode()
+    return b'{"op":"welcome","connection":"%b",%b,"secret":"%b"}' % (connection, node, secret)
+
+
+@lru_cache(maxsize=8)
+def _node(name: str, heartbeat_seconds: float, version: str) -> bytes:
+    """The members of a welcome that are the same for all connections of a node."""
+    said = {"node": name, "heartbeat_seconds": heartbeat_seconds, "version": version}
+    return orjson.dumps(said)[1:-1]
+
+
 def _object(push: Push) -> Mapping[str, object]:  # noqa: C901 - one table, a case per push
     match push:
-        case Welcome():
-            return {
-                "op": "welcome",
-                "connection": push.connection,
-                "node": push.node,
-                "heartbeat_seconds": push.heartbeat_seconds,
-                "version": push.version,
-                "secret": push.secret,
-            }
         case Subscribed():
             return {
                 "op": "subscribed",
@@ -266,8 +275,8 @@ def _object(push: Push) -> Mapping[str, object]:  # noqa: C901 - one table, a ca
             return _goodbye(push)
         case Reply():
             return _reply(push)
-        case Publication():
-            raise AssertionError("a publication is spliced, see `_message`")
+        case Publication() | Welcome():
+            raise AssertionError("spliced, see `encode`")
 
 
 def _gap(gap: Gap) -> Mapping[str, object]:

@@ -171,8 +171,8 @@ class FakeLink:
         self.was_short |= taken < len(data)
         return taken
 
-    def cork(self) -> None:
-        self.corked = bytearray()
+    def cork(self, head: bytes = b"") -> None:
+        self.corked = bytearray(head)
 
     def uncork(self) -> bool:
         gathered, self.corked = self.corked, None

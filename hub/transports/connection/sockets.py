@@ -33,8 +33,8 @@ class Sockets:
     def count(self) -> int:
         """All sockets of peers; a polling session has none of its own."""
         engine = self._engine
-        streams = len(engine.sessions) - engine.by_transport["poll"]
-        return len(self.http) + streams + len(engine.leaving)
+        polls = engine.by_transport["poll"]
+        return len(self.http) + len(engine.sessions) - polls + len(engine.leaving)
 
     def hold(self, connection: "Connection", unsent_bytes: int) -> None:
         """Count an answer that its peer does not take.

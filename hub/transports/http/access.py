@@ -2,13 +2,13 @@
 
 from hub.auth.policy import Credentials
 from hub.errors import BadRequestError
-from hub.transports.request import Request
+from hub.transports.request import Head, Request
 
 _BEARER = "bearer "
 _NONE = Credentials()
 
 
-def credentials_of(request: Request, token: str | None = None) -> Credentials:
+def credentials_of(request: Head, token: str | None = None) -> Credentials:
     """What the request's headers prove; `token` is that of a query where one is allowed.
 
     Publishing and operating take headers only: URLs end up in logs.
