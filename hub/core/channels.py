@@ -1,6 +1,5 @@
 """The channels that have sessions on this node: head, members, and what waits to be sent."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from hub.core.batch import Batch, Group, Item
@@ -9,6 +8,7 @@ from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import Broker, Dialect
 from hub.core.publication import Position
 from hub.core.subscription import Subscription
+from hub.core.tally import Counts
 from hub.errors import UnavailableError
 
 
@@ -112,7 +112,7 @@ class OpenChannels(Mapping[str, Channel]):
         self._broker = broker
         self._namespaces = namespaces
         self._channels: dict[str, Channel] = {}
-        self._joining: Counter[str] = Counter()
+        self._joining = Counts()
         """By channel, how many sessions are about to become members."""
 
     def __getitem__(self, name: str) -> Channel:

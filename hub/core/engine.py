@@ -8,7 +8,6 @@ those that come meanwhile queue behind it. An idle session has no task and no qu
 
 import random
 import secrets
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -29,7 +28,7 @@ from hub.core.pushes import Reply, Welcome
 from hub.core.records import SessionRecord
 from hub.core.session import Session
 from hub.core.session_context import Respond, SessionContext
-from hub.core.tally import Tally
+from hub.core.tally import Counts, Tally
 from hub.core.views import session_record
 from hub.errors import (
     HubError,
@@ -77,7 +76,7 @@ class Engine:
         self._keyed = blake2b(key=secrets.token_bytes(32), digest_size=16)
         self._our_fault = context.close_code(HubError.code, HubError.retryable)
         self.sessions: dict[str, Session] = {}
-        self.by_transport: Counter[str] = Counter()
+        self.by_transport = Counts()
         self.leaving: dict[Session, Deadline] = {}
         """Sessions that said goodbye and whose connections are not gone yet."""
         self.draining = False

@@ -28,8 +28,15 @@ class Histogram:
         self.sum_seconds += seconds * times
 
 
-def _counter() -> Counter[str]:
-    return Counter()
+class Counts(Counter[str]):
+    """A counter that is set in C, which takes 0.06 us for each count instead of 0.3.
+
+    `Counter` deletes in Python, and a class that does so is set through Python as well. What
+    is not counted cannot be deleted here.
+    """
+
+    __setitem__ = dict.__setitem__
+    __delitem__ = dict.__delitem__  # type: ignore[assignment]  # only of what is counted
 
 
 @dataclass(slots=True)
@@ -38,30 +45,30 @@ class Tally:
 
     publications: int = 0
     """Accepted by this node's broker."""
-    publish_errors: Counter[str] = field(default_factory=_counter)
+    publish_errors: Counts = field(default_factory=Counts)
     """By error code."""
     duplicates: int = 0
     """Publishes answered from an idempotency key."""
     deliveries: int = 0
     """Publications handed to a session's transport."""
     bytes_sent: int = 0
-    dropped: Counter[str] = field(default_factory=_counter)
+    dropped: Counts = field(default_factory=Counts)
     """Publications a session did not get because it was slow, by overflow policy."""
-    gaps: Counter[str] = field(default_factory=_counter)
+    gaps: Counts = field(default_factory=Counts)
     """Gap notices, by reason."""
     replayed: int = 0
     """Publications sent from history."""
-    opened: Counter[str] = field(default_factory=_counter)
+    opened: Counts = field(default_factory=Counts)
     """Sessions opened, by transport."""
-    closed: Counter[str] = field(default_factory=_counter)
+    closed: Counts = field(default_factory=Counts)
     """Sessions closed, by close code."""
-    refused: Counter[str] = field(default_factory=_counter)
+    refused: Counts = field(default_factory=Counts)
     """Sessions refused before they existed, and requests that never became one, by reason."""
-    http_errors: Counter[str] = field(default_factory=_counter)
+    http_errors: Counts = field(default_factory=Counts)
     """HTTP requests answered with a problem document, by error code."""
-    commands: Counter[str] = field(default_factory=_counter)
+    commands: Counts = field(default_factory=Counts)
     """Commands carried out, by op."""
-    command_errors: Counter[str] = field(default_factory=_counter)
+    command_errors: Counts = field(default_factory=Counts)
     """Error replies, by error code."""
     polls_abandoned: int = 0
     """Polls that went without an answer, because their peers were gone."""
@@ -71,9 +78,9 @@ class Tally:
     """Joins and leaves replaced by `presence_reset`."""
     broker_calls: Histogram = field(default_factory=Histogram)
     """From asking a broker outside this process to its answer."""
-    broker_call_errors: Counter[str] = field(default_factory=_counter)
+    broker_call_errors: Counts = field(default_factory=Counts)
     """Such calls without a useful answer: `not_sent`, `no_answer` or `refused`."""
-    broker_connects: Counter[str] = field(default_factory=_counter)
+    broker_connects: Counts = field(default_factory=Counts)
     """Connections made to it, by what they are for: `commands` or `subscriber`."""
     broker_received: int = 0
     """Publications that came from it."""
