@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hub.brokers.redis.channels.context import ShardContext
+from hub.brokers.redis.channels.context import ShardContext, Tasks
 from hub.brokers.redis.channels.history import Backfill, HistoryReader
 from hub.brokers.redis.channels.messages import (
     Message,
@@ -24,7 +24,6 @@ from hub.brokers.redis.link.health import Canary, WriteCheck
 from hub.brokers.redis.link.library import Library
 from hub.brokers.redis.link.pubsub import Listeners, PubSubConnection
 from hub.brokers.redis.link.replication import ReplicationLine
-from hub.brokers.redis.tasks import Tasks
 from hub.core.pushes import PresenceReset
 
 

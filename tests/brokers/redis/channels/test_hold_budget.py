@@ -13,7 +13,7 @@ from hub.core.options import Namespaces
 from hub.core.ports import Downstream, Spawn
 from hub.core.publication import Position
 from hub.core.tally import Tally
-from tests.brokers.redis.test_tracking import message, page, shown
+from tests.brokers.redis.channels.test_tracker import message, page, shown
 from tests.support.waiting import eventually
 
 SIZE = message("a", 1).size_bytes

@@ -1,0 +1,220 @@
+"""What Redis answers about a channel, and how a node catches up by it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.exceptions import ResponseError
+
+from hub.brokers.redis.channels.history import Backfill, HistoryReader
+from hub.brokers.redis.channels.messages import Message, decode
+from hub.brokers.redis.channels.tracked import TrackedChannels
+from hub.brokers.redis.channels.tracker import State, Tracker
+from hub.brokers.redis.link.outcomes import CallError
+from hub.brokers.redis.options import RedisOptions
+from hub.core.options import Namespaces
+from hub.core.publication import Position
+from tests.brokers.redis.channels.rig import ShardRig
+from tests.brokers.redis.fakes import Command, Rig
+from tests.support.waiting import eventually
+
+EPOCH = b"0a-e"
+
+
+def entry(offset: int, *, epoch: bytes = EPOCH, data: bytes | None = None) -> list[bytes]:
+    """As the stream has it: an ID, and a message."""
+    raw = b"%s\n%d\n0\n\n%s" % (epoch, offset, b"%d" % offset if data is None else data)
+    return [b"%d-0" % offset, raw]
+
+
+def message(offset: int) -> Message:
+    found = decode("news", entry(offset)[1], max_message_bytes=1000)
+    assert found is not None
+    return found
+
+
+class History:
+    """A channel in Redis; functions are answered from it."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self.kept: list[int] = []
+        self.refuses = ""
+        self.asked: list[Command] = []
+
+    def answer(self, command: Command) -> object:
+        self.asked.append(command)
+        if self.refuses:
+            return ResponseError(self.refuses)
+        if command[0] == b"open":
+            return [EPOCH, self.offset]
+        after = int(command[3 + int(command[1])])
+        entries = [part for offset in self.kept if offset > after for part in entry(offset)]
+        return [EPOCH, self.offset, self.kept[0] if self.kept else self.offset + 1, entries, 1]
+
+
+@asynccontextmanager
+async def reader(history: History) -> AsyncGenerator[HistoryReader]:
+    async with Rig() as rig:
+        rig.endpoint.answer = history.answer
+        yield HistoryReader(
+            calls=rig.calls, namespaces=Namespaces(), options=rig.options, line_keys=()
+        )
+
+
+# -- HistoryReader -------------------------------------------------------------------------------
+
+
+async def test_a_page_is_read_with_what_it_says_of_the_channel() -> None:
+    history = History()
+    history.offset, history.kept = 7, [6, 7]
+    async with reader(history) as reading:
+        page = await reading.page("news", 5, 10, 1000)
+    assert (page.head, page.oldest, page.complete) == (Position("0a-e", 7), 6, True)
+    assert [each.offset for each in page.messages] == [6, 7]
+    assert [each.publication is not None for each in page.messages] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "bad", [entry(7, data=b"{"), entry(7, epoch=b"other"), [b"7-0", b"no message"]]
+)
+async def test_what_cannot_be_delivered_keeps_its_number(bad: list[bytes]) -> None:
+    """The ID tells it in any case, so a gap `invalid` stands there and nothing is missing."""
+    async with Rig() as rig:
+        rig.endpoint.answer = lambda _: [EPOCH, 7, 7, bad, 1]
+        reading = HistoryReader(
+            calls=rig.calls, namespaces=Namespaces(), options=rig.options, line_keys=()
+        )
+        (found,) = (await reading.page("news", 6, 10, 1000)).messages
+    assert (found.epoch, found.offset, found.publication) == ("0a-e", 7, None)
+
+
+async def test_an_answer_of_another_shape_is_an_error() -> None:
+    """It is not taken for an empty page, which would announce a loss."""
+    async with Rig() as rig:
+        rig.endpoint.answer = lambda _: [EPOCH, b"seven"]
+        reading = HistoryReader(
+            calls=rig.calls, namespaces=Namespaces(), options=rig.options, line_keys=()
+        )
+        with pytest.raises(CallError):
+            await reading.head("news", Position("", 0))
+        with pytest.raises(CallError):
+            await reading.page("news", 0, 10, 1000)
+
+
+# -- Backfill ------------------------------------------------------------------------------------
+
+
+class Catching(ShardRig):
+    """One channel that this node listens to, and what it says of it."""
+
+    def __init__(self, history: HistoryReader, options: RedisOptions) -> None:
+        super().__init__(options)
+        self.channels = TrackedChannels(self.context, pubsub=self.pubsub, check_up=lambda: None)
+        self.backfill = Backfill(
+            self.context, history=history, pubsub=self.pubsub, channels=self.channels
+        )
+
+    def listen(self, offset: int) -> Tracker:
+        self.channels.take("news", Position("0a-e", offset))
+        tracker = self.channels.tracker("news")
+        assert tracker is not None
+        return tracker
+
+    def receive(self, tracker: Tracker, offset: int) -> None:
+        self.backfill.act(tracker, tracker.receive(message(offset)))
+
+
+@asynccontextmanager
+async def catching(history: History) -> AsyncGenerator[Catching]:
+    async with reader(history) as reading:
+        rig = Catching(reading, RedisOptions())
+        yield rig
+        await rig.tasks.stop()
+
+
+async def test_a_hole_is_filled_from_history_and_what_it_lacks_is_announced() -> None:
+    """As in the tracker's example: 6 to 8 are lost, history holds 7 to 10."""
+    history = History()
+    history.offset, history.kept = 10, [7, 8, 9, 10]
+    async with catching(history) as rig:
+        tracker = rig.listen(5)
+        rig.receive(tracker, 9)
+        assert rig.backfill.filling == 1
+        rig.receive(tracker, 10)
+        await eventually(lambda: not rig.backfill.filling)
+        assert rig.noted.items == [("broker", 6, 6), b"7", b"8", b"9", b"10"]
+        assert tracker.state is State.LIVE
+        assert (rig.tally.broker_holes, rig.tally.broker_lost) == (1, 1)
+
+
+async def test_a_lost_tail_is_found_by_the_head_behind_a_barrier() -> None:
+    """Nothing that arrives shows it."""
+    history = History()
+    history.offset, history.kept = 7, [6, 7]
+    async with catching(history) as rig:
+        tracker = rig.listen(5)
+        await rig.backfill.compare_all()
+        await eventually(lambda: rig.noted.items == [b"6", b"7"])
+        assert rig.pubsub.barriers == 1
+        assert tracker.position == Position("0a-e", 7)
+
+
+async def test_a_tail_that_was_only_late_is_not_read_again() -> None:
+    """It passes the barrier, and then nothing is missing."""
+    history = History()
+    history.offset = 6
+    async with catching(history) as rig:
+        tracker = rig.listen(5)
+
+        async def late() -> None:
+            rig.receive(tracker, 6)
+
+        rig.pubsub.barrier = late  # type: ignore[method-assign] # what came meanwhile
+        await rig.backfill.compare_all()
+        assert rig.noted.items == [b"6"]
+        assert [command[0] for command in history.asked] == [b"open"]
+
+
+async def test_a_channel_is_opened_at_its_head_and_then_gets_what_came_meanwhile() -> None:
+    history = History()
+    history.offset = 6
+    async with catching(history) as rig:
+        heads = list[Position]()
+        caller = asyncio.create_task(rig.channels.subscribe("news", heads.append))
+        await eventually(lambda: rig.channels.tracker("news"))
+        tracker = rig.channels.tracker("news")
+        assert tracker is not None
+        rig.receive(tracker, 6)
+        rig.receive(tracker, 7)
+        await rig.backfill.compare([tracker])
+        await caller
+        assert heads == [Position("0a-e", 6)]
+        assert rig.noted.items == [b"7"]
+
+
+async def test_a_hole_that_cannot_be_filled_now_is_filled_after_the_next_comparison() -> None:
+    """Nothing is announced as lost because Redis refused."""
+    history = History()
+    history.offset, history.kept, history.refuses = 7, [6, 7], "ERR for now"
+    async with catching(history) as rig:
+        tracker = rig.listen(5)
+        rig.receive(tracker, 7)
+        await eventually(lambda: not rig.backfill.filling)
+        assert tracker.state is State.FILLING
+        assert not rig.noted.items
+        history.refuses = ""
+        await rig.backfill.compare_all()
+        await eventually(lambda: rig.noted.items == [b"6", b"7"])
+
+
+async def test_steps_of_a_channel_without_sessions_are_not_delivered() -> None:
+    """Its tracker keeps up all the same, because a session may come back."""
+    async with catching(History()) as rig:
+        tracker = rig.listen(5)
+        rig.channels.unsubscribe("news")
+        rig.receive(tracker, 6)
+        assert not rig.noted.items
+        assert tracker.position == Position("0a-e", 6)
+        rig.channels.stop()

@@ -1,0 +1,209 @@
+"""The connection that pub/sub comes in on: what Redis is told, and when it is believed."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from hub.brokers.redis.link.connection import Connector
+from hub.brokers.redis.link.outcomes import NoAnswerError, NotSentError
+from hub.brokers.redis.link.pubsub import Listeners, PubSubConnection
+from hub.brokers.redis.options import RedisOptions
+from hub.core.tally import Tally
+from tests.brokers.redis.fakes import Command, FakeConnection, FakeEndpoint, Log
+from tests.core.fakes import FakeClock
+from tests.support.waiting import eventually
+
+
+class Heard:
+    """What a pub/sub connection told."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[bytes, bytes]] = []
+        self.subscribed: list[Sequence[bytes]] = []
+        self.fails = False
+
+    def on_message(self, name: bytes, message: bytes) -> None:
+        if self.fails:
+            raise RuntimeError("a fault of the core")
+        self.messages.append((name, message))
+
+
+class Rig:
+    def __init__(self, endpoint: FakeEndpoint, options: RedisOptions) -> None:
+        self.endpoint, self.heard, self.log = endpoint, Heard(), Log()
+        self.pubsub = PubSubConnection(
+            Connector(endpoint, options, FakeClock(), self.log.logger, Tally()),
+            on_message=self.heard.on_message,
+            on_subscribed=self.heard.subscribed.append,
+        )
+
+    @property
+    def server(self) -> FakeConnection:
+        return self.endpoint.newest
+
+    async def written(self, count: int) -> list[Command]:
+        await eventually(lambda: len(self.server.commands) >= count, what=f"{count} commands")
+        return self.server.commands
+
+
+@asynccontextmanager
+async def connected(
+    *names: bytes, command_timeout_seconds: float = 5.0, endpoint: FakeEndpoint | None = None
+) -> AsyncGenerator[Rig]:
+    rig = Rig(
+        endpoint or FakeEndpoint(),
+        RedisOptions(
+            batch_size=2,
+            backoff_first_seconds=0.0,
+            command_timeout_seconds=command_timeout_seconds,
+        ),
+    )
+    for name in names:
+        rig.pubsub.add(name)
+    task = asyncio.create_task(rig.pubsub.run())
+    try:
+        await rig.pubsub.up.wait()
+        yield rig
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def confirmed(name: bytes) -> list[object]:
+    return [b"subscribe", name, 1]
+
+
+async def test_names_are_subscribed_in_batches_and_again_on_each_new_connection() -> None:
+    """One command for many channels, and none is forgotten with a connection."""
+    async with connected(b"a", b"b", b"c") as rig:
+        asked = [(b"SUBSCRIBE", b"a", b"b"), (b"SUBSCRIBE", b"c")]
+        assert await rig.written(2) == asked
+        rig.server.breaks()
+        await eventually(lambda: rig.pubsub.connects == 2)
+        assert await rig.written(2) == asked
+
+
+async def test_a_name_is_heard_from_its_confirmation_to_the_end_of_the_connection() -> None:
+    async with connected(b"a") as rig:
+        await rig.written(1)
+        assert not rig.pubsub.hears(b"a")
+        rig.server.say(confirmed(b"a"))
+        await eventually(lambda: rig.heard.subscribed == [[b"a"]])
+        assert rig.pubsub.hears(b"a")
+        rig.server.breaks()
+        await eventually(lambda: rig.pubsub.connects == 2)
+        assert not rig.pubsub.hears(b"a")
+
+
+async def test_confirmations_of_one_iteration_are_told_together() -> None:
+    """Heads of many channels are asked for in one pipeline."""
+    async with connected(b"a", b"b") as rig:
+        await rig.written(1)
+        rig.server.say(confirmed(b"a"), confirmed(b"b"))
+        await eventually(lambda: rig.heard.subscribed == [[b"a", b"b"]])
+
+
+async def test_a_name_that_comes_back_before_redis_was_told_is_confirmed_at_once() -> None:
+    """Redis sends it all the time, and would confirm nothing."""
+    async with connected(b"a") as rig:
+        await rig.written(1)
+        rig.server.say(confirmed(b"a"))
+        await eventually(lambda: rig.heard.subscribed)
+        rig.pubsub.remove(b"a")
+        rig.pubsub.add(b"a")
+        await eventually(lambda: rig.heard.subscribed == [[b"a"], [b"a"]])
+        assert rig.server.commands == [(b"SUBSCRIBE", b"a")]
+
+
+async def test_a_name_that_is_removed_is_heard_no_more() -> None:
+    async with connected(b"a") as rig:
+        await rig.written(1)
+        rig.server.say(confirmed(b"a"))
+        await eventually(lambda: rig.pubsub.hears(b"a"))
+        rig.pubsub.remove(b"a")
+        assert (await rig.written(2))[1] == (b"UNSUBSCRIBE", b"a")
+        assert not rig.pubsub.hears(b"a")
+
+
+async def test_a_barrier_is_passed_by_its_own_answer_behind_all_messages() -> None:
+    """Whatever Redis had published before it has been delivered by then."""
+    async with connected() as rig:
+        first, second = (asyncio.create_task(rig.pubsub.barrier()) for _ in range(2))
+        pings = await rig.written(2)
+        rig.server.say([b"message", b"a", b"1"], [b"pong", pings[0][1]])
+        await first
+        assert rig.heard.messages == [(b"a", b"1")]
+        assert not second.done()
+        rig.server.say([b"pong", pings[1][1]])
+        await second
+
+
+async def test_a_barrier_fails_without_a_connection_with_it_and_after_its_time() -> None:
+    """Not sent, so it may be asked again; silent, so nobody knows."""
+    async with connected(command_timeout_seconds=0.05) as rig:
+        with pytest.raises(NoAnswerError):
+            await rig.pubsub.barrier()
+        waiting = asyncio.create_task(rig.pubsub.barrier())
+        await rig.written(2)
+        rig.endpoint.refuses = ConnectionRefusedError("gone")
+        rig.server.breaks()
+        with pytest.raises(NotSentError):
+            await waiting
+        with pytest.raises(NotSentError):
+            await rig.pubsub.barrier()
+
+
+async def test_a_fault_of_the_core_does_not_cost_the_connection() -> None:
+    """It is logged with its traceback, and the next message is delivered."""
+    async with connected(b"a") as rig:
+        rig.heard.fails = True
+        rig.server.say([b"message", b"a", b"1"])
+        await eventually(lambda: rig.log.lines == [("exception", "redis_message_failed")])
+        rig.heard.fails = False
+        rig.server.say([b"message", b"a", b"2"])
+        await eventually(lambda: rig.heard.messages == [(b"a", b"2")])
+        assert rig.pubsub.connects == 1
+
+
+async def test_a_connection_that_is_dropped_is_closed_and_made_anew() -> None:
+    async with connected(b"a") as rig:
+        first = rig.server
+        rig.pubsub.drop("deaf")
+        await eventually(lambda: rig.pubsub.connects == 2)
+        assert first.closed
+
+
+class Names:
+    """A `PubSub` that only notes what is wanted."""
+
+    def __init__(self) -> None:
+        self.wanted: list[bytes] = []
+
+    def add(self, name: bytes) -> None:
+        self.wanted.append(name)
+
+    def remove(self, name: bytes) -> None:
+        self.wanted.remove(name)
+
+    def hears(self, name: bytes) -> bool:
+        return name in self.wanted
+
+    async def barrier(self) -> None:
+        return
+
+
+def test_a_listener_gets_what_comes_under_its_name_until_it_is_ignored() -> None:
+    """Listening twice is listening once."""
+    names, got = Names(), list[bytes]()
+    listeners = Listeners(names)
+    listeners.listen(b"ask", got.append)
+    listeners.listen(b"ask", got.append)
+    assert names.wanted == [b"ask"]
+    assert listeners.receive(b"ask", b"1")
+    assert not listeners.receive(b"other", b"2")
+    listeners.ignore(b"ask")
+    assert not listeners.receive(b"ask", b"3")
+    assert got == [b"1"]
+    assert not names.wanted
