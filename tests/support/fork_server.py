@@ -39,10 +39,10 @@ from tests.support.programs import outside
 # What a node and the commands load when they run.
 _IMPORTED = (
     "hub.brokers.redis.broker",
-    "hub.brokers.redis.peers",
-    "hub.brokers.redis.presence",
+    "hub.brokers.redis.nodes.peers",
+    "hub.brokers.redis.nodes.presence",
     "hub.cli",
-    "hub.process",
+    "hub.main",
     "hub_client",
     "rich.live",
     "rich.table",
