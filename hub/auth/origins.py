@@ -35,6 +35,8 @@ _ORIGIN = re.compile(
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_PORT = 65_535
+# As browsers write them in an origin.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # Enough to recognise it in a log; the rest is whatever a stranger sent.
 _SHOWN_CHARACTERS = 100
 # W3C Fetch Metadata, section 2.3: a page of another site, or of another host or port of this one.
@@ -128,7 +130,12 @@ def _refusal(origin: str, page: Origin | None, host: str | None) -> str:
     else:
         named = f"the host that the request names is {host[:_SHOWN_CHARACTERS]!r}"
     cure = "list it in HUB_ORIGINS"
-    if page is not None and _differs_in_port(page, host):
+    if page is not None and _is_alias(page, host):
+        cure = (
+            f"open the page at {page.scheme}://{host}, which a browser takes for another origin,"
+            f" or {cure}"
+        )
+    elif page is not None and _differs_in_port(page, host):
         cure = (
             "if that is the page's own host, a proxy changes the port: have it pass Host on as it"
             f" came (nginx: proxy_set_header Host $http_host), or {cure}"
@@ -140,3 +147,9 @@ def _differs_in_port(page: Origin, host: str | None) -> bool:
     """Whether `host` is that of the page but for its port."""
     named = _parse(f"{page.scheme}://{host}") if host else None
     return named is not None and (named.host, named.scheme) == (page.host, page.scheme)
+
+
+def _is_alias(page: Origin, host: str | None) -> bool:
+    """Whether `host` is the page's port of this machine under another name of loopback."""
+    named = _parse(f"{page.scheme}://{host}") if host else None
+    return named is not None and named.port == page.port and {named.host, page.host} <= LOOPBACK

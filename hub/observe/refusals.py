@@ -10,6 +10,9 @@ line at the window's end says how many of which code were left out. An attacker 
 hides nobody else that way. Example: 1,000 wrong keys from one address in 4 s are 10 lines, and 10 s
 after the first of them `refusals_not_logged` with `unauthorized: 990`.
 
+A page of an origin that is not allowed tries again and again, from as many addresses as it has
+readers: the same reason for the same origin is one line a minute.
+
 No credential ever reaches this module: `reason` is the message of a `hub.errors.HubError`, which
 holds none. What a stranger wrote (origin, host) is cut.
 """
@@ -26,6 +29,7 @@ from hub.observe.log_levels import HTTP
 WINDOW_SECONDS = 10.0
 LINES_PER_ADDRESS = 10
 LINES = 50
+ORIGIN_WINDOWS = 6  # a minute
 # An IPv6 address with its zone is 50; whatever is longer is no address.
 _ADDRESS_CHARACTERS = 64
 # Enough to recognise a host; its greatest length is 253 (RFC 1035 section 2.3.4).
@@ -55,6 +59,9 @@ class Refusals:
         """Logged in this window by code and address: at most `LINES`."""
         self._left_out: Counter[str] = Counter()
         """By code."""
+        self._origins: dict[tuple[str, str], int] = {}
+        """Origins and reasons that were logged, and for how many windows they are silent: at most
+        `LINES` of each window."""
 
     def refused(
         self,
@@ -80,9 +87,13 @@ class Refusals:
             self._is_open = True
             self._in_seconds(WINDOW_SECONDS, self._end_window)
         who = code, address[:_ADDRESS_CHARACTERS]
-        if self._lines[who] >= LINES_PER_ADDRESS or self._lines.total() >= LINES:
+        page = None if origin is None else (origin[:_NAME_CHARACTERS], reason)
+        is_full = self._lines[who] >= LINES_PER_ADDRESS or self._lines.total() >= LINES
+        if is_full or page in self._origins:
             self._left_out[code] += 1
             return
+        if page is not None:
+            self._origins[page] = ORIGIN_WINDOWS
         self._lines[who] += 1
         named = {"origin": origin, "host": host}
         self._log.info(
@@ -98,11 +109,14 @@ class Refusals:
     def flush(self) -> None:
         """The node stops: say now what was left out, because no window's end comes."""
         if self._is_open:
-            self._end_window()
+            self._end_window(stops=True)
 
-    def _end_window(self) -> None:
+    def _end_window(self, *, stops: bool = False) -> None:
         left_out, self._left_out = self._left_out, Counter()
         self._lines.clear()
-        self._is_open = False
+        self._origins = {page: left - 1 for page, left in self._origins.items() if left > 1}
+        self._is_open = bool(self._origins) and not stops
+        if self._is_open:
+            self._in_seconds(WINDOW_SECONDS, self._end_window)
         if left_out:
             self._log.info("refusals_not_logged", **left_out, within_seconds=WINDOW_SECONDS)

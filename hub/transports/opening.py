@@ -20,7 +20,7 @@ from hub.core.engine import Engine
 from hub.core.identity import Identity
 from hub.core.ports import Dialect, Link
 from hub.core.values import value
-from hub.errors import BadRequestError, ForbiddenError, HubError
+from hub.errors import BadRequestError, HubError
 from hub.transports.http.access import credentials_of
 from hub.transports.request import Head
 from hub.transports.sse import SseConnection, response_head
@@ -136,14 +136,6 @@ class Openings:
 
     # -- who may -----------------------------------------------------------------------------
 
-    def readable_by(self, head: Head) -> str | None:
-        """The origin whose pages may read a refusal; None where none may or none is named."""
-        try:
-            self._check_origin(head)
-        except ForbiddenError:
-            return None
-        return head.headers.get("origin")
-
     def admit(self, head: Head, *, max_channels: int, token: str | None = None) -> Admitted:
         """Read credentials and query; raise `HubError` where either does not hold.
 
@@ -217,7 +209,11 @@ def _from_now(channels: tuple[str, ...], last: int | None, fill: bool) -> Sequen
 
 
 def cross_origin(origin: str | None) -> dict[str, str]:
-    """The header fields that let a page of `origin`, which was checked, read an answer."""
+    """The header fields that let a page of `origin` read an answer.
+
+    The origin was checked, or the answer says that it is refused: a page whose developer cannot
+    read that tries for ever and shows nothing.
+    """
     if origin is None:
         return {}
     return {

@@ -265,3 +265,12 @@ def test_an_entry_that_is_no_origin_ends_the_start(entry: str) -> None:
     with pytest.raises(SettingsError) as caught:
         OriginList(["https://fine.example", entry])
     assert caught.value.message.startswith(f"HUB_ORIGINS: {entry!r} is not allowed: * or scheme://")
+
+
+def test_another_name_of_loopback_is_refused_with_what_to_open() -> None:
+    """People open `localhost` and write 127.0.0.1: the usual first refusal."""
+    with pytest.raises(ForbiddenError, match=r"open the page at http://127\.0\.0\.1:8000, which"):
+        OriginList([]).check("http://localhost:8000", "127.0.0.1:8000")
+    with pytest.raises(ForbiddenError) as refusal:
+        OriginList([]).check("http://localhost:3000", "127.0.0.1:8000")
+    assert "open the page" not in refusal.value.message

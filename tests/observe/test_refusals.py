@@ -182,3 +182,24 @@ def test_a_stop_says_how_many_were_left_out() -> None:
     rig.refusals.flush()
     left_out = [line for line in rig.lines if line["event"] == "refusals_not_logged"]
     assert [line["unauthorized"] for line in left_out] == [5]
+
+
+def test_the_same_reason_for_the_same_origin_is_one_line_a_minute() -> None:
+    """A page tries again and again, from as many addresses as it has readers."""
+    rig = Rig()
+
+    def refuse(origin: str, address: str) -> None:
+        reason = f"origin {origin!r} is not allowed"
+        rig.refusals.refused("forbidden", address=address, reason=reason, origin=origin)
+
+    for _window in range(6):
+        for number in range(20):
+            refuse("http://a.example", f"10.0.0.{number}")
+        refuse("http://b.example", "10.0.0.1")
+        rig.end_window()
+    assert [line["origin"] for line in rig.refused()] == ["http://a.example", "http://b.example"]
+    assert rig.windows == 0
+    refuse("http://a.example", "10.0.0.1")
+    assert len(rig.refused()) == 3
+    left_out = [line["forbidden"] for line in rig.lines if line["event"] == "refusals_not_logged"]
+    assert left_out == [19, 21, 21, 21, 21, 21]

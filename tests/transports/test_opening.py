@@ -157,16 +157,6 @@ async def test_who_is_refused_at_the_door_costs_nothing(how: str, why: str) -> N
     assert not door.node.engine.sessions
     assert door.transport.writes == []
     assert door.transport.protocol is None
-    readable = None if why == "origin" else head.headers.get("origin")
-    assert door.openings.readable_by(head) == readable
-
-
-async def test_only_an_allowed_page_may_read_a_refusal() -> None:
-    door = Door(origins=["https://app.example"])
-    head = Head(headers=UPGRADE | {"origin": "https://app.example"})
-    assert door.openings.readable_by(head) == "https://app.example"
-    head.headers["origin"] = "https://elsewhere.example"
-    assert door.openings.readable_by(head) is None
 
 
 async def test_what_is_no_handshake_is_refused_before_a_session() -> None:

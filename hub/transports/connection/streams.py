@@ -81,7 +81,7 @@ class Streams:
             origin=headers.get("origin"),
             host=headers.get("host"),
         )
-        origin = self._openings.readable_by(request)
+        origin = headers.get("origin")
         if (
             stream is Stream.SSE
             and error.retryable

@@ -116,8 +116,8 @@ class Dispatcher:
         if not place.public:
             origin, site = headers.get("origin"), headers.get("sec-fetch-site")
             if origin is not None or site is not None:
+                call.origin = origin  # who is refused may read why
                 self._policy.check_origin(origin, headers.get("host"), site)
-                call.origin = origin
         route = place.routes.get(request.method)
         if route is None:
             self._other_method(call, place)

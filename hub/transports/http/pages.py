@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from hub.auth.origins import LOOPBACK
 from hub.errors import NotFoundError
 from hub.transports.http.answer import Answer
 from hub.transports.http.ports import HttpDeps
@@ -43,6 +44,9 @@ _KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
 _MIN_COMPRESSED_BYTES = 1024
 # What may stand in a policy: anything else in a Host field gets no WebSocket of its own.
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
+_LOOPBACK_HOST = re.compile(
+    rf"({'|'.join(map(re.escape, sorted(LOOPBACK)))})(?P<port>(:\d{{1,5}})?)"
+)
 # The client is public and meant for pages of other origins.
 _SHARED = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
 INDEX = "index.html"
@@ -173,9 +177,13 @@ def takes_gzip(accepted: str) -> bool:
 def _policy(host: str) -> str:
     """What the pages may load (CSP level 3): their own hub, by HTTP and WebSocket, and no more.
 
-    `'self'` alone covers a WebSocket only in newer browsers.
+    `'self'` alone covers a WebSocket only in newer browsers. A hub on loopback has several names.
     """
     own = f"'self' ws://{host} wss://{host}" if _HOST.fullmatch(host) else "'self'"
+    local = _LOOPBACK_HOST.fullmatch(host)
+    if local is not None:
+        port = local["port"]
+        own += "".join(f" http://{name}{port} ws://{name}{port}" for name in sorted(LOOPBACK))
     return (
         f"default-src 'self'; connect-src {own}; frame-ancestors 'none'; "
         "base-uri 'none'; form-action 'none'; object-src 'none'"
