@@ -1,4 +1,4 @@
-"""What many tests need: a channel nobody else uses."""
+"""What many tests need: a channel nobody else uses; and in which order several workers run them."""
 
 import os
 import secrets
@@ -6,6 +6,28 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
+
+# What takes longest, first of all: no worker is left with it at the end.
+_FIRST = (
+    "tests/multi_node/test_random_",
+    "tests/multi_node/",
+    "tests/test_container.py",
+    "tests/test_packaging.py",
+    "tests/clients/python/test_package.py",
+    "tests/chaos/",
+    "tests/brokers/redis/",
+    "tests/browser/",
+    "tests/front/",
+    "tests/core/test_node_model.py",
+    "tests/cli/",
+    "tests/benchmarks/",
+    "tests/clients/",
+    "tests/transports/",
+)
+# Their tests share nothing, and each takes long: several workers share them.
+_SPREAD = ("tests/multi_node/test_random_",)
 
 # Examples may take their time: the machine may be busy.
 settings.register_profile("hub", deadline=None)
@@ -16,6 +38,30 @@ settings.load_profile("hub")
 def channel() -> str:
     """A channel of this test alone, in no namespace."""
     return f"test-{secrets.token_hex(4)}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have what takes longest begin first, where several workers share the tests."""
+
+    def rank(item: pytest.Item) -> int:
+        began = (at for at, start in enumerate(_FIRST) if item.nodeid.startswith(start))
+        return next(began, len(_FIRST))
+
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=rank)
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
+    """A file stays in one worker, for what its tests share, but for those of `_SPREAD`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith(_SPREAD) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """For `--dist loadfile`."""
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

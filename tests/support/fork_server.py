@@ -18,7 +18,6 @@ import ctypes
 import fcntl
 import functools
 import gc
-import importlib
 import json
 import os
 import runpy
@@ -36,17 +35,6 @@ from typing import Any
 
 from tests.support.programs import outside
 
-# What a node and the commands load when they run.
-_IMPORTED = (
-    "hub.brokers.redis.broker",
-    "hub.brokers.redis.nodes.peers",
-    "hub.brokers.redis.nodes.presence",
-    "hub.cli",
-    "hub.main",
-    "hub_client",
-    "rich.live",
-    "rich.table",
-)
 _ORDER_BYTES = 1 << 20
 _START_SECONDS = 60.0
 _ROOT = Path(__file__).parents[2]
@@ -255,10 +243,22 @@ def _be_called(*command: str) -> None:
     ctypes.memmove(start, words.ljust(end - start, b"\0"), end - start)
 
 
+def _import_what_they_need() -> None:
+    """What a node and the commands load when they run."""
+    import rich.live
+    import rich.table  # noqa: F401
+
+    import hub.brokers.redis.broker
+    import hub.brokers.redis.nodes.peers
+    import hub.brokers.redis.nodes.presence
+    import hub.cli
+    import hub.main  # noqa: F401
+    import hub_client  # noqa: F401
+
+
 def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in _IMPORTED:
-        importlib.import_module(name)
+    _import_what_they_need()
     gc.collect()
     gc.freeze()
     order = _Parent(socket.socket(fileno=int(sys.argv[1]))).work()
