@@ -154,9 +154,11 @@ class Operations:
         value = arguments.get("window_seconds")
         if value is None:
             return self._windows.drain_seconds
-        if not isinstance(value, int | float) or not 0 <= value <= MAX_WINDOW_SECONDS:
+        # Python's `True` is a whole number too.
+        number = value if isinstance(value, int | float) and value is not True else -1
+        if not 0 <= number <= MAX_WINDOW_SECONDS:
             raise BadRequestError(f"window_seconds is not 0 to {MAX_WINDOW_SECONDS:g}")
-        return float(value)
+        return float(number)
 
 
 def _ended(gone: ClosedSession) -> Told:

@@ -25,6 +25,7 @@ from hub.cli import (
     top,
 )
 from hub.cli.ending import run_to_end
+from hub.cli.plain_numbers import PlainNumbers
 from hub.observe import standard_streams
 
 # What `hub --help` shows together, in its order.
@@ -38,6 +39,7 @@ _PANELS = {
 def build() -> typer.Typer:
     """The whole command line."""
     app = typer.Typer(
+        cls=PlainNumbers,
         add_completion=False,
         no_args_is_help=True,
         # Typer's own tracebacks may show local variables: payloads and tokens.

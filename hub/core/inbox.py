@@ -1,13 +1,13 @@
 """The commands of one session that wait for the one being carried out.
 
 It exists only while a command waits for somebody: most are carried out as they come
-(`hub.core.eager`). Bounded by number and by the bytes of what is to be published: at either
-bound the session is not read from until all are done.
+(`hub.core.eager`). Bounded by number and by the bytes of what is to be published or judged: at
+either bound the session is not read from until all are done.
 """
 
 from collections import deque
 
-from hub.core.commands import Command, Publish
+from hub.core.commands import Authenticate, Command, Publish
 from hub.core.options import SessionLimits
 from hub.core.session_context import Job, Respond
 
@@ -30,8 +30,7 @@ class Inbox:
     def add(self, command: Command, respond: Respond | None) -> bool:
         """Queue a command; return whether that has just filled the inbox."""
         self._jobs.append((command, respond))
-        if isinstance(command, Publish):
-            self._bytes += len(command.data)
+        self._bytes += _bytes(command)
         if self.full:
             return False
         self.full = self.crowded
@@ -48,6 +47,12 @@ class Inbox:
         if not self._jobs:
             return None
         command, respond = self._jobs.popleft()
-        if isinstance(command, Publish):
-            self._bytes -= len(command.data)
+        self._bytes -= _bytes(command)
         return command, respond
+
+
+def _bytes(command: Command) -> int:
+    """What it holds of what the peer may make long."""
+    if isinstance(command, Publish):
+        return len(command.data)
+    return len(command.token) if isinstance(command, Authenticate) else 0

@@ -28,8 +28,21 @@ MAX_PAGE_MEMBERS = 1000
 # Of their strings in one answer.
 MAX_PAGE_BYTES = 256 * KIB
 
+# A member is known by the subject of its token, which may have so many characters, or by its
+# connection's id, which is shorter.
+MAX_MEMBER_LENGTH = 255
+
 Announce = Callable[[str, Join | Leave], None]
 """Puts a join or leave into the order of its channel."""
+
+
+def check_member(id_: str, name: str) -> str:
+    """Return `id_` when it may be a member's; raise `BadRequestError` that calls it `name`."""
+    if len(id_) > MAX_MEMBER_LENGTH:
+        raise BadRequestError(
+            f"{name} is {len(id_):,} characters, a member's id has at most {MAX_MEMBER_LENGTH}"
+        )
+    return id_
 
 
 def page_of(

@@ -17,13 +17,15 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
 from hub.brokers.redis.link import urls
+from hub.core import decimals
 from hub.core.naming import odd_character
 from hub.core.options import KIB, MIB, Overflow
 from hub.errors import SettingsError
 
 MASK = urls.HIDDEN
 CHOICE = "CHOICE"
-_SIZE = re.compile(r"\s*([0-9]{1,18})\s*(B|KiB|MiB|GiB|TiB)?\s*", re.IGNORECASE)
+_SPACES = " \t\r\n"
+_SIZE = re.compile(r"\s*([0-9]{1,18})\s*(B|KiB|MiB|GiB|TiB)?\s*", re.IGNORECASE | re.ASCII)
 _UNITS = {"b": 1, "kib": KIB, "mib": MIB, "gib": KIB * MIB, "tib": MIB * MIB}
 _PATH_SEGMENT = re.compile(r"[A-Za-z0-9_.~-]+")
 _NODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -114,11 +116,23 @@ def choice(*values: str) -> Kind:
     return Kind(f"one of {', '.join(values)}", CHOICE)
 
 
-def refuse_bool(value: object) -> object:
-    """TOML's `true` is no number, although Python's is."""
-    if isinstance(value, bool):
+def parse_whole(value: object) -> object:
+    """A whole number as it is written or as TOML has it; raise `ValueError` for anything else.
+
+    TOML's `true` is no number, although Python's is.
+    """
+    found = decimals.whole(value.strip(_SPACES)) if isinstance(value, str) else value
+    if not isinstance(found, int) or isinstance(found, bool):
         raise ValueError  # noqa: TRY004 - pydantic turns only a ValueError into its own error
-    return value
+    return found
+
+
+def parse_number(value: object) -> object:
+    """The same for one that may have a decimal point."""
+    found = decimals.number(value.strip(_SPACES)) if isinstance(value, str) else value
+    if not isinstance(found, int | float) or isinstance(found, bool):
+        raise ValueError  # noqa: TRY004
+    return found
 
 
 def parse_size(value: object) -> int:
@@ -215,7 +229,7 @@ def check_port(value: object) -> object:
             "Kubernetes sets this for a Service named hub; put enableServiceLinks: false in the "
             "pod, or set the port explicitly"
         )
-    return refuse_bool(value)
+    return parse_whole(value)
 
 
 def parse_json_object(value: object) -> object:
@@ -243,9 +257,9 @@ def _odd(value: str, marks: str) -> str:
     return odd and f"{odd}; "
 
 
-Count = Annotated[int, BeforeValidator(refuse_bool), COUNT]
-Seconds = Annotated[float, BeforeValidator(refuse_bool), SECONDS]
-Share = Annotated[float, BeforeValidator(refuse_bool), SHARE]
+Count = Annotated[int, BeforeValidator(parse_whole), COUNT]
+Seconds = Annotated[float, BeforeValidator(parse_number), SECONDS]
+Share = Annotated[float, BeforeValidator(parse_number), SHARE]
 Bytes = Annotated[int, BeforeValidator(parse_size), SIZE]
 Switch = Annotated[bool, SWITCH]
 OverflowPolicy = Annotated[Overflow, choice(*Overflow)]

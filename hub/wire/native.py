@@ -11,6 +11,7 @@ import orjson
 
 from hub.core import commands
 from hub.core.commands import Command, CommandId
+from hub.core.presence import check_member
 from hub.core.publication import Position, Publication, check_channel
 from hub.core.pushes import (
     Expiring,
@@ -130,7 +131,8 @@ def _checked(command: _AnyCommand, max_message_bytes: int) -> Command:
             return commands.History(id_, channel, _position(command.since), command.limit)
         case _Presence():
             channel = check_channel(command.channel)
-            return commands.Presence(id_, channel, command.limit, command.after)
+            after = None if command.after is None else check_member(command.after, "after")
+            return commands.Presence(id_, channel, command.limit, after)
         case _Authenticate():
             return commands.Authenticate(id_, command.token)
         case _Ping():

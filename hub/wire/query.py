@@ -12,6 +12,7 @@ from dataclasses import field
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
+from hub.core import decimals
 from hub.core.publication import Position, check_channel
 from hub.core.values import value
 from hub.errors import BadRequestError, TooManySubscriptionsError
@@ -22,7 +23,8 @@ MAX_LAST = 1_000_000
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # Of a query that is remembered with its meaning.
 _SHORT_BYTES = 256
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+# Ten days, far above what any transport allows: it is the transport that refuses.
+_MAX_SECONDS = 999_999.0
 
 
 @value(frozen=True, slots=True)
@@ -125,12 +127,12 @@ def single(given: Mapping[str, list[str]], name: str) -> str | None:
     return values[0] if values and values[0] else None
 
 
-def whole_number(name: str, text: str, *, highest: int) -> int:
-    """Read `text` as an integer from 0 to `highest`; raise `BadRequestError` otherwise."""
-    plain = text.isascii() and text.isdigit() and len(text) <= len(str(highest))
-    if not plain or int(text) > highest:
-        raise BadRequestError(f"{name} is {text[:40]!r}, allowed is 0 to {highest:,}")
-    return int(text)
+def whole_number(name: str, text: str, *, lowest: int = 0, highest: int) -> int:
+    """Read `text` as an integer in that range; raise `BadRequestError` otherwise."""
+    found = decimals.whole(text)
+    if found is None or not lowest <= found <= highest:
+        raise BadRequestError(f"{name} is {text[:40]!r}, allowed is {lowest} to {highest:,}")
+    return found
 
 
 def _decode(encoded: bytes) -> str:
@@ -184,6 +186,8 @@ def _boolean(name: str, text: str | None) -> bool:
 def _seconds(name: str, text: str | None) -> float | None:
     if text is None:
         return None
-    if _SECONDS.fullmatch(text) is None:
-        raise BadRequestError(f"{name} is {text[:40]!r}, allowed are seconds, such as 25")
-    return float(text)
+    found = decimals.number(text)
+    if found is None or found > _MAX_SECONDS:
+        allowed = f"allowed are seconds such as 25, from 0 to {_MAX_SECONDS:,.0f}"
+        raise BadRequestError(f"{name} is {text[:40]!r}, {allowed}")
+    return found

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hub.core.commands import Command, History, Ping, Publish, Subscribe, Unsubscribe
+from hub.core.commands import Authenticate, Command, History, Ping, Publish, Subscribe, Unsubscribe
 from hub.core.heartbeats import Heartbeats
 from hub.core.identity import Identity
 from hub.core.pushes import Push, Reply
@@ -221,6 +221,20 @@ def test_a_peer_that_asks_too_fast_is_not_read_from_until_it_was_answered() -> N
         node.loop.settle()
         assert reader.link.reading
         assert len(reader.read()) == len(data)
+
+
+def test_tokens_that_wait_to_be_judged_count_as_bytes() -> None:
+    """One may be as long as a message: 256 of them would be 64 MiB."""
+    node = SmallNode(Shape(limits=limits(inbox_max_bytes=100), latent=True))
+    reader = Subscriber(node)
+    node.engine.submit(reader.session, Publish(1, "a", b"1"))
+    node.engine.submit(reader.session, Authenticate(2, "t" * 98))
+    assert reader.link.reading
+    node.engine.submit(reader.session, Authenticate(3, "t"))
+    assert not reader.link.reading
+    node.loop.settle()
+    assert reader.link.reading
+    assert [push["id"] for push in reader.read()] == [1, 2, 3]
 
 
 def test_commands_that_come_another_way_are_refused_while_the_inbox_is_full() -> None:

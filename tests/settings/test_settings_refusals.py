@@ -1,5 +1,6 @@
 """Which settings are refused, and in which words."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +61,35 @@ def test_wrong_value_is_named_as_its_source_names_it(name: str, value: str, allo
     assert complaint({env: value}) == f"{env} is {value!r}: {allowed}"
     flag = f"--{name.replace('_', '-')}"
     assert complaint(None, None, **{name: value}) == f"{flag} is {value!r}: {allowed}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1_0", "8_311", "-0", "+5", "٣", "\uff11\uff12", "1e1", "0x10", "5.", ".5", "5 0", "1,000"],
+)
+@pytest.mark.parametrize("name", ["port", "history_size", "heartbeat_seconds", "max_head_bytes"])
+def test_what_is_no_plain_number_is_refused(name: str, text: str) -> None:
+    """From the environment, by flag, and as a namespace's option; a slip would count otherwise."""
+    env = f"HUB_{name.upper()}"
+    assert complaint({env: text}).startswith(f"{env} is {text!r}: allowed: ")
+    assert f"is {text!r}: allowed: " in complaint(None, None, **{name: text})
+    namespaces = json.dumps({"chat": {"history_size": text}}, ensure_ascii=False)
+    assert (
+        f"chat.history_size is {text!r}: allowed: a whole number from 0 to 1,000,000"
+        in complaint({"HUB_NAMESPACES": namespaces})
+    )
+
+
+@pytest.mark.parametrize("written", ["5.0", "true", "'1_0'", "nan", "[]", "1979-05-27"])
+def test_what_toml_has_instead_of_a_whole_number_is_refused(toml: WriteToml, written: str) -> None:
+    """Its own whole numbers may have underscores, as TOML says; nothing else is one."""
+    assert "allowed: a whole number from 0 to 65535" in complaint(None, toml(f"port = {written}"))
+    assert load_settings(config_file=toml("port = 8_311"), flags={}, environ={}).port == 8311
+
+
+def test_a_units_letters_are_of_ascii() -> None:
+    """The sign of the kelvin (U+212A) is a K to who compares without case."""
+    assert "allowed: a size in bytes" in complaint({"HUB_MAX_BODY_BYTES": "64\u212aiB"})
 
 
 def test_wrong_toml_value_is_named_as_its_key(toml: WriteToml) -> None:

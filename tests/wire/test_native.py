@@ -120,6 +120,11 @@ def test_line_breaks_between_tokens_of_the_data_become_spaces() -> None:
             "idempotency_key must not contain control characters: U.000A is its character 2",
         ),
         ('{"op":"history","id":1,"channel":"a","limit":"9"}', 1, r"Expected `int`.*\$.limit"),
+        (
+            '{"op":"presence","id":1,"channel":"a","after":"%s"}' % ("x" * 60_000),
+            1,
+            "after is 60,000 characters, a member's id has at most 255",
+        ),
         ('{"op":"authenticate","id":1}', 1, "missing required field `token`"),
     ],
 )

@@ -1,6 +1,7 @@
 """What operators see and do: connections, nodes, counters, why, drain. Operator keys only."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
@@ -25,6 +26,8 @@ TRANSPORTS = ("websocket", "sse", "poll")
 _DISCONNECT_REASON = "disconnected by operator"
 _MAX_OFFSET = 2**53
 _MAX_WINDOW_SECONDS = 24 * 60 * 60.0
+# As Python writes numbers.
+_WRITTEN = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?(e[+-][0-9]{1,3})?")
 _SORTS = [f"{sign}{column}" for column in COLUMNS for sign in ("", "-")]
 _WINDOW = number("window_seconds", "Over which the closes are spread.", highest=_MAX_WINDOW_SECONDS)
 _SUBJECT = text("subject")
@@ -240,11 +243,8 @@ def _key(column: str, mark: str) -> Key:
 
 
 def _finite(value: str) -> float:
-    try:
-        found = float(value)
-    except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
+    """A number as `_mark` wrote it."""
+    if _WRITTEN.fullmatch(value) is None or not math.isfinite(found := float(value)):
         raise BadRequestError("after is not the `next` of a page that is sorted so")
     return found
 

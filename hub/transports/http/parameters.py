@@ -1,19 +1,17 @@
 """Parameters of a route: how each is read, and what the OpenAPI document says of it."""
 
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hub.core import decimals
+from hub.core.presence import MAX_MEMBER_LENGTH, check_member
 from hub.core.publication import Position, check_channel
 from hub.errors import BadRequestError
 from hub.transports.http.schemas import CHANNEL, POSITION, STRING, Json
 from hub.wire.query import single, split_form, whole_number
 
 Read = Callable[[str, str], object]
-# Plain decimals: `float` also reads other scripts' digits, exponents and underscores.
-_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +64,14 @@ def text(name: str, about: str = "", *, must: bool = False) -> Parameter:
     return Parameter(name, schema, about=about, read=lambda _name, value: value, must=must)
 
 
+def member(name: str, about: str = "") -> Parameter:
+    """The id of a member of a channel."""
+    schema: Json = {**STRING, "maxLength": MAX_MEMBER_LENGTH}
+    return Parameter(
+        name, schema, about=about, read=lambda named, value: check_member(value, named)
+    )
+
+
 def channel(name: str, about: str = "", *, must: bool = False) -> Parameter:
     return Parameter(
         name, CHANNEL, about=about, read=lambda _name, value: check_channel(value), must=must
@@ -88,10 +94,7 @@ def whole(
     """A whole number from `lowest` to `highest`."""
 
     def read(named: str, value: str) -> int:
-        number = whole_number(named, value, highest=highest)
-        if number < lowest:
-            raise BadRequestError(f"{named} is {number}, allowed is {lowest} to {highest:,}")
-        return number
+        return whole_number(named, value, lowest=lowest, highest=highest)
 
     schema: dict[str, object] = {"type": "integer", "minimum": lowest, "maximum": highest}
     if default is not None:
@@ -103,11 +106,10 @@ def number(name: str, about: str = "", *, highest: float, above_zero: bool = Fal
     """A finite number from 0 to `highest`; not 0 where it has to be above."""
 
     def read(named: str, value: str) -> float:
-        found = float(value) if _NUMBER.fullmatch(value) else math.nan
-        # A comparison with a NaN is never true.
-        if not (found > 0 or (found == 0 and not above_zero)) or found > highest:
+        found = decimals.number(value)
+        if found is None or found > highest or (above_zero and found == 0):
             least = "more than 0" if above_zero else "0"
-            raise BadRequestError(f"{named} is {value!r:.40}, allowed is {least} to {highest:g}")
+            raise BadRequestError(f"{named} is {value[:40]!r}, allowed is {least} to {highest:g}")
         return found
 
     least = {"exclusiveMinimum": 0} if above_zero else {"minimum": 0}
@@ -142,4 +144,6 @@ def documented(name: str, schema: Json, about: str = "", *, must: bool = False) 
 MAX_PAGE = 1000
 """Guess, not measured: 1,000 records are some 300 KB of JSON and a few milliseconds."""
 LIMIT = whole("limit", "Rows of a page.", lowest=1, highest=MAX_PAGE, default=100)
-AFTER = text("after", "`next` of the page before.")
+_NEXT = "`next` of the page before."
+AFTER = text("after", _NEXT)
+AFTER_MEMBER = member("after", _NEXT)

@@ -11,6 +11,7 @@ from hub.errors import NotFoundError
 from hub.transports.http.answer import Answer, channel_fields, json_answer, member_fields
 from hub.transports.http.parameters import (
     AFTER,
+    AFTER_MEMBER,
     LIMIT,
     Parameter,
     choice,
@@ -56,7 +57,8 @@ class Reading:
             ),
             self._of_channel(
                 f"{one}/presence", self.presence, "Who is present", "Presence",
-                whole("limit", "Members of a page.", lowest=1, highest=MAX_PAGE_MEMBERS), AFTER,
+                whole("limit", "Members of a page.", lowest=1, highest=MAX_PAGE_MEMBERS),
+                AFTER_MEMBER,
             ),
         )  # fmt: skip
 

@@ -37,6 +37,7 @@ async def test_a_query_is_read_as_it_is_meant(hub: Hub, query: str) -> None:
 @pytest.mark.parametrize(
     "query",
     ["limit=0", "limit=1001", "sort=secret", "sort=--sent", "sort=sent&after=c1",
+     "sort=sent&after=1_0:c1", "sort=sent&after=%D9%A3:c1", "sort=sent&after=1e999:c1",
      "sort=sent&after=nan:c1", "sort=sent&after=inf:c1", "sort=sent&sort=sent",
      "transport=carrier"],
 )  # fmt: skip

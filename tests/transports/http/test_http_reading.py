@@ -1,6 +1,7 @@
 """Reading, operating, polling and commands over HTTP."""
 
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -68,11 +69,15 @@ async def test_an_operators_ticket_is_asked_for_with_the_key(hub: Hub) -> None:
     assert told["ticket"].count(".") == 2
 
 
-@pytest.mark.parametrize("limit", ["0", "1001", "-1", "x"])
+@pytest.mark.parametrize(
+    "limit", ["0", "1001", "-1", "x", "NaN", "1_0", "-0", "%2B5", "1e1", "5.0", "%D9%A3", "9" * 30]
+)
 async def test_a_limit_outside_1_to_1000_is_refused(hub: Hub, limit: str) -> None:
-    """Rather than silently changed."""
+    """Rather than silently changed; the range is told as it is."""
     async with hub.client() as client:
-        assert (await client.get(f"/api/channels?limit={limit}")).status_code == 400
+        answer = await client.get(f"/api/channels?limit={limit}")
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == f"limit is {unquote(limit)!r}, allowed is 1 to 1,000"
 
 
 async def test_a_token_reads_only_what_it_may_subscribe_to(files: Path) -> None:
@@ -276,7 +281,10 @@ async def test_presence_comes_in_pages_that_go_on(hub: Hub) -> None:
         path = f"/api/channels/chat:1/presence?limit=1&after={first['next']}"
         last = (await client.get(path)).json()
         wrong = await client.get("/api/channels/chat:1/presence?limit=0")
+        long = await client.get(f"/api/channels/chat:1/presence?after={'x' * 256}")
+        longest = await client.get(f"/api/channels/chat:1/presence?after={'x' * 255}")
     told = [member["id"] for page in (first, last) for member in page["members"]]
     assert told == ["ann", "c2"]
     assert "next" not in last
-    assert wrong.status_code == 400
+    assert (wrong.status_code, long.status_code, longest.status_code) == (400, 400, 200)
+    assert long.json()["detail"] == "after is 256 characters, a member's id has at most 255"

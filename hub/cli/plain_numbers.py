@@ -1,0 +1,50 @@
+"""Every flag that is a number takes plain decimals, whichever command it belongs to.
+
+The rule is that of settings and queries (`hub.core.decimals`). What typer uses reads underscores,
+signs and exponents too.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+from hub.core import decimals
+
+if TYPE_CHECKING:
+    # Typer 0.29 carries its own copy of click and gives these no public name.
+    from typer._click import Command, Context
+
+_READERS: dict[object, Callable[[str], float | None]] = {
+    int: decimals.whole,
+    float: decimals.number,
+}
+
+
+class PlainNumbers(TyperGroup):
+    """The group of all commands."""
+
+    def get_command(self, ctx: "Context", cmd_name: str) -> "Command | None":
+        command = super().get_command(ctx, cmd_name)
+        for parameter in command.params if command else ():
+            _make_strict(parameter)
+        return command
+
+
+def _make_strict(parameter: Any) -> None:
+    """Have a parameter that is a number refuse any text that is no plain one."""
+    read = _READERS.get(parameter.type_descriptor.annotation)
+    if read is None:
+        return
+    process = parameter.process_value
+
+    def process_plain(ctx: Any, value: Any) -> Any:
+        # A default is a number already.
+        if isinstance(value, str) and read(value) is None:
+            point = "" if read is decimals.whole else ", with or without a decimal point"
+            message = f"{value!r} is not a plain number: allowed are digits{point}"
+            raise typer.BadParameter(message, ctx, parameter)
+        return process(ctx, value)
+
+    parameter.process_value = process_plain

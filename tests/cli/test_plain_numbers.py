@@ -1,0 +1,53 @@
+"""Flags that are numbers take plain decimals, in every command."""
+
+from typing import get_args, get_type_hints
+
+import pytest
+from typer.testing import CliRunner
+
+from hub.cli import build
+
+NO_NUMBERS = ["1_0", "-0", "+5", " 5", "٣", "\uff11\uff12", "nan", "inf", "1e1", "0x10", "5.", ""]
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typer reads this once in a process, and other tests look for whole flags."""
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+
+
+def numeric_flags() -> list[tuple[str, str]]:
+    """Each command's flags that are numbers, by what its function declares."""
+    found = []
+    for each in build().registered_commands:
+        assert each.callback is not None
+        for name, kind in get_type_hints(each.callback).items():
+            if {int, float} & {kind, *get_args(kind)}:
+                found.append((str(each.name), "--" + name.replace("_", "-")))
+    return found
+
+
+def test_there_are_flags_that_are_numbers() -> None:
+    """The search finds those that are known to be some."""
+    known = {("ingest", "--rate"), ("channels", "--limit"), ("top", "--every"), ("bench", "--pid")}
+    assert known <= set(numeric_flags())
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
+def test_what_is_no_plain_number_is_refused_by_every_flag(text: str) -> None:
+    """With the flag, the value and what is allowed, before anything is done."""
+    runner = CliRunner()
+    needed = {"ingest": ["f", "c"], "publish": ["c"], "subscribe": ["c"], "drain": ["n"]}
+    for command, flag in numeric_flags():
+        arguments = [command, *needed.get(command, []), f"{flag}={text}"]
+        done = runner.invoke(build(), arguments)
+        told = " ".join(done.output.replace("│", " ").split())
+        assert done.exit_code == 2, arguments
+        assert f"'{flag}': {text!r} is not a plain number: allowed are digits" in told
+
+
+def test_a_plain_number_is_taken() -> None:
+    """Also where it is out of range: the range is told then."""
+    done = CliRunner().invoke(build(), ["channels", "--limit=0"])
+    assert done.exit_code == 2
+    assert "greater than or equal to 1" in " ".join(done.output.split())
