@@ -5,8 +5,8 @@ to ask where the page came from (RFC 6455 section 10.2). Rules:
 
 - No `Origin`: not a page that could read the answer, allowed. Credentials decide. But where a
   browser says that a page of elsewhere asks (`Sec-Fetch-Site: cross-site` or `same-site`, as for
-  an image or a link), only `*` covers it: any page could open sessions by the hundred. Public
-  pages are not asked about, so that links to them work.
+  an image or a link; any other word than `none` counts so), only `*` covers it: any page could
+  open sessions by the hundred. Public pages are not asked about, so that links to them work.
 - The page's host and port are those the request was sent to (`Host`): always allowed, as with
   CORS, so that the hub's own pages keep working whatever is listed. The scheme is not
   compared, because TLS usually ends at a proxy.
@@ -39,8 +39,9 @@ MAX_PORT = 65_535
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # Enough to recognise it in a log; the rest is whatever a stranger sent.
 _SHOWN_CHARACTERS = 100
-# W3C Fetch Metadata, section 2.3: a page of another site, or of another host or port of this one.
-_ELSEWHERE = frozenset({"cross-site", "same-site"})
+# W3C Fetch Metadata, section 2.3. `same-site` is another host or port of this site, `none` what
+# a user asks for, as by typing an address.
+_SAME_ORIGIN, _ASKED_BY_USER, _ELSEWHERE = "same-origin", "none", "cross-site"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,14 @@ class OriginList:
             host: its `Host` header.
             fetch_site: its `Sec-Fetch-Site` header (W3C Fetch Metadata, section 2.3).
         """
-        if self._any or fetch_site == "same-origin":
+        site = _site(fetch_site)
+        if self._any or site == _SAME_ORIGIN:
             return
         if origin is None:
-            if fetch_site in _ELSEWHERE:
+            if site not in {None, _ASKED_BY_USER}:
+                shown = (fetch_site or "").strip()[:_SHOWN_CHARACTERS]
                 raise ForbiddenError(
-                    f"a page of elsewhere asks ({fetch_site}) and its browser names no origin"
+                    f"a page of elsewhere asks ({shown}) and its browser names no origin"
                     " that could be allowed (see HUB_ORIGINS)"
                 )
             return
@@ -99,6 +102,18 @@ class OriginList:
         if page.host.startswith("*"):
             return False
         return page in self._exact or any(_is_below(page, entry) for entry in self._subdomains)
+
+
+def _site(header: str | None) -> str | None:
+    """Where a browser says that a request comes from; None where none says anything.
+
+    Somewhere between the two may write the field its own way, or twice, and a later standard
+    knows more words: whatever is not plain is elsewhere.
+    """
+    if header is None or not header.strip():
+        return None
+    words = {word.strip().lower() for word in header.split(",")}
+    return words.pop() if len(words) == 1 else _ELSEWHERE
 
 
 def _entry(text: str, setting: str) -> Origin:
