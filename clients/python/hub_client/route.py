@@ -23,6 +23,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import httpx2
 
+from hub_client.shown import whole_url
+
 _PROXIES = frozenset({"http", "https", "socks5", "socks5h"})
 _PORTS = {"http": 80, "https": 443}
 # What the two libraries speak SOCKS with; neither is there unless it is asked for.
@@ -112,10 +114,11 @@ def _checked_proxy(value: str, variable: str, hub: SplitResult) -> str:
         usable = False
     if not usable or not url.isascii() or re.search(r"[\s?#]", url):
         kinds = ", ".join(sorted(_PROXIES))
-        raise ValueError(f"{variable} is {_public(url)!r}, allowed is the URL of a proxy ({kinds})")
+        given = whole_url(url)
+        raise ValueError(f"{variable} is {given!r}, allowed is the URL of a proxy ({kinds})")
     if parts.scheme.startswith("socks") and not _speaks_socks():
         raise ValueError(
-            f"{variable} is {_public(url)!r}, and SOCKS takes broadcast-hub-client[socks]; "
+            f"{variable} is {whole_url(url)!r}, and SOCKS takes broadcast-hub-client[socks]; "
             f"with {hub.hostname} in NO_PROXY the hub is reached without a proxy"
         )
     # A user without a password has an empty one (websockets knows no other).
@@ -124,11 +127,6 @@ def _checked_proxy(value: str, variable: str, hub: SplitResult) -> str:
 
 def _speaks_socks() -> bool:
     return all(importlib.util.find_spec(module) for module in _SOCKS_MODULES)
-
-
-def _public(url: str) -> str:
-    """Without a user's name and password."""
-    return re.sub("(?<=//)[^/]*@", "", url)
 
 
 def _goes_past(hub: SplitResult, no_proxy: str) -> bool:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from hub_client.errors import RejectedError, rejection
 from hub_client.route import Route
+from hub_client.shown import whole_url
 from hub_client.timing import asked_seconds
 
 # Whatever an answer to a handshake asks for, in seconds: a client waits, but not for ever.
@@ -139,8 +140,11 @@ def unreachable(error: Exception) -> CannotConnectError:
 def check_base_url(url: str) -> str:
     """`url` without a slash at its end; raise `ValueError` unless it is http or https."""
     if not _names_a_server(url):
-        given = public_url(url)
-        raise ValueError(f"hub URL is {given!r}, expected something like http://127.0.0.1:8000")
+        given = whole_url(url)
+        without = " without a query or fragment" if re.search("[?#]", given) else ""
+        raise ValueError(
+            f"hub URL is {given!r}, expected something like http://127.0.0.1:8000{without}"
+        )
     return url.rstrip("/")
 
 

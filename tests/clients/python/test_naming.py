@@ -77,6 +77,29 @@ def test_an_address_with_a_query_is_refused_and_what_is_in_it_not_repeated(url: 
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
+        ("http://h:8000/?room=1&x=", "http://h:8000/?room=1&x="),
+        ("http://h:8000/live#top=1", "http://h:8000/live#top=1"),
+        ("http://h?token=t0k&room=1", "http://h?token=********&room=1"),
+        ("http://h?access_key=t0k#id_token=t0k", "http://h?access_key=********#id_token=********"),
+        ("http://h?t0k", "http://h?********"),
+        ("http://h#t0k", "http://h#********"),
+        ("http://ann:t0k@h/?room=1", "http://h/?room=1"),
+        ("http://ann:t0?k=t0k@h/?a=1", "http://h/?a=1"),
+        ("ftp://h/?a=1", "ftp://h/?a=1"),
+        ("http://h/a b?c=1", "http://h/a b?c=1"),
+    ],
+)
+def test_a_wrong_address_is_named_whole_but_for_its_secrets(url: str, shown: str) -> None:
+    """What was refused is seen, also where only its query is wrong."""
+    with pytest.raises(ValueError, match="hub URL is") as raised:
+        check_base_url(url)
+    assert f"hub URL is {shown!r}, expected something like" in str(raised.value)
+    assert ("without a query" in str(raised.value)) == ("?" in shown or "#" in shown)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
         ("http://h:8000/live", "http://h:8000/live"),
         ("https://ann:p@w@h/live?token=t0k#x", "https://h/live"),
         ("http://ann:s3cret@h h", "http://h h"),
