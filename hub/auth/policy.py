@@ -61,6 +61,9 @@ class Credentials:
     """The `token` parameter of the URL."""
 
 
+NO_CREDENTIALS = Credentials()
+
+
 class Policy:
     """Immutable; made once by the composition root from the settings."""
 
@@ -117,8 +120,7 @@ class Policy:
 
     def identify(self, credentials: Credentials) -> Identity:
         """Who is asking; raise `UnauthorizedError` for what does not hold, or is missing."""
-        presented = self._presented(credentials)
-        if presented:
+        if credentials is not NO_CREDENTIALS and (presented := self._presented(credentials)):
             return presented[0]
         if self._tokens:
             raise UnauthorizedError("a token is needed: ?token= or Authorization: Bearer")

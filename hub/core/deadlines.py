@@ -82,7 +82,12 @@ class _Wheel:
         """Those that still stand in their buckets: their time may be years away."""
 
     def at(self, when_seconds: float, callback: Callable[[], None]) -> Deadline:
-        bucket = max(_step(when_seconds) + 1, self._next)
+        # As `_step`, without a call for what is nearly always so.
+        if 0.0 <= when_seconds <= FARTHEST_SECONDS:
+            bucket = int(when_seconds / GRANULARITY_SECONDS) + 1
+        else:
+            bucket = _step(when_seconds) + 1
+        bucket = max(bucket, self._next)
         deadline = Deadline(bucket, callback, self._cancelled)
         if (waiting := self._buckets.get(bucket)) is None:
             waiting = self._buckets[bucket] = {}

@@ -92,10 +92,10 @@ class Replay:
                 if session.writable and waits and current:
                     self._write(session, subscription, page)
                 if subscription in session.replaying:
-                    session.replaying.remove(subscription)
-                    if not (subscription.closed or subscription.live):
-                        # Channels take turns: one that never ends must not starve the others.
-                        session.replaying.append(subscription)
+                    others = [each for each in session.replaying if each is not subscription]
+                    # Channels take turns: one that never ends must not starve the others.
+                    goes_on = not (subscription.closed or subscription.live)
+                    session.replaying = [*others, subscription] if goes_on else others
         finally:
             session.replay_running = False
         if session.dialect.marks_positions:

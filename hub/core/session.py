@@ -74,7 +74,7 @@ class Session:
         self.outbox: Outbox | None = None
         self.handed_bytes = 0
         """What the link was given to finish and its peer has not taken yet."""
-        self.replaying: list[Subscription] = []
+        self.replaying: Sequence[Subscription] = ()
         """Subscriptions that read history, in the order they began."""
         self.replay_running = False
         self.inbox: Inbox | None = None
@@ -285,7 +285,7 @@ class Session:
     def read_history(self, subscription: Subscription, cursor: int) -> None:
         """Send the subscription what follows `cursor` from history, then let it go live."""
         subscription.go_back_to_history(cursor)
-        self.replaying.append(subscription)
+        self.replaying = [*self.replaying, subscription]
         if self.writable:
             self._context.on_replay(self)
 
@@ -413,4 +413,4 @@ class Session:
         pressure.sessions.pop(self, None)
         pressure.handed_bytes -= self.handed_bytes
         pressure.leaving_bytes += self.handed_bytes
-        self.replaying.clear()
+        self.replaying = ()

@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import sys
+from functools import lru_cache
 from typing import cast
 
 from hub.core.ports import MAX_AGENT_CHARACTERS
@@ -25,6 +26,10 @@ _NO_FD = -1
 # What is gathered for one write: the greeting and the first page of a history of small messages,
 # or the replies to what came in one read. Guess, not measured.
 _MAX_CORKED_BYTES = 64 * 1024
+
+
+# A proxy's address and a browser's name are those of many connections: one text for all.
+_one_of = lru_cache(maxsize=1024)(str)
 
 
 class StreamConnection(asyncio.Protocol):
@@ -44,8 +49,8 @@ class StreamConnection(asyncio.Protocol):
 
     def __init__(self, transport: asyncio.Transport, *, address: str, user_agent: str) -> None:
         self._transport = transport
-        self.address = address
-        self.user_agent = user_agent[:MAX_AGENT_CHARACTERS]
+        self.address = _one_of(address)
+        self.user_agent = _one_of(user_agent[:MAX_AGENT_CHARACTERS])
         self._lost = False
         self._corked: bytearray | None = None
         """What is to leave in one write; None while writes leave at once."""

@@ -20,6 +20,8 @@ from enum import Enum, auto
 
 
 class State(Enum):
+    # States are looked up with each read; the hash of an enumeration is one of its name, in Python.
+    __hash__ = object.__hash__
     AWAITING_HEAD = auto()
     READING_BODY = auto()
     ANSWERING = auto()

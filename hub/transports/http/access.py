@@ -1,11 +1,10 @@
 """What a request says about who sends it; whether that holds is asked of `hub.auth.policy`."""
 
-from hub.auth.policy import Credentials
+from hub.auth.policy import NO_CREDENTIALS, Credentials
 from hub.errors import BadRequestError
 from hub.transports.request import Head, Request
 
 _BEARER = "bearer "
-_NONE = Credentials()
 
 
 def credentials_of(request: Head, token: str | None = None) -> Credentials:
@@ -15,7 +14,7 @@ def credentials_of(request: Head, token: str | None = None) -> Credentials:
     """
     headers = request.headers
     if token is None and "authorization" not in headers and "x-api-key" not in headers:
-        return _NONE
+        return NO_CREDENTIALS
     return Credentials(headers.get("authorization"), headers.get("x-api-key"), token)
 
 
