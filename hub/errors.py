@@ -5,7 +5,9 @@ the same request may succeed later (`retryable`). Which HTTP status or WebSocket
 belongs to a code is the wire's business: see `hub.wire.codes`.
 """
 
+import copy
 import math
+from typing import Self
 
 # An answer asks nobody to wait longer: what is known now may not hold by then. Guess.
 MAX_RETRY_AFTER_SECONDS = 300
@@ -32,6 +34,15 @@ class HubError(Exception):
         super().__init__(message)
         self.message = message
         self.command_id = command_id
+
+    def brief(self, longest_bytes: int) -> Self:
+        """This error with at most so many bytes of its message, as UTF-8."""
+        text = self.message.encode("utf-8", "replace")
+        if len(text) <= longest_bytes:
+            return self
+        shorter = copy.copy(self)
+        shorter.message = text[: longest_bytes - 3].decode("utf-8", "ignore") + "..."
+        return shorter
 
 
 class BadRequestError(HubError):

@@ -38,6 +38,10 @@ from hub.errors import (
     UnavailableError,
 )
 
+# Of an error's message while its peer takes nothing: replies to as many commands as may wait then
+# fit into what may be owed of replies.
+_BRIEF_BYTES = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -294,12 +298,13 @@ class Engine:
         if _in_url(command):
             session.close_error(error)
         else:
-            (respond or session.push)(Reply(command.id, error=error))
+            told = error if respond else _told(session, error)
+            (respond or session.push)(Reply(command.id, error=told))
 
     def refuse(self, session: Session, error: HubError) -> None:
         """Reply to what could not be read as a command."""
         self._context.tally.command_errors[error.code] += 1
-        session.push(Reply(error.command_id, error=error))
+        session.push(Reply(error.command_id, error=_told(session, error)))
 
     # -- ending ----------------------------------------------------------------------------
 
@@ -355,3 +360,9 @@ NOBODY = Identity()
 
 def _in_url(command: Command) -> bool:
     return isinstance(command, Subscribe) and command.in_url
+
+
+def _told(session: Session, error: HubError) -> HubError:
+    """The error as its peer is told: briefly while it takes nothing, so that whoever sends many
+    commands before it reads is not closed for how much it repeats of them."""
+    return error if session.writable else error.brief(_BRIEF_BYTES)

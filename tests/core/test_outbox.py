@@ -4,6 +4,7 @@ import pytest
 
 from hub.core.options import ChannelOptions, Namespaces, Overflow
 from hub.core.publication import Position
+from hub.errors import BadRequestError
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.streams import Push, read_lines
 from tests.core.subscribers import Subscriber
@@ -159,6 +160,29 @@ def test_replies_overtake_data_and_are_bounded() -> None:
         assert reader.session.owed_bytes <= 300
         reader.ping()
     assert reader.drain()[-1]["code"] == 4508
+
+
+def test_errors_are_brief_while_the_peer_takes_nothing() -> None:
+    """256 commands that were sent before anything is read close nobody, however much of them the
+    errors repeat; who reads is told more."""
+    node = SmallNode()
+    reader = Subscriber(node)
+    long = BadRequestError("é" * 2000, command_id="c" * 20)
+    reader.block()
+    for _ in range(256):
+        node.engine.refuse(reader.session, long)
+    assert not reader.session.closing
+    replies = [push for push in reader.drain() if push["op"] == "reply"]
+    assert len(replies) == 256
+    for reply in replies[1:]:  # the first finds out that the peer takes nothing
+        error = reply["error"]
+        assert isinstance(error, dict)
+        assert error["message"] == "é" * 48 + "..."
+        assert (error["code"], reply["id"]) == ("bad_request", "c" * 20)
+    node.engine.refuse(reader.session, long)
+    (whole,) = reader.read()
+    assert isinstance(whole["error"], dict)
+    assert len(str(whole["error"]["message"])) > 1000
 
 
 def test_at_the_process_bound_the_session_owed_most_is_closed() -> None:
