@@ -1,8 +1,11 @@
 """Who is present is one list, whatever node they are at, and whatever becomes of that node."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from functools import partial
+
+import pytest
 
 from tests.multi_node.fleet import hubs
 from tests.multi_node.watcher import SETTINGS, operator, present, watching
@@ -12,6 +15,10 @@ from tests.support.waiting import eventually
 ROOM = "room:1"
 # A dead node's lease lasts 10 s, and the others look every 3 s.
 LEASE_DEADLINE_SECONDS = 30.0
+# As the hub has it where nothing is set.
+LEAVE_DELAY_SECONDS = 5.0
+# Nodes start, a leave waits, and a lease ends: half of it is waiting, on any machine.
+pytestmark = pytest.mark.timeout(180)
 
 
 async def test_members_of_two_nodes_see_each_other(redis: RedisServer) -> None:
@@ -32,16 +39,19 @@ async def test_members_of_two_nodes_see_each_other(redis: RedisServer) -> None:
 
             async with watching(one, ROOM, "cat"):
                 await eventually(lambda: bob.saw("join", "cat"))
+            left_at = time.monotonic()
             async with watching(two, ROOM, "cat"):
+                # A busy machine may take longer over it than a leave waits.
+                was_quick = time.monotonic() - left_at < LEAVE_DELAY_SECONDS / 2
                 async with watching(two, ROOM, "dog"):
                     await eventually(lambda: bob.saw("join", "dog"))
                 # Behind the delay that ran for cat at the other node.
                 await eventually(lambda: ann.saw("leave", "dog") and bob.saw("leave", "dog"))
                 assert "cat" in await present(one, ROOM)
                 for watcher in (ann, bob):
-                    assert [change for change in watcher.changes if change[1] == "cat"] == [
-                        ("join", "cat")
-                    ]
+                    of_cat = [change for change in watcher.changes if change[1] == "cat"]
+                    assert of_cat[0] == of_cat[-1] == ("join", "cat")
+                    assert len(of_cat) == 1 or not was_quick
 
             # As a failover does: it cuts, and may forget.
             redis.ask("DEL", f"hub:{{{ROOM}}}:here")

@@ -4,16 +4,48 @@
 -- the member as JSON, one a line. leases: a sorted set of node tags, by the millisecond until
 -- which what they said holds. A node's word is renewed for all its members at once, so that
 -- renewing costs the same whether one is present or ten thousand. Both keys expire.
+--
+-- A lease that has ended means a dead node, unless nobody could renew: Redis stood still, its clock
+-- was set, or the whole machine slept. Nodes renew after a third of a lease, so where none has for
+-- half of one, that is so, or all are dead. The first that writes then notes that nobody is judged for
+-- as long as a lease lasts (`NOBODY_JUDGES` in leases), and who only asks judges nobody. For example,
+-- nodes A and B have leases until second 9 and 11, and Redis stands still from second 4 to 10. A
+-- member that asks at second 10 is told those of both. B renews at 10.1, notes second 20.1, and A
+-- renews at 10.2.
 
 local function announce(here, change, member)
   local name = string.match(here, '^(.*):here$')
   redis.call('PUBLISH', name, table.concat({ 'presence', change, member }, '\n'))
 end
 
+-- No node's tag.
+local NOBODY_JUDGES = '-'
+
+local function is_noted(keys, now)
+  return tonumber(redis.call('ZSCORE', keys[2], NOBODY_JUDGES) or 0) > now
+end
+
+-- Whether some node has renewed within half a lease. Only where nothing is noted: that has a score, too.
+local function somebody_renewed(keys, lease_ms, now)
+  local newest = redis.call('ZRANGE', keys[2], -1, -1, 'WITHSCORES')[2]
+  return newest and tonumber(newest) > now + lease_ms / 2
+end
+
+-- Whether nodes may be taken for dead by their leases.
+local function may_judge(keys, lease_ms)
+  local now = milliseconds(redis.call('TIME'))
+  return not is_noted(keys, now) and somebody_renewed(keys, lease_ms, now)
+end
+
 -- Behind what makes the keys: what is not there cannot be made to expire.
 local function lease(keys, tag, lease_ms)
-  local ends = milliseconds(redis.call('TIME')) + lease_ms
-  redis.call('ZADD', keys[2], string.format('%.0f', ends), tag)
+  local now = milliseconds(redis.call('TIME'))
+  local ends = string.format('%.0f', now + lease_ms)
+  if redis.call('EXISTS', keys[2]) == 1 and not is_noted(keys, now)
+    and not somebody_renewed(keys, lease_ms, now) then
+    redis.call('ZADD', keys[2], ends, NOBODY_JUDGES)
+  end
+  redis.call('ZADD', keys[2], ends, tag)
   -- Some longer than the leases: the leaves of those that end are still to be announced.
   redis.call('PEXPIRE', keys[1], 3 * lease_ms)
   redis.call('PEXPIRE', keys[2], 3 * lease_ms)
@@ -56,9 +88,9 @@ end
 
 -- Lets go of nodes whose leases have ended, and of members that were only there. Atomic, so
 -- each leave is announced once, whichever node comes first.
-local function sweep(keys)
+local function sweep(keys, lease_ms)
   local now = string.format('%.0f', milliseconds(redis.call('TIME')))
-  if redis.call('ZREMRANGEBYSCORE', keys[2], '-inf', now) == 0 then
+  if not may_judge(keys, lease_ms) or redis.call('ZREMRANGEBYSCORE', keys[2], '-inf', now) == 0 then
     return
   end
   local lives = {}
@@ -93,8 +125,8 @@ end
 -- args: node tag, lease (milliseconds), 1 where it may sweep
 -- returns: 1; 0 where another node has let go of this one: what it said holds no more; 2 where its
 --          lease had ended and nobody has
--- A node that finds its own lease ended judges nobody: Redis stood still, its clock was set, or the
--- whole machine slept, and what the other nodes say meanwhile is still to be read.
+-- A node that finds its own lease ended judges nobody either: what the others said while it was held up
+-- is still to be read.
 local function renew(keys, args)
   local now = milliseconds(redis.call('TIME'))
   local ends = redis.call('ZSCORE', keys[2], args[1])
@@ -103,7 +135,7 @@ local function renew(keys, args)
     lease(keys, args[1], args[2])
   end
   if args[3] == '1' and not late then
-    sweep(keys)
+    sweep(keys, args[2])
   end
   return ends and (late and 2 or 1) or 0
 end
@@ -123,13 +155,14 @@ local function assert_present(keys, args)
   lease(keys, args[1], args[2])
 end
 
--- args: where to go on, '0' at first; about how many entries to look at
+-- args: where to go on, '0' at first; about how many entries to look at; lease (milliseconds)
 -- returns: where to go on, '0' at the end; entries of the hash. Who is there from the first call to
 --          the last is in one of them at least.
--- Members whose nodes have no lease are let go of as they are met. Leases that have ended stay, for
--- the sweep of whoever renews: it looks at all members, not at a part of them.
+-- Members whose nodes have no lease are let go of as they are met, where that may be judged. Leases that
+-- have ended stay, for the sweep of whoever renews: it looks at all members, not at a part of them.
 local function members(keys, args)
   local now = milliseconds(redis.call('TIME'))
+  local judges = may_judge(keys, args[3])
   local lives, leases = {}, redis.call('ZRANGE', keys[2], 0, -1, 'WITHSCORES')
   for i = 1, #leases, 2 do
     lives[leases[i]] = tonumber(leases[i + 1]) > now
@@ -137,7 +170,8 @@ local function members(keys, args)
   local part = redis.call('HSCAN', keys[1], args[1], 'COUNT', args[2])
   local entries, found = part[2], {}
   for i = 1, #entries, 2 do
-    if withdraw(keys, entries[i], entries[i + 1], function(tag) return lives[tag] end) then
+    local stays = function(tag) return lives[tag] or not judges end
+    if withdraw(keys, entries[i], entries[i + 1], stays) then
       found[#found + 1] = entries[i + 1]
     end
   end

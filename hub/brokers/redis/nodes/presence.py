@@ -83,7 +83,9 @@ class RedisRoster:
         try:
             while place is not None:
                 async with self._shard(channel).reads:
-                    answer = await self._run("members", channel, place, _PAGE_MEMBERS)
+                    answer = await self._run(
+                        "members", channel, place, _PAGE_MEMBERS, self._lease_ms
+                    )
                 place, entries = _part(answer)
                 found |= {member.id: (came, member) for came, member in map(_entry, entries)}
         except CallError as error:
