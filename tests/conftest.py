@@ -29,8 +29,11 @@ _FIRST = (
 # Their tests share nothing, and each takes long: several workers share them.
 _SPREAD = ("tests/multi_node/test_random_",)
 
-# Examples may take their time: the machine may be busy.
-settings.register_profile("hub", deadline=None)
+# Examples may take their time: the machine may be busy. A search that is to find more than a run of
+# all tests has time for sets the variable.
+settings.register_profile(
+    "hub", deadline=None, max_examples=int(os.environ.get("HUB_TEST_EXAMPLES", "100"))
+)
 settings.load_profile("hub")
 
 

@@ -63,7 +63,7 @@ class OneOfSeveral(OneNode):
         super().everything_arrives_or_was_announced()
 
 
-# Eight seconds of CPU; a busy machine has taken two minutes for them.
+# Four seconds of CPU; a busy machine has taken two minutes for them.
 @pytest.mark.timeout(300)
 def test_whatever_lags_or_is_lost_every_message_arrives_or_its_loss_is_announced() -> None:
     """The promise of DESIGN.md section 1, at the seam between history and pub/sub."""

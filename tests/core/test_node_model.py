@@ -4,7 +4,6 @@ Hypothesis chooses what happens next; a checker reads only the bytes that each p
 proves the promise of DESIGN.md section 1 from them (`tests.core.streams`).
 """
 
-import os
 from dataclasses import dataclass
 
 import pytest
@@ -339,7 +338,7 @@ class OneNode(GuestRules, PollerRules):
 
 
 PROFILE = settings(
-    max_examples=int(os.environ.get("HUB_TEST_MODEL_EXAMPLES", "600")),
+    max_examples=3 * settings().max_examples,
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,
@@ -347,7 +346,7 @@ PROFILE = settings(
 )
 
 
-# Eight seconds of CPU; a busy machine has taken two minutes for them.
+# Four seconds of CPU; a busy machine has taken two minutes for them.
 @pytest.mark.timeout(300)
 def test_whatever_happens_every_message_arrives_or_its_loss_is_announced() -> None:
     """The promise of DESIGN.md section 1, on one node, for every order hypothesis can find."""

@@ -37,7 +37,7 @@ async def test_any_node_tells_of_any_other(
         assert (await client.get(f"{path}?node=nobody")).status_code == 404
     tasks = (await get(client, "/api/debug/tasks?node=node-0"))["tasks"]
     lines = [line for task in tasks for line in task["waits_at"]]
-    assert any("redis/subscriber.py" in line for line in lines), lines
+    assert any("redis/link/pubsub.py" in line for line in lines), lines
 
 
 async def test_a_node_says_more_for_as_long_as_it_is_asked_to(

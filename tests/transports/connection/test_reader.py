@@ -135,7 +135,7 @@ def _requests(draw: st.DrawFn) -> str:
     return head + ("abc" if "content-length: 3" in said else draw(st.sampled_from(["", "", "abc"])))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=5 * settings().max_examples)
 @given(st.lists(_requests(), min_size=1, max_size=4), st.data())
 def test_the_reader_sees_what_a_strict_reader_sees_or_refuses(
     parts: list[str], data: st.DataObject
@@ -155,7 +155,6 @@ def test_the_reader_sees_what_a_strict_reader_sees_or_refuses(
         assert len(found.seen) <= len(expected) + 1
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(_requests(), min_size=1, max_size=4), st.data())
 def test_where_a_stream_is_cut_changes_nothing(parts: list[str], data: st.DataObject) -> None:
     """Also the error is the same, if not its words."""
@@ -237,11 +236,7 @@ def test_fields_that_repeat_are_joined_in_their_order() -> None:
     assert found.requests[0].headers == {"host": "h", "a": "1, 2", "b": "x"}
 
 
-@settings(
-    max_examples=300,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=st.lists(_requests(), min_size=1, max_size=4), data=st.data())
 async def test_a_connection_answers_each_request_once_and_ends_where_one_is_refused(
     files: Path, parts: list[str], data: st.DataObject

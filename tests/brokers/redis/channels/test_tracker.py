@@ -290,7 +290,7 @@ ACTIONS = ("publish", "publish", "arrive", "arrive", "arrive", "lose", "ask", "a
 RARE = ("restart", "compare", "confirm")
 
 
-@settings(max_examples=500)
+@settings(max_examples=5 * settings().max_examples)
 @given(
     actions=st.lists(st.sampled_from(ACTIONS * 3 + RARE), max_size=120),
     history=st.sampled_from([0, 1, 3, 1000]),
