@@ -24,7 +24,6 @@ from hub.node.host_signals import HostSignals
 from hub.node.node import Node
 from hub.node.server import Listener
 from hub.node.transports import asgi_app
-from hub.observe.debugging import Debugging
 from hub.observe.log_levels import LOOP
 from hub.observe.logs import make_logger
 from hub.observe.loop_lag import LoopLag
@@ -95,16 +94,13 @@ class Hub:
         spawn = await self._stack.enter_async_context(_tasks(self._log))
         lag_log = self._log.bind(subsystem=LOOP)
         lag = LoopLag(lag_log, stall_seconds=self.settings.stall_seconds)
-        debugging = Debugging(lag=lag, log=self._log, spawn=spawn)
         self._node = Node(
             self.settings,
             log=self._log,
             spawn=spawn,
             defer=loop.call_soon,
-            lag_seconds=lambda: lag.lag_seconds,
+            lag=lag,
         )
-        for name, operation in debugging.operations().items():
-            self._node.operations.also(name, operation)
         self._stack.push_async_callback(self._node.stop)
         if siblings.warns(self.settings.broker):
             self._log.warning("several_workers", message=siblings.WARNING)

@@ -1,1 +1,4 @@
-"""What carries publications between nodes and keeps history. One adapter per module."""
+"""What numbers and keeps publications and carries them between nodes: one adapter per room.
+
+Who subscribes, and how peers are reached, does not belong here.
+"""

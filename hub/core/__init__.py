@@ -1,1 +1,5 @@
-"""What the hub is, without I/O: channels, sessions, outboxes, the exchange between them."""
+"""What the hub is, without I/O: channels, sessions, outboxes, and how a session gets a channel.
+
+Sockets, asyncio, JSON, wire formats and names of brokers do not belong here: `hub.core.ports` says
+what is handed in.
+"""

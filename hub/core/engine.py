@@ -25,11 +25,10 @@ from hub.core.inbox import Inbox
 from hub.core.options import NodeOptions
 from hub.core.ports import Dialect, Link, Monotonic, Spawn
 from hub.core.pushes import Reply, Welcome
-from hub.core.records import SessionRecord
+from hub.core.records import Origin, session_record
 from hub.core.session import Session
 from hub.core.session_context import Respond, SessionContext
 from hub.core.tally import Counts, Tally
-from hub.core.views import session_record
 from hub.errors import (
     HubError,
     NotFoundError,
@@ -75,6 +74,7 @@ class Engine:
         self._aging = aging
         self._expiry = expiry
         self._runtime = runtime
+        self.origin = Origin(options.node, self.clock, runtime.wall_clock() - self.clock())
         # Secrets are derived, so that they cost no memory and any node that shares the key
         # can check them.
         self._keyed = blake2b(key=secrets.token_bytes(32), digest_size=16)
@@ -312,7 +312,7 @@ class Engine:
         """The session is closing: forget it, and abort it if its peer takes too long to go."""
         if self.sessions.pop(session.id, None) is None:
             return
-        record = self.record(session, subscriptions=False)
+        record = session_record(session, self.origin, subscriptions=False)
         self.by_transport[session.link.transport] -= 1
         self._context.tally.closed[str(code)] += 1
         self._heartbeats.remove(session)
@@ -323,16 +323,6 @@ class Engine:
         if not session.gone:
             due = self.clock() + self._options.close_timeout_seconds
             self.leaving[session] = self._runtime.deadlines.at(due, lambda: self.abort(session))
-
-    def record(self, session: Session, *, subscriptions: bool = True) -> SessionRecord:
-        """The session as operators see it now; with its subscriptions or without."""
-        return session_record(
-            session,
-            subscriptions=subscriptions,
-            node=self._options.node,
-            now_seconds=self.clock(),
-            wall_seconds=self._runtime.wall_clock(),
-        )
 
     def abort(self, session: Session) -> None:
         """End a session's connection, and wait for no word of its end: there may be none left."""

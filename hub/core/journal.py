@@ -9,9 +9,8 @@ going first. Each keeper knows up to when it has forgotten, so that nobody has t
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from hub.core.closed import ClosedSession, Farewell
@@ -234,9 +233,3 @@ class Journal:
 
     def timeline(self, channel: str, epoch: str) -> Timeline | None:
         return self._timelines.get((channel, epoch))
-
-    def recently_closed(self, limit: int, subject: str | None = None) -> Sequence[ClosedSession]:
-        """The connections that ended last, newest first; of one subject where it is given."""
-        newest = reversed(self.closed.values())
-        found = (gone for gone in newest if subject is None or gone.record.subject == subject)
-        return list(islice(found, limit))

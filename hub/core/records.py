@@ -1,10 +1,82 @@
-"""What operators see: immutable snapshots of live state, made only when somebody asks."""
+"""What operators see: immutable snapshots of live state, made only when somebody asks.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+A column of the lists of connections and of channels is one line here: a field says how it is
+read, how it is sorted by and, where nodes share a row, how their values become one. The lists, the
+JSON of the HTTP API and its OpenAPI document follow from it. Nothing here knows a session's class.
+"""
 
+import operator
+from collections.abc import Callable, Mapping, Sized
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from hub.core.labels import exported
+from hub.core.options import ChannelOptions
+from hub.core.ports import Monotonic
 from hub.core.publication import Position
 from hub.core.values import value
+
+Value = str | int | float
+"""What rows are sorted by."""
+
+# Sorts before every round trip.
+_NO_ROUND_TRIP = -1.0
+# Sorts before every age: no clock is so far ahead.
+_NOTHING_OWED = -1e12
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What rows say of the node they come from."""
+
+    node: str
+    clock: Monotonic
+    wall_offset_seconds: float
+    """From the clock to seconds since 1970 UTC; fixed, so that a row's key stays what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How one field of a record comes about."""
+
+    read: Callable[[Any, Origin], Any]
+    """From the live thing: a session, or a `LiveChannel`."""
+    sort: Callable[[Any, Origin], Value] | None = None
+    """What rows are sorted by; None where nobody sorts by it. Sessions are sorted as they live,
+    because only those of a page are worth a record, channels as records."""
+    name: str = ""
+    """Under which rows are sorted by it; empty for the field's own name."""
+    numeric: bool = True
+    """Whether that is a number, not words."""
+    join: Callable[[Any, Any], Any] | None = None
+    """Of two nodes' values; None where that of the newer position stands."""
+
+
+def _column(
+    read: Callable[[Any, Origin], Any],
+    *,
+    sort: Callable[[Any, Origin], Value] | None = None,
+    name: str = "",
+    numeric: bool = True,
+    join: Callable[[Any, Any], Any] | None = None,
+) -> Mapping[str, Column]:
+    """The metadata of a field of a record."""
+    return {"column": Column(read, sort, name, numeric, join)}
+
+
+def _number(read: Callable[[Any, Origin], Value]) -> Mapping[str, Column]:
+    """A column of numbers that is sorted by what it shows."""
+    return _column(read, sort=read)
+
+
+def _words(read: Callable[[Any, Origin], Any]) -> Mapping[str, Column]:
+    """A column of words that is sorted by what it shows; an absent one sorts as an empty one."""
+    return _column(read, sort=lambda item, origin: read(item, origin) or "", numeric=False)
+
+
+def columns(record: type) -> Mapping[str, Column]:
+    """The columns of a kind of record by field."""
+    return {each.name: each.metadata["column"] for each in fields(record)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,41 +90,158 @@ class SubscriptionRecord:
     dropped: int
 
 
+def _subscription(subscription: Any) -> SubscriptionRecord:
+    ring = subscription.ring
+    return SubscriptionRecord(
+        channel=subscription.channel.name,
+        position=subscription.position,
+        state=subscription.state,
+        outbox_messages=0 if ring is None else len(ring),
+        dropped=subscription.dropped,
+    )
+
+
+def _round_trip_ms(session: Any) -> float | None:
+    seconds = session.round_trip_seconds
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _owed_since(session: Any) -> float | None:
+    found: float | None = None if session.outbox is None else session.outbox.oldest_at()
+    return found
+
+
+def _owed_seconds(session: Any, origin: Origin) -> float:
+    oldest = _owed_since(session)
+    return 0.0 if oldest is None else round(origin.clock() - oldest, 3)
+
+
+def _by_owed_since(session: Any, origin: Origin) -> float:
+    """Sorts like the age of what is owed, and does not change while time passes."""
+    oldest = _owed_since(session)
+    return _NOTHING_OWED if oldest is None else -(oldest + origin.wall_offset_seconds)
+
+
 @value(frozen=True, slots=True)
 class SessionRecord:
-    connection: str
-    transport: str
-    """`websocket`, `sse` or `poll`."""
-    subject: str | None
-    address: str
-    user_agent: str
-    opened_ms: int
-    """Milliseconds since 1970 UTC."""
-    round_trip_ms: float | None
-    sent: int
-    """Publications handed to the transport."""
-    dropped: int
-    """Publications its outbox dropped or conflated."""
-    outbox_messages: int
-    outbox_bytes: int
-    outbox_age_seconds: float
-    """Age of the oldest publication it is still owed."""
-    subscriptions: tuple[SubscriptionRecord, ...]
-    node: str = ""
+    """One connection."""
+
+    connection: str = field(metadata=_words(lambda s, _: s.id))
+    node: str = field(metadata=_words(lambda _, origin: origin.node))
     """The name of the node that holds it."""
+    transport: str = field(metadata=_words(lambda s, _: s.link.transport))
+    """`websocket`, `sse` or `poll`."""
+    subject: str | None = field(metadata=_words(lambda s, _: s.identity.subject))
+    address: str = field(metadata=_words(lambda s, _: s.link.address))
+    user_agent: str = field(metadata=_words(lambda s, _: s.link.user_agent))
+    opened_ms: int = field(
+        metadata=_number(lambda s, o: int((s.opened_at_seconds + o.wall_offset_seconds) * 1000))
+    )
+    """Milliseconds since 1970 UTC."""
+    round_trip_ms: float | None = field(
+        metadata=_column(
+            lambda s, _: _round_trip_ms(s),
+            sort=lambda s, _: _NO_ROUND_TRIP if (ms := _round_trip_ms(s)) is None else ms,
+        )
+    )
+    sent: int = field(metadata=_number(lambda s, _: s.sent))
+    """Publications handed to the transport."""
+    dropped: int = field(metadata=_number(lambda s, _: s.dropped))
+    """Publications its outbox dropped or conflated."""
+    outbox_messages: int = field(
+        metadata=_number(lambda s, _: 0 if s.outbox is None else s.outbox.messages)
+    )
+    outbox_bytes: int = field(metadata=_number(lambda s, _: s.owed_bytes))
+    outbox_age_seconds: float = field(metadata=_column(_owed_seconds, sort=_by_owed_since))
+    """Age of the oldest publication it is still owed."""
+    subscriptions: tuple[SubscriptionRecord, ...] = field(
+        metadata=_column(
+            lambda s, _: tuple(map(_subscription, s.subscriptions.values())),
+            sort=lambda s, _: len(s.subscriptions),
+        )
+    )
+
+
+_OF_SESSION = tuple(column.read for column in columns(SessionRecord).values())
+_WITHOUT_SUBSCRIPTIONS = (*_OF_SESSION[:-1], lambda _session, _origin: ())
+
+
+def session_record(session: Any, origin: Origin, *, subscriptions: bool = True) -> SessionRecord:
+    """One session as it is now; without its subscriptions where nobody will look at them."""
+    reads = _OF_SESSION if subscriptions else _WITHOUT_SUBSCRIPTIONS
+    return SessionRecord(*[read(session, origin) for read in reads])
+
+
+@dataclass(frozen=True, slots=True)
+class LiveChannel:
+    """A channel as a node knows it."""
+
+    name: str
+    head: Position
+    held: int | None
+    """Publications in history; None where only the broker knows."""
+    members: Sized
+    """Its subscriptions here."""
+    options: ChannelOptions
+
+
+def _most(one: float | None, other: float | None) -> float | None:
+    return max((rate for rate in (one, other) if rate is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelRecord:
-    channel: str
-    position: Position
-    subscribers: int
+    """One channel, of one node or of all."""
+
+    channel: str = field(
+        metadata=_column(lambda c, _: c.name, sort=lambda r, _: r.channel, numeric=False)
+    )
+    position: Position = field(
+        metadata=_column(lambda c, _: c.head, sort=lambda r, _: r.position.offset, name="offset")
+    )
+    subscribers: int = field(
+        metadata=_column(
+            lambda c, _: len(c.members), sort=lambda r, _: r.subscribers, join=operator.add
+        )
+    )
     """Sessions of this node; in a list over all nodes, of all."""
-    history: int | None
+    history: int | None = field(
+        metadata=_column(lambda c, _: c.held, sort=lambda r, _: _held_at_most(r))
+    )
     """Publications held now; None where only the broker knows."""
-    presence: bool
-    publications_per_second: float | None = None
+    presence: bool = field(metadata=_column(lambda c, _: c.options.presence))
+    publications_per_second: float | None = field(
+        default=None,
+        metadata=_column(
+            lambda _, __: None, sort=lambda r, _: r.publications_per_second or 0.0, join=_most
+        ),
+    )
     """Since somebody asked before; None where that is not known yet."""
+
+
+def _held_at_most(record: ChannelRecord) -> int:
+    """What is held, or where only the broker knows, all that was ever published."""
+    return record.position.offset if record.history is None else record.history
+
+
+_OF_CHANNEL = tuple(column.read for column in columns(ChannelRecord).values())
+
+
+def channel_record(channel: LiveChannel, origin: Origin) -> ChannelRecord:
+    """One channel as this node knows it now."""
+    return ChannelRecord(*[read(channel, origin) for read in _OF_CHANNEL])
+
+
+_JOINED = {name: c.join for name, c in columns(ChannelRecord).items() if c.join is not None}
+
+
+def joined(one: ChannelRecord, other: ChannelRecord) -> ChannelRecord:
+    """Two nodes' records of one channel as one."""
+    newer = max(one, other, key=lambda record: record.position.offset)
+    values = {
+        name: join(getattr(one, name), getattr(other, name)) for name, join in _JOINED.items()
+    }
+    return replace(newer, **values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,29 +298,70 @@ class NodeRecord:
     """When this was so, in milliseconds since 1970 UTC by the node's clock."""
 
 
+def _gauge(metric: str, about: str) -> Any:
+    """A field that is exported as `metric`."""
+    return field(default=0, metadata=exported(metric, about))
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerRecord:
     """What a broker outside this process is like now; of one within, all but its history is 0."""
 
-    servers: int = 0
-    refusing_servers: int = 0
+    servers: int = _gauge("hub_broker_servers", "Servers that the broker consists of.")
+    refusing_servers: int = _gauge(
+        "hub_broker_refusing_servers",
+        "Servers whose calls are refused at once because they cannot be reached.",
+    )
     """Where calls are refused at once, because they would wait for nothing."""
-    deaf_servers: int = 0
+    deaf_servers: int = _gauge(
+        "hub_broker_deaf_servers",
+        "Servers that carried no canary for too long: the node is not ready.",
+    )
     """From which nothing has been heard for too long."""
-    unwritable_servers: int = 0
+    unwritable_servers: int = _gauge(
+        "hub_broker_unwritable_servers",
+        "Servers that refuse what is published: full, unable to save, or without replicas.",
+    )
     """That answer, and refuse what is published: full, or unable to save."""
-    canary_age_seconds: float = 0.0
+    canary_age_seconds: float = _gauge(
+        "hub_broker_canary_age_seconds",
+        "Since the last canary came back, at the server where that is longest ago.",
+    )
     """Since the last canary came back, at the server where that is longest ago."""
-    canary_round_trip_seconds: float = 0.0
+    canary_round_trip_seconds: float = _gauge(
+        "hub_broker_canary_round_trip_seconds",
+        "The newest canary's way from publish to delivery, at the slowest server.",
+    )
     """Of the newest one, at the slowest server."""
-    pending_calls: int = 0
-    filling_channels: int = 0
+    pending_calls: int = _gauge("hub_broker_pending_calls", "Calls asked and not answered.")
+    filling_channels: int = _gauge(
+        "hub_broker_filling_channels", "Channels for which something missing is being read."
+    )
     """Where something is missing that is being read from history."""
-    held_bytes: int = 0
+    held_bytes: int = _gauge(
+        "hub_broker_held_bytes", "Bytes received that wait for what is missing before them."
+    )
     """Received, and waiting for that."""
-    held_limit_bytes: int = 0
-    history_bytes: int = 0
+    held_limit_bytes: int = _gauge("hub_broker_held_limit_bytes", "How many of these may wait.")
+    history_bytes: int = _gauge(
+        "hub_history_bytes",
+        "Memory for the history of all channels, where the broker is this process.",
+    )
     """What history takes of this process' memory; of a broker outside 0."""
-    history_limit_bytes: int = 0
+    history_limit_bytes: int = _gauge(
+        "hub_history_limit_bytes",
+        "Bytes above which the oldest publications go (HUB_HISTORY_TOTAL_BYTES).",
+    )
     versions: Mapping[str, int] = field(default_factory=dict)
     """Servers by the version they run."""
+
+
+def plain(value: Any) -> Any:
+    """A record as JSON knows values: its fields by name, positions as text."""
+    if isinstance(value, Position):
+        return str(value)
+    if is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, tuple):
+        return [plain(each) for each in value]
+    return dict(value) if isinstance(value, Mapping) else value

@@ -2,12 +2,28 @@
 
 The core counts here because an attribute increment costs 30 ns where a metrics library's
 locked counter costs ten times that, once per delivery. `hub.observe` reads them when it is
-scraped. All counters only rise; gauges are computed from live state when asked.
+scraped. Each is declared once, with the metric that it is exported as, its HELP text and its label.
+All counters only rise; gauges are computed from live state when asked.
 """
 
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
+
+from hub.core.labels import (
+    CLOSE_CODE,
+    CODE,
+    CONNECTION,
+    OP,
+    OUTCOME,
+    POLICY,
+    REASON,
+    REFUSAL,
+    TRANSPORT,
+    Label,
+    exported,
+)
 
 # Upper bounds in seconds: from one tick on a calm hub (0.1 ms) to a stalled one (10 s).
 LATENCY_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
@@ -39,69 +55,121 @@ class Counts(Counter[str]):
     __delitem__ = dict.__delitem__  # type: ignore[assignment]  # only of what is counted
 
 
+# What these return stands for a field's default to the type checker, as `field` itself does.
+
+
+def _count(metric: str, about: str) -> Any:
+    """A field that counts, exported as `metric`."""
+    return field(default=0, metadata=exported(metric, about))
+
+
+def _counts(metric: str, about: str, label: Label) -> Any:
+    """A field that counts by the values of a label."""
+    return field(default_factory=Counts, metadata=exported(metric, about, label))
+
+
+def _times(metric: str, about: str) -> Any:
+    """A field that counts by how long something took."""
+    return field(default_factory=Histogram, metadata=exported(metric, about))
+
+
 @dataclass(slots=True)
 class Tally:
     """One per node, handed to whoever counts."""
 
-    publications: int = 0
-    """Accepted by this node's broker."""
-    publish_errors: Counts = field(default_factory=Counts)
-    """By error code."""
-    duplicates: int = 0
-    """Publishes answered from an idempotency key."""
-    deliveries: int = 0
-    """Publications handed to a session's transport."""
-    bytes_sent: int = 0
-    dropped: Counts = field(default_factory=Counts)
-    """Publications a session did not get because it was slow, by overflow policy."""
-    gaps: Counts = field(default_factory=Counts)
-    """Gap notices, by reason."""
-    replayed: int = 0
-    """Publications sent from history."""
-    opened: Counts = field(default_factory=Counts)
-    """Sessions opened, by transport."""
-    closed: Counts = field(default_factory=Counts)
-    """Sessions closed, by close code."""
-    refused: Counts = field(default_factory=Counts)
+    publications: int = _count("hub_publications", "Publications accepted by this node's broker.")
+    publish_errors: Counts = _counts(
+        "hub_publish_errors", "Publishes that failed, by error code.", CODE
+    )
+    duplicates: int = _count(
+        "hub_publish_duplicates", "Publishes answered from an idempotency key."
+    )
+    deliveries: int = _count("hub_deliveries", "Publications handed to a session's transport.")
+    bytes_sent: int = _count("hub_sent_bytes", "Bytes handed to sessions' transports.")
+    dropped: Counts = _counts(
+        "hub_dropped",
+        "Publications a session did not get because it was slow, by overflow policy.",
+        POLICY,
+    )
+    gaps: Counts = _counts("hub_gaps", "Gap notices sent, by reason.", REASON)
+    replayed: int = _count("hub_replayed", "Publications sent from history.")
+    opened: Counts = _counts("hub_connections_opened", "Sessions opened, by transport.", TRANSPORT)
+    closed: Counts = _counts("hub_closes", "Sessions closed, by close code.", CLOSE_CODE)
+    refused: Counts = _counts(
+        "hub_handshake_failures", "Sessions refused before they existed, by reason.", REFUSAL
+    )
     """Sessions refused before they existed, and requests that never became one, by reason."""
-    http_errors: Counts = field(default_factory=Counts)
-    """HTTP requests answered with a problem document, by error code."""
-    commands: Counts = field(default_factory=Counts)
-    """Commands carried out, by op."""
-    command_errors: Counts = field(default_factory=Counts)
-    """Error replies, by error code."""
-    polls_abandoned: int = 0
-    """Polls that went without an answer, because their peers were gone."""
-    polls_evicted: int = 0
-    """Sessions between two polls that were ended because there were too many of them."""
-    presence_dropped: int = 0
-    """Joins and leaves replaced by `presence_reset`."""
-    broker_calls: Histogram = field(default_factory=Histogram)
-    """From asking a broker outside this process to its answer."""
-    broker_call_errors: Counts = field(default_factory=Counts)
+    http_errors: Counts = _counts(
+        "hub_http_errors", "HTTP requests answered with a problem document, by error code.", CODE
+    )
+    commands: Counts = _counts("hub_commands", "Commands carried out, by op.", OP)
+    command_errors: Counts = _counts("hub_command_errors", "Error replies, by error code.", CODE)
+    polls_abandoned: int = _count(
+        "hub_polls_abandoned",
+        "Polls that were ended because their peers were gone, or said nothing more.",
+    )
+    polls_evicted: int = _count(
+        "hub_polls_evicted",
+        "Sessions between two polls that were ended because there were too many.",
+    )
+    presence_dropped: int = _count(
+        "hub_presence_dropped", "Joins and leaves replaced by a presence_reset push."
+    )
+    broker_calls: Histogram = _times(
+        "hub_broker_call_seconds", "From asking the broker to its answer, errors included."
+    )
+    broker_call_errors: Counts = _counts(
+        "hub_broker_call_errors", "Calls to the broker without a useful answer.", OUTCOME
+    )
     """Such calls without a useful answer: `not_sent`, `no_answer` or `refused`."""
-    broker_connects: Counts = field(default_factory=Counts)
+    broker_connects: Counts = _counts(
+        "hub_broker_connects",
+        "Connections made to the broker, the first ones included.",
+        CONNECTION,
+    )
     """Connections made to it, by what they are for: `commands` or `subscriber`."""
-    broker_received: int = 0
-    """Publications that came from it."""
-    broker_undecodable: int = 0
+    broker_received: int = _count(
+        "hub_broker_received", "Publications that came by the broker's pub/sub."
+    )
+    broker_undecodable: int = _count(
+        "hub_broker_undecodable",
+        "Messages from the broker whose place in a channel could not be told.",
+    )
     """Of what came, that whose place in a sequence could not be told."""
-    broker_raw: int = 0
+    broker_raw: int = _count(
+        "hub_broker_raw", "Publications without an offset that came by plain PUBLISH."
+    )
     """Publications without an offset, which came by plain PUBLISH ..."""
-    broker_raw_refused: int = 0
-    """... and of these what was no JSON or too large."""
-    broker_lag: Histogram = field(default_factory=Histogram)
+    broker_raw_refused: int = _count(
+        "hub_broker_raw_refused", "Of these, what was no JSON or too large."
+    )
+    broker_lag: Histogram = _times(
+        "hub_broker_lag_seconds",
+        "From a publication's time by the broker's clock to its arrival by this machine's.",
+    )
     """From a publication's time to its arrival, by two clocks."""
-    broker_holes: int = 0
-    """Times that something of a channel was missing, or in doubt."""
-    broker_filled: int = 0
-    """Publications read from history in its place ..."""
-    broker_lost: int = 0
-    """... and those that were announced as lost."""
-    broker_resets: int = 0
+    broker_holes: int = _count(
+        "hub_broker_holes",
+        "Times that something of a channel was missing, or in doubt, and history was asked.",
+    )
+    broker_filled: int = _count(
+        "hub_broker_filled", "Publications that pub/sub lost and history had."
+    )
+    broker_lost: int = _count(
+        "hub_broker_lost", "Publications that pub/sub lost and history had not: announced as gaps."
+    )
+    broker_resets: int = _count(
+        "hub_broker_resets", "New epochs of channels with a subscriber on this node."
+    )
     """New epochs of channels with a subscriber here."""
-    broker_hold_refused: int = 0
-    """Publications for which there was no room while something before them was missing."""
-    publish_to_write: Histogram = field(default_factory=Histogram)
-    """From the broker's delivery to the last write of the publication."""
-    heartbeat_round_trip: Histogram = field(default_factory=Histogram)
+    broker_hold_refused: int = _count(
+        "hub_broker_hold_refused",
+        "Publications that found no room to wait behind a hole: read from history, or lost.",
+    )
+    publish_to_write: Histogram = _times(
+        "hub_delivery_seconds",
+        "From the broker's delivery to the last write of the publication, once per publication.",
+    )
+    heartbeat_round_trip: Histogram = _times(
+        "hub_heartbeat_round_trip_seconds", "From a WebSocket ping to its pong."
+    )

@@ -1,4 +1,4 @@
-"""What the HTTP API and the application in this process ask of a node.
+"""What the HTTP API and the application in this process ask of a node beside operators' requests.
 
 Implements `hub.transports.http.ports.Engine`: each question goes to the part that knows, here
 or at another node.
@@ -9,17 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from hub.admin.channel_lists import ChannelLists
-from hub.core.channel_listing import ChannelPage, ChannelQuery
+from hub.admin.channels import Channels
+from hub.admin.cluster import Cluster
+from hub.admin.listing import Page, Query
+from hub.admin.requests import AtConnection
+from hub.admin.sessions import CheckSecret, Poll, SendCommand
 from hub.core.eager import begin
 from hub.core.executor import Executor
-from hub.core.listing import ConnectionPage, ConnectionQuery
-from hub.core.peers import Peers
 from hub.core.polling import PollRequest
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
 from hub.core.pushes import Member
-from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
+from hub.core.records import ChannelRecord, LiveChannel, NodeRecord, channel_record
 from hub.core.subscribing import Subscribing
 from hub.errors import HubError, UnavailableError
 from hub.node.broker import NodeBroker
@@ -30,7 +31,7 @@ from hub.transports.waiting_polls import WaitingPolls
 
 @dataclass(frozen=True, slots=True)
 class KnownChannels:
-    """The channels that this node knows, as operators see them."""
+    """The channels that this node knows: `hub.admin.channels.Known`."""
 
     broker: NodeBroker
     subscribing: Subscribing
@@ -46,12 +47,17 @@ class KnownChannels:
             return None
         return page.head.offset - page.oldest + 1
 
-    def one(self, name: str) -> ChannelRecord | None:
+    def one(self, name: str) -> LiveChannel | None:
         if (held := self.broker.held(name)) is None:
             return None
+        return self.live(name, *held)
+
+    def live(self, name: str, head: Position, held: int | None) -> LiveChannel:
+        """The channel, of which the broker says this."""
         here = self.subscribing.channels.get(name)
-        presence = self.subscribing.options(name).presence
-        return ChannelRecord(name, held[0], 0 if here is None else len(here), held[1], presence)
+        return LiveChannel(
+            name, head, held, () if here is None else here, self.subscribing.options(name)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +66,12 @@ class NodeApi:
 
     executor: Executor
     subscribing: Subscribing
-    peers: Peers
+    cluster: Cluster
     polling: PollTransport
     waiting_polls: WaitingPolls
     known: KnownChannels
-    lists: ChannelLists
+    lists: Channels
     reporter: Reporter
-    tag: str
-    """What connections of this node begin with."""
 
     def publish(self, request: PublishRequest) -> Coroutine[Any, Any, PublishResult]:
         return self.executor.publish(request)
@@ -80,54 +84,44 @@ class NodeApi:
 
     def check_secret(self, connection: str, secret: str) -> Coroutine[Any, Any, None] | None:
         """At once for a session of this node, else by asking the one that holds it."""
-        work = self.peers.holder(connection).check(connection, secret)
-        if self.peers.tag_of(connection) != self.tag:
+        work = self.cluster.call(CheckSecret(connection, secret), AtConnection(connection))
+        if not self.cluster.holds(connection):
             return _unless_silent(work)
         begin(work)
         return None
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
-        return await self.peers.holder(connection).command(connection, secret, raw)
+        asked = SendCommand(connection, secret, raw)
+        return await self.cluster.call(asked, AtConnection(connection))
 
     async def poll(self, request: PollRequest) -> bytes:
         """Begin a session here, or go on with one wherever it is."""
         if request.connection is None:
             return await self.polling.poll(request)
-        return await self.waiting_polls.poll(self.peers.holder(request.connection), request)
+        return await self.waiting_polls.poll(self._go_on, request)
+
+    async def _go_on(self, request: PollRequest) -> bytes:
+        return await self.cluster.call(Poll(request), AtConnection(request.connection or ""))
 
     async def channels(self, wanted: Callable[[str], bool]) -> Sequence[ChannelRecord]:
         return await self.lists.here(wanted)
 
     async def channel(self, name: str) -> ChannelRecord | None:
         """Also one that no session of this node subscribes to, where a broker outside has it."""
-        record = self.known.one(name)
+        record = self.lists.one(name)
         if record is not None or not self.known.broker.record().servers:
             return record
         page = await self.executor.history(name, None, 1)
         if not page.head.offset:
             return None
         held = page.head.offset - page.oldest + 1
-        presence = self.subscribing.options(name).presence
-        return ChannelRecord(name, page.head, 0, held, presence)
+        return channel_record(self.known.live(name, page.head, held), self.lists.origin)
 
-    async def all_channels(self, query: ChannelQuery) -> ChannelPage:
-        return await self.lists.everywhere(query)
-
-    async def connections(self, query: ConnectionQuery) -> ConnectionPage:
-        return await self.peers.connections(query)
-
-    async def connection(self, connection: str) -> SessionRecord | None:
-        return await self.peers.holder(connection).connection(connection)
-
-    async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
-        holder = self.peers.holder(connection)
-        return await holder.disconnect(connection, code=code, reason=reason)
+    async def all_channels(self, query: Query) -> Page[ChannelRecord]:
+        return await self.lists.everywhere(self.cluster, query)
 
     def node(self) -> NodeRecord:
         return self.reporter.record()
-
-    async def nodes(self) -> Sequence[NodeRecord]:
-        return await self.peers.nodes()
 
 
 async def _unless_silent(check: Coroutine[Any, Any, None]) -> None:

@@ -5,21 +5,20 @@ A node that stands alone does not import the Redis client, which takes a third o
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.alone import Alone
+from hub.admin.cluster import NodeBus, NoOtherNodes
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.keys import TAG_LENGTH, Keys
-from hub.core.peers import Operate, OwnConnections, Peers
 from hub.core.ports import Broker, Downstream, Monotonic, Roster, Spawn
 from hub.core.presence import LocalRoster
 from hub.core.publication import Position
-from hub.core.records import BrokerRecord, NodeRecord
+from hub.core.records import BrokerRecord
 from hub.core.tally import Tally
 from hub.errors import SettingsError
 from hub.settings import Settings
@@ -68,14 +67,6 @@ class NodeRoster(Roster, Protocol):
         ...
 
     async def start(self) -> None: ...
-
-
-class NodePeers(Peers, Protocol):
-    """The other nodes, as this one begins and ends to be known to them."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,22 +144,12 @@ def make_roster(broker: NodeBroker, around: Surroundings, *, tag: str) -> NodeRo
     return RedisRoster(broker.shard, tag=tag, spawn=around.spawn, log=around.log)
 
 
-def make_peers(
-    broker: NodeBroker,
-    around: Surroundings,
-    *,
-    tag: str,
-    record: Callable[[], NodeRecord],
-    connections: OwnConnections,
-    operate: Operate,
-) -> NodePeers:
-    """The nodes that share `broker`; what else is handed in is this one's own."""
+def make_bus(broker: NodeBroker, around: Surroundings, *, tag: str) -> NodeBus:
+    """The way to the nodes that share `broker`."""
     if isinstance(broker, MemoryBroker):
-        return Alone(tag, record, connections, operate)
+        return NoOtherNodes()
     from hub.brokers.redis.broker import RedisBroker  # noqa: PLC0415 - see above
-    from hub.brokers.redis.nodes.peers import RedisPeers  # noqa: PLC0415
-    from hub.brokers.redis.nodes.registry import Myself  # noqa: PLC0415
+    from hub.brokers.redis.nodes.bus import RedisNodeBus  # noqa: PLC0415
 
     assert isinstance(broker, RedisBroker)  # noqa: S101 - there is no third one
-    myself = Myself(tag, record, connections, operate)
-    return RedisPeers(broker.shard, myself, spawn=around.spawn, log=around.log)
+    return RedisNodeBus(broker.shard, tag=tag, spawn=around.spawn)

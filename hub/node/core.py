@@ -5,14 +5,12 @@ put around it by `hub.node`.
 """
 
 import logging
-import time
-from dataclasses import dataclass
-from importlib.metadata import version
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from importlib import metadata
+from typing import TYPE_CHECKING, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.auth.policy import Policy
 from hub.core.aging import Aging
 from hub.core.deadlines import Deadlines
 from hub.core.eager import begin
@@ -22,8 +20,8 @@ from hub.core.executor import Executor
 from hub.core.expiry import Expiry
 from hub.core.heartbeats import Heartbeats
 from hub.core.journal import Journal
-from hub.core.options import NodeOptions
-from hub.core.ports import Broker, Defer, Monotonic, Roster, Spawn
+from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
+from hub.core.ports import Broker, Defer, Monotonic, Policy, Roster, Spawn
 from hub.core.presence import PresenceTable
 from hub.core.pressure import Pressure
 from hub.core.replay import Replay
@@ -35,36 +33,81 @@ from hub.errors import HubError
 from hub.observe.log_levels import SESSION
 from hub.observe.logs import session_log
 from hub.observe.refusals import Refusals
-from hub.settings import Settings
 from hub.wire.codes import CloseCode, close_code
 
 if TYPE_CHECKING:
     from hub.observe.tracing import Tracing
 
-VERSION = version("broadcast-hub")
+VERSION = metadata.version("broadcast-hub")
 
-# Of payload taken in and not yet written; a broadcast at 1 us a delivery empties it in
-# well under a second for 1,000 sessions. Guess, not measured.
-_MAX_BACKLOG_BYTES = 32 * 1024 * 1024
 # Ages differ by themselves, so whoever is too old may come back soon.
 _MAX_AGE_RECONNECT_MS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all parts of a node share, and what the process lends them."""
+class CoreSettings(Protocol):
+    """What of the settings the core is made by."""
 
-    log: FilteringBoundLogger
-    clock: Monotonic
-    spawn: Spawn
-    defer: Defer
-    tally: Tally
-    awake: Monotonic
-    """Counts no stall of the node (`hub.core.awake`)."""
-    deadlines: Deadlines
-    pressure: Pressure
-    journal: Journal
-    refusals: Refusals
+    node: str
+    slice_sessions: int
+    heartbeat_seconds: float
+    pong_timeout_seconds: float
+    leave_delay_seconds: float
+    max_connections: int
+    close_timeout_seconds: float
+    max_connection_age_seconds: float
+    expiry_warning_seconds: float
+    outbox_total_bytes: int
+    journal_bytes: int
+
+    def namespaces(self) -> Namespaces: ...
+
+    def session_limits(self) -> SessionLimits: ...
+
+
+class Awake(Protocol):
+    """Time that counts no stall of the node; `hub.core.awake.AwakeClock`."""
+
+    def __call__(self) -> float: ...
+
+    def behind_seconds(self) -> float: ...
+
+
+class Shared:
+    """What all parts of a node share, and what the process lends them.
+
+    Args:
+        wall_clock: seconds since 1970 UTC.
+    """
+
+    max_backlog_bytes = 32 * MIB
+    """Of payload taken in and not yet written; a broadcast at 1 us a delivery empties it in well
+    under a second for 1,000 sessions. Guess, not measured."""
+
+    def __init__(
+        self,
+        settings: CoreSettings,
+        *,
+        log: FilteringBoundLogger,
+        clock: Monotonic,
+        wall_clock: Callable[[], float],
+        awake: Awake,
+        spawn: Spawn,
+        defer: Defer,
+    ) -> None:
+        self.log = log
+        self.clock = clock
+        self.wall_clock = wall_clock
+        self.awake = awake
+        self.spawn = spawn
+        self.defer = defer
+        self.tally = Tally()
+        self.deadlines = Deadlines(clock(), behind_seconds=awake.behind_seconds)
+        self.pressure = Pressure(settings.outbox_total_bytes)
+        self.journal = Journal(clock=clock, wall_clock=wall_clock, max_bytes=settings.journal_bytes)
+        self.refusals = Refusals(
+            log=log,
+            in_seconds=lambda seconds, then: self.deadlines.at(clock() + seconds, then),
+        )
 
 
 class NodeCore:
@@ -77,21 +120,21 @@ class NodeCore:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: CoreSettings,
         shared: Shared,
         *,
         tag: str,
         broker: Broker,
         roster: Roster,
         policy: Policy,
-        tracing: "Tracing | None",
+        tracing: "Tracing | None" = None,
     ) -> None:
         self._settings = settings
         self._shared = shared
         self._broker = broker
         self._session_log = shared.log.bind(subsystem=SESSION)
         self.replay = Replay(broker, shared.tally, shared.journal)
-        self._exchange = Exchange(
+        self.exchange = Exchange(
             defer=shared.defer,
             clock=shared.clock,
             tally=shared.tally,
@@ -99,14 +142,28 @@ class NodeCore:
             slice_sessions=settings.slice_sessions,
             on_written=tracing.written if tracing else None,
         )
-        self.subscribing = self._subscribing(broker, roster)
+        self.presence = PresenceTable(
+            roster=roster,
+            deadlines=shared.deadlines,
+            clock=shared.clock,
+            leave_delay_seconds=settings.leave_delay_seconds,
+        )
+        self.subscribing = Subscribing(
+            broker=broker,
+            exchange=self.exchange,
+            presence=self.presence,
+            namespaces=settings.namespaces(),
+            limits=settings.session_limits(),
+            tally=shared.tally,
+            journal=shared.journal,
+        )
         self.executor = Executor(
             broker=tracing.traced(broker) if tracing else broker,
-            exchange=self._exchange,
+            exchange=self.exchange,
             subscribing=self.subscribing,
             policy=policy,
             tally=shared.tally,
-            max_backlog_bytes=_MAX_BACKLOG_BYTES,
+            max_backlog_bytes=shared.max_backlog_bytes,
             on_refused=self._on_refused,
         )
         self.heartbeats = Heartbeats(
@@ -117,23 +174,6 @@ class NodeCore:
             awake=shared.awake,
         )
         self.engine = self._engine(tag)
-
-    def _subscribing(self, broker: Broker, roster: Roster) -> Subscribing:
-        settings, shared = self._settings, self._shared
-        return Subscribing(
-            broker=broker,
-            exchange=self._exchange,
-            presence=PresenceTable(
-                roster=roster,
-                deadlines=shared.deadlines,
-                clock=shared.clock,
-                leave_delay_seconds=settings.leave_delay_seconds,
-            ),
-            namespaces=settings.namespaces(),
-            limits=settings.session_limits(),
-            tally=shared.tally,
-            journal=shared.journal,
-        )
 
     def _engine(self, tag: str) -> Engine:
         settings, shared = self._settings, self._shared
@@ -161,9 +201,9 @@ class NodeCore:
                 warning_seconds=settings.expiry_warning_seconds,
                 deadlines=shared.deadlines,
                 clock=shared.clock,
-                wall_clock=time.time,
+                wall_clock=shared.wall_clock,
             ),
-            runtime=Runtime(shared.spawn, shared.deadlines, time.time, self._on_fault),
+            runtime=Runtime(shared.spawn, shared.deadlines, shared.wall_clock, self._on_fault),
         )
 
     def _context(self) -> SessionContext:
@@ -176,7 +216,7 @@ class NodeCore:
             journal=shared.journal,
             close_code=close_code,
             on_replay=self._on_replay,
-            on_mark=self._exchange.mark,
+            on_mark=self.exchange.mark,
             on_closed=self._on_closed,
             on_gone=lambda session: self.engine.gone(session),
         )

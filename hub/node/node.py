@@ -5,36 +5,36 @@ asked of a node is `hub.node.api`.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.admin.channel_lists import ChannelLists
+from hub.admin.channels import Channels
+from hub.admin.cluster import Cluster
+from hub.admin.connections import Connections
+from hub.admin.debugging import Debugging
 from hub.admin.drain import Drainer
-from hub.admin.operating import Operations, Windows
-from hub.admin.overseeing import Overseeing
+from hub.admin.explain import Explaining
+from hub.admin.nodes import Draining
+from hub.admin.requests import Handlers
+from hub.admin.sessions import Sessions
 from hub.auth.policy import Policy
 from hub.core.awake import AwakeClock
-from hub.core.deadlines import Deadlines
-from hub.core.journal import Journal
 from hub.core.ports import Defer, Spawn
-from hub.core.pressure import Pressure
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, PresenceReset
 from hub.core.rates import Rates
 from hub.core.reserved import STATS_CHANNEL
-from hub.core.tally import Tally
 from hub.errors import HubError
 from hub.node.api import KnownChannels, NodeApi
-from hub.node.broker import Surroundings, make_broker, make_peers, make_roster, make_tag
+from hub.node.broker import Surroundings, make_broker, make_bus, make_roster, make_tag
 from hub.node.core import VERSION, NodeCore, Shared
 from hub.node.stats import Limits, Reporter, publish_stats
 from hub.observe.log_levels import BROKER
-from hub.observe.refusals import Refusals
+from hub.observe.loop_lag import LoopLag
 from hub.observe.sampling import make_tracing
 from hub.settings import Settings
 from hub.settings.memory import usable_bytes
-from hub.transports.commanding import Commanding
 from hub.transports.connection.sockets import Sockets
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.poll import PollTransport
@@ -52,43 +52,35 @@ class Node:
         log: FilteringBoundLogger,
         spawn: Spawn,
         defer: Defer,
-        lag_seconds: Callable[[], float],
+        lag: LoopLag,
     ) -> None:
         self.settings = settings
         self.log = log
         self.clock = time.monotonic
-        self.tally = Tally()
         self.started_seconds = time.time()
         self.awake = AwakeClock(self.clock)
-        self.deadlines = Deadlines(self.clock(), behind_seconds=self.awake.behind_seconds)
-        self.pressure = Pressure(settings.outbox_total_bytes)
-        self.policy = policy_of(settings)
-        self.refusals = Refusals(
+        shared = Shared(
+            settings,
             log=log,
-            in_seconds=lambda seconds, then: self.deadlines.at(self.clock() + seconds, then),
+            clock=self.clock,
+            wall_clock=time.time,
+            awake=self.awake,
+            spawn=spawn,
+            defer=defer,
         )
+        self.tally = shared.tally
+        self.deadlines = shared.deadlines
+        self.pressure = shared.pressure
+        self.journal = shared.journal
+        self.refusals = shared.refusals
+        self.policy = policy_of(settings)
         self.tag = make_tag()
         around = Surroundings(self, self.awake, spawn, log.bind(subsystem=BROKER), self.tally)
         self.broker = make_broker(settings, around)
         self._roster = make_roster(self.broker, around, tag=self.tag)
         self._rates = Rates(self.tally, self.clock)
         self._spawn = spawn
-        self.journal = Journal(
-            clock=self.clock, wall_clock=time.time, max_bytes=settings.journal_bytes
-        )
         self.tracing = make_tracing(settings.trace_sample, node=settings.node, version=VERSION)
-        shared = Shared(
-            log,
-            self.clock,
-            spawn,
-            defer,
-            self.tally,
-            self.awake,
-            self.deadlines,
-            self.pressure,
-            self.journal,
-            self.refusals,
-        )
         self.core = NodeCore(
             settings,
             shared,
@@ -127,49 +119,54 @@ class Node:
             clock=self.clock,
             limits=Limits(settings.max_connections, settings.outbox_total_bytes, usable_bytes()),
             problems=self.ready,
-            lag_seconds=lag_seconds,
+            lag_seconds=lambda: lag.lag_seconds,
             drainer=self.drainer,
             journal=self.journal,
             http_connections=lambda: len(self.sockets.http),
             body_bytes=lambda: self.bodies.bytes,
         )
-        self.operations = Operations(
-            engine=self.engine,
-            journal=self.journal,
-            subscribing=self._subscribing,
-            broker=self.broker,
-            drainer=self.drainer,
-            windows=Windows(settings.drain_seconds, settings.ready_delay_seconds),
-        )
         self.waiting_polls = WaitingPolls()
-        self._peers = make_peers(
-            self.broker,
-            around,
-            tag=self.tag,
-            record=self.reporter.record,
-            connections=Commanding(
-                self.engine,
-                polling.poll,
-                node=settings.node,
-                max_message_bytes=settings.max_message_bytes,
-            ),
-            operate=self.operations.carry_out,
-        )
-        self.operators = Overseeing(self._peers, self.operations.carry_out)
         known = KnownChannels(self.broker, self._subscribing)
-        lists = ChannelLists(known, self._peers, clock=self.clock)
-        self.operations.also("channels", lists.part)
+        lists = Channels(known, self.engine.origin)
+        self.cluster = Cluster(
+            tag=self.tag,
+            bus=make_bus(self.broker, around, tag=self.tag),
+            handlers=self._handlers(polling, lists, lag),
+            record=self.reporter.record,
+            log=around.log,
+        )
         self.api = NodeApi(
             executor=self.core.executor,
             subscribing=self._subscribing,
-            peers=self._peers,
+            cluster=self.cluster,
             polling=polling,
             waiting_polls=self.waiting_polls,
             known=known,
             lists=lists,
             reporter=self.reporter,
-            tag=self.tag,
         )
+
+    def _handlers(self, polling: PollTransport, channels: Channels, lag: LoopLag) -> Handlers:
+        """What carries out at this node what is asked of it here or from another one."""
+        settings, engine, subscribing = self.settings, self.engine, self._subscribing
+        sessions = Sessions(engine, polling.poll, max_message_bytes=settings.max_message_bytes)
+        explaining = Explaining(
+            engine=engine, journal=self.journal, subscribing=subscribing, broker=self.broker
+        )
+        draining = Draining(
+            engine,
+            self.drainer,
+            drain_seconds=settings.drain_seconds,
+            ready_delay_seconds=settings.ready_delay_seconds,
+        )
+        return {
+            **sessions.handlers(),
+            **Connections(engine, subscribing, self.journal).handlers(),
+            **channels.handlers(),
+            **explaining.handlers(),
+            **draining.handlers(),
+            **Debugging(lag=lag, log=self.log, spawn=self._spawn).handlers(),
+        }
 
     # -- hub.core.ports.Downstream -----------------------------------------------------------
 
@@ -195,7 +192,7 @@ class Node:
         """Begin to connect to the broker; returns also when it is away, `ready` says so then."""
         await self.broker.start()
         await self._roster.start()
-        await self._peers.start()
+        await self.cluster.start()
         if (interval_seconds := self.settings.stats_seconds) > 0:
             stats = publish_stats(
                 self.broker.publish,
@@ -212,7 +209,7 @@ class Node:
 
     async def stop(self) -> None:
         self.refusals.flush()
-        await self._peers.stop()
+        await self.cluster.stop()
         await self.broker.stop()
         if self.tracing is not None:
             await self.tracing.stop()
@@ -237,10 +234,12 @@ class Node:
     async def _is_alone(self) -> bool:
         """True as well where the others cannot be asked: nobody may count on them then."""
         try:
-            nodes = await self._peers.nodes()
+            nodes = await self.cluster.nodes()
         except HubError:
             return True
-        return all(record.draining for record in nodes if record.node != self.settings.node)
+        return all(
+            record.draining for record in nodes.values() if record.node != self.settings.node
+        )
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -138,7 +138,7 @@ def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
     metrics = Metrics(CollectorRegistry(), collector)
     return HttpDeps(
         engine=node.api,
-        operators=node.operators,
+        admin=node.cluster,
         policy=node.policy,
         poll=node.api.poll,
         ready=node.ready,

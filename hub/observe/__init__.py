@@ -1,1 +1,4 @@
-"""What operators see: metrics, logs, event-loop lag. Reads the core, is never asked by it."""
+"""What shows a running process from outside: metrics, logs, traces, event-loop lag, its streams.
+
+It reads the core and is never asked by it. What operators do to a node does not belong here.
+"""

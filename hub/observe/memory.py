@@ -10,11 +10,10 @@ import gc
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import psutil
 
-from hub.core.peers import Told
 from hub.core.ports import Spawn
 from hub.errors import ConflictError
 from hub.observe.tasks import short_path
@@ -34,9 +33,9 @@ class MemoryTracing:
         self._spawn = spawn
         self._clock = clock
         self._tracing = False
-        self._last: Told | None = None
+        self._last: Mapping[str, object] | None = None
 
-    def begin(self, seconds: float) -> Told:
+    def begin(self, seconds: float) -> Mapping[str, object]:
         """Trace allocations for so long, above 0 and at most `MAX_SECONDS`; returns at once.
 
         Raises:
@@ -48,7 +47,7 @@ class MemoryTracing:
         self._spawn(self._trace(seconds))
         return {"tracing": True, "seconds": seconds}
 
-    def told(self) -> Told:
+    def told(self) -> Mapping[str, object]:
         """Whether it is tracing, and what came of the last time; None where there was none."""
         return {"tracing": self._tracing, "rss_bytes": _rss_bytes(), "last": self._last}
 
@@ -74,7 +73,7 @@ class MemoryTracing:
         }
 
 
-async def count_objects(clock: Callable[[], float]) -> Told:
+async def count_objects(clock: Callable[[], float]) -> Mapping[str, object]:
     """By type, of what the garbage collector knows: containers, not bytes, strings or numbers."""
     objects = gc.get_objects()
     total, counts = len(objects), Counter[type]()
@@ -87,7 +86,7 @@ async def count_objects(clock: Callable[[], float]) -> Told:
     return {"objects": rows, "objects_total": total, "objects_counted": total - len(objects)}
 
 
-def _largest(snapshot: tracemalloc.Snapshot) -> list[Told]:
+def _largest(snapshot: tracemalloc.Snapshot) -> list[Mapping[str, object]]:
     """What was allocated and is still held, by line."""
     mine = tracemalloc.Filter(inclusive=False, filename_pattern=tracemalloc.__file__)
     found = snapshot.filter_traces([mine]).statistics("lineno")[:_ROWS]

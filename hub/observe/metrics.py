@@ -2,13 +2,14 @@
 
 The core counts in a plain `Tally` (see there why), so this is a collector that reads it when
 asked instead of a set of metric objects that are written. Names carry the unit, labels have
-the fixed values of `hub.observe.metric_labels`, and HELP texts say what each of them means.
+the fixed values of `hub.core.labels`, and HELP texts say what each of them means.
 There is no global registry: the composition root makes one per node.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
@@ -27,25 +28,20 @@ from prometheus_client.metrics_core import (
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from hub.core.labels import TRANSPORT, Exported, Label, exported
 from hub.core.records import BrokerRecord
 from hub.core.tally import LATENCY_BOUNDS, Histogram, Tally
-from hub.observe import broker_metrics
 from hub.observe.loop_lag import LoopLag
-from hub.observe.metric_labels import (
-    CLOSE_CODE,
-    CODE,
-    OP,
-    POLICY,
-    REASON,
-    REFUSAL,
-    TRANSPORT,
-    Label,
-)
 
 _BUCKETS = (*(str(bound) for bound in LATENCY_BOUNDS), "+Inf")
 _UNITS = ("seconds", "bytes")
 # The library leaves this function untyped.
 _openmetrics_page: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest
+
+
+def _gauge(metric: str, about: str) -> Any:
+    """A field that is exported as `metric`."""
+    return field(metadata=exported(metric, about))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,155 +50,49 @@ class Gauges:
 
     connections: Mapping[str, int]
     """Open sessions by transport (`websocket`, `sse`, `poll`)."""
-    subscriptions: int
-    channels: int
-    """Channels with at least one subscriber on this node."""
-    outbox_bytes: int
-    outbox_oldest_age_seconds: float
-    congested_sessions: int
-    ready: bool
-    draining: bool
-    to_leave: int
-    """Connections that a drain or a rebalance under way has still to close."""
-    journal_bytes: int
-    http_connections: int
-    """Connections that are no session: between two requests, or one is under way."""
-    body_bytes: int
-    """Request bodies under way."""
-    connections_limit: int
-    """`HUB_MAX_CONNECTIONS`; with the two below, what the numbers above are to be compared with."""
-    outbox_limit_bytes: int
-    """`HUB_OUTBOX_TOTAL_BYTES`."""
-    memory_limit_bytes: int
-    """What the machine or the cgroup lets this process use."""
     broker: BrokerRecord
-
-
-# name (without the counters' `_total`), meaning, how to read it
-_COUNTERS: tuple[tuple[str, str, Callable[[Tally], int]], ...] = (
-    ("hub_publications", "Publications accepted by this node's broker.", lambda t: t.publications),
-    (
-        "hub_publish_duplicates",
-        "Publishes answered from an idempotency key.",
-        lambda t: t.duplicates,
-    ),
-    ("hub_deliveries", "Publications handed to a session's transport.", lambda t: t.deliveries),
-    ("hub_sent_bytes", "Bytes handed to sessions' transports.", lambda t: t.bytes_sent),
-    ("hub_replayed", "Publications sent from history.", lambda t: t.replayed),
-    (
-        "hub_polls_abandoned",
-        "Polls that were ended because their peers were gone, or said nothing more.",
-        lambda t: t.polls_abandoned,
-    ),
-    (
-        "hub_polls_evicted",
-        "Sessions between two polls that were ended because there were too many.",
-        lambda t: t.polls_evicted,
-    ),
-    (
-        "hub_presence_dropped",
-        "Joins and leaves replaced by a presence_reset push.",
-        lambda t: t.presence_dropped,
-    ),
-)
-
-_LABELLED: tuple[tuple[str, str, Label, Callable[[Tally], Mapping[str, int]]], ...] = (
-    (
-        "hub_publish_errors",
-        "Publishes that failed, by error code.",
-        CODE,
-        lambda t: t.publish_errors,
-    ),
-    (
-        "hub_dropped",
-        "Publications a session did not get because it was slow, by overflow policy.",
-        POLICY,
-        lambda t: t.dropped,
-    ),
-    ("hub_gaps", "Gap notices sent, by reason.", REASON, lambda t: t.gaps),
-    ("hub_connections_opened", "Sessions opened, by transport.", TRANSPORT, lambda t: t.opened),
-    ("hub_closes", "Sessions closed, by close code.", CLOSE_CODE, lambda t: t.closed),
-    (
-        "hub_handshake_failures",
-        "Sessions refused before they existed, by reason.",
-        REFUSAL,
-        lambda t: t.refused,
-    ),
-    (
-        "hub_http_errors",
-        "HTTP requests answered with a problem document, by error code.",
-        CODE,
-        lambda t: t.http_errors,
-    ),
-    ("hub_commands", "Commands carried out, by op.", OP, lambda t: t.commands),
-    ("hub_command_errors", "Error replies, by error code.", CODE, lambda t: t.command_errors),
-)
-
-_HISTOGRAMS: tuple[tuple[str, str, Callable[[Tally], Histogram]], ...] = (
-    (
-        "hub_delivery_seconds",
-        "From the broker's delivery to the last write of the publication, once per publication.",
-        lambda t: t.publish_to_write,
-    ),
-    (
-        "hub_heartbeat_round_trip_seconds",
-        "From a WebSocket ping to its pong.",
-        lambda t: t.heartbeat_round_trip,
-    ),
-)
-
-_GAUGES: tuple[tuple[str, str, Callable[[Gauges], float]], ...] = (
-    ("hub_subscriptions", "Subscriptions of all open sessions.", lambda g: g.subscriptions),
-    ("hub_channels", "Channels with a subscriber on this node.", lambda g: g.channels),
-    ("hub_outbox_bytes", "Bytes owed to sessions that read too slowly.", lambda g: g.outbox_bytes),
-    (
-        "hub_outbox_oldest_age_seconds",
-        "Age of the oldest publication still owed to a session.",
-        lambda g: g.outbox_oldest_age_seconds,
-    ),
-    (
-        "hub_congested_sessions",
-        "Sessions whose transport takes no writes now.",
-        lambda g: g.congested_sessions,
-    ),
-    ("hub_ready", "1 while the node takes new sessions, else 0.", lambda g: g.ready),
-    ("hub_draining", "1 while the node is stopping, else 0.", lambda g: g.draining),
-    (
-        "hub_connections_to_leave",
-        "Connections that a drain or a rebalance has still to close.",
-        lambda g: g.to_leave,
-    ),
-    (
+    subscriptions: int = _gauge("hub_subscriptions", "Subscriptions of all open sessions.")
+    channels: int = _gauge("hub_channels", "Channels with a subscriber on this node.")
+    """Channels with at least one subscriber on this node."""
+    outbox_bytes: int = _gauge("hub_outbox_bytes", "Bytes owed to sessions that read too slowly.")
+    outbox_oldest_age_seconds: float = _gauge(
+        "hub_outbox_oldest_age_seconds", "Age of the oldest publication still owed to a session."
+    )
+    congested_sessions: int = _gauge(
+        "hub_congested_sessions", "Sessions whose transport takes no writes now."
+    )
+    ready: bool = _gauge("hub_ready", "1 while the node takes new sessions, else 0.")
+    draining: bool = _gauge("hub_draining", "1 while the node is stopping, else 0.")
+    to_leave: int = _gauge(
+        "hub_connections_to_leave", "Connections that a drain or a rebalance has still to close."
+    )
+    """Connections that a drain or a rebalance under way has still to close."""
+    journal_bytes: int = _gauge(
         "hub_journal_bytes",
         "Memory for what happened to connections (HUB_JOURNAL_BYTES bounds it).",
-        lambda g: g.journal_bytes,
-    ),
-    (
-        "hub_http_connections",
-        "Connections of peers that are no session now.",
-        lambda g: g.http_connections,
-    ),
-    (
-        "hub_body_bytes",
-        "Request bodies under way (HUB_BODY_TOTAL_BYTES bounds them).",
-        lambda g: g.body_bytes,
-    ),
-    (
-        "hub_connections_limit",
-        "Connections of every kind above which new ones are refused.",
-        lambda g: g.connections_limit,
-    ),
-    (
+    )
+    http_connections: int = _gauge(
+        "hub_http_connections", "Connections of peers that are no session now."
+    )
+    """Connections that are no session: between two requests, or one is under way."""
+    body_bytes: int = _gauge(
+        "hub_body_bytes", "Request bodies under way (HUB_BODY_TOTAL_BYTES bounds them)."
+    )
+    """Request bodies under way."""
+    connections_limit: int = _gauge(
+        "hub_connections_limit", "Connections of every kind above which new ones are refused."
+    )
+    """`HUB_MAX_CONNECTIONS`; with the two below, what the numbers above are to be compared with."""
+    outbox_limit_bytes: int = _gauge(
         "hub_outbox_limit_bytes",
         "Bytes owed to all sessions above which the one owed most is closed.",
-        lambda g: g.outbox_limit_bytes,
-    ),
-    (
-        "hub_memory_limit_bytes",
-        "Memory that the machine or the container lets this process use.",
-        lambda g: g.memory_limit_bytes,
-    ),
-)
+    )
+    """`HUB_OUTBOX_TOTAL_BYTES`."""
+    memory_limit_bytes: int = _gauge(
+        "hub_memory_limit_bytes", "Memory that the machine or the container lets this process use."
+    )
+    """What the machine or the cgroup lets this process use."""
+
 
 _LOOP_GAUGES: tuple[tuple[str, str, Callable[[LoopLag], float]], ...] = (
     (
@@ -240,20 +130,21 @@ class HubCollector(Collector):
         yield build
 
     def _counters(self) -> Iterator[Metric]:
-        for name, text, count in (*_COUNTERS, *broker_metrics.COUNTERS):
-            yield CounterMetricFamily(name, text, count(self._tally), unit=_unit(name))
-        for name, text, label, counts in (*_LABELLED, *broker_metrics.LABELLED):
-            family = CounterMetricFamily(name, _help(text, label), labels=[label.name])
-            for value, number in label.fold(counts(self._tally)).items():
-                family.add_metric([value], number)
-            yield family
-        for name, text, histogram in (*_HISTOGRAMS, *broker_metrics.HISTOGRAMS):
-            yield _histogram(name, text, histogram(self._tally))
+        for told, value in _exported(self._tally):
+            name, text, label = told.metric, told.about, told.label
+            if isinstance(value, Histogram):
+                yield _histogram(name, text, value)
+            elif label is None:
+                yield CounterMetricFamily(name, text, value, unit=_unit(name))
+            else:
+                family = CounterMetricFamily(name, _help(text, label), labels=[label.name])
+                for known, number in label.fold(value).items():
+                    family.add_metric([known], number)
+                yield family
 
     def _live(self) -> Iterator[Metric]:
         gauges = self._gauges()
-        for name, text, read in _GAUGES:
-            yield GaugeMetricFamily(name, text, float(read(gauges)), unit=_unit(name))
+        yield from _gauges(gauges)
         text = _help("Open sessions, by transport.", TRANSPORT)
         connections = GaugeMetricFamily("hub_connections", text, labels=[TRANSPORT.name])
         for value, number in TRANSPORT.fold(gauges.connections).items():
@@ -300,9 +191,21 @@ class Metrics:
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 
 
+def _exported(record: Any) -> Iterator[tuple[Exported, Any]]:
+    """What is exported of a record, with its values."""
+    for each in fields(record):
+        if (told := each.metadata.get("exported")) is not None:
+            yield told, getattr(record, each.name)
+
+
+def _gauges(record: Any) -> Iterator[Metric]:
+    for told, value in _exported(record):
+        name = told.metric
+        yield GaugeMetricFamily(name, told.about, float(value), unit=_unit(name))
+
+
 def _broker(broker: BrokerRecord) -> Iterator[Metric]:
-    for name, text, read in broker_metrics.GAUGES:
-        yield GaugeMetricFamily(name, text, float(read(broker)), unit=_unit(name))
+    yield from _gauges(broker)
     versions = GaugeMetricFamily(
         "hub_broker_info", "Servers of the broker, by the version they run.", labels=["version"]
     )

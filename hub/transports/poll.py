@@ -6,7 +6,7 @@ has its turn: what history holds of the others comes with the same answer, as fa
 is cancelled while it waits has lost its peer (`PollSessions.give_up`).
 
 A poll that comes to another node than its session's is sent on to that one
-(`hub.core.peers.Peers`).
+(`hub.admin.sessions.Poll`).
 """
 
 import asyncio

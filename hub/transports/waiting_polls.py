@@ -6,9 +6,9 @@ goes on from the same positions at another node.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from hub.core.peers import Connections
 from hub.core.polling import PollRequest
 from hub.errors import UnavailableError
 
@@ -20,12 +20,14 @@ class WaitingPolls:
         self._ends: set[asyncio.Future[None]] = set()
         self._ended = False
 
-    async def poll(self, holder: Connections, request: PollRequest) -> bytes:
-        """The holder's answer; raise `UnavailableError` when `end_all` comes before it."""
+    async def poll(
+        self, ask: Callable[[PollRequest], Awaitable[bytes]], request: PollRequest
+    ) -> bytes:
+        """What the session's node answers; `UnavailableError` when `end_all` comes first."""
         if self._ended:
             raise UnavailableError("this node stops: poll again")
         end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        answer = asyncio.ensure_future(holder.poll(request))
+        answer = asyncio.ensure_future(ask(request))
         self._ends.add(end)
         try:
             either: set[asyncio.Future[Any]] = {answer, end}

@@ -1,1 +1,4 @@
-"""Wire formats: bytes to commands, pushes to bytes. Pure functions, no I/O."""
+"""Wire formats: bytes to commands, pushes to bytes. Pure functions.
+
+Connections, sessions and whatever waits do not belong here.
+"""

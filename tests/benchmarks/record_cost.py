@@ -19,11 +19,10 @@ from statistics import median
 
 import orjson
 
+from hub.admin.connections import CONNECTIONS
+from hub.admin.listing import Query, Selection
 from hub.core.commands import Subscribe
-from hub.core.listing import ConnectionQuery
-from hub.core.records import NodeRecord
-from hub.core.selecting import Here, Selection
-from hub.transports.http.answer import session_fields
+from hub.core.records import NodeRecord, Origin, plain, session_record
 from hub.wire.websocket import WebSocketDialect
 from tests.core.fakes import FakeLink
 from tests.core.small_node import Shape, SmallNode
@@ -90,12 +89,12 @@ class Fan:
         self.node.loop.settle()
 
     def _page(self) -> None:
-        selection = Selection(
-            ConnectionQuery(limit=PAGE_ROWS, sort="sent", descending=True),
-            Here("node", self.node.clock, 0.0),
-        )
+        origin = Origin("node", self.node.clock, 0.0)
+        query = Query(limit=PAGE_ROWS, sort="sent", descending=True)
+        selection = Selection(CONNECTIONS, query, origin, count=PAGE_ROWS)
         selection.look_at(self.node.engine.sessions.values())
-        orjson.dumps([session_fields(row.record) for row in selection.listed().rows])
+        part = selection.part(lambda session: session_record(session, origin))
+        orjson.dumps([plain(row.record) for row in part.rows])
 
 
 def run(mode: str, seconds: int) -> None:

@@ -2,14 +2,14 @@
 
 import pytest
 
+from hub.admin.channels import CHANNELS as CHANNEL_LIST
+from hub.admin.connections import CONNECTIONS as CONNECTION_LIST
 from hub.cli.columns import CONNECTIONS, Column, rate, shown, size, span
 from hub.cli.drain import Emptying
 from hub.cli.operator import Json, OperatorError
 from hub.cli.tables import fitted
 from hub.cli.tail_connection import changes
 from hub.cli.top_lists import LISTINGS, Listing, Shown, ordered, pressed, shown_at_first
-from hub.core.channel_listing import COLUMNS as CHANNEL_COLUMNS
-from hub.core.selecting import COLUMNS
 
 
 def after(shown: Shown, *keys: str) -> Shown:
@@ -36,8 +36,8 @@ def test_every_column_that_sorts_has_a_key_of_its_own(listing: Listing) -> None:
 def test_the_hub_sorts_by_every_column_that_can_be_chosen() -> None:
     """Else a refresh would be refused."""
     connections, channels, _ = LISTINGS
-    assert {column.sort for column in connections.columns} - {""} <= COLUMNS.keys()
-    assert {column.sort for column in channels.columns} - {""} <= CHANNEL_COLUMNS.keys()
+    assert {column.sort for column in connections.columns} - {""} <= CONNECTION_LIST.sorts.keys()
+    assert {column.sort for column in channels.columns} - {""} <= CHANNEL_LIST.sorts.keys()
 
 
 def test_the_same_column_again_turns_the_order_round() -> None:

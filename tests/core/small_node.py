@@ -1,43 +1,30 @@
-"""The whole core on fakes: the real parts, put together as `hub.node.core` does it."""
+"""The whole core on fakes, put together by `hub.node.core`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
+
+from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
-from hub.core.aging import Aging
 from hub.core.answers import Explanation, Question
 from hub.core.commands import Command, Subscribe
-from hub.core.deadlines import Deadlines
-from hub.core.eager import begin
-from hub.core.engine import Engine, Runtime
-from hub.core.exchange import Exchange
-from hub.core.executor import Executor
-from hub.core.expiry import Expiry
 from hub.core.explaining import Explainer
-from hub.core.heartbeats import Heartbeats
 from hub.core.identity import Identity
-from hub.core.journal import Journal
-from hub.core.options import Namespaces, NodeOptions, SessionLimits
+from hub.core.options import Namespaces, SessionLimits
 from hub.core.ports import Broker, Dialect, PublishRequest, PublishResult
-from hub.core.presence import LocalRoster, PresenceTable
-from hub.core.pressure import Pressure
+from hub.core.presence import LocalRoster
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, Member, PresenceReset
-from hub.core.replay import Replay
 from hub.core.session import Session
-from hub.core.session_context import SessionContext
-from hub.core.subscribing import Subscribing
-from hub.core.tally import Tally
-from hub.errors import HubError, UnauthorizedError
-from hub.wire.codes import close_code
+from hub.errors import UnauthorizedError
+from hub.node.core import NodeCore, Shared
 from hub.wire.text import TextDialect
 from tests.core.fakes import ENDLESS, FakeClock, FakeLink, LatentBroker, ManualLoop
 
 ANYTHING = Identity(subscribe=("*",), publish=("*",))
-OPTIONS = NodeOptions("node-1", "1.2.3", 25, 1000, 5)
 
 
 class NotingBroker(MemoryBroker):
@@ -99,7 +86,68 @@ class Shape:
     """Whether the broker's answers take a while."""
     leave_delay_seconds: float = 0
     max_backlog_bytes: int = 1 << 30
-    options: NodeOptions = OPTIONS
+    max_connections: int = 1000
+    close_timeout_seconds: float = 5
+
+
+@dataclass
+class _Settings:
+    """The settings that a `Shape` stands for: `hub.node.core.CoreSettings`."""
+
+    shape: Shape
+    node: str = "node-1"
+    heartbeat_seconds: float = 25
+    pong_timeout_seconds: float = 10
+    expiry_warning_seconds: float = 30
+
+    def __post_init__(self) -> None:
+        self.max_connections = self.shape.max_connections
+        self.close_timeout_seconds = self.shape.close_timeout_seconds
+        self.slice_sessions = self.shape.slice_sessions
+        self.leave_delay_seconds = self.shape.leave_delay_seconds
+        self.max_connection_age_seconds = self.shape.max_age_seconds
+        self.outbox_total_bytes = self.shape.outbox_total_bytes
+        self.journal_bytes = self.shape.journal_bytes
+
+    def namespaces(self) -> Namespaces:
+        return self.shape.namespaces
+
+    def session_limits(self) -> SessionLimits:
+        return self.shape.limits
+
+
+class NeverStalled:
+    """The time of a node that always comes in time."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+
+    def __call__(self) -> float:
+        return self._clock()
+
+    def behind_seconds(self) -> float:
+        return 0.0
+
+
+class FaultLog:
+    """Keeps the errors that are the hub's own, as far as a logger is asked to log them."""
+
+    def __init__(self) -> None:
+        self.faults: list[Exception] = []
+
+    def bind(self, **_context: object) -> "FaultLog":
+        return self
+
+    def is_enabled_for(self, _level: int) -> bool:
+        return False
+
+    def error(self, _event: str, *, exc_info: Exception) -> None:
+        self.faults.append(exc_info)
+
+    def warning(self, _event: str, **_context: object) -> None:
+        """Refusals are counted elsewhere."""
+
+    info = warning
 
 
 class SmallNode:
@@ -110,17 +158,27 @@ class SmallNode:
         self.shape = shape
         self.clock = FakeClock()
         self.loop = ManualLoop()
-        self.tally = Tally()
-        self.deadlines = Deadlines(self.clock())
-        self.pressure = Pressure(shape.outbox_total_bytes)
-        self.journal = Journal(
-            clock=self.clock, wall_clock=self.clock.wall, max_bytes=shape.journal_bytes
-        )
         self.policy = FakePolicy()
-        self.faults: list[Exception] = []
         self.lost_offsets: set[tuple[str, str, int]] = set()
         self.losing = False
         """Whether what is published now gets lost between the broker and this node."""
+        log = FaultLog()
+        self.faults = log.faults
+        settings = _Settings(shape)
+        shared = Shared(
+            settings,
+            log=cast("FilteringBoundLogger", log),
+            clock=self.clock,
+            wall_clock=self.clock.wall,
+            awake=NeverStalled(self.clock),
+            spawn=self.loop.spawn,
+            defer=self.loop.defer,
+        )
+        shared.max_backlog_bytes = shape.max_backlog_bytes
+        self.tally = shared.tally
+        self.deadlines = shared.deadlines
+        self.pressure = shared.pressure
+        self.journal = shared.journal
         self.memory = NotingBroker(
             downstream=self,
             namespaces=shape.namespaces,
@@ -131,91 +189,18 @@ class SmallNode:
             max_channels=1000,
         )
         self.broker: Broker = LatentBroker(self.memory) if shape.latent else self.memory
-        self.exchange = Exchange(
-            defer=self.loop.defer,
-            clock=self.clock,
-            tally=self.tally,
-            journal=self.journal,
-            slice_sessions=shape.slice_sessions,
-        )
-        self.presence = PresenceTable(
+        core = NodeCore(
+            settings,
+            shared,
+            tag="",
+            broker=self.broker,
             roster=LocalRoster(self.announce),
-            deadlines=self.deadlines,
-            clock=self.clock,
-            leave_delay_seconds=shape.leave_delay_seconds,
-        )
-        self.subscribing = Subscribing(
-            broker=self.broker,
-            exchange=self.exchange,
-            presence=self.presence,
-            namespaces=shape.namespaces,
-            limits=shape.limits,
-            tally=self.tally,
-            journal=self.journal,
-        )
-        self.executor = Executor(
-            broker=self.broker,
-            exchange=self.exchange,
-            subscribing=self.subscribing,
             policy=self.policy,
-            tally=self.tally,
-            max_backlog_bytes=shape.max_backlog_bytes,
         )
-        self.heartbeats = Heartbeats(
-            heartbeat_seconds=25, pong_timeout_seconds=10, clock=self.clock, tally=self.tally
-        )
-        self.replay = Replay(self.broker, self.tally, self.journal)
-        self.engine = Engine(
-            options=shape.options,
-            context=self._context(),
-            executor=self.executor,
-            heartbeats=self.heartbeats,
-            aging=Aging(
-                max_age_seconds=shape.max_age_seconds,
-                deadlines=self.deadlines,
-                clock=self.clock,
-                close=lambda session: session.close(1012, "max_age", 1000),
-            ),
-            expiry=Expiry(
-                warning_seconds=30,
-                deadlines=self.deadlines,
-                clock=self.clock,
-                wall_clock=self.clock.wall,
-            ),
-            runtime=Runtime(
-                self.loop.spawn,
-                self.deadlines,
-                self.clock.wall,
-                lambda _, error: self.faults.append(error),
-            ),
-        )
-
-    def _context(self) -> SessionContext:
-        return SessionContext(
-            limits=self.shape.limits,
-            clock=self.clock,
-            tally=self.tally,
-            pressure=self.pressure,
-            journal=self.journal,
-            close_code=close_code,
-            on_replay=self._on_replay,
-            on_mark=self.exchange.mark,
-            on_closed=lambda *ended: self.engine.ended(*ended),
-            on_gone=lambda session: self.engine.gone(session),
-        )
-
-    def _on_replay(self, session: Session) -> None:
-        replay = self._run_replay(session)
-        if not self.broker.answers_at_once:
-            self.loop.spawn(replay)
-        elif (rest := begin(replay)) is not None:
-            self.loop.spawn(rest.run())
-
-    async def _run_replay(self, session: Session) -> None:
-        try:
-            await self.replay.run(session)
-        except HubError as error:
-            session.close_error(error)
+        self.exchange, self.presence = core.exchange, core.presence
+        self.subscribing, self.executor = core.subscribing, core.executor
+        self.heartbeats, self.replay = core.heartbeats, core.replay
+        self.engine = core.engine
 
     # -- hub.core.ports.Downstream -----------------------------------------------------------
 

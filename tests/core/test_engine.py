@@ -1,7 +1,5 @@
 """Sessions are opened, commanded one thing at a time, warned, and ended."""
 
-from dataclasses import replace
-
 import pytest
 
 from hub.core.commands import Authenticate, Command, History, Ping, Publish, Subscribe, Unsubscribe
@@ -16,9 +14,10 @@ from hub.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from hub.node.core import VERSION
 from hub.wire.text import TextDialect
 from tests.core.fakes import FakeLink
-from tests.core.small_node import ANYTHING, OPTIONS, TEXT, Shape, SmallNode, limits
+from tests.core.small_node import ANYTHING, TEXT, Shape, SmallNode, limits
 from tests.core.streams import read_lines
 from tests.core.subscribers import Subscriber
 
@@ -31,7 +30,7 @@ def test_a_session_is_welcomed_first() -> None:
     secret = welcome.pop("secret")
     assert welcome == {
         "op": "welcome", "connection": session.id, "node": "node-1", "heartbeat_seconds": 25,
-        "version": "1.2.3",
+        "version": VERSION,
     }  # fmt: skip
     assert node.engine.find(session.id, str(secret)) is session
 
@@ -131,7 +130,7 @@ def test_a_session_is_found_only_with_its_own_secret() -> None:
 
 
 def test_no_more_sessions_than_allowed_and_none_while_draining() -> None:
-    node = SmallNode(Shape(options=replace(OPTIONS, max_connections=2)))
+    node = SmallNode(Shape(max_connections=2))
     node.open()
     session, _ = node.open()
     with pytest.raises(UnavailableError, match="2 connections"):

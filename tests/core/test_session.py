@@ -56,7 +56,7 @@ def test_a_peer_that_left_is_aborted_when_its_connection_stays() -> None:
     reader = Subscriber(node, "a")
     reader.session.left(1000, "closed by the peer")
     assert list(node.engine.leaving) == [reader.session]
-    node.clock.advance(node.shape.options.close_timeout_seconds + 1)
+    node.clock.advance(node.shape.close_timeout_seconds + 1)
     node.deadlines.tick(node.clock())
     assert reader.link.aborted
 

@@ -13,13 +13,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 
-from hub.core.options import Overflow
-from hub.core.pushes import GapReason
-from hub.core.records import BrokerRecord
-from hub.core.tally import LATENCY_BOUNDS, Histogram, Tally
-from hub.errors import HubError
-from hub.observe.loop_lag import LoopLag
-from hub.observe.metric_labels import (
+from hub.core.labels import (
     CLOSE_CODE,
     CODE,
     CONNECTION,
@@ -32,6 +26,12 @@ from hub.observe.metric_labels import (
     TRANSPORT,
     Label,
 )
+from hub.core.options import Overflow
+from hub.core.pushes import GapReason
+from hub.core.records import BrokerRecord
+from hub.core.tally import LATENCY_BOUNDS, Histogram, Tally
+from hub.errors import HubError
+from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import Gauges, HubCollector, Metrics
 from hub.wire.codes import CLOSE_CODE as CLOSE_CODE_OF_ERROR
 from hub.wire.codes import HTTP_STATUS, CloseCode

@@ -249,7 +249,7 @@ def _import_what_they_need() -> None:
     import rich.table  # noqa: F401
 
     import hub.brokers.redis.broker
-    import hub.brokers.redis.nodes.peers
+    import hub.brokers.redis.nodes.bus
     import hub.brokers.redis.nodes.presence
     import hub.cli
     import hub.main  # noqa: F401

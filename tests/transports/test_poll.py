@@ -12,14 +12,13 @@ import pytest
 
 from hub.core.commands import Unsubscribe
 from hub.core.identity import Identity
-from hub.core.options import NodeOptions
 from hub.core.polling import PollRequest
 from hub.core.publication import Position
 from hub.errors import ForbiddenError, NotFoundError, UnavailableError
 from hub.transports.poll import PollTransport
 from hub.wire.poll import PollDialect, SessionPollDialect
 from tests.core.node_truth import NAMESPACES
-from tests.core.small_node import OPTIONS, Shape, SmallNode
+from tests.core.small_node import Shape, SmallNode
 
 Json = dict[str, Any]
 ANYBODY = Identity(subscribe=("*",))
@@ -29,8 +28,8 @@ A, B = "long", "long:b"
 class Hub:
     """A node whose loop turns beside the test's, and its polls."""
 
-    def __init__(self, *, latent: bool = True, options: NodeOptions = OPTIONS) -> None:
-        self.node = SmallNode(Shape(NAMESPACES, latent=latent, options=options))
+    def __init__(self, *, latent: bool = True, max_connections: int = 1000) -> None:
+        self.node = SmallNode(Shape(NAMESPACES, latent=latent, max_connections=max_connections))
         self.polls = PollTransport(
             engine=self.node.engine,
             dialect=PollDialect(),
@@ -282,7 +281,7 @@ async def test_who_was_told_its_session_may_come_back_for_a_while() -> None:
 
 async def test_sessions_between_two_polls_are_bounded() -> None:
     """Who polls without `connection` leaves one behind with every answer; the oldest go first."""
-    hub = Hub(options=replace(OPTIONS, max_connections=100))
+    hub = Hub(max_connections=100)
     told = [await hub.answer(ask(A)) for _ in range(60)]
     assert hub.held == (25, 1)
     assert hub.node.tally.polls_evicted == 35
@@ -291,7 +290,7 @@ async def test_sessions_between_two_polls_are_bounded() -> None:
 
 async def test_at_the_bound_of_connections_nobody_asks_the_broker() -> None:
     """A poll is refused at once, and those that nobody went on with give way to the next one."""
-    hub = Hub(options=replace(OPTIONS, max_connections=3))
+    hub = Hub(max_connections=3)
     await hub.answer(ask(A))
     for _ in range(2):
         hub.node.open()

@@ -5,7 +5,6 @@ from typing import cast
 
 import pytest
 
-from hub.core.peers import Connections
 from hub.core.polling import PollRequest
 from hub.errors import NotFoundError, UnavailableError
 from hub.transports.waiting_polls import WaitingPolls
@@ -28,7 +27,7 @@ class Holder:
 
 
 def polling(waiting: WaitingPolls, holder: Holder) -> "asyncio.Task[bytes]":
-    return asyncio.create_task(waiting.poll(cast("Connections", holder), REQUEST))
+    return asyncio.create_task(waiting.poll(holder.poll, REQUEST))
 
 
 async def under_way(holder: Holder, polls: int = 1) -> None:

@@ -1,1 +1,5 @@
-"""HTTP: publishing, reading, operating, and the pages. Everything but `/ws` and `/sse`."""
+"""HTTP: the table of routes, and handlers by what they serve. All but the streams of `/ws`, `/sse`.
+
+A handler reads what is asked and shows the answer; what is done stands in `hub.core` and
+`hub.admin`.
+"""

@@ -1,4 +1,4 @@
-"""Answers as plain values, and the shapes in which records appear in them.
+"""Answers as plain values.
 
 A handler returns an `Answer`. Whoever carried the request writes it: `encode` for the hub's own
 connection, `hub.transports.http.asgi` for somebody else's server.
@@ -6,15 +6,12 @@ connection, `hub.transports.http.asgi` for somebody else's server.
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
 import orjson
 
-from hub.core.pushes import Member
-from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
 from hub.wire.codes import status_phrase
 
 JSON = "application/json"
@@ -98,58 +95,3 @@ def _head(status: int, content_type: str, second: int) -> str:
         f"HTTP/1.1 {status} {phrase}\r\n{said}X-Content-Type-Options: nosniff\r\n"
         f"Date: {formatdate(second, usegmt=True)}\r\n"
     )
-
-
-# -- records ------------------------------------------------------------------------------------
-
-
-def member_fields(member: Member) -> dict[str, object]:
-    """As in a `join` push."""
-    fields: dict[str, object] = {"id": member.id, "connection": member.connection}
-    if member.subject is not None:
-        fields["sub"] = member.subject
-    return fields
-
-
-def channel_fields(record: ChannelRecord) -> dict[str, object]:
-    return {
-        "channel": record.channel,
-        "position": str(record.position),
-        "subscribers": record.subscribers,
-        "history": record.history,
-        "presence": record.presence,
-        "publications_per_second": record.publications_per_second,
-    }
-
-
-def session_fields(record: SessionRecord) -> dict[str, object]:
-    return {
-        "connection": record.connection,
-        "node": record.node,
-        "transport": record.transport,
-        "subject": record.subject,
-        "address": record.address,
-        "user_agent": record.user_agent,
-        "opened_ms": record.opened_ms,
-        "round_trip_ms": record.round_trip_ms,
-        "sent": record.sent,
-        "dropped": record.dropped,
-        "outbox_messages": record.outbox_messages,
-        "outbox_bytes": record.outbox_bytes,
-        "outbox_age_seconds": record.outbox_age_seconds,
-        "subscriptions": [_subscription_fields(item) for item in record.subscriptions],
-    }
-
-
-def _subscription_fields(record: SubscriptionRecord) -> dict[str, object]:
-    return {
-        "channel": record.channel,
-        "position": str(record.position),
-        "state": record.state,
-        "outbox_messages": record.outbox_messages,
-        "dropped": record.dropped,
-    }
-
-
-def node_fields(record: NodeRecord) -> dict[str, object]:
-    return asdict(record)

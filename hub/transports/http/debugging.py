@@ -6,8 +6,18 @@ and no broker: it works when nothing else does.
 
 import msgspec
 
-from hub.core.peers import Arguments
+from hub.admin.debugging import (
+    GetLogLevels,
+    GetMemory,
+    GetStalls,
+    GetTasks,
+    Looked,
+    SetLogLevels,
+    TraceMemory,
+)
+from hub.admin.requests import HERE, AdminRequest, AtNode
 from hub.errors import BadRequestError
+from hub.observe.memory import MAX_SECONDS
 from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import Parameter, number, text
 from hub.transports.http.ports import HttpDeps
@@ -16,17 +26,16 @@ from hub.transports.http.schemas import LEVEL_CHANGES, Json, content, ok, ref
 from hub.transports.request import Request
 
 _MAX_BODY_BYTES = 4096
-_MAX_TRACE_SECONDS = 60.0
 _LEVELS = msgspec.json.Decoder(dict[str, str | None])
 _NODE = text("node", "A node's name; the one that is asked where left out.")
-_SECONDS = number("seconds", highest=_MAX_TRACE_SECONDS, above_zero=True)
+_SECONDS = number("seconds", highest=MAX_SECONDS, above_zero=True)
 
 
 class Debugging:
     """Hands the question to the node that is meant."""
 
     def __init__(self, deps: HttpDeps) -> None:
-        self._operators = deps.operators
+        self._admin = deps.admin
         self._engine = deps.engine
 
     def routes(self) -> tuple[Route, ...]:
@@ -44,24 +53,20 @@ class Debugging:
         )  # fmt: skip
 
     async def tasks(self, request: Request) -> Answer:
-        """What the event loop's tasks wait for."""
-        return await self._ask(request, "tasks", {})
+        return await self._ask(request, GetTasks())
 
     async def stalls(self, request: Request) -> Answer:
-        """When the event loop was held up lately, and by what."""
-        return await self._ask(request, "stalls", {})
+        return await self._ask(request, GetStalls())
 
     async def memory(self, request: Request) -> Answer:
-        """What the last look at memory found."""
-        return await self._ask(request, "memory", {})
+        return await self._ask(request, GetMemory())
 
     async def trace_memory(self, request: Request) -> Answer:
         """Begin to look at memory for `seconds`; its result is what `memory` tells afterwards."""
-        asked = {"seconds": request.given["seconds"]}
-        return await self._ask(request, "trace_memory", asked, status=202)
+        return await self._ask(request, TraceMemory(request.given["seconds"]), status=202)
 
     async def log_levels(self, request: Request) -> Answer:
-        return await self._ask(request, "log_levels", {})
+        return await self._ask(request, GetLogLevels())
 
     async def set_log_levels(self, request: Request) -> Answer:
         """The body is an object: subsystem to level, or to null for the general one."""
@@ -70,17 +75,15 @@ class Debugging:
         except ValueError as error:
             message = f"the body is no object of subsystems and levels: {error}"
             raise BadRequestError(message) from None
-        return await self._ask(request, "set_log_levels", levels)
+        return await self._ask(request, SetLogLevels(levels))
 
     async def _ask(
-        self, request: Request, name: str, arguments: Arguments, *, status: int = 200
+        self, request: Request, asked: AdminRequest[Looked], *, status: int = 200
     ) -> Answer:
-        node, own = request.given["node"], self._engine.node().node
-        if node is not None and node != own:
-            told = await self._operators.of_node(node, name, arguments)
-        else:
-            told = {"node": own, **await self._operators.here(name, arguments)}
-        return json_answer(told, status=status)
+        own = self._engine.node().node
+        node = request.given["node"] or own
+        told = await self._admin.call(asked, HERE if node == own else AtNode(node))
+        return json_answer({"node": node, **told}, status=status)
 
 
 def _route(

@@ -1,19 +1,27 @@
 """What operators see and do: connections, nodes, counters, why, drain. Operator keys only."""
 
-import math
-import re
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
 
-from hub.core.listing import ConnectionPage, ConnectionQuery, Key
-from hub.core.peers import Told
+from msgspec import to_builtins
+
+from hub.admin.cluster import by_name
+from hub.admin.connections import (
+    CONNECTIONS,
+    Disconnect,
+    GetConnection,
+    Unsubscribe,
+    list_closed,
+    list_connections,
+)
+from hub.admin.explain import UNKNOWN, Explain
+from hub.admin.nodes import MAX_WINDOW_SECONDS, Closing, Drain, Undrain, rebalance
+from hub.admin.requests import AdminRequest, AtConnection, AtNode
 from hub.core.publication import check_channel
-from hub.core.selecting import COLUMNS, NUMBERS
+from hub.core.records import plain
 from hub.core.tally import Histogram, Tally
-from hub.errors import BadRequestError, NotFoundError
-from hub.transports.http.answer import Answer, json_answer, node_fields, session_fields
+from hub.errors import NotFoundError
+from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import AFTER, LIMIT, Parameter, channel, choice, number, text
 from hub.transports.http.parameters import whole as whole_number
 from hub.transports.http.ports import HttpDeps
@@ -25,24 +33,16 @@ from hub.wire.codes import CloseCode
 TRANSPORTS = ("websocket", "sse", "poll")
 _DISCONNECT_REASON = "disconnected by operator"
 _MAX_OFFSET = 2**53
-_MAX_WINDOW_SECONDS = 24 * 60 * 60.0
-# As Python writes numbers.
-_WRITTEN = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?(e[+-][0-9]{1,3})?")
-_SORTS = [f"{sign}{column}" for column in COLUMNS for sign in ("", "-")]
-_WINDOW = number("window_seconds", "Over which the closes are spread.", highest=_MAX_WINDOW_SECONDS)
+_WINDOW = number("window_seconds", "Over which the closes are spread.", highest=MAX_WINDOW_SECONDS)
 _SUBJECT = text("subject")
-_UNKNOWN: Told = {
-    "answer": "unknown",
-    "detail": "the node that held the connection lives no more, or there was none",
-}
 
 
 class Operators:
-    """Asks the engine about connections and nodes, and the operators' port about all the rest."""
+    """Reads what is asked, has it carried out where it belongs, and shows the answer."""
 
     def __init__(self, deps: HttpDeps) -> None:
         self._engine = deps.engine
-        self._operators = deps.operators
+        self._admin = deps.admin
         self._policy = deps.policy
         self._tally = deps.tally
 
@@ -55,12 +55,12 @@ class Operators:
             choice("transport", TRANSPORTS, default=None),
             text("address", "As the hub sees it, without the port."),
             text("node", "A node's name."),
-            choice("sort", _SORTS, "`-`: descending.", default="connection"),
+            choice("sort", CONNECTIONS.orders, "`-`: descending.", default="connection"),
         )
         asked = (
             text("connection", must=True),
             channel("channel", must=True),
-            whole_number("offset", highest=_MAX_OFFSET, must=True),
+            whole_number("offset", lowest=1, highest=_MAX_OFFSET, must=True),
             text("epoch", "Of the offset; the channel's own of now where left out."),
         )
         closed = {"204": {"description": "Closed with 4403."}}
@@ -92,78 +92,72 @@ class Operators:
 
     async def connections(self, request: Request) -> Answer:
         """A page over all nodes: filtered, sorted, cut, and it says whose part is missing."""
-        query = _connection_query(request.given)
-        page = await self._engine.connections(query)
-        return json_answer(_connections_fields(query, page))
+        given = request.given
+        where = {name: given[name] for name in CONNECTIONS.filters}
+        query = CONNECTIONS.read(given, **where)
+        page = await list_connections(self._admin, query, given["node"])
+        return json_answer(CONNECTIONS.told(query, page))
 
     async def connection(self, request: Request) -> Answer:
         name = request.params["connection"]
-        record = await self._engine.connection(name)
-        if record is None:
-            raise _unknown(name)
-        return json_answer(session_fields(record))
+        return json_answer(plain(await self._admin.call(GetConnection(name), AtConnection(name))))
 
     async def disconnect(self, request: Request) -> Answer:
         """Close with 4403, which tells the client not to come back by itself."""
         name = request.params["connection"]
-        closed = await self._engine.disconnect(
-            name, code=CloseCode.FORBIDDEN, reason=_DISCONNECT_REASON
-        )
-        if not closed:
-            raise _unknown(name)
+        asked = Disconnect(name, CloseCode.FORBIDDEN, _DISCONNECT_REASON)
+        await self._admin.call(asked, AtConnection(name))
         return Answer(status=204)
 
     async def unsubscribe(self, request: Request) -> Answer:
         """Take a session out of a channel; it gets a push `unsubscribed`."""
         named = check_channel(request.params["channel"])
         connection = request.params["connection"]
-        await self._operators.of_connection(connection, "unsubscribe", {"channel": named})
+        await self._admin.call(Unsubscribe(connection, named), AtConnection(connection))
         return Answer(status=204)
 
     async def closed(self, request: Request) -> Answer:
         """The connections that ended last, on all nodes; `subject` narrows it."""
         given = request.given
-        return json_answer(await self._operators.closed(given["limit"], given["subject"]))
+        page = await list_closed(self._admin, limit=given["limit"], subject=given["subject"])
+        return json_answer({"closed": page.records, "unanswered": page.unanswered})
 
     async def explain(self, request: Request) -> Answer:
         """Why a connection did not get a publication, or when it did."""
-        given = request.given
-        asked = {name: given[name] for name in ("channel", "offset", "epoch")}
+        asked = Explain(**request.given)
         try:
-            told = await self._operators.of_connection(given["connection"], "explain", asked)
+            told = await self._admin.call(asked, AtConnection(asked.connection))
         except NotFoundError:
-            told = _UNKNOWN
-        return json_answer({"connection": given["connection"], **asked, **told})
+            told = UNKNOWN
+        return json_answer({**to_builtins(asked), **to_builtins(told)})
 
     # -- nodes -----------------------------------------------------------------------------------
 
     async def nodes(self, _request: Request) -> Answer:
         """Every node that lives: with the memory broker that is this one."""
-        return json_answer({"nodes": [node_fields(node) for node in await self._engine.nodes()]})
+        return json_answer({"nodes": [plain(each) for each in by_name(await self._admin.nodes())]})
 
     async def drain(self, request: Request) -> Answer:
         """Begin to close all sessions of a node, which takes no more until it is told to."""
-        return await self._of_node(request, "drain")
+        return await self._of_node(request, Drain(request.given["window_seconds"]))
 
     async def undrain(self, request: Request) -> Answer:
         """Take sessions again."""
-        return await self._of_node(request, "undrain")
+        return await self._of_node(request, Undrain())
 
-    async def _of_node(self, request: Request, operation: str) -> Answer:
+    async def _of_node(self, request: Request, asked: AdminRequest[Closing]) -> Answer:
         node = request.params["node"]
-        return json_answer(
-            await self._operators.of_node(node, operation, request.given), status=202
-        )
+        told = await self._admin.call(asked, AtNode(node))
+        return json_answer({"node": node, **to_builtins(told)}, status=202)
 
     async def rebalance(self, request: Request) -> Answer:
         """Ask what is more than a node's share to connect again."""
-        return json_answer(await self._operators.rebalance(request.given), status=202)
+        rows = await rebalance(self._admin, request.given["window_seconds"])
+        return json_answer({"nodes": rows}, status=202)
 
     async def stats(self, _request: Request) -> Answer:
         """This node's state and what it has counted since it started."""
-        return json_answer(
-            {"node": node_fields(self._engine.node()), "counted": _counted(self._tally)}
-        )
+        return json_answer({"node": plain(self._engine.node()), "counted": _counted(self._tally)})
 
     async def ticket(self, _request: Request) -> Answer:
         """For the `?token=` of an operator's page; null where the hub asks for no keys."""
@@ -193,60 +187,6 @@ def _act(
 ) -> Route:
     answers = {"202": content("Begun.", ref(schema))}
     return _route(method, path, handler, summary, answers, *parameters)
-
-
-def _unknown(connection: str) -> NotFoundError:
-    return NotFoundError(f"no connection {connection[:80]!r} on any node")
-
-
-# -- the list of connections -----------------------------------------------------------------------
-
-
-def _connection_query(given: Mapping[str, Any]) -> ConnectionQuery:
-    """Raises `BadRequestError` for an `after` that is no `next` of a page."""
-    column, after = given["sort"].removeprefix("-"), given["after"]
-    return ConnectionQuery(
-        limit=given["limit"],
-        sort=column,
-        descending=given["sort"].startswith("-"),
-        after=None if after is None else _key(column, after),
-        node=given["node"],
-        subject=given["subject"],
-        channel=given["channel"],
-        address=given["address"],
-        transport=given["transport"],
-    )
-
-
-def _connections_fields(query: ConnectionQuery, page: ConnectionPage) -> dict[str, object]:
-    """The page as JSON; `next` is the `after` of the one that follows."""
-    return {
-        "connections": [session_fields(row.record) for row in page.rows],
-        "total": page.total,
-        "next": _mark(query.sort, page.rows[-1].key) if page.more and page.rows else None,
-        "complete": page.complete,
-        "unanswered": list(page.unanswered),
-    }
-
-
-def _mark(column: str, key: Key) -> str:
-    """A key as text: a connection alone where that is what is sorted by."""
-    value, connection = key
-    return connection if column == "connection" else f"{value}:{connection}"
-
-
-def _key(column: str, mark: str) -> Key:
-    if column == "connection":
-        return mark, mark
-    value, _, connection = mark.rpartition(":")
-    return (_finite(value) if column in NUMBERS else value), connection
-
-
-def _finite(value: str) -> float:
-    """A number as `_mark` wrote it."""
-    if _WRITTEN.fullmatch(value) is None or not math.isfinite(found := float(value)):
-        raise BadRequestError("after is not the `next` of a page that is sorted so")
-    return found
 
 
 # -- counters --------------------------------------------------------------------------------------

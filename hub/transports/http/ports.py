@@ -9,17 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from hub.admin.listing import Page, Query
+from hub.admin.requests import Admin
 from hub.auth.policy import Credentials
-from hub.core.channel_listing import ChannelPage, ChannelQuery
 from hub.core.identity import Identity
-from hub.core.listing import ConnectionPage, ConnectionQuery
 from hub.core.options import KIB, MIB
-from hub.core.peers import Arguments, Told
 from hub.core.polling import PollRequest
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
 from hub.core.pushes import Member
-from hub.core.records import ChannelRecord, NodeRecord, SessionRecord
+from hub.core.records import ChannelRecord, NodeRecord
 from hub.core.tally import Tally
 from hub.transports.asgi_types import ASGIApp
 
@@ -44,23 +43,11 @@ class Engine(Protocol):
         """Of this node, those whose names are wanted."""
         ...
 
-    async def all_channels(self, query: ChannelQuery) -> ChannelPage:
+    async def all_channels(self, query: Query) -> Page[ChannelRecord]:
         """Of all nodes that answer in time."""
         ...
 
     async def channel(self, name: str) -> ChannelRecord | None: ...
-
-    async def connections(self, query: ConnectionQuery) -> ConnectionPage:
-        """Of all nodes that answer in time."""
-        ...
-
-    async def connection(self, connection: str) -> SessionRecord | None:
-        """Of whatever node."""
-        ...
-
-    async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
-        """Close that session, on whatever node; False where there is none."""
-        ...
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
         """Carry out a command for a session of whatever node; return the encoded reply.
@@ -75,10 +62,6 @@ class Engine(Protocol):
         ...
 
     def node(self) -> NodeRecord: ...
-
-    async def nodes(self) -> Sequence[NodeRecord]:
-        """All that live; raise `UnavailableError` where that cannot be asked."""
-        ...
 
 
 class Policy(Protocol):
@@ -125,26 +108,6 @@ class Refused(Protocol):
     ) -> None: ...
 
 
-class Operators(Protocol):
-    """What operators ask of all nodes and do to them. Everything it refuses is a `HubError`."""
-
-    async def here(self, name: str, arguments: Arguments) -> Told:
-        """At this node, whatever holds between it and the others."""
-        ...
-
-    async def of_connection(self, connection: str, name: str, arguments: Arguments) -> Told:
-        """At the node that holds the connection, or held it."""
-        ...
-
-    async def of_node(self, node: str, name: str, arguments: Arguments) -> Told:
-        """At the node of that name; raise `NotFoundError` where there is none."""
-        ...
-
-    async def closed(self, limit: int, subject: str | None) -> Told: ...
-
-    async def rebalance(self, arguments: Arguments) -> Told: ...
-
-
 Poll = Callable[[PollRequest], Awaitable[bytes]]
 """Answers a poll with its JSON; raises `HubError`."""
 
@@ -179,7 +142,7 @@ class HttpDeps:
     """Everything the routes are built from."""
 
     engine: Engine
-    operators: Operators
+    admin: Admin
     policy: Policy
     poll: Poll
     ready: Callable[[], Sequence[str]]

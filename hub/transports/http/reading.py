@@ -3,12 +3,15 @@
 What a peer may not subscribe to it may not read either: the list leaves it out.
 """
 
-from hub.core.channel_listing import COLUMNS, ChannelPage, ChannelQuery
+from hub.admin.channels import CHANNELS
 from hub.core.ports import HistoryPage
 from hub.core.presence import MAX_PAGE_MEMBERS, page_of
 from hub.core.publication import Position, check_channel
+from hub.core.pushes import Member
+from hub.core.records import plain
+from hub.core.reserved import is_reserved
 from hub.errors import NotFoundError
-from hub.transports.http.answer import Answer, channel_fields, json_answer, member_fields
+from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import (
     AFTER,
     AFTER_MEMBER,
@@ -24,10 +27,6 @@ from hub.transports.http.routes import Access, Handler, Route
 from hub.transports.http.schemas import ok, ref
 from hub.transports.request import Request
 from hub.wire.native import publication_object
-from hub.wire.query import whole_number
-
-_MAX_SKIP = 2**31
-_SORTS = [f"{sign}{column}" for column in COLUMNS for sign in ("", "-")]
 
 
 class Reading:
@@ -39,7 +38,7 @@ class Reading:
     def routes(self) -> tuple[Route, ...]:
         one = "/api/channels/{channel}"
         prefix = text("prefix", "Names that begin so.")
-        sort = choice("sort", _SORTS, "For operators. `-`: descending.", default="channel")
+        sort = choice("sort", CHANNELS.orders, "For operators. `-`: descending.", default="channel")
         return (
             Route(
                 method="GET",
@@ -80,13 +79,11 @@ class Reading:
     async def channels(self, request: Request) -> Answer:
         """A page at a time; `prefix` narrows it. Operators see all nodes, in any order."""
         if request.identity.operator:
-            query = _channel_query(request)
+            begins = request.given["prefix"] or ""
+            own = "shown" if is_reserved(begins) else ""
+            query = CHANNELS.read(request.given, prefix=begins, reserved=own)
             page = await self._engine.all_channels(query)
-            rows = [channel_fields(record) for record in page.rows]
-            told = {"complete": page.complete, "unanswered": list(page.unanswered)}
-            return json_answer(
-                {"channels": rows, "total": page.total, "next": _next(query, page), **told}
-            )
+            return json_answer(CHANNELS.told(query, page))
         prefix, after = request.given["prefix"] or "", request.given["after"] or ""
 
         def wanted(name: str) -> bool:
@@ -97,7 +94,7 @@ class Reading:
         shown = beyond[: request.given["limit"]]
         return json_answer(
             {
-                "channels": [channel_fields(record) for record in shown],
+                "channels": [plain(record) for record in shown],
                 "total": len(matching),
                 "next": shown[-1].channel if len(beyond) > len(shown) else None,
             }
@@ -108,7 +105,7 @@ class Reading:
         record = await self._engine.channel(name)
         if record is None:
             raise NotFoundError(f"nothing was published to {name!r} and nobody subscribes to it")
-        return json_answer(channel_fields(record))
+        return json_answer(plain(record))
 
     async def history(self, request: Request) -> Answer:
         """What is held after `since`, oldest first; `complete` is false where some is not."""
@@ -122,7 +119,7 @@ class Reading:
         present = await self._engine.presence(name)
         members, after = page_of(present, given["limit"], given["after"])
         more = {} if after is None else {"next": after}
-        rows = [member_fields(member) for member in members]
+        rows = [_member_fields(member) for member in members]
         return json_answer({"channel": name, "members": rows, **more})
 
 
@@ -130,29 +127,12 @@ def _admit(request: Request) -> None:
     request.identity.check_subscribe(check_channel(request.params["channel"]))
 
 
-def _channel_query(request: Request) -> ChannelQuery:
-    """`after` is the last name before, or in another order how many rows came before.
-
-    A caller hands `next` back as it came. Raises `BadRequestError` for what is no `next`.
-    """
-    given = request.given
-    sort, after = given["sort"], given["after"] or ""
-    column = sort.removeprefix("-")
-    by_name = column == "channel"
-    return ChannelQuery(
-        limit=given["limit"],
-        skip=whole_number("after", after, highest=_MAX_SKIP) if after and not by_name else 0,
-        after=after if by_name else "",
-        sort=column,
-        descending=sort.startswith("-"),
-        prefix=given["prefix"] or "",
-    )
-
-
-def _next(query: ChannelQuery, page: ChannelPage) -> str | None:
-    if not page.more:
-        return None
-    return page.rows[-1].channel if query.by_name else str(query.skip + len(page.rows))
+def _member_fields(member: Member) -> dict[str, object]:
+    """As in a `join` push."""
+    fields: dict[str, object] = {"id": member.id, "connection": member.connection}
+    if member.subject is not None:
+        fields["sub"] = member.subject
+    return fields
 
 
 def _history_fields(channel: str, since: Position | None, page: HistoryPage) -> dict[str, object]:

@@ -4,8 +4,11 @@ The operations themselves are the rows of `hub.transports.http.routes`.
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 from hub.core.answers import Answer
+from hub.core.publication import Position
+from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
 from hub.wire.codes import HTTP_STATUS
 from hub.wire.payload import MAX_KEY_LENGTH
 
@@ -41,8 +44,31 @@ def record(properties: Json, *, optional: tuple[str, ...] = ()) -> Json:
     return {"type": "object", "properties": properties, "required": required}
 
 
-def page(name: str, items: Json) -> Json:
-    return record({name: array(items), "total": INTEGER, "next": OPTIONAL_STRING})
+# What a field's type does not say.
+_FIELDS: Json = {
+    "channel": CHANNEL,
+    "leaving": {"enum": ["", "draining", "rebalance"]},
+    "state": {"enum": ["live", "replaying", "congested"]},
+    "transport": {"enum": ["websocket", "sse", "poll"]},
+}
+_TYPES: Mapping[object, Json] = {
+    str: STRING,
+    int: INTEGER,
+    float: NUMBER,
+    bool: BOOLEAN,
+    Position: POSITION,
+    str | None: OPTIONAL_STRING,
+    int | None: {"type": ["integer", "null"]},
+    float | None: {"type": ["number", "null"]},
+    tuple[str, ...]: array(STRING),
+    tuple[SubscriptionRecord, ...]: array(ref("Subscription")),
+    Mapping[str, int]: COUNTS,
+}
+
+
+def fields_of(kind: type) -> dict[str, object]:
+    """The properties of a record as they appear in JSON."""
+    return {each.name: _FIELDS.get(each.name) or _TYPES[each.type] for each in fields(kind)}
 
 
 def media(schema: Json, media_type: str = "application/json") -> dict[str, object]:
@@ -99,16 +125,7 @@ _COMMON: Json = {
     "Presence": record(
         {"channel": CHANNEL, "members": array(ref("Member")), "next": STRING}, optional=("next",)
     ),
-    "Channel": record(
-        {
-            "channel": CHANNEL,
-            "position": POSITION,
-            "subscribers": INTEGER,
-            "history": {"type": ["integer", "null"]},
-            "presence": BOOLEAN,
-            "publications_per_second": {"type": ["number", "null"]},
-        }
-    ),
+    "Channel": record(fields_of(ChannelRecord)),
     "Channels": record(
         {
             "channels": array(ref("Channel")),
@@ -119,33 +136,8 @@ _COMMON: Json = {
         },
         optional=("complete", "unanswered"),
     ),
-    "Subscription": record(
-        {
-            "channel": CHANNEL,
-            "position": POSITION,
-            "state": {"enum": ["live", "replaying", "congested"]},
-            "outbox_messages": INTEGER,
-            "dropped": INTEGER,
-        }
-    ),
-    "Connection": record(
-        {
-            "connection": STRING,
-            "node": STRING,
-            "transport": {"enum": ["websocket", "sse", "poll"]},
-            "subject": OPTIONAL_STRING,
-            "address": STRING,
-            "user_agent": STRING,
-            "opened_ms": INTEGER,
-            "round_trip_ms": {"type": ["number", "null"]},
-            "sent": INTEGER,
-            "dropped": INTEGER,
-            "outbox_messages": INTEGER,
-            "outbox_bytes": INTEGER,
-            "outbox_age_seconds": NUMBER,
-            "subscriptions": array(ref("Subscription")),
-        }
-    ),
+    "Subscription": record(fields_of(SubscriptionRecord)),
+    "Connection": record(fields_of(SessionRecord)),
     "Connections": record(
         {
             "connections": array(ref("Connection")),
@@ -155,42 +147,7 @@ _COMMON: Json = {
             "unanswered": {**array(STRING), "description": "Nodes that did not answer in time."},
         }
     ),
-    "Node": record(
-        {
-            "node": STRING,
-            "version": STRING,
-            "started_ms": INTEGER,
-            "uptime_seconds": NUMBER,
-            "connections": INTEGER,
-            "subscriptions": INTEGER,
-            "channels": INTEGER,
-            "publications": INTEGER,
-            "deliveries": INTEGER,
-            "draining": BOOLEAN,
-            "publications_per_second": NUMBER,
-            "deliveries_per_second": NUMBER,
-            "dropped": INTEGER,
-            "dropped_per_second": NUMBER,
-            "gaps": INTEGER,
-            "gaps_per_second": NUMBER,
-            "opened": INTEGER,
-            "closed": INTEGER,
-            "transports": COUNTS,
-            "latency_p50_ms": {"type": ["number", "null"]},
-            "latency_p99_ms": {"type": ["number", "null"]},
-            "loop_lag_ms": NUMBER,
-            "outbox_bytes": INTEGER,
-            "congested": INTEGER,
-            "problems": array(STRING),
-            "impaired": array(STRING),
-            "broker_servers": INTEGER,
-            "broker_round_trip_ms": NUMBER,
-            "leaving": {"enum": ["", "draining", "rebalance"]},
-            "leaving_connections": INTEGER,
-            "left_connections": INTEGER,
-            "at_ms": INTEGER,
-        }
-    ),
+    "Node": record(fields_of(NodeRecord)),
     "Nodes": record({"nodes": array(ref("Node"))}),
     "Stats": record(
         {
@@ -216,18 +173,10 @@ _COMMON: Json = {
 
 _CLOSED = record(
     {
-        "connection": STRING,
-        "node": STRING,
-        "transport": STRING,
-        "subject": OPTIONAL_STRING,
-        "address": STRING,
-        "user_agent": STRING,
-        "opened_ms": INTEGER,
+        **{n: s for n, s in fields_of(SessionRecord).items() if n != "subscriptions"},
         "closed_ms": INTEGER,
         "code": INTEGER,
         "reason": STRING,
-        "sent": INTEGER,
-        "dropped": INTEGER,
     }
 )
 _OPERATORS: Json = {

@@ -1,21 +1,25 @@
 """An engine that remembers what it was asked, and an application around it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 
 from hub import dashboard
+from hub.admin.channels import CHANNELS
+from hub.admin.connections import GetConnection, ListClosed, ListConnections
+from hub.admin.explain import Explain, Explained
+from hub.admin.listing import Page, Part, Query, Row, Selection, merge
+from hub.admin.nodes import Closing, Drain, Shed, Undrain
+from hub.admin.requests import HERE, AdminRequest, Answers, AtConnection, AtNode, Everywhere
 from hub.auth.policy import Policy
-from hub.core.channel_listing import ChannelPage, ChannelQuery
-from hub.core.listing import ConnectionPage, ConnectionQuery, Row
-from hub.core.peers import Arguments, Told
 from hub.core.polling import PollRequest
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Member
-from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
+from hub.core.records import ChannelRecord, NodeRecord, Origin, SessionRecord, SubscriptionRecord
 from hub.core.tally import Tally
 from hub.errors import BadRequestError, NotFoundError, UnauthorizedError
 from hub.transports.asgi_types import ASGIApp, Receive, Scope, Send
@@ -73,12 +77,8 @@ class FakeEngine:
         )
     )
     asked: list[tuple[str, Position | None, int]] = field(default_factory=list)
-    sessions: dict[str, SessionRecord] = field(default_factory=dict)
     known: list[str] = field(default_factory=list)
-    disconnected: list[tuple[str, int, str]] = field(default_factory=list)
-    queries: list[ConnectionQuery] = field(default_factory=list)
-    channel_queries: list[ChannelQuery] = field(default_factory=list)
-    unanswered: tuple[str, ...] = ()
+    channel_queries: list[Query] = field(default_factory=list)
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         if request.channel in self.fails:
@@ -100,31 +100,16 @@ class FakeEngine:
     async def channels(self, wanted: Callable[[str], bool]) -> Sequence[ChannelRecord]:
         return [channel_record(name) for name in self.known if wanted(name)]
 
-    async def all_channels(self, query: ChannelQuery) -> ChannelPage:
+    async def all_channels(self, query: Query) -> Page[ChannelRecord]:
         """Of this one node, in the order asked for."""
         self.channel_queries.append(query)
-        rows = await self.channels(lambda name: name.startswith(query.prefix))
-        beyond = [record for record in rows if query.is_beyond(record.channel)]
-        top = query.top(beyond, query.skip + query.limit)[query.skip :]
-        more = len(beyond) > query.skip + len(top)
-        return ChannelPage(tuple(top), len(rows), more=more)
+        rows = await self.channels(lambda name: name.startswith(query.where["prefix"]))
+        selection = Selection(CHANNELS, query, NOWHERE, count=query.skip + query.limit)
+        selection.look_at(rows)
+        return merge(query, Answers({"n1": selection.part(lambda record: record)}))
 
     async def channel(self, name: str) -> ChannelRecord | None:
         return channel_record(name) if name in self.known else None
-
-    async def connections(self, query: ConnectionQuery) -> ConnectionPage:
-        """All of them, in whatever order; the last one's key is its place in it."""
-        self.queries.append(query)
-        rows = [Row((n, r.connection), r) for n, r in enumerate(self.sessions.values())]
-        total, more = len(rows), len(rows) > query.limit
-        return ConnectionPage(tuple(rows[: query.limit]), total, more, self.unanswered)
-
-    async def connection(self, connection: str) -> SessionRecord | None:
-        return self.sessions.get(connection)
-
-    async def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
-        self.disconnected.append((connection, code, reason))
-        return connection in self.sessions
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
         if connection != "c1":
@@ -140,41 +125,48 @@ class FakeEngine:
             raise UnauthorizedError("wrong secret")
 
     def node(self) -> NodeRecord:
-        return NodeRecord("n1", "0", 1, 2.5, 3, 4, 5, 6, 7, draining=False)
+        return NODE
 
-    async def nodes(self) -> Sequence[NodeRecord]:
-        return [self.node()]
+
+NODE = NodeRecord("n1", "0", 1, 2.5, 3, 4, 5, 6, 7, draining=False)
+NOWHERE = Origin("n1", lambda: 0.0, 0.0)
 
 
 @dataclass
-class FakeOperators:
-    """Remembers what it was asked, and answers with it; knows one node and one connection."""
+class FakeAdmin:
+    """Remembers what it was asked; knows the node n1, and the connection c1 and its `sessions`."""
 
-    asked: list[tuple[object, ...]] = field(default_factory=list)
+    asked: list[tuple[AdminRequest[Any], object]] = field(default_factory=list)
+    sessions: dict[str, SessionRecord] = field(default_factory=dict)
+    unanswered: tuple[str, ...] = ()
 
-    async def here(self, name: str, arguments: Arguments) -> Told:
-        self.asked.append(("here", name, dict(arguments)))
-        return {"asked": name}
+    async def call(self, request: AdminRequest[Any], at: object = HERE) -> Any:
+        self.asked.append((request, at))
+        if isinstance(at, AtNode) and at.name != "n1":
+            raise NotFoundError(f"no node {at.name!r} lives")
+        if isinstance(at, AtConnection) and at.connection not in {"c1", *self.sessions}:
+            raise NotFoundError(f"connection {at.connection!r} is not open")
+        answer = self._answer(request)
+        everywhere = isinstance(at, Everywhere)
+        return Answers({"n1": answer}, self.unanswered) if everywhere else answer
 
-    async def of_connection(self, connection: str, name: str, arguments: Arguments) -> Told:
-        self.asked.append((connection, name, dict(arguments)))
-        if connection != "c1":
-            raise NotFoundError("the node lives no more")
-        return {"answer": "dropped", "detail": "slow"}
+    def _answer(self, request: AdminRequest[Any]) -> Any:
+        match request:
+            case ListConnections(query):
+                rows = [Row((n, r.connection), r) for n, r in enumerate(self.sessions.values())]
+                return Part(tuple(rows[: query.limit]), len(rows), more=len(rows) > query.limit)
+            case ListClosed():
+                return Part((), 0, more=False)
+            case GetConnection(connection):
+                return self.sessions[connection]
+            case Explain():
+                return Explained(answer="dropped", detail="slow")
+            case Drain() | Undrain() | Shed():
+                return Closing(closing=3)
+        return {"asked": request.tag()}
 
-    async def of_node(self, node: str, name: str, arguments: Arguments) -> Told:
-        self.asked.append((node, name, dict(arguments)))
-        if node != "n1":
-            raise NotFoundError(f"no node {node!r} lives")
-        return {"node": node, "closing": 3}
-
-    async def closed(self, limit: int, subject: str | None) -> Told:
-        self.asked.append(("closed", (limit, subject)))
-        return {"closed": [], "unanswered": []}
-
-    async def rebalance(self, arguments: Arguments) -> Told:
-        self.asked.append(("rebalance", dict(arguments)))
-        return {"nodes": []}
+    async def nodes(self) -> Mapping[str, NodeRecord]:
+        return {"n1": NODE}
 
 
 @dataclass
@@ -190,7 +182,7 @@ class Hub:
     """The application under test with everything it was made from."""
 
     engine: FakeEngine
-    operators: FakeOperators
+    admin: FakeAdmin
     log: RecordingLog
     tally: Tally
     polls: list[PollRequest]
@@ -220,7 +212,7 @@ def make_deps(
 
     return HttpDeps(
         engine=FakeEngine(),
-        operators=FakeOperators(),
+        admin=FakeAdmin(),
         policy=policy or keyed_policy(),
         poll=poll,
         ready=list,
@@ -248,7 +240,7 @@ def make_hub(
     fallback: ASGIApp | None = None,
 ) -> Hub:
     """A hub with keys set: publishing and operating need one, subscribing does not."""
-    engine, operators, log = FakeEngine(), FakeOperators(), RecordingLog()
+    engine, admin, log = FakeEngine(), FakeAdmin(), RecordingLog()
     polls: list[PollRequest] = []
     reasons: list[str] = []
 
@@ -259,12 +251,12 @@ def make_hub(
     deps = replace(
         make_deps(files, policy=policy, limits=limits, base_path=base_path, fallback=fallback),
         engine=engine,
-        operators=operators,
+        admin=admin,
         log=log,
         poll=poll,
         ready=lambda: reasons,
     )
-    return Hub(engine, operators, log, deps.tally, polls, reasons, application(deps))
+    return Hub(engine, admin, log, deps.tally, polls, reasons, application(deps))
 
 
 def application(deps: HttpDeps) -> ASGIApp:

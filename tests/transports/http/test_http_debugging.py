@@ -2,42 +2,52 @@
 
 import pytest
 
+from hub.admin.debugging import (
+    GetLogLevels,
+    GetMemory,
+    GetStalls,
+    GetTasks,
+    Looked,
+    SetLogLevels,
+    TraceMemory,
+)
+from hub.admin.requests import HERE, AdminRequest, AtNode
 from tests.transports.http.fakes import OPERATOR, PUBLISHER, Hub
 
-ASKS = [
-    ("GET", "/api/debug/tasks", "tasks", {}),
-    ("GET", "/api/debug/stalls", "stalls", {}),
-    ("GET", "/api/debug/memory", "memory", {}),
-    ("POST", "/api/debug/memory", "trace_memory", {"seconds": None}),
-    ("POST", "/api/debug/memory?seconds=2.5", "trace_memory", {"seconds": 2.5}),
-    ("GET", "/api/debug/log-levels", "log_levels", {}),
-    ("PUT", "/api/debug/log-levels", "set_log_levels", {"broker": "debug", "http": None}),
+ASKS: list[tuple[str, str, AdminRequest[Looked]]] = [
+    ("GET", "/api/debug/tasks", GetTasks()),
+    ("GET", "/api/debug/stalls", GetStalls()),
+    ("GET", "/api/debug/memory", GetMemory()),
+    ("POST", "/api/debug/memory", TraceMemory()),
+    ("POST", "/api/debug/memory?seconds=2.5", TraceMemory(2.5)),
+    ("GET", "/api/debug/log-levels", GetLogLevels()),
+    ("PUT", "/api/debug/log-levels", SetLogLevels({"broker": "debug", "http": None})),
 ]
 LEVELS = b'{"broker":"debug","http":null}'
 
 
-@pytest.mark.parametrize(("method", "path", "name", "arguments"), ASKS)
+@pytest.mark.parametrize(("method", "path", "asked"), ASKS)
 async def test_a_request_is_an_operation_of_the_node_that_is_asked(
-    hub: Hub, method: str, path: str, name: str, arguments: dict[str, object]
+    hub: Hub, method: str, path: str, asked: AdminRequest[Looked]
 ) -> None:
     """Without a word to the others, which may be what is wrong."""
     async with hub.client(**OPERATOR) as client:
         answer = await client.request(method, path, content=LEVELS)
-    assert hub.operators.asked == [("here", name, arguments)]
-    assert answer.json() == {"node": "n1", "asked": name}
+    assert hub.admin.asked == [(asked, HERE)]
+    assert answer.json() == {"node": "n1", "asked": asked.tag()}
     assert answer.status_code == (202 if method == "POST" else 200)
 
 
-@pytest.mark.parametrize(("method", "path", "name", "arguments"), ASKS)
+@pytest.mark.parametrize(("method", "path", "asked"), ASKS)
 async def test_only_operators_may(
-    hub: Hub, method: str, path: str, name: str, arguments: dict[str, object]
+    hub: Hub, method: str, path: str, asked: AdminRequest[Looked]
 ) -> None:
     """Nobody else's request gets as far as any node."""
     async with hub.client() as client:
         anybody = await client.request(method, path, content=LEVELS)
         publisher = await client.request(method, path, content=LEVELS, headers=PUBLISHER)
     assert (anybody.status_code, publisher.status_code) == (401, 403)
-    assert hub.operators.asked == []
+    assert hub.admin.asked == []
 
 
 async def test_another_node_is_asked_by_its_name(hub: Hub) -> None:
@@ -46,9 +56,9 @@ async def test_another_node_is_asked_by_its_name(hub: Hub) -> None:
         await client.get("/api/debug/tasks?node=n1")
         missing = await client.post("/api/debug/memory?seconds=1&node=n9")
     assert missing.status_code == 404
-    assert hub.operators.asked == [
-        ("here", "tasks", {}),
-        ("n9", "trace_memory", {"seconds": 1.0}),
+    assert hub.admin.asked == [
+        (GetTasks(), HERE),
+        (TraceMemory(1.0), AtNode("n9")),
     ]
 
 
@@ -57,7 +67,7 @@ async def test_seconds_are_a_number(hub: Hub, seconds: str) -> None:
     async with hub.client(**OPERATOR) as client:
         answer = await client.post(f"/api/debug/memory?seconds={seconds}")
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
-    assert hub.operators.asked == []
+    assert hub.admin.asked == []
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"broker":1}', b'"debug"', b'{"broker"'])
@@ -67,7 +77,7 @@ async def test_levels_are_an_object_of_names(hub: Hub, body: bytes) -> None:
         large = await client.put("/api/debug/log-levels", content=b" " * 5000)
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
     assert large.status_code == 413
-    assert hub.operators.asked == []
+    assert hub.admin.asked == []
 
 
 async def test_a_traceparent_is_read_only_where_the_node_traces(hub: Hub) -> None:

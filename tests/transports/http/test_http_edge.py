@@ -101,7 +101,7 @@ async def test_a_page_of_another_origin_is_refused(hub: Hub, method: str, path: 
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     # Its developer may read why, and nothing else.
     assert answer.headers["access-control-allow-origin"] == "https://evil.example"
-    assert (hub.engine.published, hub.polls, hub.engine.disconnected) == ([], [], [])
+    assert (hub.engine.published, hub.polls, hub.admin.asked) == ([], [], [])
 
 
 @pytest.mark.parametrize("origin", [SHOP, "http://hub.test"])

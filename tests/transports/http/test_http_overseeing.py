@@ -1,7 +1,13 @@
 """What operators ask beyond lists: every path, its arguments, and who may."""
 
 import pytest
+from msgspec.structs import replace
 
+from hub.admin.connections import ListClosed
+from hub.admin.explain import Explain
+from hub.admin.listing import Query
+from hub.admin.nodes import Drain, Shed, Undrain
+from hub.admin.requests import AtConnection, AtNode, AtTag, Everywhere
 from tests.transports.http.fakes import OPERATOR, PUBLISHER, Hub
 
 ASKS = [
@@ -20,7 +26,7 @@ async def test_only_operators_may(hub: Hub, method: str, path: str) -> None:
     async with hub.client() as client:
         assert (await client.request(method, path)).status_code == 401
         assert (await client.request(method, path, headers=PUBLISHER)).status_code == 403
-        assert hub.operators.asked == []
+        assert hub.admin.asked == []
         assert (await client.request(method, path, headers=OPERATOR)).is_success
 
 
@@ -30,9 +36,9 @@ async def test_why_is_asked_where_the_connection_is(hub: Hub) -> None:
         asked = "/api/explain?channel=a&offset=42"
         known = (await client.get(f"{asked}&connection=c1&epoch=e7")).json()
         unknown = (await client.get(f"{asked}&connection=c9")).json()
-    assert hub.operators.asked == [
-        ("c1", "explain", {"channel": "a", "offset": 42, "epoch": "e7"}),
-        ("c9", "explain", {"channel": "a", "offset": 42, "epoch": None}),
+    assert hub.admin.asked == [
+        (Explain("c1", "a", 42, "e7"), AtConnection("c1")),
+        (Explain("c9", "a", 42, None), AtConnection("c9")),
     ]
     assert (known["connection"], known["answer"], known["detail"]) == ("c1", "dropped", "slow")
     assert unknown["answer"] == "unknown"
@@ -41,14 +47,14 @@ async def test_why_is_asked_where_the_connection_is(hub: Hub) -> None:
 @pytest.mark.parametrize(
     "query",
     ["channel=a&offset=1", "connection=c1&offset=1", "connection=c1&channel=a",
-     "connection=c1&channel=a&offset=x", "connection=c1&channel=a&offset=-1",
-     "connection=c1&channel=a%20b&offset=1"],
+     "connection=c1&channel=a&offset=0", "connection=c1&channel=a&offset=x",
+     "connection=c1&channel=a&offset=-1", "connection=c1&channel=a%20b&offset=1"],
 )  # fmt: skip
 async def test_a_question_that_lacks_something_is_a_bad_request(hub: Hub, query: str) -> None:
     async with hub.client(**OPERATOR) as client:
         answer = await client.get(f"/api/explain?{query}")
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
-    assert hub.operators.asked == []
+    assert hub.admin.asked == []
 
 
 async def test_windows_are_passed_on(hub: Hub) -> None:
@@ -62,11 +68,11 @@ async def test_windows_are_passed_on(hub: Hub) -> None:
     assert (begun.status_code, begun.json()) == (202, {"node": "n1", "closing": 3})
     assert (ended.status_code, missing.status_code, spread.status_code) == (202, 404, 202)
     assert refused.status_code == 400
-    assert hub.operators.asked == [
-        ("n1", "drain", {"window_seconds": 2.5}),
-        ("n1", "undrain", {"window_seconds": None}),
-        ("n2", "drain", {"window_seconds": None}),
-        ("rebalance", {"window_seconds": 3.0}),
+    assert hub.admin.asked == [
+        (Drain(2.5), AtNode("n1")),
+        (Undrain(), AtNode("n1")),
+        (Drain(), AtNode("n2")),
+        (Shed(0, 3.0), AtTag("n1")),
     ]
 
 
@@ -75,4 +81,6 @@ async def test_who_ended_may_be_asked_of_one_subject(hub: Hub) -> None:
     async with hub.client(**OPERATOR) as client:
         await client.get("/api/closed?limit=7")
         await client.get("/api/closed?subject=ann+lee")
-    assert hub.operators.asked == [("closed", (7, None)), ("closed", (100, "ann lee"))]
+    newest = Query(sort="closed_ms", descending=True)
+    asked = replace(newest, limit=7), replace(newest, where={"subject": "ann lee"})
+    assert hub.admin.asked == [(ListClosed(query), Everywhere()) for query in asked]

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -15,7 +14,6 @@ from hub.brokers.redis.keys import NODES, Keys
 from hub.brokers.redis.link.library import Argument
 from hub.brokers.redis.link.outcomes import CallError
 from hub.brokers.redis.shard import Shard
-from hub.core.peers import Operate, OwnConnections
 from hub.core.records import NodeRecord
 
 # A node that is silent for so long is taken for dead; long enough for a stall and a reconnect.
@@ -25,16 +23,6 @@ RENEWALS = 3
 _RECORD = msgspec.json.Decoder(NodeRecord)
 
 
-@dataclass(frozen=True, slots=True)
-class Myself:
-    """This node, as the others know it."""
-
-    tag: str
-    record: Callable[[], NodeRecord]
-    connections: OwnConnections
-    operate: Operate
-
-
 class Registry:
     """One per node.
 
@@ -42,43 +30,43 @@ class Registry:
         shard: where a name lives.
     """
 
-    def __init__(
-        self, shard: Callable[[str], Shard], myself: Myself, *, lease_seconds: float
-    ) -> None:
+    def __init__(self, shard: Callable[[str], Shard], tag: str, *, lease_seconds: float) -> None:
         self._shard = shard
-        self._myself = myself
+        self._tag = tag
         self._lease_seconds = lease_seconds
         self._stopped = False
 
-    async def stay_known(self, each_time: Callable[[], None]) -> None:
+    async def stay_known(
+        self, record: Callable[[], NodeRecord], each_time: Callable[[], None]
+    ) -> None:
         """Renew the lease until `leave`, after a call of `each_time`."""
         while not self._stopped:
             await until_renewal(self._lease_seconds)
             each_time()
-            await self.register()
+            await self.register(record)
 
-    async def register(self) -> None:
-        """Be known from now on, unless Redis is away."""
+    async def register(self, record: Callable[[], NodeRecord]) -> None:
+        """Be known from now on, as `record` says, unless Redis is away."""
         if self._stopped:
             return
-        tag, lease_ms = self._myself.tag, int(self._lease_seconds * 1000)
-        record = msgspec.json.encode(self._myself.record())
+        tag, lease_ms = self._tag, int(self._lease_seconds * 1000)
+        encoded = msgspec.json.encode(record())
         names = (self.keys.node(tag), self.keys.nodes())
         with contextlib.suppress(CallError):
             calls = self._shard(NODES).calls
-            await calls.run_function("register", names, (record, lease_ms, tag))
+            await calls.run_function("register", names, (encoded, lease_ms, tag))
 
     async def leave(self) -> None:
         """Be known no more."""
         self._stopped = True
         with contextlib.suppress(CallError):
-            await self.call("DEL", self.keys.node(self._myself.tag))
+            await self.call("DEL", self.keys.node(self._tag))
 
     async def others(self) -> Mapping[str, NodeRecord]:
         """The other nodes by tag; raise `CallError` when Redis is away."""
         answer = await self.call("SMEMBERS", self.keys.nodes())
         tags = [tag.decode() for tag in answer] if isinstance(answer, list | set) else []
-        others = [tag for tag in tags if tag != self._myself.tag]
+        others = [tag for tag in tags if tag != self._tag]
         if not others:
             return {}
         values = await self.call("MGET", *map(self.keys.node, others))

@@ -1,18 +1,24 @@
 """Lists of connections: every page, over any nodes, is the right stretch of one sorted list."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from hub.admin.connections import CLOSED, CONNECTIONS
+from hub.admin.listing import Page, Part, Query, Row, Selection, merge
+from hub.admin.requests import Answers
+from hub.core.closed import ClosedSession
 from hub.core.identity import Identity
-from hub.core.listing import ConnectionPage, ConnectionQuery, Listed, merge
-from hub.core.selecting import COLUMNS, Here, Selection
+from hub.core.noted import Notes
+from hub.core.records import Origin, SessionRecord, session_record
 from hub.core.session import Session
+from hub.errors import BadRequestError, UnavailableError
 from tests.core.fakes import FakeClock
 
 
@@ -51,30 +57,42 @@ class Held:
 Nodes = dict[str, list[Held]]
 
 
-def here(name: str) -> Here:
-    return Here(name, FakeClock(), 1_700_000_000.0)
+Listed = Part[SessionRecord]
+SORTS = CONNECTIONS.sorts
 
 
-def listed(name: str, sessions: Iterable[Held], query: ConnectionQuery, *, at_once: int) -> Listed:
+def here(name: str) -> Origin:
+    return Origin(name, FakeClock(), 1_700_000_000.0)
+
+
+def of(**asked: Any) -> Query:
+    return Query(**{"sort": "connection", **asked})
+
+
+def together(parts: Sequence[Listed], **missing: Any) -> Answers[Listed]:
+    return Answers({str(number): part for number, part in enumerate(parts)}, **missing)
+
+
+def listed(name: str, sessions: Iterable[Held], query: Query, *, at_once: int) -> Listed:
     """As a node lists them that looks at `at_once` sessions in a turn."""
-    selection = Selection(query, here(name))
+    origin = here(name)
+    selection = Selection(CONNECTIONS, query, origin, count=query.limit)
     all_of_them = cast("list[Session]", list(sessions))
     for start in range(0, len(all_of_them), at_once):
         selection.look_at(all_of_them[start : start + at_once])
-    return selection.listed()
+    return selection.part(lambda session: session_record(session, origin))
 
 
-def page(nodes: Nodes, query: ConnectionQuery, *, at_once: int = 3, most: int = 99) -> list[Listed]:
+def page(nodes: Nodes, query: Query, *, at_once: int = 3, most: int = 99) -> list[Listed]:
     """What each node says, `most` rows of it at once."""
     answers = [listed(name, sessions, query, at_once=at_once) for name, sessions in nodes.items()]
     return [
-        replace(a, rows=a.rows[:most], more=a.more or len(a.rows) > most) if a.rows else a
-        for a in answers
+        Part(a.rows[:most], a.total, a.more or len(a.rows) > most) if a.rows else a for a in answers
     ]
 
 
-def connections(found: ConnectionPage) -> list[str]:
-    return [row.record.connection for row in found.rows]
+def connections(found: Page[SessionRecord]) -> list[str]:
+    return [record.connection for record in found.records]
 
 
 held = st.builds(
@@ -93,7 +111,7 @@ nodes_of_any_kind = st.dictionaries(
 
 @given(
     nodes=nodes_of_any_kind,
-    sort=st.sampled_from(list(COLUMNS)),
+    sort=st.sampled_from(list(SORTS)),
     descending=st.booleans(),
     limit=st.integers(1, 6),
     most=st.integers(1, 9),
@@ -102,10 +120,10 @@ def test_pages_together_are_every_connection_in_order(
     nodes: Nodes, sort: str, descending: bool, limit: int, most: int
 ) -> None:
     """By any column, forwards and backwards, also where nodes say less than they were asked for."""
-    query = ConnectionQuery(limit=limit, sort=sort, descending=descending)
+    query = Query(limit=limit, sort=sort, descending=descending)
     expected = sorted(
         (
-            (COLUMNS[sort](cast("Session", s), here(name)), s.id)
+            (SORTS[sort](cast("Session", s), here(name)), s.id)
             for name in nodes
             for s in nodes[name]
         ),
@@ -113,7 +131,7 @@ def test_pages_together_are_every_connection_in_order(
     )
     seen: list[str] = []
     while True:
-        found = merge(query, page(nodes, query, most=most))
+        found = merge(query, together(page(nodes, query, most=most)))
         assert len(found.rows) <= limit
         assert found.total == len(expected)
         seen += connections(found)
@@ -131,30 +149,29 @@ SESSIONS = [
 
 
 @pytest.mark.parametrize(
-    ("query", "expected"),
+    ("where", "expected"),
     [
-        (ConnectionQuery(), ["c1", "c2", "c3"]),
-        (ConnectionQuery(subject="ann"), ["c1", "c3"]),
-        (ConnectionQuery(channel="a"), ["c1", "c2"]),
-        (ConnectionQuery(transport="sse"), ["c2", "c3"]),
-        (ConnectionQuery(address="198.51.100.7"), ["c3"]),
-        (ConnectionQuery(node="n1"), ["c1", "c2", "c3"]),
-        (ConnectionQuery(node="n2"), []),
-        (ConnectionQuery(channel="b", subject="ann"), ["c3"]),
+        ({}, ["c1", "c2", "c3"]),
+        ({"subject": "ann"}, ["c1", "c3"]),
+        ({"channel": "a"}, ["c1", "c2"]),
+        ({"transport": "sse"}, ["c2", "c3"]),
+        ({"address": "198.51.100.7"}, ["c3"]),
+        ({"channel": "b", "subject": "ann"}, ["c3"]),
     ],
 )
-def test_a_filter_lets_through_what_it_names(query: ConnectionQuery, expected: list[str]) -> None:
+def test_a_filter_lets_through_what_it_names(where: dict[str, str], expected: list[str]) -> None:
     """Several together let through what all of them do; `total` counts that."""
-    found = merge(query, [listed("n1", SESSIONS, query, at_once=2)])
+    query = of(where=where)
+    found = merge(query, together([listed("n1", SESSIONS, query, at_once=2)]))
     assert (connections(found), found.total, found.more) == (expected, len(expected), False)
 
 
 def test_what_is_owed_longest_is_the_oldest_whenever_it_is_asked() -> None:
     """The key of a row stays while time passes: pages asked for later must not repeat it."""
     clock = FakeClock(1000.0)
-    place = Here("n1", clock, 1_700_000_000.0)
+    place = Origin("n1", clock, 1_700_000_000.0)
     old, young = Held("old", owed_since_seconds=1.0), Held("young", owed_since_seconds=900.0)
-    column = COLUMNS["outbox_age_seconds"]
+    column = SORTS["outbox_age_seconds"]
     before = [column(cast("Session", s), place) for s in (old, young, Held("none"))]
     clock.advance(500)
     assert [column(cast("Session", s), place) for s in (old, young, Held("none"))] == before
@@ -163,7 +180,40 @@ def test_what_is_owed_longest_is_the_oldest_whenever_it_is_asked() -> None:
 
 def test_a_page_without_some_nodes_is_not_complete() -> None:
     """Whether they did not answer, or it is not known which there are."""
-    assert merge(ConnectionQuery(), []).complete
-    silent = merge(ConnectionQuery(), [], unanswered=["n3", "n2"])
+    assert merge(of(), together([])).complete
+    silent = merge(of(), together([], unanswered=("n2", "n3")))
     assert (silent.complete, silent.unanswered) == (False, ("n2", "n3"))
-    assert not merge(ConnectionQuery(), [], all_known=False).complete
+    assert not merge(of(), together([], unknown=UnavailableError("Redis is away"))).complete
+
+
+def test_a_part_is_cut_where_it_would_be_too_large_to_travel() -> None:
+    """At least one row goes; what is left out is said to be there."""
+    rows = tuple(Row((f"c{n}", f"c{n}"), "x" * 100) for n in range(9))
+    part = Part(rows, 9, more=False)
+    assert part.fitting() == part
+    some, one = part.fitting(450), part.fitting(1)
+    assert (len(some.rows), some.more, some.total) == (3, True, 9)
+    assert (len(one.rows), one.more) == (1, True)
+
+
+def test_an_order_that_is_not_known_here_is_refused() -> None:
+    """A newer node may ask for one."""
+    with pytest.raises(BadRequestError, match="does not know the order"):
+        Selection(CONNECTIONS, of(sort="colour"), here("n1"), count=1)
+
+
+def test_who_has_gone_is_found_by_subject_the_newest_first() -> None:
+    """Also when many others have gone since."""
+    ended = []
+    for number in range(9):
+        held = Held(f"c{number}", subject="ann" if number % 4 == 0 else "bob")
+        record = session_record(held, here("n1"))
+        ended.append(ClosedSession(record, 1000 + number, float(number), 1006, "", Notes()))
+
+    def found(subject: str) -> list[str]:
+        query = Query(sort="closed_ms", descending=True, where={"subject": subject})
+        selection = Selection(CLOSED, query, here("n1"), count=2)
+        selection.look_at(ended)
+        return [name for (_, name), _ in selection.best]
+
+    assert (found("ann"), found("cyd")) == (["c8", "c4"], [])

@@ -1,4 +1,4 @@
-"""Every label of every metric, with all its values and what they mean.
+"""How numbers are exported: the name of a metric, and every label with all its values.
 
 No label's values grow with users or channels: a value that is not listed here is counted as
 `other`, so the number of series is fixed when the node starts. Listed values are exported
@@ -13,6 +13,21 @@ from hub.core.pushes import GapReason
 from hub.errors import HubError
 
 OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The metric that a field of a record is exported as."""
+
+    metric: str
+    """Its name in Prometheus; of counters without the `_total` at its end."""
+    about: str
+    label: "Label | None" = None
+
+
+def exported(metric: str, about: str, label: "Label | None" = None) -> Mapping[str, Exported]:
+    """The metadata of such a field."""
+    return {"exported": Exported(metric, about, label)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """What a node answers an operator who asks why, beside what `hub.core.explaining` knows."""
 
-import pytest
+from typing import Any
 
-from hub.admin.drain import Drainer
-from hub.admin.operating import Operations, Windows
+import pytest
+from msgspec import to_builtins
+
+from hub.admin.explain import Explain, Explaining
 from hub.core.ports import HistoryPage
 from hub.errors import UnavailableError
 from tests.core.small_node import SmallNode
@@ -17,26 +19,16 @@ class Asked:
         self.node = SmallNode()
         self.reader = Subscriber(self.node, "a")
         self.reader.publish("a", 2)
-        self.operations = Operations(
+        self.explaining = Explaining(
             engine=self.node.engine,
             journal=self.node.journal,
             subscribing=self.node.subscribing,
             broker=self.node.memory,
-            drainer=Drainer(self.node.engine, self.is_alone),
-            windows=Windows(0, 0),
         )
 
-    async def is_alone(self) -> bool:
-        return True
-
-    async def why(self, offset: int, epoch: str | None = None) -> dict[str, object]:
-        asked: dict[str, str | int | None] = {
-            "connection": self.reader.session.id,
-            "channel": "a",
-            "offset": offset,
-        }
-        asked["epoch"] = epoch
-        return dict(await self.operations.carry_out("explain", asked))
+    async def why(self, offset: int, epoch: str | None = None) -> Any:
+        asked = Explain(self.reader.session.id, "a", offset, epoch)
+        return to_builtins(await self.explaining.explain(asked))
 
 
 async def test_the_head_is_told_of_the_epoch_of_now_only() -> None:

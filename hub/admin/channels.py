@@ -1,0 +1,239 @@
+"""Channels of this node and of all, as lists that are sorted and cut before anybody sees them.
+
+A channel is known to several nodes, each with subscribers of its own, so the nodes' rows of a
+channel are added up before the page is cut.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from hub.admin.listing import Listing, Page, Part, Query, Row, Selection, merge, slices
+from hub.admin.requests import Admin, AdminRequest, Answers, AtTag, Everywhere, Handlers
+from hub.core.ports import Monotonic
+from hub.core.records import (
+    ChannelRecord,
+    LiveChannel,
+    Origin,
+    channel_record,
+    columns,
+    joined,
+)
+from hub.core.reserved import is_reserved
+from hub.errors import BadRequestError, HubError
+
+# Of one node's part: names are 200 characters at most, so this is a quarter of the MiB that
+# an answer between nodes may have.
+MAX_ROWS = 1000
+# A rate over less would jump, one over more would not be of now. Guesses, not measured.
+LEAST_SECONDS = 2.0
+MOST_SECONDS = 60.0
+# Looked at between two turns of the loop. Measured: some 4 us each, so 2 ms.
+_SLICE_CHANNELS = 500
+# Asked of the broker at a time, some 28 us each.
+_SLICE_HELD = 100
+_RATE = "publications_per_second"
+
+CHANNELS: Listing[ChannelRecord] = Listing(
+    name="channels",
+    named_by="channel",
+    name_of=lambda record: record.channel,
+    columns=columns(ChannelRecord),
+    filters={
+        "prefix": lambda record, prefix: record.channel.startswith(prefix),
+        # Which the hub keeps for itself is shown to those who ask for it by name.
+        "reserved": lambda record, shown: bool(shown) or not is_reserved(record.channel),
+    },
+    keys_last=False,
+)
+
+
+class ListChannels(AdminRequest[Part[ChannelRecord]], frozen=True, tag="channels"):
+    """This node's part of a page: the first `count`, of `names` alone where some are given."""
+
+    query: Query
+    count: int
+    names: frozenset[str] = frozenset()
+
+
+class Known(Protocol):
+    """The channels of this node."""
+
+    def names(self) -> Sequence[str]: ...
+
+    def one(self, name: str) -> LiveChannel | None:
+        """None for one that is known no more, or not yet."""
+        ...
+
+    async def count_held(self, record: ChannelRecord) -> int | None:
+        """How many publications the broker holds; None where it does not say."""
+        ...
+
+
+class Channels:
+    """One per node; owned by the event loop."""
+
+    def __init__(self, known: Known, origin: Origin) -> None:
+        self._known = known
+        self.origin = origin
+        self._rates = ChannelRates(origin.clock)
+        self._looking = asyncio.Lock()
+        self._serving = asyncio.Lock()
+        """Of its own, so that operators do not wait for everybody else."""
+
+    def handlers(self) -> Handlers:
+        return {ListChannels: self.part}
+
+    def one(self, name: str) -> ChannelRecord | None:
+        """One channel as this node knows it."""
+        found = self._known.one(name)
+        return None if found is None else channel_record(found, self.origin)
+
+    async def here(self, wanted: Callable[[str], bool]) -> Sequence[ChannelRecord]:
+        """Those of this node whose names are wanted."""
+        async with self._serving:
+            return [record async for some in self._slices(wanted) for record in some]
+
+    async def _slices(
+        self, wanted: Callable[[str], bool] = lambda _: True
+    ) -> AsyncIterator[list[ChannelRecord]]:
+        """All that are wanted, with a turn of the loop for others between the lists."""
+        for some in slices(self._known.names(), _SLICE_CHANNELS):
+            yield [record for name in some if wanted(name) and (record := self.one(name))]
+            await asyncio.sleep(0)
+
+    async def part(self, asked: ListChannels) -> Part[ChannelRecord]:
+        """One after another: many who ask must not multiply what the loop does at a time."""
+        names = asked.names
+        async with self._looking:
+            selection = Selection(CHANNELS, asked.query, self.origin, count=asked.count)
+            offsets = self._rates.begin()
+            async for records in self._slices():
+                offsets.update((record.channel, record.position.offset) for record in records)
+                some = [r for r in records if r.channel in names] if names else records
+                by_rate = asked.query.sort == _RATE
+                selection.look_at(self._rates.rated(some) if by_rate else some)
+            return selection.part(self._rates.rated_one)
+
+    # -- over all nodes ----------------------------------------------------------------------
+
+    async def everywhere(self, admin: Admin, query: Query) -> Page[ChannelRecord]:
+        """A page over all nodes, and how much of each is held where only the broker knows.
+
+        Every node says as many rows as the page and those before it need, and then of the
+        channels that others named. What is on no node among the first is not found: a channel
+        with some subscribers on each of many nodes may be missing from the end of a page that
+        is sorted by them.
+
+        Pages sorted by what is held follow each other by the most that it can be.
+
+        Raises `BadRequestError` for a page beyond `MAX_ROWS` rows that is not sorted by name.
+        """
+        if query.skip >= MAX_ROWS:
+            raise BadRequestError(f"after is beyond {MAX_ROWS:,} rows: narrow it by prefix")
+        count = min(query.skip + query.limit + 1, MAX_ROWS + 1)
+        answers = await admin.call(ListChannels(query, count), Everywhere())
+        rest = [] if answers.unknown else await _rest(admin, query, answers.by_tag)
+        page = merge(query, _added_up(query, answers, rest))
+        if query.sort != CHANNELS.named_by and query.skip + len(page.rows) >= MAX_ROWS:
+            page = replace(page, more=False)
+        if answers.unknown is not None:
+            return page  # The broker is away, which told of the nodes.
+        return await self._with_held(query, page)
+
+    async def _with_held(self, query: Query, page: Page[ChannelRecord]) -> Page[ChannelRecord]:
+        told: list[ChannelRecord] = []
+        for some in slices(page.records, _SLICE_HELD):
+            told += await asyncio.gather(*map(self._held, some))
+        rows = [_row(query, record) for record in told]
+        if query.sort == "history":
+            rows.sort(key=lambda row: row.key, reverse=query.descending)
+        return replace(page, rows=tuple(rows))
+
+    async def _held(self, record: ChannelRecord) -> ChannelRecord:
+        if record.history is not None:
+            return record
+        return replace(record, history=await self._known.count_held(record))
+
+
+async def _rest(
+    admin: Admin, query: Query, parts: Mapping[str, Part[ChannelRecord]]
+) -> list[Part[ChannelRecord]]:
+    """Of nodes that did not say all: what they know of the channels that others named."""
+    named = {row.record.channel for part in parts.values() for row in part.rows}
+    missing = {
+        tag: names
+        for tag, part in parts.items()
+        if part.more and (names := named - {row.record.channel for row in part.rows})
+    }
+    answers = await asyncio.gather(
+        *(
+            admin.call(ListChannels(query, len(names), frozenset(names)), AtTag(tag))
+            for tag, names in missing.items()
+        ),
+        return_exceptions=True,
+    )
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, HubError):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+
+def _added_up(
+    query: Query, answers: Answers[Part[ChannelRecord]], rest: Sequence[Part[ChannelRecord]]
+) -> Answers[Part[ChannelRecord]]:
+    """One part with one row per channel: all its subscribers, the newest position that was seen."""
+    parts = [*answers.by_tag.values(), *rest]
+    found: dict[str, ChannelRecord] = {}
+    for record in (row.record for part in parts for row in part.rows):
+        known = found.get(record.channel)
+        found[record.channel] = record if known is None else joined(known, record)
+    rows = tuple(_row(query, record) for record in found.values())
+    # Where nodes know more than they may say at once, at least so many.
+    total = max([len(rows), *(part.total for part in answers.by_tag.values())])
+    return replace(answers, by_tag={"": Part(rows, total, more=False)})
+
+
+def _row(query: Query, record: ChannelRecord) -> Row[ChannelRecord]:
+    sort = CHANNELS.sort_of(query)
+    return Row((sort(record, _NOWHERE), record.channel), record)
+
+
+_NOWHERE = Origin("", lambda: 0.0, 0.0)
+"""Where a row comes from that is several nodes' together."""
+
+
+class ChannelRates:
+    """How much comes in each channel: its offset now and when somebody last asked.
+
+    Costs nothing while nobody asks. Nothing is said of a channel that was not seen before.
+    """
+
+    def __init__(self, clock: Monotonic) -> None:
+        self._clock = clock
+        self._before: tuple[float, Mapping[str, int]] = (clock(), {})
+        self._latest: tuple[float, dict[str, int]] = (clock(), {})
+
+    def begin(self) -> dict[str, int]:
+        """Where to note the offsets of all channels by name, for whoever asks next."""
+        now = self._clock()
+        if now - self._latest[0] < LEAST_SECONDS:
+            return {}  # Noted by nobody: it was done a moment ago.
+        self._before, self._latest = self._latest, (now, {})
+        return self._latest[1]
+
+    def rated(self, records: Sequence[ChannelRecord]) -> list[ChannelRecord]:
+        """These with what came since the time before."""
+        return list(map(self.rated_one, records))
+
+    def rated_one(self, record: ChannelRecord) -> ChannelRecord:
+        since, offsets = self._before
+        elapsed = self._clock() - since
+        before = offsets.get(record.channel)
+        if before is None or not LEAST_SECONDS <= elapsed <= MOST_SECONDS:
+            return record
+        if before > record.position.offset:
+            return record  # In another epoch then.
+        rate = round((record.position.offset - before) / elapsed, 2)
+        return replace(record, publications_per_second=rate)

@@ -1,0 +1,102 @@
+"""Why a connection did not get a publication; how the answer is found: `hub.core.explaining`."""
+
+import time
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from hub.admin.requests import AdminRequest, Handlers
+from hub.core.answers import Explanation, Question
+from hub.core.engine import Engine
+from hub.core.explaining import Explainer
+from hub.core.journal import Journal
+from hub.core.ports import Broker
+from hub.core.publication import Position
+from hub.core.subscribing import Subscribing
+from hub.errors import HubError
+
+
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of it. What is not set is left out."""
+
+    answer: str
+    detail: str
+    """One sentence for a human."""
+    epoch: str | UnsetType = UNSET
+    head: int | UnsetType = UNSET
+    """The channel's newest offset; of an epoch that is over it is not known."""
+    from_ms: int | UnsetType | None = UNSET
+    """When, at the earliest, in milliseconds since 1970 UTC ..."""
+    to_ms: int | UnsetType | None = UNSET
+    """... and at the latest."""
+    by: int | UnsetType | None = UNSET
+    """Of `conflated`: the offset that replaced it."""
+
+
+class Explain(AdminRequest[Explained], frozen=True, tag="explain"):
+    """What became of one publication on its way to one connection."""
+
+    connection: str
+    channel: str
+    offset: Annotated[int, Meta(ge=1)]
+    epoch: str | None = None
+    """Of the offset; None for the channel's own of now."""
+
+
+UNKNOWN = Explained(
+    answer="unknown",
+    detail="the node that held the connection lives no more, or there was none",
+)
+
+
+class Explaining:
+    """Carries these out at this node; one per node."""
+
+    def __init__(
+        self, *, engine: Engine, journal: Journal, subscribing: Subscribing, broker: Broker
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._subscribing = subscribing
+        self._broker = broker
+
+    def handlers(self) -> Handlers:
+        return {Explain: self.explain}
+
+    async def explain(self, asked: Explain) -> Explained:
+        channel, offset = asked.channel, asked.offset
+        newest = await self._newest(channel, offset)
+        epoch = asked.epoch or newest.epoch
+        current = epoch == newest.epoch
+        head = newest.offset if current else offset
+        session = self._engine.sessions.get(asked.connection)
+        closed = None if session is not None else self._journal.closed.get(asked.connection)
+        question = Question(channel, epoch, offset, head, current)
+        found = Explainer(question, self._journal, session=session, closed=closed).explain()
+        return self._told(found, epoch, head if current else UNSET)
+
+    async def _newest(self, channel: str, offset: int) -> Position:
+        """The channel's head; where the broker is away, the one seen here, if it came so far."""
+        try:
+            return (await self._broker.history(channel, offset - 1, 1)).head
+        except HubError:
+            here = self._subscribing.channels.get(channel)
+            if here is None or offset > here.offset:
+                raise
+            return here.head
+
+    def _told(self, found: Explanation, epoch: str, head: int | UnsetType) -> Explained:
+        at, until = found.at_seconds, found.until_seconds
+        return Explained(
+            epoch=epoch,
+            head=head,
+            answer=found.answer.value,
+            detail=found.detail,
+            from_ms=None if at is None else self._wall_ms(at),
+            to_ms=None if until is None else self._wall_ms(until),
+            by=found.by,
+        )
+
+    def _wall_ms(self, at_seconds: float) -> int:
+        return int((time.time() - self._engine.clock() + at_seconds) * 1000)

@@ -1,0 +1,256 @@
+"""One node asks another, and answers when asked: `hub.admin.cluster.NodeBus` over Redis.
+
+Each node hears questions and answers on a pub/sub channel of its own. What is asked is bytes here.
+Whoever may write to Redis is trusted to ask; secrets are checked by the node that holds the
+session, operators' rights by the node that they asked.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+
+from hub.brokers.redis.keys import NODES
+from hub.brokers.redis.link.outcomes import (
+    CallError,
+    NotSentError,
+    RefusedError,
+    public_reason,
+)
+from hub.brokers.redis.nodes.registry import LEASE_SECONDS, Registry
+from hub.brokers.redis.shard import Shard
+from hub.core.ports import Spawn
+from hub.core.records import NodeRecord
+from hub.errors import OutcomeUnknownError, UnavailableError
+
+# Above what a call to Redis may take, below what an operator waits for.
+ANSWER_SECONDS = 2.0
+# How often it is asked whether the node still lives, where an answer takes long. Half of the
+# lease by which it is known.
+_LOOK_SECONDS = LEASE_SECONDS / 2
+# Questions without an answer yet, and answers being made; each is a few KB. Guess, not measured.
+MAX_PENDING = 1000
+# Questions that last wait at, or for, another node; each is a task of a few KB.
+MAX_LASTING = 5000
+
+
+class _Ask(msgspec.Struct, frozen=True, tag="ask"):
+    number: int
+    asker: str
+    """Tag of the node that waits for the answer."""
+    question: bytes
+    lasts: bool = False
+
+
+class _Answer(msgspec.Struct, frozen=True, tag="answer"):
+    number: int
+    answer: bytes
+
+
+class _Gone(msgspec.Struct, frozen=True, tag="gone"):
+    """Nobody waits for the answer to this question any more."""
+
+    number: int
+    asker: str
+
+
+_Message = _Ask | _Answer | _Gone
+_DECODER: msgspec.msgpack.Decoder[_Message] = msgspec.msgpack.Decoder(_Message)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """How far a question has come."""
+
+    sent: bool = False
+
+
+class _Bounded:
+    """How many questions are under way; those that last do not take the room of others."""
+
+    def __init__(self) -> None:
+        self._lasting = self._others = 0
+
+    @staticmethod
+    def most(ask: _Ask) -> int:
+        return MAX_LASTING if ask.lasts else MAX_PENDING
+
+    def enter(self, ask: _Ask) -> bool:
+        """Count it, if there is room."""
+        if (self._lasting if ask.lasts else self._others) >= self.most(ask):
+            return False
+        self._count(ask, 1)
+        return True
+
+    def leave(self, ask: _Ask) -> None:
+        self._count(ask, -1)
+
+    def _count(self, ask: _Ask, change: int) -> None:
+        if ask.lasts:
+            self._lasting += change
+        else:
+            self._others += change
+
+
+class RedisNodeBus:
+    """One per node. `start` once the broker has begun to connect, `stop` before it stops.
+
+    Args:
+        shard: where a name lives; all that is kept here lives with `hub.brokers.redis.keys.NODES`.
+    """
+
+    def __init__(
+        self,
+        shard: Callable[[str], Shard],
+        *,
+        tag: str,
+        spawn: Spawn,
+        lease_seconds: float = LEASE_SECONDS,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self._shard = shard
+        self._tag = tag
+        self._registry = Registry(shard, tag, lease_seconds=lease_seconds)
+        self._spawn = spawn
+        self._answer_seconds = answer_seconds
+        self._serve_question: Callable[[bytes], Awaitable[bytes]] | None = None
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._number = 0
+        self._asked = _Bounded()
+        self._answering = _Bounded()
+        self._lasting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
+        """What other nodes wait for here, by who asks and the question's number."""
+        self._listens_at: Shard | None = None
+
+    async def start(
+        self, serve: Callable[[bytes], Awaitable[bytes]], record: Callable[[], NodeRecord]
+    ) -> None:
+        """Be known from now on; as soon as Redis can be reached, where it is away."""
+        self._serve_question = serve
+        self._listen()
+        await self._registry.register(record)
+        self._spawn(self._registry.stay_known(record, self._listen))
+
+    async def stop(self) -> None:
+        """Be known no more."""
+        await self._registry.leave()
+
+    def _listen(self) -> None:
+        """Hear what is asked and answered; again and again: another server may own the name."""
+        shard = self._shard(NODES)
+        name = shard.keys.asked(self._tag).encode()
+        if self._listens_at is not None and self._listens_at is not shard:
+            # Two would hear everything twice.
+            self._listens_at.listeners.ignore(name)
+        shard.listeners.listen(name, self._hear)
+        self._listens_at = shard
+
+    # -- asking ------------------------------------------------------------------------------
+
+    async def others(self) -> Mapping[str, NodeRecord]:
+        try:
+            return await self._registry.others()
+        except CallError as error:
+            raise UnavailableError(
+                f"the other nodes are not known now: {public_reason(error)}"
+            ) from None
+
+    async def ask(
+        self, tag: str, question: bytes, *, wait_seconds: float = 0.0, lasts: bool = False
+    ) -> bytes | None:
+        self._number += 1
+        ask, asked = _Ask(self._number, self._tag, question, lasts), _Asked()
+        if not self._asked.enter(ask):
+            most = self._asked.most(ask)
+            raise UnavailableError(f"{most:,} questions to other nodes wait already")
+        waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[ask.number] = waiting
+        try:
+            async with asyncio.timeout(wait_seconds + self._answer_seconds):
+                if not await self._registry.lives(tag):
+                    return None
+                asked.sent = True
+                await self._tell(tag, ask)
+                return await self._answered(tag, waiting)
+        except (CallError, TimeoutError) as error:
+            raise _unanswered(error, asked) from None
+        except asyncio.CancelledError:
+            if asked.sent and lasts:
+                # The other node would wait on, for a peer that is not there any more.
+                self._spawn(self._tell_gone(tag, ask.number))
+            raise
+        finally:
+            self._waiting.pop(ask.number, None)
+            self._asked.leave(ask)
+
+    async def _answered(self, tag: str, waiting: asyncio.Future[bytes]) -> bytes | None:
+        """None when the node is killed meanwhile: what lasts would wait for it to its end."""
+        while not waiting.done():
+            await asyncio.wait({waiting}, timeout=_LOOK_SECONDS)
+            if not waiting.done() and not await self._registry.lives(tag):
+                return None
+        return waiting.result()
+
+    async def _tell(self, tag: str, message: _Message) -> None:
+        name, raw = self._registry.keys.asked(tag), msgspec.msgpack.encode(message)
+        await self._registry.call("PUBLISH", name, raw)
+
+    async def _tell_gone(self, tag: str, number: int) -> None:
+        with suppress(CallError):
+            await self._tell(tag, _Gone(number, self._tag))
+
+    # -- answering ---------------------------------------------------------------------------
+
+    def _hear(self, raw: bytes) -> None:
+        try:
+            message = _DECODER.decode(raw)
+        except (ValueError, RecursionError):
+            return  # A newer version may say more: what cannot be read is not answered.
+        if isinstance(message, _Ask):
+            if self._answering.enter(message):
+                self._spawn(self._serve(message))
+        elif isinstance(message, _Gone):
+            if (lasting := self._lasting.get((message.asker, message.number))) is not None:
+                lasting.cancel()
+        else:
+            waiting = self._waiting.get(message.number)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message.answer)
+
+    async def _serve(self, ask: _Ask) -> None:
+        assert self._serve_question is not None  # noqa: S101 - set by `start`, which listens
+        try:
+            if ask.lasts:
+                answer = await self._answer_lasting(ask, self._serve_question(ask.question))
+            else:
+                answer = await self._serve_question(ask.question)
+            if answer is not None:
+                with suppress(CallError):
+                    await self._tell(ask.asker, _Answer(ask.number, answer))
+        finally:
+            self._answering.leave(ask)
+
+    async def _answer_lasting(self, ask: _Ask, work: Awaitable[bytes]) -> bytes | None:
+        """None where the asking node says that its peer is gone."""
+        waiting = asyncio.ensure_future(work)
+        self._lasting[ask.asker, ask.number] = waiting
+        try:
+            # The wait ends without an error, also where the work is cancelled.
+            await asyncio.wait({waiting})
+            return None if waiting.cancelled() else waiting.result()
+        finally:
+            waiting.cancel()
+            del self._lasting[ask.asker, ask.number]
+
+
+def _unanswered(
+    error: CallError | TimeoutError, asked: _Asked
+) -> UnavailableError | OutcomeUnknownError:
+    """What went wrong, by whether the node may have seen the question."""
+    why = public_reason(error) if isinstance(error, CallError) else "it does not answer"
+    refused = isinstance(error, RefusedError) and error.nothing_done
+    if not asked.sent or refused or isinstance(error, NotSentError):
+        return UnavailableError(why)
+    return OutcomeUnknownError(why)

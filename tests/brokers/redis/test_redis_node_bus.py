@@ -1,0 +1,204 @@
+"""Nodes of one Redis know each other, and answer what they ask each other."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import pytest
+
+from hub.brokers.redis.nodes import bus as node_bus
+from hub.brokers.redis.nodes.bus import RedisNodeBus
+from hub.errors import OutcomeUnknownError, UnavailableError
+from tests.admin.network import node_record
+from tests.brokers.redis.nodes import TestNode, node
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
+
+A, B, GONE = "aaaaaaaa", "bbbbbbbb", "cccccccc"
+LEASE_SECONDS = 1.5
+QUESTION = b"\xff not text"
+
+
+@dataclass
+class Asked:
+    """What one node does with what it is asked: it answers with its tag and the question."""
+
+    tag: str
+    never: bool = False
+    seconds: float = 0.0
+    """How long it takes."""
+    waiting: int = 0
+    """How many questions wait here."""
+
+    async def serve(self, question: bytes) -> bytes:
+        self.waiting += 1
+        try:
+            await (asyncio.Event().wait() if self.never else asyncio.sleep(self.seconds))
+        finally:
+            self.waiting -= 1
+        return self.tag.encode() + b" heard " + question
+
+
+@dataclass
+class Place:
+    node: TestNode
+    asked: Asked
+    bus: RedisNodeBus
+
+    async def names(self) -> list[str]:
+        """Of the other nodes."""
+        return sorted(record.node for record in (await self.bus.others()).values())
+
+
+@contextlib.asynccontextmanager
+async def place(
+    redis: RedisServer, tag: str, *, lives: bool = True, answer_seconds: float = 5.0
+) -> AsyncGenerator[Place]:
+    tasks: set[asyncio.Task[object]] = set()
+    async with node(redis.url) as one:
+        asked = Asked(tag)
+        bus = RedisNodeBus(
+            one.broker.shard,
+            tag=tag,
+            spawn=lambda work: tasks.add(asyncio.ensure_future(work)),
+            lease_seconds=LEASE_SECONDS,
+            answer_seconds=answer_seconds,
+        )
+        await one.is_ready()
+        await bus.start(asked.serve, lambda: node_record(tag))
+        if not lives:
+            await _end(tasks)
+        yield Place(one, asked, bus)
+        await _end(tasks)
+
+
+async def _end(tasks: set[asyncio.Task[object]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_nodes_are_listed_while_they_live(redis: RedisServer) -> None:
+    """A stop ends that at once, a death when the lease ends; who lives stays listed."""
+    async with place(redis, A) as a, place(redis, B) as b, place(redis, GONE, lives=False):
+        assert (await a.names(), await b.names()) == ([B, GONE], [A, GONE])
+
+        async def without_the_dead() -> bool:
+            return await a.names() == [B]
+
+        await eventually(without_the_dead)
+        await b.bus.stop()
+        assert await a.names() == []
+        assert b"bbbb" not in redis.ask("SMEMBERS", "hub:{/nodes}:tags")
+
+
+async def test_a_question_is_answered_by_the_node_it_is_put_to(redis: RedisServer) -> None:
+    """Bytes go and bytes come back; a node that lives no more has no answer."""
+    async with place(redis, A) as a, place(redis, B):
+        assert await a.bus.ask(B, QUESTION) == b"bbbbbbbb heard " + QUESTION
+        assert await a.bus.ask(GONE, QUESTION) is None
+
+
+async def test_a_node_that_does_not_answer_is_not_waited_for(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have done what was asked; what finds no room was not asked."""
+    async with place(redis, A, answer_seconds=0.5) as a, place(redis, B) as b:
+        b.asked.never = True
+        with pytest.raises(OutcomeUnknownError, match="does not answer"):
+            await a.bus.ask(B, QUESTION)
+        monkeypatch.setattr(node_bus, "MAX_PENDING", 1)
+        first = asyncio.ensure_future(a.bus.ask(B, QUESTION))
+        await asyncio.sleep(0)
+        with pytest.raises(UnavailableError, match="wait already"):
+            await a.bus.ask(B, QUESTION)
+        with pytest.raises(OutcomeUnknownError, match="does not answer"):
+            await first
+
+
+async def test_what_never_left_was_not_seen(redis: RedisServer) -> None:
+    """Redis is away: nobody can have done what was asked."""
+    async with place(redis, A) as a, place(redis, B):
+        redis.kill()
+        await eventually(lambda: a.node.broker.problems())
+        with pytest.raises(UnavailableError) as of_one:
+            await a.bus.ask(B, QUESTION)
+        with pytest.raises(UnavailableError, match="not known now") as of_all:
+            await a.bus.others()
+        for refused in (of_all, of_one):
+            assert str(redis.port) not in str(refused.value), "peers need not know where Redis is"
+
+
+async def test_a_frozen_redis_before_the_question_left_has_not_shown_it(
+    redis: RedisServer,
+) -> None:
+    """Whether the node lives is asked first: what fails there was not sent."""
+    async with place(redis, A, answer_seconds=0.2) as a, place(redis, B):
+        redis.freeze()
+        with pytest.raises(UnavailableError):
+            await a.bus.ask(B, QUESTION)
+        redis.thaw()
+
+
+async def test_a_question_may_wait_as_long_as_it_says(redis: RedisServer) -> None:
+    """Beside what an answer may take."""
+    async with place(redis, A, answer_seconds=1.0) as a, place(redis, B) as b:
+        b.asked.seconds = 1.5
+        assert await a.bus.ask(B, QUESTION, wait_seconds=1.5, lasts=True) is not None
+
+
+async def test_questions_that_last_leave_room_for_others(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kind has a bound of its own."""
+    monkeypatch.setattr(node_bus, "MAX_LASTING", 1)
+    async with place(redis, A) as a, place(redis, B) as b:
+        b.asked.seconds = 0.5
+        lasting = asyncio.ensure_future(a.bus.ask(B, QUESTION, wait_seconds=0.5, lasts=True))
+        await asyncio.sleep(0)
+        with pytest.raises(UnavailableError, match="wait already"):
+            await a.bus.ask(B, QUESTION, lasts=True)
+        assert await a.bus.ask(B, QUESTION) is not None
+        assert await lasting is not None
+        assert await a.bus.ask(B, QUESTION, lasts=True) is not None
+
+
+async def test_what_lasts_ends_with_its_asker(redis: RedisServer) -> None:
+    """The node that was asked tells the one that answers; others wait on."""
+    async with place(redis, A) as a, place(redis, B) as b:
+        b.asked.seconds = 30.0
+        waiting = [
+            asyncio.ensure_future(a.bus.ask(B, QUESTION, wait_seconds=30.0, lasts=True))
+            for _ in range(3)
+        ]
+        await eventually(lambda: b.asked.waiting == 3)
+        for each in waiting[:2]:
+            each.cancel()
+        await eventually(lambda: b.asked.waiting == 1)
+        waiting[2].cancel()
+        await eventually(lambda: b.asked.waiting == 0)
+        assert await asyncio.gather(*waiting, return_exceptions=True)
+        b.asked.seconds = 0.0
+        assert await a.bus.ask(B, QUESTION, lasts=True) is not None
+
+
+async def test_nonsense_is_not_answered(redis: RedisServer) -> None:
+    """And harms nobody."""
+    async with place(redis, A) as a, place(redis, B):
+        for nonsense in (b"", b"\xc1", b"{}", b"x" * 1000):
+            redis.ask("PUBLISH", f"hub:{{/nodes}}:ask:{A}", nonsense)
+            redis.ask("PUBLISH", f"hub:{{/nodes}}:ask:{B}", nonsense)
+        assert await a.bus.ask(B, QUESTION) is not None
+
+
+async def test_nodes_stay_listed_while_redis_is_full(redis: RedisServer) -> None:
+    """Also one that comes meanwhile: a record takes little, and is wanted most then."""
+    async with place(redis, A) as a:
+        redis.ask("CONFIG", "SET", "maxmemory", "1")
+
+        record = f"hub:{{/nodes}}:node:{A}"
+        redis.ask("DEL", record)
+        await eventually(lambda: redis.ask("EXISTS", record) == b":1\r\n", what="renewal")
+        async with place(redis, B):
+            assert await a.names() == [B]
