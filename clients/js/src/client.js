@@ -15,6 +15,13 @@ import { openSubscription } from "./subscription.js";
 /** @typedef {import("./subscription.js").Member} Member */
 
 /**
+ * When a subscription that was refused for now is asked for again. On top of what the hub says,
+ * because many clients are told the same second.
+ * @param {number} toldSeconds
+ */
+const askAgainMs = (toldSeconds) => 1000 * (toldSeconds + 1 + 2 * Math.random());
+
+/**
  * @param {URL} base
  * @param {import("./options.js").Options} options
  * @param {(state: State) => void} show
@@ -68,7 +75,7 @@ export function openClient(base, options, show) {
       if (ok) {
         const told = { op: "subscribed", ...ok };
         if (mine.duplex) channel.push(told, mine.epochs, true, brings(channel));
-      } else if (error?.retryable) setTimeout(again, 1000 + 2000 * Math.random());
+      } else if (error?.retryable) setTimeout(again, askAgainMs(error.retryAfterSeconds));
       // A browser sent the command twice: the stream will tell where the first one started.
       else if (error?.code !== "conflict") end(channel, error);
     });

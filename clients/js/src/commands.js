@@ -104,8 +104,9 @@ export function commands(sender) {
 
     /** @param {Json} push a reply; its error may be a problem document */
     reply({ id, ok, error }) {
-      const told = error?.message ?? error?.detail;
-      pending.get(id)?.(error && new HubError(error.code, error.retryable, told), ok);
+      const told = error && new HubError(error.code, error.retryable, error.message ?? error.detail);
+      if (told && error.retry_after_seconds > 0) told.retryAfterSeconds = error.retry_after_seconds;
+      pending.get(id)?.(told, ok);
     },
   };
 }

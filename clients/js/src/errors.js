@@ -2,6 +2,8 @@
 
 export class HubError extends Error {
   name = "HubError";
+  /** When the hub asked to try again; 0 where it did not say. */
+  retryAfterSeconds = 0;
 
   /**
    * @param {string} code the hub's stable error code, or `disconnected`, `timeout`, `closed`, `busy`

@@ -4,11 +4,6 @@ export type Channel = import("./channel.js").Channel;
 export type Link = import("./connection.js").Link;
 export type State = import("./options.js").State;
 export type Member = import("./subscription.js").Member;
-/** @typedef {import("./commands.js").Json} Json */
-/** @typedef {import("./channel.js").Channel} Channel */
-/** @typedef {import("./connection.js").Link} Link */
-/** @typedef {import("./options.js").State} State */
-/** @typedef {import("./subscription.js").Member} Member */
 /**
  * @param {URL} base
  * @param {import("./options.js").Options} options

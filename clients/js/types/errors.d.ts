@@ -3,6 +3,8 @@ export declare class HubError extends Error {
     code: string;
     retryable: boolean;
     name: string;
+    /** When the hub asked to try again; 0 where it did not say. */
+    retryAfterSeconds: number;
     /**
      * @param {string} code the hub's stable error code, or `disconnected`, `timeout`, `closed`, `busy`
      * @param {boolean} [retryable] whether the same request may succeed later

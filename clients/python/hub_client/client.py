@@ -5,9 +5,10 @@ import time
 from typing import Any, Literal, Self, overload
 
 from hub_client import frames
-from hub_client.carrier import Carrier
+from hub_client.channel import Channel
+from hub_client.channels import Channels
 from hub_client.errors import ClosedError
-from hub_client.feed import OnGap, Subscription, Wanted
+from hub_client.feed import Feed, OnGap, Subscription, Wanted
 from hub_client.messages import (
     Gap,
     HistoryPage,
@@ -20,7 +21,6 @@ from hub_client.messages import (
 )
 from hub_client.options import ClientOptions
 from hub_client.route import find_route
-from hub_client.sequence import Sequence
 from hub_client.tokens import Token, TokenSource
 from hub_client.transport import Target, check_base_url
 
@@ -64,33 +64,47 @@ class HubClient:
         )
         self._token = token
         self._transports = transports
-        self._carrier: Carrier | None = None
+        self._channels: Channels | None = None
 
     async def __aenter__(self) -> Self:
         """Start connecting; does not wait for it.
 
         Raises:
             ValueError: a transport does not exist.
-            ClosedError: it was entered before.
+            ClosedError: it was entered before and is open.
         """
-        if self._carrier is not None:
-            raise ClosedError("a client is entered once: make another one")
-        tokens = TokenSource(self._token)
-        self._carrier = Carrier(self._target, tokens, self._transports, self._options)
+        self.connect()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def connect(self) -> None:
+        """Start connecting, also again: after `close`, or after an error that ended the client.
+
+        The subscriptions that nobody closed go on after their last message, in a new `async for`
+        over the same object. Raises as entering the client does.
+        """
+        former = self._channels
+        if former is not None and former.is_open:
+            raise ClosedError("this client is open already: make another one")
+        tokens = TokenSource(self._token)
+        self._channels = Channels(self._target, tokens, self._transports, self._options)
+        if former is not None:
+            self._channels.take_over(former)
+
+    async def close(self) -> None:
         """Disconnect, in about a second at most; iterations under way end quietly."""
-        await self._open_carrier().close()
+        await self._open_channels().close()
 
     async def wait_connected(self, *, timeout_seconds: float = 10.0) -> None:
         """Return once connected; raise `TimeoutError`, or the error that ended the client."""
-        carrier = self._open_carrier()
+        channels = self._open_channels()
         try:
             async with asyncio.timeout(timeout_seconds):
-                await carrier.wait_connected()
+                await channels.wait_connected()
         except TimeoutError:
-            raise TimeoutError(f"{carrier.trouble()} in {timeout_seconds:g} seconds") from None
+            raise TimeoutError(f"{channels.trouble()} in {timeout_seconds:g} seconds") from None
 
     @overload
     def subscribe(
@@ -159,10 +173,10 @@ class HubClient:
             ClosedError, RejectedError: the client is not entered, or has ended.
         """
         start = Position.parse(since) if isinstance(since, str) else since
-        carrier = self._open_carrier()
-        feed = carrier.open_feed(Sequence(channel, since=start, last=last, fill=fill))
+        channels = self._open_channels()
+        feed = channels.subscribe(Channel(channel, since=start, last=last, fill=fill))
         wanted = Wanted(gaps=gaps, presence=presence, on_gap=on_gap)
-        return Subscription[Item](feed, wanted, release=carrier.release, trouble=carrier.trouble)
+        return Subscription[Item](feed, wanted, release=self._release, trouble=self._trouble)
 
     async def publish(
         self,
@@ -186,7 +200,7 @@ class HubClient:
             echo: whether this client's own subscription gets it back.
             idempotency_key: makes a repeat within 5 minutes harmless.
         """
-        ok = await self._open_carrier().request(
+        ok = await self._open_channels().request(
             "publish",
             channel=channel,
             data=frames.raw_json(frames.encode(data)),
@@ -201,17 +215,17 @@ class HubClient:
     ) -> HistoryPage:
         """At most `limit` messages after `since`, oldest first; from the oldest without it."""
         position = None if since is None else str(since)
-        carrier = self._open_carrier()
+        channels = self._open_channels()
         return frames.history_page(
-            await carrier.request("history", channel=channel, since=position, limit=limit)
+            await channels.request("history", channel=channel, since=position, limit=limit)
         )
 
     async def presence(self, channel: str) -> tuple[Member, ...]:
         """Who is present now; raise `CommandError` where the channel keeps no presence."""
-        carrier, after = self._open_carrier(), None
+        channels, after = self._open_channels(), None
         found: dict[str, Member] = {}
         while True:
-            ok = await carrier.request("presence", channel=channel, after=after)
+            ok = await channels.request("presence", channel=channel, after=after)
             members, after = frames.members(ok)
             found |= {member.id: member for member in members}
             if after is None:
@@ -220,10 +234,16 @@ class HubClient:
     async def ping(self) -> float:
         """Seconds that a command takes to the hub and back."""
         started = time.perf_counter()
-        await self._open_carrier().request("ping")
+        await self._open_channels().request("ping")
         return time.perf_counter() - started
 
-    def _open_carrier(self) -> Carrier:
-        if self._carrier is None:
+    def _release(self, feed: Feed) -> None:
+        self._open_channels().release(feed)
+
+    def _trouble(self) -> str:
+        return self._open_channels().trouble()
+
+    def _open_channels(self) -> Channels:
+        if self._channels is None:
             raise ClosedError("the client is not entered: use `async with HubClient(...)`")
-        return self._carrier
+        return self._channels

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+UNAUTHORIZED_CLOSE: Final = 4401
+
 
 class HubClientError(Exception):
     """The root: catching it catches whatever this package raises on purpose."""
@@ -34,10 +36,14 @@ def _restored(kind: type[HubClientError], message: str) -> HubClientError:
 class CommandError(HubClientError):
     """The hub answered a command with an error."""
 
-    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
+    def __init__(
+        self, code: str, message: str, *, retryable: bool = False, retry_after_seconds: float = 0.0
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.retryable = retryable
+        self.retry_after_seconds = retry_after_seconds
+        """When the hub asked to try again; 0 where it did not say."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
@@ -60,6 +66,16 @@ class RejectedError(HubClientError):
 
 class UnauthorizedError(RejectedError):
     """The token does not hold (close code 4401 or HTTP 401)."""
+
+
+class LoggedOutError(UnauthorizedError):
+    """There will be no token any more: an application's token function raises this to stop.
+
+    The client then ends as if the hub had refused it for good. `HubClient.connect` begins again.
+    """
+
+    def __init__(self, message: str = "logged out") -> None:
+        super().__init__(message, close_code=UNAUTHORIZED_CLOSE, code="logged_out")
 
 
 class ConnectionLostError(HubClientError):
@@ -138,7 +154,6 @@ class OutcomeUnknownError(PublishError):
         self.idempotency_key = idempotency_key
 
 
-UNAUTHORIZED_CLOSE: Final = 4401
 # Close codes that tell this client it did something wrong, besides 44xx: RFC 6455 section
 # 7.4.1 (protocol error, wrong data, policy, message too big, extension). Coming back with
 # the same behaviour would only repeat them.

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
+from hub_client.channel import Channel
 from hub_client.messages import Gap, Item, Position, Presence
-from hub_client.sequence import Sequence
 
 ItemT_co = TypeVar("ItemT_co", bound=Item, covariant=True)
 OnGap = Callable[[Gap], Awaitable[None] | None]
@@ -42,15 +42,14 @@ class FeedStatistics:
 class Feed:
     """What one subscription has not consumed yet."""
 
-    def __init__(
-        self, sequence: Sequence, *, limits: FeedLimits, on_room: Callable[[], None]
-    ) -> None:
-        self.sequence = sequence
+    def __init__(self, channel: Channel, *, limits: FeedLimits) -> None:
+        self.channel = channel
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when the application has taken something."""
         self.started = asyncio.Event()
         self.abandoned = False
         """Nobody will read it any more; set from wherever the handle was collected."""
         self._limits = limits
-        self._on_room = on_room
         self._items: deque[Item] = deque()
         self._bytes = 0
         self._arrived = asyncio.Event()
@@ -67,6 +66,8 @@ class Feed:
         )
 
     def put(self, items: tuple[Item, ...]) -> None:
+        if not items:
+            return
         self._items.extend(items)
         self._bytes += sum(len(item.frame) for item in items)
         self._arrived.set()
@@ -80,7 +81,7 @@ class Feed:
             await self._arrived.wait()
         item = self._items.popleft()
         self._bytes -= len(item.frame)
-        self._on_room()
+        self.on_room()
         return item
 
     def end(self, error: Exception | None = None) -> None:
@@ -89,14 +90,19 @@ class Feed:
             self._ended, self._error = True, error
         self._arrived.set()
         self.started.set()
-        self._on_room()
+        self.on_room()
+
+    def reopen(self) -> None:
+        """More will come: the client that was closed is connected again."""
+        self._ended, self._error = False, None
+        self.started.clear()
 
     @property
     def error(self) -> Exception | None:
         return self._error
 
     def statistics(self) -> FeedStatistics:
-        return FeedStatistics(len(self._items), self._bytes, self.sequence.duplicates)
+        return FeedStatistics(len(self._items), self._bytes, self.channel.duplicates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +135,13 @@ class Subscription(Generic[ItemT_co]):
         self._wanted = wanted
         self._release = release
         self._trouble = trouble
-        self._position = feed.sequence.since
+        self._position = feed.channel.since
         self._held: Item | None = None
         """Taken from the queue and not handed over yet: `on_gap` is at work on it."""
 
     @property
     def channel(self) -> str:
-        return self._feed.sequence.channel
+        return self._feed.channel.name
 
     @property
     def position(self) -> Position | None:

@@ -34,9 +34,15 @@ class WireError(msgspec.Struct, frozen=True):
     code: str = "internal"
     message: str = ""
     retryable: bool = False
+    retry_after_seconds: float = 0.0
 
     def public(self) -> CommandError:
-        return CommandError(self.code, self.message, retryable=self.retryable)
+        return CommandError(
+            self.code,
+            self.message,
+            retryable=self.retryable,
+            retry_after_seconds=max(0.0, self.retry_after_seconds),
+        )
 
 
 class Frame(msgspec.Struct, frozen=True, rename={"origin": "from"}):

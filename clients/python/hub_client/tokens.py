@@ -10,6 +10,10 @@ Token = str | Callable[[], str | Awaitable[str]] | None
 _ASK_TIMEOUT_SECONDS = 60.0
 
 
+class TokenCancelledError(Exception):
+    """The application cancelled its own callable; internal to the package."""
+
+
 def check_secret(secret: str, what: str) -> str:
     """A key or token as a header takes it, without the line end that mounted secrets have.
 
@@ -40,18 +44,17 @@ class TokenSource:
     async def current(self) -> str | None:
         """The token to present; asked for when there is none yet or it was discarded.
 
-        Whoever comes while it is being asked for waits for the same answer.
+        Several that come while it is being asked for wait for the same answer.
 
         Raises:
             TimeoutError: a callable gave none within 60 seconds.
-            Exception: whatever the callable raises.
+            TokenCancelledError: it was cancelled from inside.
+            Exception: whatever the callable raises; `LoggedOutError` says that there is none any
+                more.
         """
         async with self._asking:
             if self._token is None and self._ask is not None:
-                async with asyncio.timeout(_ASK_TIMEOUT_SECONDS):
-                    answer = self._ask()
-                    told = await answer if inspect.isawaitable(answer) else answer
-                    self._token = told if told is None else check_secret(told, "token")
+                self._token = await _answer(self._ask)
             return self._token
 
     def welcomed(self) -> None:
@@ -67,8 +70,41 @@ class TokenSource:
         return True
 
     async def renewed(self) -> str | None:
-        """A new token before the present one ends; None where it is a constant."""
+        """A new token before the present one ends; None where it is a constant.
+
+        Raises as `current`.
+        """
         if self._ask is None:
             return None
         self._token = None
         return await self.current()
+
+
+async def _answer(ask: Callable[[], str | Awaitable[str]]) -> str | None:
+    """What `ask` gives.
+
+    It runs in a task of its own. So a cancellation that the application raises inside of it ends
+    that task alone, and is not taken for one of this client.
+    """
+
+    async def asked() -> str:
+        answer = ask()
+        return await answer if inspect.isawaitable(answer) else answer
+
+    task = asyncio.create_task(asked())
+    task.add_done_callback(_retrieved)
+    try:
+        async with asyncio.timeout(_ASK_TIMEOUT_SECONDS):
+            await asyncio.wait({task})
+    finally:
+        task.cancel()
+    if task.cancelled():
+        raise TokenCancelledError("its function was cancelled")
+    told = task.result()
+    return told if told is None else check_secret(told, "token")
+
+
+def _retrieved(task: asyncio.Task[str]) -> None:
+    """asyncio complains about an error that nobody looked at, also of a task that was given up."""
+    if not task.cancelled():
+        task.exception()

@@ -82,6 +82,11 @@ class Peer:
         for push in pushes:
             await self.socket.send(json.dumps(push))
 
+    @property
+    def unread(self) -> int:
+        """How many commands came that no script has looked at."""
+        return self._commands.qsize()
+
     async def any_command(self) -> Json:
         async with asyncio.timeout(DEADLINE_SECONDS):
             return await self._commands.get()

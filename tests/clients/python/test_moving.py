@@ -1,6 +1,5 @@
 """The one rule of two connections, as a script that both clients play (`../moving.json`)."""
 
-import asyncio
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from hub_client.messages import Gap, Message
-from hub_client.session import Delivered
-from tests.clients.python.fakes import DEADLINE_SECONDS, Json, message, started, subscribed
-from tests.clients.python.test_takeover import Change
+from hub_client.channel import Channel, Source
+from hub_client.frames import decode
+from hub_client.messages import Gap, Item, Message, Position
+from tests.clients.python.fakes import Json, message
 from tests.support.golden import name_of
 
 SCENARIOS = json.loads((Path(__file__).parents[1] / "moving.json").read_text())
@@ -32,63 +31,49 @@ class Story:
 
     def __init__(self, scenario: Json) -> None:
         self._scenario = scenario
-        self._change = Change(offset=scenario["at"])
+        self._channel = Channel("a", since=None, last=None, fill=False)
+        self._old, self._new = Source({}), Source({}, newer=True)
         self.told: list[Told] = []
 
-    def _hear(self, raw: bytes) -> None:
-        event = self._change.session.receive(raw)
-        for item in event.items if isinstance(event, Delivered) else ():
+    def _tell(self, items: Iterable[Item]) -> None:
+        for item in items:
             if isinstance(item, Message):
                 assert item.offset is not None
                 self.told.append(item.offset)
             elif isinstance(item, Gap):
                 self.told.append([item.first, item.last, item.reason])
 
-    def _hear_all(self, pushes: Iterable[Json]) -> None:
-        for push in pushes:
-            self._hear(json.dumps(push).encode())
+    def _hear(self, what: Told, source: Source) -> None:
+        raw = json.dumps(pushed(what)).encode()
+        self._tell(self._channel.push(decode(raw), raw, source))
 
-    async def play(self) -> None:
-        change, head = self._change, self._scenario["head"]
-        command = await change.asked()
-        assert "since" not in command
-        change.wire.push(started(command, f"e1:{head}"))
-        steps = self._scenario["steps"]
-        for number, (who, *what) in enumerate(steps):
+    def play(self) -> None:
+        at, head = self._scenario["at"], self._scenario["head"]
+        self._tell(self._channel.subscribed(Position("e1", at), self._old))
+        assert self._channel.request()["since"] == f"e1:{at}"
+        self._tell(self._channel.subscribed(Position("e1", at), self._new))
+        for what in self._lacking(at, head):
+            self._hear(what, self._new)
+        for who, *what in self._scenario["steps"]:
             if who == "over":
-                await self._come_back(steps[number + 1 :])
-                return
-            if who == "old":
-                self._hear_all([pushed(what[0])])
+                self._tell(self._channel.release(everything=True))
+                self._new = Source(self._new.epochs)
             else:
-                change.wire.push(pushed(what[0]))
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            await change.go_on(self._hear)
+                self._hear(what[0], self._old if who == "old" else self._new)
+        self._tell(self._channel.release(everything=True))
 
-    async def _come_back(self, rest: list[Any]) -> None:
-        """The present connection ended: another one asks for what follows the position."""
-        change = self._change
-        change.preparing.cancel()
-        await asyncio.gather(change.preparing, return_exceptions=True)
-        change.session.connected(starts_in_reply=True)
-        sequence = change.session.sequences["a"]
-        assert sequence.position is not None
-        place = sequence.position.offset
-        brought = [what for who, *what in self._scenario["steps"] if who == "new"]
-        head = max(what[0] for what in brought) - len(rest)
-        lacking: list[Told] = [[place + 1, head, "expired"]]
+    def _lacking(self, at: int, head: int) -> list[Told]:
+        """What a hub says to a client that resumes from `at` on the newer connection."""
         if self._scenario["history"]:
-            lacking = list(range(place + 1, head + 1))
-        self._hear_all([subscribed("a", f"e1:{place}")])
-        self._hear_all(pushed(what) for what in lacking)
-        self._hear_all(pushed(what) for _, what in rest)
+            return list(range(at + 1, head + 1))
+        return [[at + 1, head, "expired"]] if head > at else []
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=name_of)
-async def test_two_connections_of_one_channel(scenario: Json) -> None:
+def test_two_connections_of_one_channel(scenario: Json) -> None:
     """What the old one still brings is no gap; what nobody brings is one, told once."""
     story = Story(scenario)
-    await story.play()
+    story.play()
     if scenario["told"] is not None:
         assert story.told == scenario["told"]
     offsets = [

@@ -232,7 +232,6 @@ async def reply(peer: Peer, command: dict[str, object], ok: dict[str, object]) -
     await peer.push({"op": "reply", "id": command["id"], "ok": ok})
 
 
-@pytest.mark.xfail(reason="a cancelled token function is waited for: not mended yet")
 async def test_a_token_function_that_is_cancelled_costs_the_connection_and_not_the_client() -> None:
     """What the application gives up inside of it is not the client's own end."""
     asked = 0

@@ -1,0 +1,203 @@
+"""One channel as this client sees it: how far it is, and what of what arrives is new.
+
+Offsets order publications within an epoch; what is not newer than the last one is a repeat and is
+dropped. So two connections may bring the same channel while the client moves from one to the
+other: what comes first counts. What the newer of two connections lacks is no gap while the older
+one may still bring it: it is held back, and what comes behind it as well. No I/O, no clock.
+
+Example: at offset 4 the client moves. The newer connection says `gap 5..6 expired`, then 7. Both
+are held. The older one still brings 5 and 6: they are told, the gap lacks nothing any more and is
+dropped, and 7 is told. Where the older one ends after 5, `gap 6..6` is told instead, then 7.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from hub_client.frames import Frame, decode, encode, position
+from hub_client.messages import Gap, Item, Message, Position, Presence
+
+# What another connection may have: it asked earlier, or is at another node (PROTOCOL.md, gaps).
+_LACKING = frozenset({"expired", "broker"})
+# Of what is held back. Guess: a second of a busy client.
+_MAX_HELD_BYTES = 8 * 1024 * 1024
+
+Epochs = dict[str, str]
+"""By channel, of what one connection is subscribed to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The connection that a push came over, as one channel sees it."""
+
+    epochs: Epochs
+    first: bool = True
+    """Whether it is the connection for what has no offset to compare."""
+    newer: bool = False
+    """Whether another connection, which was there before, still brings the channel."""
+
+
+class Channel:
+    """One subscription's place in its channel; survives every connection."""
+
+    __slots__ = (
+        "_asked",
+        "_held",
+        "_held_bytes",
+        "duplicates",
+        "fill",
+        "last",
+        "name",
+        "position",
+        "since",
+    )
+
+    def __init__(self, name: str, *, since: Position | None, last: int | None, fill: bool) -> None:
+        self.name = name
+        self.since = since
+        self.last = last
+        self.fill = fill
+        self.position: Position | None = since
+        """After the last thing handed to the application; what the next resume asks for."""
+        self.duplicates = 0
+        self._asked = ""
+        """The epoch that the newest connection was asked to resume in."""
+        self._held: deque[tuple[Frame, bytes, Source]] = deque()
+        self._held_bytes = 0
+
+    def request(self) -> dict[str, object]:
+        """The fields of a subscribe command that asks for what is still missing."""
+        self._asked = self._epoch
+        fields: dict[str, object] = {"channel": self.name, "fill": self.fill or None}
+        if self.position is not None:
+            fields["since"] = str(self.position)
+        else:
+            fields["last"] = self.last
+        return fields
+
+    def subscribed(self, start: Position, source: Source) -> tuple[Item, ...]:
+        """The connection starts here. A position that is known stays: a start in another epoch
+        is followed by a `reset`, and moving now would hide that if the connection ended first."""
+        source.epochs[self.name] = start.epoch
+        if self.position is None:
+            self.position = start
+        ahead = start.epoch == self._epoch and start.offset > self.position.offset
+        if source.newer and ahead:
+            self._hold(*self._lacking_before(start), source, front=True)
+        return self.release()
+
+    def push(self, frame: Frame, raw: bytes, source: Source) -> tuple[Item, ...]:
+        """What the application gets for one push of this channel, in order."""
+        if not source.newer or not (self._held or self._is_lacking(frame, source)):
+            return (*self._take(frame, raw, source), *self.release())
+        self._hold(frame, raw, source)
+        return self.release(everything=self._held_bytes > _MAX_HELD_BYTES)
+
+    def release(self, *, everything: bool = False) -> tuple[Item, ...]:
+        """What is held back and lacks nothing any more; all of it where the older one is over."""
+        items: list[Item] = []
+        while self._held:
+            frame, raw, source = self._held[0]
+            if not everything and self._is_lacking(frame, source):
+                break
+            self._held.popleft()
+            self._held_bytes -= len(raw)
+            items += self._take(frame, raw, source)
+        return tuple(items)
+
+    @property
+    def _epoch(self) -> str:
+        return self.position.epoch if self.position is not None else ""
+
+    def _hold(self, frame: Frame, raw: bytes, source: Source, *, front: bool = False) -> None:
+        held = (frame, raw, source)
+        self._held.appendleft(held) if front else self._held.append(held)
+        self._held_bytes += len(raw)
+
+    def _is_lacking(self, frame: Frame, source: Source) -> bool:
+        """Whether an older connection may still bring what is missing here."""
+        if frame.op != "gap" or frame.reason not in _LACKING or frame.to is None:
+            return False
+        place = self.position
+        epoch = source.epochs.get(self.name)
+        return place is not None and epoch == place.epoch and frame.to > place.offset
+
+    def _lacking_before(self, start: Position) -> tuple[Frame, bytes]:
+        """The gap of a newer connection that starts further on than this client is."""
+        first = 1 if self.position is None else self.position.offset + 1
+        fields = {"op": "gap", "channel": self.name, "epoch": start.epoch, "reason": "expired"}
+        raw = encode({**fields, "from": first, "to": start.offset})
+        return decode(raw), raw
+
+    def _take(self, frame: Frame, raw: bytes, source: Source) -> tuple[Item, ...]:
+        epoch = source.epochs.get(self.name)
+        if epoch is None:
+            # Still under way from a subscription that was given up on this connection.
+            return ()
+        if frame.op == "gap" and frame.reason == "reset":
+            return self._reset(position(frame.position), raw, source)
+        if frame.op == "message" and frame.offset is not None:
+            return self._message(frame, raw, epoch, source)
+        if frame.op == "gap" and frame.to is not None:
+            return self._range(frame, frame.to, raw)
+        if not source.first:
+            return ()
+        if frame.op == "message":
+            return (self._message_of(frame, raw, epoch),)
+        if frame.op == "gap":
+            return (self._gap_of(frame, 0, 0, raw, epoch),)
+        member = frame.member.public() if frame.member else None
+        return (Presence(self.name, frame.op, member, raw),)
+
+    def _message(self, frame: Frame, raw: bytes, epoch: str, source: Source) -> tuple[Item, ...]:
+        offset = frame.offset or 0
+        unannounced: tuple[Item, ...] = ()
+        if epoch != self._epoch:
+            if source.newer or not source.first:
+                return ()  # of an epoch that the other connection has left, or will tell of
+            unannounced = self._unannounced_reset(Position(epoch, offset - 1))
+        elif self.position is not None and offset <= self.position.offset:
+            self.duplicates += 1
+            return ()
+        self.position = Position(epoch, offset)
+        return (*unannounced, self._message_of(frame, raw, epoch))
+
+    def _message_of(self, frame: Frame, raw: bytes, epoch: str) -> Message:
+        return Message(
+            channel=self.name,
+            epoch=epoch,
+            offset=frame.offset,
+            raw_data=bytes(frame.data),
+            key=frame.key,
+            time_ms=frame.time,
+            sender=frame.origin if isinstance(frame.origin, str) else None,
+            frame=raw,
+        )
+
+    def _unannounced_reset(self, place: Position) -> tuple[Item, ...]:
+        """A message of a new epoch without its reset: say ourselves what the hub did not."""
+        fields = {"op": "gap", "channel": self.name, "epoch": place.epoch}
+        frame = encode({**fields, "reason": "reset", "position": str(place)})
+        return (Gap(self.name, place.epoch, 0, place.offset, "reset", frame=frame),)
+
+    def _reset(self, start: Position, raw: bytes, source: Source) -> tuple[Item, ...]:
+        source.epochs[self.name] = start.epoch
+        if start.epoch == self._epoch and self._asked != start.epoch:
+            return ()  # the other connection said it
+        self.position = start
+        return (Gap(self.name, start.epoch, 0, start.offset, "reset", frame=raw),)
+
+    def _range(self, frame: Frame, last: int, raw: bytes) -> tuple[Item, ...]:
+        first = frame.origin if isinstance(frame.origin, int) else last
+        if self.position is None or self.position.epoch != frame.epoch:
+            return ()
+        if last <= self.position.offset:
+            self.duplicates += 1
+            return ()
+        first = max(first, self.position.offset + 1)
+        self.position = Position(frame.epoch, last)
+        return (self._gap_of(frame, first, last, raw, frame.epoch),)
+
+    def _gap_of(self, frame: Frame, first: int, last: int, raw: bytes, epoch: str) -> Gap:
+        return Gap(
+            self.name, frame.epoch or epoch, first, last, frame.reason, frame.unsequenced, raw
+        )

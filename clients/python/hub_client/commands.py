@@ -1,0 +1,162 @@
+"""Commands and their replies.
+
+A command that is given while there is no connection waits for one. A command that was sent when
+its connection ended has an unknown outcome. The application's commands have a window: so many are
+under way at once, and each one beyond waits for its turn.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from hub_client import frames
+from hub_client.errors import CommandTimeoutError, HubClientError, NotConnectedError
+
+# The hub queues 256 of a session before it stops reading (clients/PROTOCOL.md).
+MAX_UNDER_WAY = 256
+
+Outcome = frames.Frame | Exception
+Settle = Callable[[Outcome], None]
+
+
+@dataclass(eq=False, slots=True)
+class Command:
+    """One command until its reply."""
+
+    id: int
+    raw: bytes
+    settle: Settle
+    """Told in the reply's own turn, before the frame after it."""
+    own: bool
+    """Of the client and not of the application: about a subscription, or the token."""
+    link: object = None
+    """The connection that it was sent on; None before."""
+
+
+class Commands:
+    """Matches replies to commands."""
+
+    def __init__(self, hub: str, *, timeout_seconds: float, trouble: Callable[[], str]) -> None:
+        """Args:
+        hub: its address, for errors.
+        timeout_seconds: for a reply, and for a turn while none comes.
+        trouble: why there is no connection.
+        """
+        self._hub = hub
+        self._seconds = timeout_seconds
+        self._trouble = trouble
+        self._pending: dict[int, Command] = {}
+        self._last_id = 0
+        self._turns = asyncio.Semaphore(MAX_UNDER_WAY)
+        # Each may be 1 MiB long, and the hub closes a session that takes no replies.
+        self._pages = asyncio.Semaphore(1)
+        self._replied_at = 0.0
+        self._asking = 0
+
+    @property
+    def asking(self) -> int:
+        """How many commands of the application wait for a reply."""
+        return self._asking
+
+    def unsent(self) -> Iterator[Command]:
+        """Those of the application that no connection has sent, in their order."""
+        return (each for each in self._pending.values() if each.link is None and not each.own)
+
+    def make(self, op: str, settle: Settle, *, own: bool, **fields: object) -> Command:
+        """A command that waits for its reply from now on; raise `TypeError` for no JSON."""
+        self._last_id += 1
+        raw = frames.command(op, self._last_id, **fields)
+        command = Command(self._last_id, raw, settle, own)
+        self._pending[command.id] = command
+        return command
+
+    async def request(
+        self, op: str, send: Callable[[Command], None], **fields: object
+    ) -> msgspec.Raw:
+        """Send a command of the application in its turn; return its reply's `ok`.
+
+        Raises:
+            CommandError: the hub refused it.
+            ConnectionLostError: the connection ended first; the outcome is unknown.
+            CommandTimeoutError: no reply in time; as `NotConnectedError` where it was not sent.
+            ClosedError, RejectedError: the client has ended.
+        """
+        turns = self._pages if op == "history" else self._turns
+        await self._turn(turns, op)
+        self._asking += 1
+        try:
+            return await self._reply_to(op, send, fields)
+        finally:
+            self._asking -= 1
+            turns.release()
+
+    async def _turn(self, turns: asyncio.Semaphore, op: str) -> None:
+        """Wait for a place in the window, as long as replies come."""
+        waits_since = time.monotonic()
+        while True:
+            patience = max(waits_since, self._replied_at) + self._seconds - time.monotonic()
+            if patience <= 0:
+                raise self._timed_out(op, sent=False)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await turns.acquire()
+                    return
+
+    async def _reply_to(
+        self, op: str, send: Callable[[Command], None], fields: dict[str, object]
+    ) -> msgspec.Raw:
+        reply: asyncio.Future[frames.Frame] = asyncio.get_running_loop().create_future()
+
+        def settle(outcome: Outcome) -> None:
+            if reply.done():
+                return
+            if isinstance(outcome, Exception):
+                reply.set_exception(outcome)
+            else:
+                reply.set_result(outcome)
+
+        command = self.make(op, settle, own=False, **fields)
+        try:
+            send(command)
+            async with asyncio.timeout(self._seconds):
+                return (await reply).ok
+        except TimeoutError:
+            raise self._timed_out(op, sent=command.link is not None) from None
+        finally:
+            self._pending.pop(command.id, None)
+
+    def _timed_out(self, op: str, *, sent: bool) -> HubClientError:
+        text = f"in {self._seconds:g} seconds"
+        if sent:
+            text = f"no reply from {self._hub} to {op} {text}; its outcome is unknown"
+            return CommandTimeoutError(text)
+        why = self._trouble() or f"{self._hub} answered nothing"
+        return NotConnectedError(f"{why} {text}; {op} was not sent")
+
+    def reply(self, frame: frames.Frame) -> None:
+        """Hand over a reply; one that nobody waits for any more is dropped."""
+        command = self._pending.pop(frame.id, None) if isinstance(frame.id, int) else None
+        if command is not None:
+            self._replied_at = time.monotonic()
+            command.settle(frame if frame.error is None else frame.error.public())
+
+    def lost(self, link: object, error: Exception) -> None:
+        """No reply comes any more over `link`."""
+        for command in [each for each in self._pending.values() if each.link is link]:
+            del self._pending[command.id]
+            command.settle(error)
+
+    def forget_own(self) -> None:
+        """Those of the client that were not sent: the next connection gets its own."""
+        for command in [each for each in self._pending.values() if each.own and not each.link]:
+            del self._pending[command.id]
+
+    def fail(self, error: Exception) -> None:
+        """The client has ended."""
+        pending, self._pending = self._pending, {}
+        for command in pending.values():
+            command.settle(error)

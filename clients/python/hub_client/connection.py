@@ -1,0 +1,387 @@
+"""One connection for everything: which transport, when to come back, how a silent one is noticed.
+
+It knows nothing about channels. The states are those of the browser client (clients/js/src/
+connection.js):
+
+- connecting: an attempt asks for a token once and tries the transports in order. A connection has
+  to prove itself: the hub's `welcome` came and a ping was answered, in time. There are proxies that
+  let a handshake through and then pass nothing, or only what the hub says, or hold a stream back.
+- connected: frames are read until the end, or a silence of 1.5 heartbeats. Where the hub asks this
+  client to leave, and from time to time where a better transport is known, another attempt is made
+  beside it. Only a connection that has proved itself takes its place, and the one before goes on
+  for `LINGER_SECONDS`: so a move leaves no moment without a connection.
+- waiting: for the next attempt, after a back-off or as long as the hub asked for.
+- closed: the hub forbids to come back, or the application closes.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import NoReturn, Protocol
+
+from hub_client import frames
+from hub_client.commands import Command
+from hub_client.errors import (
+    LoggedOutError,
+    ProtocolError,
+    RejectedError,
+    UnauthorizedError,
+    forbids_reconnect,
+    rejection,
+)
+from hub_client.link import OWN_ID, Link
+from hub_client.messages import ConnectionState
+from hub_client.timing import Backoff, ReconnectTiming, better_timing
+from hub_client.tokens import TokenCancelledError, TokenSource
+from hub_client.transport import (
+    ABNORMAL_CLOSE,
+    CannotConnectError,
+    Dialer,
+    DisconnectedError,
+    Target,
+)
+
+LINGER_SECONDS = 2.0
+"""What the connection before was sent last arrives in this time. Guess, not measured."""
+
+
+class Host(Protocol):
+    """What the connection is kept for: the channels and commands of a client."""
+
+    def wanted(self) -> tuple[Mapping[str, object], ...]:
+        """Fields of the subscribe commands that a transport may put into its URL."""
+        ...
+
+    def up(self, link: Link) -> None:
+        """This is the connection from now on."""
+        ...
+
+    def down(self, link: Link) -> None:
+        """There is none."""
+        ...
+
+    def over(self, link: Link) -> None:
+        """It brings nothing more."""
+        ...
+
+    def heard(self, frame: frames.Frame, raw: bytes, link: Link) -> None: ...
+
+    async def room(self, channel: str) -> None:
+        """Return when the application has room for more of this channel."""
+        ...
+
+
+class Choice:
+    """Which transport to try, in which order: remembers what worked."""
+
+    def __init__(self, transports: Sequence[str]) -> None:
+        self._transports = tuple(transports)
+        self._working: str | None = None
+        self._failures = 0
+
+    def order(self) -> tuple[str, ...]:
+        """All transports, the one that worked last first."""
+        if self._working is None:
+            return self._transports
+        others = (name for name in self._transports if name != self._working)
+        return (self._working, *others)
+
+    def better_than(self, transport: str) -> tuple[str, ...]:
+        """What is preferred to `transport`, the best first."""
+        return self._transports[: self._transports.index(transport)]
+
+    def failed(self, *, blocked: bool) -> bool:
+        """Whether to try the next transport at once.
+
+        A hub that is away refuses every transport, so one failure that does not look like
+        a block is no reason to leave a good transport; the second in a row is.
+        """
+        self._failures += 1
+        return blocked or self._failures > 1
+
+    def worked(self, transport: str) -> None:
+        self._working = transport
+        self._failures = 0
+
+
+class Connections:
+    """One client's connections, one after another, for as long as it is open."""
+
+    def __init__(
+        self,
+        dialers: Mapping[str, Dialer],
+        target: Target,
+        *,
+        tokens: TokenSource,
+        timing: ReconnectTiming,
+        host: Host,
+        report: Callable[[ConnectionState], None],
+    ) -> None:
+        self._dialers = dialers
+        self._target = target
+        self._tokens = tokens
+        self._timing = timing
+        self._host = host
+        self._report = report
+        self._choice = Choice(tuple(dialers))
+        self._backoff = Backoff(timing)
+        self._lingering: set[asyncio.Task[None]] = set()
+        self.trouble = ""
+        """Why there is no connection."""
+
+    async def run(self) -> NoReturn:
+        """Never returns; raises the `RejectedError` that forbids to come back."""
+        try:
+            while True:
+                pause = await self._once()
+                # A pause of 0 still lets others run: this loop must not starve them.
+                await asyncio.sleep(pause)
+        finally:
+            for job in self._lingering:
+                job.cancel()
+            await asyncio.gather(*self._lingering, return_exceptions=True)
+            for dialer in self._dialers.values():
+                await dialer.close()
+
+    async def _once(self) -> float:
+        """From connecting to waiting: the seconds to wait."""
+        self._report(ConnectionState("connecting"))
+        try:
+            link = await self._open(self._choice.order(), self._host.wanted())
+        except CannotConnectError as problem:
+            if problem.rejected is not None:
+                return self._rejected(problem.rejected, pause=0.0)
+            # On top of what is asked for: everybody is told the same second.
+            pause = problem.asked_seconds + self._backoff.next_pause()
+            return self._waiting(str(problem), pause)
+        while True:
+            try:
+                link = await self._serve(link)
+            except DisconnectedError as end:
+                return self._ended(link, link.end_of(end))
+
+    # -- connecting ------------------------------------------------------------------------
+
+    async def _open(
+        self, names: Sequence[str], subscribe: tuple[Mapping[str, object], ...] = ()
+    ) -> Link:
+        """Try the transports in order; raise the last one's `CannotConnectError`."""
+        problem = CannotConnectError("no transport is configured")
+        # Not the transport's time, and asked for once, whatever transports it takes.
+        target = replace(self._target, token=await self._token(), subscribe=subscribe)
+        for name in names:
+            try:
+                return await self._open_by(self._dialers[name], target)
+            except CannotConnectError as error:
+                problem = error
+                if not self._choice.failed(blocked=error.blocked):
+                    break
+        raise problem
+
+    async def _token(self) -> str | None:
+        try:
+            return await self._tokens.current()
+        except LoggedOutError:
+            raise
+        except Exception as error:
+            text = f"no token: {type(error).__name__}: {error}"
+            raise CannotConnectError(text) from error
+
+    async def _open_by(self, dialer: Dialer, target: Target) -> Link:
+        link: Link | None = None
+        try:
+            async with asyncio.timeout(self._timing.open_timeout_seconds):
+                link = Link(await dialer.dial(target))
+                await link.prove()
+        except BaseException as error:
+            if link is not None:
+                await link.wire.close()
+            if isinstance(error, TimeoutError):
+                waits_for = "welcome" if link is None else link.waits_for
+                seconds = f"{self._timing.open_timeout_seconds:g} seconds"
+                text = f"no {waits_for} over {dialer.transport} in {seconds}"
+                raise CannotConnectError(text, blocked=True) from None
+            raise
+        self._tokens.welcomed()
+        return link
+
+    # -- connected -------------------------------------------------------------------------
+
+    async def _serve(self, link: Link) -> Link:
+        """Use `link` until another one goes on for it, which is returned; raise
+        `DisconnectedError` where it ends before."""
+        self._choice.worked(link.wire.transport)
+        link.proved_at = time.monotonic()
+        self._report(ConnectionState("connected", transport=link.wire.transport))
+        self._host.up(link)
+        reading, writing = _job(self._read(link)), _job(self._write(link))
+        moving = asyncio.create_task(self._move(link))
+        better: Link | None = None
+        try:
+            jobs = (reading, writing, moving, link.ended)
+            await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            if moving.done() and moving.exception() is None:
+                better = moving.result()
+                self._linger(link, {reading, writing})
+                return better
+        finally:
+            if better is None:
+                self._host.down(link)
+                ends = await self._finish(link, {reading, writing, moving})
+        raise ends[0] if ends else DisconnectedError(ABNORMAL_CLOSE, "ended")
+
+    async def _finish(
+        self, link: Link, jobs: "set[asyncio.Task[NoReturn] | asyncio.Task[Link]]"
+    ) -> list[BaseException]:
+        """End `link`; the errors of those jobs that had ended by themselves."""
+        try:
+            for job in jobs:
+                job.cancel()
+            outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+        finally:
+            if link.renewing is not None:
+                link.renewing.cancel()
+            self._host.over(link)
+            await link.wire.close()
+        for outcome in outcomes:
+            if isinstance(outcome, Link):
+                await outcome.wire.close()
+        given = [link.ended.exception()] if link.ended.done() else []
+        errors = (each for each in (*given, *outcomes) if isinstance(each, BaseException))
+        return [error for error in errors if not isinstance(error, asyncio.CancelledError)]
+
+    def _linger(self, link: Link, jobs: "set[asyncio.Task[NoReturn]]") -> None:
+        """Another connection goes on: this one still brings what was under way."""
+
+        async def linger() -> None:
+            try:
+                await asyncio.wait(
+                    jobs, timeout=LINGER_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                await self._finish(link, {*jobs})
+
+        job = asyncio.create_task(linger())
+        self._lingering.add(job)
+        job.add_done_callback(self._lingering.discard)
+
+    async def _read(self, link: Link) -> NoReturn:
+        while True:
+            raw = link.early.popleft() if link.early else await self._next_frame(link)
+            if raw:
+                await self._heard(link, raw)
+
+    async def _next_frame(self, link: Link) -> bytes:
+        """The time that the application takes to make room is no silence of the hub."""
+        silence = self._timing.missed_heartbeats * link.heartbeat_seconds
+        try:
+            async with asyncio.timeout(silence):
+                return await link.wire.receive()
+        except TimeoutError:
+            text = f"no frame in {silence:g} seconds"
+            raise DisconnectedError(ABNORMAL_CLOSE, text) from None
+
+    async def _write(self, link: Link) -> NoReturn:
+        while True:
+            command = await link.next_command()
+            reply = await link.wire.send(command.id, command.raw)
+            if reply is not None:
+                await self._heard(link, reply)
+
+    async def _heard(self, link: Link, raw: bytes) -> None:
+        try:
+            frame = frames.decode(raw)
+            if frame.op == "goodbye":
+                self._leave(link, frame)
+            elif frame.op == "expiring":
+                self._renew(link)
+            else:
+                self._host.heard(frame, raw, link)
+        except ProtocolError as error:
+            raise DisconnectedError(ABNORMAL_CLOSE, str(error)) from None
+        await self._host.room(frame.channel)
+
+    # -- moving ----------------------------------------------------------------------------
+
+    def _leave(self, link: Link, goodbye: frames.Frame) -> None:
+        link.goodbye = goodbye
+        window_ms = goodbye.reconnect_within_ms
+        if window_ms is not None and not forbids_reconnect(goodbye.code):
+            link.leave_at = time.monotonic() + self._backoff.within(window_ms)
+            link.asked_to_leave.set()
+
+    async def _move(self, link: Link) -> Link:
+        """The connection that goes on for `link`: elsewhere as the hub asked, or a better one."""
+        pauses = Backoff(better_timing(self._timing))
+        better = self._choice.better_than(link.wire.transport)
+        while not link.asked_to_leave.is_set():
+            pause = self._timing.better_seconds + pauses.next_pause() if better else None
+            try:
+                async with asyncio.timeout(pause):
+                    await link.asked_to_leave.wait()
+            except TimeoutError:
+                if found := await self._open_beside(better):
+                    return found
+        await asyncio.sleep(link.until_leaving() or 0.0)
+        while True:
+            if found := await self._open_beside(self._choice.order()):
+                return found
+            await asyncio.sleep(self._backoff.next_pause())
+
+    async def _open_beside(self, names: Sequence[str]) -> Link | None:
+        """Without subscriptions: these follow when it takes the place of the other one."""
+        try:
+            return await self._open(names)
+        except CannotConnectError:
+            return None
+
+    # -- the token -------------------------------------------------------------------------
+
+    def _renew(self, link: Link) -> None:
+        """Beside the reading: an application may take long to make a token."""
+        if self._tokens.renewable and link.renewing is None:
+            link.renewing = asyncio.create_task(self._authenticate(link))
+
+    async def _authenticate(self, link: Link) -> None:
+        try:
+            token = await self._tokens.renewed()
+        except (LoggedOutError, TokenCancelledError) as error:
+            if not link.ended.done():
+                lost = DisconnectedError(ABNORMAL_CLOSE, f"no token: {error}")
+                link.ended.set_exception(error if isinstance(error, LoggedOutError) else lost)
+        except Exception as error:  # noqa: BLE001 - whatever the application's callable raises
+            # The session goes on until the token ends; then it is asked for again.
+            self._report(ConnectionState("connected", f"no new token: {error}"))
+        else:
+            raw = frames.command("authenticate", OWN_ID, token=token)
+            link.send(Command(OWN_ID, raw, lambda _: None, own=True))
+        finally:
+            link.renewing = None
+
+    # -- waiting ---------------------------------------------------------------------------
+
+    def _ended(self, link: Link, end: DisconnectedError) -> float:
+        """Seconds to wait after a connection that had proved itself."""
+        self._backoff.lived(time.monotonic() - link.proved_at)
+        leaving = link.until_leaving()
+        if leaving is not None and not forbids_reconnect(end.code):
+            return self._waiting(str(end), leaving)
+        pause = self._backoff.next_pause()
+        if forbids_reconnect(end.code):
+            return self._rejected(rejection(end.code, end.reason), pause=pause)
+        return self._waiting(str(end), pause)
+
+    def _rejected(self, error: RejectedError, *, pause: float) -> float:
+        if isinstance(error, UnauthorizedError) and self._tokens.discard():
+            return self._waiting(str(error), pause)
+        raise error
+
+    def _waiting(self, why: str, pause: float) -> float:
+        self.trouble = why
+        self._report(ConnectionState("waiting", why, retry_in_seconds=pause))
+        return pause
+
+
+def _job(run: "Coroutine[object, object, NoReturn]") -> "asyncio.Task[NoReturn]":
+    return asyncio.create_task(run)

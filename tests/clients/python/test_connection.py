@@ -1,0 +1,296 @@
+"""What one connection for everything promises: moves without a break, tokens, a window, an end."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from hub_client import (
+    ClientOptions,
+    ClosedError,
+    ConnectionState,
+    HubClient,
+    LoggedOutError,
+    NotConnectedError,
+    Position,
+    ReconnectTiming,
+    UnauthorizedError,
+)
+from hub_client.commands import MAX_UNDER_WAY
+from tests.clients.python.fakes import (
+    DEADLINE_SECONDS,
+    Peer,
+    http_hub,
+    message,
+    problem,
+    stay,
+    websocket_hub,
+    welcome,
+)
+from tests.support.waiting import eventually
+
+QUICK = ReconnectTiming(base_seconds=0.01, cap_seconds=0.05, open_timeout_seconds=5)
+OPTIONS = ClientOptions(timing=QUICK)
+ONLY_WEBSOCKET = ("websocket",)
+
+
+async def test_a_client_that_is_asked_to_leave_has_a_connection_at_every_moment() -> None:
+    """The old one brings messages until the new one has proved itself, and a little longer."""
+    dialled, proved = asyncio.Event(), asyncio.Event()
+    states: list[ConnectionState] = []
+
+    async def leaving(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        goodbye = {"op": "goodbye", "code": 1012, "reason": "draining"}
+        await peer.push({**goodbye, "reconnect_within_ms": 1})
+        await dialled.wait()
+        await peer.push(message("a", 1))
+        await proved.wait()
+        await peer.push(message("a", 2), message("a", 3))
+        await peer.socket.wait_closed()
+
+    async def next_node(peer: Peer) -> None:
+        dialled.set()
+        await heard.wait()
+        await peer.push(welcome())
+        # History does not hold 2 any more, and the old connection still has it under way.
+        assert (await peer.start("e1:1"))["since"] == "e1:1"
+        gap = {"op": "gap", "channel": "a", "epoch": "e1", "reason": "expired"}
+        await peer.push({**gap, "from": 2, "to": 2}, message("a", 3))
+        proved.set()
+        await peer.push(message("a", 4))
+        await peer.socket.wait_closed()
+
+    heard = asyncio.Event()
+    options = ClientOptions(timing=QUICK, on_state=states.append)
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS),
+        websocket_hub(leaving, next_node) as fake,
+        HubClient(fake.url, transports=ONLY_WEBSOCKET, options=options) as hub,
+    ):
+        items = hub.subscribe("a", gaps=True)
+        got = [await anext(items)]
+        heard.set()
+        got += [await anext(items) for _ in range(3)]
+    assert [item.position for item in got] == [Position("e1", offset) for offset in (1, 2, 3, 4)]
+    assert [state.name for state in states] == ["connecting", "connected", "connected", "closed"]
+
+
+async def test_a_token_function_that_is_cancelled_while_it_connects_is_asked_again() -> None:
+    """The cancellation is the application's, and not the end of the client."""
+    asked = 0
+
+    def token() -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise asyncio.CancelledError
+        return "t0k"
+
+    async with (
+        websocket_hub(stay) as fake,
+        HubClient(fake.url, token=token, transports=ONLY_WEBSOCKET, options=OPTIONS) as hub,
+    ):
+        await hub.wait_connected(timeout_seconds=DEADLINE_SECONDS)
+    assert asked == 2
+
+
+async def test_a_token_function_that_fails_is_asked_once_for_each_attempt() -> None:
+    """However many transports there are; and then after a back-off."""
+    states: list[ConnectionState] = []
+    asked = 0
+
+    def token() -> str:
+        nonlocal asked
+        asked += 1
+        raise OSError("the login server is away")
+
+    options = ClientOptions(timing=QUICK, on_state=states.append)
+    async with HubClient("http://127.0.0.1:1", token=token, options=options):
+        await eventually(lambda: asked >= 3)
+    assert asked == len([state for state in states if state.name == "connecting"])
+    assert "login server is away" in states[1].detail
+
+
+async def test_a_refused_token_is_asked_for_once_more_over_all_transports() -> None:
+    """401 is the hub's word: no other transport is tried with it."""
+    asked = 0
+
+    def token() -> str:
+        nonlocal asked
+        asked += 1
+        return f"t{asked}"
+
+    async with (
+        http_hub(lambda _: problem(401, "unauthorized")) as (url, _),
+        HubClient(url, token=token, options=OPTIONS) as hub,
+    ):
+        with pytest.raises(UnauthorizedError):
+            await asyncio.wait_for(anext(hub.subscribe("a")), DEADLINE_SECONDS)
+    assert asked == 2
+
+
+async def test_a_token_function_may_say_that_there_will_be_none_any_more() -> None:
+    """Iterations and commands raise what it raised, and nobody is asked again."""
+    asked = 0
+
+    async def token() -> str:
+        nonlocal asked
+        asked += 1
+        raise LoggedOutError("ann has left")
+
+    async with websocket_hub(stay) as fake, HubClient(fake.url, token=token) as hub:
+        with pytest.raises(LoggedOutError, match="ann has left") as raised:
+            await asyncio.wait_for(anext(hub.subscribe("a")), DEADLINE_SECONDS)
+        with pytest.raises(LoggedOutError):
+            await hub.publish("a", 1)
+    assert (raised.value.code, asked, fake.connections) == ("logged_out", 1, 0)
+
+
+async def test_a_token_function_may_say_so_while_the_client_is_connected() -> None:
+    """When the token is about to end: the connection ends with it."""
+    answers = iter(["t0k"])
+
+    def token() -> str:
+        with contextlib.suppress(StopIteration):
+            return next(answers)
+        raise LoggedOutError
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.push({"op": "expiring", "in_seconds": 30})
+        await peer.socket.wait_closed()
+
+    async with (
+        websocket_hub(script) as fake,
+        HubClient(fake.url, token=token, transports=ONLY_WEBSOCKET, options=OPTIONS) as hub,
+    ):
+        with pytest.raises(LoggedOutError):
+            await asyncio.wait_for(anext(hub.subscribe("a")), DEADLINE_SECONDS)
+    assert fake.connections == 1
+
+
+async def test_a_client_that_was_closed_connects_again_with_its_subscriptions() -> None:
+    """From the last message that the application got; a subscription that it closed stays so."""
+    asked: list[object] = []
+
+    async def first(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.push(message("a", 1))
+        await peer.start("e1:0")
+        await peer.socket.wait_closed()
+
+    async def second(peer: Peer) -> None:
+        await peer.push(welcome())
+        command = await peer.start("e1:1")
+        asked.append((command["channel"], command["since"]))
+        await peer.push(message("a", 2))
+        await peer.socket.wait_closed()
+
+    async with asyncio.timeout(DEADLINE_SECONDS), websocket_hub(first, second) as fake:
+        hub = HubClient(fake.url, transports=ONLY_WEBSOCKET, options=OPTIONS)
+        hub.connect()
+        items = hub.subscribe("a")
+        assert (await anext(items)).offset == 1
+        given_up = hub.subscribe("b")
+        await given_up.wait_started()
+        await hub.close()
+        assert [item async for item in items] == []
+        with pytest.raises(ClosedError):
+            await hub.ping()
+        given_up.close()
+        hub.connect()
+        with pytest.raises(ClosedError, match="open already"):
+            hub.connect()
+        assert (await anext(items)).offset == 2
+        await hub.close()
+    assert asked == [("a", "e1:1")]
+
+
+async def test_after_a_refusal_for_good_it_connects_again_when_it_is_told_to() -> None:
+    """As after a login: the same subscription goes on."""
+
+    async def refuse(peer: Peer) -> None:
+        await peer.socket.close(4401, "expired")
+
+    async def take(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.push(message("a", 1))
+        await peer.socket.wait_closed()
+
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS),
+        websocket_hub(refuse, take) as fake,
+        HubClient(fake.url, transports=ONLY_WEBSOCKET, options=OPTIONS) as hub,
+    ):
+        items = hub.subscribe("a")
+        with pytest.raises(UnauthorizedError):
+            await anext(items)
+        hub.connect()
+        assert (await anext(items)).offset == 1
+
+
+async def test_more_commands_than_the_window_wait_for_their_turn() -> None:
+    """Never more are under way than the hub queues, and none fails."""
+    most = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal most
+        await peer.push(welcome())
+        waiting = [await peer.command("publish") for _ in range(MAX_UNDER_WAY)]
+        assert peer.unread == 0
+        for number in range(1, 2001):
+            command = waiting.pop(0)
+            ok = {"channel": "a", "epoch": "e1", "offset": number}
+            await peer.push({"op": "reply", "id": command["id"], "ok": ok})
+            if number + len(waiting) < 2000:
+                waiting.append(await peer.command("publish"))
+            most = max(most, len(waiting) + peer.unread)
+        await peer.socket.wait_closed()
+
+    async with (
+        websocket_hub(script) as fake,
+        HubClient(fake.url, transports=ONLY_WEBSOCKET, options=OPTIONS) as hub,
+    ):
+        published = await asyncio.gather(*(hub.publish("a", n) for n in range(2000)))
+    assert [each.position.offset for each in published] == list(range(1, 2001))
+    assert most <= MAX_UNDER_WAY
+
+
+async def test_commands_that_wait_for_a_turn_are_given_up_where_nothing_is_answered() -> None:
+    """All in the time of one, and not one window after another."""
+    options = ClientOptions(timing=QUICK, command_timeout_seconds=0.3)
+    async with HubClient("http://127.0.0.1:1", options=options) as hub:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            outcomes = await asyncio.gather(
+                *(hub.publish("a", n) for n in range(40 * MAX_UNDER_WAY)), return_exceptions=True
+            )
+    assert {type(outcome) for outcome in outcomes} == {NotConnectedError}
+
+
+async def test_a_command_that_was_not_sent_goes_by_the_next_connection() -> None:
+    """Only what was sent has an unknown outcome."""
+
+    async def first(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.socket.close(1012)
+
+    async def second(peer: Peer) -> None:
+        await peer.push(welcome())
+        command = await peer.command("publish")
+        ok = {"channel": "a", "epoch": "e1", "offset": 1}
+        await peer.push({"op": "reply", "id": command["id"], "ok": ok})
+        await peer.socket.wait_closed()
+
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS),
+        websocket_hub(first, second) as fake,
+        HubClient(fake.url, transports=ONLY_WEBSOCKET, options=OPTIONS) as hub,
+    ):
+        await eventually(lambda: fake.connections == 1)
+        published = await hub.publish("a", 1)
+    assert published.position == Position("e1", 1)
