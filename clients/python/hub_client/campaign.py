@@ -113,8 +113,11 @@ class Campaign:
         self._attempts += 1
         return Send(indices, self._batch.body(indices), now)
 
-    def answered(self, sent: Send, status: int, body: bytes, *, asked: float, now: float) -> None:
-        """A response came, which asked for `asked` seconds of patience (Retry-After)."""
+    def answered(self, sent: Send, status: int, body: bytes, *, asked: float, now: float) -> bool:
+        """A response came, which asked for `asked` seconds of patience (Retry-After).
+
+        Returns whether all of what was sent has its outcome or is only asked in halves.
+        """
         pending = self._batch.pending
         why = self._batch.answered(sent.indices, status, body, at=sent.at)
         self._tell_breaker(status, why, now)
@@ -124,6 +127,11 @@ class Campaign:
             self._backoff = self._backoff.anew()
         if why:
             self._retry_after(why, asked)
+        return not why
+
+    @property
+    def hub(self) -> str:
+        return self._hub
 
     def failed(self, sent: Send, why: str, *, reached: bool, ours: bool, now: float) -> None:
         """No response came.

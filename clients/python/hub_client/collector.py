@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hub_client.errors import NotPublishedError
 from hub_client.publishing import Outcome, Outgoing
 
 
@@ -21,7 +20,7 @@ class Batching:
     """0 waits for nobody: together goes what comes at once, or while all connections are
     busy. A few milliseconds make more of it travel together under load."""
     max_waiting_items: int = 10_000
-    """Beyond it a publication is refused with `NotPublishedError`: memory has a bound."""
+    """Memory has a bound: beyond it a call waits for its turn, as long as the hub takes any."""
 
 
 class Ticket:
@@ -46,7 +45,7 @@ class Ticket:
 
 
 class Collector:
-    """A bounded queue that gives away one request's worth at a time."""
+    """A queue that gives away one request's worth at a time."""
 
     def __init__(self, batching: Batching) -> None:
         self._batching = batching
@@ -63,11 +62,7 @@ class Collector:
         return len(self._waiting) >= limits.max_items or self._bytes >= limits.max_bytes
 
     def add(self, ticket: Ticket) -> None:
-        """Queue `ticket`; raise `NotPublishedError` (`overloaded`) beyond the bound."""
-        limit = self._batching.max_waiting_items
-        if len(self._waiting) >= limit:
-            text = f"{limit:,} publications wait for the hub already"
-            raise NotPublishedError("overloaded", text, retryable=True)
+        """Queue `ticket`."""
         self._waiting.append(ticket)
         self._bytes += ticket.item.size_bytes
 

@@ -6,8 +6,6 @@ under way at once, and each one beyond waits for its turn.
 """
 
 import asyncio
-import contextlib
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,6 +13,7 @@ import msgspec
 
 from hub_client import frames
 from hub_client.errors import CommandTimeoutError, HubClientError, NotConnectedError
+from hub_client.window import Window
 
 # The hub queues 256 of a session before it stops reading (clients/PROTOCOL.md).
 MAX_UNDER_WAY = 256
@@ -51,10 +50,9 @@ class Commands:
         self._trouble = trouble
         self._pending: dict[int, Command] = {}
         self._last_id = 0
-        self._turns = asyncio.Semaphore(MAX_UNDER_WAY)
+        self._window = Window(MAX_UNDER_WAY, patience_seconds=timeout_seconds)
         # Each may be 1 MiB long, and the hub closes a session that takes no replies.
-        self._pages = asyncio.Semaphore(1)
-        self._replied_at = 0.0
+        self._pages = Window(1, patience_seconds=timeout_seconds)
         self._asking = 0
 
     @property
@@ -85,26 +83,17 @@ class Commands:
             CommandTimeoutError: no reply in time; as `NotConnectedError` where it was not sent.
             ClosedError, RejectedError: the client has ended.
         """
-        turns = self._pages if op == "history" else self._turns
-        await self._turn(turns, op)
+        window = self._pages if op == "history" else self._window
+        try:
+            await window.enter()
+        except TimeoutError:
+            raise self._timed_out(op, sent=False) from None
         self._asking += 1
         try:
             return await self._reply_to(op, send, fields)
         finally:
             self._asking -= 1
-            turns.release()
-
-    async def _turn(self, turns: asyncio.Semaphore, op: str) -> None:
-        """Wait for a place in the window, as long as replies come."""
-        waits_since = time.monotonic()
-        while True:
-            patience = max(waits_since, self._replied_at) + self._seconds - time.monotonic()
-            if patience <= 0:
-                raise self._timed_out(op, sent=False)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await turns.acquire()
-                    return
+            window.leave()
 
     async def _reply_to(
         self, op: str, send: Callable[[Command], None], fields: dict[str, object]
@@ -141,7 +130,8 @@ class Commands:
         """Hand over a reply; one that nobody waits for any more is dropped."""
         command = self._pending.pop(frame.id, None) if isinstance(frame.id, int) else None
         if command is not None:
-            self._replied_at = time.monotonic()
+            self._window.progressed()
+            self._pages.progressed()
             command.settle(frame if frame.error is None else frame.error.public())
 
     def lost(self, link: object, error: Exception) -> None:

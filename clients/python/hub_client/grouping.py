@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from hub_client.collector import Batching, Collector, Ticket
-from hub_client.errors import OutcomeUnknownError
+from hub_client.errors import NotPublishedError, OutcomeUnknownError
 from hub_client.publishing import Outcome, Outgoing
 
 Deliver = Callable[[list[Outgoing], Callable[[tuple[Outcome, ...]], None]], None]
@@ -36,6 +36,7 @@ class Group:
         self._collector = Collector(batching)
         self._deliver = deliver
         self._max_senders = max_senders
+        self._max_waiting_items = batching.max_waiting_items
         self._max_wait_seconds = batching.max_wait_seconds
         self._patience_seconds = patience_seconds
         self._changed = threading.Condition()
@@ -46,11 +47,12 @@ class Group:
         """Wait for the outcome of `item`, perhaps by sending it with others'.
 
         Raises:
-            NotPublishedError: too many wait already.
+            NotPublishedError: too many wait already, and the hub takes none.
             BaseException: what interrupts this thread; unless it was sent, it is withdrawn.
         """
         ticket = Ticket(item)
         with self._changed:
+            self._wait_for_room()
             self._collector.add(ticket)
             if self._gathering:
                 # The thread that waits for company may have enough of it now.
@@ -62,6 +64,14 @@ class Group:
             with self._changed:
                 self._collector.withdraw(ticket)
         return ticket.outcome or _lost(item)
+
+    def _wait_for_room(self) -> None:
+        limit = self._max_waiting_items
+        if len(self._collector) < limit:
+            return
+        if not self._changed.wait_for(lambda: len(self._collector) < limit, self._patience_seconds):
+            text = f"{limit:,} publications wait for the hub already, and it takes none"
+            raise NotPublishedError("overloaded", text, retryable=True)
 
     def _turn(self, ticket: Ticket) -> list[Ticket]:
         """What this thread is to send; empty when its own publication has an outcome."""

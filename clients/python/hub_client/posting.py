@@ -1,45 +1,30 @@
-"""What `POST /api/publish` is to httpx2, for both publishers; also how a publisher is set up."""
+"""How a publisher is set up, and what it says in a log: for both publishers."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import httpx2
-
+from hub_client.answer import Answer, PostFailedError, Server
+from hub_client.async_post import AsyncPost
+from hub_client.blocking_post import BlockingPost
 from hub_client.breaker import Breaker, BreakerPolicy
 from hub_client.campaign import Campaign, PublishRetry, Retrying, Rules, Send
 from hub_client.collector import Batching
-from hub_client.route import HTTP_ERRORS, SOCKS_ERRORS
+from hub_client.proxied_post import ProxiedAsyncPost, ProxiedBlockingPost, Way
+from hub_client.route import Route
 from hub_client.timing import asked_seconds
 from hub_client.tokens import check_secret
 from hub_client.transport import check_base_url, public_url
 
-# Errors of a request that cannot have reached the hub, and the one that is our own doing.
-_NOT_SENT: tuple[type[Exception], ...] = (
-    httpx2.ConnectError,
-    httpx2.ConnectTimeout,
-    httpx2.PoolTimeout,
-    httpx2.UnsupportedProtocol,
-    httpx2.ProxyError,
-    *SOCKS_ERRORS,
-)
-FAILURES: tuple[type[Exception], ...] = (TimeoutError, *HTTP_ERRORS)
-"""What a request may end with in place of an answer."""
-_NOBODY_THERE = (httpx2.ConnectError, httpx2.ConnectTimeout)
-_OURS = (httpx2.PoolTimeout,)
-# An answer of 1,000 results is some 200 KiB; what is longer is not the hub's.
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
-# The share of a request's time that connecting may take: who cannot be reached at all is
+_LOG = logging.getLogger("hub_client")
+# The share of a request's time that connecting may take: a hub that cannot be reached at all is
 # then known to have got nothing.
 _CONNECT_SHARE = 0.5
 
 _PATH = "/api/publish"
 
 OnRetry = Callable[[Retrying], None]
-
-
-def _ignore(_: Retrying) -> None:
-    """Nobody asked to be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +37,9 @@ class PublisherOptions:
     """None: every call tries for as long as `retry` says, however long the hub is away."""
     max_connections: int = 10
     """Kept open, and used at the same time."""
-    on_retry: OnRetry = _ignore
-    """Told why an attempt failed and when the next one comes, for a log."""
+    on_retry: OnRetry | None = None
+    """Told why an attempt failed and when the next one comes, for a log of your own. None: an
+    outage is logged once, as a warning of the logger `hub_client`."""
 
     def rules(self, url: str) -> Rules:
         """For all campaigns of one publisher, with a breaker of its own."""
@@ -61,14 +47,82 @@ class PublisherOptions:
         hub = public_url(url).removesuffix(_PATH)
         return Rules(self.retry, self.batching, breaker, hub)
 
-    def limits(self) -> httpx2.Limits:
-        return httpx2.Limits(max_connections=self.max_connections)
+    @property
+    def patience_seconds(self) -> float:
+        """How long one call may take at most, without progress."""
+        return self.retry.for_seconds + 2 * self.retry.request_timeout_seconds
 
-    def timeout(self) -> httpx2.Timeout:
-        seconds = self.retry.request_timeout_seconds
-        return httpx2.Timeout(
-            seconds, connect=seconds * _CONNECT_SHARE, pool=seconds * _CONNECT_SHARE
+    def blocking_post(self, url: str, headers: dict[str, str], route: Route) -> "PostsBlocking":
+        if route.proxy is not None:
+            return ProxiedBlockingPost(url, headers, self._way(route))
+        return BlockingPost(
+            Server.of(url, headers),
+            tls=route.tls,
+            max_connections=self.max_connections,
+            connect_seconds=self._connect_seconds,
         )
+
+    def async_post(self, url: str, headers: dict[str, str], route: Route) -> "PostsAsync":
+        if route.proxy is not None:
+            return ProxiedAsyncPost(url, headers, self._way(route))
+        return AsyncPost(
+            Server.of(url, headers),
+            tls=route.tls,
+            max_connections=self.max_connections,
+            connect_seconds=self._connect_seconds,
+        )
+
+    @property
+    def _connect_seconds(self) -> float:
+        return self.retry.request_timeout_seconds * _CONNECT_SHARE
+
+    def _way(self, route: Route) -> Way:
+        return Way(
+            route,
+            max_connections=self.max_connections,
+            seconds=self.retry.request_timeout_seconds,
+            connect_seconds=self._connect_seconds,
+        )
+
+
+PostsBlocking = BlockingPost | ProxiedBlockingPost
+PostsAsync = AsyncPost | ProxiedAsyncPost
+
+
+class Attempts:
+    """What both publishers do around an attempt: tell its campaign, and the log."""
+
+    def __init__(self, options: PublisherOptions) -> None:
+        self._on_retry = options.on_retry
+        self._away = False
+
+    def answered(self, campaign: Campaign, sent: Send, answer: Answer) -> None:
+        """The hub, or something on the way, answered."""
+        asked = 0.0
+        if answer.retry_after:
+            asked = asked_seconds(answer.retry_after, unix_now=time.time())
+        now = time.monotonic()
+        if campaign.answered(sent, answer.status, answer.body, asked=asked, now=now):
+            self._is_back(campaign.hub)
+
+    def failed(self, campaign: Campaign, sent: Send, error: PostFailedError) -> None:
+        """No answer came."""
+        now = time.monotonic()
+        campaign.failed(sent, str(error), reached=error.reached, ours=error.ours, now=now)
+
+    def retrying(self, notice: Retrying) -> None:
+        """Another attempt will be made."""
+        if self._on_retry is not None:
+            self._on_retry(notice)
+        elif not self._away:
+            self._away = True
+            text = "cannot publish at %s (%s); trying again for a while"
+            _LOG.warning(text, notice.hub, notice.why)
+
+    def _is_back(self, hub: str) -> None:
+        if self._away:
+            self._away = False
+            _LOG.info("publishing at %s again", hub)
 
 
 def publish_url(base_url: str) -> str:
@@ -82,20 +136,3 @@ def publish_headers(key: str | None) -> dict[str, str]:
     if key is not None:
         headers["Authorization"] = f"Bearer {check_secret(key, 'key')}"
     return headers
-
-
-def tell_answered(
-    campaign: Campaign, sent: Send, response: httpx2.Response, body: bytes, *, now: float
-) -> None:
-    """The hub, or something on the way, answered."""
-    asked = asked_seconds(response.headers.get("retry-after", ""), unix_now=time.time())
-    campaign.answered(sent, response.status_code, body, asked=asked, now=now)
-
-
-def tell_failed(campaign: Campaign, sent: Send, error: Exception, *, now: float) -> None:
-    """No answer came: `TimeoutError`, or one of httpx2."""
-    reached = not isinstance(error, _NOT_SENT)
-    why = f"{type(error).__name__}: {str(error) or 'no answer in time'}"
-    if isinstance(error, _NOBODY_THERE):
-        why += "; is a hub running there?"
-    campaign.failed(sent, why, reached=reached, ours=isinstance(error, _OURS), now=now)

@@ -7,23 +7,15 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-import httpx2
-
+from hub_client.answer import PostFailedError
 from hub_client.campaign import Campaign, Send
 from hub_client.collector import Collector, Ticket
 from hub_client.errors import NotPublishedError, PublishError
 from hub_client.messages import Published
-from hub_client.posting import (
-    FAILURES,
-    MAX_ANSWER_BYTES,
-    PublisherOptions,
-    publish_headers,
-    publish_url,
-    tell_answered,
-    tell_failed,
-)
+from hub_client.posting import Attempts, PublisherOptions, publish_headers, publish_url
 from hub_client.publishing import Outcome, Outgoing
 from hub_client.route import find_route
+from hub_client.window import Window
 
 
 class Publisher:
@@ -47,20 +39,21 @@ class Publisher:
         """
         self._options = options or PublisherOptions()
         self._rules = self._options.rules(url)
-        self._url = publish_url(url)
-        route = find_route(url)
-        self._http = httpx2.AsyncClient(
-            headers=publish_headers(key),
-            proxy=route.httpx_proxy,
-            verify=route.verify,
-            trust_env=False,
-            limits=self._options.limits(),
-            timeout=self._options.timeout(),
+        self._post = self._options.async_post(
+            publish_url(url), publish_headers(key), find_route(url)
+        )
+        self._attempts = Attempts(self._options)
+        self._window = Window(
+            self._options.batching.max_waiting_items,
+            patience_seconds=self._options.patience_seconds,
         )
         self._collector = Collector(self._options.batching)
         self._sending: set[asyncio.Task[None]] = set()
-        self._due: asyncio.TimerHandle | None = None
+        self._due: asyncio.Handle | None = None
+        self._calls = 0
+        """How many `publish` have no outcome yet."""
         self._closed = False
+        self._abandoned = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,14 +74,15 @@ class Publisher:
         and disconnect. A cancelled one gives them up. Harmless when called twice."""
         self._closed = True
         try:
-            while self._sending or len(self._collector):
+            while self._sending or self._calls:
                 self._send()
-                await asyncio.wait(self._sending)
+                # Those that wait for a turn come in the next turn of the loop.
+                await (asyncio.wait(self._sending) if self._sending else asyncio.sleep(0))
         finally:
             self._abandon()
-            if self._sending:
+            while self._sending:
                 await asyncio.wait(self._sending)
-            await self._http.aclose()
+            await self._post.close()
 
     async def publish(
         self,
@@ -112,7 +106,15 @@ class Publisher:
         """
         item = Outgoing.of(channel, data, key=key, idempotency_key=idempotency_key)
         self._check_open()
-        outcome = await self._outcome(item)
+        self._calls += 1
+        try:
+            await self._turn()
+            try:
+                outcome = await self._outcome(item)
+            finally:
+                self._window.leave()
+        finally:
+            self._calls -= 1
         if isinstance(outcome, PublishError):
             raise outcome
         return outcome
@@ -133,8 +135,21 @@ class Publisher:
         if self._closed:
             raise NotPublishedError("closed", "the publisher is closed")
 
+    async def _turn(self) -> None:
+        """Wait for a place among those that wait for the hub: memory has a bound."""
+        if self._window.is_full:
+            self._wake()
+        try:
+            await self._window.enter()
+        except TimeoutError:
+            limit = self._options.batching.max_waiting_items
+            text = f"{limit:,} publications wait for the hub already, and it takes none"
+            raise NotPublishedError("overloaded", text, retryable=True) from None
+
     async def _outcome(self, item: Outgoing) -> Outcome:
         known: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        if self._abandoned:
+            return _closed_before()
         ticket = Ticket(item, on_outcome=functools.partial(_settle, known))
         self._collector.add(ticket)
         self._wake()
@@ -147,12 +162,14 @@ class Publisher:
         """Send soon, if there is something to send and a connection to spare."""
         if not len(self._collector) or len(self._sending) >= self._options.max_connections:
             return
-        if self._collector.full:
+        if self._collector.full or self._window.is_full:
+            # Nobody else comes before something has left.
             self._send()
         elif self._due is None:
             # 0 seconds still wait for what other tasks publish in this turn of the loop.
             delay = self._options.batching.max_wait_seconds
-            self._due = asyncio.get_running_loop().call_later(delay, self._send)
+            loop = asyncio.get_running_loop()
+            self._due = loop.call_later(delay, self._send) if delay else loop.call_soon(self._send)
 
     def _send(self) -> None:
         if self._due is not None:
@@ -173,42 +190,39 @@ class Publisher:
         self._wake()
 
     async def _carry_out(self, campaign: Campaign) -> None:
-        while not self._http.is_closed and (step := campaign.next_step(time.monotonic())):
+        while not self._post.is_closed and (step := campaign.next_step(time.monotonic())):
             if isinstance(step, Send):
                 await self._attempt(campaign, step)
             else:
-                self._options.on_retry(step.notice)
+                self._attempts.retrying(step.notice)
                 await asyncio.sleep(step.notice.pause_seconds)
 
     async def _attempt(self, campaign: Campaign, sent: Send) -> None:
+        seconds = self._options.retry.request_timeout_seconds
         try:
-            async with asyncio.timeout(self._options.retry.request_timeout_seconds):
-                response, body = await self._post(sent.body)
-        except FAILURES as error:
-            tell_failed(campaign, sent, error, now=time.monotonic())
+            answer = await self._post.post(sent.body, seconds=seconds)
+        except PostFailedError as error:
+            self._attempts.failed(campaign, sent, error)
         except BaseException as error:
             campaign.interrupted(sent)
             # httpx2 says RuntimeError where `close` took the connections away.
-            if not (self._http.is_closed and isinstance(error, RuntimeError)):
+            if not (self._post.is_closed and isinstance(error, RuntimeError)):
                 raise
         else:
-            tell_answered(campaign, sent, response, body, now=time.monotonic())
-
-    async def _post(self, body: bytes) -> tuple[httpx2.Response, bytes]:
-        async with self._http.stream("POST", self._url, content=body) as response:
-            answer = b""
-            async for chunk in response.aiter_bytes():
-                answer += chunk
-                if len(answer) > MAX_ANSWER_BYTES:
-                    break
-            return response, answer
+            self._attempts.answered(campaign, sent, answer)
+            self._window.progressed()
 
     def _abandon(self) -> None:
+        self._abandoned = True
         for job in self._sending:
             job.cancel()
         while tickets := self._collector.take():
             for ticket in tickets:
-                ticket.settle(NotPublishedError("closed", "the publisher was closed before it"))
+                ticket.settle(_closed_before())
+
+
+def _closed_before() -> NotPublishedError:
+    return NotPublishedError("closed", "the publisher was closed before it")
 
 
 def _settle(known: "asyncio.Future[Outcome]", outcome: Outcome) -> None:

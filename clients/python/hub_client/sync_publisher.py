@@ -7,20 +7,17 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Self
 
-import httpx2
-
+from hub_client.answer import PostFailedError
 from hub_client.campaign import Campaign, Send
 from hub_client.errors import NotPublishedError, PublishError
 from hub_client.grouping import Group
 from hub_client.messages import Published
 from hub_client.posting import (
-    FAILURES,
-    MAX_ANSWER_BYTES,
+    Attempts,
+    PostsBlocking,
     PublisherOptions,
     publish_headers,
     publish_url,
-    tell_answered,
-    tell_failed,
 )
 from hub_client.publishing import Outcome, Outgoing
 from hub_client.route import find_route
@@ -111,15 +108,8 @@ class SyncPublisher:
         return self._process
 
     def _new_process(self, *, inherited: "_Process | None" = None) -> "_Process":
-        http = httpx2.Client(
-            headers=self._headers,
-            proxy=self._route.httpx_proxy,
-            verify=self._route.verify,
-            trust_env=False,
-            limits=self._options.limits(),
-            timeout=self._options.timeout(),
-        )
-        return _Process(http, self._url, self._options, inherited=inherited)
+        post = self._options.blocking_post(self._url, self._headers, self._route)
+        return _Process(post, self._url, self._options, inherited=inherited)
 
 
 class _Process:
@@ -127,7 +117,7 @@ class _Process:
 
     def __init__(
         self,
-        http: httpx2.Client,
+        post: PostsBlocking,
         url: str,
         options: PublisherOptions,
         *,
@@ -136,24 +126,23 @@ class _Process:
         self.pid = os.getpid()
         # Kept from being collected: closing the parent's pool may wait for such a lock.
         self._inherited = inherited
-        self._http = http
-        self._url = url
+        self._post = post
         self._options = options
         self._rules = options.rules(url)
         self._closed = threading.Event()
         # Nobody has to close a publisher that lives as long as its module.
-        weakref.finalize(self, _close_own, http, self.pid)
-        retry = options.retry
+        weakref.finalize(self, _close_own, post, self.pid)
+        self._attempts = Attempts(options)
         self.group = Group(
             options.batching,
             self._deliver,
             max_senders=options.max_connections,
-            patience_seconds=retry.for_seconds + 2 * retry.request_timeout_seconds,
+            patience_seconds=options.patience_seconds,
         )
 
     def close(self) -> None:
         self._closed.set()
-        self._http.close()
+        self._post.close()
 
     def publish_many(self, items: Iterable[Outgoing]) -> tuple[Outcome, ...]:
         campaign = Campaign(items, self._rules, now=time.monotonic())
@@ -176,36 +165,24 @@ class _Process:
             if isinstance(step, Send):
                 self._attempt(campaign, step)
             else:
-                self._options.on_retry(step.notice)
+                self._attempts.retrying(step.notice)
                 self._closed.wait(step.notice.pause_seconds)
 
     def _attempt(self, campaign: Campaign, sent: Send) -> None:
+        seconds = self._options.retry.request_timeout_seconds
         try:
-            response, body = self._post(sent)
-        except FAILURES as error:
-            tell_failed(campaign, sent, error, now=time.monotonic())
+            answer = self._post.post(sent.body, seconds=seconds)
+        except PostFailedError as error:
+            self._attempts.failed(campaign, sent, error)
         except BaseException as error:
             campaign.interrupted(sent)
             # httpx2 says RuntimeError where `close` took the connections away.
             if not (self._closed.is_set() and isinstance(error, Exception)):
                 raise
         else:
-            tell_answered(campaign, sent, response, body, now=time.monotonic())
-
-    def _post(self, sent: Send) -> tuple[httpx2.Response, bytes]:
-        """The answer; raise `TimeoutError` for one that trickles, which httpx2 lets pass."""
-        deadline = sent.at + self._options.retry.request_timeout_seconds
-        with self._http.stream("POST", self._url, content=sent.body) as response:
-            answer = b""
-            for chunk in response.iter_bytes():
-                answer += chunk
-                if len(answer) > MAX_ANSWER_BYTES:
-                    break
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-            return response, answer
+            self._attempts.answered(campaign, sent, answer)
 
 
-def _close_own(http: httpx2.Client, pid: int) -> None:
+def _close_own(post: PostsBlocking, pid: int) -> None:
     if pid == os.getpid():
-        http.close()
+        post.close()

@@ -13,10 +13,12 @@ from hub_client import (
     Published,
     Publisher,
     PublisherOptions,
+    PublishError,
     PublishRefusedError,
     PublishRetry,
 )
 from tests.clients.python.fakes import (
+    DEADLINE_SECONDS,
     HttpAnswer,
     HttpRequest,
     answers_all,
@@ -160,16 +162,50 @@ async def test_leaving_by_an_error_waits_for_nobody_and_says_what_is_known() -> 
             await queued
 
 
-async def test_more_than_may_wait_is_refused_instead_of_filling_the_memory() -> None:
-    """The bound is stated, and whoever exceeds it is told."""
-    options = PublisherOptions(batching=Batching(max_waiting_items=2, max_wait_seconds=60))
+async def test_more_than_may_wait_wait_for_their_turn() -> None:
+    """Memory has a bound, and nobody is refused while the hub takes what there is."""
+    options = PublisherOptions(batching=Batching(max_items=3, max_waiting_items=5))
+    async with (
+        http_hub(answers_all) as (url, requests),
+        Publisher(url, options=options) as publisher,
+    ):
+        calls = [asyncio.create_task(publisher.publish("a", n)) for n in range(50)]
+        most = 0
+        while not all(call.done() for call in calls):
+            most = max(most, len(publisher._collector))
+            await asyncio.sleep(0)
+    assert [(await call).position.offset for call in calls] == list(range(50))
+    assert most <= 5
+    assert max(len(request.json) for request in requests) == 3
+
+
+async def test_a_full_window_waits_for_no_more_company() -> None:
+    """Nobody else comes before something has left."""
+    options = PublisherOptions(batching=Batching(max_waiting_items=2, max_wait_seconds=3600))
     async with http_hub(answers_all) as (url, _), Publisher(url, options=options) as publisher:
-        waiting = [asyncio.create_task(publisher.publish("a", n)) for n in (1, 2)]
-        await asyncio.sleep(0)
-        with pytest.raises(NotPublishedError) as raised:
-            await publisher.publish("a", 3)
-        assert raised.value.code == "overloaded"
-    assert [(await call).position.offset for call in waiting] == [1, 2]
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            calls = [asyncio.create_task(publisher.publish("a", n)) for n in (1, 2, 3)]
+            assert [(await call).position.offset for call in calls[:2]] == [1, 2]
+            # Closing waits for no company either: the third had its turn.
+            await publisher.close()
+            assert (await calls[2]).position.offset == 3
+
+
+async def test_a_turn_is_given_up_where_the_hub_takes_nothing() -> None:
+    """All that wait in the same moment, and it is known that they did not happen."""
+
+    async def silent(_: HttpRequest) -> HttpAnswer:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    retry = PublishRetry(for_seconds=0, request_timeout_seconds=0.2)
+    options = PublisherOptions(retry=retry, batching=Batching(max_waiting_items=1), breaker=None)
+    async with http_hub(silent) as (url, _), Publisher(url, options=options) as publisher:
+        calls = (publisher.publish("a", n) for n in range(20))
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    codes = [outcome.code for outcome in outcomes if isinstance(outcome, PublishError)]
+    assert len(codes) == 20
+    assert codes.count("overloaded") >= 16
 
 
 @pytest.mark.parametrize("data", [b"", b'{"a":', b'1},{"channel":"b","data":2', b"1 2"])

@@ -1,0 +1,160 @@
+"""The answer to one POST, read by httptools, and the bytes of the request. No I/O, no clock.
+
+Publishing is one small POST after another, and a general HTTP client costs three to ten times what
+the exchange itself does (clients/python/README.md has the figures). So a publisher that goes
+straight to its hub writes the request itself and leaves the reading to the parser that the hub
+reads requests with. What goes past a proxy is left to httpx2 (`proxied_post`).
+"""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlsplit
+
+import httptools
+
+# An answer of 1,000 results is some 200 KiB; what is longer is not the hub's.
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said, whichever it was."""
+
+    status: int
+    retry_after: str
+    body: bytes
+    """At most `MAX_ANSWER_BYTES` and a chunk."""
+
+
+class PostFailedError(Exception):
+    """No answer came; internal to the package."""
+
+    def __init__(self, why: str, *, reached: bool, ours: bool = False) -> None:
+        """Args:
+        why: for the error's message.
+        reached: whether the hub may have read the request.
+        ours: whether it is no fault of the hub (no connection was free).
+        """
+        super().__init__(why)
+        self.reached = reached
+        self.ours = ours
+
+
+def not_reached(error: Exception) -> PostFailedError:
+    """There is no connection."""
+    text = str(error) or "no connection in time"
+    return PostFailedError(f"ConnectError: {text}; is a hub running there?", reached=False)
+
+
+def cut(error: Exception | None) -> PostFailedError:
+    """The connection ended before the answer did."""
+    if isinstance(error, TimeoutError):
+        return PostFailedError("TimeoutError: no answer in time", reached=True)
+    text = str(error or "") or "the connection ended before the answer"
+    return PostFailedError(f"ReadError: {text}", reached=True)
+
+
+def none_free() -> PostFailedError:
+    return PostFailedError("PoolTimeout: no connection was free in time", reached=False, ours=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where requests go, and what each begins with."""
+
+    host: str
+    port: int
+    secure: bool
+    head: bytes
+    """Up to the length of the body."""
+
+    @classmethod
+    def of(cls, url: str, headers: Mapping[str, str]) -> "Server":
+        """Args:
+        url: of the endpoint; a user's name and password in it are sent as HTTP knows them.
+        headers: of every request; they hold no line end.
+        """
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna").decode() if parts.hostname else ""
+        named = f"[{host}]" if ":" in host else host
+        port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        if port != _DEFAULT_PORTS[parts.scheme]:
+            named = f"{named}:{port}"
+        given = {"Host": named, **headers}
+        if parts.username is not None:
+            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+            given["Authorization"] = f"Basic {base64.b64encode(user).decode()}"
+        lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+        path = quote(parts.path, safe="/%:@!$&'()*+,;=-._~")
+        head = f"POST {path} HTTP/1.1\r\n{lines}Content-Length: ".encode()
+        return cls(host, port, parts.scheme == "https", head)
+
+    def request(self, body: bytes) -> bytes:
+        return b"%b%d\r\n\r\n%b" % (self.head, len(body), body)
+
+
+class AnswerReader:
+    """Reads one answer."""
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._retry_after = ""
+        self._framed = False
+        self._body: list[bytes] = []
+        self._size = 0
+        self._begun = False
+        self.answer: Answer | None = None
+        self.may_reuse = False
+        """Whether the connection is good for another request."""
+
+    def feed(self, data: bytes) -> None:
+        """More of it came; `answer` is set once it is whole, or too long for a hub's.
+
+        Raises:
+            PostFailedError: it is no HTTP.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            text = f"RemoteProtocolError: {error}"
+            raise PostFailedError(text, reached=True) from None
+        if self.answer is None and self._size > MAX_ANSWER_BYTES:
+            self._finish()
+
+    def end(self) -> None:
+        """Nothing more comes. That is the end of an answer that names no length (RFC 9112
+        section 6.3); raise `PostFailedError` in the middle of any other."""
+        if self.answer is None and self._begun and not self._framed:
+            self._finish()
+        if self.answer is None:
+            raise cut(None)
+
+    def _finish(self) -> None:
+        status = self._parser.get_status_code()
+        self.answer = Answer(status, self._retry_after, b"".join(self._body))
+
+    # -- called by the parser --------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        lowered = name.lower()
+        if lowered == b"retry-after":
+            self._retry_after = value.decode("latin-1")
+        elif lowered in {b"content-length", b"transfer-encoding"}:
+            self._framed = True
+
+    def on_headers_complete(self) -> None:
+        # RFC 9110 section 15.2: before the answer others may come that only inform.
+        self._begun = self._parser.get_status_code() >= 200
+
+    def on_body(self, data: bytes) -> None:
+        self._body.append(data)
+        self._size += len(data)
+
+    def on_message_complete(self) -> None:
+        if not self._begun:
+            self._retry_after, self._framed = "", False
+        elif self.answer is None:
+            self.may_reuse = self._parser.should_keep_alive()
+            self._finish()

@@ -1,0 +1,130 @@
+"""POST for threads, straight to a hub: sockets that are kept open, one request on each."""
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+import time
+
+from hub_client.answer import (
+    Answer,
+    AnswerReader,
+    PostFailedError,
+    Server,
+    cut,
+    none_free,
+    not_reached,
+)
+
+_READ_BYTES = 65_536
+
+
+class BlockingPost:
+    """Safe to share between threads; connects when it is first used."""
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        tls: ssl.SSLContext | None,
+        max_connections: int,
+        connect_seconds: float,
+    ) -> None:
+        """Args:
+        server: where to.
+        tls: for one that is `https`.
+        max_connections: at the same time.
+        connect_seconds: for a free place, and again for connecting.
+        """
+        self._server = server
+        self._tls = tls
+        self._connect_seconds = connect_seconds
+        self._places = threading.BoundedSemaphore(max_connections)
+        self._idle: list[socket.socket] = []
+        self._open: set[socket.socket] = set()
+        self._closed = False
+
+    def post(self, body: bytes, *, seconds: float) -> Answer:
+        """The answer; raise `PostFailedError` where none comes whole in `seconds`."""
+        deadline = time.monotonic() + seconds
+        if not self._places.acquire(timeout=self._connect_seconds):
+            raise none_free()
+        try:
+            return self._exchange(self._connection(), body, deadline)
+        finally:
+            self._places.release()
+
+    def _exchange(self, connection: socket.socket, body: bytes, deadline: float) -> Answer:
+        reader = AnswerReader()
+        try:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            connection.sendall(self._server.request(body))
+            while reader.answer is None:
+                # Of one that trickles each byte would be in time.
+                connection.settimeout(max(0.001, deadline - time.monotonic()))
+                if data := connection.recv(_READ_BYTES):
+                    reader.feed(data)
+                else:
+                    reader.end()
+        except OSError as error:
+            raise cut(error) from None
+        finally:
+            # Also where a signal's exception ends this in the middle.
+            if reader.may_reuse and not self._closed:
+                self._idle.append(connection)
+            else:
+                self._end(connection)
+        return reader.answer
+
+    def _connection(self) -> socket.socket:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._connect()
+            if not _has_ended(connection):
+                return connection
+            self._end(connection)
+
+    def _connect(self) -> socket.socket:
+        server = self._server
+        connection: socket.socket | None = None
+        try:
+            connection = socket.create_connection((server.host, server.port), self._connect_seconds)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if server.secure and self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_hostname=server.host)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, OSError | UnicodeError):
+                raise not_reached(error) from None
+            raise
+        self._open.add(connection)
+        if self._closed:
+            self._end(connection)
+            raise PostFailedError("closed", reached=False, ours=True)
+        return connection
+
+    def _end(self, connection: socket.socket) -> None:
+        self._open.discard(connection)
+        connection.close()
+
+    def close(self) -> None:
+        """End all connections; requests under way in other threads end as cut."""
+        self._closed = True
+        for connection in tuple(self._open):
+            with contextlib.suppress(OSError):  # it has ended already
+                connection.shutdown(socket.SHUT_RDWR)
+            if connection in self._idle:
+                self._end(connection)
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """A hub that says something without being asked has closed."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([connection], [], [], 0)[0])
