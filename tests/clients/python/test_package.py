@@ -67,7 +67,7 @@ def test_the_wheel_holds_every_module_the_type_marker_and_nothing_else(wheel: Pa
     }
     asked = [line for line in head.splitlines() if "Requires-D" in line and "extra ==" not in line]
     required = {line.split()[1].split(">")[0] for line in asked}
-    assert required == {"httpx2", "msgspec", "websockets"}
+    assert required == {"httptools", "httpx2", "msgspec", "websockets"}
 
 
 USE = """
