@@ -228,7 +228,8 @@ class Hub:
             idempotency_key=idempotency_key,
             trace=tracing.current() if (tracing := self.node.tracing) else None,
         )
-        return await self.node.api.publish(request)
+        result = self.node.api.publish(request)
+        return result if isinstance(result, PublishResult) else await result
 
     async def history(
         self, channel: str, since: Position | None = None, limit: int = 100

@@ -141,6 +141,13 @@ class Policy:
             )
         return presented[0] if presented else self._stranger
 
+    def lasts(self, identity: Identity) -> bool:
+        """Whether the same credentials, or none, are this identity's as long as the process.
+
+        True of keys and of the stranger. A token ends, and is verified each time.
+        """
+        return identity is self._stranger or self._holders.get(identity.publisher) is identity
+
     def authenticate(self, token: str) -> Identity:
         """Who a session's token says it is, or an operator's ticket in its place.
 

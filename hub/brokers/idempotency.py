@@ -6,6 +6,7 @@ A key takes the same memory however long it is.
 """
 
 import struct
+from collections import deque
 from hashlib import blake2b
 from itertools import islice
 
@@ -16,8 +17,8 @@ from hub.errors import ConflictError
 # 5 minutes of 3,300 keyed publications a second; some 250 bytes each.
 MAX_KEYS = 1_000_000
 _DIGEST_BYTES = 16
-# Digest of what was published, when it is forgotten, offset; the epoch follows.
-_MADE = struct.Struct("<16sdQ")
+# What was published in short, when it is forgotten, offset; the epoch follows.
+_MADE = struct.Struct("<qdQ")
 # Publishers looked at in one call of `sweep`. A guess.
 _SWEEP_PUBLISHERS = 100
 _COMPARED = 16
@@ -26,14 +27,44 @@ _COMPARED = 16
 class _Keys:
     """One publisher's keys."""
 
-    __slots__ = ("made", "publisher", "rank")
+    __slots__ = ("_again", "_order", "made", "publisher", "rank")
 
     def __init__(self, publisher: str) -> None:
         self.publisher = publisher
         self.made: dict[bytes, bytes] = {}
-        """Answers by the digest of channel and key, the oldest first: all live equally long."""
+        """Answers by the digest of channel and key."""
+        self._order: deque[bytes] = deque()
+        """The same digests, the oldest first: all live equally long. A dictionary whose first is
+        taken out again and again passes over all its holes to find the next."""
+        self._again: dict[bytes, int] = {}
+        """How many places a digest has in the order before its true one."""
         self.rank = 0
         """The binary digits of how many there are."""
+
+    def put(self, scope: bytes, made: bytes) -> bool:
+        """Remember an answer, now the youngest; return whether there was none of that digest."""
+        new = scope not in self.made
+        if not new:
+            self._again[scope] = self._again.get(scope, 0) + 1
+        self.made[scope] = made
+        self._order.append(scope)
+        return new
+
+    def oldest(self) -> bytes | None:
+        """The digest of the oldest answer; None without any."""
+        order = self._order
+        while order:
+            scope = order[0]
+            if not self._again or (again := self._again.pop(scope, 0)) == 0:
+                return scope
+            if again > 1:
+                self._again[scope] = again - 1
+            order.popleft()
+        return None
+
+    def drop(self) -> None:
+        """Forget what `oldest` has returned."""
+        del self.made[self._order.popleft()]
 
 
 class IdempotencyKeys:
@@ -80,8 +111,8 @@ class IdempotencyKeys:
             return None
         if epoch is not None and made[_MADE.size :] != epoch.encode():
             return None
-        digest, _, offset = _MADE.unpack_from(made)
-        if digest != _content(request):
+        content, _, offset = _MADE.unpack_from(made)
+        if content != _content(request):
             raise ConflictError(
                 f"idempotency key {request.idempotency_key!r} was used with other data"
             )
@@ -102,9 +133,8 @@ class IdempotencyKeys:
             scope = _scope(request.channel, request.idempotency_key)
         made = _MADE.pack(_content(request), expires, position.offset) + position.epoch.encode()
         # One of an epoch that is over is answered anew, and then is among the youngest.
-        if keys.made.pop(scope, None) is None:
+        if keys.put(scope, made):
             self._count += 1
-        keys.made[scope] = made
         if len(keys.made) >> keys.rank:
             self._rank(keys)
         if self._count > self._max_keys:
@@ -121,11 +151,10 @@ class IdempotencyKeys:
 
     def _expire(self, keys: _Keys) -> None:
         now = self._clock()
-        while keys.made:
-            scope = next(iter(keys.made))
+        while (scope := keys.oldest()) is not None:
             if _MADE.unpack_from(keys.made[scope])[1] > now:
                 return
-            self._drop(keys, scope)
+            self._drop(keys)
 
     def _make_room(self, keys: _Keys) -> None:
         """Let one key go: of `keys` itself where nobody has more, else of who has most."""
@@ -133,10 +162,12 @@ class IdempotencyKeys:
         most = max(islice(highest, _COMPARED), key=lambda each: len(each.made))
         if len(keys.made) >= len(most.made):
             most = keys
-        self._drop(most, next(iter(most.made)))
+        if most.oldest() is not None:
+            self._drop(most)
 
-    def _drop(self, keys: _Keys, scope: bytes) -> None:
-        del keys.made[scope]
+    def _drop(self, keys: _Keys) -> None:
+        """Forget what its `oldest` has returned."""
+        keys.drop()
         self._count -= 1
         if not len(keys.made) >> max(keys.rank - 1, 0):
             self._rank(keys)
@@ -155,6 +186,6 @@ def _scope(channel: str, key: str) -> bytes:
     return blake2b(f"{channel}\0{key}".encode(), digest_size=_DIGEST_BYTES).digest()
 
 
-def _content(request: PublishRequest) -> bytes:
-    content = request.data + b"\0" + (request.key or "").encode()
-    return blake2b(content, digest_size=_DIGEST_BYTES).digest()
+def _content(request: PublishRequest) -> int:
+    """64 keyed bits: whoever finds two contents that share them has fooled nobody but himself."""
+    return hash(request.data if request.key is None else (request.data, request.key))

@@ -107,19 +107,24 @@ class MemoryBroker:
         self._to_sweep: list[str] = []
 
     async def publish(self, request: PublishRequest) -> PublishResult:
+        """As `publish_now`: nothing in it waits."""
+        return self.publish_now(request)
+
+    def publish_now(self, request: PublishRequest) -> PublishResult:
         """Number, keep and deliver.
 
         Raises `ConflictError` for an idempotency key used with other data, and
         `UnavailableError` when a bound of this node is reached.
         """
-        log = self._log(request.channel)
-        if request.idempotency_key is not None:
+        log, key = self._log(request.channel), request.idempotency_key
+        if key is not None:
             made = self._idempotency.find(request, epoch=log.epoch)
             if made is not None:
                 return made
+        offset = log.offset + 1
         publication = Publication(
             log.name,
-            log.offset + 1,
+            offset,
             request.data,
             int(self._wall_clock() * 1000),
             request.key,
@@ -128,8 +133,8 @@ class MemoryBroker:
             request.trace,
         )
         log.append(publication, log.used_at_seconds)
-        head = log.head
-        if request.idempotency_key is not None:
+        head = Position(log.epoch, offset)
+        if key is not None:
             self._idempotency.remember(request, head)
         if log.subscribed:
             self._downstream.deliver(publication)
@@ -212,6 +217,10 @@ class MemoryBroker:
     def _place(self, log: ChannelLog) -> None:
         """At the end of the order it belongs to now, if it belongs to one."""
         name = log.name
+        if not log.subscribed and len(log) and self._with_history.pop(name, None) is not None:
+            # Nearly always: it was published in before.
+            self._with_history[name] = log
+            return
         self._unused.pop(name, None)
         self._without_history.pop(name, None)
         self._with_history.pop(name, None)

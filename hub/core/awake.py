@@ -36,10 +36,9 @@ class AwakeClock:
         """What the last tick left out; 0 where it came in time."""
 
     def __call__(self) -> float:
-        return self._seconds + self._step()
-
-    def _step(self) -> float:
-        return min(self._clock() - self._at_seconds, MAX_STEP_SECONDS)
+        passed = self._clock() - self._at_seconds
+        # Asked for every publication: a third of what `min` costs.
+        return self._seconds + (passed if passed < MAX_STEP_SECONDS else MAX_STEP_SECONDS)  # noqa: FURB136
 
     def behind_seconds(self) -> float:
         """By how much it is behind the true clock: all stalls so far, also the present one."""

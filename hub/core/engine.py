@@ -14,7 +14,7 @@ from hashlib import blake2b
 from hmac import compare_digest
 
 from hub.core.aging import Aging
-from hub.core.commands import Authenticate, Command, Subscribe
+from hub.core.commands import Authenticate, Command, Publish, Subscribe
 from hub.core.deadlines import Deadline, Deadlines
 from hub.core.eager import Rest, begin
 from hub.core.executor import Executor
@@ -235,6 +235,9 @@ class Engine:
         if session.closing and respond is None:
             return
         if (inbox := session.inbox) is None:
+            if isinstance(command, Publish) and self._executor.publishes_now:
+                self._publish(session, command, respond)
+                return
             rest = None
             if at_once := self._executor.may_begin(command):
                 rest = begin(self._carry_out(session, command, respond))
@@ -248,6 +251,17 @@ class Engine:
             raise RateLimitedError(f"{len(inbox)} commands of this session wait already")
         if inbox.add(command, respond):
             session.link.pause_reading()
+
+    def _publish(self, session: Session, command: Publish, respond: Respond | None) -> None:
+        """Most commands are publications, and most brokers of one node answer in a plain call."""
+        try:
+            ok = self._executor.publish_for(session, command)
+            (respond or session.push)(Reply(command.id, ok))
+        except HubError as error:
+            self._fail(session, command, error, respond)
+        except Exception as error:  # noqa: BLE001 - the border, as in `_carry_out`
+            self._runtime.on_fault(session, error)
+            self._fail_for_us(session, command, respond)
 
     async def _work(self, session: Session, inbox: Inbox, rest: Rest[None] | None) -> None:
         """Carry out what waits, behind the `rest` of the command that began at once."""

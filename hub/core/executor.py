@@ -4,8 +4,8 @@ Checks grants, asks the broker, and returns what the reply says. It knows no wir
 no connection.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import get_args
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, NoReturn, get_args
 
 from hub.core import commands
 from hub.core.commands import Command
@@ -48,6 +48,8 @@ class Executor:
     ) -> None:
         """`on_refused` is told of tokens that a session sent and that do not hold."""
         self._broker = broker
+        self.publishes_now = broker.answers_at_once and broker.publish_now is not None
+        """Whether publications are done in a plain call, so that `publish_for` may be used."""
         self._exchange = exchange
         self._subscribing = subscribing
         self._policy = policy
@@ -79,7 +81,10 @@ class Executor:
         self._tally.commands[_NAMES[type(command)]] += 1
         match command:
             case commands.Publish():
-                return await self._publish(session, command)
+                result = self.publish(_asked(session, command))
+                if not isinstance(result, PublishResult):
+                    result = await result
+                return _published(command, result)
             case commands.Subscribe():
                 ok = await self._subscribing.subscribe(
                     session, command, reply_in_stream=reply_in_stream
@@ -100,43 +105,52 @@ class Executor:
 
     # -- publishing ------------------------------------------------------------------------
 
-    async def _publish(self, session: Session, command: commands.Publish) -> Ok:
-        identity = session.identity
-        identity.check_publish(command.channel)
-        result = await self.publish(
-            PublishRequest(
-                command.channel,
-                command.data,
-                identity.publisher,
-                key=command.key,
-                sender=identity.subject,
-                skip_connection=None if command.echo else session.id,
-                idempotency_key=command.idempotency_key,
-            )
-        )
-        ok: dict[str, object] = {
-            "channel": command.channel,
-            "epoch": result.position.epoch,
-            "offset": result.position.offset,
-        }
-        return ok | {"duplicate": True} if result.duplicate else ok
+    def publish_for(self, session: Session, command: commands.Publish) -> Ok:
+        """As `execute`, where `publishes_now`."""
+        self._tally.commands["publish"] += 1
+        result = self.publish(_asked(session, command))
+        assert isinstance(result, PublishResult)  # noqa: S101 - the caller has asked
+        return _published(command, result)
 
-    async def publish(self, request: PublishRequest) -> PublishResult:
+    def publish(
+        self, request: PublishRequest
+    ) -> PublishResult | Coroutine[Any, Any, PublishResult]:
         """Publish for a session, the HTTP API or the application in this process.
+
+        It is done when this returns where the broker publishes in a plain call, else when what
+        is returned has ended. Calls made one after another are carried out in that order.
 
         Raises `UnavailableError` while the node has more to write than it may queue, and what
         the broker raises.
         """
+        if not self.publishes_now or (publish_now := self._broker.publish_now) is None:
+            return self._publish_later(request)
         try:
             if self._exchange.backlog_bytes > self._max_backlog_bytes:
-                raise UnavailableError(
-                    f"{self._exchange.backlog_bytes:,} bytes wait to be written, "
-                    f"limit is {self._max_backlog_bytes:,}: publish more slowly"
-                )
+                self._refuse_more()
+            result = publish_now(request)
+        except HubError as error:
+            self._tally.publish_errors[error.code] += 1
+            raise
+        return self._count(result)
+
+    async def _publish_later(self, request: PublishRequest) -> PublishResult:
+        try:
+            if self._exchange.backlog_bytes > self._max_backlog_bytes:
+                self._refuse_more()
             result = await self._broker.publish(request)
         except HubError as error:
             self._tally.publish_errors[error.code] += 1
             raise
+        return self._count(result)
+
+    def _refuse_more(self) -> NoReturn:
+        raise UnavailableError(
+            f"{self._exchange.backlog_bytes:,} bytes wait to be written, "
+            f"limit is {self._max_backlog_bytes:,}: publish more slowly"
+        )
+
+    def _count(self, result: PublishResult) -> PublishResult:
         if result.duplicate:
             self._tally.duplicates += 1
         else:
@@ -214,6 +228,33 @@ class Executor:
     def ended(self, session: Session) -> None:
         """The session is gone: it leaves its channels."""
         self._subscribing.leave_all(session)
+
+
+def _asked(session: Session, command: commands.Publish) -> PublishRequest:
+    """What a session's command asks of the broker; raises `ForbiddenError` without a grant."""
+    identity, channel = session.identity, command.channel
+    identity.check_publish(channel)
+    return PublishRequest(
+        channel,
+        command.data,
+        identity.publisher,
+        command.key,
+        identity.subject,
+        None if command.echo else session.id,
+        command.idempotency_key,
+    )
+
+
+def _published(command: commands.Publish, result: PublishResult) -> Ok:
+    position = result.position
+    ok: dict[str, object] = {
+        "channel": command.channel,
+        "epoch": position.epoch,
+        "offset": position.offset,
+    }
+    if result.duplicate:
+        ok["duplicate"] = True
+    return ok
 
 
 def history_ok(channel: str, page: HistoryPage) -> dict[str, object]:

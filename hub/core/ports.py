@@ -180,6 +180,9 @@ class HistoryPage:
         return self.publications[-1].offset if self.publications else 0
 
 
+PublishNow = Callable[[PublishRequest], PublishResult]
+
+
 class Downstream(Protocol):
     """Where a broker hands over what comes in the channels that the node subscribes to."""
 
@@ -210,6 +213,11 @@ class Broker(Protocol):
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         """Number, keep and deliver; raise `NotPublishedError` or `OutcomeUnknownError`."""
+        ...
+
+    @property
+    def publish_now(self) -> PublishNow | None:
+        """`publish` as a plain call, where nothing in it ever waits; None where something may."""
         ...
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:

@@ -73,7 +73,9 @@ class NodeApi:
     lists: Channels
     reporter: Reporter
 
-    def publish(self, request: PublishRequest) -> Coroutine[Any, Any, PublishResult]:
+    def publish(
+        self, request: PublishRequest
+    ) -> PublishResult | Coroutine[Any, Any, PublishResult]:
         return self.executor.publish(request)
 
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:

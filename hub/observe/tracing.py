@@ -174,6 +174,8 @@ class Tracing:
 class TracedBroker:
     """A broker whose publishing is traced; implements `hub.core.ports.Broker`."""
 
+    publish_now = None
+
     def __init__(self, broker: Broker, tracing: Tracing) -> None:
         self._broker = broker
         self._tracing = tracing

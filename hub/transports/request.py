@@ -50,8 +50,8 @@ class Request:
     upgrade = False
     """Whether it asks for another protocol (RFC 9110 section 7.8)."""
 
-    def __init__(self) -> None:
-        self.headers: dict[str, str] = {}
+    def __init__(self, headers: dict[str, str] | None = None) -> None:
+        self.headers: dict[str, str] = {} if headers is None else headers
         """By lower-case name; repeated ones joined by commas (RFC 9110 section 5.2)."""
 
     @property

@@ -53,10 +53,14 @@ def check_payload(raw: bytes, *, limit: int) -> bytes:
     except orjson.JSONDecodeError as error:
         _check_nesting(raw)
         raise BadRequestError(_why_not_json(raw, error)) from None
-    _check_nesting(raw)
+    if raw.count(b"[") + raw.count(b"{") > MAX_NESTING:
+        _check_nesting(raw)
     # Inside a string a line break must be escaped (RFC 8259 section 7), so in valid JSON
     # every raw one stands between tokens.
-    return raw.strip(_JSON_WHITESPACE).replace(b"\n", b" ").replace(b"\r", b" ")
+    line = raw.strip(_JSON_WHITESPACE)
+    if b"\n" in line or b"\r" in line:
+        return line.replace(b"\n", b" ").replace(b"\r", b" ")
+    return line
 
 
 def encode_payload(data: object) -> bytes:
@@ -124,6 +128,8 @@ def check_key(value: str, name: str) -> str:
         raise BadRequestError(
             f"{name} is {len(value):,} characters, allowed are 1 to {MAX_KEY_LENGTH}"
         )
+    if value.isascii() and value.isprintable():
+        return value
     if (bad := _NOT_IN_KEYS.search(value)) is not None:
         raise BadRequestError(
             f"{name} must not contain control characters: "
@@ -161,6 +167,7 @@ class Batch:
 
 _PARTS = msgspec.json.Decoder(list[msgspec.Raw])
 _ITEM = msgspec.json.Decoder(Item)
+_ITEMS = msgspec.json.Decoder(list[Item])
 
 
 def split_items(raw: bytes, *, max_items: int) -> Batch:
@@ -172,6 +179,13 @@ def split_items(raw: bytes, *, max_items: int) -> Batch:
     """
     if not raw.lstrip(_JSON_WHITESPACE).startswith(b"["):
         return Batch((_read_item(raw),), is_array=False)
+    try:
+        items: Sequence[Item | BadRequestError] = _ITEMS.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        items = ()
+    if 0 < len(items) <= max_items:
+        return Batch(tuple(items), is_array=True)
+    # One of them cannot be read, or they are too many: each is its own matter.
     parts = _split(raw, max_items)
     if not parts:
         raise BadRequestError("body is an empty array, expected at least one publication")

@@ -130,3 +130,22 @@ def test_room_is_found_without_looking_at_all_publishers() -> None:
         return best
 
     assert seconds(20_000) < seconds(20) * 10
+
+
+def test_an_answer_that_is_given_anew_is_as_old_as_that() -> None:
+    """The channel's epoch was over, so the retry was published: a retry of that may come too."""
+    keys = Keys(100)
+    keys.use("p", "early")
+    for epoch in ("f", "g", "h"):
+        keys.clock.advance(100)
+        request = PublishRequest("a", b"1", "p", idempotency_key="early")
+        assert keys.keys.find(request, epoch=epoch) is None
+        keys.keys.remember(request, Position(epoch, 1))
+    keys.use("p", "late")
+    keys.clock.advance(299)
+    assert keys.knows("p", "early")
+    assert keys.knows("p", "late")
+    keys.clock.advance(2)
+    assert not keys.knows("p", "early")
+    assert not keys.knows("p", "late")
+    assert len(keys.keys) == 0

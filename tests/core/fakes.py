@@ -93,6 +93,7 @@ class LatentBroker:
     """A broker whose every answer takes a while, both on the way there and back."""
 
     answers_at_once = False
+    publish_now = None
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

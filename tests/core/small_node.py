@@ -35,8 +35,8 @@ class NotingBroker(MemoryBroker):
         self.notes: dict[tuple[str, str], dict[int, PublishRequest]] = {}
         """By channel and epoch: what was published under which offset."""
 
-    async def publish(self, request: PublishRequest) -> PublishResult:
-        result = await super().publish(request)
+    def publish_now(self, request: PublishRequest) -> PublishResult:
+        result = super().publish_now(request)
         place = result.position
         self.notes.setdefault((request.channel, place.epoch), {}).setdefault(place.offset, request)
         return result

@@ -5,6 +5,7 @@ import pytest
 from hub.core.commands import Authenticate, Command, History, Ping, Publish, Subscribe, Unsubscribe
 from hub.core.heartbeats import Heartbeats
 from hub.core.identity import Identity
+from hub.core.ports import PublishRequest, PublishResult
 from hub.core.pushes import Push, Reply
 from hub.core.session import Session
 from hub.errors import (
@@ -287,10 +288,10 @@ def test_a_fault_of_the_hub_is_reported_and_the_peer_gets_a_neutral_error() -> N
     node = SmallNode()
     reader = Subscriber(node)
 
-    async def broken(*_: object, **__: object) -> None:
+    def broken(_request: PublishRequest) -> PublishResult:
         raise RuntimeError("internals")
 
-    node.memory.publish = broken  # type: ignore[method-assign,assignment]  # a faulty broker
+    node.memory.publish_now = broken  # type: ignore[method-assign,assignment]  # a faulty broker
     node.do(reader.session, Publish(1, "a", b"1"))
     (push,) = reader.read()
     assert isinstance(push["error"], dict)

@@ -62,6 +62,7 @@ class RedisBroker:
     """
 
     answers_at_once = False
+    publish_now = None
 
     def __init__(  # noqa: PLR0913 - what every broker is offered, and a URL
         self,

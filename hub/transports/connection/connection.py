@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Return whether the peer, which says nothing more, still waits for answers."""
-        if self._outgoing:
+        if self._outgoing.answers:
             self._outgoing.flush()
             self._settle()
         self._peer_done = True
@@ -312,8 +312,11 @@ class Connection(asyncio.Protocol):
     def _begin(self, call: Call) -> None:
         """Give a request its turn: the whole of it is here, or its answer is decided."""
         self._begun += 1
-        if call.answer is None and self._begin_apart(call):
-            return
+        if call.answer is None:
+            route = call.route
+            plain = route is not None and route.stream is None and call.admission is None
+            if not plain and self._begin_apart(call):
+                return
         answer = self._context.dispatcher.run(call)
         if isinstance(answer, Answer):
             self._respond(call, answer)
@@ -409,7 +412,8 @@ class Connection(asyncio.Protocol):
         request = call.request
         if not (request.keep_alive and call.complete) or self._crowded or self._stopping:
             return True
-        return call.route is not None and call.route.stream is not None and request.method == "GET"
+        route = call.route
+        return route is not None and route.stream is not None and request.method == "GET"
 
     def _open_stream(self, call: Call, stream: Stream) -> None:
         self._outgoing.flush()
@@ -465,13 +469,14 @@ class Connection(asyncio.Protocol):
         """Bytes have come, or an answer has: write, and see what the connection waits for now."""
         if self._lost or self._state is State.STREAMING:
             return
-        if self._outgoing and not (
-            self._outgoing.blocked or self._reading or self._answering or self._closing
+        outgoing = self._outgoing
+        if outgoing.answers and not (
+            outgoing.blocked or self._reading or self._answering or self._closing
             or self._held or self._peer_done or self._stopping or self._reading_paused
             or self._queue or self._reader.in_head
         ):  # fmt: skip
             # Nearly always: whole requests came and are answered.
-            self._outgoing.put_off()
+            outgoing.put_off()
             self._state, self._incoming = State.BETWEEN, Incoming.PARSE
             self._mark = (State.BETWEEN, self._begun, self._reader.messages)
             self._timer.begin(self._context.limits.keep_alive_seconds)

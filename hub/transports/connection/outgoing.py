@@ -68,7 +68,7 @@ class Outgoing:
         on_blocked: called behind a write that was put off and that the peer does not take.
     """
 
-    __slots__ = ("_answers", "_on_blocked", "_transport", "_turn", "_unsent", "_waits", "blocked")
+    __slots__ = ("_on_blocked", "_transport", "_turn", "_unsent", "_waits", "answers", "blocked")
 
     def __init__(
         self, transport: asyncio.Transport, turn: WriteTurn, on_blocked: Callable[[], None]
@@ -76,7 +76,8 @@ class Outgoing:
         self._transport = transport
         self._turn = turn
         self._on_blocked = on_blocked
-        self._answers: list[bytes] = []
+        self.answers: list[bytes] = []
+        """What is decided and not written yet; for others to look at only."""
         self._waits = False
         """Whether its turn is to come."""
         self._unsent = 0
@@ -86,14 +87,10 @@ class Outgoing:
         # 0: the transport is empty or paused, so that "paused" means what it says.
         transport.set_write_buffer_limits(high=0)
 
-    def __bool__(self) -> bool:
-        """Whether answers wait here."""
-        return bool(self._answers)
-
     def add(self, answer: bytes) -> None:
         """Take the next answer; it leaves with the next `flush`, or now where it is large."""
-        self._answers.append(answer)
-        if len(answer) > _WRITE_BYTES or len(self._answers) > _WRITE_ANSWERS:
+        self.answers.append(answer)
+        if len(answer) > _WRITE_BYTES or len(self.answers) > _WRITE_ANSWERS:
             self.flush()
 
     def put_off(self) -> None:
@@ -104,14 +101,14 @@ class Outgoing:
 
     def _write(self) -> None:
         self._waits = False
-        if self._answers:
+        if self.answers:
             self.flush()
             if self.blocked:
                 self._on_blocked()
 
     def flush(self) -> None:
         """Write what is here; `blocked` says afterwards whether the peer takes it."""
-        answers = self._answers
+        answers = self.answers
         if answers:
             data = answers[0] if len(answers) == 1 else b"".join(answers)
             answers.clear()
@@ -138,7 +135,7 @@ class Outgoing:
 
     def drop(self) -> None:
         """The connection is gone: nobody is written to."""
-        self._answers.clear()
+        self.answers.clear()
         self._on_blocked = _nobody
 
     # -- how far the peer is ---------------------------------------------------------------------

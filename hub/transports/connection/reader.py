@@ -8,7 +8,9 @@ No I/O and no clock. What is read goes to a `Sink` as it is read; nothing is rai
 """
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Protocol
 
 import httptools
@@ -22,6 +24,11 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)")
 # Chunks of one byte are six times their payload. More than this is no publisher's framing.
 _WIRE_TIMES_PAYLOAD = 8
 _WIRE_ALLOWANCE_BYTES = 64 * 1024
+# Of a field beside its name and value: a colon, a space and the end of the line.
+_FIELD_BYTES = 4
+_KNOWN_NAME_BYTES = 64
+_SECRET = frozenset({"authorization", "cookie", "x-api-key"})
+_NO_HEAD: tuple[list[tuple[bytes, bytes]], dict[str, str], int] = ([], {}, 0)
 
 
 class Sink(Protocol):
@@ -53,9 +60,9 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_address", "_fed_head_bytes", "_head_bytes", "_host", "_keep_raw", "_max_head_bytes",
-        "_overhead", "_parser", "_request", "_silent", "_sink", "_stopped", "_takes", "_target",
-        "in_head", "in_message", "messages", "rest",
+        "_address", "_fed_head_bytes", "_fields", "_head_bytes", "_host", "_keep_raw", "_last",
+        "_max_head_bytes", "_measured", "_overhead", "_parser", "_request", "_silent", "_sink",
+        "_stopped", "_takes", "_target", "in_head", "in_message", "messages", "rest",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +77,12 @@ class RequestReader:
         """What the connection's requests have named so far, found to be a host."""
         self._request = Request()
         self._target = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        """Of the head that is read now, as they came."""
+        self._last = _NO_HEAD
+        """The fields that were read last: most publishers send the same again and again."""
+        self._measured = 0
+        """How many of the fields `_head_bytes` counts."""
         self._head_bytes = 0
         self._fed_head_bytes = 0
         self._overhead = 0
@@ -134,6 +147,9 @@ class RequestReader:
                 # Behind another message the head's own part of the bytes is not known: count none.
                 alone = not was_in_message and begins == 1
                 self._fed_head_bytes = size if alone else 0
+            for name, value in self._fields[self._measured :]:
+                self._head_bytes += len(name) + len(value) + _FIELD_BYTES
+            self._measured = len(self._fields)
             self._check_head(max(self._head_bytes, self._fed_head_bytes))
         elif was_in_message and not begins:
             self._overhead += size
@@ -169,54 +185,47 @@ class RequestReader:
         self.in_head = self.in_message = True
         self._takes = False
         self._target = b""
-        self._head_bytes = self._fed_head_bytes = self._overhead = 0
-        request = self._request = Request()
-        request.address = self._address
-        if self._keep_raw:
-            request.raw_headers = []
+        self._fields = []
+        self._measured = self._head_bytes = self._fed_head_bytes = self._overhead = 0
 
     def on_url(self, url: bytes) -> None:
         if not self._silent:
             self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._silent or not self.in_head:
-            # A trailer: nothing here asks for one (RFC 9110 section 6.5.1).
-            return
-        self._head_bytes += len(name) + len(value) + 4
-        # RFC 9110 section 5.5: white space around a value is no part of it.
-        value = value.strip(b" \t")
-        if (raw := self._request.raw_headers) is not None:
-            raw.append((name.lower(), value))
-        headers = self._request.headers
-        key = str(name, "latin-1").lower()
-        if key in headers:
-            headers[key] = f"{headers[key]}, {value.decode('latin-1')}"
-        else:
-            headers[key] = str(value, "latin-1")
+        # Else a trailer, which nothing here asks for (RFC 9110 section 6.5.1), or a repetition.
+        if self.in_head:
+            self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._silent or self._stopped:
             return
         self.in_head = False
-        parser, request = self._parser, self._request
-        request.method = str(parser.get_method(), "latin-1")
-        request.target = self._target
+        parser = self._parser
+        headers, size = self._read_fields()
+        request = self._request = Request(headers)
+        request.address = self._address
+        if self._keep_raw:
+            raw = self._fields
+            request.raw_headers = [(name.lower(), value.strip(b" \t")) for name, value in raw]
+        method = request.method = str(parser.get_method(), "latin-1")
+        target = request.target = self._target
         if (version := parser.get_http_version()) != "1.1":
             request.version = version
         if not parser.should_keep_alive():
             request.keep_alive = False
         if parser.should_upgrade():
             request.upgrade = True
-        line = len(request.method) + len(self._target) + 14
-        if not self._check_head(self._head_bytes + line):
+        if not self._check_head(size + len(method) + len(target) + 14):
             return
-        host = request.headers.get("host")
+        host = headers.get("host")
         if (
             host is None
             or host != self._host
-            or request.target[:1] != b"/"
-            or not _is_plain(request)
+            or target[:1] != b"/"
+            or version != "1.1"
+            or "transfer-encoding" in headers
+            or method == "CONNECT"
         ):
             try:
                 _check(request)
@@ -225,6 +234,18 @@ class RequestReader:
                 return
             self._host = host
         self._takes = self._sink.head_read(request)
+
+    def _read_fields(self) -> tuple[dict[str, str], int]:
+        """The head's fields by name, and how many bytes they took."""
+        fields = self._fields
+        if fields == self._last[0]:
+            _, headers, size = self._last
+            return headers.copy(), size
+        headers, size = _read(fields)
+        # What is secret is compared in no place where the time would tell of it.
+        if not self._keep_raw and _SECRET.isdisjoint(headers):
+            self._last = fields, headers.copy(), size
+        return headers, size
 
     def on_body(self, body: bytes) -> None:
         if not self._stopped:
@@ -255,14 +276,23 @@ class RequestReader:
             self._sink.broken(error)
 
 
-def _is_plain(request: Request) -> bool:
-    """Whether the head has nothing that `_check` looks at but its host and its path."""
-    return (
-        request.target[:1] == b"/"
-        and request.version == "1.1"
-        and request.method != "CONNECT"
-        and "transfer-encoding" not in request.headers
-    )
+def _read(fields: Sequence[tuple[bytes, bytes]]) -> tuple[dict[str, str], int]:
+    """A head's fields by lower-case name, and how many bytes they took."""
+    headers: dict[str, str] = {}
+    size = 0
+    for name, value in fields:
+        size += len(name) + len(value) + _FIELD_BYTES
+        key = _lower(name) if len(name) <= _KNOWN_NAME_BYTES else str(name, "latin-1").lower()
+        # RFC 9110 section 5.5: white space around a value is no part of it.
+        text = str(value.strip(b" \t"), "latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers, size
+
+
+@lru_cache(maxsize=256)
+def _lower(name: bytes) -> str:
+    """The same few names come again and again."""
+    return str(name, "latin-1").lower()
 
 
 def _check(request: Request) -> None:

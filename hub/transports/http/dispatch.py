@@ -5,10 +5,11 @@ requests use it, the hub's own connection and somebody else's ASGI server. Nothi
 what is refused is an answer.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from hub.core.eager import Rest, begin
+from hub.core.identity import Identity
 from hub.errors import (
     BadRequestError,
     ExpectationFailedError,
@@ -37,6 +38,11 @@ _ALLOWED_HEADERS = (
 # own upper limits that matters (Chromium takes 7,200, Firefox 86,400), so that a changed
 # allow list is felt within minutes.
 _PREFLIGHT_SECONDS = 600
+# Fields of a head that are judged each time, however well the rest of it is known.
+_JUDGED = frozenset({"content-encoding", "expect", "origin", "sec-fetch-site"})
+# Heads that are remembered, and how long what distinguishes one may be.
+_MAX_KNOWN = 1024
+_MAX_KNOWN_CHARACTERS = 512
 # A body that no route wants is read and thrown away, so that the connection can go on.
 _IGNORED_BODY_BYTES = 64 * 1024
 
@@ -72,6 +78,11 @@ class Call:
         return "" if self.route is None else self.route.path
 
 
+_Head = tuple[str, bytes, str | None, str | None, str | None]
+"""Method, target, host, `Authorization` and `X-API-Key`."""
+_Verdict = tuple[Route, Mapping[str, str], Identity]
+
+
 class Dispatcher:
     """One per node."""
 
@@ -84,6 +95,9 @@ class Dispatcher:
         self._base_path = deps.base_path
         self._has_fallback = deps.fallback is not None
         self._at_once = deps.at_once
+        self._known: dict[_Head, _Verdict] = {}
+        """Publishers' heads that passed: theirs are the same for each publication. Only what holds
+        as long as the process; a look-up by its hash tells nothing of a key by its time."""
 
     # -- before the body -----------------------------------------------------------------------
 
@@ -91,7 +105,8 @@ class Dispatcher:
         """Judge a request by its head."""
         call = Call(request)
         try:
-            self._open(call, request)
+            if not self._recognise(call, request):
+                self._open(call, request)
         except HubError as error:
             if call.admission is not None:
                 call.admission.close()
@@ -129,6 +144,25 @@ class Dispatcher:
         if route.admits is not None:
             call.admission = route.admits(request)
         check_declared(headers, route.body_limit or _IGNORED_BODY_BYTES)
+        if route.access is Access.PUBLISHER and call.admission is None and not route.query:
+            self._remember(request, route)
+
+    def _recognise(self, call: Call, request: Request) -> bool:
+        """Whether such a head has passed before, and nothing in this one needs another look."""
+        known = self._known.get(_head_of(request))
+        if known is None or not _JUDGED.isdisjoint(request.headers):
+            return False
+        call.route, request.params, request.identity = known
+        check_declared(request.headers, known[0].body_limit)
+        return True
+
+    def _remember(self, request: Request, route: Route) -> None:
+        head = _head_of(request)
+        size = sum(len(part) for part in head if part is not None)
+        if size <= _MAX_KNOWN_CHARACTERS and self._policy.lasts(request.identity):
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[head] = route, request.params, request.identity
 
     def _identify(self, request: Request, route: Route) -> None:
         match route.access:
@@ -183,7 +217,8 @@ class Dispatcher:
         try:
             if parts := call.parts:
                 body = parts[0] if len(parts) == 1 else b"".join(parts)
-                request.body = plain(body, request.headers, route.body_limit)
+                coded = "content-encoding" in request.headers
+                request.body = plain(body, request.headers, route.body_limit) if coded else body
             answer = route.handler(request)
             if isinstance(answer, Answer):
                 return self._decide(call, answer)
@@ -252,6 +287,11 @@ class Dispatcher:
             answer.add_headers(cross_origin(call.origin))
         call.answer = answer
         return answer
+
+
+def _head_of(request: Request) -> _Head:
+    get = request.headers.get
+    return request.method, request.target, get("host"), get("authorization"), get("x-api-key")
 
 
 def _expects(request: Request) -> bool:

@@ -26,8 +26,11 @@ from hub.transports.asgi_types import ASGIApp
 class Engine(Protocol):
     """The node's core. Everything it refuses is a `HubError`."""
 
-    def publish(self, request: PublishRequest) -> Coroutine[Any, Any, PublishResult]:
-        """Calls made one after another within one tick are carried out in that order."""
+    def publish(
+        self, request: PublishRequest
+    ) -> PublishResult | Coroutine[Any, Any, PublishResult]:
+        """At once where nothing waits; calls made one after another within one tick are carried
+        out in that order."""
         ...
 
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
@@ -73,6 +76,10 @@ class Policy(Protocol):
 
     def identify_publisher(self, credentials: Credentials) -> Identity:
         """The same; nothing sent where publishing needs something is unauthorized too."""
+        ...
+
+    def lasts(self, identity: Identity) -> bool:
+        """Whether the same credentials, or none, are this identity's as long as the process."""
         ...
 
     def check_operator(self, credentials: Credentials) -> Identity:

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from hub.core.eager import Rest, begin
+import orjson
+
 from hub.core.identity import Identity
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import check_channel
 from hub.errors import HubError, OutcomeUnknownError
 from hub.transports.http.access import text_header
-from hub.transports.http.answer import Answer, json_answer
+from hub.transports.http.answer import Answer
 from hub.transports.http.parameters import documented, header
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.problem import problem_fields, problem_headers
@@ -24,7 +25,8 @@ from hub.wire.query import single, split_form
 _MULTI_STATUS = 207  # RFC 4918 section 11.1: the items tell
 _TRACE = header("traceparent", STRING, "W3C Trace Context; followed where the hub traces.")
 
-Outcome = dict[str, object] | HubError
+Outcome = str | HubError
+"""Of an item: its result as JSON, or why there is none."""
 
 
 class Publishing:
@@ -49,6 +51,7 @@ class Publishing:
                 access=Access.PUBLISHER,
                 admits=self._admit_one,
                 handler=self.one,
+                at_once=True,
                 summary="Publish the body",
                 parameters=(
                     header("Idempotency-Key", KEY, "Makes a retry within 5 minutes harmless."),
@@ -108,19 +111,16 @@ class Publishing:
             channel,
             check_payload(request.body, limit=self._max_bytes),
             identity.publisher,
-            _message_key(request),
+            _message_key(request) if "x-message-key" in headers or b"?" in request.target else None,
             identity.subject,
             None,
             idempotency_key,
             headers.get("traceparent") if self._traced else None,
         )
-        work = self._engine.publish(asked)
-        if not self._at_once:
-            return _published_later(channel, work)
-        result = begin(work)
-        if isinstance(result, Rest):
-            return _published_later(channel, result.run())
-        return _published(channel, result)
+        result = self._engine.publish(asked)
+        if isinstance(result, PublishResult):
+            return _published(channel, result)
+        return _published_later(channel, result)
 
     async def batch(self, request: Request) -> Answer:
         """One object or an array of them; an array is answered with one, in its order."""
@@ -129,62 +129,85 @@ class Publishing:
         identity = request.identity
         if not batch.is_array:
             item = batch.items[0]
-            request_ = self._checked(identity, item, trace)
-            result = await self._engine.publish(request_)
-            return json_answer(_result_fields(request_.channel, result))
-        attempts = [self._attempt(identity, item, trace) for item in batch.items]
-        return _batch_answer(await self._carry_out(attempts))
+            request_ = self._checked(identity, item, trace, set())
+            return _published(request_.channel, await self._publish(request_))
+        checked: set[str] = set()
+        attempts = [self._attempt(identity, item, trace, checked) for item in batch.items]
+        if self._at_once:
+            return _batch_answer([await _outcome(attempt) for attempt in attempts])
+        # Begun in their order, so that one channel's items keep theirs. Where a broker takes a
+        # round trip, what can travel together does.
+        return _batch_answer(await asyncio.gather(*map(_outcome, attempts)))
 
-    async def _carry_out(self, attempts: list[Coroutine[Any, Any, Outcome]]) -> list[Outcome]:
-        """All of them, begun in their order, so that one channel's items keep theirs.
+    async def _publish(self, request: PublishRequest) -> PublishResult:
+        result = self._engine.publish(request)
+        return result if isinstance(result, PublishResult) else await result
 
-        Where a broker takes a round trip, what can travel together does.
+    def _attempt(
+        self, identity: Identity, item: Item | HubError, trace: str | None, checked: set[str]
+    ) -> Outcome | Coroutine[Any, Any, Outcome]:
+        """What becomes of an item, at once where its publication is.
+
+        Args:
+            checked: the channels of the items before it that this identity may publish in.
         """
-        if not self._at_once:
-            return await asyncio.gather(*attempts)
-        outcomes = []
-        for attempt in attempts:
-            outcome = begin(attempt)
-            outcomes.append(await outcome.run() if isinstance(outcome, Rest) else outcome)
-        return outcomes
-
-    async def _attempt(
-        self, identity: Identity, item: Item | HubError, trace: str | None
-    ) -> Outcome:
         try:
-            request = self._checked(identity, item, trace)
-            return _result_fields(request.channel, await self._engine.publish(request))
-        except HubError as error:
+            request = self._checked(identity, item, trace, checked)
+            result = self._engine.publish(request)
+            if isinstance(result, PublishResult):
+                return _result(request.channel, result)
+        except Exception as error:  # noqa: BLE001 - the other items' answers must not be lost with this one
+            return self._failed(error)
+        return self._later(request.channel, result)
+
+    async def _later(self, channel: str, work: Coroutine[Any, Any, PublishResult]) -> Outcome:
+        try:
+            return _result(channel, await work)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> HubError:
+        if isinstance(error, HubError):
             self._tally.http_errors[error.code] += 1
             return error
-        except Exception:  # noqa: BLE001 - the other items' answers must not be lost with this one
-            self._log.exception("http_batch_item_failed")
-            return OutcomeUnknownError("something went wrong in the hub; it is in its log")
+        self._log.exception("http_batch_item_failed")
+        return OutcomeUnknownError("something went wrong in the hub; it is in its log")
 
     def _checked(
-        self, identity: Identity, item: Item | HubError, trace: str | None
+        self, identity: Identity, item: Item | HubError, trace: str | None, checked: set[str]
     ) -> PublishRequest:
         if isinstance(item, HubError):
             raise item
-        channel = check_channel(item.channel)
-        identity.check_publish(channel)
+        channel, key, idempotency_key = item.channel, item.key, item.idempotency_key
+        if channel not in checked:
+            identity.check_publish(check_channel(channel))
+            checked.add(channel)
         return PublishRequest(
-            channel=channel,
-            data=check_payload(item.payload, limit=self._limits.max_message_bytes),
-            publisher=identity.publisher,
-            key=_optional_key(item.key, "key"),
-            sender=identity.subject,
-            idempotency_key=_optional_key(item.idempotency_key, "idempotency_key"),
-            trace=trace,
+            channel,
+            check_payload(bytes(item.data), limit=self._max_bytes),
+            identity.publisher,
+            None if key is None else check_key(key, "key"),
+            identity.subject,
+            None,
+            None if idempotency_key is None else check_key(idempotency_key, "idempotency_key"),
+            trace,
         )
 
 
-def _published(channel: str, result: PublishResult) -> Answer:
+async def _outcome(attempt: Outcome | Coroutine[Any, Any, Outcome]) -> Outcome:
+    return attempt if isinstance(attempt, str | HubError) else await attempt
+
+
+def _result(channel: str, result: PublishResult) -> str:
     """Neither a channel nor an epoch has a character that JSON would escape."""
     position = result.position
     again = ',"duplicate":true' if result.duplicate else ""
-    fields = f'"channel":"{channel}","offset":{position.offset},"epoch":"{position.epoch}"{again}'
-    return Answer(f"{{{fields}}}".encode())
+    place = f'"offset":{position.offset},"epoch":"{position.epoch}"'
+    return f'{{"channel":"{channel}",{place}{again}}}'
+
+
+def _published(channel: str, result: PublishResult) -> Answer:
+    return Answer(_result(channel, result).encode())
 
 
 async def _published_later(channel: str, work: Coroutine[Any, Any, PublishResult]) -> Answer:
@@ -199,29 +222,19 @@ def _message_key(request: Request) -> str | None:
     """The publication's key: the header `X-Message-Key`, else `?key=`."""
     if "x-message-key" in request.headers:
         return _optional_key(text_header(request, "x-message-key"), "X-Message-Key")
-    if b"?" not in request.target:
-        return None
     return _optional_key(single(split_form(request.query), "key"), "key")
-
-
-def _result_fields(channel: str, result: PublishResult) -> dict[str, object]:
-    position = result.position
-    fields: dict[str, object] = {
-        "channel": channel,
-        "offset": position.offset,
-        "epoch": position.epoch,
-    }
-    if result.duplicate:
-        fields["duplicate"] = True
-    return fields
 
 
 def _batch_answer(outcomes: list[Outcome]) -> Answer:
     """200 where all were published, the common status where all failed with it, else 207."""
-    statuses = {http_status(o.code) if isinstance(o, HubError) else 200 for o in outcomes}
-    body = [problem_fields(o) if isinstance(o, HubError) else o for o in outcomes]
-    if len(statuses) > 1:
-        return json_answer(body, status=_MULTI_STATUS)
-    first = outcomes[0]
-    headers = problem_headers(first) if isinstance(first, HubError) else {}
-    return json_answer(body, status=statuses.pop(), headers=headers)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, HubError)]
+    if not errors:
+        return Answer(f"[{','.join(outcomes)}]".encode())  # type: ignore[arg-type]  # all are texts
+    body = b",".join(
+        outcome.encode() if isinstance(outcome, str) else orjson.dumps(problem_fields(outcome))
+        for outcome in outcomes
+    )
+    statuses = {int(http_status(error.code)) for error in errors}
+    if len(errors) < len(outcomes) or len(statuses) > 1:
+        return Answer(b"[%b]" % body, status=_MULTI_STATUS)
+    return Answer(b"[%b]" % body, status=statuses.pop(), headers=problem_headers(errors[0]))

@@ -84,6 +84,7 @@ class _Settled:
     """A broker whose publications have been delivered when it answers."""
 
     answers_at_once = False
+    publish_now = None
 
     def __init__(self, broker: RedisBroker) -> None:
         self._broker = broker
