@@ -133,7 +133,7 @@ async def test_a_head_without_end_is_431(hub: HubProcess, path: str, start: str)
 
 
 async def test_a_url_over_4_kb_is_refused_for_a_session(hub: HubProcess) -> None:
-    """WIRE.md: who has more channels subscribes by command."""
+    """Who has more channels subscribes by command."""
     async with raw_connection(hub.url) as peer:
         peer.request("GET", f"/sse?channel=a&x={'y' * 4100}")
         answer = await peer.answer()

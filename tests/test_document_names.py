@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import subprocess
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,3 +108,34 @@ def test_every_metric_exists(document: Path, metrics: str) -> None:
 def metrics() -> str:
     with HubProcess() as hub:
         return httpx.get(f"{hub.url}/metrics", timeout=5).text
+
+
+# What a comment may name, wherever it stands: a document beside it, or one from the root.
+_DOCUMENT = re.compile(r"(?<![\w./-])((?:[\w.-]+/)*[A-Z][A-Z_-]*\.md)\b")
+# Trackers number their issues; whoever reads the file cannot look them up.
+_ISSUE = re.compile(r"(?<![\w-])[Ii]ssues? #?[0-9]+\b")
+_SOURCES = ("*.py", "*.lua", "*.js", "*.mjs", "*.ts", "*.css", "*.html", "*.yaml", "*.toml", "*.md")
+
+
+def test_no_file_names_a_document_or_an_issue_that_is_not_here() -> None:
+    """A comment says the fact itself, or names what a reader of this repository can open."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", *_SOURCES, "tests/run", "Dockerfile"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    names = listed.stdout.decode().split("\0")
+    known = {Path(name).name for name in names if name.endswith(".md")}
+    wrong = []
+    for name in names:
+        path = ROOT / name
+        if not name or not path.is_file() or path == Path(__file__):
+            continue
+        text = path.read_text()
+        for found in _DOCUMENT.findall(text):
+            beside, rooted = path.parent / found, ROOT / found
+            if not (beside.exists() or rooted.exists() or ("/" not in found and found in known)):
+                wrong.append(f"{name}: {found}")
+        wrong += [f"{name}: {found}" for found in _ISSUE.findall(text)]
+    assert wrong == []

@@ -40,7 +40,7 @@ def test_every_number_has_a_lower_and_an_upper_bound(info: SettingInfo) -> None:
 
 
 def test_defaults_are_those_of_the_wire_contract() -> None:
-    """WIRE.md, "Settings that tests and operators rely on"."""
+    """Those that tests and operators rely on."""
     settings = Settings()
     assert (settings.host, settings.port, settings.broker) == ("127.0.0.1", 8000, "memory://")
     assert (settings.outbox_max_messages, settings.outbox_max_bytes) == (1000, MIB)

@@ -30,7 +30,7 @@ from hub.core.publication import check_channel
 from hub.errors import BadRequestError, SettingsError, UnauthorizedError
 
 ALGORITHM = "HS256"
-# WIRE.md: a URL stays below 4 KB, and a token has to fit in one.
+# A URL stays below 4 KB (clients/PROTOCOL.md), and a token has to fit in one.
 MAX_TOKEN_BYTES = 4096
 # The last second of the year 9999, the last year that RFC 3339 can write: a time beyond it is
 # that one, so that no message and no timer has to carry numbers of 300 digits.

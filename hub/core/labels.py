@@ -134,7 +134,7 @@ CONNECTION = Label(
     {"commands": "asks and is answered", "subscriber": "gets what is published"},
 )
 
-# RFC 6455 section 7.4.1 and WIRE.md, "Close codes tell by range". A peer may send any code of
+# RFC 6455 section 7.4.1 and clients/PROTOCOL.md, "Close codes". A peer may send any code of
 # its own (3000 to 4999): those are `other`.
 CLOSE_CODE = Label(
     "code",

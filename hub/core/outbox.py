@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hub.core.subscription import Subscription
 
 # One chunk goes to the transport at a time; what the kernel does not take of it can no longer
-# be dropped. As large as what the kernel keeps unsent (TCP_NOTSENT_LOWAT, DESIGN.md section 6).
+# be dropped. As large as what the kernel keeps unsent (TCP_NOTSENT_LOWAT).
 CHUNK_BYTES = 16 * 1024
 
 

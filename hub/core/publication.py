@@ -8,7 +8,7 @@ from hub.core.naming import odd_character
 from hub.core.values import value
 from hub.errors import BadRequestError
 
-# WIRE.md, "Channels and positions".
+# clients/PROTOCOL.md, "Channels and positions".
 MAX_CHANNEL_LENGTH = 200
 _CHANNEL = re.compile(r"[A-Za-z0-9_.:@~+-]{1,200}")
 _CHANNEL_ALPHABET = string.ascii_letters + string.digits + "_.:@~+-"

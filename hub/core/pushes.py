@@ -10,7 +10,7 @@ from hub.errors import HubError
 
 
 class GapReason(StrEnum):
-    """Why a range of offsets will not arrive (WIRE.md, pushes)."""
+    """Why a range of offsets will not arrive (clients/PROTOCOL.md, "Pushes")."""
 
     SLOW = "slow"
     CONFLATED = "conflated"

@@ -29,7 +29,7 @@ SECRET_NAMES = frozenset(
     {"token", "secret", "authorization", "data", "payload", "key", "api_key", "x-api-key"}
     | {"password", "cookie", "idempotency_key"}
 )
-# A URL may carry these (WIRE.md: `token=` where no header can be set; a Redis' `password=`).
+# A URL may carry these (`token=` where no header can be set; a Redis' `password=`).
 _SECRET_IN_URL = re.compile(
     r"([?&](?:[\w.%-]*(?:password|passwd|secret|token)|key|api_key)=)[^&\s\"']+", re.IGNORECASE
 )

@@ -30,7 +30,7 @@ _UNITS = {"b": 1, "kib": KIB, "mib": MIB, "gib": KIB * MIB, "tib": MIB * MIB}
 _PATH_SEGMENT = re.compile(r"[A-Za-z0-9_.~-]+")
 _NODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,32}")
-# A channel's alphabet (WIRE.md) without the colon that ends a namespace.
+# A channel's alphabet (`hub.core.publication`) without the colon that ends a namespace.
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.@~+-]{1,199}")
 
 

@@ -30,7 +30,7 @@ from hub.transports.poll_link import PollLink
 from hub.wire.codes import CloseCode
 from hub.wire.poll import answer
 
-# DESIGN.md section 7: a polling session holds a lease of two waits.
+# A polling session holds a lease of two waits: who comes back late is still who it was.
 _LEASE_WAITS = 2
 _LEAST_LEASE_SECONDS = 10.0
 # Of a session that was never continued: time for a first command or the next poll. Who polls

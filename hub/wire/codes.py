@@ -1,7 +1,7 @@
 """The one table of wire numbers: what each error code is over HTTP and over WebSocket.
 
 `hub.errors` says what went wrong and whether trying again may help; only this module knows
-which number tells a peer so. Close codes speak by range (WIRE.md): 44xx is the client's
+which number tells a peer so. Close codes speak by range (clients/PROTOCOL.md): 44xx is the client's
 fault, do not come back unchanged; 45xx and the standard codes in `_RECONNECT` mean come
 back with back-off and resume.
 """

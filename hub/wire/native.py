@@ -1,4 +1,4 @@
-"""The native JSON objects of WIRE.md: commands in, pushes out.
+"""The native JSON objects of clients/PROTOCOL.md: commands in, pushes out.
 
 A publication's `data` is spliced in as the bytes that came, never decoded and encoded again.
 """

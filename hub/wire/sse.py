@@ -17,7 +17,7 @@ from hub.core.pushes import Gap, Goodbye, Heartbeat, Push, Subscribed
 from hub.wire import native
 
 MAX_CHANNELS = 32
-"""WIRE.md: more would make an id block that proxies' header limits do not take back."""
+"""More would make an id block that proxies' header limits do not take back."""
 _HEARTBEAT = b": heartbeat\n\n"
 _POSITIONS = b'data: {"op":"positions"}\n\n'
 """Not the positions once more: an id of 32 channels has kilobytes, and comes with each tick."""

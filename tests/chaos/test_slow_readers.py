@@ -11,7 +11,7 @@ from tests.support.hub_process import HubProcess
 
 MAX_MESSAGES = 60
 MAX_BYTES = 200_000
-# A peer that never reads absorbed 169 KiB (DESIGN.md section 6), without bounds 4 MiB.
+# A peer that never reads absorbed 169 KiB (measured), without bounds 4 MiB.
 KERNEL_BYTES = 512 * 1024
 
 

@@ -66,5 +66,5 @@ class OneOfSeveral(OneNode):
 # Four seconds of CPU; a busy machine has taken two minutes for them.
 @pytest.mark.timeout(300)
 def test_whatever_lags_or_is_lost_every_message_arrives_or_its_loss_is_announced() -> None:
-    """The promise of DESIGN.md section 1, at the seam between history and pub/sub."""
+    """The promise, at the seam between history and pub/sub."""
     run_state_machine_as_test(OneOfSeveral, settings=PROFILE)

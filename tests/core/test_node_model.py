@@ -1,7 +1,7 @@
 """One node, tried in every order: slow peers, seams, overflow, trimming, lost publications.
 
 Hypothesis chooses what happens next; a checker reads only the bytes that each peer got and
-proves the promise of DESIGN.md section 1 from them (`tests.core.streams`).
+proves the promise of clients/PROTOCOL.md from them (`tests.core.streams`).
 """
 
 from dataclasses import dataclass
@@ -349,5 +349,5 @@ PROFILE = settings(
 # Four seconds of CPU; a busy machine has taken two minutes for them.
 @pytest.mark.timeout(300)
 def test_whatever_happens_every_message_arrives_or_its_loss_is_announced() -> None:
-    """The promise of DESIGN.md section 1, on one node, for every order hypothesis can find."""
+    """The promise, on one node, for every order hypothesis can find."""
     run_state_machine_as_test(OneNode, settings=PROFILE)

@@ -92,7 +92,10 @@ async def test_curl_reads_413_whether_or_not_it_waits_for_100(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(JAVA is None, reason="no JDK is installed")
+@pytest.mark.skipif(
+    JAVA is None,
+    reason="no JDK is installed, and tests/run fetches none of its 72 MB: default-jdk-headless",
+)
 async def test_javas_own_client_publishes_every_body(
     hub: HubProcess, http: httpx.AsyncClient, channel: str
 ) -> None:

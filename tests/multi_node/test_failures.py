@@ -14,7 +14,7 @@ from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
-# Issue 4 allows 10 s; the rest is for a busy machine.
+# The hub promises 10 s; the rest is for a busy machine.
 NOT_READY_SECONDS = 13.0
 READY_SECONDS = 20.0
 

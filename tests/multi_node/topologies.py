@@ -21,7 +21,7 @@ from tests.support.redis_sentinel import SentinelSet
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
-# Issue 4 allows 10 s; the rest is for a busy machine.
+# The hub promises 10 s; the rest is for a busy machine.
 NOT_READY_SECONDS = 15.0
 READY_SECONDS = 20.0
 

@@ -79,7 +79,7 @@ def test_value_of_a_secret_name_is_hidden(name: str, log_format: str) -> None:
 
 
 def test_token_in_a_url_is_hidden_and_the_rest_stays() -> None:
-    """A browser's WebSocket has no other place for it (WIRE.md)."""
+    """A browser's WebSocket has no other place for it."""
     stream = io.StringIO()
     make_logger(LogChoice(), stream).info("opened", url="/ws?channel=a&token=s3cret&last=1")
     assert lines(stream)[0]["url"] == f"/ws?channel=a&token={HIDDEN}&last=1"

@@ -45,7 +45,7 @@ def test_both_tables_know_the_same_codes() -> None:
     ],
 )
 def test_close_codes_are_those_of_the_wire_contract(code: str, number: int) -> None:
-    """WIRE.md, "Close codes tell by range"."""
+    """44xx is the client's fault, 45xx is not."""
     assert close_code(code) == number
 
 
@@ -54,7 +54,7 @@ def test_close_codes_are_those_of_the_wire_contract(code: str, number: int) -> N
     [("conflict", 409), ("not_published", 503), ("outcome_unknown", 503), ("too_large", 413)],
 )
 def test_http_statuses_are_those_of_the_wire_contract(code: str, status: int) -> None:
-    """WIRE.md, "HTTP"."""
+    """The status of each code is part of what clients rely on."""
     assert http_status(code) == status
 
 

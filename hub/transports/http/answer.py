@@ -66,11 +66,15 @@ def encode(answer: Answer, *, close: bool, head_only: bool = False) -> bytes:
         body = b""
     else:
         head += f"Content-Length: {len(body)}\r\n"
+    options = headers.get("Connection")
+    if close and options not in {None, "close"}:
+        # One field says both: some clients look at the first or the last alone.
+        headers = {**headers, "Connection": f"{options}, close"}
     if headers:
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     if "Cache-Control" not in headers:
         head += "Cache-Control: no-store\r\n"
-    if close and headers.get("Connection") != "close":
+    if close and options is None:
         head += "Connection: close\r\n"
     encoded = f"{head}\r\n".encode("latin-1")
     return encoded if head_only else encoded + body

@@ -134,7 +134,7 @@ class HttpLimits:
     body_total_bytes: int = 64 * MIB
     """Of all bodies under way together."""
     max_poll_channels: int = 32
-    """WIRE.md, long polling."""
+    """As clients/PROTOCOL.md has it of long polling."""
     max_poll_wait_seconds: float = 55
     """Below the 60 s after which nginx gives a silent answer up (`proxy_read_timeout`)."""
 

@@ -258,7 +258,7 @@ async def test_a_poll_that_cannot_be_meant_is_refused(hub: Hub, query: str) -> N
 
 
 async def test_a_poll_of_too_many_channels_is_refused(files: Path) -> None:
-    """WIRE.md: 32 at most."""
+    """32 at most, as PROTOCOL.md says."""
     hub = make_hub(files, limits=HttpLimits(max_poll_channels=1))
     async with hub.client() as client:
         answer = await client.get("/poll?channel=a&channel=b")
