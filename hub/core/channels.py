@@ -16,8 +16,8 @@ class Channel:
     """One channel as this node knows it. Owned by the event loop."""
 
     __slots__ = (
-        "_groups", "_members", "asking", "cancels_from_seconds", "changes", "epoch", "name",
-        "offset", "open", "open_at_seconds", "options", "sealed_offset", "under_way",
+        "_groups", "_members", "_read_ahead", "asking", "cancels_from_seconds", "changes", "epoch",
+        "name", "offset", "open", "open_at_seconds", "options", "sealed_offset", "under_way",
     )  # fmt: skip
 
     def __init__(self, name: str, head: Position, options: ChannelOptions) -> None:
@@ -40,6 +40,8 @@ class Channel:
         """The sealed batch that is being written, member by member."""
         self.sealed_offset = head.offset
         """The last offset of the newest sealed batch."""
+        self._read_ahead: tuple[int, float] | None = None
+        """Up to where history was read to somebody before it came here, and since when."""
         self._members: dict[Dialect, dict[Subscription, None]] = {}
         self._groups: tuple[Group, ...] | None = ()
 
@@ -92,6 +94,21 @@ class Channel:
         """Go on after `head`; nothing may be open or under way."""
         self.epoch = head.epoch
         self.offset = self.sealed_offset = head.offset
+        self._read_ahead = None
+
+    def read_ahead(self, through: int, now_seconds: float) -> None:
+        """Somebody was written what history has up to `through`, of which not all came here yet."""
+        furthest, since_seconds = self._read_ahead or (through, now_seconds)
+        self._read_ahead = (max(through, furthest), since_seconds)
+
+    def sent_since(self, batch: Batch) -> float:
+        """Before this monotonic time nobody here was sent anything of the batch that goes now."""
+        if self._read_ahead is None:
+            return batch.at_seconds
+        furthest, since_seconds = self._read_ahead
+        if batch.last >= furthest:
+            self._read_ahead = None
+        return min(batch.at_seconds, since_seconds)
 
     def open_batch(self) -> Batch:
         """What came since the last seal, as a batch for the members of this moment."""

@@ -195,7 +195,7 @@ class Exchange:
             yield len(members)
 
     def _sent(self, channel: Channel, batch: Batch) -> None:
-        self._journal.sent(channel.name, batch)
+        self._journal.sent(channel.name, batch, since_seconds=channel.sent_since(batch))
         publications = [item for item in batch.items if isinstance(item, Publication)]
         self.backlog_bytes -= sum(len(item.data) for item in publications)
         elapsed = self._clock() - batch.at_seconds

@@ -82,6 +82,8 @@ class Journal:
         """A stretch went out from history."""
         if first <= last:
             self._note(subscription, What.REPLAYED, first, last)
+            if last > subscription.channel.offset:
+                subscription.channel.read_ahead(last, self._clock())
 
     def unsent(self, subscription: "Subscription", first: int, last: int, epoch: str) -> None:
         """A stretch was still owed when the connection ended."""
@@ -153,8 +155,11 @@ class Journal:
             self.bytes += event.size - notes.forget_oldest()
             notes.events.append(event)
 
-    def sent(self, channel: str, batch: "Batch") -> None:
-        """A batch of the channel has gone to its live members."""
+    def sent(self, channel: str, batch: "Batch", *, since_seconds: float) -> None:
+        """A batch of the channel has gone to its live members.
+
+        Nothing of it was written to anybody before `since_seconds`.
+        """
         if batch.last == batch.base or not self._max_bytes:
             return
         timeline = self._timeline(channel, batch.epoch, batch.base)
@@ -164,8 +169,8 @@ class Journal:
         elif batch.base > timeline.last:
             # What came while nobody subscribed here must not be taken for sent.
             self.bytes += timeline.lost(timeline.last + 1, batch.base)
-        now, since = self._clock(), batch.at_seconds
-        if timeline.passed(batch.last, since_seconds=since, now_seconds=now):
+        now = self._clock()
+        if timeline.passed(batch.last, since_seconds=since_seconds, now_seconds=now):
             self._keep(timeline, MARK_BYTES)
 
     def lost(self, gap: Gap) -> None:

@@ -29,7 +29,8 @@ class Timeline:
         self.losses: list[tuple[int, int, str]] = []
         """First and last offset that were not sent, and why; `_AWAY` while nobody was here."""
         self._since = array("d")
-        """When the first that a mark stands for came: nobody was sent it earlier."""
+        """When the first that a mark stands for came, here or from history: nobody was sent it
+        earlier."""
         self._times = array("d")
         self._offsets = array("q")
 
@@ -53,6 +54,7 @@ class Timeline:
         times = self._times
         if len(times) > 1 and now_seconds - times[-2] < RESOLUTION_SECONDS:
             times[-1], self._offsets[-1] = now_seconds, offset
+            self._since[-1] = min(self._since[-1], since_seconds)
             return False
         self._since.append(since_seconds)
         times.append(now_seconds)

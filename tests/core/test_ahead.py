@@ -5,9 +5,11 @@ Pub/sub brings a publication to one node sooner than to another, and history has
 
 import pytest
 
+from hub.core.answers import Answer
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Publication
 from hub.core.pushes import Gap, GapReason, Join, Member
+from tests.core.explained import why
 from tests.core.small_node import Shape, SmallNode
 from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
@@ -71,3 +73,23 @@ def test_a_join_among_what_the_subscriber_has_is_not_lost() -> None:
     pushes = behind.read(of=behind.ahead)
     assert [push["op"] for push in pushes] == ["join", "message"]
     assert pushes[-1]["offset"] == 5
+
+
+def test_what_was_read_to_it_and_is_forgotten_is_not_taken_for_never_sent() -> None:
+    """It left, its notes went, and only then what it had got came to this node."""
+    behind = Behind()
+    assert why(behind.ahead, CHANNEL, 4).answer is Answer.WRITTEN
+    behind.ahead.unsubscribe(CHANNEL)
+    behind.node.clock.advance(1)
+    notes = behind.ahead.session.notes
+    assert notes is not None
+    while notes.events:
+        notes.forget_oldest()
+    behind.node.clock.advance(1)
+    behind.arrives(2, 3, 4)
+    behind.node.loop.settle()
+    assert why(behind.ahead, CHANNEL, 4).answer is Answer.UNKNOWN
+    behind.node.publish(CHANNEL)
+    behind.arrives(5)
+    behind.node.loop.settle()
+    assert why(behind.ahead, CHANNEL, 5).answer is Answer.NOT_SUBSCRIBED

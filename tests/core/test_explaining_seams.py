@@ -188,7 +188,7 @@ def test_channels_of_one_publication_each_count_with_all_they_take() -> None:
     node = small(budget)
     for number in range(1000):
         batch = Batch([], [], epoch="e", base=0, last=1, at_seconds=0.0)
-        node.journal.sent(f"channel-{number}", batch)
+        node.journal.sent(f"channel-{number}", batch, since_seconds=0.0)
         assert node.journal.bytes <= budget
     kept = [number for number in range(1000) if node.journal.timeline(f"channel-{number}", "e")]
     assert 90 <= len(kept) <= 105

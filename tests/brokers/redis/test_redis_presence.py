@@ -13,6 +13,7 @@ from redis import Redis
 
 from hub.brokers.redis.keys import Keys
 from hub.brokers.redis.nodes.presence import RedisRoster
+from hub.brokers.redis.options import RedisOptions
 from hub.core.options import ChannelOptions
 from hub.core.pushes import Join, Leave, Member, PresenceReset
 from hub.errors import HubError, UnavailableError
@@ -54,11 +55,11 @@ async def place(
     *,
     renews: bool = True,
     functions: bool = True,
-    timeout_seconds: float = FAST.command_timeout_seconds,
+    options: RedisOptions = FAST,
 ) -> AsyncGenerator[Place]:
     """A node in the room; it does not renew where it is to die, as it were."""
     tasks: set[asyncio.Task[object]] = set()
-    options = replace(FAST, use_functions=functions, command_timeout_seconds=timeout_seconds)
+    options = replace(options, use_functions=functions)
     async with node(redis.url, options=options, namespaces=NAMESPACES) as one:
         roster = RedisRoster(
             one.broker.shard,
@@ -320,9 +321,10 @@ async def test_many_members_are_read_in_parts_and_each_is_told_once(
 ) -> None:
     """In the order they came; no answer of Redis is larger than a part."""
     everybody = [Member(f"member-{n:05}", f"c{n}", f"member-{n:05}") for n in range(3000)]
-    # So many calls at once take a busy machine more than half a second, and a join that is not
-    # answered is told once more, at another place.
-    async with place(redis, "one", functions=functions, timeout_seconds=20) as one:
+    # So many calls at once take a busy machine longer than `FAST` waits for an answer, and for its
+    # canary: a join is then told once more at another place, and what is on its way may be missed.
+    patient = replace(FAST, command_timeout_seconds=20.0, canary_deadline_seconds=20.0)
+    async with place(redis, "one", functions=functions, options=patient) as one:
         for member in everybody:
             one.roster.change(ROOM, Join(ROOM, member))
         await eventually(lambda: len(one.announced) == len(everybody), seconds=20)
