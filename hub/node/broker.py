@@ -4,27 +4,22 @@ A node that stands alone does not import the Redis client, which takes a third o
 """
 
 import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-from structlog.typing import FilteringBoundLogger
+from typing import Protocol
 
 from hub.admin.cluster import NodeBus, NoOtherNodes
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.keys import TAG_LENGTH, Keys
-from hub.core.ports import Broker, Downstream, Monotonic, Roster, Spawn
+from hub.core.ports import Broker, Downstream, Roster
 from hub.core.presence import LocalRoster
 from hub.core.publication import Position
 from hub.core.records import BrokerRecord
-from hub.core.tally import Tally
 from hub.errors import SettingsError
+from hub.node.core import Shared
+from hub.observe.log_levels import BROKER
 from hub.settings import Settings
-
-if TYPE_CHECKING:
-    from hub.brokers.redis.broker import RedisBroker
 
 
 class NodeBroker(Broker, Protocol):
@@ -70,52 +65,67 @@ class NodeRoster(Roster, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a broker is given of the node."""
+class Brokerage:
+    """A broker and what goes by it."""
 
-    downstream: Downstream
-    clock: Monotonic
-    spawn: Spawn
-    log: FilteringBoundLogger
-    tally: Tally
+    broker: NodeBroker
+    roster: NodeRoster
+    """Who is present where the broker carries the channels."""
+    bus: NodeBus
+    """The way to the nodes that share the broker."""
 
 
-def make_broker(settings: Settings, around: Surroundings) -> NodeBroker:
-    """The broker that `HUB_BROKER` names; raise `SettingsError` where it names none."""
+def make_tag() -> str:
+    """What one run of a node is known by to the others, and its connections begin with."""
+    return secrets.token_hex(TAG_LENGTH // 2)
+
+
+def make_brokerage(
+    settings: Settings, shared: Shared, *, tag: str, downstream: Downstream
+) -> Brokerage:
+    """What `HUB_BROKER` names; raise `SettingsError` where it names nothing."""
     if settings.broker.startswith("memory:"):
-        return MemoryBroker(
-            downstream=around.downstream,
-            namespaces=settings.namespaces(),
-            clock=around.clock,
-            wall_clock=time.time,
-            idempotency=IdempotencyKeys(
-                ttl_seconds=settings.idempotency_ttl_seconds,
-                clock=around.clock,
-                max_keys=settings.idempotency_max_keys,
-            ),
-            position_ttl_seconds=settings.position_ttl_seconds,
-            max_channels=settings.max_channels,
-            history_total_bytes=settings.history_total_bytes,
-        )
+        return _memory(settings, shared, downstream)
     try:
-        return _redis_broker(settings, around)
+        return _redis(settings, shared, tag, downstream)
     except SettingsError as error:
         raise SettingsError(f"HUB_BROKER: {error.message}") from None
 
 
-def _redis_broker(settings: Settings, around: Surroundings) -> "RedisBroker":
+def _memory(settings: Settings, shared: Shared, downstream: Downstream) -> Brokerage:
+    broker = MemoryBroker(
+        downstream=downstream,
+        namespaces=settings.namespaces(),
+        clock=shared.awake,
+        wall_clock=shared.wall_clock,
+        idempotency=IdempotencyKeys(
+            ttl_seconds=settings.idempotency_ttl_seconds,
+            clock=shared.awake,
+            max_keys=settings.idempotency_max_keys,
+        ),
+        position_ttl_seconds=settings.position_ttl_seconds,
+        max_channels=settings.max_channels,
+        history_total_bytes=settings.history_total_bytes,
+    )
+    return Brokerage(broker, LocalRoster(downstream.announce), NoOtherNodes())
+
+
+def _redis(settings: Settings, shared: Shared, tag: str, downstream: Downstream) -> Brokerage:
     from hub.brokers.redis.broker import RedisBroker  # noqa: PLC0415 - see above
+    from hub.brokers.redis.nodes.bus import RedisNodeBus  # noqa: PLC0415
+    from hub.brokers.redis.nodes.presence import RedisRoster  # noqa: PLC0415
     from hub.brokers.redis.options import RedisOptions  # noqa: PLC0415
 
-    return RedisBroker(
+    log = shared.log.bind(subsystem=BROKER)
+    broker = RedisBroker(
         url=settings.broker,
-        downstream=around.downstream,
+        downstream=downstream,
         namespaces=settings.namespaces(),
-        clock=around.clock,
-        wall_clock=time.time,
-        spawn=around.spawn,
-        log=around.log,
-        tally=around.tally,
+        clock=shared.awake,
+        wall_clock=shared.wall_clock,
+        spawn=shared.spawn,
+        log=log,
+        tally=shared.tally,
         options=RedisOptions(
             node=settings.node,
             keys=Keys(settings.broker_prefix),
@@ -126,30 +136,5 @@ def _redis_broker(settings: Settings, around: Surroundings) -> "RedisBroker":
             hold_total_bytes=settings.broker_hold_bytes,
         ),
     )
-
-
-def make_tag() -> str:
-    """What one run of a node is known by to the others, and its connections begin with."""
-    return secrets.token_hex(TAG_LENGTH // 2)
-
-
-def make_roster(broker: NodeBroker, around: Surroundings, *, tag: str) -> NodeRoster:
-    """Who is present where `broker` carries the channels."""
-    if isinstance(broker, MemoryBroker):
-        return LocalRoster(around.downstream.announce)
-    from hub.brokers.redis.broker import RedisBroker  # noqa: PLC0415 - see above
-    from hub.brokers.redis.nodes.presence import RedisRoster  # noqa: PLC0415
-
-    assert isinstance(broker, RedisBroker)  # noqa: S101 - there is no third one
-    return RedisRoster(broker.shard, tag=tag, spawn=around.spawn, log=around.log)
-
-
-def make_bus(broker: NodeBroker, around: Surroundings, *, tag: str) -> NodeBus:
-    """The way to the nodes that share `broker`."""
-    if isinstance(broker, MemoryBroker):
-        return NoOtherNodes()
-    from hub.brokers.redis.broker import RedisBroker  # noqa: PLC0415 - see above
-    from hub.brokers.redis.nodes.bus import RedisNodeBus  # noqa: PLC0415
-
-    assert isinstance(broker, RedisBroker)  # noqa: S101 - there is no third one
-    return RedisNodeBus(broker.shard, tag=tag, spawn=around.spawn)
+    roster = RedisRoster(broker.shard, tag=tag, spawn=shared.spawn, log=log)
+    return Brokerage(broker, roster, RedisNodeBus(broker.shard, tag=tag, spawn=shared.spawn))

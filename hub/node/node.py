@@ -27,9 +27,9 @@ from hub.core.rates import Rates
 from hub.core.reserved import STATS_CHANNEL
 from hub.errors import HubError
 from hub.node.api import KnownChannels, NodeApi
-from hub.node.broker import Surroundings, make_broker, make_bus, make_roster, make_tag
+from hub.node.broker import make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared
-from hub.node.stats import Limits, Reporter, publish_stats
+from hub.node.stats import Reporter, publish_stats
 from hub.observe.log_levels import BROKER
 from hub.observe.loop_lag import LoopLag
 from hub.observe.sampling import make_tracing
@@ -75,9 +75,8 @@ class Node:
         self.refusals = shared.refusals
         self.policy = policy_of(settings)
         self.tag = make_tag()
-        around = Surroundings(self, self.awake, spawn, log.bind(subsystem=BROKER), self.tally)
-        self.broker = make_broker(settings, around)
-        self._roster = make_roster(self.broker, around, tag=self.tag)
+        brokerage = make_brokerage(settings, shared, tag=self.tag, downstream=self)
+        self.broker, self._roster = brokerage.broker, brokerage.roster
         self._rates = Rates(self.tally, self.clock)
         self._spawn = spawn
         self.tracing = make_tracing(settings.trace_sample, node=settings.node, version=VERSION)
@@ -107,7 +106,6 @@ class Node:
         self.bodies = BodyBudget(settings.body_total_bytes)
         self.drainer = Drainer(self.engine, self._is_alone)
         self.reporter = Reporter(
-            node=settings.node,
             version=VERSION,
             started_seconds=self.started_seconds,
             engine=self.engine,
@@ -117,7 +115,8 @@ class Node:
             tally=self.tally,
             rates=self._rates,
             clock=self.clock,
-            limits=Limits(settings.max_connections, settings.outbox_total_bytes, usable_bytes()),
+            settings=settings,
+            memory_limit_bytes=usable_bytes(),
             problems=self.ready,
             lag_seconds=lambda: lag.lag_seconds,
             drainer=self.drainer,
@@ -130,10 +129,10 @@ class Node:
         lists = Channels(known, self.engine.origin)
         self.cluster = Cluster(
             tag=self.tag,
-            bus=make_bus(self.broker, around, tag=self.tag),
+            bus=brokerage.bus,
             handlers=self._handlers(polling, lists, lag),
             record=self.reporter.record,
-            log=around.log,
+            log=log.bind(subsystem=BROKER),
         )
         self.api = NodeApi(
             executor=self.core.executor,

@@ -20,26 +20,17 @@ from hub.core.tally import Tally
 from hub.errors import HubError
 from hub.node.broker import NodeBroker
 from hub.observe.metrics import Gauges
+from hub.settings import Settings
 
 # The scope of idempotency keys, of which these publications use none.
 _PUBLISHER = "hub"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What the gauges are to be compared with."""
-
-    connections: int
-    outbox_bytes: int
-    memory_bytes: int
-    """What the machine or the cgroup lets this process use; asked once, it is read from files."""
-
-
-@dataclass(frozen=True, slots=True)
 class Reporter:
     """One per node; reads live state when asked, and counts nothing that could be many."""
 
-    node: str
+    settings: Settings
     version: str
     started_seconds: float
     """Since 1970 UTC."""
@@ -50,7 +41,8 @@ class Reporter:
     tally: Tally
     rates: Rates
     clock: Monotonic
-    limits: Limits
+    memory_limit_bytes: int
+    """What the machine or the cgroup lets this process use; asked once, it is read from files."""
     problems: Callable[[], Sequence[str]]
     lag_seconds: Callable[[], float]
     drainer: Drainer
@@ -74,9 +66,9 @@ class Reporter:
             journal_bytes=self.journal.bytes,
             http_connections=self.http_connections(),
             body_bytes=self.body_bytes(),
-            connections_limit=self.limits.connections,
-            outbox_limit_bytes=self.limits.outbox_bytes,
-            memory_limit_bytes=self.limits.memory_bytes,
+            connections_limit=self.settings.max_connections,
+            outbox_limit_bytes=self.settings.outbox_total_bytes,
+            memory_limit_bytes=self.memory_limit_bytes,
             broker=self.broker.record(),
         )
 
@@ -84,7 +76,7 @@ class Reporter:
         gauges, rates, tally, now = self.gauges(), self.rates, self.tally, time.time()
         progress = self.drainer.progress
         return NodeRecord(
-            node=self.node,
+            node=self.settings.node,
             version=self.version,
             started_ms=int(self.started_seconds * 1000),
             uptime_seconds=round(now - self.started_seconds, 3),

@@ -13,7 +13,7 @@ from hub.node.node import Node
 from hub.observe.log_levels import HTTP
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import HubCollector, Metrics
-from hub.transports.asgi import AsgiOptions, AsgiSessions
+from hub.transports.asgi import AsgiSessions
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.connection.application import Application
 from hub.transports.connection.connection import ConnectionContext, Run
@@ -122,13 +122,13 @@ def connection_context(
 def asgi_app(node: Node, lag: LoopLag) -> ASGIApp:
     """For any other ASGI server."""
     websocket = websocket_options(node)
-    options = AsgiOptions(
-        openings(node, websocket), _streams(node, websocket), websocket, node.tally
+    return AsgiSessions(
+        openings=openings(node, websocket),
+        streams=_streams(node, websocket),
+        websocket=websocket,
+        dispatcher=dispatcher(node, lag, None),
+        http=HttpApplication(node.bodies, body_timeout_seconds=node.settings.body_timeout_seconds),
     )
-    application = HttpApplication(
-        node.bodies, body_timeout_seconds=node.settings.body_timeout_seconds
-    )
-    return AsgiSessions(options, dispatcher(node, lag, None), application)
 
 
 def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:

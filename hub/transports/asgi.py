@@ -7,11 +7,9 @@ own and its reader's, and the server's framing; behind the hub's own listener it
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
 
 from hub.core.ports import MAX_AGENT_CHARACTERS
 from hub.core.session import Session
-from hub.core.tally import Tally
 from hub.errors import BadRequestError, HubError
 from hub.transports.asgi_types import Message, Receive, Scope, Send
 from hub.transports.connection.streams import Streams, check_target
@@ -30,17 +28,6 @@ from hub.wire.websocket import close_reason
 
 # What waits for the server's `send`; behind it the session's outbox decides.
 _MAX_WAITING_BYTES = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class AsgiOptions:
-    """What all sessions under a server share."""
-
-    openings: Openings
-    streams: Streams
-    """Tells peers why they are refused, as behind the hub's own listener."""
-    websocket: WebSocketOptions
-    tally: Tally
 
 
 class AsgiLink:
@@ -126,10 +113,24 @@ class AsgiLink:
 
 
 class AsgiSessions:
-    """Answers `/ws` and `/sse` with sessions, and everything else from the routes."""
+    """Answers `/ws` and `/sse` with sessions, and everything else from the routes.
 
-    def __init__(self, options: AsgiOptions, dispatcher: Dispatcher, http: HttpApplication) -> None:
-        self._options = options
+    Args:
+        streams: tells peers why they are refused, as behind the hub's own listener.
+    """
+
+    def __init__(
+        self,
+        *,
+        openings: Openings,
+        streams: Streams,
+        websocket: WebSocketOptions,
+        dispatcher: Dispatcher,
+        http: HttpApplication,
+    ) -> None:
+        self._openings = openings
+        self._streams = streams
+        self._websocket_options = websocket
         self._dispatcher = dispatcher
         self._http = http
 
@@ -155,9 +156,9 @@ class AsgiSessions:
         link = AsgiLink("websocket", request)
         try:
             check_target(request)
-            self._options.openings.websocket_over(request, link)
+            self._openings.websocket_over(request, link)
         except HubError as error:
-            answer = self._options.streams.refusal(Stream.WEBSOCKET, request, error)
+            answer = self._streams.refusal(Stream.WEBSOCKET, request, error)
             await _refuse_handshake(answer, scope, send)
             return
         await self._run(link, receive, self._write_messages(link, send))
@@ -180,9 +181,9 @@ class AsgiSessions:
         link = AsgiLink("sse", request)
         try:
             check_target(request)
-            self._options.openings.sse_over(request, link)
+            self._openings.sse_over(request, link)
         except HubError as error:
-            answer = self._options.streams.refusal(Stream.SSE, request, error)
+            answer = self._streams.refusal(Stream.SSE, request, error)
             await send_answer(answer, scope, send)
             return
         headers = response_headers(request.headers.get("origin"))
@@ -234,7 +235,7 @@ class AsgiSessions:
         if text is None:
             session.close(CloseCode.UNSUPPORTED_DATA, "binary frames are not supported: send text")
             return
-        self._options.websocket.command(session, text.encode())
+        self._websocket_options.command(session, text.encode())
 
 
 async def _refuse_handshake(answer: Answer, scope: Scope, send: Send) -> None:
