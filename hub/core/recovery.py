@@ -4,6 +4,9 @@ A pure function. What it decides is announced at the head of the stream; the rep
 is read in pages by `hub.core.replay`.
 """
 
+from dataclasses import replace
+
+from hub.core.ports import HistoryPage
 from hub.core.publication import Position
 from hub.core.values import value
 
@@ -20,6 +23,8 @@ class Start:
     invalid, or is trimmed before it is read, a gap in the replay announces."""
     reset: bool = False
     """The position asked for belongs to another epoch: `position` is where the new one starts."""
+    page: HistoryPage | None = None
+    """What follows `position`, where it was read already."""
 
 
 def at_head(head: Position) -> Start:
@@ -51,3 +56,22 @@ def start(*, since: Position | None, last: int | None, head: Position, oldest: i
         return Start(head, 0, recovered=False, reset=True)
     beginning = Position(head.epoch, 0)
     return Start(beginning, head.offset - held_after, recovered=False, reset=True)
+
+
+def as_read(began: Start, page: HistoryPage) -> Start:
+    """`began`, which asked for the newest publications, at the oldest of them that `page` has.
+
+    History goes on between two questions to a broker. Who asks for the newest 100 of a channel that
+    keeps 100 misses nothing when the first of them has gone meanwhile: it begins one further on.
+    Example: at head 500 the start is 400; the page says that 403 is the oldest, so it becomes 402.
+    """
+    position = began.position
+    if page.head.epoch != position.epoch or not page.publications:
+        return began
+    gone = max(0, page.oldest - 1 - position.offset)
+    return replace(
+        began,
+        position=Position(position.epoch, position.offset + gone),
+        replayed=max(0, began.replayed - gone),
+        page=page,
+    )

@@ -6,8 +6,6 @@ history, and the subscription goes live when its cursor meets the head. Where hi
 faster than the peer reads, a gap `expired` says so.
 """
 
-from dataclasses import dataclass
-
 from hub.core.batch import Encoded, Item, entry, skipped
 from hub.core.journal import Journal
 from hub.core.options import KIB, MIB
@@ -16,7 +14,7 @@ from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
 from hub.core.ring import Entry
 from hub.core.session import Session
-from hub.core.subscription import Subscription
+from hub.core.subscription import Kept, KeptBudget, Subscription
 from hub.core.tally import Tally
 
 # Guess, not measured: large enough that a page costs more than its request. Its bytes are
@@ -26,31 +24,6 @@ PAGE_PUBLICATIONS = 64
 MAX_KEPT_BYTES = 32 * MIB
 # Where no more may be kept, what is not taken is read again: as much as the kernel takes at least.
 SMALL_PAGE_BYTES = 16 * KIB
-
-
-@dataclass(slots=True)
-class _Budget:
-    """What all kept pages hold."""
-
-    max_bytes: int
-    bytes: int = 0
-
-
-class Kept:
-    """The rest of a page, for a subscription that stands at `position`; see `Subscription.kept`."""
-
-    __slots__ = ("_budget", "_size", "page", "position")
-
-    def __init__(self, page: HistoryPage, position: Position, budget: _Budget) -> None:
-        self.page = page
-        self.position = position
-        self._budget = budget
-        self._size = sum(len(publication.data) for publication in page.publications)
-        budget.bytes += self._size
-
-    def let_go(self) -> None:
-        """Its bytes count no more. Call it once."""
-        self._budget.bytes -= self._size
 
 
 class Replay:
@@ -63,15 +36,30 @@ class Replay:
     def __init__(
         self, broker: Broker, tally: Tally, journal: Journal, max_kept_bytes: int = MAX_KEPT_BYTES
     ) -> None:
-        self._broker = broker
+        self.broker = broker
         self._tally = tally
         self._journal = journal
-        self._kept = _Budget(max_kept_bytes)
+        self._kept = KeptBudget(max_kept_bytes)
 
     @property
     def kept_bytes(self) -> int:
         """Data of publications that were read and that peers have not taken yet."""
         return self._kept.bytes
+
+    async def first_page(self, channel: str, after: int) -> HistoryPage:
+        """What a subscription that begins after `after` will be served first."""
+        return await self.broker.history(
+            channel, after, PAGE_PUBLICATIONS, max_bytes=self._page_bytes()
+        )
+
+    def keep(self, position: Position, page: HistoryPage) -> Kept | None:
+        """Keep `page`, which follows `position`; None where all that is kept is too much."""
+        if self._kept.bytes >= self._kept.max_bytes:
+            return None
+        return Kept(page, position, self._kept)
+
+    def _page_bytes(self) -> int:
+        return SMALL_PAGE_BYTES if self._kept.bytes >= self._kept.max_bytes else PAGE_BYTES
 
     async def run(self, session: Session) -> None:
         """Serve every replaying subscription of the session until it takes no more writes.
@@ -102,21 +90,15 @@ class Replay:
             session.write_positions()
 
     async def _read(self, subscription: Subscription) -> HistoryPage:
-        full = self._kept.bytes >= self._kept.max_bytes
-        return await self._broker.history(
-            subscription.channel.name,
-            subscription.position.offset,
-            PAGE_PUBLICATIONS,
-            max_bytes=SMALL_PAGE_BYTES if full else PAGE_BYTES,
-        )
+        return await self.first_page(subscription.channel.name, subscription.position.offset)
 
     def _keep(self, subscription: Subscription, page: HistoryPage) -> None:
         """Keep what the peer has not taken of a page, unless all that is kept is too much."""
         cursor = subscription.replay_cursor
         rest = tuple(item for item in page.publications if item.offset > cursor)
-        if rest and not subscription.closed and self._kept.bytes < self._kept.max_bytes:
+        if rest and not subscription.closed:
             kept = HistoryPage(page.head, page.oldest, rest)
-            subscription.keep(Kept(kept, subscription.position, self._kept))
+            subscription.keep(self.keep(subscription.position, kept))
 
     def _write(self, session: Session, subscription: Subscription, page: HistoryPage) -> None:
         channel = subscription.channel

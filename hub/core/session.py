@@ -19,7 +19,7 @@ from hub.core.publication import Position
 from hub.core.pushes import Goodbye, Push
 from hub.core.ring import Entry, Kind
 from hub.core.session_context import SessionContext
-from hub.core.subscription import Subscription
+from hub.core.subscription import Kept, Subscription
 from hub.errors import HubError, SlowError
 
 if TYPE_CHECKING:
@@ -282,9 +282,15 @@ class Session:
         places = tuple(self.resume_from().items())
         return self.dialect.encode_positions(places) if places else b""
 
-    def read_history(self, subscription: Subscription, cursor: int) -> None:
-        """Send the subscription what follows `cursor` from history, then let it go live."""
+    def read_history(
+        self, subscription: Subscription, cursor: int, kept: Kept | None = None
+    ) -> None:
+        """Send the subscription what follows `cursor` from history, then let it go live.
+
+        `kept` is what follows it, where that was read already.
+        """
         subscription.go_back_to_history(cursor)
+        subscription.keep(kept)
         self.replaying = [*self.replaying, subscription]
         if self.writable:
             self._context.on_replay(self)

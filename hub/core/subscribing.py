@@ -14,7 +14,7 @@ from hub.core.exchange import Exchange
 from hub.core.identity import Identity
 from hub.core.journal import Journal
 from hub.core.options import ChannelOptions, Namespaces, SessionLimits
-from hub.core.ports import Broker, Dialect
+from hub.core.ports import Dialect
 from hub.core.presence import PresenceTable
 from hub.core.publication import Position, Publication
 from hub.core.pushes import (
@@ -28,7 +28,8 @@ from hub.core.pushes import (
     Subscribed,
     Unsubscribed,
 )
-from hub.core.recovery import Start, at_head, start
+from hub.core.recovery import Start, as_read, at_head, start
+from hub.core.replay import Replay
 from hub.core.session import Session
 from hub.core.subscription import Subscription
 from hub.core.tally import Tally
@@ -52,7 +53,7 @@ class Subscribing:
     def __init__(
         self,
         *,
-        broker: Broker,
+        replay: Replay,
         exchange: Exchange,
         presence: PresenceTable,
         namespaces: Namespaces,
@@ -60,8 +61,9 @@ class Subscribing:
         tally: Tally,
         journal: Journal,
     ) -> None:
-        self._broker = broker
+        broker = self._broker = replay.broker
         self._exchange = exchange
+        self._replay = replay
         self._presence = presence
         self._limits = limits
         self._tally = tally
@@ -255,12 +257,16 @@ class Subscribing:
             # What another node delivered already may still be on its way to this one. Who comes
             # from there is ahead of this channel, not lost: it skips what it has.
             head = page.head
-        return start(
+        began = start(
             since=command.since,
             last=command.last,
             head=head,
             oldest=min(page.oldest, head.offset + 1),
         )
+        if command.since is None and began.replayed:
+            first = await self._replay.first_page(channel.name, began.position.offset)
+            began = as_read(began, first)
+        return began
 
     def _join(self, subscription: Subscription) -> None:
         session, channel = subscription.session, subscription.channel
@@ -289,7 +295,8 @@ class Subscribing:
             missing = False
         if missing:
             # Its end tells the positions.
-            session.read_history(subscription, began.position.offset)
+            kept = None if began.page is None else self._replay.keep(began.position, began.page)
+            session.read_history(subscription, began.position.offset, kept)
             return
         subscription.go_live(max(channel.offset, began.position.offset))
         if session.dialect.marks_positions:

@@ -1,18 +1,44 @@
 """One session's place in one channel."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hub.core.ports import HistoryPage
 from hub.core.publication import Position
 
 if TYPE_CHECKING:
     from hub.core.channels import Channel
-    from hub.core.replay import Kept
     from hub.core.ring import Ring
     from hub.core.session import Session
 
 # Equal to no batch's base, so that the exchange's one comparison also sorts out sessions
 # that are not live.
 NOT_LIVE = -1
+
+
+@dataclass(slots=True)
+class KeptBudget:
+    """What all kept pages hold."""
+
+    max_bytes: int
+    bytes: int = 0
+
+
+class Kept:
+    """The rest of a page, for a subscription that stands at `position`; see `Subscription.kept`."""
+
+    __slots__ = ("_budget", "_size", "page", "position")
+
+    def __init__(self, page: HistoryPage, position: Position, budget: KeptBudget) -> None:
+        self.page = page
+        self.position = position
+        self._budget = budget
+        self._size = sum(len(publication.data) for publication in page.publications)
+        budget.bytes += self._size
+
+    def let_go(self) -> None:
+        """Its bytes count no more. Call it once."""
+        self._budget.bytes -= self._size
 
 
 class Subscription:
@@ -93,7 +119,7 @@ class Subscription:
             return "replaying"
         return "live" if self.ring is None else "congested"
 
-    def keep(self, kept: "Kept | None") -> None:
+    def keep(self, kept: Kept | None) -> None:
         """Keep this of history, in place of what was kept so far."""
         if self.kept is not None:
             self.kept.let_go()

@@ -149,7 +149,7 @@ class NodeCore:
             leave_delay_seconds=settings.leave_delay_seconds,
         )
         self.subscribing = Subscribing(
-            broker=broker,
+            replay=self.replay,
             exchange=self.exchange,
             presence=self.presence,
             namespaces=settings.namespaces(),

@@ -1,13 +1,14 @@
 """History is read as fast as the peer takes it, and the stream goes live without a seam."""
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from hub.core.answers import Answer, Question
 from hub.core.commands import Subscribe
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.ports import PAGE_BYTES, HistoryPage, PublishRequest
+from hub.core.ports import PAGE_BYTES, HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
 from hub.core.replay import SMALL_PAGE_BYTES, Replay
 from hub.errors import UnavailableError
@@ -305,3 +306,44 @@ def test_what_was_kept_for_a_replay_goes_when_it_ends(end: str) -> None:
         node.loop.settle()
         reset, message = reader.drain()[-2:]
         assert (reset["reason"], message["data"]) == ("reset", "new")
+
+
+@pytest.mark.parametrize("latent", [False, True])
+def test_the_newest_n_of_a_channel_that_keeps_n_begin_at_the_oldest_that_is_there(
+    *, latent: bool
+) -> None:
+    """History goes on between two questions to the broker: no gap, and the answer says where."""
+    node = node_with(10, "short:a", latent=latent)
+    read = node.memory.history
+    gone_on: list[PublishResult] = []
+
+    async def history(
+        channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
+    ) -> HistoryPage:
+        if limit > 1 and not gone_on:
+            gone_on.append(node.publish("short:a"))
+        return await read(channel, after, limit, max_bytes=max_bytes)
+
+    node.memory.history = history  # type: ignore[method-assign]  # what happens meanwhile
+    reader = Subscriber(node)
+    reader.subscribe("short:a", last=3)
+    pushes = reader.drain()
+    [answer] = [cast("Push", push["ok"]) for push in pushes if push["op"] == "reply"]
+    assert stream(pushes) == [9, 10, 11]
+    assert (str(answer["position"]).rpartition(":")[2], answer["replayed"]) == ("8", 2)
+
+
+def test_the_newest_n_wait_for_their_turn_without_a_gap() -> None:
+    """A second channel is replayed when the peer has taken the first; its history goes on."""
+    node = node_with(60, "long:a")
+    for _ in range(10):
+        node.publish("short:b")
+    reader = Subscriber(node)
+    reader.link.room = 300
+    reader.subscribe("long:a", last=60)
+    reader.subscribe("short:b", last=3)
+    node.publish("short:b")
+    node.publish("short:b")
+    pushes = reader.drain()
+    theirs = [push for push in pushes if push.get("channel") == "short:b"]
+    assert stream(theirs) == [8, 9, 10, 11, 12]
