@@ -10,8 +10,8 @@ from websockets.exceptions import ConnectionClosed
 
 from hub import Hub, Settings
 from hub.errors import SettingsError
+from tests.support.raw_connection import raw_connection
 from tests.transports.peers import PEERS, Json, Peer, Query, SsePeer, WebSocketPeer, http_client
-from tests.transports.raw import raw_connection
 
 SIGNING = "a-signing-key-of-more-than-32-bytes!"
 PUBLISH, OPERATE = "publish-key-1", "operator-key-1"

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2 as httpx
 import pytest
 
+from tests.support.frames import UPGRADE
 from tests.support.hub_process import HubProcess
+from tests.support.raw_connection import raw_connection
 from tests.support.witnesses import witnessed
 from tests.transports.peers import publisher
-from tests.transports.raw import UPGRADE, raw_connection
 
 HANDSHAKE_SECONDS = 0.5
 HEAD_BYTES = 8192

@@ -8,20 +8,11 @@ import httpx2 as httpx
 import orjson
 import pytest
 
+from tests.support.frames import BINARY, CLOSE, PING, PONG, TEXT, UPGRADE, masked
 from tests.support.hub_process import HubProcess
+from tests.support.raw_connection import RawConnection, raw_connection
 from tests.support.witnesses import witnessed
 from tests.transports.peers import Query, WebSocketPeer, publisher
-from tests.transports.raw import (
-    BINARY,
-    CLOSE,
-    PING,
-    PONG,
-    TEXT,
-    UPGRADE,
-    RawConnection,
-    masked,
-    raw_connection,
-)
 
 LIMIT = 4096
 HANDSHAKE_SECONDS = 0.5

@@ -12,8 +12,8 @@ import pytest
 
 from hub import Hub, Settings
 from hub.observe.logs import make_logger
+from tests.support.raw_connection import raw_connection
 from tests.transports.peers import PEERS, Peer, Query, http_client
-from tests.transports.raw import raw_connection
 
 SIGNING = "a-signing-key-of-more-than-32-bytes!"
 

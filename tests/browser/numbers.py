@@ -2,11 +2,11 @@
 
 import asyncio
 import secrets
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx2 as httpx
 
+from tests.support.background import Background
 from tests.support.waiting import eventually
 
 _TRY_SECONDS = 5.0
@@ -15,7 +15,7 @@ _RETRY_SECONDS = 0.05
 _STEP_SECONDS = 0.03
 
 
-class Numbers:
+class Numbers(Background):
     """Publishes from `async with` on until `stop`, each again and again until it has a 200.
 
     Args:
@@ -24,32 +24,20 @@ class Numbers:
     """
 
     def __init__(self, url: str, channel: str) -> None:
+        super().__init__()
         self.channel = channel
         self._url = f"{url}/api/publish/{channel}"
         self._keys = secrets.token_hex(8)
-        self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self.published = 0
         """How many were acknowledged; the last number is the same."""
         self.start = ""
         """The position before the first number."""
 
-    async def __aenter__(self) -> Self:
+    async def begin(self) -> None:
         async with httpx.AsyncClient(timeout=_TRY_SECONDS) as client:
             answer = await self._publish(client, 1)
         self.start = f"{answer['epoch']}:{int(answer['offset']) - 1}"
-        self._task = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
     async def more(self, count: int) -> None:
         """Wait until `count` more are published than now."""
@@ -58,12 +46,11 @@ class Numbers:
 
     async def stop(self) -> int:
         """Publish no more; the last number."""
-        assert self._task is not None
         self._stopping = True
-        await self._task
+        await self.finished()
         return self.published
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
         async with httpx.AsyncClient(timeout=_TRY_SECONDS) as client:
             while not self._stopping:
                 await self._publish(client, self.published + 1)

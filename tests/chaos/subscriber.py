@@ -8,17 +8,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.support.raw_peer import (
-    CLOSE,
-    PING,
-    PONG,
-    TEXT,
-    Frame,
-    FrameParser,
-    RawPeer,
-    client_frame,
-    get,
-)
+from tests.support.frames import CLOSE, PING, PONG, TEXT, Frame, FrameParser, masked
+from tests.support.raw_peer import RawPeer, get
 
 TRANSPORTS = ("websocket", "sse")
 Push = dict[str, Any]
@@ -145,13 +136,13 @@ class WebSocketSubscriber(Subscriber):
         elif frame.opcode == PING:
             self.pings += 1
             if self.answers_pings:
-                self.peer.send_some(client_frame(PONG, frame.payload))
+                self.peer.send_some(masked(frame.payload, PONG))
         elif frame.opcode == CLOSE:
             self.close_code = int.from_bytes(frame.payload[:2])
-            self.peer.send_some(client_frame(CLOSE, frame.payload[:2]))
+            self.peer.send_some(masked(frame.payload[:2], CLOSE))
 
     async def command(self, **fields: object) -> None:
-        await self.peer.send(client_frame(TEXT, json.dumps(fields).encode()))
+        await self.peer.send(masked(json.dumps(fields).encode()))
 
 
 class SseSubscriber(Subscriber):

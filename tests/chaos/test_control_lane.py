@@ -8,13 +8,13 @@ import pytest
 from tests.chaos.operator import becomes_true, check_complete, operating
 from tests.chaos.stalling import narrowly_subscribed, stall
 from tests.chaos.subscriber import WebSocketSubscriber
+from tests.support.frames import masked
 from tests.support.hub_process import HubProcess
-from tests.support.raw_peer import TEXT, client_frame
 from tests.support.waiting import eventually
 
 # hub.core.options.SessionLimits.control_max_bytes, which is no setting.
 CONTROL_MAX_BYTES = 64 * 1024
-PING = client_frame(TEXT, b'{"op":"ping","id":1}')
+PING = masked(b'{"op":"ping","id":1}')
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from tests.chaos.operator import becomes_true, check_complete, operating
 from tests.chaos.stalling import narrowly_subscribed, stall
 from tests.chaos.subscriber import TRANSPORTS, WebSocketSubscriber, subscribed
+from tests.support.frames import CLOSE, masked
 from tests.support.hub_process import HubProcess
-from tests.support.raw_peer import CLOSE, client_frame
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 HEARTBEAT_SECONDS = 1.0
@@ -135,7 +135,7 @@ async def test_stalled_peer_that_leaves_without_reading_is_let_go(
             assert isinstance(leaver, WebSocketSubscriber)
             await stall(operator, leaver, ["leaver"])
             if farewell == "close frame":
-                await leaver.peer.send(client_frame(CLOSE, (1000).to_bytes(2)))
+                await leaver.peer.send(masked((1000).to_bytes(2), CLOSE))
             else:
                 leaver.peer.end_sending()
             await eventually(lambda: operator.descriptors <= before, what="a freed descriptor")

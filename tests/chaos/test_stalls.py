@@ -11,8 +11,9 @@ import pytest
 
 from tests.chaos.operator import operating
 from tests.chaos.subscriber import Subscriber, WebSocketSubscriber, subscribed
+from tests.support.frames import PONG, masked
 from tests.support.hub_process import HubProcess
-from tests.support.raw_peer import PONG, TEXT, RawPeer, client_frame
+from tests.support.raw_peer import RawPeer
 from tests.support.waiting import eventually
 
 STALL_SECONDS = 4.0
@@ -65,7 +66,7 @@ async def test_a_stall_cuts_nobody_who_answered(hub: HubProcess) -> None:
         hub.signal(signal.SIGSTOP)
         try:
             for peer in peers:
-                await peer.peer.send(client_frame(PONG))
+                await peer.peer.send(masked(b"", PONG))
                 peer.answers_pings = True
             await half.send(b"Host: 127.0.0.1\r\n\r\n")
             await post.send(b"23")
@@ -103,7 +104,7 @@ async def _busy(hub: HubProcess) -> None:
     async with subscribed(hub.port, "websocket", "nobody") as publisher:
         publisher.keep_reading()
         command = {"op": "publish", "id": 1, "channel": "void", "data": "x" * 100}
-        frame = client_frame(TEXT, json.dumps(command).encode())
+        frame = masked(json.dumps(command).encode())
         while not publisher.ended:
             await publisher.peer.send(frame * 500)
 
@@ -140,7 +141,7 @@ async def test_a_publisher_that_sends_faster_than_the_broker_takes_is_not_cut(
         count = 400
         for number in range(count):
             command = {"op": "publish", "id": number, "channel": "news", "data": number}
-            await publisher.peer.send(client_frame(TEXT, json.dumps(command).encode()))
+            await publisher.peer.send(masked(json.dumps(command).encode()))
         await eventually(lambda: len(publisher.of("reply")) == count or publisher.ended, seconds=60)
         replies = publisher.of("reply")
         assert [reply["ok"]["offset"] for reply in replies] == list(range(1, count + 1))

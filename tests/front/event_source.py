@@ -5,16 +5,16 @@ See https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.
 
 import asyncio
 import contextlib
-from types import TracebackType
-from typing import Self
 
 import httpx2 as httpx
+
+from tests.support.background import Background
 
 _RETRY_MILLISECONDS = 300
 """Until the server says otherwise; browsers take 3,000 to 5,000."""
 
 
-class EventSource:
+class EventSource(Background):
     """Runs from `async with` to its end.
 
     Args:
@@ -22,30 +22,16 @@ class EventSource:
     """
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         self._url = url
         self._retry_ms = _RETRY_MILLISECONDS
         self._last_id = ""
-        self._task: asyncio.Task[None] | None = None
         self.opened = 0
         """How many times a stream said `subscribed`."""
         self.failure = ""
         """Why it will never come back; empty while it would."""
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
         async with httpx.AsyncClient(timeout=httpx.Timeout(5, read=None)) as client:
             while not self.failure:
                 # A network error: the connection is made again.

@@ -9,6 +9,7 @@ import httpx2 as httpx
 import pytest
 from playwright.async_api import Page
 
+from tests.support.frames import UPGRADE
 from tests.support.hub_process import HubProcess
 
 pytestmark = [
@@ -37,11 +38,7 @@ ATTACK = """async ([url, hidden, times]) => {
 }"""
 PUBLISH = "POST /api/publish/smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n9"
 HIDDEN = {
-    "websocket": (
-        "GET /ws?channel=smuggled HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    ),
+    "websocket": f"GET /ws?channel=smuggled HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n",
     "publish": PUBLISH,
     "stream": f"GET /sse?channel=smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n{PUBLISH}",
 }

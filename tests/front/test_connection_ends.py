@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from hub import Hub, Settings
 from hub.transports.connection.connection import Connection
+from tests.support.raw_connection import RawConnection, raw_connection
 from tests.support.waiting import eventually
-from tests.transports.raw import RawConnection, raw_connection
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

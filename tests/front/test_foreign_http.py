@@ -13,9 +13,9 @@ import pytest
 
 from tests.support import redis_server
 from tests.support.hub_process import HubProcess
+from tests.support.raw_connection import raw_connection
 from tests.support.redis_server import RedisServer
 from tests.transports.peers import publisher
-from tests.transports.raw import raw_connection
 
 CURL, JAVA, NC = shutil.which("curl"), shutil.which("java"), shutil.which("nc")
 LIMIT = 4096

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from tests.support.hub_process import HubProcess
+from tests.support.raw_connection import raw_connection
 from tests.support.waiting import eventually
 from tests.transports.peers import Query, SsePeer, WebSocketPeer, publisher
-from tests.transports.raw import raw_connection
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]
 

@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from hub import Hub, Settings
 from tests.support.golden import Case, golden, name_of
-from tests.transports.raw import raw_connection
+from tests.support.raw_connection import raw_connection
 
 CORPUS: list[Case] = golden("smuggling")
 HANDSHAKE_SECONDS = 60

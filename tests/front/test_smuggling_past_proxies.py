@@ -12,9 +12,10 @@ import httpx2 as httpx
 import pytest
 
 from tests.front.proxied import PROXIES
+from tests.support.frames import UPGRADE
 from tests.support.hub_process import HubProcess
 from tests.support.proxies.daemon import Daemon
-from tests.transports.raw import UPGRADE, raw_connection
+from tests.support.raw_connection import raw_connection
 
 DENIED = "POST /api/publish/smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n9"
 HIDDEN = {

@@ -12,7 +12,8 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from tests.support.raw_peer import END_OF_HEAD, PING, PONG, TEXT, FrameParser, client_frame, get
+from tests.support.frames import PING, PONG, TEXT, FrameParser, masked
+from tests.support.raw_peer import END_OF_HEAD, get
 
 _TRY_SECONDS = 10.0
 _RETRY_SECONDS = (0.2, 0.6)
@@ -93,7 +94,7 @@ class Member:
         while data := await reader.read(65_536):
             for frame in frames.feed(data):
                 if frame.opcode == PING:
-                    writer.write(client_frame(PONG, frame.payload))
+                    writer.write(masked(frame.payload, PONG))
                 elif frame.opcode == TEXT and self._take(frame.payload):
                     return
 

@@ -4,94 +4,27 @@
     await peer.send(get("/sse?channel=news"))
 
 Libraries read ahead, answer pings and close politely; the peers that hurt a hub do not. This
-one knows sockets and the shape of frames, nothing of the hub.
+one knows sockets, nothing of the hub.
 """
 
 import asyncio
 import contextlib
 import fcntl
-import os
 import socket
 import struct
 import termios
-from dataclasses import dataclass
 from typing import Self
 
-_READ_BYTES = 64 * 1024
-# Any 16 bytes in base64: a test does not need to tell handshakes apart (RFC 6455 4.1).
-_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-END_OF_HEAD = b"\r\n\r\n"
+from tests.support.frames import UPGRADE
 
-TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
-_SERVER_OPCODES = frozenset({TEXT, CLOSE, PING, PONG})
+_READ_BYTES = 64 * 1024
+END_OF_HEAD = b"\r\n\r\n"
 
 
 def get(target: str, *, upgrade: bool = False) -> bytes:
     """The bytes of a GET request, or of a WebSocket handshake without extensions."""
-    lines = [f"GET {target} HTTP/1.1", "Host: 127.0.0.1"]
-    if upgrade:
-        lines += ["Upgrade: websocket", "Connection: Upgrade"]
-        lines += [f"Sec-WebSocket-Key: {_KEY}", "Sec-WebSocket-Version: 13"]
-    return "\r\n".join([*lines, "", ""]).encode()
-
-
-def client_frame(opcode: int, payload: bytes = b"") -> bytes:
-    """One final frame, masked as a client must (RFC 6455 section 5.3); up to 65,535 bytes."""
-    mask = os.urandom(4)
-    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
-    length = len(payload)
-    if length < 126:
-        head = struct.pack("!BB", 0x80 | opcode, 0x80 | length)
-    else:
-        head = struct.pack("!BBH", 0x80 | opcode, 0xFE, length)
-    return head + mask + masked
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    opcode: int
-    payload: bytes
-
-
-class FrameParser:
-    """Bytes of a server to whole frames; anything but plain final frames is an error."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    @property
-    def between_frames(self) -> bool:
-        """Whether nothing is left over: the stream stands where a frame ends."""
-        return not self._rest
-
-    def feed(self, data: bytes) -> list[Frame]:
-        self._rest += data
-        frames: list[Frame] = []
-        at = 0
-        while (found := self._frame(at)) is not None:
-            frame, at = found
-            frames.append(frame)
-        self._rest = self._rest[at:]
-        return frames
-
-    def _frame(self, at: int) -> tuple[Frame, int] | None:
-        data = self._rest
-        if len(data) < at + 2:
-            return None
-        first, length, start = data[at], data[at + 1], at + 2
-        opcode = first & 0x0F
-        assert first & 0xF0 == 0x80, f"first byte of a frame is {first:#x}"
-        assert opcode in _SERVER_OPCODES, f"first byte of a frame is {first:#x}"
-        assert length < 0x80, "a server's frame is masked"
-        if length >= 126:
-            size = 2 if length == 126 else 8
-            if len(data) < start + size:
-                return None
-            length = int.from_bytes(data[start : start + size])
-            start += size
-        if len(data) < start + length:
-            return None
-        return Frame(opcode, data[start : start + length]), start + length
+    fields = UPGRADE if upgrade else ""
+    return f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n".encode()
 
 
 class RawPeer:

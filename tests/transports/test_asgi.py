@@ -18,6 +18,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from hub import Hub, Settings
+from tests.support.frames import UPGRADE
 from tests.support.waiting import eventually
 
 SETTINGS = {"drain_seconds": 0.05, "log_level": "error", "outbox_max_messages": 20}
@@ -173,13 +174,7 @@ async def hosted(**settings: object) -> AsyncIterator[tuple[Hub, str]]:
         yield hub, address
 
 
-HANDSHAKE = (
-    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
-
-
-@pytest.mark.parametrize(("path", "fields"), [("/sse", ""), ("/ws", HANDSHAKE)], ids=["sse", "ws"])
+@pytest.mark.parametrize(("path", "fields"), [("/sse", ""), ("/ws", UPGRADE)], ids=["sse", "ws"])
 async def test_a_peer_that_reads_nothing_is_cut_with_all_it_is_owed(path: str, fields: str) -> None:
     """Whatever the server still holds for it, the hub holds nothing."""
     async with hosted(heartbeat_seconds=1, pong_timeout_seconds=1) as (hub, address):

@@ -21,7 +21,7 @@ from hub.transports.inbound import (
     ProtocolError,
     Seen,
 )
-from tests.transports.raw import CLOSE, PING, PONG, TEXT, masked
+from tests.support.frames import CLOSE, PING, PONG, TEXT, masked
 
 LIMIT = 1000
 CONTINUATION, RSV1 = 0x0, 0x40

@@ -6,9 +6,10 @@ import orjson
 import pytest
 
 from hub import Hub, Settings
+from tests.support.frames import UPGRADE, masked
 from tests.support.hub_process import HubProcess
+from tests.support.raw_connection import RawConnection, raw_connection
 from tests.support.waiting import eventually
-from tests.transports.raw import UPGRADE, RawConnection, masked, raw_connection
 
 KEEP_ALIVE_SECONDS = 0.3
 

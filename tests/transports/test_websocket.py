@@ -13,7 +13,7 @@ from hub.core.session import Session
 from hub.transports.turns import PIECE_BYTES, PIECE_FRAMES, PIECE_SECONDS, TURN_SECONDS, Turns
 from tests.core.fakes import FakeClock
 from tests.core.small_node import Shape, SmallNode, limits
-from tests.transports.raw import BINARY, CLOSE, PING, PONG, TEXT, masked
+from tests.support.frames import BINARY, CLOSE, PING, PONG, TEXT, masked
 from tests.transports.wired import Wired, ping, publish
 
 RSV1 = 0x40

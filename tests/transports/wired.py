@@ -11,7 +11,7 @@ from hub.transports.turns import Turns
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
 from hub.wire.websocket import WebSocketDialect
 from tests.core.small_node import ANYTHING, SmallNode
-from tests.transports.raw import masked
+from tests.support.frames import masked
 
 DIALECT = WebSocketDialect()
 

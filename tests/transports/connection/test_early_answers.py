@@ -5,14 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from hub.auth.policy import Policy
+from tests.support.frames import UPGRADE
 from tests.transports.connection.rig import LIMITS, Rig, get, post
 
 KEY = "k" * 32
 WITH_KEY = f"Authorization: Bearer {KEY}\r\n"
-UPGRADE = (
-    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
 H2C = "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
 SMUGGLED = (
     post("stolen", b"1", WITH_KEY),

@@ -12,12 +12,8 @@ from hub.transports.connection.reader import RequestReader
 from hub.transports.connection.states import DISCARD_BYTES, HELD_BYTES, ROWS, State
 from hub.transports.http.routes import Stream
 from hub.transports.request import Request
+from tests.support.frames import UPGRADE
 from tests.transports.connection.rig import AWAY, BODY_LIMIT, LIMITS, Rig, get, post
-
-UPGRADE = (
-    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
 
 
 def test_every_state_but_that_of_a_stream_has_a_row() -> None:

@@ -1,7 +1,6 @@
 """Bytes on a socket: for what no client library would send, or would hide."""
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,30 +8,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from tests.support.frames import CLOSE, FIN, PING, PONG, UPGRADE, masked
+
 TIMEOUT_SECONDS = 15.0
-UPGRADE = (
-    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
-TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
-_FIN = 0x80
-
-
-def masked(payload: bytes, opcode: int = TEXT, *, fin: bool = True, bits: int = 0) -> bytes:
-    """A client's frame (RFC 6455 section 5.2); `bits` are reserved ones to set, such as 0x40."""
-    first = (_FIN if fin else 0) | bits | opcode
-    if len(payload) < 126:
-        head = bytes((first, _FIN | len(payload)))
-    elif len(payload) < 1 << 16:
-        head = struct.pack("!BBH", first, _FIN | 126, len(payload))
-    else:
-        head = struct.pack("!BBQ", first, _FIN | 127, len(payload))
-    # Any will do (RFC 6455 section 5.3 asks for one that a page cannot guess); this one is always
-    # the same, and so are the names of tests that are given a frame.
-    mask = b"\x37\xfa\x21\x3d"
-    whole = (mask * (len(payload) // 4 + 1))[: len(payload)]
-    mixed = int.from_bytes(payload) ^ int.from_bytes(whole)
-    return head + mask + mixed.to_bytes(len(payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +88,7 @@ class RawConnection:
             length = int.from_bytes(await self.exactly(2))
         elif length == 127:
             length = int.from_bytes(await self.exactly(8))
-        return first & ~_FIN, await self.exactly(length)
+        return first & ~FIN, await self.exactly(length)
 
     async def push(self, op: str) -> dict[str, object]:
         """The next push named `op`; others are passed over."""

@@ -1,0 +1,32 @@
+"""What goes on beside a test, from `async with` to its end."""
+
+import asyncio
+from typing import Self
+
+
+class Background:
+    """Runs `run` in a task of its own; whoever inherits from it says what that is."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        raise NotImplementedError
+
+    async def begin(self) -> None:
+        """What has to be done before the block begins."""
+
+    async def __aenter__(self) -> Self:
+        await self.begin()
+        self._task = asyncio.create_task(self.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def finished(self) -> None:
+        """Wait until `run` ends by itself; raise what it raised."""
+        assert self._task is not None
+        await self._task
