@@ -138,6 +138,13 @@ class Hub:
 
     async def _drain(self, node: Node, *, at_once: bool) -> None:
         settings, drainer = self.settings, node.drainer
+        if self._hosted:
+            # Whoever runs a hub of its own says so itself, with the signal.
+            self._log.info(
+                "draining",
+                connections=len(node.engine.sessions),
+                window_seconds=0 if at_once else settings.drain_seconds,
+            )
         draining = asyncio.create_task(
             drainer.stop_at_once(return_seconds=settings.drain_seconds)
             if at_once
@@ -151,6 +158,9 @@ class Hub:
         for task in (draining, stopping):
             task.cancel()
         await asyncio.gather(draining, stopping, return_exceptions=True)
+        if self._hosted:
+            left = len(node.engine.sessions) + len(node.engine.leaving)
+            self._log.info("drained", connections_cut=left)
         abort_all(node.engine)
         node.waiting_polls.end_all()
 

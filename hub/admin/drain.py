@@ -48,11 +48,19 @@ class Drainer:
 
     Args:
         is_alone: whether there is no other node that a session could go to.
+        is_away: whether a session's peer is not there to be told, as between two polls; a drain
+            does not wait for it.
     """
 
-    def __init__(self, engine: Engine, is_alone: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        is_alone: Callable[[], Awaitable[bool]],
+        is_away: Callable[[Session], bool] = lambda _: False,
+    ) -> None:
         self._engine = engine
         self._is_alone = is_alone
+        self._is_away = is_away
         self.progress: DrainProgress | None = None
         """Of what goes on now; None when nothing does."""
         self._task: asyncio.Task[None] | None = None
@@ -84,7 +92,10 @@ class Drainer:
         self._engine.draining = True
         await asyncio.sleep(ready_delay_seconds)
         while sessions := list(self._engine.sessions.values()):
-            await self._close(sessions, "draining", window_seconds)
+            there = [session for session in sessions if not self._is_away(session)]
+            if not there:
+                window_seconds = 0
+            await self._close(there or sessions, "draining", window_seconds)
             # Who had passed the door before it closed, and opened since.
             window_seconds = 0
         while self._engine.leaving:  # noqa: ASYNC110 - the core has no events, and this runs once

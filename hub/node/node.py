@@ -38,6 +38,7 @@ from hub.settings.memory import usable_bytes
 from hub.transports.connection.sockets import Sockets
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.poll import PollTransport
+from hub.transports.poll_link import is_between_polls
 from hub.transports.waiting_polls import WaitingPolls
 from hub.wire.poll import PollDialect, SessionPollDialect
 
@@ -104,7 +105,7 @@ class Node:
             max_unsent_bytes=settings.body_total_bytes,
         )
         self.bodies = BodyBudget(settings.body_total_bytes)
-        self.drainer = Drainer(self.engine, self._is_alone)
+        self.drainer = Drainer(self.engine, self._is_alone, is_between_polls)
         self.reporter = Reporter(
             version=VERSION,
             started_seconds=self.started_seconds,

@@ -144,3 +144,8 @@ class PollLink:
         if self.session is not None:
             # There is no connection whose end would be reported later.
             self.session.lost(CloseCode.ABNORMAL, "no further poll")
+
+
+def is_between_polls(session: Session) -> bool:
+    """Whether its peer polls and no poll of it waits: nobody is there to be told anything."""
+    return isinstance(session.link, PollLink) and not session.link.taking
