@@ -28,11 +28,24 @@ let received = 0;
 let gaps = 0;
 
 
-hub.on("state", ({ state, transport, reason }) => {
+/** @type {number | undefined} */
+let ticking;
+
+hub.on("state", ({ state, transport, reason, retryInMs }) => {
+  clearInterval(ticking);
   byId("connection").dataset.state = state;
   byId("connection").title = reason ?? "";
   byId("state").textContent = state;
   byId("transport").textContent = TRANSPORTS[transport];
+  if (state === "closed" && reason) byId("state").textContent = `closed: ${reason}`;
+  if (state !== "waiting") return;
+  const due = performance.now() + (retryInMs ?? 0);
+  const tell = () => {
+    const seconds = Math.max(0, Math.ceil((due - performance.now()) / 1000));
+    byId("state").textContent = `waiting for the hub, next try in ${seconds} s`;
+  };
+  tell();
+  ticking = setInterval(tell, 500);
 });
 
 function countMessage() {
@@ -139,7 +152,7 @@ function showCard({ name, title, ceiling, second, read }) {
   const place = make("span", "place", channel);
   const figure = make("p", "figure");
   const value = make("span", "value", "–");
-  const detail = make("span", "detail", "waiting for the first message");
+  const detail = make("span", "detail", `waiting for the first message of ${channel}`);
   const unit = make("span", "unit");
   head.append(make("h3", "", title), place);
   figure.append(value, detail);
@@ -159,7 +172,7 @@ function showCard({ name, title, ceiling, second, read }) {
       chart.add(shown.points[0], shown.points[1]);
       box.dataset.live = "true";
     },
-    { last: 100, onGap: countGap },
+    { last: 100, onGap: countGap, onError: ({ message }) => (detail.textContent = message) },
   );
 }
 
@@ -195,17 +208,33 @@ function showMessage({ data, offset, time }) {
   addLine(offset === undefined ? "raw" : `#${offset}`, text, time);
 }
 
+const RESET =
+  "The hub no longer has what was published before: it was started anew without a store, or its " +
+  "store was emptied. Offsets begin again, and nothing more can be said of what came before.";
+
 /** @param {import("./client/subscription.js").Gap} gap */
 function showGap(gap) {
   countGap(gap);
-  const range = gap.reason === "reset" ? "the hub starts anew" : `${gap.from} to ${gap.to} missing`;
-  addLine("gap", `${range} (${gap.reason})`, undefined, "problem");
+  const { reason, from, to } = gap;
+  if (reason === "reset") addLine("reset", RESET, undefined, "problem");
+  else addLine("gap", `${from} to ${to} missing (${reason})`, undefined, "problem");
+}
+
+/** What stands in the field, as JSON: what is JSON already, such as {"eur": 1.5}, else a string. */
+function messageAsJson() {
+  const text = field("message").value.trim();
+  try {
+    JSON.parse(text);
+    return text;
+  } catch {
+    return JSON.stringify(field("message").value);
+  }
 }
 
 /** The command line as a POSIX shell takes it: what stands in single quotes stays as it is. */
 function showCommand() {
   const channel = field("channel").value;
-  const json = JSON.stringify(field("message").value).replaceAll("'", "'\\''");
+  const json = messageAsJson().replaceAll("'", "'\\''");
   const url = new URL(`api/publish/${encodeURIComponent(channel)}`, here).href;
   byId("curl").textContent = `curl -d '${json}' '${url}'`;
 }
@@ -232,7 +261,7 @@ onSubmit("subscribe", subscribe);
 onSubmit("publish", () => {
   if (!/** @type {HTMLFormElement} */ (byId("subscribe")).reportValidity()) return;
   subscribe();
-  subscription?.publish(field("message").value).catch(addProblem);
+  subscription?.publish(JSON.parse(messageAsJson())).catch(addProblem);
 });
 byId("copy").addEventListener("click", async () => {
   const done = await navigator.clipboard.writeText(byId("curl").textContent ?? "").then(

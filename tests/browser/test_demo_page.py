@@ -1,7 +1,11 @@
 """The demo page and the browser client in a real Chromium, against a real hub."""
 
+import json
 import os
+import re
+import shlex
 
+import httpx2 as httpx
 import pytest
 from playwright.async_api import Page, WebSocketRoute, expect
 
@@ -100,6 +104,54 @@ async def test_a_message_of_ones_own_arrives_from_the_page_and_from_elsewhere(
     await expect(page.locator("#log li .body")).to_have_text(['{"eur":1.08}', "it's here"])
     command = f"""curl -d '"it'\\''s here"' '{plain_hub.url}/api/publish/mine'"""
     await expect(page.locator("#curl")).to_have_text(command)
+
+
+@pytest.mark.parametrize(
+    ("typed", "stored"),
+    [('{"eur": 1.5}', {"eur": 1.5}), ("42", 42), ("null", None), ("{eur", "{eur")],
+)
+async def test_json_that_is_typed_is_published_as_json_and_anything_else_as_text(
+    plain_hub: HubProcess, page: Page, typed: str, stored: object
+) -> None:
+    """By the button and by the command line that the page shows."""
+    await page.goto(plain_hub.url)
+    await page.locator("#channel").fill("mine")
+    await page.locator("#message").fill(typed)
+    await page.locator("#message").press("Enter")
+    await expect(page.locator("#log li")).to_have_count(1)
+    answer = httpx.get(f"{plain_hub.url}/api/channels/mine/history").json()
+    assert [each["data"] for each in answer["publications"]] == [stored]
+    command = await page.locator("#curl").inner_text()
+    sent = shlex.split(command)[2]
+    assert json.loads(sent) == stored
+
+
+async def test_a_page_without_its_hub_says_what_it_waits_for_and_then_what_a_reset_is(
+    plain_hub: HubProcess, page: Page
+) -> None:
+    """Not a bare "waiting" and "reset"."""
+    await page.goto(plain_hub.url)
+    await page.locator("#message").press("Enter")
+    await expect(page.locator("#log li")).to_have_count(1)
+    plain_hub.stop()
+    await expect(page.locator("#state")).to_have_text(
+        re.compile(r"^waiting for the hub, next try in \d+ s$")
+    )
+    plain_hub.restart()
+    await expect(page.locator("#log li .body").first).to_contain_text("Offsets begin again")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_a_page_that_is_refused_says_why(page: Page, width: int) -> None:
+    """A hub that wants tokens, opened without one."""
+    await page.set_viewport_size({"width": width, "height": 900})
+    with HubProcess(HUB_TOKEN_KEYS="0123456789abcdef" * 2) as hub:
+        await page.goto(hub.url)
+        await expect(page.locator("#state")).to_contain_text("closed: ")
+        await expect(page.locator("#log li .body")).to_contain_text("token")
+        if picture := os.environ.get("HUB_SCREENSHOTS"):
+            await page.screenshot(path=f"{picture}/refused-{width}.png", full_page=True)
+        assert await page.evaluate("document.documentElement.scrollWidth") == width
 
 
 async def test_without_the_demo_the_page_says_how_to_start_it(
