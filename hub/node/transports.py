@@ -16,7 +16,7 @@ from hub.observe.metrics import HubCollector, Metrics
 from hub.transports.asgi import AsgiSessions
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.connection.application import Application
-from hub.transports.connection.connection import ConnectionContext, Run
+from hub.transports.connection.context import ConnectionContext, Run
 from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.states import ConnectionLimits
 from hub.transports.connection.streams import Streams

@@ -25,7 +25,8 @@ from hub import Hub, Settings
 from hub.node.transports import connection_context
 from hub.observe.logs import make_logger
 from hub.observe.loop_lag import LoopLag
-from hub.transports.connection.connection import Connection, ConnectionContext
+from hub.transports.connection.connection import Connection
+from hub.transports.connection.context import ConnectionContext
 from hub.wire.handshake import accept
 from hub.wire.websocket import frame
 

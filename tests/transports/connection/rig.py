@@ -12,7 +12,8 @@ from hub.core.ports import PublishRequest, PublishResult
 from hub.core.tally import Tally
 from hub.errors import HubError, UnavailableError
 from hub.transports.connection.application import Application
-from hub.transports.connection.connection import Connection, ConnectionContext
+from hub.transports.connection.connection import Connection
+from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.states import ConnectionLimits
 from hub.transports.http.answer import Answer

@@ -155,7 +155,7 @@ async def test_requests_behind_an_application_that_waits_are_held_as_bytes(
             break
         rig.receive(get("/healthz"))
     assert rig.transport.paused
-    assert len(rig.connection._queue) < 100
+    assert len(rig.connection._requests.queue) < 100
     gate.set()
     for _ in range(20):
         await rig.settle()

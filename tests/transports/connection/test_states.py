@@ -174,7 +174,7 @@ async def test_what_is_held_behind_an_answer_is_bounded(rig: Rig) -> None:
 async def test_few_requests_are_parsed_ahead_of_one_that_waits(rig: Rig) -> None:
     """What is parsed costs many times its bytes, so the rest stays bytes."""
     rig.receive(post("slow", b"1") + get("/healthz") * 2000)
-    assert len(rig.connection._queue) < 100
+    assert len(rig.connection._requests.queue) < 100
 
 
 async def test_an_answer_that_takes_too_long_is_503(rig: Rig) -> None:

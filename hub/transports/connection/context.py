@@ -1,0 +1,38 @@
+"""What all connections of a node share."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from hub.core.deadlines import Deadlines
+from hub.core.ports import Monotonic
+from hub.core.tally import Tally
+from hub.transports.connection.application import Application
+from hub.transports.connection.outgoing import WriteTurn
+from hub.transports.connection.sockets import Sockets
+from hub.transports.connection.states import ConnectionLimits
+from hub.transports.connection.streams import Streams
+from hub.transports.http.bodies import BodyBudget
+from hub.transports.http.dispatch import Dispatcher
+
+Run = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+"""Runs what waits, until the listener stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionContext:
+    """One per node."""
+
+    dispatcher: Dispatcher
+    streams: Streams
+    budget: BodyBudget
+    sockets: Sockets
+    limits: ConnectionLimits
+    deadlines: Deadlines
+    clock: Monotonic
+    tally: Tally
+    turn: WriteTurn
+    spawn: Run
+    application: Application | None = None
+    """Answers what the table of routes does not have."""

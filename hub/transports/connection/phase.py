@@ -1,0 +1,63 @@
+"""What a connection waits for now, and until when: the row of the table that holds."""
+
+from collections.abc import Callable
+
+from hub.core.deadlines import Deadlines
+from hub.core.ports import Monotonic
+from hub.transports.connection.states import ROWS, Incoming, Late, State
+from hub.transports.connection.timer import StateTimer
+
+
+class Phase:
+    """One connection's.
+
+    Args:
+        late: called when a state has taken too long.
+    """
+
+    __slots__ = ("_mark", "_timer", "incoming", "state")
+
+    def __init__(self, deadlines: Deadlines, clock: Monotonic, late: Callable[[], None]) -> None:
+        self.state = State.AWAITING_HEAD
+        self.incoming = Incoming.PARSE
+        """What is done with bytes that come."""
+        self._mark: tuple[object, ...] = ()
+        """What the deadline of the state runs for: another mark begins another."""
+        self._timer = StateTimer(deadlines, clock, late)
+
+    @property
+    def when_late(self) -> Late:
+        """What is done when the state has taken too long."""
+        return ROWS[self.state].late
+
+    def enter(self, state: State, mark: tuple[object, ...], seconds: float | None) -> bool:
+        """Be in `state` for `seconds` at most; None where somebody else has the deadline.
+
+        The time begins anew unless it is the same wait as before, which `mark` tells. Returns
+        whether it began anew.
+        """
+        mark = (state, *mark)
+        if mark == self._mark:
+            return False
+        self.state, self._mark = state, mark
+        self.incoming = ROWS[state].incoming
+        self._timer.begin(seconds)
+        return True
+
+    def between(self, mark: tuple[object, ...], seconds: float) -> None:
+        """Be between two requests: as `enter`, for what happens nearly always."""
+        self.state, self.incoming = State.BETWEEN, Incoming.PARSE
+        self._mark = (State.BETWEEN, *mark)
+        self._timer.begin(seconds)
+
+    def begin_again(self, seconds: float) -> None:
+        """Wait as long once more for the same."""
+        self._timer.begin(seconds)
+
+    def leave(self) -> None:
+        """A stream has the connection: its own deadlines hold."""
+        self.state = State.STREAMING
+
+    def close(self) -> None:
+        """Wait for nothing, and let go of who was to be called."""
+        self._timer.close()

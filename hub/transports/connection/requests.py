@@ -1,0 +1,346 @@
+"""The requests of a connection that are under way, each given its turn and its answer in order.
+
+The reader hands them in as it reads them. Those that have nothing to wait for are answered in the
+call that ends them; the first that waits has a task, and those behind it wait for that. Bytes,
+deadlines and the transport are the connection's.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, Protocol
+
+from hub.errors import HubError, UnavailableError
+from hub.transports.connection.application import ApplicationCall, Carrier
+from hub.transports.connection.context import ConnectionContext
+from hub.transports.connection.outgoing import Outgoing
+from hub.transports.http.answer import Answer, encode
+from hub.transports.http.dispatch import Call
+from hub.transports.http.routes import Access, Stream
+from hub.transports.poll import ANSWER_NOW
+from hub.transports.request import Request
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Owner(Carrier, Protocol):
+    """The connection, as its requests see it."""
+
+    def open_stream(self, call: Call, stream: Stream) -> None:
+        """Have a stream take the connection over; the request waits where that cannot be yet."""
+        ...
+
+    def go_on(self) -> None:
+        """What stood in the way of the next request is gone."""
+        ...
+
+    def settle(self) -> None:
+        """An answer is decided: write it, and see what is waited for now."""
+        ...
+
+    def end(self, *, clean: bool) -> None:
+        """The last answer is decided; `clean` where nothing of its request is left unread."""
+        ...
+
+    def read_no_more(self) -> None:
+        """What follows is no request."""
+        ...
+
+
+class Requests:
+    """One connection's; implements `hub.transports.connection.reader.Sink`."""
+
+    __slots__ = (
+        "_context", "_outgoing", "_owner", "_task", "answering", "begun", "closing", "crowded",
+        "lost", "peer_done", "queue", "reading", "stopping",
+    )  # fmt: skip
+
+    def __init__(self, context: ConnectionContext, owner: Owner, outgoing: Outgoing) -> None:
+        self._context = context
+        self._owner = owner
+        self._outgoing = outgoing
+        self.crowded = False
+        """More connections than the node may hold: only probes are answered."""
+        self.reading: Call | None = None
+        """The request whose body is on its way."""
+        self.answering: Call | None = None
+        """The request whose answer is waited for; nothing behind it is parsed."""
+        self._task: asyncio.Task[None] | None = None
+        self.queue: deque[Call] = deque()
+        """Whole requests that were parsed in one piece with one that waits."""
+        self.begun = 0
+        """How many were given their turn."""
+        self.closing = False
+        """The last answer is decided; nothing that comes is a request any more."""
+        self.stopping = False
+        """The listener stops: the next answer is the last."""
+        self.peer_done = False
+        """The peer says nothing more."""
+        self.lost = False
+        """The connection is gone."""
+
+    # -- hub.transports.connection.reader.Sink -------------------------------------------------
+
+    def head_read(self, request: Request) -> bool:
+        context = self._context
+        call = context.dispatcher.open(request)
+        if self.crowded and call.answer is None and not _is_for_probes(call):
+            self._turn_away(call)
+        if call.foreign and context.application is not None:
+            call = context.application.begin(call, self._owner)
+        self.reading = call
+        if not request.upgrade or call.answer is not None or call.route is None:
+            return False
+        return call.route.stream is Stream.WEBSOCKET
+
+    def _turn_away(self, call: Call) -> None:
+        """There is no room; only who asks for a stream can be told so in its own way."""
+        context, error = self._context, UnavailableError("the node holds no more connections")
+        if call.route is not None and call.route.stream is Stream.SSE:
+            call.answer = context.streams.refusal(Stream.SSE, call.request, error)
+        else:
+            context.tally.refused[error.code] += 1
+            context.dispatcher.refuse(call, error)
+
+    def body_read(self, data: bytes) -> None:
+        call = self.reading
+        if call is None:
+            return
+        if call.foreign and isinstance(call, ApplicationCall):
+            call.feed(data)
+        else:
+            self._context.dispatcher.take(call, data)
+
+    def request_read(self) -> None:
+        call, self.reading = self.reading, None
+        if call is None:
+            return
+        call.complete = True
+        if not call.request.keep_alive:
+            self._owner.read_no_more()
+        if call.foreign and isinstance(call, ApplicationCall):
+            call.ended()
+            if call is self.answering:
+                return
+        if self.may_begin():
+            self.begin(call)
+        else:
+            self.queue.append(call)
+
+    def broken(self, error: HubError) -> None:
+        """What came is no request: answer what was asked before, then say so and end."""
+        self._context.tally.refused[error.code] += 1
+        abandoned, self.reading = self.reading, None
+        if abandoned is not None:
+            self.drop(abandoned)
+            if abandoned is self.answering:
+                # Its answer may have begun: nothing can be said in its place.
+                self._owner.abort()
+                return
+        call = Call(Request())
+        self._context.dispatcher.refuse(call, error)
+        if self.may_begin():
+            self.begin(call)
+        else:
+            self.queue.append(call)
+
+    # -- their turns and their answers ------------------------------------------------------------
+
+    def may_begin(self) -> bool:
+        """Whether the next request may have its turn."""
+        return not (self.answering or self._outgoing.blocked or self.queue or self.closing)
+
+    def begin(self, call: Call) -> None:
+        """Give a request its turn: the whole of it is here, or its answer is decided."""
+        self.begun += 1
+        if call.answer is None:
+            route = call.route
+            plain = route is not None and route.stream is None and call.admission is None
+            if not plain and self._begin_apart(call):
+                return
+        answer = self._context.dispatcher.run(call)
+        if isinstance(answer, Answer):
+            self.respond(call, answer)
+        else:
+            self._wait_for(call, self._answer_later(call, answer))
+
+    def begin_those_that_wait(self) -> None:
+        """Give those in the queue their turns, until one of them waits."""
+        while self.queue and not (self.answering or self._outgoing.blocked or self.closing):
+            self.begin(self.queue.popleft())
+
+    def put_back(self, call: Call) -> None:
+        """Its turn cannot be yet: it is the next to have one."""
+        self.begun -= 1
+        self.queue.appendleft(call)
+
+    def _begin_apart(self, call: Call) -> bool:
+        """Begin what is not simply the handler of a route; return whether it was that."""
+        route = call.route
+        if call.foreign and isinstance(call, ApplicationCall):
+            self._wait_for(call, call.run())
+        elif call.admission is not None:
+            self._wait_for(call, self._admit(call))
+        elif route is not None and route.stream is not None and call.request.method == "GET":
+            self._owner.open_stream(call, route.stream)
+        else:
+            return False
+        return True
+
+    def _wait_for(self, call: Call, work: Coroutine[Any, Any, None]) -> None:
+        self.answering = call
+        self._context.budget.hold(call)
+        self._task = self._context.spawn(work)
+        if self.peer_done:
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Have a poll answered with what there is.
+
+        Its peer may be gone: who has closed its socket and who has only nothing more to ask
+        look the same until something is written.
+        """
+        if self._task is not None and _ends_with_its_peer(self.answering):
+            # Not in this turn of the loop: a task that has not begun would never begin.
+            asyncio.get_running_loop().call_soon(self._task.cancel, ANSWER_NOW)
+
+    async def _answer_later(self, call: Call, work: Coroutine[Any, Any, Answer]) -> None:
+        try:
+            answer = await work
+        except asyncio.CancelledError as cancelled:
+            if self.lost:
+                raise
+            if call.answer is not None:
+                # The deadline has decided on another answer.
+                answer = call.answer
+            elif cancelled.args[:1] == (ANSWER_NOW,):
+                error = UnavailableError("there is nothing to answer this with yet: ask again")
+                answer = self._context.dispatcher.refuse(call, error)
+            else:
+                raise
+        self._answered(call, answer)
+
+    def _answered(self, call: Call, answer: Answer) -> None:
+        if call is not self.answering:
+            return
+        self.answering = self._task = None
+        if not self.lost:
+            self.respond(call, answer)
+            self._owner.go_on()
+
+    def respond(self, call: Call, answer: Answer) -> None:
+        request = call.request
+        if call.reserved:
+            self._context.budget.release(call)
+        close = self._is_last(call)
+        if request.version == "1.0" and not close:
+            # RFC 9112 section 9.3: HTTP/1.0 ends with the answer unless both say otherwise.
+            answer.add_headers({"Connection": "keep-alive"})
+        self._outgoing.add(encode(answer, close=close, head_only=request.method == "HEAD"))
+        if close:
+            self._owner.end(clean=call.complete and not self.queue)
+
+    def drop(self, call: Call) -> None:
+        """Nobody waits for the answer any more."""
+        self._context.budget.release(call)
+        if call.admission is not None:
+            call.admission.close()
+        if isinstance(call, ApplicationCall):
+            call.lost()
+
+    def _is_last(self, call: Call) -> bool:
+        """Whether nothing can follow: an unread body is no request, and neither is garbage."""
+        request = call.request
+        if not (request.keep_alive and call.complete) or self.crowded or self.stopping:
+            return True
+        route = call.route
+        return route is not None and route.stream is not None and request.method == "GET"
+
+    def finished(self, call: ApplicationCall, *, close: bool) -> None:
+        """The application's answer is written whole."""
+        if call is not self.answering:
+            return
+        self.answering = self._task = None
+        if self.lost:
+            return
+        if close or self._is_last(call):
+            self._owner.end(clean=call.complete)
+        self._owner.go_on()
+
+    def judge(self, call: Call) -> None:
+        """The read has ended in the middle of a request."""
+        if not isinstance(call, ApplicationCall) and call.answer is None:
+            try:
+                self._context.budget.reserve(call)
+            except HubError as error:
+                self._context.dispatcher.refuse(call, error)
+        if call.answer is not None or call.foreign or call.admission is not None:
+            # Refused early: whatever the rest of the body is, it is no request (RFC 9112
+            # section 9.6).
+            self.begin(call)
+        elif call.expects:
+            call.expects = False
+            if not call.size:
+                self._outgoing.add(_CONTINUE)
+
+    async def _admit(self, call: Call) -> None:
+        await self._context.dispatcher.admitted(call)
+        if call is not self.answering or self.lost:
+            return
+        self.answering = self._task = None
+        if call.complete:
+            self.begin(call)
+        self._owner.go_on()
+
+    def give_up(self) -> None:
+        """The handler takes too long: it is cancelled, and the peer told so."""
+        call, task = self.answering, self._task
+        if call is None or call.route is None or task is None:
+            self._owner.abort()
+            return
+        answer = self._context.dispatcher.gave_up(call, call.route.answer_seconds)
+        self.answering = self._task = None
+        call.request.keep_alive = False
+        self.respond(call, answer)
+        task.cancel()
+        self._owner.settle()
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """No request follows: those that wait for their turn get none."""
+        self.closing = True
+        for call in self.queue:
+            self.drop(call)
+        self.queue.clear()
+
+    def drop_unread(self) -> None:
+        """What is read of a request was answered, or never will be."""
+        reading, self.reading = self.reading, None
+        if reading is not None:
+            self.drop(reading)
+
+    def connection_lost(self) -> None:
+        """Nobody waits for an answer any more; what only the peer wanted is given up."""
+        self.lost = True
+        for call in (self.reading, self.answering, *self.queue):
+            if call is not None:
+                self.drop(call)
+        if self._task is not None and _ends_with_its_peer(self.answering):
+            self._task.cancel()
+        self.queue.clear()
+
+    def close(self) -> None:
+        """Let go of the connection, which refers back to here."""
+        with suppress(AttributeError):
+            del self._owner
+
+
+def _is_for_probes(call: Call) -> bool:
+    return call.route is not None and call.route.access is Access.ANYBODY
+
+
+def _ends_with_its_peer(call: Call | None) -> bool:
+    """Whether nobody but the peer wants the work done: a poll, but not a publication."""
+    return call is not None and call.route is not None and call.route.ends_with_its_peer
