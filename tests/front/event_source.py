@@ -9,6 +9,7 @@ import contextlib
 import httpx2 as httpx
 
 from tests.support.background import Background
+from tests.support.event_stream import blocks
 
 _RETRY_MILLISECONDS = 300
 """Until the server says otherwise; browsers take 3,000 to 5,000."""
@@ -49,12 +50,9 @@ class EventSource(Background):
             if answer.status_code != 200 or not kind.startswith("text/event-stream"):
                 self.failure = f"{answer.status_code} {kind}"
                 return
-            async for line in answer.aiter_lines():
-                field, _, value = line.partition(":")
-                value = value.removeprefix(" ")
-                if field == "retry" and value.isdigit():
-                    self._retry_ms = int(value)
-                elif field == "id":
-                    self._last_id = value
-                elif field == "event" and value == "subscribed":
-                    self.opened += 1
+            async for block in blocks(answer.aiter_lines()):
+                if block.retry_ms is not None:
+                    self._retry_ms = block.retry_ms
+                if block.id is not None:
+                    self._last_id = block.id
+                self.opened += block.event == "subscribed"

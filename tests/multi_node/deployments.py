@@ -7,7 +7,6 @@ between a node and Redis is made by CLIENT KILL, again and again, which works in
 import asyncio
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -18,13 +17,13 @@ from typing import Protocol
 from hub.brokers.redis.topology import slots
 from tests.multi_node import story as ordinary
 from tests.multi_node.checker import Place, View
-from tests.multi_node.story import Lane, Step, Story, publish_many
+from tests.multi_node.story import Lane, Step, Story, publish_many, steps
 from tests.support.redis_cluster import SLOTS, RedisCluster
 from tests.support.redis_sentinel import SentinelSet
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
-STEPS = int(os.environ.get("HUB_TEST_STEPS", "8"))
+STEPS = steps(8)
 # Each costs seconds.
 MAX_FAILOVERS = max(4, STEPS // 8)
 MAX_RESTARTS = max(2, STEPS // 16)
@@ -61,6 +60,11 @@ class Wide(Story):
         self.redis_kills = self.ends
         found = await super().end()
         return found + [fault for lane in self.lanes for fault in _late_answers(lane)]
+
+    async def close(self) -> None:
+        for server in self.deployment.living:
+            server.thaw()
+        await super().close()
 
 
 def _late_answers(lane: Lane) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Subscribers of several channels at once, who keep nothing but what the hub told them last.
+"""Subscribers of one channel or several, who keep nothing but what the hub told them last.
 
 `EventStream` is a plain EventSource: it repeats its URL with the last event id. `Polls` follows
 `clients/PROTOCOL.md` to the letter: it passes `positions` on as `since`, and no `connection`; or
@@ -15,10 +15,12 @@ import httpx2 as httpx
 
 from tests.multi_node.checker import Push, View, place
 from tests.multi_node.fleet import NO_TLS, TRY_SECONDS, Seat
-from tests.multi_node.sse_seat import SILENCE_SECONDS
+from tests.support.event_stream import blocks
 from tests.support.hub_process import HubProcess
 from tests.support.waiting import eventually
 
+# More than the 25 s between two heartbeats.
+SILENCE_SECONDS = 60.0
 WAIT_SECONDS = 2.0
 AGAIN_SECONDS = 0.1
 
@@ -69,6 +71,11 @@ class Chair(Seat):
         await self._reader.close()
 
 
+def stream(channel: str, name: str) -> Chair:
+    """A subscriber of this channel alone, over server-sent events."""
+    return Chair(channel, name, EventStream(name, [channel]))
+
+
 class _Running:
     """What both have: a task that reads, and a client for HTTP."""
 
@@ -97,7 +104,8 @@ class _Running:
 
 
 class EventStream(_Running):
-    """A cut inside a tick repeats it: what it has, by offset, it passes over (PROTOCOL.md)."""
+    """With several channels a cut inside a tick repeats it: what it has, by offset, it passes over
+    (PROTOCOL.md). With one nothing is repeated."""
 
     def __init__(self, name: str, channels: Sequence[str]) -> None:
         super().__init__(name, channels)
@@ -137,24 +145,19 @@ class EventStream(_Running):
 
     async def _pushes(self, response: httpx.Response) -> AsyncGenerator[Push]:
         """As the least of parsers does: the id of a block without data is forgotten."""
-        event_id, data = self._last_id, ""
-        async for line in response.aiter_lines():
-            name, _, value = line.partition(": ")
-            if name == "id":
-                event_id = value
-            elif name == "data":
-                data = value
-            elif not line:
-                if data:
-                    self._last_id = event_id
+        async for block in blocks(response.aiter_lines()):
+            if block.data:
+                if block.id is not None:
+                    self._last_id = block.id
                     self._check_id()
-                    yield json.loads(data)
-                event_id, data = self._last_id, ""
+                yield json.loads(block.data)
 
     def _check_id(self) -> None:
-        """From its first id on it names every channel."""
+        """From its first id on it names every channel, where there are several."""
+        if len(self.channels) == 1:
+            return
         names = {pair.partition("=")[0] for pair in self._last_id.split(",")}
-        if self._last_id and names != set(self.channels):
+        if names != set(self.channels):
             view = self.views[self.channels[0]]
             view.faults.append(f"{view.name}: the id {self._last_id} lacks a channel")
 
@@ -180,7 +183,8 @@ class EventStream(_Running):
     def _started(self, channel: str, view: View, push: Push) -> None:
         self._has.pop(channel, None)
         start, known = place(push["position"]), view.position
-        if known is not None and start[0] == known[0] and start[1] <= known[1]:
+        repeats = known is not None and start[0] == known[0] and start[1] <= known[1]
+        if known is not None and repeats and len(self.channels) > 1:
             # Behind what it has got: from there on it is repeated.
             self._has[channel] = known[1]
         else:

@@ -6,20 +6,22 @@ nothing. Nodes reach Redis through a proxy that can cut an answer in the middle.
 
 import asyncio
 import contextlib
+import os
 import random
+import secrets
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import httpx2 as httpx
 
 from tests.brokers.redis.proxy import Proxy
 from tests.multi_node.checker import Place, Truth, faults
-from tests.multi_node.fleet import NO_TLS, Seat, is_ready, kept, publish
-from tests.multi_node.readers import Chair, EventStream, Polls, Reader
-from tests.multi_node.sse_seat import SseSeat
+from tests.multi_node.fleet import NO_TLS, Seat, hubs, is_ready, kept, publish
+from tests.multi_node.readers import Chair, EventStream, Polls, Reader, stream
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -100,8 +102,9 @@ class Story:
 
     async def sit(self, lane: Lane) -> None:
         """Somebody new comes, on whatever transport."""
-        made = self.chance.choice((Seat, SseSeat))
-        seat = made(lane.channel, f"{made.__name__} {len(self.seats)} of {lane.channel}")
+        makes: tuple[Callable[[str, str], Seat], ...] = (Seat, stream)
+        made = self.chance.choice(makes)
+        seat = made(lane.channel, f"{made.__name__} {len(self.seats)}")
         lane.seats.append(seat)
         await seat.join(self.anywhere())
 
@@ -157,6 +160,40 @@ class Story:
             hub.signal(signal.SIGCONT)
         for seat in self.seats:
             await seat.close()
+
+
+def steps(otherwise: int) -> int:
+    """How long a story is: as HUB_TEST_STEPS says."""
+    return int(os.environ.get("HUB_TEST_STEPS", otherwise))
+
+
+Told = TypeVar("Told", bound=Story)
+
+
+@contextlib.asynccontextmanager
+async def telling(
+    broker: str,
+    channel: str,
+    begin: Callable[[list[HubProcess], list[Lane], random.Random], Told],
+) -> AsyncGenerator[Told]:
+    """A story of two nodes at this Redis, with its first subscribers; HUB_TEST_SEED chooses it."""
+    seed = int(os.environ.get("HUB_TEST_SEED", secrets.randbelow(1 << 32)))
+    print(f"HUB_TEST_SEED={seed}")
+    lanes = [
+        Lane(channel, keeps_all=True),
+        Lane(f"short:{channel}", keeps_all=False),
+        Lane(f"bare:{channel}", keeps_all=False),
+    ]
+    async with hubs(broker, 2, HUB_NAMESPACES=NAMESPACES) as nodes:
+        told = begin(nodes, lanes, random.Random(seed))
+        try:
+            for lane in (*lanes, *lanes):
+                await told.sit(lane)
+            await told.sit_everywhere()
+            yield told
+        finally:
+            print(told.told, told.figures, sep="\n")
+            await told.close()
 
 
 # -- publishing ----------------------------------------------------------------------------------
