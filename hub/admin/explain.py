@@ -7,9 +7,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from hub.admin.requests import AdminRequest, Handlers
-from hub.core.answers import Explanation, Question
 from hub.core.engine import Engine
-from hub.core.explaining import Explainer
+from hub.core.explaining import Explainer, Explanation, Question
 from hub.core.journal import Journal
 from hub.core.ports import Broker
 from hub.core.publication import Position

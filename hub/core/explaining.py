@@ -4,7 +4,9 @@ Pure: it reads the state of a session, the notes about it and its channel's time
 was noted decides first; then how far the subscription has come; then the timeline.
 """
 
-from hub.core.answers import Answer, Explanation, Question
+from dataclasses import dataclass
+from enum import StrEnum
+
 from hub.core.closed import ClosedSession
 from hub.core.journal import Journal
 from hub.core.noted import Event, Notes, What
@@ -12,6 +14,50 @@ from hub.core.session import Session
 from hub.core.subscription import NOT_LIVE, Subscription
 from hub.core.timeline import Timeline
 from hub.errors import ForbiddenError
+
+
+class Answer(StrEnum):
+    """What became of one publication on its way to one connection."""
+
+    WRITTEN = "written"
+    QUEUED = "queued"
+    DROPPED = "dropped"
+    CONFLATED = "conflated"
+    OWN = "own"
+    LOST = "lost"
+    EXPIRED = "expired"
+    NOT_SUBSCRIBED = "not_subscribed"
+    FORBIDDEN = "forbidden"
+    CLOSED = "closed"
+    NOT_PUBLISHED = "not_published"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which publication, and how far its channel has come."""
+
+    channel: str
+    epoch: str
+    offset: int
+    head: int
+    """The channel's newest offset in that epoch, as the broker says."""
+    current: bool = True
+    """Whether the channel is in that epoch now; of one that is over, `head` is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    answer: Answer
+    detail: str
+    """One sentence for a human."""
+    at_seconds: float | None = None
+    """Monotonic: when, at the earliest."""
+    until_seconds: float | None = None
+    """When, at the latest."""
+    by: int | None = None
+    """Of `conflated`: the offset that replaced it."""
+
 
 _FROM_NOTES = {
     What.LATE: (Answer.WRITTEN, "written from the outbox: its peer took no more at first"),

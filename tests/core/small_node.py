@@ -9,9 +9,8 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
-from hub.core.answers import Explanation, Question
 from hub.core.commands import Command, Subscribe
-from hub.core.explaining import Explainer
+from hub.core.explaining import Explainer, Explanation, Question
 from hub.core.identity import Identity
 from hub.core.options import Namespaces, SessionLimits
 from hub.core.ports import Broker, Dialect, PublishRequest, PublishResult

@@ -1,8 +1,8 @@
 """Why somebody did not get a publication: the answer names the cause, or says `unknown`."""
 
 from hub.core import noted
-from hub.core.answers import Answer
 from hub.core.closed import CLOSED_BYTES
+from hub.core.explaining import Answer
 from hub.core.identity import Identity
 from hub.core.journal import REACH_SECONDS
 from hub.core.noted import EVENT_BYTES

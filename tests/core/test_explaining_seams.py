@@ -1,8 +1,8 @@
 """Where the answer about a publication is easily wrong: what is forgotten, lost, or done again."""
 
-from hub.core.answers import Answer, Question
 from hub.core.batch import Batch
 from hub.core.closed import CLOSED_BYTES
+from hub.core.explaining import Answer, Question
 from hub.core.journal import REACH_SECONDS
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Position

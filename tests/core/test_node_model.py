@@ -17,8 +17,8 @@ from hypothesis.stateful import (
 )
 
 from hub.core import outbox, replay
-from hub.core.answers import Answer, Question
 from hub.core.commands import Ping, Publish, Subscribe, Unsubscribe
+from hub.core.explaining import Answer, Question
 from hub.core.identity import Identity
 from hub.core.ports import PublishRequest
 from hub.core.publication import Position

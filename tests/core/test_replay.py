@@ -5,8 +5,8 @@ from typing import cast
 
 import pytest
 
-from hub.core.answers import Answer, Question
 from hub.core.commands import Subscribe
+from hub.core.explaining import Answer, Question
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PAGE_BYTES, HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
