@@ -1,4 +1,7 @@
-"""The `hub` command: one module per command, each with `register(app)`.
+"""The `hub` command: what each command does, and how it ends. `register` adds commands to the app.
+
+The hub's inside does not belong here: commands ask a hub over its wire, but for `serve` and
+`bench`.
 
 A module here may import typer and the standard library when it is loaded; whatever else it needs
 it imports when it runs, so that `hub --help` answers at once. Diagnostics go to stderr.
@@ -10,14 +13,10 @@ import typer
 
 from hub.cli import (
     bench,
-    channels,
     config,
-    connections,
-    disconnect,
     drain,
-    explain,
     ingest,
-    nodes,
+    operating,
     publish,
     serve,
     subscribe,
@@ -30,9 +29,15 @@ from hub.observe import standard_streams
 
 # What `hub --help` shows together, in its order.
 _PANELS = {
-    "Publish and subscribe": (publish, subscribe, ingest),
-    "Serve": (serve, config, bench),
-    "Operate": (top, nodes, connections, channels, tail, explain, disconnect, drain),
+    "Publish and subscribe": (publish.register, subscribe.register, ingest.register),
+    "Serve": (serve.register, config.register, bench.register),
+    "Operate": (
+        top.register,
+        operating.register_lists,
+        tail.register,
+        operating.register_actions,
+        drain.register,
+    ),
 }
 
 
@@ -46,10 +51,10 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_hub)
-    for panel, commands in _PANELS.items():
+    for panel, registers in _PANELS.items():
         known = len(app.registered_commands)
-        for command in commands:
-            command.register(app)
+        for register in registers:
+            register(app)
         for registered in app.registered_commands[known:]:
             registered.rich_help_panel = panel
     app.command("version", rich_help_panel="Serve")(_print_version)

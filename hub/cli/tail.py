@@ -7,23 +7,202 @@ drops, where it falls behind, how it ends. It does not see the bytes that are wr
 """
 
 import asyncio
+import os
 import sys
-from collections.abc import Coroutine
+import time
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
 from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.columns import shown
 from hub.cli.ending import WRONG_USE, fail, say
-from hub.cli.operator import Key, Operator, OperatorError, operate
+from hub.cli.operator import Json, Key, Operator, OperatorError, operate
 from hub.cli.subscribe import Printer
-from hub.cli.tail_lines import Lines
+from hub.observe.terminal import to_json, visible_json_bytes
 
 if TYPE_CHECKING:
     from hub_client import ConnectionState, Gap, HubClient, Message, Presence
 
     Item = Message | Gap | Presence
+
+
+# -- one line per push or observation --------------------------------------------------------------
+
+
+Observed = dict[str, object]
+"""Something seen of a connection; `op` is `observed`, which no push of the hub is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """How lines are written."""
+
+    as_json: bool
+    color: bool = False
+
+    @classmethod
+    def for_stdout(cls, *, as_json: bool) -> "Lines":
+        """With colour on a terminal, unless NO_COLOR is set (no-color.org)."""
+        return cls(as_json, color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+
+    def pushed(self, item: "Message | Gap | Presence") -> bytes:
+        """A push: with JSON as it came, but for what a terminal would obey, which is escaped."""
+        from hub_client import Gap, Message
+
+        if self.as_json:
+            return visible_json_bytes(item.frame)
+        if isinstance(item, Message):
+            key = "" if item.key is None else f" [{shown(item.key)}]"
+            data = shown(item.raw_data.decode("utf-8", "replace"))
+            offset = "-" if item.offset is None else str(item.offset)
+            return f"{_clock(item.time_ms)} {shown(item.channel)} {offset}{key} {data}".encode()
+        if isinstance(item, Gap):
+            return self._marked(f"{_clock(None)} {item.channel} GAP {_gap(item)}")
+        who = "" if item.member is None else f" {shown(item.member.id)}"
+        return shown(f"{_clock(None)} {item.channel} {item.change.upper()}{who}").encode()
+
+    def observed(self, observed: Observed) -> bytes:
+        """What was seen of a connection."""
+        if self.as_json:
+            return to_json(observed).encode()
+        return self._marked(f"{_clock(observed['at_ms'])} ! {_sentence(observed)}")
+
+    def _marked(self, line: str) -> bytes:
+        line = shown(line)
+        return (typer.style(line, fg="yellow") if self.color else line).encode()
+
+
+def _gap(gap: "Gap") -> str:
+    if gap.reason == "reset":
+        return f"reset, goes on after {gap.position}"
+    if gap.unsequenced:
+        return f"{gap.unsequenced} without an offset, {gap.reason}"
+    return f"{gap.first} to {gap.last}, {gap.reason}"
+
+
+def _sentence(observed: Observed) -> str:
+    what, channel = observed["what"], observed.get("channel")
+    match what:
+        case "dropped":
+            return (
+                f"its outbox dropped {observed['count']:,} of {channel} after {observed['after']}"
+            )
+        case "subscription":
+            state, position = observed["state"], observed["position"]
+            dropped = f", {observed['dropped']:,} dropped so far" if observed["dropped"] else ""
+            waiting = f", {observed['waiting']:,} wait" if observed["waiting"] else ""
+            return f"{channel} is {state} at {position}{waiting}{dropped}"
+        case "unsubscribed":
+            return f"it has left {channel}"
+        case _:
+            code = "" if observed.get("code") is None else f": {observed['code']}"
+            return f"it has ended{code} {shown(observed.get('reason'))}"
+
+
+def _clock(at_ms: object) -> str:
+    """Local time to the millisecond; now for None."""
+    seconds = at_ms / 1000 if isinstance(at_ms, int | float) else time.time()
+    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{int(seconds * 1000) % 1000:03}"
+
+
+# -- one connection looked at again and again ------------------------------------------------------
+
+
+# As many as the API gives: a connection that ended just now is among the last.
+_CLOSED = 1000
+
+
+class Follower(Protocol):
+    """Who prints; `hub.cli.tail.Followed`."""
+
+    def follow(self, channels: tuple[str, ...]) -> None: ...
+
+    async def tell(self, observed: Observed) -> None: ...
+
+
+async def watch(operator: Operator, connection: str, every: float, follower: Follower) -> None:
+    """Have its channels followed and tell what happens to it, until it has ended.
+
+    Raises:
+        OperatorError: it is not there at first, or the hub does not let this operator look.
+    """
+    seen = await operator.ask("connections", connection)
+    say(
+        f"what the channels of {connection} carry, on a connection of this command's own; "
+        "lines with ! are what its outbox does"
+    )
+    before: Json = {**seen, "subscriptions": []}
+    while seen:
+        for observed in changes(before, seen):
+            await follower.tell(observed)
+        follower.follow(tuple(row["channel"] for row in seen["subscriptions"]))
+        await asyncio.sleep(every)
+        before, seen = seen, await _look(operator, connection, seen)
+    await follower.tell(await _ending(operator, connection))
+
+
+async def _look(operator: Operator, connection: str, before: Json) -> Json:
+    """The record now; {} when it has ended; as before where the hub does not say."""
+    try:
+        return await operator.ask("connections", connection)
+    except OperatorError as error:
+        if error.code == "not_found":
+            return {}
+        say(f"cannot look at {connection}: {error}")
+        return before
+
+
+async def _ending(operator: Operator, connection: str) -> Observed:
+    found: Observed = {}
+    try:
+        rows = (await operator.ask("closed", limit=_CLOSED))["closed"]
+        found = next((row for row in rows if row["connection"] == connection), {})
+    except OperatorError as error:
+        say(f"cannot ask how it ended: {error}")
+    reason = found.get("reason") or "how is not known"
+    return _observed(connection, "ended", code=found.get("code"), reason=reason)
+
+
+def changes(before: Json, now: Json) -> Iterator[Observed]:
+    """What differs between two records of one connection."""
+    connection = now["connection"]
+    old = {row["channel"]: row for row in before["subscriptions"]}
+    new = {row["channel"]: row for row in now["subscriptions"]}
+    for channel in old.keys() - new.keys():
+        yield _observed(connection, "unsubscribed", channel=channel)
+    for channel, row in new.items():
+        was = old.get(channel)
+        # Whoever left and came back within one look counts from 0 again.
+        dropped = row["dropped"] - (was["dropped"] if was else row["dropped"])
+        if was and dropped > 0:
+            after = was["position"]
+            yield _observed(connection, "dropped", channel=channel, count=dropped, after=after)
+        if was is None or was["state"] != row["state"]:
+            yield _subscription(connection, row)
+
+
+def _subscription(connection: str, row: Json) -> Observed:
+    return _observed(
+        connection,
+        "subscription",
+        channel=row["channel"],
+        state=row["state"],
+        position=row["position"],
+        waiting=row["outbox_messages"],
+        dropped=row["dropped"],
+    )
+
+
+def _observed(connection: str, what: str, **fields: object) -> Observed:
+    common = {"op": "observed", "connection": connection, "at_ms": int(time.time() * 1000)}
+    return {**common, "what": what, **fields}
+
+
+# -- the command -----------------------------------------------------------------------------------
+
 
 _FLUSH_SECONDS = 2.0
 
@@ -98,7 +277,7 @@ class Order:
             printer.flush(_FLUSH_SECONDS)
 
     async def _follow(self, followed: "Followed", operator: Operator) -> None:
-        from hub.cli.tail_connection import watch
+        from hub.cli.tail import watch
 
         try:
             if self.connection is None:

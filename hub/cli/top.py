@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.columns import print_rows
 from hub.cli.ending import WRONG_USE, fail, say
 from hub.cli.operator import Key, Operator, operate, print_json
-from hub.cli.tables import print_rows
 
 if TYPE_CHECKING:
-    from hub.cli.top_lists import Shown
-    from hub.cli.top_snapshot import Snapshot
+    from hub.cli.top_view import Shown, Snapshot
 
 _SIGNALLED = 128
 """Plus the signal's number: how shells say that a signal ended a command."""
@@ -52,7 +51,7 @@ def top(
 
     Without a terminal it prints once and ends.
     """
-    from hub.cli.top_lists import shown_at_first
+    from hub.cli.top_view import shown_at_first
 
     try:
         order = Order(shown_at_first(listing, sort), every, count)
@@ -72,7 +71,7 @@ class Order:
     async def print_snapshots(self, operator: Operator) -> None:
         """Until `count`; what fails after the first is said and tried again."""
         from hub.cli.operator import OperatorError
-        from hub.cli.top_snapshot import MOST_ROWS, take
+        from hub.cli.top_view import MOST_ROWS, take
 
         snapshot = await take(operator, self.shown, MOST_ROWS)
         print_json(snapshot.document())
@@ -91,8 +90,7 @@ class Order:
         """Live on a terminal, once elsewhere."""
         from hub.cli.screen import Screen, has_terminal
         from hub.cli.top_live import Live
-        from hub.cli.top_picture import room
-        from hub.cli.top_snapshot import MOST_ROWS, take
+        from hub.cli.top_view import MOST_ROWS, room, take
 
         if not has_terminal():
             self._print_once(operator, await take(operator, self.shown, MOST_ROWS))
@@ -105,8 +103,7 @@ class Order:
             raise typer.Exit(_SIGNALLED + ended_by)
 
     def _print_once(self, operator: Operator, snapshot: "Snapshot") -> None:
-        from hub.cli.top_lists import ordered
-        from hub.cli.top_picture import summary
+        from hub.cli.top_view import ordered, summary
 
         for line in summary(self.shown, snapshot, url=operator.shown_url):
             typer.echo(line)

@@ -7,9 +7,7 @@ from typing import Any
 
 from hub.cli.operator import Operator, OperatorError
 from hub.cli.screen import Screen
-from hub.cli.top_lists import Shown, pressed
-from hub.cli.top_picture import picture, room
-from hub.cli.top_snapshot import Snapshot, take
+from hub.cli.top_view import Shown, Snapshot, picture, pressed, room, take
 
 # SIGINT is asyncio's own; it cancels `run`, and the screen is given back on the way out.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)

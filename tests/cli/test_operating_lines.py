@@ -5,7 +5,7 @@ import time
 import pytest
 
 from hub.cli.operator import print_json
-from hub.cli.tail_lines import Lines, Observed
+from hub.cli.tail import Lines, Observed
 from hub_client import Gap, Member, Message, Presence
 
 # 12:34:56.789 of some day, wherever the test runs.

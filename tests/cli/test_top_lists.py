@@ -4,12 +4,11 @@ import pytest
 
 from hub.admin.channels import CHANNELS as CHANNEL_LIST
 from hub.admin.connections import CONNECTIONS as CONNECTION_LIST
-from hub.cli.columns import CONNECTIONS, Column, rate, shown, size, span
+from hub.cli.columns import CONNECTIONS, Column, fitted, rate, shown, size, span
 from hub.cli.drain import Emptying
 from hub.cli.operator import Json, OperatorError
-from hub.cli.tables import fitted
-from hub.cli.tail_connection import changes
-from hub.cli.top_lists import LISTINGS, Listing, Shown, ordered, pressed, shown_at_first
+from hub.cli.tail import changes
+from hub.cli.top_view import LISTINGS, Listing, Shown, ordered, pressed, shown_at_first
 
 
 def after(shown: Shown, *keys: str) -> Shown:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.cli.ending import say
-from hub.cli.tail_lines import Lines
+from hub.cli.tail import Lines
 from hub.observe.logs import LEVEL_FLOORS, adopt_stdlib, make_logger
 from hub.observe.terminal import to_json, visible, visible_json, visible_json_bytes
 from hub_client import Message

@@ -1,0 +1,228 @@
+"""What operators ask and do, one command each: lists, why a message did not come, disconnect.
+
+`hub nodes`, `hub connections`, `hub closed` and `hub channels` print a page of the hub's lists;
+`hub explain` says what became of a publication; `hub disconnect` and `hub unsubscribe` take a
+connection, or one of its channels, away. How a hub is asked stands in `hub.cli.operator`.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.columns import CHANNELS, CLOSED, CONNECTIONS, NODES, Column, clock, print_rows, shown
+from hub.cli.ending import say
+from hub.cli.operator import AsJson, Json, Key, Operator, operate, print_json
+
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]
+After = Annotated[str | None, typer.Option(help="Go on after a list's mark.")]
+
+
+def register_lists(app: typer.Typer) -> None:
+    """Add `nodes`, `connections`, `closed` and `channels` to `app`."""
+    app.command("nodes")(nodes)
+    app.command("connections")(connections)
+    app.command("closed")(closed)
+    app.command("channels")(channels)
+
+
+def register_actions(app: typer.Typer) -> None:
+    """Add `explain`, `disconnect` and `unsubscribe` to `app`."""
+    app.command("explain")(explain)
+    app.command("disconnect")(disconnect)
+    app.command("unsubscribe")(unsubscribe)
+
+
+def print_list(page: Json, name: str, columns: Sequence[Column], *, as_json: bool) -> None:
+    """The rows under `name` as a table, and on stderr what the page leaves out."""
+    if as_json:
+        print_json(page)
+        return
+    print_rows(columns, page[name])
+    _tell_rest(page, len(page[name]))
+    _tell_silent(page)
+
+
+def _tell_rest(page: Json, listed: int) -> None:
+    """On stderr, how many there are and how to see more, unless all are listed."""
+    if page.get("next") is not None:
+        say(f"{listed:,} of {page['total']:,}; more with --after {page['next']}")
+
+
+def _tell_silent(page: Json) -> None:
+    """On stderr, whose part is missing."""
+    silent = page.get("unanswered") or ()
+    if silent:
+        say(f"no answer from {', '.join(silent)}: what is there is not listed")
+    elif not page.get("complete", True):
+        say("a part is missing: not all nodes could be asked")
+
+
+def nodes(as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """List the nodes, with their rates and what each is doing."""
+
+    async def act(operator: Operator) -> None:
+        answer = await operator.ask("nodes")
+        if as_json:
+            print_json(answer)
+        else:
+            print_rows(NODES, answer["nodes"])
+
+    operate(url, key, act)
+
+
+def channels(
+    prefix: Annotated[
+        str | None, typer.Argument(metavar="PREFIX", help="Only those whose names begin so.")
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="A field, such as -subscribers: greatest first.")
+    ] = None,
+    limit: Limit = 100,
+    after: After = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """List channels, by name."""
+
+    async def act(operator: Operator) -> None:
+        page = await operator.ask("channels", prefix=prefix, sort=sort, limit=limit, after=after)
+        print_list(page, "channels", CHANNELS, as_json=as_json)
+
+    operate(url, key, act)
+
+
+def connections(
+    channel: Annotated[str | None, typer.Option(help="Subscribed to this channel.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Whose token says so.")] = None,
+    address: Annotated[str | None, typer.Option(help="From this address.")] = None,
+    transport: Annotated[str | None, typer.Option(help="websocket, sse or poll.")] = None,
+    node: Annotated[str | None, typer.Option(help="Of this node.")] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="A field, such as dropped; -dropped: greatest first.")
+    ] = None,
+    limit: Limit = 100,
+    after: After = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """List the connections of all nodes."""
+    wanted = {
+        "channel": channel,
+        "subject": subject,
+        "address": address,
+        "transport": transport,
+        "node": node,
+        "sort": sort,
+        "limit": limit,
+        "after": after,
+    }
+
+    async def act(operator: Operator) -> None:
+        page = await operator.ask("connections", **wanted)
+        print_list(page, "connections", CONNECTIONS, as_json=as_json)
+
+    operate(url, key, act)
+
+
+def closed(
+    subject: Annotated[str | None, typer.Option(help="Whose token said so.")] = None,
+    limit: Limit = 100,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """List the connections that ended last, newest first, with code and reason."""
+
+    async def act(operator: Operator) -> None:
+        page = await operator.ask("closed", subject=subject, limit=limit)
+        print_list(page, "closed", CLOSED, as_json=as_json)
+
+    operate(url, key, act)
+
+
+ConnectionId = Annotated[
+    str, typer.Argument(metavar="CONNECTION", help="A connection's id, as in hub connections.")
+]
+
+
+def disconnect(
+    connection: ConnectionId,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Close a connection, on whatever node; its client is told not to come back (4403)."""
+
+    async def act(operator: Operator) -> None:
+        await operator.tell("DELETE", "connections", connection)
+        _done({"connection": connection}, f"{connection} is disconnected", as_json=as_json)
+
+    operate(url, key, act)
+
+
+def unsubscribe(
+    connection: ConnectionId,
+    channel: Annotated[
+        str, typer.Argument(metavar="CHANNEL", help="The channel to take it out of.")
+    ],
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Take a connection out of one channel; its client is told, and stays connected."""
+
+    async def act(operator: Operator) -> None:
+        await operator.tell("DELETE", "connections", connection, "subscriptions", channel)
+        done = {"connection": connection, "channel": channel}
+        _done(done, f"{connection} no longer gets {channel}", as_json=as_json)
+
+    operate(url, key, act)
+
+
+def _done(document: dict[str, str], what: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+    else:
+        say(what)
+
+
+def explain(
+    connection: ConnectionId,
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="The publication's channel.")],
+    offset: Annotated[
+        str, typer.Argument(metavar="OFFSET", help="Its offset, or its position EPOCH:OFFSET.")
+    ],
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Say what became of one publication on its way to one connection.
+
+    Open connections, and those that ended in the last ten minutes; what is out of reach is
+    `unknown`. Without an epoch the channel's present one is meant.
+    """
+    epoch, _, number = offset.rpartition(":")
+
+    async def act(operator: Operator) -> None:
+        told = await operator.ask(
+            "explain", connection=connection, channel=channel, offset=number, epoch=epoch or None
+        )
+        if as_json:
+            print_json(told)
+        else:
+            typer.echo(_sentence(told))
+
+    operate(url, key, act)
+
+
+def _sentence(told: Json) -> str:
+    """Such as `dropped: dropped because ... (12:00:01 to 12:00:02)`."""
+    first, last = clock(told.get("from_ms")), clock(told.get("to_ms"))
+    when = first if first == last else f"{first} to {last}"
+    by = "" if told.get("by") is None else f", replaced by offset {told['by']}"
+    known = "" if told.get("from_ms") is None else f" ({when})"
+    return f"{shown(told.get('answer'))}: {shown(told.get('detail'))}{by}{known}"
