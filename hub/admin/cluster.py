@@ -48,6 +48,9 @@ Serve = Callable[[bytes], Awaitable[bytes]]
 class NodeBus(Protocol):
     """The other nodes of this hub: which of them live, and one question at a time."""
 
+    alone: bool
+    """Whether there can be no other node: then every connection is this one's."""
+
     async def start(self, serve: Serve, record: Callable[[], NodeRecord]) -> None:
         """Be known to the others from now on, as `record` says."""
         ...
@@ -76,6 +79,8 @@ class NodeBus(Protocol):
 
 class NoOtherNodes:
     """The bus of a node that is alone."""
+
+    alone = True
 
     async def start(self, serve: Serve, record: Callable[[], NodeRecord]) -> None:
         """Nobody is to be told."""
@@ -148,6 +153,8 @@ class Cluster:
         return self._tag_of(connection) == self._tag
 
     def _tag_of(self, connection: str) -> str:
+        if self._bus.alone:
+            return self._tag
         tag = connection[: len(self._tag)]
         return tag if len(tag) == len(self._tag) and tag.isalnum() else self._tag
 

@@ -45,6 +45,8 @@ class Network:
 
 
 class _Bus:
+    alone = False
+
     def __init__(self, network: Network, tag: str) -> None:
         self._network = network
         self._tag = tag

@@ -4,8 +4,9 @@ import json
 from typing import ClassVar
 
 import pytest
+import structlog
 
-from hub.admin.cluster import Cluster, by_name
+from hub.admin.cluster import Cluster, NoOtherNodes, by_name
 from hub.admin.nodes import Closing, Shed, excess, rebalance
 from hub.admin.requests import (
     HERE,
@@ -89,6 +90,24 @@ async def test_one_node_is_asked_by_what_is_known_of_it(at: AtConnection, tag: s
     _, first, _ = await two()
     assert await first.call(WhoAreYou("you"), at) == f"{tag} you"
     assert await first.call(WhoAreYou(), at) is None
+
+
+async def test_a_node_that_is_alone_has_every_connection() -> None:
+    """Whatever its id looks like: nobody else can say more about it."""
+    made = Cluster(
+        tag=A,
+        bus=NoOtherNodes(),
+        handlers=handlers(A),
+        record=lambda: node_record(A),
+        log=structlog.get_logger(),
+    )
+    await made.start()
+    assert made.holds(f"{B}1")
+    assert await made.call(WhoAreYou("you"), AtConnection(f"{B}1")) == f"{A} you"
+    assert (await made.call(WhoAreYou("all"), Everywhere())).by_tag == {A: f"{A} all"}
+    with pytest.raises(NotFoundError):
+        await made.call(WhoAreYou(), AtTag(B))
+    await made.stop()
 
 
 async def test_the_error_of_a_node_is_the_askers() -> None:

@@ -100,13 +100,20 @@ class Operators:
 
     async def connection(self, request: Request) -> Answer:
         name = request.params["connection"]
-        return json_answer(plain(await self._admin.call(GetConnection(name), AtConnection(name))))
+        try:
+            record = await self._admin.call(GetConnection(name), AtConnection(name))
+        except NotFoundError:
+            raise _unknown(name) from None
+        return json_answer(plain(record))
 
     async def disconnect(self, request: Request) -> Answer:
         """Close with 4403, which tells the client not to come back by itself."""
         name = request.params["connection"]
         asked = Disconnect(name, CloseCode.FORBIDDEN, _DISCONNECT_REASON)
-        await self._admin.call(asked, AtConnection(name))
+        try:
+            await self._admin.call(asked, AtConnection(name))
+        except NotFoundError:
+            raise _unknown(name) from None
         return Answer(status=204)
 
     async def unsubscribe(self, request: Request) -> Answer:
@@ -187,6 +194,10 @@ def _act(
 ) -> Route:
     answers = {"202": content("Begun.", ref(schema))}
     return _route(method, path, handler, summary, answers, *parameters)
+
+
+def _unknown(connection: str) -> NotFoundError:
+    return NotFoundError(f"no connection {connection[:80]!r} on any node")
 
 
 # -- counters --------------------------------------------------------------------------------------

@@ -101,6 +101,8 @@ class RedisNodeBus:
         shard: where a name lives; all that is kept here lives with `hub.brokers.redis.keys.NODES`.
     """
 
+    alone = False
+
     def __init__(
         self,
         shard: Callable[[str], Shard],
