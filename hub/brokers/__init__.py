@@ -1,4 +1,6 @@
-"""What numbers and keeps publications and carries them between nodes: one adapter per room.
+"""What numbers publications and keeps them: in memory, or in Redis between nodes.
 
-Who subscribes, and how peers are reached, does not belong here.
+Here belong implementations of `hub.core.ports.Broker` and what only they use. Sessions, dialects
+and connections of peers do not: a broker delivers into `hub.core.ports.Downstream` and knows
+nothing of what is behind it.
 """

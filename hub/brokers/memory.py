@@ -11,8 +11,7 @@ from hashlib import blake2b
 from zlib import crc32
 
 from hub.brokers.idempotency import IdempotencyKeys
-from hub.brokers.memory_history import HistoryBudget
-from hub.brokers.memory_log import ChannelLog
+from hub.brokers.memory_history import ChannelLog, HistoryBudget
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
     PAGE_BYTES,

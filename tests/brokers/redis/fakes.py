@@ -5,7 +5,7 @@ what was written on which.
 """
 
 import asyncio
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Self, cast
 
 import hiredis
@@ -127,16 +127,19 @@ class FakeEndpoint(Endpoint):
 
 
 class Log:
-    """Keeps what is logged, as (level, event)."""
+    """Keeps what is logged."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
+        """Level and event of each."""
+        self.events: list[Mapping[str, object]] = []
         self.logger: FilteringBoundLogger = structlog.wrap_logger(
             ReturnLogger(), wrapper_class=structlog.BoundLogger, processors=[self._keep]
         )
 
     def _keep(self, _: object, level: str, event: MutableMapping[str, Any]) -> str:
         self.lines.append((level, str(event["event"])))
+        self.events.append(event)
         return ""
 
 

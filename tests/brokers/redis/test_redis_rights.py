@@ -1,13 +1,12 @@
 """What a node does with a Redis that takes no functions, or a user who may not do everything."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
-import structlog
 from redis import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoPermissionError, ResponseError
-from structlog.testing import ReturnLogger
 
 from hub.brokers.redis.keys import Keys
 from hub.brokers.redis.link import library
@@ -15,6 +14,7 @@ from hub.brokers.redis.link.library import Library
 from hub.core.options import ChannelOptions
 from hub.core.reserved import NAMESPACE, is_reserved
 from tests.brokers.redis.acl import NODE_RULES, PASSWORD, PUBLISHER_RULES
+from tests.brokers.redis.fakes import Command, FakeConnection, Log
 from tests.brokers.redis.nodes import TestNode, node
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -302,36 +302,23 @@ async def test_keys_of_another_prefix_are_named(redis: RedisServer) -> None:
 # -- whatever a server answers -------------------------------------------------------------------
 
 
-class Answers:
-    """A connection whose server takes scripts, and says `error` to all that is about functions."""
+def refusing_functions(error: str) -> FakeConnection:
+    """To a server that says `error` to whatever is about functions."""
 
-    def __init__(self, error: str) -> None:
-        self._error = error
-        self._next: object = b""
-
-    def pack_command(self, *command: object) -> object:
-        return command
-
-    async def send_packed_command(self, command: Any, **_: object) -> None:
-        self._next = self._answer(*command)
-
-    async def read_response(self) -> object:
-        if isinstance(self._next, Exception):
-            raise self._next
-        return self._next
-
-    def _answer(self, *command: str) -> object:
+    def answer(command: Command) -> object:
         match command:
-            case ("INFO", _):
+            case (b"INFO", _):
                 return b"role:master\r\nredis_version:7.4.0\r\n"
-            case (("FUNCTION" | "FCALL"), *_):
-                return ResponseError(self._error)
-            case ("SCRIPT", "LOAD", _):
+            case ((b"FUNCTION" | b"FCALL"), *_):
+                return ResponseError(error)
+            case (b"SCRIPT", b"LOAD", _):
                 return b"0" * 40
-            case ("EVALSHA", *_):
+            case (b"EVALSHA", *_):
                 return ResponseError("NOSCRIPT No matching script.")
             case _:
                 return b""
+
+    return FakeConnection(answer)
 
 
 ERRORS = [
@@ -350,17 +337,9 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS)
 async def test_whatever_is_said_to_functions_scripts_are_used(error: str) -> None:
-    logged: list[dict[str, Any]] = []
-
-    def keep(_: object, level: str, event: Any) -> str:
-        logged.append({**event, "level": level})
-        return ""
-
-    log = structlog.wrap_logger(
-        ReturnLogger(), wrapper_class=structlog.BoundLogger, processors=[keep]
-    )
-    made = Library(use_functions=True, keys=Keys(), log=log)
-    await made.load(Answers(error))  # type: ignore[arg-type]
+    log = Log()
+    made = Library(use_functions=True, keys=Keys(), log=log.logger)
+    await made.load(cast("AbstractConnection", refusing_functions(error)))
     assert made.call("open", ("k",), ())[0] == "EVALSHA"
-    assert bool(logged) is ("unknown command" not in error)
-    assert all(error in str(line["reasons"]) for line in logged)
+    assert bool(log.events) is ("unknown command" not in error)
+    assert all(error in str(event["reasons"]) for event in log.events)

@@ -164,25 +164,25 @@ async def test_wrong_password_of_many_servers_is_told_and_not_shown(redis: Secur
 async def test_questions_share_what_tls_needs_until_one_fails(certificates: Certificates) -> None:
     """To make it stops the loop for tens of milliseconds, and they are asked every second."""
     clock = FakeClock()
-    inquiry = Discovery(
+    discovery = Discovery(
         client_name="hub:test:question", timeout_seconds=5, patience_seconds=5, clock=clock
     )
     with RedisServer(tls=certificates) as redis:
         server = Server(
             f"rediss://127.0.0.1:{redis.public_port}?ssl_ca_certs={certificates.authority}"
         )
-        assert await inquiry.ask(server, ("ECHO", "1"), ("ECHO", "2")) == [b"1", b"2"]
-        context = inquiry._tls
+        assert await discovery.ask(server, ("ECHO", "1"), ("ECHO", "2")) == [b"1", b"2"]
+        context = discovery._tls
         clock.advance(3600)
-        await inquiry.ask(server, ("PING",))
-        assert inquiry._tls is context
+        await discovery.ask(server, ("PING",))
+        assert discovery._tls is context
     with pytest.raises(CONNECTION_ERRORS):
-        await inquiry.ask(server, ("PING",))
+        await discovery.ask(server, ("PING",))
     for changed in (True, False):
         with pytest.raises(CONNECTION_ERRORS):
-            await inquiry.ask(server, ("PING",))
-        assert (inquiry._tls is not context) is changed
-        context = inquiry._tls
+            await discovery.ask(server, ("PING",))
+        assert (discovery._tls is not context) is changed
+        context = discovery._tls
 
 
 async def test_frozen_server_keeps_no_socket_of_a_closed_connection(

@@ -94,7 +94,8 @@ class _Abrupt(AbstractConnection):
 
     TLS waits for the answer to one, asyncio for up to 30 s: a server that is frozen gives none,
     and each new attempt would leave one more socket behind. `redis_connect_func` would see the
-    refusal as well, but redis-py asks about it what Python 3.14 warns of.
+    refusal as well, but redis-py asks about it what Python 3.14 warns of. It offers no other way
+    to its transport than this attribute of the class that is extended here.
     """
 
     async def disconnect(self, *arguments: Any, **named: Any) -> None:
@@ -179,6 +180,13 @@ def _check_host(host: str) -> None:
 async def connect(connection: AbstractConnection) -> None:
     """Connect, authenticate, select the database; raises what redis-py raises."""
     await connection.connect()  # type: ignore[no-untyped-call] # redis-py does not annotate it
+
+
+async def ask(connection: AbstractConnection, *command: str | bytes | int) -> object:
+    """One command and its answer, on a connection that nobody else uses yet."""
+    await connection.send_packed_command(pack(*command), check_health=False)
+    answer: object = await connection.read_response()
+    return answer
 
 
 async def close(connection: AbstractConnection) -> None:

@@ -32,6 +32,7 @@ from redis.exceptions import ResponseError
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.keys import Keys
+from hub.brokers.redis.link.connection import ask
 from hub.brokers.redis.link.outcomes import LostError, RefusedError
 
 Argument = str | bytes | int
@@ -164,9 +165,9 @@ class Library:
 
         Raises what redis-py raises, and `LostError` where nothing can be written or run.
         """
-        if b"role:master" not in await ask(connection, "INFO", "replication"):
+        if b"role:master" not in await _ask(connection, "INFO", "replication"):
             raise LostError("it is a replica, not a master")
-        self.server_version = _version(await ask(connection, "INFO", "server"))
+        self.server_version = _version(await _ask(connection, "INFO", "server"))
         if not (self._use_functions and await self._load_functions(connection)):
             await self._load_scripts(connection)
 
@@ -188,7 +189,7 @@ class Library:
     async def _load_public(self, connection: AbstractConnection) -> None:
         """For others than the hub, which does without."""
         try:
-            version = await ask(connection, "FCALL", "hub_version", 0)
+            version = await _ask(connection, "FCALL", "hub_version", 0)
         except ResponseError:
             version = b"0"
         if int(version) < PUBLIC_VERSION:
@@ -200,7 +201,7 @@ class Library:
         scripts = {name: _script(name) for name in _NAMES}
         try:
             for name, script in scripts.items():
-                digest = await ask(connection, "SCRIPT", "LOAD", script)
+                digest = await _ask(connection, "SCRIPT", "LOAD", script)
                 self._prefixes[name] = ("EVALSHA", digest)
             refused = await _refusal(connection, "EVALSHA", _NO_DIGEST, 0)
         except ResponseError as error:
@@ -222,7 +223,7 @@ class Library:
     ) -> None:
         """Say what the user lacks; raise `ResponseError` where the question cannot be asked."""
         keys = self._keys
-        answer = await ask(connection, *prefix, 0, keys.meta("x"), keys.stem("x"), *used)
+        answer = await _ask(connection, *prefix, 0, keys.meta("x"), keys.stem("x"), *used)
         missing = answer.decode().split()
         rights = [f"+{name.lower()}" for name in missing]
         # A key that may not be touched looks like a command that may not be used.
@@ -252,7 +253,7 @@ class Library:
 async def _refusal(connection: AbstractConnection, *command: Argument) -> RefusedError | None:
     """Why the server does not do this; None where it does, or has done it before."""
     try:
-        await ask(connection, *command)
+        await _ask(connection, *command)
     except ResponseError as error:
         refused = RefusedError(error)
         return None if refused.code == "NOSCRIPT" or "already exists" in str(error) else refused
@@ -271,8 +272,7 @@ def _version(info: bytes) -> str:
     return found[1].decode(errors="replace") if found else "unknown"
 
 
-async def ask(connection: AbstractConnection, *command: Argument) -> bytes:
-    """One command and its answer, text or number; nobody else uses the connection yet."""
-    await connection.send_packed_command(connection.pack_command(*command), check_health=False)
-    answer: bytes | int = await connection.read_response()
-    return answer if isinstance(answer, bytes) else b"%d" % answer
+async def _ask(connection: AbstractConnection, *command: Argument) -> bytes:
+    """The answer to a command, be it text or a number."""
+    answer = await ask(connection, *command)
+    return answer if isinstance(answer, bytes) else str(answer).encode()

@@ -21,7 +21,7 @@ import asyncio
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from hub.brokers.redis.link.connection import Endpoint, close, connect
+from hub.brokers.redis.link.connection import Endpoint, ask, close, connect
 from hub.brokers.redis.link.library import Command, Library
 from hub.brokers.redis.link.outcomes import CONNECTION_ERRORS, REFUSE_WRITING, RefusedError
 from hub.brokers.redis.options import RedisOptions
@@ -58,7 +58,7 @@ class ReplicationLine:
         self._config = self._endpoint.config_epoch(connection)
         entered = True
         try:
-            self.meet(await _ask(connection, self.command()))
+            self.meet(await ask(connection, *self.command()))
         except ResponseError as error:
             if RefusedError(error).code not in REFUSE_WRITING:
                 raise
@@ -92,7 +92,7 @@ class ReplicationLine:
             async with asyncio.timeout(self._options.retire_timeout_seconds):
                 await connect(former)
                 seconds = self._options.retired_seconds
-                await _ask(former, self._command("leave_line", config, seconds))
+                await ask(former, *self._command("leave_line", config, seconds))
         except CONNECTION_ERRORS:
             return
         finally:
@@ -101,10 +101,3 @@ class ReplicationLine:
     def _command(self, name: str, *arguments: str | int) -> Command:
         # Scripts before 7.0 want two keys, see `_NEEDS_NONE`.
         return self.library.call(name, (self._key, self._key), arguments)
-
-
-async def _ask(connection: AbstractConnection, command: Command) -> object:
-    packed = connection.pack_command(*command)
-    await connection.send_packed_command(packed, check_health=False)
-    answer: object = await connection.read_response()
-    return answer

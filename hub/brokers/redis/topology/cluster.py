@@ -3,7 +3,7 @@
 The map of slots is looked at again and again, and at once when a server points elsewhere or is
 lost. A channel whose slot has another owner moves to that one's shard with its position, so
 that what happened in between is read from history or announced, and a master that was promoted
-begins new epochs as anywhere. Meanwhile calls follow where servers point (`redirects`).
+begins new epochs as anywhere. Meanwhile calls follow where servers point (`moves`).
 
 Ordinary pub/sub is used, not sharded: Redis sends every publication to every server of the
 cluster, which costs its bus n times the traffic; SSUBSCRIBE would need one command per channel
@@ -123,7 +123,7 @@ class Cluster:
         self._nowhere = Shard(UnownedSlots(self._url.seeds[0]), context)
         self._former: dict[int, str] = {}
         """The server that had a slot before, as far back as this node has looked."""
-        self._origin_check = OriginCheck(inquiry=self._discovery, members=self._servers)
+        self._origin_check = OriginCheck(discovery=self._discovery, members=self._servers)
         self._redirects = Redirects(
             calls_at=self._calls_at,
             address_of=self._names.address,
@@ -290,7 +290,7 @@ class Cluster:
         shard = self._shards.get(address) or self._guests.get(address)
         if shard is None:
             shard = self._guests[address] = self._make_shard(address)
-            self._context.spawn(shard.start())
+            self._tasks.spawn(shard.start())
         return shard.calls
 
     def _move_channels(self, shard: Shard) -> None:

@@ -78,8 +78,10 @@ class OriginCheck:
         members: the servers of the cluster, by address.
     """
 
-    def __init__(self, *, inquiry: Discovery, members: Callable[[], Mapping[str, Server]]) -> None:
-        self._discovery = inquiry
+    def __init__(
+        self, *, discovery: Discovery, members: Callable[[], Mapping[str, Server]]
+    ) -> None:
+        self._discovery = discovery
         self._members = members
         self._asked: dict[Stray, asyncio.Task[bool]] = {}
 

@@ -25,13 +25,13 @@ def servers() -> Iterator[tuple[RedisServer, RedisServer]]:
 async def told(
     *urls: str, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> Sequence[Sequence[object] | str]:
-    inquiry = Discovery(
+    discovery = Discovery(
         client_name="test",
         timeout_seconds=timeout_seconds,
         patience_seconds=PATIENCE_SECONDS,
         clock=FakeClock(),
     )
-    return await inquiry.ask_all([Server(url) for url in urls], ("ECHO", "1"), ("ECHO", "2"))
+    return await discovery.ask_all([Server(url) for url in urls], ("ECHO", "1"), ("ECHO", "2"))
 
 
 async def test_who_alone_can_tell_is_waited_for(servers: tuple[RedisServer, RedisServer]) -> None:
