@@ -10,7 +10,8 @@ import gc
 import resource
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any
 
 import uvloop
 from structlog.typing import FilteringBoundLogger
@@ -24,20 +25,13 @@ from hub.transports.asgi_types import ASGIApp
 
 # Open files beside the connections: the listener, the loop, logs, the broker. Generous guess.
 _OTHER_FILES = 256
+_WATCH_SECONDS = 1.0
+_MANY_FILES = 0.8
 
 
 async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
     """Run until a signal; a second one ends the draining. Returns the exit code."""
     log = make_logger(settings)
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files < settings.max_connections:
-        log.warning(
-            "few_open_files",
-            message="the system allows fewer connections than HUB_MAX_CONNECTIONS: raise the"
-            " limit (ulimit -Hn, LimitNOFILE) where you need them",
-            limit=files,
-            max_connections=settings.max_connections,
-        )
     stop = asyncio.Event()
     hub = Hub(settings, app=app, log=log)
     received: list[signal.Signals] = []
@@ -51,7 +45,11 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
     loop = asyncio.get_running_loop()
     for number in _ending_signals():
         loop.add_signal_handler(number, on_signal, number)
-    async with hub, _demo(hub, log, wanted=demo):
+    async with (
+        hub,
+        _beside(_watch_files(hub, log, _allowed_files())),
+        _beside(run_demo(hub.publish, log=log) if demo else None),
+    ):
         _leave_alone_what_stays()
         if is_console(settings, sys.stderr):
             _say_where(hub, settings, demo=demo)
@@ -88,14 +86,38 @@ def _leave_alone_what_stays() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _demo(hub: Hub, log: FilteringBoundLogger, *, wanted: bool) -> AsyncGenerator[None]:
-    feed = asyncio.create_task(run_demo(hub.publish, log=log)) if wanted else None
+async def _beside(work: Coroutine[Any, Any, None] | None) -> AsyncGenerator[None]:
+    """Run `work`, if there is any, until the block ends."""
+    task = asyncio.create_task(work) if work is not None else None
     try:
         yield
     finally:
-        if feed is not None:
-            feed.cancel()
-            await asyncio.gather(feed, return_exceptions=True)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _allowed_files() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return files
+
+
+async def _watch_files(hub: Hub, log: FilteringBoundLogger, allowed: int) -> None:
+    """Say when connections come near to what the system allows, once until they went back."""
+    told = False
+    while True:
+        await asyncio.sleep(_WATCH_SECONDS)
+        held = hub.node.sockets.count()
+        if held >= _MANY_FILES * allowed and not told:
+            log.warning(
+                "few_open_files",
+                message="connections need nearly all files that the system lets this process open:"
+                " raise the limit (ulimit -Hn, LimitNOFILE), or lower HUB_MAX_CONNECTIONS",
+                connections=held,
+                limit=allowed,
+                max_connections=hub.settings.max_connections,
+            )
+        told = held >= _MANY_FILES * allowed
 
 
 def _say_where(hub: Hub, settings: Settings, *, demo: bool) -> None:
