@@ -116,8 +116,11 @@ class RedisCluster:
 
     def begin_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
         """From here on nothing new is made at `source`."""
-        _do(target, "CLUSTER", "SETSLOT", str(slot), "IMPORTING", node_id(source))
-        _do(source, "CLUSTER", "SETSLOT", str(slot), "MIGRATING", node_id(target))
+        importing = ("CLUSTER", "SETSLOT", str(slot), "IMPORTING", node_id(source))
+        migrating = ("CLUSTER", "SETSLOT", str(slot), "MIGRATING", node_id(target))
+        # One that has just taken over is no master yet to whoever has not heard of it.
+        eventually_blocking(partial(_says_yes, target, *importing), what="IMPORTING")
+        eventually_blocking(partial(_says_yes, source, *migrating), what="MIGRATING")
 
     def move_keys(
         self, slot: int, source: RedisServer, target: RedisServer, *, only: bytes = b""
@@ -130,10 +133,14 @@ class RedisCluster:
 
     def end_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
         command = ("CLUSTER", "SETSLOT", str(slot), "NODE", node_id(target))
-        _do(target, *command)
-        answer = source.ask(*command)
-        # It was its last slot, and it has heard already: it is a replica of `target` now.
-        assert answer.startswith(b"+") or b"only with masters" in answer, answer
+        eventually_blocking(partial(_says_yes, target, *command), what="SETSLOT")
+
+        def is_told() -> bool:
+            answer = source.ask(*command)
+            # It was its last slot, and it has heard already: it is a replica of `target` now.
+            return answer.startswith(b"+") or b"only with masters" in answer
+
+        eventually_blocking(is_told, what="SETSLOT")
 
 
 def _says_yes(server: RedisServer, *command: str | bytes) -> bool:
