@@ -137,6 +137,9 @@ class MemoryBroker:
             self._idempotency.remember(request, head)
         if log.subscribed:
             self._downstream.deliver(publication)
+        elif self._with_history.pop(log.name, None) is not None:
+            # Nearly always: it holds something already, so it stays in that order, as the last.
+            self._with_history[log.name] = log
         else:
             self._place(log)
         return PublishResult(head)
@@ -216,10 +219,6 @@ class MemoryBroker:
     def _place(self, log: ChannelLog) -> None:
         """At the end of the order it belongs to now, if it belongs to one."""
         name = log.name
-        if not log.subscribed and len(log) and self._with_history.pop(name, None) is not None:
-            # Nearly always: it was published in before.
-            self._with_history[name] = log
-            return
         self._unused.pop(name, None)
         self._without_history.pop(name, None)
         self._with_history.pop(name, None)
