@@ -1,4 +1,4 @@
-"""What it costs a node to take in a connection, and a command of a WebSocket, without the kernel.
+"""What it costs a node to take in a connection, a command and a POST, without the kernel.
 
     uv run python -m tests.benchmarks.entry_cost
 
@@ -13,7 +13,7 @@ import contextlib
 import gc
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -29,6 +29,7 @@ from hub.transports.connection.connection import Connection
 from hub.transports.connection.context import ConnectionContext
 from hub.wire.handshake import accept
 from hub.wire.websocket import frame
+from tests.benchmarks.http_floor import Floor
 
 ROUNDS = 60
 CONNECTIONS = 100
@@ -39,6 +40,8 @@ UPGRADE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 STREAM = b"GET /sse?channel=news HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+POSTERS = 16
+_POST = b"POST /api/publish/intake-%d HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 200\r\n\r\n%b"
 _COMMAND = b'{"op":"publish","id":%d,"channel":"intake","data":"%b"}'
 _WELCOME = b'{"op":"welcome","connection":"%b","node":"n","heartbeat_seconds":25,"secret":"%b"}'
 _SUBSCRIBED = b'{"op":"subscribed","channel":"%b","position":"e:0","recovered":true,"replayed":0}'
@@ -183,6 +186,33 @@ async def main() -> None:
                 await asyncio.sleep(0)
             best.append((time.process_time() - began) / COMMANDS * 1e6)
         row("publish command, each", min(best), floor)
+        await _posts(context)
+
+
+async def _posts(context: ConnectionContext) -> None:
+    """Single publications over HTTP, on as many connections as `hub bench --intake` has."""
+    floors, connections = [Floor() for _ in range(POSTERS)], []
+    for floor in floors:
+        floor.connection_made(cast("asyncio.Transport", TakingTransport()))
+    for _ in range(POSTERS):
+        connections.append(connection := Connection(context))
+        connection.connection_made(cast("asyncio.Transport", TakingTransport()))
+    bare = await _least_post(floors)
+    row("bare httptools loop, a POST", bare, bare)
+    row("POST of a publication", await _least_post(connections), bare)
+
+
+async def _least_post(connections: Sequence[asyncio.Protocol]) -> float:
+    requests = [_POST % (number, b"1" * 200) for number in range(len(connections))]
+    found = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        for connection, request in zip(connections, requests, strict=True):
+            connection.data_received(request)
+        # The answers leave at the end of the loop's turn.
+        await asyncio.sleep(0)
+        found.append((time.process_time() - began) / len(connections) * 1e6)
+    return min(found)
 
 
 if __name__ == "__main__":
