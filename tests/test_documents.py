@@ -19,6 +19,7 @@ import pytest
 from hub.settings import load_settings
 from hub.settings.catalog import declared
 from hub.wire.codes import CloseCode
+from tests.support.foreign_server import ForeignServer
 from tests.support.hub_process import HubProcess
 from tests.support.snippets import (
     ROOT,
@@ -29,6 +30,7 @@ from tests.support.snippets import (
     finished,
 )
 from tests.support.waiting import eventually
+from tests.transports.peers import Query, SsePeer
 
 README = ROOT / "README.md"
 REGENERATE = "uv run python -m tests.test_documents"
@@ -137,6 +139,18 @@ def test_the_embedding_snippet_starts_a_hub_and_publishes() -> None:
     assert "port=8000" in block.text
     printed = finished(Block("python", "", block.text.replace("port=8000", "port=0")))
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+ \w+:1\n", printed)
+
+
+async def test_the_mounting_snippet_serves_hub_and_application_under_uvicorn() -> None:
+    """What the application publishes arrives, and a signal ends both in order."""
+    (block,) = blocks("mount")
+    source = block.text.replace("{", "{{").replace("}", "}}")
+    with ForeignServer("uvicorn", application=source) as server:
+        async with SsePeer(server.url, Query("prices"), {}) as peer:
+            answer = httpx.post(f"{server.url}/price/1.09", timeout=RUN_SECONDS)
+            assert re.fullmatch(r'"\w+:1"', answer.text)
+            assert (await peer.message())["data"] == {"eur": 1.09}
+        assert httpx.get(f"{server.url}/docs", timeout=RUN_SECONDS).status_code == 200
 
 
 def test_a_hub_with_keys_takes_the_token_and_the_requests_of_the_readme() -> None:

@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
                 self._reading_paused = True
                 self._transport.pause_reading()
         else:
-            self._held += data
+            self._hold(self._held + data)
             self._choose_reading()
 
     def eof_received(self) -> bool:
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
         self._requests.connection_lost()
         self._leave()
         self._reader.close()
-        self._held = b""
+        self._hold(b"")
 
     def shut_down(self) -> None:
         """The listener stops: end now where nothing is under way, else with the next answer."""
@@ -166,8 +166,14 @@ class Connection(asyncio.Protocol):
                 cast("asyncio.Protocol", self._transport.get_protocol()).data_received(rest)
             return
         if not self._requests.closing:
-            self._held = data[at:]
+            self._hold(data[at:])
         self.settle()
+
+    def _hold(self, data: bytes) -> None:
+        """Keep `data` until what stands before it is answered."""
+        if data or self._held:
+            self._context.budget.hold_unparsed(self, len(data))
+        self._held = data
 
     # -- hub.transports.connection.requests.Owner ----------------------------------------------
 
@@ -175,7 +181,8 @@ class Connection(asyncio.Protocol):
         """What stood in the way is gone: the next request, and what is held."""
         self._requests.begin_those_that_wait()
         if self._held and self._may_parse():
-            held, self._held = self._held, b""
+            held = self._held
+            self._hold(b"")
             self._work(held)
         else:
             self.settle()
@@ -187,7 +194,7 @@ class Connection(asyncio.Protocol):
         self._ends_clean = clean and not self._held
         self._reader.stop()
         self._requests.end()
-        self._held = b""
+        self._hold(b"")
 
     def read_no_more(self) -> None:
         """What follows is no request."""

@@ -15,13 +15,33 @@ class BodyBudget:
     """What all bodies under way hold together, in bytes; one per node.
 
     A body that arrives in one read with its head is never counted: it is gone when the read is.
+    As many bytes again may be held of what peers sent behind requests that are not answered yet:
+    they are a bound of their own, so that those who wait leave room for those who publish.
     """
 
-    __slots__ = ("bytes", "max_bytes")
+    __slots__ = ("_unparsed", "bytes", "max_bytes", "unparsed_bytes")
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.bytes = 0
+        self._unparsed: dict[Holder, int] = {}
+        """What connections hold unread behind a request, who began first in front."""
+        self.unparsed_bytes = 0
+
+    def hold_unparsed(self, holder: "Holder", size: int) -> None:
+        """Count what a connection holds now behind its request; 0 where it holds nothing more.
+
+        Where all of it is too much, those that have held theirs longest are given up.
+        """
+        self.unparsed_bytes += size - self._unparsed.get(holder, 0)
+        if not size:
+            self._unparsed.pop(holder, None)
+            return
+        self._unparsed[holder] = size
+        while self.unparsed_bytes > self.max_bytes and len(self._unparsed) > 1:
+            oldest = next(iter(self._unparsed))
+            self.hold_unparsed(oldest, 0)
+            oldest.abort()
 
     def reserve(self, body: "Body") -> None:
         """Count what there is of a body so far.
@@ -44,6 +64,14 @@ class BodyBudget:
         """The body is let go of. Harmless when repeated."""
         self.bytes -= body.reserved
         body.reserved = 0
+
+
+class Holder(Protocol):
+    """A connection that holds what it has not read yet."""
+
+    def abort(self) -> None:
+        """End at once."""
+        ...
 
 
 class Body(Protocol):

@@ -171,6 +171,25 @@ async def test_what_is_held_behind_an_answer_is_bounded(rig: Rig) -> None:
     assert rig.answers == [200] * (count + 1)
 
 
+async def test_what_is_held_behind_answers_is_bounded_over_all_connections(rig: Rig) -> None:
+    """Who holds longest is cut; what is read on afterwards counts no more."""
+    first = rig.transport
+    behind = get("/healthz") * 200
+    assert 10_000 > len(behind) > 5_000
+    rig.receive(post("slow", b"1"))
+    rig.receive(behind)
+    assert rig.budget.unparsed_bytes == len(behind)
+    rig.connect()
+    rig.receive(post("slow", b"2"))
+    rig.receive(behind)
+    assert (first.aborted, rig.transport.aborted) == (True, False)
+    assert rig.budget.unparsed_bytes == len(behind)
+    rig.engine.gate.set()
+    await rig.settle()
+    assert rig.answers == [200] * 201
+    assert rig.budget.unparsed_bytes == 0
+
+
 async def test_few_requests_are_parsed_ahead_of_one_that_waits(rig: Rig) -> None:
     """What is parsed costs many times its bytes, so the rest stays bytes."""
     rig.receive(post("slow", b"1") + get("/healthz") * 2000)
