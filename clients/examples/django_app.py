@@ -1,10 +1,18 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["broadcast-hub-client", "django>=5.2"]
+#
+# [tool.uv.sources]
+# broadcast-hub-client = { path = "../python", editable = true }
+# ///
 """A Django view that publishes when an order was saved, without asyncio.
 
-    HUB_URL=http://127.0.0.1:8000 python clients/examples/django_app.py runserver 8001
+    uv run --script clients/examples/django_app.py runserver 8001
     curl -d id=17 -d amount=3 http://127.0.0.1:8001/orders
 
-One `SyncPublisher` serves all threads of a process and survives the forking of gunicorn or Celery
-workers. In a project the view stands in views.py; the settings here only make one file of it.
+`HUB_URL` says where the hub is, `HUB_PUBLISH_KEY` with which key. One `SyncPublisher` serves all
+threads of a process and survives the forking of gunicorn or Celery workers. In a project the view
+stands in views.py; the settings here only make one file of it.
 """
 
 import os
@@ -23,6 +31,7 @@ from hub_client import (
     NotPublishedError,
     OutcomeUnknownError,
     PublisherOptions,
+    PublishRefusedError,
     PublishRetry,
     SyncPublisher,
 )
@@ -51,6 +60,11 @@ def orders(request: HttpRequest) -> JsonResponse | HttpResponseNotAllowed:
         return JsonResponse({"order": order, "announced": False}, status=202)
     except OutcomeUnknownError:
         return JsonResponse({"order": order, "announced": None}, status=202)
+    except PublishRefusedError as error:
+        if error.code != "conflict":
+            raise  # a defect of this program, such as a missing grant: it belongs into the log
+        # The same number was announced with other data before.
+        return JsonResponse({"order": order, "error": error.message}, status=409)
     return JsonResponse({"order": order, "announced": str(published.position)})
 
 

@@ -1,6 +1,14 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["broadcast-hub", "fastapi>=0.120", "pyjwt>=2.10"]
+#
+# [tool.uv.sources]
+# broadcast-hub = { path = "../..", editable = true }
+# broadcast-hub-client = { path = "../python", editable = true }
+# ///
 """A FastAPI application and the hub: one process, one port.
 
-    uv run python clients/examples/fastapi_app.py
+    uv run --script clients/examples/fastapi_app.py
 
 Then open http://127.0.0.1:8000/ticker, and http://127.0.0.1:8000/chat in two windows. The hub
 answers its own paths first (/ws, /sse, /api, /client.js, ...), the application every other one.

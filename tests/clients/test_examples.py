@@ -2,9 +2,13 @@
 `tests/browser/test_example_pages.py`.
 """
 
+import ast
 import json
+import re
 import shutil
+import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +17,12 @@ import pytest
 
 from tests.support.example_app import EXAMPLES, ExampleApp
 from tests.support.hub_process import HubProcess
-from tests.support.programs import running
-from tests.support.redis_server import free_port
+from tests.support.programs import outside, running
+from tests.support.redis_server import RedisServer, free_port, is_installed
 from tests.support.waiting import eventually_blocking
 
 NODE = shutil.which("node")
+UV = shutil.which("uv")
 # Only a failing test waits so long: a busy machine starts a program in ten seconds.
 SECONDS = 20.0
 START_SECONDS = 60.0
@@ -109,6 +114,14 @@ def test_a_django_view_publishes_an_order_once(hub: HubProcess, shop: str) -> No
     assert newest(hub.url, "orders") == [{"id": "17", "amount": 3}]
 
 
+def test_a_django_view_says_which_order_was_announced_with_other_data(shop: str) -> None:
+    """The hub's 409 is the visitor's, and no fault of the program."""
+    first = httpx.post(f"{shop}/orders", data={"id": "19", "amount": "3"}, timeout=SECONDS)
+    other = httpx.post(f"{shop}/orders", data={"id": "19", "amount": "4"}, timeout=SECONDS)
+    assert (first.status_code, other.status_code) == (200, 409)
+    assert "error" in other.json()
+
+
 def test_a_django_view_says_when_the_hub_did_not_take_it(tmp_path: Path) -> None:
     """The order is saved all the same: 202, not announced."""
     port = free_port()
@@ -125,6 +138,80 @@ def test_a_django_view_says_when_the_hub_did_not_take_it(tmp_path: Path) -> None
         answer = eventually_blocking(order, seconds=START_SECONDS, what="an answer of Django")
     assert answer is not None
     assert (answer.status_code, answer.json()["announced"]) == (202, False)
+
+
+SCRIPT = re.compile(r"^# /// script\n((?:#.*\n)+?)# ///$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["fastapi_app.py", "django_app.py", "celery_app.py"])
+def test_a_program_names_what_it_needs_and_how_it_is_run(name: str) -> None:
+    """PEP 723: `uv run --script` installs that, the hub and its client from this tree."""
+    text = (EXAMPLES / name).read_text()
+    (header,) = SCRIPT.findall(text)
+    told = tomllib.loads(
+        "".join(line.removeprefix("#").lstrip() for line in header.splitlines(True))
+    )
+    named = {re.split(r"[\[>=]", each)[0] for each in told["dependencies"]}
+    roots = {node.module for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)}
+    needed = {PACKAGES[root] for each in roots if each and (root := each.split(".")[0]) in PACKAGES}
+    assert needed <= named
+    for each in told["tool"]["uv"]["sources"].values():
+        assert (EXAMPLES / each["path"] / "pyproject.toml").exists()
+    assert f"uv run --script clients/examples/{name}" in text
+
+
+PACKAGES = {
+    "fastapi": "fastapi",
+    "django": "django",
+    "celery": "celery",
+    "hub_client": "broadcast-hub-client",
+}
+
+
+def script(name: str, *arguments: str) -> tuple[str, ...]:
+    """The documented command."""
+    assert UV is not None
+    return (UV, "run", "--quiet", "--script", str(EXAMPLES / name), *arguments)
+
+
+def can_install(name: str) -> bool:
+    """Whether what the program needs is on this machine, or can be fetched."""
+    if UV is None:
+        return False
+    asked = (UV, "sync", "--quiet", "--script", str(EXAMPLES / name))
+    return subprocess.run(asked, capture_output=True, timeout=120, check=False).returncode == 0
+
+
+def test_the_documented_command_of_the_django_program_works() -> None:
+    """Outside of this project's own environment."""
+    if not can_install("django_app.py"):
+        pytest.skip("uv, or what it would install, is not here")
+    done = subprocess.run(
+        script("django_app.py", "check"), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_celery_task_that_runs_twice_publishes_an_order_once(
+    hub: HubProcess, tmp_path: Path
+) -> None:
+    """By the documented commands: a worker, and two orders to it."""
+    if not is_installed() or not can_install("celery_app.py"):
+        pytest.skip("redis-server, uv, or what it would install, is not here")
+    with RedisServer() as redis:
+        reached = {"HUB_URL": hub.url, "CELERY_BROKER": redis.url}
+        worker = script("celery_app.py", "worker", "--pool", "solo", "--loglevel", "info")
+        with running(tmp_path / "log", *worker, HUB_URL=hub.url, CELERY_BROKER=redis.url):
+            for _ in range(2):
+                announce = script("celery_app.py", "announce", "20", "3")
+                subprocess.run(announce, env=outside() | reached, timeout=120, check=True)
+            log = tmp_path / "log"
+            eventually_blocking(
+                lambda: log.read_text().count("succeeded") == 2,
+                seconds=START_SECONDS,
+                what="two tasks",
+            )
+    assert newest(hub.url, "orders").count({"id": "20", "amount": 3}) == 1
 
 
 @pytest.mark.skipif(NODE is None, reason="Node 20 or newer is not installed")

@@ -36,6 +36,7 @@ from hub_client.options import ClientOptions
 from hub_client.posting import PublisherOptions
 from hub_client.publisher import Publisher
 from hub_client.publishing import Outcome, Outgoing
+from hub_client.sync_client import SyncHubClient, SyncSubscription
 from hub_client.sync_publisher import SyncPublisher
 from hub_client.timing import ReconnectTiming
 
@@ -75,6 +76,8 @@ __all__ = [
     "RejectedError",
     "Retrying",
     "Subscription",
+    "SyncHubClient",
     "SyncPublisher",
+    "SyncSubscription",
     "UnauthorizedError",
 ]

@@ -179,7 +179,7 @@ class Subscription(Generic[ItemT_co]):
             if isinstance(item, Gap):
                 await self._report(item)
             self._held = None
-            self._position = _position_after(item) or self._position
+            self._position = position_after(item) or self._position
             if self._shows(item):
                 # `_shows` lets through exactly what the overloads of subscribe promise.
                 return cast("ItemT_co", item)
@@ -214,7 +214,7 @@ class Subscription(Generic[ItemT_co]):
             self._release(self._feed)
 
 
-def _position_after(item: Item) -> Position | None:
+def position_after(item: Item) -> Position | None:
     if isinstance(item, Presence) or (isinstance(item, Gap) and not _moves(item)):
         return None
     return item.position

@@ -18,6 +18,7 @@ BLOCKS = dict(
 SAYS = {
     "publish": r"\w+:1\n1000\n",
     "resume": r"\{'id': 2\}\n",
+    "sync": r"\{'id': 3\}\n",
     "threads": r"\w+:\d+\n",
     "options": r"",
 }
