@@ -1,0 +1,87 @@
+"""How many sockets a node holds, and what answers that nobody takes may cost together."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from hub.transports.connection.sockets import RESERVE, Sockets
+
+
+class FakeConnection:
+    """One that is given up, or not."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        self._sockets = sockets
+        self.aborted = False
+
+    def abort(self) -> None:
+        """As a connection does: it lets go of what was counted for it."""
+        self.aborted = True
+        self._sockets.release(self)  # type: ignore[arg-type] # stands for a connection
+
+
+def make(*, sessions: int = 0, polls: int = 0, leaving: int = 0) -> Sockets:
+    engine: Any = SimpleNamespace(
+        sessions=range(sessions), by_transport={"poll": polls}, leaving=range(leaving)
+    )
+    return Sockets(engine, max_connections=10, max_unsent_bytes=100)
+
+
+def held(sockets: Sockets, *unsent: int) -> list[Any]:
+    """Connections whose peers do not take so many bytes."""
+    connections: list[Any] = [FakeConnection(sockets) for _ in unsent]
+    for connection, count in zip(connections, unsent, strict=True):
+        sockets.hold(connection, count)
+    return connections
+
+
+def test_every_kind_of_socket_counts_and_a_polling_session_has_none() -> None:
+    sockets = make(sessions=5, polls=2, leaving=1)
+    sockets.http.add(held(sockets, 0)[0])
+    assert sockets.count() == 1 + (5 - 2) + 1
+
+
+def test_the_bound_holds_exactly_and_a_reserve_is_there_to_say_so() -> None:
+    assert not make(sessions=10).is_crowded()
+    assert make(sessions=11).is_crowded()
+    assert not make(sessions=10 + RESERVE).is_overrun()
+    assert make(sessions=11 + RESERVE).is_overrun()
+
+
+def test_answers_up_to_the_bound_are_held() -> None:
+    sockets = make()
+    connections = held(sockets, 60, 40)
+    assert sockets.unsent_bytes == 100
+    assert [each.aborted for each in connections] == [False, False]
+
+
+def test_above_it_those_that_wait_longest_are_given_up() -> None:
+    """As many as have to be, and none more."""
+    sockets = make()
+    connections = held(sockets, 30, 30, 30, 50)
+    assert [each.aborted for each in connections] == [True, True, False, False]
+    assert sockets.unsent_bytes == 80
+
+
+def test_one_alone_may_be_above_it() -> None:
+    """A single answer has a bound of its own."""
+    sockets = make()
+    (connection,) = held(sockets, 500)
+    assert not connection.aborted
+    assert sockets.unsent_bytes == 500
+
+
+def test_an_answer_that_is_held_again_counts_once_and_waits_from_now_on() -> None:
+    sockets = make()
+    first, second = held(sockets, 40, 40)
+    sockets.hold(first, 20)
+    assert sockets.unsent_bytes == 60
+    held(sockets, 50)
+    assert (first.aborted, second.aborted) == (False, True)
+
+
+def test_what_was_taken_counts_no_more_however_often_that_is_said() -> None:
+    sockets = make()
+    first, _ = held(sockets, 40, 40)
+    sockets.release(first)
+    sockets.release(first)
+    assert sockets.unsent_bytes == 40
