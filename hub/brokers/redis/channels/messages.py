@@ -35,7 +35,7 @@ _EMPTY: _Envelope = (None, None, None)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One number of a channel's sequence, and what it stands for."""
+    """One number of a channel's sequence, with its publication."""
 
     epoch: str
     offset: int
@@ -80,7 +80,7 @@ def _publication(channel: str, offset: int, parts: list[bytes], limit: int) -> P
 
 
 def _milliseconds(digits: bytes) -> int:
-    """Read a time; raise `ValueError` for what is none, or is no exact number in a browser."""
+    """Read a time; raise `ValueError` for other text, or a number that browsers do not hold."""
     if not digits.isdigit() or len(digits) > 16 or int(digits) > MAX_OFFSET:
         raise ValueError("no time")
     return int(digits)
@@ -115,7 +115,7 @@ def encode_member(member: Member) -> bytes:
 
 
 def decode_member(raw: bytes) -> Member:
-    """Raise `ValueError` for what is none (msgspec's errors are some)."""
+    """Read a member; raise `ValueError` for other bytes (msgspec's errors are some)."""
     id_, connection, subject = _FIELDS.decode(raw)
     return Member(id_, connection, subject)
 

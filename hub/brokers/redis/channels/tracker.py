@@ -13,8 +13,7 @@ For example, a tracker has delivered up to offset 5, and the connection loses 6,
 
     receive(9)    held; 6 to 8 are missing; FILLING, `ask` says: read what follows 5
     receive(10)   held
-    on_page       history holds 7 and 8 alone (its bound is four, 7 to 10, and it ends at 10):
-                  Gap(6 to 6), 7, 8, 9, 10; LIVE at 10
+    on_page       history is bounded to four and holds 7 to 10: Gap(6 to 6), 7, 8, 9, 10; LIVE
     receive(10)   a late copy: dropped, 10 is not above 10
 
 Where the bound on what is held had left 10 out, the page would have brought it with 7 to 9. In a

@@ -267,9 +267,9 @@ class CallConnection:
             self._connector.log.warning("redis_refused", reason=str(refused))
 
     def _may_follow(self, call: Call, refused: RefusedError) -> bool:
-        """Not where what was asked after it, about the same, may be taken before it.
+        """Whether no later call about the same channel may be taken before it.
 
-        That is what needs fewer keys, while only some of them are here.
+        One that needs fewer keys may be, while only some of the keys are here.
         """
         if call.followed or not refused.can_be_followed:
             return False

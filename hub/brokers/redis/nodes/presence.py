@@ -134,7 +134,7 @@ class RedisRoster:
     # -- renewing ----------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Keep what is told renewed from now on."""
+        """Renew the leases from now on."""
         self._spawn(self._run_renewals())
 
     async def _run_renewals(self) -> None:

@@ -211,8 +211,8 @@ class Cluster:
 
     async def _ask_all(self, servers: Sequence[Server], *, last: bool = False) -> Sequence[View]:
         """The views of servers that answer; `last` where no others will be asked."""
-        told = await self._discovery.ask_all(servers, *self._questions)
-        answers = [_view(server, each) for server, each in zip(servers, told, strict=True)]
+        found = await self._discovery.ask_all(servers, *self._questions)
+        answers = [_view(server, each) for server, each in zip(servers, found, strict=True)]
         views = [answer for answer in answers if isinstance(answer, View)]
         if views or last:
             self._note([] if views else [str(answer) for answer in answers])
@@ -300,11 +300,11 @@ class Cluster:
                 now.channels.take(tracker.channel, position)
 
 
-def _view(server: Server, told: Sequence[object] | str) -> View | str:
+def _view(server: Server, found: Sequence[object] | str) -> View | str:
     """What it sees, or why it does not tell."""
-    if isinstance(told, str):
-        return told
+    if isinstance(found, str):
+        return found
     try:
-        return parse_nodes(told[0], server.host, told[1] if len(told) > 1 else None)
+        return parse_nodes(found[0], server.host, found[1] if len(found) > 1 else None)
     except ValueError as error:
         return f"{server.name}: {error}"

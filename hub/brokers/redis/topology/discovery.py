@@ -70,7 +70,7 @@ class Discovery:
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
-        return [_told(server, task) for server, task in zip(servers, asked, strict=True)]
+        return [_found(server, task) for server, task in zip(servers, asked, strict=True)]
 
     async def _wait(self, asked: Collection[_Asked]) -> None:
         _, silent = await asyncio.wait(asked, timeout=self._patience_seconds)
@@ -112,7 +112,7 @@ def _has_answered(asked: _Asked) -> bool:
     return asked.done() and not asked.cancelled() and asked.exception() is None
 
 
-def _told(server: Server, asked: _Asked) -> Sequence[object] | str:
+def _found(server: Server, asked: _Asked) -> Sequence[object] | str:
     if asked.cancelled():
         return f"{server.name}: no answer while others had one"
     error = asked.exception()

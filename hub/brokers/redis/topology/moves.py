@@ -117,14 +117,14 @@ class OriginCheck:
         self, address: str, server: Server, stray: Stray, questions: Sequence[Sequence[str]]
     ) -> bool:
         try:
-            told = await self._discovery.ask(server, *questions)
+            answers = await self._discovery.ask(server, *questions)
         except CONNECTION_ERRORS:
             return False
-        return is_origin(stray, address, _fields(told))
+        return is_origin(stray, address, _fields(answers))
 
 
-def _fields(told: Sequence[object]) -> Mapping[str, str]:
-    text = b"\n".join(part for part in told if isinstance(part, bytes)).decode(errors="replace")
+def _fields(answers: Sequence[object]) -> Mapping[str, str]:
+    text = b"\n".join(part for part in answers if isinstance(part, bytes)).decode(errors="replace")
     lines = (line.strip().partition(":") for line in text.splitlines())
     return {name: value for name, _, value in lines}
 

@@ -137,7 +137,7 @@ class SentinelMaster(Endpoint):
 
     async def _ask_all(self) -> Sequence[Master | str]:
         """What each says, or why it does not."""
-        told = await self._discovery.ask_all(
+        found = await self._discovery.ask_all(
             self._sentinels,
             ("SENTINEL", "MASTER", self._url.service),
             # From the moment of promotion this names the new one, `MASTER` only later.
@@ -145,7 +145,7 @@ class SentinelMaster(Endpoint):
             # A failover between the two would give the new address the old epoch.
             ("SENTINEL", "MASTER", self._url.service),
         )
-        return [each if isinstance(each, str) else _master(*each) for each in told]
+        return [each if isinstance(each, str) else _master(*each) for each in found]
 
 
 def _master(before: object, address: object, after: object) -> Master | str:

@@ -1,0 +1,27 @@
+"""Background work that its owner ends."""
+
+import asyncio
+
+from tests.brokers.redis.channels.rig import ShardRig
+
+
+async def test_stop_ends_what_runs_and_waits_for_its_end() -> None:
+    """What a shard runs must not outlive it: its connections would be kept up for ever."""
+    tasks, ended = ShardRig().tasks, list[str]()
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("endless")
+
+    async def short() -> None:
+        ended.append("short")
+
+    tasks.spawn(endless())
+    tasks.spawn(short())
+    await asyncio.sleep(0)
+    assert ended == ["short"]
+    await tasks.stop()
+    assert ended == ["short", "endless"]
