@@ -1,6 +1,6 @@
 """What the HTTP API and the application in this process ask of a node beside operators' requests.
 
-Implements `hub.transports.http.ports.Engine`: each question goes to the part that knows, here
+Implements `hub.transports.http.ports.Node`: each question goes to the part that knows, here
 or at another node.
 """
 

@@ -1,7 +1,8 @@
 """The settings of a node: read once, checked at once, never changed.
 
 `Settings(port=0)` takes its arguments and defaults and reads nothing else; `load_settings` adds
-a TOML file, the environment and flags. What each setting means is in `hub.settings.fields`.
+a TOML file, the environment and flags. What each setting means is in `hub.settings.fields`. What
+is done with a setting does not belong here.
 """
 
 from collections.abc import Iterator, Mapping

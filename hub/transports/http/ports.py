@@ -1,6 +1,6 @@
 """What the HTTP routes need from the rest of the hub, as protocols and plain values.
 
-`hub.node.transports` hands it all in as one `HttpDeps`; nothing here knows a concrete engine or
+`hub.node.transports` hands it all in as one `HttpDeps`; nothing here knows a concrete node or
 broker.
 """
 
@@ -23,8 +23,8 @@ from hub.core.tally import Tally
 from hub.transports.asgi_types import ASGIApp
 
 
-class Engine(Protocol):
-    """The node's core. Everything it refuses is a `HubError`."""
+class Node(Protocol):
+    """What is asked of a node beside operators' requests. Everything it refuses is a `HubError`."""
 
     def publish(
         self, request: PublishRequest
@@ -148,7 +148,7 @@ class HttpLimits:
 class HttpDeps:
     """Everything the routes are built from."""
 
-    engine: Engine
+    engine: Node
     admin: Admin
     policy: Policy
     poll: Poll

@@ -1,0 +1,28 @@
+"""A reader knows the room from the tree: what stands where, and what must not."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+HUB = Path(__file__).parents[1] / "hub"
+PACKAGES = sorted(path for path in HUB.rglob("__init__.py") if path.parent != HUB)
+SAYS_NOT = re.compile(r"(?i)\b(not|nothing|nobody|never|only|alone)\b")
+
+
+def test_no_more_than_six_modules_stand_loose() -> None:
+    """Whatever has a room stands in it."""
+    loose = sorted(path.name for path in HUB.glob("*.py"))
+    assert loose == [
+        "__init__.py", "__main__.py", "app.py", "errors.py", "healthcheck.py", "main.py",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=lambda path: str(path.parent.relative_to(HUB)))
+def test_every_folder_says_what_belongs_there_and_what_does_not(path: Path) -> None:
+    """In the docstring of its package, in the first sentence and beside it."""
+    about = ast.get_docstring(ast.parse(path.read_text())) or ""
+    first = about.partition("\n")[0]
+    assert "." in first or first.endswith(","), "it begins with a sentence"
+    assert SAYS_NOT.search(about), "it does not say what does not belong there"
