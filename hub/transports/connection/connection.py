@@ -257,9 +257,10 @@ class Connection(asyncio.Protocol):
             or requests.queue or self._reader.in_head
         ):  # fmt: skip
             # Nearly always: whole requests came and are answered.
-            outgoing.put_off()
             mark = (requests.begun, self._reader.messages)
             phase.between(mark, self._context.limits.keep_alive_seconds)
+            # Last: where it writes at once and the peer does not take it, that is another phase.
+            outgoing.put_off()
             return
         if requests.reading is not None and requests.may_begin():
             requests.judge(requests.reading)

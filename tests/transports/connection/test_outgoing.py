@@ -140,6 +140,24 @@ async def test_a_write_that_is_not_taken_has_its_deadline(rig: Rig) -> None:
     assert rig.transport.aborted
 
 
+async def test_a_write_before_the_turns_end_that_is_not_taken_has_its_deadline_too(
+    rig: Rig,
+) -> None:
+    """With so many connections that some are written to in the read that brought the request."""
+    transports = []
+    for _ in range(100):
+        rig.connect()
+        rig.transport.room = 10
+        come(rig, post("a", b"1"))
+        transports.append(rig.transport)
+    rig.end_turn()
+    assert all(transport.paused for transport in transports)
+
+    rig.wait(rig.context.limits.write_timeout_seconds + 1)
+
+    assert all(transport.aborted for transport in transports)
+
+
 async def test_what_a_slow_peer_asks_next_is_answered_once_it_reads(rig: Rig) -> None:
     rig.transport.room = 10
     come(rig, post("a", b"1"))
