@@ -6,12 +6,14 @@
     ANSWERING         the handler's answer              the route's own            held
     WRITING           the peer takes the answer         write_timeout_seconds      held
     BETWEEN           the first byte of a request       keep_alive_seconds         parsed
-    APPLICATION       the application's answer          while it waits: the body's parsed
+    APPLICATION       the application's answer          body_timeout_seconds       parsed
     DISCARDING        the peer's end                    2 s                        thrown away
     STREAMING         the session's end                 the session's heartbeats   the stream's
     CLOSING           everything is written             write_timeout_seconds      thrown away
 
-A deadline runs from when its state began. A trickle of bytes does not put it off. The state
+A deadline runs from when its state began. A trickle of bytes does not put it off. That of
+APPLICATION counts while the application waits for more of a body, and anew with each part of it;
+its answer has no deadline. The state
 STREAMING has no row below: the stream's own protocol has taken the connection over for good.
 """
 
