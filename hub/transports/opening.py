@@ -12,7 +12,6 @@ session's stream themselves.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from hub.auth.policy import Policy
 from hub.core.commands import Subscribe
@@ -26,8 +25,12 @@ from hub.transports.request import Head
 from hub.transports.sse import SseConnection, response_head
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
 from hub.wire.handshake import accept, offered_token
-from hub.wire.query import SubscriptionQuery, parse_query
+from hub.wire.query import SubscriptionQuery, is_memorable, parse_query
 from hub.wire.sse import MAX_CHANNELS
+
+# Header fields that say who asks, or from where on.
+_PROVES = frozenset({"authorization", "x-api-key", "last-event-id"})
+_MAX_STRANGERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class Openings:
         self._max_subscriptions = max_subscriptions
         self._deflate = deflate
         self.on_refused = on_refused
+        self._strangers: dict[tuple[bytes, int], Admitted] = {}
+        """What was admitted by its query alone, which the policy always answers alike."""
 
     # -- behind the hub's own listener -------------------------------------------------------
 
@@ -141,6 +146,18 @@ class Openings:
 
         `token` is one that came another way than in the query.
         """
+        asked = (head.query, max_channels)
+        plain = token is None and is_memorable(head.query) and _PROVES.isdisjoint(head.headers)
+        if plain and (known := self._strangers.get(asked)) is not None:
+            return known
+        admitted = self._admit(head, max_channels, token)
+        if plain:
+            if len(self._strangers) >= _MAX_STRANGERS:
+                self._strangers.clear()
+            self._strangers[asked] = admitted
+        return admitted
+
+    def _admit(self, head: Head, max_channels: int, token: str | None) -> Admitted:
         query = parse_query(head.query, max_channels=max_channels)
         if token is not None and query.token not in (None, token):
             raise BadRequestError("two tokens are given: one in the URL, one as a subprotocol")
@@ -148,12 +165,10 @@ class Openings:
         for channel in query.channels:
             identity.check_subscribe(channel)
         since = query.resume_from(head.headers.get("last-event-id"))
-        if not since:
-            return Admitted(identity, query, _from_now(query.channels, query.last, query.fill))
-        subscriptions = [
+        subscriptions = tuple(
             Subscribe(None, name, since.get(name), query.last, query.fill, in_url=True)
             for name in query.channels
-        ]
+        )
         return Admitted(identity, query, subscriptions)
 
     def _check_door(self, head: Head) -> None:
@@ -199,13 +214,6 @@ class Openings:
                 head=answer,
                 subscriptions=admitted.subscriptions,
             )
-
-
-# As many as queries are remembered (`hub.wire.query`).
-@lru_cache(maxsize=256)
-def _from_now(channels: tuple[str, ...], last: int | None, fill: bool) -> Sequence[Subscribe]:
-    """What a URL asks for that resumes nothing: the same for all who connect with it."""
-    return tuple(Subscribe(None, name, None, last, fill, in_url=True) for name in channels)
 
 
 def cross_origin(origin: str | None) -> dict[str, str]:

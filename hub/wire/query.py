@@ -61,10 +61,16 @@ def parse_query(raw_query: bytes, *, max_channels: int) -> SubscriptionQuery:
         BadRequestError: a parameter is malformed, given twice, or names a channel twice.
         TooManySubscriptionsError: more than `max_channels` channels.
     """
-    # What many connect with. A query with a token is read each time: no copy of it stays behind.
-    if len(raw_query) <= _SHORT_BYTES and b"token" not in raw_query and b"%" not in raw_query:
-        return _parse_again(raw_query, max_channels)
-    return _parse(raw_query, max_channels)
+    read = _parse_again if is_memorable(raw_query) else _parse
+    return read(raw_query, max_channels)
+
+
+def is_memorable(raw_query: bytes) -> bool:
+    """Whether it may be remembered with what it means: short, as many connect with it.
+
+    One with a token is read each time: no copy of it stays behind.
+    """
+    return len(raw_query) <= _SHORT_BYTES and b"token" not in raw_query and b"%" not in raw_query
 
 
 def _parse(raw_query: bytes, max_channels: int) -> SubscriptionQuery:

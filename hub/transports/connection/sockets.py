@@ -33,7 +33,7 @@ class Sockets:
     def count(self) -> int:
         """All sockets of peers; a polling session has none of its own."""
         engine = self._engine
-        polls = engine.by_transport["poll"]
+        polls = engine.by_transport.get("poll", 0)
         return len(self.http) + len(engine.sessions) - polls + len(engine.leaving)
 
     def hold(self, connection: "Connection", unsent_bytes: int) -> None:
