@@ -1,4 +1,4 @@
-"""How many publications a second one node takes in: `hub bench --intake`.
+"""How many publications a second one node takes in, and connections: `hub bench --intake`.
 
 The node has the first core to itself; its Redis, where it has one, and the load share the
 others. Every publication is acknowledged, and each connection waits for its answers before it
@@ -24,10 +24,11 @@ from typing import TypeVar, cast
 
 import uvloop
 
+from hub.bench.connects import AT_A_TIME, CONNECTS, Connecting, connect
 from hub.bench.cores import Cores, started
 from hub.bench.greetings import payload, publish_frame, publisher_request
 from hub.bench.meter import ProcessMeter
-from hub.bench.plan import BenchError, Target
+from hub.bench.plan import BenchError, Contestant, Target
 from hub.bench.server import Server, free_port, own_server
 from hub.bench.several_nodes import redis
 
@@ -130,6 +131,12 @@ class Way:
     broker: str = "memory"
     """`memory`, `redis`, or `floor` where there is no hub at all."""
     keys: bool = False
+    connecting: Connecting | None = None
+    """Connections are taken in, not publications."""
+
+
+def connects(name: str, how: Connecting, broker: str = "memory") -> Way:
+    return Way(f"connects: {name}", single, AT_A_TIME, broker, connecting=how)
 
 
 WAYS: Sequence[Way] = (
@@ -143,16 +150,19 @@ WAYS: Sequence[Way] = (
     Way("Redis: single POSTs, 64 at a time", single, 64, broker="redis"),
     Way("Redis: arrays of 100, 4 at a time", array, 4, broker="redis"),
     Way("Redis: WebSockets, 32 at a time", websocket, 32, broker="redis"),
+    connects("bare httptools loop", Connecting(Contestant.SSE, needle=_OK), broker="floor"),
+    connects("WebSocket with one subscription", Connecting(Contestant.WEBSOCKET)),
+    connects("SSE with one subscription", Connecting(Contestant.SSE)),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What one way of publishing came to."""
+    """What one way of publishing or connecting came to."""
 
     way: str
     per_second: float
-    """Publications, all acknowledged."""
+    """Publications, all acknowledged; or connections, all subscribed."""
     cpu_microseconds: float
     """Of the node, for each."""
     core_share: float
@@ -242,6 +252,9 @@ async def _measure(server: Server, way: Way, seconds: float) -> Intake:
     loop, target, meter = asyncio.get_running_loop(), server.target, server.meter
     if meter is None:
         raise BenchError("the node's process cannot be metered")
+    if way.connecting is not None:
+        elapsed, spent = await connect(target, meter, way.connecting)
+        return Intake(way.name, CONNECTS / elapsed, spent / CONNECTS * 1e6, spent / elapsed)
     senders = [way.make(target, number) for number in range(way.connections)]
     for sender in senders:
         await loop.create_connection(partial(_itself, sender), target.host, target.port)

@@ -51,13 +51,15 @@ def table(outcome: Outcome) -> Table:
 
 
 def intake_table(rows: Sequence[Intake]) -> Table:
-    """A row for each way of publishing; a POST beside the bare loop where both were measured."""
-    made = Table(title="publications that one node took in")
+    """A row for each way of publishing or connecting, beside the bare loop before it."""
+    made = Table(title="publications and connections that one node took in")
     made.add_column("")
     for name in ("per second", "server CPU each, us", "times the loop", "of its core, %"):
         made.add_column(name, justify="right")
-    floor = next((row.cpu_microseconds for row in rows if "loop" in row.way), None)
+    floor = None
     for row in rows:
+        if "loop" in row.way:
+            floor = row.cpu_microseconds
         times = "-" if floor is None else f"{row.cpu_microseconds / floor:.2f}"
         cpu, share = f"{row.cpu_microseconds:.1f}", f"{row.core_share * 100:.0f}"
         made.add_row(row.way, f"{row.per_second:,.0f}", cpu, times, share)

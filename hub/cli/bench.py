@@ -63,7 +63,9 @@ def bench(
     ] = 1,
     intake: Annotated[
         bool,
-        typer.Option("--intake", help="Instead: publications/s that one node takes in."),
+        typer.Option(
+            "--intake", help="Instead: publications/s and connects/s that one node takes in."
+        ),
     ] = False,
     way: Annotated[str, typer.Option(help="--intake: only ways whose name holds this.")] = "",
     url: Annotated[
