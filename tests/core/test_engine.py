@@ -51,6 +51,53 @@ def test_all_that_a_session_begins_with_is_one_write() -> None:
     assert [place.live for place in session.subscriptions.values()] == [True, True]
 
 
+def test_channels_that_are_open_here_begin_in_the_call_whatever_the_broker() -> None:
+    """Also where its answers take a while; behind them the same order as ever."""
+    node = SmallNode(Shape(latent=True))
+    wanted = [Subscribe(None, name, in_url=True) for name in ("a", "b")]
+    node.engine.open(FakeLink(node.loop.defer), TEXT, ANYTHING, subscriptions=wanted)
+    node.loop.settle()
+    assert not node.loop.tasks
+    link = FakeLink(node.loop.defer)
+    session = node.engine.open(link, TEXT, ANYTHING, head=b"H\n", subscriptions=wanted)
+    assert not node.loop.tasks
+    assert link.writes == 1
+    assert [place.live for place in session.subscriptions.values()] == [True, True]
+    ops = [push["op"] for push in read_lines(link.received[2:])]
+    assert ops == ["welcome", "subscribed", "subscribed"]
+    assert node.tally.commands["subscribe"] == 4
+
+
+def test_the_answer_to_a_subscription_names_the_head_of_its_moment() -> None:
+    """It is encoded once for all who come before the next publication, and not kept beyond."""
+    node = SmallNode()
+    wanted = [Subscribe(None, "a", in_url=True)]
+    positions = []
+    for publishes in (0, 0, 1, 0):
+        for _ in range(publishes):
+            node.publish("a")
+        link = FakeLink(node.loop.defer)
+        node.engine.open(link, TEXT, ANYTHING, subscriptions=wanted)
+        positions.append(str(read_lines(bytearray(link.received))[1]["position"]))
+        node.loop.settle()
+    assert [position.rpartition(":")[2] for position in positions] == ["0", "0", "1", "1"]
+
+
+def test_a_url_of_too_many_open_channels_ends_the_session() -> None:
+    """As where they are not open yet: what began before is said, and then why it ends."""
+    node = SmallNode(Shape(limits=limits(max_subscriptions=1)))
+    for name in ("a", "b"):
+        first = [Subscribe(None, name, in_url=True)]
+        node.engine.open(FakeLink(node.loop.defer), TEXT, ANYTHING, subscriptions=first)
+    wanted = [Subscribe(None, name, in_url=True) for name in ("a", "b")]
+    link = FakeLink(node.loop.defer)
+    session = node.engine.open(link, TEXT, ANYTHING, subscriptions=wanted)
+    assert session.closing
+    ops = [push["op"] for push in read_lines(bytearray(link.received))]
+    assert ops == ["welcome", "subscribed", "goodbye"]
+    assert node.tally.command_errors.total() == 1
+
+
 def test_a_peer_that_takes_only_a_part_of_the_beginning_gets_the_rest_later() -> None:
     """And what is published meanwhile behind it."""
     node = SmallNode()
