@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from hub.bench.plan import BenchError, Contestant, Order, Plan, ReaderReport, ReadJob, Target
+from hub.bench.plan import (
+    BenchError,
+    Contestant,
+    Failed,
+    Order,
+    Plan,
+    ReaderReport,
+    ReadJob,
+    Target,
+)
 from hub.bench.progress import FIELDS, Progress
 from hub.bench.publisher import publish_job
 from hub.bench.reader import read_job
@@ -40,14 +49,17 @@ class Worker:
         """Its next answer.
 
         Raises:
-            BenchError: It ended, or took more than `ANSWER_SECONDS`.
+            BenchError: It failed, ended, or took more than `ANSWER_SECONDS`.
         """
         if not self.pipe.poll(ANSWER_SECONDS):
             raise BenchError(f"{self.process.name} did not answer in {ANSWER_SECONDS:g} s")
         try:
-            return self.pipe.recv()
+            answer = self.pipe.recv()
         except EOFError as error:
             raise BenchError(f"{self.process.name} has ended") from error
+        if isinstance(answer, Failed):
+            raise BenchError(answer.reason)
+        return answer
 
     def end(self) -> None:
         """Let it end, and end it when it does not."""

@@ -110,6 +110,13 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Failed:
+    """A process of the load could not go on; `reason` is one line."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """What became of a batch; the time is of the monotonic clock, in nanoseconds."""
 

@@ -6,13 +6,16 @@ ahead of what the average subscriber has received; an open one would only fill o
 """
 
 import contextlib
+import re
 import select
 import socket
 import time
 from multiprocessing.connection import Connection
 
+import orjson
+
 from hub.bench.greetings import payload, publish_frame, publisher_request
-from hub.bench.plan import Batch, BenchError, Published, Target
+from hub.bench.plan import Batch, BenchError, Failed, Published, Target
 from hub.bench.progress import Progress
 from hub.bench.tap import Basin, Tap
 
@@ -24,10 +27,22 @@ to 1,000 subscribers takes the server."""
 BURST = 64
 """Publications that are sent at once at most."""
 _SWITCHED = b"HTTP/1.1 101"
+_ERROR = re.compile(rb'"error":({.*?})}|"op":"goodbye",.*?"reason":("(?:[^"\\]|\\.)*")')
 
 
 def publish_job(target: Target, orders: Connection, progress: Progress) -> None:
-    """Be the publisher process: run each `Batch` that is ordered, end at anything else."""
+    """Be the publisher process: run each `Batch` that is ordered, end at anything else.
+
+    What goes wrong is an answer too: a `Failed`.
+    """
+    try:
+        _run(target, orders, progress)
+    except (OSError, EOFError, BenchError) as error:
+        with contextlib.suppress(OSError):
+            orders.send(Failed(f"the publisher at {target.host}:{target.port}: {error}"))
+
+
+def _run(target: Target, orders: Connection, progress: Progress) -> None:
     with contextlib.closing(Publisher(target, progress)) as publisher:
         orders.send(None)
         while True:
@@ -38,6 +53,18 @@ def publish_job(target: Target, orders: Connection, progress: Progress) -> None:
             if not isinstance(batch, Batch):
                 return
             orders.send(publisher.publish(batch))
+
+
+def told_error(frames: bytes) -> str | None:
+    """Why the hub refused a publication, or ended the connection; None where no frame says so."""
+    if (found := _ERROR.search(frames)) is None:
+        return None
+    error, goodbye = found.groups()
+    try:
+        told = orjson.loads(error or goodbye)
+    except orjson.JSONDecodeError:
+        return "the hub refused a publication"
+    return f"{told['code']}: {told['message']}" if error else f"the hub said goodbye: {told}"
 
 
 class Publisher:
@@ -117,8 +144,8 @@ class Publisher:
         """Read what is there of replies and pings."""
         while select.select([self._tap.sock], [], [], 0)[0]:
             end = self._tap.fill(self._basin)
-            if self._basin.buffer.find(b'"error":', 0, end) >= 0:
-                self._error = bytes(self._basin.view[: min(end, 300)]).decode("latin-1")
+            if (told := told_error(bytes(self._basin.view[:end]))) is not None:
+                self._error = told
             self._tap.account(self._basin, end)
 
     def _await_replies(self, wanted: int) -> None:
@@ -136,5 +163,6 @@ class Publisher:
             end = self._tap.fill(self._basin)
             head = self._tap.rest = bytes(self._basin.view[:end])
             if not _SWITCHED.startswith(head[: len(_SWITCHED)]):
-                raise BenchError(f"publisher refused: {head[:100].decode('latin-1')}")
+                status = head[:100].split(b"\r\n", 1)[0]
+                raise BenchError(f"refused: {status.decode('latin-1')}")
         self._tap.rest = head.split(b"\r\n\r\n", 1)[1]

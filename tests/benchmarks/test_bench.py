@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from hub.bench.contest import Outcome, run
 from hub.bench.intake import WAYS
 from hub.bench.load import new_progress
 from hub.bench.plan import BenchError, Contestant, Plan
+from hub.bench.publisher import told_error
 from hub.bench.send_loop import bare_frame
 from hub.bench.server import own_server, running_server
 from hub.bench.several_nodes import REDIS
@@ -184,6 +186,36 @@ def test_a_server_that_does_not_start_is_told_with_its_words() -> None:
 
     with pytest.raises(BenchError, match="no such setting"):
         run(SMALL, partial(own_server, command=command), SilentWatch())
+
+
+def test_what_a_hub_refuses_the_publisher_is_told_in_its_words() -> None:
+    """Not as the frames that came: one line."""
+    refusal = (
+        b'\x81\x50{"op":"reply","id":7,"error":{"code":"unavailable","message":"the hub stops",'
+        b'"retryable":true}}\x81\x02{}'
+    )
+    assert told_error(refusal) == "unavailable: the hub stops"
+    goodbye = b'\x81\x20{"op":"goodbye","code":1012,"reason":"drain"}'
+    assert told_error(goodbye) == "the hub said goodbye: drain"
+    assert told_error(b'\x81\x20{"op":"reply","id":7,"ok":{"offset":1}}') is None
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line() -> None:
+    """Also where a process of the load finds it out."""
+    command = (
+        sys.executable,
+        "-m",
+        "hub",
+        "bench",
+        "--url",
+        "http://127.0.0.1:1",
+        "--seconds",
+        "1",
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "127.0.0.1:1: [Errno 111] Connection refused" in done.stderr
 
 
 def test_a_machine_without_shared_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
