@@ -86,7 +86,7 @@ def test_selectors_meet_the_pods_they_are_for(overlay: str) -> None:
 
 
 def test_production_spreads_nodes_over_machines_and_zones_by_one_rule_each() -> None:
-    """An overlay's list is merged with the base's by value, so a changed entry would be one more."""
+    """An overlay's list is merged with the base's by value: a changed entry would be one more."""
     [constraints] = found(built("production"), "topologySpreadConstraints")
     rules = [(each["topologyKey"], each["whenUnsatisfiable"]) for each in constraints]
     assert rules == [
