@@ -38,11 +38,14 @@ class AsyncPost:
     async def post(self, body: bytes, *, seconds: float) -> Answer:
         """The answer; raise `PostFailedError` where none comes whole in `seconds`."""
         deadline = asyncio.get_running_loop().time() + seconds
-        try:
-            async with asyncio.timeout(self._connect_seconds if self._places.locked() else None):
-                await self._places.acquire()
-        except TimeoutError:
-            raise none_free() from None
+        if self._places.locked():
+            try:
+                async with asyncio.timeout(self._connect_seconds):
+                    await self._places.acquire()
+            except TimeoutError:
+                raise none_free() from None
+        else:
+            await self._places.acquire()
         try:
             connection = self._kept() or await self._connect()
             try:

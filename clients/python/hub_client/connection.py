@@ -164,9 +164,16 @@ class Connections:
     # -- connecting ------------------------------------------------------------------------
 
     async def _open(
-        self, names: Sequence[str], subscribe: tuple[Mapping[str, object], ...] = ()
+        self,
+        names: Sequence[str],
+        subscribe: tuple[Mapping[str, object], ...] = (),
+        *,
+        beside: bool = False,
     ) -> Link:
-        """Try the transports in order; raise the last one's `CannotConnectError`."""
+        """Try the transports in order; raise the last one's `CannotConnectError`.
+
+        An attempt `beside` a connection that works tries all of them, and says nothing about it.
+        """
         problem = CannotConnectError("no transport is configured")
         # Not the transport's time, and asked for once, whatever transports it takes.
         target = replace(self._target, token=await self._token(), subscribe=subscribe)
@@ -175,7 +182,7 @@ class Connections:
                 return await self._open_by(self._dialers[name], target)
             except CannotConnectError as error:
                 problem = error
-                if not self._choice.failed(blocked=error.blocked):
+                if not beside and not self._choice.failed(blocked=error.blocked):
                     break
         raise problem
 
@@ -332,7 +339,7 @@ class Connections:
     async def _open_beside(self, names: Sequence[str]) -> Link | None:
         """Without subscriptions: these follow when it takes the place of the other one."""
         try:
-            return await self._open(names)
+            return await self._open(names, beside=True)
         except CannotConnectError:
             return None
 

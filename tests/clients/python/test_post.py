@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,7 @@ from hub_client.answer import MAX_ANSWER_BYTES, Answer, AnswerReader, PostFailed
 from hub_client.async_post import AsyncPost
 from hub_client.blocking_post import BlockingPost
 from tests.clients.python.fakes import DEADLINE_SECONDS, HttpRequest, answers_all, http_hub
+from tests.support import certificates
 from tests.support.waiting import eventually
 
 Post = Callable[[bytes], Awaitable[Answer]]
@@ -198,6 +201,43 @@ def test_a_request_says_where_it_goes_as_http_has_it() -> None:
     secure = Server.of("https://ann:p%40w@hub.example/api/publish", {})
     assert (secure.port, secure.secure) == (443, True)
     assert b"Host: hub.example\r\nAuthorization: Basic YW5uOnBAdw==\r\n" in secure.head
+
+
+@both
+@pytest.mark.skipif(not certificates.is_installed(), reason="no openssl here")
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_hub_behind_tls_is_published_to_where_its_certificate_is_trusted(
+    kind: str, trusted: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`SSL_CERT_FILE` names who vouches for it; without that nothing is sent."""
+    made = certificates.make_certificates(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(made.certificate, made.key)
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                await asked(reader)
+                told = b'[{"channel":"a","epoch":"e1","offset":1}]'
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(told) + told)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(say, "127.0.0.1", 0, ssl=tls)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(made.authority))
+    options = PublisherOptions(retry=PublishRetry(for_seconds=0))
+    async with server:
+        if trusted:
+            await _publish(kind, url, options)
+            await _publish(kind, url, options)
+        else:
+            with pytest.raises(NotPublishedError, match="CERTIFICATE_VERIFY_FAILED"):
+                await _publish(kind, url, options)
 
 
 @both
