@@ -115,6 +115,10 @@ def test_a_plus_is_a_plus() -> None:
         "wait=nan",
         "wait=inf",
         "wait=1e3",
+        "wait=1_0",
+        "wait=-0",
+        "wait=%D9%A3",
+        "wait=1000000",
     ],
 )
 def test_what_cannot_be_meant_is_refused(query: str) -> None:
