@@ -146,7 +146,7 @@ async def test_two_hubs_in_one_process_know_nothing_of_each_other(channel: str) 
             await two.publish(channel, "two")
             await one.publish(channel, "one")
             assert await peer.data(1) == ["one"]
-        assert (one.node.tally.publications, two.node.tally.publications) == (1, 1)
+        assert (one.node.counters.publications, two.node.counters.publications) == (1, 1)
 
 
 def _application(steps: list[str]) -> Starlette:

@@ -249,7 +249,7 @@ async def test_a_page_of_another_origin_is_refused(hub: Hub, path: str) -> None:
             async with http.stream("GET", f"{path}&wait=0", headers=own) as answer:
                 # httpx takes an upgrade for the end of the answer it can read.
                 assert answer.status_code == (101 if path == "/ws" else 200) or path == "/ws"
-    assert not hub.node.tally.refused["internal"]
+    assert not hub.node.counters.refused["internal"]
 
 
 def test_another_host_needs_a_key_or_an_explicit_word() -> None:

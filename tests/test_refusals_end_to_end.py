@@ -181,4 +181,4 @@ async def test_a_page_of_elsewhere_opens_no_session_and_may_lead_to_public_pages
             assert (await client.get(path)).status_code == 403
         for path in ("/", "/dashboard", "/client.js", "/readyz", "/api/openapi.json"):
             assert (await client.get(path)).status_code == 200
-        assert not hub.node.tally.opened
+        assert not hub.node.counters.opened

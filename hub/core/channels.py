@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 
 from hub.core.batch import Batch, Group, Item
+from hub.core.counters import Counts
 from hub.core.open_changes import OpenChanges
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import Broker, Dialect
 from hub.core.publication import Position
 from hub.core.subscription import Subscription
-from hub.core.tally import Counts
 from hub.errors import UnavailableError
 
 

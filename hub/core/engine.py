@@ -15,6 +15,7 @@ from hmac import compare_digest
 
 from hub.core.aging import Aging
 from hub.core.commands import Authenticate, Command, Publish, Subscribe
+from hub.core.counters import Counters, Counts
 from hub.core.deadlines import Deadline, Deadlines
 from hub.core.eager import Rest, begin
 from hub.core.executor import Executor
@@ -28,7 +29,6 @@ from hub.core.pushes import Reply, Welcome
 from hub.core.records import Origin, session_record
 from hub.core.session import Session
 from hub.core.session_context import Respond, SessionContext
-from hub.core.tally import Counts, Tally
 from hub.errors import (
     HubError,
     NotFoundError,
@@ -86,8 +86,8 @@ class Engine:
         self.draining = False
 
     @property
-    def tally(self) -> Tally:
-        return self._context.tally
+    def counters(self) -> Counters:
+        return self._context.counters
 
     @property
     def max_connections(self) -> int:
@@ -178,8 +178,8 @@ class Engine:
         session = Session(link, dialect, identity, id=id_, context=context)
         self.sessions[id_] = session
         self.by_transport[transport] += 1
-        context.tally.opened[transport] += 1
-        context.tally.bytes_sent += len(head)
+        context.counters.opened[transport] += 1
+        context.counters.bytes_sent += len(head)
         link.cork(head)
         return session
 
@@ -306,7 +306,7 @@ class Engine:
     def _fail(
         self, session: Session, command: Command, error: HubError, respond: Respond | None
     ) -> None:
-        self._context.tally.command_errors[error.code] += 1
+        self._context.counters.command_errors[error.code] += 1
         if isinstance(command, Subscribe) and command.channel not in session.subscriptions:
             self._context.journal.refused(session, command.channel, error.code)
         if _in_url(command):
@@ -317,7 +317,7 @@ class Engine:
 
     def refuse(self, session: Session, error: HubError) -> None:
         """Reply to what could not be read as a command."""
-        self._context.tally.command_errors[error.code] += 1
+        self._context.counters.command_errors[error.code] += 1
         session.push(Reply(error.command_id, error=_told(session, error)))
 
     # -- ending ----------------------------------------------------------------------------
@@ -328,7 +328,7 @@ class Engine:
             return
         record = session_record(session, self.origin, subscriptions=False)
         self.by_transport[session.link.transport] -= 1
-        self._context.tally.closed[str(code)] += 1
+        self._context.counters.closed[str(code)] += 1
         self._heartbeats.remove(session)
         self._aging.remove(session)
         self._expiry.remove(session)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from hub.core.batch import Batch, Encoded, Group, Item
 from hub.core.channels import Channel
+from hub.core.counters import Counters
 from hub.core.journal import Journal
 from hub.core.open_changes import OpenChanges
 from hub.core.ports import Defer, Monotonic
@@ -22,7 +23,6 @@ from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
 from hub.core.seams import Seams
 from hub.core.session import Session
 from hub.core.subscription import Subscription
-from hub.core.tally import Tally
 from hub.errors import HubError
 
 OnWritten = Callable[[Batch, Sequence[Publication], float], None]
@@ -38,14 +38,14 @@ class Exchange:
         *,
         defer: Defer,
         clock: Monotonic,
-        tally: Tally,
+        counters: Counters,
         journal: Journal,
         slice_sessions: int,
         on_written: OnWritten | None = None,
     ) -> None:
         self._defer = defer
         self._clock = clock
-        self._tally = tally
+        self._counters = counters
         self._journal = journal
         self._seams = Seams(clock=clock, journal=journal)
         self._slice_sessions = slice_sessions
@@ -83,7 +83,7 @@ class Exchange:
         cancels = not channel.asking and self._clock() >= channel.cancels_from_seconds
         before = changes.dropped
         added = changes.take(change, channel.open, cancels=cancels)
-        self._tally.presence_dropped += changes.dropped - before
+        self._counters.presence_dropped += changes.dropped - before
         for item in added:
             self.add(channel, item)
 
@@ -199,7 +199,7 @@ class Exchange:
         publications = [item for item in batch.items if isinstance(item, Publication)]
         self.backlog_bytes -= sum(len(item.data) for item in publications)
         elapsed = self._clock() - batch.at_seconds
-        self._tally.publish_to_write.observe(elapsed, len(publications))
+        self._counters.publish_to_write.observe(elapsed, len(publications))
         if self._on_written is not None:
             self._on_written(batch, publications, elapsed)
 
@@ -226,8 +226,8 @@ class Exchange:
                 continue
             session.sent += publications
         delivered = len(members) - apart
-        self._tally.deliveries += delivered * publications
-        self._tally.bytes_sent += delivered * size
+        self._counters.deliveries += delivered * publications
+        self._counters.bytes_sent += delivered * size
 
     def _write_marks(self) -> None:
         unmarked, self._unmarked = self._unmarked, {}

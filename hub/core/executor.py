@@ -9,6 +9,7 @@ from typing import Any, NoReturn, get_args
 
 from hub.core import commands
 from hub.core.commands import Command
+from hub.core.counters import Counters
 from hub.core.exchange import Exchange
 from hub.core.identity import Identity
 from hub.core.ports import Broker, HistoryPage, Policy, PublishRequest, PublishResult
@@ -17,7 +18,6 @@ from hub.core.publication import Position
 from hub.core.pushes import Reply
 from hub.core.session import Session
 from hub.core.subscribing import Subscribing
-from hub.core.tally import Tally
 from hub.errors import BadRequestError, ForbiddenError, HubError, UnavailableError
 
 MAX_HISTORY_LIMIT = 1000
@@ -42,7 +42,7 @@ class Executor:
         exchange: Exchange,
         subscribing: Subscribing,
         policy: Policy,
-        tally: Tally,
+        counters: Counters,
         max_backlog_bytes: int,
         on_refused: Callable[[Session, HubError], None] = lambda *_: None,
     ) -> None:
@@ -53,7 +53,7 @@ class Executor:
         self._exchange = exchange
         self._subscribing = subscribing
         self._policy = policy
-        self._tally = tally
+        self._counters = counters
         self._max_backlog_bytes = max_backlog_bytes
         self._on_refused = on_refused
 
@@ -72,13 +72,13 @@ class Executor:
         opened = self._subscribing.open_now(subscribe)
         if opened is None:
             return False
-        self._tally.commands[_NAMES[commands.Subscribe]] += len(opened)
+        self._counters.commands[_NAMES[commands.Subscribe]] += len(opened)
         self._subscribing.begin_now(session, opened)
         return True
 
     async def execute(self, session: Session, command: Command, *, reply_in_stream: bool) -> Ok:
         """Carry out one command of a session; raise `HubError` where it cannot be."""
-        self._tally.commands[_NAMES[type(command)]] += 1
+        self._counters.commands[_NAMES[type(command)]] += 1
         match command:
             case commands.Publish():
                 result = self.publish(_asked(session, command))
@@ -107,7 +107,7 @@ class Executor:
 
     def publish_for(self, session: Session, command: commands.Publish) -> Ok:
         """As `execute`, where `publishes_now`."""
-        self._tally.commands["publish"] += 1
+        self._counters.commands["publish"] += 1
         result = self.publish(_asked(session, command))
         assert isinstance(result, PublishResult)  # noqa: S101 - the caller has asked
         return _published(command, result)
@@ -130,7 +130,7 @@ class Executor:
                 self._refuse_more()
             result = publish_now(request)
         except HubError as error:
-            self._tally.publish_errors[error.code] += 1
+            self._counters.publish_errors[error.code] += 1
             raise
         return self._count(result)
 
@@ -140,7 +140,7 @@ class Executor:
                 self._refuse_more()
             result = await self._broker.publish(request)
         except HubError as error:
-            self._tally.publish_errors[error.code] += 1
+            self._counters.publish_errors[error.code] += 1
             raise
         return self._count(result)
 
@@ -152,9 +152,9 @@ class Executor:
 
     def _count(self, result: PublishResult) -> PublishResult:
         if result.duplicate:
-            self._tally.duplicates += 1
+            self._counters.duplicates += 1
         else:
-            self._tally.publications += 1
+            self._counters.publications += 1
         return result
 
     # -- the others ------------------------------------------------------------------------

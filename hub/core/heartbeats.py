@@ -10,11 +10,11 @@ silence of the peer: time in which the node was held up, or did not read from it
 import random
 from dataclasses import dataclass
 
+from hub.core.counters import Counters
 from hub.core.deadlines import GRANULARITY_SECONDS
 from hub.core.ports import Monotonic
 from hub.core.pushes import Heartbeat
 from hub.core.session import Session
-from hub.core.tally import Tally
 from hub.errors import HeartbeatTimeoutError
 
 
@@ -43,13 +43,13 @@ class Heartbeats:
         heartbeat_seconds: float,
         pong_timeout_seconds: float,
         clock: Monotonic,
-        tally: Tally,
+        counters: Counters,
         awake: Monotonic | None = None,
     ) -> None:
         self._awake = awake or clock
         self._pong_timeout_seconds = pong_timeout_seconds
         self._clock = clock
-        self._tally = tally
+        self._counters = counters
         # Rounded down, so that the interval between two heartbeats is never longer than said.
         count = max(1, int(heartbeat_seconds / GRANULARITY_SECONDS))
         self._slots: list[set[Session]] = [set() for _ in range(count)]
@@ -96,7 +96,7 @@ class Heartbeats:
         if (ping := self._awaited.pop(session, None)) is not None:
             elapsed = self._clock() - ping.due_seconds
             session.round_trip_seconds = elapsed
-            self._tally.heartbeat_round_trip.observe(elapsed)
+            self._counters.heartbeat_round_trip.observe(elapsed)
 
     def _check(self, now: float, awake: float) -> None:
         while self._awaited:

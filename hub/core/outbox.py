@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from hub.core.counters import Counters
 from hub.core.options import Overflow, SessionLimits
 from hub.core.pressure import Pressure
 from hub.core.pushes import Gap, PresenceReset
 from hub.core.ring import Entry, Hole, Kind, Ring, Taken
-from hub.core.tally import Tally
 
 if TYPE_CHECKING:
     from hub.core.journal import Journal
@@ -29,16 +29,23 @@ class Outbox:
     """Made at the first frame that cannot be written, dropped when nothing is owed."""
 
     __slots__ = (
-        "_control", "_control_bytes", "_journal", "_limits", "_pressure", "_tally", "bytes",
-        "forgiven_seconds", "rings",
+        "_control",
+        "_control_bytes",
+        "_counters",
+        "_journal",
+        "_limits",
+        "_pressure",
+        "bytes",
+        "forgiven_seconds",
+        "rings",
     )  # fmt: skip
 
     def __init__(
-        self, limits: SessionLimits, pressure: Pressure, tally: Tally, journal: "Journal"
+        self, limits: SessionLimits, pressure: Pressure, counters: Counters, journal: "Journal"
     ) -> None:
         self._limits = limits
         self._pressure = pressure
-        self._tally = tally
+        self._counters = counters
         self._journal = journal
         self._control: deque[bytes] = deque()
         self._control_bytes = 0
@@ -100,7 +107,7 @@ class Outbox:
             before = ring.bytes
             if (replaced := ring.append(entry)) is not None:
                 subscription.dropped += 1
-                self._tally.dropped[Overflow.LATEST_PER_KEY] += 1
+                self._counters.dropped[Overflow.LATEST_PER_KEY] += 1
                 self._journal.conflated(subscription, replaced.offset, entry.offset, ring.epoch)
             self._grow(ring.bytes - before)
             if entry.kind is Kind.KEEP and not self._within_control_limit():
@@ -137,7 +144,7 @@ class Outbox:
         """Drop one entry of this ring; return why the session must be closed instead, or None."""
         ring = self.rings[owner]
         if ring.overflow is Overflow.DISCONNECT:
-            self._tally.dropped[Overflow.DISCONNECT] += ring.droppable
+            self._counters.dropped[Overflow.DISCONNECT] += ring.droppable
             return f"channel {owner.channel.name} does not drop and its outbox is full"
         before = ring.bytes
         entry = ring.drop_oldest()
@@ -145,10 +152,10 @@ class Outbox:
         if entry is None:
             return f"outbox is over {self._limits.outbox_max_bytes:,} bytes with nothing to drop"
         if entry.kind is Kind.PRESENCE:
-            self._tally.presence_dropped += 1
+            self._counters.presence_dropped += 1
         else:
             owner.dropped += 1
-            self._tally.dropped[Overflow.DROP_OLDEST] += 1
+            self._counters.dropped[Overflow.DROP_OLDEST] += 1
             self._journal.dropped(owner, entry.offset, ring.epoch, ring.overflow)
         return None
 
@@ -214,7 +221,7 @@ class Outbox:
         channel, encode = subscription.channel, session.dialect.encode
 
         def announce(hole: Hole) -> bytes:
-            self._tally.gaps[hole.reason] += 1
+            self._counters.gaps[hole.reason] += 1
             gap = Gap(
                 channel.name, ring.epoch, hole.first, hole.last, hole.reason, hole.unsequenced
             )

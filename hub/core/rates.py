@@ -1,11 +1,11 @@
-"""How much a node does now: the counters of its tally as rates and quantiles of latency."""
+"""How much a node does now: its counters as rates and quantiles of latency."""
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hub.core.counters import LATENCY_BOUNDS, Counters
 from hub.core.ports import Monotonic
-from hub.core.tally import LATENCY_BOUNDS, Tally
 
 # Long enough for a steady figure, short enough to be "now". Guess, not measured.
 WINDOW_SECONDS = 5.0
@@ -23,8 +23,8 @@ class _Sample:
 class Rates:
     """Of the last window; 0 before a whole one has passed. Call `tick` at least once a second."""
 
-    def __init__(self, tally: Tally, clock: Monotonic) -> None:
-        self._tally = tally
+    def __init__(self, counters: Counters, clock: Monotonic) -> None:
+        self._counters = counters
         self._clock = clock
         self._samples = deque([self._sample()])
         self.publications_per_second = 0.0
@@ -36,12 +36,12 @@ class Rates:
         self.latency_p99_seconds: float | None = None
 
     def _sample(self) -> _Sample:
-        tally = self._tally
-        dropped, gaps = tally.dropped.total(), tally.gaps.total()
+        counters = self._counters
+        dropped, gaps = counters.dropped.total(), counters.gaps.total()
         return _Sample(
             self._clock(),
-            (tally.publications, tally.deliveries, dropped, gaps),
-            tuple(tally.publish_to_write.buckets),
+            (counters.publications, counters.deliveries, dropped, gaps),
+            tuple(counters.publish_to_write.buckets),
         )
 
     def tick(self) -> None:

@@ -7,6 +7,7 @@ faster than the peer reads, a gap `expired` says so.
 """
 
 from hub.core.batch import Encoded, Item, entry, skipped
+from hub.core.counters import Counters
 from hub.core.journal import Journal
 from hub.core.options import KIB, MIB
 from hub.core.ports import PAGE_BYTES, Broker, HistoryPage
@@ -15,7 +16,6 @@ from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
 from hub.core.ring import Entry
 from hub.core.session import Session
 from hub.core.subscription import Kept, KeptBudget, Subscription
-from hub.core.tally import Tally
 
 # Guess, not measured: large enough that a page costs more than its request. Its bytes are
 # `PAGE_BYTES`.
@@ -34,10 +34,14 @@ class Replay:
     """
 
     def __init__(
-        self, broker: Broker, tally: Tally, journal: Journal, max_kept_bytes: int = MAX_KEPT_BYTES
+        self,
+        broker: Broker,
+        counters: Counters,
+        journal: Journal,
+        max_kept_bytes: int = MAX_KEPT_BYTES,
     ) -> None:
         self.broker = broker
-        self._tally = tally
+        self._counters = counters
         self._journal = journal
         self._kept = KeptBudget(max_kept_bytes)
 
@@ -108,7 +112,7 @@ class Replay:
             first = subscription.replay_cursor + 1
             for item in items[: self._send(session, encoded)]:
                 if isinstance(item, Gap):
-                    self._tally.gaps[item.reason] += 1
+                    self._counters.gaps[item.reason] += 1
                     self._journal.missing(subscription, item)
                     subscription.replay_cursor = item.last
                 elif isinstance(item, Publication):
@@ -128,7 +132,7 @@ class Replay:
         """Write a page while the link takes it; return how many frames it took."""
         before = session.sent
         whole = session.deliver(encoded)
-        self._tally.replayed += session.sent - before
+        self._counters.replayed += session.sent - before
         return whole
 
 

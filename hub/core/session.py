@@ -166,7 +166,7 @@ class Session:
         """Write while `writable`; what the link does not take it finishes."""
         taken = self.link.send(data) if len(data) <= _SLICE_BYTES else self._send_in_slices(data)
         # As `count`, which is one call more for each frame.
-        self._context.tally.bytes_sent += taken
+        self._context.counters.bytes_sent += taken
         if taken != len(data):
             self._hand_over(data[taken:])
 
@@ -176,7 +176,7 @@ class Session:
         All that a session is sent is counted here, but for the write of a broadcast that is
         taken whole: `hub.core.exchange` counts all of those at once.
         """
-        self._context.tally.bytes_sent += size
+        self._context.counters.bytes_sent += size
 
     def _send_in_slices(self, data: bytes) -> int:
         """Send a large frame as far as the link takes it.
@@ -224,7 +224,7 @@ class Session:
             whole = index + 1
             publications = sum(entry.kind <= Kind.RAW for entry in encoded.entries[:whole])
         self.sent += publications
-        self._context.tally.deliveries += publications
+        self._context.counters.deliveries += publications
         return whole
 
     def expect(self, command: Subscribe) -> None:
@@ -317,7 +317,9 @@ class Session:
     def _outbox(self) -> Outbox:
         if self.outbox is None:
             context = self._context
-            self.outbox = Outbox(context.limits, context.pressure, context.tally, context.journal)
+            self.outbox = Outbox(
+                context.limits, context.pressure, context.counters, context.journal
+            )
             context.pressure.sessions[self] = None
         return self.outbox
 
@@ -335,7 +337,7 @@ class Session:
                 self._release_outbox()
                 break
             self.sent += publications
-            self._context.tally.deliveries += publications
+            self._context.counters.deliveries += publications
             self.write(chunk)
             if self.handed_bytes:
                 return

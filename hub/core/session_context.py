@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hub.core.commands import Command
+from hub.core.counters import Counters
 from hub.core.options import SessionLimits
 from hub.core.ports import Monotonic
 from hub.core.pressure import Pressure
 from hub.core.pushes import Reply
-from hub.core.tally import Tally
 
 if TYPE_CHECKING:
     from hub.core.journal import Journal
@@ -26,7 +26,7 @@ class SessionContext:
 
     limits: SessionLimits
     clock: Monotonic
-    tally: Tally
+    counters: Counters
     pressure: Pressure
     journal: "Journal"
     close_code: Callable[[str, bool], int]

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from hub.core.channels import Channel, OpenChannels
 from hub.core.commands import Subscribe
+from hub.core.counters import Counters
 from hub.core.exchange import Exchange
 from hub.core.identity import Identity
 from hub.core.journal import Journal
@@ -32,7 +33,6 @@ from hub.core.recovery import Start, as_read, at_head, start
 from hub.core.replay import Replay
 from hub.core.session import Session
 from hub.core.subscription import Subscription
-from hub.core.tally import Tally
 from hub.errors import (
     BadRequestError,
     ConflictError,
@@ -58,7 +58,7 @@ class Subscribing:
         presence: PresenceTable,
         namespaces: Namespaces,
         limits: SessionLimits,
-        tally: Tally,
+        counters: Counters,
         journal: Journal,
     ) -> None:
         broker = self._broker = replay.broker
@@ -66,7 +66,7 @@ class Subscribing:
         self._replay = replay
         self._presence = presence
         self._limits = limits
-        self._tally = tally
+        self._counters = counters
         self._journal = journal
         self.channels = OpenChannels(broker, namespaces)
         self._subscribed_live = lru_cache(maxsize=_CACHED_ANSWERS)(_subscribed_live)
@@ -281,13 +281,13 @@ class Subscribing:
     def _begin(self, subscription: Subscription, command: Subscribe, began: Start) -> None:
         session, channel = subscription.session, subscription.channel
         if began.reset:
-            self._tally.gaps[GapReason.RESET] += 1
+            self._counters.gaps[GapReason.RESET] += 1
             offset = began.position.offset
             gap = Gap(channel.name, channel.epoch, 0, offset, GapReason.RESET)
             session.push_in_order(subscription, gap, offset, resumes=command.since)
         missing = began.replayed > 0 or began.position.offset < channel.offset
         if missing and not channel.options.keeps_history:
-            self._tally.gaps[GapReason.EXPIRED] += 1
+            self._counters.gaps[GapReason.EXPIRED] += 1
             first, last = began.position.offset + 1, channel.offset
             gap = Gap(channel.name, channel.epoch, first, last, GapReason.EXPIRED)
             self._journal.missing(subscription, gap)
@@ -385,13 +385,13 @@ class Subscribing:
 
     def lost(self, gap: Gap) -> None:
         if (channel := self.channels.get(gap.channel)) is not None:
-            self._tally.gaps[gap.reason] += len(channel)
+            self._counters.gaps[gap.reason] += len(channel)
             self._journal.lost(gap)
             self._exchange.add(channel, gap)
 
     def reset(self, channel: str, head: Position) -> None:
         if (open_channel := self.channels.get(channel)) is not None:
-            self._tally.gaps[GapReason.RESET] += len(open_channel)
+            self._counters.gaps[GapReason.RESET] += len(open_channel)
             self._exchange.reset(open_channel, head)
 
     def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:

@@ -125,7 +125,7 @@ def _redis(settings: Settings, shared: Shared, tag: str, downstream: Downstream)
         wall_clock=shared.wall_clock,
         spawn=shared.spawn,
         log=log,
-        tally=shared.tally,
+        counters=shared.counters,
         options=RedisOptions(
             node=settings.node,
             keys=Keys(settings.broker_prefix),

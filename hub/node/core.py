@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from structlog.typing import FilteringBoundLogger
 
 from hub.core.aging import Aging
+from hub.core.counters import Counters
 from hub.core.deadlines import Deadlines
 from hub.core.eager import begin
 from hub.core.engine import Engine, Runtime
@@ -28,7 +29,6 @@ from hub.core.replay import Replay
 from hub.core.session import Session
 from hub.core.session_context import SessionContext
 from hub.core.subscribing import Subscribing
-from hub.core.tally import Tally
 from hub.errors import HubError
 from hub.observe.log_levels import SESSION
 from hub.observe.logs import session_log
@@ -100,7 +100,7 @@ class Shared:
         self.awake = awake
         self.spawn = spawn
         self.defer = defer
-        self.tally = Tally()
+        self.counters = Counters()
         self.deadlines = Deadlines(clock(), behind_seconds=awake.behind_seconds)
         self.pressure = Pressure(settings.outbox_total_bytes)
         self.journal = Journal(clock=clock, wall_clock=wall_clock, max_bytes=settings.journal_bytes)
@@ -133,11 +133,11 @@ class NodeCore:
         self._shared = shared
         self._broker = broker
         self._session_log = shared.log.bind(subsystem=SESSION)
-        self.replay = Replay(broker, shared.tally, shared.journal)
+        self.replay = Replay(broker, shared.counters, shared.journal)
         self.exchange = Exchange(
             defer=shared.defer,
             clock=shared.clock,
-            tally=shared.tally,
+            counters=shared.counters,
             journal=shared.journal,
             slice_sessions=settings.slice_sessions,
             on_written=tracing.written if tracing else None,
@@ -154,7 +154,7 @@ class NodeCore:
             presence=self.presence,
             namespaces=settings.namespaces(),
             limits=settings.session_limits(),
-            tally=shared.tally,
+            counters=shared.counters,
             journal=shared.journal,
         )
         self.executor = Executor(
@@ -162,7 +162,7 @@ class NodeCore:
             exchange=self.exchange,
             subscribing=self.subscribing,
             policy=policy,
-            tally=shared.tally,
+            counters=shared.counters,
             max_backlog_bytes=shared.max_backlog_bytes,
             on_refused=self._on_refused,
         )
@@ -170,7 +170,7 @@ class NodeCore:
             heartbeat_seconds=settings.heartbeat_seconds,
             pong_timeout_seconds=settings.pong_timeout_seconds,
             clock=shared.clock,
-            tally=shared.tally,
+            counters=shared.counters,
             awake=shared.awake,
         )
         self.engine = self._engine(tag)
@@ -211,7 +211,7 @@ class NodeCore:
         return SessionContext(
             limits=self._settings.session_limits(),
             clock=shared.clock,
-            tally=shared.tally,
+            counters=shared.counters,
             pressure=shared.pressure,
             journal=shared.journal,
             close_code=close_code,

@@ -1,6 +1,6 @@
 """This machine's own load as a live feed: what `hub serve --demo` publishes.
 
-Real input without another service, sent through the ordinary publish path. Counters are
+Real input without another service, sent through the ordinary publish path. Reading are
 read in a thread, because a system call may block (a dead network mount holds `statvfs` up).
 It knows a `publish` callable and nothing of the hub.
 """
@@ -32,7 +32,7 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Counters:
+class Reading:
     """One reading. The `_bytes` of disk and network count from the machine's start."""
 
     cores: tuple[float, ...]
@@ -48,12 +48,12 @@ class Counters:
     network_sent_bytes: int
 
 
-def read_counters() -> Counters:
+def take_reading() -> Reading:
     """Ask the operating system. May block; raises `OSError`, `RuntimeError` or `psutil.Error`."""
     memory, usage = psutil.virtual_memory(), psutil.disk_usage("/")
     # Both are None on machines without disks or interfaces, such as some containers.
     disk, network = psutil.disk_io_counters(), psutil.net_io_counters()
-    return Counters(
+    return Reading(
         cores=tuple(psutil.cpu_percent(percpu=True)),
         memory_used_bytes=memory.total - memory.available,
         memory_total_bytes=memory.total,
@@ -67,7 +67,7 @@ def read_counters() -> Counters:
     )
 
 
-def messages(before: Counters, now: Counters, seconds: float) -> Mapping[str, object]:
+def messages(before: Reading, now: Reading, seconds: float) -> Mapping[str, object]:
     """What to publish on each channel, from two readings `seconds` (above 0) apart."""
 
     def rate(counter: str) -> int:
@@ -107,7 +107,7 @@ async def run_demo(
     *,
     log: Log,
     interval_seconds: float = INTERVAL_SECONDS,
-    read: Callable[[], Counters] = read_counters,
+    read: Callable[[], Reading] = take_reading,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Publish on `demo.*` every `interval_seconds` until cancelled.
@@ -115,7 +115,7 @@ async def run_demo(
     A reading or a publication that fails is logged once, when the failing begins, and so is
     its end: four lines a second would hide everything else.
     """
-    before: tuple[Counters, float] | None = None
+    before: tuple[Reading, float] | None = None
     failing = False
     while True:
         try:

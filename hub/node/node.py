@@ -69,7 +69,7 @@ class Node:
             spawn=spawn,
             defer=defer,
         )
-        self.tally = shared.tally
+        self.counters = shared.counters
         self.deadlines = shared.deadlines
         self.pressure = shared.pressure
         self.journal = shared.journal
@@ -78,7 +78,7 @@ class Node:
         self.tag = make_tag()
         brokerage = make_brokerage(settings, shared, tag=self.tag, downstream=self)
         self.broker, self._roster = brokerage.broker, brokerage.roster
-        self._rates = Rates(self.tally, self.clock)
+        self._rates = Rates(self.counters, self.clock)
         self._spawn = spawn
         self.tracing = make_tracing(settings.trace_sample, node=settings.node, version=VERSION)
         self.core = NodeCore(
@@ -113,7 +113,7 @@ class Node:
             subscribing=self._subscribing,
             pressure=self.pressure,
             broker=self.broker,
-            tally=self.tally,
+            counters=self.counters,
             rates=self._rates,
             clock=self.clock,
             settings=settings,

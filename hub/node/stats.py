@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import orjson
 
 from hub.admin.drain import Drainer
+from hub.core.counters import Counters
 from hub.core.engine import Engine
 from hub.core.journal import Journal
 from hub.core.ports import Monotonic, PublishRequest
@@ -16,7 +17,6 @@ from hub.core.rates import Rates
 from hub.core.records import NodeRecord
 from hub.core.reserved import STATS_CHANNEL
 from hub.core.subscribing import Subscribing
-from hub.core.tally import Tally
 from hub.errors import HubError
 from hub.node.broker import NodeBroker
 from hub.observe.metrics import Gauges
@@ -38,7 +38,7 @@ class Reporter:
     subscribing: Subscribing
     pressure: Pressure
     broker: NodeBroker
-    tally: Tally
+    counters: Counters
     rates: Rates
     clock: Monotonic
     memory_limit_bytes: int
@@ -73,7 +73,7 @@ class Reporter:
         )
 
     def record(self) -> NodeRecord:
-        gauges, rates, tally, now = self.gauges(), self.rates, self.tally, time.time()
+        gauges, rates, counters, now = self.gauges(), self.rates, self.counters, time.time()
         progress = self.drainer.progress
         return NodeRecord(
             node=self.settings.node,
@@ -83,17 +83,17 @@ class Reporter:
             connections=sum(gauges.connections.values()),
             subscriptions=gauges.subscriptions,
             channels=gauges.channels,
-            publications=tally.publications,
-            deliveries=tally.deliveries,
+            publications=counters.publications,
+            deliveries=counters.deliveries,
             draining=gauges.draining,
             publications_per_second=rates.publications_per_second,
             deliveries_per_second=rates.deliveries_per_second,
-            dropped=tally.dropped.total(),
+            dropped=counters.dropped.total(),
             dropped_per_second=rates.dropped_per_second,
-            gaps=tally.gaps.total(),
+            gaps=counters.gaps.total(),
             gaps_per_second=rates.gaps_per_second,
-            opened=tally.opened.total(),
-            closed=tally.closed.total(),
+            opened=counters.opened.total(),
+            closed=counters.closed.total(),
             transports=dict(gauges.connections),
             latency_p50_ms=_milliseconds(rates.latency_p50_seconds),
             latency_p99_ms=_milliseconds(rates.latency_p99_seconds),

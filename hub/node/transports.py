@@ -58,7 +58,7 @@ def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
         return WebSocketDialect(window_bits=window_bits, compress_from_bytes=minimum)
 
     def on_refused(error: HubError, head: Head, address: str) -> None:
-        node.tally.refused[error.code] += 1
+        node.counters.refused[error.code] += 1
         node.refusals.refused(
             error.code,
             address=address,
@@ -88,7 +88,7 @@ def _streams(node: Node, websocket: WebSocketOptions) -> Streams:
     return Streams(
         openings(node, websocket),
         sse=SseDialect(SeveralSseDialect()),
-        tally=node.tally,
+        counters=node.counters,
         told=node.refusals.refused,
     )
 
@@ -112,7 +112,7 @@ def connection_context(
         ),
         deadlines=node.deadlines,
         clock=node.clock,
-        tally=node.tally,
+        counters=node.counters,
         turn=WriteTurn(asyncio.get_running_loop().call_soon),
         spawn=spawn,
         application=beside,
@@ -134,7 +134,7 @@ def asgi_app(node: Node, lag: LoopLag) -> ASGIApp:
 def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
     """For the HTTP routes; `app` answers what the hub does not."""
     settings = node.settings
-    collector = HubCollector(node.tally, node.reporter.gauges, lag, version=VERSION)
+    collector = HubCollector(node.counters, node.reporter.gauges, lag, version=VERSION)
     metrics = Metrics(CollectorRegistry(), collector)
     return HttpDeps(
         engine=node.api,
@@ -143,7 +143,7 @@ def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
         poll=node.api.poll,
         ready=node.ready,
         metrics=metrics.render,
-        tally=node.tally,
+        counters=node.counters,
         log=node.log.bind(subsystem=HTTP),
         refused=node.refusals.refused,
         at_once=node.broker.answers_at_once,

@@ -23,7 +23,7 @@ from types import FrameType
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.core.tally import Histogram
+from hub.core.counters import Histogram
 
 # A guess, not measured: four samples a second cost nothing visible.
 INTERVAL_SECONDS = 0.25

@@ -1,6 +1,6 @@
-"""What Prometheus scrapes: the tally's counters and gauges of live state, in two text formats.
+"""What Prometheus scrapes: a node's counters and gauges of live state, in two text formats.
 
-The core counts in a plain `Tally` (see there why), so this is a collector that reads it when
+The core counts in plain `Counters` (see there why), so this is a collector that reads it when
 asked instead of a set of metric objects that are written. Names carry the unit, labels have
 the fixed values of `hub.core.labels`, and HELP texts say what each of them means.
 There is no global registry: the composition root makes one per node.
@@ -28,9 +28,9 @@ from prometheus_client.metrics_core import (
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from hub.core.counters import LATENCY_BOUNDS, Counters, Histogram
 from hub.core.labels import TRANSPORT, Exported, Label, exported
 from hub.core.records import BrokerRecord
-from hub.core.tally import LATENCY_BOUNDS, Histogram, Tally
 from hub.observe.loop_lag import LoopLag
 
 _BUCKETS = (*(str(bound) for bound in LATENCY_BOUNDS), "+Inf")
@@ -112,15 +112,15 @@ class HubCollector(Collector):
     """Reads one node's numbers. Must be called in the event loop's thread, which owns them."""
 
     def __init__(
-        self, tally: Tally, gauges: Callable[[], Gauges], loop_lag: LoopLag, *, version: str
+        self, counters: Counters, gauges: Callable[[], Gauges], loop_lag: LoopLag, *, version: str
     ) -> None:
-        self._tally = tally
+        self._counters = counters
         self._gauges = gauges
         self._loop_lag = loop_lag
         self._version = version
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._counters()
+        yield from self._counted()
         yield from self._live()
         yield from self._loop()
         build = GaugeMetricFamily(
@@ -129,8 +129,8 @@ class HubCollector(Collector):
         build.add_metric([self._version], 1)
         yield build
 
-    def _counters(self) -> Iterator[Metric]:
-        for told, value in _exported(self._tally):
+    def _counted(self) -> Iterator[Metric]:
+        for told, value in _exported(self._counters):
             name, text, label = told.metric, told.about, told.label
             if isinstance(value, Histogram):
                 yield _histogram(name, text, value)

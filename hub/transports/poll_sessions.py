@@ -123,7 +123,7 @@ class PollSessions:
         self._session_dialect = session_dialect
         self._deadlines = deadlines
         self._clock = clock
-        self._tally = engine.tally
+        self._counters = engine.counters
         self._choose = choose
         self._max_resting = max(_LEAST_RESTING, engine.max_connections // _RESTING_SHARE)
         self._polling: dict[str, Polling] = {}
@@ -167,7 +167,7 @@ class PollSessions:
         """Answer a poll whose peer may be gone; whoever is not goes on from the positions."""
         was_known = polling.is_known
         body = self.answer(polling)
-        self._tally.polls_abandoned += 1
+        self._counters.polls_abandoned += 1
         self._release(polling)
         if was_known:
             self._lease(polling, _GONE_LEASE_SECONDS)
@@ -177,7 +177,7 @@ class PollSessions:
 
     def abandon(self, polling: Polling) -> None:
         """The poll's peer is gone: nobody takes its answer."""
-        self._tally.polls_abandoned += 1
+        self._counters.polls_abandoned += 1
         self.give_up(polling, "its peer is gone")
 
     def give_up(self, polling: Polling, reason: str) -> None:
@@ -281,7 +281,7 @@ class PollSessions:
             self._evict(self._unclaimed or self._resting)
 
     def _evict(self, resting: Mapping[Polling, None]) -> None:
-        self._tally.polls_evicted += 1
+        self._counters.polls_evicted += 1
         self._end(next(iter(resting)), "too many sessions between two polls")
 
     def _end(self, polling: Polling, reason: str) -> None:

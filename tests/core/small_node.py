@@ -174,7 +174,7 @@ class SmallNode:
             defer=self.loop.defer,
         )
         shared.max_backlog_bytes = shape.max_backlog_bytes
-        self.tally = shared.tally
+        self.counters = shared.counters
         self.deadlines = shared.deadlines
         self.pressure = shared.pressure
         self.journal = shared.journal

@@ -65,7 +65,7 @@ def test_channels_that_are_open_here_begin_in_the_call_whatever_the_broker() -> 
     assert [place.live for place in session.subscriptions.values()] == [True, True]
     ops = [push["op"] for push in read_lines(link.received[2:])]
     assert ops == ["welcome", "subscribed", "subscribed"]
-    assert node.tally.commands["subscribe"] == 4
+    assert node.counters.commands["subscribe"] == 4
 
 
 def test_the_answer_to_a_subscription_names_the_head_of_its_moment() -> None:
@@ -95,7 +95,7 @@ def test_a_url_of_too_many_open_channels_ends_the_session() -> None:
     assert session.closing
     ops = [push["op"] for push in read_lines(bytearray(link.received))]
     assert ops == ["welcome", "subscribed", "goodbye"]
-    assert node.tally.command_errors.total() == 1
+    assert node.counters.command_errors.total() == 1
 
 
 def test_a_peer_that_takes_only_a_part_of_the_beginning_gets_the_rest_later() -> None:
@@ -253,7 +253,7 @@ def test_what_a_closing_session_asks_for_is_not_done() -> None:
     reader = Subscriber(node)
     reader.session.close(1012, "draining")
     node.do(reader.session, Publish(1, "a", b"1"))
-    assert node.tally.publications == 0
+    assert node.counters.publications == 0
 
 
 def test_a_peer_that_asks_too_fast_is_not_read_from_until_it_was_answered() -> None:
@@ -355,7 +355,7 @@ def test_what_cannot_be_read_as_a_command_is_answered() -> None:
     node.engine.refuse(reader.session, BadRequestError("no op", command_id=5))
     (push,) = reader.read()
     assert push["id"] == 5
-    assert node.tally.command_errors == {"bad_request": 1}
+    assert node.counters.command_errors == {"bad_request": 1}
 
 
 def test_an_operator_may_disconnect_a_session() -> None:

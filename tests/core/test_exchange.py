@@ -50,10 +50,10 @@ def test_what_a_congested_member_is_owed_counts_only_when_its_link_takes_it() ->
     for _ in range(3):
         fast.publish("a", 1)
     # The frame that was started is the link's to finish.
-    assert (fast.session.sent, slow.session.sent, node.tally.deliveries) == (3, 1, 4)
+    assert (fast.session.sent, slow.session.sent, node.counters.deliveries) == (3, 1, 4)
     slow.drain()
-    assert (slow.session.sent, node.tally.deliveries) == (3, 6)
-    assert node.tally.bytes_sent == len(fast.link.received) + len(slow.link.received)
+    assert (slow.session.sent, node.counters.deliveries) == (3, 6)
+    assert node.counters.bytes_sent == len(fast.link.received) + len(slow.link.received)
 
 
 def test_a_batch_is_encoded_once_for_all() -> None:
@@ -200,7 +200,7 @@ def test_what_the_broker_lost_is_announced_in_its_place() -> None:
         message, gap = reader.read()
         assert message["offset"] == 1
         assert (gap["op"], gap["from"], gap["to"], gap["reason"]) == ("gap", 2, 4, "broker")
-    assert node.tally.gaps["broker"] == 2
+    assert node.counters.gaps["broker"] == 2
 
 
 def test_a_new_epoch_is_announced_behind_all_of_the_old_one() -> None:
@@ -232,7 +232,7 @@ def test_the_backlog_is_what_is_taken_in_and_not_yet_written() -> None:
     assert node.exchange.backlog_bytes == 5
     node.loop.settle()
     assert node.exchange.backlog_bytes == 0
-    assert sum(node.tally.publish_to_write.buckets) == 1
+    assert sum(node.counters.publish_to_write.buckets) == 1
 
 
 def test_a_fault_in_a_broadcast_ends_whom_it_did_not_reach_and_the_channel_goes_on() -> None:

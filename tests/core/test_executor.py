@@ -42,7 +42,7 @@ def test_publishing_answers_with_the_position_and_reaches_subscribers() -> None:
     assert one(publisher)["ok"] == {"channel": "a", "epoch": epoch, "offset": 1}
     message = one(reader)
     assert (message["data"], message["key"], message["from"]) == ({"n": 1}, "k", "ann")
-    assert node.tally.publications == 1
+    assert node.counters.publications == 1
 
 
 def test_a_repeated_publish_gets_the_first_answer_and_says_so() -> None:
@@ -53,7 +53,7 @@ def test_a_repeated_publish_gets_the_first_answer_and_says_so() -> None:
     first, second = (push["ok"] for push in publisher.read())
     assert isinstance(first, dict)
     assert second == first | {"duplicate": True}
-    assert (node.tally.publications, node.tally.duplicates) == (1, 1)
+    assert (node.counters.publications, node.counters.duplicates) == (1, 1)
 
 
 @pytest.mark.parametrize("command", [Publish(1, "b", b"1"), History(1, "b")])
@@ -64,7 +64,7 @@ def test_without_a_grant_nothing_happens(command: Publish | History) -> None:
     push = one(reader)
     assert (push["id"], error(push)["code"], error(push)["retryable"]) == (1, "forbidden", False)
     assert node.memory.names() == ()
-    assert node.tally.command_errors == {"forbidden": 1}
+    assert node.counters.command_errors == {"forbidden": 1}
 
 
 def test_history_is_answered_with_publications_and_the_head() -> None:
@@ -151,7 +151,7 @@ async def test_publishing_is_refused_while_too_much_waits_to_be_written() -> Non
     push = one(publisher)
     assert error(push)["code"] == "unavailable"
     assert "limit is 100" in str(error(push)["message"])
-    assert node.tally.publish_errors == {UnavailableError.code: 1}
+    assert node.counters.publish_errors == {UnavailableError.code: 1}
     node.loop.settle()
     node.do(publisher.session, Publish(2, "a", b"1"))
     assert "ok" in one(publisher)

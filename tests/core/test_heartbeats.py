@@ -63,7 +63,7 @@ def test_a_pong_measures_the_round_trip() -> None:
     node.clock.advance(0.25)
     node.heartbeats.pong(session)
     assert session.round_trip_seconds == pytest.approx(0.25)
-    assert sum(node.tally.heartbeat_round_trip.buckets) == 1
+    assert sum(node.counters.heartbeat_round_trip.buckets) == 1
 
 
 def test_a_pong_nobody_asked_for_counts_for_nothing() -> None:
@@ -82,7 +82,7 @@ def test_a_peer_that_misses_its_pong_is_closed_with_4504() -> None:
     run(node, 2)
     assert link.closed is not None
     assert link.closed[0] == 4504
-    assert node.tally.closed == {"4504": 1}
+    assert node.counters.closed == {"4504": 1}
 
 
 def test_a_peer_that_answers_lives_on() -> None:
@@ -102,7 +102,7 @@ def test_a_peer_that_takes_nothing_is_cut_although_no_ping_could_be_written() ->
     reader.publish("a", 3)
     run(node, INTERVAL_SECONDS + TIMEOUT_SECONDS + 1)
     assert reader.link.aborted
-    assert node.tally.closed == {"4504": 1}
+    assert node.counters.closed == {"4504": 1}
 
 
 def test_a_slow_peer_is_not_dead() -> None:
@@ -181,7 +181,7 @@ def test_a_session_that_ended_is_not_beaten_or_cut() -> None:
     before = bytes(link.received)
     run(node, 3 * INTERVAL_SECONDS)
     assert link.received == before
-    assert node.tally.closed == {"1006": 1}
+    assert node.counters.closed == {"1006": 1}
 
 
 def test_a_peer_that_is_not_read_from_is_not_silent() -> None:

@@ -52,7 +52,7 @@ def test_the_newest_messages_are_kept_and_the_loss_is_announced_before_them() ->
     assert offsets(pushes) == [1, 8, 9, 10]
     assert reader.session.outbox is None
     assert node.pressure.bytes == 0
-    assert node.tally.dropped == {"drop_oldest": 6}
+    assert node.counters.dropped == {"drop_oldest": 6}
 
 
 def test_what_is_never_dropped_is_no_message_too_many() -> None:
@@ -126,7 +126,7 @@ def test_latest_per_key_keeps_the_newest_of_each_key() -> None:
     pushes = reader.drain()
     assert gaps(pushes) == [(2, 4, "conflated")]
     assert offsets(pushes, "key:a") == [1, 5, 6]
-    assert node.tally.dropped == {"latest_per_key": 3}
+    assert node.counters.dropped == {"latest_per_key": 3}
 
 
 def test_disconnect_closes_with_4508_instead_of_dropping() -> None:

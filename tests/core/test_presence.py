@@ -126,7 +126,7 @@ def test_joins_that_an_outbox_dropped_are_announced_as_lost() -> None:
         node.loop.settle()
     pushes: list[Push] = watcher.drain()
     assert [push["op"] for push in pushes] == ["join", "presence_reset", "join", "join"]
-    assert node.tally.presence_dropped == 2
+    assert node.counters.presence_dropped == 2
 
 
 @pytest.mark.parametrize("fill", [False, True])

@@ -113,7 +113,7 @@ def test_members_that_come_all_at_once_are_one_notice_to_ask() -> None:
     node.loop.settle()
     assert len(watcher.link.received) - before <= MAX_BYTES
     assert [push["op"] for push in watcher.read()] == ["presence_reset"]
-    assert node.tally.presence_dropped == 1000
+    assert node.counters.presence_dropped == 1000
     node.do(watcher.session, Presence(9, NAMED))
     assert len(node.members(NAMED)) == 1001
     crowd[0].unsubscribe(NAMED)

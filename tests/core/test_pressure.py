@@ -58,7 +58,7 @@ def test_replies_that_nobody_reads_are_bounded_for_all_together() -> None:
     assert len(ended) >= 15
     assert all(reader.link.aborted for reader in ended)
     assert not small.session.closing
-    assert node.tally.closed == {"4508": len(ended)}
+    assert node.counters.closed == {"4508": len(ended)}
 
 
 @pytest.mark.parametrize("end", ["lost", "closed"])

@@ -2,18 +2,18 @@
 
 import pytest
 
+from hub.core.counters import Counters, Histogram
 from hub.core.rates import STEP_SECONDS, WINDOW_SECONDS, Rates, quantile
-from hub.core.tally import Histogram, Tally
 from tests.core.fakes import FakeClock
 
 
 def test_rates_are_those_of_the_last_whole_window() -> None:
     """Nothing before the first has passed; what was counted before does not count again."""
-    tally, clock = Tally(), FakeClock()
-    tally.publications = 1000
-    rates = Rates(tally, clock)
-    tally.publications += 10
-    tally.deliveries += 100
+    counters, clock = Counters(), FakeClock()
+    counters.publications = 1000
+    rates = Rates(counters, clock)
+    counters.publications += 10
+    counters.deliveries += 100
     clock.advance(WINDOW_SECONDS / 2)
     rates.tick()
     assert (rates.publications_per_second, rates.deliveries_per_second) == (0, 0)
@@ -28,12 +28,12 @@ def test_rates_are_those_of_the_last_whole_window() -> None:
 
 def test_the_window_moves_on_every_step() -> None:
     """What comes in the seventh second is seen in the eighth, and no longer in the thirteenth."""
-    tally, clock, seen = Tally(), FakeClock(), []
-    rates = Rates(tally, clock)
+    counters, clock, seen = Counters(), FakeClock(), []
+    rates = Rates(counters, clock)
     for second in range(14):
         if second == 7:
-            tally.dropped["drop_oldest"] += 10
-            tally.gaps["slow"] += 5
+            counters.dropped["drop_oldest"] += 10
+            counters.gaps["slow"] += 5
         clock.advance(STEP_SECONDS)
         rates.tick()
         seen.append((rates.dropped_per_second, rates.gaps_per_second))
@@ -42,10 +42,10 @@ def test_the_window_moves_on_every_step() -> None:
 
 
 def test_latencies_are_those_of_the_window_and_absent_where_nothing_was_published() -> None:
-    tally, clock = Tally(), FakeClock()
-    rates = Rates(tally, clock)
-    tally.publish_to_write.observe(0.002, times=99)
-    tally.publish_to_write.observe(0.4)
+    counters, clock = Counters(), FakeClock()
+    rates = Rates(counters, clock)
+    counters.publish_to_write.observe(0.002, times=99)
+    counters.publish_to_write.observe(0.4)
     clock.advance(WINDOW_SECONDS)
     rates.tick()
     assert rates.latency_p50_seconds == pytest.approx(0.00175, abs=0.00075)

@@ -55,7 +55,7 @@ def test_a_replay_larger_than_the_outbox_is_paged_not_dropped() -> None:
         node.loop.settle()
         seen += reader.read()
     assert stream(seen) == list(range(1, 501))
-    assert node.tally.replayed == 500
+    assert node.counters.replayed == 500
 
 
 def test_what_is_published_during_a_replay_follows_it_once() -> None:
@@ -84,7 +84,7 @@ def test_history_trimmed_under_a_replay_is_announced_as_expired() -> None:
     node.loop.settle()
     pushes = [push for push in reader.drain() if push["op"] != "message" or push["offset"] != 1]
     assert stream(pushes) == [(1, 4, "expired"), 5, 6, 7]
-    assert node.tally.gaps == {"expired": 1}
+    assert node.counters.gaps == {"expired": 1}
 
 
 def test_a_page_that_was_read_before_more_came_declares_nothing_expired() -> None:
@@ -269,7 +269,7 @@ def test_a_slow_reader_costs_the_broker_no_more_than_a_fast_one(at_a_time: int) 
 def test_what_is_kept_for_slow_readers_is_bounded_for_all_together() -> None:
     """Above that small pages are read again; nobody misses anything."""
     node = node_with(0)
-    node.replay = Replay(node.broker, node.tally, node.journal, max_kept_bytes=60_000)
+    node.replay = Replay(node.broker, node.counters, node.journal, max_kept_bytes=60_000)
     for number in range(100):
         node.publish("a", b'"%0998d"' % number)
     sizes = count_read(node)

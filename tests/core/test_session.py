@@ -31,7 +31,7 @@ def test_closing_twice_is_harmless() -> None:
     reader.session.close(4508, "slow")
     reader.session.lost(1006, "gone")
     reader.session.lost(1006, "gone")
-    assert node.tally.closed == {"1012": 1}
+    assert node.counters.closed == {"1012": 1}
     assert [push["op"] for push in reader.read()] == ["goodbye"]
 
 
@@ -47,7 +47,7 @@ def test_a_lost_session_owes_nothing_any_more() -> None:
     assert not node.pressure.sessions
     assert node.subscribing.channels == {}
     reader.link.drain()
-    assert node.tally.closed == {"1006": 1}
+    assert node.counters.closed == {"1006": 1}
 
 
 def test_a_peer_that_left_is_aborted_when_its_connection_stays() -> None:
@@ -68,9 +68,9 @@ def test_what_was_sent_is_counted_when_it_is_handed_over() -> None:
     reader.publish("a", 2)
     reader.block()
     reader.publish("a", 5)
-    assert (reader.session.sent, node.tally.deliveries) == (3, 3)
+    assert (reader.session.sent, node.counters.deliveries) == (3, 3)
     reader.drain()
-    assert (reader.session.sent, node.tally.deliveries) == (7, 7)
+    assert (reader.session.sent, node.counters.deliveries) == (7, 7)
 
 
 @pytest.mark.parametrize("room", range(400))
@@ -84,7 +84,7 @@ def test_wherever_a_write_stops_the_stream_is_the_same(room: int) -> None:
     node.loop.settle()
     assert [push["offset"] for push in reader.drain()] == [1, 2, 3, 4, 5]
     assert reader.session.sent == 5
-    assert node.tally.bytes_sent == len(reader.link.received)
+    assert node.counters.bytes_sent == len(reader.link.received)
 
 
 def test_the_position_is_what_the_peers_transport_was_handed() -> None:
@@ -135,4 +135,4 @@ def test_every_byte_that_a_session_is_sent_is_counted_once(room: int) -> None:
     for reader in readers:
         reader.session.close(1012, "draining")
     sent = sum(len(reader.link.received) + len(reader.link.pending) for reader in readers)
-    assert node.tally.bytes_sent == sent
+    assert node.counters.bytes_sent == sent

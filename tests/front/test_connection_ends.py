@@ -73,12 +73,12 @@ async def test_a_poll_ends_with_its_peer(hub: Hub, channel: str, how: str) -> No
         writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         peers.append(writer)
     engine = hub.node.engine
-    before = hub.node.tally.polls_abandoned
+    before = hub.node.counters.polls_abandoned
     await eventually(lambda: len(engine.sessions) == 30)
     for peer in peers:
         peer.close() if how == "close" else peer.transport.abort()
     await eventually(lambda: not engine.sessions, seconds=4, what="the end of the sessions")
-    assert hub.node.tally.polls_abandoned - before == 30
+    assert hub.node.counters.polls_abandoned - before == 30
 
 
 async def test_a_poll_that_half_closes_is_answered_at_once(hub: Hub, channel: str) -> None:
@@ -106,11 +106,11 @@ async def test_requests_behind_a_poll_are_held_bounded_and_leave_with_a_reset(
     hub: Hub, channel: str
 ) -> None:
     """While so much is held that reading stops, the end of the peer could not be seen."""
-    before = hub.node.tally.opened["poll"]
+    before = hub.node.counters.opened["poll"]
     async with raw_connection(hub.url) as peer:
         await poll(peer, channel)
         peer.send(HEALTH * 3000)
-        await eventually(lambda: hub.node.tally.opened["poll"] > before)
+        await eventually(lambda: hub.node.counters.opened["poll"] > before)
         peer.writer.transport.abort()
 
 

@@ -9,10 +9,10 @@ from itertools import count
 import orjson
 
 from hub.errors import NotPublishedError
-from hub.node.demo import Counters, messages, read_counters, run_demo
+from hub.node.demo import Reading, messages, run_demo, take_reading
 
 CHANNELS = {"demo.cpu", "demo.memory", "demo.disk", "demo.network"}
-BASE = Counters(
+BASE = Reading(
     cores=(10.0, 30.0),
     memory_used_bytes=1_000,
     memory_total_bytes=4_000,
@@ -104,7 +104,7 @@ def test_a_machine_without_memory_figures_does_not_divide_by_zero() -> None:
 
 def test_this_machine_can_be_read() -> None:
     """What is published from a real reading is JSON on the four demo channels."""
-    now = read_counters()
+    now = take_reading()
     assert now.memory_total_bytes > now.memory_used_bytes > 0
     sent = messages(now, now, 1.0)
     assert set(sent) == CHANNELS
@@ -132,7 +132,7 @@ async def test_a_reading_that_fails_is_survived() -> None:
     hub, log = FakeHub(), FakeLog()
     readings: Iterator[int] = count()
 
-    def read() -> Counters:
+    def read() -> Reading:
         if next(readings) == 1:
             raise OSError("no such device")
         return BASE

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 
+from hub.core.counters import LATENCY_BOUNDS, Counters, Histogram
 from hub.core.labels import (
     CLOSE_CODE,
     CODE,
@@ -29,7 +30,6 @@ from hub.core.labels import (
 from hub.core.options import Overflow
 from hub.core.pushes import GapReason
 from hub.core.records import BrokerRecord
-from hub.core.tally import LATENCY_BOUNDS, Histogram, Tally
 from hub.errors import HubError
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import Gauges, HubCollector, Metrics
@@ -65,8 +65,10 @@ def new_loop_lag() -> LoopLag:
     return LoopLag(structlog.get_logger())
 
 
-def hub_families(tally: Tally, gauges: Gauges = CALM, lag: LoopLag | None = None) -> list[Metric]:
-    collector = HubCollector(tally, lambda: gauges, lag or new_loop_lag(), version="1.2.3")
+def hub_families(
+    counters: Counters, gauges: Gauges = CALM, lag: LoopLag | None = None
+) -> list[Metric]:
+    collector = HubCollector(counters, lambda: gauges, lag or new_loop_lag(), version="1.2.3")
     return list(collector.collect())
 
 
@@ -78,20 +80,20 @@ def samples_of(families: list[Metric]) -> Samples:
     }
 
 
-def page(tally: Tally, accept: str = "", gauges: Gauges = CALM) -> tuple[str, str]:
-    collector = HubCollector(tally, lambda: gauges, new_loop_lag(), version="1.2.3")
+def page(counters: Counters, accept: str = "", gauges: Gauges = CALM) -> tuple[str, str]:
+    collector = HubCollector(counters, lambda: gauges, new_loop_lag(), version="1.2.3")
     text, content_type = Metrics(CollectorRegistry(), collector).render(accept)
     return text.decode(), content_type
 
 
-def busy_tally() -> Tally:
-    tally = Tally(publications=7, deliveries=70, bytes_sent=7_000)
-    tally.dropped[Overflow.LATEST_PER_KEY] += 3
-    tally.gaps[GapReason.SLOW] += 2
-    tally.closed["4508"] += 1
-    tally.publish_to_write.observe(0.003, 5)
-    tally.publish_to_write.observe(20.0)
-    return tally
+def busy_counters() -> Counters:
+    counters = Counters(publications=7, deliveries=70, bytes_sent=7_000)
+    counters.dropped[Overflow.LATEST_PER_KEY] += 3
+    counters.gaps[GapReason.SLOW] += 2
+    counters.closed["4508"] += 1
+    counters.publish_to_write.observe(0.003, 5)
+    counters.publish_to_write.observe(20.0)
+    return counters
 
 
 def test_counters_gauges_and_histograms_have_the_values_of_the_moment() -> None:
@@ -115,7 +117,7 @@ def test_counters_gauges_and_histograms_have_the_values_of_the_moment() -> None:
         broker=BrokerRecord(servers=2, canary_age_seconds=1.5, versions={"7.0.15": 2}),
     )
 
-    found = samples_of(hub_families(busy_tally(), gauges))
+    found = samples_of(hub_families(busy_counters(), gauges))
 
     expected = {
         ("hub_publications_total", ()): 7,
@@ -162,7 +164,7 @@ def test_the_loops_lag_is_exported() -> None:
     lag.lag_seconds, lag.max_lag_seconds, lag.stalls = 0.02, 0.7, 3
     lag.histogram.observe(0.7)
 
-    found = samples_of(hub_families(Tally(), lag=lag))
+    found = samples_of(hub_families(Counters(), lag=lag))
 
     assert found["hub_event_loop_lag_seconds", ()] == 0.02
     assert found["hub_event_loop_lag_max_seconds", ()] == 0.7
@@ -170,19 +172,21 @@ def test_the_loops_lag_is_exported() -> None:
     assert found["hub_event_loop_lag_distribution_seconds_count", ()] == 1
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Tally)])
-def test_every_field_of_the_tally_is_exported(name: str) -> None:
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Counters)])
+def test_every_field_of_the_counters_is_exported(name: str) -> None:
     """Whatever the core counts, an operator can see; a new field fails here until it is."""
-    tally = Tally()
-    match getattr(tally, name):
+    counters = Counters()
+    match getattr(counters, name):
         case Counter() as counter:
             cast("Counter[str]", counter)["whatever"] += 13
         case Histogram() as histogram:
             histogram.observe(0.1, 13)
         case _:
-            setattr(tally, name, 13)
+            setattr(counters, name, 13)
 
-    changed = samples_of(hub_families(tally)).items() - samples_of(hub_families(Tally())).items()
+    changed = (
+        samples_of(hub_families(counters)).items() - samples_of(hub_families(Counters())).items()
+    )
     assert 13 in {value for _, value in changed}
 
 
@@ -195,8 +199,8 @@ def test_every_gauge_is_exported(name: str) -> None:
     changed = dataclasses.replace(CALM, **{name: value})  # type: ignore[arg-type]  # by name
 
     new = (
-        samples_of(hub_families(Tally(), changed)).items()
-        - samples_of(hub_families(Tally())).items()
+        samples_of(hub_families(Counters(), changed)).items()
+        - samples_of(hub_families(Counters())).items()
     )
     assert 13 in {number for _, number in new}
 
@@ -207,28 +211,30 @@ def test_everything_that_is_known_of_the_broker_is_exported(name: str) -> None:
     value: object = {"7.0.15": 13} if name == "versions" else 13
     broker = dataclasses.replace(CALM.broker, **{name: value})  # type: ignore[arg-type]  # by name
 
-    new = samples_of(hub_families(Tally(), dataclasses.replace(CALM, broker=broker)))
+    new = samples_of(hub_families(Counters(), dataclasses.replace(CALM, broker=broker)))
 
-    assert 13 in {number for _, number in new.items() - samples_of(hub_families(Tally())).items()}
+    assert 13 in {
+        number for _, number in new.items() - samples_of(hub_families(Counters())).items()
+    }
 
 
 @given(st.lists(st.text(max_size=20), max_size=30))
 def test_no_label_grows_with_users_or_channels(values: list[str]) -> None:
     """Whatever strings are counted under, the series stay the same and nothing is lost."""
-    tally = Tally()
-    counters = [
+    counters = Counters()
+    labelled = [
         value
-        for field in dataclasses.fields(tally)
-        if isinstance(value := getattr(tally, field.name), Counter)
+        for field in dataclasses.fields(counters)
+        if isinstance(value := getattr(counters, field.name), Counter)
     ]
-    for counter in counters:
+    for counter in labelled:
         counter.update(values)
     gauges = dataclasses.replace(CALM, connections=Counter(values))
 
-    calm, full = samples_of(hub_families(Tally())), samples_of(hub_families(tally, gauges))
+    calm, full = samples_of(hub_families(Counters())), samples_of(hub_families(counters, gauges))
 
     assert full.keys() == calm.keys()
-    assert sum(full.values()) - sum(calm.values()) == len(values) * (len(counters) + 1)
+    assert sum(full.values()) - sum(calm.values()) == len(values) * (len(labelled) + 1)
 
 
 def test_every_label_has_a_listed_set_of_values() -> None:
@@ -239,7 +245,7 @@ def test_every_label_has_a_listed_set_of_values() -> None:
     listed["version"] = {"1.2.3"}
     listed["le"] = {*map(str, LATENCY_BOUNDS), "+Inf"}
 
-    for name, labels in samples_of(hub_families(Tally())):
+    for name, labels in samples_of(hub_families(Counters())):
         for label_name, value in labels:
             assert value in listed[label_name], name
 
@@ -250,7 +256,7 @@ def test_every_label_value_has_a_meaning(label: Label) -> None:
     assert all(meaning.strip() for meaning in label.meanings.values())
     texts = [
         family.documentation
-        for family in hub_families(Tally())
+        for family in hub_families(Counters())
         if any(sample.labels.keys() >= {label.name} for sample in family.samples)
     ]
     assert any(label.describe() in text for text in texts)
@@ -258,7 +264,7 @@ def test_every_label_value_has_a_meaning(label: Label) -> None:
 
 def test_every_metric_has_a_prefix_and_a_meaning() -> None:
     """One prefix to search for, and a sentence for each."""
-    for family in hub_families(Tally()):
+    for family in hub_families(Counters()):
         assert family.name.startswith("hub_")
         assert family.documentation.endswith(".")
 
@@ -280,7 +286,7 @@ def test_the_listed_values_are_those_of_the_code(label: Label, values: set[str])
 
 def test_the_plain_page_is_what_the_parser_reads() -> None:
     """Also with the process, platform and collector numbers beside the hub's."""
-    text, content_type = page(busy_tally())
+    text, content_type = page(busy_counters())
 
     families = {family.name: family for family in read_plain(text)}
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
@@ -291,7 +297,7 @@ def test_the_plain_page_is_what_the_parser_reads() -> None:
 
 def test_openmetrics_is_sent_to_who_accepts_it() -> None:
     """Its parser is the stricter one: units, order, `# EOF`."""
-    text, content_type = page(busy_tally(), OPENMETRICS)
+    text, content_type = page(busy_counters(), OPENMETRICS)
 
     families = {family.name: family for family in read_openmetrics(text)}
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -312,7 +318,7 @@ def test_openmetrics_is_sent_to_who_accepts_it() -> None:
 )
 def test_no_accept_header_breaks_the_page(accept: str) -> None:
     """Both formats have one version here; a stranger's is not repeated."""
-    text, content_type = page(Tally(), accept)
+    text, content_type = page(Counters(), accept)
 
     assert "hub_publications_total 0.0" in text
     assert "abc" not in content_type
@@ -321,8 +327,8 @@ def test_no_accept_header_breaks_the_page(accept: str) -> None:
 
 def test_two_nodes_in_one_process_do_not_share_numbers() -> None:
     """Nothing is registered globally."""
-    first, _ = page(Tally(publications=1))
-    second, _ = page(Tally(publications=2))
+    first, _ = page(Counters(publications=1))
+    second, _ = page(Counters(publications=2))
 
     assert "hub_publications_total 1.0" in first
     assert "hub_publications_total 2.0" in second

@@ -203,7 +203,7 @@ async def test_a_refused_stream_is_counted_and_may_be_read_by_its_page() -> None
             answer = await client.get(f"{origin}/sse?{query}", headers={"Origin": origin})
             assert answer.is_client_error
             assert answer.headers["access-control-allow-origin"] == origin
-        assert hub.node.tally.refused == {"bad_request": 1, "headers_too_large": 1}
+        assert hub.node.counters.refused == {"bad_request": 1, "headers_too_large": 1}
 
 
 async def test_a_refused_handshake_says_its_status() -> None:
@@ -216,7 +216,7 @@ async def test_a_refused_handshake_says_its_status() -> None:
             with pytest.raises(websockets.InvalidStatus) as refused:
                 await websockets.connect(f"ws://{address}{path}", origin=origin)  # type: ignore[arg-type] # a str
             assert refused.value.response.status_code == status
-            counts = hub.node.tally.refused + hub.node.tally.http_errors
+            counts = hub.node.counters.refused + hub.node.counters.http_errors
             assert counts[code] == 1
         hub.begin_drain()
         with pytest.raises(websockets.InvalidStatus) as refused:

@@ -249,7 +249,7 @@ async def test_a_first_poll_whose_peer_has_gone_leaves_nothing(session: bool, tu
     await asyncio.gather(*waiting, return_exceptions=True)
     hub.node.loop.settle()
     assert hub.held == (0, 0)
-    assert hub.node.tally.polls_abandoned == (300 if turns else 0)
+    assert hub.node.counters.polls_abandoned == (300 if turns else 0)
 
 
 async def test_who_was_told_its_session_may_come_back_for_a_while() -> None:
@@ -284,7 +284,7 @@ async def test_sessions_between_two_polls_are_bounded() -> None:
     hub = Hub(max_connections=100)
     told = [await hub.answer(ask(A)) for _ in range(60)]
     assert hub.held == (25, 1)
-    assert hub.node.tally.polls_evicted == 35
+    assert hub.node.counters.polls_evicted == 35
     assert told[-1]["welcome"]["connection"] in hub.node.engine.sessions
 
 

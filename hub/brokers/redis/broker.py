@@ -23,6 +23,7 @@ from hub.brokers.redis.link.outcomes import (
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.shard import Shard, ShardStatistics
 from hub.brokers.redis.topology.topology import make_topology
+from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
@@ -37,7 +38,6 @@ from hub.core.ports import (
 from hub.core.publication import Position
 from hub.core.records import BrokerRecord
 from hub.core.reserved import is_reserved
-from hub.core.tally import Tally
 from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError, UnavailableError
 
 # Three seconds in all: a comparison of epochs takes two round trips and a barrier.
@@ -75,17 +75,25 @@ class RedisBroker:
         spawn: Spawn,
         log: FilteringBoundLogger,
         options: RedisOptions | None = None,
-        tally: Tally | None = None,
+        counters: Counters | None = None,
     ) -> None:
-        options, tally = options or RedisOptions(), tally or Tally()
+        options, counters = options or RedisOptions(), counters or Counters()
         self._hold_budget = HoldBudget(
             channel_messages=options.hold_messages,
             channel_bytes=options.hold_bytes,
             total_bytes=options.hold_total_bytes,
-            tally=tally,
+            counters=counters,
         )
         context = ShardContext(
-            namespaces, options, downstream, clock, wall_clock, spawn, log, tally, self._hold_budget
+            namespaces,
+            options,
+            downstream,
+            clock,
+            wall_clock,
+            spawn,
+            log,
+            counters,
+            self._hold_budget,
         )
         self._keys = options.keys
         self._topology = make_topology(url, context)

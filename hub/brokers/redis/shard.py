@@ -29,7 +29,7 @@ from hub.core.pushes import PresenceReset
 
 @dataclass(frozen=True, slots=True)
 class ShardStatistics:
-    """Of one server, as it is now; what happened is counted in the tally, for all together."""
+    """Of one server, as it is now; what happened is in `Counters`, for all together."""
 
     server: str
     channels: int
@@ -64,7 +64,7 @@ class Shard:
         """The trace of the next message: Redis sends it right before that."""
         log = context.log.bind(server=endpoint.name)
         self._library = Library(use_functions=options.use_functions, keys=options.keys, log=log)
-        connector = Connector(endpoint, options, context.clock, log, context.tally)
+        connector = Connector(endpoint, options, context.clock, log, context.counters)
         self.line_keys = (options.keys.line(),) if endpoint.has_lines else ()
         """A key that calls about channels pass besides the channel's own."""
         self.calls = CallConnection(
@@ -161,7 +161,7 @@ class Shard:
         limit = self._options.max_message_bytes
         message = decode(tracker.channel, raw, max_message_bytes=limit)
         if message is None:
-            self._context.tally.broker_undecodable += 1
+            self._context.counters.broker_undecodable += 1
             return
         if (traced := self._traced) is not None:
             self._traced, message = None, traced.on(message)
@@ -169,11 +169,11 @@ class Shard:
         self._backfill.act(tracker, tracker.receive(message))
 
     def _count(self, message: Message) -> None:
-        self._context.tally.broker_received += 1
+        self._context.counters.broker_received += 1
         if (publication := message.publication) is not None:
             lag_seconds = self._context.wall_clock() - publication.time_ms / 1000
             # Below 0 where Redis' clock is ahead of this machine's.
-            self._context.tally.broker_lag.observe(max(0.0, lag_seconds))
+            self._context.counters.broker_lag.observe(max(0.0, lag_seconds))
 
     def _on_subscribed(self, names: Sequence[bytes]) -> None:
         """Redis sends these from now on: messages before may have been missed."""

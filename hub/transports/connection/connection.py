@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         )
         context.sockets.http.add(self)
         if context.sockets.is_overrun():
-            context.tally.refused[UnavailableError.code] += 1
+            context.counters.refused[UnavailableError.code] += 1
             self._transport.abort()
             return
         self._requests.crowded = context.sockets.is_crowded()

@@ -5,9 +5,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from hub.core.counters import Counters
 from hub.core.deadlines import Deadlines
 from hub.core.ports import Monotonic
-from hub.core.tally import Tally
 from hub.transports.connection.application import Application
 from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.sockets import Sockets
@@ -31,7 +31,7 @@ class ConnectionContext:
     limits: ConnectionLimits
     deadlines: Deadlines
     clock: Monotonic
-    tally: Tally
+    counters: Counters
     turn: WriteTurn
     spawn: Run
     application: Application | None = None

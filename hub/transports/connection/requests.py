@@ -100,7 +100,7 @@ class Requests:
         if call.route is not None and call.route.stream is Stream.SSE:
             call.answer = context.streams.refusal(Stream.SSE, call.request, error)
         else:
-            context.tally.refused[error.code] += 1
+            context.counters.refused[error.code] += 1
             context.dispatcher.refuse(call, error)
 
     def body_read(self, data: bytes) -> None:
@@ -130,7 +130,7 @@ class Requests:
 
     def broken(self, error: HubError) -> None:
         """What came is no request: answer what was asked before, then say so and end."""
-        self._context.tally.refused[error.code] += 1
+        self._context.counters.refused[error.code] += 1
         abandoned, self.reading = self.reading, None
         if abandoned is not None:
             self.drop(abandoned)

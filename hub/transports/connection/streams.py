@@ -4,9 +4,9 @@ import asyncio
 import random
 from typing import Protocol
 
+from hub.core.counters import Counters
 from hub.core.ports import Dialect
 from hub.core.pushes import Goodbye
-from hub.core.tally import Tally
 from hub.errors import HeadersTooLargeError, HubError, UpgradeRequiredError
 from hub.transports.http.answer import Answer
 from hub.transports.http.problem import problem
@@ -43,10 +43,10 @@ class Streams:
         sse: what a refusal of `/sse` is written in.
     """
 
-    def __init__(self, openings: Openings, *, sse: Dialect, tally: Tally, told: Told) -> None:
+    def __init__(self, openings: Openings, *, sse: Dialect, counters: Counters, told: Told) -> None:
         self._openings = openings
         self._sse = sse
-        self._tally = tally
+        self._counters = counters
         self._told = told
 
     def open(
@@ -73,7 +73,7 @@ class Streams:
         only for now therefore gets a stream that says when to come back, and ends.
         """
         headers = request.headers
-        self._tally.refused[error.code] += 1
+        self._counters.refused[error.code] += 1
         self._told(
             error.code,
             address=request.address,

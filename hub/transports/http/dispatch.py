@@ -89,7 +89,7 @@ class Dispatcher:
     def __init__(self, table: RouteTable, deps: HttpDeps) -> None:
         self._table = table
         self._policy = deps.policy
-        self._tally = deps.tally
+        self._counters = deps.counters
         self._log = deps.log
         self._refused = deps.refused
         self._base_path = deps.base_path
@@ -188,7 +188,7 @@ class Dispatcher:
             return
         shown = request.method[:20]
         error = MethodNotAllowedError(f"{shown} is not allowed here, only {place.allow}")
-        self._tally.http_errors[error.code] += 1
+        self._counters.http_errors[error.code] += 1
         self._decide(call, problem(error, headers=headers))
 
     # -- the body ------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ class Dispatcher:
     def refuse(self, call: Call, error: HubError) -> Answer:
         """Decide on a problem document."""
         headers = call.request.headers
-        self._tally.http_errors[error.code] += 1
+        self._counters.http_errors[error.code] += 1
         self._refused(
             error.code,
             address=call.request.address,

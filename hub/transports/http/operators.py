@@ -17,9 +17,9 @@ from hub.admin.connections import (
 from hub.admin.explain import UNKNOWN, Explain
 from hub.admin.nodes import MAX_WINDOW_SECONDS, Closing, Drain, Undrain, rebalance
 from hub.admin.requests import AdminRequest, AtConnection, AtNode
+from hub.core.counters import Counters, Histogram
 from hub.core.publication import check_channel
 from hub.core.records import plain
-from hub.core.tally import Histogram, Tally
 from hub.errors import NotFoundError
 from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import AFTER, LIMIT, Parameter, channel, choice, number, text
@@ -44,7 +44,7 @@ class Operators:
         self._engine = deps.engine
         self._admin = deps.admin
         self._policy = deps.policy
-        self._tally = deps.tally
+        self._counters = deps.counters
 
     def routes(self) -> tuple[Route, ...]:
         one = "/api/connections/{connection}"
@@ -164,7 +164,9 @@ class Operators:
 
     async def stats(self, _request: Request) -> Answer:
         """This node's state and what it has counted since it started."""
-        return json_answer({"node": plain(self._engine.node()), "counted": _counted(self._tally)})
+        return json_answer(
+            {"node": plain(self._engine.node()), "counted": _counted(self._counters)}
+        )
 
     async def ticket(self, _request: Request) -> Answer:
         """For the `?token=` of an operator's page; null where the hub asks for no keys."""
@@ -203,9 +205,9 @@ def _unknown(connection: str) -> NotFoundError:
 # -- counters --------------------------------------------------------------------------------------
 
 
-def _counted(tally: Tally) -> dict[str, object]:
-    """Counters under their names in `Tally`; its histograms are Prometheus' business."""
-    values = {each.name: getattr(tally, each.name) for each in fields(tally)}
+def _counted(counters: Counters) -> dict[str, object]:
+    """What is counted, under its name in `Counters`; its histograms are Prometheus' business."""
+    values = {each.name: getattr(counters, each.name) for each in fields(counters)}
     return {
         name: _plain(value) for name, value in values.items() if not isinstance(value, Histogram)
     }

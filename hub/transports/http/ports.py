@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from hub.admin.listing import Page, Query
 from hub.admin.requests import Admin
 from hub.auth.policy import Credentials
+from hub.core.counters import Counters
 from hub.core.identity import Identity
 from hub.core.options import KIB, MIB
 from hub.core.polling import PollRequest
@@ -19,7 +20,6 @@ from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord
-from hub.core.tally import Tally
 from hub.transports.asgi_types import ASGIApp
 
 
@@ -156,7 +156,7 @@ class HttpDeps:
     """Why the node is not ready; empty when it is."""
     metrics: Callable[[str], tuple[bytes, str]]
     """The exposition for Prometheus and its content type, by the request's `Accept`."""
-    tally: Tally
+    counters: Counters
     log: Log
     refused: Refused
     at_once: bool

@@ -35,7 +35,7 @@ class Publishing:
 
     def __init__(self, deps: HttpDeps) -> None:
         self._engine = deps.engine
-        self._tally = deps.tally
+        self._counters = deps.counters
         self._limits = deps.limits
         self._max_bytes = deps.limits.max_message_bytes
         self._log = deps.log
@@ -172,7 +172,7 @@ class Publishing:
 
     def _failed(self, error: Exception) -> HubError:
         if isinstance(error, HubError):
-            self._tally.http_errors[error.code] += 1
+            self._counters.http_errors[error.code] += 1
             return error
         self._log.exception("http_batch_item_failed")
         return OutcomeUnknownError("something went wrong in the hub; it is in its log")

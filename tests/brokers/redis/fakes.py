@@ -19,7 +19,7 @@ from hub.brokers.redis.link.connection import Connector, Endpoint, pack
 from hub.brokers.redis.link.outcomes import LostError
 from hub.brokers.redis.link.replication import ReplicationLine
 from hub.brokers.redis.options import RedisOptions
-from hub.core.tally import Tally
+from hub.core.counters import Counters
 from tests.core.fakes import FakeClock
 from tests.support.waiting import eventually
 
@@ -173,13 +173,13 @@ class Rig:
         self.endpoint = endpoint or FakeEndpoint()
         self.clock = FakeClock()
         self.log = Log()
-        self.tally = Tally()
+        self.counters = Counters()
         self.line = FakeLine()
         self.options = RedisOptions(
             **{"command_timeout_seconds": 0.05, "backoff_first_seconds": 0.0} | options
         )
         self.connector = Connector(
-            self.endpoint, self.options, self.clock, self.log.logger, self.tally
+            self.endpoint, self.options, self.clock, self.log.logger, self.counters
         )
         self.ups = 0
         self.calls = CallConnection(

@@ -16,11 +16,11 @@ from structlog.testing import ReturnLogger
 
 from hub.brokers.redis.broker import RedisBroker
 from hub.brokers.redis.options import RedisOptions
+from hub.core.counters import Counters
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
-from hub.core.tally import Tally
 from tests.support.waiting import eventually
 
 # As production, ten times as fast, so that a test sees several rounds.
@@ -99,7 +99,7 @@ class TestNode:
         self.announced: list[Join | Leave | PresenceReset] = []
         self.logged: list[Mapping[str, object]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self.tally = Tally()
+        self.counters = Counters()
         self.broker = RedisBroker(
             url=url,
             downstream=self,
@@ -111,7 +111,7 @@ class TestNode:
                 ReturnLogger(), wrapper_class=structlog.BoundLogger, processors=[self._keep]
             ),
             options=options,
-            tally=self.tally,
+            counters=self.counters,
         )
 
     def _keep(self, _: object, level: str, event: MutableMapping[str, Any]) -> str:

@@ -107,7 +107,7 @@ async def test_what_cannot_be_delivered_is_announced(redis: RedisServer, sent: b
         await eventually(lambda: len(got.items) == 2)
         assert got.items[0] == Gap("open:a", stream.head.epoch, 0, 0, GapReason.INVALID, 1)
         assert got.data == [b"2"]
-        assert (one.tally.broker_raw, one.tally.broker_raw_refused) == (2, 1)
+        assert (one.counters.broker_raw, one.counters.broker_raw_refused) == (2, 1)
 
 
 async def test_after_a_lost_connection_it_is_listened_to_again(redis: RedisServer) -> None:

@@ -20,21 +20,21 @@ async def test_a_calm_broker_shows_that_it_is_calm(redis: RedisServer, channel: 
         await one.is_ready()
         await two.is_ready()
         # Before there was a connection, canaries were not sent.
-        errors = one.tally.broker_call_errors.copy()
+        errors = one.counters.broker_call_errors.copy()
         for number in range(20):
             await one.publish(channel, number)
-        await eventually(lambda: two.tally.broker_received == 20)
+        await eventually(lambda: two.counters.broker_received == 20)
         shown = two.broker.record()
         assert replace(shown, canary_age_seconds=0, canary_round_trip_seconds=0) == BrokerRecord(
             servers=1, held_limit_bytes=FAST.hold_total_bytes, versions=shown.versions
         )
         assert 0 <= shown.canary_age_seconds < FAST.canary_deadline_seconds
         assert shown.canary_round_trip_seconds > 0
-        assert sum(two.tally.broker_lag.buckets) == 20
-        assert sum(one.tally.broker_calls.buckets) > 20
-        assert one.tally.broker_call_errors == errors
-        assert two.tally.broker_connects == {"commands": 1, "subscriber": 1}
-        assert (two.tally.broker_holes, two.tally.broker_lost) == (0, 0)
+        assert sum(two.counters.broker_lag.buckets) == 20
+        assert sum(one.counters.broker_calls.buckets) > 20
+        assert one.counters.broker_call_errors == errors
+        assert two.counters.broker_connects == {"commands": 1, "subscriber": 1}
+        assert (two.counters.broker_holes, two.counters.broker_lost) == (0, 0)
 
 
 async def test_the_version_of_redis_is_shown(redis: RedisServer) -> None:
@@ -58,11 +58,11 @@ async def test_what_was_filled_and_what_was_lost_is_counted(
                 publish_unheard(redis, name, kept=name == deep)
             await one.publish(name, 7)
         await eventually(lambda: all(s.head and s.head.offset == 7 for s in streams))
-        tally = one.tally
-        assert tally.broker_holes >= 2
+        counters = one.counters
+        assert counters.broker_holes >= 2
         # The seventh came twice, by pub/sub and with the page.
-        assert tally.broker_filled in {6, 7}
-        assert tally.broker_lost == 5
+        assert counters.broker_filled in {6, 7}
+        assert counters.broker_lost == 5
         assert one.broker.record().held_bytes == 0
 
 
@@ -80,15 +80,15 @@ async def test_a_broker_that_is_away_shows_as_refusing_and_deaf(
 
         await eventually(is_away)
         assert one.broker.record().canary_age_seconds > FAST.canary_deadline_seconds
-        before = one.tally.broker_call_errors["not_sent"]
+        before = one.counters.broker_call_errors["not_sent"]
         with pytest.raises(NotPublishedError):
             await one.publish(channel, 1)
-        assert one.tally.broker_call_errors["not_sent"] > before
+        assert one.counters.broker_call_errors["not_sent"] > before
         redis.restart(empty=True)
         await one.is_ready()
         await eventually(lambda: one.broker.record().refusing_servers == 0)
-        assert one.tally.broker_connects["commands"] >= 2
-        assert one.tally.broker_connects["subscriber"] >= 2
+        assert one.counters.broker_connects["commands"] >= 2
+        assert one.counters.broker_connects["subscriber"] >= 2
 
 
 async def test_a_broker_that_was_never_there_grows_old_too() -> None:
@@ -107,13 +107,13 @@ async def test_calls_without_an_answer_and_refused_ones_are_told_apart(
         redis.ask("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(HubError):
             await one.publish(channel, 1)
-        assert one.tally.broker_call_errors["refused"] == 1
+        assert one.counters.broker_call_errors["refused"] == 1
         redis.ask("CONFIG", "SET", "maxmemory", "0")
         redis.freeze()
         with pytest.raises(HubError):
             await one.publish(channel, 1)
         redis.thaw()
-        assert one.tally.broker_call_errors["no_answer"] >= 1
+        assert one.counters.broker_call_errors["no_answer"] >= 1
 
 
 async def test_a_new_epoch_is_counted(redis: RedisServer, channel: str) -> None:
@@ -121,7 +121,7 @@ async def test_a_new_epoch_is_counted(redis: RedisServer, channel: str) -> None:
         stream = await one.subscribe(channel)
         redis.restart(empty=True)
         await eventually(lambda: stream.resets)
-        assert one.tally.broker_resets == 1
+        assert one.counters.broker_resets == 1
 
 
 async def test_what_finds_no_room_is_counted_and_comes_all_the_same(
@@ -138,4 +138,4 @@ async def test_what_finds_no_room_is_counted_and_comes_all_the_same(
         await eventually(lambda: len(stream.data) == 11)
         assert stream.data == [b"%d" % number for number in range(1, 12)]
         assert not stream.gaps
-        assert one.tally.broker_hold_refused >= 1
+        assert one.counters.broker_hold_refused >= 1

@@ -301,7 +301,7 @@ async def test_noise_on_a_channel_is_counted_and_moves_nothing(
             redis.ask("PUBLISH", f"hub:{{{channel}}}", noise)
         await one.publish(channel, 1)
         await eventually(lambda: stream.data == [b"1"])
-        assert one.tally.broker_undecodable == 5
+        assert one.counters.broker_undecodable == 5
         assert not stream.gaps
 
 

@@ -92,4 +92,4 @@ async def test_a_mark_without_its_publication_does_no_harm(
         await publish(one, channel, b"2", TRACE)
         await eventually(lambda: len(stream.items) == 2)
         assert traces(stream) == [None, TRACE]
-        assert one.tally.broker_undecodable == 0
+        assert one.counters.broker_undecodable == 0

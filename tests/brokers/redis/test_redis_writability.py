@@ -127,8 +127,8 @@ async def test_cluster_that_takes_scripts_is_asked_without_a_complaint(channel: 
         async with node(made.url, options=SCRIPTS) as one:
             await one.is_ready()
             # Each server is asked by canaries and by this.
-            many = sum(one.tally.broker_calls.buckets) + 30
-            await eventually(lambda: sum(one.tally.broker_calls.buckets) > many)
+            many = sum(one.counters.broker_calls.buckets) + 30
+            await eventually(lambda: sum(one.counters.broker_calls.buckets) > many)
             await one.publish(channel, 1)
             assert not [event for event in one.logged if event["event"] == "redis_refused"]
             assert not one.broker.impaired()

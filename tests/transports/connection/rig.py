@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hub.auth.policy import Policy
+from hub.core.counters import Counters
 from hub.core.deadlines import Deadlines
 from hub.core.ports import PublishRequest, PublishResult
-from hub.core.tally import Tally
 from hub.errors import HubError, UnavailableError
 from hub.transports.connection.application import Application
 from hub.transports.connection.connection import Connection
@@ -203,7 +203,7 @@ class Rig:
         self.streams = FakeStreams()
         self.sockets = FakeSockets()
         self.budget = BodyBudget(body_total_bytes)
-        self.tally = Tally()
+        self.counters = Counters()
         self.tasks: set[asyncio.Task[None]] = set()
         self.application = application
         self._deferred: list[Callable[[], None]] = []
@@ -214,7 +214,7 @@ class Rig:
                 limits=HttpLimits(max_message_bytes=BODY_LIMIT, max_body_bytes=5_000),
             ),
             engine=self.engine,
-            tally=self.tally,
+            counters=self.counters,
             at_once=at_once,
             fallback=None if application is None else application.app,
         )
@@ -226,7 +226,7 @@ class Rig:
             limits=limits,
             deadlines=self.deadlines,
             clock=lambda: self.now,
-            tally=self.tally,
+            counters=self.counters,
             turn=WriteTurn(self._deferred.append),
             spawn=self._spawn,
             application=application,

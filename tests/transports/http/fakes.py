@@ -15,12 +15,12 @@ from hub.admin.listing import Page, Part, Query, Row, Selection, merge
 from hub.admin.nodes import Closing, Drain, Shed, Undrain
 from hub.admin.requests import HERE, AdminRequest, Answers, AtConnection, AtNode, Everywhere
 from hub.auth.policy import Policy
+from hub.core.counters import Counters
 from hub.core.polling import PollRequest
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, Origin, SessionRecord, SubscriptionRecord
-from hub.core.tally import Tally
 from hub.errors import BadRequestError, NotFoundError, UnauthorizedError
 from hub.transports.asgi_types import ASGIApp, Receive, Scope, Send
 from hub.transports.http.app import make_routes
@@ -184,7 +184,7 @@ class Hub:
     engine: FakeEngine
     admin: FakeAdmin
     log: RecordingLog
-    tally: Tally
+    counters: Counters
     polls: list[PollRequest]
     reasons: list[str]
     app: ASGIApp
@@ -217,7 +217,7 @@ def make_deps(
         poll=poll,
         ready=list,
         metrics=lambda _accept: (b"hub_up 1\n", "text/plain; version=1.0.0"),
-        tally=Tally(),
+        counters=Counters(),
         log=RecordingLog(),
         refused=lambda *_args, **_named: None,
         at_once=True,
@@ -256,7 +256,7 @@ def make_hub(
         poll=poll,
         ready=lambda: reasons,
     )
-    return Hub(engine, admin, log, deps.tally, polls, reasons, application(deps))
+    return Hub(engine, admin, log, deps.counters, polls, reasons, application(deps))
 
 
 def application(deps: HttpDeps) -> ASGIApp:

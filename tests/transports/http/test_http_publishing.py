@@ -72,7 +72,7 @@ async def test_bad_input_is_a_problem_and_publishes_nothing(
     assert problem["code"] == code
     assert {"type", "title", "detail"} <= problem.keys()
     assert hub.engine.published == []
-    assert hub.tally.http_errors[code] == 1
+    assert hub.counters.http_errors[code] == 1
 
 
 async def test_without_a_key_publishing_is_unauthorized_and_with_a_wrong_one_too(hub: Hub) -> None:

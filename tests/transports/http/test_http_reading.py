@@ -185,8 +185,8 @@ async def test_deleting_a_connection_closes_it_for_good(hub: Hub) -> None:
 
 async def test_stats_are_the_nodes_state_and_its_counters(hub: Hub) -> None:
     """Without the histograms, which only Prometheus can use."""
-    hub.tally.gaps[GapReason.SLOW] = 4
-    hub.tally.dropped[Overflow.DROP_OLDEST] = 9
+    hub.counters.gaps[GapReason.SLOW] = 4
+    hub.counters.dropped[Overflow.DROP_OLDEST] = 9
     async with hub.client(**OPERATOR) as client:
         stats = (await client.get("/api/stats")).json()
         nodes = (await client.get("/api/nodes")).json()["nodes"]

@@ -8,9 +8,9 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.channels.tracker import HoldBudget
 from hub.brokers.redis.options import RedisOptions
+from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from hub.core.ports import Downstream, Monotonic, Spawn
-from hub.core.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class ShardContext:
     spawn: Spawn
     """Runs a coroutine until it ends or the shard stops."""
     log: FilteringBoundLogger
-    tally: Tally
+    counters: Counters
     hold_budget: HoldBudget
 
 

@@ -124,7 +124,7 @@ class Backfill:
         self._is_current = channels.is_current
         self._filling: set[Tracker] = set()
         self._slots = asyncio.Semaphore(options.concurrent_fills)
-        self._tally = context.tally
+        self._counters = context.counters
 
     @property
     def filling(self) -> int:
@@ -137,7 +137,7 @@ class Backfill:
             self._carry_out(tracker.channel, step)
         if tracker.state is State.FILLING and tracker not in self._filling:
             self._filling.add(tracker)
-            self._tally.broker_holes += 1
+            self._counters.broker_holes += 1
             self._spawn(self._fill(tracker))
 
     def _carry_out(self, channel: str, step: Step) -> None:
@@ -145,10 +145,10 @@ class Backfill:
             self._downstream.deliver(step)
         elif isinstance(step, Gap):
             if step.reason is GapReason.BROKER:
-                self._tally.broker_lost += step.last - step.first + 1
+                self._counters.broker_lost += step.last - step.first + 1
             self._downstream.lost(step)
         else:
-            self._tally.broker_resets += 1
+            self._counters.broker_resets += 1
             self._downstream.reset(channel, step)
 
     async def _fill(self, tracker: Tracker) -> None:
@@ -164,7 +164,7 @@ class Backfill:
                         seen=tracker.epoch,
                     )
                     steps = tracker.on_page(page)
-                    self._tally.broker_filled += sum(
+                    self._counters.broker_filled += sum(
                         isinstance(step, Publication) for step in steps
                     )
                     self.act(tracker, steps)

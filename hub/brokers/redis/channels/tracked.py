@@ -198,14 +198,14 @@ class TrackedChannels:
         context = self._context
         if (channel := self._raw.get(name)) is None:
             return
-        context.tally.broker_raw += 1
+        context.counters.broker_raw += 1
         tracker = self._tracked[self._name(channel)].tracker
         if tracker.muted or tracker.state is State.OPENING:
             return
         try:
             data = check_payload(raw, limit=self._options.max_message_bytes)
         except HubError:
-            context.tally.broker_raw_refused += 1
+            context.counters.broker_raw_refused += 1
             context.downstream.lost(Gap(channel, tracker.epoch, 0, 0, GapReason.INVALID, 1))
             return
         time_ms = int(context.wall_clock() * 1000)

@@ -25,21 +25,21 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hub.brokers.redis.channels.messages import Message
+from hub.core.counters import Counters
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
-from hub.core.tally import Tally
 
 
 class HoldBudget:
     """One per process, shared by the trackers of all its channels."""
 
     def __init__(
-        self, *, channel_messages: int, channel_bytes: int, total_bytes: int, tally: Tally
+        self, *, channel_messages: int, channel_bytes: int, total_bytes: int, counters: Counters
     ) -> None:
         self._channel_messages = channel_messages
         self._channel_bytes = channel_bytes
         self.total_bytes = total_bytes
-        self._tally = tally
+        self._counters = counters
         self.bytes = 0
         """What all channels hold now."""
 
@@ -53,7 +53,7 @@ class HoldBudget:
         if fits:
             self.bytes += size_bytes
         else:
-            self._tally.broker_hold_refused += 1
+            self._counters.broker_hold_refused += 1
         return fits
 
     def give_back(self, size_bytes: int) -> None:

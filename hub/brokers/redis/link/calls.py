@@ -50,7 +50,7 @@ class CallConnection:
         self._library = line.library
         self._options = connector.options
         self._clock = connector.clock
-        self._tally = connector.tally
+        self._counters = connector.counters
         self._on_up = on_up
         self._unsent: deque[Call] = deque()
         self._unanswered: deque[Call] = deque()
@@ -149,7 +149,7 @@ class CallConnection:
             raise self._not_sent(f"{self._bytes:,} bytes of calls wait for {self._endpoint.name}")
 
     def _not_sent(self, why: str) -> NotSentError:
-        self._tally.broker_call_errors["not_sent"] += 1
+        self._counters.broker_call_errors["not_sent"] += 1
         return NotSentError(why)
 
     # -- the connection's life ---------------------------------------------------------------
@@ -175,7 +175,7 @@ class CallConnection:
         self._refusing = self._leaving = ""
         self._confirmed_at_seconds = self._clock()
         self.connects += 1
-        self._tally.broker_connects["commands"] += 1
+        self._counters.broker_connects["commands"] += 1
         self.up.set()
         self._on_up()
 
@@ -187,8 +187,8 @@ class CallConnection:
         unanswered, self._unanswered = self._unanswered, deque()
         unsent, self._unsent = self._unsent, deque()
         self._bytes = 0
-        self._tally.broker_call_errors["no_answer"] += len(unanswered)
-        self._tally.broker_call_errors["not_sent"] += len(unsent)
+        self._counters.broker_call_errors["no_answer"] += len(unanswered)
+        self._counters.broker_call_errors["not_sent"] += len(unsent)
         for call in unanswered:
             call.fail(NoAnswerError(f"{self._endpoint.name} did not answer: {why}"))
         for call in unsent:
@@ -245,7 +245,7 @@ class CallConnection:
 
     def _answer(self, call: Call, reply: object) -> None:
         self._bytes -= len(call.packed)
-        self._tally.broker_calls.observe(self._clock() - self._asked_at_seconds(call))
+        self._counters.broker_calls.observe(self._clock() - self._asked_at_seconds(call))
         if not isinstance(reply, ResponseError):
             call.succeed(reply)
             return
@@ -256,7 +256,7 @@ class CallConnection:
             self._leaving = self._refusing = str(refused)
             self.up.clear()
         if not (self._may_follow(call, refused) and self._endpoint.follow(call, refused)):
-            self._tally.broker_call_errors["refused"] += 1
+            self._counters.broker_call_errors["refused"] += 1
             self._warn(refused)
             call.fail(refused)
 

@@ -27,8 +27,8 @@ from structlog.typing import FilteringBoundLogger
 from hub.brokers.redis.link.outcomes import CONNECTION_ERRORS, Call, LostError, RefusedError
 from hub.brokers.redis.link.urls import check_form, without_secrets
 from hub.brokers.redis.options import RedisOptions
+from hub.core.counters import Counters
 from hub.core.ports import Monotonic
-from hub.core.tally import Tally
 from hub.errors import SettingsError
 
 # A Redis that is away is tried twice a second; nobody reads the same line so often.
@@ -245,7 +245,7 @@ class Connector:
     options: RedisOptions
     clock: Monotonic
     log: FilteringBoundLogger
-    tally: Tally
+    counters: Counters
 
     async def keep_up(self, use: Use, *, role: str, on_lost: Callable[[str], None]) -> None:
         """Run `use` again and again for ever, each time with a new connection.

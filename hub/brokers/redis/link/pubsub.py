@@ -158,7 +158,7 @@ class PubSubConnection:
         self._asked.clear()
         self._changed = dict(self._wanted)
         self.connects += 1
-        self._connector.tally.broker_connects["subscriber"] += 1
+        self._connector.counters.broker_connects["subscriber"] += 1
         self.connected_at_seconds = self._connector.clock()
         self.up.set()
         self._wake.set()

@@ -6,10 +6,10 @@ from collections.abc import Coroutine
 from hub.brokers.redis.channels.context import ShardContext, Tasks
 from hub.brokers.redis.channels.tracker import HoldBudget
 from hub.brokers.redis.options import RedisOptions
+from hub.core.counters import Counters
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, PresenceReset
-from hub.core.tally import Tally
 from tests.brokers.redis.fakes import Log
 from tests.core.fakes import FakeClock
 
@@ -56,7 +56,7 @@ class PubSubNames:
 
 class ShardRig:
     def __init__(self, options: RedisOptions | None = None, *, allow_raw: bool = False) -> None:
-        self.noted, self.log, self.tally, self.clock = Noted(), Log(), Tally(), FakeClock()
+        self.noted, self.log, self.counters, self.clock = Noted(), Log(), Counters(), FakeClock()
         self.options = options or RedisOptions()
         self.pubsub = PubSubNames()
         self._running: set[asyncio.Task[None]] = set()
@@ -69,9 +69,9 @@ class ShardRig:
             wall_clock=self.clock.wall,
             spawn=self.tasks.spawn,
             log=self.log.logger,
-            tally=self.tally,
+            counters=self.counters,
             hold_budget=HoldBudget(
-                channel_messages=100, channel_bytes=10**6, total_bytes=10**6, tally=self.tally
+                channel_messages=100, channel_bytes=10**6, total_bytes=10**6, counters=self.counters
             ),
         )
 

@@ -146,7 +146,7 @@ async def test_a_hole_is_filled_from_history_and_what_it_lacks_is_announced() ->
         await eventually(lambda: not rig.backfill.filling)
         assert rig.noted.items == [("broker", 6, 6), b"7", b"8", b"9", b"10"]
         assert tracker.state is State.LIVE
-        assert (rig.tally.broker_holes, rig.tally.broker_lost) == (1, 1)
+        assert (rig.counters.broker_holes, rig.counters.broker_lost) == (1, 1)
 
 
 async def test_a_lost_tail_is_found_by_the_head_behind_a_barrier() -> None:

@@ -9,10 +9,10 @@ from hub.brokers.redis.channels.context import ShardContext
 from hub.brokers.redis.channels.tracked import TrackedChannels
 from hub.brokers.redis.channels.tracker import HoldBudget, Tracker
 from hub.brokers.redis.options import RedisOptions
+from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from hub.core.ports import Downstream, Spawn
 from hub.core.publication import Position
-from hub.core.tally import Tally
 from tests.brokers.redis.channels.test_tracker import message, page, shown
 from tests.support.waiting import eventually
 
@@ -20,10 +20,10 @@ SIZE = message("a", 1).size_bytes
 
 
 def room(
-    tally: Tally, *, messages: int = 100, channel: int = 10**6, total: int = 10**6
+    counters: Counters, *, messages: int = 100, channel: int = 10**6, total: int = 10**6
 ) -> HoldBudget:
     return HoldBudget(
-        channel_messages=messages, channel_bytes=channel, total_bytes=total, tally=tally
+        channel_messages=messages, channel_bytes=channel, total_bytes=total, counters=counters
     )
 
 
@@ -35,13 +35,13 @@ def live(name: str, shared: HoldBudget) -> Tracker:
 
 def test_channels_share_the_room_of_the_process() -> None:
     """What one channel holds another may not; what is left out is read with the hole."""
-    tally = Tally()
-    shared = room(tally, total=3 * SIZE)
+    counters = Counters()
+    shared = room(counters, total=3 * SIZE)
     first, second = live("x", shared), live("y", shared)
     for offset in (2, 3):
         first.receive(message("a", offset))
         second.receive(message("a", offset))
-    assert (shared.bytes, tally.broker_hold_refused) == (3 * SIZE, 1)
+    assert (shared.bytes, counters.broker_hold_refused) == (3 * SIZE, 1)
     second.ask()
     steps = second.on_page(page(Position("a", 3), [message("a", n) for n in (1, 2, 3)]))
     assert shown(steps) == ["a:1", "a:2", "a:3"]
@@ -50,7 +50,7 @@ def test_channels_share_the_room_of_the_process() -> None:
 
 def test_without_history_what_found_no_room_is_announced_as_lost() -> None:
     """Never silently."""
-    shared = room(Tally(), total=0)
+    shared = room(Counters(), total=0)
     tracker = live("x", shared)
     for offset in (2, 3):
         assert not tracker.receive(message("a", offset))
@@ -60,7 +60,7 @@ def test_without_history_what_found_no_room_is_announced_as_lost() -> None:
 
 def test_the_bounds_of_a_channel_hold_as_well() -> None:
     """In messages and in bytes."""
-    for shared in (room(Tally(), messages=2), room(Tally(), channel=2 * SIZE)):
+    for shared in (room(Counters(), messages=2), room(Counters(), channel=2 * SIZE)):
         tracker = live("x", shared)
         for offset in range(2, 9):
             tracker.receive(message("a", offset))
@@ -69,7 +69,7 @@ def test_the_bounds_of_a_channel_hold_as_well() -> None:
 
 def test_room_is_given_back_when_nobody_needs_the_channel() -> None:
     """Also where the page that was asked for comes later."""
-    shared = room(Tally())
+    shared = room(Counters())
     tracker = live("x", shared)
     tracker.receive(message("a", 2))
     tracker.ask()
@@ -81,7 +81,7 @@ def test_room_is_given_back_when_nobody_needs_the_channel() -> None:
 
 def test_room_is_given_back_when_a_channel_opens() -> None:
     """What came before its head was known is delivered or dropped then."""
-    shared = room(Tally())
+    shared = room(Counters())
     tracker = Tracker("x", shared)
     for offset in (1, 2, 3):
         tracker.receive(message("a", offset))
@@ -105,7 +105,7 @@ class Deaf:
 
 
 def channels_in(shared: HoldBudget) -> TrackedChannels:
-    tally, options = Tally(), RedisOptions(linger_seconds=0)
+    counters, options = Counters(), RedisOptions(linger_seconds=0)
     context = ShardContext(
         namespaces=Namespaces(),
         options=options,
@@ -114,7 +114,7 @@ def channels_in(shared: HoldBudget) -> TrackedChannels:
         wall_clock=time.time,
         spawn=cast("Spawn", None),
         log=structlog.get_logger(),
-        tally=tally,
+        counters=counters,
         hold_budget=shared,
     )
     return TrackedChannels(context, pubsub=Deaf(), check_up=lambda: None)
@@ -130,7 +130,7 @@ def with_something_held(channels: TrackedChannels) -> Tracker:
 
 async def test_a_channel_that_is_left_moved_or_stopped_holds_nothing() -> None:
     """The room is the process's: what nobody waits for must not keep others out."""
-    shared = room(Tally())
+    shared = room(Counters())
     channels = channels_in(shared)
     tracker = with_something_held(channels)
     assert shared.bytes == SIZE

@@ -186,7 +186,7 @@ async def test_a_raw_publication_that_is_no_json_is_announced() -> None:
     await rig.opened()
     rig.channels.receive_raw(RAW_NAME, b"{")
     assert rig.noted.items == [("invalid", 0, 0)]
-    assert (rig.tally.broker_raw, rig.tally.broker_raw_refused) == (1, 1)
+    assert (rig.counters.broker_raw, rig.counters.broker_raw_refused) == (1, 1)
 
 
 async def test_a_raw_publication_that_nobody_waits_for_is_dropped() -> None:
@@ -199,4 +199,4 @@ async def test_a_raw_publication_that_nobody_waits_for_is_dropped() -> None:
     rig.channels.unsubscribe("news")
     rig.channels.receive_raw(RAW_NAME, b"2")
     assert not rig.noted.items
-    assert rig.tally.broker_raw == 2
+    assert rig.counters.broker_raw == 2

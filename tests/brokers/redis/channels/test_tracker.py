@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from hub.brokers.redis.channels.messages import Message
 from hub.brokers.redis.channels.tracker import HoldBudget, Page, State, Step, Tracker
+from hub.core.counters import Counters
 from hub.core.options import MIB
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
-from hub.core.tally import Tally
 from tests.brokers.redis.nodes import Stream
 
 CHANNEL = "c"
@@ -22,12 +22,14 @@ def message(epoch: str, offset: int, *, valid: bool = True) -> Message:
     return Message(epoch, offset, publication, 10)
 
 
-def room(messages: int = 1000, total_bytes: int = MIB, tally: Tally | None = None) -> HoldBudget:
+def room(
+    messages: int = 1000, total_bytes: int = MIB, counters: Counters | None = None
+) -> HoldBudget:
     return HoldBudget(
         channel_messages=messages,
         channel_bytes=MIB,
         total_bytes=total_bytes,
-        tally=tally or Tally(),
+        counters=counters or Counters(),
     )
 
 

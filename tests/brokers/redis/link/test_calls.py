@@ -38,7 +38,7 @@ async def test_without_a_connection_a_call_fails_at_once() -> None:
     rig = Rig()
     with pytest.raises(NotSentError):
         rig.calls.call("GET", "a")
-    assert rig.tally.broker_call_errors["not_sent"] == 1
+    assert rig.counters.broker_call_errors["not_sent"] == 1
 
 
 async def test_what_was_written_is_unknown_and_what_was_not_is_known() -> None:
@@ -56,7 +56,7 @@ async def test_what_was_written_is_unknown_and_what_was_not_is_known() -> None:
         assert ends[:2] == [b"OK", b"OK"]
         assert [type(end) for end in ends[2:5]] == [NoAnswerError] * 3
         assert type(ends[5]) is NotSentError
-        assert rig.tally.broker_call_errors["no_answer"] == 3
+        assert rig.counters.broker_call_errors["no_answer"] == 3
 
 
 async def test_an_error_is_the_answer_of_its_call_alone() -> None:

@@ -9,7 +9,7 @@ from redis.asyncio.connection import AbstractConnection
 from hub.brokers.redis.link.connection import Backoff, Connector, Server, until_one_ends
 from hub.brokers.redis.link.outcomes import LostError
 from hub.brokers.redis.options import RedisOptions
-from hub.core.tally import Tally
+from hub.core.counters import Counters
 from tests.brokers.redis.fakes import FakeEndpoint, Log
 from tests.core.fakes import FakeClock
 from tests.support.waiting import eventually
@@ -28,7 +28,7 @@ class Kept:
         options = RedisOptions(
             backoff_first_seconds=backoff_seconds, backoff_max_seconds=backoff_seconds
         )
-        self.connector = Connector(self.endpoint, options, self.clock, self.log.logger, Tally())
+        self.connector = Connector(self.endpoint, options, self.clock, self.log.logger, Counters())
 
     async def _on_connection(self, connection: AbstractConnection) -> None:
         self.used += 1

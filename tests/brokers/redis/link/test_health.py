@@ -182,6 +182,6 @@ async def test_a_redis_that_cannot_be_asked_refuses_nothing() -> None:
     rig = Rig(canary_seconds=1e6)
     check = WriteCheck(calls=rig.calls, options=rig.options, log=rig.log.logger)
     task = asyncio.create_task(check.run())
-    await eventually(lambda: rig.tally.broker_call_errors["not_sent"])
+    await eventually(lambda: rig.counters.broker_call_errors["not_sent"])
     assert check.refusal == ""
     task.cancel()

@@ -10,7 +10,7 @@ from hub.brokers.redis.link.connection import Connector
 from hub.brokers.redis.link.outcomes import NoAnswerError, NotSentError
 from hub.brokers.redis.link.pubsub import Listeners, PubSubConnection
 from hub.brokers.redis.options import RedisOptions
-from hub.core.tally import Tally
+from hub.core.counters import Counters
 from tests.brokers.redis.fakes import Command, FakeConnection, FakeEndpoint, Log
 from tests.core.fakes import FakeClock
 from tests.support.waiting import eventually
@@ -34,7 +34,7 @@ class Rig:
     def __init__(self, endpoint: FakeEndpoint, options: RedisOptions) -> None:
         self.endpoint, self.heard, self.log = endpoint, Heard(), Log()
         self.pubsub = PubSubConnection(
-            Connector(endpoint, options, FakeClock(), self.log.logger, Tally()),
+            Connector(endpoint, options, FakeClock(), self.log.logger, Counters()),
             on_message=self.heard.on_message,
             on_subscribed=self.heard.subscribed.append,
         )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from hub.core.tally import Counts, Tally
+from hub.core.counters import Counters, Counts
 
 
 def test_a_name_that_was_never_counted_is_counted_zero_times_and_takes_no_place() -> None:
@@ -16,6 +16,6 @@ def test_a_name_that_was_never_counted_is_counted_zero_times_and_takes_no_place(
 
 
 def test_no_two_nodes_count_together() -> None:
-    one, other = Tally(), Tally()
+    one, other = Counters(), Counters()
     one.opened["sse"] += 1
     assert not other.opened

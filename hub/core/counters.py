@@ -74,7 +74,7 @@ def _times(metric: str, about: str) -> Any:
 
 
 @dataclass(slots=True)
-class Tally:
+class Counters:
     """One per node, handed to whoever counts."""
 
     publications: int = _count("hub_publications", "Publications accepted by this node's broker.")
