@@ -20,8 +20,8 @@ from hub.core.open_changes import OpenChanges
 from hub.core.ports import Defer, Monotonic
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
-from hub.core.seams import Seams
 from hub.core.session import Session
+from hub.core.slow_path import SlowPath
 from hub.core.subscription import Subscription
 from hub.errors import HubError
 
@@ -47,7 +47,7 @@ class Exchange:
         self._clock = clock
         self._counters = counters
         self._journal = journal
-        self._seams = Seams(clock=clock, journal=journal)
+        self._slow_path = SlowPath(clock=clock, journal=journal)
         self._slice_sessions = slice_sessions
         self._on_written = on_written
         self._ticking = False
@@ -112,7 +112,7 @@ class Exchange:
         for group in channel.groups():
             frame = group.dialect.encode(gap, head.epoch)
             for subscription in group.members:
-                self._seams.reset(subscription, frame, before[subscription])
+                self._slow_path.reset(subscription, frame, before[subscription])
                 if group.dialect.marks_positions:
                     self.mark(subscription.session)
 
@@ -217,12 +217,12 @@ class Exchange:
                 or (skips is not None and session.id in skips)
             ):
                 apart += 1
-                self._seams.catch_up(subscription, batch, encoded)
+                self._slow_path.catch_up(subscription, batch, encoded)
                 continue
             subscription.offset = last
             if (taken := session.link.send(data)) != size:
                 apart += 1
-                self._seams.owe_rest(subscription, encoded, taken)
+                self._slow_path.owe_rest(subscription, encoded, taken)
                 continue
             session.sent += publications
         delivered = len(members) - apart

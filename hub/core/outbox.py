@@ -2,7 +2,7 @@
 
 It exists only while the peer's transport takes no writes: a control lane, which overtakes,
 and a ring per subscription, which keeps that channel's order. The limits of a session act
-here; the limit of the process in `hub.core.pressure`. No I/O, no clock of its own.
+here; the limit of the process in `hub.core.outbox_budget`. No I/O, no clock of its own.
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hub.core.counters import Counters
 from hub.core.options import Overflow, SessionLimits
-from hub.core.pressure import Pressure
+from hub.core.outbox_budget import OutboxBudget
 from hub.core.pushes import Gap, PresenceReset
 from hub.core.ring import Entry, Hole, Kind, Ring, Taken
 
@@ -34,17 +34,21 @@ class Outbox:
         "_counters",
         "_journal",
         "_limits",
-        "_pressure",
+        "_outbox_budget",
         "bytes",
         "forgiven_seconds",
         "rings",
     )  # fmt: skip
 
     def __init__(
-        self, limits: SessionLimits, pressure: Pressure, counters: Counters, journal: "Journal"
+        self,
+        limits: SessionLimits,
+        outbox_budget: OutboxBudget,
+        counters: Counters,
+        journal: "Journal",
     ) -> None:
         self._limits = limits
-        self._pressure = pressure
+        self._outbox_budget = outbox_budget
         self._counters = counters
         self._journal = journal
         self._control: deque[bytes] = deque()
@@ -66,7 +70,7 @@ class Outbox:
 
     def _grow(self, size: int) -> None:
         self.bytes += size
-        self._pressure.bytes += size
+        self._outbox_budget.bytes += size
 
     def control(self, frame: bytes) -> bool:
         """Owe a frame that overtakes data; False when the lane is over its limit."""

@@ -124,7 +124,7 @@ class Session:
             self.close_slow(f"replies waiting are over {limit:,} bytes")
             return
         if not self.writable:
-            self._context.pressure.relieve()
+            self._context.outbox_budget.relieve()
 
     def push_in_order(
         self,
@@ -157,7 +157,7 @@ class Session:
         if self.writable:
             self.write(frame)
             if not self.writable:
-                self._context.pressure.relieve()
+                self._context.outbox_budget.relieve()
         else:
             entry = Entry(Kind.KEEP, offset, frame, self._context.clock(), resumes=resumes)
             self.owe(subscription, [entry], subscription.position.offset)
@@ -197,9 +197,9 @@ class Session:
         self.writable = False
         self.handed_bytes += len(rest)
         self.count(len(rest))
-        pressure = self._context.pressure
-        pressure.handed_bytes += len(rest)
-        pressure.sessions[self] = None
+        outbox_budget = self._context.outbox_budget
+        outbox_budget.handed_bytes += len(rest)
+        outbox_budget.sessions[self] = None
         self.link.finish(rest)
 
     def uncork(self) -> None:
@@ -312,15 +312,15 @@ class Session:
         reason = self._outbox().owe(subscription, entries, cursor, self._context.clock())
         if reason is not None:
             self.close_slow(reason)
-        self._context.pressure.relieve()
+        self._context.outbox_budget.relieve()
 
     def _outbox(self) -> Outbox:
         if self.outbox is None:
             context = self._context
             self.outbox = Outbox(
-                context.limits, context.pressure, context.counters, context.journal
+                context.limits, context.outbox_budget, context.counters, context.journal
             )
-            context.pressure.sessions[self] = None
+            context.outbox_budget.sessions[self] = None
         return self.outbox
 
     def on_writable(self) -> None:
@@ -350,20 +350,20 @@ class Session:
     def _taken(self) -> None:
         """The peer has taken all that the link was handed, or is gone."""
         if self.handed_bytes:
-            pressure, size = self._context.pressure, self.handed_bytes
+            outbox_budget, size = self._context.outbox_budget, self.handed_bytes
             self.handed_bytes = 0
             if self.closing:
-                pressure.leaving_bytes -= size
+                outbox_budget.leaving_bytes -= size
                 return
-            pressure.handed_bytes -= size
+            outbox_budget.handed_bytes -= size
             if self.outbox is None:
-                pressure.sessions.pop(self, None)
+                outbox_budget.sessions.pop(self, None)
 
     def _release_outbox(self) -> None:
         if self.outbox is not None:
             self.outbox.release()
             self.outbox = None
-            self._context.pressure.sessions.pop(self, None)
+            self._context.outbox_budget.sessions.pop(self, None)
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -417,8 +417,8 @@ class Session:
         # The outbox tells how far each channel has come.
         self._context.on_closed(self, code, reason)
         self._release_outbox()
-        pressure = self._context.pressure
-        pressure.sessions.pop(self, None)
-        pressure.handed_bytes -= self.handed_bytes
-        pressure.leaving_bytes += self.handed_bytes
+        outbox_budget = self._context.outbox_budget
+        outbox_budget.sessions.pop(self, None)
+        outbox_budget.handed_bytes -= self.handed_bytes
+        outbox_budget.leaving_bytes += self.handed_bytes
         self.replaying = ()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from hub.core.commands import Command
 from hub.core.counters import Counters
 from hub.core.options import SessionLimits
+from hub.core.outbox_budget import OutboxBudget
 from hub.core.ports import Monotonic
-from hub.core.pressure import Pressure
 from hub.core.pushes import Reply
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class SessionContext:
     limits: SessionLimits
     clock: Monotonic
     counters: Counters
-    pressure: Pressure
+    outbox_budget: OutboxBudget
     journal: "Journal"
     close_code: Callable[[str, bool], int]
     """The wire's close code of an error: its `code`, and whether it is `retryable`."""

@@ -22,9 +22,9 @@ from hub.core.expiry import Expiry
 from hub.core.heartbeats import Heartbeats
 from hub.core.journal import Journal
 from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
+from hub.core.outbox_budget import OutboxBudget
 from hub.core.ports import Broker, Defer, Monotonic, Policy, Roster, Spawn
 from hub.core.presence import PresenceTable
-from hub.core.pressure import Pressure
 from hub.core.replay import Replay
 from hub.core.session import Session
 from hub.core.session_context import SessionContext
@@ -102,7 +102,7 @@ class Shared:
         self.defer = defer
         self.counters = Counters()
         self.deadlines = Deadlines(clock(), behind_seconds=awake.behind_seconds)
-        self.pressure = Pressure(settings.outbox_total_bytes)
+        self.outbox_budget = OutboxBudget(settings.outbox_total_bytes)
         self.journal = Journal(clock=clock, wall_clock=wall_clock, max_bytes=settings.journal_bytes)
         self.refusals = Refusals(
             log=log,
@@ -212,7 +212,7 @@ class NodeCore:
             limits=self._settings.session_limits(),
             clock=shared.clock,
             counters=shared.counters,
-            pressure=shared.pressure,
+            outbox_budget=shared.outbox_budget,
             journal=shared.journal,
             close_code=close_code,
             on_replay=self._on_replay,

@@ -71,7 +71,7 @@ class Node:
         )
         self.counters = shared.counters
         self.deadlines = shared.deadlines
-        self.pressure = shared.pressure
+        self.outbox_budget = shared.outbox_budget
         self.journal = shared.journal
         self.refusals = shared.refusals
         self.policy = policy_of(settings)
@@ -111,7 +111,7 @@ class Node:
             started_seconds=self.started_seconds,
             engine=self.engine,
             subscribing=self._subscribing,
-            pressure=self.pressure,
+            outbox_budget=self.outbox_budget,
             broker=self.broker,
             counters=self.counters,
             rates=self._rates,
@@ -218,7 +218,7 @@ class Node:
         """What is due: deadlines, heartbeats, and a part of the broker's housekeeping."""
         may_judge = self.awake.tick()
         if self.awake.stall_seconds:
-            self.pressure.forgive(self.awake.stall_seconds)
+            self.outbox_budget.forgive(self.awake.stall_seconds)
         if may_judge:
             self.deadlines.tick(self.clock())
             self.core.heartbeats.tick()

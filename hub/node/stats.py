@@ -11,8 +11,8 @@ from hub.admin.drain import Drainer
 from hub.core.counters import Counters
 from hub.core.engine import Engine
 from hub.core.journal import Journal
+from hub.core.outbox_budget import OutboxBudget
 from hub.core.ports import Monotonic, PublishRequest
-from hub.core.pressure import Pressure
 from hub.core.rates import Rates
 from hub.core.records import NodeRecord
 from hub.core.reserved import STATS_CHANNEL
@@ -36,7 +36,7 @@ class Reporter:
     """Since 1970 UTC."""
     engine: Engine
     subscribing: Subscribing
-    pressure: Pressure
+    outbox_budget: OutboxBudget
     broker: NodeBroker
     counters: Counters
     rates: Rates
@@ -52,14 +52,14 @@ class Reporter:
     body_bytes: Callable[[], int]
 
     def gauges(self) -> Gauges:
-        oldest_at = self.pressure.oldest_at()
+        oldest_at = self.outbox_budget.oldest_at()
         return Gauges(
             connections=dict(self.engine.by_transport),
             subscriptions=self.subscribing.held,
             channels=len(self.subscribing.channels),
-            outbox_bytes=self.pressure.bounded_bytes,
+            outbox_bytes=self.outbox_budget.bounded_bytes,
             outbox_oldest_age_seconds=0.0 if oldest_at is None else self.clock() - oldest_at,
-            congested_sessions=len(self.pressure.sessions),
+            congested_sessions=len(self.outbox_budget.sessions),
             ready=not self.problems(),
             draining=self.engine.draining,
             to_leave=0 if (going := self.drainer.progress) is None else going.left,

@@ -176,7 +176,7 @@ class SmallNode:
         shared.max_backlog_bytes = shape.max_backlog_bytes
         self.counters = shared.counters
         self.deadlines = shared.deadlines
-        self.pressure = shared.pressure
+        self.outbox_budget = shared.outbox_budget
         self.journal = shared.journal
         self.memory = NotingBroker(
             downstream=self,

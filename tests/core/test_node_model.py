@@ -263,7 +263,7 @@ class OneNode(GuestRules, PollerRules):
             for ring in box.rings.values():
                 assert ring.droppable <= limits.outbox_max_messages
                 assert ring.bytes == sum(len(entry.frame) for entry in entries(ring))
-        assert self.node.pressure.bytes == held <= self.node.pressure.max_bytes
+        assert self.node.outbox_budget.bytes == held <= self.node.outbox_budget.max_bytes
         assert not self.node.faults
 
     def teardown(self) -> None:
@@ -285,7 +285,7 @@ class OneNode(GuestRules, PollerRules):
             self.what_became_of_it_is_known(peer)
         self.guests_come_through()
         self.pollers_come_through()
-        assert self.node.pressure.bytes == 0
+        assert self.node.outbox_budget.bytes == 0
         assert self.node.exchange.backlog_bytes == 0
 
     def what_became_of_it_is_known(self, peer: Peer) -> None:

@@ -51,7 +51,7 @@ def test_the_newest_messages_are_kept_and_the_loss_is_announced_before_them() ->
     assert gaps(pushes) == [(2, 7, "slow")]
     assert offsets(pushes) == [1, 8, 9, 10]
     assert reader.session.outbox is None
-    assert node.pressure.bytes == 0
+    assert node.outbox_budget.bytes == 0
     assert node.counters.dropped == {"drop_oldest": 6}
 
 
@@ -195,7 +195,7 @@ def test_at_the_process_bound_the_session_owed_most_is_closed() -> None:
     while not large.session.closing:
         large.publish("b", 1)
     assert not small.session.closing
-    assert node.pressure.bytes == small.session.owed_bytes <= 3000
+    assert node.outbox_budget.bytes == small.session.owed_bytes <= 3000
     assert large.drain()[-1]["code"] == 4508
     assert offsets(small.drain()) == [1, 2, 3, 4, 5]
 
@@ -208,7 +208,7 @@ def test_replies_count_towards_the_process_bound() -> None:
     reader.publish("a", 1)
     for _ in range(30):
         reader.ping()
-        assert node.pressure.bytes <= 400
+        assert node.outbox_budget.bytes <= 400
     assert reader.session.closing
 
 

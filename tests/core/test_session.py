@@ -41,10 +41,10 @@ def test_a_lost_session_owes_nothing_any_more() -> None:
     reader = Subscriber(node, "a")
     reader.block()
     reader.publish("a", 20)
-    assert node.pressure.bytes > 0
+    assert node.outbox_budget.bytes > 0
     reader.session.lost(1006, "gone")
-    assert node.pressure.bytes == 0
-    assert not node.pressure.sessions
+    assert node.outbox_budget.bytes == 0
+    assert not node.outbox_budget.sessions
     assert node.subscribing.channels == {}
     reader.link.drain()
     assert node.counters.closed == {"1006": 1}

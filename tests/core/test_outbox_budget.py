@@ -4,7 +4,7 @@ import pytest
 
 from hub.core.commands import History, Ping
 from hub.core.options import MIB, ChannelOptions, Namespaces
-from hub.core.pressure import ABORT_FROM_BYTES
+from hub.core.outbox_budget import ABORT_FROM_BYTES
 from tests.core.small_node import Shape, SmallNode
 from tests.core.subscribers import Subscriber
 
@@ -34,12 +34,12 @@ def test_a_large_reply_that_the_transport_holds_is_counted() -> None:
         node.do(reader.session, History(1, "a", limit=1000))
     waiting = sum(len(reader.link.pending) for reader in readers)
     assert waiting > 4_500_000
-    assert node.pressure.total_bytes == waiting
+    assert node.outbox_budget.total_bytes == waiting
     assert readers[0].session.held_bytes == len(readers[0].link.pending)
     for reader in readers:
         reader.drain()
-    assert node.pressure.total_bytes == 0
-    assert not node.pressure.sessions
+    assert node.outbox_budget.total_bytes == 0
+    assert not node.outbox_budget.sessions
 
 
 def test_replies_that_nobody_reads_are_bounded_for_all_together() -> None:
@@ -53,7 +53,7 @@ def test_replies_that_nobody_reads_are_bounded_for_all_together() -> None:
         for other in readers:
             if other.link.aborted:
                 other.session.lost(1006, "gone")
-        assert node.pressure.total_bytes <= 5 * MIB
+        assert node.outbox_budget.total_bytes <= 5 * MIB
     ended = [reader for reader in readers if reader.session.closing]
     assert len(ended) >= 15
     assert all(reader.link.aborted for reader in ended)
@@ -67,14 +67,14 @@ def test_what_a_closed_session_has_in_its_transport_counts_until_it_is_gone(end:
     node = node_with_history(3 * MIB)
     reader = deaf(node)
     node.do(reader.session, History(1, "a", limit=1000))
-    held = node.pressure.total_bytes
+    held = node.outbox_budget.total_bytes
     if end == "closed":
         reader.session.close(1012, "draining")
-        assert node.pressure.leaving_bytes == held == node.pressure.total_bytes
-        assert node.pressure.handed_bytes == 0
+        assert node.outbox_budget.leaving_bytes == held == node.outbox_budget.total_bytes
+        assert node.outbox_budget.handed_bytes == 0
     reader.session.lost(1006, "gone")
-    assert node.pressure.total_bytes == 0
-    assert not node.pressure.sessions
+    assert node.outbox_budget.total_bytes == 0
+    assert not node.outbox_budget.sessions
 
 
 def test_a_reader_that_is_closed_for_others_sake_hears_why() -> None:
@@ -110,4 +110,4 @@ def test_a_transport_that_takes_all_at_once_is_given_slices() -> None:
     link.finish = lambda rest: pending.append(len(rest))  # type: ignore[method-assign]  # it waits
     node.do(reader.session, History(1, "a", limit=1000))
     assert taken == [64 * 1024]
-    assert node.pressure.total_bytes == sum(pending) > ABORT_FROM_BYTES
+    assert node.outbox_budget.total_bytes == sum(pending) > ABORT_FROM_BYTES

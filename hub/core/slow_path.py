@@ -18,7 +18,7 @@ from hub.core.subscription import Subscription
 _NO_SKIPS: frozenset[int] = frozenset()
 
 
-class Seams:
+class SlowPath:
     """One per node; keeps no state of its own."""
 
     def __init__(self, *, clock: Monotonic, journal: Journal) -> None:

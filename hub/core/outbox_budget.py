@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 ABORT_FROM_BYTES = 128 * 1024
 
 
-class Pressure:
+class OutboxBudget:
     """What all sessions of the process are owed together, and the bound on it."""
 
     def __init__(self, max_bytes: int) -> None:
