@@ -21,7 +21,7 @@ from hub.observe.memory import MAX_SECONDS
 from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import Parameter, number, text
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.routes import Access, Handler, Route
+from hub.transports.http.routes import Handler, Route, access_of
 from hub.transports.http.schemas import LEVEL_CHANGES, Json, content, ok, ref
 from hub.transports.request import Request
 
@@ -41,32 +41,30 @@ class Debugging:
     def routes(self) -> tuple[Route, ...]:
         begun = {"202": content("Begun; GET tells the result.", ref("MemoryTracing"))}
         return (
-            _route("GET", "log-levels", self.log_levels, "Log levels by subsystem", "LogLevels"),
-            _route("PUT", "log-levels", self.set_log_levels, "Change log levels", "LogLevels",
-                   body=LEVEL_CHANGES),
-            _route("GET", "memory", self.memory, "The last look at memory", "Memory"),
-            _route("POST", "memory", self.trace_memory,
-                   "Trace allocations for so long, then count objects", "", _SECONDS,
-                   answers=begun),
-            _route("GET", "stalls", self.stalls, "When the event loop was held up", "Stalls"),
-            _route("GET", "tasks", self.tasks, "What tasks wait for", "Tasks"),
+            self._look("log-levels", GetLogLevels(), "Log levels by subsystem", "LogLevels"),
+            _route(SetLogLevels, "PUT", "log-levels", self.set_log_levels, "Change log levels",
+                   ok("Found.", ref("LogLevels")), body=LEVEL_CHANGES),
+            self._look("memory", GetMemory(), "The last look at memory", "Memory"),
+            _route(TraceMemory, "POST", "memory", self.trace_memory,
+                   "Trace allocations for so long, then count objects", begun, _SECONDS),
+            self._look("stalls", GetStalls(), "When the event loop was held up", "Stalls"),
+            self._look("tasks", GetTasks(), "What tasks wait for", "Tasks"),
         )  # fmt: skip
 
-    async def tasks(self, request: Request) -> Answer:
-        return await self._ask(request, GetTasks())
-
-    async def stalls(self, request: Request) -> Answer:
-        return await self._ask(request, GetStalls())
-
-    async def memory(self, request: Request) -> Answer:
-        return await self._ask(request, GetMemory())
+    def _look(self, name: str, asked: AdminRequest[Looked], summary: str, schema: str) -> Route:
+        """A row of what is only looked at."""
+        return _route(
+            type(asked),
+            "GET",
+            name,
+            lambda request: self._ask(request, asked),
+            summary,
+            ok("Found.", ref(schema)),
+        )
 
     async def trace_memory(self, request: Request) -> Answer:
         """Begin to look at memory for `seconds`; its result is what `memory` tells afterwards."""
         return await self._ask(request, TraceMemory(request.given["seconds"]), status=202)
-
-    async def log_levels(self, request: Request) -> Answer:
-        return await self._ask(request, GetLogLevels())
 
     async def set_log_levels(self, request: Request) -> Answer:
         """The body is an object: subsystem to level, or to null for the general one."""
@@ -87,23 +85,23 @@ class Debugging:
 
 
 def _route(
+    asks: type[AdminRequest[Looked]],
     method: str,
     name: str,
     handler: Handler,
     summary: str,
-    schema: str,
+    answers: Json,
     *parameters: Parameter,
     body: Json | None = None,
-    answers: Json | None = None,
 ) -> Route:
     return Route(
         method=method,
         path=f"/api/debug/{name}",
-        access=Access.OPERATOR,
+        access=access_of(asks),
         handler=handler,
         summary=summary,
         parameters=(_NODE, *parameters),
         body=body,
         body_limit=_MAX_BODY_BYTES if body is not None else 0,
-        answers=answers or ok("Found.", ref(schema)),
+        answers=answers,
     )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import fields
+from typing import Any
 
 from msgspec import to_builtins
 
@@ -10,12 +11,14 @@ from hub.admin.connections import (
     CONNECTIONS,
     Disconnect,
     GetConnection,
+    ListClosed,
+    ListConnections,
     Unsubscribe,
     list_closed,
     list_connections,
 )
 from hub.admin.explain import UNKNOWN, Explain
-from hub.admin.nodes import MAX_WINDOW_SECONDS, Closing, Drain, Undrain, rebalance
+from hub.admin.nodes import MAX_WINDOW_SECONDS, Closing, Drain, Shed, Undrain, rebalance
 from hub.admin.requests import AdminRequest, AtConnection, AtNode
 from hub.core.counters import Counters, Histogram
 from hub.core.publication import check_channel
@@ -25,7 +28,7 @@ from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import AFTER, LIMIT, Parameter, channel, choice, number, text
 from hub.transports.http.parameters import whole as whole_number
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.routes import Access, Handler, Route
+from hub.transports.http.routes import Access, Handler, Route, access_of
 from hub.transports.http.schemas import Json, content, ok, ref
 from hub.transports.request import Request
 from hub.wire.codes import CloseCode
@@ -67,24 +70,25 @@ class Operators:
         taken_out = {"204": {"description": "Done; the session got a push `unsubscribed`."}}
         explained = ok("Found.", ref("Explanation"))
         return (
-            _read("/api/connections", self.connections, "List connections", "Connections",
-                  LIMIT, AFTER, *filters),
-            _read(one, self.connection, "One connection", "Connection"),
-            _route("DELETE", one, self.disconnect, "Close a connection", closed),
-            _route("DELETE", one + "/subscriptions/{channel}", self.unsubscribe,
+            _read(ListConnections, "/api/connections", self.connections, "List connections",
+                  "Connections", LIMIT, AFTER, *filters),
+            _read(GetConnection, one, self.connection, "One connection", "Connection"),
+            _route(Disconnect, "DELETE", one, self.disconnect, "Close a connection", closed),
+            _route(Unsubscribe, "DELETE", one + "/subscriptions/{channel}", self.unsubscribe,
                    "Take a connection out of a channel", taken_out),
-            _read("/api/closed", self.closed, "Connections that ended last", "Closed",
+            _read(ListClosed, "/api/closed", self.closed, "Connections that ended last", "Closed",
                   _SUBJECT, LIMIT),
-            _route("GET", "/api/explain", self.explain, "Why a message did not come", explained,
-                   *asked),
-            _read("/api/nodes", self.nodes, "List nodes", "Nodes"),
-            _act("POST", node, self.drain, "Close all sessions of a node", "Draining", _WINDOW),
-            _act("DELETE", node, self.undrain, "Let a node take sessions again", "Draining",
+            _route(Explain, "GET", "/api/explain", self.explain, "Why a message did not come",
+                   explained, *asked),
+            _read(None, "/api/nodes", self.nodes, "List nodes", "Nodes"),
+            _act(Drain, "POST", node, self.drain, "Close all sessions of a node", "Draining",
                  _WINDOW),
-            _act("POST", "/api/rebalance", self.rebalance, "Spread connections evenly",
+            _act(Undrain, "DELETE", node, self.undrain, "Let a node take sessions again",
+                 "Draining", _WINDOW),
+            _act(Shed, "POST", "/api/rebalance", self.rebalance, "Spread connections evenly",
                  "Rebalance", _WINDOW),
-            _read("/api/stats", self.stats, "Counters of this node", "Stats"),
-            _route("POST", "/api/ticket", self.ticket, "A `token` for an operator's sessions",
+            _read(None, "/api/stats", self.stats, "Counters of this node", "Stats"),
+            _route(None, "POST", "/api/ticket", self.ticket, "A `token` for an operator's sessions",
                    ok("Found.", ref("Ticket"))),
         )  # fmt: skip
 
@@ -173,13 +177,23 @@ class Operators:
         return json_answer({"ticket": self._policy.ticket()})
 
 
+_Asks = type[AdminRequest[Any]] | None
+"""What a row brings to a node; None where it asks this one alone, for operators."""
+
+
 def _route(
-    method: str, path: str, handler: Handler, summary: str, answers: Json, *parameters: Parameter
+    asks: _Asks,
+    method: str,
+    path: str,
+    handler: Handler,
+    summary: str,
+    answers: Json,
+    *parameters: Parameter,
 ) -> Route:
     return Route(
         method=method,
         path=path,
-        access=Access.OPERATOR,
+        access=Access.OPERATOR if asks is None else access_of(asks),
         handler=handler,
         summary=summary,
         parameters=parameters,
@@ -187,15 +201,24 @@ def _route(
     )
 
 
-def _read(path: str, handler: Handler, summary: str, schema: str, *parameters: Parameter) -> Route:
-    return _route("GET", path, handler, summary, ok("Found.", ref(schema)), *parameters)
+def _read(
+    asks: _Asks, path: str, handler: Handler, summary: str, schema: str, *parameters: Parameter
+) -> Route:
+    found = ok("Found.", ref(schema))
+    return _route(asks, "GET", path, handler, summary, found, *parameters)
 
 
 def _act(
-    method: str, path: str, handler: Handler, summary: str, schema: str, *parameters: Parameter
+    asks: _Asks,
+    method: str,
+    path: str,
+    handler: Handler,
+    summary: str,
+    schema: str,
+    *parameters: Parameter,
 ) -> Route:
-    answers = {"202": content("Begun.", ref(schema))}
-    return _route(method, path, handler, summary, answers, *parameters)
+    begun = {"202": content("Begun.", ref(schema))}
+    return _route(asks, method, path, handler, summary, begun, *parameters)
 
 
 def _unknown(connection: str) -> NotFoundError:

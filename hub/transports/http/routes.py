@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from hub.admin.requests import AdminRequest, Rights
 from hub.errors import BadRequestError, SettingsError
 from hub.transports.http.answer import Answer
 from hub.transports.http.parameters import Parameter
@@ -35,6 +36,14 @@ class Access(Enum):
     """The secret of a session's welcome; the row's `admits` checks it."""
     STREAM = auto()
     """`hub.transports.opening` judges, because a refusal is told in the stream's own way."""
+
+
+_ACCESS = {Rights.OPERATOR: Access.OPERATOR, Rights.SESSION: Access.SESSION}
+
+
+def access_of(asked: type[AdminRequest[Any]]) -> Access:
+    """Who may bring a request of this class: its own word, for every route that does."""
+    return _ACCESS[asked.rights]
 
 
 class Stream(Enum):

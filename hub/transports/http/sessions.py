@@ -3,6 +3,7 @@
 from collections.abc import Coroutine
 from typing import Any
 
+from hub.admin.sessions import Poll, SendCommand
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
 from hub.errors import BadRequestError, UnauthorizedError, UpgradeRequiredError
@@ -10,7 +11,7 @@ from hub.transports.http.access import bearer_of, credentials_of
 from hub.transports.http.answer import Answer
 from hub.transports.http.parameters import Parameter, documented, header, text
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.routes import Access, Route, Stream
+from hub.transports.http.routes import Access, Route, Stream, access_of
 from hub.transports.http.schemas import BOOLEAN, CHANNEL, NUMBER, STRING, Json, array, ok, ref
 from hub.transports.request import Request
 from hub.wire.query import MAX_LAST, SubscriptionQuery, parse_query
@@ -36,7 +37,7 @@ class Sessions:
                 method="GET",
                 path="/poll",
                 # The handler judges: with `connection` the session's secret counts, not a key.
-                access=Access.SESSION,
+                access=access_of(Poll),
                 admits=self._admit_poll,
                 handler=self.poll,
                 summary="Wait for pushes",
@@ -48,7 +49,7 @@ class Sessions:
             Route(
                 method="POST",
                 path="/command",
-                access=Access.SESSION,
+                access=access_of(SendCommand),
                 admits=self._admit_command,
                 handler=self.command,
                 summary="Send a command for a session",

@@ -1,13 +1,17 @@
 """What operators ask beyond lists: every path, its arguments, and who may."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
+from hub.admin import channels, connections, debugging, explain, nodes, sessions
 from hub.admin.connections import ListClosed
 from hub.admin.explain import Explain
 from hub.admin.listing import Query
 from hub.admin.nodes import Drain, Shed, Undrain
-from hub.admin.requests import AtConnection, AtNode, AtTag, Everywhere
+from hub.admin.requests import AdminRequest, AtConnection, AtNode, AtTag, Everywhere
+from hub.transports.http.routes import Access, access_of
 from tests.transports.http.fakes import OPERATOR, PUBLISHER, Hub
 
 ASKS = [
@@ -84,3 +88,20 @@ async def test_who_ended_may_be_asked_of_one_subject(hub: Hub) -> None:
     newest = Query(sort="closed_ms", descending=True)
     asked = replace(newest, limit=7), replace(newest, where={"subject": "ann lee"})
     assert hub.admin.asked == [(ListClosed(query), Everywhere()) for query in asked]
+
+
+def test_every_request_that_a_node_carries_out_says_who_may_ask() -> None:
+    """And the routes that bring it take its word: what a peer asks of its session needs no key."""
+    asked: set[type[AdminRequest[Any]]] = set()
+    for module in (channels, connections, debugging, explain, nodes, sessions):
+        asked |= {
+            each
+            for each in vars(module).values()
+            if isinstance(each, type)
+            and issubclass(each, AdminRequest)
+            and each is not AdminRequest
+        }
+    of_sessions = {sessions.SendCommand, sessions.CheckSecret, sessions.Poll}
+    assert {each for each in asked if access_of(each) is Access.SESSION} == of_sessions
+    assert {access_of(each) for each in asked - of_sessions} == {Access.OPERATOR}
+    assert len(asked) == len({each.tag() for each in asked}) > 15
