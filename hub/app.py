@@ -42,7 +42,8 @@ class Hub:
         settings: the defaults when left out; neither environment nor files are read.
         app: an ASGI application that answers the paths the hub does not. Its requests find this
             hub in their state: `request.state.hub` in Starlette and FastAPI.
-        listen: False for a hub that is reached only through `asgi`.
+        listen: whether the hub opens a port of its own; where nothing is said, it does unless
+            `asgi` was called before it starts.
         log: where the node logs; stderr when left out.
     """
 
@@ -51,7 +52,7 @@ class Hub:
         settings: Settings | None = None,
         *,
         app: ASGIApp | None = None,
-        listen: bool = True,
+        listen: bool | None = None,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.settings = settings or Settings()
@@ -64,7 +65,7 @@ class Hub:
         self._inner: ASGIApp | None = None
         self._stop_now = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
-        self._hosted = not listen
+        self._hosted = listen is False
         """Whether the process, and so its signals, are somebody else's server's."""
 
     async def __aenter__(self) -> Self:
@@ -109,7 +110,7 @@ class Hub:
         self._stack.callback(lag.stop)
         spawn(_tick(self._node))
         self._inner = asgi_app(self._node, lag)
-        if self._listen:
+        if self._listen or not self._hosted:
             self._listener = Listener(self._node, lag, self._app)
             self._stack.push_async_callback(self._listener.stop)
             await self._listener.start()
@@ -185,10 +186,12 @@ class Hub:
         """This hub as an ASGI application, to be mounted under any server.
 
         The hub has to be entered while requests come: in the outer application's lifespan, or
-        by the server itself where this is its application. Sessions cost tasks here; the
-        hub's own listener is several times cheaper. The signals of the server are
-        the hub's first (`hub.node.host_signals`).
+        by the server itself where this is its application. It opens no port of its own then,
+        unless it was made with `listen=True`. The signals of the server are the hub's first
+        (`hub.node.host_signals`).
         """
+        if self._listen is None and self._node is None:
+            self._hosted = True
 
         # A function, not a method: uvicorn takes a bound method for an ASGI 2 application.
         async def app(scope: Scope, receive: Receive, send: Send) -> None:

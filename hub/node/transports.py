@@ -128,6 +128,7 @@ def asgi_app(node: Node, lag: LoopLag) -> ASGIApp:
         websocket=websocket,
         dispatcher=dispatcher(node, lag, None),
         http=HttpApplication(node.bodies, body_timeout_seconds=node.settings.body_timeout_seconds),
+        base_path=node.settings.base_path,
     )
 
 

@@ -117,6 +117,7 @@ class AsgiSessions:
 
     Args:
         streams: tells peers why they are refused, as behind the hub's own listener.
+        base_path: what may stand before every path of the hub.
     """
 
     def __init__(
@@ -127,15 +128,17 @@ class AsgiSessions:
         websocket: WebSocketOptions,
         dispatcher: Dispatcher,
         http: HttpApplication,
+        base_path: str,
     ) -> None:
         self._openings = openings
         self._streams = streams
         self._websocket_options = websocket
         self._dispatcher = dispatcher
         self._http = http
+        self._base_path = base_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = request_of(scope)
+        request = request_of(scope, self._base_path)
         call = self._dispatcher.open(request)
         stream = None if call.answer is not None or call.route is None else call.route.stream
         if scope["type"] == "websocket":

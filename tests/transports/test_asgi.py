@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import random
 import socket
 from collections.abc import AsyncIterator, Generator
@@ -164,6 +165,41 @@ async def test_the_hub_is_a_whole_application_by_itself() -> None:
         await next_push(socket, "welcome")
     async with serving(Hub(Settings(**SETTINGS), listen=False).asgi()) as address:
         await publish(address, "a", 1)
+
+
+async def test_a_hub_that_is_mounted_opens_no_port_of_its_own(unused_tcp_port: int) -> None:
+    """Unless it is told to: an application that is served twice would be a surprise."""
+    settings = Settings(**SETTINGS, port=unused_tcp_port)
+    async with serving(Hub(settings).asgi()) as address:
+        await publish(address, "a", 1)
+        with socket.socket() as peer:
+            assert peer.connect_ex(("127.0.0.1", unused_tcp_port)) == errno.ECONNREFUSED
+    async with serving(Hub(settings, listen=True).asgi()):
+        await publish(f"127.0.0.1:{unused_tcp_port}", "a", 2)
+
+
+@pytest.mark.parametrize("base_path", ["", "/live"])
+@pytest.mark.parametrize("mounted_at", ["", "/live", "/outer"])
+async def test_a_base_path_may_stand_before_the_hubs_paths_and_need_not(
+    base_path: str, mounted_at: str
+) -> None:
+    """For HTTP, SSE and WebSocket alike, wherever the hub is mounted."""
+    hub = Hub(Settings(**SETTINGS, base_path=base_path))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with hub:
+            yield
+
+    app = Starlette(routes=[Mount(mounted_at or "/", hub.asgi())], lifespan=lifespan)
+    async with serving(app) as address, httpx.AsyncClient() as client:
+        for before in {"", base_path}:
+            base = f"{address}{mounted_at}{before}"
+            await publish(base, "a", 1)
+            async with websockets.connect(f"ws://{base}/ws") as peer:
+                await next_push(peer, "welcome")
+            async with client.stream("GET", f"http://{base}/sse?channel=a") as answer:
+                assert answer.status_code == 200
 
 
 @contextlib.asynccontextmanager

@@ -11,14 +11,20 @@ from hub.transports.http.dispatch import Call, Dispatcher
 from hub.transports.request import Request
 
 
-def request_of(scope: Scope) -> Request:
+def request_of(scope: Scope, base_path: str = "") -> Request:
     """The request of an HTTP or WebSocket scope.
 
-    The path is the server's decoded one where it hands no raw one on.
+    The path is the server's decoded one where it hands no raw one on. The place where the hub is
+    mounted goes from its front. What the hub's own listener would want before it, `base_path`, may
+    stand there and need not: mounted at `/live`, with `/live` as base path or with none, the hub
+    answers `/live/ws`.
     """
     raw = scope.get("raw_path") or scope.get("path", "").encode("utf-8", "surrogateescape")
     root = scope.get("root_path", "").encode()
-    target = raw.partition(b"?")[0].removeprefix(root) + b"?" + scope.get("query_string", b"")
+    path, base = raw.partition(b"?")[0].removeprefix(root), base_path.encode()
+    if not (path + b"/").startswith(base + b"/"):
+        path = base + path
+    target = path + b"?" + scope.get("query_string", b"")
     client = scope.get("client")
     request = Request()
     request.method = scope.get("method", "GET")
