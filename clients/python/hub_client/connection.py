@@ -16,9 +16,9 @@ connection.js):
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from hub_client import frames
 from hub_client.commands import Command
@@ -127,6 +127,7 @@ class Connections:
         self._choice = Choice(tuple(dialers))
         self._backoff = Backoff(timing)
         self._lingering: set[asyncio.Task[None]] = set()
+        self._stopped = asyncio.Event()
         self.trouble = ""
         """Why there is no connection."""
 
@@ -138,8 +139,8 @@ class Connections:
                 # A pause of 0 still lets others run: this loop must not starve them.
                 await asyncio.sleep(pause)
         finally:
-            for job in self._lingering:
-                job.cancel()
+            # Not cancelled: a task that is cancelled before it begins would end nothing.
+            self._stopped.set()
             await asyncio.gather(*self._lingering, return_exceptions=True)
             for dialer in self._dialers.values():
                 await dialer.close()
@@ -235,20 +236,18 @@ class Connections:
         finally:
             if better is None:
                 self._host.down(link)
-                ends = await self._finish(link, {reading, writing, moving})
+                ends = await self._finish(link, (reading, writing, moving))
         raise ends[0] if ends else DisconnectedError(ABNORMAL_CLOSE, "ended")
 
-    async def _finish(
-        self, link: Link, jobs: "set[asyncio.Task[NoReturn] | asyncio.Task[Link]]"
-    ) -> list[BaseException]:
+    async def _finish(self, link: Link, jobs: "Iterable[asyncio.Task[Any]]") -> list[BaseException]:
         """End `link`; the errors of those jobs that had ended by themselves."""
+        if link.renewing is not None:
+            jobs = (*jobs, link.renewing)
         try:
             for job in jobs:
                 job.cancel()
             outcomes = await asyncio.gather(*jobs, return_exceptions=True)
         finally:
-            if link.renewing is not None:
-                link.renewing.cancel()
             self._host.over(link)
             await link.wire.close()
         for outcome in outcomes:
@@ -262,12 +261,14 @@ class Connections:
         """Another connection goes on: this one still brings what was under way."""
 
         async def linger() -> None:
+            stopped = asyncio.create_task(self._stopped.wait())
+            ends = {*jobs, stopped}
             try:
                 await asyncio.wait(
-                    jobs, timeout=LINGER_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    ends, timeout=LINGER_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
             finally:
-                await self._finish(link, {*jobs})
+                await self._finish(link, ends)
 
         job = asyncio.create_task(linger())
         self._lingering.add(job)

@@ -77,6 +77,38 @@ async def test_a_client_that_is_asked_to_leave_has_a_connection_at_every_moment(
     assert [state.name for state in states] == ["connecting", "connected", "connected", "closed"]
 
 
+async def test_a_client_that_is_closed_as_it_moves_leaves_neither_connection() -> None:
+    """Nor a task: the one before would else go on for two seconds."""
+    before = asyncio.all_tasks()
+    moved = asyncio.Event()
+    ended: list[str] = []
+
+    async def leaving(peer: Peer) -> None:
+        await peer.push(welcome())
+        goodbye = {"op": "goodbye", "code": 1012, "reason": "draining"}
+        await peer.push({**goodbye, "reconnect_within_ms": 1})
+        await peer.socket.wait_closed()
+        ended.append("old")
+
+    async def next_node(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.socket.wait_closed()
+        ended.append("new")
+
+    def told(state: ConnectionState) -> None:
+        states.append(state.name)
+        if states.count("connected") == 2:
+            moved.set()
+
+    states: list[str] = []
+    options = ClientOptions(timing=QUICK, on_state=told)
+    async with asyncio.timeout(DEADLINE_SECONDS), websocket_hub(leaving, next_node) as fake:
+        async with HubClient(fake.url, transports=ONLY_WEBSOCKET, options=options):
+            await moved.wait()
+        await eventually(lambda: sorted(ended) == ["new", "old"])
+    await eventually(lambda: asyncio.all_tasks() <= before, what="the end of all tasks")
+
+
 async def test_a_token_function_that_is_cancelled_while_it_connects_is_asked_again() -> None:
     """The cancellation is the application's, and not the end of the client."""
     asked = 0
