@@ -1,15 +1,108 @@
-"""The channels that have sessions on this node: head, members, and what waits to be sent."""
+"""The channels that have sessions on this node: head, members, and the batches to be sent."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from hub.core.batch import Batch, Group, Item
 from hub.core.counters import Counts
+from hub.core.encoded import Encoded, Item, entry, skipped
 from hub.core.open_changes import OpenChanges
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import Broker, Dialect
-from hub.core.publication import Position
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Gap, Join, Leave, PresenceReset
+from hub.core.ring import Entry
 from hub.core.subscription import Subscription
 from hub.errors import UnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The members of a channel that share a dialect."""
+
+    dialect: Dialect
+    members: Sequence[Subscription]
+
+
+class Batch:
+    """A sealed stretch of a channel, and the members that the channel had when it was sealed.
+
+    Its items and its members never change. Each dialect in use encodes it once.
+    """
+
+    __slots__ = (
+        "_encoded", "at_seconds", "base", "epoch", "groups", "items", "last", "sent", "skips",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        groups: Sequence[Group],
+        *,
+        epoch: str,
+        base: int,
+        last: int,
+        at_seconds: float,
+    ) -> None:
+        self.items = items
+        self.groups = groups
+        self.epoch = epoch
+        self.base = base
+        """The channel's offset before the batch; its members are here or ahead."""
+        self.last = last
+        self.at_seconds = at_seconds
+        """Monotonic time the first item came."""
+        self.sent = 0
+        """To how many members it has been written, in the order of `groups`."""
+        self.skips = _skips(items)
+        self._encoded: dict[Dialect, Encoded] = {}
+
+    def owes(self, subscription: Subscription) -> bool:
+        """Whether it is still to be written to this member. Offsets tell only for publications."""
+        before = 0
+        for group in self.groups:
+            if subscription in group.members:
+                return before + group.members.index(subscription) >= self.sent
+            before += len(group.members)
+        return False
+
+    @property
+    def has_presence(self) -> bool:
+        return any(isinstance(item, Join | Leave | PresenceReset) for item in self.items)
+
+    def encoded(self, dialect: Dialect) -> Encoded:
+        """The batch in `dialect`, made the first time it is asked for."""
+        if (encoded := self._encoded.get(dialect)) is None:
+            entries = [entry(item, dialect, self.epoch, self.at_seconds) for item in self.items]
+            encoded = self._encoded[dialect] = Encoded(entries)
+        return encoded
+
+    def after(self, offset: int, dialect: Dialect, *, skip: frozenset[int]) -> Encoded:
+        """The part that a member at `offset` has not got, without the offsets in `skip`.
+
+        What has no offset it has not got either: nothing but this brings it.
+        """
+        pairs = zip(self.items, self.encoded(dialect).entries, strict=True)
+        missing = [self._missing(item, made, offset, dialect) for item, made in pairs
+                   if not made.offset or made.offset > offset]  # fmt: skip
+        # A skipped offset is no hole: it moves the position without a frame.
+        return Encoded(
+            [skipped(e.offset, e.at_seconds) if e.offset in skip else e for e in missing]
+        )
+
+    def _missing(self, item: Item, made: Entry, offset: int, dialect: Dialect) -> Entry:
+        """`made` as it stands, or a gap without what the member has of its range."""
+        if isinstance(item, Gap) and 0 < item.first <= offset:
+            return entry(replace(item, first=offset + 1), dialect, self.epoch, self.at_seconds)
+        return made
+
+
+def _skips(items: Sequence[Item]) -> dict[str, frozenset[int]]:
+    """Offsets by the connection that published them and asked not to get them back."""
+    found: dict[str, frozenset[int]] = {}
+    for item in items:
+        if isinstance(item, Publication) and (connection := item.skip_connection):
+            found[connection] = found.get(connection, frozenset()) | {item.offset}
+    return found
 
 
 class Channel:

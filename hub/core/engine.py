@@ -23,8 +23,9 @@ from hub.core.expiry import Expiry
 from hub.core.heartbeats import Heartbeats
 from hub.core.identity import Identity
 from hub.core.inbox import Inbox
+from hub.core.link import Link
 from hub.core.options import NodeOptions
-from hub.core.ports import Dialect, Link, Monotonic, Spawn
+from hub.core.ports import Dialect, Monotonic, Spawn
 from hub.core.pushes import Reply, Welcome
 from hub.core.records import Origin, session_record
 from hub.core.session import Session
@@ -191,7 +192,7 @@ class Engine:
         except Exception as fault:  # noqa: BLE001 - as above
             self._runtime.on_fault(session, fault)
             session.closing = True
-            session.link.abort()
+            session.abort()
             self.ended(session, self._our_fault, "internal error")
 
     def welcome(self, session: Session) -> Welcome:
@@ -341,7 +342,7 @@ class Engine:
     def abort(self, session: Session) -> None:
         """End a session's connection, and wait for no word of its end: there may be none left."""
         try:
-            session.link.abort()
+            session.abort()
         finally:
             session.lost(self._our_fault, "aborted")
 

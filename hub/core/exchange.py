@@ -12,9 +12,9 @@ subscribing and going live in the middle of a broadcast neither repeats nor skip
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 
-from hub.core.batch import Batch, Encoded, Group, Item
-from hub.core.channels import Channel
+from hub.core.channels import Batch, Channel, Group
 from hub.core.counters import Counters
+from hub.core.encoded import Encoded, Item
 from hub.core.journal import Journal
 from hub.core.open_changes import OpenChanges
 from hub.core.ports import Defer, Monotonic

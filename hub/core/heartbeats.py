@@ -128,7 +128,7 @@ class Heartbeats:
         limit = self._pong_timeout_seconds
         session.close_error(HeartbeatTimeoutError(f"no sign of life for {limit:g} seconds"))
         if stuck:
-            session.link.abort()
+            session.abort()
 
 
 def _was_not_read(session: Session, ping: _Ping) -> bool:

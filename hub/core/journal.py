@@ -11,24 +11,75 @@ going first. Each keeper knows up to when it has forgotten, so that nobody has t
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from hub.core.closed import ClosedSession, Farewell
 from hub.core.noted import MAX_EVENTS, Event, Notes, What
 from hub.core.ports import MAX_AGENT_CHARACTERS, Monotonic
 from hub.core.pushes import Gap, GapReason
 from hub.core.records import SessionRecord
-from hub.core.subscription import NOT_LIVE
 from hub.core.timeline import MARK_BYTES, TIMELINE_BYTES, Timeline
-
-if TYPE_CHECKING:
-    from hub.core.batch import Batch
-    from hub.core.session import Session
-    from hub.core.subscription import Subscription
 
 REACH_SECONDS = 600.0
 # How many places `sweep` looks at, 20 times a second: 50,000 connections are through in 2.5 s.
 _SWEEP = 1000
+
+
+class Noted(Protocol):
+    """A session as the journal sees it."""
+
+    notes: Notes | None
+
+    @property
+    def id(self) -> str: ...
+
+
+class PlaceChannel(Protocol):
+    """A channel as the journal sees it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def epoch(self) -> str: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    def read_ahead(self, through: int, now_seconds: float) -> None: ...
+
+
+class Place(Protocol):
+    """A subscription as the journal sees it: a session's place in a channel."""
+
+    @property
+    def session(self) -> Noted: ...
+
+    @property
+    def channel(self) -> PlaceChannel: ...
+
+    @property
+    def began_offset(self) -> int: ...
+
+    @property
+    def began_at_seconds(self) -> float: ...
+
+    def begin(self, offset: int, now_seconds: float) -> None: ...
+
+    def replayed_until(self, last: int) -> int: ...
+
+
+class Stretch(Protocol):
+    """A batch as the journal sees it: the offsets after `base` up to `last` of an epoch."""
+
+    @property
+    def epoch(self) -> str: ...
+
+    @property
+    def base(self) -> int: ...
+
+    @property
+    def last(self) -> int: ...
 
 
 class Keeps(Protocol):
@@ -66,66 +117,64 @@ class Journal:
 
     # -- what the core tells it --------------------------------------------------------------
 
-    def dropped(self, subscription: "Subscription", offset: int, epoch: str, policy: str) -> None:
+    def dropped(self, subscription: Place, offset: int, epoch: str, policy: str) -> None:
         """The outbox dropped one publication."""
         self._note(subscription, What.DROPPED, offset, offset, epoch=epoch, detail=policy)
 
-    def conflated(self, subscription: "Subscription", offset: int, by: int, epoch: str) -> None:
+    def conflated(self, subscription: Place, offset: int, by: int, epoch: str) -> None:
         """A newer publication took the place of one that waited."""
         self._note(subscription, What.CONFLATED, offset, offset, epoch=epoch, by=by)
 
-    def late(self, subscription: "Subscription", first: int, last: int, epoch: str) -> None:
+    def late(self, subscription: Place, first: int, last: int, epoch: str) -> None:
         """A stretch went out from the outbox."""
         self._note(subscription, What.LATE, first, last, epoch=epoch)
 
-    def replayed(self, subscription: "Subscription", first: int, last: int) -> None:
+    def replayed(self, subscription: Place, first: int, last: int) -> None:
         """A stretch went out from history."""
         if first <= last:
             self._note(subscription, What.REPLAYED, first, last)
             if last > subscription.channel.offset:
                 subscription.channel.read_ahead(last, self._clock())
 
-    def unsent(self, subscription: "Subscription", first: int, last: int, epoch: str) -> None:
+    def unsent(self, subscription: Place, first: int, last: int, epoch: str) -> None:
         """A stretch was still owed when the connection ended."""
         self._note(subscription, What.UNSENT, first, last, epoch=epoch)
 
-    def own(self, subscription: "Subscription", offset: int) -> None:
+    def own(self, subscription: Place, offset: int) -> None:
         """One of its own publications was withheld, as it asked."""
         self._note(subscription, What.OWN, offset, offset)
 
-    def missing(self, subscription: "Subscription", gap: Gap) -> None:
+    def missing(self, subscription: Place, gap: Gap) -> None:
         """History did not have a stretch."""
         expired = gap.reason is GapReason.EXPIRED
         what = What.EXPIRED if expired else What.INVALID
         self._note(subscription, what, gap.first, gap.last)
 
-    def began(self, subscription: "Subscription", offset: int) -> None:
+    def began(self, subscription: Place, offset: int) -> None:
         """From now on everything after `offset` of the channel is owed."""
-        subscription.began_offset = offset
-        subscription.live_offset = NOT_LIVE
-        subscription.began_at_seconds = self._clock()
+        subscription.begin(offset, self._clock())
 
-    def left(self, subscription: "Subscription", last: int, how: str) -> None:
+    def left(self, subscription: Place, last: int, how: str) -> None:
         """A subscription, or one epoch of it, ended after `last`."""
         channel, first = subscription.channel, subscription.began_offset + 1
         since, now = subscription.began_at_seconds, self._clock()
-        live = last if subscription.live_offset == NOT_LIVE else subscription.live_offset
+        live = subscription.replayed_until(last)
         held = Event(What.HELD, channel.name, channel.epoch, first, last, since, now, how, live)
         self._add(subscription.session, held)
 
-    def passed_over(self, subscription: "Subscription", last: int) -> None:
+    def passed_over(self, subscription: Place, last: int) -> None:
         """A new epoch had come so far already: the subscription goes on behind that."""
         if last:
             self._note(subscription, What.RESET, 1, last)
 
-    def refused(self, session: "Session", channel: str, code: str) -> None:
+    def refused(self, session: Noted, channel: str, code: str) -> None:
         """The session may not subscribe to the channel."""
         now = self._clock()
         self._add(session, Event(What.REFUSED, channel, "", 0, 0, now, now, code))
 
     def _note(
         self,
-        subscription: "Subscription",
+        subscription: Place,
         what: What,
         first: int,
         last: int,
@@ -139,7 +188,7 @@ class Journal:
         event = Event(what, channel.name, epoch, first, last, now, now, detail, by)
         self._add(subscription.session, event)
 
-    def _add(self, session: "Session", event: Event) -> None:
+    def _add(self, session: Noted, event: Event) -> None:
         if not self._max_bytes:
             return
         if (notes := session.notes) is None:
@@ -155,7 +204,7 @@ class Journal:
             self.bytes += event.size - notes.forget_oldest()
             notes.events.append(event)
 
-    def sent(self, channel: str, batch: "Batch", *, since_seconds: float) -> None:
+    def sent(self, channel: str, batch: Stretch, *, since_seconds: float) -> None:
         """A batch of the channel has gone to its live members.
 
         Nothing of it was written to anybody before `since_seconds`.
@@ -186,7 +235,7 @@ class Journal:
             self.bytes += TIMELINE_BYTES + len(channel)
         return timeline
 
-    def ended(self, session: "Session", record: SessionRecord, code: int, why: str) -> None:
+    def ended(self, session: Noted, record: SessionRecord, code: int, why: str) -> None:
         """A session has ended; `record` is how it was."""
         if not self._max_bytes:
             return

@@ -8,7 +8,7 @@ that all of them make, and none where it is as it was. When all of them together
 from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, field
 
-from hub.core.batch import Item
+from hub.core.encoded import Item
 from hub.core.pushes import Join, Leave, Member, PresenceReset
 
 # Of frames of joins and leaves in one batch: some 200. A guess; asking for the members costs a

@@ -1,28 +1,113 @@
 """The bounded queue of everything a session is still owed.
 
 It exists only while the peer's transport takes no writes: a control lane, which overtakes,
-and a ring per subscription, which keeps that channel's order. The limits of a session act
-here; the limit of the process in `hub.core.outbox_budget`. No I/O, no clock of its own.
+and a ring per subscription, which keeps that channel's order. The limits of a session
+and the limit of the process act here. Sessions and subscriptions are known by what an outbox
+needs of them (`Owed`, `Debtor`). No I/O, no clock of its own.
 """
 
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from hub.core.counters import Counters
-from hub.core.options import Overflow, SessionLimits
-from hub.core.outbox_budget import OutboxBudget
+from hub.core.journal import Journal, Place, PlaceChannel
+from hub.core.options import ChannelOptions, Overflow, SessionLimits
+from hub.core.ports import Dialect
 from hub.core.pushes import Gap, PresenceReset
 from hub.core.ring import Entry, Hole, Kind, Ring, Taken
-
-if TYPE_CHECKING:
-    from hub.core.journal import Journal
-    from hub.core.session import Session
-    from hub.core.subscription import Subscription
 
 # One chunk goes to the transport at a time; what the kernel does not take of it can no longer
 # be dropped. As large as what the kernel keeps unsent (TCP_NOTSENT_LOWAT).
 CHUNK_BYTES = 16 * 1024
+# A peer whose transport still holds more than this when it has to go for want of memory is
+# aborted: to wait until it takes that, and the goodbye behind it, would hold the memory. Smaller
+# is what any slow reader may have in flight, and most of those still hear why they are closed.
+ABORT_FROM_BYTES = 128 * 1024
+
+
+class OwedChannel(PlaceChannel, Protocol):
+    """A channel as an outbox sees it."""
+
+    @property
+    def options(self) -> ChannelOptions: ...
+
+
+class Owed(Place, Protocol):
+    """A subscription as an outbox sees it."""
+
+    ring: Ring | None
+    dropped: int
+
+    @property
+    def channel(self) -> OwedChannel: ...
+
+    @property
+    def closed(self) -> bool: ...
+
+
+class Debtor(Protocol):
+    """A session as the budget of all outboxes sees it."""
+
+    @property
+    def outbox(self) -> "Outbox | None": ...
+
+    @property
+    def handed_bytes(self) -> int: ...
+
+    @property
+    def held_bytes(self) -> int: ...
+
+    def close_slow(self, reason: str) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class OutboxBudget:
+    """What all sessions of the process are owed together, and the bound on it."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        """Of all outboxes."""
+        self.handed_bytes = 0
+        """What transports hold because their peers do not take it: the rest of a frame that was
+        begun, which may be a reply of a MiB."""
+        self.leaving_bytes = 0
+        """The same of sessions that are closed, until their connections are gone."""
+        self.sessions: dict[Debtor, None] = {}
+        """Those that are owed anything, in the order that began."""
+
+    @property
+    def total_bytes(self) -> int:
+        """All that is held for peers."""
+        return self.bytes + self.handed_bytes + self.leaving_bytes
+
+    @property
+    def bounded_bytes(self) -> int:
+        """What the bound holds for: of sessions that are closed nothing more can be taken away."""
+        return self.bytes + self.handed_bytes
+
+    def relieve(self) -> None:
+        """At the bound, close whoever is owed most until there is room again."""
+        while self.bytes + self.handed_bytes > self.max_bytes and self.sessions:
+            most = max(self.sessions, key=lambda session: session.held_bytes)
+            handed = most.handed_bytes
+            most.close_slow(f"all outboxes together are over {self.max_bytes:,} bytes")
+            if handed > ABORT_FROM_BYTES:
+                most.abort()
+
+    def forgive(self, seconds: float) -> None:
+        """The node was held up for so long: what is owed is not too old by that."""
+        for session in self.sessions:
+            if session.outbox is not None:
+                session.outbox.forgiven_seconds += seconds
+
+    def oldest_at(self) -> float | None:
+        """When what is owed longest was put in, monotonic seconds; None where nothing is."""
+        outboxes = (session.outbox for session in self.sessions)
+        found = (outbox.oldest_at() for outbox in outboxes if outbox is not None)
+        return min((at for at in found if at is not None), default=None)
 
 
 class Outbox:
@@ -45,7 +130,7 @@ class Outbox:
         limits: SessionLimits,
         outbox_budget: OutboxBudget,
         counters: Counters,
-        journal: "Journal",
+        journal: Journal,
     ) -> None:
         self._limits = limits
         self._outbox_budget = outbox_budget
@@ -57,7 +142,7 @@ class Outbox:
         """Of the age of what it holds, for which the node was held up."""
         self.bytes = 0
         """Of all rings and the control lane."""
-        self.rings: dict[Subscription, Ring] = {}
+        self.rings: dict[Owed, Ring] = {}
 
     @property
     def messages(self) -> int:
@@ -83,7 +168,7 @@ class Outbox:
         kept = sum(ring.kept_bytes for ring in self.rings.values())
         return self._control_bytes + kept <= self._limits.control_max_bytes
 
-    def ring(self, subscription: "Subscription", cursor: int) -> Ring:
+    def ring(self, subscription: Owed, cursor: int) -> Ring:
         """The subscription's ring; a new one begins behind `cursor`."""
         if (ring := subscription.ring) is None:
             channel = subscription.channel
@@ -93,7 +178,7 @@ class Outbox:
 
     def owe(
         self,
-        subscription: "Subscription",
+        subscription: Owed,
         entries: Iterable[Entry],
         cursor: int,
         now_seconds: float,
@@ -121,9 +206,7 @@ class Outbox:
                     return reason
         return None
 
-    def _over_limit(
-        self, subscription: "Subscription", now_seconds: float
-    ) -> "Subscription | None":
+    def _over_limit(self, subscription: Owed, now_seconds: float) -> Owed | None:
         """Who has to give way now that the subscription is owed more; None while all fits.
 
         Its own ring where that has too many messages or one too old; the largest where the
@@ -144,7 +227,7 @@ class Outbox:
         """What was put in before that is too old."""
         return now_seconds - self._limits.outbox_max_age_seconds - self.forgiven_seconds
 
-    def _give_way(self, owner: "Subscription") -> str | None:
+    def _give_way(self, owner: Owed) -> str | None:
         """Drop one entry of this ring; return why the session must be closed instead, or None."""
         ring = self.rings[owner]
         if ring.overflow is Overflow.DISCONNECT:
@@ -163,7 +246,7 @@ class Outbox:
             self._journal.dropped(owner, entry.offset, ring.epoch, ring.overflow)
         return None
 
-    def forget(self, subscription: "Subscription") -> tuple[int, list[Entry]]:
+    def forget(self, subscription: Owed) -> tuple[int, list[Entry]]:
         """Owe the subscription nothing any more.
 
         Returns how many publications that drops, and the replies it has to get all the same.
@@ -184,7 +267,7 @@ class Outbox:
                 if self._give_way(subscription) is not None:
                     break
 
-    def chunk(self, session: "Session") -> tuple[bytes, int]:
+    def chunk(self, dialect: Dialect) -> tuple[bytes, int]:
         """Take what is owed next, about `CHUNK_BYTES`; b"" when nothing is owed any more.
 
         The control lane goes first, then the rings in turn. Returns the bytes, and how many
@@ -201,7 +284,7 @@ class Outbox:
             subscription = next(iter(self.rings))
             ring = self.rings.pop(subscription)
             before, cursor = ring.bytes, ring.cursor
-            for frame, is_publication in self._take(session, subscription, ring):
+            for frame, is_publication in self._take(dialect, subscription, ring):
                 frames.append(frame)
                 size += len(frame)
                 publications += is_publication
@@ -219,10 +302,8 @@ class Outbox:
                 self.rings[subscription] = ring
         return b"".join(frames), publications
 
-    def _take(
-        self, session: "Session", subscription: "Subscription", ring: Ring
-    ) -> Iterable[Taken]:
-        channel, encode = subscription.channel, session.dialect.encode
+    def _take(self, dialect: Dialect, subscription: Owed, ring: Ring) -> Iterable[Taken]:
+        channel, encode = subscription.channel, dialect.encode
 
         def announce(hole: Hole) -> bytes:
             self._counters.gaps[hole.reason] += 1

@@ -6,8 +6,8 @@ history, and the subscription goes live when its cursor meets the head. Where hi
 faster than the peer reads, a gap `expired` says so.
 """
 
-from hub.core.batch import Encoded, Item, entry, skipped
 from hub.core.counters import Counters
+from hub.core.encoded import Encoded, Item, entry, skipped
 from hub.core.journal import Journal
 from hub.core.options import KIB, MIB
 from hub.core.ports import PAGE_BYTES, Broker, HistoryPage

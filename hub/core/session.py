@@ -8,13 +8,14 @@ waits: each method changes state and writes what the link takes at once.
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hub.core.batch import Encoded
 from hub.core.commands import Subscribe
+from hub.core.encoded import Encoded
 from hub.core.identity import Identity
+from hub.core.link import Link
 from hub.core.noted import Notes
 from hub.core.options import KIB
 from hub.core.outbox import Outbox
-from hub.core.ports import Dialect, Link
+from hub.core.ports import Dialect
 from hub.core.publication import Position
 from hub.core.pushes import Goodbye, Push
 from hub.core.ring import Entry, Kind
@@ -332,7 +333,7 @@ class Session:
         if self.outbox is not None:
             self.outbox.expire(self.drained_at_seconds)
         while self.outbox is not None:
-            chunk, publications = self.outbox.chunk(self)
+            chunk, publications = self.outbox.chunk(self.dialect)
             if not chunk:
                 self._release_outbox()
                 break
@@ -392,6 +393,10 @@ class Session:
             # Also where the farewell fails: it ends once, and is forgotten then.
             self._end(code, reason)
         self.link.close(code, reason)
+
+    def abort(self) -> None:
+        """End the connection now, without a goodbye; its link reports the end."""
+        self.link.abort()
 
     def left(self, code: int, reason: str) -> None:
         """The peer ended the session; its connection follows, or is aborted when it takes long.

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from hub.core.commands import Command
 from hub.core.counters import Counters
+from hub.core.journal import Journal
 from hub.core.options import SessionLimits
-from hub.core.outbox_budget import OutboxBudget
+from hub.core.outbox import OutboxBudget
 from hub.core.ports import Monotonic
 from hub.core.pushes import Reply
 
 if TYPE_CHECKING:
-    from hub.core.journal import Journal
     from hub.core.session import Session
 
 Respond = Callable[[Reply], None]
@@ -28,7 +28,7 @@ class SessionContext:
     clock: Monotonic
     counters: Counters
     outbox_budget: OutboxBudget
-    journal: "Journal"
+    journal: Journal
     close_code: Callable[[str, bool], int]
     """The wire's close code of an error: its `code`, and whether it is `retryable`."""
     on_replay: Callable[["Session"], None]

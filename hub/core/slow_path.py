@@ -7,7 +7,8 @@ nothing is skipped. Nothing here waits.
 
 from collections.abc import Iterable
 
-from hub.core.batch import Batch, Encoded
+from hub.core.channels import Batch
+from hub.core.encoded import Encoded
 from hub.core.journal import Journal
 from hub.core.ports import Monotonic
 from hub.core.publication import Position

@@ -119,6 +119,16 @@ class Subscription:
             return "replaying"
         return "live" if self.ring is None else "congested"
 
+    def begin(self, offset: int, now_seconds: float) -> None:
+        """From now on everything after `offset` of the channel is owed."""
+        self.began_offset = offset
+        self.live_offset = NOT_LIVE
+        self.began_at_seconds = now_seconds
+
+    def replayed_until(self, last: int) -> int:
+        """Up to where its stretch, which ended at `last`, came from history."""
+        return last if self.live_offset == NOT_LIVE else self.live_offset
+
     def keep(self, kept: Kept | None) -> None:
         """Keep this of history, in place of what was kept so far."""
         if self.kept is not None:

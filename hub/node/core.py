@@ -22,7 +22,7 @@ from hub.core.expiry import Expiry
 from hub.core.heartbeats import Heartbeats
 from hub.core.journal import Journal
 from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
-from hub.core.outbox_budget import OutboxBudget
+from hub.core.outbox import OutboxBudget
 from hub.core.ports import Broker, Defer, Monotonic, Policy, Roster, Spawn
 from hub.core.presence import PresenceTable
 from hub.core.replay import Replay

@@ -11,7 +11,7 @@ from hub.admin.drain import Drainer
 from hub.core.counters import Counters
 from hub.core.engine import Engine
 from hub.core.journal import Journal
-from hub.core.outbox_budget import OutboxBudget
+from hub.core.outbox import OutboxBudget
 from hub.core.ports import Monotonic, PublishRequest
 from hub.core.rates import Rates
 from hub.core.records import NodeRecord

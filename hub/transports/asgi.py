@@ -31,7 +31,7 @@ _MAX_WAITING_BYTES = 16 * 1024
 
 
 class AsgiLink:
-    """Implements `hub.core.ports.Link`: holds a little for the task that sends it."""
+    """Implements `hub.core.link.Link`: holds a little for the task that sends it."""
 
     answers_pings = False
 

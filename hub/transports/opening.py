@@ -17,7 +17,8 @@ from hub.auth.policy import Policy
 from hub.core.commands import Subscribe
 from hub.core.engine import Engine
 from hub.core.identity import Identity
-from hub.core.ports import Dialect, Link
+from hub.core.link import Link
+from hub.core.ports import Dialect
 from hub.core.values import value
 from hub.errors import BadRequestError, HubError
 from hub.transports.http.access import credentials_of

@@ -18,7 +18,7 @@ def _nobody() -> None:
 
 
 class PollLink:
-    """Implements `hub.core.ports.Link`; open for frames only while a poll waits."""
+    """Implements `hub.core.link.Link`; open for frames only while a poll waits."""
 
     __slots__ = (
         "_blocked",
@@ -87,7 +87,7 @@ class PollLink:
             self._blocked = True
             self.session.writable = False
 
-    # -- hub.core.ports.Link --------------------------------------------------------------------
+    # -- hub.core.link.Link --------------------------------------------------------------------
 
     def send(self, data: bytes) -> int:
         """Take what there is room for; the session finishes the frame in which that ends."""

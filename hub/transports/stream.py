@@ -34,7 +34,7 @@ _one_of = lru_cache(maxsize=1024)(str)
 
 
 class StreamConnection(asyncio.Protocol):
-    """Implements `hub.core.ports.Link` on an asyncio transport that was just taken over.
+    """Implements `hub.core.link.Link` on an asyncio transport that was just taken over.
 
     Whoever gives the transport has set its high-water mark to 0.
     """

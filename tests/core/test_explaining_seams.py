@@ -1,6 +1,6 @@
 """Where the answer about a publication is easily wrong: what is forgotten, lost, or done again."""
 
-from hub.core.batch import Batch
+from hub.core.channels import Batch
 from hub.core.closed import CLOSED_BYTES
 from hub.core.explaining import Answer, Question
 from hub.core.journal import REACH_SECONDS
