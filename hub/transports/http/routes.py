@@ -53,7 +53,7 @@ class Stream(Enum):
     SSE = auto()
 
 
-# Longer than any broker's time-outs, and than `Commands` waits for another node's answer.
+# Longer than any broker's time-outs, and than a command may take at another node.
 ANSWER_SECONDS = 60.0
 
 
