@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -147,7 +146,8 @@ async def test_a_connection_is_used_again_until_the_hub_ends_it(kind: str) -> No
         for _ in range(3):
             assert (await post(b"[]")).status == 200
         await ended.wait()
-        await asyncio.sleep(0.05)  # the end is in the kernel, and not yet with the loop
+        for _ in range(3):
+            await asyncio.sleep(0)  # the end is in the kernel, and not yet with the loop
         assert (await post(b"[]")).status == 200
     assert connections == 2
 
@@ -281,13 +281,3 @@ async def test_ten_thousands_of_publications_at_once_all_happen() -> None:
         published = await asyncio.gather(*calls)
     assert [each.position.offset for each in published] == list(range(20_000))
     assert len(requests) <= 120
-
-
-def test_a_publisher_of_nobody_does_not_wait_longer_than_it_was_told() -> None:
-    """Threads that wait for a hub that is away are given up together."""
-    options = PublisherOptions(retry=PublishRetry(for_seconds=0), breaker=None)
-    began = time.monotonic()
-    with SyncPublisher("http://127.0.0.1:1", options=options) as publisher:
-        with pytest.raises(NotPublishedError):
-            publisher.publish("a", 1)
-    assert time.monotonic() - began < DEADLINE_SECONDS
