@@ -16,9 +16,9 @@ from typing import Self
 from structlog.typing import FilteringBoundLogger
 
 from hub.admin.drain import abort_all
-from hub.core.deadlines import GRANULARITY_SECONDS
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn
 from hub.core.publication import Position, check_channel
+from hub.core.time.deadlines import GRANULARITY_SECONDS
 from hub.node import siblings
 from hub.node.host_signals import HostSignals
 from hub.node.node import Node
@@ -143,7 +143,7 @@ class Hub:
             # Whoever runs a hub of its own says so itself, with the signal.
             self._log.info(
                 "draining",
-                connections=len(node.engine.sessions),
+                connections=len(node.registry.sessions),
                 window_seconds=0 if at_once else settings.drain_seconds,
             )
         draining = asyncio.create_task(
@@ -160,9 +160,9 @@ class Hub:
             task.cancel()
         await asyncio.gather(draining, stopping, return_exceptions=True)
         if self._hosted:
-            left = len(node.engine.sessions) + len(node.engine.leaving)
+            left = len(node.registry.sessions) + len(node.registry.leaving)
             self._log.info("drained", connections_cut=left)
-        abort_all(node.engine)
+        abort_all(node.registry)
         node.waiting_polls.end_all()
 
     def stop_now(self) -> None:
@@ -247,7 +247,7 @@ class Hub:
     async def history(
         self, channel: str, since: Position | None = None, limit: int = 100
     ) -> HistoryPage:
-        """See `hub.core.executor.Executor.history`."""
+        """See `hub.core.command_handler.CommandHandler.history`."""
         return await self.node.api.history(check_channel(channel), since, limit)
 
 

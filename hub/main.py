@@ -58,7 +58,7 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
         log.info(
             "draining",
             signal=received[0].name,
-            connections=len(hub.node.engine.sessions),
+            connections=len(hub.node.registry.sessions),
             window_seconds=settings.drain_seconds,
             message="a second signal stops at once",
         )

@@ -120,7 +120,7 @@ async def test_an_exception_in_the_body_stops_without_draining(channel: str) -> 
     async with contextlib.AsyncExitStack() as stack, asyncio.timeout(60):
         with pytest.raises(ZeroDivisionError):
             await run(stack)
-    assert not hub.node.engine.sessions
+    assert not hub.node.registry.sessions
 
 
 async def test_cancelling_the_body_stops_without_draining() -> None:

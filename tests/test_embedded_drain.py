@@ -32,5 +32,5 @@ async def test_a_stop_does_not_wait_for_sessions_between_two_polls() -> None:
             async with http_client(base_url=hub.url) as http:
                 for _ in range(3):
                     assert (await http.get("/poll?channel=a&wait=0")).status_code == 200
-            assert len(hub.node.engine.sessions) == 3
-        assert not hub.node.engine.sessions
+            assert len(hub.node.registry.sessions) == 3
+        assert not hub.node.registry.sessions

@@ -5,12 +5,12 @@ from typing import Any
 
 from hub.admin.listing import Listing, Page, Part, Query, Selection, look_at_slices, merge
 from hub.admin.requests import Admin, AdminRequest, Everywhere, Handlers
-from hub.core.closed import ClosedSession
-from hub.core.engine import Engine
-from hub.core.journal import Journal
+from hub.core.forensics.journal import Journal
+from hub.core.forensics.noted import ClosedSession
 from hub.core.records import Column, Origin, SessionRecord, columns, plain, session_record
-from hub.core.session import Session
-from hub.core.subscribing import Subscribing
+from hub.core.recovery.subscribing import Subscribing
+from hub.core.registry import SessionRegistry
+from hub.core.session.session import Session
 from hub.errors import NotFoundError
 
 # Looked at before other work gets its turn: 1 ms; 50,000 take 30 ms in all (measured).
@@ -86,8 +86,10 @@ class Unsubscribe(AdminRequest[None], frozen=True, tag="unsubscribe"):
 class Connections:
     """Carries these out at this node; one per node, owned by the event loop."""
 
-    def __init__(self, engine: Engine, subscribing: Subscribing, journal: Journal) -> None:
-        self._engine = engine
+    def __init__(
+        self, registry: SessionRegistry, subscribing: Subscribing, journal: Journal
+    ) -> None:
+        self._registry = registry
         self._journal = journal
         self._subscribing = subscribing
         self._listing = asyncio.Lock()
@@ -103,26 +105,26 @@ class Connections:
         }
 
     async def listed(self, asked: ListConnections) -> Part[SessionRecord]:
-        origin = self._engine.origin
+        origin = self._registry.origin
         async with self._listing:
             selection = Selection(CONNECTIONS, asked.query, origin, count=asked.query.limit)
-            sessions = list(self._engine.sessions.values())
+            sessions = list(self._registry.sessions.values())
             await look_at_slices(selection, sessions, at_once=_SLICE_SESSIONS)
             return selection.part(lambda session: session_record(session, origin))
 
     async def _closed(self, asked: ListClosed) -> Part[dict[str, Any]]:
         async with self._listing:
             count = asked.query.limit
-            selection = Selection(CLOSED, asked.query, self._engine.origin, count=count)
+            selection = Selection(CLOSED, asked.query, self._registry.origin, count=count)
             ended = list(self._journal.closed.values())
             await look_at_slices(selection, ended, at_once=_SLICE_SESSIONS)
             return selection.part(_ended)
 
     async def _get(self, asked: GetConnection) -> SessionRecord:
-        return session_record(self._found(asked.connection), self._engine.origin)
+        return session_record(self._found(asked.connection), self._registry.origin)
 
     async def _disconnect(self, asked: Disconnect) -> None:
-        if not self._engine.disconnect(asked.connection, code=asked.code, reason=asked.reason):
+        if not self._registry.disconnect(asked.connection, code=asked.code, reason=asked.reason):
             raise _not_open(asked.connection)
 
     async def _unsubscribe(self, asked: Unsubscribe) -> None:
@@ -134,7 +136,7 @@ class Connections:
         self._subscribing.expel(session, asked.channel, "unsubscribed by operator")
 
     def _found(self, connection: str) -> Session:
-        if (session := self._engine.sessions.get(connection)) is None:
+        if (session := self._registry.sessions.get(connection)) is None:
             raise _not_open(connection)
         return session
 

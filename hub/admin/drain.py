@@ -9,8 +9,8 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from hub.core.engine import Engine
-from hub.core.session import Session
+from hub.core.registry import SessionRegistry
+from hub.core.session.session import Session
 from hub.errors import ConflictError
 from hub.wire.codes import CloseCode
 
@@ -54,11 +54,11 @@ class Drainer:
 
     def __init__(
         self,
-        engine: Engine,
+        registry: SessionRegistry,
         is_alone: Callable[[], Awaitable[bool]],
         is_away: Callable[[Session], bool] = lambda _: False,
     ) -> None:
-        self._engine = engine
+        self._registry = registry
         self._is_alone = is_alone
         self._is_away = is_away
         self.progress: DrainProgress | None = None
@@ -74,12 +74,12 @@ class Drainer:
 
     async def stop_at_once(self, *, return_seconds: float) -> None:
         """`stop` where connections end anyway: all are told now, and spread by their return."""
-        self._stopping = self._engine.draining = True
+        self._stopping = self._registry.draining = True
         if self._task is not None:
             self._task.cancel()
-        for session in list(self._engine.sessions.values()):
+        for session in list(self._registry.sessions.values()):
             seconds = max(_LEAST_RETURN_SECONDS, return_seconds)
-            _close_one(self._engine, session, "draining", int(seconds * 1000))
+            _close_one(self._registry, session, "draining", int(seconds * 1000))
         await self.drain(ready_delay_seconds=0, window_seconds=0)
 
     async def drain(self, *, ready_delay_seconds: float, window_seconds: float) -> None:
@@ -89,16 +89,16 @@ class Drainer:
         balancers look elsewhere while the listener is still open. Ends at the latest when the
         close time-out of the last session has aborted it.
         """
-        self._engine.draining = True
+        self._registry.draining = True
         await asyncio.sleep(ready_delay_seconds)
-        while sessions := list(self._engine.sessions.values()):
+        while sessions := list(self._registry.sessions.values()):
             there = [session for session in sessions if not self._is_away(session)]
             if not there:
                 window_seconds = 0
             await self._close(there or sessions, "draining", window_seconds)
             # Who had passed the door before it closed, and opened since.
             window_seconds = 0
-        while self._engine.leaving:  # noqa: ASYNC110 - the core has no events, and this runs once
+        while self._registry.leaving:  # noqa: ASYNC110 - the core has no events, and this runs once
             await asyncio.sleep(_STEP_SECONDS)
 
     def begin_drain(self, *, ready_delay_seconds: float, window_seconds: float) -> None:
@@ -107,7 +107,7 @@ class Drainer:
         Raises `ConflictError` while it drains or rebalances already.
         """
         self._check_idle()
-        self._engine.draining = True
+        self._registry.draining = True
         self._task = asyncio.create_task(
             self.drain(ready_delay_seconds=ready_delay_seconds, window_seconds=window_seconds)
         )
@@ -118,7 +118,7 @@ class Drainer:
         Raises `ConflictError` while the node drains or rebalances already.
         """
         self._check_idle()
-        sessions = list(self._engine.sessions.values())
+        sessions = list(self._registry.sessions.values())
         chosen = random.sample(sessions, min(max(count, 0), len(sessions)))
         self._task = asyncio.create_task(self._close(chosen, "rebalance", window_seconds))
 
@@ -133,10 +133,10 @@ class Drainer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        self._engine.draining = False
+        self._registry.draining = False
 
     def _check_idle(self) -> None:
-        if self._engine.draining or (self._task is not None and not self._task.done()):
+        if self._registry.draining or (self._task is not None and not self._task.done()):
             raise ConflictError("the node drains or rebalances already")
 
     async def _close(self, sessions: Sequence[Session], reason: str, window_seconds: float) -> None:
@@ -153,23 +153,25 @@ class Drainer:
                     await asyncio.sleep(max(wait, _STEP_SECONDS))
                 elif index % _AT_ONCE == 0:
                     await asyncio.sleep(0)
-                _close_one(self._engine, session, reason, return_ms)
+                _close_one(self._registry, session, reason, return_ms)
         finally:
             self.progress = None
 
 
-def abort_all(engine: Engine) -> None:
+def abort_all(registry: SessionRegistry) -> None:
     """End every session at once; used when a second signal asks for it."""
-    for session in list(engine.sessions.values()):
-        _close_one(engine, session, "stopping", None)
-    for session in list(engine.leaving):
-        engine.abort(session)
+    for session in list(registry.sessions.values()):
+        _close_one(registry, session, "stopping", None)
+    for session in list(registry.leaving):
+        registry.abort(session)
 
 
-def _close_one(engine: Engine, session: Session, reason: str, return_ms: int | None) -> None:
+def _close_one(
+    registry: SessionRegistry, session: Session, reason: str, return_ms: int | None
+) -> None:
     """Close it; a fault in one session must keep neither the others nor the process."""
     try:
         session.close(CloseCode.SERVICE_RESTART, reason, return_ms)
     except Exception as error:  # noqa: BLE001 - told, and the others go on
-        engine.failed(session, error)
-        engine.abort(session)
+        registry.failed(session, error)
+        registry.abort(session)

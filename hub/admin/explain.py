@@ -1,4 +1,7 @@
-"""Why a connection did not get a publication; how the answer is found: `hub.core.explaining`."""
+"""Why a connection did not get a publication.
+
+The answer is found by `hub.core.forensics.explaining`.
+"""
 
 import time
 from typing import Annotated
@@ -7,12 +10,12 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from hub.admin.requests import AdminRequest, Handlers
-from hub.core.engine import Engine
-from hub.core.explaining import Explainer, Explanation, Question
-from hub.core.journal import Journal
+from hub.core.forensics.explaining import Explainer, Explanation, Question
+from hub.core.forensics.journal import Journal
 from hub.core.ports import Broker
 from hub.core.publication import Position
-from hub.core.subscribing import Subscribing
+from hub.core.recovery.subscribing import Subscribing
+from hub.core.registry import SessionRegistry
 from hub.errors import HubError
 
 
@@ -53,9 +56,14 @@ class Explaining:
     """Carries these out at this node; one per node."""
 
     def __init__(
-        self, *, engine: Engine, journal: Journal, subscribing: Subscribing, broker: Broker
+        self,
+        *,
+        registry: SessionRegistry,
+        journal: Journal,
+        subscribing: Subscribing,
+        broker: Broker,
     ) -> None:
-        self._engine = engine
+        self._registry = registry
         self._journal = journal
         self._subscribing = subscribing
         self._broker = broker
@@ -69,7 +77,7 @@ class Explaining:
         epoch = asked.epoch or newest.epoch
         current = epoch == newest.epoch
         head = newest.offset if current else offset
-        session = self._engine.sessions.get(asked.connection)
+        session = self._registry.sessions.get(asked.connection)
         closed = None if session is not None else self._journal.closed.get(asked.connection)
         question = Question(channel, epoch, offset, head, current)
         found = Explainer(question, self._journal, session=session, closed=closed).explain()
@@ -98,4 +106,4 @@ class Explaining:
         )
 
     def _wall_ms(self, at_seconds: float) -> int:
-        return int((time.time() - self._engine.clock() + at_seconds) * 1000)
+        return int((time.time() - self._registry.clock() + at_seconds) * 1000)

@@ -9,8 +9,8 @@ from msgspec import UNSET, UnsetType
 
 from hub.admin.drain import Drainer
 from hub.admin.requests import Admin, AdminRequest, AtTag, Handlers
-from hub.core.engine import Engine
 from hub.core.records import NodeRecord
+from hub.core.registry import SessionRegistry
 from hub.errors import BadRequestError, HubError
 
 MAX_WINDOW_SECONDS = 3600.0
@@ -56,13 +56,13 @@ class Draining:
 
     def __init__(
         self,
-        engine: Engine,
+        registry: SessionRegistry,
         drainer: Drainer,
         *,
         drain_seconds: float,
         ready_delay_seconds: float,
     ) -> None:
-        self._engine = engine
+        self._registry = registry
         self._drainer = drainer
         self._drain_seconds = drain_seconds
         self._ready_delay_seconds = ready_delay_seconds
@@ -71,7 +71,7 @@ class Draining:
         return {Drain: self._drain, Undrain: self._undrain, Shed: self._shed}
 
     async def _drain(self, asked: Drain) -> Closing:
-        sessions, window = len(self._engine.sessions), self._window(asked.window_seconds)
+        sessions, window = len(self._registry.sessions), self._window(asked.window_seconds)
         self._drainer.begin_drain(
             ready_delay_seconds=self._ready_delay_seconds, window_seconds=window
         )
@@ -79,13 +79,13 @@ class Draining:
 
     async def _undrain(self, _asked: Undrain) -> Closing:
         await self._drainer.undo()
-        return Closing(connections=len(self._engine.sessions))
+        return Closing(connections=len(self._registry.sessions))
 
     async def _shed(self, asked: Shed) -> Closing:
         window = self._window(asked.window_seconds)
         if asked.count:
             self._drainer.begin_shedding(asked.count, window_seconds=window)
-        closing = min(asked.count, len(self._engine.sessions))
+        closing = min(asked.count, len(self._registry.sessions))
         return Closing(closing=closing, window_seconds=window)
 
     def _window(self, seconds: float | None) -> float:

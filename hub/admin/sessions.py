@@ -10,10 +10,10 @@ from typing import ClassVar
 
 from hub.admin.requests import AdminRequest, Handlers, Rights
 from hub.core.commands import Command, Ping, Publish
-from hub.core.engine import Engine
 from hub.core.options import KIB
 from hub.core.polling import PollRequest
 from hub.core.pushes import Reply
+from hub.core.registry import SessionRegistry
 from hub.errors import HubError, OutcomeUnknownError, RateLimitedError, UnavailableError
 from hub.wire import native
 
@@ -84,12 +84,12 @@ class Sessions:
 
     def __init__(
         self,
-        engine: Engine,
+        registry: SessionRegistry,
         poll: Callable[[PollRequest], Awaitable[bytes]],
         *,
         max_message_bytes: int,
     ) -> None:
-        self._engine = engine
+        self._registry = registry
         self._poll = poll
         self._max_message_bytes = max_message_bytes
 
@@ -106,7 +106,7 @@ class Sessions:
         A ping is answered in the session's own stream as well: a proxy that holds the stream
         back until its buffer is full is found out by nothing else in time.
         """
-        session = self._engine.find(asked.connection, asked.secret)
+        session = self._registry.find(asked.connection, asked.secret)
         try:
             command = native.decode(asked.raw, max_message_bytes=self._max_message_bytes)
         except HubError as error:
@@ -120,7 +120,7 @@ class Sessions:
                 reply.set_result(answer)
 
         try:
-            self._engine.submit(session, command, respond)
+            self._registry.submit(session, command, respond)
         except RateLimitedError as error:
             return native.encode(Reply(command.id, error=error))
         try:
@@ -130,7 +130,7 @@ class Sessions:
             raise _late(command) from None
 
     async def _check(self, asked: CheckSecret) -> None:
-        self._engine.find(asked.connection, asked.secret)
+        self._registry.find(asked.connection, asked.secret)
 
 
 def _late(command: Command) -> HubError:

@@ -1,4 +1,4 @@
-"""What a session may ask for. Dialects make these from bytes; the engine carries them out."""
+"""What a session may ask for. Dialects make these from bytes; the registry carries them out."""
 
 from hub.core.publication import Position
 from hub.core.values import value

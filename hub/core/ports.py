@@ -1,7 +1,7 @@
 """The borders of the core: what it needs from the outside, as protocols.
 
 Adapters in `hub.transports`, `hub.brokers`, `hub.auth` and `hub.wire` have these shapes;
-`hub.node.core` hands them in. The way to a peer is `hub.core.link`, which knows sessions.
+`hub.node.core` hands them in. The way to a peer is `hub.core.session.link`, which knows sessions.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -188,7 +188,7 @@ class Roster(Protocol):
 
 
 class Policy(Protocol):
-    """What the engine asks `hub.auth`."""
+    """What the registry asks `hub.auth`."""
 
     def authenticate(self, token: str) -> Identity:
         """Raise `UnauthorizedError` unless the token holds now."""

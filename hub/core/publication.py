@@ -4,7 +4,6 @@ import re
 import string
 from functools import lru_cache
 
-from hub.core.naming import odd_character
 from hub.core.values import value
 from hub.errors import BadRequestError
 
@@ -76,3 +75,15 @@ class Publication:
     """The connection that asked not to get it back (`"echo": false`)."""
     trace: str | None = None
     """W3C `traceparent` of its publishing; None for nearly all, which are not sampled."""
+
+
+def odd_character(name: str, allowed: str) -> str:
+    """Of `name` the first character that is not in `allowed`, as a clause that says which and
+    where; empty where all are, so that only the length can be wrong.
+
+    Example: `'é' (U+00E9) is its character 4`.
+    """
+    for place, character in enumerate(name, 1):
+        if character not in allowed:
+            return f"{character!r} (U+{ord(character):04X}) is its character {place}"
+    return ""

@@ -14,14 +14,14 @@ from hub.admin.cluster import Cluster
 from hub.admin.listing import Page, Query
 from hub.admin.requests import AtConnection
 from hub.admin.sessions import CheckSecret, Poll, SendCommand
+from hub.core.command_handler import CommandHandler
 from hub.core.eager import begin
-from hub.core.executor import Executor
 from hub.core.polling import PollRequest
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, LiveChannel, NodeRecord, channel_record
-from hub.core.subscribing import Subscribing
+from hub.core.recovery.subscribing import Subscribing
 from hub.errors import HubError, UnavailableError
 from hub.node.broker import NodeBroker
 from hub.node.stats import Reporter
@@ -64,7 +64,7 @@ class KnownChannels:
 class NodeApi:
     """One per node; keeps nothing of its own."""
 
-    executor: Executor
+    command_handler: CommandHandler
     subscribing: Subscribing
     cluster: Cluster
     polling: PollTransport
@@ -76,10 +76,10 @@ class NodeApi:
     def publish(
         self, request: PublishRequest
     ) -> PublishResult | Coroutine[Any, Any, PublishResult]:
-        return self.executor.publish(request)
+        return self.command_handler.publish(request)
 
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
-        return await self.executor.history(channel, since, limit)
+        return await self.command_handler.history(channel, since, limit)
 
     async def presence(self, channel: str) -> Sequence[Member]:
         return await self.subscribing.members(channel)
@@ -113,7 +113,7 @@ class NodeApi:
         record = self.lists.one(name)
         if record is not None or not self.known.broker.record().servers:
             return record
-        page = await self.executor.history(name, None, 1)
+        page = await self.command_handler.history(name, None, 1)
         if not page.head.offset:
             return None
         held = page.head.offset - page.oldest + 1

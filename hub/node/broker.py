@@ -12,8 +12,8 @@ from hub.admin.cluster import NodeBus, NoOtherNodes
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.keys import TAG_LENGTH, Keys
+from hub.core.fanout.presence import LocalRoster
 from hub.core.ports import Broker, Downstream, Roster
-from hub.core.presence import LocalRoster
 from hub.core.publication import Position
 from hub.core.records import BrokerRecord
 from hub.errors import SettingsError

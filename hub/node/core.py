@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.core.aging import Aging
+from hub.core.command_handler import CommandHandler
 from hub.core.counters import Counters
-from hub.core.deadlines import Deadlines
 from hub.core.eager import begin
-from hub.core.engine import Engine, Runtime
-from hub.core.exchange import Exchange
-from hub.core.executor import Executor
-from hub.core.expiry import Expiry
-from hub.core.heartbeats import Heartbeats
-from hub.core.journal import Journal
+from hub.core.fanout.fanout import Fanout
+from hub.core.fanout.presence import PresenceTable
+from hub.core.forensics.journal import Journal
 from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
-from hub.core.outbox import OutboxBudget
 from hub.core.ports import Broker, Defer, Monotonic, Policy, Roster, Spawn
-from hub.core.presence import PresenceTable
-from hub.core.replay import Replay
-from hub.core.session import Session
-from hub.core.session_context import SessionContext
-from hub.core.subscribing import Subscribing
+from hub.core.recovery.replay import Replay
+from hub.core.recovery.subscribing import Subscribing
+from hub.core.registry import Runtime, SessionRegistry
+from hub.core.session.context import SessionContext
+from hub.core.session.outbox import OutboxBudget
+from hub.core.session.session import Session
+from hub.core.time.aging import Aging
+from hub.core.time.deadlines import Deadlines
+from hub.core.time.expiry import Expiry
+from hub.core.time.heartbeats import Heartbeats
 from hub.errors import HubError
 from hub.observe.log_levels import SESSION
 from hub.observe.logs import session_log
@@ -65,7 +65,7 @@ class CoreSettings(Protocol):
 
 
 class Awake(Protocol):
-    """Time that counts no stall of the node; `hub.core.awake.AwakeClock`."""
+    """Time that counts no stall of the node; `hub.core.time.awake.AwakeClock`."""
 
     def __call__(self) -> float: ...
 
@@ -134,7 +134,7 @@ class NodeCore:
         self._broker = broker
         self._session_log = shared.log.bind(subsystem=SESSION)
         self.replay = Replay(broker, shared.counters, shared.journal)
-        self.exchange = Exchange(
+        self.fanout = Fanout(
             defer=shared.defer,
             clock=shared.clock,
             counters=shared.counters,
@@ -150,16 +150,16 @@ class NodeCore:
         )
         self.subscribing = Subscribing(
             replay=self.replay,
-            exchange=self.exchange,
+            fanout=self.fanout,
             presence=self.presence,
             namespaces=settings.namespaces(),
             limits=settings.session_limits(),
             counters=shared.counters,
             journal=shared.journal,
         )
-        self.executor = Executor(
+        self.command_handler = CommandHandler(
             broker=tracing.traced(broker) if tracing else broker,
-            exchange=self.exchange,
+            fanout=self.fanout,
             subscribing=self.subscribing,
             policy=policy,
             counters=shared.counters,
@@ -173,11 +173,11 @@ class NodeCore:
             counters=shared.counters,
             awake=shared.awake,
         )
-        self.engine = self._engine(tag)
+        self.registry = self._registry(tag)
 
-    def _engine(self, tag: str) -> Engine:
+    def _registry(self, tag: str) -> SessionRegistry:
         settings, shared = self._settings, self._shared
-        return Engine(
+        return SessionRegistry(
             options=NodeOptions(
                 node=settings.node,
                 version=VERSION,
@@ -187,7 +187,7 @@ class NodeCore:
                 tag=tag,
             ),
             context=self._context(),
-            executor=self.executor,
+            command_handler=self.command_handler,
             heartbeats=self.heartbeats,
             aging=Aging(
                 max_age_seconds=settings.max_connection_age_seconds,
@@ -216,9 +216,9 @@ class NodeCore:
             journal=shared.journal,
             close_code=close_code,
             on_replay=self._on_replay,
-            on_mark=self.exchange.mark,
+            on_mark=self.fanout.mark,
             on_closed=self._on_closed,
-            on_gone=lambda session: self.engine.gone(session),
+            on_gone=lambda session: self.registry.gone(session),
         )
 
     # -- what sessions call ----------------------------------------------------------------
@@ -248,7 +248,7 @@ class NodeCore:
         )
 
     def _on_closed(self, session: Session, code: int, reason: str) -> None:
-        self.engine.ended(session, code, reason)
+        self.registry.ended(session, code, reason)
         # Bound once: a close is too frequent to bind a logger only to hear that nobody listens.
         if self._session_log.is_enabled_for(logging.DEBUG):
             session_log(self._shared.log, session).debug("session_closed", code=code, reason=reason)

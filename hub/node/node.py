@@ -19,12 +19,12 @@ from hub.admin.nodes import Draining
 from hub.admin.requests import Handlers
 from hub.admin.sessions import Sessions
 from hub.auth.policy import Policy
-from hub.core.awake import AwakeClock
 from hub.core.ports import Defer, Spawn
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, PresenceReset
 from hub.core.rates import Rates
 from hub.core.reserved import STATS_CHANNEL
+from hub.core.time.awake import AwakeClock
 from hub.errors import HubError
 from hub.node.api import KnownChannels, NodeApi
 from hub.node.broker import make_brokerage, make_tag
@@ -44,7 +44,7 @@ from hub.wire.poll import PollDialect, SessionPollDialect
 
 
 class Node:
-    """Owned by one event loop; call `tick` every `hub.core.deadlines.GRANULARITY_SECONDS`."""
+    """Owned by one event loop; call `tick` every `hub.core.time.deadlines.GRANULARITY_SECONDS`."""
 
     def __init__(
         self,
@@ -90,26 +90,26 @@ class Node:
             policy=self.policy,
             tracing=self.tracing,
         )
-        self.engine = self.core.engine
+        self.registry = self.core.registry
         self._subscribing = self.core.subscribing
         polling = PollTransport(
-            engine=self.engine,
+            registry=self.registry,
             dialect=PollDialect(),
             session_dialect=SessionPollDialect(),
             deadlines=self.deadlines,
             clock=self.clock,
         )
         self.sockets = Sockets(
-            self.engine,
+            self.registry,
             max_connections=settings.max_connections,
             max_unsent_bytes=settings.body_total_bytes,
         )
         self.bodies = BodyBudget(settings.body_total_bytes)
-        self.drainer = Drainer(self.engine, self._is_alone, is_between_polls)
+        self.drainer = Drainer(self.registry, self._is_alone, is_between_polls)
         self.reporter = Reporter(
             version=VERSION,
             started_seconds=self.started_seconds,
-            engine=self.engine,
+            registry=self.registry,
             subscribing=self._subscribing,
             outbox_budget=self.outbox_budget,
             broker=self.broker,
@@ -127,7 +127,7 @@ class Node:
         )
         self.waiting_polls = WaitingPolls()
         known = KnownChannels(self.broker, self._subscribing)
-        lists = Channels(known, self.engine.origin)
+        lists = Channels(known, self.registry.origin)
         self.cluster = Cluster(
             tag=self.tag,
             bus=brokerage.bus,
@@ -136,7 +136,7 @@ class Node:
             log=log.bind(subsystem=BROKER),
         )
         self.api = NodeApi(
-            executor=self.core.executor,
+            command_handler=self.core.command_handler,
             subscribing=self._subscribing,
             cluster=self.cluster,
             polling=polling,
@@ -148,20 +148,20 @@ class Node:
 
     def _handlers(self, polling: PollTransport, channels: Channels, lag: LoopLag) -> Handlers:
         """What carries out at this node what is asked of it here or from another one."""
-        settings, engine, subscribing = self.settings, self.engine, self._subscribing
-        sessions = Sessions(engine, polling.poll, max_message_bytes=settings.max_message_bytes)
+        settings, registry, subscribing = self.settings, self.registry, self._subscribing
+        sessions = Sessions(registry, polling.poll, max_message_bytes=settings.max_message_bytes)
         explaining = Explaining(
-            engine=engine, journal=self.journal, subscribing=subscribing, broker=self.broker
+            registry=registry, journal=self.journal, subscribing=subscribing, broker=self.broker
         )
         draining = Draining(
-            engine,
+            registry,
             self.drainer,
             drain_seconds=settings.drain_seconds,
             ready_delay_seconds=settings.ready_delay_seconds,
         )
         return {
             **sessions.handlers(),
-            **Connections(engine, subscribing, self.journal).handlers(),
+            **Connections(registry, subscribing, self.journal).handlers(),
             **channels.handlers(),
             **explaining.handlers(),
             **draining.handlers(),
@@ -228,7 +228,7 @@ class Node:
 
     def ready(self) -> Sequence[str]:
         """Why the node should get no traffic; empty when it should."""
-        draining = ["draining"] if self.engine.draining else []
+        draining = ["draining"] if self.registry.draining else []
         return [*draining, *self.broker.problems()]
 
     async def _is_alone(self) -> bool:

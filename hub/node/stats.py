@@ -9,14 +9,14 @@ import orjson
 
 from hub.admin.drain import Drainer
 from hub.core.counters import Counters
-from hub.core.engine import Engine
-from hub.core.journal import Journal
-from hub.core.outbox import OutboxBudget
+from hub.core.forensics.journal import Journal
 from hub.core.ports import Monotonic, PublishRequest
 from hub.core.rates import Rates
 from hub.core.records import NodeRecord
+from hub.core.recovery.subscribing import Subscribing
+from hub.core.registry import SessionRegistry
 from hub.core.reserved import STATS_CHANNEL
-from hub.core.subscribing import Subscribing
+from hub.core.session.outbox import OutboxBudget
 from hub.errors import HubError
 from hub.node.broker import NodeBroker
 from hub.observe.metrics import Gauges
@@ -34,7 +34,7 @@ class Reporter:
     version: str
     started_seconds: float
     """Since 1970 UTC."""
-    engine: Engine
+    registry: SessionRegistry
     subscribing: Subscribing
     outbox_budget: OutboxBudget
     broker: NodeBroker
@@ -54,14 +54,14 @@ class Reporter:
     def gauges(self) -> Gauges:
         oldest_at = self.outbox_budget.oldest_at()
         return Gauges(
-            connections=dict(self.engine.by_transport),
+            connections=dict(self.registry.by_transport),
             subscriptions=self.subscribing.held,
             channels=len(self.subscribing.channels),
             outbox_bytes=self.outbox_budget.bounded_bytes,
             outbox_oldest_age_seconds=0.0 if oldest_at is None else self.clock() - oldest_at,
             congested_sessions=len(self.outbox_budget.sessions),
             ready=not self.problems(),
-            draining=self.engine.draining,
+            draining=self.registry.draining,
             to_leave=0 if (going := self.drainer.progress) is None else going.left,
             journal_bytes=self.journal.bytes,
             http_connections=self.http_connections(),
@@ -124,8 +124,8 @@ async def publish_stats(
 ) -> None:
     """Publish the record on `STATS_CHANNEL` until cancelled.
 
-    Not through the executor, because these are nobody's publications and would count as such.
-    Where the broker does not take one, the next says it all again.
+    Not through the command handler, because these are nobody's publications and would count as
+    such. Where the broker does not take one, the next says it all again.
     """
     while True:
         await asyncio.sleep(interval_seconds)

@@ -39,7 +39,7 @@ _PAGES = Path(__file__).parents[1] / "pages"
 def websocket_options(node: Node) -> WebSocketOptions:
     """What all WebSockets of the node share."""
     return WebSocketOptions(
-        engine=node.engine,
+        registry=node.registry,
         heartbeats=node.core.heartbeats,
         deadlines=node.deadlines,
         turns=Turns(node.clock),
@@ -68,7 +68,7 @@ def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
         )
 
     return Openings(
-        engine=node.engine,
+        registry=node.registry,
         policy=node.policy,
         dialects=Dialects(lru_cache(websocket), TextDialect(), SseDialect(several), several),
         websocket=websocket_options,

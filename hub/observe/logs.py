@@ -18,7 +18,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from hub.core.session import Session
+from hub.core.session.session import Session
 from hub.observe.log_levels import SESSION, LogLevels, adjustable_logger
 from hub.observe.terminal import visible, visible_json
 

@@ -29,7 +29,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from hub.core.channels import Batch
+from hub.core.fanout.channels import Batch
 from hub.core.ports import (
     PAGE_BYTES,
     Broker,
@@ -130,7 +130,7 @@ class Tracing:
     # -- writing -----------------------------------------------------------------------------
 
     def written(self, batch: Batch, publications: Sequence[Publication], seconds: float) -> None:
-        """Implements `hub.core.exchange.OnWritten`: a span for each publication that is traced."""
+        """A span for each traced publication; implements `hub.core.fanout.fanout.OnWritten`."""
         for publication in publications:
             if publication.trace is not None:
                 self._deliver(batch, publication, publication.trace, seconds)

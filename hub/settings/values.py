@@ -18,8 +18,8 @@ from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
 from hub.brokers.redis.link import urls
 from hub.core import decimals
-from hub.core.naming import odd_character
 from hub.core.options import KIB, MIB, Overflow
+from hub.core.publication import odd_character
 from hub.errors import SettingsError
 
 MASK = urls.HIDDEN

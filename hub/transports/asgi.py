@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Coroutine
 
 from hub.core.ports import MAX_AGENT_CHARACTERS
-from hub.core.session import Session
+from hub.core.session.session import Session
 from hub.errors import BadRequestError, HubError
 from hub.transports.asgi_types import Message, Receive, Scope, Send
 from hub.transports.connection.streams import Streams, check_target
@@ -31,7 +31,7 @@ _MAX_WAITING_BYTES = 16 * 1024
 
 
 class AsgiLink:
-    """Implements `hub.core.link.Link`: holds a little for the task that sends it."""
+    """Implements `hub.core.session.link.Link`: holds a little for the task that sends it."""
 
     answers_pings = False
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from hub.auth.policy import Policy
 from hub.core.commands import Subscribe
-from hub.core.engine import Engine
 from hub.core.identity import Identity
-from hub.core.link import Link
 from hub.core.ports import Dialect
+from hub.core.registry import SessionRegistry
+from hub.core.session.link import Link
 from hub.core.values import value
 from hub.errors import BadRequestError, HubError
 from hub.transports.http.access import credentials_of
@@ -65,7 +65,7 @@ class Openings:
     def __init__(
         self,
         *,
-        engine: Engine,
+        registry: SessionRegistry,
         policy: Policy,
         dialects: Dialects,
         websocket: WebSocketOptions,
@@ -74,7 +74,7 @@ class Openings:
         on_refused: OnRefused,
     ) -> None:
         """`deflate` is whether WebSockets may agree on compression."""
-        self._engine = engine
+        self._registry = registry
         self._policy = policy
         self._dialects = dialects
         self._websocket = websocket
@@ -174,7 +174,7 @@ class Openings:
 
     def _check_door(self, head: Head) -> None:
         self._check_origin(head)
-        self._engine.check_open()
+        self._registry.check_open()
 
     def _check_origin(self, head: Head) -> None:
         headers = head.headers
@@ -206,9 +206,9 @@ class Openings:
     ) -> None:
         """Answer, welcome and subscribe in one write; or answer and say why not."""
         if isinstance(admitted, HubError):
-            self._engine.turn_away(link, dialect, admitted, head=answer)
+            self._registry.turn_away(link, dialect, admitted, head=answer)
         else:
-            self._engine.open(
+            self._registry.open(
                 link,
                 dialect,
                 admitted.identity,

@@ -12,10 +12,10 @@ A poll that comes to another node than its session's is sent on to that one
 import asyncio
 from collections.abc import Callable
 
-from hub.core.deadlines import Deadlines
-from hub.core.engine import Engine
 from hub.core.polling import PollRequest
 from hub.core.ports import Dialect, Monotonic
+from hub.core.registry import SessionRegistry
+from hub.core.time.deadlines import Deadlines
 from hub.errors import UnavailableError
 from hub.transports.poll_sessions import Polling, PollSessions
 
@@ -37,7 +37,7 @@ class PollTransport:
     def __init__(
         self,
         *,
-        engine: Engine,
+        registry: SessionRegistry,
         dialect: Dialect,
         session_dialect: Dialect,
         deadlines: Deadlines,
@@ -45,7 +45,7 @@ class PollTransport:
     ) -> None:
         """See `PollSessions`."""
         self._sessions = PollSessions(
-            engine=engine,
+            registry=registry,
             dialect=dialect,
             session_dialect=session_dialect,
             deadlines=deadlines,
@@ -56,7 +56,7 @@ class PollTransport:
         """Wait for the first push, `wait_seconds` at most; return the answer's JSON.
 
         Cancel it when its peer is gone, with `ANSWER_NOW` where it may be gone. Raises
-        `HubError`: what the engine refuses.
+        `HubError`: what the registry refuses.
         """
         polling = self._sessions.begin(request)
         try:

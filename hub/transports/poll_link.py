@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from hub.core.ports import MAX_AGENT_CHARACTERS
-from hub.core.session import Session
+from hub.core.session.session import Session
 from hub.wire.codes import CloseCode
 
 
@@ -18,7 +18,7 @@ def _nobody() -> None:
 
 
 class PollLink:
-    """Implements `hub.core.link.Link`; open for frames only while a poll waits."""
+    """Implements `hub.core.session.link.Link`; open for frames only while a poll waits."""
 
     __slots__ = (
         "_blocked",
@@ -87,7 +87,7 @@ class PollLink:
             self._blocked = True
             self.session.writable = False
 
-    # -- hub.core.link.Link --------------------------------------------------------------------
+    # -- hub.core.session.link.Link ----------------------------------------------------------
 
     def send(self, data: bytes) -> int:
         """Take what there is room for; the session finishes the frame in which that ends."""

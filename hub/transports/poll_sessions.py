@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from hub.core.commands import Subscribe
-from hub.core.deadlines import Deadline, Deadlines
-from hub.core.engine import Engine
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
 from hub.core.ports import Dialect, Monotonic
 from hub.core.publication import Position
-from hub.core.session import Session
+from hub.core.registry import SessionRegistry
+from hub.core.session.session import Session
+from hub.core.time.deadlines import Deadline, Deadlines
 from hub.errors import (
     BadRequestError,
     NotFoundError,
@@ -107,7 +107,7 @@ class PollSessions:
     def __init__(
         self,
         *,
-        engine: Engine,
+        registry: SessionRegistry,
         dialect: Dialect,
         session_dialect: Dialect,
         deadlines: Deadlines,
@@ -118,14 +118,14 @@ class PollSessions:
 
         `choose` picks one of so many channels, to read its history first.
         """
-        self._engine = engine
+        self._registry = registry
         self._dialect = dialect
         self._session_dialect = session_dialect
         self._deadlines = deadlines
         self._clock = clock
-        self._counters = engine.counters
+        self._counters = registry.counters
         self._choose = choose
-        self._max_resting = max(_LEAST_RESTING, engine.max_connections // _RESTING_SHARE)
+        self._max_resting = max(_LEAST_RESTING, registry.max_connections // _RESTING_SHARE)
         self._polling: dict[str, Polling] = {}
         # In the order in which they will be the first to go.
         self._unclaimed: dict[Polling, None] = {}
@@ -161,7 +161,7 @@ class PollSessions:
         # What moved comes last: whose URL has not room for all begins there.
         ordered = sorted(polling.answered.items(), key=lambda item: item[0] in moved)
         positions = {name: str(place) for name, place in ordered}
-        return answer(frames, positions, self._engine.welcome(polling.session))
+        return answer(frames, positions, self._registry.welcome(polling.session))
 
     def last_answer(self, polling: Polling) -> bytes:
         """Answer a poll whose peer may be gone; whoever is not goes on from the positions."""
@@ -196,7 +196,7 @@ class PollSessions:
     def _find(self, request: PollRequest) -> Polling | None:
         if request.connection is None:
             return None
-        session = self._engine.find(request.connection, request.secret or "")
+        session = self._registry.find(request.connection, request.secret or "")
         if (polling := self._polling.get(session.id)) is None:
             raise BadRequestError(f"connection {session.id!r} does not poll")
         if not polling.link.taking and polling.has(request):
@@ -230,7 +230,7 @@ class PollSessions:
         for command in asked:
             session.expect(command)
         for command in asked:
-            self._engine.submit(session, command)
+            self._registry.submit(session, command)
 
     def _open(
         self,
@@ -240,12 +240,12 @@ class PollSessions:
         identity: Identity,
     ) -> Polling:
         self._make_room()
-        self._engine.check_open()
+        self._registry.check_open()
         # One that fills every answer must not be the first every time.
         first = self._choose(len(channels)) if channels else 0
         names = channels[first:] + channels[:first]
         link = PollLink(address=request.address, user_agent=request.user_agent)
-        session = self._engine.open(
+        session = self._registry.open(
             link,
             self._session_dialect if request.session else self._dialect,
             identity,
@@ -258,7 +258,7 @@ class PollSessions:
 
     def _make_room(self) -> None:
         """At the bound of connections, a session that nobody went on with gives way."""
-        if len(self._engine.sessions) >= self._engine.max_connections and self._unclaimed:
+        if len(self._registry.sessions) >= self._registry.max_connections and self._unclaimed:
             self._evict(self._unclaimed)
 
     # -- how long ------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import cast
 
 from hub.core.ports import MAX_AGENT_CHARACTERS
-from hub.core.session import Session
+from hub.core.session.session import Session
 
 _Field = tuple[int, struct.Struct]
 # struct tcp_info, linux/tcp.h: tcpi_bytes_acked is a u64 at byte 120, tcpi_notsent_bytes a u32
@@ -34,7 +34,7 @@ _one_of = lru_cache(maxsize=1024)(str)
 
 
 class StreamConnection(asyncio.Protocol):
-    """Implements `hub.core.link.Link` on an asyncio transport that was just taken over.
+    """Implements `hub.core.session.link.Link` on an asyncio transport that was just taken over.
 
     Whoever gives the transport has set its high-water mark to 0.
     """

@@ -8,10 +8,10 @@ from. The replies of a piece leave in one write.
 import asyncio
 from dataclasses import dataclass
 
-from hub.core.deadlines import Deadline, Deadlines
-from hub.core.engine import Engine
-from hub.core.heartbeats import Heartbeats
-from hub.core.session import Session
+from hub.core.registry import SessionRegistry
+from hub.core.session.session import Session
+from hub.core.time.deadlines import Deadline, Deadlines
+from hub.core.time.heartbeats import Heartbeats
 from hub.errors import HubError, RequestTimeoutError, TooLargeError
 from hub.transports.inbound import Closed, Event, Inbound, Ping, ProtocolError, Seen
 from hub.transports.stream import StreamConnection
@@ -39,7 +39,7 @@ _MAX_IGNORED_BYTES = 1024 * 1024
 class WebSocketOptions:
     """What all WebSocket connections of a node share."""
 
-    engine: Engine
+    registry: SessionRegistry
     heartbeats: Heartbeats
     deadlines: Deadlines
     turns: Turns
@@ -62,9 +62,9 @@ class WebSocketOptions:
         try:
             command = native.decode(message, max_message_bytes=self.max_message_bytes)
         except HubError as error:
-            self.engine.refuse(session, error)
+            self.registry.refuse(session, error)
         else:
-            self.engine.submit(session, command)
+            self.registry.submit(session, command)
 
 
 class _Reading:
@@ -186,7 +186,7 @@ class WebSocketConnection(StreamConnection):
             session.close(error.code, error.reason)
             self._stop_listening()
         except Exception as error:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
-            self._options.engine.failed(session, error)
+            self._options.registry.failed(session, error)
             self._stop_listening()
         else:
             if self._reading is reading:

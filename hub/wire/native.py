@@ -11,7 +11,7 @@ import orjson
 
 from hub.core import commands
 from hub.core.commands import Command, CommandId
-from hub.core.presence import check_member
+from hub.core.fanout.presence import check_member
 from hub.core.publication import Position, Publication, check_channel
 from hub.core.pushes import (
     Expiring,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from hub.admin.drain import Drainer
-from hub.core.session import Session
+from hub.core.session.session import Session
 from hub.errors import ConflictError
 from tests.core.small_node import SmallNode
 from tests.support.waiting import eventually
@@ -20,11 +20,11 @@ class Crowd:
 
     def __init__(self, count: int) -> None:
         self.node = SmallNode()
-        self.engine = self.node.engine
+        self.registry = self.node.registry
         self.sessions: list[Session] = []
         for _ in range(count):
             self.join()
-        self.drainer = Drainer(self.engine, self.is_alone)
+        self.drainer = Drainer(self.registry, self.is_alone)
         self.on_asked: Callable[[], object] = lambda: None
 
     def join(self) -> Session:
@@ -49,7 +49,7 @@ class Crowd:
         self.let_go()
 
     def let_go(self) -> None:
-        for session in tuple(self.engine.leaving):
+        for session in tuple(self.registry.leaving):
             session.lost(1012, "left")
 
     async def finished(self, work: Awaitable[None]) -> None:
@@ -78,7 +78,7 @@ async def test_without_a_window_all_are_closed_at_once(count: int) -> None:
     """Also nobody."""
     crowd = Crowd(count)
     await crowd.finished(crowd.drainer.drain(ready_delay_seconds=0, window_seconds=0))
-    assert not crowd.engine.sessions
+    assert not crowd.registry.sessions
     assert crowd.drainer.progress is None
 
 
@@ -104,7 +104,7 @@ async def test_a_drain_that_is_undone_leaves_who_was_not_told_yet_alone() -> Non
     assert crowd.drainer.progress is not None
     await crowd.drainer.undo()
     assert crowd.drainer.progress is None
-    crowd.engine.check_open()
+    crowd.registry.check_open()
     assert sum(session.closing for session in crowd.sessions) == 1
     crowd.drainer.begin_drain(ready_delay_seconds=0, window_seconds=0)
     await crowd.until(5)
@@ -129,7 +129,7 @@ async def test_a_stop_takes_the_place_of_what_an_operator_began(sheds: bool) -> 
     crowd.begin(sheds=sheds)
     await crowd.until(1)
     await crowd.finished(crowd.drainer.stop(ready_delay_seconds=0, window_seconds=0))
-    assert not crowd.engine.sessions
+    assert not crowd.registry.sessions
     assert crowd.drainer.progress is None
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -143,7 +143,7 @@ async def test_a_stop_cannot_be_undone() -> None:
     await crowd.until(1)
     with pytest.raises(ConflictError):
         await crowd.drainer.undo()
-    assert crowd.engine.draining
+    assert crowd.registry.draining
     stopping.cancel()
     await asyncio.gather(stopping, return_exceptions=True)
 
@@ -159,7 +159,7 @@ async def test_a_stop_waits_neither_for_what_has_no_connection_nor_for_what_cann
 
     crowd.sessions[1].link.send = fail  # type: ignore[method-assign]  # see above
     draining = asyncio.ensure_future(crowd.drainer.drain(ready_delay_seconds=0, window_seconds=0))
-    await eventually(lambda: not crowd.engine.sessions)
+    await eventually(lambda: not crowd.registry.sessions)
     # Nobody says that any of the connections is gone.
     crowd.node.wait(6)
     await draining

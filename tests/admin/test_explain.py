@@ -1,4 +1,4 @@
-"""What a node answers an operator who asks why, beside what `hub.core.explaining` knows."""
+"""What a node answers an operator who asks why; `hub.core.forensics.explaining` knows the rest."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class Asked:
         self.reader = Subscriber(self.node, "a")
         self.reader.publish("a", 2)
         self.explaining = Explaining(
-            engine=self.node.engine,
+            registry=self.node.registry,
             journal=self.node.journal,
             subscribing=self.node.subscribing,
             broker=self.node.memory,

@@ -13,11 +13,10 @@ from msgspec.structs import replace
 from hub.admin.connections import CLOSED, CONNECTIONS
 from hub.admin.listing import Page, Part, Query, Row, Selection, merge
 from hub.admin.requests import Answers
-from hub.core.closed import ClosedSession
+from hub.core.forensics.noted import ClosedSession, Notes
 from hub.core.identity import Identity
-from hub.core.noted import Notes
 from hub.core.records import Origin, SessionRecord, session_record
-from hub.core.session import Session
+from hub.core.session.session import Session
 from hub.errors import BadRequestError, UnavailableError
 from tests.core.fakes import FakeClock
 

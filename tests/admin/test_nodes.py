@@ -18,9 +18,9 @@ class Rig:
     def __init__(self) -> None:
         self.node = SmallNode()
         self.links = [self.node.open()[1] for _ in range(3)]
-        self.drainer = Drainer(self.node.engine, self._is_alone)
+        self.drainer = Drainer(self.node.registry, self._is_alone)
         draining = Draining(
-            self.node.engine, self.drainer, drain_seconds=0.05, ready_delay_seconds=0
+            self.node.registry, self.drainer, drain_seconds=0.05, ready_delay_seconds=0
         )
         self._handlers = draining.handlers()
 
@@ -36,11 +36,11 @@ async def test_a_drain_says_how_many_go_and_over_how_long() -> None:
     """By the node's own setting where the operator says nothing; it takes no more sessions."""
     rig = Rig()
     assert await rig.ask(Drain()) == {"closing": 3, "window_seconds": 0.05}
-    assert rig.node.engine.draining
+    assert rig.node.registry.draining
     with pytest.raises(ConflictError):
         await rig.ask(Drain(1.0))
-    assert await rig.ask(Undrain()) == {"connections": len(rig.node.engine.sessions)}
-    assert not rig.node.engine.draining
+    assert await rig.ask(Undrain()) == {"connections": len(rig.node.registry.sessions)}
+    assert not rig.node.registry.draining
 
 
 async def test_what_is_shed_is_what_was_asked_for() -> None:
@@ -50,7 +50,7 @@ async def test_what_is_shed_is_what_was_asked_for() -> None:
     assert await rig.ask(Shed(9, 0.0)) == {"closing": 3, "window_seconds": 0.0}
     while any(link.closed is None for link in rig.links):
         await asyncio.sleep(0)
-    assert not rig.node.engine.draining
+    assert not rig.node.registry.draining
 
 
 @pytest.mark.parametrize("request_", [Drain(-1.0), Drain(MAX_WINDOW_SECONDS + 1), Shed(1, -0.5)])

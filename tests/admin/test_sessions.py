@@ -11,15 +11,15 @@ import pytest
 
 from hub.admin import sessions
 from hub.admin.sessions import MAX_POLL_BYTES, Poll, SendCommand, Sessions
-from hub.core.engine import Engine
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
 from hub.core.publication import Position
+from hub.core.registry import SessionRegistry
 from hub.errors import OutcomeUnknownError, RateLimitedError, UnavailableError
 
 
 class Silent:
-    """An engine that takes commands and never replies."""
+    """An registry that takes commands and never replies."""
 
     clock = staticmethod(time.monotonic)
 
@@ -37,7 +37,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Sessions:
     async def poll(_request: PollRequest) -> bytes:
         return b""
 
-    return Sessions(cast("Engine", Silent()), poll, max_message_bytes=100)
+    return Sessions(cast("SessionRegistry", Silent()), poll, max_message_bytes=100)
 
 
 async def test_a_publish_without_a_reply_may_have_been_made(silent: Sessions) -> None:

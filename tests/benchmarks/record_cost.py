@@ -71,7 +71,7 @@ class Fan:
         session, link = node.open(dialect=dialect)
         session.link = TakingLink(node.loop.defer, self._fd)
         link.session = None
-        node.engine.submit(session, Subscribe(1, channel))
+        node.registry.submit(session, Subscribe(1, channel))
 
     def second(self, number: int, *, dashboard: bool) -> None:
         for _ in range(RATE):
@@ -92,7 +92,7 @@ class Fan:
         origin = Origin("node", self.node.clock, 0.0)
         query = Query(limit=PAGE_ROWS, sort="sent", descending=True)
         selection = Selection(CONNECTIONS, query, origin, count=PAGE_ROWS)
-        selection.look_at(self.node.engine.sessions.values())
+        selection.look_at(self.node.registry.sessions.values())
         part = selection.part(lambda session: session_record(session, origin))
         orjson.dumps([plain(row.record) for row in part.rows])
 

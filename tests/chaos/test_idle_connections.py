@@ -6,7 +6,7 @@ import gc
 import psutil
 
 from hub import Hub, Settings
-from hub.core.session import Session
+from hub.core.session.session import Session
 from hub.transports.sse import SseConnection
 from hub.transports.websocket import WebSocketConnection
 from tests.chaos.crowd import crowd
@@ -84,9 +84,9 @@ async def _wave(hub: Hub, transport: str) -> None:
     tasks, held = len(asyncio.all_tasks()), _held()
     async with crowd(port, transport, _channels(WAVE)):
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks, what="no task per connection")
-        assert len(node.engine.sessions) == WAVE
+        assert len(node.registry.sessions) == WAVE
         assert _held() == held + 2 * WAVE, "a session and a connection each"
-    await eventually(lambda: not node.engine.sessions and not node.engine.leaving)
+    await eventually(lambda: not node.registry.sessions and not node.registry.leaving)
 
     await eventually(lambda: _held() == held, what="every connection's release")
     gauges = node.reporter.gauges()

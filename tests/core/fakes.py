@@ -15,7 +15,7 @@ from hub.core.ports import (
     PublishRequest,
     PublishResult,
 )
-from hub.core.session import Session
+from hub.core.session.session import Session
 
 # 2023-11-14: any moment does, it only has to be far from 0.
 WALL_START_SECONDS = 1_700_000_000.0

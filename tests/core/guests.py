@@ -14,7 +14,7 @@ from hub.core.commands import Subscribe
 from hub.core.identity import Identity
 from hub.core.ports import Dialect
 from hub.core.publication import Position
-from hub.core.session import Session
+from hub.core.session.session import Session
 from hub.wire.sse import SseDialect
 from tests.core.examples import SEVERAL
 from tests.core.fakes import ENDLESS, FakeLink

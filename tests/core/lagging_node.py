@@ -8,7 +8,7 @@ epoch begins here when the first thing of it arrives, or when history is read.
 from collections import deque
 from dataclasses import dataclass
 
-from hub.core.channels import Channel
+from hub.core.fanout.channels import Channel
 from hub.core.ports import PAGE_BYTES, HistoryPage
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from hub.core.options import ChannelOptions, Namespaces, Overflow
 from hub.core.ports import PublishRequest
-from hub.core.ring import Entry, Ring
+from hub.core.session.ring import Entry, Ring
 from tests.core.small_node import SmallNode
 
 NAMESPACES = Namespaces(

@@ -83,7 +83,7 @@ class PollerRules(RuleBasedStateMachine):
 
     def expect_polls(self, names: Sequence[str]) -> None:
         self.polls = PollSessions(
-            engine=self.node.engine,
+            registry=self.node.registry,
             dialect=PollDialect(),
             session_dialect=SessionPollDialect(),
             deadlines=self.node.deadlines,

@@ -10,14 +10,14 @@ from structlog.typing import FilteringBoundLogger
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.core.commands import Command, Subscribe
-from hub.core.explaining import Explainer, Explanation, Question
+from hub.core.fanout.presence import LocalRoster
+from hub.core.forensics.explaining import Explainer, Explanation, Question
 from hub.core.identity import Identity
 from hub.core.options import Namespaces, SessionLimits
 from hub.core.ports import Broker, Dialect, PublishRequest, PublishResult
-from hub.core.presence import LocalRoster
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, Member, PresenceReset
-from hub.core.session import Session
+from hub.core.session.session import Session
 from hub.errors import UnauthorizedError
 from hub.node.core import NodeCore, Shared
 from hub.wire.text import TextDialect
@@ -196,10 +196,10 @@ class SmallNode:
             roster=LocalRoster(self.announce),
             policy=self.policy,
         )
-        self.exchange, self.presence = core.exchange, core.presence
-        self.subscribing, self.executor = core.subscribing, core.executor
+        self.fanout, self.presence = core.fanout, core.presence
+        self.subscribing, self.command_handler = core.subscribing, core.command_handler
         self.heartbeats, self.replay = core.heartbeats, core.replay
-        self.engine = core.engine
+        self.registry = core.registry
 
     # -- hub.core.ports.Downstream -----------------------------------------------------------
 
@@ -244,12 +244,12 @@ class SmallNode:
         link = FakeLink(
             self.loop.defer, room=room, answers_pings=answers_pings, transport=transport
         )
-        session = self.engine.open(link, dialect or TEXT, identity, subscriptions=subscriptions)
+        session = self.registry.open(link, dialect or TEXT, identity, subscriptions=subscriptions)
         return session, link
 
     def do(self, session: Session, command: Command) -> None:
         """Have the command carried out, and everything that follows from it."""
-        self.engine.submit(session, command)
+        self.registry.submit(session, command)
         self.loop.settle()
 
     def wait(self, seconds: float) -> None:
@@ -289,7 +289,7 @@ class SmallNode:
     def explain(self, session: Session, question: Question) -> Explanation:
         """What became of a publication on its way to a session, open or ended."""
         closed = self.journal.closed.get(session.id)
-        open_ = self.engine.sessions.get(session.id)
+        open_ = self.registry.sessions.get(session.id)
         return Explainer(question, self.journal, session=open_, closed=closed).explain()
 
     def begin_epoch(self, channel: str) -> None:

@@ -43,4 +43,4 @@ def test_one_that_has_gone_leaves_nothing_behind() -> None:
     node = SmallNode(Shape(max_age_seconds=100))
     reader = Subscriber(node, "a")
     reader.session.lost(1006, "cut")
-    assert node.engine._aging._due == {}
+    assert node.registry._aging._due == {}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.deadlines import GRANULARITY_SECONDS, Deadline, Deadlines
+from hub.core.time.deadlines import GRANULARITY_SECONDS, Deadline, Deadlines
 
 TIMES = st.floats(0, 10_000)
 

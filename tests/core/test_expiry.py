@@ -82,7 +82,7 @@ def test_who_authenticates_while_it_ends_is_let_go_of_all_the_same() -> None:
     waiting = len(node.deadlines)
     replies: list[Reply] = []
     reader.session.lost(1006, "gone")
-    node.engine.submit(reader.session, Authenticate(1, "new"), replies.append)
+    node.registry.submit(reader.session, Authenticate(1, "new"), replies.append)
     node.loop.settle()
     assert replies[0].ok == {"expires_in_seconds": 100}
     assert len(node.deadlines) == waiting
@@ -101,7 +101,7 @@ def test_a_token_that_ends_after_the_world_makes_a_session_like_any_other(ends: 
     assert 1e9 < left < 2**53
     assert not node.faults
     reader.session.lost(1006, "gone")
-    assert not node.engine.sessions
+    assert not node.registry.sessions
     node.wait(0.1)
     assert len(node.deadlines) == 0
 

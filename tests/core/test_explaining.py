@@ -1,11 +1,10 @@
 """Why somebody did not get a publication: the answer names the cause, or says `unknown`."""
 
-from hub.core import noted
-from hub.core.closed import CLOSED_BYTES
-from hub.core.explaining import Answer
+from hub.core.forensics import noted
+from hub.core.forensics.explaining import Answer
+from hub.core.forensics.journal import REACH_SECONDS
+from hub.core.forensics.noted import CLOSED_BYTES, EVENT_BYTES
 from hub.core.identity import Identity
-from hub.core.journal import REACH_SECONDS
-from hub.core.noted import EVENT_BYTES
 from hub.core.options import ChannelOptions, Namespaces, Overflow
 from tests.core.explained import why
 from tests.core.small_node import Shape, SmallNode, limits

@@ -1,12 +1,12 @@
 """Where the answer about a publication is easily wrong: what is forgotten, lost, or done again."""
 
-from hub.core.channels import Batch
-from hub.core.closed import CLOSED_BYTES
-from hub.core.explaining import Answer, Question
-from hub.core.journal import REACH_SECONDS
+from hub.core.fanout.channels import Batch
+from hub.core.forensics.explaining import Answer, Question
+from hub.core.forensics.journal import REACH_SECONDS
+from hub.core.forensics.noted import CLOSED_BYTES
+from hub.core.forensics.timeline import TIMELINE_BYTES
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Position
-from hub.core.timeline import TIMELINE_BYTES
 from tests.core.explained import head, why
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.subscribers import Subscriber

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from hub.core.awake import AwakeClock
 from hub.core.commands import Publish
-from hub.core.session import Session
+from hub.core.session.session import Session
+from hub.core.time.awake import AwakeClock
 from tests.core.fakes import FakeLink
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.subscribers import Subscriber
@@ -202,7 +202,7 @@ def test_a_peer_that_is_read_from_again_has_its_whole_time() -> None:
     node = SmallNode(Shape(limits=limits(inbox_max_commands=2), latent=True))
     session, link = pinged(node)
     for number in range(4):
-        node.engine.submit(session, Publish(number, "a", b"1"))
+        node.registry.submit(session, Publish(number, "a", b"1"))
     assert not link.reading
     run_only_time(node, TIMEOUT_SECONDS - 1)
     node.loop.settle()

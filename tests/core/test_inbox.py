@@ -3,8 +3,8 @@
 import pytest
 
 from hub.core.commands import Authenticate, Command, History, Publish
-from hub.core.inbox import Inbox
 from hub.core.options import SessionLimits
+from hub.core.session.inbox import Inbox
 
 LIMITS = SessionLimits(inbox_max_commands=3, inbox_max_bytes=100)
 

@@ -16,13 +16,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hub.core import outbox, replay
 from hub.core.commands import Ping, Publish, Subscribe, Unsubscribe
-from hub.core.explaining import Answer, Question
+from hub.core.forensics.explaining import Answer, Question
 from hub.core.identity import Identity
 from hub.core.ports import PublishRequest
 from hub.core.publication import Position
-from hub.core.session import Session
+from hub.core.recovery import replay
+from hub.core.session import outbox
+from hub.core.session.session import Session
 from tests.core.examples import ALL, DIALECTS, NAMES, PEERS, SHAPES, names, peers
 from tests.core.fakes import ENDLESS, FakeLink
 from tests.core.guests import GuestRules
@@ -108,7 +109,7 @@ class OneNode(GuestRules, PollerRules):
         command = Subscribe(self.next_id(peer, "subscribe", channel), channel, since, last, fill)
         if since is not None:
             self.peers[peer].checker.asked[str(command.id)] = str(since)
-        self.node.engine.submit(self.peers[peer].session, command)
+        self.node.registry.submit(self.peers[peer].session, command)
 
     # -- what peers do -------------------------------------------------------------------------
 
@@ -143,18 +144,18 @@ class OneNode(GuestRules, PollerRules):
         channel = self.names[name]
         if channel in self.peers[peer].session.subscriptions:
             command = Unsubscribe(self.next_id(peer, "unsubscribe", channel), channel)
-            self.node.engine.submit(self.peers[peer].session, command)
+            self.node.registry.submit(self.peers[peer].session, command)
 
     @rule(peer=peers, name=names, echo=st.booleans(), key=st.sampled_from((None, "a")))
     def publish_from_peer(self, peer: int, name: int, echo: bool, key: str | None) -> None:
         channel = self.names[name]
         id_ = self.next_id(peer, "publish", channel)
         command = Publish(id_, channel, self.payload(1), key, echo)
-        self.node.engine.submit(self.peers[peer].session, command)
+        self.node.registry.submit(self.peers[peer].session, command)
 
     @rule(peer=peers)
     def ping(self, peer: int) -> None:
-        self.node.engine.submit(self.peers[peer].session, Ping(self.next_id(peer, "ping", "")))
+        self.node.registry.submit(self.peers[peer].session, Ping(self.next_id(peer, "ping", "")))
 
     @rule(peer=peers)
     def reconnect(self, peer: int) -> None:
@@ -251,7 +252,7 @@ class OneNode(GuestRules, PollerRules):
     @invariant()
     def nothing_is_over_its_limit(self) -> None:
         limits, held = self.node.shape.limits, 0
-        for session in self.node.engine.sessions.values():
+        for session in self.node.registry.sessions.values():
             if (box := session.outbox) is None:
                 continue
             assert not session.writable
@@ -286,7 +287,7 @@ class OneNode(GuestRules, PollerRules):
         self.guests_come_through()
         self.pollers_come_through()
         assert self.node.outbox_budget.bytes == 0
-        assert self.node.exchange.backlog_bytes == 0
+        assert self.node.fanout.backlog_bytes == 0
 
     def what_became_of_it_is_known(self, peer: Peer) -> None:
         """Of every publication, to whoever asks, and as the peer's own bytes tell it."""

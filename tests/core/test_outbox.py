@@ -170,7 +170,7 @@ def test_errors_are_brief_while_the_peer_takes_nothing() -> None:
     long = BadRequestError("é" * 2000, command_id="c" * 20)
     reader.block()
     for _ in range(256):
-        node.engine.refuse(reader.session, long)
+        node.registry.refuse(reader.session, long)
     assert not reader.session.closing
     replies = [push for push in reader.drain() if push["op"] == "reply"]
     assert len(replies) == 256
@@ -179,7 +179,7 @@ def test_errors_are_brief_while_the_peer_takes_nothing() -> None:
         assert isinstance(error, dict)
         assert error["message"] == "é" * 48 + "..."
         assert (error["code"], reply["id"]) == ("bad_request", "c" * 20)
-    node.engine.refuse(reader.session, long)
+    node.registry.refuse(reader.session, long)
     (whole,) = reader.read()
     assert isinstance(whole["error"], dict)
     assert len(str(whole["error"]["message"])) > 1000
@@ -229,7 +229,7 @@ def test_a_frame_is_never_cut_in_two_however_slowly_the_peer_reads(step: int) ->
 
 def test_channels_take_turns_when_much_is_owed(monkeypatch: pytest.MonkeyPatch) -> None:
     """One channel's backlog does not hold up another's for long."""
-    monkeypatch.setattr("hub.core.outbox.CHUNK_BYTES", 1)
+    monkeypatch.setattr("hub.core.session.outbox.CHUNK_BYTES", 1)
     node = node_with()
     reader = Subscriber(node, "a", "b")
     reader.block()
@@ -243,7 +243,7 @@ def test_a_channel_joined_again_stays_behind_what_its_first_time_is_owed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also where other channels take turns: the new reply comes after the old one."""
-    monkeypatch.setattr("hub.core.outbox.CHUNK_BYTES", 1)
+    monkeypatch.setattr("hub.core.session.outbox.CHUNK_BYTES", 1)
     node = node_with()
     reader = Subscriber(node, "a")
     reader.block()

@@ -4,7 +4,7 @@ import pytest
 
 from hub.core.commands import History, Ping
 from hub.core.options import MIB, ChannelOptions, Namespaces
-from hub.core.outbox import ABORT_FROM_BYTES
+from hub.core.session.outbox import ABORT_FROM_BYTES
 from tests.core.small_node import Shape, SmallNode
 from tests.core.subscribers import Subscriber
 

@@ -9,7 +9,7 @@ import pytest
 
 from hub.core.commands import Subscribe
 from hub.core.publication import Position
-from hub.core.session import Session
+from hub.core.session.session import Session
 from hub.wire.query import parse_event_id
 from hub.wire.sse import SseDialect
 from tests.core.examples import SEVERAL

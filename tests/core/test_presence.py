@@ -3,9 +3,9 @@
 import pytest
 
 from hub.core.commands import Presence
+from hub.core.fanout.presence import MAX_PAGE_BYTES, page_of
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.presence import MAX_PAGE_BYTES, page_of
 from hub.core.pushes import Member
 from tests.core.small_node import ANYTHING, Shape, SmallNode, limits
 from tests.core.streams import Push

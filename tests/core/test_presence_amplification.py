@@ -5,10 +5,10 @@ import random
 import pytest
 
 from hub.core.commands import Presence, Subscribe, Unsubscribe
+from hub.core.fanout.open_changes import MAX_BYTES
+from hub.core.fanout.presence import MAX_CHANGES, WINDOW_SECONDS
 from hub.core.identity import Identity
-from hub.core.open_changes import MAX_BYTES
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.presence import MAX_CHANGES, WINDOW_SECONDS
 from tests.core.small_node import Shape, SmallNode
 from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
@@ -33,8 +33,8 @@ def changes(watcher: Subscriber) -> list[tuple[object, object]]:
 def come_and_go(member: Subscriber, times: int) -> None:
     """As one write of the peer brings it: all before the loop turns."""
     for _ in range(times):
-        member.node.engine.submit(member.session, Subscribe(1, NAMED))
-        member.node.engine.submit(member.session, Unsubscribe(2, NAMED))
+        member.node.registry.submit(member.session, Subscribe(1, NAMED))
+        member.node.registry.submit(member.session, Unsubscribe(2, NAMED))
 
 
 def test_joins_and_leaves_of_one_member_within_a_tick_cancel_out() -> None:
@@ -58,8 +58,8 @@ def test_a_member_that_leaves_and_is_back_within_a_tick_was_never_gone() -> None
     watcher = Subscriber(node, NAMED)
     member = Subscriber(node, NAMED, identity=person("ann"))
     assert changes(watcher) == [("join", "ann")]
-    node.engine.submit(member.session, Unsubscribe(1, NAMED))
-    node.engine.submit(member.session, Subscribe(2, NAMED))
+    node.registry.submit(member.session, Unsubscribe(1, NAMED))
+    node.registry.submit(member.session, Subscribe(2, NAMED))
     assert changes(watcher) == []
     assert [m.id for m in node.members(NAMED)][-1] == "ann"
 
@@ -92,9 +92,9 @@ def test_who_was_told_of_a_member_in_between_is_told_that_it_left() -> None:
     watcher = Subscriber(node, NAMED)
     member = Subscriber(node, identity=person("ann"))
     changes(watcher)
-    node.engine.submit(member.session, Subscribe(1, NAMED))
-    node.engine.submit(watcher.session, Presence(2, NAMED))
-    node.engine.submit(member.session, Unsubscribe(3, NAMED))
+    node.registry.submit(member.session, Subscribe(1, NAMED))
+    node.registry.submit(watcher.session, Presence(2, NAMED))
+    node.registry.submit(member.session, Unsubscribe(3, NAMED))
     node.loop.settle()
     ops = [push["op"] for push in watcher.read()]
     assert ops == ["reply", "join", "leave"]
@@ -109,7 +109,7 @@ def test_members_that_come_all_at_once_are_one_notice_to_ask() -> None:
     watcher.read()
     before = len(watcher.link.received)
     for member in crowd:
-        node.engine.submit(member.session, Subscribe(1, NAMED))
+        node.registry.submit(member.session, Subscribe(1, NAMED))
     node.loop.settle()
     assert len(watcher.link.received) - before <= MAX_BYTES
     assert [push["op"] for push in watcher.read()] == ["presence_reset"]
@@ -142,7 +142,7 @@ class View:
                     self.members.discard(member["id"])
 
     def ask(self) -> None:
-        self.subscriber.node.engine.submit(self.subscriber.session, Presence(1, NAMED))
+        self.subscriber.node.registry.submit(self.subscriber.session, Presence(1, NAMED))
 
 
 def newcomer(node: SmallNode, chance: random.Random) -> Subscriber:
@@ -168,9 +168,9 @@ def do_something(
             session.lost(1006, "gone")
             crowd[place] = newcomer(node, chance)
         case _ if NAMED in session.subscriptions:
-            node.engine.submit(session, Unsubscribe(1, NAMED))
+            node.registry.submit(session, Unsubscribe(1, NAMED))
         case _:
-            node.engine.submit(session, Subscribe(1, NAMED))
+            node.registry.submit(session, Subscribe(1, NAMED))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -178,7 +178,7 @@ def test_at_the_end_everybody_knows_who_is_there(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever came and went, in whatever ticks, and whenever they asked."""
-    monkeypatch.setattr("hub.core.open_changes.MAX_BYTES", 900 if seed % 2 else MAX_BYTES)
+    monkeypatch.setattr("hub.core.fanout.open_changes.MAX_BYTES", 900 if seed % 2 else MAX_BYTES)
     chance = random.Random(seed)
     node = SmallNode(Shape(HERE, leave_delay_seconds=chance.choice((0, 2))))
     views = [View(Subscriber(node, NAMED)) for _ in range(3)]
@@ -197,6 +197,6 @@ def test_at_the_end_everybody_knows_who_is_there(
             node.loop.settle()
             view.feed(view.subscriber.read())
         assert view.members == {member.id for member in node.members(NAMED)}
-    there = {s.identity.subject or s.id for s in node.engine.sessions.values()
+    there = {s.identity.subject or s.id for s in node.registry.sessions.values()
              if NAMED in s.subscriptions}  # fmt: skip
     assert there == {member.id for member in node.members(NAMED)}

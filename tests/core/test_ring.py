@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hub.core.options import Overflow
 from hub.core.pushes import GapReason
-from hub.core.ring import COMPACT_HOLES, Entry, Hole, Kind, Ring
+from hub.core.session.ring import COMPACT_HOLES, Entry, Hole, Kind, Ring
 
 
 def publication(offset: int, key: str | None = None, at: float = 0.0) -> Entry:

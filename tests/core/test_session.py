@@ -55,7 +55,7 @@ def test_a_peer_that_left_is_aborted_when_its_connection_stays() -> None:
     node = SmallNode()
     reader = Subscriber(node, "a")
     reader.session.left(1000, "closed by the peer")
-    assert list(node.engine.leaving) == [reader.session]
+    assert list(node.registry.leaving) == [reader.session]
     node.clock.advance(node.shape.close_timeout_seconds + 1)
     node.deadlines.tick(node.clock())
     assert reader.link.aborted

@@ -72,19 +72,19 @@ async def test_a_poll_ends_with_its_peer(hub: Hub, channel: str, how: str) -> No
         target = f"/poll?channel={channel}&wait=25"
         writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         peers.append(writer)
-    engine = hub.node.engine
+    registry = hub.node.registry
     before = hub.node.counters.polls_abandoned
-    await eventually(lambda: len(engine.sessions) == 30)
+    await eventually(lambda: len(registry.sessions) == 30)
     for peer in peers:
         peer.close() if how == "close" else peer.transport.abort()
-    await eventually(lambda: not engine.sessions, seconds=4, what="the end of the sessions")
+    await eventually(lambda: not registry.sessions, seconds=4, what="the end of the sessions")
     assert hub.node.counters.polls_abandoned - before == 30
 
 
 async def test_a_poll_that_half_closes_is_answered_at_once(hub: Hub, channel: str) -> None:
     async with raw_connection(hub.url) as peer:
         await poll(peer, channel)
-        await eventually(lambda: len(hub.node.engine.sessions) == 1)
+        await eventually(lambda: len(hub.node.registry.sessions) == 1)
         peer.writer.write_eof()
         answer = await peer.answer()
         assert answer.status == 200

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span, use_span
 
-from hub.core.channels import Batch
+from hub.core.fanout.channels import Batch
 from hub.core.publication import Position
 from hub.observe.tracing import Tracing
 

@@ -222,13 +222,13 @@ async def test_a_peer_that_reads_nothing_is_cut_with_all_it_is_owed(path: str, f
             await loop.sock_connect(peer, (host, int(port)))
             head = f"GET {path}?channel=a HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n"
             await loop.sock_sendall(peer, head.encode())
-            engine = hub.node.engine
-            await eventually(lambda: len(engine.sessions) == 1)
+            registry = hub.node.registry
+            await eventually(lambda: len(registry.sessions) == 1)
             for _ in range(400):
                 # Random, so that nothing on the way makes it small.
                 await hub.publish("a", random.randbytes(30_000).hex())
                 await asyncio.sleep(0)
-            await eventually(lambda: not (engine.sessions or engine.leaving))
+            await eventually(lambda: not (registry.sessions or registry.leaving))
             assert hub.node.reporter.gauges().outbox_bytes == 0
 
 

@@ -39,8 +39,8 @@ async def test_a_stop_says_goodbye_and_when_to_come_back(kind: type[Peer], chann
     assert [push["data"] for push in pushes] == ([] if kind is PollPeer else ["very last words"])
     assert (goodbye["code"], goodbye["reason"]) == (1012, "draining")
     assert goodbye["reconnect_within_ms"] >= 1000
-    assert not hub.node.engine.sessions
-    assert not hub.node.engine.leaving
+    assert not hub.node.registry.sessions
+    assert not hub.node.registry.leaving
 
 
 async def _until_goodbye(peer: Peer) -> list[Json]:
@@ -52,7 +52,7 @@ async def _until_goodbye(peer: Peer) -> list[Json]:
 
 async def test_a_draining_hub_takes_nobody_new(hub: Hub, channel: str) -> None:
     """With a moment to come back in; readiness says so as well."""
-    hub.node.engine.draining = True
+    hub.node.registry.draining = True
     async with http_client(base_url=hub.url) as http:
         for path in (f"/sse?channel={channel}", f"/poll?channel={channel}"):
             answer = await http.get(path)
@@ -78,11 +78,11 @@ async def test_an_operator_disconnects_a_session(hub: Hub, kind: type[Peer], cha
         if isinstance(peer, WebSocketPeer):
             with pytest.raises(ConnectionClosed, match="4403"):
                 await peer.push()
-    await eventually(lambda: not hub.node.engine.leaving)
+    await eventually(lambda: not hub.node.registry.leaving)
 
 
 def _is_listening(hub: Hub, peer: Peer) -> bool:
-    session = hub.node.engine.sessions[peer.welcome["connection"]]
+    session = hub.node.registry.sessions[peer.welcome["connection"]]
     return not isinstance(peer, PollPeer) or bool(getattr(session.link, "taking", False))
 
 
@@ -91,7 +91,7 @@ async def test_a_peer_that_says_goodbye_is_answered(hub: Hub, channel: str) -> N
     async with WebSocketPeer(hub.url, Query(channel), {}) as peer:
         await peer._socket.close(1000, "enough")
         assert peer._socket.close_code == 1000
-    await eventually(lambda: not hub.node.engine.sessions and not hub.node.engine.leaving)
+    await eventually(lambda: not hub.node.registry.sessions and not hub.node.registry.leaving)
 
 
 async def test_a_poll_says_where_the_peer_stands_beside_the_goodbye(hub: Hub, channel: str) -> None:
@@ -101,7 +101,7 @@ async def test_a_poll_says_where_the_peer_stands_beside_the_goodbye(hub: Hub, ch
         before = peer.positions
         reading = asyncio.create_task(_until_goodbye(peer))
         await eventually(lambda: _is_listening(hub, peer))
-        hub.node.engine.disconnect(peer.welcome["connection"], code=4500, reason="test")
+        hub.node.registry.disconnect(peer.welcome["connection"], code=4500, reason="test")
         await reading
         assert peer.positions == before
         assert list(before) == [channel]

@@ -80,7 +80,7 @@ async def test_the_application_may_begin_the_drain_itself() -> None:
         began = hub.begin_drain()
         assert hub.begin_drain() is began
         await began
-        assert hub.node.engine.draining
+        assert hub.node.registry.draining
 
 
 async def test_the_servers_handlers_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from hub.auth.policy import Policy
-from hub.core.session import Session
+from hub.core.session.session import Session
 from hub.errors import (
     ForbiddenError,
     HubError,
@@ -52,7 +52,7 @@ class Door:
         several = SeveralSseDialect()
         self.refusals: list[tuple[str, str]] = []
         self.openings = Openings(
-            engine=self.node.engine,
+            registry=self.node.registry,
             policy=Policy(token_keys=keys, origins=origins, clock=self.node.clock.wall),
             dialects=Dialects(
                 lambda bits: WebSocketDialect(window_bits=bits),
@@ -61,7 +61,7 @@ class Door:
                 several,
             ),
             websocket=WebSocketOptions(
-                engine=self.node.engine,
+                registry=self.node.registry,
                 heartbeats=self.node.heartbeats,
                 deadlines=self.node.deadlines,
                 turns=Turns(self.node.clock),
@@ -148,13 +148,13 @@ async def test_who_is_refused_at_the_door_costs_nothing(how: str, why: str) -> N
     if why == "origin":
         head.headers["origin"] = "https://elsewhere.example"
     else:
-        door.node.engine.draining = True
+        door.node.registry.draining = True
     expected = ForbiddenError if why == "origin" else UnavailableError
     way = door.transport if how in ("websocket", "sse") else FakeLink(door.node.loop.defer)
     arguments = {"address": ""} if how in ("websocket", "sse") else {}
     with pytest.raises(expected):
         getattr(door.openings, how)(head, way, **arguments)
-    assert not door.node.engine.sessions
+    assert not door.node.registry.sessions
     assert door.transport.writes == []
     assert door.transport.protocol is None
 
@@ -184,7 +184,7 @@ async def test_a_wrong_url_of_a_websocket_is_told_by_a_close_code_in_one_write(
     (written,) = door.transport.writes
     assert door.ops() == ["goodbye"]
     assert code.to_bytes(2) in written
-    assert not door.node.engine.sessions
+    assert not door.node.registry.sessions
     assert [address for _, address in door.refusals] == ["192.0.2.7"]
 
 

@@ -31,7 +31,7 @@ class Hub:
     def __init__(self, *, latent: bool = True, max_connections: int = 1000) -> None:
         self.node = SmallNode(Shape(NAMESPACES, latent=latent, max_connections=max_connections))
         self.polls = PollTransport(
-            engine=self.node.engine,
+            registry=self.node.registry,
             dialect=PollDialect(),
             session_dialect=SessionPollDialect(),
             deadlines=self.node.deadlines,
@@ -59,7 +59,7 @@ class Hub:
     @property
     def held(self) -> tuple[int, int]:
         """Sessions and channels of the node."""
-        return len(self.node.engine.sessions), len(self.node.subscribing.channels)
+        return len(self.node.registry.sessions), len(self.node.subscribing.channels)
 
 
 def ask(*channels: str, since: dict[str, str] | None = None, **more: Any) -> PollRequest:
@@ -202,7 +202,7 @@ async def test_the_positions_beside_a_goodbye_go_exactly_with_the_messages_befor
         ask(A, B, since=first["positions"], welcome=first["welcome"], wait_seconds=20.0)
     )
     await hub.turn()
-    [session] = hub.node.engine.sessions.values()
+    [session] = hub.node.registry.sessions.values()
     hub.node.publish(A, b"1")
     hub.node.loop.settle()
     session.close(1012, "draining", 1000)
@@ -285,7 +285,7 @@ async def test_sessions_between_two_polls_are_bounded() -> None:
     told = [await hub.answer(ask(A)) for _ in range(60)]
     assert hub.held == (25, 1)
     assert hub.node.counters.polls_evicted == 35
-    assert told[-1]["welcome"]["connection"] in hub.node.engine.sessions
+    assert told[-1]["welcome"]["connection"] in hub.node.registry.sessions
 
 
 async def test_at_the_bound_of_connections_nobody_asks_the_broker() -> None:
@@ -295,7 +295,7 @@ async def test_at_the_bound_of_connections_nobody_asks_the_broker() -> None:
     for _ in range(2):
         hub.node.open()
     answer = await hub.answer(ask(A))
-    assert answer["welcome"]["connection"] in hub.node.engine.sessions
+    assert answer["welcome"]["connection"] in hub.node.registry.sessions
     kept = await hub.answer(ask(A, since=answer["positions"], welcome=answer["welcome"]))
     calls: list[str] = []
     hub.node.broker.subscribe = lambda *asked: calls.append(str(asked))  # type: ignore[method-assign,assignment] # must not be called
@@ -303,7 +303,7 @@ async def test_at_the_bound_of_connections_nobody_asks_the_broker() -> None:
         with pytest.raises(UnavailableError):
             await hub.answer(ask("long:x"))
     assert calls == []
-    assert kept["welcome"]["connection"] in hub.node.engine.sessions
+    assert kept["welcome"]["connection"] in hub.node.registry.sessions
 
 
 # -- more than it must say ------------------------------------------------------------------------
@@ -326,7 +326,7 @@ async def test_a_channel_that_a_session_has_left_is_not_taken_up_by_naming_it() 
     """An operator's word, or a command, holds until the peer asks by a command."""
     hub = Hub()
     first = await hub.answer(ask(A, B))
-    [session] = hub.node.engine.sessions.values()
+    [session] = hub.node.registry.sessions.values()
     hub.node.do(session, Unsubscribe(1, B))
     for _ in range(2):
         first = await hub.answer(ask(A, B, since=first["positions"], welcome=first["welcome"]))

@@ -155,5 +155,5 @@ async def test_a_session_ends_with_its_connection(hub: Hub, channel: str) -> Non
     async with raw_connection(hub.url) as one, raw_connection(hub.url) as two:
         await begin(one, "/sse")
         await begin(two, "/ws")
-        assert len(hub.node.engine.sessions) == 2
-    await eventually(lambda: not hub.node.engine.sessions and not hub.node.engine.leaving)
+        assert len(hub.node.registry.sessions) == 2
+    await eventually(lambda: not hub.node.registry.sessions and not hub.node.registry.leaving)

@@ -9,7 +9,7 @@ import pytest
 from hub.core.commands import Publish
 from hub.core.identity import Identity
 from hub.core.pushes import Reply
-from hub.core.session import Session
+from hub.core.session.session import Session
 from hub.transports.turns import PIECE_BYTES, PIECE_FRAMES, PIECE_SECONDS, TURN_SECONDS, Turns
 from tests.core.fakes import FakeClock
 from tests.core.small_node import Shape, SmallNode, limits
@@ -140,7 +140,7 @@ async def test_what_is_inflated_in_a_piece_is_bounded(node: SmallNode, turns: Tu
 
 async def test_a_piece_is_bounded_in_time(node: SmallNode, turns: Turns, wired: Wired) -> None:
     """Commands differ in what they cost."""
-    node.executor.may_begin = _takes(node.clock, PIECE_SECONDS / 4)  # type: ignore[method-assign,assignment]
+    node.command_handler.may_begin = _takes(node.clock, PIECE_SECONDS / 4)  # type: ignore[method-assign,assignment]
     wired.receive(b"".join(ping(number) for number in range(10)))
     assert wired.replies() == [0, 1, 2, 3]
     await until_read(wired)
@@ -171,7 +171,7 @@ async def test_all_connections_together_get_a_bounded_time_in_each_turn(
 ) -> None:
     """However many send however much."""
     peers = [Wired(node, turns) for _ in range(20)]
-    node.executor.may_begin = _takes(node.clock, TURN_SECONDS / 2)  # type: ignore[method-assign,assignment]
+    node.command_handler.may_begin = _takes(node.clock, TURN_SECONDS / 2)  # type: ignore[method-assign,assignment]
     for peer in peers:
         peer.receive(ping(1))
     at_once = sum(bool(peer.replies()) for peer in peers)
@@ -210,7 +210,7 @@ async def test_an_inbox_filled_from_elsewhere_stops_the_reading_too(node: SmallN
     node = SmallNode(Shape(latent=True, limits=limits(inbox_max_commands=1)))
     wired = Wired(node, Turns(node.clock))
     replies: list[Reply] = []
-    node.engine.submit(wired.session, Publish(7, "a", b"1"), replies.append)
+    node.registry.submit(wired.session, Publish(7, "a", b"1"), replies.append)
     assert not wired.transport.reading
     wired.receive(ping(1))
     assert wired.replies() == []
@@ -378,7 +378,7 @@ async def test_a_lost_connection_leaves_nothing_waiting(
     await turn()
     assert not turns
     assert len(wired.replies()) == PIECE_FRAMES
-    assert not node.engine.sessions
+    assert not node.registry.sessions
     wired = Wired(node, turns)
     wired.receive(_START)
     wired.connection.connection_lost(None)

@@ -6,7 +6,7 @@ from typing import Any, cast
 import orjson
 
 from hub.core.commands import Subscribe
-from hub.core.session import Session
+from hub.core.session.session import Session
 from hub.transports.turns import Turns
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
 from hub.wire.websocket import WebSocketDialect
@@ -81,7 +81,7 @@ class Wired:
         self.connection = WebSocketConnection(
             cast("asyncio.Transport", self.transport),
             WebSocketOptions(
-                engine=node.engine,
+                registry=node.registry,
                 heartbeats=node.heartbeats,
                 deadlines=node.deadlines,
                 turns=turns,
@@ -93,7 +93,7 @@ class Wired:
             user_agent="",
         )
         wanted = [Subscribe(None, name, in_url=True) for name in channels]
-        self.session: Session = node.engine.open(
+        self.session: Session = node.registry.open(
             self.connection, DIALECT, ANYTHING, subscriptions=wanted
         )
         self.transport.writes.clear()

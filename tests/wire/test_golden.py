@@ -83,7 +83,7 @@ def test_a_push_is_a_block_of_server_sent_events(case: Case) -> None:
 
 @pytest.mark.parametrize("case", REPLIES, ids=name_of)
 def test_a_reply_is_encoded_as_its_golden_file_says(case: Case) -> None:
-    """Its `ok` as the engine makes it is compared by `tests/transports/test_golden_hub.py`."""
+    """Its `ok` as the registry makes it is compared by `tests/transports/test_golden_hub.py`."""
     wire = case["wire"]
     error = made_error(wire["error"]) if "error" in wire else None
     assert json.loads(native.encode(Reply(wire["id"], wire.get("ok"), error))) == wire

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hub.core.counters import Counters
-from hub.core.deadlines import Deadlines
 from hub.core.ports import Monotonic
+from hub.core.time.deadlines import Deadlines
 from hub.transports.connection.application import Application
 from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.sockets import Sockets

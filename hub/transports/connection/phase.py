@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from hub.core.deadlines import Deadlines
 from hub.core.ports import Monotonic
+from hub.core.time.deadlines import Deadlines
 from hub.transports.connection.states import ROWS, Incoming, Late, State
 from hub.transports.connection.timer import StateTimer
 

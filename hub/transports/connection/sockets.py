@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from hub.core.engine import Engine
+from hub.core.registry import SessionRegistry
 
 if TYPE_CHECKING:
     from hub.transports.connection.connection import Connection
@@ -20,8 +20,10 @@ class Sockets:
         max_unsent_bytes: of answers that peers do not take, all together.
     """
 
-    def __init__(self, engine: Engine, *, max_connections: int, max_unsent_bytes: int) -> None:
-        self._engine = engine
+    def __init__(
+        self, registry: SessionRegistry, *, max_connections: int, max_unsent_bytes: int
+    ) -> None:
+        self._registry = registry
         self._max_connections = max_connections
         self._max_unsent_bytes = max_unsent_bytes
         self._unsent: dict[Connection, int] = {}
@@ -32,9 +34,9 @@ class Sockets:
 
     def count(self) -> int:
         """All sockets of peers; a polling session has none of its own."""
-        engine = self._engine
-        polls = engine.by_transport.get("poll", 0)
-        return len(self.http) + len(engine.sessions) - polls + len(engine.leaving)
+        registry = self._registry
+        polls = registry.by_transport.get("poll", 0)
+        return len(self.http) + len(registry.sessions) - polls + len(registry.leaving)
 
     def hold(self, connection: "Connection", unsent_bytes: int) -> None:
         """Count an answer that its peer does not take.

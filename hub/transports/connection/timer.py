@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from hub.core.deadlines import Deadline, Deadlines
 from hub.core.ports import Monotonic
+from hub.core.time.deadlines import Deadline, Deadlines
 
 
 class StateTimer:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hub.core import decimals
-from hub.core.presence import MAX_MEMBER_LENGTH, check_member
+from hub.core.fanout.presence import MAX_MEMBER_LENGTH, check_member
 from hub.core.publication import Position, check_channel
 from hub.errors import BadRequestError
 from hub.transports.http.schemas import CHANNEL, POSITION, STRING, Json

@@ -4,8 +4,8 @@ What a peer may not subscribe to it may not read either: the list leaves it out.
 """
 
 from hub.admin.channels import CHANNELS
+from hub.core.fanout.presence import MAX_PAGE_MEMBERS, page_of
 from hub.core.ports import HistoryPage
-from hub.core.presence import MAX_PAGE_MEMBERS, page_of
 from hub.core.publication import Position, check_channel
 from hub.core.pushes import Member
 from hub.core.records import plain

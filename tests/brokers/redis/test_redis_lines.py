@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from hub.brokers.redis.keys import Keys
 from hub.brokers.redis.options import RedisOptions
 from hub.core.publication import Position
-from hub.core.recovery import start
+from hub.core.recovery.start import start
 from hub.errors import HubError
 from tests.brokers.redis.acl import PASSWORD, PUBLISHER_RULES
 from tests.brokers.redis.nodes import FAST, Stream, TestNode, node

@@ -15,7 +15,7 @@ from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.topology import slots
 from hub.brokers.redis.topology.moves import Stray, is_origin
 from hub.core.publication import Position
-from hub.core.recovery import start
+from hub.core.recovery.start import start
 from hub.errors import HubError
 from tests.brokers.redis.nodes import FAST, TestNode, node
 from tests.brokers.redis.test_redis_failures import KEEPS_ALL

@@ -1,4 +1,4 @@
-"""A connection on a transport, a clock and an engine that are not real."""
+"""A connection on a transport, a clock and an registry that are not real."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -8,8 +8,8 @@ from typing import Any
 
 from hub.auth.policy import Policy
 from hub.core.counters import Counters
-from hub.core.deadlines import Deadlines
 from hub.core.ports import PublishRequest, PublishResult
+from hub.core.time.deadlines import Deadlines
 from hub.errors import HubError, UnavailableError
 from hub.transports.connection.application import Application
 from hub.transports.connection.connection import Connection
@@ -199,7 +199,7 @@ class Rig:
     ) -> None:
         self.now = 1000.0
         self.deadlines = Deadlines(self.now)
-        self.engine = WaitingEngine()
+        self.registry = WaitingEngine()
         self.streams = FakeStreams()
         self.sockets = FakeSockets()
         self.budget = BodyBudget(body_total_bytes)
@@ -213,7 +213,7 @@ class Rig:
                 policy=policy or Policy(),
                 limits=HttpLimits(max_message_bytes=BODY_LIMIT, max_body_bytes=5_000),
             ),
-            engine=self.engine,
+            engine=self.registry,
             counters=self.counters,
             at_once=at_once,
             fallback=None if application is None else application.app,
@@ -290,7 +290,7 @@ class Rig:
 
     @property
     def published(self) -> list[bytes]:
-        return [request.data for request in self.engine.published]
+        return [request.data for request in self.registry.published]
 
 
 AWAY = UnavailableError("away")

@@ -84,7 +84,7 @@ async def test_an_upgrade_that_nobody_takes_is_ignored_and_its_body_read(
     request = head.encode() + body
     for cut in range(len(request) + 1):
         keyed.connect()
-        keyed.engine.published.clear()
+        keyed.registry.published.clear()
         keyed.receive(request[:cut])
         keyed.receive(request[cut:] + request)
         keyed.receive(get("/healthz"))

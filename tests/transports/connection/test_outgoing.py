@@ -63,7 +63,7 @@ async def test_an_answer_that_waits_leaves_before_one_that_closes(rig: Rig) -> N
 async def test_an_answer_that_waits_leaves_before_that_of_a_task(rig: Rig) -> None:
     come(rig, post("a", b"1"))
     come(rig, post("slow", b"2"))
-    rig.engine.gate.set()
+    rig.registry.gate.set()
 
     await rig.settle()
 

@@ -20,10 +20,10 @@ class FakeConnection:
 
 
 def make(*, sessions: int = 0, polls: int = 0, leaving: int = 0) -> Sockets:
-    engine: Any = SimpleNamespace(
+    registry: Any = SimpleNamespace(
         sessions=range(sessions), by_transport={"poll": polls}, leaving=range(leaving)
     )
-    return Sockets(engine, max_connections=10, max_unsent_bytes=100)
+    return Sockets(registry, max_connections=10, max_unsent_bytes=100)
 
 
 def held(sockets: Sockets, *unsent: int) -> list[Any]:

@@ -152,7 +152,7 @@ async def test_requests_behind_one_that_waits_are_held_and_answered_in_order(rig
     rig.receive(post("a", b"3"))
     await rig.settle()
     assert not rig.answers
-    rig.engine.gate.set()
+    rig.registry.gate.set()
     await rig.settle()
     assert rig.answers == [200, 200, 200, 200]
     assert rig.published == [b"1", b"2", b"3"]
@@ -165,7 +165,7 @@ async def test_what_is_held_behind_an_answer_is_bounded(rig: Rig) -> None:
     count = HELD_BYTES // len(request) + 100
     rig.receive(request * count, cut=4096)
     assert rig.transport.paused
-    rig.engine.gate.set()
+    rig.registry.gate.set()
     await rig.settle()
     assert not rig.transport.paused
     assert rig.answers == [200] * (count + 1)
@@ -184,7 +184,7 @@ async def test_what_is_held_behind_answers_is_bounded_over_all_connections(rig: 
     rig.receive(behind)
     assert (first.aborted, rig.transport.aborted) == (True, False)
     assert rig.budget.unparsed_bytes == len(behind)
-    rig.engine.gate.set()
+    rig.registry.gate.set()
     await rig.settle()
     assert rig.answers == [200] * 201
     assert rig.budget.unparsed_bytes == 0
@@ -210,7 +210,7 @@ async def test_a_peer_that_half_closes_gets_its_answer(rig: Rig) -> None:
     """As `nc -N` does."""
     rig.receive(post("slow", b"1"))
     assert rig.connection.eof_received()
-    rig.engine.gate.set()
+    rig.registry.gate.set()
     await rig.settle()
     assert rig.answers == [200]
     assert rig.transport.ended
@@ -219,7 +219,7 @@ async def test_a_peer_that_half_closes_gets_its_answer(rig: Rig) -> None:
 async def test_a_publication_goes_on_when_its_peer_has_gone(rig: Rig) -> None:
     rig.receive(post("slow", b"1"))
     rig.connection.connection_lost(ConnectionResetError())
-    rig.engine.gate.set()
+    rig.registry.gate.set()
     await rig.settle()
     assert rig.published == [b"1"]
     assert not rig.tasks
@@ -347,7 +347,7 @@ async def test_nothing_behind_a_request_for_a_stream_is_a_request(
     """The connection is the stream's: a second one would be written to by its number alone."""
     first = post("slow", b"0") if waits else b""
     rig.receive(first + get("/sse?channel=a") + behind)
-    rig.engine.gate.set()
+    rig.registry.gate.set()
     await rig.settle()
     assert [target for _, target, _ in rig.streams.opened] == [b"/sse?channel=a"]
     assert rig.published == [b"0"] * waits
@@ -385,7 +385,7 @@ async def test_a_half_sent_body_of_a_peer_that_has_ended_is_given_back(rig: Rig)
     """Else a few of them would leave no room for any body."""
     rig.receive(post("slow", b"1") + post("a", b"1" * 100, length=150))
     assert rig.connection.eof_received()
-    rig.engine.gate.set()
+    rig.registry.gate.set()
     await rig.settle()
     assert rig.transport.ended
     assert rig.budget.bytes == 0
@@ -395,7 +395,7 @@ async def test_a_stream_waits_for_the_answers_before_it(rig: Rig) -> None:
     rig.receive(post("slow", b"1") + get("/sse?channel=a"))
     await rig.settle()
     assert rig.streams.opened == []
-    rig.engine.gate.set()
+    rig.registry.gate.set()
     await rig.settle()
     assert rig.answers == [200]
     assert [target for _, target, _ in rig.streams.opened] == [b"/sse?channel=a"]
@@ -404,7 +404,7 @@ async def test_a_stream_waits_for_the_answers_before_it(rig: Rig) -> None:
 async def test_an_upgrade_behind_one_that_waits_keeps_its_frames(rig: Rig) -> None:
     rig.receive(post("slow", b"1") + get("/ws", UPGRADE) + b"first")
     rig.receive(b"second")
-    rig.engine.gate.set()
+    rig.registry.gate.set()
     await rig.settle()
     assert rig.streams.opened == [(Stream.WEBSOCKET, b"/ws", b"firstsecond")]
 
@@ -470,7 +470,7 @@ async def test_a_request_under_way_is_answered_before_the_listener_ends(rig: Rig
     rig.receive(post("slow", b"1") + get("/healthz"))
     await rig.settle()
     rig.connection.shut_down()
-    rig.engine.gate.set()
+    rig.registry.gate.set()
     await rig.settle()
     assert rig.answers == [200]
     assert b"Connection: close" in rig.transport.written

@@ -3,7 +3,7 @@
 import gc
 import weakref
 
-from hub.core.deadlines import GRANULARITY_SECONDS, Deadlines
+from hub.core.time.deadlines import GRANULARITY_SECONDS, Deadlines
 from hub.transports.connection.timer import StateTimer
 from tests.core.fakes import FakeClock
 

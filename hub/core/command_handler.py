@@ -1,0 +1,267 @@
+"""Carries out what a session or the HTTP API asks for: one method per command.
+
+Checks grants, asks the broker, and returns what the reply says. It knows no wire format and
+no connection.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, NoReturn, get_args
+
+from hub.core import commands
+from hub.core.commands import Command
+from hub.core.counters import Counters
+from hub.core.fanout.fanout import Fanout
+from hub.core.fanout.presence import page_of
+from hub.core.identity import Identity
+from hub.core.ports import Broker, HistoryPage, Policy, PublishRequest, PublishResult
+from hub.core.publication import Position
+from hub.core.pushes import Reply
+from hub.core.recovery.subscribing import Subscribing
+from hub.core.session.session import Session
+from hub.errors import BadRequestError, ForbiddenError, HubError, UnavailableError
+
+MAX_HISTORY_LIMIT = 1000
+# A history answer is one frame and leaves nothing else through while it is written.
+MAX_HISTORY_BYTES = 1024 * 1024
+
+_NAMES = {kind: kind.__name__.lower() for kind in get_args(Command)}
+"""As metrics call them."""
+_ASK_NOBODY = commands.Ping | commands.Unsubscribe | commands.Authenticate
+
+Ok = Mapping[str, object] | None
+"""What the reply says; None when it already stands in the stream."""
+
+
+class CommandHandler:
+    """One per node."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        fanout: Fanout,
+        subscribing: Subscribing,
+        policy: Policy,
+        counters: Counters,
+        max_backlog_bytes: int,
+        on_refused: Callable[[Session, HubError], None] = lambda *_: None,
+    ) -> None:
+        """`on_refused` is told of tokens that a session sent and that do not hold."""
+        self._broker = broker
+        self.publishes_now = broker.answers_at_once and broker.publish_now is not None
+        """Whether publications are done in a plain call, so that `publish_for` may be used."""
+        self._fanout = fanout
+        self._subscribing = subscribing
+        self._policy = policy
+        self._counters = counters
+        self._max_backlog_bytes = max_backlog_bytes
+        self._on_refused = on_refused
+
+    def may_begin(self, command: Command) -> bool:
+        """Whether `execute` may be begun without a task (`hub.core.eager`).
+
+        Commands that never ask the broker always may.
+        """
+        return self._broker.answers_at_once or isinstance(command, _ASK_NOBODY)
+
+    def subscribe_now(self, session: Session, subscribe: Sequence[commands.Subscribe]) -> bool:
+        """Begin the channels of a URL where that waits for nothing; return whether it did.
+
+        Raises `HubError` as `execute` does.
+        """
+        opened = self._subscribing.open_now(subscribe)
+        if opened is None:
+            return False
+        self._counters.commands[_NAMES[commands.Subscribe]] += len(opened)
+        self._subscribing.begin_now(session, opened)
+        return True
+
+    async def execute(self, session: Session, command: Command, *, reply_in_stream: bool) -> Ok:
+        """Carry out one command of a session; raise `HubError` where it cannot be."""
+        self._counters.commands[_NAMES[type(command)]] += 1
+        match command:
+            case commands.Publish():
+                result = self.publish(_asked(session, command))
+                if not isinstance(result, PublishResult):
+                    result = await result
+                return _published(command, result)
+            case commands.Subscribe():
+                ok = await self._subscribing.subscribe(
+                    session, command, reply_in_stream=reply_in_stream
+                )
+                return None if reply_in_stream or command.in_url else ok
+            case commands.Unsubscribe():
+                return self._unsubscribe(session, command, reply_in_stream=reply_in_stream)
+            case commands.History():
+                session.identity.check_subscribe(command.channel)
+                page = await self.history(command.channel, command.since, command.limit)
+                return history_ok(command.channel, page)
+            case commands.Presence():
+                return await self._members(session, command)
+            case commands.Authenticate():
+                return self._authenticate(session, command)
+            case commands.Ping():
+                return {}
+
+    # -- publishing ------------------------------------------------------------------------
+
+    def publish_for(self, session: Session, command: commands.Publish) -> Ok:
+        """As `execute`, where `publishes_now`."""
+        self._counters.commands["publish"] += 1
+        result = self.publish(_asked(session, command))
+        assert isinstance(result, PublishResult)  # noqa: S101 - the caller has asked
+        return _published(command, result)
+
+    def publish(
+        self, request: PublishRequest
+    ) -> PublishResult | Coroutine[Any, Any, PublishResult]:
+        """Publish for a session, the HTTP API or the application in this process.
+
+        It is done when this returns where the broker publishes in a plain call, else when what
+        is returned has ended. Calls made one after another are carried out in that order.
+
+        Raises `UnavailableError` while the node has more to write than it may queue, and what
+        the broker raises.
+        """
+        if not self.publishes_now or (publish_now := self._broker.publish_now) is None:
+            return self._publish_later(request)
+        try:
+            if self._fanout.backlog_bytes > self._max_backlog_bytes:
+                self._refuse_more()
+            result = publish_now(request)
+        except HubError as error:
+            self._counters.publish_errors[error.code] += 1
+            raise
+        return self._count(result)
+
+    async def _publish_later(self, request: PublishRequest) -> PublishResult:
+        try:
+            if self._fanout.backlog_bytes > self._max_backlog_bytes:
+                self._refuse_more()
+            result = await self._broker.publish(request)
+        except HubError as error:
+            self._counters.publish_errors[error.code] += 1
+            raise
+        return self._count(result)
+
+    def _refuse_more(self) -> NoReturn:
+        raise UnavailableError(
+            f"{self._fanout.backlog_bytes:,} bytes wait to be written, "
+            f"limit is {self._max_backlog_bytes:,}: publish more slowly"
+        )
+
+    def _count(self, result: PublishResult) -> PublishResult:
+        if result.duplicate:
+            self._counters.duplicates += 1
+        else:
+            self._counters.publications += 1
+        return result
+
+    # -- the others ------------------------------------------------------------------------
+
+    def _unsubscribe(
+        self, session: Session, command: commands.Unsubscribe, *, reply_in_stream: bool
+    ) -> Ok:
+        subscription = self._subscribing.unsubscribe(session, command.channel)
+        ok = {"channel": command.channel}
+        if not reply_in_stream:
+            return ok
+        session.push_in_order(subscription, Reply(command.id, ok))
+        return None
+
+    async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
+        """At most `limit` publications (1 to 1,000) and 1 MiB after `since`, oldest first.
+
+        Without `since`, or when it belongs to another epoch, from the oldest that is held.
+        """
+        if not 1 <= limit <= MAX_HISTORY_LIMIT:
+            raise BadRequestError(f"limit is {limit}, allowed is 1 to {MAX_HISTORY_LIMIT}")
+        after = 0 if since is None else since.offset
+        page = await self._broker.history(channel, after, limit, max_bytes=MAX_HISTORY_BYTES)
+        if since is not None and since.epoch != page.head.epoch and after:
+            page = await self._broker.history(channel, 0, limit, max_bytes=MAX_HISTORY_BYTES)
+        return await self._lengthened(channel, page, limit)
+
+    async def _lengthened(self, channel: str, page: HistoryPage, limit: int) -> HistoryPage:
+        """`page` and what follows it: a broker gives as much as it likes at a time.
+
+        It ends before a hole, so that the next request shows it.
+        """
+        found = list(page.publications)
+        room = MAX_HISTORY_BYTES - sum(len(publication.data) for publication in found)
+        last, head = page.last, page.head
+        while 0 < last < head.offset and len(found) < limit and room > 0:
+            more = await self._broker.history(channel, last, limit - len(found), max_bytes=room)
+            if more.head.epoch != head.epoch or more.oldest > last + 1 or not more.publications:
+                break
+            head = more.head
+            for publication in more.publications:
+                room -= len(publication.data)
+                if room >= 0:
+                    found.append(publication)
+                    last = publication.offset
+        return HistoryPage(head, page.oldest, tuple(found))
+
+    async def _members(self, session: Session, command: commands.Presence) -> Ok:
+        session.identity.check_subscribe(command.channel)
+        everybody = await self._subscribing.members(command.channel)
+        members, after = page_of(everybody, command.limit, command.after)
+        ok: dict[str, object] = {"channel": command.channel, "members": members}
+        return ok if after is None else ok | {"next": after}
+
+    def _authenticate(self, session: Session, command: commands.Authenticate) -> Ok:
+        try:
+            self._change_identity(session, self._policy.authenticate(command.token))
+        except HubError as error:
+            self._on_refused(session, error)
+            raise
+        return None
+
+    def _change_identity(self, session: Session, identity: Identity) -> None:
+        before = session.identity.subject
+        if before is not None and identity.subject != before:
+            raise ForbiddenError("the token belongs to another subject")
+        for name in session.subscriptions:
+            identity.check_subscribe(name)
+        self._subscribing.change_identity(session, identity)
+
+    def ended(self, session: Session) -> None:
+        """The session is gone: it leaves its channels."""
+        self._subscribing.leave_all(session)
+
+
+def _asked(session: Session, command: commands.Publish) -> PublishRequest:
+    """What a session's command asks of the broker; raises `ForbiddenError` without a grant."""
+    identity, channel = session.identity, command.channel
+    identity.check_publish(channel)
+    return PublishRequest(
+        channel,
+        command.data,
+        identity.publisher,
+        command.key,
+        identity.subject,
+        None if command.echo else session.id,
+        command.idempotency_key,
+    )
+
+
+def _published(command: commands.Publish, result: PublishResult) -> Ok:
+    position = result.position
+    ok: dict[str, object] = {
+        "channel": command.channel,
+        "epoch": position.epoch,
+        "offset": position.offset,
+    }
+    if result.duplicate:
+        ok["duplicate"] = True
+    return ok
+
+
+def history_ok(channel: str, page: HistoryPage) -> dict[str, object]:
+    """A history answer as the wire shows it."""
+    return {
+        "channel": channel,
+        "position": str(page.head),
+        "oldest": page.oldest,
+        "publications": page.publications,
+    }

@@ -1,0 +1,274 @@
+"""The channels that have sessions on this node: head, members, and the batches to be sent."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hub.core.counters import Counts
+from hub.core.fanout.open_changes import OpenChanges
+from hub.core.options import ChannelOptions, Namespaces
+from hub.core.ports import Broker, Dialect
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Gap, Join, Leave, PresenceReset
+from hub.core.session.encoded import Encoded, Item, entry, skipped
+from hub.core.session.ring import Entry
+from hub.core.session.subscription import Subscription
+from hub.errors import UnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The members of a channel that share a dialect."""
+
+    dialect: Dialect
+    members: Sequence[Subscription]
+
+
+class Batch:
+    """A sealed stretch of a channel, and the members that the channel had when it was sealed.
+
+    Its items and its members never change. Each dialect in use encodes it once.
+    """
+
+    __slots__ = (
+        "_encoded", "at_seconds", "base", "epoch", "groups", "items", "last", "sent", "skips",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        groups: Sequence[Group],
+        *,
+        epoch: str,
+        base: int,
+        last: int,
+        at_seconds: float,
+    ) -> None:
+        self.items = items
+        self.groups = groups
+        self.epoch = epoch
+        self.base = base
+        """The channel's offset before the batch; its members are here or ahead."""
+        self.last = last
+        self.at_seconds = at_seconds
+        """Monotonic time the first item came."""
+        self.sent = 0
+        """To how many members it has been written, in the order of `groups`."""
+        self.skips = _skips(items)
+        self._encoded: dict[Dialect, Encoded] = {}
+
+    def owes(self, subscription: Subscription) -> bool:
+        """Whether it is still to be written to this member. Offsets tell only for publications."""
+        before = 0
+        for group in self.groups:
+            if subscription in group.members:
+                return before + group.members.index(subscription) >= self.sent
+            before += len(group.members)
+        return False
+
+    @property
+    def has_presence(self) -> bool:
+        return any(isinstance(item, Join | Leave | PresenceReset) for item in self.items)
+
+    def encoded(self, dialect: Dialect) -> Encoded:
+        """The batch in `dialect`, made the first time it is asked for."""
+        if (encoded := self._encoded.get(dialect)) is None:
+            entries = [entry(item, dialect, self.epoch, self.at_seconds) for item in self.items]
+            encoded = self._encoded[dialect] = Encoded(entries)
+        return encoded
+
+    def after(self, offset: int, dialect: Dialect, *, skip: frozenset[int]) -> Encoded:
+        """The part that a member at `offset` has not got, without the offsets in `skip`.
+
+        What has no offset it has not got either: nothing but this brings it.
+        """
+        pairs = zip(self.items, self.encoded(dialect).entries, strict=True)
+        missing = [self._missing(item, made, offset, dialect) for item, made in pairs
+                   if not made.offset or made.offset > offset]  # fmt: skip
+        # A skipped offset is no hole: it moves the position without a frame.
+        return Encoded(
+            [skipped(e.offset, e.at_seconds) if e.offset in skip else e for e in missing]
+        )
+
+    def _missing(self, item: Item, made: Entry, offset: int, dialect: Dialect) -> Entry:
+        """`made` as it stands, or a gap without what the member has of its range."""
+        if isinstance(item, Gap) and 0 < item.first <= offset:
+            return entry(replace(item, first=offset + 1), dialect, self.epoch, self.at_seconds)
+        return made
+
+
+def _skips(items: Sequence[Item]) -> dict[str, frozenset[int]]:
+    """Offsets by the connection that published them and asked not to get them back."""
+    found: dict[str, frozenset[int]] = {}
+    for item in items:
+        if isinstance(item, Publication) and (connection := item.skip_connection):
+            found[connection] = found.get(connection, frozenset()) | {item.offset}
+    return found
+
+
+class Channel:
+    """One channel as this node knows it. Owned by the event loop."""
+
+    __slots__ = (
+        "_groups", "_members", "_read_ahead", "asking", "cancels_from_seconds", "changes", "epoch",
+        "name", "offset", "open", "open_at_seconds", "options", "sealed_offset", "under_way",
+    )  # fmt: skip
+
+    def __init__(self, name: str, head: Position, options: ChannelOptions) -> None:
+        self.name = name
+        self.epoch = head.epoch
+        self.offset = head.offset
+        """The newest offset this node has seen."""
+        self.options = options
+        self.open: list[Item] = []
+        """What came since the last seal."""
+        self.open_at_seconds = 0.0
+        self.changes: OpenChanges | None = None
+        """What the joins and leaves in it come to; None where there are none, or where somebody
+        has been told of them."""
+        self.asking = 0
+        """How many ask for the members now."""
+        self.cancels_from_seconds = 0.0
+        """From when on a join and a leave may cancel out: nobody was told who is there between."""
+        self.under_way: Batch | None = None
+        """The sealed batch that is being written, member by member."""
+        self.sealed_offset = head.offset
+        """The last offset of the newest sealed batch."""
+        self._read_ahead: tuple[int, float] | None = None
+        """Up to where history was read to somebody before it came here, and since when."""
+        self._members: dict[Dialect, dict[Subscription, None]] = {}
+        self._groups: tuple[Group, ...] | None = ()
+
+    @property
+    def head(self) -> Position:
+        return Position(self.epoch, self.offset)
+
+    def __len__(self) -> int:
+        """How many sessions subscribe here."""
+        return sum(len(members) for members in self._members.values())
+
+    def __iter__(self) -> Iterator[Subscription]:
+        for members in self._members.values():
+            yield from members
+
+    def add(self, subscription: Subscription) -> None:
+        """Take a member in: batches sealed from now on go to it too."""
+        self._members.setdefault(subscription.session.dialect, {})[subscription] = None
+        self._groups = None
+
+    def remove(self, subscription: Subscription, dialect: Dialect) -> None:
+        """Let a member go. A batch under way skips it because it is closed."""
+        members = self._members.get(dialect, {})
+        members.pop(subscription, None)
+        if not members:
+            self._members.pop(dialect, None)
+        self._groups = None
+
+    def groups(self) -> tuple[Group, ...]:
+        """An immutable snapshot of the members, made anew only after a change."""
+        if self._groups is None:
+            self._groups = tuple(
+                Group(dialect, tuple(members)) for dialect, members in self._members.items()
+            )
+        return self._groups
+
+    def seal(self) -> Batch:
+        """Close the open batch for the members of this moment; it is under way from now on."""
+        self.under_way = batch = self.open_batch()
+        self.sealed_offset = self.offset
+        self.open = []
+        self.changes = None
+        return batch
+
+    def unchanged_since(self, batch: Batch) -> bool:
+        """Whether its members, and the dialects they speak, are still those of the batch."""
+        return self._groups is batch.groups
+
+    def begin_epoch(self, head: Position) -> None:
+        """Go on after `head`; nothing may be open or under way."""
+        self.epoch = head.epoch
+        self.offset = self.sealed_offset = head.offset
+        self._read_ahead = None
+
+    def read_ahead(self, through: int, now_seconds: float) -> None:
+        """Somebody was written what history has up to `through`, of which not all came here yet."""
+        furthest, since_seconds = self._read_ahead or (through, now_seconds)
+        self._read_ahead = (max(through, furthest), since_seconds)
+
+    def sent_since(self, batch: Batch) -> float:
+        """Before this monotonic time nobody here was sent anything of the batch that goes now."""
+        if self._read_ahead is None:
+            return batch.at_seconds
+        furthest, since_seconds = self._read_ahead
+        if batch.last >= furthest:
+            self._read_ahead = None
+        return min(batch.at_seconds, since_seconds)
+
+    def open_batch(self) -> Batch:
+        """What came since the last seal, as a batch for the members of this moment."""
+        return Batch(
+            self.open,
+            self.groups(),
+            epoch=self.epoch,
+            base=self.sealed_offset,
+            last=self.offset,
+            at_seconds=self.open_at_seconds,
+        )
+
+
+class OpenChannels(Mapping[str, Channel]):
+    """Those that have a session here, or are about to get one; the broker delivers no others."""
+
+    def __init__(self, broker: Broker, namespaces: Namespaces) -> None:
+        self._broker = broker
+        self._namespaces = namespaces
+        self._channels: dict[str, Channel] = {}
+        self._joining = Counts()
+        """By channel, how many sessions are about to become members."""
+
+    def __getitem__(self, name: str) -> Channel:
+        return self._channels[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._channels)
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def find(self, name: str) -> Channel | None:
+        """The channel, where it is open: `get` without the detour of a mapping's."""
+        return self._channels.get(name)
+
+    def options(self, name: str) -> ChannelOptions:
+        """Of any channel, open or not."""
+        return self._namespaces.options(name)
+
+    def joining(self, name: str) -> None:
+        """Keep it open until `joined`, also when its last member leaves meanwhile."""
+        self._joining[name] += 1
+
+    def joined(self, name: str) -> None:
+        """A session has become a member, or failed to."""
+        self._joining[name] -= 1
+        if not self._joining[name]:
+            del self._joining[name]
+            if (channel := self._channels.get(name)) is not None:
+                self.close_if_empty(channel)
+
+    async def open(self, name: str) -> Channel:
+        """The channel, for a session that is joining; raises what the broker raises."""
+        if name not in self._channels:
+
+            def on_open(head: Position) -> None:
+                # Somebody else may have opened it meanwhile, and have members in it already.
+                self._channels.setdefault(name, Channel(name, head, self.options(name)))
+
+            await self._broker.subscribe(name, on_open)
+        if (channel := self._channels.get(name)) is None:
+            raise UnavailableError(f"channel {name!r} was closed while it was being opened")
+        return channel
+
+    def close_if_empty(self, channel: Channel) -> None:
+        unused = not len(channel) and not self._joining[channel.name]
+        if unused and self._channels.get(channel.name) is channel:
+            del self._channels[channel.name]
+            self._broker.unsubscribe(channel.name)

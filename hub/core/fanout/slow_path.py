@@ -1,0 +1,101 @@
+"""What a batch comes to for a member that the fanout's one comparison does not fit.
+
+It is ahead of the batch, reads history, takes no writes or published part of it itself; or
+its link took less than the whole. Offsets decide here too, so that nothing comes twice and
+nothing is skipped. Nothing here waits.
+"""
+
+from collections.abc import Iterable
+
+from hub.core.fanout.channels import Batch
+from hub.core.forensics.journal import Journal
+from hub.core.ports import Monotonic
+from hub.core.publication import Position
+from hub.core.pushes import PresenceReset
+from hub.core.session.encoded import Encoded
+from hub.core.session.ring import Entry, Kind
+from hub.core.session.subscription import Subscription
+
+_NO_SKIPS: frozenset[int] = frozenset()
+
+
+class SlowPath:
+    """One per node; keeps no state of its own."""
+
+    def __init__(self, *, clock: Monotonic, journal: Journal) -> None:
+        self._clock = clock
+        self._journal = journal
+
+    def catch_up(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> None:
+        """Give a member what it lacks of the batch, of which `encoded` is the whole."""
+        session, cursor = subscription.session, subscription.offset
+        if subscription.closed or session.closing:
+            return
+        if subscription.live:
+            encoded = self._following(subscription, batch, encoded)
+        else:
+            subscription.presence_lost |= batch.has_presence
+            encoded, cursor = encoded.unsequenced(), subscription.position.offset
+        if not encoded.entries:
+            return
+        if not session.writable:
+            session.owe(subscription, encoded.entries, cursor)
+            return
+        self._owe(subscription, encoded, session.deliver(encoded))
+
+    def _following(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> Encoded:
+        """What the batch has behind a live member, which stands at its end from now on."""
+        session, cursor = subscription.session, subscription.offset
+        skip = batch.skips.get(session.id, _NO_SKIPS)
+        if cursor != batch.base or skip:
+            encoded = batch.after(cursor, session.dialect, skip=skip)
+        for offset in sorted(skip):
+            self._journal.own(subscription, offset)
+        subscription.offset = max(cursor, batch.last)
+        return encoded
+
+    def owe_rest(self, subscription: Subscription, encoded: Encoded, taken: int) -> None:
+        """The link took only `taken` bytes: count them, and owe what follows."""
+        self._owe(subscription, encoded, subscription.session.delivered(encoded, taken))
+
+    def _owe(self, subscription: Subscription, encoded: Encoded, whole: int) -> None:
+        """Owe what follows the first `whole` frames."""
+        handed, owed = encoded.entries[:whole], encoded.entries[whole:]
+        if owed:
+            before = _before(encoded.entries, subscription.position.offset)
+            cursor = max((entry.offset for entry in handed), default=0) or before
+            subscription.session.owe(subscription, owed, cursor)
+
+    def reset(self, subscription: Subscription, frame: bytes, before: Position) -> None:
+        """The channel goes on in another epoch: `frame` says so behind all of the old one.
+
+        `before` is where the peer resumes until it has been handed the frame.
+
+        What the session is still owed of the old epoch cannot be resumed from and is dropped;
+        the reset announces that.
+        """
+        session, channel = subscription.session, subscription.channel
+        replies: list[Entry] = []
+        presence_lost = False
+        if subscription.ring is not None and session.outbox is not None:
+            dropped, replies = session.outbox.forget(subscription)
+            subscription.dropped += dropped
+            presence_lost = channel.options.presence
+        if subscription.live:
+            subscription.go_live(channel.offset)
+        else:
+            subscription.go_back_to_history(channel.offset)
+        if session.closing:
+            return
+        if session.writable:
+            session.write(frame)
+        else:
+            told = Entry(Kind.KEEP, 0, frame, self._clock(), resumes=before)
+            session.owe(subscription, [*replies, told], channel.offset)
+        if presence_lost:
+            session.push_in_order(subscription, PresenceReset(channel.name))
+
+
+def _before(entries: Iterable[Entry], otherwise: int) -> int:
+    """The offset before the first of these that has one."""
+    return next((entry.first - 1 for entry in entries if entry.first), otherwise)

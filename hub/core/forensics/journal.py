@@ -1,0 +1,288 @@
+"""What happened to each connection, kept for a while so that operators can ask why.
+
+A connection to which nothing special happens costs nothing here: that a publication went
+straight to a live subscriber follows from its subscription and its channel's timeline. Only
+what differs is noted: dropped, conflated, written late, withheld, refused, left, closed.
+
+Everything is bounded: by age, by events per connection, and by bytes altogether, the oldest
+going first. Each keeper knows up to when it has forgotten, so that nobody has to guess.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from hub.core.forensics.noted import MAX_EVENTS, ClosedSession, Event, Farewell, Notes, What
+from hub.core.forensics.timeline import MARK_BYTES, TIMELINE_BYTES, Timeline
+from hub.core.ports import MAX_AGENT_CHARACTERS, Monotonic
+from hub.core.pushes import Gap, GapReason
+from hub.core.records import SessionRecord
+
+REACH_SECONDS = 600.0
+# How many places `sweep` looks at, 20 times a second: 50,000 connections are through in 2.5 s.
+_SWEEP = 1000
+
+
+class Noted(Protocol):
+    """A session as the journal sees it."""
+
+    notes: Notes | None
+
+    @property
+    def id(self) -> str: ...
+
+
+class PlaceChannel(Protocol):
+    """A channel as the journal sees it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def epoch(self) -> str: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    def read_ahead(self, through: int, now_seconds: float) -> None: ...
+
+
+class Place(Protocol):
+    """A subscription as the journal sees it: a session's place in a channel."""
+
+    @property
+    def session(self) -> Noted: ...
+
+    @property
+    def channel(self) -> PlaceChannel: ...
+
+    @property
+    def began_offset(self) -> int: ...
+
+    @property
+    def began_at_seconds(self) -> float: ...
+
+    def begin(self, offset: int, now_seconds: float) -> None: ...
+
+    def replayed_until(self, last: int) -> int: ...
+
+
+class Stretch(Protocol):
+    """A batch as the journal sees it: the offsets after `base` up to `last` of an epoch."""
+
+    @property
+    def epoch(self) -> str: ...
+
+    @property
+    def base(self) -> int: ...
+
+    @property
+    def last(self) -> int: ...
+
+
+class Keeps(Protocol):
+    """Something that is forgotten piece by piece, oldest first."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def oldest_at(self) -> float: ...
+
+    def forget_oldest(self) -> int:
+        """Forget one piece; return how many bytes that frees."""
+        ...
+
+
+class Journal:
+    """One per node; owned by the event loop.
+
+    Args:
+        max_bytes: what everything kept may take together; 0 keeps nothing.
+    """
+
+    def __init__(
+        self, *, clock: Monotonic, wall_clock: Callable[[], float], max_bytes: int
+    ) -> None:
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._max_bytes = max_bytes
+        self._order: deque[Keeps] = deque()
+        """One place for each piece, oldest first."""
+        self._timelines: dict[tuple[str, str], Timeline] = {}
+        self.closed: dict[str, ClosedSession] = {}
+        """By connection, in the order they ended."""
+        self.bytes = 0
+
+    # -- what the core tells it --------------------------------------------------------------
+
+    def dropped(self, subscription: Place, offset: int, epoch: str, policy: str) -> None:
+        """The outbox dropped one publication."""
+        self._note(subscription, What.DROPPED, offset, offset, epoch=epoch, detail=policy)
+
+    def conflated(self, subscription: Place, offset: int, by: int, epoch: str) -> None:
+        """A newer publication took the place of one that waited."""
+        self._note(subscription, What.CONFLATED, offset, offset, epoch=epoch, by=by)
+
+    def late(self, subscription: Place, first: int, last: int, epoch: str) -> None:
+        """A stretch went out from the outbox."""
+        self._note(subscription, What.LATE, first, last, epoch=epoch)
+
+    def replayed(self, subscription: Place, first: int, last: int) -> None:
+        """A stretch went out from history."""
+        if first <= last:
+            self._note(subscription, What.REPLAYED, first, last)
+            if last > subscription.channel.offset:
+                subscription.channel.read_ahead(last, self._clock())
+
+    def unsent(self, subscription: Place, first: int, last: int, epoch: str) -> None:
+        """A stretch was still owed when the connection ended."""
+        self._note(subscription, What.UNSENT, first, last, epoch=epoch)
+
+    def own(self, subscription: Place, offset: int) -> None:
+        """One of its own publications was withheld, as it asked."""
+        self._note(subscription, What.OWN, offset, offset)
+
+    def missing(self, subscription: Place, gap: Gap) -> None:
+        """History did not have a stretch."""
+        expired = gap.reason is GapReason.EXPIRED
+        what = What.EXPIRED if expired else What.INVALID
+        self._note(subscription, what, gap.first, gap.last)
+
+    def began(self, subscription: Place, offset: int) -> None:
+        """From now on everything after `offset` of the channel is owed."""
+        subscription.begin(offset, self._clock())
+
+    def left(self, subscription: Place, last: int, how: str) -> None:
+        """A subscription, or one epoch of it, ended after `last`."""
+        channel, first = subscription.channel, subscription.began_offset + 1
+        since, now = subscription.began_at_seconds, self._clock()
+        live = subscription.replayed_until(last)
+        held = Event(What.HELD, channel.name, channel.epoch, first, last, since, now, how, live)
+        self._add(subscription.session, held)
+
+    def passed_over(self, subscription: Place, last: int) -> None:
+        """A new epoch had come so far already: the subscription goes on behind that."""
+        if last:
+            self._note(subscription, What.RESET, 1, last)
+
+    def refused(self, session: Noted, channel: str, code: str) -> None:
+        """The session may not subscribe to the channel."""
+        now = self._clock()
+        self._add(session, Event(What.REFUSED, channel, "", 0, 0, now, now, code))
+
+    def _note(
+        self,
+        subscription: Place,
+        what: What,
+        first: int,
+        last: int,
+        *,
+        epoch: str = "",
+        detail: str = "",
+        by: int = 0,
+    ) -> None:
+        channel, now = subscription.channel, self._clock()
+        epoch = epoch or channel.epoch
+        event = Event(what, channel.name, epoch, first, last, now, now, detail, by)
+        self._add(subscription.session, event)
+
+    def _add(self, session: Noted, event: Event) -> None:
+        if not self._max_bytes:
+            return
+        if (notes := session.notes) is None:
+            notes = session.notes = Notes()
+        if notes.events and event.continues(notes.events[-1]):
+            notes.events[-1].last = event.last
+            notes.events[-1].until_seconds = event.until_seconds
+        elif len(notes) < MAX_EVENTS:
+            notes.events.append(event)
+            self._keep(notes, event.size)
+        else:
+            # It takes over the place of the one that goes.
+            self.bytes += event.size - notes.forget_oldest()
+            notes.events.append(event)
+
+    def sent(self, channel: str, batch: Stretch, *, since_seconds: float) -> None:
+        """A batch of the channel has gone to its live members.
+
+        Nothing of it was written to anybody before `since_seconds`.
+        """
+        if batch.last == batch.base or not self._max_bytes:
+            return
+        timeline = self._timeline(channel, batch.epoch, batch.base)
+        if not timeline:
+            # A loss may have been noted before what came before it was sent.
+            timeline.began_offset = min(timeline.began_offset, batch.base)
+        elif batch.base > timeline.last:
+            # What came while nobody subscribed here must not be taken for sent.
+            self.bytes += timeline.lost(timeline.last + 1, batch.base)
+        now = self._clock()
+        if timeline.passed(batch.last, since_seconds=since_seconds, now_seconds=now):
+            self._keep(timeline, MARK_BYTES)
+
+    def lost(self, gap: Gap) -> None:
+        """A stretch of a channel never came to this node; the batch that says so follows."""
+        if gap.first and self._max_bytes:
+            timeline = self._timeline(gap.channel, gap.epoch, gap.first - 1)
+            self.bytes += timeline.lost(gap.first, gap.last, gap.reason)
+
+    def _timeline(self, channel: str, epoch: str, base: int) -> Timeline:
+        key = (channel, epoch)
+        if (timeline := self._timelines.get(key)) is None:
+            timeline = self._timelines[key] = Timeline(key, base)
+            self.bytes += TIMELINE_BYTES + len(channel)
+        return timeline
+
+    def ended(self, session: Noted, record: SessionRecord, code: int, why: str) -> None:
+        """A session has ended; `record` is how it was."""
+        if not self._max_bytes:
+            return
+        now = self._clock()
+        notes = session.notes = session.notes or Notes()
+        # What a peer makes long must not be: channels are in the notes.
+        if record.subscriptions or len(record.user_agent) > MAX_AGENT_CHARACTERS:
+            agent = record.user_agent[:MAX_AGENT_CHARACTERS]
+            record = replace(record, subscriptions=(), user_agent=agent)
+        gone = ClosedSession(record, int(self._wall_clock() * 1000), now, code, why, notes)
+        self.closed[session.id] = gone
+        farewell = Farewell(self.closed, gone)
+        self._keep(farewell, farewell.size)
+
+    # -- forgetting --------------------------------------------------------------------------
+
+    def _keep(self, keeper: Keeps, size: int) -> None:
+        self._order.append(keeper)
+        self.bytes += size
+        while self.bytes > self._max_bytes and self._order:
+            self._forget(self._order.popleft())
+
+    def _forget(self, keeper: Keeps) -> None:
+        self.bytes -= keeper.forget_oldest()
+        # A loss that is still to be sent keeps it: it must not be taken for sent.
+        if isinstance(keeper, Timeline) and not keeper and not keeper.losses:
+            del self._timelines[keeper.name]
+            self.bytes -= TIMELINE_BYTES + len(keeper.name[0])
+
+    def sweep(self) -> None:
+        """Forget what is over the age limit, a part in each call; call it regularly."""
+        limit = self._clock() - REACH_SECONDS
+        for _ in range(min(_SWEEP, len(self._order))):
+            keeper = self._order[0]
+            if keeper.oldest_at < limit:
+                self._forget(self._order.popleft())
+            elif isinstance(keeper, Notes) and len(keeper) == MAX_EVENTS:
+                # Its newer events took over older places; those behind have to get their turn.
+                self._order.rotate(-1)
+            else:
+                return
+
+    # -- reading -----------------------------------------------------------------------------
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is noted at all."""
+        return self._max_bytes > 0
+
+    def timeline(self, channel: str, epoch: str) -> Timeline | None:
+        return self._timelines.get((channel, epoch))

@@ -1,0 +1,185 @@
+"""Reads history to a session, page by page, as fast as its transport takes it.
+
+What the transport does not take of a page is kept for when it takes more, so that a slow reader
+costs a broker outside this process no more than a fast one. What is published meanwhile stays in
+history, and the subscription goes live when its cursor meets the head. Where history was trimmed
+faster than the peer reads, a gap `expired` says so.
+"""
+
+from hub.core.counters import Counters
+from hub.core.forensics.journal import Journal
+from hub.core.options import KIB, MIB
+from hub.core.ports import PAGE_BYTES, Broker, HistoryPage
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
+from hub.core.session.encoded import Encoded, Item, entry, skipped
+from hub.core.session.ring import Entry
+from hub.core.session.session import Session
+from hub.core.session.subscription import Kept, KeptBudget, Subscription
+
+# Guess, not measured: large enough that a page costs more than its request. Its bytes are
+# `PAGE_BYTES`.
+PAGE_PUBLICATIONS = 64
+# Of pages that peers have taken only a part of: 256 slow readers at a time.
+MAX_KEPT_BYTES = 32 * MIB
+# Where no more may be kept, what is not taken is read again: as much as the kernel takes at least.
+SMALL_PAGE_BYTES = 16 * KIB
+
+
+class Replay:
+    """One per node.
+
+    Args:
+        max_kept_bytes: of pages that are kept for slow readers, all together.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        counters: Counters,
+        journal: Journal,
+        max_kept_bytes: int = MAX_KEPT_BYTES,
+    ) -> None:
+        self.broker = broker
+        self._counters = counters
+        self._journal = journal
+        self._kept = KeptBudget(max_kept_bytes)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Data of publications that were read and that peers have not taken yet."""
+        return self._kept.bytes
+
+    async def first_page(self, channel: str, after: int) -> HistoryPage:
+        """What a subscription that begins after `after` will be served first."""
+        return await self.broker.history(
+            channel, after, PAGE_PUBLICATIONS, max_bytes=self._page_bytes()
+        )
+
+    def keep(self, position: Position, page: HistoryPage) -> Kept | None:
+        """Keep `page`, which follows `position`; None where all that is kept is too much."""
+        if self._kept.bytes >= self._kept.max_bytes:
+            return None
+        return Kept(page, position, self._kept)
+
+    def _page_bytes(self) -> int:
+        return SMALL_PAGE_BYTES if self._kept.bytes >= self._kept.max_bytes else PAGE_BYTES
+
+    async def run(self, session: Session) -> None:
+        """Serve every replaying subscription of the session until it takes no more writes.
+
+        Raises `HubError` when the broker cannot read its history.
+        """
+        if session.replay_running:
+            return
+        session.replay_running = True
+        try:
+            while session.writable and session.replaying:
+                subscription = session.replaying[0]
+                asked = subscription.position
+                page = _take_kept(subscription) or await self._read(subscription)
+                # A reset told meanwhile moves the cursor; one still to be told follows the page.
+                current = page.head.epoch == asked.epoch and subscription.position == asked
+                waits = not subscription.closed and not subscription.live
+                if session.writable and waits and current:
+                    self._write(session, subscription, page)
+                if subscription in session.replaying:
+                    others = [each for each in session.replaying if each is not subscription]
+                    # Channels take turns: one that never ends must not starve the others.
+                    goes_on = not (subscription.closed or subscription.live)
+                    session.replaying = [*others, subscription] if goes_on else others
+        finally:
+            session.replay_running = False
+        if session.dialect.marks_positions:
+            session.write_positions()
+
+    async def _read(self, subscription: Subscription) -> HistoryPage:
+        return await self.first_page(subscription.channel.name, subscription.position.offset)
+
+    def _keep(self, subscription: Subscription, page: HistoryPage) -> None:
+        """Keep what the peer has not taken of a page, unless all that is kept is too much."""
+        cursor = subscription.replay_cursor
+        rest = tuple(item for item in page.publications if item.offset > cursor)
+        if rest and not subscription.closed:
+            kept = HistoryPage(page.head, page.oldest, rest)
+            subscription.keep(self.keep(subscription.position, kept))
+
+    def _write(self, session: Session, subscription: Subscription, page: HistoryPage) -> None:
+        channel = subscription.channel
+        items = _items(subscription, page)
+        if items:
+            encoded = Encoded([_entry(item, session, channel.epoch) for item in items])
+            first = subscription.replay_cursor + 1
+            for item in items[: self._send(session, encoded)]:
+                if isinstance(item, Gap):
+                    self._counters.gaps[item.reason] += 1
+                    self._journal.missing(subscription, item)
+                    subscription.replay_cursor = item.last
+                elif isinstance(item, Publication):
+                    subscription.replay_cursor = item.offset
+                    if item.skip_connection == session.id:
+                        self._journal.own(subscription, item.offset)
+            self._journal.replayed(subscription, first, subscription.replay_cursor)
+        if subscription.replay_cursor >= channel.offset:
+            subscription.go_live(subscription.replay_cursor)
+            if subscription.presence_lost or _passes_presence(subscription):
+                subscription.presence_lost = False
+                session.push_in_order(subscription, PresenceReset(channel.name))
+        else:
+            self._keep(subscription, page)
+
+    def _send(self, session: Session, encoded: Encoded) -> int:
+        """Write a page while the link takes it; return how many frames it took."""
+        before = session.sent
+        whole = session.deliver(encoded)
+        self._counters.replayed += session.sent - before
+        return whole
+
+
+def _take_kept(subscription: Subscription) -> HistoryPage | None:
+    """What was kept for where the subscription stands now."""
+    kept, position = subscription.kept, subscription.position
+    subscription.keep(None)
+    return kept.page if kept is not None and kept.position == position else None
+
+
+def _entry(item: Item, session: Session, epoch: str) -> Entry:
+    if isinstance(item, Publication) and item.skip_connection == session.id:
+        return skipped(item.offset, 0.0)
+    return entry(item, session.dialect, epoch, 0.0)
+
+
+def _items(subscription: Subscription, page: HistoryPage) -> list[Item]:
+    """The page as it goes into the stream: publications, and gaps where they are missing."""
+    cursor = subscription.replay_cursor
+    items: list[Item] = []
+    for publication in page.publications:
+        items += _missing(subscription, page, cursor + 1, publication.offset - 1)
+        cursor = publication.offset
+        items.append(publication)
+    # Not the channel's own head: more may have been published since the page was read.
+    if not page.publications:
+        items += _missing(subscription, page, cursor + 1, page.head.offset)
+    return items
+
+
+def _passes_presence(subscription: Subscription) -> bool:
+    """Whether a join or leave that is still to be sent stands before what was replayed."""
+    channel = subscription.channel
+    items = [*(channel.under_way.items if channel.under_way else ()), *channel.open]
+    ends = [n for n, item in enumerate(items) if isinstance(item, Publication | Gap)
+            and 0 < _last(item) <= subscription.offset]  # fmt: skip
+    return any(isinstance(item, Join | Leave) for item in items[: ends[-1] if ends else 0])
+
+
+def _last(item: Publication | Gap) -> int:
+    return item.last if isinstance(item, Gap) else item.offset
+
+
+def _missing(subscription: Subscription, page: HistoryPage, first: int, last: int) -> list[Gap]:
+    """What the page lacks: before its oldest it has expired, after that it was never valid."""
+    name, epoch = subscription.channel.name, subscription.channel.epoch
+    gone, held = min(last, page.oldest - 1), max(first, page.oldest)
+    expired = [Gap(name, epoch, first, gone, GapReason.EXPIRED)] if first <= gone else []
+    invalid = [Gap(name, epoch, held, last, GapReason.INVALID)] if held <= last else []
+    return expired + invalid

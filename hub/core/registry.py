@@ -1,0 +1,373 @@
+"""The node's sessions: opened, given commands to carry out, warned, and ended.
+
+Transports call it; it writes to sessions and asks the `CommandHandler`. A session's commands are
+carried out one after another, in the order they came. One that has nothing to wait for is
+carried out in the call that brings it; the first that waits gets a short-lived task, and
+those that come meanwhile queue behind it. An idle session has no task and no queue.
+"""
+
+import random
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from hmac import compare_digest
+
+from hub.core.command_handler import CommandHandler
+from hub.core.commands import Authenticate, Command, Publish, Subscribe
+from hub.core.counters import Counters, Counts
+from hub.core.eager import Rest, begin
+from hub.core.identity import Identity
+from hub.core.options import NodeOptions
+from hub.core.ports import Dialect, Monotonic, Spawn
+from hub.core.pushes import Reply, Welcome
+from hub.core.records import Origin, session_record
+from hub.core.session.context import Respond, SessionContext
+from hub.core.session.inbox import Inbox
+from hub.core.session.link import Link
+from hub.core.session.session import Session
+from hub.core.time.aging import Aging
+from hub.core.time.deadlines import Deadline, Deadlines
+from hub.core.time.expiry import Expiry
+from hub.core.time.heartbeats import Heartbeats
+from hub.errors import (
+    HubError,
+    NotFoundError,
+    RateLimitedError,
+    UnauthorizedError,
+    UnavailableError,
+)
+
+# Of an error's message while its peer takes nothing: replies to as many commands as may wait then
+# fit into what may be owed of replies.
+_BRIEF_BYTES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What the process lends the core: tasks, time, and somebody to tell of faults."""
+
+    spawn: Spawn
+    deadlines: Deadlines
+    wall_clock: Callable[[], float]
+    on_fault: Callable[[Session, Exception], None]
+    """An error that is the hub's own; the peer gets a neutral one."""
+
+
+class SessionRegistry:
+    """One per node; owned by the event loop."""
+
+    def __init__(
+        self,
+        *,
+        options: NodeOptions,
+        context: SessionContext,
+        command_handler: CommandHandler,
+        heartbeats: Heartbeats,
+        aging: Aging,
+        expiry: Expiry,
+        runtime: Runtime,
+    ) -> None:
+        self._options = options
+        self._context = context
+        self._command_handler = command_handler
+        self._heartbeats = heartbeats
+        self._aging = aging
+        self._expiry = expiry
+        self._runtime = runtime
+        self.origin = Origin(options.node, self.clock, runtime.wall_clock() - self.clock())
+        # Secrets are derived, so that they cost no memory and any node that shares the key
+        # can check them.
+        self._keyed = blake2b(key=secrets.token_bytes(32), digest_size=16)
+        self._our_fault = context.close_code(HubError.code, HubError.retryable)
+        self.sessions: dict[str, Session] = {}
+        self.by_transport = Counts()
+        self.leaving: dict[Session, Deadline] = {}
+        """Sessions that said goodbye and whose connections are not gone yet."""
+        self.draining = False
+
+    @property
+    def counters(self) -> Counters:
+        return self._context.counters
+
+    @property
+    def max_connections(self) -> int:
+        """How many sessions it holds at most."""
+        return self._options.max_connections
+
+    @property
+    def clock(self) -> Monotonic:
+        return self._context.clock
+
+    # -- opening ---------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Raise `UnavailableError` when the node takes no new sessions now."""
+        if self.draining:
+            raise UnavailableError("the node is draining, come back in a moment")
+        if len(self.sessions) >= self._options.max_connections:
+            raise UnavailableError(f"the node holds {self._options.max_connections:,} connections")
+
+    def open(
+        self,
+        link: Link,
+        dialect: Dialect,
+        identity: Identity,
+        *,
+        head: bytes = b"",
+        subscriptions: Iterable[Subscribe] = (),
+    ) -> Session:
+        """Take a session in, welcome it and begin its subscriptions.
+
+        Call `check_open` before answering the handshake. `head` is the transport's own answer:
+        it, the welcome, and what the broker has at once for the subscriptions leave in one write.
+
+        What fails on the way ends the session, which is told so like any other; nothing of it is
+        kept. So the session that is returned may be closing.
+        """
+        session = self._take_in(link, dialect, identity, head)
+        try:
+            self._heartbeats.add(session)
+            self._aging.add(session)
+            if identity.expires_at is not None:
+                self._expiry.watch(session)
+            session.control(dialect.encode(self.welcome(session), ""))
+            self._subscribe(session, tuple(subscriptions))
+        except Exception as error:  # noqa: BLE001 - logged with traceback, neutral to the peer
+            self.failed(session, error)
+        finally:
+            session.uncork()
+        return session
+
+    def _subscribe(self, session: Session, asked: Sequence[Subscribe]) -> None:
+        """Begin what the URL asks for."""
+        if not asked:
+            return
+        if session.places is not None:
+            for subscription in asked:
+                session.expect(subscription)
+        try:
+            if self._command_handler.subscribe_now(session, asked):
+                return
+        except HubError as error:
+            self._fail(session, asked[0], error, None)
+            return
+        for subscription in asked:
+            self.submit(session, subscription)
+
+    def turn_away(
+        self, link: Link, dialect: Dialect, error: HubError, *, head: bytes = b""
+    ) -> Session:
+        """Open a session only to tell a peer why it gets none.
+
+        For peers that cannot read the status of a refused handshake, as browsers cannot.
+        """
+        session = self._take_in(link, dialect, NOBODY, head)
+        try:
+            session.close_error(error)
+        except Exception as fault:  # noqa: BLE001 - as above
+            self.failed(session, fault)
+        finally:
+            session.uncork()
+        return session
+
+    def _take_in(self, link: Link, dialect: Dialect, identity: Identity, head: bytes) -> Session:
+        """Have a session whose link gathers what it says, behind `head`, until `uncork`."""
+        context, transport = self._context, link.transport
+        # Nobody has to guess it: the secret is what proves whose it is.
+        id_ = self._options.tag + random.getrandbits(64).to_bytes(8).hex()
+        session = Session(link, dialect, identity, id=id_, context=context)
+        self.sessions[id_] = session
+        self.by_transport[transport] += 1
+        context.counters.opened[transport] += 1
+        context.counters.bytes_sent += len(head)
+        link.cork(head)
+        return session
+
+    def failed(self, session: Session, error: Exception) -> None:
+        """A fault of the hub's: the session ends with 4500, or at once where that fails too."""
+        self._runtime.on_fault(session, error)
+        try:
+            session.close_error(HubError("internal error"))
+        except Exception as fault:  # noqa: BLE001 - as above
+            self._runtime.on_fault(session, fault)
+            session.closing = True
+            session.abort()
+            self.ended(session, self._our_fault, "internal error")
+
+    def welcome(self, session: Session) -> Welcome:
+        options = self._options
+        return Welcome(
+            session.id,
+            options.node,
+            options.heartbeat_seconds,
+            options.version,
+            self._secret(session.id),
+        )
+
+    def _secret(self, connection: str) -> str:
+        # A copy: to take the key in again costs as much as all the rest.
+        keyed = self._keyed.copy()
+        keyed.update(connection.encode())
+        return keyed.hexdigest()
+
+    def find(self, connection: str, secret: str) -> Session:
+        """The session whose welcome carried `secret`.
+
+        Raises `UnauthorizedError` when the secret is not its own, `NotFoundError` when the
+        session has ended.
+        """
+        if not compare_digest(self._secret(connection).encode(), secret.encode()):
+            raise UnauthorizedError("the secret does not belong to this connection")
+        if (session := self.sessions.get(connection)) is None:
+            raise NotFoundError(f"connection {connection!r} is not open")
+        return session
+
+    # -- commands --------------------------------------------------------------------------
+
+    def submit(self, session: Session, command: Command, respond: Respond | None = None) -> None:
+        """Have a command carried out behind those before it.
+
+        The reply goes into the stream, or to `respond`. Where nothing waits and the command has
+        nothing to wait for, it is carried out when this returns. While the inbox is full the
+        session is not read from until all in it are done; what came with `respond` came another
+        way, and raises `RateLimitedError` then.
+        """
+        if session.closing and respond is None:
+            return
+        if (inbox := session.inbox) is None:
+            if isinstance(command, Publish) and self._command_handler.publishes_now:
+                self._publish(session, command, respond)
+                return
+            rest = None
+            if at_once := self._command_handler.may_begin(command):
+                rest = begin(self._carry_out(session, command, respond))
+                if rest is None:
+                    return
+            inbox = session.inbox = Inbox(self._context.limits)
+            self._runtime.spawn(self._work(session, inbox, rest))
+            if at_once:
+                return
+        if respond is not None and inbox.crowded:
+            raise RateLimitedError(f"{len(inbox)} commands of this session wait already")
+        if inbox.add(command, respond):
+            session.link.pause_reading()
+
+    def _publish(self, session: Session, command: Publish, respond: Respond | None) -> None:
+        """Most commands are publications, and most brokers of one node answer in a plain call."""
+        try:
+            ok = self._command_handler.publish_for(session, command)
+            (respond or session.push)(Reply(command.id, ok))
+        except HubError as error:
+            self._fail(session, command, error, respond)
+        except Exception as error:  # noqa: BLE001 - the border, as in `_carry_out`
+            self._runtime.on_fault(session, error)
+            self._fail_for_us(session, command, respond)
+
+    async def _work(self, session: Session, inbox: Inbox, rest: Rest[None] | None) -> None:
+        """Carry out what waits, behind the `rest` of the command that began at once."""
+        try:
+            if rest is not None:
+                await rest.run()
+            while (job := inbox.take()) is not None:
+                command, respond = job
+                if session.closing and respond is None:
+                    continue
+                await self._carry_out(session, command, respond)
+        finally:
+            session.inbox = None
+            # Also of a session that is closing: its peer's farewell must not wait unread.
+            if inbox.full:
+                session.read_on()
+
+    async def _carry_out(self, session: Session, command: Command, respond: Respond | None) -> None:
+        try:
+            ok = await self._command_handler.execute(
+                session, command, reply_in_stream=respond is None and not _in_url(command)
+            )
+            if isinstance(command, Authenticate):
+                # Its time begins anew.
+                left = self._expiry.watch(session)
+                ok = {"expires_in_seconds": None if left is None else round(left)}
+            if ok is not None:
+                (respond or session.push)(Reply(command.id, ok))
+        except HubError as error:
+            self._fail(session, command, error, respond)
+        except Exception as error:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
+            self._runtime.on_fault(session, error)
+            self._fail_for_us(session, command, respond)
+
+    def _fail_for_us(self, session: Session, command: Command, respond: Respond | None) -> None:
+        """The fault is the hub's; where not even the reply can be made, the session ends."""
+        try:
+            self._fail(session, command, HubError("internal error"), respond)
+        except Exception as fault:  # noqa: BLE001 - as above
+            self.failed(session, fault)
+
+    def _fail(
+        self, session: Session, command: Command, error: HubError, respond: Respond | None
+    ) -> None:
+        self._context.counters.command_errors[error.code] += 1
+        if isinstance(command, Subscribe) and command.channel not in session.subscriptions:
+            self._context.journal.refused(session, command.channel, error.code)
+        if _in_url(command):
+            session.close_error(error)
+        else:
+            told = error if respond else _told(session, error)
+            (respond or session.push)(Reply(command.id, error=told))
+
+    def refuse(self, session: Session, error: HubError) -> None:
+        """Reply to what could not be read as a command."""
+        self._context.counters.command_errors[error.code] += 1
+        session.push(Reply(error.command_id, error=_told(session, error)))
+
+    # -- ending ----------------------------------------------------------------------------
+
+    def ended(self, session: Session, code: int, reason: str) -> None:
+        """The session is closing: forget it, and abort it if its peer takes too long to go."""
+        if self.sessions.pop(session.id, None) is None:
+            return
+        record = session_record(session, self.origin, subscriptions=False)
+        self.by_transport[session.link.transport] -= 1
+        self._context.counters.closed[str(code)] += 1
+        self._heartbeats.remove(session)
+        self._aging.remove(session)
+        self._expiry.remove(session)
+        self._command_handler.ended(session)
+        self._context.journal.ended(session, record, code, reason)
+        if not session.gone:
+            due = self.clock() + self._options.close_timeout_seconds
+            self.leaving[session] = self._runtime.deadlines.at(due, lambda: self.abort(session))
+
+    def abort(self, session: Session) -> None:
+        """End a session's connection, and wait for no word of its end: there may be none left."""
+        try:
+            session.abort()
+        finally:
+            session.lost(self._our_fault, "aborted")
+
+    def gone(self, session: Session) -> None:
+        """The session's connection is gone too: there is nothing left to abort."""
+        if (deadline := self.leaving.pop(session, None)) is not None:
+            deadline.cancel()
+
+    def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
+        """Close one session on an operator's word; False when it is not open here."""
+        if (session := self.sessions.get(connection)) is None:
+            return False
+        session.close(code, reason)
+        return True
+
+
+NOBODY = Identity()
+"""Of a session that is opened only to be told why it is closed."""
+
+
+def _in_url(command: Command) -> bool:
+    return isinstance(command, Subscribe) and command.in_url
+
+
+def _told(session: Session, error: HubError) -> HubError:
+    """The error as its peer is told: briefly while it takes nothing, so that whoever sends many
+    commands before it reads is not closed for how much it repeats of them."""
+    return error if session.writable else error.brief(_BRIEF_BYTES)

@@ -1,0 +1,62 @@
+"""A stretch of one channel in one dialect: its frames, and the same joined for one write.
+
+Every session that speaks the dialect shares these bytes. This module knows no sessions.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+from hub.core.ports import Dialect
+from hub.core.publication import Publication
+from hub.core.pushes import Gap, Join, Leave, PresenceReset
+from hub.core.session.ring import Entry, Kind
+
+Item = Publication | Join | Leave | PresenceReset | Gap
+"""What belongs to a channel's order."""
+
+
+def entry(item: Item, dialect: Dialect, epoch: str, at_seconds: float) -> Entry:
+    """`item` as one frame of `dialect`."""
+    frame = dialect.encode(item, epoch)
+    if isinstance(item, Publication):
+        kind = Kind.PUBLICATION if item.offset else Kind.RAW
+        return Entry(kind, item.offset, frame, at_seconds, item.key, item.offset)
+    if isinstance(item, Gap) and item.unsequenced:
+        # It stands for what has no offset, and gives way like that.
+        return Entry(Kind.RAW, 0, frame, at_seconds)
+    if isinstance(item, Gap):
+        return Entry(Kind.KEEP, item.last, frame, at_seconds, first=item.first)
+    return Entry(Kind.PRESENCE, 0, frame, at_seconds)
+
+
+def skipped(offset: int, at_seconds: float) -> Entry:
+    """A publication as its publisher gets it who asked not to: it moves the position only."""
+    return Entry(Kind.KEEP, offset, b"", at_seconds, first=offset)
+
+
+class Encoded:
+    """A batch in one dialect: single frames, and the same joined for one write."""
+
+    __slots__ = ("data", "entries", "publications", "size")
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = entries
+        self.data = b"".join([entry.frame for entry in entries])
+        self.size = len(self.data)
+        self.publications = sum(entry.kind <= Kind.RAW for entry in entries)
+
+    def split(self, taken: int) -> tuple[int, bytes]:
+        """Where a write that took fewer than `size` bytes stopped.
+
+        Returns the index of the first frame that is not whole at the peer and what is left of
+        it. That rest is always sent: a frame is never cut in two, and the transport then tells
+        when it takes writes again.
+        """
+        ends = list(accumulate(len(entry.frame) for entry in self.entries))
+        index = bisect_right(ends, taken)
+        return index, self.data[taken : ends[index]]
+
+    def unsequenced(self) -> "Encoded":
+        """What no history will bring."""
+        return Encoded([entry for entry in self.entries if entry.kind is Kind.RAW])

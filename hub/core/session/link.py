@@ -1,0 +1,80 @@
+"""The way from a session to its peer, as a protocol: every transport has one."""
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from hub.core.session.session import Session
+
+
+class Link(Protocol):
+    """The way to one peer. The session decides what to send, the link only sends it."""
+
+    transport: str
+    """`websocket`, `sse` or `poll`."""
+    address: str
+    user_agent: str
+    """At most `MAX_AGENT_CHARACTERS`."""
+    answers_pings: bool
+    """Whether `ping` makes a frame that the peer has to answer."""
+    session: "Session | None"
+    """Whom it tells of its end; set by the registry, None before."""
+
+    def send(self, data: bytes) -> int:
+        """Hand over what the peer's socket takes at once; return how many bytes that was.
+
+        A lost peer swallows everything: its end is reported by the transport.
+        """
+        ...
+
+    def finish(self, rest: bytes) -> None:
+        """Take all of `rest`, and call `Session.on_writable` once the peer took it.
+
+        Never calls it from within, also where all of `rest` went out at once.
+        """
+        ...
+
+    def cork(self, head: bytes = b"") -> None:
+        """Gather what is sent from now on, behind `head`; it leaves in one write with `uncork`.
+
+        Nothing may wait in between. A link that gathers by itself does nothing here.
+        """
+        ...
+
+    def uncork(self) -> bool:
+        """Write what was gathered; return whether the peer's socket took all of it.
+
+        The rest is finished as with `finish`. Harmless where nothing is corked.
+        """
+        ...
+
+    def ping(self, payload: bytes) -> bytes:
+        """The frame that asks the peer for a sign of life; only where it answers pings."""
+        ...
+
+    def acknowledged_bytes(self) -> int:
+        """How many bytes the peer's kernel has acknowledged so far; 0 where unknown."""
+        ...
+
+    def unsent_bytes(self) -> int:
+        """How many bytes this side's kernel holds because the peer's has no room for them."""
+        ...
+
+    @property
+    def unread(self) -> bool:
+        """Whether something of the peer's may be here that was not looked at: reading is paused,
+        or what was read waits for its turn."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Take no more from the peer until `resume_reading`."""
+        ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self, code: int, reason: str) -> None:
+        """End in order: what was handed over, the protocol's own farewell, the end of stream."""
+        ...
+
+    def abort(self) -> None:
+        """End now."""
+        ...

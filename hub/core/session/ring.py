@@ -1,0 +1,229 @@
+"""What one subscription is still owed while its peer takes no writes.
+
+When a ring is too full the oldest publication is dropped and the hole is announced where it
+stands, because a subscriber to live data wants the newest value. Frames are shared with all
+other sessions; a ring holds references. `hub.core.session.outbox` decides that a ring is too full.
+
+No I/O, no clock. One event loop owns each ring.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from hub.core.options import Overflow
+from hub.core.publication import Position
+from hub.core.pushes import GapReason
+
+# Replaced entries stay in the deque until they are this many and the majority.
+COMPACT_HOLES = 64
+
+
+class Kind(IntEnum):
+    """What an entry is, and so whether it may be dropped."""
+
+    PUBLICATION = 0
+    RAW = 1
+    """A publication without an offset."""
+    PRESENCE = 2
+    """A join or leave: dropped ones are replaced by one `presence_reset`."""
+    KEEP = 3
+    """A reply or gap: never dropped."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One frame owed, shared by every session that is owed it."""
+
+    kind: Kind
+    offset: int
+    """Of a publication; of a gap the offset it moves to; 0 where it moves nothing."""
+    frame: bytes
+    at_seconds: float
+    """Monotonic time it was handed to the fanout."""
+    key: str | None = None
+    first: int = 0
+    """The first offset it stands for; 0 where what is missing before it need not be known."""
+    resumes: Position | None = None
+    """Of a `reset`: where a peer resumes that is cut before it has got this entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Offsets `first` to `last`, or `unsequenced` publications, that will not arrive."""
+
+    first: int
+    last: int
+    reason: GapReason
+    unsequenced: int = 0
+
+
+Announce = Callable[[Hole], bytes]
+"""Encodes the gap notice of one channel."""
+Taken = tuple[bytes, bool]
+"""A frame, and whether it is a publication."""
+
+
+class Ring:
+    """What one subscription is owed, offsets rising, with holes between."""
+
+    __slots__ = (
+        "_by_key", "_conflated", "_entries", "_keeps", "_kept", "_slow_through", "_unsequenced",
+        "bytes", "cursor", "epoch", "kept_bytes", "last", "overflow", "presence_lost", "untold",
+    )  # fmt: skip
+
+    def __init__(self, cursor: int, overflow: Overflow, epoch: str) -> None:
+        self.overflow = overflow
+        self.epoch = epoch
+        """Of all its offsets: a ring outlives its channel's epoch when its session has left."""
+        self.cursor = cursor
+        """The last offset handed to the transport, or announced as missing."""
+        self.last = cursor
+        """The last offset this ring answers for."""
+        self.bytes = 0
+        self.kept_bytes = 0
+        """Of `bytes`, what must not be dropped."""
+        self.presence_lost = False
+        self._entries: deque[Entry] = deque()
+        self._conflated: set[int] = set()
+        """Offsets of entries that are still in the deque but replaced by a newer one."""
+        self._kept: list[tuple[int, Entry]] = []
+        """What must not be dropped, taken out by dropping, behind which slow offset."""
+        self._keeps = 0
+        """How many of the entries must not be dropped."""
+        self._slow_through = cursor
+        self._unsequenced = 0
+        self._by_key: dict[str, Entry] = {}
+        self.untold: list[Entry] = []
+        """Resets that are still owed, oldest first."""
+
+    def __len__(self) -> int:
+        return len(self._entries) - len(self._conflated)
+
+    @property
+    def droppable(self) -> int:
+        """How many messages, joins and leaves are owed. Replies and gaps have a bound in bytes."""
+        return len(self) - self._keeps
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is owed: no entry, no notice, no hole to announce."""
+        owed = len(self) or self._kept or self._unsequenced or self.presence_lost
+        return not owed and self.cursor >= self.last
+
+    @property
+    def oldest_at(self) -> float | None:
+        """Monotonic time of the oldest entry that may be dropped; None without one."""
+        self._skip_conflated()
+        for entry in self._entries:
+            if entry.kind is not Kind.KEEP and entry.offset not in self._conflated:
+                return entry.at_seconds
+        return None
+
+    def append(self, entry: Entry) -> Entry | None:
+        """Owe one more frame; return the older one of the same key that it replaced."""
+        conflated = None
+        if entry.key and entry.offset and self.overflow is Overflow.LATEST_PER_KEY:
+            conflated = self._conflate(entry.key)
+            self._by_key[entry.key] = entry
+        self._entries.append(entry)
+        self.bytes += len(entry.frame)
+        if entry.kind is Kind.KEEP:
+            self._keeps += 1
+            self.kept_bytes += len(entry.frame)
+        if entry.resumes is not None:
+            self.untold.append(entry)
+        self.last = max(self.last, entry.offset)
+        return conflated
+
+    def _conflate(self, key: str) -> Entry | None:
+        older = self._by_key.pop(key, None)
+        if older is None:
+            return None
+        self._conflated.add(older.offset)
+        self.bytes -= len(older.frame)
+        many = len(self._conflated)
+        if many >= COMPACT_HOLES and many * 2 > len(self._entries):
+            gone = self._conflated
+            self._entries = deque(entry for entry in self._entries if entry.offset not in gone)
+            self._conflated = set()
+        return older
+
+    def drop_oldest(self) -> Entry | None:
+        """Drop and return the oldest entry that may be dropped; None when there is none."""
+        while self._skip_conflated():
+            entry = self._pop()
+            if entry.kind is Kind.KEEP:
+                self._kept.append((self._slow_through, entry))
+                continue
+            self.bytes -= len(entry.frame)
+            if entry.kind is Kind.PUBLICATION:
+                self._slow_through = entry.offset
+            elif entry.kind is Kind.RAW:
+                self._unsequenced += 1
+            else:
+                self.presence_lost = True
+            return entry
+        return None
+
+    def _skip_conflated(self) -> bool:
+        """Bring the oldest entry that is still owed to the front; False without entries."""
+        entries = self._entries
+        while entries and entries[0].offset in self._conflated:
+            self._conflated.remove(entries.popleft().offset)
+        return bool(entries)
+
+    def _pop(self) -> Entry:
+        entry = self._entries.popleft()
+        self._keeps -= entry.kind is Kind.KEEP
+        if entry.key is not None and self._by_key.get(entry.key) is entry:
+            del self._by_key[entry.key]
+        return entry
+
+    def replies(self) -> list[Entry]:
+        """What is owed whatever becomes of the publications around it, in another epoch too.
+
+        A reset is told also where another one follows it; its offset is then nobody's.
+        """
+        entries = [entry for _, entry in self._kept] + list(self._entries)
+        kept = [entry for entry in entries if entry.kind is Kind.KEEP]
+        return [replace(entry, offset=0) for entry in kept if not entry.offset or entry.resumes]
+
+    def take(self, announce: Announce, presence_reset: Callable[[], bytes]) -> Iterator[Taken]:
+        """Yield what is owed, oldest first, each hole announced where it stands.
+
+        What is yielded is no longer owed; whoever stops iterating loses nothing else.
+        """
+        while self._kept:
+            slow, entry = self._kept[0]
+            yield from self._announce_to(max(slow, entry.first - 1), announce)
+            yield self._taken(self._kept.pop(0)[1])
+        yield from self._announce_to(self._slow_through, announce)
+        if self._unsequenced:
+            count, self._unsequenced = self._unsequenced, 0
+            yield announce(Hole(0, 0, GapReason.SLOW, count)), False
+        if self.presence_lost:
+            self.presence_lost = False
+            yield presence_reset(), False
+        while self._skip_conflated():
+            yield from self._announce_to(self._entries[0].first - 1, announce)
+            yield self._taken(self._pop())
+        yield from self._announce_to(self.last, announce)
+
+    def _taken(self, entry: Entry) -> Taken:
+        self.bytes -= len(entry.frame)
+        if entry.kind is Kind.KEEP:
+            self.kept_bytes -= len(entry.frame)
+        if entry.resumes is not None:
+            self.untold.remove(entry)
+        self.cursor = max(self.cursor, entry.offset)
+        return entry.frame, entry.kind <= Kind.RAW
+
+    def _announce_to(self, through: int, announce: Announce) -> Iterator[Taken]:
+        """Announce what is missing between the cursor and `through`, by reason."""
+        slow = min(through, self._slow_through)
+        for last, reason in ((slow, GapReason.SLOW), (through, GapReason.CONFLATED)):
+            if last > self.cursor:
+                first, self.cursor = self.cursor + 1, last
+                yield announce(Hole(first, last, reason)), False
