@@ -23,12 +23,13 @@ class Operator:
 
     def __init__(self, hub: HubProcess, client: httpx.AsyncClient) -> None:
         self._client = client
+        self._hub = hub
         self._process = psutil.Process(hub.pid)
         self._published: Counter[str] = Counter()
 
     @property
     def rss_bytes(self) -> int:
-        return int(self._process.memory_info().rss)
+        return self._hub.memory_bytes
 
     @property
     def descriptors(self) -> int:

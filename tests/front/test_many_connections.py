@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2 as httpx
-import psutil
 import pytest
 
 from tests.support.hub_process import HubProcess
@@ -93,14 +92,13 @@ async def sockets(http: httpx.AsyncClient) -> float:
 
 
 async def test_silent_connections_cost_little_and_end(hub: HubProcess, channel: str) -> None:
-    process = psutil.Process(hub.pid)
     async with publisher(hub.url) as http, watching(hub, channel):
-        before = process.memory_info().rss
+        before = hub.memory_bytes
         async with peers(hub, SILENT, b"") as each:
             for number in range(10):
                 (await http.post(f"/api/publish/{channel}", json=number)).raise_for_status()
             # A connection with its parser, buffers and timer.
-            assert process.memory_info().rss - before < SILENT * 12_000
+            assert hub.memory_bytes - before < SILENT * 12_000
             await eventually(lambda: few_are_left(http), seconds=60, what="the end of the silent")
             assert each[0].recv(1000).startswith(b"HTTP/1.1 408 ")
 
@@ -109,12 +107,11 @@ async def test_answers_that_nobody_reads_are_bounded_together_and_given_up(
     hub: HubProcess, channel: str
 ) -> None:
     """Each is a MiB of history."""
-    process = psutil.Process(hub.pid)
     async with publisher(hub.url) as http, watching(hub, channel):
         for _ in range(16):
             answer = await http.post(f"/api/publish/{channel}-big", json="x" * 60_000)
             answer.raise_for_status()
-        before = process.memory_info().rss
+        before = hub.memory_bytes
         target = f"/api/channels/{channel}-big/history?limit=1000"
         request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         async with peers(hub, DEAF, request):

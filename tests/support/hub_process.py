@@ -15,6 +15,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -94,6 +95,14 @@ class HubProcess:
     def pid(self) -> int:
         assert self._process is not None, "the hub was not started"
         return self._process.pid
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it has in memory that is no file's: code is read when it is used first."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
+        assert found is not None, status
+        return int(found.group(1)) * 1024
 
     @property
     def stderr(self) -> str:
