@@ -5,7 +5,7 @@ Pub/sub brings a publication to one node sooner than to another, and history has
 
 import pytest
 
-from hub.core.forensics.explaining import Answer
+from hub.core.forensics.answers import Answer
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Publication
 from hub.core.pushes import Gap, GapReason, Join, Member

@@ -1,7 +1,7 @@
 """Why somebody did not get a publication: the answer names the cause, or says `unknown`."""
 
 from hub.core.forensics import noted
-from hub.core.forensics.explaining import Answer
+from hub.core.forensics.answers import Answer
 from hub.core.forensics.journal import REACH_SECONDS
 from hub.core.forensics.noted import CLOSED_BYTES, EVENT_BYTES
 from hub.core.identity import Identity

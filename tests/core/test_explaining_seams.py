@@ -1,7 +1,8 @@
 """Where the answer about a publication is easily wrong: what is forgotten, lost, or done again."""
 
 from hub.core.fanout.channels import Batch
-from hub.core.forensics.explaining import Answer, Question
+from hub.core.forensics.answers import Answer
+from hub.core.forensics.explaining import Question
 from hub.core.forensics.journal import REACH_SECONDS
 from hub.core.forensics.noted import CLOSED_BYTES
 from hub.core.forensics.timeline import TIMELINE_BYTES

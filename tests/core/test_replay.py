@@ -6,7 +6,8 @@ from typing import cast
 import pytest
 
 from hub.core.commands import Subscribe
-from hub.core.forensics.explaining import Answer, Question
+from hub.core.forensics.answers import Answer
+from hub.core.forensics.explaining import Question
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PAGE_BYTES, HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position

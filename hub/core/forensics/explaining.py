@@ -1,36 +1,19 @@
-"""Why did a connection not get a publication? Answered from what is known, or `unknown`.
+"""Why did a connection not get a publication? The facts of the case, and the answer to them.
 
-Pure: it reads the state of a session, the notes about it and its channel's timeline. What
-was noted decides first; then how far the subscription has come; then the timeline.
+Pure: it reads the state of a session, the notes about it and its channel's timeline. Which facts
+lead to which answer stands in `hub.core.forensics.answers`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
+from hub.core.forensics.answers import TABLE, Answer, Fact, Times
 from hub.core.forensics.journal import Journal, Noted, Place
 from hub.core.forensics.noted import ClosedSession, Event, Notes, What
 from hub.core.forensics.timeline import Timeline
 from hub.core.publication import Position
 from hub.errors import ForbiddenError
-
-
-class Answer(StrEnum):
-    """What became of one publication on its way to one connection."""
-
-    WRITTEN = "written"
-    QUEUED = "queued"
-    DROPPED = "dropped"
-    CONFLATED = "conflated"
-    OWN = "own"
-    LOST = "lost"
-    EXPIRED = "expired"
-    NOT_SUBSCRIBED = "not_subscribed"
-    FORBIDDEN = "forbidden"
-    CLOSED = "closed"
-    NOT_PUBLISHED = "not_published"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +42,12 @@ class Explanation:
     """Of `conflated`: the offset that replaced it."""
 
 
-_FROM_NOTES = {
-    What.LATE: (Answer.WRITTEN, "written from the outbox: its peer took no more at first"),
-    What.REPLAYED: (Answer.WRITTEN, "written from history"),
-    What.UNSENT: (Answer.CLOSED, "the connection ended while it waited in the outbox"),
-    What.OWN: (Answer.OWN, "its own publication, which it asked not to get back (echo: false)"),
-    What.RESET: (Answer.LOST, "a new epoch began, and its `reset` went on behind it"),
-    What.EXPIRED: (Answer.EXPIRED, "history no longer held it; announced as a gap `expired`"),
-    What.INVALID: (Answer.LOST, "it was no valid publication; announced as a gap `invalid`"),
-    What.DROPPED: (Answer.DROPPED, "dropped because the peer read too slowly (policy {policy})"),
-    What.CONFLATED: (Answer.CONFLATED, "a newer one with the same key replaced it while it waited"),
+_STATES = {
+    "replaying": Fact.REPLAYING,
+    "congested": Fact.CONGESTED,
+    "live": Fact.WAITING,
 }
-_NO_CONNECTION = "no connection of that name is open, or among those that are remembered"
-_NO_EPOCH = "that epoch is over, and this node does not remember that it came so far"
+_ENDINGS = {"closed": Fact.CLOSED_BEFORE, "reset": Fact.RESET_BEFORE}
 _NOTHING_NOTED = Notes(forgotten_at=float("inf"))
 # What spans a stretch is asked after what was left out of it.
 _SPANNING = {What.UNSENT: 1, What.REPLAYED: 2, What.LATE: 3}
@@ -107,73 +83,91 @@ class Explainer:
         session: OpenSession | None = None,
         closed: ClosedSession | None = None,
     ) -> None:
+        held = session or closed
         self._question = question
         self._session = session
         self._closed = closed
-        self._notes = self._held_notes() if journal.keeps else _NOTHING_NOTED
         self._timeline: Timeline | None = journal.timeline(question.channel, question.epoch)
-
-    def _held_notes(self) -> Notes:
-        held = self._session or self._closed
-        # Notes of which all is forgotten are no new ones.
-        return Notes() if held is None or held.notes is None else held.notes
+        self._notes = _NOTHING_NOTED
+        if journal.keeps:
+            # Notes of which all is forgotten are no new ones.
+            self._notes = Notes() if held is None or held.notes is None else held.notes
+        self._events = [
+            event
+            for event in reversed(self._notes.events)
+            if event.channel == question.channel and event.epoch in {question.epoch, ""}
+        ]
+        """Of this channel and epoch, newest first."""
+        self._held = [event for event in self._events if event.what is What.HELD]
+        """Subscriptions that have ended."""
+        self._sending = None if self._timeline is None else self._timeline.when(question.offset)
+        """Between which moments it was sent to who was live; None where that is not known."""
+        found = [e for e in self._events if e.first <= question.offset <= e.last]
+        self._found = self._standing(found)
+        spanning_last = sorted(self._found, key=lambda event: _SPANNING.get(event.what, 0))
+        self._note = next((e for e in spanning_last if e.what is not What.HELD), None)
+        """What decides, of what was noted of it."""
+        self._refusal = self._refused()
+        self._place = self._subscription()
 
     def explain(self) -> Explanation:
         """The answer; `unknown` for what is out of reach."""
+        facts = self._facts()
+        row = next(row for row in TABLE if row.facts <= facts)
+        at, until = self._times(row.times)
+        by = (self._note.by or None) if self._note and row.times is Times.NOTE else None
+        return Explanation(row.answer, row.detail.format_map(self._words()), at, until, by)
+
+    def _facts(self) -> set[Fact | What]:
+        facts: set[Fact | What] = {self._known(), self._stands()}
         asked = self._question
         if asked.offset > asked.head:
-            return Explanation(
-                Answer.NOT_PUBLISHED,
-                f"the newest of {asked.channel} is {asked.head} in epoch {asked.epoch}",
-            )
-        if self._session is None and self._closed is None:
-            return Explanation(Answer.UNKNOWN, _NO_CONNECTION)
-        if (noted := self._noted()) is not None:
-            return noted
-        if not asked.current and not self._reaches():
-            return Explanation(Answer.UNKNOWN, _NO_EPOCH)
-        if (subscription := self._subscription()) is not None:
-            if asked.offset > subscription.began_offset:
-                return self._owed(subscription)
-            before = f"its subscription began after {subscription.began_offset}"
-            return self._ended() or self._outside(before)
-        return (
-            self._ended()
-            or self._ahead()
-            or self._outside("it was not subscribed to the channel then")
-        )
+            facts.add(Fact.BEYOND_HEAD)
+        if not asked.current:
+            facts.add(Fact.EPOCH_OVER)
+        if self._closed is not None:
+            facts.add(Fact.GONE)
+        elif self._session is None:
+            facts.add(Fact.NO_CONNECTION)
+        if self._forgot():
+            facts.add(Fact.FORGOTTEN)
+        if self._note is not None:
+            facts.add(self._note.what)
+        if self._doubtful():
+            facts.add(Fact.DOUBTFUL)
+        if self._refusal is not None:
+            granted = self._refusal.detail != ForbiddenError.code
+            facts.add(Fact.NOT_ADMITTED if granted else Fact.NOT_GRANTED)
+        return facts
+
+    def _times(self, times: Times) -> tuple[float | None, float | None]:
+        if times is Times.SENDING and self._sending is not None:
+            return self._sending
+        if times is Times.NOTE and self._note is not None:
+            return self._note.at_seconds, self._note.until_seconds
+        if times is Times.REFUSAL and self._refusal is not None:
+            return self._refusal.at_seconds, self._refusal.until_seconds
+        if times is Times.END and (ended := self._ended_before()) is not None:
+            return ended.until_seconds, ended.until_seconds
+        return None, None
+
+    def _words(self) -> dict[str, object]:
+        """What details name."""
+        asked, closed, ended = self._question, self._closed, self._ended_before()
+        return {
+            "channel": asked.channel,
+            "epoch": asked.epoch,
+            "head": asked.head,
+            "policy": self._note and self._note.detail,
+            "lost": self._timeline and self._timeline.why_lost(asked.offset),
+            "code": closed and closed.code,
+            "reason": closed and closed.reason,
+            "left_after": ended and ended.last,
+            "refusal": self._refusal and self._refusal.detail,
+            "began_after": self._place and self._place.began_offset,
+        }
 
     # -- what was noted ----------------------------------------------------------------------
-
-    def _events(self) -> list[Event]:
-        """Of this channel and epoch, newest first."""
-        asked = self._question
-        return [
-            event
-            for event in reversed(self._notes.events)
-            if event.channel == asked.channel and event.epoch in {asked.epoch, ""}
-        ]
-
-    def _noted(self) -> Explanation | None:
-        offset = self._question.offset
-        found = self._standing([e for e in self._events() if e.first <= offset <= e.last])
-        if found and self._doubtful(found[0]):
-            return self._unknown()
-        for event in sorted(found, key=lambda event: _SPANNING.get(event.what, 0)):
-            if event.what in _SPANNING and self._forgot(event):
-                return self._unknown()
-            if event.what is What.LATE and not self._reaches():
-                # It may have been lost: that is forgotten with the timeline.
-                return self._unknown()
-            if event.what is What.LATE and (lost := self._lost()) is not None:
-                return lost
-            if (known := _FROM_NOTES.get(event.what)) is not None:
-                answer, detail = known
-                detail = detail.format(policy=event.detail)
-                return Explanation(
-                    answer, detail, event.at_seconds, event.until_seconds, event.by or None
-                )
-        return None
 
     def _standing(self, found: list[Event]) -> list[Event]:
         """Without what another subscription of the same connection made good."""
@@ -187,64 +181,36 @@ class Explainer:
             return found[:again] + [e for e in found[again:] if e.what in _BESIDE_REPLAYED]
         return found
 
-    def _doubtful(self, newest: Event) -> bool:
-        """Whether two subscriptions were still owed it, and which of them is not noted."""
-        events = self._events()
-        before = events[events.index(newest) :]
-        ended = any(event.what is What.HELD for event in before)
-        expired = any(event.what is What.EXPIRED for event in before)
-        return newest.what is What.UNSENT and ended and expired
+    def _doubtful(self) -> bool:
+        if not self._found or self._found[0].what is not What.UNSENT:
+            return False
+        before = {event.what for event in self._events[self._events.index(self._found[0]) :]}
+        return What.HELD in before and What.EXPIRED in before
 
-    def _reaches(self) -> bool:
-        return self._timeline is not None and self._timeline.reaches(self._question.offset)
-
-    def _when(self) -> tuple[float, float] | None:
-        """Between which moments it was sent to whoever was live; None where that is not known."""
-        return None if self._timeline is None else self._timeline.when(self._question.offset)
-
-    def _remembers(self) -> bool:
-        """Whether nothing is forgotten of what was noted when it was sent, or since."""
-        when = self._when()
-        return self._notes.complete or (when is not None and when[0] > self._notes.forgotten_at)
-
-    def _forgot(self, event: Event) -> bool:
-        """Whether what was left out of a stretch may be forgotten already."""
+    def _forgot(self) -> bool:
+        """Whether something noted when it was sent, or since, may be forgotten."""
         if self._notes.complete:
             return False
-        when = self._when()
-        since = event.at_seconds if event.what is What.REPLAYED else when and when[0]
+        since = self._sending and self._sending[0]
+        if self._note is not None and self._note.what is What.REPLAYED:
+            since = self._note.at_seconds
         return since is None or since <= self._notes.forgotten_at
 
-    def _lost(self) -> Explanation | None:
-        why = None if self._timeline is None else self._timeline.why_lost(self._question.offset)
-        if why is None:
-            return None
-        return Explanation(Answer.LOST, f"it never came to this node; announced as `{why}`")
+    def _refused(self) -> Event | None:
+        """The newest refusal before it was sent."""
+        until = float("inf") if self._sending is None else self._sending[1]
+        refusals = (event for event in self._events if event.what is What.REFUSED)
+        return next((event for event in refusals if event.at_seconds <= until), None)
 
-    def _ended(self) -> Explanation | None:
-        """From subscriptions that have ended; None where no one says anything."""
+    # -- what the timeline knows, and how far the subscription has come ------------------------
+
+    def _known(self) -> Fact:
         offset = self._question.offset
-        held = [event for event in self._events() if event.what is What.HELD]
-        if any(event.first <= offset <= event.last for event in held):
-            return self._handed() if self._was_live() else self._unknown()
-        before = next((event for event in held if event.last < offset), None)
-        if before is None:
-            return None
-        # One that reached further may be forgotten: of a channel left and joined again.
-        return self._after(before) if self._remembers() else self._unknown()
-
-    def _after(self, event: Event) -> Explanation:
-        """It came after the connection had left the channel."""
-        if event.detail == "closed" and (closed := self._closed) is not None:
-            detail = f"the connection ended before: {closed.code} {closed.reason}"
-            return Explanation(Answer.CLOSED, detail, event.until_seconds, event.until_seconds)
-        if event.detail == "reset":
-            detail = "a new epoch began before its turn; announced as `reset`"
-            return Explanation(Answer.DROPPED, detail, event.until_seconds, event.until_seconds)
-        detail = f"it had left the channel after {event.last}"
-        return Explanation(Answer.NOT_SUBSCRIBED, detail, event.until_seconds, event.until_seconds)
-
-    # -- how far it has come -----------------------------------------------------------------
+        if self._timeline is None or not self._timeline.reaches(offset):
+            return Fact.OUT_OF_REACH
+        if self._timeline.why_lost(offset) is not None:
+            return Fact.NEVER_CAME
+        return Fact.NOBODY_HERE if self._sending is None else Fact.SENT
 
     def _subscription(self) -> OpenPlace | None:
         if self._session is None:
@@ -252,59 +218,30 @@ class Explainer:
         found = self._session.subscriptions.get(self._question.channel)
         return found if found and found.channel.epoch == self._question.epoch else None
 
-    def _owed(self, subscription: OpenPlace) -> Explanation:
-        if self._question.offset <= subscription.position.offset:
-            offset = self._question.offset
-            live = offset > subscription.replayed_until(offset)
-            return self._handed() if live or self._was_live() else self._unknown()
-        if subscription.state == "replaying":
-            return Explanation(Answer.QUEUED, "history is being read to it as fast as it takes it")
-        if subscription.state == "congested":
-            return Explanation(Answer.QUEUED, "it waits in the outbox: the peer takes no more now")
-        return Explanation(Answer.QUEUED, "it has not come to this node yet")
+    def _stands(self) -> Fact:
+        offset, place = self._question.offset, self._place
+        # Up to `by` a subscription that has ended was read history.
+        live = any(max(e.first, e.by + 1) <= offset <= e.last for e in self._held)
+        if place is not None and offset > place.began_offset:
+            if offset > place.position.offset:
+                return _STATES[place.state]
+            return Fact.HANDED if live or offset > place.replayed_until(offset) else Fact.READ
+        if any(event.first <= offset <= event.last for event in self._held):
+            return Fact.HANDED if live else Fact.READ
+        if (ended := self._ended_before()) is not None:
+            if ended.detail == "closed" and self._closed is None:
+                return Fact.LEFT_BEFORE
+            return _ENDINGS.get(ended.detail, Fact.LEFT_BEFORE)
+        if place is not None:
+            return Fact.BEGAN_AFTER
+        return Fact.NEXT_EPOCH if self._is_ahead() else Fact.NEVER_THERE
 
-    def _ahead(self) -> Explanation | None:
-        """The broker is in an epoch that this node has not heard of yet."""
+    def _ended_before(self) -> Event | None:
+        """The newest subscription that ended before its turn."""
+        return next((event for event in self._held if event.last < self._question.offset), None)
+
+    def _is_ahead(self) -> bool:
+        """Whether the broker is in an epoch that this node has not heard of yet."""
         asked = self._question
         subscribed = self._session is not None and asked.channel in self._session.subscriptions
-        if not subscribed or not asked.current or self._timeline is not None:
-            return None
-        return Explanation(Answer.QUEUED, "its new epoch has not come to this node yet")
-
-    def _was_live(self) -> bool:
-        """Whether one that has ended was to be sent it as it came, not from history.
-
-        What came from history was noted so: where no note says so, that is forgotten.
-        """
-        offset = self._question.offset
-        held = [event for event in self._events() if event.what is What.HELD]
-        return any(max(event.first, event.by + 1) <= offset <= event.last for event in held)
-
-    def _handed(self) -> Explanation:
-        """The subscription has passed it, and nothing special was noted."""
-        when = self._when()
-        if when is None or when[0] <= self._notes.forgotten_at:
-            return self._unknown()
-        if (lost := self._lost()) is not None:
-            return lost
-        return Explanation(Answer.WRITTEN, "written to its connection when it came", *when)
-
-    def _outside(self, detail: str) -> Explanation:
-        """No subscription that is known of covers it."""
-        when = self._when()
-        for event in self._events():
-            if event.what is What.REFUSED and (when is None or event.at_seconds <= when[1]):
-                answer = Answer.NOT_SUBSCRIBED
-                if event.detail == ForbiddenError.code:
-                    answer = Answer.FORBIDDEN
-                detail = f"its subscription was refused: {event.detail}"
-                return Explanation(answer, detail, event.at_seconds, event.until_seconds)
-        if self._remembers():
-            if (gone := self._closed) is not None:
-                # A handshake without a grant ends so.
-                detail += f"; it has ended: {gone.code} {gone.reason}"
-            return Explanation(Answer.NOT_SUBSCRIBED, detail)
-        return self._unknown()
-
-    def _unknown(self) -> Explanation:
-        return Explanation(Answer.UNKNOWN, "out of reach: what was noted then is forgotten")
+        return subscribed and asked.current and self._timeline is None

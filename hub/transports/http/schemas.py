@@ -6,7 +6,7 @@ The operations themselves are the rows of `hub.transports.http.routes`.
 from collections.abc import Mapping
 from dataclasses import fields
 
-from hub.core.forensics.explaining import Answer
+from hub.core.forensics.answers import Answer
 from hub.core.publication import Position
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
 from hub.wire.codes import HTTP_STATUS

@@ -1,0 +1,181 @@
+"""Why a connection did not get a publication: every answer, and the facts that lead to it.
+
+The answers stand in `TABLE`. A case is a set of facts: what was noted of the
+publication, what the channel's timeline knows of it, where the connection's subscription stands
+to it, and whether notes may be forgotten. The first row whose facts all hold answers. What was
+noted decides first; then how far the subscription has come.
+
+Example: offset 7 was dropped from the outbox, and the subscription has gone on. The facts are
+`dropped`, `sent` and `handed`. The row of `dropped` stands above those of `handed`, so the answer
+is `dropped` and not `written`.
+
+How the facts of a case are found is `hub.core.forensics.explaining`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hub.core.forensics.noted import What
+
+
+class Answer(StrEnum):
+    """What became of one publication on its way to one connection."""
+
+    WRITTEN = "written"
+    QUEUED = "queued"
+    DROPPED = "dropped"
+    CONFLATED = "conflated"
+    OWN = "own"
+    LOST = "lost"
+    EXPIRED = "expired"
+    NOT_SUBSCRIBED = "not_subscribed"
+    FORBIDDEN = "forbidden"
+    CLOSED = "closed"
+    NOT_PUBLISHED = "not_published"
+    UNKNOWN = "unknown"
+
+
+class Fact(StrEnum):
+    """What may hold in a case, beside what was noted (`What`)."""
+
+    BEYOND_HEAD = "beyond head"
+    """The channel has not come so far."""
+    EPOCH_OVER = "epoch over"
+    NO_CONNECTION = "no connection"
+    GONE = "gone"
+    """The connection has ended."""
+    FORGOTTEN = "forgotten"
+    """Notes of the time when it was sent may be forgotten."""
+    DOUBTFUL = "doubtful"
+    """Two subscriptions were still owed it, and which of them is not noted."""
+
+    # One of these: what the channel's timeline knows.
+    SENT = "sent"
+    """Written to who was live."""
+    NEVER_CAME = "never came"
+    """Announced as lost to who was live."""
+    NOBODY_HERE = "nobody here"
+    """It came while nobody subscribed on this node."""
+    OUT_OF_REACH = "out of reach"
+
+    # One of these: where the subscription stands, or the newest one that has ended.
+    HANDED = "handed"
+    """Behind it; it was to be sent as it came."""
+    READ = "read"
+    """Behind it; it was to be read from history."""
+    REPLAYING = "replaying"
+    CONGESTED = "congested"
+    WAITING = "waiting"
+    """Live, and before it."""
+    CLOSED_BEFORE = "closed before"
+    RESET_BEFORE = "reset before"
+    LEFT_BEFORE = "left before"
+    BEGAN_AFTER = "began after"
+    NEXT_EPOCH = "next epoch"
+    """In an epoch that this node has not heard of yet."""
+    NEVER_THERE = "never there"
+
+    # At most one of these: the subscription was refused.
+    NOT_GRANTED = "not granted"
+    NOT_ADMITTED = "not admitted"
+    """For another reason than a missing grant."""
+
+
+class Times(StrEnum):
+    """Whose times an answer has."""
+
+    NONE = "none"
+    NOTE = "note"
+    SENDING = "sending"
+    END = "end"
+    """Of the subscription."""
+    REFUSAL = "refusal"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    facts: frozenset[Fact | What]
+    """All of them have to hold."""
+    answer: Answer
+    detail: str
+    times: Times
+
+
+def _row(*facts: Fact | What, answer: Answer, detail: str = "", times: Times = Times.NONE) -> Row:
+    return Row(frozenset(facts), answer, detail, times)
+
+
+_FORGOTTEN = "out of reach: what was noted then is forgotten"
+_NEVER_CAME = "it never came to this node; announced as `{lost}`"
+TABLE = (
+    # What is asked for.
+    _row(Fact.BEYOND_HEAD, answer=Answer.NOT_PUBLISHED,
+         detail="the newest of {channel} is {head} in epoch {epoch}"),
+    _row(Fact.NO_CONNECTION, answer=Answer.UNKNOWN,
+         detail="no connection of that name is open, or among those that are remembered"),
+    # What was noted of it. A note of a stretch tells nothing of what was left out of the stretch
+    # where that may be forgotten.
+    _row(Fact.DOUBTFUL, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(What.OWN, answer=Answer.OWN, times=Times.NOTE,
+         detail="its own publication, which it asked not to get back (echo: false)"),
+    _row(What.RESET, answer=Answer.LOST, times=Times.NOTE,
+         detail="a new epoch began, and its `reset` went on behind it"),
+    _row(What.EXPIRED, answer=Answer.EXPIRED, times=Times.NOTE,
+         detail="history no longer held it; announced as a gap `expired`"),
+    _row(What.INVALID, answer=Answer.LOST, times=Times.NOTE,
+         detail="it was no valid publication; announced as a gap `invalid`"),
+    _row(What.DROPPED, answer=Answer.DROPPED, times=Times.NOTE,
+         detail="dropped because the peer read too slowly (policy {policy})"),
+    _row(What.CONFLATED, answer=Answer.CONFLATED, times=Times.NOTE,
+         detail="a newer one with the same key replaced it while it waited"),
+    _row(What.UNSENT, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(What.UNSENT, answer=Answer.CLOSED, times=Times.NOTE,
+         detail="the connection ended while it waited in the outbox"),
+    _row(What.REPLAYED, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(What.REPLAYED, answer=Answer.WRITTEN, times=Times.NOTE, detail="written from history"),
+    _row(What.LATE, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    # It may have been lost: that is forgotten with the timeline.
+    _row(What.LATE, Fact.OUT_OF_REACH, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(What.LATE, Fact.NEVER_CAME, answer=Answer.LOST, detail=_NEVER_CAME),
+    _row(What.LATE, answer=Answer.WRITTEN, times=Times.NOTE,
+         detail="written from the outbox: its peer took no more at first"),
+    # Nothing was noted: how far the subscription has come.
+    _row(Fact.EPOCH_OVER, Fact.OUT_OF_REACH, answer=Answer.UNKNOWN,
+         detail="that epoch is over, and this node does not remember that it came so far"),
+    _row(Fact.HANDED, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(Fact.HANDED, Fact.NEVER_CAME, answer=Answer.LOST, detail=_NEVER_CAME),
+    _row(Fact.HANDED, Fact.SENT, answer=Answer.WRITTEN, times=Times.SENDING,
+         detail="written to its connection when it came"),
+    _row(Fact.HANDED, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    # What was read from history was noted so: where no note says so, the note is forgotten.
+    _row(Fact.READ, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(Fact.REPLAYING, answer=Answer.QUEUED,
+         detail="history is being read to it as fast as it takes it"),
+    _row(Fact.CONGESTED, answer=Answer.QUEUED,
+         detail="it waits in the outbox: the peer takes no more now"),
+    _row(Fact.WAITING, answer=Answer.QUEUED, detail="it has not come to this node yet"),
+    _row(Fact.NEXT_EPOCH, answer=Answer.QUEUED,
+         detail="its new epoch has not come to this node yet"),
+    # Of a channel left and joined again: a subscription that reached further may be forgotten.
+    _row(Fact.CLOSED_BEFORE, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(Fact.CLOSED_BEFORE, answer=Answer.CLOSED, times=Times.END,
+         detail="the connection ended before: {code} {reason}"),
+    _row(Fact.RESET_BEFORE, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(Fact.RESET_BEFORE, answer=Answer.DROPPED, times=Times.END,
+         detail="a new epoch began before its turn; announced as `reset`"),
+    _row(Fact.LEFT_BEFORE, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(Fact.LEFT_BEFORE, answer=Answer.NOT_SUBSCRIBED, times=Times.END,
+         detail="it had left the channel after {left_after}"),
+    # No subscription that is known of covers it.
+    _row(Fact.NOT_GRANTED, answer=Answer.FORBIDDEN, times=Times.REFUSAL,
+         detail="its subscription was refused: {refusal}"),
+    _row(Fact.NOT_ADMITTED, answer=Answer.NOT_SUBSCRIBED, times=Times.REFUSAL,
+         detail="its subscription was refused: {refusal}"),
+    _row(Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(Fact.BEGAN_AFTER, answer=Answer.NOT_SUBSCRIBED,
+         detail="its subscription began after {began_after}"),
+    # A handshake without a grant ends so.
+    _row(Fact.GONE, answer=Answer.NOT_SUBSCRIBED,
+         detail="it was not subscribed to the channel then; it has ended: {code} {reason}"),
+    _row(answer=Answer.NOT_SUBSCRIBED, detail="it was not subscribed to the channel then"),
+)  # fmt: skip
