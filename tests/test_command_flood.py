@@ -24,14 +24,16 @@ async def test_of_600_posted_commands_as_many_wait_as_may_and_the_rest_is_told_w
     order; the others were not begun."""
     gate = asyncio.Event()
     began: list[str] = []
-    publish = MemoryBroker.publish
+    publish = MemoryBroker.publish_now
 
     async def slowly(self: MemoryBroker, request: PublishRequest) -> PublishResult:
         began.append(request.channel)
         await gate.wait()
-        return await publish(self, request)
+        return publish(self, request)
 
     monkeypatch.setattr(MemoryBroker, "publish", slowly)
+    monkeypatch.setattr(MemoryBroker, "publish_now", None)
+    monkeypatch.setattr(MemoryBroker, "answers_at_once", False)
     limits = httpx.Limits(max_connections=COMMANDS + 1)
     async with (
         Hub(Settings(port=0, drain_seconds=0)) as hub,
