@@ -24,11 +24,18 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)")
 # Chunks of one byte are six times their payload. More than this is no publisher's framing.
 _WIRE_TIMES_PAYLOAD = 8
 _WIRE_ALLOWANCE_BYTES = 64 * 1024
+# Each field is an object or two, whatever few bytes it came in. Apache takes 100.
+MAX_FIELDS = 128
 # Of a field beside its name and value: a colon, a space and the end of the line.
 _FIELD_BYTES = 4
 _KNOWN_NAME_BYTES = 64
 _SECRET = frozenset({"authorization", "cookie", "x-api-key"})
 _NO_HEAD: tuple[list[tuple[bytes, bytes]], dict[str, str], int] = ([], {}, 0)
+_NO_REQUEST = Request()
+# Of a head that is remembered while its connection is idle, and of a host: guesses, not measured.
+_REMEMBERED_FIELDS = 32
+_REMEMBERED_BYTES = 2 * 1024
+_REMEMBERED_HOST = 256
 
 
 class Sink(Protocol):
@@ -54,15 +61,17 @@ class RequestReader:
 
     Args:
         sink: gets what is read.
-        max_head_bytes: of a request line and its header fields together.
+        max_head_bytes: of a request line and its header fields together, and of what comes in a
+            body without payload: trailers, or the framing of a chunk.
         address: what each request says of its peer.
         keep_raw: whether requests also hold their header fields as they came.
     """
 
     __slots__ = (
-        "_address", "_fed_head_bytes", "_fields", "_head_bytes", "_host", "_keep_raw", "_last",
-        "_max_head_bytes", "_measured", "_overhead", "_parser", "_request", "_silent", "_sink",
-        "_stopped", "_takes", "_target", "in_head", "in_message", "messages", "rest",
+        "_address", "_bare_bytes", "_fed_head_bytes", "_fields", "_has_payload", "_head_bytes",
+        "_host", "_keep_raw", "_last", "_max_head_bytes", "_measured", "_overhead", "_parser",
+        "_request", "_silent", "_sink", "_stopped", "_takes", "_target", "in_head", "in_message",
+        "messages", "rest",
     )  # fmt: skip
 
     def __init__(
@@ -75,18 +84,24 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._host: str | None = None
         """What the connection's requests have named so far, found to be a host."""
-        self._request = Request()
+        self._request = _NO_REQUEST
+        """The one that is read now."""
         self._target = b""
         self._fields: list[tuple[bytes, bytes]] = []
         """Of the head that is read now, as they came."""
         self._last = _NO_HEAD
-        """The fields that were read last: most publishers send the same again and again."""
+        """The fields that were read last, where they are few: most publishers send the same again
+        and again."""
         self._measured = 0
         """How many of the fields `_head_bytes` counts."""
         self._head_bytes = 0
         self._fed_head_bytes = 0
         self._overhead = 0
         """Bytes of a body's framing so far, less what its payload allows."""
+        self._has_payload = False
+        """Whether the bytes that are fed now had some."""
+        self._bare_bytes = 0
+        """Fed of a body since its last payload, or since its head."""
         self._silent = False
         """The head that is fed now is a repetition of one that was read."""
         self._takes = False
@@ -150,10 +165,17 @@ class RequestReader:
             for name, value in self._fields[self._measured :]:
                 self._head_bytes += len(name) + len(value) + _FIELD_BYTES
             self._measured = len(self._fields)
-            self._check_head(max(self._head_bytes, self._fed_head_bytes))
+            self._check_head(max(self._head_bytes, self._fed_head_bytes), self._measured)
         elif was_in_message and not begins:
             self._overhead += size
-            if self._overhead > _WIRE_ALLOWANCE_BYTES:
+            self._bare_bytes = 0 if self._has_payload else self._bare_bytes + size
+            self._has_payload = False
+            if self._bare_bytes > self._max_head_bytes:
+                # httptools copies a trailer anew with each part of it that comes.
+                limit = f"{self._max_head_bytes:,}"
+                error = f"the body has over {limit} bytes of trailers or framing in one place"
+                self._break(BadRequestError(error))
+            elif self._overhead > _WIRE_ALLOWANCE_BYTES:
                 self._break(BadRequestError("the body is nearly all framing"))
 
     def _behind_upgrade(self, rest: bytes) -> bytes:
@@ -183,10 +205,11 @@ class RequestReader:
             return
         self.messages += 1
         self.in_head = self.in_message = True
-        self._takes = False
+        self._takes = self._has_payload = False
         self._target = b""
         self._fields = []
-        self._measured = self._head_bytes = self._fed_head_bytes = self._overhead = 0
+        self._measured = self._head_bytes = self._fed_head_bytes = 0
+        self._overhead = self._bare_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         if not self._silent:
@@ -203,20 +226,23 @@ class RequestReader:
         self.in_head = False
         parser = self._parser
         headers, size = self._read_fields()
+        count = len(self._fields)
         request = self._request = Request(headers)
         request.address = self._address
         if self._keep_raw:
             raw = self._fields
             request.raw_headers = [(name.lower(), value.strip(b" \t")) for name, value in raw]
+        self._fields = []
         method = request.method = str(parser.get_method(), "latin-1")
         target = request.target = self._target
+        self._target = b""
         if (version := parser.get_http_version()) != "1.1":
             request.version = version
         if not parser.should_keep_alive():
             request.keep_alive = False
         if parser.should_upgrade():
             request.upgrade = True
-        if not self._check_head(size + len(method) + len(target) + 14):
+        if not self._check_head(size + len(method) + len(target) + 14, count):
             return
         host = headers.get("host")
         if (
@@ -232,7 +258,7 @@ class RequestReader:
             except HubError as error:
                 self._break(error)
                 return
-            self._host = host
+            self._host = host if host and len(host) <= _REMEMBERED_HOST else None
         self._takes = self._sink.head_read(request)
 
     def _read_fields(self) -> tuple[dict[str, str], int]:
@@ -243,36 +269,47 @@ class RequestReader:
             return headers.copy(), size
         headers, size = _read(fields)
         # What is secret is compared in no place where the time would tell of it.
-        if not self._keep_raw and _SECRET.isdisjoint(headers):
+        small = len(fields) <= _REMEMBERED_FIELDS and size <= _REMEMBERED_BYTES
+        if small and not self._keep_raw and _SECRET.isdisjoint(headers):
             self._last = fields, headers.copy(), size
+        else:
+            self._last = _NO_HEAD
         return headers, size
 
     def on_body(self, body: bytes) -> None:
         if not self._stopped:
+            self._has_payload = True
             self._overhead -= len(body) * _WIRE_TIMES_PAYLOAD
             self._sink.body_read(body)
 
     def on_message_complete(self) -> None:
         if self._silent or not (self._stopped or self._request.upgrade):
             self.in_message = self._silent = False
+            self._request = _NO_REQUEST
             self._sink.request_read()
 
     def _end_message(self) -> None:
         self.in_message = self.in_head = self._silent = False
+        self._request = _NO_REQUEST
         if not self._stopped:
             self._sink.request_read()
 
     # -- refusing ------------------------------------------------------------------------------
 
-    def _check_head(self, size: int) -> bool:
-        if size <= self._max_head_bytes:
+    def _check_head(self, size: int, fields: int) -> bool:
+        if size > self._max_head_bytes:
+            error = f"request head is over {self._max_head_bytes:,} bytes"
+        elif fields > MAX_FIELDS:
+            error = f"request head has {fields:,} fields, limit is {MAX_FIELDS:,}"
+        else:
             return True
-        self._break(HeadersTooLargeError(f"request head is over {self._max_head_bytes:,} bytes"))
+        self._break(HeadersTooLargeError(error))
         return False
 
     def _break(self, error: HubError) -> None:
         if not self._stopped:
             self._stopped = True
+            self._fields = []
             self._sink.broken(error)
 
 

@@ -1,5 +1,6 @@
 """The reader against a strict reference, and its limits."""
 
+import gc
 from pathlib import Path
 
 import h11
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.errors import HubError
-from hub.transports.connection.reader import RequestReader
+from hub.transports.connection.reader import MAX_FIELDS, RequestReader
 from hub.transports.request import Request
 from tests.transports.connection.rig import Rig
 
@@ -263,3 +264,83 @@ def test_white_space_around_a_value_is_no_part_of_it() -> None:
     found = read(head, [])
     assert found.requests[0].headers == {"host": "h", "idempotency-key": "k", "content-length": "1"}
     assert found.bodies == [b"1"]
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "filler",
+    [b"0\r\nT: " + b"x" * 1_000_000, b"0\r\n" + b"T: x\r\n" * 200_000, b"1;" + b"x" * 1_000_000],
+    ids=["one trailer", "many trailers", "an extension"],
+)
+def test_a_large_payload_buys_no_large_trailers(filler: bytes) -> None:
+    """What follows the last byte of payload is bounded like a head."""
+    payload = b"%x\r\n%b\r\n" % (100_000, b"y" * 100_000)
+    data = CHUNKED + payload + filler
+    found = Collector()
+    reader = RequestReader(found, max_head_bytes=LIMIT, address="")
+    fed = 0
+    while fed < len(data) and not found.errors:
+        reader.feed(data[fed : fed + 100])
+        fed += 100
+    assert [error.code for error in found.errors] == ["bad_request"]
+    assert fed <= len(CHUNKED + payload) + LIMIT + 300
+
+
+@pytest.mark.parametrize("step", [50, 1000])
+def test_trailers_are_taken_up_to_the_size_of_a_head(step: int) -> None:
+    stream = CHUNKED + b"3\r\nabc\r\n0\r\nT: " + b"x" * (LIMIT - 50) + b"\r\n\r\n"
+    found = read(stream, list(range(step, len(stream), step)))
+    assert not found.errors
+    assert found.bodies == [b"abc"]
+
+
+@pytest.mark.parametrize("cut", [40, 10_000])
+@pytest.mark.parametrize(("count", "allowed"), [(MAX_FIELDS, True), (MAX_FIELDS + 1, False)])
+def test_a_head_has_a_bounded_number_of_fields(cut: int, count: int, *, allowed: bool) -> None:
+    """Each is an object of its own, whatever few bytes it came in."""
+    head = b"GET / HTTP/1.1\r\nHost: h\r\n" + b"a:\r\n" * (count - 1) + b"\r\n"
+    found = read(head, list(range(cut, len(head), cut)))
+    assert [error.code for error in found.errors] == ([] if allowed else ["headers_too_large"])
+    assert found.whole == allowed
+    if not allowed:
+        assert str(MAX_FIELDS) in found.errors[0].message
+
+
+def test_a_head_of_fields_without_end_is_refused_at_once() -> None:
+    """It is not waited for the end of the head."""
+    found = read(b"GET / HTTP/1.1\r\n" + b"a:\r\n" * (MAX_FIELDS + 10), [])
+    assert [error.code for error in found.errors] == ["headers_too_large"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [b"X: " + b"y" * 3000 + b"\r\n", b"".join(b"a%d: b\r\n" % n for n in range(100))],
+    ids=["large", "many"],
+)
+@pytest.mark.parametrize("ends", [b"", b"Upgrade: h2c\r\nConnection: Upgrade\r\n"])
+def test_a_reader_between_two_requests_keeps_no_large_head(fields: bytes, ends: bytes) -> None:
+    """A connection may be idle for long."""
+    head = b"GET /" + b"z" * 3000 + b" HTTP/1.1\r\nHost: h\r\n" + fields + ends + b"\r\n"
+    found = Collector()
+    reader = RequestReader(found, max_head_bytes=16 * 1024, address="")
+    reader.feed(head)
+    assert found.whole == 1
+    found.requests.clear()
+    kept = [held for held in gc.get_referents(reader) if not isinstance(held, Collector)]
+    size = sum(_deep_size(held) for held in kept)
+    assert size < 2048
+
+
+def _deep_size(held: object) -> int:
+    """Of strings, bytes and what holds them."""
+    if isinstance(held, (bytes, str)):
+        return len(held)
+    if isinstance(held, Request):
+        return _deep_size(held.headers) + len(held.target)
+    if isinstance(held, dict):
+        return sum(map(_deep_size, [*held, *held.values()]))
+    if isinstance(held, (list, tuple)):
+        return 8 * len(held) + sum(map(_deep_size, held))
+    return 0
