@@ -16,9 +16,12 @@ _WHITESPACE = b" \t\r\n"  # RFC 8259 section 2
 # (measured on 256 KiB of `["a",`).
 MAX_TOKENS = 20_000
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+# Above so many quotes an array with a fault is refused as a whole: cutting it at each takes 0.1 us
+# and 40 bytes. A full batch of 1,000 publications may have 20 strings in each.
+MAX_QUOTES = 40_000
 # Strings, runs of brackets, separators. A quote that begins no whole string stands alone, so that
-# no part is looked at twice.
-_TOKEN = re.compile(rb'(?P<token>%b|"|[\[{]++|[\]}]++|[,:])' % _STRING, re.DOTALL)
+# no part is looked at twice. Searching takes ten times as long as matching.
+_TOKEN = re.compile(rb'[^"\[\]{},:]*+(?P<token>%b|"|[\[{]++|[\]}]++|[,:])' % _STRING, re.DOTALL)
 
 
 def _group(levels: int) -> bytes:
@@ -113,7 +116,7 @@ def _is_one_value(item: bytes, values: int) -> bool:
     """
     if item[:1] in _CLOSERS:
         return values == 1 and item[-1:] == _CLOSERS[item[:1]]
-    return values == 0 and len(item.split()) == 1 and b":" not in item
+    return values == 0 and len(item.split(None, 1)) == 1 and b":" not in item
 
 
 def _tokens(raw: bytes) -> Iterator[tuple[int, bytes, int, int]]:
@@ -121,7 +124,7 @@ def _tokens(raw: bytes) -> Iterator[tuple[int, bytes, int, int]]:
     no end, a bracket closes nothing, or there are too many."""
     depth = place = 0
     for _ in range(MAX_TOKENS):
-        match = (_TOKEN.search if depth < 2 else _NEXT_BRACKETS.match)(raw, place)
+        match = (_TOKEN if depth < 2 else _NEXT_BRACKETS).match(raw, place)
         if match is None:
             return
         token, begin, place = match["token"], match.start("token"), match.end()
@@ -138,7 +141,10 @@ def _tokens(raw: bytes) -> Iterator[tuple[int, bytes, int, int]]:
 
 def shape(raw: bytes) -> bytes:
     """A document of the same length, with its brackets and separators in the same places, whose
-    strings are all allowed and whose other words are numbers."""
+    strings are all allowed and whose other words are numbers.
+
+    Who asks counts the quotes first (`MAX_QUOTES`).
+    """
     escaped = raw.replace(b"\\\\", b"xx").replace(b'\\"', b"xx")
     parts = escaped.translate(_HARMLESS).split(b'"')
     parts[::2] = b'"'.join(parts[::2]).translate(_DIGITS).split(b'"')

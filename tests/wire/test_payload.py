@@ -1,6 +1,8 @@
 """A payload is judged as JSON and then left byte for byte as it was."""
 
+import gc
 import json
+import tracemalloc
 
 import orjson
 import pytest
@@ -294,6 +296,52 @@ def test_too_many_items_are_refused_as_a_whole() -> None:
     for too_many in (body, body.replace(b"1", rb'"\ud83d"')):
         with pytest.raises(TooLargeError, match="batch has 3 items, limit is 2"):
             split_items(too_many, max_items=2)
+
+
+BODY_BYTES = 1 << 20
+FIELDS = b'{"channel":"a","data":1,' + b'"a":1,' * 170 + b'"\\ud800":1},'
+HOSTILE = {
+    "quotes": b"[" + b'"' * (BODY_BYTES - 1),
+    "escaped quotes": b"[" + b'"\\"' * (BODY_BYTES // 3),
+    "empty strings and a control character": b'[""' + b',""' * (BODY_BYTES // 3) + b',"\x01"]',
+    "a control character and empty strings": b'["\x01"' + b',""' * (BODY_BYTES // 3) + b"]",
+    "a word that is no JSON and numbers": b"[x" + b",1" * (BODY_BYTES // 2) + b"]",
+    "many fields": b"[" + (FIELDS * 1000)[:-1] + b"]",
+    "numbers": b"[" + b"1," * (BODY_BYTES // 2) + b"1]",
+    "numbers without commas": b"[" + b"11 " * (BODY_BYTES // 3) + b"1]",
+    "arrays": b"[" + b"[]," * (BODY_BYTES // 3) + b"1]",
+    "publications": b"[" + b'{"channel":"a","data":1},' * (BODY_BYTES // 25) + b"1]",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_refused_array_takes_no_more_memory_than_a_few_copies(name: str) -> None:
+    """Items are counted before an object is made of each, and strings before they are cut out."""
+    raw = HOSTILE[name]
+    gc.collect()
+    tracemalloc.start()
+    try:
+        with pytest.raises((BadRequestError, TooLargeError)) as caught:
+            split_items(raw, max_items=1000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * len(raw), f"{peak / len(raw):.1f} bytes for each of the body's"
+    assert len(caught.value.message) < 200
+
+
+def test_very_many_items_are_refused_before_all_are_read() -> None:
+    """The error says the limit; how many there are is not worth finding out."""
+    with pytest.raises(TooLargeError, match="batch has over 1,000 items, limit is 1,000"):
+        split_items(b"[" + b"1," * 30_000 + b"1]", max_items=1000)
+
+
+def test_a_full_batch_with_very_many_fields_is_read() -> None:
+    """Commas within an item are none between items."""
+    item = b'{"channel":"a","data":[' + b"1," * 60 + b"1]}"
+    batch = split_items(b"[" + b",".join([item] * 1000) + b"]", max_items=1000)
+    assert all(isinstance(item, Item) for item in batch.items)
+    assert len(batch.items) == 1000
 
 
 @pytest.mark.parametrize(
