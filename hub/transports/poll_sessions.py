@@ -63,7 +63,10 @@ class Polling:
     continued: bool = False
     """Whether any poll went on with it."""
     ever: set[str] = field(default_factory=set)
-    """The channels that it is or was in."""
+    """The channels that it is in, and of those that it has left the ones its poll still names.
+
+    Whoever names a channel no longer has been told; names that are left for good are forgotten.
+    """
 
     @property
     def moved(self) -> frozenset[str]:
@@ -220,6 +223,7 @@ class PollSessions:
         held = (session.places or {}).keys()
         polling.ever |= held
         more = [name for name in request.channels if name not in polling.ever]
+        polling.ever &= held | set(request.channels)
         for name in more:
             session.identity.check_subscribe(name)
         if more and len(held) + len(more) > session.dialect.max_channels:

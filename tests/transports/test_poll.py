@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hub.core.commands import Unsubscribe
+from hub.core.commands import Subscribe, Unsubscribe
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
 from hub.core.publication import Position
@@ -331,6 +331,37 @@ async def test_a_channel_that_a_session_has_left_is_not_taken_up_by_naming_it() 
     for _ in range(2):
         first = await hub.answer(ask(A, B, since=first["positions"], welcome=first["welcome"]))
         assert session.subscriptions.keys() == {A}
+
+
+async def test_a_session_keeps_no_names_that_nobody_names_any_more() -> None:
+    """However many channels it was in, one after the other, and although each was answered."""
+    hub = Hub()
+    first = await hub.answer(ask(A))
+    [session] = hub.node.registry.sessions.values()
+    last = first
+    for number in range(20):
+        name = f"{A}:{number}"
+        hub.node.do(session, Subscribe(1, name, None, None))
+        last = await hub.answer(ask(A, since=last["positions"], welcome=first["welcome"]))
+        assert name in last["positions"]
+        hub.node.do(session, Unsubscribe(2, name))
+    polling = hub.polls._sessions._find(ask(A, since=last["positions"], welcome=first["welcome"]))
+    assert polling is not None
+    assert polling.ever == {A}
+
+
+async def test_a_channel_that_was_left_long_ago_is_taken_up_by_naming_it_anew() -> None:
+    """The polls between did not name it, so the peer knew that it had left it."""
+    hub = Hub()
+    last = await hub.answer(ask(A, B))
+    welcome = last["welcome"]
+    [session] = hub.node.registry.sessions.values()
+    hub.node.do(session, Unsubscribe(1, B))
+    since = last["positions"]
+    for names, held in (((A, B), {A}), ((A,), {A}), ((A, B), {A, B})):
+        last = await hub.answer(ask(*names, since=since, welcome=welcome))
+        since = last["positions"]
+        assert session.subscriptions.keys() == held
 
 
 async def test_a_channel_that_it_may_not_read_ends_no_session() -> None:
