@@ -94,11 +94,9 @@ def _check_nesting(raw: bytes) -> None:
 def _why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
     if not raw.strip(_JSON_WHITESPACE):
         return "payload is empty, expected a JSON value"
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError as undecodable:
+    if (undecodable := _undecodable(raw)) is not None:
         # orjson places this one at character 0, wherever it is.
-        return f"payload is not UTF-8: byte {undecodable.start} cannot be decoded"
+        return f"payload is not {undecodable}"
     return f"payload is not JSON: {_described(raw, error)}"
 
 
@@ -164,6 +162,8 @@ class Batch:
     """False where the body was one object: it is answered with one object."""
 
 
+# A publication with all its fields and flat data has 18.
+_ITEM_TOKENS = 64
 _PARTS = msgspec.json.Decoder(list[msgspec.Raw])
 _ITEM = msgspec.json.Decoder(Item)
 _ITEMS = msgspec.json.Decoder(list[Item])
@@ -191,7 +191,9 @@ def split_items(raw: bytes, *, max_items: int) -> Batch:
         raise BadRequestError("body is an empty array, expected at least one publication")
     if len(parts) > max_items:
         raise TooLargeError(f"batch has {len(parts):,} items, limit is {max_items:,}")
-    return Batch(tuple(_read_item(part) for part in parts), is_array=True)
+    # All of them together are looked into as far as one document would be, or a little more.
+    tokens = max(salvage.MAX_TOKENS // len(parts), _ITEM_TOKENS)
+    return Batch(tuple(_read_item(part, tokens) for part in parts), is_array=True)
 
 
 def _check_count(raw: bytes, max_items: int) -> None:
@@ -250,21 +252,23 @@ def _split_by_shape(raw: bytes, max_items: int) -> Sequence[bytes | msgspec.Raw]
     return salvage.cut_like(raw, shaped, [bytes(part) for part in parts])
 
 
-def _read_item(raw: bytes | msgspec.Raw) -> Item | BadRequestError:
+def _read_item(
+    raw: bytes | msgspec.Raw, max_tokens: int = salvage.MAX_TOKENS
+) -> Item | BadRequestError:
     try:
         return _ITEM.decode(raw)
     except msgspec.ValidationError as error:
         return BadRequestError(f"not a publication: {error}")
     except RecursionError:
-        return too_deep(bytes(raw))
+        return too_deep(bytes(raw), max_tokens)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return BadRequestError(why_not_read(bytes(raw), error))
+        return BadRequestError(why_not_read(bytes(raw), error, max_tokens))
 
 
-def too_deep(raw: bytes) -> BadRequestError:
+def too_deep(raw: bytes, max_tokens: int = salvage.MAX_TOKENS) -> BadRequestError:
     """The refusal of an object that is nested too deep to be read; of its `data`, as if that had
     come alone."""
-    data = salvage.find_member(raw, b"data")
+    data = salvage.find_member(raw, b"data", max_tokens=max_tokens)
     try:
         check_payload(data or b"0", limit=len(raw))
     except HubError as error:
@@ -272,13 +276,28 @@ def too_deep(raw: bytes) -> BadRequestError:
     return BadRequestError(TOO_DEEP)
 
 
-def why_not_read(raw: bytes, error: Exception) -> str:
+def why_not_read(raw: bytes, error: Exception, max_tokens: int = salvage.MAX_TOKENS) -> str:
     """That a document is not JSON, which msgspec refuses with `error`, and what is wrong with it.
 
-    Of half an emoji it says that the input is truncated; orjson says what it is and where.
+    Of half an emoji it says that the input is truncated; orjson says what it is and where. Of
+    bytes that are no UTF-8 neither says where; of those in `data` it is said as if that had come
+    alone.
     """
+    if (undecodable := _undecodable(raw)) is not None:
+        data = salvage.find_member(raw, b"data", max_tokens=max_tokens)
+        place = None if data is None else _undecodable(data)
+        return f"not JSON: not {undecodable}" if place is None else f"payload is not {place}"
     try:
         orjson.loads(raw)
     except orjson.JSONDecodeError as found:
         return f"not JSON: {_described(raw, found)}"
     return f"not JSON: {error}"
+
+
+def _undecodable(raw: bytes) -> str | None:
+    """Which byte makes that `raw` is no UTF-8."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return f"UTF-8: byte {error.start} cannot be decoded"
+    return None

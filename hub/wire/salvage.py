@@ -44,18 +44,18 @@ _DIGITS = bytes(byte if byte in b'[]{},:" \t\r\n' else ord("1") for byte in rang
 _CLOSERS = {b'"': b'"', b"[": b"]", b"{": b"}"}
 
 
-def find_member(raw: bytes, name: bytes) -> bytes | None:
+def find_member(raw: bytes, name: bytes, *, max_tokens: int = MAX_TOKENS) -> bytes | None:
     """The raw value of the field `name` of the object `raw`, the last of that name, as parsers do.
 
     None where there is none that ends before the document is cut off, or where it comes behind
-    more than `MAX_TOKENS` tokens.
+    more than `max_tokens` tokens.
     """
     if not raw.lstrip(_WHITESPACE).startswith(b"{"):
         return None
     value: bytes | None = None
     last = b""
     start = 0
-    for depth, token, begin, end in _tokens(raw):
+    for depth, token, begin, end in _tokens(raw, max_tokens):
         if depth > 1:
             continue
         if depth == 0 or token == b",":
@@ -95,7 +95,7 @@ def split_array(raw: bytes) -> tuple[bytes, ...] | None:
     items: list[bytes] = []
     start = 1
     values = 0
-    for depth, token, begin, end in _tokens(text):
+    for depth, token, begin, end in _tokens(text, MAX_TOKENS):
         # The array's own bracket is the last of a run.
         values += (depth == 1 and token[0] in b'"]}') or (depth == 0 and len(token) > 1)
         if depth == 0 or (depth == 1 and token == b","):
@@ -119,11 +119,11 @@ def _is_one_value(item: bytes, values: int) -> bool:
     return values == 0 and len(item.split(None, 1)) == 1 and b":" not in item
 
 
-def _tokens(raw: bytes) -> Iterator[tuple[int, bytes, int, int]]:
+def _tokens(raw: bytes, max_tokens: int) -> Iterator[tuple[int, bytes, int, int]]:
     """Depth after the token, the token, where it begins and ends. Ends early where a string has
     no end, a bracket closes nothing, or there are too many."""
     depth = place = 0
-    for _ in range(MAX_TOKENS):
+    for _ in range(max_tokens):
         match = (_TOKEN if depth < 2 else _NEXT_BRACKETS).match(raw, place)
         if match is None:
             return

@@ -3,6 +3,8 @@
 import gc
 import json
 import tracemalloc
+from collections.abc import Iterator
+from typing import Any
 
 import orjson
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import BadRequestError, TooLargeError
+from hub.wire import salvage
 from hub.wire.payload import (
     MAX_NESTING,
     TOO_DEEP,
@@ -83,6 +86,50 @@ def test_what_is_not_strictly_json_is_refused_with_its_position(raw: bytes) -> N
     """Readers differ on these, so nobody gets them."""
     with pytest.raises(BadRequestError, match=r"payload is not JSON: .* line 1 column \d+"):
         check_payload(raw, limit=LIMIT)
+
+
+@pytest.mark.parametrize("data", [b"[1,\xc0\xaf]", b"\xff", b'{"name":\xff}'])
+def test_bytes_that_are_no_utf_8_are_told_alike_at_every_door(data: bytes) -> None:
+    """In a batch too: its byte within the payload, whatever stands around it."""
+    with pytest.raises(BadRequestError) as alone:
+        check_payload(data, limit=LIMIT)
+    for body in (b'[{"channel":"a","data":%b}]', b'[1,{"data":%b,"channel":"\xc3\xa9"}]'):
+        *_, item = split_items(body % data, max_items=2).items
+        assert isinstance(item, BadRequestError)
+        assert item.message == alone.value.message
+
+
+def test_a_channel_that_is_no_utf_8_is_told_with_its_byte() -> None:
+    """Within the item, as it is not in the payload."""
+    (item,) = split_items(b'[{"channel":"\xff","data":1}]', max_items=1).items
+    assert isinstance(item, BadRequestError)
+    assert item.message == "not JSON: not UTF-8: byte 12 cannot be decoded"
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        b'{"channel":"a","data":' + b"[" * 1100 + b"]" * 1100 + b',"a":1' * 300 + b"}",
+        b'{"channel":"a","data":\xff' + b",a:1" * 300 + b"}",
+    ],
+)
+def test_many_items_with_a_fault_are_not_each_looked_into_to_the_end(
+    item: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them together have about as many tokens as one document may have."""
+    seen = 0
+    tokens = salvage._tokens
+
+    def counted(*args: Any) -> Iterator[tuple[int, bytes, int, int]]:
+        nonlocal seen
+        for token in tokens(*args):
+            seen += 1
+            yield token
+
+    monkeypatch.setattr(salvage, "_tokens", counted)
+    batch = split_items(b"[" + b",".join([item] * 500) + b"]", max_items=1000)
+    assert len(batch.items) == 500
+    assert seen < 3 * salvage.MAX_TOKENS
 
 
 @pytest.mark.parametrize("raw", [b"", b" \r\n"])
