@@ -42,6 +42,9 @@ _FRESH = {"Cache-Control": "no-cache"}
 _KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
 # Below this size a compressed body saves no packet.
 _MIN_COMPRESSED_BYTES = 1024
+# RFC 9110 8.8.3 and 5.6.1: tags with commas between them, where members may be empty.
+_TAG = r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*+")'
+_TAGS = re.compile(rf"[ \t,]*+(?:{_TAG}[ \t]*+(?:,[ \t,]*+|\Z))*+")
 # What may stand in a policy: anything else in a Host field gets no WebSocket of its own.
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 _LOOPBACK_HOST = re.compile(
@@ -173,6 +176,13 @@ def takes_gzip(accepted: str) -> bool:
     return False
 
 
+def _is_named(etag: str, field: str) -> bool:
+    """Whether an `If-None-Match` field names this tag, compared as weak ones (RFC 9110 13.1.2)."""
+    if field.strip(" \t") == "*":
+        return True
+    return _TAGS.fullmatch(field) is not None and etag in re.findall(_TAG, field)
+
+
 @lru_cache(maxsize=64)
 def _policy(host: str) -> str:
     """What the pages may load (CSP level 3): their own hub, by HTTP and WebSocket, and no more.
@@ -195,7 +205,7 @@ def _answer(request: Request, file: File, headers: Mapping[str, str]) -> Answer:
     compressed = bool(file.compressed) and takes_gzip(request.headers.get("accept-encoding", ""))
     etag = f'"{file.digest}{"-gzip" if compressed else ""}"'
     headers = _SAFE | policy | {"ETag": etag, "Vary": "Accept-Encoding"} | dict(headers)
-    if etag in request.headers.get("if-none-match", ""):
+    if _is_named(etag, request.headers.get("if-none-match", "")):
         return Answer(status=304, headers=headers)
     if not compressed:
         return Answer(file.body, content_type=file.content_type, headers=headers)

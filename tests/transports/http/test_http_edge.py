@@ -208,6 +208,36 @@ async def test_pages_are_served_safely_and_revalidated(hub: Hub) -> None:
     assert head.status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("named", "status"),
+    [
+        ("*", 304),
+        (" * ", 304),
+        ("{}", 304),
+        ("W/{}", 304),
+        ('"other", {}', 304),
+        ('"a,b",W/"c"\t,W/{} ,', 304),
+        (',, "" , {}', 304),
+        ('"other"', 200),
+        ('"*"', 200),
+        ('"x*", "y"', 200),
+        ("w/{}", 200),
+        ("X{}", 200),
+        ("{}X", 200),
+        ('"a, {}, b"', 200),
+        ("", 200),
+    ],
+)
+async def test_a_page_is_not_sent_again_to_who_names_its_tag(
+    hub: Hub, named: str, status: int
+) -> None:
+    """RFC 9110 13.1.2: a list of tags, weak ones too, or `*` for whatever there is."""
+    async with hub.client() as client:
+        tag = (await client.get("/")).headers["etag"]
+        again = await client.get("/", headers={"If-None-Match": named.replace("{}", tag)})
+    assert again.status_code == status
+
+
 async def test_the_client_is_one_compressed_file_with_an_address_that_browsers_may_keep(
     hub: Hub,
 ) -> None:
