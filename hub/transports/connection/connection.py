@@ -11,7 +11,7 @@ it is held as bytes, up to a bound, and then not read. The states and their dead
 import asyncio
 from typing import cast
 
-from hub.errors import HubError, RequestTimeoutError, UnavailableError
+from hub.errors import BadRequestError, HubError, RequestTimeoutError, UnavailableError
 from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.outgoing import Outgoing
@@ -105,6 +105,11 @@ class Connection(asyncio.Protocol):
         requests = self._requests
         self._peer_done = requests.peer_done = True
         requests.hurry()
+        if self._phase.state in {State.AWAITING_HEAD, State.READING_BODY} and not self._held:
+            # A request that is not whole is answered; without one the connection ends.
+            begun = self._reader.in_message
+            self.settle()
+            return begun
         answers = {State.ANSWERING, State.WRITING, State.APPLICATION}
         if self._phase.state in answers or self._held:
             if isinstance(requests.answering, ApplicationCall):
@@ -270,6 +275,11 @@ class Connection(asyncio.Protocol):
             return
         state = self._next_state()
         if self._ends_in(state):
+            if self._reader.in_message:
+                where = "head" if self._reader.in_head else "body"
+                error = f"the connection ended inside the {where} of a request"
+                requests.broken(BadRequestError(error))
+                outgoing.flush()
             self.end(clean=True)
             self._finish()
             return

@@ -92,7 +92,8 @@ class Requests:
         self.reading = call
         if not request.upgrade or call.answer is not None or call.route is None:
             return False
-        return call.route.stream is Stream.WEBSOCKET
+        # The table answers HEAD with the row of GET, and gives no connection away for it.
+        return call.route.stream is Stream.WEBSOCKET and request.method == "GET"
 
     def _turn_away(self, call: Call) -> None:
         """There is no room; only who asks for a stream can be told so in its own way."""

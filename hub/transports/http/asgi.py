@@ -22,7 +22,7 @@ def request_of(scope: Scope, base_path: str = "") -> Request:
     raw = scope.get("raw_path") or scope.get("path", "").encode("utf-8", "surrogateescape")
     root = scope.get("root_path", "").encode()
     path, base = raw.partition(b"?")[0].removeprefix(root), base_path.encode()
-    if not (path + b"/").startswith(base + b"/"):
+    if path != b"*" and not (path + b"/").startswith(base + b"/"):
         path = base + path
     target = path + b"?" + scope.get("query_string", b"")
     client = scope.get("client")

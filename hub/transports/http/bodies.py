@@ -94,9 +94,12 @@ def check_declared(headers: dict[str, str], limit: int) -> None:
     if declared is not None:
         if not declared.isdigit() or not declared.isascii():
             raise BadRequestError(f"Content-Length is {declared[:40]!r}, not a number of bytes")
-        if len(declared) > _LONGEST_LENGTH or int(declared) > limit:
-            size = int(declared[:_LONGEST_LENGTH])
-            raise TooLargeError(f"body is {size:,} bytes, limit is {limit:,}")
+        digits = declared.lstrip("0") or "0"
+        if len(digits) > _LONGEST_LENGTH:
+            size = f"over {10**_LONGEST_LENGTH:,}"
+            raise TooLargeError(f"body is {size} bytes, limit is {limit:,}")
+        if int(digits) > limit:
+            raise TooLargeError(f"body is {int(digits):,} bytes, limit is {limit:,}")
     coding = headers.get("content-encoding")
     if coding is not None and coding.lower() not in _READ:
         raise UnsupportedMediaTypeError(

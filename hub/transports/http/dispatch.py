@@ -121,6 +121,10 @@ class Dispatcher:
         self._policy.check_host(headers.get("host"))
         if "expect" in headers:
             call.expects = _expects(request)
+        if request.method == "OPTIONS" and request.path == b"*":
+            # RFC 9110 section 9.3.7: it asks nothing of any path.
+            self._decide(call, Answer(status=204))
+            return
         found = self._table.find(request.path)
         if found is None:
             if self._has_fallback:
@@ -311,7 +315,7 @@ def _nothing_at(raw_path: bytes, base_path: str) -> str:
 
 def _hint(path: str, base_path: str) -> str:
     """For those who forgot what is set, or come from a hub whose topics have slashes."""
-    if not path.startswith(f"{base_path}/"):
+    if base_path and not path.startswith(f"{base_path}/"):
         return f": every path of this hub begins with {base_path}"
     _, publishing, channel = path.partition(f"{base_path}/api/publish/")
     return ": a channel's name has no slash" if publishing and "/" in channel else ""

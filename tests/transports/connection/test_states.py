@@ -498,3 +498,60 @@ async def test_a_connection_leaves_nothing_to_the_garbage_collector(rig: Rig) ->
 
 def _readers() -> int:
     return sum(isinstance(each, RequestReader) for each in gc.get_objects())
+
+
+# -- a peer that says nothing more ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "where"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHo", "head"),
+        (post("a", b"1", length=5), "body"),
+        (get("/healthz") + b"GET", "head"),
+    ],
+)
+async def test_a_request_that_its_peer_breaks_off_is_400(
+    rig: Rig, start: bytes, where: str
+) -> None:
+    """The peer may still read, and learns what was wrong."""
+    rig.receive(start)
+    assert rig.connection.eof_received()
+    rig.end_turn()
+    assert rig.answers[-1] == 400
+    assert f"inside the {where} of a request".encode() in rig.transport.written
+    assert rig.transport.ended
+    assert not rig.published
+
+
+async def test_a_request_that_is_broken_off_behind_one_that_waits_is_400(rig: Rig) -> None:
+    """The answers keep their order."""
+    rig.receive(post("slow", b"1") + b"GET /healthz HT")
+    assert rig.connection.eof_received()
+    rig.registry.gate.set()
+    await rig.settle()
+    assert rig.answers == [200, 400]
+    assert rig.transport.ended
+
+
+async def test_a_peer_that_asks_for_nothing_is_answered_nothing(rig: Rig) -> None:
+    assert not rig.connection.eof_received()
+    assert not rig.transport.written
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "DELETE"])
+async def test_only_get_hands_a_connection_over(rig: Rig, method: str) -> None:
+    """Whatever else names the path of a stream is a request, and so is what follows it."""
+    first = get("/ws", UPGRADE).replace(b"GET", method.encode(), 1)
+    rig.receive(first + get("/healthz"))
+    rig.receive(get("/healthz"))
+    assert not rig.streams.opened
+    status = {"HEAD": b"426", "OPTIONS": b"204", "DELETE": b"405"}[method]
+    assert rig.transport.written.startswith(b"HTTP/1.1 " + status)
+    assert rig.transport.written.count(b"HTTP/1.1 200 OK") == 2
+
+
+async def test_options_of_the_whole_hub_is_204(rig: Rig) -> None:
+    """RFC 9110 section 9.3.7: it asks whether the server speaks HTTP."""
+    rig.receive(get("*").replace(b"GET", b"OPTIONS", 1) + get("/healthz"))
+    assert rig.answers == [204, 200]

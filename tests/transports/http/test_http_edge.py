@@ -7,6 +7,7 @@ import httpx2 as httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
+from hub.transports.http.dispatch import _nothing_at
 from tests.transports.http.fakes import (
     BUILT_CLIENT,
     OPERATOR,
@@ -315,3 +316,9 @@ async def test_an_error_is_short_however_much_it_is_about(hub: Hub) -> None:
         answer = await client.post("/api/publish", content=item)
     assert answer.status_code == 400
     assert len(answer.content) < 2000
+
+
+def test_the_hint_of_a_path_that_is_none_ends_in_words() -> None:
+    """Without a base path there is nothing that paths begin with."""
+    assert _nothing_at(b"*", "") == "nothing is at '*'"
+    assert _nothing_at(b"/x", "/live").endswith("every path of this hub begins with /live")
