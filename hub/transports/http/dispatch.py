@@ -121,16 +121,10 @@ class Dispatcher:
         self._policy.check_host(headers.get("host"))
         if "expect" in headers:
             call.expects = _expects(request)
-        if request.method == "OPTIONS" and request.path == b"*":
-            # RFC 9110 section 9.3.7: it asks nothing of any path.
-            self._decide(call, Answer(status=204))
-            return
         found = self._table.find(request.path)
         if found is None:
-            if self._has_fallback:
-                call.foreign = True
-                return
-            raise NotFoundError(_nothing_at(request.path, self._base_path))
+            self._open_elsewhere(call)
+            return
         place, request.params = found
         if not place.public:
             origin, site = headers.get("origin"), headers.get("sec-fetch-site")
@@ -150,6 +144,17 @@ class Dispatcher:
         check_declared(headers, route.body_limit or _IGNORED_BODY_BYTES)
         if route.access is Access.PUBLISHER and call.admission is None and not route.query:
             self._remember(request, route)
+
+    def _open_elsewhere(self, call: Call) -> None:
+        """No route has the path."""
+        request = call.request
+        if request.method == "OPTIONS" and request.path == b"*":
+            # RFC 9110 section 9.3.7: it asks about the server, not about any path.
+            self._decide(call, Answer(status=204))
+        elif self._has_fallback:
+            call.foreign = True
+        else:
+            raise NotFoundError(_nothing_at(request.path, self._base_path))
 
     def _recognise(self, call: Call, request: Request) -> bool:
         """Whether such a head has passed before, and nothing in this one needs another look."""
