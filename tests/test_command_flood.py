@@ -20,7 +20,7 @@ MAY_WAIT = 256
 async def test_of_600_posted_commands_as_many_wait_as_may_and_the_rest_is_told_when_to_come_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One is being carried out and 256 wait. Those are answered once the broker goes on, in their
+    """One is carried out and 256 wait at most. Those are answered once the broker goes on, in their
     order; the others were not begun."""
     gate = asyncio.Event()
     began: list[str] = []
@@ -66,11 +66,15 @@ async def test_of_600_posted_commands_as_many_wait_as_may_and_the_rest_is_told_w
         async with asyncio.TaskGroup() as tasks:
             for number in range(COMMANDS):
                 tasks.create_task(command(number))
-            rest = COMMANDS - MAY_WAIT - 1
-            await eventually(lambda: refused.total() == rest, seconds=60, what="the refusals")
+            most = MAY_WAIT + 1
+            await eventually(
+                lambda: refused.total() >= COMMANDS - most, seconds=60, what="the refusals"
+            )
             assert began == ["a"]
             assert done == []
             gate.set()
-        assert refused == {(200, "rate_limited", True, 1): rest}
-        assert sorted(done) == list(range(1, MAY_WAIT + 2))
-        assert len(began) == MAY_WAIT + 1
+        assert set(refused) == {(200, "rate_limited", True, 1)}
+        # One that was begun counts as waiting until the loop has come to it.
+        assert MAY_WAIT <= len(done) == COMMANDS - refused.total() <= most
+        assert sorted(done) == list(range(1, len(done) + 1))
+        assert len(began) == len(done)

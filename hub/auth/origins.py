@@ -118,6 +118,8 @@ def _site(header: str | None) -> str | None:
 
 def _entry(text: str, setting: str) -> Origin:
     origin = _parse(text)
+    if origin is None and _parse(text.rstrip("/")) is not None:
+        raise SettingsError(f"{setting}: {text!r} is not allowed: leave out the / at its end")
     if origin is None:
         raise SettingsError(
             f"{setting}: {text!r} is not allowed: * or scheme://host[:port] without a path, "
@@ -145,15 +147,20 @@ def _refusal(origin: str, page: Origin | None, host: str | None) -> str:
     else:
         named = f"the host that the request names is {host[:_SHOWN_CHARACTERS]!r}"
     cure = "list it in HUB_ORIGINS"
-    if page is not None and _is_alias(page, host):
+    if origin == "null":
+        cure = (
+            "a page opened as a file or in a sandboxed frame has no origin: serve it over HTTP, take"
+            " the origin that its server gives it, and list it in HUB_ORIGINS"
+        )
+    elif page is not None and _is_alias(page, host):
         cure = (
             f"open the page at {page.scheme}://{host}, which a browser takes for another origin,"
             f" or {cure}"
         )
     elif page is not None and _differs_in_port(page, host):
         cure = (
-            "if that is the page's own host, a proxy changes the port: have it pass Host on as it"
-            f" came (nginx: proxy_set_header Host $http_host), or {cure}"
+            f"{cure}; or, where a proxy stands between and that is the page's own host, have it"
+            " pass Host on as it came (nginx: proxy_set_header Host $http_host)"
         )
     return f"origin {origin[:_SHOWN_CHARACTERS]!r} is not allowed, {named}: {cure}"
 

@@ -293,3 +293,14 @@ def test_another_name_of_loopback_is_refused_with_what_to_open() -> None:
     with pytest.raises(ForbiddenError) as refusal:
         OriginList([]).check("http://localhost:3000", "127.0.0.1:8000")
     assert "open the page" not in refusal.value.message
+
+
+def test_a_page_without_an_origin_is_told_to_be_served() -> None:
+    """`null` in the list would be every sandboxed frame of every site, so it cannot be listed."""
+    with pytest.raises(ForbiddenError, match="opened as a file"):
+        OriginList([]).check("null", "127.0.0.1:8000")
+
+
+def test_a_slash_at_an_origins_end_is_named() -> None:
+    with pytest.raises(SettingsError, match="leave out the / at its end"):
+        OriginList(["http://localhost:8080/"])

@@ -50,6 +50,8 @@ _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 _LOOPBACK_HOST = re.compile(
     rf"({'|'.join(map(re.escape, sorted(LOOPBACK)))})(?P<port>(:\d{{1,5}})?)"
 )
+# A policy knows no addresses of IPv6 (CSP level 3, section 2.3.1: host-source).
+_NAMED_LOOPBACK = sorted(name for name in LOOPBACK if not name.startswith("["))
 # The client is public and meant for pages of other origins.
 _SHARED = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
 INDEX = "index.html"
@@ -193,7 +195,7 @@ def _policy(host: str) -> str:
     local = _LOOPBACK_HOST.fullmatch(host)
     if local is not None:
         port = local["port"]
-        own += "".join(f" http://{name}{port} ws://{name}{port}" for name in sorted(LOOPBACK))
+        own += "".join(f" http://{name}{port} ws://{name}{port}" for name in _NAMED_LOOPBACK)
     return (
         f"default-src 'self'; connect-src {own}; frame-ancestors 'none'; "
         "base-uri 'none'; form-action 'none'; object-src 'none'"
