@@ -118,12 +118,11 @@ def _site(header: str | None) -> str | None:
 
 def _entry(text: str, setting: str) -> Origin:
     origin = _parse(text)
-    if origin is None and _parse(text.rstrip("/")) is not None:
-        raise SettingsError(f"{setting}: {text!r} is not allowed: leave out the / at its end")
     if origin is None:
+        hint = ": leave out the / at its end" if _parse(text.rstrip("/")) is not None else ""
         raise SettingsError(
             f"{setting}: {text!r} is not allowed: * or scheme://host[:port] without a path, "
-            "where host may begin with *."
+            f"where host may begin with *.{hint}"
         )
     return origin
 
@@ -149,8 +148,8 @@ def _refusal(origin: str, page: Origin | None, host: str | None) -> str:
     cure = "list it in HUB_ORIGINS"
     if origin == "null":
         cure = (
-            "a page opened as a file or in a sandboxed frame has no origin: serve it over HTTP, take"
-            " the origin that its server gives it, and list it in HUB_ORIGINS"
+            "a page opened as a file or in a sandboxed frame has no origin: serve it over HTTP,"
+            " take the origin that its server gives it, and list it in HUB_ORIGINS"
         )
     elif page is not None and _is_alias(page, host):
         cure = (
