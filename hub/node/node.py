@@ -98,6 +98,7 @@ class Node:
             session_dialect=SessionPollDialect(),
             deadlines=self.deadlines,
             clock=self.clock,
+            outbox_budget=self.outbox_budget,
         )
         self.sockets = Sockets(
             self.registry,

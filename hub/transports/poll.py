@@ -15,6 +15,7 @@ from collections.abc import Callable
 from hub.core.polling import PollRequest
 from hub.core.ports import Dialect, Monotonic
 from hub.core.registry import SessionRegistry
+from hub.core.session.outbox import OutboxBudget
 from hub.core.time.deadlines import Deadlines
 from hub.errors import UnavailableError
 from hub.transports.poll_sessions import Polling, PollSessions
@@ -42,6 +43,7 @@ class PollTransport:
         session_dialect: Dialect,
         deadlines: Deadlines,
         clock: Monotonic,
+        outbox_budget: OutboxBudget,
     ) -> None:
         """See `PollSessions`."""
         self._sessions = PollSessions(
@@ -50,6 +52,7 @@ class PollTransport:
             session_dialect=session_dialect,
             deadlines=deadlines,
             clock=clock,
+            outbox_budget=outbox_budget,
         )
 
     async def poll(self, request: PollRequest) -> bytes:

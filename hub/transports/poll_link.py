@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from hub.core.ports import MAX_AGENT_CHARACTERS
+from hub.core.session.outbox import OutboxBudget
 from hub.core.session.session import Session
 from hub.wire.codes import CloseCode
 
@@ -22,8 +23,10 @@ class PollLink:
 
     __slots__ = (
         "_blocked",
+        "_budget",
         "_frames",
         "_max_bytes",
+        "_polled_bytes",
         "address",
         "ended",
         "on_change",
@@ -35,7 +38,7 @@ class PollLink:
     transport = "poll"
     answers_pings = False
 
-    def __init__(self, *, address: str, user_agent: str) -> None:
+    def __init__(self, *, address: str, user_agent: str, budget: OutboxBudget) -> None:
         self.address = address
         self.user_agent = user_agent[:MAX_AGENT_CHARACTERS]
         self.session: Session | None = None
@@ -47,6 +50,10 @@ class PollLink:
         self._blocked = False
         self._frames = bytearray()
         self._max_bytes = 0
+        self._budget = budget
+        self._polled_bytes = 0
+        """Of its frames, what the budget counts as polled: not what it finishes, which the session
+        counts as handed over."""
 
     # -- a poll -------------------------------------------------------------------------------
 
@@ -57,7 +64,11 @@ class PollLink:
     @property
     def full(self) -> bool:
         """Whether the answer takes nothing more."""
-        return len(self._frames) >= self._max_bytes
+        return self._room <= 0
+
+    @property
+    def _room(self) -> int:
+        return min(self._max_bytes - len(self._frames), self._budget.polled_room)
 
     def begin(self, max_bytes: int) -> None:
         """A poll waits: take what the session owes, nothing more once it is `max_bytes`."""
@@ -69,13 +80,20 @@ class PollLink:
 
     def take(self) -> bytes:
         """The poll is answered with what came; nothing more is taken until the next."""
-        frames, self._frames = bytes(self._frames), bytearray()
+        frames = bytes(self._frames)
+        self.drop()
         self._rest(blocks=bool(frames))
         return frames
 
     def give_up(self) -> None:
         """The poll goes without an answer: what came is the next one's."""
         self._rest(blocks=bool(self._frames))
+
+    def drop(self) -> None:
+        """Hold nothing of what came any more."""
+        self._frames = bytearray()
+        self._budget.polled_bytes -= self._polled_bytes
+        self._polled_bytes = 0
 
     def _rest(self, *, blocks: bool) -> None:
         self.taking = False
@@ -91,8 +109,9 @@ class PollLink:
 
     def send(self, data: bytes) -> int:
         """Take what there is room for; the session finishes the frame in which that ends."""
-        room = self._max_bytes - len(self._frames) if self.taking else 0
-        taken = max(0, min(room, len(data)))
+        taken = max(0, min(self._room, len(data))) if self.taking else 0
+        self._polled_bytes += taken
+        self._budget.polled_bytes += taken
         self._keep(data[:taken])
         return taken
 

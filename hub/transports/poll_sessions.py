@@ -19,6 +19,7 @@ from hub.core.polling import PollRequest
 from hub.core.ports import Dialect, Monotonic
 from hub.core.publication import Position
 from hub.core.registry import SessionRegistry
+from hub.core.session.outbox import OutboxBudget
 from hub.core.session.session import Session
 from hub.core.time.deadlines import Deadline, Deadlines
 from hub.errors import (
@@ -115,6 +116,7 @@ class PollSessions:
         session_dialect: Dialect,
         deadlines: Deadlines,
         clock: Monotonic,
+        outbox_budget: OutboxBudget,
         choose: Callable[[int], int] = random.randrange,
     ) -> None:
         """`session_dialect` is for who keeps to one session (`PollRequest.session`).
@@ -126,6 +128,7 @@ class PollSessions:
         self._session_dialect = session_dialect
         self._deadlines = deadlines
         self._clock = clock
+        self._outbox_budget = outbox_budget
         self._counters = registry.counters
         self._choose = choose
         self._max_resting = max(_LEAST_RESTING, registry.max_connections // _RESTING_SHARE)
@@ -193,6 +196,7 @@ class PollSessions:
             self._lease(polling, _GONE_LEASE_SECONDS)
         else:
             self._end(polling, reason)
+            polling.link.drop()
 
     # -- which session -------------------------------------------------------------------------
 
@@ -248,7 +252,9 @@ class PollSessions:
         # One that fills every answer must not be the first every time.
         first = self._choose(len(channels)) if channels else 0
         names = channels[first:] + channels[:first]
-        link = PollLink(address=request.address, user_agent=request.user_agent)
+        link = PollLink(
+            address=request.address, user_agent=request.user_agent, budget=self._outbox_budget
+        )
         session = self._registry.open(
             link,
             self._session_dialect if request.session else self._dialect,
@@ -276,6 +282,7 @@ class PollSessions:
 
     def _lease(self, polling: Polling, seconds: float) -> None:
         if polling.link.ended:
+            polling.link.drop()
             self._polling.pop(polling.session.id, None)
             return
         due = self._clock() + seconds
@@ -289,9 +296,13 @@ class PollSessions:
         self._end(next(iter(resting)), "too many sessions between two polls")
 
     def _end(self, polling: Polling, reason: str) -> None:
+        is_resting = polling.lease is not None
         self._release(polling)
         self._polling.pop(polling.session.id, None)
         polling.session.close(CloseCode.NORMAL, reason)
+        if is_resting:
+            # A poll that waits is answered with what came.
+            polling.link.drop()
 
 
 def _subscribe(request: PollRequest, name: str, since: Position | None) -> Subscribe:

@@ -88,6 +88,7 @@ class PollerRules(RuleBasedStateMachine):
             session_dialect=SessionPollDialect(),
             deadlines=self.node.deadlines,
             clock=self.node.clock,
+            outbox_budget=self.node.outbox_budget,
             choose=lambda count: count - 1,
         )
         self.strays = []

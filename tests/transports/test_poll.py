@@ -28,14 +28,17 @@ A, B = "long", "long:b"
 class Hub:
     """A node whose loop turns beside the test's, and its polls."""
 
-    def __init__(self, *, latent: bool = True, max_connections: int = 1000) -> None:
-        self.node = SmallNode(Shape(NAMESPACES, latent=latent, max_connections=max_connections))
+    def __init__(self, *, latent: bool = True, max_connections: int = 1000, **more: Any) -> None:
+        self.node = SmallNode(
+            Shape(NAMESPACES, latent=latent, max_connections=max_connections, **more)
+        )
         self.polls = PollTransport(
             registry=self.node.registry,
             dialect=PollDialect(),
             session_dialect=SessionPollDialect(),
             deadlines=self.node.deadlines,
             clock=self.node.clock,
+            outbox_budget=self.node.outbox_budget,
         )
 
     async def turn(self, times: int = 50) -> None:
@@ -304,6 +307,58 @@ async def test_at_the_bound_of_connections_nobody_asks_the_broker() -> None:
             await hub.answer(ask("long:x"))
     assert calls == []
     assert kept["welcome"]["connection"] in hub.node.registry.sessions
+
+
+# -- what polls hold together ----------------------------------------------------------------------
+
+
+async def test_what_waiting_polls_hold_is_counted_and_bounded_for_all_together() -> None:
+    """At the bound a poll is answered with what it has; the rest comes with the next, none lost."""
+    hub = Hub(outbox_total_bytes=5000)
+    budget = hub.node.outbox_budget
+    polls = [await hub.answer(ask(A)) for _ in range(8)]
+    assert budget.total_bytes == 0
+    for number in range(20):
+        hub.node.publish(A, b'"%d%b"' % (number % 10, b"." * 500))
+    seen: list[list[Any]] = [[] for _ in polls]
+    while any(len(data) < 20 for data in seen):
+        waiting = [
+            hub.begin(ask(A, since=told["positions"], welcome=told["welcome"])) for told in polls
+        ]
+        while not all(poll.done() for poll in waiting):
+            await hub.turn(1)
+            assert budget.polled_bytes <= 5000
+        polls = [json.loads(poll.result()) for poll in waiting]
+        for got, told in zip(seen, polls, strict=True):
+            got += [text[0] for text in data(told, A)]
+            assert ops(told) == ["message"] * len(ops(told))
+    assert seen == [[str(number % 10) for number in range(20)]] * 8
+    assert budget.polled_bytes == 0
+
+
+@pytest.mark.parametrize("end", ["lease", "closed", "closed and left"])
+async def test_what_an_abandoned_poll_holds_is_counted_until_its_session_ends(end: str) -> None:
+    """Its peer may come back for it; who does not is forgotten with all that it held."""
+    hub = Hub()
+    budget = hub.node.outbox_budget
+    first = await hub.answer(ask(A))
+    [session] = hub.node.registry.sessions.values()
+    for number in range(3):
+        hub.node.publish(A, b"%d" % number)
+    poll = hub.begin(ask(A, since=first["positions"], welcome=first["welcome"], wait_seconds=60.0))
+    while not budget.polled_bytes:
+        await hub.turn(1)
+    if end == "closed and left":
+        session.close(1000, "test")
+    poll.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await poll
+    assert bool(budget.polled_bytes) is (end != "closed and left")
+    if end == "closed":
+        session.close(1000, "test")
+    hub.node.wait(11.0)
+    assert budget.total_bytes == 0
+    assert not hub.node.registry.sessions
 
 
 # -- more than it must say ------------------------------------------------------------------------

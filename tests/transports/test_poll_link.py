@@ -3,6 +3,7 @@
 import pytest
 
 from hub.core.ports import MAX_AGENT_CHARACTERS
+from hub.core.session.outbox import OutboxBudget
 from hub.transports.poll_link import PollLink
 
 
@@ -22,7 +23,7 @@ class FakeSession:
 
 @pytest.fixture
 def link() -> PollLink:
-    made = PollLink(address="192.0.2.1", user_agent="a" * 1000)
+    made = PollLink(address="192.0.2.1", user_agent="a" * 1000, budget=OutboxBudget(1_000))
     made.session = FakeSession()  # type: ignore[assignment] # stands for a session
     return made
 

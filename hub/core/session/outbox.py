@@ -75,13 +75,21 @@ class OutboxBudget:
         begun, which may be a reply of a MiB."""
         self.leaving_bytes = 0
         """The same of sessions that are closed, until their connections are gone."""
+        self.polled_bytes = 0
+        """What polls hold that are not answered yet. It has the same bound once more
+        (`polled_room`), at which they are answered with what they have: nobody is closed."""
         self.sessions: dict[Debtor, None] = {}
         """Those that are owed anything, in the order that began."""
 
     @property
     def total_bytes(self) -> int:
         """All that is held for peers."""
-        return self.bytes + self.handed_bytes + self.leaving_bytes
+        return self.bytes + self.handed_bytes + self.leaving_bytes + self.polled_bytes
+
+    @property
+    def polled_room(self) -> int:
+        """How many bytes more all polls together may hold."""
+        return max(0, self.max_bytes - self.polled_bytes)
 
     @property
     def bounded_bytes(self) -> int:
