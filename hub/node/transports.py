@@ -1,6 +1,7 @@
 """What the transports are handed: a node's parts in the shapes they ask for."""
 
 import asyncio
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -97,10 +98,10 @@ def connection_context(
     node: Node, lag: LoopLag, spawn: Run, *, app: ASGIApp | None, beside: Application | None
 ) -> ConnectionContext:
     """For the connections of the hub's own listener."""
-    settings = node.settings
+    settings, websocket = node.settings, websocket_options(node)
     return ConnectionContext(
         dispatcher=dispatcher(node, lag, app),
-        streams=_streams(node, websocket_options(node)),
+        streams=_streams(node, websocket),
         budget=node.bodies,
         sockets=node.sockets,
         limits=ConnectionLimits(
@@ -113,6 +114,7 @@ def connection_context(
         deadlines=node.deadlines,
         clock=node.clock,
         counters=node.counters,
+        turns=websocket.turns,
         turn=WriteTurn(asyncio.get_running_loop().call_soon),
         spawn=spawn,
         application=beside,
@@ -132,11 +134,16 @@ def asgi_app(node: Node, lag: LoopLag) -> ASGIApp:
     )
 
 
+def _soon(callback: Callable[[], None]) -> object:
+    """The loop's next iteration; the dependencies are made before it runs."""
+    return asyncio.get_running_loop().call_soon(callback)
+
+
 def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
     """For the HTTP routes; `app` answers what the hub does not."""
     settings = node.settings
     collector = HubCollector(node.counters, node.reporter.gauges, lag, version=VERSION)
-    metrics = Metrics(CollectorRegistry(), collector)
+    metrics = Metrics(CollectorRegistry(), collector, defer=_soon)
     return HttpDeps(
         engine=node.api,
         admin=node.cluster,

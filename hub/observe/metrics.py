@@ -30,6 +30,7 @@ from prometheus_client.registry import Collector
 
 from hub.core.counters import LATENCY_BOUNDS, Counters, Histogram
 from hub.core.labels import TRANSPORT, Exported, Label, exported
+from hub.core.ports import Defer
 from hub.core.records import BrokerRecord
 from hub.observe.loop_lag import LoopLag
 
@@ -172,11 +173,18 @@ class Metrics:
 
     The process collector lists open files: 12 ms with 15,000 of them (measured, Linux 6,
     Python 3.11), which a scrape every 15 s may cost; mind it before scraping more often.
+    Requests that are answered in one turn of the loop share a page. It is not kept for longer:
+    who publishes and then looks wants to see it.
     """
 
-    def __init__(self, registry: CollectorRegistry, collector: HubCollector) -> None:
-        """Register everything on `registry`, which must be new."""
+    def __init__(
+        self, registry: CollectorRegistry, collector: HubCollector, *, defer: Defer | None = None
+    ) -> None:
+        """Register everything on `registry`, which must be new; without `defer` no page is kept."""
         self._registry = registry
+        self._defer = defer
+        self._pages: dict[bool, bytes] = {}
+        """Rendered in this turn of the loop, by whether they are OpenMetrics."""
         registry.register(collector)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -186,9 +194,18 @@ class Metrics:
         """The page and its content type: OpenMetrics where `accept` names it, else plain text."""
         # Not the library's choice by header: it raises on a version it cannot read and
         # repeats any other to the caller.
-        if "application/openmetrics-text" in accept.lower():
-            return _openmetrics_page(self._registry), openmetrics.CONTENT_TYPE_LATEST
-        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+        is_open = "application/openmetrics-text" in accept.lower()
+        page = self._pages.get(is_open)
+        if page is None:
+            page = (_openmetrics_page if is_open else generate_latest)(self._registry)
+            self._keep(page, is_open=is_open)
+        return page, openmetrics.CONTENT_TYPE_LATEST if is_open else CONTENT_TYPE_PLAIN_0_0_4
+
+    def _keep(self, page: bytes, *, is_open: bool) -> None:
+        if self._defer is not None:
+            if not self._pages:
+                self._defer(self._pages.clear)
+            self._pages[is_open] = page
 
 
 def _exported(record: Any) -> Iterator[tuple[Exported, Any]]:

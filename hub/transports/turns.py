@@ -27,7 +27,7 @@ _SHARE = 0.5
 class Waits(Protocol):
     """A connection with something to work off."""
 
-    def go_on(self) -> None:
+    def take_turn(self) -> None:
         """Work off one piece; `Turns.wait` again where more is left."""
         ...
 
@@ -74,7 +74,7 @@ class Turns:
         try:
             # Each once: who waits again comes after the loop's other work.
             for _ in range(len(self._queue)):
-                self._queue.popleft().go_on()
+                self._queue.popleft().take_turn()
                 if self.clock() >= until:
                     break
         finally:

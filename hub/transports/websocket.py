@@ -165,7 +165,7 @@ class WebSocketConnection(StreamConnection):
         self._options.turns.wait(self)
         self._pace(reading)
 
-    def go_on(self) -> None:
+    def take_turn(self) -> None:
         """Its turn has come: work off a piece of what waits."""
         if (reading := self._reading) is not None:
             reading.queued = False

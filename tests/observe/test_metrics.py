@@ -332,3 +332,30 @@ def test_two_nodes_in_one_process_do_not_share_numbers() -> None:
 
     assert "hub_publications_total 1.0" in first
     assert "hub_publications_total 2.0" in second
+
+
+def test_scrapes_of_one_turn_of_the_loop_cost_one_page_a_format() -> None:
+    """Many in a pipeline would hold the loop; the next turn sees what is new."""
+    scrapes: list[None] = []
+    deferred: list[Callable[[], None]] = []
+
+    def gauges() -> Gauges:
+        scrapes.append(None)
+        return CALM
+
+    collector = HubCollector(Counters(), gauges, new_loop_lag(), version="1.2.3")
+    metrics = Metrics(CollectorRegistry(), collector, defer=deferred.append)
+    scrapes.clear()
+    accepted = [
+        "",
+        "text/plain",
+        "application/openmetrics-text",
+        "Application/OpenMetrics-Text;q=1",
+    ]
+    pages = [metrics.render(accept) for accept in accepted]
+    assert len(scrapes) == 2
+    assert pages[0] == pages[1] != pages[2] == pages[3]
+    while deferred:
+        deferred.pop()()
+    metrics.render()
+    assert len(scrapes) == 3

@@ -3,8 +3,9 @@
 The requests of a connection are answered in the order they came
 (`hub.transports.connection.requests`). Those that have nothing to wait for are answered in the
 read that brings them, and all answers of one read leave in one write
-(`hub.transports.connection.outgoing`). The first that waits stops the parsing; what comes behind
-it is held as bytes, up to a bound, and then not read. The states and their deadlines stand in
+(`hub.transports.connection.outgoing`). The first that waits stops the parsing, and so does a
+pipeline that takes too long, until it has another turn (`hub.transports.turns`). What comes behind
+is held as bytes, up to a bound, and then not read. The states and their deadlines stand in
 `hub.transports.connection.states`.
 """
 
@@ -30,6 +31,7 @@ from hub.transports.connection.states import (
 )
 from hub.transports.http.dispatch import Call
 from hub.transports.http.routes import Stream
+from hub.transports.turns import PIECE_SECONDS
 
 
 class Connection(asyncio.Protocol):
@@ -37,7 +39,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_context", "_discarded", "_ends_clean", "_held", "_outgoing", "_peer_done", "_phase",
-        "_reader", "_reading_paused", "_requests", "_transport",
+        "_reader", "_reading_paused", "_requests", "_transport", "_waits",
     )  # fmt: skip
 
     def __init__(self, context: ConnectionContext) -> None:
@@ -48,7 +50,9 @@ class Connection(asyncio.Protocol):
         self._reader: RequestReader
         self._phase = Phase(context.deadlines, context.clock, self._late)
         self._held = b""
-        """What came behind a request that waits."""
+        """What came behind a request that waits, or waits for its turn."""
+        self._waits = False
+        """Whether what is held has its turn in the loop to come."""
         self._ends_clean = False
         """Nothing of a request is left unread behind the last answer."""
         self._peer_done = False
@@ -139,7 +143,7 @@ class Connection(asyncio.Protocol):
 
     def shut_down(self) -> None:
         """The listener stops: end now where nothing is under way, else with the next answer."""
-        if self._phase.state in {State.AWAITING_HEAD, State.BETWEEN}:
+        if self._phase.state in {State.AWAITING_HEAD, State.BETWEEN} and not self._held:
             # What was answered in this turn of the loop may be written still.
             self._outgoing.abort() if self._reader.in_head else self._outgoing.close()
         else:
@@ -149,7 +153,7 @@ class Connection(asyncio.Protocol):
 
     def _may_parse(self) -> bool:
         requests = self._requests
-        if self._outgoing.blocked or requests.queue or requests.closing:
+        if self._waits or self._outgoing.blocked or requests.queue or requests.closing:
             return False
         if self._reader.rest is not None:
             return False
@@ -160,11 +164,14 @@ class Connection(asyncio.Protocol):
         return isinstance(call, ApplicationCall) and call is requests.reading and not call.is_full
 
     def _work(self, data: bytes) -> None:
-        """Parse `data`, in pieces, until a request waits; hold the rest."""
-        at = 0
+        """Parse `data`, in pieces, until a request waits or the time is over; hold the rest."""
+        at, clock = 0, self._context.turns.clock
+        until = clock() + PIECE_SECONDS
         while at < len(data) and self._may_parse():
             self._reader.feed(data[at : at + PIECE_BYTES])
             at += PIECE_BYTES
+            if clock() >= until:
+                break
         if self._phase.state is State.STREAMING:
             # It has the transport, and what came behind the request is its own.
             if rest := data[at:]:
@@ -172,7 +179,15 @@ class Connection(asyncio.Protocol):
             return
         if not self._requests.closing:
             self._hold(data[at:])
+            if self._held and self._may_parse():
+                self._waits = True
+                self._context.turns.wait(self)
         self.settle()
+
+    def take_turn(self) -> None:
+        """Go on with what is held: the loop has done its other work."""
+        self._waits = False
+        self.go_on()
 
     def _hold(self, data: bytes) -> None:
         """Keep `data` until what stands before it is answered."""
@@ -267,7 +282,7 @@ class Connection(asyncio.Protocol):
             # Last: where it writes at once and the peer does not take it, that is another phase.
             outgoing.put_off()
             return
-        if requests.reading is not None and requests.may_begin():
+        if requests.reading is not None and not self._waits and requests.may_begin():
             requests.judge(requests.reading)
         outgoing.flush()
         if requests.closing:
@@ -301,6 +316,8 @@ class Connection(asyncio.Protocol):
 
     def _ends_in(self, state: State) -> bool:
         """Whether nothing is left to wait for: the peer says no more, or the listener stops."""
+        if self._waits:
+            return False
         if self._peer_done:
             return state in {State.AWAITING_HEAD, State.BETWEEN, State.READING_BODY}
         return self._requests.stopping and state is State.BETWEEN

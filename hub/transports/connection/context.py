@@ -15,6 +15,7 @@ from hub.transports.connection.states import ConnectionLimits
 from hub.transports.connection.streams import Streams
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.http.dispatch import Dispatcher
+from hub.transports.turns import Turns
 
 Run = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 """Runs what waits, until the listener stops."""
@@ -32,6 +33,8 @@ class ConnectionContext:
     deadlines: Deadlines
     clock: Monotonic
     counters: Counters
+    turns: Turns
+    """Pipelined requests share them with WebSockets."""
     turn: WriteTurn
     spawn: Run
     application: Application | None = None

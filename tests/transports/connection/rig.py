@@ -24,6 +24,7 @@ from hub.transports.http.ports import HttpLimits
 from hub.transports.http.problem import problem
 from hub.transports.http.routes import Stream
 from hub.transports.request import Request
+from hub.transports.turns import Turns
 from tests.transports.http.fakes import FakeEngine, make_deps
 
 LIMITS = ConnectionLimits(
@@ -206,6 +207,7 @@ class Rig:
         self.counters = Counters()
         self.tasks: set[asyncio.Task[None]] = set()
         self.application = application
+        self.turns = Turns(lambda: self.now)
         self._deferred: list[Callable[[], None]] = []
         deps = replace(
             make_deps(
@@ -227,6 +229,7 @@ class Rig:
             deadlines=self.deadlines,
             clock=lambda: self.now,
             counters=self.counters,
+            turns=self.turns,
             turn=WriteTurn(self._deferred.append),
             spawn=self._spawn,
             application=application,
