@@ -26,7 +26,8 @@ async def slow(make_rig: Callable[..., Rig]) -> Rig:
 
 def posts(size: int) -> tuple[bytes, list[bytes]]:
     """Publications of `size` bytes together, and what they publish."""
-    data, bodies = b"", []
+    data = b""
+    bodies: list[bytes] = []
     while len(data) < size:
         bodies.append(b"%d" % len(bodies))
         data += post("a", bodies[-1])
