@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
@@ -182,6 +182,15 @@ class PollerRules(RuleBasedStateMachine):
         self.round(self.pollers[poller])
 
     # -- what has to hold ----------------------------------------------------------------------
+
+    @invariant()
+    def what_polls_hold_is_counted(self) -> None:
+        """No poll that was answered or went away leaves anything behind in the budget."""
+        waiting = [poller.waits for poller in self.pollers if poller.waits is not None]
+        known = {*self.polls._polling.values(), *self.strays, *waiting}
+        held = sum(polling.link._polled_bytes for polling in known)
+        budget = self.node.outbox_budget
+        assert budget.polled_bytes == held <= budget.max_bytes
 
     def round(self, poller: Poller) -> None:
         self.ask(poller)
