@@ -1,6 +1,5 @@
 """What a payload may be is decided once: every way to publish gives the same answer."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx2 as httpx
@@ -150,14 +149,14 @@ async def test_python_objects_are_judged_as_their_json(hub: Hub) -> None:
         await hub.publish("a", [value])
 
 
-async def test_many_bad_items_do_not_hold_up_the_hub(hub: Hub, http: httpx.AsyncClient) -> None:
-    """Looking for where the items of a broken array end is bounded: such a body is then refused
-    as a whole, and others are served."""
-    broken = b'{"channel":"a","data":%b}' % (nested(5_000) + b"")
-    many = b"[" + b",".join([broken] + [b'{"channel":"a","data":[[],[],[],[]]}'] * 900) + b"]"
-    body = many.replace(b"[[],[],[],[]]", b"[" + b"[]," * 500 + b"1]")
-    answer, probe = await asyncio.gather(
-        http.post("/api/publish", content=body), http.get("/healthz")
-    )
-    assert (answer.status_code, probe.status_code) == (400, 200)
-    assert answer.json()["code"] == "bad_request"
+async def test_one_bad_item_among_many_large_ones_is_refused_alone(
+    hub: Hub, http: httpx.AsyncClient
+) -> None:
+    """To find where the items end takes less than to parse them."""
+    broken = b'{"channel":"a","data":%b}' % nested(5_000)
+    large = b'{"channel":"a","data":[%b1]}' % (b"[]," * 500)
+    answer = await http.post("/api/publish", content=b"[%b]" % b",".join([broken] + [large] * 900))
+    assert answer.status_code == 207
+    first, *others = answer.json()
+    assert first["code"] == "bad_request"
+    assert [each["offset"] for each in others] == list(range(1, 901))
