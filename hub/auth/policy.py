@@ -113,11 +113,6 @@ class Policy:
             operator=self.open,
         )
 
-    @property
-    def short_token_keys(self) -> int:
-        """How many token keys are under 32 bytes (RFC 7518 section 3.2); worth a warning."""
-        return self._tokens.short_keys
-
     def identify(self, credentials: Credentials) -> Identity:
         """Who is asking; raise `UnauthorizedError` for what does not hold, or is missing."""
         if credentials is not NO_CREDENTIALS and (presented := self._presented(credentials)):

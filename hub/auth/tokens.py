@@ -36,12 +36,10 @@ MAX_TOKEN_BYTES = 4096
 # that one, so that no message and no timer has to carry numbers of 300 digits.
 LAST_SECOND = 253_402_300_799.0
 MAX_SUBJECT_LENGTH = 255
-# RFC 7518 section 3.2: a key of the hash's size or larger.
-RECOMMENDED_KEY_BYTES = 32
 
 
 class _Hs256(HMACAlgorithm):
-    """HS256 that leaves telling about short keys to the start (`TokenVerifier.short_keys`)."""
+    """HS256 that leaves telling about short keys to the settings (`hub.settings`)."""
 
     def check_key_length(self, key: bytes) -> None:
         """PyJWT warns at every use; the operator needs to hear it once."""
@@ -50,7 +48,7 @@ class _Hs256(HMACAlgorithm):
 class TokenVerifier:
     """Turns tokens into identities; several keys so that one can be replaced while both hold."""
 
-    __slots__ = ("_clock", "_jws", "_keys", "_leeway_seconds", "short_keys")
+    __slots__ = ("_clock", "_jws", "_keys", "_leeway_seconds")
 
     def __init__(
         self,
@@ -72,8 +70,6 @@ class TokenVerifier:
         self._keys = tuple(_prepared(algorithm, key, setting) for key in keys)
         self._clock = clock
         self._leeway_seconds = leeway_seconds
-        self.short_keys = sum(len(key) < RECOMMENDED_KEY_BYTES for key in self._keys)
-        """How many keys are under 32 bytes; they work, and the start should say so."""
 
     def __len__(self) -> int:
         return len(self._keys)

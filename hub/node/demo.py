@@ -1,7 +1,7 @@
 """This machine's own load as a live feed: what `hub serve --demo` publishes.
 
-Real input without another service, sent through the ordinary publish path. Reading are
-read in a thread, because a system call may block (a dead network mount holds `statvfs` up).
+Real input without another service, sent through the ordinary publish path. Readings are
+taken in a thread, because a system call may block (a dead network mount holds `statvfs` up).
 It knows a `publish` callable and nothing of the hub.
 """
 

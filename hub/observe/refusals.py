@@ -1,8 +1,8 @@
 """Who was refused, and why: one log line each, and of a flood some of them.
 
 Whoever may not come in cannot ask anybody but the operator, who has to find the reason in the
-log; and whoever tries keys shows there. Counters (`hub_refused_total`, `hub_http_errors_total`)
-say how many, these lines say who.
+log; and whoever tries keys shows there. Counters (`hub_handshake_failures_total`,
+`hub_http_errors_total`) say how many, these lines say who.
 
 A line costs disk and attention, and a stranger can cause thousands a second. So within a window
 of 10 s an address gets 10 lines per code and all together get 50; the rest is counted, and one

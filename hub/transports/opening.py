@@ -1,9 +1,9 @@
 """How a session is opened, whatever carries it: who may come in, and what its first write says.
 
-Origin, room on the node, credentials, the query and the grants for the channels in it are asked
-in this order and nowhere else. What is refused before there is a stream is raised, for a
-status; a WebSocket's wrong token or query is told by a close code, because a browser cannot
-read the status of a refused handshake.
+The dispatcher has asked for host and origin, as for every request. Room on the node, the query,
+credentials and the grants for the channels in the query are asked here, in this order. What is
+refused before there is a stream is raised, for a status; a WebSocket's wrong token or query is
+told by a close code, because a browser cannot read the status of a refused handshake.
 
 Transports bring the head of the request and the way to the peer. They write no part of a
 session's stream themselves.

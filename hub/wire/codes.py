@@ -2,8 +2,8 @@
 
 `hub.errors` says what went wrong and whether trying again may help; only this module knows
 which number tells a peer so. Close codes speak by range (clients/PROTOCOL.md): 44xx is the client's
-fault, do not come back unchanged; 45xx and the standard codes in `_RECONNECT` mean come
-back with back-off and resume.
+fault, do not come back unchanged; 45xx and the standard codes 1001, 1006, 1011, 1012
+and 1013 mean come back with back-off and resume.
 """
 
 from collections.abc import Mapping
@@ -49,16 +49,6 @@ class CloseCode(IntEnum):
     HEARTBEAT_TIMEOUT = 4504
     SLOW = 4508
 
-
-_RECONNECT = frozenset(
-    {
-        CloseCode.GOING_AWAY,
-        CloseCode.ABNORMAL,
-        CloseCode.INTERNAL_ERROR,
-        CloseCode.SERVICE_RESTART,
-        CloseCode.TRY_AGAIN_LATER,
-    }
-)
 
 HTTP_STATUS: Mapping[str, HTTPStatus] = MappingProxyType(
     {
@@ -141,8 +131,3 @@ def close_code(code: str, retryable: bool = False) -> CloseCode:
     if retryable and code in _RETRYABLE_CLOSE_CODE:
         return _RETRYABLE_CLOSE_CODE[code]
     return CLOSE_CODE.get(code, CloseCode.INTERNAL)
-
-
-def may_reconnect(code: int) -> bool:
-    """Whether a peer closed with `code` should come back, with back-off, and resume."""
-    return 4500 <= code <= 4599 or code in _RECONNECT

@@ -233,11 +233,6 @@ def test_origins_are_asked_of_the_list() -> None:
         configured.check_origin("https://evil.example", "hub.example")
 
 
-def test_short_token_keys_are_counted() -> None:
-    """For the start to warn about."""
-    assert Policy(token_keys=["short", TOKEN_KEY]).short_token_keys == 1
-
-
 def test_credentials_never_show_their_values() -> None:
     """A log line with the whole object leaks nothing."""
     assert repr(Credentials("Bearer s3cret", "s3cret", "s3cret")) == "Credentials()"

@@ -16,11 +16,12 @@ from hub.core.pushes import GapReason, Member, Push, Reply, Welcome
 from hub.errors import HubError
 from hub.transports.http.problem import problem_fields
 from hub.wire import native, poll
-from hub.wire.codes import HTTP_STATUS, CloseCode, may_reconnect
+from hub.wire.codes import HTTP_STATUS, CloseCode
 from hub.wire.payload import split_items
 from hub.wire.query import parse_query
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from tests.support.golden import Case, golden, golden_case, name_of
+from tests.wire.test_codes import may_reconnect
 
 PROTOCOL = Path(__file__).parents[2] / "clients" / "PROTOCOL.md"
 # Never sent: what a settings file is refused with.

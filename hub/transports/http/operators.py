@@ -21,7 +21,7 @@ from hub.admin.explain import UNKNOWN, Explain
 from hub.admin.nodes import MAX_WINDOW_SECONDS, Closing, Drain, Shed, Undrain, rebalance
 from hub.admin.requests import AdminRequest, AtConnection, AtNode
 from hub.core.counters import Counters, Histogram
-from hub.core.publication import check_channel
+from hub.core.publication import MAX_OFFSET, check_channel
 from hub.core.records import plain
 from hub.errors import NotFoundError
 from hub.transports.http.answer import Answer, json_answer
@@ -35,7 +35,6 @@ from hub.wire.codes import CloseCode
 
 TRANSPORTS = ("websocket", "sse", "poll")
 _DISCONNECT_REASON = "disconnected by operator"
-_MAX_OFFSET = 2**53
 _WINDOW = number("window_seconds", "Over which the closes are spread.", highest=MAX_WINDOW_SECONDS)
 _SUBJECT = text("subject")
 
@@ -63,7 +62,7 @@ class Operators:
         asked = (
             text("connection", must=True),
             channel("channel", must=True),
-            whole_number("offset", lowest=1, highest=_MAX_OFFSET, must=True),
+            whole_number("offset", lowest=1, highest=MAX_OFFSET, must=True),
             text("epoch", "Of the offset; the channel's own of now where left out."),
         )
         closed = {"204": {"description": "Closed with 4403."}}

@@ -1,4 +1,4 @@
-"""HistoryReader a channel's head and history, and making good from them what pub/sub lost.
+"""Reading a channel's head and history, and making good from them what pub/sub lost.
 
 `HistoryReader` asks Redis. `Backfill` compares heads, fills holes from history and announces the
 rest; decisions are those of `hub.brokers.redis.channels.tracker`, this carries them out.

@@ -102,8 +102,8 @@ class Canary:
             return
         self._note_unheard()
         if receivers == 0 and listening and connects == self._pubsub.connects:
-            # CallConnection and subscriber are connected to different servers, or one end of the
-            # subscriber's connection is gone. SUBSCRIBE may also just be on its way: the
+            # The two connections lead to different servers, or one end of the pub/sub connection
+            # is gone. SUBSCRIBE may also just be on its way: the
             # barrier tells, because it stands behind it.
             await self._ask_again()
 
