@@ -11,6 +11,7 @@ import pytest
 from hub.ingest.pace import MAX_LINES
 from tests.cli.commands import started
 from tests.cli.ingesting import DEADLINE_SECONDS, KEEP_ALL, Case, ended
+from tests.support.forked_process import PipedProcess
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer, is_installed
 from tests.support.waiting import eventually
@@ -69,6 +70,13 @@ async def test_a_kill_between_the_publication_and_its_checkpoint_repeats_nothing
     assert await case.published() == [1, 2, 3, 4, 5]
 
 
+async def says(process: PipedProcess, words: str) -> None:
+    """Wait until it says so on stderr."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while words not in (line := (await process.stderr.readline()).decode()):
+            assert line, f"it ended without {words!r}"
+
+
 @pytest.mark.skipif(not is_installed(), reason="redis-server is not installed")
 @pytest.mark.timeout(180)
 async def test_a_hub_that_is_killed_and_comes_back_misses_no_line(
@@ -88,10 +96,10 @@ async def test_a_hub_that_is_killed_and_comes_back_misses_no_line(
 
             await eventually(some, seconds=DEADLINE_SECONDS, what="a fifth")
             await asyncio.to_thread(hub.kill)
+            await says(process, "trying again in")
             await asyncio.to_thread(hub.restart)
             code, err = await ended(process)
         assert code == 0, err
-        assert "trying again in" in err
         assert await case.published() == list(range(LINES))
 
 
