@@ -133,10 +133,13 @@ def _is_below(page: Origin, entry: Origin) -> bool:
     return same_place and page.host.endswith(entry.host[1:])
 
 
+def _named_by(host: str | None, page: Origin) -> Origin | None:
+    """What a `Host` field names, as an origin of the page's scheme: TLS may end at a proxy."""
+    return _parse(f"{page.scheme}://{host}") if host else None
+
+
 def _same_host(page: Origin, host: str | None) -> bool:
-    if host is None or page.scheme not in _DEFAULT_PORTS:
-        return False
-    return page == _parse(f"{page.scheme}://{host}")
+    return page.scheme in _DEFAULT_PORTS and page == _named_by(host, page)
 
 
 def _refusal(origin: str, page: Origin | None, host: str | None) -> str:
@@ -166,11 +169,11 @@ def _refusal(origin: str, page: Origin | None, host: str | None) -> str:
 
 def _differs_in_port(page: Origin, host: str | None) -> bool:
     """Whether `host` is that of the page but for its port."""
-    named = _parse(f"{page.scheme}://{host}") if host else None
+    named = _named_by(host, page)
     return named is not None and (named.host, named.scheme) == (page.host, page.scheme)
 
 
 def _is_alias(page: Origin, host: str | None) -> bool:
     """Whether `host` is the page's port of this machine under another name of loopback."""
-    named = _parse(f"{page.scheme}://{host}") if host else None
+    named = _named_by(host, page)
     return named is not None and named.port == page.port and {named.host, page.host} <= LOOPBACK

@@ -135,11 +135,9 @@ class Counters:
         "hub_broker_undecodable",
         "Messages from the broker whose place in a channel could not be told.",
     )
-    """Of what came, that whose place in a sequence could not be told."""
     broker_raw: int = _count(
         "hub_broker_raw", "Publications without an offset that came by plain PUBLISH."
     )
-    """Publications without an offset, which came by plain PUBLISH ..."""
     broker_raw_refused: int = _count(
         "hub_broker_raw_refused", "Of these, what was no JSON or too large."
     )
@@ -147,7 +145,6 @@ class Counters:
         "hub_broker_lag_seconds",
         "From a publication's time by the broker's clock to its arrival by this machine's.",
     )
-    """From a publication's time to its arrival, by two clocks."""
     broker_holes: int = _count(
         "hub_broker_holes",
         "Times that something of a channel was missing, or in doubt, and history was asked.",
@@ -161,7 +158,6 @@ class Counters:
     broker_resets: int = _count(
         "hub_broker_resets", "New epochs of channels with a subscriber on this node."
     )
-    """New epochs of channels with a subscriber here."""
     broker_hold_refused: int = _count(
         "hub_broker_hold_refused",
         "Publications that found no room to wait behind a hole: read from history, or lost.",

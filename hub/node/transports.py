@@ -29,7 +29,7 @@ from hub.transports.opening import Dialects, Openings
 from hub.transports.request import Head
 from hub.transports.turns import Turns
 from hub.transports.websocket import WebSocketOptions
-from hub.wire.poll import MAX_CHANNELS
+from hub.wire.query import MAX_CHANNELS
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from hub.wire.text import TextDialect
 from hub.wire.websocket import WebSocketDialect
@@ -85,9 +85,9 @@ def dispatcher(node: Node, lag: LoopLag, app: ASGIApp | None) -> Dispatcher:
     return Dispatcher(make_routes(deps), deps)
 
 
-def _streams(node: Node, websocket: WebSocketOptions) -> Streams:
+def _streams(node: Node, opened_by: Openings) -> Streams:
     return Streams(
-        openings(node, websocket),
+        opened_by,
         sse=SseDialect(SeveralSseDialect()),
         counters=node.counters,
         told=node.refusals.refused,
@@ -101,7 +101,7 @@ def connection_context(
     settings, websocket = node.settings, websocket_options(node)
     return ConnectionContext(
         dispatcher=dispatcher(node, lag, app),
-        streams=_streams(node, websocket),
+        streams=_streams(node, openings(node, websocket)),
         budget=node.bodies,
         sockets=node.sockets,
         limits=ConnectionLimits(
@@ -124,9 +124,10 @@ def connection_context(
 def asgi_app(node: Node, lag: LoopLag) -> ASGIApp:
     """For any other ASGI server."""
     websocket = websocket_options(node)
+    opened_by = openings(node, websocket)
     return AsgiSessions(
-        openings=openings(node, websocket),
-        streams=_streams(node, websocket),
+        openings=opened_by,
+        streams=_streams(node, opened_by),
         websocket=websocket,
         dispatcher=dispatcher(node, lag, None),
         http=HttpApplication(node.bodies, body_timeout_seconds=node.settings.body_timeout_seconds),

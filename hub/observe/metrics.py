@@ -54,7 +54,6 @@ class Gauges:
     broker: BrokerRecord
     subscriptions: int = _gauge("hub_subscriptions", "Subscriptions of all open sessions.")
     channels: int = _gauge("hub_channels", "Channels with a subscriber on this node.")
-    """Channels with at least one subscriber on this node."""
     outbox_bytes: int = _gauge("hub_outbox_bytes", "Bytes owed to sessions that read too slowly.")
     outbox_oldest_age_seconds: float = _gauge(
         "hub_outbox_oldest_age_seconds", "Age of the oldest publication still owed to a session."
@@ -67,7 +66,6 @@ class Gauges:
     to_leave: int = _gauge(
         "hub_connections_to_leave", "Connections that a drain or a rebalance has still to close."
     )
-    """Connections that a drain or a rebalance under way has still to close."""
     journal_bytes: int = _gauge(
         "hub_journal_bytes",
         "Memory for what happened to connections (HUB_JOURNAL_BYTES bounds it).",
@@ -79,7 +77,6 @@ class Gauges:
     body_bytes: int = _gauge(
         "hub_body_bytes", "Request bodies under way (HUB_BODY_TOTAL_BYTES bounds them)."
     )
-    """Request bodies under way."""
     connections_limit: int = _gauge(
         "hub_connections_limit", "Connections of every kind above which new ones are refused."
     )
@@ -92,7 +89,6 @@ class Gauges:
     memory_limit_bytes: int = _gauge(
         "hub_memory_limit_bytes", "Memory that the machine or the container lets this process use."
     )
-    """What the machine or the cgroup lets this process use."""
 
 
 _LOOP_GAUGES: tuple[tuple[str, str, Callable[[LoopLag], float]], ...] = (

@@ -15,6 +15,7 @@ from enum import Enum, auto
 
 from hub.errors import TooLargeError
 from hub.wire.codes import CloseCode
+from hub.wire.websocket import DEFLATE_TAIL
 
 BytesLike = bytes | bytearray | memoryview
 
@@ -34,8 +35,6 @@ except ImportError:  # a platform for which websockets has no compiled part
 MAX_FRAGMENTS = 4096
 # RFC 6455 section 5.5.
 _MAX_CONTROL_BYTES = 125
-# RFC 7692 section 7.2.2: what the sender left off.
-_DEFLATE_TAIL = b"\x00\x00\xff\xff"
 
 _FIN, _RSV1, _RSV2_3, _OPCODE = 0x80, 0x40, 0x30, 0x0F
 _MASKED, _LENGTH = 0x80, 0x7F
@@ -245,7 +244,7 @@ class Inbound:
         # Without context takeover each message stands alone, so nothing is kept for the next.
         inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
-            message = inflate.decompress(packed + _DEFLATE_TAIL, self._max_bytes + 1)
+            message = inflate.decompress(packed + DEFLATE_TAIL, self._max_bytes + 1)
         except zlib.error as error:
             raise ProtocolError(f"compressed message cannot be read: {error}") from None
         if len(message) > self._max_bytes:

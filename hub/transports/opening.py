@@ -26,8 +26,7 @@ from hub.transports.request import Head
 from hub.transports.sse import SseConnection, response_head
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
 from hub.wire.handshake import accept, offered_token
-from hub.wire.query import SubscriptionQuery, is_memorable, parse_query
-from hub.wire.sse import MAX_CHANNELS
+from hub.wire.query import MAX_CHANNELS, SubscriptionQuery, is_memorable, parse_query
 
 # Header fields that say who asks, or from where on.
 _PROVES = frozenset({"authorization", "x-api-key", "last-event-id"})

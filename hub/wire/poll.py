@@ -12,8 +12,8 @@ import orjson
 from hub.core.publication import Position
 from hub.core.pushes import Heartbeat, Push, Subscribed, Welcome
 from hub.wire import native
+from hub.wire.query import MAX_CHANNELS
 
-MAX_CHANNELS = 32
 _SEPARATOR = b","
 
 

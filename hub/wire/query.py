@@ -18,6 +18,9 @@ from hub.core.values import value
 from hub.errors import BadRequestError, TooManySubscriptionsError
 
 _BROKEN_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+# Of a session over SSE or polling, whose ids and URLs name the place of each: more would make an
+# id block that proxies' header limits do not take back.
+MAX_CHANNELS = 32
 # As large as a history may be (`ChannelOptions.history_size`).
 MAX_LAST = 1_000_000
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}

@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Goodbye, Heartbeat, Push, Subscribed
 from hub.wire import native
+from hub.wire.query import MAX_CHANNELS
 
-MAX_CHANNELS = 32
-"""More would make an id block that proxies' header limits do not take back."""
 _HEARTBEAT = b": heartbeat\n\n"
 _POSITIONS = b'data: {"op":"positions"}\n\n'
 """Not the positions once more: an id of 32 channels has kilobytes, and comes with each tick."""

@@ -21,8 +21,8 @@ _FIN_PING = 0x89
 _FIN_PONG = 0x8A
 # RFC 6455 section 5.5: a control payload is at most 125 bytes; the close code takes 2.
 MAX_CLOSE_REASON_BYTES = 123
-# RFC 7692 section 7.2.1: what ends a flushed deflate block, left off on the wire.
-_DEFLATE_TAIL = b"\x00\x00\xff\xff"
+# RFC 7692 sections 7.2.1 and 7.2.2: what ends a flushed deflate block, left off on the wire.
+DEFLATE_TAIL = b"\x00\x00\xff\xff"
 # zlib's default; per message the memory lives only while it is being compressed.
 _LEVEL = 6
 
@@ -86,7 +86,7 @@ class WebSocketDialect:
             deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -self._window_bits)
             packed = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
             if len(packed) < len(payload):
-                return frame(packed.removesuffix(_DEFLATE_TAIL), _FIN_RSV1_TEXT)
+                return frame(packed.removesuffix(DEFLATE_TAIL), _FIN_RSV1_TEXT)
         return frame(payload)
 
     def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:  # noqa: ARG002
