@@ -54,6 +54,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=rank)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave the names of all tests for the workers of a later run to compare with."""
+    if session.config.option.collectonly and (path := os.environ.get("HUB_TEST_NAMES")):
+        Path(path).write_text("".join(f"{item.nodeid}\n" for item in session.items))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(ids: list[str]) -> None:
+    """Refuse names that another process, at another second, does not find again.
+
+    Workers compare their names too, but those that begin within one second agree about a name that
+    was made of the time.
+    """
+    if path := os.environ.get("HUB_TEST_NAMES"):
+        known = set(Path(path).read_text().splitlines())
+        if strange := [name for name in ids if name not in known]:
+            pytest.exit(f"names that differ between processes: {strange[:3]}", returncode=4)
+
+
 class ByFile(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
     """A file stays in one worker, for what its tests share, but for those of `_SPREAD`."""
 

@@ -255,13 +255,18 @@ async def test_a_gzip_body_is_inflated(http: httpx.AsyncClient, channel: str) ->
     assert await published(http, channel) == [{"a": 1}]
 
 
+def zipped(plain: bytes) -> bytes:
+    """The same bytes at any second: a test's name is made of them."""
+    return gzip.compress(plain, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("coding", "body", "status", "code"),
     [
-        ("gzip", gzip.compress(b'"%b"' % (b"x" * (10 << 20))), 413, "too_large"),
+        ("gzip", zipped(b'"%b"' % (b"x" * (10 << 20))), 413, "too_large"),
         ("gzip", b"no gzip", 400, "bad_request"),
-        ("gzip", gzip.compress(b"1")[:-4], 400, "bad_request"),
-        ("gzip", gzip.compress(b"1") + gzip.compress(b"2"), 400, "bad_request"),
+        ("gzip", zipped(b"1")[:-4], 400, "bad_request"),
+        ("gzip", zipped(b"1") + zipped(b"2"), 400, "bad_request"),
         ("br", b"1", 415, "unsupported_media_type"),
         ("gzip, gzip", b"1", 415, "unsupported_media_type"),
         ("deflate", b"1", 415, "unsupported_media_type"),
