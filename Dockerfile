@@ -19,10 +19,11 @@ COPY pyproject.toml uv.lock ./
 COPY clients/python/pyproject.toml clients/python/
 RUN uv sync --frozen --no-dev --no-install-workspace
 
-# clients/js/src is what hub/pages/client points to; README.md is named in pyproject.toml.
+# clients/js/src is what hub/pages/client points to, clients/PROTOCOL.md is a page of hub/docs; README.md is named in pyproject.toml.
 COPY README.md ./
 COPY clients/python clients/python
 COPY clients/js/src clients/js/src
+COPY clients/PROTOCOL.md clients/
 COPY hub hub
 RUN uv sync --frozen --no-dev --no-editable
 

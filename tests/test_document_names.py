@@ -13,27 +13,25 @@ from typer.testing import CliRunner
 
 from hub.cli import build
 from hub.settings.catalog import declared
+from hub_client import HubClient
 from tests.support.hub_process import HubProcess
+from tests.support.snippets import GUIDES
 
 ROOT = Path(__file__).parent.parent
 _NAMES = (
-    "README.md",
     "clients/PROTOCOL.md",
-    "clients/README.md",
     "hub/ARCHITECTURE.md",
     "hub/CHANGELOG.md",
-    "hub/RUNBOOK.md",
-    "k8s/README.md",
 )
-DOCUMENTS = tuple(ROOT / name for name in _NAMES)
+DOCUMENTS = (*(ROOT / name for name in _NAMES), *GUIDES)
 # What the client commands read, and what names the settings' file: no settings themselves.
 BESIDES = {"HUB_CONFIG", "HUB_URL", "HUB_TOKEN", "HUB_PUBLISH_KEY", "HUB_OPERATOR_KEY"}
 
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`\n]+)`")
-_LINK = re.compile(r"\]\(([^)#\s]+)\)")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
 _PATH = re.compile(
-    r"(?:\./)?(?:hub|tests|clients|k8s|\.ci|\.readme)/[\w./-]+|Dockerfile|[\w-]+\.(?:toml|lock|md)"
+    r"(?:\./)?(?:hub|tests|clients|k8s|\.ci)/[\w./-]+|Dockerfile|[\w-]+\.(?:toml|lock|md)"
 )
 _DOTTED = re.compile(r"((?:hub|hub_client)(?:\.\w+)+)(?:\(.*\))?")
 _COMMAND = re.compile(r"(?:^|uv run |\| )hub ([a-z]+)([^|\n]*)", re.MULTILINE)
@@ -48,12 +46,30 @@ def inline_code(document: Path) -> set[str]:
 
 @each
 def test_every_file_that_is_named_exists(document: Path) -> None:
-    """Paths from the root of the repository in code, and links from the document."""
-    text = document.read_text()
+    """Paths from the root of the repository, in code."""
     paths = [ROOT / part for part in inline_code(document) if _PATH.fullmatch(part)]
-    links = [document.parent / to for to in _LINK.findall(text) if not to.startswith("http")]
-    assert paths
-    assert [str(path) for path in (*paths, *links) if not path.exists()] == []
+    assert [str(path) for path in paths if not path.exists()] == []
+
+
+@each
+def test_every_link_leads_somewhere(document: Path) -> None:
+    """To a file beside the document, and to a heading of it where the link names one."""
+    text = _FENCE.sub("", document.read_text())
+    wrong = []
+    for link in _LINK.findall(text):
+        if link.startswith("http"):
+            continue
+        to, _, anchor = link.partition("#")
+        file = document.parent / to if to else document
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            wrong.append(link)
+    assert wrong == []
+
+
+def anchors(document: Path) -> set[str]:
+    """Of its headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", document.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 @each
@@ -66,10 +82,19 @@ def test_every_module_and_every_name_in_one_exists(document: Path) -> None:
 def exists(name: str) -> bool:
     """Whether `name` is a module, or an attribute of one."""
     module, _, attribute = name.rpartition(".")
+    if module == "hub" and attribute in client_methods():
+        return True
     try:
         return hasattr(importlib.import_module(module), attribute) or find_spec(name) is not None
     except ModuleNotFoundError:
         return False
+
+
+@lru_cache
+def client_methods() -> frozenset[str]:
+    """Of what documents call `hub` in a program: the hub's clients in Python and JavaScript."""
+    source = (ROOT / "clients" / "js" / "src" / "hub.js").read_text()
+    return frozenset({*dir(HubClient), *re.findall(r"^  (?:async )?(\w+)\(", source, re.MULTILINE)})
 
 
 @each

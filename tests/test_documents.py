@@ -1,4 +1,4 @@
-"""The README's snippets run and its tables are true.
+"""The documents' snippets run and their tables are true.
 
 Every fenced block with a label (```` ```sh publish ````) is run against a real hub; tables are
 compared with the declarations they repeat. `python -m tests.test_documents` rewrites the table
@@ -22,10 +22,13 @@ from hub.wire.codes import CloseCode
 from tests.support.foreign_server import ForeignServer
 from tests.support.hub_process import HubProcess
 from tests.support.snippets import (
+    DOCS,
+    GUIDES,
     ROOT,
     RUN_SECONDS,
     Block,
-    blocks_of,
+    blocks,
+    blocks_in,
     environment,
     finished,
 )
@@ -33,15 +36,11 @@ from tests.support.waiting import eventually
 from tests.transports.peers import Query, SsePeer
 
 README = ROOT / "README.md"
+SETTINGS, ENDPOINTS = DOCS / "settings.md", DOCS / "endpoints.md"
 REGENERATE = "uv run python -m tests.test_documents"
 TABLE_BEGIN = f"<!-- settings: made by `{REGENERATE}` -->\n"
 TABLE_END = "<!-- end of settings -->\n"
 KEYS = {"HUB_PUBLISH_KEYS": "p" * 32, "HUB_OPERATOR_KEYS": "o" * 32, "HUB_TOKEN_KEYS": "t" * 32}
-
-
-def blocks(label: str) -> list[Block]:
-    """Of the README."""
-    return blocks_of(README, label)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +109,8 @@ async def test_the_page_of_the_readme_shows_and_publishes_prices(hub: HubProcess
 
     if (chromium := shutil.which("chromium")) is None:
         pytest.skip("chromium is not installed")
-    page_block, script = (b for b in blocks("subscribe") if b.language in {"html", "js"})
+    chosen = [b for b in blocks_in(README) if b.label == "subscribe"]
+    script, page_block = (b for b in chosen if b.language in {"html", "js"})
     publish(hub, {"eur": 1.5})
     async with async_playwright() as driver:
         browser = await driver.chromium.launch(
@@ -169,7 +169,7 @@ def test_a_hub_with_keys_takes_the_token_and_the_requests_of_the_readme() -> Non
 
 def test_the_keys_of_the_readme_let_the_hub_listen_everywhere() -> None:
     """And there are no warnings about them."""
-    (block,) = blocks("keys")
+    block = blocks("keys")[0]
     *exports, serve = block.text.splitlines()
     shown = "uv run hub config " + serve.removeprefix("uv run hub serve ") + " 2>&1"
     printed = finished(Block("sh", "", "\n".join([*exports, shown])))
@@ -186,11 +186,18 @@ def test_the_settings_file_of_the_readme_is_accepted(tmp_path: Path) -> None:
     assert settings.warnings() == []
 
 
+def test_every_block_with_a_label_is_run_by_a_test() -> None:
+    """Its label stands in a test, so that nobody believes a block to be tested that is not."""
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    labels = {block.label for guide in GUIDES for block in blocks_in(guide)} - {""}
+    assert [label for label in sorted(labels) if f'"{label}"' not in tests] == []
+
+
 # -- the tables --------------------------------------------------------------------------------
 
 
 def settings_table() -> str:
-    """The table that README.md has to hold."""
+    """The table that `hub/docs/settings.md` has to hold."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     group = ""
     for info in declared():
@@ -203,22 +210,21 @@ def settings_table() -> str:
 
 
 def rewritten() -> str:
-    """README.md with the table as the declarations have it now."""
-    before, _, rest = README.read_text().partition(TABLE_BEGIN)
+    """The document with the table as the declarations have it now."""
+    before, _, rest = SETTINGS.read_text().partition(TABLE_BEGIN)
     _, _, after = rest.partition(TABLE_END)
     assert after, "the marks of the table of settings are gone"
     return f"{before}{TABLE_BEGIN}\n{settings_table()}\n{TABLE_END}{after}"
 
 
 def test_the_table_of_settings_is_that_of_the_declarations() -> None:
-    assert README.read_text() == rewritten(), f"run `{REGENERATE}`"
+    assert SETTINGS.read_text() == rewritten(), f"run `{REGENERATE}`"
 
 
 def test_the_table_of_endpoints_is_that_of_the_hub(hub: HubProcess) -> None:
     """The OpenAPI document's paths, and those that are not its business."""
-    named = set(
-        re.findall(r"^\| `(?:GET|POST|DELETE) ([^`]+)` \|", README.read_text(), re.MULTILINE)
-    )
+    table = re.compile(r"^\| `(?:GET|POST|DELETE) ([^`]+)` \|", re.MULTILINE)
+    named = set(table.findall(ENDPOINTS.read_text()))
     described = set(httpx.get(f"{hub.url}/api/openapi.json", timeout=5).json()["paths"])
     besides = {"/ws", "/sse", "/api/openapi.json", "/dashboard", "/client.js"}
     assert named == described | besides
@@ -227,10 +233,10 @@ def test_the_table_of_endpoints_is_that_of_the_hub(hub: HubProcess) -> None:
 
 
 def test_the_table_of_close_codes_is_that_of_the_wire() -> None:
-    rows = re.findall(r"^\| (4\d{3}) (\w+) \|", README.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| (4\d{3}) (\w+) \|", ENDPOINTS.read_text(), re.MULTILINE)
     ours = {(str(code.value), code.name.lower()) for code in CloseCode if code >= 4000}
     assert set(rows) == ours
 
 
 if __name__ == "__main__":
-    README.write_text(rewritten())
+    SETTINGS.write_text(rewritten())

@@ -13,7 +13,7 @@ from pydantic.config import JsonDict
 
 from hub.core.options import MIB
 
-# The groups, as `--help`, `hub config` and the README's table show them.
+# The groups, as `--help`, `hub config` and the documents' table show them.
 ADDRESS = "Address"
 ACCESS = "Who may"
 CHANNELS = "Channels"

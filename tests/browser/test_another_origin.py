@@ -11,7 +11,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import publish
 from tests.support.hub_process import HubProcess
-from tests.test_documents import blocks
+from tests.support.snippets import blocks
 
 pytestmark = [
     pytest.mark.browser,

@@ -1,4 +1,4 @@
-"""The dashboard's pictures in `README.md`: HUB_DASHBOARD_PICTURES=.readme pytest -k pictures."""
+"""The documents' dashboard: HUB_DASHBOARD_PICTURES=hub/docs/pictures pytest -k pictures."""
 
 import os
 from pathlib import Path

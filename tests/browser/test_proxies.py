@@ -5,12 +5,10 @@ reads history, and when the blockage is gone it moves to the better transport by
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Page
@@ -24,6 +22,7 @@ from tests.support.proxies import haproxy, nginx
 from tests.support.proxies.haproxy import HaProxy
 from tests.support.proxies.nginx import Nginx
 from tests.support.proxies.swallowing import SwallowingProxy
+from tests.support.snippets import blocks
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -31,7 +30,6 @@ pytestmark = [
     pytest.mark.timeout(120),
     pytest.mark.asyncio(loop_scope="module"),
 ]
-README = Path(__file__).parents[2] / "clients" / "README.md"
 # So that a blocked transport costs a test two seconds, and a better one is found soon.
 OPTIONS = {"probeMs": 2000, "betterMs": 3000}
 
@@ -70,11 +68,10 @@ def through_nginx(rules: Callable[[int], str]) -> Case:
 
 
 def as_documented(hub_port: int) -> str:
-    """What `clients/README.md` tells operators to put into `server`."""
-    rules = re.search(r"^```nginx proxy\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
-    assert rules is not None
-    assert "127.0.0.1:8000" in rules[1]
-    return rules[1].replace("127.0.0.1:8000", f"127.0.0.1:{hub_port}")
+    """What `hub/docs/proxies.md` tells operators to put into `server`."""
+    (block,) = blocks("proxy")
+    assert "127.0.0.1:8000" in block.text
+    return block.text.replace("127.0.0.1:8000", f"127.0.0.1:{hub_port}")
 
 
 def through_haproxy(rules: Callable[[int], str]) -> Case:

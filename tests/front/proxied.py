@@ -13,8 +13,8 @@ from tests.support.proxies.nginx import Nginx
 _RULE = "location /api {{ return 403; }} location = /api/publish/open {{ {hub} }} "
 
 
-def as_in_readme(port: int) -> Nginx:
-    """nginx by README's snippet: an upgrade of any kind is handed on."""
+def as_documented(port: int) -> Nginx:
+    """nginx by the documents' snippet: an upgrade of any kind is handed on."""
     hub = (
         f"proxy_pass http://127.0.0.1:{port}; proxy_http_version 1.1; "
         "proxy_set_header Host $http_host; proxy_set_header Upgrade $http_upgrade; "
@@ -48,7 +48,7 @@ def haproxy_that_shares(port: int) -> HaProxy:
 
 
 PROXIES: dict[str, Callable[[int], Daemon]] = {
-    "nginx as in README": as_in_readme,
+    "nginx as documented": as_documented,
     "nginx that streams": nginx_that_streams,
     "HAProxy that shares": haproxy_that_shares,
 }

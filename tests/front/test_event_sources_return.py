@@ -17,18 +17,17 @@ from tests.support.hub_process import HubProcess
 from tests.support.proxies.daemon import Daemon
 from tests.support.proxies.haproxy import HaProxy
 from tests.support.proxies.nginx import Nginx
-from tests.support.snippets import ROOT, blocks_of
+from tests.support.snippets import blocks
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
 READERS = 12
-_README = ROOT / "README.md"
 
 
 def nginx(ports: Sequence[int], _directory: Path) -> Daemon:
-    """Two nodes behind README's snippet for streams."""
-    (snippet,) = blocks_of(_README, "come-back-nginx")
+    """Two nodes behind the documents' snippet for streams."""
+    (snippet,) = blocks("come-back-nginx")
     # `upstream` belongs outside of `server`: a variable names both nodes as well.
     servers = "".join(f"server 127.0.0.1:{port} fail_timeout=1s; " for port in ports)
     return BalancingNginx(snippet.text.replace("http://127.0.0.1:8000", "http://hubs"), servers)
@@ -46,9 +45,9 @@ class BalancingNginx(Nginx):
 
 
 def haproxy(ports: Sequence[int], directory: Path) -> Daemon:
-    """Two nodes behind README's backend for streams."""
-    (answer,) = blocks_of(_README, "come-back-answer")
-    (snippet,) = blocks_of(_README, "come-back-haproxy")
+    """Two nodes behind the documents' backend for streams."""
+    (answer,) = blocks("come-back-answer")
+    (snippet,) = blocks("come-back-haproxy")
     file = directory / "come-back.http"
     file.write_text(answer.text + "\n")
     rules = snippet.text.replace("/etc/haproxy/come-back.http", str(file))

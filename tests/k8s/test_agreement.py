@@ -17,9 +17,9 @@ MONITORING = K8S / "components" / "monitoring"
 SLACK_SECONDS = 2 + 3
 # Longer than this a node that hangs would hold up a roll-out for nothing.
 MOST_SLACK_SECONDS = 60
-# What may wait to be written before publishing is refused (README.md, "Limits").
+# What may wait to be written before publishing is refused (hub/docs/limits.md).
 BACKLOG_BYTES = 32 * 2**20
-# Of a node with 10,000 connections at 2.5 KB (README.md, "Figures"), and some. Guess, not measured.
+# Of a node with 10,000 connections at 2.5 KB (hub/docs/figures.md), and some. Guess, not measured.
 PROCESS_BYTES = 128 * 2**20
 # What asks nobody who they are.
 PRIVATE = {"/metrics", "/healthz", "/readyz"}
@@ -144,8 +144,8 @@ def leads_to_hub(path: str) -> bool:
 
 
 def public_paths() -> list[str]:
-    """Of the README's table of endpoints: whatever somebody outside may need."""
-    lines = (ROOT / "README.md").read_text().splitlines()
+    """Of the documents' table of endpoints: whatever somebody outside may need."""
+    lines = (ROOT / "hub/docs/endpoints.md").read_text().splitlines()
     heads = [line.split("`")[1] for line in lines if line.startswith(("| `GET /", "| `POST /"))]
     return [head.split()[1].replace("{", "").replace("}", "") for head in heads]
 

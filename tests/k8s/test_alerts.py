@@ -11,7 +11,7 @@ from tests.k8s.alert_case import Case
 from tests.k8s.tools import ROOT, Manifest, alerts, rule_groups, run
 
 CASES = (*alerts_of_nodes.CASES, *alerts_of_sessions.CASES, *alerts_of_broker.CASES)
-RUNBOOK = "hub/RUNBOOK.md"
+RUNBOOK = "hub/docs/runbook.md"
 
 
 @pytest.fixture(scope="module")

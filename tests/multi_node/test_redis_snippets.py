@@ -1,4 +1,4 @@
-"""The README's snippets for a Redis run against one, with a node that listens."""
+"""The documents' snippets for a Redis run against one, with a node that listens."""
 
 import shutil
 import subprocess
@@ -13,9 +13,8 @@ import pytest
 
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import PROGRAM, RedisServer
-from tests.support.snippets import Block, finished
+from tests.support.snippets import Block, blocks, finished
 from tests.support.waiting import eventually_blocking
-from tests.test_documents import blocks
 
 PORT = "6379"
 
@@ -35,7 +34,7 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def hub(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    """A node with the settings that the README shows."""
+    """A node with the settings that the document shows."""
     (block,) = blocks("allow-raw")
     path: Path = tmp_path_factory.mktemp("settings") / "hub.toml"
     path.write_text(block.text)
@@ -108,7 +107,7 @@ def test_the_snippet_for_node_publishes_as_well(
     publishes_both(hub, lambda: subprocess.run(run, cwd=tmp_path, check=True, timeout=20))
 
 
-def test_the_command_of_the_readme_starts_a_node_on_redis() -> None:
+def test_the_command_of_the_documents_starts_a_node_on_redis() -> None:
     """`hub config` in place of `hub serve` shows what it would use."""
     (block,) = blocks("nodes")
     shown = finished(Block("sh", "", block.text.replace("hub serve", "hub config")))

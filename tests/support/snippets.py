@@ -14,6 +14,16 @@ from types import MappingProxyType
 from tests.support.programs import outside
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "hub" / "docs"
+GUIDES = (
+    ROOT / "README.md",
+    ROOT / "clients" / "README.md",
+    ROOT / "clients" / "js" / "README.md",
+    ROOT / "clients" / "python" / "README.md",
+    ROOT / "k8s" / "README.md",
+    *sorted(path for path in DOCS.glob("*.md") if not path.is_symlink()),
+)
+"""READMEs and the documents for users. A label means the same in all of them."""
 URL = "http://127.0.0.1:8000"
 """Where the hub is in every document."""
 RUN_SECONDS = 30.0
@@ -29,9 +39,11 @@ class Block:
     language: str
     label: str
     text: str
+    document: str = ""
+    """The name of the file that it stands in."""
 
     def __str__(self) -> str:
-        return f"{self.language}-{self.label}"
+        return f"{self.document}-{self.language}-{self.label}"
 
     def against(self, url: str) -> str:
         """Its text for the hub at `url`, and for this interpreter."""
@@ -45,11 +57,18 @@ class Block:
         return (sys.executable, "-c", text)
 
 
-def blocks_of(document: Path, label: str) -> list[Block]:
-    """Those with this label; fails where there is none."""
-    found = [Block(*match.groups(default="")) for match in FENCE.finditer(document.read_text())]
-    chosen = [block for block in found if block.label == label]
-    assert chosen, f"{document} has no block labelled {label!r}"
+def blocks_in(document: Path) -> list[Block]:
+    """All of a document."""
+    return [
+        Block(match[1], match[2] or "", match[3], document.stem)
+        for match in FENCE.finditer(document.read_text())
+    ]
+
+
+def blocks(label: str) -> list[Block]:
+    """Those with this label in any guide; fails where there is none."""
+    chosen = [each for guide in GUIDES for each in blocks_in(guide) if each.label == label]
+    assert chosen, f"no document has a block labelled {label!r}"
     return chosen
 
 

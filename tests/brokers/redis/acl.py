@@ -1,13 +1,13 @@
-"""The ACL users of Redis that the README documents."""
+"""The ACL users of Redis that the documents name."""
 
-from tests.support.snippets import ROOT, blocks_of
+from tests.support.snippets import blocks
 
 PASSWORD = "PASSWORD"
 
 
 def documented(label: str) -> list[str]:
     """The rules of one, with its password and without its name."""
-    (block,) = blocks_of(ROOT / "README.md", label)
+    (block,) = blocks(label)
     words = block.text.replace("\\\n", " ").replace("'", "").split()
     return words[words.index("SETUSER") + 2 :]
 

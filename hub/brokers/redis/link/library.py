@@ -19,8 +19,8 @@ that is meant, `hub` unless it has another: these functions serve all hubs on on
 
 A server or user that takes no functions gets scripts in their place, whatever it answers: before
 7.0 there are none, others leave them out, and an ACL may forbid them. A user who may not load
-scripts either sends their text with each call. README has the ACL that a node needs, and one for
-publishers; what a user lacks of it is asked for at each connection and said in the log.
+scripts either sends their text with each call. hub/docs/redis.md has the ACL that a node needs,
+and one for publishers; what a user lacks of it is asked for at each connection and said in the log.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The snippets for pages in `clients/README.md`, in a real browser, on a page of the hub's host."""
+"""The snippets of `hub/docs/browser.md` in a real browser, on a page of the hub's host."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,9 +8,8 @@ import httpx2 as httpx
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
-from tests.clients.test_clients_readme import blocks
 from tests.support.hub_process import HubProcess
-from tests.support.snippets import URL, finished
+from tests.support.snippets import URL, blocks, finished
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -109,7 +108,7 @@ async def test_a_page_talks_and_reads_history(hub: HubProcess, page: Page) -> No
 
 async def test_a_page_gets_its_token_from_the_application(page: Page, tmp_path: Path) -> None:
     """The one that the Python snippet beside it makes."""
-    (block,) = (each for each in blocks("token") if each.language == "python")
+    (block,) = blocks("token")
     token = finished(block, variables={"HUB_TOKEN_KEYS": KEY}).strip()
     with HubProcess(HUB_TOKEN_KEYS=KEY, HUB_PUBLISH_KEYS="p" * 32) as hub:
         headers = {"Authorization": "Bearer " + "p" * 32}
@@ -118,6 +117,6 @@ async def test_a_page_gets_its_token_from_the_application(page: Page, tmp_path: 
         httpx.post(url, json=price, headers=headers, timeout=SECONDS).raise_for_status()
         await page.route("**/token", lambda route: route.fulfill(body=token))
         logged = Logged(page, hub)
-        await logged.run("token")
+        await logged.run("page-token")
         await logged.wait_for("price 1.25")
         assert not any("refused" in line for line in logged.lines)
