@@ -1,8 +1,8 @@
-"""What operators ask and do, one command each: lists, why a message did not come, disconnect.
+"""What operators ask and do, one command each: lists, disconnect.
 
 `hub nodes`, `hub connections`, `hub closed` and `hub channels` print a page of the hub's lists;
-`hub explain` says what became of a publication; `hub disconnect` and `hub unsubscribe` take a
-connection, or one of its channels, away. How a hub is asked stands in `hub.cli.operator`.
+`hub disconnect` and `hub unsubscribe` take a connection, or one of its channels, away. How a hub is
+asked stands in `hub.cli.operator`.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from hub.cli.address import DEFAULT_URL, Url
-from hub.cli.columns import CHANNELS, CLOSED, CONNECTIONS, NODES, Column, clock, print_rows, shown
+from hub.cli.columns import CHANNELS, CLOSED, CONNECTIONS, NODES, Column, print_rows
 from hub.cli.ending import say
 from hub.cli.operator import AsJson, Json, Key, Operator, operate, print_json
 
@@ -28,8 +28,7 @@ def register_lists(app: typer.Typer) -> None:
 
 
 def register_actions(app: typer.Typer) -> None:
-    """Add `explain`, `disconnect` and `unsubscribe` to `app`."""
-    app.command("explain")(explain)
+    """Add `disconnect` and `unsubscribe` to `app`."""
     app.command("disconnect")(disconnect)
     app.command("unsubscribe")(unsubscribe)
 
@@ -41,7 +40,7 @@ def print_list(page: Json, name: str, columns: Sequence[Column], *, as_json: boo
         return
     print_rows(columns, page[name])
     _tell_rest(page, len(page[name]))
-    _tell_silent(page)
+    tell_silent(page)
 
 
 def _tell_rest(page: Json, listed: int) -> None:
@@ -50,7 +49,7 @@ def _tell_rest(page: Json, listed: int) -> None:
         say(f"{listed:,} of {page['total']:,}; more with --after {page['next']}")
 
 
-def _tell_silent(page: Json) -> None:
+def tell_silent(page: Json) -> None:
     """On stderr, whose part is missing."""
     silent = page.get("unanswered") or ()
     if silent:
@@ -188,41 +187,3 @@ def _done(document: dict[str, str], what: str, *, as_json: bool) -> None:
         print_json(document)
     else:
         say(what)
-
-
-def explain(
-    connection: ConnectionId,
-    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="The publication's channel.")],
-    offset: Annotated[
-        str, typer.Argument(metavar="OFFSET", help="Its offset, or its position EPOCH:OFFSET.")
-    ],
-    as_json: AsJson = False,
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-) -> None:
-    """Say what became of one publication on its way to one connection.
-
-    Open connections, and those that ended in the last ten minutes; what is out of reach is
-    `unknown`. Without an epoch the channel's present one is meant.
-    """
-    epoch, _, number = offset.rpartition(":")
-
-    async def act(operator: Operator) -> None:
-        told = await operator.ask(
-            "explain", connection=connection, channel=channel, offset=number, epoch=epoch or None
-        )
-        if as_json:
-            print_json(told)
-        else:
-            typer.echo(_sentence(told))
-
-    operate(url, key, act)
-
-
-def _sentence(told: Json) -> str:
-    """Such as `dropped: dropped because ... (12:00:01 to 12:00:02)`."""
-    first, last = clock(told.get("from_ms")), clock(told.get("to_ms"))
-    when = first if first == last else f"{first} to {last}"
-    by = "" if told.get("by") is None else f", replaced by offset {told['by']}"
-    known = "" if told.get("from_ms") is None else f" ({when})"
-    return f"{shown(told.get('answer'))}: {shown(told.get('detail'))}{by}{known}"

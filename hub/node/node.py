@@ -18,6 +18,7 @@ from hub.admin.explain import Explaining
 from hub.admin.nodes import Draining
 from hub.admin.requests import Handlers
 from hub.admin.sessions import Sessions
+from hub.admin.subject_here import SubjectExplaining
 from hub.auth.policy import Policy
 from hub.core.ports import Defer, Spawn
 from hub.core.publication import Position, Publication
@@ -154,6 +155,9 @@ class Node:
         explaining = Explaining(
             registry=registry, journal=self.journal, subscribing=subscribing, broker=self.broker
         )
+        subjects = SubjectExplaining(
+            registry=registry, journal=self.journal, subscribing=subscribing, broker=self.broker
+        )
         draining = Draining(
             registry,
             self.drainer,
@@ -165,6 +169,7 @@ class Node:
             **Connections(registry, subscribing, self.journal).handlers(),
             **channels.handlers(),
             **explaining.handlers(),
+            **subjects.handlers(),
             **draining.handlers(),
             **Debugging(lag=lag, log=self.log, spawn=self._spawn).handlers(),
         }

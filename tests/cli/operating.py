@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx2 as httpx
+import jwt
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -17,6 +18,7 @@ from tests.support.hub_process import HubProcess
 from tests.support.programs import outside
 
 KEY = "operator-key"
+TOKEN_KEY = "a-token-key-of-at-least-32-bytes"
 # Python's start included, on a machine that others keep busy.
 DEADLINE_SECONDS = 40.0
 
@@ -78,9 +80,14 @@ class Peer:
 
 
 @asynccontextmanager
-async def subscribed(hub: HubProcess, *channels: str, agent: str = "peer") -> AsyncIterator[Peer]:
-    """A peer that is subscribed to `channels` and called `agent`."""
+async def subscribed(
+    hub: HubProcess, *channels: str, agent: str = "peer", subject: str | None = None
+) -> AsyncIterator[Peer]:
+    """A peer that is subscribed to `channels` and called `agent`, with a token of `subject`."""
     query = httpx.QueryParams([("channel", channel) for channel in channels])
+    if subject is not None:
+        claims = {"sub": subject, "hub": {"subscribe": ["*"]}}
+        query = query.set("token", jwt.encode(claims, TOKEN_KEY, algorithm="HS256"))
     async with connect(f"{hub.ws_url}?{query}", user_agent_header=agent) as connection:
         peer = Peer(connection, json.loads(await connection.recv())["connection"])
         for _ in channels:

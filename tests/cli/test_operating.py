@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx2 as httpx
 import pytest
 
-from tests.cli.operating import OperatedHub, environment, publish, run, subscribed
+from tests.cli.operating import TOKEN_KEY, OperatedHub, environment, publish, run, subscribed
 from tests.support.hub_process import HubProcess
 
 pytestmark = pytest.mark.timeout(120)
@@ -115,6 +115,34 @@ async def test_a_publication_is_explained_by_offset_or_position(
     assert (told["epoch"], told["offset"], told["connection"]) == ("an-epoch", 1, peer.id)
 
 
+async def test_what_a_subject_got_stands_on_one_line_of_time(channel: str) -> None:
+    """Over her connections, with a verdict for one publication, and in a stretch of time."""
+    with OperatedHub(HUB_TOKEN_KEYS=TOKEN_KEY) as own:
+        variables = environment(own.url)
+        asked = ("explain", "--subject", "ada", channel)
+        async with subscribed(own, channel, subject="bob"):
+            async with subscribed(own, channel, subject="ada") as first:
+                await publish(own, channel, 1)
+                await run("disconnect", first.id, **variables)
+                await first.connection.wait_closed()
+            await publish(own, channel, 2)
+        missed = await run(*asked, "2", **variables)
+        early = await run(*asked, "--from", "1999-01-01", "--to", "1999-01-02", **variables)
+        as_json = await run(*asked, "1", "--from", "1999-01-01", "--json", **variables)
+    assert missed.code == 0
+    verdict, titles, *rows = missed.out.splitlines()
+    assert verdict.startswith("not_subscribed: ")
+    assert f"{first.id} had ended: 4403 disconnected by operator" in verdict
+    assert titles.split() == ["TIME", "CONNECTION", "WHAT", "CHANNEL", "OFFSETS", "WHY"]
+    at = titles.index("WHAT")
+    assert [row[at:].split()[0] for row in rows] == [
+        "opened", "subscribed", "written", "closed", "absent",
+    ]  # fmt: skip
+    assert (early.code, early.out) == (0, "")
+    assert "no connection of ada is open" in early.err
+    assert json.loads(as_json.out)["explained"]["answer"] == "written"
+
+
 async def test_a_node_is_drained_waited_for_and_taken_back() -> None:
     """Peers are told to come back; `--wait` ends when nobody is left."""
     with OperatedHub() as own:
@@ -143,6 +171,23 @@ async def test_a_node_is_drained_waited_for_and_taken_back() -> None:
     ("arguments", "code", "says"),
     [
         (("drain", "nowhere"), 1, "hub: not_found: no node 'nowhere' lives\n"),
+        (
+            ("explain", "a", "b"),
+            2,
+            "hub: give CONNECTION CHANNEL OFFSET, or --subject [CHANNEL] [OFFSET]\n",
+        ),
+        (("explain", "a", "b", "1", "--from", "1:00"), 2, "hub: --from and --to go with --subject"),
+        (("explain", "--subject", "a", "b", "1", "c"), 2, "hub: with --subject give at most "),
+        (
+            ("explain", "--subject", "a", "--from", "tea"),
+            2,
+            "hub: 'tea' is no time; allowed: 17:20",
+        ),
+        (
+            ("explain", "--subject", "a", "--from", "2026-01-02", "--to", "2026-01-01"),
+            2,
+            "hub: --to 2026-01-01 is before --from 2026-01-02\n",
+        ),
         (("drain", "a", "--undo", "--wait"), 2, "hub: --undo goes without --window and --wait\n"),
         (("tail",), 2, "hub: give channels, or --connection ID\n"),
         (("tail", "a", "--connection", "b"), 2, "hub: give channels, or --connection ID\n"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hub.core.forensics.answers import TABLE, Answer, Fact, Times
-from hub.core.forensics.journal import Journal, Noted, Place
+from hub.core.forensics.journal import Noted, Place
 from hub.core.forensics.noted import ClosedSession, Event, Notes, What
 from hub.core.forensics.timeline import Timeline
 from hub.core.publication import Position
@@ -72,16 +72,30 @@ class OpenSession(Noted, Protocol):
     def subscriptions(self) -> Mapping[str, OpenPlace]: ...
 
 
+class Remembers(Protocol):
+    """What is remembered of channels: the `Journal` of a node, or what was read of its past."""
+
+    @property
+    def keeps(self) -> bool: ...
+
+    def timeline(self, channel: str, epoch: str) -> Timeline | None: ...
+
+
 class Explainer:
-    """One connection's case: `session` while it is open, `closed` when it has ended."""
+    """One connection's case: `session` while it is open, `closed` when it has ended.
+
+    Args:
+        notes: what was noted of it, where that is more than the session itself has.
+    """
 
     def __init__(
         self,
         question: Question,
-        journal: Journal,
+        journal: Remembers,
         *,
         session: OpenSession | None = None,
         closed: ClosedSession | None = None,
+        notes: Notes | None = None,
     ) -> None:
         held = session or closed
         self._question = question
@@ -91,7 +105,9 @@ class Explainer:
         self._notes = _NOTHING_NOTED
         if journal.keeps:
             # Notes of which all is forgotten are no new ones.
-            self._notes = Notes() if held is None or held.notes is None else held.notes
+            own = None if held is None else held.notes
+            known = own if notes is None else notes
+            self._notes = Notes() if known is None else known
         self._events = [
             event
             for event in reversed(self._notes.events)

@@ -1,7 +1,8 @@
 """When a channel's publications were written to its live subscribers, within a quarter second."""
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 
 RESOLUTION_SECONDS = 0.25
 """At most one mark in this time, so that a busy channel costs no more than any other."""
@@ -71,6 +72,15 @@ class Timeline:
         index = bisect_left(self._offsets, offset)
         return self._since[index], self._times[index]
 
+    def between(self, from_seconds: float, to_seconds: float) -> tuple[int, int] | None:
+        """The first and the last offset that may have been sent in that time."""
+        first = bisect_left(self._times, from_seconds)
+        end = bisect_right(self._since, to_seconds)
+        if first >= end:
+            return None
+        before = self._offsets[first - 1] if first else self.began_offset
+        return before + 1, self._offsets[end - 1]
+
     def lost(self, first: int, last: int, reason: str = _AWAY) -> int:
         """These offsets never came to this node; return how many bytes more that takes."""
         self.losses.append((first, last, reason))
@@ -85,6 +95,33 @@ class Timeline:
 
     def _loss(self, offset: int) -> str | None:
         return next((why for first, last, why in self.losses if first <= offset <= last), None)
+
+    # -- kept longer than here -----------------------------------------------------------------
+
+    def marks(self, after: int) -> list[tuple[float, float, int]]:
+        """Those that end beyond `after`: since when, by when, up to which offset."""
+        begin = bisect_right(self._offsets, after)
+        return list(
+            zip(self._since[begin:], self._times[begin:], self._offsets[begin:], strict=True)
+        )
+
+    def add(self, base: int, marks: Iterable[tuple[float, float, int]]) -> None:
+        """Take in what was read of the time after: nothing is known of what lies between."""
+        if base > self.last:
+            self.losses.append((self.last + 1, base, _AWAY))
+        for since, at, offset in marks:
+            if offset > self.last:
+                self._since.append(since)
+                self._times.append(at)
+                self._offsets.append(offset)
+
+    def before(self, newer: "Timeline | None") -> "Timeline":
+        """This one, and from its end on the newer one."""
+        if newer is not None:
+            end = self.last
+            self.add(newer.began_offset, newer.marks(end))
+            self.losses += [loss for loss in newer.losses if loss[1] > end]
+        return self
 
     # -- hub.core.forensics.journal.Keeps ----------------------------------------------------
 

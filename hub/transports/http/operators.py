@@ -17,13 +17,14 @@ from hub.admin.connections import (
     list_closed,
     list_connections,
 )
-from hub.admin.explain import UNKNOWN, Explain
+from hub.admin.explain import UNKNOWN, Explain, Explained
+from hub.admin.explain_subject import ExplainSubject, explain_subject
 from hub.admin.nodes import MAX_WINDOW_SECONDS, Closing, Drain, Shed, Undrain, rebalance
-from hub.admin.requests import AdminRequest, AtConnection, AtNode
+from hub.admin.requests import AdminRequest, AtConnection, AtNode, Everywhere
 from hub.core.counters import Counters, Histogram
 from hub.core.publication import MAX_OFFSET, check_channel
 from hub.core.records import plain
-from hub.errors import NotFoundError
+from hub.errors import BadRequestError, NotFoundError
 from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import AFTER, LIMIT, Parameter, channel, choice, number, text
 from hub.transports.http.parameters import whole as whole_number
@@ -37,6 +38,8 @@ TRANSPORTS = ("websocket", "sse", "poll")
 _DISCONNECT_REASON = "disconnected by operator"
 _WINDOW = number("window_seconds", "Over which the closes are spread.", highest=MAX_WINDOW_SECONDS)
 _SUBJECT = text("subject")
+# In milliseconds since 1970: the last day that every calendar knows, 9999-12-31.
+_LATEST_MS = 253_402_300_799_999
 
 
 class Operators:
@@ -60,14 +63,17 @@ class Operators:
             choice("sort", CONNECTIONS.orders, "`-`: descending.", default="connection"),
         )
         asked = (
-            text("connection", must=True),
-            channel("channel", must=True),
-            whole_number("offset", lowest=1, highest=MAX_OFFSET, must=True),
+            text("connection", "Of one connection; then `channel` and `offset` are asked for."),
+            text("subject", "Or of all connections of a subject, on one line of time."),
+            channel("channel"),
+            whole_number("offset", lowest=1, highest=MAX_OFFSET),
             text("epoch", "Of the offset; the channel's own of now where left out."),
+            whole_number("from_ms", "Of a subject: what happened since.", highest=_LATEST_MS),
+            whole_number("to_ms", "Of a subject: what happened until.", highest=_LATEST_MS),
         )
         closed = {"204": {"description": "Closed with 4403."}}
         taken_out = {"204": {"description": "Done; the session got a push `unsubscribed`."}}
-        explained = ok("Found.", ref("Explanation"))
+        explained = ok("Found.", {"anyOf": [ref("Explanation"), ref("SubjectExplanation")]})
         return (
             _read(ListConnections, "/api/connections", self.connections, "List connections",
                   "Connections", LIMIT, AFTER, *filters),
@@ -133,12 +139,33 @@ class Operators:
         return json_answer({"closed": page.records, "unanswered": page.unanswered})
 
     async def explain(self, request: Request) -> Answer:
-        """Why a connection did not get a publication, or when it did."""
-        asked = Explain(**request.given)
+        """Why a connection did not get a publication, or when it did; or all that a subject got."""
+        given = dict(request.given)
+        connection, subject = given.pop("connection"), given.pop("subject")
+        if bool(connection) == bool(subject):
+            raise BadRequestError("give either connection or subject")
+        if subject:
+            return await self._explain_subject(ExplainSubject(subject=subject, **given))
+        for name in ("channel", "offset"):
+            if given[name] is None:
+                raise BadRequestError(f"{name} is missing")
+        asked = Explain(connection, given["channel"], given["offset"], given["epoch"])
+        told = await self._explained(asked)
+        return json_answer({**to_builtins(asked), **to_builtins(told)})
+
+    async def _explained(self, asked: Explain) -> Explained:
         try:
-            told = await self._admin.call(asked, AtConnection(asked.connection))
+            return await self._admin.call(asked, AtConnection(asked.connection))
         except NotFoundError:
-            told = UNKNOWN
+            # Its node lives no more; another may have read what it kept.
+            answers = await self._admin.call(asked, Everywhere())
+            known = [each for each in answers.by_tag.values() if each.answer != UNKNOWN.answer]
+            return known[0] if known else UNKNOWN
+
+    async def _explain_subject(self, asked: ExplainSubject) -> Answer:
+        if asked.offset is not None and asked.channel is None:
+            raise BadRequestError("channel is missing")
+        told = await explain_subject(self._admin, asked)
         return json_answer({**to_builtins(asked), **to_builtins(told)})
 
     # -- nodes -----------------------------------------------------------------------------------

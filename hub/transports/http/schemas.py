@@ -179,22 +179,79 @@ _CLOSED = record(
         "reason": STRING,
     }
 )
+_OPTIONAL_INTEGER: Json = {"type": ["integer", "null"]}
+_ANSWER: Json = {
+    "epoch": OPTIONAL_STRING,
+    "answer": {"enum": [answer.value for answer in Answer]},
+    "detail": STRING,
+    "from_ms": _OPTIONAL_INTEGER,
+    "to_ms": _OPTIONAL_INTEGER,
+    "by": _OPTIONAL_INTEGER,
+    "head": INTEGER,
+}
+_LEFT_OUT = ("epoch", "from_ms", "to_ms", "by", "head")
+_VISIT = record(
+    {
+        "connection": STRING,
+        "node": STRING,
+        "transport": STRING,
+        "address": STRING,
+        "user_agent": STRING,
+        "opened_ms": INTEGER,
+        "closed_ms": _OPTIONAL_INTEGER,
+        "code": _OPTIONAL_INTEGER,
+        "reason": STRING,
+        "complete": BOOLEAN,
+        "explained": record(_ANSWER, optional=_LEFT_OUT),
+    },
+    optional=("explained",),
+)
+_MOMENT = record(
+    {
+        "what": {
+            "enum": [
+                "opened",
+                "subscribed",
+                "left",
+                "refused",
+                "absent",
+                *(answer.value for answer in Answer),
+            ]
+        },
+        "connection": STRING,
+        "at_ms": INTEGER,
+        "to_ms": INTEGER,
+        "channel": CHANNEL,
+        "epoch": STRING,
+        "first": INTEGER,
+        "last": INTEGER,
+        "detail": STRING,
+    },
+    optional=("at_ms", "to_ms", "channel", "epoch", "first", "last", "detail"),
+)
 _OPERATORS: Json = {
     "Closed": record({"closed": array(_CLOSED), "unanswered": array(STRING)}),
     "Explanation": record(
-        {
-            "connection": STRING,
-            "channel": CHANNEL,
-            "offset": INTEGER,
-            "epoch": OPTIONAL_STRING,
-            "answer": {"enum": [answer.value for answer in Answer]},
-            "detail": STRING,
-            "from_ms": {"type": ["integer", "null"]},
-            "to_ms": {"type": ["integer", "null"]},
-            "by": {"type": ["integer", "null"]},
-            "head": INTEGER,
-        },
+        {"connection": STRING, "channel": CHANNEL, "offset": INTEGER, **_ANSWER},
         optional=("from_ms", "to_ms", "by", "head"),
+    ),
+    "SubjectExplanation": record(
+        {
+            "subject": STRING,
+            "channel": OPTIONAL_STRING,
+            "offset": _OPTIONAL_INTEGER,
+            "epoch": OPTIONAL_STRING,
+            "from_ms": _OPTIONAL_INTEGER,
+            "to_ms": _OPTIONAL_INTEGER,
+            "connections": array(_VISIT),
+            "events": array(_MOMENT),
+            "explained": record(_ANSWER, optional=_LEFT_OUT),
+            "connection": OPTIONAL_STRING,
+            "more": BOOLEAN,
+            "complete": BOOLEAN,
+            "unanswered": array(STRING),
+        },
+        optional=("explained", "connection"),
     ),
     "Draining": record(
         {"node": STRING, "closing": INTEGER, "window_seconds": NUMBER, "connections": INTEGER},

@@ -11,6 +11,7 @@ from hub import dashboard
 from hub.admin.channels import CHANNELS
 from hub.admin.connections import GetConnection, ListClosed, ListConnections
 from hub.admin.explain import Explain, Explained
+from hub.admin.explain_subject import ExplainSubject, SubjectPart
 from hub.admin.listing import Page, Part, Query, Row, Selection, merge
 from hub.admin.nodes import Closing, Drain, Shed, Undrain
 from hub.admin.requests import HERE, AdminRequest, Answers, AtConnection, AtNode, Everywhere
@@ -161,6 +162,8 @@ class FakeAdmin:
                 return self.sessions[connection]
             case Explain():
                 return Explained(answer="dropped", detail="slow")
+            case ExplainSubject():
+                return SubjectPart()
             case Drain() | Undrain() | Shed():
                 return Closing(closing=3)
         return {"asked": request.tag()}

@@ -5,9 +5,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from hub.admin import channels, connections, debugging, explain, nodes, sessions
+from hub.admin import (
+    channels,
+    connections,
+    debugging,
+    explain,
+    explain_subject,
+    nodes,
+    sessions,
+)
 from hub.admin.connections import ListClosed
 from hub.admin.explain import Explain
+from hub.admin.explain_subject import ExplainSubject
 from hub.admin.listing import Query
 from hub.admin.nodes import Drain, Shed, Undrain
 from hub.admin.requests import AdminRequest, AtConnection, AtNode, AtTag, Everywhere
@@ -17,6 +26,7 @@ from tests.transports.http.fakes import OPERATOR, PUBLISHER, Hub
 ASKS = [
     ("GET", "/api/closed"),
     ("GET", "/api/explain?connection=c1&channel=a&offset=1"),
+    ("GET", "/api/explain?subject=ada"),
     ("DELETE", "/api/connections/c1/subscriptions/a"),
     ("POST", "/api/nodes/n1/drain"),
     ("DELETE", "/api/nodes/n1/drain"),
@@ -43,16 +53,39 @@ async def test_why_is_asked_where_the_connection_is(hub: Hub) -> None:
     assert hub.admin.asked == [
         (Explain("c1", "a", 42, "e7"), AtConnection("c1")),
         (Explain("c9", "a", 42, None), AtConnection("c9")),
+        # Its node may live no more, and another have read what it kept.
+        (Explain("c9", "a", 42, None), Everywhere()),
     ]
     assert (known["connection"], known["answer"], known["detail"]) == ("c1", "dropped", "slow")
-    assert unknown["answer"] == "unknown"
+    assert unknown["answer"] == "dropped"
+
+
+async def test_what_a_subject_got_is_asked_of_all_nodes(hub: Hub) -> None:
+    """In one request, with channel, offset and a stretch of time where they are given."""
+    asked = "subject=ada&channel=orders&offset=14&epoch=e7&from_ms=1000&to_ms=2000"
+    async with hub.client(**OPERATOR) as client:
+        told = (await client.get(f"/api/explain?{asked}")).json()
+        everything = (await client.get("/api/explain?subject=ada")).json()
+    question = ExplainSubject(
+        subject="ada", channel="orders", offset=14, epoch="e7", from_ms=1000, to_ms=2000
+    )
+    assert hub.admin.asked == [
+        (question, Everywhere()),
+        (ExplainSubject(subject="ada"), Everywhere()),
+    ]
+    assert (told["subject"], told["offset"], told["connections"]) == ("ada", 14, [])
+    assert told["explained"]["answer"] == "unknown"
+    assert "explained" not in everything
+    assert (everything["complete"], everything["events"]) == (True, [])
 
 
 @pytest.mark.parametrize(
     "query",
     ["channel=a&offset=1", "connection=c1&offset=1", "connection=c1&channel=a",
      "connection=c1&channel=a&offset=0", "connection=c1&channel=a&offset=x",
-     "connection=c1&channel=a&offset=-1", "connection=c1&channel=a%20b&offset=1"],
+     "connection=c1&channel=a&offset=-1", "connection=c1&channel=a%20b&offset=1",
+     "connection=c1&subject=ada&channel=a&offset=1", "subject=ada&offset=1",
+     "subject=ada&channel=a&offset=0", "subject=ada&from_ms=soon", "subject=&channel=a&offset=1"],
 )  # fmt: skip
 async def test_a_question_that_lacks_something_is_a_bad_request(hub: Hub, query: str) -> None:
     async with hub.client(**OPERATOR) as client:
@@ -93,7 +126,7 @@ async def test_who_ended_may_be_asked_of_one_subject(hub: Hub) -> None:
 def test_every_request_that_a_node_carries_out_says_who_may_ask() -> None:
     """And the routes that bring it take its word: what a peer asks of its session needs no key."""
     asked: set[type[AdminRequest[Any]]] = set()
-    for module in (channels, connections, debugging, explain, nodes, sessions):
+    for module in (channels, connections, debugging, explain, explain_subject, nodes, sessions):
         asked |= {
             each
             for each in vars(module).values()

@@ -1,0 +1,280 @@
+"""What a subject got and missed, over all its connections on all nodes, on one line of time.
+
+Each node tells what it remembers of the subject's connections: which there were (`Visit`), what
+they were subscribed to (`Held`), and what became of publications on their way to them, stretch by
+stretch (`Moment`). The node that was asked puts these parts on one line (`explain_subject`), and
+says what no connection was there for.
+
+Example: ada's first connection got orders 1 to 10 and broke, her second began after 12. The line
+says: opened, subscribed, 1 to 10 written, closed, 11 to 12 absent, opened, subscribed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from hub.admin.explain import Explained
+from hub.admin.requests import Admin, AdminRequest, Everywhere
+from hub.core.forensics.answers import Answer
+from hub.core.publication import Position
+
+MAX_MOMENTS = 1000
+"""Of one node, the newest; some 250 bytes each."""
+# From what says most to what says least. `unknown` stands above what only tells of an absence.
+_WEIGHT = {
+    answer: place
+    for place, answer in enumerate(
+        (
+            Answer.NOT_PUBLISHED,
+            Answer.WRITTEN,
+            Answer.OWN,
+            Answer.QUEUED,
+            Answer.CONFLATED,
+            Answer.DROPPED,
+            Answer.LOST,
+            Answer.EXPIRED,
+            Answer.UNKNOWN,
+            Answer.FORBIDDEN,
+            Answer.CLOSED,
+            Answer.NOT_SUBSCRIBED,
+        )
+    )
+}
+ABSENT = "absent"
+# Of what happened in the same millisecond.
+_ORDER = {"opened": 0, "subscribed": 1, "left": 3, "closed": 4, ABSENT: 5}
+
+
+class Visit(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection of the subject."""
+
+    connection: str
+    node: str
+    transport: str
+    address: str
+    user_agent: str
+    opened_ms: int
+    closed_ms: int | None = None
+    """None while it is open."""
+    code: int | None = None
+    reason: str = ""
+    complete: bool = True
+    """Whether nothing that was noted of it is forgotten."""
+    explained: Explained | UnsetType = UNSET
+    """What became of the publication that is asked for."""
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One entry of the line of time."""
+
+    what: str
+    """`opened`, `subscribed`, `left`, `refused`, `closed`, `absent`, or an answer."""
+    connection: str
+    at_ms: int | None = None
+    to_ms: int | None = None
+    channel: str | None = None
+    epoch: str | None = None
+    first: int | None = None
+    last: int | None = None
+    detail: str = ""
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """One subscription of the subject."""
+
+    connection: str
+    channel: str
+    epoch: str
+    first: int
+    last: int | None
+    from_ms: int
+    to_ms: int | None
+    how: str
+
+
+class SubjectPart(msgspec.Struct, frozen=True, kw_only=True):
+    """What one node remembers."""
+
+    visits: tuple[Visit, ...] = ()
+    moments: tuple[Moment, ...] = ()
+    held: tuple[Held, ...] = ()
+    heads: dict[str, Position] = {}
+    """The newest of each channel that was asked for or held, where the broker says so."""
+    more: bool = False
+    """Whether it remembers more than this."""
+
+
+class ExplainSubject(AdminRequest[SubjectPart], frozen=True, kw_only=True, tag="explain_subject"):
+    """What the subject's connections at a node got and missed.
+
+    Of one channel or of all, in a stretch of time or always; and what became of one publication.
+    """
+
+    subject: str
+    channel: str | None = None
+    offset: Annotated[int, Meta(ge=1)] | None = None
+    epoch: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+    def fitting(self, answer: SubjectPart) -> SubjectPart:
+        """The newest: what happened last is what somebody asks about first."""
+        moments = sorted(answer.moments, key=_at)[-MAX_MOMENTS:]
+        cut = len(moments) < len(answer.moments)
+        return msgspec.structs.replace(answer, moments=tuple(moments), more=answer.more or cut)
+
+
+# -- over all nodes --------------------------------------------------------------------------------
+
+
+class SubjectExplained(msgspec.Struct, frozen=True, kw_only=True):
+    """What all nodes together remember."""
+
+    connections: tuple[Visit, ...]
+    """By when they opened."""
+    events: tuple[Moment, ...]
+    """The line of time, oldest first."""
+    explained: Explained | UnsetType = UNSET
+    """What became of the publication that is asked for, by the connection that says most."""
+    connection: str | UnsetType | None = UNSET
+    """That connection; None where none was there for it."""
+    more: bool
+    """Whether the nodes remember more than this."""
+    complete: bool
+    """Whether every node has answered."""
+    unanswered: tuple[str, ...]
+
+
+async def explain_subject(admin: Admin, asked: ExplainSubject) -> SubjectExplained:
+    """What the subject got and missed, as far as the nodes that answer remember."""
+    answers = await admin.call(asked, Everywhere())
+    parts = list(answers.by_tag.values())
+    visits = _once(chain.from_iterable(part.visits for part in parts))
+    held = [each for part in parts for each in part.held]
+    heads: dict[str, Position] = {}
+    for part in parts:
+        for channel, head in part.heads.items():
+            heads[channel] = max(heads.get(channel, head), head, key=lambda each: each.offset)
+    absences = list(_absences(held, heads, {each.connection: each for each in visits}, asked))
+    moments = sorted(chain(*(part.moments for part in parts), absences), key=_at)
+    explained, connection = _verdict(asked, visits, absences)
+    return SubjectExplained(
+        connections=tuple(visits),
+        events=tuple(moments),
+        explained=explained,
+        connection=connection,
+        more=any(part.more for part in parts),
+        complete=answers.complete,
+        unanswered=answers.unanswered,
+    )
+
+
+def _once(visits: Iterable[Visit]) -> list[Visit]:
+    """Each connection once: two processes may have read the same file."""
+    by_name = {each.connection: each for each in visits}
+    return sorted(by_name.values(), key=lambda each: each.opened_ms)
+
+
+def _at(moment: Moment) -> tuple[float, int]:
+    """When; what is still to come stands last. A connection opens first and closes last."""
+    at = moment.at_ms if moment.at_ms is not None else moment.to_ms
+    return float("inf") if at is None else at, _ORDER.get(moment.what, 2)
+
+
+def _absences(
+    held: Sequence[Held],
+    heads: dict[str, Position],
+    visits: dict[str, Visit],
+    asked: ExplainSubject,
+) -> Iterator[Moment]:
+    """What came while no connection of the subject was subscribed, channel by channel."""
+    by_place: dict[tuple[str, str], list[Held]] = defaultdict(list)
+    for each in held:
+        by_place[each.channel, each.epoch].append(each)
+    for (channel, epoch), places in by_place.items():
+        head = heads.get(channel)
+        newest = head.offset if head is not None and head.epoch == epoch else None
+        for before, first, last, after in _holes(places, newest):
+            since, until = before.to_ms, None if after is None else after.from_ms
+            if _outside(asked, since, until):
+                continue
+            yield Moment(
+                what=ABSENT,
+                connection=before.connection,
+                at_ms=since,
+                to_ms=until,
+                channel=channel,
+                epoch=epoch,
+                first=first,
+                last=last,
+                detail=_why_absent(before, after, visits.get(before.connection)),
+            )
+
+
+def _holes(
+    places: Sequence[Held], newest: int | None
+) -> Iterator[tuple[Held, int, int, Held | None]]:
+    """The last subscription before, the offsets, and the first subscription after."""
+    ordered = sorted(places, key=lambda each: (each.first, each.from_ms))
+    before = ordered[0]
+    for each in ordered[1:]:
+        if before.last is None:
+            return
+        if each.first > before.last + 1:
+            yield before, before.last + 1, each.first - 1, each
+        if each.last is None or each.last >= before.last:
+            before = each
+    if before.last is not None and newest is not None and newest > before.last:
+        yield before, before.last + 1, newest, None
+
+
+def _why_absent(before: Held, after: Held | None, visit: Visit | None) -> str:
+    if before.how == "closed" and visit is not None and visit.code is not None:
+        ended = f"{before.connection} had ended: {visit.code} {visit.reason}".strip()
+    elif before.how == "reset":
+        ended = f"a new epoch had begun for {before.connection}"
+    else:
+        ended = f"{before.connection} had left the channel"
+    then = (
+        "no connection of this subject has subscribed since"
+        if after is None
+        else f"{after.connection} began after {after.first - 1}"
+    )
+    return f"{ended}; {then}"
+
+
+def _outside(asked: ExplainSubject, since_ms: int | None, until_ms: int | None) -> bool:
+    late = asked.to_ms is not None and since_ms is not None and since_ms > asked.to_ms
+    early = asked.from_ms is not None and until_ms is not None and until_ms < asked.from_ms
+    return late or early
+
+
+def _verdict(
+    asked: ExplainSubject, visits: Sequence[Visit], absences: Sequence[Moment]
+) -> tuple[Explained | UnsetType, str | UnsetType | None]:
+    """Of the connections' answers the one that says most."""
+    if asked.offset is None:
+        return UNSET, UNSET
+    told = [(each.explained, each.connection) for each in visits if each.explained is not UNSET]
+    if not told:
+        nobody = "no connection of this subject is open, or among those that are remembered"
+        return Explained(answer=Answer.UNKNOWN.value, detail=nobody), None
+    best, connection = min(told, key=lambda pair: _WEIGHT[Answer(pair[0].answer)])
+    weak = {Answer.CLOSED.value, Answer.NOT_SUBSCRIBED.value}
+    for absence in absences:
+        first, last = absence.first or 0, absence.last or 0
+        if best.answer in weak and absence.epoch == best.epoch and first <= asked.offset <= last:
+            found = Explained(
+                answer=Answer.NOT_SUBSCRIBED.value,
+                detail=absence.detail,
+                epoch=best.epoch,
+                head=best.head,
+                from_ms=absence.at_ms,
+                to_ms=absence.to_ms,
+            )
+            return found, None
+    return best, connection

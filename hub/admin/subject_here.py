@@ -1,0 +1,400 @@
+"""What a subject got and missed, as one node remembers it: `hub.admin.explain_subject` asks.
+
+It looks at the subject's open connections, at those that the journal remembers, and, where notes
+are kept longer than that, at what was kept of them (`hub.core.forensics.archive.Recall`).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgspec import UNSET, UnsetType
+
+from hub.admin.explain import Explained
+from hub.admin.explain_subject import ExplainSubject, Held, Moment, SubjectPart, Visit
+from hub.admin.listing import slices
+from hub.admin.requests import Handlers
+from hub.core.forensics.answers import Answer
+from hub.core.forensics.archive import Recall
+from hub.core.forensics.explaining import Explanation, Question
+from hub.core.forensics.journal import Journal
+from hub.core.forensics.noted import ClosedSession, Notes, What
+from hub.core.forensics.recalled import Recalled
+from hub.core.forensics.stretches import Case, Hold, Stretch, Window, joined
+from hub.core.forensics.timeline import Timeline
+from hub.core.ports import Broker
+from hub.core.publication import Position
+from hub.core.records import Origin, SessionRecord, session_record
+from hub.core.recovery.subscribing import Subscribing
+from hub.core.registry import SessionRegistry
+from hub.core.session.session import Session
+from hub.errors import HubError
+
+MAX_VISITS = 100
+"""The newest: somebody who reconnects once a second must not make a book of it."""
+# Asked about before other work gets its turn: each takes some 50 us, more with many notes.
+_AT_ONCE = 20
+# Looked at before other work gets its turn.
+_SLICE = 1000
+# What waited in an outbox was sent to others so long before, at most (HUB_OUTBOX_MAX_AGE_SECONDS).
+_AROUND_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A connection of the subject: open, or ended."""
+
+    record: SessionRecord
+    notes: Notes
+    session: Session | None = None
+    closed: ClosedSession | None = None
+
+    def channels(self) -> list[str]:
+        """Those that it has to do with, or had."""
+        held = [] if self.session is None else list(self.session.subscriptions)
+        return list(dict.fromkeys([*(e.channel for e in self.notes.events), *held]))
+
+    def epochs(self, channel: str) -> list[str]:
+        """Those of the channel that it was in, oldest first."""
+        found = [e.epoch for e in self.notes.events if e.channel == channel and e.epoch]
+        place = None if self.session is None else self.session.subscriptions.get(channel)
+        now = [] if place is None else [place.channel.epoch]
+        return list(dict.fromkeys([*found, *now]))
+
+
+class SubjectExplaining:
+    """Carries it out at this node; one per node.
+
+    Args:
+        recall: what was kept longer than the journal keeps it; None where nothing is.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: SessionRegistry,
+        journal: Journal,
+        subscribing: Subscribing,
+        broker: Broker,
+        recall: Recall | None = None,
+    ) -> None:
+        self._registry = registry
+        self._journal = journal
+        self._subscribing = subscribing
+        self._broker = broker
+        self._recall = recall
+        self._asking = asyncio.Lock()
+        """Questions come one after another: many who ask must not multiply what the loop does."""
+
+    def handlers(self) -> Handlers:
+        return {ExplainSubject: self.explain}
+
+    async def explain(self, asked: ExplainSubject) -> SubjectPart:
+        async with self._asking:
+            return await self._explained(asked)
+
+    async def _explained(self, asked: ExplainSubject) -> SubjectPart:
+        origin = self._registry.origin
+        window = _window(asked, origin)
+        known = await self._known(asked.subject, window)
+        more = len(known) > MAX_VISITS
+        telling = _Telling(asked, window, origin, self._journal, self._recall)
+        for each in known[-MAX_VISITS:]:
+            channels = each.channels() if asked.channel is None else [asked.channel]
+            heads = {channel: await self._head(channel) for channel in channels}
+            await telling.look_at(each, heads)
+        return telling.part(more=more)
+
+    async def _known(self, subject: str, window: Window) -> list[_Known]:
+        """By when they opened."""
+        origin = self._registry.origin
+        found: dict[str, _Known] = {}
+        for some in slices(list(self._registry.sessions.values()), _SLICE):
+            for session in some:
+                mine = session.identity.subject == subject
+                if mine and window.has(session.opened_at_seconds, None):
+                    record = session_record(session, origin, subscriptions=False)
+                    notes = await self._notes(session.id, session.notes, session.opened_at_seconds)
+                    found[session.id] = _Known(record, notes, session=session)
+            await asyncio.sleep(0)
+        for gone in await self._ended(subject, window):
+            opened = _seconds(gone.record.opened_ms, origin)
+            if gone.record.connection not in found and window.has(opened, gone.closed_at_seconds):
+                known = _Known(gone.record, gone.notes, closed=gone)
+                found[gone.record.connection] = known
+        return sorted(found.values(), key=lambda each: each.record.opened_ms)
+
+    async def _ended(self, subject: str, window: Window) -> Sequence[ClosedSession]:
+        ended = {gone.record.connection: gone for gone in await self._recalled(subject, window)}
+        for some in slices(list(self._journal.closed.values()), _SLICE):
+            for gone in some:
+                mine = gone.record.subject == subject
+                # What was read has all its notes; of what has just ended, memory has.
+                if mine and (gone.notes.complete or gone.record.connection not in ended):
+                    ended[gone.record.connection] = gone
+            await asyncio.sleep(0)
+        return list(ended.values())
+
+    async def _recalled(self, subject: str, window: Window) -> Sequence[ClosedSession]:
+        if self._recall is None:
+            return ()
+        return await self._recall.visits(
+            subject,
+            from_seconds=window.from_seconds,
+            to_seconds=window.to_seconds,
+            limit=MAX_VISITS + 1,
+        )
+
+    async def _notes(self, connection: str, own: Notes | None, since_seconds: float) -> Notes:
+        if self._recall is not None and own is not None and not own.complete:
+            read = await self._recall.notes(connection, since_seconds)
+            if read is not None:
+                return read
+        return Notes() if own is None else own
+
+    async def _head(self, channel: str) -> Position | None:
+        """Of now; where the broker is away, the one seen here."""
+        try:
+            return (await self._broker.history(channel, 0, 1)).head
+        except HubError:
+            here = self._subscribing.channels.get(channel)
+            return None if here is None else here.head
+
+
+class _Telling:
+    """The answer of one node, while it grows connection by connection."""
+
+    def __init__(
+        self,
+        asked: ExplainSubject,
+        window: Window,
+        origin: Origin,
+        journal: Journal,
+        recall: Recall | None,
+    ) -> None:
+        self._asked = asked
+        self._window = window
+        self._origin = origin
+        self._journal = journal
+        self._recall = recall
+        self._visits: list[Visit] = []
+        self._moments: list[Moment] = []
+        self._held: list[Held] = []
+        self._heads: dict[str, Position] = {}
+
+    def part(self, *, more: bool) -> SubjectPart:
+        return SubjectPart(
+            visits=tuple(self._visits),
+            moments=tuple(self._moments),
+            held=tuple(self._held),
+            heads=self._heads,
+            more=more,
+        )
+
+    async def look_at(self, known: _Known, heads: dict[str, Position | None]) -> None:
+        self._heads |= {channel: head for channel, head in heads.items() if head is not None}
+        explained: Explained | UnsetType = UNSET
+        for channel, head in heads.items():
+            if self._asked.offset is not None:
+                explained = await self._explained(known, channel, head, self._asked.offset)
+            for epoch in known.epochs(channel):
+                if self._asked.epoch in {None, epoch}:
+                    await self._tell_channel(known, await self._case(known, channel, epoch, head))
+        self._tell_visit(known, explained)
+
+    def _tell_visit(self, known: _Known, explained: Explained | UnsetType) -> None:
+        record, gone = known.record, known.closed
+        visit = Visit(
+            connection=record.connection,
+            node=record.node,
+            transport=record.transport,
+            address=record.address,
+            user_agent=record.user_agent,
+            opened_ms=record.opened_ms,
+            closed_ms=None if gone is None else gone.closed_ms,
+            code=None if gone is None else int(gone.code),
+            reason="" if gone is None else gone.reason,
+            complete=known.notes.complete and self._journal.keeps,
+            explained=explained,
+        )
+        self._visits.append(visit)
+        name = record.connection
+        if self._is_asked(record.opened_ms):
+            where = f"{record.transport} from {record.address} at {record.node}"
+            opened = Moment(what="opened", connection=name, at_ms=record.opened_ms, detail=where)
+            self._moments.append(opened)
+        if gone is not None and self._is_asked(gone.closed_ms):
+            why = f"{int(gone.code)} {gone.reason}".strip()
+            closed = Moment(what="closed", connection=name, at_ms=gone.closed_ms, detail=why)
+            self._moments.append(closed)
+        for event in known.notes.events:
+            if event.what is What.REFUSED and self._asked.channel in {None, event.channel}:
+                self._tell(
+                    "refused", name, event.at_seconds, channel=event.channel, detail=event.detail
+                )
+
+    async def _tell_channel(self, known: _Known, case: Case) -> None:
+        connection = known.record.connection
+        for hold in case.holds():
+            self._tell_hold(connection, case, hold)
+        for place, stretch in enumerate(joined(case.stretches(self._window))):
+            # What no subscription was there for is told once, for all connections together.
+            if stretch.began.answer is not Answer.NOT_SUBSCRIBED:
+                self._moments.append(self._stretch(connection, case, stretch))
+            if place % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    def _tell_hold(self, connection: str, case: Case, hold: Hold) -> None:
+        self._held.append(
+            Held(
+                connection=connection,
+                channel=case.channel,
+                epoch=case.epoch,
+                first=hold.first,
+                last=hold.last,
+                from_ms=_ms(hold.since_seconds, self._origin),
+                to_ms=None if hold.until_seconds is None else _ms(hold.until_seconds, self._origin),
+                how=hold.how,
+            )
+        )
+        place = {"channel": case.channel, "epoch": case.epoch}
+        after = f"after {hold.first - 1}"
+        self._tell("subscribed", connection, hold.since_seconds, detail=after, **place)
+        if hold.until_seconds is not None and hold.how != "closed":
+            after = f"{hold.how} after {hold.last}"
+            self._tell("left", connection, hold.until_seconds, detail=after, **place)
+
+    def _tell(self, what: str, connection: str, at_seconds: float, **more: str) -> None:
+        if self._window.has(at_seconds, at_seconds):
+            at = _ms(at_seconds, self._origin)
+            self._moments.append(
+                Moment(
+                    what=what,
+                    connection=connection,
+                    at_ms=at,
+                    channel=more.get("channel"),
+                    epoch=more.get("epoch"),
+                    detail=more.get("detail", ""),
+                )
+            )
+
+    def _stretch(self, connection: str, case: Case, stretch: Stretch) -> Moment:
+        at, until = stretch.began.at_seconds, stretch.ended.until_seconds
+        return Moment(
+            what=stretch.began.answer.value,
+            connection=connection,
+            at_ms=None if at is None else _ms(at, self._origin),
+            to_ms=None if until is None else _ms(until, self._origin),
+            channel=case.channel,
+            epoch=case.epoch,
+            first=stretch.first,
+            last=stretch.last,
+            detail=stretch.began.detail,
+        )
+
+    # -- one publication ---------------------------------------------------------------------
+
+    async def _explained(
+        self, known: _Known, channel: str, head: Position | None, offset: int
+    ) -> Explained:
+        """In the epoch that is asked for, else in the newest in which it was owed that offset."""
+        epoch = self._asked.epoch
+        if epoch is None:
+            epoch = next(
+                (
+                    each
+                    for each in reversed(known.epochs(channel))
+                    if self._was_owed(known, channel, each, offset)
+                ),
+                None if head is None else head.epoch,
+            )
+        if epoch is None:
+            return Explained(answer=Answer.UNKNOWN.value, detail="the broker is away")
+        case = await self._case(known, channel, epoch, head, offset=offset)
+        told = case.explain(offset)
+        return self._plain(told, epoch, head)
+
+    def _was_owed(self, known: _Known, channel: str, epoch: str, offset: int) -> bool:
+        about = Question(channel, epoch, offset, head=0, current=False)
+        case = Case(about, self._journal, notes=known.notes, session=known.session)
+        return any(
+            each.first <= offset and (each.last is None or offset <= each.last)
+            for each in case.holds()
+        )
+
+    def _plain(self, told: Explanation, epoch: str, head: Position | None) -> Explained:
+        at, until = told.at_seconds, told.until_seconds
+        return Explained(
+            answer=told.answer.value,
+            detail=told.detail,
+            epoch=epoch,
+            head=head.offset if head is not None and head.epoch == epoch else UNSET,
+            from_ms=None if at is None else _ms(at, self._origin),
+            to_ms=None if until is None else _ms(until, self._origin),
+            by=told.by,
+        )
+
+    async def _case(
+        self,
+        known: _Known,
+        channel: str,
+        epoch: str,
+        head: Position | None,
+        *,
+        offset: int | None = None,
+    ) -> Case:
+        current = head is not None and head.epoch == epoch
+        timeline = self._journal.timeline(channel, epoch)
+        if self._recall is not None and not (
+            timeline is not None and offset is not None and timeline.reaches(offset)
+        ):
+            read = await self._sending(known, channel, epoch, offset)
+            timeline = timeline if read is None else read.before(timeline)
+        about = Question(
+            channel, epoch, 0, head=head.offset if head is not None else 0, current=current
+        )
+        return Case(
+            about,
+            Recalled(timeline, keeps=self._journal.keeps),
+            notes=known.notes,
+            session=known.session,
+            closed=known.closed,
+        )
+
+    async def _sending(
+        self, known: _Known, channel: str, epoch: str, offset: int | None
+    ) -> Timeline | None:
+        """What was kept of the channel's timeline, for an offset or for the connection's life."""
+        if self._recall is None:
+            return None
+        if offset is not None:
+            return await self._recall.sending_of(channel, epoch, offset)
+        opened = _seconds(known.record.opened_ms, self._origin)
+        ended = self._window.to_seconds
+        if known.closed is not None:
+            ended = min(ended, known.closed.closed_at_seconds)
+        begin = max(opened, self._window.from_seconds)
+        return await self._recall.sending(
+            channel, epoch, from_seconds=begin - _AROUND_SECONDS, to_seconds=ended + _AROUND_SECONDS
+        )
+
+    def _is_asked(self, at_ms: int) -> bool:
+        at = _seconds(at_ms, self._origin)
+        return self._window.has(at, at)
+
+
+def _ms(at_seconds: float, origin: Origin) -> int:
+    return int((at_seconds + origin.wall_offset_seconds) * 1000)
+
+
+def _seconds(at_ms: int, origin: Origin) -> float:
+    return at_ms / 1000 - origin.wall_offset_seconds
+
+
+def _window(asked: ExplainSubject, origin: Origin) -> Window:
+    always = Window()
+    return Window(
+        always.from_seconds if asked.from_ms is None else _seconds(asked.from_ms, origin),
+        always.to_seconds if asked.to_ms is None else _seconds(asked.to_ms, origin),
+    )

@@ -1,0 +1,188 @@
+"""`hub explain`: why somebody did not get something.
+
+Of one connection and one publication it prints a sentence. Of a subject (`--subject`) it prints all
+its connections on one line of time: what they got, what they missed, and why.
+"""
+
+import datetime as dt
+import time
+from typing import Annotated
+
+import typer
+
+from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.columns import Column, clock, of, print_rows, shown
+from hub.cli.ending import WRONG_USE, fail, say
+from hub.cli.operating import tell_silent
+from hub.cli.operator import AsJson, Json, Key, Operator, operate, print_json
+
+_DAY = dt.timedelta(days=1)
+_TIMES = "17:20, 17:20:30 or 2026-11-29 17:20"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("explain")(explain)
+
+
+def explain(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONNECTION] [CHANNEL] [OFFSET]",
+            help="A connection's id, the publication's channel, and its offset or its position "
+            "EPOCH:OFFSET. With --subject no connection, and what is left out is not asked.",
+        ),
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="All connections whose token says so, on one line of time.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help=f"What happened since, such as {_TIMES}."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="What happened until then.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Say what became of a publication on its way to a connection, or of all that a subject got.
+
+    Open connections, and those that ended in the last ten minutes, or as long as the nodes keep a
+    journal on disk; what is out of reach is `unknown`. Without an epoch the channel's present one
+    is meant.
+    """
+    given = words or []
+    if subject is not None:
+        question = _of_subject(subject, given, since, until)
+    elif since is not None or until is not None:
+        raise fail(WRONG_USE, "--from and --to go with --subject")
+    elif len(given) == 3:
+        connection, channel, offset = given
+        question = {"connection": connection, "channel": channel, **_position(offset)}
+    else:
+        raise fail(WRONG_USE, "give CONNECTION CHANNEL OFFSET, or --subject [CHANNEL] [OFFSET]")
+
+    async def act(operator: Operator) -> None:
+        told = await operator.ask("explain", **question)
+        if as_json:
+            print_json(told)
+        elif subject is None:
+            typer.echo(sentence(told))
+        else:
+            _print_line(told)
+
+    operate(url, key, act)
+
+
+def _of_subject(
+    subject: str, words: list[str], since: str | None, until: str | None
+) -> dict[str, object]:
+    if len(words) > 2:
+        raise fail(WRONG_USE, "with --subject give at most CHANNEL and OFFSET")
+    try:
+        begin = None if since is None else moment(since, time.time())
+        end = None if until is None else moment(until, time.time(), after=begin)
+    except ValueError as error:
+        raise fail(WRONG_USE, str(error)) from None
+    if begin is not None and end is not None and end < begin:
+        raise fail(WRONG_USE, f"--to {until} is before --from {since}")
+    return {
+        "subject": subject,
+        "channel": words[0] if words else None,
+        **(_position(words[1]) if len(words) == 2 else {}),
+        "from_ms": None if begin is None else int(begin * 1000),
+        "to_ms": None if end is None else int(end * 1000),
+    }
+
+
+def _position(offset: str) -> dict[str, object]:
+    epoch, _, number = offset.rpartition(":")
+    return {"offset": number, "epoch": epoch or None}
+
+
+def moment(text: str, now_seconds: float, *, after: float | None = None) -> float:
+    """Seconds since 1970 UTC of a local time.
+
+    A time of day is the newest one that is over; behind `after` it is the first one after that.
+    Raises `ValueError` for what is no time.
+    """
+    now = dt.datetime.fromtimestamp(now_seconds).astimezone()
+    try:
+        day = dt.time.fromisoformat(f"0{text}" if text[1:2] == ":" else text)
+    except ValueError:
+        try:
+            return dt.datetime.fromisoformat(text).astimezone().timestamp()
+        except ValueError:
+            raise ValueError(f"{text!r} is no time; allowed: {_TIMES}") from None
+    if after is None:
+        found = dt.datetime.combine(now.date(), day).astimezone()
+        if found > now:
+            found = dt.datetime.combine(now.date() - _DAY, day).astimezone()
+        return found.timestamp()
+    begin = dt.datetime.fromtimestamp(after).astimezone()
+    found = dt.datetime.combine(begin.date(), day).astimezone()
+    if found < begin:
+        found = dt.datetime.combine(begin.date() + _DAY, day).astimezone()
+    return found.timestamp()
+
+
+def sentence(told: Json) -> str:
+    """Such as `dropped: dropped because ... (12:00:01 to 12:00:02)`."""
+    first, last = clock(told.get("from_ms")), clock(told.get("to_ms"))
+    when = first if first == last else f"{first} to {last}"
+    by = "" if told.get("by") is None else f", replaced by offset {told['by']}"
+    known = "" if told.get("from_ms") is None else f" ({when})"
+    return f"{shown(told.get('answer'))}: {shown(told.get('detail'))}{by}{known}"
+
+
+# -- a line of time --------------------------------------------------------------------------------
+
+
+def _print_line(told: Json) -> None:
+    if (verdict := told.get("explained")) is not None:
+        by = told.get("connection")
+        on = "" if by is None else f", connection {shown(by)}"
+        typer.echo(f"{sentence(verdict)}{on}")
+    if told.get("events"):
+        print_rows(LINE, told["events"])
+    elif not told.get("connections"):
+        say(f"no connection of {told.get('subject')} is open, or among those that are remembered")
+    if forgotten := [
+        each for each in told.get("connections", ()) if not each.get("complete", True)
+    ]:
+        names = ", ".join(str(each.get("connection")) for each in forgotten)
+        say(f"a part of what happened is forgotten: {names}")
+    if told.get("more"):
+        say("there is more; narrow it with --from, --to or a channel")
+    tell_silent(told)
+
+
+def _when(row: Json) -> str:
+    at, until = row.get("at_ms"), row.get("to_ms")
+    if at is None:
+        return "-"
+    day = time.strftime("%Y-%m-%d", time.localtime(at / 1000))
+    today = time.strftime("%Y-%m-%d", time.localtime())
+    begun = clock(at) if day == today else f"{day} {clock(at)}"
+    return begun if until is None or clock(until) == clock(at) else f"{begun} to {clock(until)}"
+
+
+def _offsets(row: Json) -> str:
+    first, last = row.get("first"), row.get("last")
+    if first is None:
+        return ""
+    return str(first) if first == last else f"{first} to {last}"
+
+
+LINE = (
+    Column("TIME", _when, width=8),
+    Column("CONNECTION", of("connection"), width=10, rank=2),
+    Column("WHAT", lambda row: shown(str(row.get("what")).replace("_", " ")), width=10),
+    Column("CHANNEL", of("channel"), width=8),
+    Column("OFFSETS", _offsets, width=8),
+    Column("WHY", of("detail"), width=20, rank=1),
+)
+"""Of the events of `GET /api/explain` of a subject."""
