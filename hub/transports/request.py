@@ -5,6 +5,10 @@ from typing import Any, Protocol
 
 from hub.core.identity import Identity
 
+Cut = tuple[bytes, int, int, str | None]
+"""A head without the values that may differ: its other bytes, joined; the size of the whole; what
+`Content-Length` says; and what `Idempotency-Key` says, None without one."""
+
 _NOBODY = Identity()
 _NOTHING: Mapping[str, Any] = {}
 
@@ -47,6 +51,8 @@ class Request:
     """Whether the peer wants to send another request on its connection."""
     raw_headers: list[tuple[bytes, bytes]] | None = None
     """As they came, in lower case, for an application that wants them so."""
+    cut: Cut | None = None
+    """The head as it may come again, where one read brought all of it."""
     upgrade = False
     """Whether it asks for another protocol (RFC 9110 section 7.8)."""
 

@@ -65,12 +65,14 @@ class Connection(asyncio.Protocol):
         context = self._context
         self._transport = cast("asyncio.Transport", transport)
         self._outgoing = Outgoing(self._transport, context.turn, self.settle)
-        self._requests = Requests(context, self, self._outgoing)
+        address = _address(transport.get_extra_info("peername"))
+        self._requests = Requests(context, self, self._outgoing, address=address)
         self._reader = RequestReader(
             self._requests,
             max_head_bytes=context.limits.max_head_bytes,
-            address=_address(transport.get_extra_info("peername")),
+            address=address,
             keep_raw=context.application is not None,
+            heads=context.dispatcher.heads,
         )
         context.sockets.http.add(self)
         if context.sockets.is_overrun():

@@ -16,7 +16,8 @@ from typing import Protocol
 import httptools
 
 from hub.errors import BadRequestError, HeadersTooLargeError, HubError
-from hub.transports.request import Request, has_body
+from hub.transports.http.known import KnownHead, KnownHeads, cut
+from hub.transports.request import Cut, Request, has_body
 
 # RFC 9110 section 7.2: host [":" port]. Anything else, a list of two included, is no host.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
@@ -36,6 +37,10 @@ _NO_REQUEST = Request()
 _REMEMBERED_FIELDS = 32
 _REMEMBERED_BYTES = 2 * 1024
 _REMEMBERED_HOST = 256
+# What heads that may be known begin with, and how many in a row may be unknown before nobody looks
+# any more: those of a publisher that sends another field each time. Guess, not measured.
+_POST = b"POST "
+_MAX_STRANGE = 16
 
 
 class Sink(Protocol):
@@ -49,6 +54,10 @@ class Sink(Protocol):
 
     def request_read(self) -> None:
         """The request is whole."""
+        ...
+
+    def known_read(self, known: KnownHead, key: str | None, body: bytes) -> None:
+        """A request of a known head is whole, in place of the three calls above."""
         ...
 
     def broken(self, error: HubError) -> None:
@@ -65,23 +74,35 @@ class RequestReader:
             body without payload: trailers, or the framing of a chunk.
         address: what each request says of its peer.
         keep_raw: whether requests also hold their header fields as they came.
+        heads: what is known of heads; None where each is to be read.
     """
 
     __slots__ = (
-        "_address", "_bare_bytes", "_fed_head_bytes", "_fields", "_has_payload", "_head_bytes",
-        "_host", "_keep_raw", "_last", "_max_head_bytes", "_measured", "_overhead", "_parser",
-        "_request", "_silent", "_sink", "_stopped", "_takes", "_target", "in_head", "in_message",
-        "messages", "rest",
+        "_address", "_bare_bytes", "_cut", "_fed_head_bytes", "_fields", "_has_payload",
+        "_head_bytes", "_heads", "_host", "_keep_raw", "_last", "_max_head_bytes", "_measured",
+        "_overhead", "_parser", "_request", "_silent", "_sink", "_stopped", "_strange", "_takes",
+        "_target", "in_head", "in_message", "messages", "rest",
     )  # fmt: skip
 
     def __init__(
-        self, sink: Sink, *, max_head_bytes: int, address: str, keep_raw: bool = False
+        self,
+        sink: Sink,
+        *,
+        max_head_bytes: int,
+        address: str,
+        keep_raw: bool = False,
+        heads: KnownHeads | None = None,
     ) -> None:
         self._sink = sink
         self._max_head_bytes = max_head_bytes
         self._address = address
         self._keep_raw = keep_raw
         self._parser = httptools.HttpRequestParser(self)
+        self._heads = None if keep_raw else heads
+        self._cut: Cut | None = None
+        """The head that is fed next, as it may come again."""
+        self._strange = 0
+        """How many heads in a row were not known."""
         self._host: str | None = None
         """What the connection's requests have named so far, found to be a host."""
         self._request = _NO_REQUEST
@@ -116,6 +137,8 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Read `data`, unless the reader was stopped or stands behind an upgrade."""
+        if self._heads is not None and not self.in_message and data.startswith(_POST):
+            data = self._pass_known(data, self._heads)
         while data and not self._stopped:
             if self.rest is not None:
                 self.rest += data
@@ -136,6 +159,31 @@ class RequestReader:
                 begins = self.messages - began
                 self._count(len(data), begins, was_in_message=was_in_message, in_head=was_in_head)
             return
+
+    def _pass_known(self, data: bytes, heads: KnownHeads) -> bytes:
+        """Hand on the requests at the front of `data` whose heads are known; return the rest.
+
+        Only between two messages, where the parser has no memory of what came before.
+        """
+        at, sink = 0, self._sink
+        while self.rest is None and not self._stopped and data.startswith(_POST, at):
+            if (head := cut(data, at)) is None or head[1] > self._max_head_bytes:
+                break
+            known, begins = heads.find(head), at + head[1]
+            ends = begins + head[2]
+            if known is None:
+                self._strange += 1
+                self._cut = head
+                if self._strange > _MAX_STRANGE:
+                    self._heads = None
+                break
+            self._strange = 0
+            if ends > len(data):
+                break
+            self.messages += 1
+            sink.known_read(known, head[3], data[begins:ends])
+            at = ends
+        return data[at:] if at else data
 
     def stop(self) -> None:
         """Read nothing more: what follows belongs to no request."""
@@ -229,6 +277,8 @@ class RequestReader:
         count = len(self._fields)
         request = self._request = Request(headers)
         request.address = self._address
+        if self._cut is not None:
+            request.cut, self._cut = self._cut, None
         if self._keep_raw:
             raw = self._fields
             request.raw_headers = [(name.lower(), value.strip(b" \t")) for name, value in raw]

@@ -17,6 +17,7 @@ from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.outgoing import Outgoing
 from hub.transports.http.answer import Answer, encode
 from hub.transports.http.dispatch import Call
+from hub.transports.http.known import KnownHead
 from hub.transports.http.routes import Access, Stream
 from hub.transports.poll import ANSWER_NOW
 from hub.transports.request import Request
@@ -52,11 +53,14 @@ class Requests:
     """One connection's; implements `hub.transports.connection.reader.Sink`."""
 
     __slots__ = (
-        "_context", "_outgoing", "_owner", "_task", "answering", "begun", "closing", "crowded",
-        "lost", "peer_done", "queue", "reading", "stopping",
+        "_address", "_context", "_outgoing", "_owner", "_task", "answering", "begun", "closing",
+        "crowded", "lost", "peer_done", "queue", "reading", "stopping",
     )  # fmt: skip
 
-    def __init__(self, context: ConnectionContext, owner: Owner, outgoing: Outgoing) -> None:
+    def __init__(
+        self, context: ConnectionContext, owner: Owner, outgoing: Outgoing, *, address: str
+    ) -> None:
+        self._address = address
         self._context = context
         self._owner = owner
         self._outgoing = outgoing
@@ -90,10 +94,22 @@ class Requests:
         if call.foreign and context.application is not None:
             call = context.application.begin(call, self._owner)
         self.reading = call
+        if request.cut is not None:
+            context.dispatcher.remember(call)
         if not request.upgrade or call.answer is not None or call.route is None:
             return False
         # The table answers HEAD with the row of GET, and gives no connection away for it.
         return call.route.stream is Stream.WEBSOCKET and request.method == "GET"
+
+    def known_read(self, known: KnownHead, key: str | None, body: bytes) -> None:
+        call = self._context.dispatcher.open_known(known, key, self._address, body)
+        call.complete = True
+        if self.crowded:
+            self._turn_away(call)
+        if self.may_begin():
+            self.begin(call)
+        else:
+            self.queue.append(call)
 
     def _turn_away(self, call: Call) -> None:
         """There is no room; only who asks for a stream can be told so in its own way."""

@@ -23,6 +23,7 @@ from hub.errors import (
 from hub.transports.http.access import credentials_of
 from hub.transports.http.answer import Answer
 from hub.transports.http.bodies import check_declared, plain
+from hub.transports.http.known import KnownHead, KnownHeads, request_of
 from hub.transports.http.parameters import read_query
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.problem import problem
@@ -98,6 +99,8 @@ class Dispatcher:
         self._known: dict[_Head, _Verdict] = {}
         """Publishers' heads that passed: theirs are the same for each publication. Only what holds
         as long as the process; a look-up by its hash tells nothing of a key by its time."""
+        self.heads = KnownHeads()
+        """The same, found by their bytes before they are read."""
 
     # -- before the body -----------------------------------------------------------------------
 
@@ -172,6 +175,35 @@ class Dispatcher:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
             self._known[head] = route, request.params, request.identity
+
+    def open_known(self, known: KnownHead, key: str | None, address: str, body: bytes) -> Call:
+        """The whole request of a head that has passed, with its body."""
+        request = request_of(known, key)
+        request.address = address
+        call = Call(request)
+        call.route = known.route
+        call.parts.append(body)
+        call.size = len(body)
+        return call
+
+    def remember(self, call: Call) -> None:
+        """Know the head by its bytes from now on, where it may be known at all."""
+        request, route = call.request, call.route
+        if (
+            request.cut is not None
+            and route is not None
+            and route.access is Access.PUBLISHER
+            and not route.query
+            and call.answer is None
+            and call.admission is None
+            and request.keep_alive
+            and not request.upgrade
+            and request.version == "1.1"
+            and "transfer-encoding" not in request.headers
+            and _JUDGED.isdisjoint(request.headers)
+            and self._policy.lasts(request.identity)
+        ):
+            self.heads.remember(request.cut, request, route)
 
     def _identify(self, request: Request, route: Route) -> None:
         match route.access:

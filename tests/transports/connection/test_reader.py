@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hub.errors import HubError
 from hub.transports.connection.reader import MAX_FIELDS, RequestReader
+from hub.transports.http.known import KnownHead
 from hub.transports.request import Request
 from tests.transports.connection.rig import Rig
 
@@ -36,6 +37,9 @@ class Collector:
 
     def request_read(self) -> None:
         self.whole += 1
+
+    def known_read(self, known: KnownHead, key: str | None, body: bytes) -> None:
+        raise AssertionError("nothing is known to a reader without heads")
 
     def broken(self, error: HubError) -> None:
         self.errors.append(error)

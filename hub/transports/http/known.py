@@ -1,0 +1,111 @@
+"""Heads of publishers that were read, judged and passed, and come again byte for byte.
+
+A publisher sends the same head with each publication but for the body's length and the idempotency
+key. Read, routed and judged once, it is found again by all its other bytes, and a request that is
+whole in one read is then handed on without the parser. That is safe because nothing is read anew:
+between two messages a parser has no memory, so equal bytes mean what they meant before, and the
+two values that may differ are taken only where their characters leave one reading: digits alone,
+and printable ASCII without a space.
+
+Example: `POST /api/publish/a HTTP/1.1`, `Host: x`, `Content-Length: 17` has passed. The same with
+`Content-Length: 18` is known; with one more space, or the fields in another order, it is not.
+"""
+
+from collections.abc import Mapping
+
+from hub.core.identity import Identity
+from hub.core.values import value
+from hub.transports.http.routes import Route
+from hub.transports.request import Cut, Request
+
+_END = b"\r\n\r\n"
+_LENGTH = b"\r\nContent-Length: "
+_KEY = b"\r\nIdempotency-Key: "
+_KEY_NAME = "idempotency-key"
+# 9 digits are more than any body's limit.
+_MAX_LENGTH_DIGITS = 9
+# Heads that are remembered, and how long one may be.
+_MAX_HEADS = 1024
+_MAX_HEAD_BYTES = 1024
+
+
+@value(frozen=True, slots=True)
+class KnownHead:
+    """What such a head means."""
+
+    route: Route
+    method: str
+    target: bytes
+    headers: dict[str, str]
+    """Without the values that may differ. Requests share it: nobody changes a field once read."""
+    params: Mapping[str, str]
+    identity: Identity
+
+
+def cut(data: bytes, at: int) -> Cut | None:
+    """The head that begins in `data` at `at`; None where it is not one that may be known."""
+    if (end := data.find(_END, at)) < 0 or end - at > _MAX_HEAD_BYTES:
+        return None
+    if (before := data.find(_LENGTH, at, end)) < 0:
+        return None
+    before += len(_LENGTH)
+    behind = data.find(b"\r", before)
+    digits = data[before:behind]
+    if not digits.isdigit() or len(digits) > _MAX_LENGTH_DIGITS:
+        return None
+    end += len(_END)
+    rest = data[at:before] + data[behind:end]
+    if (start := rest.find(_KEY)) < 0:
+        return rest, end - at, int(digits), None
+    start += len(_KEY)
+    stop = rest.find(b"\r", start)
+    key = str(rest[start:stop], "latin-1")
+    if not (key.isascii() and key.isprintable()) or " " in key or not key:
+        return None
+    return rest[:start] + rest[stop:], end - at, int(digits), key
+
+
+class KnownHeads:
+    """One per node. A look-up by a hash of all bytes tells nothing of a key by its time."""
+
+    __slots__ = ("_heads",)
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, KnownHead] = {}
+
+    def find(self, head: Cut) -> KnownHead | None:
+        """What the head means; None where it is not known, or its body would be refused."""
+        known = self._heads.get(head[0])
+        return None if known is None or head[2] > known.route.body_limit else known
+
+    def remember(self, head: Cut, request: Request, route: Route) -> None:
+        """Know `head`, which was read as `request`, from now on.
+
+        It is not where a line of it may be anything but one of the fields: where such a head ends
+        is the parser's to say each time.
+        """
+        rest, _, length, key = head
+        headers, lines = dict(request.headers), rest.count(b"\r\n")
+        told = headers.pop("content-length", ""), headers.pop(_KEY_NAME, None)
+        # Besides the fields there are a request line, an empty one, and those of the two values.
+        plain = lines == len(headers) + 3 + (key is not None)
+        if rest.count(b"\r") != lines or rest.count(b"\n") != lines:
+            return
+        if not plain or told != (f"{length}", key):
+            return
+        if len(self._heads) >= _MAX_HEADS:
+            self._heads.clear()
+        self._heads[rest] = KnownHead(
+            route, request.method, request.target, headers, request.params, request.identity
+        )
+
+
+def request_of(known: KnownHead, key: str | None) -> Request:
+    """The request that a known head with this idempotency key stands for, without its body."""
+    headers = known.headers if key is None else {**known.headers, _KEY_NAME: key}
+    request = Request(headers)
+    request.method = known.method
+    request.target = known.target
+    request.params = known.params
+    request.identity = known.identity
+    return request
