@@ -191,3 +191,15 @@ class SettingsError(HubError):
     """A setting has a value that is not allowed; the start ends with this message."""
 
     code = "settings"
+
+
+_BY_CODE = {
+    each.code: each
+    for each in tuple(vars().values())
+    if isinstance(each, type) and issubclass(each, HubError)
+}
+
+
+def of_code(code: str, message: str) -> HubError:
+    """The error that another process told by its code; of an unknown one an `UnavailableError`."""
+    return _BY_CODE.get(code, UnavailableError)(message)

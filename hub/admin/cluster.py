@@ -35,12 +35,6 @@ from hub.errors import (
     UnavailableError,
 )
 
-_ERRORS = {
-    each.code: each
-    for each in vars(errors).values()
-    if isinstance(each, type) and issubclass(each, HubError)
-}
-
 Serve = Callable[[bytes], Awaitable[bytes]]
 """Answers what another node asks."""
 
@@ -217,7 +211,7 @@ class Cluster:
                 return answer
         except (ValueError, RecursionError) as error:
             raise UnavailableError(f"the node's answer cannot be read: {error}") from None
-        raise _ERRORS.get(reply.error, UnavailableError)(reply.message)
+        raise errors.of_code(reply.error, reply.message)
 
     async def _everywhere(self, request: AdminRequest[A], name: str | None) -> Answers[A]:
         unknown: HubError | None = None

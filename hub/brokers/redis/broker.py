@@ -12,7 +12,6 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.channels.context import ShardContext
 from hub.brokers.redis.channels.messages import envelope
-from hub.brokers.redis.channels.tracker import HoldBudget, State
 from hub.brokers.redis.link.outcomes import (
     CallError,
     NoAnswerError,
@@ -23,6 +22,7 @@ from hub.brokers.redis.link.outcomes import (
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.shard import Shard, ShardStatistics
 from hub.brokers.redis.topology.topology import make_topology
+from hub.brokers.tracker import HoldBudget, State
 from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from hub.core.ports import (

@@ -10,20 +10,19 @@ from dataclasses import dataclass, replace
 from hub.brokers.redis.channels.context import ShardContext, Tasks
 from hub.brokers.redis.channels.history import Backfill, HistoryReader
 from hub.brokers.redis.channels.messages import (
-    Message,
     Traced,
     decode,
     decode_announcement,
     is_announcement,
 )
 from hub.brokers.redis.channels.tracked import TrackedChannels
-from hub.brokers.redis.channels.tracker import State, Tracker
 from hub.brokers.redis.link.calls import CallConnection
 from hub.brokers.redis.link.connection import Connector, Endpoint
 from hub.brokers.redis.link.health import Canary, WriteCheck
 from hub.brokers.redis.link.library import Library
 from hub.brokers.redis.link.pubsub import Listeners, PubSubConnection
 from hub.brokers.redis.link.replication import ReplicationLine
+from hub.brokers.tracker import Message, State, Tracker
 from hub.core.pushes import PresenceReset
 
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.brokers.redis.channels.messages import (
-    Message,
     Traced,
     decode_announcement,
     is_announcement,
 )
 from hub.brokers.redis.keys import Keys
+from hub.brokers.tracker import Message
 from hub.core.ports import PublishRequest
 from hub.core.publication import Publication
 from tests.brokers.redis.nodes import FAST, Stream, TestNode, node

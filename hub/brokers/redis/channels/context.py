@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.channels.tracker import HoldBudget
 from hub.brokers.redis.options import RedisOptions
+from hub.brokers.tracker import HoldBudget
 from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from hub.core.ports import Downstream, Monotonic, Spawn

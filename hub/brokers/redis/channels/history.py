@@ -1,7 +1,7 @@
 """Reading a channel's head and history, and making good from them what pub/sub lost.
 
 `HistoryReader` asks Redis. `Backfill` compares heads, fills holes from history and announces the
-rest; decisions are those of `hub.brokers.redis.channels.tracker`, this carries them out.
+rest; decisions are those of `hub.brokers.tracker`, this carries them out.
 
 A tail that was lost shows in nothing that arrives. For example, this node has delivered up to
 offset 5 and Redis says that the head is 7. 6 and 7 may still be on their way, so `Backfill` sends
@@ -16,14 +16,14 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from hub.brokers.redis.channels.context import ShardContext
-from hub.brokers.redis.channels.messages import Message, decode
+from hub.brokers.redis.channels.messages import decode
 from hub.brokers.redis.channels.tracked import TrackedChannels
-from hub.brokers.redis.channels.tracker import Page, State, Step, Tracker
 from hub.brokers.redis.link.calls import CallConnection
 from hub.brokers.redis.link.library import Command
 from hub.brokers.redis.link.outcomes import CallError, RefusedError
 from hub.brokers.redis.link.pubsub import PubSub
 from hub.brokers.redis.options import RedisOptions
+from hub.brokers.tracker import Message, Page, State, Step, Tracker
 from hub.core.options import Namespaces
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason

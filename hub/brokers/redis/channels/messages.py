@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from hub.brokers.tracker import Message
 from hub.core.ports import PublishRequest
 from hub.core.publication import MAX_OFFSET, Publication
 from hub.core.pushes import Join, Leave, Member
@@ -31,17 +32,6 @@ from hub.wire.payload import check_key, check_payload
 _Envelope = tuple[str | None, str | None, str | None]
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _EMPTY: _Envelope = (None, None, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One number of a channel's sequence, with its publication."""
-
-    epoch: str
-    offset: int
-    publication: Publication | None
-    """None when it is no JSON, too large or otherwise not to be delivered."""
-    size_bytes: int
 
 
 def envelope(request: PublishRequest) -> bytes:

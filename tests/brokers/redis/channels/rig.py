@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Coroutine
 
 from hub.brokers.redis.channels.context import ShardContext, Tasks
-from hub.brokers.redis.channels.tracker import HoldBudget
 from hub.brokers.redis.options import RedisOptions
+from hub.brokers.tracker import HoldBudget
 from hub.core.counters import Counters
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Position, Publication

@@ -8,11 +8,11 @@ import pytest
 from redis.exceptions import ResponseError
 
 from hub.brokers.redis.channels.history import Backfill, HistoryReader
-from hub.brokers.redis.channels.messages import Message, decode
+from hub.brokers.redis.channels.messages import decode
 from hub.brokers.redis.channels.tracked import TrackedChannels
-from hub.brokers.redis.channels.tracker import State, Tracker
 from hub.brokers.redis.link.outcomes import CallError
 from hub.brokers.redis.options import RedisOptions
+from hub.brokers.tracker import Message, State, Tracker
 from hub.core.options import Namespaces
 from hub.core.publication import Position
 from tests.brokers.redis.channels.rig import ShardRig

@@ -7,13 +7,13 @@ import structlog
 
 from hub.brokers.redis.channels.context import ShardContext
 from hub.brokers.redis.channels.tracked import TrackedChannels
-from hub.brokers.redis.channels.tracker import HoldBudget, Tracker
 from hub.brokers.redis.options import RedisOptions
+from hub.brokers.tracker import HoldBudget, Tracker
 from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from hub.core.ports import Downstream, Spawn
 from hub.core.publication import Position
-from tests.brokers.redis.channels.test_tracker import message, page, shown
+from tests.brokers.test_tracker import message, page, shown
 from tests.support.waiting import eventually
 
 SIZE = message("a", 1).size_bytes

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from hub.brokers.redis.channels.tracked import TrackedChannels
-from hub.brokers.redis.channels.tracker import State, Tracker
 from hub.brokers.redis.link.outcomes import NotSentError
 from hub.brokers.redis.options import RedisOptions
+from hub.brokers.tracker import State, Tracker
 from hub.core.publication import Position
 from tests.brokers.redis.channels.rig import ShardRig
 from tests.support.waiting import eventually

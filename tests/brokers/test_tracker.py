@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.brokers.redis.channels.messages import Message
-from hub.brokers.redis.channels.tracker import HoldBudget, Page, State, Step, Tracker
+from hub.brokers.tracker import HoldBudget, Message, Page, State, Step, Tracker
 from hub.core.counters import Counters
 from hub.core.options import MIB
 from hub.core.publication import Position, Publication

@@ -3,7 +3,8 @@
 A pure state machine: it takes messages and pages of history and returns steps to carry out in
 order. It never goes back and never skips: between two steps of an epoch lies nothing, or a gap.
 
-The epoch changes only by what Redis answers, never by what pub/sub brings. A message of another
+Shared by the brokers outside this process. Over Redis the epoch changes only by what Redis answers,
+never by what pub/sub brings. A message of another
 epoch may come late from one already left, or early from one to come; a page that was asked for
 after the message arrived tells which. Likewise a range is given up only when a page that was
 asked for after the range was known to be missing does not have it: what pub/sub may still be
@@ -24,10 +25,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from hub.brokers.redis.channels.messages import Message
 from hub.core.counters import Counters
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One number of a channel's sequence, with its publication."""
+
+    epoch: str
+    offset: int
+    publication: Publication | None
+    """None when it is no JSON, too large or otherwise not to be delivered."""
+    size_bytes: int
 
 
 class HoldBudget:

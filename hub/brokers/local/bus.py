@@ -1,0 +1,137 @@
+"""One worker asks another, and answers when asked: implements `hub.admin.cluster.NodeBus`.
+
+The broker process carries questions and answers, and says at once where the asked worker is gone.
+What is asked is bytes here. Secrets are checked by the worker that holds the session, operators'
+rights by the worker that they asked.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+
+from hub.brokers.local import frames
+from hub.brokers.local.link import Link, NoAnswerError, NotSentError
+from hub.core.ports import Spawn
+from hub.core.records import NodeRecord
+from hub.errors import HubError, OutcomeUnknownError, UnavailableError
+
+# As over Redis (`hub.brokers.redis.nodes.bus`).
+ANSWER_SECONDS = 2.0
+MAX_PENDING = 1000
+MAX_LASTING = 5000
+_RECORD_SECONDS = 1.0
+_RECORD = msgspec.json.Decoder(NodeRecord)
+
+
+class WorkerBus:
+    """One per worker."""
+
+    alone = False
+
+    def __init__(self, link: Link, *, spawn: Spawn, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self._link = link
+        self._spawn = spawn
+        self._answer_seconds = answer_seconds
+        self._serve_question: Callable[[bytes], Awaitable[bytes]] | None = None
+        self._record: Callable[[], NodeRecord] | None = None
+        self._under_way = {True: 0, False: 0}
+        """Questions of this worker and to it, by whether they last."""
+        self._lasting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
+        """What other workers wait for here, by who asks and the question's number."""
+        link.on(frames.ASKED, self._asked)
+        link.on(frames.GIVEN_UP, self._given_up)
+        link.on_up(self._tell_record)
+
+    async def start(
+        self, serve: Callable[[bytes], Awaitable[bytes]], record: Callable[[], NodeRecord]
+    ) -> None:
+        self._serve_question, self._record = serve, record
+        self._spawn(self._stay_known())
+
+    async def stop(self) -> None:
+        """The end of the connection says it."""
+
+    async def _stay_known(self) -> None:
+        while True:
+            self._tell_record()
+            await asyncio.sleep(_RECORD_SECONDS)
+
+    def _tell_record(self) -> None:
+        if self._record is not None and self._link.is_up:
+            raw = msgspec.json.encode(self._record())
+            self._link.send((frames.RECORD, raw), len(raw))
+
+    # -- asking ------------------------------------------------------------------------------
+
+    async def others(self) -> Mapping[str, NodeRecord]:
+        try:
+            _, _, found = await self._link.ask(frames.OTHERS)
+        except (NotSentError, NoAnswerError) as error:
+            raise UnavailableError(f"the other nodes are not known now: {error.message}") from None
+        return {tag: _RECORD.decode(raw) for tag, raw in found.items()}
+
+    async def ask(
+        self, tag: str, question: bytes, *, wait_seconds: float = 0.0, lasts: bool = False
+    ) -> bytes | None:
+        if not self._enter(lasts=lasts):
+            raise UnavailableError("too many questions to other workers wait already")
+        waiting: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+        def answered(answer: frames.Message | HubError) -> None:
+            if waiting.done():
+                return
+            if isinstance(answer, HubError):
+                waiting.set_exception(answer)
+            else:
+                waiting.set_result(answer[2])
+
+        number: int | None = None
+        try:
+            asked = (frames.ASK, tag, question, lasts)
+            number = self._link.call(asked, answered, len(question), lasts=True)
+            async with asyncio.timeout(wait_seconds + self._answer_seconds):
+                return await waiting
+        except NotSentError as error:
+            raise UnavailableError(error.message) from None
+        except (NoAnswerError, TimeoutError):
+            raise OutcomeUnknownError("it does not answer") from None
+        finally:
+            self._under_way[lasts] -= 1
+            if number is not None and self._link.forget(number):
+                # The other worker would wait on, for a peer that is not there any more.
+                self._link.send((frames.GIVE_UP, number))
+
+    def _enter(self, *, lasts: bool) -> bool:
+        if self._under_way[lasts] >= (MAX_LASTING if lasts else MAX_PENDING):
+            return False
+        self._under_way[lasts] += 1
+        return True
+
+    # -- answering ---------------------------------------------------------------------------
+
+    def _asked(self, message: frames.Message) -> None:
+        _, asker, number, question, lasts = message
+        if self._serve_question is not None and self._enter(lasts=lasts):
+            self._spawn(self._serve(asker, number, question, lasts=lasts))
+
+    def _given_up(self, message: frames.Message) -> None:
+        _, asker, number = message
+        if (lasting := self._lasting.get((asker, number))) is not None:
+            lasting.cancel()
+
+    async def _serve(self, asker: str, number: int, question: bytes, *, lasts: bool) -> None:
+        assert self._serve_question is not None  # noqa: S101 - `_asked` has looked
+        work = asyncio.ensure_future(self._serve_question(question))
+        if lasts:
+            self._lasting[asker, number] = work
+        try:
+            # The wait ends without an error, also where the work is cancelled.
+            await asyncio.wait({work})
+            if not work.cancelled():
+                answer = work.result()
+                self._link.send((frames.ANSWER, asker, number, answer), len(answer))
+        finally:
+            work.cancel()
+            self._lasting.pop((asker, number), None)
+            self._under_way[lasts] -= 1

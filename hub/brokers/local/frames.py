@@ -1,0 +1,206 @@
+"""What workers and the broker process say to each other, and how it travels.
+
+A frame is a length of four bytes and a list of messages in MessagePack: all that one turn of the
+loop has to say to one peer. A message is a list whose first element is its kind. Calls carry a
+number, which their answer repeats:
+
+    worker to broker    [PUBLISH, 7, channel, data, publisher, ...]   as `PublishRequest` has them
+    broker to worker    [DELIVER, channel, 42, data, ...]             as `Publication` has them
+                        [PUBLISHED, 7, epoch, 42, false]
+
+Both ends have to be of one kind: `SHAPE` names all fields, and a peer of another shape is refused
+when it says hello. No I/O but the transport that is handed in.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from hub.core.options import KIB, MIB
+from hub.core.ports import PublishRequest
+from hub.core.publication import Publication
+from hub.core.pushes import Member
+from hub.core.records import NodeRecord
+
+Message = Sequence[Any]
+
+# A worker says:
+HELLO = 1  # shape, tag
+PUBLISH = 2  # number, the fields of a PublishRequest
+SUBSCRIBE = 3  # number, channel
+UNSUBSCRIBE = 4  # channel
+HISTORY = 5  # number, channel, after, limit, max_bytes
+PING = 6  # number
+CHANGE = 7  # channel, whether it is a join, the fields of a Member
+PRESENT = 8  # channel, lists of the fields of all members that this worker has there
+TOLD_ALL = 9  # in channels that were not named since HELLO this worker has no members
+MEMBERS = 10  # number, channel
+RECORD = 11  # this node's record
+OTHERS = 12  # number
+ASK = 13  # number, tag, question, whether it lasts
+ANSWER = 14  # the asker's tag and number, answer
+GIVE_UP = 15  # the tag that was asked, number
+NAMES = 16  # number, after which name, how many
+# The broker process says:
+WELCOME = 32  # shape
+PUBLISHED = 33  # number, epoch, offset, whether it is a duplicate
+REFUSED = 34  # number, code, message
+HEAD = 35  # number, epoch, offset
+PAGE = 36  # number, epoch, offset, oldest, lists of the fields of publications
+PONG = 37  # number, bytes of history, their limit
+DELIVER = 38  # the fields of a Publication
+LOST = 39  # the fields of a Gap
+RESET = 40  # channel, epoch, offset
+ANNOUNCE = 41  # channel, whether it is a join (None: a reset), the fields of a Member
+MEMBERS_ARE = 42  # number, lists of the fields of members
+OTHERS_ARE = 43  # number, records by tag
+ASKED = 44  # the asker's tag and number, question, whether it lasts
+ANSWERED = 45  # number, answer; None where the node lives no more
+GIVEN_UP = 46  # the asker's tag and number
+NAMES_ARE = 47  # number, lists of name, epoch, offset, held
+
+_HEADER_BYTES = 4
+# A frame that has so much leaves before the turn of the loop ends: decoding it takes 0.1 ms.
+_FULL_BYTES = 256 * KIB
+# What one end lets wait for the other. Guess, not measured: a second of all that one worker takes.
+MAX_WAITING_BYTES = 64 * MIB
+# What a message takes beside the bytes that it carries. A guess that is rather too high.
+MESSAGE_BYTES = 200
+
+
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in dataclasses.fields(kind))
+
+
+def _shape() -> str:
+    kinds = (PublishRequest, Publication, Member, NodeRecord)
+    text = ";".join(f"{kind.__name__}:{','.join(_names(kind))}" for kind in kinds)
+    return "1-" + blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+SHAPE = _shape()
+"""What both ends agree on: the version of this module, and the fields of what travels."""
+request_fields: Callable[[PublishRequest], tuple[Any, ...]] = attrgetter(*_names(PublishRequest))
+publication_fields: Callable[[Publication], tuple[Any, ...]] = attrgetter(*_names(Publication))
+member_fields: Callable[[Member], tuple[Any, ...]] = attrgetter(*_names(Member))
+
+
+class Frames(asyncio.Protocol):
+    """One end of a connection.
+
+    Args:
+        on_messages: gets the messages of each frame.
+        on_lost: called once, when the connection has ended.
+        max_waiting_bytes: a peer that lets more than this wait for it is cut off.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_messages: Callable[[Sequence[Message]], None],
+        on_lost: Callable[[], None],
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+    ) -> None:
+        self._on_messages = on_messages
+        self._on_lost = on_lost
+        self._max_waiting_bytes = max_waiting_bytes
+        self._loop = asyncio.get_running_loop()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._transport: asyncio.Transport | None = None
+        self._batch: list[Message] = []
+        self._batch_bytes = 0
+        self._received = bytearray()
+        self._needed = 0
+        """How much has to be received before there is a whole frame, as far as is known."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What the peer has not taken yet, without what the kernel holds."""
+        transport = self._transport
+        unsent = 0 if transport is None else transport.get_write_buffer_size()
+        return self._batch_bytes + unsent
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
+
+    def send(self, message: Message, size_bytes: int = 0) -> None:
+        """Say it with the rest of this turn of the loop; nothing where the connection has ended.
+
+        `size_bytes` is what the message carries: data, or a question.
+        """
+        if self._transport is None:
+            return
+        if not self._batch:
+            self._loop.call_soon(self._flush)
+        self._batch.append(message)
+        self._batch_bytes += size_bytes + MESSAGE_BYTES
+        if self._batch_bytes >= _FULL_BYTES:
+            self._flush()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """End the connection when all has been said."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _flush(self) -> None:
+        batch, transport = self._batch, self._transport
+        if not batch:
+            return
+        self._batch, self._batch_bytes = [], 0
+        if transport is None or transport.is_closing():
+            return
+        frame = bytearray(_HEADER_BYTES)
+        self._encoder.encode_into(batch, frame, _HEADER_BYTES)
+        frame[:_HEADER_BYTES] = (len(frame) - _HEADER_BYTES).to_bytes(_HEADER_BYTES, "big")
+        transport.write(frame)
+        if transport.get_write_buffer_size() > self._max_waiting_bytes:
+            transport.abort()
+
+    # -- asyncio.Protocol --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._transport = None
+        self._batch, self._batch_bytes = [], 0
+        self._received.clear()
+        self._on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        if self._received:
+            self._received += data
+            if len(self._received) < self._needed:
+                return
+            data = bytes(self._received)
+            self._received.clear()
+        self._needed = 0
+        place, size, view = 0, len(data), memoryview(data)
+        while size - place >= _HEADER_BYTES:
+            begin = place + _HEADER_BYTES
+            end = begin + int.from_bytes(view[place:begin], "big")
+            if end > size:
+                self._needed = end - place
+                break
+            try:
+                messages = msgspec.msgpack.decode(view[begin:end])
+            except (ValueError, RecursionError):
+                self.abort()
+                return
+            place = end
+            self._on_messages(messages)
+        if place < size:
+            self._received += view[place:]

@@ -1,0 +1,297 @@
+"""A worker's connection to the broker process: kept up, with a deadline for every call.
+
+What is not sent is known, what is sent is not: a call that is refused here has done nothing, one
+that was sent and got no answer may have been carried out. Calls are bounded in number and bytes;
+what comes above is refused at once. Nothing is sent again.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from hub import errors
+from hub.brokers.local import frames
+from hub.brokers.local.frames import Frames, Message
+from hub.core.counters import Counters
+from hub.core.options import MIB
+from hub.core.ports import Monotonic
+from hub.errors import HubError
+
+# A call takes 0.2 ms; longer than a machine that is busy lets one wait. Guess, not measured.
+CALL_SECONDS = 5.0
+# A broker process that says nothing for so long stands still: the worker is not ready, and makes
+# its connection anew. As of the canary over Redis.
+DEAF_SECONDS = 8.0
+# A process that has just started accepts when it has read its settings.
+WELCOME_SECONDS = 10.0
+PING_SECONDS = 1.0
+# As for calls to Redis.
+MAX_CALLS = 10_000
+MAX_CALL_BYTES = 32 * MIB
+_BACK_OFF_SECONDS = (0.02, 0.5)
+
+Connect = Callable[[], socket.socket]
+"""A connected stream to the broker process; raises `OSError` where there is none."""
+Answered = Callable[[Message | HubError], None]
+
+
+class NotSentError(HubError):
+    """The broker process has not seen the call."""
+
+
+class NoAnswerError(HubError):
+    """It may have carried the call out."""
+
+
+@dataclass(slots=True)
+class _Call:
+    asked_at: float
+    size_bytes: int
+    answered: Answered
+
+
+class Link:
+    """One per worker.
+
+    Args:
+        clock: counts no stall of this process (`hub.core.time.awake`).
+        on_up: called whenever the broker process has said welcome, before anything else is sent.
+        on_down: called when the connection has ended.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        tag: str,
+        clock: Monotonic,
+        log: FilteringBoundLogger,
+        counters: Counters,
+        call_seconds: float = CALL_SECONDS,
+    ) -> None:
+        self._connect = connect
+        self._tag = tag
+        self._clock = clock
+        self._log = log
+        self._counters = counters
+        self._call_seconds = call_seconds
+        self._frames: Frames | None = None
+        self._lost = asyncio.Event()
+        self._calls: dict[int, _Call] = {}
+        """In the order they were made."""
+        self._lasting: dict[int, _Call] = {}
+        """Those whose deadline is the caller's."""
+        self._call_bytes = 0
+        self._number = 0
+        self._handlers: dict[int, Callable[[Message], None]] = {frames.WELCOME: self._welcomed}
+        self._on_up: list[Callable[[], None]] = []
+        self._on_down: list[Callable[[], None]] = []
+        self._stopping = False
+        self._connected_at = clock()
+        self.is_up = False
+        """Whether calls are taken."""
+        self.refusal = ""
+        """Why the broker process will never take this worker; empty where it may."""
+        self.heard_at = clock()
+        self._pinged_at = clock()
+        self.round_trip_seconds = 0.0
+        self.history_bytes = self.history_limit_bytes = 0
+        """Of the broker process, as it said last."""
+
+    # -- what is put around it ---------------------------------------------------------------
+
+    def on(self, kind: int, handler: Callable[[Message], None]) -> None:
+        """Have `handler` get what the broker process says of its own accord."""
+        self._handlers[kind] = handler
+
+    def on_up(self, callback: Callable[[], None]) -> None:
+        self._on_up.append(callback)
+
+    def on_down(self, callback: Callable[[], None]) -> None:
+        self._on_down.append(callback)
+
+    # -- its life ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep the connection up until `stop`."""
+        shortest, longest = _BACK_OFF_SECONDS
+        wait_seconds = shortest
+        while not self._stopping:
+            self._lost.clear()
+            if await self._open():
+                await self._lost.wait()
+                wait_seconds = shortest if self.is_up else wait_seconds
+                self._down()
+            if not self._stopping:
+                await asyncio.sleep(wait_seconds)
+            wait_seconds = min(2 * wait_seconds, longest)
+
+    async def _open(self) -> bool:
+        with contextlib.suppress(OSError):
+            end = self._connect()
+            end.setblocking(False)
+            made = Frames(
+                on_messages=self._on_messages,
+                on_lost=self._lost.set,
+            )
+            self._connected_at = self.heard_at = self._clock()
+            await asyncio.get_running_loop().create_connection(lambda: made, sock=end)
+            self._frames = made
+            made.send((frames.HELLO, frames.SHAPE, self._tag))
+            return True
+        return False
+
+    def _welcomed(self, message: Message) -> None:
+        _, shape = message
+        if shape != frames.SHAPE:
+            self.refusal = f"the broker process is of another version ({shape}, not {frames.SHAPE})"
+            return
+        self.is_up = True
+        self._counters.broker_connects["commands"] += 1
+        self._log.info("broker_process_reached")
+        for callback in self._on_up:
+            callback()
+
+    def _down(self) -> None:
+        was_up, self.is_up, self._frames = self.is_up, False, None
+        calls, self._call_bytes = self._calls | self._lasting, 0
+        self._calls, self._lasting = {}, {}
+        if was_up and not self._stopping:
+            self._log.warning("broker_process_lost", pending_calls=len(calls))
+        for call in calls.values():
+            self._counters.broker_call_errors["no_answer"] += 1
+            call.answered(NoAnswerError("the broker process went away"))
+        for callback in self._on_down if was_up else ():
+            callback()
+
+    def stop(self) -> None:
+        """Close the connection when all has been said."""
+        self._stopping = True
+        if self._frames is not None:
+            self._frames.close()
+        self._lost.set()
+
+    def reconnect(self) -> None:
+        """Make the connection anew, where there is one."""
+        if self._frames is not None:
+            self._frames.abort()
+
+    def sweep(self) -> None:
+        """Fail what has waited too long; call it some twenty times a second."""
+        now, made = self._clock(), self._frames
+        while self._calls:
+            number = next(iter(self._calls))
+            call = self._calls[number]
+            if call.asked_at > now - self._call_seconds:
+                break
+            self._settle(number, NoAnswerError("the broker process does not answer"))
+        if made is None or not made.is_open:
+            return
+        if now - self.heard_at > (DEAF_SECONDS if self.is_up else WELCOME_SECONDS):
+            self._log.warning("broker_process_silent", seconds=round(now - self.heard_at, 1))
+            made.abort()
+        elif self.is_up and now - self._pinged_at >= PING_SECONDS:
+            self._pinged_at = now
+            self.call((frames.PING,), lambda answer: self._ponged(now, answer))
+
+    def _ponged(self, asked_at: float, answer: Message | HubError) -> None:
+        if not isinstance(answer, HubError):
+            self.round_trip_seconds = self._clock() - asked_at
+            _, _, self.history_bytes, self.history_limit_bytes = answer
+
+    @property
+    def unheard_seconds(self) -> float:
+        """Since the broker process said anything; pings make it say something."""
+        return self._clock() - self.heard_at
+
+    @property
+    def pending(self) -> int:
+        return len(self._calls)
+
+    # -- saying and asking -------------------------------------------------------------------
+
+    def send(self, message: Message, size_bytes: int = 0) -> None:
+        """Say what has no answer; nothing while the connection is down."""
+        if self.is_up and self._frames is not None:
+            self._frames.send(message, size_bytes)
+
+    def call(
+        self,
+        message: Sequence[Any],
+        answered: Answered,
+        size_bytes: int = 0,
+        lasts: bool = False,
+    ) -> int:
+        """Ask, and have `answered` called once, in the order of what is received.
+
+        Raises `NotSentError`. A kind stands first in `message`; the number is put behind it, and
+        is what this returns. With `lasts` the caller has a deadline of its own, and calls `forget`.
+        """
+        made = self._frames
+        if not self.is_up or made is None:
+            raise self._not_sent(self.refusal or "the broker process cannot be reached")
+        if len(self._calls) >= MAX_CALLS:
+            raise self._not_sent(f"{MAX_CALLS:,} calls to the broker process wait already")
+        if self._call_bytes + size_bytes > MAX_CALL_BYTES:
+            raise self._not_sent(f"{self._call_bytes:,} bytes wait for the broker process")
+        self._number += 1
+        kind, *rest = message
+        asked_at = self._clock()
+        calls = self._calls if not lasts else self._lasting
+        calls[self._number] = _Call(asked_at, size_bytes, answered)
+        self._call_bytes += size_bytes
+        made.send((kind, self._number, *rest), size_bytes)
+        return self._number
+
+    def forget(self, number: int) -> bool:
+        """Wait for the answer no more; whether it was still to come."""
+        call = self._lasting.pop(number, None)
+        self._call_bytes -= 0 if call is None else call.size_bytes
+        return call is not None
+
+    async def ask(self, *message: Any, size_bytes: int = 0) -> Message:
+        """The answer; raises `NotSentError`, `NoAnswerError` or what the broker process refused
+        with."""
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+        def answered(answer: Message | HubError) -> None:
+            if future.done():
+                return  # Nobody waits any more.
+            if isinstance(answer, HubError):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+        self.call(message, answered, size_bytes)
+        return await future
+
+    def _not_sent(self, why: str) -> NotSentError:
+        self._counters.broker_call_errors["not_sent"] += 1
+        return NotSentError(why)
+
+    def _on_messages(self, messages: Sequence[Message]) -> None:
+        self.heard_at = self._clock()
+        for message in messages:
+            kind = message[0]
+            if (handler := self._handlers.get(kind)) is not None:
+                handler(message)
+            elif kind == frames.REFUSED:
+                _, number, code, why = message
+                self._settle(number, errors.of_code(code, why))
+            else:
+                self._settle(message[1], message)
+
+    def _settle(self, number: int, answer: Message | HubError) -> None:
+        call = self._calls.pop(number, None) or self._lasting.pop(number, None)
+        if call is None:
+            return  # Too late.
+        self._call_bytes -= call.size_bytes
+        self._counters.broker_calls.observe(max(0.0, self._clock() - call.asked_at))
+        if isinstance(answer, NoAnswerError):
+            self._counters.broker_call_errors["no_answer"] += 1
+        call.answered(answer)

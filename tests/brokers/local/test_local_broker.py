@@ -1,0 +1,241 @@
+"""Workers on one broker process: one order, and what happens when the way to it breaks."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from hub.brokers.local import frames, link
+from hub.core.options import ChannelOptions, Namespaces
+from hub.core.pushes import GapReason, PresenceReset
+from hub.errors import NotPublishedError, OutcomeUnknownError, UnavailableError
+from tests.brokers.local.rig import Machine, Worker, machine
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def made() -> AsyncGenerator[Machine]:
+    async with machine() as made:
+        yield made
+
+
+def offsets(worker: Worker) -> list[int]:
+    return [publication.offset for publication in worker.delivered]
+
+
+async def test_all_workers_see_one_order(made: Machine) -> None:
+    """Whoever publishes, and each publication once."""
+    workers = [await made.worker() for _ in range(3)]
+    for worker in workers:
+        await worker.subscribe("a")
+    results = await asyncio.gather(*(workers[n % 3].publish(data=b"%d" % n) for n in range(300)))
+    assert sorted(result.offset for result in results) == list(range(1, 301))
+    await eventually(lambda: all(len(worker.delivered) == 300 for worker in workers))
+    assert workers[0].delivered == workers[1].delivered == workers[2].delivered
+    assert offsets(workers[0]) == list(range(1, 301))
+
+
+async def test_a_publication_goes_only_to_workers_that_follow_its_channel(made: Machine) -> None:
+    one, other = await made.worker(), await made.worker()
+    await one.subscribe("a")
+    await other.publish("a")
+    await other.publish("b")
+    await eventually(lambda: one.delivered)
+    assert made.process.server.publications == 2
+    assert [p.channel for p in one.delivered] == ["a"]
+    assert other.counters.broker_received == 0
+
+
+async def test_an_idempotency_key_holds_over_workers(made: Machine) -> None:
+    one, other = await made.worker(), await made.worker()
+    first = await one.publish(idempotency_key="i")
+    again = await other.publish(idempotency_key="i")
+    assert (again.position, again.duplicate) == (first.position, True)
+
+
+async def test_what_was_published_while_a_worker_was_cut_off_is_read(made: Machine) -> None:
+    """In order, each once, and nothing is announced."""
+    one, other = await made.worker("one"), await made.worker("other")
+    await one.subscribe("long:a")
+    await other.publish("long:a")
+    await eventually(lambda: one.delivered)
+    # Before the worker can notice.
+    made.process.cut()
+    await other.is_down()
+    await other.is_up()
+    await asyncio.gather(*(other.publish("long:a") for _ in range(400)))
+    await eventually(lambda: len(one.delivered) == 401)
+    assert offsets(one) == list(range(1, 402))
+    assert (one.gaps, one.resets) == ([], [])
+
+
+async def test_what_history_has_not_is_announced(made: Machine) -> None:
+    """The channel keeps five, ten came."""
+    one, other = await made.worker("one"), await made.worker("other")
+    await one.subscribe("a")
+    await other.publish()
+    await eventually(lambda: one.delivered)
+    # Only this one stays away.
+    one.link._connect = _refused
+    one.link.reconnect()
+    await one.is_down()
+    for _ in range(10):
+        await other.publish()
+    one.link._connect = made.process.connect
+    await eventually(lambda: len(one.delivered) == 6)
+    assert offsets(one) == [1, *range(7, 12)]
+    (gap,) = one.gaps
+    assert (gap.first, gap.last, gap.reason) == (2, 6, GapReason.BROKER)
+
+
+def _refused() -> socket.socket:
+    raise ConnectionRefusedError
+
+
+async def test_a_broker_process_that_began_anew_is_a_reset(made: Machine) -> None:
+    """What was published in it meanwhile follows the reset; nobody repeats an offset."""
+    one, other = await made.worker("one"), await made.worker("other")
+    before = await one.subscribe("a")
+    await one.publish()
+    made.process.die()
+    await one.is_down()
+    await other.is_down()
+    one.link._connect = _refused
+    made.process.begin()
+    await other.is_up()
+    for _ in range(3):
+        await other.publish()
+    one.link._connect = made.process.connect
+    await eventually(lambda: len(one.delivered) == 4)
+    ((channel, head),) = one.resets
+    assert (channel, head.offset) == ("a", 0)
+    assert head.epoch != before.epoch
+    assert offsets(one) == [1, 1, 2, 3]
+    assert (await one.publish()).position.epoch == head.epoch
+
+
+async def test_without_a_broker_process_nothing_is_published_and_that_is_known(
+    made: Machine,
+) -> None:
+    one = await made.worker()
+    made.process.die()
+    await one.is_down()
+    with pytest.raises(NotPublishedError):
+        await one.publish()
+    with pytest.raises(UnavailableError):
+        await one.subscribe("b")
+    with pytest.raises(UnavailableError):
+        await one.history("b")
+    assert one.local.problems() == ("the broker process cannot be reached",)
+    made.process.begin()
+    await one.is_up()
+    await one.publish()
+    assert one.local.problems() == ()
+
+
+async def test_what_was_sent_and_not_answered_may_have_been_published(made: Machine) -> None:
+    one = await made.worker()
+    publishing = asyncio.create_task(one.publish())
+    await asyncio.sleep(0)
+    assert one.link.pending == 1
+    made.process.die()
+    with pytest.raises(OutcomeUnknownError):
+        await publishing
+
+
+async def test_a_call_that_is_not_answered_in_time_fails(made: Machine) -> None:
+    """The deadline is counted by the worker's clock; a late answer is dropped."""
+    one = await made.worker()
+    one.link._handlers[frames.PUBLISHED] = lambda _: None  # never seen
+    publishing = asyncio.create_task(one.publish())
+    await eventually(lambda: made.process.server.publications == 1)
+    made.process.clock.advance(link.CALL_SECONDS + 0.1)
+    one.local.sweep()
+    with pytest.raises(OutcomeUnknownError):
+        await publishing
+
+
+async def test_a_broker_process_that_stands_still_is_left(made: Machine) -> None:
+    """The worker says that it is not ready, and makes its connection anew."""
+    one = await made.worker()
+    connects = one.counters.broker_connects["commands"]
+    one.link._on_messages = lambda _messages: None  # type: ignore[assignment, method-assign]  # deaf
+    made.process.clock.advance(link.DEAF_SECONDS + 1)
+    assert "silent" in one.local.problems()[0]
+    del one.link._on_messages
+    one.local.sweep()
+    await eventually(lambda: one.counters.broker_connects["commands"] == connects + 1)
+    assert one.local.problems() == ()
+
+
+async def test_calls_are_bounded_in_bytes(made: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes above the bound is refused, and is not published."""
+    monkeypatch.setattr(link, "MAX_CALL_BYTES", 1000)
+    one = await made.worker()
+    results = await asyncio.gather(
+        *(one.publish(data=b'"' + b"x" * 298 + b'"') for _ in range(5)), return_exceptions=True
+    )
+    assert [isinstance(result, NotPublishedError) for result in results] == [
+        False, False, False, True, True
+    ]  # fmt: skip
+    assert (await one.history()).head.offset == 3
+    await one.publish()
+
+
+async def test_a_worker_that_takes_nothing_is_cut_off_and_reads_it_later(
+    made: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the broker process holds for it is bounded."""
+    one, other = await made.worker("one"), await made.worker("other")
+    await one.subscribe("long:a")
+    await eventually(lambda: len(made.process.server._channels) == 1)
+    (reader,) = made.process.server._channels["long:a"].workers
+    reader.frames._max_waiting_bytes = 100_000
+    transport = one.link._frames._transport  # type: ignore[union-attr]
+    transport.pause_reading()  # type: ignore[union-attr]
+    data = b'"' + b"x" * 20_000 + b'"'
+    for _ in range(100):
+        await other.publish("long:a", data)
+    transport.resume_reading()  # type: ignore[union-attr]
+    await eventually(lambda: len(one.delivered) == 100)
+    assert one.counters.broker_connects["commands"] == 2
+    assert offsets(one) == list(range(1, 101))
+    assert one.gaps == []
+
+
+async def test_a_peer_of_another_version_is_refused(made: Machine) -> None:
+    """What one side knows and the other does not would be lost without a word."""
+    lost = asyncio.Event()
+    said: list[frames.Message] = []
+    peer = frames.Frames(on_messages=said.extend, on_lost=lost.set)
+    end = made.process.connect()
+    end.setblocking(False)
+    await asyncio.get_running_loop().create_connection(lambda: peer, sock=end)
+    peer.send((frames.HELLO, "0-other", "tag"))
+    await asyncio.wait_for(lost.wait(), 10)
+    assert said == [[frames.WELCOME, frames.SHAPE]]
+    worker = await made.worker()
+    worker.link._welcomed((frames.WELCOME, "0-other"))
+    assert "another version" in worker.local.problems()[0]
+
+
+async def test_an_unsubscribed_channel_is_followed_no_more(made: Machine) -> None:
+    """Neither here nor in the broker process, and its sequence goes on."""
+    one = await made.worker()
+    await one.subscribe("a")
+    one.local.unsubscribe("a")
+    assert (await one.publish()).offset == 1
+    assert one.delivered == []
+    await eventually(lambda: not made.process.server._channels)
+    assert (await one.subscribe("a")).offset == 1
+
+
+async def test_presence_is_asked_for_again_after_a_cut(made: Machine) -> None:
+    """Joins and leaves have no offsets."""
+    one = await made.worker()
+    one.local._namespaces = Namespaces(ChannelOptions(presence=True))
+    await one.subscribe("a")
+    made.process.cut()
+    await one.is_down()
+    await eventually(lambda: one.announced == [PresenceReset("a")])
