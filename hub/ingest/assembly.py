@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.errors import SettingsError
-from hub.ingest.checkpoint import default_path, load, locked
+from hub.ingest.checkpoint import clear_forgotten, default_path, load, locked
 from hub.ingest.encoding import Encoding
 from hub.ingest.pace import Pace
 from hub.ingest.report import Report
@@ -86,6 +86,10 @@ def ingest_file(order: Order, file: str, checkpoint: Path | None, say: _Say) -> 
     report = Report(say)
     channel = order.target.channel
     saved = checkpoint or default_path(path, channel, order.url)
+    if checkpoint is None:
+        # A folder that is given may hold checkpoints of others, whose files are elsewhere.
+        for gone in clear_forgotten(saved.parent, now=time.time()):
+            say(f"the checkpoint of {gone} is removed: the file has been gone for long")
     with locked(saved):
         known = load(saved, channel=channel)
         say(f"checkpoint {saved}: " + (f"after line {known.lines:,}" if known else "new"))

@@ -20,6 +20,8 @@ from hub.errors import SettingsError
 from hub.ingest.finding import Mark
 
 _ID_BYTES = 12
+FORGOTTEN_SECONDS = 30 * 24 * 3600.0
+"""A file that has been gone for so long is not expected back. A guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,14 @@ class Place:
     """How many stand before it."""
     done: frozenset[int] = frozenset()
     """Where lines after it begin that are settled all the same."""
+    written_ns: int = 0
+    """When the file had been written last while it had its name; 0 where that is not known."""
 
 
-def new_place(inode: int) -> Place:
+def new_place(inode: int, written_ns: int = 0) -> Place:
     """The beginning of a file that was not read before."""
-    return Place(secrets.token_hex(_ID_BYTES), Mark(inode, 0, sha256().hexdigest()), 0)
+    mark = Mark(inode, 0, sha256().hexdigest())
+    return Place(secrets.token_hex(_ID_BYTES), mark, 0, written_ns=written_ns)
 
 
 class Checkpoint(BaseModel):
@@ -57,11 +62,13 @@ class Checkpoint(BaseModel):
     """False where lines after `offset` that are not in `done` may have been sent."""
     saved_at: float
     """Seconds since 1970 UTC."""
+    written_ns: int = Field(default=0, ge=0)
+    """As of the place; in nanoseconds since 1970 UTC."""
 
     @property
     def place(self) -> Place:
         mark = Mark(self.inode, self.offset, self.digest)
-        return Place(self.id, mark, self.lines, frozenset(self.done))
+        return Place(self.id, mark, self.lines, frozenset(self.done), self.written_ns)
 
 
 def default_path(file: Path, channel: str, url: str) -> Path:
@@ -76,6 +83,31 @@ def default_path(file: Path, channel: str, url: str) -> Path:
         raise SettingsError("there is no home folder to keep its place in: --checkpoint") from None
     digest = sha256(f"{file}\0{channel}\0{url.rstrip('/')}".encode()).hexdigest()[:16]
     return state / "hub" / "ingest" / f"{file.name[:100]}-{digest}.json"
+
+
+def clear_forgotten(folder: Path, *, now: float) -> list[str]:
+    """Remove the checkpoints in `folder` whose files have long been gone; returns those files.
+
+    `now` is in seconds since 1970 UTC. One that is in use, cannot be read or cannot be removed
+    stays as it is.
+    """
+    forgotten: list[str] = []
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(OSError, ValidationError, SettingsError):
+            if _is_forgotten(path, now):
+                with locked(path):
+                    # Another process may have used it since.
+                    if _is_forgotten(path, now):
+                        file = Checkpoint.model_validate_json(path.read_bytes()).file
+                        path.unlink()
+                        _lock_of(path).unlink()
+                        forgotten.append(file)
+    return forgotten
+
+
+def _is_forgotten(path: Path, now: float) -> bool:
+    known = Checkpoint.model_validate_json(path.read_bytes())
+    return now - known.saved_at > FORGOTTEN_SECONDS and not os.path.lexists(known.file)
 
 
 def load(path: Path, *, channel: str) -> Checkpoint | None:
@@ -120,16 +152,33 @@ def locked(path: Path) -> Generator[None]:
 
     The lock ends with the process, however it ends. Raises `SettingsError`.
     """
-    lock = path.with_name(f"{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = _open_locked(path)
     except OSError as error:
         raise SettingsError(f"checkpoint {path}: {error.strerror}; see --checkpoint") from None
     try:
-        _lock(fd, path)
         yield
     finally:
+        os.close(fd)
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
+
+
+def _open_locked(path: Path) -> int:
+    """The lock's file, opened and locked; again where it was removed in between."""
+    lock = _lock_of(path)
+    while True:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _lock(fd, path)
+            if lock.exists() and os.path.samestat(os.fstat(fd), lock.stat()):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
         os.close(fd)
 
 

@@ -21,6 +21,8 @@ from pathlib import Path
 _WINDOW_BYTES = 1024
 # What logrotate, newsyslog and Python's handlers append: a number or a date. Not compressed.
 _AGE = r"\d[\d_T:-]*"
+# How often it was rotated, and no part of a date.
+_COUNT = r"(\d{1,3})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,25 @@ def continues(fd: int, known: Mark) -> bool:
 @dataclass(frozen=True, slots=True)
 class _Seen:
     path: Path
-    inode: int
+    identity: tuple[int, int]
     written_ns: int
+
+    @property
+    def inode(self) -> int:
+        return self.identity[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """What had a name after a file that had it, before the one that has it now."""
+
+    paths: tuple[Path, ...]
+    """Oldest first."""
+    missing: tuple[int, ...]
+    """Numbers of rotated files that should be among them and are not there."""
+    is_certain: bool
+    """Whether the former file still is beside the name: what came after it is, too, because
+    rotation removes the oldest first."""
 
 
 def find(path: Path, known: Mark) -> Path | None:
@@ -65,19 +84,82 @@ def find(path: Path, known: Mark) -> Path | None:
     return next((each.path for each in [*renamed, *copies]), None)
 
 
+def copies_of(path: Path, known: Mark, written_ns: int) -> list[Path]:
+    """Files beside `path` that continue `known` and were written at `written_ns` or later.
+
+    The newest first. Where nothing was read there is no content to tell by.
+    """
+    if not known.offset:
+        return []
+    beside = [each for each in _at_and_beside(path) if each.path != path]
+    late = [each for each in beside if each.written_ns >= written_ns]
+    same = [each for each in late if _continues_at(each.path, known)]
+    return [each.path for each in sorted(same, key=_age, reverse=True)]
+
+
 def rotations_after(path: Path, written_ns: int) -> list[Path]:
     """Rotated files of `path` that were last written after `written_ns`, oldest first.
 
     Renaming does not change when a file was written. Compressed ones are left out.
     """
+    found = sorted(_rotated(path), key=_age)
+    return [each.path for each in found if each.written_ns > written_ns]
+
+
+def succession(
+    path: Path, former: tuple[int, int] | None, led_to: Path | None, written_ns: int
+) -> Succession:
+    """What had the name `path` after the file `former`, a device and inode.
+
+    Args:
+        former: None where it is gone.
+        led_to: what `path` was a link to then.
+        written_ns: when `former` had been written last while it had the name. A writer may go
+            on with it, so later times of it say nothing.
+    """
+    rotated = _rotated(path)
+    where = next((each for each in _at_and_beside(path) if each.identity == former), None)
+    others = [each for each in rotated if each.identity != former]
+    late = sorted((each for each in others if each.written_ns >= written_ns), key=_age)
+    missing: tuple[int, ...] = ()
+    # Where numbers rise with the age, they say the order better than times do.
+    count = _count(path, where.path) if where else None
+    if where and count is not None:
+        below = {
+            number: each
+            for each in others
+            if each.path.parent == where.path.parent
+            and (number := _count(path, each.path)) is not None
+            and number < count
+        }
+        if not below or below[max(below)] in late:
+            late = [below[number] for number in sorted(below, reverse=True)]
+            least = 0 if 0 in below else 1
+            missing = tuple(number for number in range(least, count) if number not in below)
+    linked = linked_between(path, led_to) if led_to else []
+    paths = dict.fromkeys([*(each.path for each in late), *linked])
+    return Succession(tuple(paths), missing, where is not None)
+
+
+def _count(path: Path, rotated: Path) -> int | None:
+    """How often it was rotated, where its name says it."""
+    for each in _names(path):
+        if each.parent == rotated.parent:
+            name, stem, suffix = map(re.escape, (each.name, each.stem, each.suffix))
+            pattern = f"{name}[.-]{_COUNT}|{stem}[.-]{_COUNT}{suffix}"
+            if found := re.fullmatch(pattern, rotated.name):
+                return int(found[1] or found[2])
+    return None
+
+
+def _rotated(path: Path) -> list[_Seen]:
     # Each name in its own folder: beside what a link leads to are files that have names like it.
     rotated = {name.parent: _rotations(name) for name in reversed(_names(path))}
-    found = [
+    return [
         each
         for each in _at_and_beside(path)
         if re.fullmatch(rotated[each.path.parent], each.path.name)
     ]
-    return [each.path for each in sorted(found, key=_age) if each.written_ns > written_ns]
 
 
 def _rotations(path: Path) -> str:
@@ -129,7 +211,7 @@ def _at_and_beside(path: Path) -> Iterator[_Seen]:
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 found = each.stat()
                 if stat.S_ISREG(found.st_mode):
-                    yield _Seen(each, found.st_ino, found.st_mtime_ns)
+                    yield _Seen(each, (found.st_dev, found.st_ino), found.st_mtime_ns)
 
 
 def _listed(directory: Path) -> list[Path]:

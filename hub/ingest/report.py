@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from hub.ingest.lines import Line
-from hub.ingest.source import Chunk
+from hub.ingest.opened import Chunk
 from hub_client import OutcomeUnknownError, Position, Published, PublishError, Retrying
 
 # Each line that is refused is named, up to this many; all are counted.

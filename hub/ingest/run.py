@@ -4,16 +4,16 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from hub.ingest.checkpoint import Checkpoint, Place, save
 from hub.ingest.lines import Line
+from hub.ingest.opened import Chunk
 from hub.ingest.pace import Pace
 from hub.ingest.report import Report
 from hub.ingest.sink import Outcome, Sink
-from hub.ingest.source import Chunk
 from hub_client import NotPublishedError, OutcomeUnknownError, Published, PublishError
 
 # Errors that every further line would meet as well.
@@ -69,6 +69,7 @@ class CheckpointKeeper:
             done=sorted(place.done),
             settled=settled,
             saved_at=self._now(),
+            written_ns=place.written_ns,
         )
         await asyncio.to_thread(self._save, checkpoint)
 
@@ -174,4 +175,4 @@ class Ingest:
         place = self._parts.source.place_before(first)
         after = {line.start for line in chunk.lines if line.start > first.start}
         done = after - {line.start for line in open_lines}
-        return Place(place.id, place.mark, place.lines, frozenset(done))
+        return replace(place, done=frozenset(done))

@@ -7,7 +7,7 @@ from pathlib import Path
 from hub.ingest.checkpoint import Place, new_place
 from hub.ingest.encoding import without_zeros
 from hub.ingest.lines import Line
-from hub.ingest.source import Chunk
+from hub.ingest.opened import Chunk
 
 _NO_INODE = 0
 

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hub.ingest.checkpoint import Checkpoint, load, save
+from hub.ingest.checkpoint import (
+    FORGOTTEN_SECONDS,
+    Checkpoint,
+    clear_forgotten,
+    load,
+    locked,
+    save,
+)
 from hub.ingest.finding import continues, find, mark, rotations_after
 from hub.ingest.lines import MAX_LINE_BYTES, LineReader
 from hub.ingest.pace import MAX_LINES, Pace
@@ -101,6 +108,24 @@ def test_a_checkpoint_that_is_replaced_is_never_written_into(tmp_path: Path) -> 
         save(path, CHECKPOINT.model_copy(update={"offset": 9}))
         assert opened.read() == former
     assert path.read_bytes() != former
+
+
+def test_checkpoints_of_files_that_are_long_gone_are_removed(tmp_path: Path) -> None:
+    """With their locks. What is there, was saved lately, is in use or is no checkpoint stays."""
+    there = tmp_path / "app.log"
+    there.touch()
+    gone, now = str(tmp_path / "gone.log"), FORGOTTEN_SECONDS + 1
+    kept = {"there": (str(there), 0.0), "lately": (gone, 2.0), "used": (gone, 0.0)}
+    for name, (file, saved_at) in {**kept, "old": (gone, 0.0)}.items():
+        with locked(tmp_path / f"{name}.json"):
+            update = {"file": file, "saved_at": saved_at}
+            save(tmp_path / f"{name}.json", CHECKPOINT.model_copy(update=update))
+    (tmp_path / "other.json").write_text("{}")
+    with locked(tmp_path / "used.json"):
+        assert clear_forgotten(tmp_path, now=now) == [gone]
+    left = sorted(path.name for path in tmp_path.glob("*.json*"))
+    expected = [f"{name}.json{end}" for name in kept for end in ("", ".lock")]
+    assert left == sorted(["other.json", *expected])
 
 
 def test_a_file_is_told_by_what_was_read_of_it(tmp_path: Path) -> None:

@@ -1,0 +1,177 @@
+"""One file as it was opened, whatever its name becomes: what was seen of it, and its lines.
+
+A name may lead elsewhere and a file may be emptied under it between any two reads. So a file notes
+what it held when it was looked at last, and lines count only while it still begins with that.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hub.ingest.checkpoint import Place, new_place
+from hub.ingest.encoding import Encoding
+from hub.ingest.finding import Mark, continues, mark
+from hub.ingest.lines import MAX_LINE_BYTES, Line, LineReader
+
+_STEP_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Lines of one file that follow each other, and the place after them."""
+
+    file: Path
+    before: Place
+    lines: tuple[Line, ...]
+    after: Place
+    size: int
+    """Of the file, in bytes."""
+
+
+class OpenFile:
+    """A file under `path` when it was opened.
+
+    Args:
+        path: its name then.
+        place: where to read on; its beginning when None.
+        encoding: of its text; its own beginning says it when None.
+        now: seconds that only rise.
+        is_copy: it was made by copying, so nobody writes to it.
+        fd: where it is open already; this owns it from now on.
+
+    Raises `OSError`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        place: Place | None = None,
+        *,
+        encoding: Encoding | None = None,
+        now: float = 0.0,
+        is_copy: bool = False,
+        fd: int | None = None,
+    ) -> None:
+        self.path = path
+        self.real_path = path.resolve()
+        """What `path` led to then, where it is a link."""
+        self.fd = os.open(path, os.O_RDONLY) if fd is None else fd
+        state = self.state()
+        self.identity = (state.st_dev, state.st_ino)
+        """No other file has it for as long as this one is open."""
+        self.place = place or new_place(state.st_ino, state.st_mtime_ns)
+        self.written_ns = self.place.written_ns or state.st_mtime_ns
+        """When it had been written last while it still had its name."""
+        self.is_copy = is_copy
+        self.is_lost = False
+        """It was emptied and there is no copy of what it held: nothing of it can be read."""
+        self.changed_at = now
+        """When it grew or lost its name last."""
+        self.seen: Mark = self.place.mark
+        """How far it was seen, up to the end of a line."""
+        self.size = state.st_size
+        """In bytes, when it was looked at last."""
+        self._encoding = encoding
+        self._shape = (-1, -1)
+        self._shape_at_end: tuple[int, int] | None = None
+        self._begin_reading()
+        self.look(now)
+        self.changed_at = now
+
+    def state(self) -> os.stat_result:
+        return os.fstat(self.fd)
+
+    def is_unchanged(self) -> bool:
+        """Whether nobody wrote to it since it was looked at last."""
+        return _shape(self.state()) == self._shape
+
+    def look(self, now: float) -> bool:
+        """Whether it still begins with what was seen; notes what was added to it."""
+        state = self.state()
+        if _shape(state) == self._shape:
+            return True
+        if not continues(self.fd, self.seen):
+            return False
+        self.changed_at = now
+        self._shape = _shape(state)
+        self.size = state.st_size
+        end = self._end_of_lines()
+        if end > self.seen.offset:
+            self.seen = mark(self.fd, end)
+        return True
+
+    def keep_name(self) -> None:
+        """It still has its name, as it was looked at last."""
+        self.written_ns = max(self.written_ns, self._shape[1])
+
+    def take(self, most: int, *, final: bool) -> Chunk | None:
+        """The next lines; None when there are none yet, or what it held is gone."""
+        shape = self._shape
+        if self._shape_at_end not in {None, shape}:
+            self._read_again()
+        lines = tuple(self.reader.take(most, final=final))
+        # What was read counts only if the file was not emptied and written anew meanwhile.
+        if not continues(self.fd, self.seen) or (lines and self._is_shorter_than(lines[-1].end)):
+            self._begin_reading()
+            return None
+        if not lines:
+            self._shape_at_end = shape
+            return None
+        self._shape_at_end = None
+        last, before = lines[-1], self.place
+        self.place = self.place_at(last.end, last.number)
+        if self.place.mark.offset > self.seen.offset:
+            self.seen = self.place.mark
+        return Chunk(self.path, before, lines, self.place, self.state().st_size)
+
+    def place_at(self, offset: int, lines: int) -> Place:
+        """The place at byte `offset`, which `lines` lines stand before."""
+        done = frozenset(start for start in self.place.done if start >= offset)
+        return replace(
+            self.place,
+            mark=mark(self.fd, offset),
+            lines=lines,
+            done=done,
+            written_ns=self.written_ns,
+        )
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def _begin_reading(self) -> None:
+        self.reader = LineReader(
+            self.fd,
+            offset=self.place.mark.offset,
+            number=self.place.lines,
+            encoding=self._encoding,
+        )
+
+    def _read_again(self) -> None:
+        """An unfinished line may be another one by now."""
+        if self.size < self.reader.read_to:
+            self.reader.restart()
+        else:
+            self.reader.reread()
+
+    def _is_shorter_than(self, end: int) -> bool:
+        return self.state().st_size < end
+
+    def _end_of_lines(self) -> int:
+        """The byte after the last line end; `seen` where there is none that was not seen.
+
+        An unfinished line is left out, because its writer may still change it. Of one that is
+        longer than a line may be the end is not looked for.
+        """
+        first = max(self.seen.offset, self.size - MAX_LINE_BYTES)
+        end = self.size
+        while end > first:
+            begin = max(first, end - _STEP_BYTES)
+            found = os.pread(self.fd, end - begin, begin).rfind(b"\n")
+            if found >= 0:
+                return begin + found + 1
+            end = begin
+        return self.seen.offset
+
+
+def _shape(state: os.stat_result) -> tuple[int, int]:
+    return state.st_size, state.st_mtime_ns
