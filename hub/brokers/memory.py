@@ -24,7 +24,7 @@ from hub.core.ports import (
 )
 from hub.core.publication import Position, Publication
 from hub.core.records import BrokerRecord
-from hub.errors import UnavailableError
+from hub.errors import HubError, UnavailableError
 
 # How many channels one call of `sweep` looks at: 0.3 ms, so that 100,000 are through in 10 s
 # when it is called ten times a second.
@@ -143,6 +143,65 @@ class MemoryBroker:
         else:
             self._place(log)
         return PublishResult(head)
+
+    def publish_many_now(
+        self, requests: Sequence[PublishRequest]
+    ) -> Sequence[PublishResult | HubError]:
+        """As `publish_now` for each: those of one channel that follow each other cost one look."""
+        outcomes: list[PublishResult | HubError] = []
+        begin, count = 0, len(requests)
+        while begin < count:
+            first, end = requests[begin], begin + 1
+            if first.idempotency_key is None:
+                channel = first.channel
+                while (
+                    end < count
+                    and requests[end].channel == channel
+                    and requests[end].idempotency_key is None
+                ):
+                    end += 1
+            if end - begin == 1:
+                outcomes.append(self._outcome(first))
+            else:
+                outcomes += self._publish_run(requests[begin:end])
+            begin = end
+        return outcomes
+
+    def _outcome(self, request: PublishRequest) -> PublishResult | HubError:
+        try:
+            return self.publish_now(request)
+        except HubError as error:
+            return error
+
+    def _publish_run(
+        self, requests: Sequence[PublishRequest]
+    ) -> Sequence[PublishResult | HubError]:
+        """Publish in one channel what has no idempotency keys."""
+        try:
+            log = self._log(requests[0].channel)
+        except HubError as error:
+            return [error] * len(requests)
+        name, epoch, time_ms = log.name, log.epoch, int(self._wall_clock() * 1000)
+        publications = [
+            Publication(
+                name,
+                offset,
+                request.data,
+                time_ms,
+                request.key,
+                request.sender,
+                request.skip_connection,
+                request.trace,
+            )
+            for offset, request in enumerate(requests, log.offset + 1)
+        ]
+        log.extend(publications, log.used_at_seconds)
+        if log.subscribed:
+            for publication in publications:
+                self._downstream.deliver(publication)
+        else:
+            self._place(log)
+        return [PublishResult(Position(epoch, each.offset)) for each in publications]
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         log = self._log(channel)

@@ -6,7 +6,7 @@ gap `expired`. No I/O, no clock; constant work for each publication, taken over 
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from hub.core.options import ChannelOptions
@@ -83,6 +83,18 @@ class ChannelLog:
                 self._budget.give_back(self, self.drop_first())
             self._budget.take(self, publication)
 
+    def extend(self, publications: Sequence[Publication], now_seconds: float) -> None:
+        """Take several, of which the first is numbered `offset + 1`."""
+        self.offset = publications[-1].offset
+        if not self._keeps:
+            return
+        self._kept += publications
+        self._at += [now_seconds] * len(publications)
+        self._budget.hold(self, publications)
+        if (over := len(self) - self.options.history_size) > 0:
+            self._budget.give_back_many(self, self._drop_first(over))
+        self._budget.make_room()
+
     def trim(self, now_seconds: float) -> None:
         """Let go of what is older than `history_ttl_seconds`."""
         limit = now_seconds - self.options.history_ttl_seconds
@@ -103,11 +115,25 @@ class ChannelLog:
         dropped = self._kept[self._first]
         self._kept[self._first] = _GONE
         self._first += 1
+        if self._first >= _COMPACT_FROM:
+            self._compact()
+        return dropped
+
+    def _drop_first(self, count: int) -> Sequence[Publication]:
+        """The same for the `count` oldest."""
+        first, end = self._first, self._first + count
+        dropped = self._kept[first:end]
+        self._kept[first:end] = [_GONE] * count
+        self._first = end
+        self._compact()
+        return dropped
+
+    def _compact(self) -> None:
+        """Cut off the lists' dead heads where they are long."""
         if self._first >= _COMPACT_FROM and self._first * 2 > len(self._kept):
             del self._kept[: self._first]
             del self._at[: self._first]
             self._first = 0
-        return dropped
 
     def page(self, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> HistoryPage:
         """At most `limit` publications with offsets above `after`, oldest first.
@@ -159,14 +185,38 @@ class HistoryBudget:
         while self.bytes > self.max_bytes:
             self._drop_oldest()
 
+    def hold(self, log: ChannelLog, publications: Sequence[Publication]) -> None:
+        """Count what `log` holds from now on; `make_room` has to follow."""
+        self.bytes += sum(map(cost_bytes, publications))
+        self._order += [log] * len(publications)
+
+    def make_room(self) -> None:
+        """Let the oldest go where all of it is too much."""
+        while self.bytes > self.max_bytes:
+            self._drop_oldest()
+
     def give_back(self, log: ChannelLog, publication: Publication) -> None:
         """The oldest publication of `log` is held no longer."""
         self.bytes -= cost_bytes(publication)
         if self._order[0] is log:
             self._order.popleft()
             return
-        log.superseded += 1
-        self._superseded += 1
+        self._supersede(log, 1)
+
+    def give_back_many(self, log: ChannelLog, publications: Sequence[Publication]) -> None:
+        """The oldest publications of `log` are held no longer."""
+        self.bytes -= sum(map(cost_bytes, publications))
+        left, order = len(publications), self._order
+        while left and order[0] is log:
+            order.popleft()
+            left -= 1
+        if left:
+            self._supersede(log, left)
+
+    def _supersede(self, log: ChannelLog, count: int) -> None:
+        """So many of the marks of `log` stand for publications that are gone."""
+        log.superseded += count
+        self._superseded += count
         if self._superseded > _CLEAR_FROM and self._superseded * 2 > len(self._order):
             self._clear_out()
 

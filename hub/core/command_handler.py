@@ -134,6 +134,31 @@ class CommandHandler:
             raise
         return self._count(result)
 
+    def publish_many_now(
+        self, requests: Sequence[PublishRequest]
+    ) -> Sequence[PublishResult | HubError] | None:
+        """As `publish` for each in their order, with what it returns or raises.
+
+        None, and nothing is done, where they have to be published one by one: the broker has no
+        call for many, or what waits to be written may reach its bound between two of them.
+        """
+        many = self._broker.publish_many_now if self.publishes_now else None
+        size = sum([len(request.data) for request in requests])
+        if many is None or self._fanout.backlog_bytes + size > self._max_backlog_bytes:
+            return None
+        outcomes = many(requests)
+        made = duplicates = 0
+        for outcome in outcomes:
+            if isinstance(outcome, HubError):
+                self._counters.publish_errors[outcome.code] += 1
+            elif outcome.duplicate:
+                duplicates += 1
+            else:
+                made += 1
+        self._counters.publications += made
+        self._counters.duplicates += duplicates
+        return outcomes
+
     async def _publish_later(self, request: PublishRequest) -> PublishResult:
         try:
             if self._fanout.backlog_bytes > self._max_backlog_bytes:

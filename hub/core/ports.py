@@ -12,6 +12,7 @@ from hub.core.options import KIB
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset, Push
 from hub.core.values import value
+from hub.errors import HubError
 
 Monotonic = Callable[[], float]
 """Seconds from an arbitrary start, never backwards."""
@@ -104,6 +105,7 @@ class HistoryPage:
 
 
 PublishNow = Callable[[PublishRequest], PublishResult]
+PublishManyNow = Callable[[Sequence[PublishRequest]], Sequence[PublishResult | HubError]]
 
 
 class Downstream(Protocol):
@@ -141,6 +143,12 @@ class Broker(Protocol):
     @property
     def publish_now(self) -> PublishNow | None:
         """`publish` as a plain call, where nothing in it ever waits; None where something may."""
+        ...
+
+    @property
+    def publish_many_now(self) -> PublishManyNow | None:
+        """`publish_now` for each in their order, with what it returns or raises; only beside it,
+        and None where one by one costs no more."""
         ...
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:

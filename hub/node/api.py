@@ -78,6 +78,11 @@ class NodeApi:
     ) -> PublishResult | Coroutine[Any, Any, PublishResult]:
         return self.command_handler.publish(request)
 
+    def publish_many_now(
+        self, requests: Sequence[PublishRequest]
+    ) -> Sequence[PublishResult | HubError] | None:
+        return self.command_handler.publish_many_now(requests)
+
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
         return await self.command_handler.history(channel, since, limit)
 

@@ -175,6 +175,7 @@ class TracedBroker:
     """A broker whose publishing is traced; implements `hub.core.ports.Broker`."""
 
     publish_now = None
+    publish_many_now = None
 
     def __init__(self, broker: Broker, tracing: Tracing) -> None:
         self._broker = broker

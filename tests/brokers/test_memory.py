@@ -1,14 +1,22 @@
 """What is the memory broker's own: bounds, housekeeping, new epochs."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hub.brokers.memory import MemoryBroker
-from hub.core.publication import Position
-from hub.errors import ConflictError, UnavailableError
+from hub.brokers.memory_history import cost_bytes
+from hub.core.ports import PublishRequest, PublishResult
+from hub.core.publication import Position, Publication
+from hub.errors import ConflictError, HubError, UnavailableError
 from tests.brokers.conftest import memory_rig
 from tests.brokers.rig import Rig
 
 WEEK_SECONDS = 7 * 86400
+DATA = b'"' + b"x" * 198 + b'"'
 
 
 def memory(rig: Rig) -> MemoryBroker:
@@ -190,3 +198,76 @@ async def test_data_and_key_do_not_run_into_each_other_in_a_conflict_check() -> 
     await rig.publish(data=b'"ab"', key=None, idempotency_key="i")
     with pytest.raises(ConflictError):
         await rig.publish(data=b'"a', key='b"', idempotency_key="i")
+
+
+_REQUESTS = st.lists(
+    st.builds(
+        PublishRequest,
+        st.sampled_from(["a", "long:b", "c"]),
+        st.sampled_from([b"1", b'"' + b"x" * 300 + b'"']),
+        st.sampled_from(["backend", "other"]),
+        key=st.sampled_from([None, "k"]),
+        skip_connection=st.sampled_from([None, "me"]),
+        idempotency_key=st.sampled_from([None, None, None, "one", "two"]),
+    ),
+    max_size=30,
+)
+
+
+@given(_REQUESTS, st.booleans())
+def test_many_at_once_are_published_as_one_after_another(
+    requests: list[PublishRequest], subscribed: bool
+) -> None:
+    """The same results, deliveries and history; each channel has its own epoch in each broker."""
+    one, many = memory_rig(max_channels=2), memory_rig(max_channels=2)
+    for rig in (one, many):
+        if subscribed:
+            asyncio.run(rig.subscribe("a"))
+    expected = [_told(memory(one)._outcome(request)) for request in requests]
+    assert [_told(each) for each in memory(many).publish_many_now(requests)] == expected
+    assert [_content(each) for each in many.delivered] == [_content(e) for e in one.delivered]
+    assert memory(many).names() == memory(one).names()
+    assert memory(many).record() == memory(one).record()
+    for name in memory(one).names():
+        pages = [asyncio.run(rig.history(name, limit=1000)) for rig in (many, one)]
+        assert [_content(e) for e in pages[0].publications] == [
+            _content(e) for e in pages[1].publications
+        ]
+
+
+def _told(outcome: PublishResult | HubError) -> object:
+    if isinstance(outcome, HubError):
+        return outcome.code
+    return outcome.offset, outcome.duplicate
+
+
+def _content(publication: Publication) -> Publication:
+    """All but the time, which goes on between two of them."""
+    return replace(publication, time_ms=0)
+
+
+@given(st.lists(st.lists(st.sampled_from("ab"), min_size=1, max_size=12), max_size=12))
+def test_a_budget_counts_what_many_at_once_leave(batches: list[list[str]]) -> None:
+    """Never more than its bound, and what is held is the newest of each channel."""
+    bound = 4000
+    rig = memory_rig(history_total_bytes=bound)
+    for batch in batches:
+        memory(rig).publish_many_now(
+            [PublishRequest(f"long:{name}", DATA, "backend") for name in sorted(batch)]
+        )
+        held = 0
+        for name in "ab":
+            page = asyncio.run(rig.history(f"long:{name}", limit=1000))
+            offsets = [each.offset for each in page.publications]
+            assert offsets == list(range(page.oldest, page.head.offset + 1))
+            held += sum(cost_bytes(each) for each in page.publications)
+        assert memory(rig).record().history_bytes == held <= bound
+
+
+def test_many_for_which_there_is_no_room_are_all_refused() -> None:
+    rig = memory_rig(max_channels=1)
+    asyncio.run(rig.subscribe("a"))
+    asked = [PublishRequest(name, b"1", "backend") for name in ("b", "b", "a", "a")]
+    assert [_told(each) for each in memory(rig).publish_many_now(asked)] == [
+        UnavailableError.code, UnavailableError.code, (1, False), (2, False),
+    ]  # fmt: skip

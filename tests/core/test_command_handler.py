@@ -6,7 +6,7 @@ from hub.core.command_handler import MAX_HISTORY_BYTES
 from hub.core.commands import Authenticate, History, Ping, Publish
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.ports import HistoryPage
+from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
 from hub.errors import BadRequestError, UnavailableError
 from tests.core.small_node import Shape, SmallNode
@@ -155,6 +155,20 @@ async def test_publishing_is_refused_while_too_much_waits_to_be_written() -> Non
     node.loop.settle()
     node.do(publisher.session, Publish(2, "a", b"1"))
     assert "ok" in one(publisher)
+
+
+def test_many_are_not_published_in_one_call_where_the_bound_may_come_between_two() -> None:
+    """They go one by one then, so that the one that is too much is refused by itself."""
+    node = SmallNode(Shape(max_backlog_bytes=100))
+    Subscriber(node, "a")
+    data = b'"%b"' % (b"x" * 58)
+    handler, asked = node.command_handler, PublishRequest("a", data, "backend")
+    assert handler.publish_many_now([asked, asked]) is None
+    assert node.counters.publications == 0
+    outcomes = handler.publish_many_now([asked])
+    assert outcomes is not None
+    assert [isinstance(each, PublishResult) for each in outcomes] == [True]
+    assert node.counters.publications == 1
 
 
 def test_a_new_token_replaces_the_old() -> None:

@@ -41,6 +41,8 @@ _ALLOWED_HEADERS = (
 _PREFLIGHT_SECONDS = 600
 # Fields of a head that are judged each time, however well the rest of it is known.
 _JUDGED = frozenset({"content-encoding", "expect", "origin", "sec-fetch-site"})
+# And those for which a head is not even known by its bytes.
+_READ_EACH_TIME = _JUDGED | {"cookie", "transfer-encoding"}
 # Heads that are remembered, and how long what distinguishes one may be.
 _MAX_KNOWN = 1024
 _MAX_KNOWN_CHARACTERS = 512
@@ -199,8 +201,7 @@ class Dispatcher:
             and request.keep_alive
             and not request.upgrade
             and request.version == "1.1"
-            and "transfer-encoding" not in request.headers
-            and _JUDGED.isdisjoint(request.headers)
+            and _READ_EACH_TIME.isdisjoint(request.headers)
             and self._policy.lasts(request.identity)
         ):
             self.heads.remember(request.cut, request, route)

@@ -20,6 +20,7 @@ from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord
+from hub.errors import HubError
 from hub.transports.asgi_types import ASGIApp
 
 
@@ -31,6 +32,13 @@ class Node(Protocol):
     ) -> PublishResult | Coroutine[Any, Any, PublishResult]:
         """At once where nothing waits; calls made one after another within one tick are carried
         out in that order."""
+        ...
+
+    def publish_many_now(
+        self, requests: Sequence[PublishRequest]
+    ) -> Sequence[PublishResult | HubError] | None:
+        """As `publish` for each in their order, with what it returns or raises; None, and nothing
+        is done, where they are to be published one by one."""
         ...
 
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:

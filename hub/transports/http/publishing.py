@@ -1,7 +1,7 @@
 """`POST /api/publish/{channel}` and `POST /api/publish`."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import orjson
@@ -132,8 +132,10 @@ class Publishing:
             item = batch.items[0]
             request_ = self._checked(identity, item, trace, set())
             return _published(request_.channel, await self._publish(request_))
-        checked: set[str] = set()
-        attempts = [self._attempt(identity, item, trace, checked) for item in batch.items]
+        judged = self._judge(identity, batch.items, trace)
+        if self._at_once and (outcomes := self._published_together(judged)) is not None:
+            return _batch_answer(outcomes)
+        attempts = [self._attempt(each) for each in judged]
         if self._at_once:
             # `_outcome` of what nearly all of them are, without a call for each.
             return _batch_answer(
@@ -147,22 +149,52 @@ class Publishing:
         result = self._engine.publish(request)
         return result if isinstance(result, PublishResult) else await result
 
-    def _attempt(
-        self, identity: Identity, item: Item | HubError, trace: str | None, checked: set[str]
-    ) -> Attempt:
-        """What becomes of an item, at once where its publication is.
+    def _judge(
+        self, identity: Identity, items: Sequence[Item | HubError], trace: str | None
+    ) -> list[PublishRequest | HubError]:
+        """What each item asks for, or why it is refused."""
+        checked: set[str] = set()
+        judged: list[PublishRequest | HubError] = []
+        for item in items:
+            try:
+                judged.append(self._checked(identity, item, trace, checked))
+            except Exception as error:  # noqa: BLE001 - the other items' answers must not be lost with this one
+                judged.append(self._failed(error))
+        return judged
 
-        Args:
-            checked: the channels of the items before it that this identity may publish in.
-        """
+    def _published_together(
+        self, judged: Sequence[PublishRequest | HubError]
+    ) -> Sequence[Outcome] | None:
+        """What became of all items, where the node has one call for many; None else."""
+        asked = [each for each in judged if isinstance(each, PublishRequest)]
         try:
-            request = self._checked(identity, item, trace, checked)
-            result = self._engine.publish(request)
+            results = self._engine.publish_many_now(asked)
+        except Exception as error:  # noqa: BLE001 - as above
+            results = [self._failed(error)] * len(asked)
+        if results is None:
+            return None
+        came = [
+            _result(request.channel, result)
+            if isinstance(result, PublishResult)
+            else self._failed(result)
+            for request, result in zip(asked, results, strict=True)
+        ]
+        if len(came) == len(judged):
+            return came
+        in_order = iter(came)
+        return [each if isinstance(each, HubError) else next(in_order) for each in judged]
+
+    def _attempt(self, judged: PublishRequest | HubError) -> Attempt:
+        """What becomes of an item, at once where its publication is."""
+        if isinstance(judged, HubError):
+            return judged
+        try:
+            result = self._engine.publish(judged)
             if isinstance(result, PublishResult):
-                return _result(request.channel, result)
-        except Exception as error:  # noqa: BLE001 - the other items' answers must not be lost with this one
+                return _result(judged.channel, result)
+        except Exception as error:  # noqa: BLE001 - as above
             return self._failed(error)
-        return self._later(request.channel, result)
+        return self._later(judged.channel, result)
 
     async def _later(self, channel: str, work: Coroutine[Any, Any, PublishResult]) -> Outcome:
         try:
@@ -180,6 +212,11 @@ class Publishing:
     def _checked(
         self, identity: Identity, item: Item | HubError, trace: str | None, checked: set[str]
     ) -> PublishRequest:
+        """What an item asks for; raise `HubError` where that may not be.
+
+        Args:
+            checked: the channels of the items before it that this identity may publish in.
+        """
         if isinstance(item, HubError):
             raise item
         channel, key, idempotency_key = item.channel, item.key, item.idempotency_key
@@ -206,8 +243,7 @@ def _result(channel: str, result: PublishResult) -> str:
     """Neither a channel nor an epoch has a character that JSON would escape."""
     position = result.position
     again = ',"duplicate":true' if result.duplicate else ""
-    place = f'"offset":{position.offset},"epoch":"{position.epoch}"'
-    return f'{{"channel":"{channel}",{place}{again}}}'
+    return f'{{"channel":"{channel}","offset":{position.offset},"epoch":"{position.epoch}"{again}}}'
 
 
 def _published(channel: str, result: PublishResult) -> Answer:
@@ -229,7 +265,7 @@ def _message_key(request: Request) -> str | None:
     return _optional_key(single(split_form(request.query), "key"), "key")
 
 
-def _batch_answer(outcomes: list[Outcome]) -> Answer:
+def _batch_answer(outcomes: Sequence[Outcome]) -> Answer:
     """200 where all were published, the common status where all failed with it, else 207."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, HubError)]
     if not errors:

@@ -70,7 +70,7 @@ async def test_each_request_has_its_own_idempotency_key(
 @pytest.mark.parametrize(
     "field",
     [
-        "Connection: close", "Transfer-Encoding: chunked", "Expect: 100-continue",
+        "Connection: close", "Transfer-Encoding: chunked", "Expect: 100-continue", "Cookie: a=b",
         "Content-Encoding: gzip", "Origin: http://localhost", "Sec-Fetch-Site: same-origin",
         "Upgrade: h2c\r\nConnection: Upgrade", "X: a\r\n b", "X: 1\r\nX: 2",
         "Idempotency-Key: a b", "Idempotency-Key: ",

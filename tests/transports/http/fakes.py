@@ -17,12 +17,13 @@ from hub.admin.nodes import Closing, Drain, Shed, Undrain
 from hub.admin.requests import HERE, AdminRequest, Answers, AtConnection, AtNode, Everywhere
 from hub.auth.policy import Policy
 from hub.core.counters import Counters
+from hub.core.eager import begin
 from hub.core.polling import PollRequest
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, Origin, SessionRecord, SubscriptionRecord
-from hub.errors import BadRequestError, NotFoundError, UnauthorizedError
+from hub.errors import BadRequestError, HubError, NotFoundError, UnauthorizedError
 from hub.transports.asgi_types import ASGIApp, Receive, Scope, Send
 from hub.transports.http.app import make_routes
 from hub.transports.http.asgi import HttpApplication, request_of
@@ -79,6 +80,8 @@ class FakeEngine:
     )
     asked: list[tuple[str, Position | None, int]] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
+    together: bool = False
+    """Whether it has a call for many."""
     channel_queries: list[Query] = field(default_factory=list)
 
     async def publish(self, request: PublishRequest) -> PublishResult:
@@ -88,6 +91,19 @@ class FakeEngine:
         seen = [each.idempotency_key for each in self.published[:-1]]
         duplicate = request.idempotency_key is not None and request.idempotency_key in seen
         return PublishResult(Position("e1", len(self.published)), duplicate)
+
+    def publish_many_now(
+        self, requests: Sequence[PublishRequest]
+    ) -> Sequence[PublishResult | HubError] | None:
+        if not self.together:
+            return None
+        outcomes: list[PublishResult | HubError] = []
+        for request in requests:
+            try:
+                outcomes.append(begin(self.publish(request)))  # type: ignore[arg-type]  # it never waits
+            except HubError as error:
+                outcomes.append(error)
+        return outcomes
 
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
         self.asked.append((channel, since, limit))

@@ -270,3 +270,46 @@ async def test_an_operator_may_publish_too(hub: Hub) -> None:
     """An operator key may do everything."""
     async with hub.client(**OPERATOR) as client:
         assert (await client.post("/api/publish/a", content=b"1")).status_code == 200
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_one_call_for_many_answers_as_one_for_each(hub: Hub, *, together: bool) -> None:
+    """Each item has its own outcome at its own place, whichever way the broker took it."""
+    hub.engine.together = together
+    hub.engine.fails["away"] = NotPublishedError("the broker is away")
+    hub.engine.fails["broken"] = ConflictError("used with other data")
+    items = [
+        {"channel": "a", "data": 1},
+        {"channel": "not allowed", "data": 1},
+        {"channel": "away", "data": 1},
+        {"channel": "a", "data": 2, "idempotency_key": "k"},
+        {"channel": "broken", "data": 1},
+        {"channel": "a", "data": 2, "idempotency_key": "k"},
+        {"channel": "b", "data": 3, "key": "n\n"},
+        {"channel": "b", "data": 3},
+    ]
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish", json=items)
+    assert answer.status_code == 207
+    found = [each.get("code", each.get("offset")) for each in answer.json()]
+    assert found == [
+        1, "bad_request", "not_published", 2, "conflict", 3, "bad_request", 4,
+    ]  # fmt: skip
+    assert [each.get("duplicate") for each in answer.json()] == [None] * 5 + [True] + [None] * 2
+    errors = {"bad_request": 2, "not_published": 1, "conflict": 1}
+    assert {code: hub.counters.http_errors[code] for code in errors} == errors
+
+
+async def test_a_fault_of_many_at_once_leaves_their_outcome_open(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of them may have been published; what was refused before is told all the same."""
+
+    def fails(_: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(hub.engine, "publish_many_now", fails)
+    items = [{"channel": "a", "data": 1}, {"channel": "not allowed", "data": 1}]
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish", json=items)
+    assert [each["code"] for each in answer.json()] == ["outcome_unknown", "bad_request"]
