@@ -55,6 +55,10 @@ class NodeBus(Protocol):
         """The other nodes that live, by tag; raise `UnavailableError` where that is not known."""
         ...
 
+    def known_others(self) -> Mapping[str, NodeRecord]:
+        """Those of the last time that it was known; their records say when that was."""
+        ...
+
     async def ask(
         self, tag: str, question: bytes, *, wait_seconds: float = 0.0, lasts: bool = False
     ) -> bytes | None:
@@ -83,6 +87,9 @@ class NoOtherNodes:
         """Nobody is to be told."""
 
     async def others(self) -> Mapping[str, NodeRecord]:
+        return {}
+
+    def known_others(self) -> Mapping[str, NodeRecord]:
         return {}
 
     async def ask(
@@ -142,6 +149,9 @@ class Cluster:
     async def nodes(self) -> Mapping[str, NodeRecord]:
         return {self._tag: self._record(), **await self._bus.others()}
 
+    def last_known(self) -> Mapping[str, NodeRecord]:
+        return {self._tag: self._record(), **self._bus.known_others()}
+
     def holds(self, connection: str) -> bool:
         """Whether this node has the connection, or would have it."""
         return self._tag_of(connection) == self._tag
@@ -179,7 +189,13 @@ class Cluster:
         return answer
 
     async def _at_node(self, request: AdminRequest[A], name: str) -> A:
-        nodes = await self.nodes()
+        try:
+            nodes = await self.nodes()
+        except UnavailableError:
+            # What this node is asked about itself needs no other.
+            nodes = {self._tag: self._record()}
+            if nodes[self._tag].node != name:
+                raise
         tags = [tag for tag, record in nodes.items() if record.node == name]
         if not tags:
             raise NotFoundError(f"no node {name[:80]!r} lives")

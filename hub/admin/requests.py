@@ -143,3 +143,7 @@ class Admin(Protocol):
     async def nodes(self) -> Mapping[str, NodeRecord]:
         """The nodes that live by tag, this one among them; raise `UnavailableError`."""
         ...
+
+    def last_known(self) -> Mapping[str, NodeRecord]:
+        """This node as it is now, the others as they were when they were known last."""
+        ...

@@ -288,6 +288,14 @@ class NodeRecord:
     """Servers of the broker; 0 where it is this process."""
     broker_round_trip_ms: float = 0.0
     """Of the last canary, at the server where it took longest."""
+    broker_away: tuple[str, ...] = ()
+    """Servers of the broker that cannot be reached from here, each with the reason ..."""
+    broker_away_since_ms: int = 0
+    """... and since when the first of them is away, in milliseconds since 1970 UTC; 0 for none."""
+    broker_back_ms: int = 0
+    """When all of them were back last; 0 where none was ever away."""
+    broker_reset_channels: int = 0
+    """How many channels with a subscriber here went on in a new epoch since it went away last."""
     leaving: str = ""
     """`draining` or `rebalance` while connections are closed for that."""
     leaving_connections: int = 0
@@ -354,6 +362,8 @@ class BrokerRecord:
     )
     versions: Mapping[str, int] = field(default_factory=dict)
     """Servers by the version they run."""
+    away: tuple[str, ...] = ()
+    """Servers that cannot be reached now, each with the reason."""
 
 
 def plain(value: Any) -> Any:

@@ -30,6 +30,7 @@ from hub.errors import HubError
 from hub.node.api import KnownChannels, NodeApi
 from hub.node.broker import make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared
+from hub.node.outage import Outage
 from hub.node.stats import Reporter, publish_stats
 from hub.observe.log_levels import BROKER
 from hub.observe.loop_lag import LoopLag
@@ -80,6 +81,13 @@ class Node:
         brokerage = make_brokerage(settings, shared, tag=self.tag, downstream=self)
         self.broker, self._roster = brokerage.broker, brokerage.roster
         self._rates = Rates(self.counters, self.clock)
+        self._outage = Outage(
+            lambda: self.broker.record().away,
+            counters=self.counters,
+            clock=self.clock,
+            wall_clock=shared.wall_clock,
+            log=log.bind(subsystem=BROKER),
+        )
         self._spawn = spawn
         self.tracing = make_tracing(settings.trace_sample, node=settings.node, version=VERSION)
         self.core = NodeCore(
@@ -115,6 +123,7 @@ class Node:
             subscribing=self._subscribing,
             outbox_budget=self.outbox_budget,
             broker=self.broker,
+            outage=self._outage,
             counters=self.counters,
             rates=self._rates,
             clock=self.clock,
@@ -231,6 +240,7 @@ class Node:
         self._rates.tick()
         self.journal.sweep()
         self.broker.sweep()
+        self._outage.tick()
 
     def ready(self) -> Sequence[str]:
         """Why the node should get no traffic; empty when it should."""

@@ -19,6 +19,7 @@ from hub.core.reserved import STATS_CHANNEL
 from hub.core.session.outbox import OutboxBudget
 from hub.errors import HubError
 from hub.node.broker import NodeBroker
+from hub.node.outage import Outage
 from hub.observe.metrics import Gauges
 from hub.settings import Settings
 
@@ -38,6 +39,7 @@ class Reporter:
     subscribing: Subscribing
     outbox_budget: OutboxBudget
     broker: NodeBroker
+    outage: Outage
     counters: Counters
     rates: Rates
     clock: Monotonic
@@ -104,6 +106,10 @@ class Reporter:
             impaired=tuple(self.broker.impaired()),
             broker_servers=gauges.broker.servers,
             broker_round_trip_ms=round(gauges.broker.canary_round_trip_seconds * 1000, 3),
+            broker_away=self.outage.servers,
+            broker_away_since_ms=self.outage.since_ms,
+            broker_back_ms=self.outage.back_ms,
+            broker_reset_channels=self.outage.reset_channels,
             leaving="" if progress is None else progress.reason,
             leaving_connections=0 if progress is None else progress.sessions,
             left_connections=0 if progress is None else progress.closed,

@@ -50,6 +50,7 @@ class _Bus:
     def __init__(self, network: Network, tag: str) -> None:
         self._network = network
         self._tag = tag
+        self._known: Mapping[str, NodeRecord] = {}
 
     async def start(self, serve: Serve, record: Callable[[], NodeRecord]) -> None:
         self._network.serving[self._tag] = serve
@@ -62,7 +63,11 @@ class _Bus:
         if self._network.away:
             raise UnavailableError("the other nodes are not known now")
         records = self._network.records
-        return {tag: record() for tag, record in records.items() if tag != self._tag}
+        self._known = {tag: record() for tag, record in records.items() if tag != self._tag}
+        return self._known
+
+    def known_others(self) -> Mapping[str, NodeRecord]:
+        return self._known
 
     async def ask(
         self,

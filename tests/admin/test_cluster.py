@@ -249,3 +249,16 @@ async def test_a_rebalance_asks_every_node_that_stays_for_what_is_too_much() -> 
         {"node": "c", "connections": 0, "closing": None},
     ]
     assert sorted(asked) == [("a", 6, 3.0), ("b", 0, 3.0)]
+
+
+async def test_a_node_answers_for_itself_where_the_others_are_not_known() -> None:
+    """By its name as well; and it still knows what they said last."""
+    network, first, _ = await two()
+    await first.nodes()
+    network.away = True
+    assert await first.call(WhoAreYou("here"), AtNode(A)) == f"{A} here"
+    with pytest.raises(UnavailableError):
+        await first.call(WhoAreYou("there"), AtNode(B))
+    with pytest.raises(UnavailableError):
+        await first.nodes()
+    assert set(first.last_known()) == {A, B}

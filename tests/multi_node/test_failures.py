@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from functools import partial
+from typing import Any
 
 import httpx2 as httpx
 import pytest
@@ -95,6 +96,54 @@ async def test_redis_that_dies_and_comes_back_empty_is_a_reset(
 
 async def _unready(hub: HubProcess) -> bool:
     return await status(hub, "/readyz") == 503
+
+
+async def test_each_node_answers_for_itself_while_redis_is_away(
+    redis: RedisServer, channel: str
+) -> None:
+    """Operators see since when it is away and the others as they were; then what was reset."""
+    async with hubs(redis.url, 2) as nodes, seats(channel, *nodes):
+        assert len((await asked(nodes[0], "nodes"))["nodes"]) == 2
+        redis.kill()
+
+        async def is_told() -> bool:
+            return bool(own(await asked(nodes[0], "nodes"))["broker_away"])
+
+        await eventually(is_told, seconds=NOT_READY_SECONDS, what="Redis is away")
+        told = await asked(nodes[0], "nodes")
+        assert (len(told["nodes"]), told["complete"]) == (2, False)
+        assert "not known now" in told["unknown"]
+        assert own(told)["broker_away_since_ms"] > 0
+        other = next(each for each in told["nodes"] if each is not own(told))
+        assert other["at_ms"] < own(told)["at_ms"]
+        for name in ("closed", "connections", "channels"):
+            assert (await asked(nodes[0], name))["complete"] is False
+        redis.restart(empty=True)
+
+        async def is_over() -> bool:
+            told = await asked(nodes[0], "nodes")
+            return bool(told["complete"] and own(told)["broker_reset_channels"])
+
+        await eventually(is_over, seconds=READY_SECONDS, what="Redis is back")
+        ended = own(await asked(nodes[0], "nodes"))
+        assert (ended["broker_away"], ended["broker_away_since_ms"]) == ([], 0)
+        assert ended["broker_back_ms"] > other["at_ms"]
+        for event in ("broker_away", "broker_back"):
+            assert nodes[0].stderr.count(event) == 1
+
+
+async def asked(hub: HubProcess, name: str) -> dict[str, Any]:
+    """What an operator reads."""
+    async with httpx.AsyncClient(timeout=10) as client:
+        answer = await client.get(f"{hub.url}/api/{name}")
+    told: dict[str, Any] = answer.raise_for_status().json()
+    return told
+
+
+def own(told: dict[str, Any]) -> dict[str, Any]:
+    """The record of the node that answered."""
+    record: dict[str, Any] = next(each for each in told["nodes"] if each["node"] == told["node"])
+    return record
 
 
 async def test_a_frozen_redis_is_noticed_and_what_was_lost_meanwhile_comes(

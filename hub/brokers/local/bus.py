@@ -39,6 +39,7 @@ class WorkerBus:
         """Questions of this worker and to it, by whether they last."""
         self._lasting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         """What other workers wait for here, by who asks and the question's number."""
+        self._known: Mapping[str, NodeRecord] = {}
         link.on(frames.ASKED, self._asked)
         link.on(frames.GIVEN_UP, self._given_up)
         link.on_up(self._tell_record)
@@ -69,7 +70,11 @@ class WorkerBus:
             _, _, found = await self._link.ask(frames.OTHERS)
         except (NotSentError, NoAnswerError) as error:
             raise UnavailableError(f"the other nodes are not known now: {error.message}") from None
-        return {tag: _RECORD.decode(raw) for tag, raw in found.items()}
+        self._known = {tag: _RECORD.decode(raw) for tag, raw in found.items()}
+        return self._known
+
+    def known_others(self) -> Mapping[str, NodeRecord]:
+        return self._known
 
     async def ask(
         self, tag: str, question: bytes, *, wait_seconds: float = 0.0, lasts: bool = False

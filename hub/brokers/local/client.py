@@ -231,6 +231,7 @@ class LocalBroker:
             held_limit_bytes=self._hold.total_bytes,
             history_bytes=link.history_bytes,
             history_limit_bytes=link.history_limit_bytes,
+            away=tuple(self.problems()),
         )
 
     # -- following channels ------------------------------------------------------------------

@@ -144,6 +144,7 @@ class RedisBroker:
             held_bytes=self._hold_budget.bytes,
             held_limit_bytes=self._hold_budget.total_bytes,
             versions=Counter(shard.server_version for shard in shards if shard.server_version),
+            away=tuple(why for shard in self.shards() if (why := shard.away())),
         )
 
     # -- hub.core.ports.Broker ---------------------------------------------------------------

@@ -24,7 +24,7 @@ from hub.admin.requests import AdminRequest, AtConnection, AtNode, Everywhere
 from hub.core.counters import Counters, Histogram
 from hub.core.publication import MAX_OFFSET, check_channel
 from hub.core.records import plain
-from hub.errors import BadRequestError, NotFoundError
+from hub.errors import BadRequestError, NotFoundError, UnavailableError
 from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import AFTER, LIMIT, Parameter, channel, choice, number, text
 from hub.transports.http.parameters import whole as whole_number
@@ -136,7 +136,9 @@ class Operators:
         """The connections that ended last, on all nodes; `subject` narrows it."""
         given = request.given
         page = await list_closed(self._admin, limit=given["limit"], subject=given["subject"])
-        return json_answer({"closed": page.records, "unanswered": page.unanswered})
+        return json_answer(
+            {"closed": page.records, "unanswered": page.unanswered, "complete": page.complete}
+        )
 
     async def explain(self, request: Request) -> Answer:
         """Why a connection did not get a publication, or when it did; or all that a subject got."""
@@ -171,8 +173,23 @@ class Operators:
     # -- nodes -----------------------------------------------------------------------------------
 
     async def nodes(self, _request: Request) -> Answer:
-        """Every node that lives: with the memory broker that is this one."""
-        return json_answer({"nodes": [plain(each) for each in by_name(await self._admin.nodes())]})
+        """Every node that lives; while what connects them is away, this one and what it last knew.
+
+        Each record says when it was so (`at_ms`).
+        """
+        unknown: str | None = None
+        try:
+            nodes = await self._admin.nodes()
+        except UnavailableError as error:
+            nodes, unknown = self._admin.last_known(), error.message
+        return json_answer(
+            {
+                "nodes": [plain(each) for each in by_name(nodes)],
+                "node": self._engine.node().node,
+                "complete": unknown is None,
+                "unknown": unknown,
+            }
+        )
 
     async def drain(self, request: Request) -> Answer:
         """Begin to close all sessions of a node, which takes no more until it is told to."""

@@ -148,7 +148,14 @@ _COMMON: Json = {
         }
     ),
     "Node": record(fields_of(NodeRecord)),
-    "Nodes": record({"nodes": array(ref("Node"))}),
+    "Nodes": record(
+        {
+            "nodes": array(ref("Node")),
+            "node": STRING,
+            "complete": BOOLEAN,
+            "unknown": OPTIONAL_STRING,
+        }
+    ),
     "Stats": record(
         {
             "node": ref("Node"),
@@ -230,7 +237,7 @@ _MOMENT = record(
     optional=("at_ms", "to_ms", "channel", "epoch", "first", "last", "detail"),
 )
 _OPERATORS: Json = {
-    "Closed": record({"closed": array(_CLOSED), "unanswered": array(STRING)}),
+    "Closed": record({"closed": array(_CLOSED), "unanswered": array(STRING), "complete": BOOLEAN}),
     "Explanation": record(
         {"connection": STRING, "channel": CHANNEL, "offset": INTEGER, **_ANSWER},
         optional=("from_ms", "to_ms", "by", "head"),

@@ -23,7 +23,13 @@ from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, Origin, SessionRecord, SubscriptionRecord
-from hub.errors import BadRequestError, HubError, NotFoundError, UnauthorizedError
+from hub.errors import (
+    BadRequestError,
+    HubError,
+    NotFoundError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from hub.transports.asgi_types import ASGIApp, Receive, Scope, Send
 from hub.transports.http.app import make_routes
 from hub.transports.http.asgi import HttpApplication, request_of
@@ -156,6 +162,8 @@ class FakeAdmin:
     asked: list[tuple[AdminRequest[Any], object]] = field(default_factory=list)
     sessions: dict[str, SessionRecord] = field(default_factory=dict)
     unanswered: tuple[str, ...] = ()
+    away: bool = False
+    """Whether the others are not known now."""
 
     async def call(self, request: AdminRequest[Any], at: object = HERE) -> Any:
         self.asked.append((request, at))
@@ -185,7 +193,12 @@ class FakeAdmin:
         return {"asked": request.tag()}
 
     async def nodes(self) -> Mapping[str, NodeRecord]:
+        if self.away:
+            raise UnavailableError("the other nodes are not known now")
         return {"n1": NODE}
+
+    def last_known(self) -> Mapping[str, NodeRecord]:
+        return {"n1": NODE, "n2": replace(NODE, node="n2")}
 
 
 @dataclass

@@ -197,6 +197,16 @@ async def test_stats_are_the_nodes_state_and_its_counters(hub: Hub) -> None:
     assert "publish_to_write" not in stats["counted"]
 
 
+async def test_a_node_that_does_not_know_the_others_lists_what_it_last_knew(hub: Hub) -> None:
+    """And says so; it answers for itself."""
+    hub.admin.away = True
+    async with hub.client(**OPERATOR) as client:
+        told = (await client.get("/api/nodes")).raise_for_status().json()
+    assert [each["node"] for each in told["nodes"]] == ["n1", "n2"]
+    assert (told["node"], told["complete"]) == ("n1", False)
+    assert told["unknown"] == "the other nodes are not known now"
+
+
 async def test_a_command_carries_the_sessions_secret(hub: Hub) -> None:
     """The reply comes back as the engine encoded it."""
     path = "/command?connection=c1"

@@ -58,11 +58,16 @@ class Canary:
         heard = self._heard_at_seconds
         return self._clock() - (self._began_at_seconds if heard is None else heard)
 
+    @property
+    def is_late(self) -> bool:
+        """Whether one should have been heard by now."""
+        return self.age_seconds > self._options.canary_deadline_seconds
+
     def problem(self) -> str | None:
         """Why nothing should rely on this connection; None when it carries."""
         if self._heard_at_seconds is None:
             return "no canary was heard yet"
-        if self.age_seconds > self._options.canary_deadline_seconds:
+        if self.is_late:
             return f"no canary was heard for {self.age_seconds:.1f} s"
         return None
 

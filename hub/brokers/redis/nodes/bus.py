@@ -159,6 +159,9 @@ class RedisNodeBus:
                 f"the other nodes are not known now: {public_reason(error)}"
             ) from None
 
+    def known_others(self) -> Mapping[str, NodeRecord]:
+        return self._registry.known
+
     async def ask(
         self, tag: str, question: bytes, *, wait_seconds: float = 0.0, lasts: bool = False
     ) -> bytes | None:

@@ -35,15 +35,19 @@ class Registry:
         self._tag = tag
         self._lease_seconds = lease_seconds
         self._stopped = False
+        self.known: Mapping[str, NodeRecord] = {}
+        """The other nodes by tag, as they were when Redis said it last."""
 
     async def stay_known(
         self, record: Callable[[], NodeRecord], each_time: Callable[[], None]
     ) -> None:
-        """Renew the lease until `leave`, after a call of `each_time`."""
+        """Renew the lease until `leave`, after a call of `each_time`, and look who else lives."""
         while not self._stopped:
             await until_renewal(self._lease_seconds)
             each_time()
             await self.register(record)
+            with contextlib.suppress(CallError):
+                await self.others()
 
     async def register(self, record: Callable[[], NodeRecord]) -> None:
         """Be known from now on, as `record` says, unless Redis is away."""
@@ -68,13 +72,17 @@ class Registry:
         tags = [tag.decode() for tag in answer] if isinstance(answer, list | set) else []
         others = [tag for tag in tags if tag != self._tag]
         if not others:
-            return {}
+            self.known = {}
+            return self.known
         values = await self.call("MGET", *map(self.keys.node, others))
         held = values if isinstance(values, list) else []
         if ended := [tag for tag, raw in zip(others, held, strict=True) if raw is None]:
             await self.call("SREM", self.keys.nodes(), *ended)
         pairs = zip(others, held, strict=True)
-        return {tag: record for tag, raw in pairs if raw is not None and (record := _decoded(raw))}
+        self.known = {
+            tag: record for tag, raw in pairs if raw is not None and (record := _decoded(raw))
+        }
+        return self.known
 
     async def lives(self, tag: str) -> bool:
         """Raise `CallError` when Redis is away."""
