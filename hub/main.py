@@ -52,7 +52,7 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
     ):
         _leave_alone_what_stays()
         if is_console(settings, sys.stderr):
-            _say_where(hub, settings, demo=demo)
+            _say_where(hub, settings, demo=demo, beside=app is not None)
         log.info("started", url=hub.url, version=hub.node.api.node().version)
         await stop.wait()
         log.info(
@@ -120,7 +120,7 @@ async def _watch_files(hub: Hub, log: FilteringBoundLogger, allowed: int) -> Non
         told = held >= _MANY_FILES * allowed
 
 
-def _say_where(hub: Hub, settings: Settings, *, demo: bool) -> None:
+def _say_where(hub: Hub, settings: Settings, *, demo: bool, beside: bool) -> None:
     page = "live demo" if demo else "try it"
     keyed = settings.publish_keys or settings.operator_keys or settings.token_keys
     key = '-H "Authorization: Bearer $KEY" ' if keyed else ""
@@ -132,6 +132,8 @@ def _say_where(hub: Hub, settings: Settings, *, demo: bool) -> None:
     ]
     if settings.operator_keys or not keyed:
         lines.append(f"  {'operate':10} {hub.url}/dashboard")
+    if settings.base_path or not beside:  # else `/docs` is the application's
+        lines.append(f"  {'read on':10} {hub.url}/docs")
     with contextlib.suppress(OSError, ValueError):
         print("\n".join(lines), end="\n\n", file=sys.stderr, flush=True)  # noqa: T201 - for whoever started it
 

@@ -33,6 +33,8 @@ END_SECONDS = 20.0
 _KEPT = re.compile(
     r"HOME|LANG|(?:UV|PIP)_(?:\w*INDEX\w*|CACHE_DIR|\w*CERT)|(?i:\w+_proxy)|SSL_CERT_\w+"
 )
+# One of the folder itself, one that is a link to another folder, and what goes with them.
+DOCUMENTS = ["/docs", "/docs/runbook", "/docs/protocol", "/docs/docs.css", "/docs/search.json"]
 _URL = re.compile(r'"url": ?"(http://[^"]+)"')
 
 
@@ -275,7 +277,9 @@ def test_without_a_key_the_container_says_what_is_missing_and_ends(image: Image)
     assert "HUB_PUBLISH_KEYS" in ended.stderr
 
 
-@pytest.mark.parametrize("path", ["/", "/page.js", "/client.js", "/client/hub.js", "/dashboard"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page.js", "/client.js", "/client/hub.js", "/dashboard", *DOCUMENTS]
+)
 def test_the_container_serves_its_pages(running: Running, path: str) -> None:
     """They are data files, which a wheel may lose."""
     answer = httpx.get(running.url + path, auth=("operator", "operator-key"), timeout=5)

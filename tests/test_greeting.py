@@ -28,6 +28,7 @@ def test_the_commands_shown_carry_the_credentials_that_they_need(
     assert f"curl {publish}-d '{{\"hello\":1}}' {hub.url}/api/publish/news\n" in shown
     assert f"curl {subscribe}-N '{hub.url}/sse?channel=news'\n" in shown
     assert (f"{hub.url}/dashboard\n" in shown) is operate
+    assert f"{hub.url}/docs\n" in shown
 
 
 def test_a_collector_of_logs_gets_nothing_but_json() -> None:

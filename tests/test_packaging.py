@@ -15,6 +15,7 @@ SOURCES = {HUB: ROOT / "hub", CLIENT: ROOT / "clients" / "python" / "hub_client"
 # Where a package's module has another name than the package.
 MODULES = {
     "broadcast-hub-client": "hub_client",
+    "markdown-it-py": "markdown_it",
     "prometheus-client": "prometheus_client",
     "pydantic-settings": "pydantic_settings",
     "pyjwt": "jwt",

@@ -2,6 +2,7 @@
 
 from hub.transports.http.answer import Answer
 from hub.transports.http.debugging import Debugging
+from hub.transports.http.documents import Documents
 from hub.transports.http.health import Health
 from hub.transports.http.openapi import openapi_json
 from hub.transports.http.operators import Operators
@@ -25,6 +26,9 @@ def make_routes(deps: HttpDeps) -> RouteTable:
         *Health(deps).routes(),
     ]
     routes = [*described, _document(described, deps), *Pages(deps).routes()]
+    if deps.base_path or deps.fallback is None:
+        # FastAPI and others have documents of their own there: an application's come first.
+        routes += Documents().routes()
     if deps.base_path and deps.fallback is None:
         routes.append(_to_the_page(deps.base_path))
     return RouteTable(routes, base_path=deps.base_path)

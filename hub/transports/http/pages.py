@@ -37,7 +37,7 @@ _TYPES = {
 }
 _SAFE = {"Referrer-Policy": "no-referrer"}
 # Always asked for again, answered 304 by ETag: a new version is seen at once.
-_FRESH = {"Cache-Control": "no-cache"}
+FRESH = {"Cache-Control": "no-cache"}
 # RFC 8246: not even a reload asks again. A year is RFC 9111's usual "for ever".
 _KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
 # Below this size a compressed body saves no packet.
@@ -75,20 +75,27 @@ def read_directory(directory: Path) -> Mapping[str, File]:
 
     Hidden files and those of unknown type are left out; a missing directory is empty.
     """
-    found = sorted(path for path in directory.rglob("*") if path.suffix in _TYPES)
-    names = {path.relative_to(directory).as_posix(): path for path in found if path.is_file()}
-    return {name: _read(path) for name, path in names.items() if not _is_hidden(name)}
+    return {name: read_file(directory / name) for name in sorted(asset_names(directory))}
+
+
+def asset_names(directory: Path) -> frozenset[str]:
+    """Of the servable files below `directory`."""
+    found = (path for path in directory.rglob("*") if path.suffix in _TYPES and path.is_file())
+    names = (path.relative_to(directory).as_posix() for path in found)
+    return frozenset(name for name in names if not _is_hidden(name))
 
 
 def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
-def _read(path: Path) -> File:
-    return _file(path.read_bytes(), _TYPES[path.suffix])
+def read_file(path: Path) -> File:
+    """A file of one of the types that are served."""
+    return file_of(path.read_bytes(), _TYPES[path.suffix])
 
 
-def _file(body: bytes, content_type: str) -> File:
+def file_of(body: bytes, content_type: str) -> File:
+    """What is served as `body`."""
     compressible = len(body) >= _MIN_COMPRESSED_BYTES and not content_type.startswith(
         ("image/png", "font/")
     )
@@ -101,7 +108,7 @@ def _importing(files: Mapping[str, File], client: str) -> Mapping[str, File]:
 
     def rewritten(file: File) -> File:
         body = file.body.replace(b'client.js"', f'{client}"'.encode())
-        return file if body == file.body else _file(body, file.content_type)
+        return file if body == file.body else file_of(body, file.content_type)
 
     return {name: rewritten(file) if name.endswith(".js") else file for name, file in files.items()}
 
@@ -140,16 +147,18 @@ class Pages:
         """The client under the name that may be kept, or a module that it is built of."""
         name = request.params["file"]
         if f"client/{name}" == self._kept_name:
-            return _answer(request, self._client, _SHARED | _KEPT)
-        return _answer(request, _named(self._modules, name), _SHARED | _FRESH)
+            return answer_file(request, self._client, _SHARED | _KEPT)
+        return answer_file(request, _named(self._modules, name), _SHARED | FRESH)
 
     def _newest_client(self, request: Request) -> Answer:
         location = {"Content-Location": self._kept_name}
-        return _answer(request, self._client, _SHARED | _FRESH | location)
+        return answer_file(request, self._client, _SHARED | FRESH | location)
 
     def _dashboard_file(self, request: Request) -> Answer:
         """The page without any figures: it asks for a key itself, and the API checks that."""
-        return _answer(request, _named(self._dashboard, request.params.get("file", INDEX)), _FRESH)
+        return answer_file(
+            request, _named(self._dashboard, request.params.get("file", INDEX)), FRESH
+        )
 
 
 def _route(path: str, handler: Handler) -> Route:
@@ -159,7 +168,7 @@ def _route(path: str, handler: Handler) -> Route:
 
 
 def _page_file(file: File) -> Handler:
-    return lambda request: _answer(request, file, _FRESH)
+    return lambda request: answer_file(request, file, FRESH)
 
 
 def _named(files: Mapping[str, File], name: str) -> File:
@@ -202,7 +211,8 @@ def _policy(host: str) -> str:
     )
 
 
-def _answer(request: Request, file: File, headers: Mapping[str, str]) -> Answer:
+def answer_file(request: Request, file: File, headers: Mapping[str, str]) -> Answer:
+    """The file, or 304 for whoever has it; with `headers` of its own."""
     policy = {"Content-Security-Policy": _policy(request.headers.get("host", ""))}
     compressed = bool(file.compressed) and takes_gzip(request.headers.get("accept-encoding", ""))
     etag = f'"{file.digest}{"-gzip" if compressed else ""}"'

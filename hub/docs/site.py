@@ -1,0 +1,267 @@
+"""Markdown to HTML: the pages, their order, and what a search looks through.
+
+Links in the Markdown are those that work in a folder of files, such as `react.md#options`.
+A page on the web has no suffix, so that link becomes `react#options`. All links are relative:
+the pages stand below any base path, and where the hub is mounted in another application.
+"""
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from string import Template
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+INDEX = "README"
+"""The page at the site's own address."""
+TEMPLATE = "page.html"
+_GROUP = re.compile(r"## (.+)")
+_ENTRY = re.compile(r"- \[(.+?)\]\(([^)]+)\)")
+# Marks between which a test writes a table.
+_COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE)
+# GitHub's rule for the anchor of a heading, so that one link works here and there.
+_NOT_IN_ANCHOR = re.compile(r"[^\w\- ]")
+_SITE = "Broadcast hub"
+# What may be wider than the page scrolls by itself, also by keyboard.
+_WRAPPED = {
+    "<table>": '<div class="table" role="region" aria-label="Table" tabindex="0"><table>',
+    "</table>": "</table></div>",
+    "<pre>": '<pre tabindex="0">',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the table of contents."""
+
+    name: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    level: int
+    anchor: str
+    text: str
+
+
+@dataclass(slots=True)
+class Section:
+    """What stands below a heading: a search finds sections."""
+
+    heading: Heading
+    texts: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A document, read and parsed."""
+
+    title: str
+    tokens: Sequence[Token]
+    sections: Sequence[Section]
+
+
+class Site:
+    """The documents of a folder. It reads all of them now, and parses one when it is asked for.
+
+    Args:
+        directory: holds `README.md`, the other documents, and the template.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._texts = {path.stem: path.read_text() for path in sorted(directory.glob("*.md"))}
+        self._template = Template((directory / TEMPLATE).read_text())
+        self._markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+        self.groups = dict(_contents(self._texts[INDEX]))
+        self.order = [Entry(INDEX, "Contents"), *(e for each in self.groups.values() for e in each)]
+
+    def text(self, name: str) -> str:
+        """The Markdown of a document; raises `KeyError` where there is none."""
+        return self._texts[name]
+
+    def page(self, name: str, *, below: str = "") -> str:
+        """The HTML of a document.
+
+        Args:
+            name: of its file, without the suffix.
+            below: what relative links begin with. Empty where the page's address ends behind the
+                site's slash, `docs/` where it ends before it.
+
+        Raises:
+            KeyError: there is no such document.
+        """
+        page = self._parsed(name)
+        self._adapt(page.tokens, below)
+        body = self._markdown.renderer.render(page.tokens, self._markdown.options, {})
+        for plain, ours in _WRAPPED.items():
+            body = body.replace(plain, ours)
+        return self._template.substitute(
+            title=html.escape(f"{page.title} · {_SITE}" if name != INDEX else page.title),
+            below=below,
+            home=self._address(INDEX, below),
+            dashboard="dashboard" if below else "../dashboard",
+            sidebar=self._sidebar(name, below),
+            on_this_page=_on_this_page(page.sections),
+            body=body,
+            neighbours=self._neighbours(name, below),
+        )
+
+    def sections(self, name: str) -> list[dict[str, str]]:
+        """What the search looks through in one document."""
+        page = self._parsed(name)
+        title = next(entry.title for entry in self.order if entry.name == name)
+        return [
+            {
+                "page": "" if name == INDEX else name,
+                "title": title,
+                "anchor": section.heading.anchor if section.heading.level > 1 else "",
+                "heading": section.heading.text if section.heading.level > 1 else title,
+                "text": " ".join(section.texts),
+            }
+            for section in page.sections
+        ]
+
+    def _parsed(self, name: str) -> Page:
+        tokens = self._markdown.parse(_COMMENT.sub("", self._texts[name]))
+        sections = list(_sections(tokens))
+        return Page(sections[0].heading.text, tokens, sections)
+
+    def _adapt(self, tokens: Sequence[Token], below: str) -> None:
+        """Have links and pictures lead to where the site has them."""
+        _label_cells(tokens)
+        for token in tokens:
+            for child in token.children or ():
+                if child.type == "link_open":
+                    child.attrs["href"] = self._target(str(child.attrs["href"]), below)
+                elif child.type == "image":
+                    child.attrs["src"] = below + str(child.attrs["src"])
+
+    def _target(self, link: str, below: str) -> str:
+        to, hash_sign, anchor = link.partition("#")
+        name = page_name(to)
+        if "://" in to or name not in self._texts:
+            return link
+        return self._address(name, below) + hash_sign + anchor
+
+    def _address(self, name: str, below: str) -> str:
+        if name == INDEX:
+            return below.rstrip("/") or "../docs"
+        return below + name
+
+    def _sidebar(self, name: str, below: str) -> str:
+        parts = []
+        for group, entries in self.groups.items():
+            items = "".join(
+                f"<li>{_link(self._address(each.name, below), each.title, each.name == name)}</li>"
+                for each in entries
+            )
+            parts.append(f"<h2>{html.escape(group)}</h2><ul>{items}</ul>")
+        return "\n".join(parts)
+
+    def _neighbours(self, name: str, below: str) -> str:
+        """The page before and the next one."""
+        at = [each.name for each in self.order].index(name)
+        parts = []
+        for index, rel, says in ((at - 1, "prev", "Before"), (at + 1, "next", "Next")):
+            if 0 <= index < len(self.order):
+                entry = self.order[index]
+                address = self._address(entry.name, below)
+                title = html.escape(entry.title)
+                parts.append(f'<a rel="{rel}" href="{address}"><small>{says}</small>{title}</a>')
+        return "".join(parts)
+
+
+def page_name(link: str) -> str:
+    """The name of the document that a link to a file leads to.
+
+    Files of other folders have their names in capitals: `../ARCHITECTURE.md` is `architecture`.
+    """
+    path = Path(link)
+    if path.suffix != ".md":
+        return ""
+    return path.stem if path.parent == Path() else path.stem.lower()
+
+
+def _contents(readme: str) -> Iterator[tuple[str, list[Entry]]]:
+    """The groups of the table of contents with their documents."""
+    entries: list[Entry] = []
+    for line in readme.splitlines():
+        if group := _GROUP.fullmatch(line):
+            entries = []
+            yield group[1], entries
+        elif entry := _ENTRY.match(line):
+            entries.append(Entry(page_name(entry[2]), entry[1]))
+
+
+def _sections(tokens: Sequence[Token]) -> Iterator[Section]:
+    """Give each heading its anchor, and what stands below it."""
+    section: Section | None = None
+    taken: set[str] = set()
+    for before, token in pairwise([Token("", "", 0), *tokens]):
+        if before.type == "heading_open":
+            if section is not None:
+                yield section
+            text = _plain(token)
+            anchor = _anchor(text, taken)
+            before.attrs["id"] = anchor
+            section = Section(Heading(int(before.tag[1:]), anchor, text))
+        elif section is not None and token.type == "inline":
+            section.texts.append(_plain(token))
+        elif section is not None and token.type == "fence":
+            section.texts.append(token.content)
+    if section is not None:
+        yield section
+
+
+def _plain(token: Token) -> str:
+    """The text of an inline token, without marks."""
+    return "".join(
+        " " if child.type == "softbreak" else child.content for child in token.children or ()
+    )
+
+
+def _anchor(text: str, taken: set[str]) -> str:
+    bare = _NOT_IN_ANCHOR.sub("", text.lower()).replace(" ", "-")
+    anchor, count = bare, 0
+    while anchor in taken:
+        count += 1
+        anchor = f"{bare}-{count}"
+    taken.add(anchor)
+    return anchor
+
+
+def _label_cells(tokens: Sequence[Token]) -> None:
+    """Give each cell of a table its column's heading, which a narrow screen shows before it."""
+    labels: list[str] = []
+    column = 0
+    for before, token in pairwise(tokens):
+        match before.type:
+            case "thead_open":
+                labels = []
+            case "th_open":
+                labels.append(_plain(token))
+            case "tr_open":
+                column = 0
+            case "td_open":
+                if column and labels[column]:
+                    before.attrs["data-label"] = labels[column]
+                column += 1
+
+
+def _link(address: str, title: str, is_current: bool) -> str:
+    current = ' aria-current="page"' if is_current else ""
+    return f'<a href="{address}"{current}>{html.escape(title)}</a>'
+
+
+def _on_this_page(sections: Sequence[Section]) -> str:
+    """Links to the headings of the second level, where there are at least three."""
+    found = [each.heading for each in sections if each.heading.level == 2]
+    if len(found) < 3:
+        return ""
+    items = "".join(f'<li><a href="#{h.anchor}">{html.escape(h.text)}</a></li>' for h in found)
+    return f'<aside aria-labelledby="here"><h2 id="here">On this page</h2><ul>{items}</ul></aside>'

@@ -1,0 +1,84 @@
+"""The documents in a real browser: search, width, contrast, keyboard."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+from playwright.async_api import Page, expect
+
+from hub.docs import DIRECTORY
+from tests.browser.dashboard import faults, width_of
+from tests.support.hub_process import HubProcess
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(120),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+PAGES = sorted(path.stem for path in DIRECTORY.glob("*.md") if path.stem != "README")
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubProcess]:
+    with HubProcess(HUB_BASE_PATH="/live") as running:
+        yield running
+
+
+async def test_the_search_finds_a_section_and_leads_to_it(hub: HubProcess, page: Page) -> None:
+    """By keyboard: the slash goes to the field, arrows through what is found, Enter opens it."""
+    await page.goto(f"{hub.url}/docs")
+    await page.keyboard.press("/")
+    await page.keyboard.type("full jitter")
+    found = page.locator("#results a")
+    await expect(found.first).to_contain_text("full jitter")
+    await expect(page.locator("#results [role=status]")).to_contain_text("found")
+    await page.keyboard.press("ArrowDown")
+    await expect(found.first).to_be_focused()
+    address = await found.first.get_attribute("href")
+    assert address is not None
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(address)
+    await expect(page.locator("main")).to_contain_text("full jitter")
+
+
+async def test_the_search_says_when_nothing_is_found(hub: HubProcess, page: Page) -> None:
+    """And Escape closes it."""
+    await page.goto(f"{hub.url}/docs/react")
+    await page.fill("#words", "xyzzy")
+    await expect(page.locator("#results")).to_contain_text("Nothing has all of these words")
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#results")).to_be_hidden()
+
+
+async def test_the_next_page_is_one_click_away_through_all_of_them(
+    hub: HubProcess, page: Page
+) -> None:
+    """The browser's console stays empty on the way: the policy forbids nothing that is there."""
+    logged: list[str] = []
+    page.on("console", lambda message: logged.append(message.text))
+    await page.goto(f"{hub.url}/docs")
+    titles = set()
+    for _ in PAGES:
+        await page.locator("a[rel=next]").click()
+        await expect(page.locator("#documents [aria-current=page]")).to_have_count(1)
+        titles.add(await page.title())
+    assert await page.locator("a[rel=next]").count() == 0
+    assert len(titles) == len(PAGES)
+    assert logged == []
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+async def test_no_page_is_wider_than_a_phone_or_keeps_anybody_out(
+    hub: HubProcess, page: Page, scheme: Literal["dark", "light"]
+) -> None:
+    """By axe-core, contrast included."""
+    await page.emulate_media(color_scheme=scheme)
+    for name in ("", *PAGES):
+        await page.set_viewport_size({"width": 390, "height": 844})
+        await page.goto(f"{hub.url}/docs/{name}")
+        assert await width_of(page) == 390, name
+        if name in {"", "settings", "react", "watching"}:
+            assert await faults(page) == [], name
+            await page.set_viewport_size({"width": 1280, "height": 900})
+            assert await faults(page) == [], name
