@@ -9,7 +9,7 @@ program with signals is `hub.main`.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Collection, Coroutine
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +24,7 @@ from hub.node.host_signals import HostSignals
 from hub.node.node import Node
 from hub.node.server import Listener
 from hub.node.transports import asgi_app
+from hub.node.worker import Worker
 from hub.observe.log_levels import LOOP
 from hub.observe.logs import make_logger
 from hub.observe.loop_lag import LoopLag
@@ -45,6 +46,7 @@ class Hub:
         listen: whether the hub opens a port of its own; where nothing is said, it does unless
             `asgi` was called before it starts.
         log: where the node logs; stderr when left out.
+        worker: what a supervisor gives to one of several; see `hub.node.supervisor`.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class Hub:
         app: ASGIApp | None = None,
         listen: bool | None = None,
         log: FilteringBoundLogger | None = None,
+        worker: Worker | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self._app = None if app is None else _with_state(app, self)
         self._listen = listen
+        self._worker = worker
         self._log = log or make_logger(self.settings)
         self._stack = contextlib.AsyncExitStack()
         self._node: Node | None = None
@@ -101,9 +105,10 @@ class Hub:
             spawn=spawn,
             defer=loop.call_soon,
             lag=lag,
+            worker=self._worker,
         )
         self._stack.push_async_callback(self._node.stop)
-        if siblings.warns(self.settings.broker):
+        if self._worker is None and siblings.warns(self.settings.broker):
             self._log.warning("several_workers", message=siblings.WARNING)
         await self._node.start()
         lag.start(loop)
@@ -111,7 +116,8 @@ class Hub:
         spawn(_tick(self._node))
         self._inner = asgi_app(self._node, lag)
         if self._listen or not self._hosted:
-            self._listener = Listener(self._node, lag, self._app)
+            inherited = () if self._worker is None else self._worker.sockets
+            self._listener = Listener(self._node, lag, self._app, inherited)
             self._stack.push_async_callback(self._listener.stop)
             await self._listener.start()
         if self._hosted:
@@ -164,6 +170,11 @@ class Hub:
             self._log.info("drained", connections_cut=left)
         abort_all(node.registry)
         node.waiting_polls.end_all()
+
+    async def accept_at(self, places: Collection[int]) -> None:
+        """Accept at these of a worker's sockets alone."""
+        if self._listener is not None:
+            await self._listener.accept_at(places)
 
     def stop_now(self) -> None:
         """End or skip the draining."""

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import resource
 import signal
+import socket
 import sys
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any
@@ -18,6 +19,18 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.app import Hub
 from hub.node.demo import run_demo
+from hub.node.supervisor.control import (
+    DRAIN,
+    LEAVING,
+    NOW,
+    READY,
+    RETIRE,
+    SLOTS,
+    TAKING,
+    UP,
+    Control,
+)
+from hub.node.supervisor.roles import Role, run_beside_nodes, take_role, this_program
 from hub.observe import standard_streams
 from hub.observe.logs import adopt_stdlib, is_console, make_logger
 from hub.settings import Settings
@@ -26,7 +39,65 @@ from hub.transports.asgi_types import ASGIApp
 # Open files beside the connections: the listener, the loop, logs, the broker. Generous guess.
 _OTHER_FILES = 256
 _WATCH_SECONDS = 1.0
+_READY_STEP_SECONDS = 0.05
 _MANY_FILES = 0.8
+
+
+async def _serve_worker(settings: Settings, app: ASGIApp | None, role: Role, *, demo: bool) -> int:
+    """Run one of several nodes until its supervisor says so, or has died; returns the exit code."""
+    worker = role.worker()
+    settings = worker.settings(settings, node=role.node)
+    log = make_logger(settings)
+    control = await Control.open(socket.socket(fileno=role.control))
+    stop = asyncio.Event()
+    # A terminal, or a service manager, may send them to all processes, and more than once.
+    for number in _ending_signals():
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    hub = Hub(settings, app=app, log=log, worker=worker)
+    async with (
+        hub,
+        _beside(_watch_files(hub, log, _allowed_files())),
+        _beside(run_demo(hub.publish, log=log) if demo and worker.number == 1 else None),
+        _beside(_obey(control, hub, stop)),
+        _beside(_tell_readiness(control, hub)),
+    ):
+        _leave_alone_what_stays()
+        control.say(UP)
+        log.info("worker_started", worker=worker.number, version=hub.node.api.node().version)
+        await stop.wait()
+        log.info("worker_draining", connections=len(hub.node.registry.sessions))
+    log.info("worker_stopped", worker=worker.number)
+    return 0
+
+
+async def _obey(control: Control, hub: Hub, stop: asyncio.Event) -> None:
+    """Do what the supervisor says; its death is a word too."""
+    async for word, *places in control.heard():
+        if word == SLOTS and not stop.is_set():
+            await hub.accept_at([int(each) for each in places])
+        elif word == RETIRE:
+            # The successor accepts already, also what waits in the queue of this one's socket.
+            await hub.accept_at(())
+            stop.set()
+        elif word == DRAIN:
+            stop.set()
+        elif word == NOW:
+            hub.stop_now()
+            stop.set()
+    stop.set()
+
+
+async def _tell_readiness(control: Control, hub: Hub) -> None:
+    """Say when peers may come, and when an operator sends them elsewhere."""
+    while hub.node.ready():  # noqa: ASYNC110 - it follows from many states
+        await asyncio.sleep(_READY_STEP_SECONDS)
+    control.say(READY)
+    was_draining = False
+    while True:
+        await asyncio.sleep(_READY_STEP_SECONDS)
+        if (is_draining := hub.node.registry.draining) is not was_draining:
+            control.say(LEAVING if is_draining else TAKING)
+            was_draining = is_draining
 
 
 async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
@@ -148,17 +219,30 @@ def _allow_connections(settings: Settings) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def run(settings: Settings, demo: bool = False, app: ASGIApp | None = None) -> int:
+def run(
+    settings: Settings,
+    demo: bool = False,
+    app: ASGIApp | None = None,
+    role: Role | None = None,
+) -> int:
     """Run one node in this process until SIGTERM, SIGINT or SIGHUP; returns the exit code.
 
-    Raises `SettingsError` when it cannot listen where it should.
+    A worker has a `role`, and runs until its supervisor says so. Raises `SettingsError` when it
+    cannot listen where it should.
     """
     standard_streams.open_missing()
     adopt_stdlib(settings)
     _allow_connections(settings)
+    if role is not None:
+        return uvloop.run(_serve_worker(settings, app, role, demo=demo))
     return uvloop.run(_serve(settings, app, demo=demo))
 
 
 def serve(app: ASGIApp | None = None, settings: Settings | None = None) -> int:
-    """Run the hub, and `app` beside it on the same port, until SIGTERM, SIGINT or SIGHUP."""
-    return run(settings or Settings(), app=app)
+    """Run the hub, and `app` beside it on the same port, until SIGTERM, SIGINT or SIGHUP.
+
+    With several workers this program is started again for each of them, and comes here again.
+    """
+    settings, role = settings or Settings(), take_role()
+    code = run_beside_nodes(settings, role, command=this_program())
+    return run(settings, app=app, role=role) if code is None else code

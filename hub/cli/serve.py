@@ -1,5 +1,6 @@
-"""`hub serve`: run one node until it is told to stop."""
+"""`hub serve`: run one node, or several, until they are told to stop."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -25,10 +26,20 @@ def serve(ctx: typer.Context, config_file: ConfigFile = None, demo: Demo = False
     settings = settings_of(ctx, config_file)
     # Here, so that help and wrong settings do not wait for the server's imports.
     from hub.errors import SettingsError
-    from hub.main import run
+    from hub.node.supervisor.roles import run_beside_nodes, take_role
 
+    role = take_role()
     try:
-        code = run(settings, demo)
+        code = run_beside_nodes(settings, role, command=_this_command())
+        if code is None:
+            from hub.main import run
+
+            code = run(settings, demo, role=role)
     except SettingsError as error:
         raise refused(error) from None
     raise typer.Exit(code)
+
+
+def _this_command() -> list[str]:
+    """This command line, for a child: whatever program it was given to, it is the hub's."""
+    return [sys.executable, "-m", "hub", *sys.argv[1:]]

@@ -304,6 +304,8 @@ class NodeRecord:
     """... and has closed."""
     at_ms: int = 0
     """When this was so, in milliseconds since 1970 UTC by the node's clock."""
+    worker: int = 0
+    """Its number among the processes that share a port on one machine; 0 where it is alone."""
 
 
 def _gauge(metric: str, about: str) -> Any:

@@ -10,6 +10,10 @@ from typing import Protocol
 
 from hub.admin.cluster import NodeBus, NoOtherNodes
 from hub.brokers.idempotency import IdempotencyKeys
+from hub.brokers.local.bus import WorkerBus
+from hub.brokers.local.client import LocalBroker
+from hub.brokers.local.link import Connect, Link
+from hub.brokers.local.presence import WorkerRoster
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.keys import TAG_LENGTH, Keys
 from hub.core.fanout.presence import LocalRoster
@@ -18,6 +22,7 @@ from hub.core.publication import Position
 from hub.core.records import BrokerRecord
 from hub.errors import SettingsError
 from hub.node.core import Shared
+from hub.node.worker import Worker
 from hub.observe.log_levels import BROKER
 from hub.settings import Settings
 
@@ -81,9 +86,19 @@ def make_tag() -> str:
 
 
 def make_brokerage(
-    settings: Settings, shared: Shared, *, tag: str, downstream: Downstream
+    settings: Settings,
+    shared: Shared,
+    *,
+    tag: str,
+    downstream: Downstream,
+    worker: Worker | None = None,
 ) -> Brokerage:
-    """What `HUB_BROKER` names; raise `SettingsError` where it names nothing."""
+    """What `HUB_BROKER` names, or the way to the broker process that holds it for all workers.
+
+    Raises `SettingsError` where it names nothing.
+    """
+    if worker is not None and worker.connect is not None:
+        return _of_process(settings, shared, tag, downstream, worker.connect)
     if settings.broker.startswith("memory:"):
         return _memory(settings, shared, downstream)
     try:
@@ -108,6 +123,27 @@ def _memory(settings: Settings, shared: Shared, downstream: Downstream) -> Broke
         history_total_bytes=settings.history_total_bytes,
     )
     return Brokerage(broker, LocalRoster(downstream.announce), NoOtherNodes())
+
+
+def _of_process(
+    settings: Settings, shared: Shared, tag: str, downstream: Downstream, connect: Connect
+) -> Brokerage:
+    link = Link(
+        connect,
+        tag=tag,
+        clock=shared.awake,
+        log=shared.log.bind(subsystem=BROKER),
+        counters=shared.counters,
+    )
+    broker = LocalBroker(
+        link,
+        downstream=downstream,
+        namespaces=settings.namespaces(),
+        spawn=shared.spawn,
+        counters=shared.counters,
+        hold_total_bytes=settings.broker_hold_bytes,
+    )
+    return Brokerage(broker, WorkerRoster(link), WorkerBus(link, spawn=shared.spawn))
 
 
 def _redis(settings: Settings, shared: Shared, tag: str, downstream: Downstream) -> Brokerage:

@@ -32,6 +32,7 @@ from hub.node.broker import make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared
 from hub.node.outage import Outage
 from hub.node.stats import Reporter, publish_stats
+from hub.node.worker import Worker
 from hub.observe.log_levels import BROKER
 from hub.observe.loop_lag import LoopLag
 from hub.observe.sampling import make_tracing
@@ -56,6 +57,7 @@ class Node:
         spawn: Spawn,
         defer: Defer,
         lag: LoopLag,
+        worker: Worker | None = None,
     ) -> None:
         self.settings = settings
         self.log = log
@@ -78,7 +80,7 @@ class Node:
         self.refusals = shared.refusals
         self.policy = policy_of(settings)
         self.tag = make_tag()
-        brokerage = make_brokerage(settings, shared, tag=self.tag, downstream=self)
+        brokerage = make_brokerage(settings, shared, tag=self.tag, downstream=self, worker=worker)
         self.broker, self._roster = brokerage.broker, brokerage.roster
         self._rates = Rates(self.counters, self.clock)
         self._outage = Outage(
@@ -118,6 +120,7 @@ class Node:
         self.drainer = Drainer(self.registry, self._is_alone, is_between_polls)
         self.reporter = Reporter(
             version=VERSION,
+            worker=0 if worker is None else worker.number,
             started_seconds=self.started_seconds,
             registry=self.registry,
             subscribing=self._subscribing,

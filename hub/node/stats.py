@@ -33,6 +33,8 @@ class Reporter:
 
     settings: Settings
     version: str
+    worker: int
+    """Its number where it is one of several; 0 where it is not."""
     started_seconds: float
     """Since 1970 UTC."""
     registry: SessionRegistry
@@ -114,6 +116,7 @@ class Reporter:
             leaving_connections=0 if progress is None else progress.sessions,
             left_connections=0 if progress is None else progress.closed,
             at_ms=int(now * 1000),
+            worker=self.worker,
         )
 
 

@@ -14,6 +14,7 @@ from pydantic import PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings
 
+from hub.brokers.redis.link import urls
 from hub.core import reserved
 from hub.core.options import ChannelOptions, Namespaces, SessionLimits
 from hub.errors import SettingsError
@@ -77,6 +78,11 @@ class Settings(Fields):
         """Whether other machines cannot reach the port."""
         return is_loopback(self.host)
 
+    @property
+    def broker_is_elsewhere(self) -> bool:
+        """Whether publications live on a server that several machines reach."""
+        return urls.are_redis(self.broker)
+
     def channel_defaults(self) -> ChannelOptions:
         """The options of channels in no namespace, or in one that changes nothing."""
         return ChannelOptions(
@@ -108,6 +114,10 @@ class Settings(Fields):
     def origin(self, info: SettingInfo) -> Origin:
         """Where the value came from."""
         return self._origins.get(info.name, Origin.DEFAULT)
+
+    def is_default(self, name: str) -> bool:
+        """Whether nobody has set it."""
+        return self.origin(by_name()[name]) is Origin.DEFAULT
 
     def warnings(self) -> list[str]:
         """A sentence for everything that works but was probably not meant."""

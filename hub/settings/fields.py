@@ -44,6 +44,7 @@ from hub.settings.values import (
     Seconds,
     Share,
     Switch,
+    Workers,
 )
 
 
@@ -73,6 +74,13 @@ class Fields(BaseSettings):
     )
     max_connections: Count = setting(
         ADDRESS, 100_000, "Connections of this node; more are refused.", ge=1, le=10_000_000
+    )
+    workers: Workers = setting(
+        ADDRESS,
+        1,
+        "Processes that share the port, each a node; auto is one per usable core.",
+        ge=1,
+        le=1024,
     )
 
     publish_keys: Keys = setting(

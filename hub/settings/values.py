@@ -21,6 +21,7 @@ from hub.core import decimals
 from hub.core.options import KIB, MIB, Overflow
 from hub.core.publication import odd_character
 from hub.errors import SettingsError
+from hub.settings.cores import usable_cores
 
 MASK = urls.HIDDEN
 CHOICE = "CHOICE"
@@ -88,6 +89,7 @@ class Kind:
 
 
 COUNT = Kind("a whole number", "N")
+WORKERS = Kind("a whole number, or auto,", "N")
 SECONDS = Kind("a number of seconds", "SECONDS")
 SHARE = Kind("a number", "SHARE")
 SIZE = Kind("a size in bytes, such as 65536, 64KiB or 1MiB,", "BYTES", show_size)
@@ -125,6 +127,11 @@ def parse_whole(value: object) -> object:
     if not isinstance(found, int) or isinstance(found, bool):
         raise ValueError  # noqa: TRY004 - pydantic turns only a ValueError into its own error
     return found
+
+
+def parse_workers(value: object) -> object:
+    """A whole number, or `auto` for as many as there are cores to use."""
+    return usable_cores() if value == "auto" else parse_whole(value)
 
 
 def parse_number(value: object) -> object:
@@ -258,6 +265,7 @@ def _odd(value: str, marks: str) -> str:
 
 
 Count = Annotated[int, BeforeValidator(parse_whole), COUNT]
+Workers = Annotated[int, BeforeValidator(parse_workers), WORKERS]
 Seconds = Annotated[float, BeforeValidator(parse_number), SECONDS]
 Share = Annotated[float, BeforeValidator(parse_number), SHARE]
 Bytes = Annotated[int, BeforeValidator(parse_size), SIZE]

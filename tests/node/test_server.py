@@ -7,7 +7,7 @@ import pytest
 
 from hub import Hub, Settings
 from hub.errors import SettingsError
-from hub.node.server import bind, url_of
+from hub.node.binding import bind, url_of
 
 
 def has_ipv6() -> bool:

@@ -140,7 +140,7 @@ class Link:
                 on_lost=self._lost.set,
             )
             self._connected_at = self.heard_at = self._clock()
-            await asyncio.get_running_loop().create_connection(lambda: made, sock=end)
+            await asyncio.get_running_loop().create_unix_connection(lambda: made, sock=end)
             self._frames = made
             made.send((frames.HELLO, frames.SHAPE, self._tag))
             return True

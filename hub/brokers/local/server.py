@@ -6,7 +6,6 @@ What a worker does not take is bounded: one that lets too much wait is cut off, 
 missed from history when it is back.
 """
 
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,7 +17,6 @@ from hub.brokers.local import frames
 from hub.brokers.local.frames import Frames, Message
 from hub.brokers.local.members import MemberTable
 from hub.core.eager import Rest, begin
-from hub.core.options import Namespaces
 from hub.core.ports import (
     Broker,
     Downstream,
@@ -97,13 +95,11 @@ class BrokerServer:
         self,
         make: Callable[[Downstream], Served],
         *,
-        namespaces: Namespaces,
         clock: Monotonic,
         spawn: Spawn,
         log: FilteringBoundLogger,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
-        self._namespaces = namespaces
         self._clock = clock
         self._spawn = spawn
         self._log = log
@@ -434,8 +430,3 @@ class BrokerServer:
 def _published(number: int, result: PublishResult) -> Message:
     position = result.position
     return (frames.PUBLISHED, number, position.epoch, position.offset, result.duplicate)
-
-
-async def serve(server: BrokerServer, listening: Any) -> asyncio.Server:
-    """Accept workers at a socket that listens already."""
-    return await asyncio.get_running_loop().create_unix_server(server.protocol, sock=listening)

@@ -79,9 +79,7 @@ class BrokerProcess:
             )
             return self.memory
 
-        self.server = BrokerServer(
-            make, namespaces=NAMESPACES, clock=self.clock, spawn=self.tasks.spawn, log=LOG
-        )
+        self.server = BrokerServer(make, clock=self.clock, spawn=self.tasks.spawn, log=LOG)
         self.is_there = True
 
     def connect(self) -> socket.socket:

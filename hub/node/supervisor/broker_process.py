@@ -1,0 +1,148 @@
+"""The broker process of `hub serve --workers N`: the broker of one node, served to all workers.
+
+It serves no peers and reads no credentials. What it holds in memory ends with it. When it is told
+to end, or its supervisor has died, it ends as soon as no worker is connected.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncGenerator, Coroutine
+
+import uvloop
+from structlog.typing import FilteringBoundLogger
+
+from hub.brokers.local.server import BrokerServer, Served
+from hub.core.ports import Downstream, Spawn
+from hub.core.time.awake import AwakeClock
+from hub.core.time.deadlines import GRANULARITY_SECONDS
+from hub.errors import SettingsError
+from hub.node.broker import NodeBroker, make_brokerage
+from hub.node.core import Shared
+from hub.node.supervisor.control import DRAIN, NOW, UP, Control
+from hub.node.supervisor.roles import Role
+from hub.node.supervisor.sockets import is_of_this_user
+from hub.observe.log_levels import BROKER
+from hub.observe.logs import adopt_stdlib, make_logger
+from hub.settings import Settings
+
+# More than workers take to drain and end; they are killed by then.
+_LAST_SECONDS = 60.0
+_STEP_SECONDS = 0.05
+
+
+def run_broker_process(settings: Settings, role: Role) -> int:
+    """Serve until told to end; returns the exit code."""
+    adopt_stdlib(settings)
+    # Signals are the supervisor's, also those that a terminal or a service manager sends to all.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    settings = settings.model_copy(update={"node": role.node})
+    log = make_logger(settings).bind(subsystem=BROKER)
+    try:
+        return uvloop.run(_serve(settings, role, log))
+    except SettingsError as error:
+        print(f"Error: {error.message}", file=sys.stderr)  # noqa: T201 - to whoever started it
+        return 1
+
+
+async def _serve(settings: Settings, role: Role, log: FilteringBoundLogger) -> int:
+    control = await Control.open(socket.socket(fileno=role.control))
+    (listening,) = (socket.socket(fileno=each) for each in role.listening)
+    async with _tasks(log) as spawn:
+        awake = AwakeClock(time.monotonic)
+        shared = Shared(
+            settings,
+            log=log,
+            clock=time.monotonic,
+            wall_clock=time.time,
+            awake=awake,
+            spawn=spawn,
+            defer=asyncio.get_running_loop().call_soon,
+        )
+        made: list[NodeBroker] = []
+
+        def make(downstream: Downstream) -> Served:
+            made.append(make_brokerage(settings, shared, tag="", downstream=downstream).broker)
+            return made[0]
+
+        server = BrokerServer(make, clock=awake, spawn=spawn, log=log)
+        await made[0].start()
+        spawn(_tick(server, awake, log))
+        spawn(_accept(server, listening, log))
+        control.say(UP)
+        log.info("broker_process_started")
+        await _until_told(control)
+        await _until_alone(server)
+        await made[0].stop()
+    log.info("broker_process_stopped", publications=server.publications)
+    return 0
+
+
+async def _accept(
+    server: BrokerServer, listening: socket.socket, log: FilteringBoundLogger
+) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        peer, _ = await loop.sock_accept(listening)
+        try:
+            if is_of_this_user(peer):
+                await loop.connect_accepted_socket(server.protocol, sock=peer)
+            else:
+                log.warning("stranger_refused", message="a process of another user connected")
+                peer.close()
+        except OSError as error:
+            log.warning("worker_not_accepted", reason=str(error))
+            peer.close()
+
+
+async def _tick(server: BrokerServer, awake: AwakeClock, log: FilteringBoundLogger) -> None:
+    while True:
+        await asyncio.sleep(GRANULARITY_SECONDS)
+        awake.tick()
+        try:
+            server.tick()
+        except Exception:
+            log.exception("tick_failed")
+
+
+async def _until_told(control: Control) -> None:
+    async for words in control.heard():
+        if words[0] in {DRAIN, NOW}:
+            return
+
+
+async def _until_alone(server: BrokerServer) -> None:
+    """Workers that still drain have publications to hand on."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _LAST_SECONDS
+    while server.connections and loop.time() < end:  # noqa: ASYNC110 - runs once
+        await asyncio.sleep(_STEP_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _tasks(log: FilteringBoundLogger) -> AsyncGenerator[Spawn]:
+    """Tasks that end with the block; what one raises is logged."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def guard(work: Coroutine[object, object, None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("task_failed")
+
+    def spawn(work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(guard(work))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        task.add_done_callback(lambda _: work.close())
+
+    try:
+        yield spawn
+    finally:
+        for task in tuple(running):
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,95 @@
+"""One child of the supervisor: its process, and what was said on the way to it."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from hub.node.supervisor.control import LEAVING, READY, TAKING, UP, Control
+from hub.node.supervisor.roles import Role
+
+
+class Child:
+    """A process from its start to its end.
+
+    Args:
+        on_change: called when it has said something, and when it has ended.
+    """
+
+    def __init__(self, role: Role, on_change: Callable[["Child"], None]) -> None:
+        self.role = role
+        self._on_change = on_change
+        self._process: asyncio.subprocess.Process | None = None
+        self._control: Control | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.started_at = asyncio.get_running_loop().time()
+        self.is_up = False
+        self.is_ready = False
+        self.is_leaving = False
+        """Whether an operator drains it."""
+        self.retires = False
+        """Whether it was told to end."""
+        self.slots: frozenset[int] = frozenset()
+        """Where it was told to accept."""
+        self.exit_code: int | None = None
+        self.changed = asyncio.Condition()
+
+    @property
+    def pid(self) -> int:
+        return 0 if self._process is None else self._process.pid
+
+    async def start(self, command: Sequence[str], inherited: Sequence[int]) -> None:
+        """Start the process; raises `OSError` where the system does not."""
+        mine, theirs = socket.socketpair()
+        with theirs:
+            role = msgspec.structs.replace(self.role, control=theirs.fileno())
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                env=os.environ | role.environment(),
+                pass_fds=[*inherited, theirs.fileno()],
+                # Signals of a terminal are the supervisor's.
+                start_new_session=True,
+            )
+        self._control = await Control.open(mine)
+        self._tasks = [asyncio.create_task(self._hear()), asyncio.create_task(self._wait())]
+
+    def say(self, *words: str) -> None:
+        if self._control is not None and self.exit_code is None:
+            self._control.say(*words)
+
+    def kill(self) -> None:
+        if self._process is not None and self.exit_code is None:
+            self._process.kill()
+
+    async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait until it is so, the child has ended, or the time is over; whether it is so."""
+        try:
+            async with asyncio.timeout(seconds), self.changed:
+                await self.changed.wait_for(lambda: condition() or self.exit_code is not None)
+        except TimeoutError:
+            pass
+        return condition()
+
+    async def _hear(self) -> None:
+        assert self._control is not None  # noqa: S101 - set by `start`
+        async for words in self._control.heard():
+            word = words[0] if words else ""
+            self.is_up = self.is_up or word == UP
+            self.is_ready = self.is_ready or word == READY
+            if word in {LEAVING, TAKING}:
+                self.is_leaving = word == LEAVING
+            await self._tell()
+
+    async def _wait(self) -> None:
+        assert self._process is not None and self._control is not None  # noqa: S101, PT018
+        self.exit_code = await self._process.wait()
+        self._control.close()
+        await self._tell()
+
+    async def _tell(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
+        self._on_change(self)

@@ -1,0 +1,47 @@
+"""What a supervisor and its children say to each other: lines of words over a socket pair.
+
+    child        up                  it runs, and can do what it is told
+                 ready               a worker may get traffic
+                 leaving | taking    an operator drains the worker; it takes sessions again
+    supervisor   slots 0 2           accept at these of the listening sockets, and at no others
+                 retire              stop accepting, drain, end
+                 drain               drain, end; peers are accepted and told meanwhile
+                 now                 end at once
+
+The end of the stream is the other's death. A child whose supervisor died drains and ends.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+UP, READY, LEAVING, TAKING = "up", "ready", "leaving", "taking"
+SLOTS, RETIRE, DRAIN, NOW = "slots", "retire", "drain", "now"
+
+
+class Control:
+    """One end."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, end: socket.socket) -> "Control":
+        return cls(*await asyncio.open_connection(sock=end))
+
+    def say(self, *words: str) -> None:
+        """Lost where the other is dead, of which the end of the stream tells."""
+        if not self._writer.is_closing():
+            self._writer.write(" ".join(words).encode() + b"\n")
+
+    async def heard(self) -> AsyncIterator[list[str]]:
+        """What the other says, until it is dead."""
+        try:
+            while line := await self._reader.readline():
+                yield line.decode().split()
+        except (OSError, ValueError):
+            return
+
+    def close(self) -> None:
+        self._writer.close()

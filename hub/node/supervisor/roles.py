@@ -1,0 +1,95 @@
+"""Which process of `hub serve --workers N` this one is.
+
+A child runs the command line of its supervisor again, so that a worker started later runs the
+version and the settings that stand on the disk then. What makes it a child stands in one variable
+of its environment, which it takes out: its own children are none.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import MutableMapping, Sequence
+
+import msgspec
+
+from hub.node.worker import Worker
+from hub.settings import Settings
+
+_VARIABLE = "_HUB_ROLE"
+BROKER = 0
+"""In place of a worker's number."""
+
+
+class Role(msgspec.Struct, frozen=True):
+    """A child of a supervisor. Descriptors are inherited."""
+
+    number: int
+    """Of a worker, from 1; `BROKER` for the broker process."""
+    workers: int
+    node: str
+    """The name that the workers' names begin with."""
+    control: int
+    """The way to the supervisor (`hub.node.supervisor.control`)."""
+    listening: tuple[int, ...]
+    """A worker's, to accept peers at; of the broker process the one where it accepts workers."""
+    broker: str = ""
+    """Where the broker process accepts; empty where there is none. It begins with @ where it stands
+    in no directory (unix(7), abstract sockets)."""
+
+    def environment(self) -> dict[str, str]:
+        """What a process is started with to be this."""
+        return {_VARIABLE: msgspec.json.encode(self).decode()}
+
+    def worker(self) -> Worker:
+        """Take over the sockets."""
+        return Worker(
+            self.number,
+            self.workers,
+            tuple(socket.socket(fileno=each) for each in self.listening),
+            self._connect if self.broker else None,
+        )
+
+    def _connect(self) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            made.setblocking(False)
+            made.connect(unix_address(self.broker))
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+
+def unix_address(name: str) -> str:
+    """As the system wants it."""
+    return f"\0{name[1:]}" if name.startswith("@") else name
+
+
+def take_role(environment: MutableMapping[str, str] = os.environ) -> Role | None:
+    """What this process is to its supervisor; None where it has none. Asked once."""
+    raw = environment.pop(_VARIABLE, None)
+    return None if raw is None else msgspec.json.decode(raw, type=Role)
+
+
+def run_beside_nodes(
+    settings: Settings, role: Role | None, *, command: Sequence[str]
+) -> int | None:
+    """Be the supervisor or the broker process, and return the exit code.
+
+    Returns None where this process is to be a node. `command` starts this program again. Raises
+    `SettingsError` where the port cannot be had.
+    """
+    if role is not None and role.number == BROKER:
+        from hub.node.supervisor.broker_process import run_broker_process  # noqa: PLC0415 - see above
+
+        return run_broker_process(settings, role)
+    if role is None and settings.workers > 1:
+        from hub.node.supervisor.supervisor import run_supervisor  # noqa: PLC0415
+
+        return run_supervisor(settings, command=command)
+    return None
+
+
+def this_program() -> Sequence[str]:
+    """The command line of this process, as the interpreter got it."""
+    return [sys.executable, *sys.orig_argv[1:]]

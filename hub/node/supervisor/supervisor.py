@@ -1,0 +1,343 @@
+"""What `hub serve --workers N` is to its caller: it starts the other processes, and serves nobody.
+
+    supervisor ── broker process      where the broker is this machine's
+               ├─ worker 1            a whole node, accepting at socket 1 of the port
+               └─ worker 2
+
+- A child that ends is started again, later each time it ends soon.
+- Every listening socket is accepted at by somebody: while a worker is away, or drains on an
+  operator's word, another one accepts at its socket as well. What waits there is never reset.
+- SIGTERM and SIGINT drain all; a second one ends them at once.
+- SIGHUP has each worker replaced, one after another: the new one is ready before the old one stops
+  accepting, drains and ends. The broker process stays, with all that it holds. A new worker that
+  does not come up ends the replacing, and the old ones stay.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Sequence
+from importlib import metadata
+
+from structlog.typing import FilteringBoundLogger
+
+from hub.node.binding import url_of
+from hub.node.supervisor import control
+from hub.node.supervisor.child import Child
+from hub.node.supervisor.roles import BROKER, Role
+from hub.node.supervisor.sockets import broker_socket, listening_sockets
+from hub.observe.logs import adopt_stdlib, is_console, make_logger
+from hub.settings import Settings
+
+# A child that ended after less than this waits longer before it is started again.
+_STEADY_SECONDS = 10.0
+_BACK_OFF_SECONDS = (0.1, 10.0)
+# Of a new worker, until it is ready: a start with a cold cache takes some seconds.
+_READY_SECONDS = 60.0
+# Above what a stop may take by the settings, before what is left is killed.
+_MARGIN_SECONDS = 15.0
+# Of the broker process, behind the last worker.
+_LAST_SECONDS = 5.0
+
+
+def run_supervisor(settings: Settings, *, command: Sequence[str]) -> int:
+    """Run workers until a signal; returns the exit code.
+
+    Raises `SettingsError` where the port cannot be had. `command` starts this program again.
+    """
+    adopt_stdlib(settings)
+    with contextlib.ExitStack() as stack:
+        listening = [stack.enter_context(each) for each in listening_sockets(settings)]
+        is_here = not settings.broker_is_elsewhere
+        broker = stack.enter_context(broker_socket()) if is_here else None
+        return asyncio.run(_run(settings, command, listening, broker))
+
+
+async def _run(
+    settings: Settings,
+    command: Sequence[str],
+    listening: Sequence[socket.socket],
+    broker: tuple[str, socket.socket] | None,
+) -> int:
+    log = make_logger(settings)
+    supervisor = Supervisor(settings, command, listening, broker, log)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.stop, number)
+    loop.add_signal_handler(signal.SIGHUP, supervisor.hang_up)
+    return await supervisor.run()
+
+
+class Supervisor:
+    """One per hub of several processes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        command: Sequence[str],
+        listening: Sequence[socket.socket],
+        broker: tuple[str, socket.socket] | None,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._settings = settings
+        self._command = command
+        self._listening = listening
+        self._broker = broker
+        self._log = log
+        self._current: dict[int, Child] = {}
+        """The child of each number: the broker process and the workers."""
+        self._leaving: set[Child] = set()
+        """Workers that were replaced and have not ended yet, and one that is not ready yet."""
+        self._failures: dict[int, int] = {}
+        self._received: list[signal.Signals] = []
+        self._stopping = asyncio.Event()
+        self._starting = True
+        self._failed: int | None = None
+        """The exit code of a child that did not come up at the start."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._replacing: asyncio.Task[None] | None = None
+        self._replace_again = False
+        self._has_terminal = _has_terminal()
+
+    @property
+    def _numbers(self) -> Sequence[int]:
+        return range(1, len(self._listening) + 1)
+
+    @property
+    def _workers(self) -> list[Child]:
+        return [self._current[n] for n in self._numbers if n in self._current]
+
+    async def run(self) -> int:
+        """From the start of all to the end of all; returns the exit code."""
+        try:
+            await self._start_all()
+            if not self._stopping.is_set():
+                self._started()
+            self._starting = False
+            for child in tuple(self._current.values()):
+                self._on_change(child)
+            await self._stopping.wait()
+        finally:
+            await self._end_all()
+        if self._failed is not None:
+            return self._failed
+        return 0 if len(self._received) <= 1 else 128 + self._received[-1]
+
+    def stop(self, number: signal.Signals) -> None:
+        """A signal that ends the hub."""
+        self._received.append(signal.Signals(number))
+        self._stopping.set()
+        if len(self._received) > 1:
+            for child in (*self._workers, *self._leaving):
+                child.say(control.NOW)
+
+    def hang_up(self) -> None:
+        """SIGHUP: the loss of the terminal ends the hub, any other replaces the workers."""
+        if self._has_terminal and not _has_terminal():
+            self.stop(signal.SIGHUP)
+        elif self._replacing is None or self._replacing.done():
+            self._replacing = asyncio.create_task(self._replace_all())
+        else:
+            self._replace_again = True
+
+    # -- starting ----------------------------------------------------------------------------
+
+    async def _start_all(self) -> None:
+        numbers = [*([BROKER] if self._broker is not None else []), *self._numbers]
+        for number in numbers:
+            await self._start(number)
+        for number in numbers:
+            child = self._current[number]
+            if not await child.until(lambda child=child: child.is_up, _READY_SECONDS):  # type: ignore[misc]
+                self._failed = child.exit_code or 1
+                self._stopping.set()
+            if self._stopping.is_set():
+                return
+
+    def _started(self) -> None:
+        settings, port = self._settings, self._listening[0].getsockname()[1]
+        url = url_of(settings.host, port, settings.base_path)
+        self._log.info(
+            "started",
+            url=url,
+            version=metadata.version("broadcast-hub"),
+            workers=len(self._listening),
+        )
+        if is_console(settings, sys.stderr):
+            print(f"\n  {len(self._listening)} workers  {url}/\n", file=sys.stderr, flush=True)  # noqa: T201 - for whoever started it
+
+    async def _start(self, number: int) -> Child:
+        """Start the child of this number, in the place of one that has ended."""
+        child = self._current[number] = await self._make(number)
+        return child
+
+    async def _make(self, number: int) -> Child:
+        name, accepting = self._broker or ("", None)
+        if number == BROKER:
+            inherited = [] if accepting is None else [accepting.fileno()]
+        else:
+            inherited = [each.fileno() for each in self._listening]
+        role = Role(
+            number=number,
+            workers=len(self._listening),
+            node=self._settings.node,
+            control=0,
+            listening=tuple(inherited),
+            broker=name,
+        )
+        child = Child(role, self._on_change)
+        await child.start(self._command, inherited)
+        return child
+
+    # -- while it runs -----------------------------------------------------------------------
+
+    def _on_change(self, child: Child) -> None:
+        self._assign()
+        if child.exit_code is None:
+            return
+        self._leaving.discard(child)
+        number = child.role.number
+        if self._stopping.is_set() or self._starting or self._current.get(number) is not child:
+            return
+        wait_seconds = self._back_off(child)
+        self._log.warning(
+            "broker_process_ended" if number == BROKER else "worker_ended",
+            worker=number,
+            pid=child.pid,
+            exit_code=child.exit_code,
+            restart_in_seconds=round(wait_seconds, 2),
+        )
+        self._spawn(self._start_again(number, wait_seconds))
+
+    def _back_off(self, child: Child) -> float:
+        number, shortest = child.role.number, _BACK_OFF_SECONDS[0]
+        lived = asyncio.get_running_loop().time() - child.started_at
+        failures = 0 if lived >= _STEADY_SECONDS else self._failures.get(number, -1) + 1
+        self._failures[number] = failures
+        return min(shortest * 2.0**failures, _BACK_OFF_SECONDS[1])
+
+    async def _start_again(self, number: int, wait_seconds: float) -> None:
+        await asyncio.sleep(wait_seconds)
+        while not self._stopping.is_set():
+            try:
+                await self._start(number)
+            except OSError as error:
+                self._log.error("cannot_start", worker=number, reason=str(error))
+                await asyncio.sleep(_BACK_OFF_SECONDS[1])
+            else:
+                return
+
+    def _assign(self) -> None:
+        """Have each socket accepted at by its worker, or by the next one that takes connections."""
+        up = {n: c for n in self._numbers if (c := self._current.get(n)) and _accepts(c)}
+        taking = [n for n, child in up.items() if not child.is_leaving] or list(up)
+        if not taking:
+            return
+        places: dict[int, set[int]] = {number: set() for number in up}
+        for number in self._numbers:
+            following = [each for each in taking if each >= number] or taking
+            places[following[0]].add(number - 1)
+        for number, child in up.items():
+            if child.slots != (wanted := frozenset(places[number])):
+                child.slots = wanted
+                child.say(control.SLOTS, *map(str, sorted(wanted)))
+
+    async def _replace_all(self) -> None:
+        """SIGHUP: a new worker in the place of each, one after another."""
+        again = True
+        while again and not self._stopping.is_set():
+            self._replace_again = False
+            self._log.info("replacing_workers", workers=len(self._listening))
+            for number in self._numbers:
+                if self._stopping.is_set() or not await self._replace(number):
+                    return
+            self._log.info("workers_replaced", workers=len(self._listening))
+            again = self._replace_again
+
+    async def _replace(self, number: int) -> bool:
+        new = await self._make(number)
+        self._leaving.add(new)
+        if not await new.until(lambda: new.is_ready or self._stopping.is_set(), _READY_SECONDS):
+            self._log.error(
+                "worker_did_not_come_up",
+                worker=number,
+                pid=new.pid,
+                exit_code=new.exit_code,
+                message="the workers that are not replaced yet stay as they are",
+            )
+            new.kill()
+            return False
+        self._leaving.discard(new)
+        old, self._current[number] = self._current[number], new
+        new.slots = old.slots
+        new.say(control.SLOTS, *map(str, sorted(new.slots)))
+        self._failures.pop(number, None)
+        if old.exit_code is None:
+            old.retires = True
+            self._leaving.add(old)
+            old.say(control.RETIRE)
+            if not await old.until(lambda: False, self._stop_seconds) and old.exit_code is None:
+                self._log.error("worker_killed", worker=number, pid=old.pid)
+                old.kill()
+                await old.until(lambda: False, _LAST_SECONDS)
+        self._log.info("worker_replaced", worker=number, pid=new.pid)
+        return True
+
+    # -- ending ------------------------------------------------------------------------------
+
+    @property
+    def _stop_seconds(self) -> float:
+        settings = self._settings
+        return (
+            settings.ready_delay_seconds
+            + settings.drain_seconds
+            + settings.close_timeout_seconds
+            + _MARGIN_SECONDS
+        )
+
+    async def _end_all(self) -> None:
+        if self._received:
+            self._log.info(
+                "draining",
+                signal=self._received[0].name,
+                workers=len(self._workers),
+                window_seconds=self._settings.drain_seconds,
+                message="a second signal stops at once",
+            )
+        for task in (*self._tasks, *([self._replacing] if self._replacing else [])):
+            task.cancel()
+        await self._end([*self._workers, *self._leaving], self._stop_seconds)
+        if BROKER in self._current:
+            await self._end([self._current[BROKER]], _LAST_SECONDS)
+        self._log.info("stopped")
+
+    async def _end(self, children: Sequence[Child], seconds: float) -> None:
+        for child in children:
+            child.say(control.DRAIN)
+        await asyncio.gather(*(child.until(lambda: False, seconds) for child in children))
+        for child in children:
+            if child.exit_code is None:
+                self._log.error("killed", worker=child.role.number, pid=child.pid)
+                child.kill()
+                await child.until(lambda: False, _LAST_SECONDS)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _accepts(child: Child) -> bool:
+    """Whether it can be told where to accept."""
+    return child.is_up and child.exit_code is None and not child.retires
+
+
+def _has_terminal() -> bool:
+    """Whether a terminal controls this process."""
+    try:
+        with open("/dev/tty", "rb"):  # noqa: PTH123 - only whether it is there
+            return True
+    except OSError:
+        return False
