@@ -1,0 +1,321 @@
+"""`hub serve --workers 2`: one hub to whoever uses it, whatever becomes of its processes."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import psutil
+import pytest
+
+from tests.multi_node.checker import Truth, faults
+from tests.multi_node.fleet import NO_TLS, Seat, is_ready, kept, publish
+from tests.multi_node.workers import BROKER, WorkersHub
+from tests.support.programs import outside
+from tests.support.waiting import eventually, eventually_blocking
+
+pytestmark = pytest.mark.timeout(180)
+PRESENT = '{"room":{"presence":true}}'
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[WorkersHub]:
+    """One that no test breaks."""
+    with WorkersHub(HUB_NAMESPACES=PRESENT) as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub() -> Iterator[WorkersHub]:
+    """One that may be broken."""
+    with WorkersHub(HUB_DRAIN_SECONDS="0.5") as hub:
+        yield hub
+
+
+async def get(hub: WorkersHub, path: str, **headers: str) -> Any:
+    """By a connection of its own, so at any worker."""
+    async with httpx.AsyncClient(timeout=10, verify=NO_TLS) as client:
+        answer = await client.get(f"{hub.url}{path}", headers=headers)
+        return answer.raise_for_status().json()
+
+
+async def nodes(hub: WorkersHub) -> dict[int, dict[str, Any]]:
+    return {node["worker"]: node for node in (await get(hub, "/api/nodes"))["nodes"]}
+
+
+@contextlib.asynccontextmanager
+async def everywhere(hub: WorkersHub, channel: str) -> AsyncIterator[list[Seat]]:
+    """Subscribers until each worker has two at least."""
+    seats: list[Seat] = []
+    try:
+
+        async def one_more() -> bool:
+            seats.append(Seat(channel, f"seat {len(seats)}"))
+            await seats[-1].join(hub)
+            return (
+                len(seats) >= 4
+                and min(sum(seat.id.startswith(tag) for seat in seats) for tag in tags(seats)) >= 2
+                and len(tags(seats)) == 2
+            )
+
+        await eventually(one_more)
+        yield seats
+    finally:
+        for seat in seats:
+            await seat.leave()
+
+
+def tags(seats: list[Seat]) -> set[str]:
+    """Of the workers that hold them."""
+    return {seat.id[:8] for seat in seats}
+
+
+async def judged(hub: WorkersHub, seats: list[Seat], said: dict[Any, object], **truth: Any) -> None:
+    """All saw all, or were told."""
+    channel = seats[0].channel
+    head, held = await kept(hub, channel)
+    await eventually(lambda: all(seat.view.position == head for seat in seats))
+    truth = {"may_lose": False, "epochs": 1} | truth
+    assert faults([seat.view for seat in seats], Truth(said, held, head, **truth)) == []
+
+
+# -- one hub -----------------------------------------------------------------------------------
+
+
+async def test_every_worker_is_a_node(shared: WorkersHub) -> None:
+    """By its number, and a name of its own."""
+    await eventually(lambda: nodes(shared))
+    found = await nodes(shared)
+    assert {n: record["node"] for n, record in found.items()} == {
+        1: "test-node-1",
+        2: "test-node-2",
+    }
+    assert set(shared.processes()) == {BROKER, 1, 2}
+
+
+async def test_one_order_whoever_publishes_and_wherever_one_listens(
+    shared: WorkersHub, channel: str
+) -> None:
+    async with everywhere(shared, channel) as seats:
+        answers = await asyncio.gather(
+            *(publish(shared, channel, number, key=f"k{number}") for number in range(60))
+        )
+        said: dict[Any, object] = {
+            (a.json()["epoch"], a.json()["offset"]): n for n, a in enumerate(answers)
+        }
+        assert len(said) == 60
+        again = await asyncio.gather(
+            *(publish(shared, channel, number, key=f"k{number}") for number in range(60))
+        )
+        assert all(answer.json()["duplicate"] for answer in again)
+        await judged(shared, seats, said)
+
+
+async def test_lists_members_and_commands_reach_all_workers(
+    shared: WorkersHub, channel: str
+) -> None:
+    """Whichever worker answers."""
+    room = f"room:{channel}"
+    async with everywhere(shared, room) as seats:
+        ids = {seat.id for seat in seats}
+        for _ in range(4):
+            listed = await get(shared, "/api/connections?limit=100")
+            assert ids <= {each["connection"] for each in listed["connections"]}
+            members = await get(shared, f"/api/channels/{room}/presence")
+            assert {each["connection"] for each in members["members"]} == ids
+            channels = (await get(shared, f"/api/channels?prefix={room}"))["channels"]
+            assert [each["subscribers"] for each in channels] == [len(seats)]
+        async with httpx.AsyncClient(timeout=10, verify=NO_TLS) as client:
+            for seat in seats:
+                command = {"id": 1, "op": "subscribe", "channel": f"more.{channel}"}
+                answer = await client.post(
+                    f"{shared.url}/command?connection={seat.id}",
+                    headers={"Authorization": f"Bearer {seat.secret}"},
+                    json=command,
+                )
+                assert answer.status_code == 200, answer.text
+
+
+async def test_a_poll_that_reaches_another_worker_is_carried_to_its_session(
+    shared: WorkersHub, channel: str
+) -> None:
+    """Each request by a connection of its own."""
+    told = await get(shared, f"/poll?channel={channel}&wait=0")
+    welcome, seen = told["welcome"], []
+    for number in range(12):
+        await publish(shared, channel, number)
+        since = f"{channel}%3D{told['positions'][channel]}"
+        told = await get(
+            shared,
+            f"/poll?channel={channel}&wait=5&since={since}&connection={welcome['connection']}",
+            Authorization=f"Bearer {welcome['secret']}",
+        )
+        assert told["welcome"]["connection"] == welcome["connection"]
+        seen += [push["data"] for push in told["pushes"] if push["op"] == "message"]
+    assert seen == list(range(12))
+
+
+# -- what breaks ---------------------------------------------------------------------------------
+
+
+class Feed:
+    """Numbers, each sent until it is in, while things go wrong."""
+
+    def __init__(self, hub: WorkersHub, channel: str) -> None:
+        self.hub, self.channel = hub, channel
+        self.said: dict[Any, object] = {}
+        self.statuses: set[int] = set()
+        self._stopping = False
+
+    async def run(self) -> None:
+        number = 0
+        while not self._stopping:
+            await eventually(lambda number=number: self._one(number), seconds=30)  # type: ignore[misc]
+            number += 1
+            await asyncio.sleep(0.01)
+
+    async def _one(self, number: int) -> bool:
+        try:
+            answer = await publish(self.hub, self.channel, number, key=f"key-{number}")
+        except httpx.TransportError:
+            return False
+        self.statuses.add(answer.status_code)
+        told = answer.json()
+        if answer.status_code == 200:
+            self.said[told["epoch"], told["offset"]] = number
+            return True
+        assert told["code"] in {"not_published", "outcome_unknown"}, told
+        return False
+
+    async def more(self, count: int = 20) -> None:
+        goal = len(self.said) + count
+        await eventually(lambda: len(self.said) >= goal, seconds=30)
+
+
+@contextlib.asynccontextmanager
+async def feeding(hub: WorkersHub, channel: str) -> AsyncGenerator[Feed]:
+    feed = Feed(hub, channel)
+    running = asyncio.create_task(feed.run())
+    try:
+        yield feed
+    finally:
+        feed._stopping = True
+        await running
+
+
+async def test_a_killed_worker_is_started_again_and_its_sessions_resume(
+    hub: WorkersHub, channel: str
+) -> None:
+    async with everywhere(hub, channel) as seats:
+        async with feeding(hub, channel) as feed:
+            await feed.more()
+            before = hub.processes()
+            hub.kill_child(1)
+            await eventually(lambda: sum(not seat.seated for seat in seats) >= 2)
+            for seat in seats:
+                if not seat.seated:
+                    await seat.join(hub)
+            await eventually(lambda: hub.processes().get(1, before[1]) != before[1], seconds=30)
+            await eventually(lambda: _all_nodes(hub), seconds=30)
+            await feed.more()
+        await judged(hub, seats, feed.said)
+
+
+async def _all_nodes(hub: WorkersHub) -> bool:
+    return set(await nodes(hub)) == {1, 2}
+
+
+async def test_a_killed_broker_process_is_a_reset_and_publishers_are_told(
+    hub: WorkersHub, channel: str
+) -> None:
+    """Sessions stay; what was published before is in an epoch that has ended."""
+    async with everywhere(hub, channel) as seats:
+        async with feeding(hub, channel) as feed:
+            await feed.more()
+            hub.kill_child(BROKER)
+            await eventually(lambda: 503 in feed.statuses, seconds=10)
+            await eventually(lambda: all(seat.view.left for seat in seats), seconds=30)
+            await eventually(lambda: is_ready(hub), seconds=30)
+            await feed.more()
+        assert all(seat.connects == 1 for seat in seats)
+        await judged(hub, seats, feed.said, epochs=2, may_lose=True)
+
+
+async def test_no_process_outlives_a_killed_supervisor(hub: WorkersHub, channel: str) -> None:
+    children = list(hub.processes().values())
+    assert len(children) == 3
+    hub.kill()
+    await eventually(lambda: not any(map(_runs, children)), seconds=30)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def test_sigterm_drains_all(hub: WorkersHub, channel: str) -> None:
+    """Everybody is told goodbye, and nothing is left."""
+    children = list(hub.processes().values())
+    async with everywhere(hub, channel) as seats:
+        hub.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(hub.wait) == 0
+        await eventually(lambda: not any(seat.seated for seat in seats))
+    assert not any(map(_runs, children))
+    assert "killed" not in hub.stderr
+
+
+def test_a_taken_port_is_said_and_nothing_is_started(hub: WorkersHub) -> None:
+    """Also where both would share it."""
+    told = subprocess.run(
+        [sys.executable, "-m", "hub", "serve", "--workers", "2", "--port", str(hub.port)],
+        env=outside(),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert told.returncode != 0
+    assert "HUB_PORT" in told.stderr
+
+
+# -- SIGHUP --------------------------------------------------------------------------------------
+
+
+def test_sighup_brings_up_what_the_file_says_now(tmp_path: Path) -> None:
+    """A file that is wrong changes nothing, and the log says why."""
+    file = tmp_path / "hub.toml"
+    file.write_text("heartbeat_seconds = 25\n")
+    with WorkersHub(HUB_CONFIG=str(file)) as hub:
+        before = hub.processes()
+        file.write_text("heartbeat_seconds = 11\n")
+        hub.signal(signal.SIGHUP)
+        eventually_blocking(lambda: '"workers_replaced"' in hub.stderr, seconds=60, what="a roll")
+        after = hub.processes()
+        assert after[BROKER] == before[BROKER]
+        assert {after[1], after[2]}.isdisjoint(before.values())
+        first = httpx.get(f"{hub.url}/poll?channel=a&wait=0", verify=NO_TLS)
+        assert first.status_code == 200
+        file.write_text("heartbeat_seconds = 'often'\n")
+        hub.signal(signal.SIGHUP)
+        eventually_blocking(
+            lambda: "worker_did_not_come_up" in hub.stderr, seconds=60, what="a refusal"
+        )
+        assert hub.processes() == after
+        assert httpx.get(f"{hub.url}/readyz", verify=NO_TLS).status_code == 200
+
+
+def test_one_worker_is_today_s_single_process() -> None:
+    """Nothing beside it, and its name is its own."""
+    with WorkersHub(1) as hub:
+        assert hub.processes() == {}
+        (node,) = httpx.get(f"{hub.url}/api/nodes", verify=NO_TLS).json()["nodes"]
+        assert (node["node"], node["worker"]) == ("test-node", 0)
+        assert json.loads(hub.stderr.splitlines()[0])["event"] == "started"
