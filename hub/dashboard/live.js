@@ -14,6 +14,8 @@ const SILENT_MS = 5000;
 const ASK_MS = 15000;
 /** The hub is asked so often while nothing can be heard, as at a node that takes no connections. */
 const DEAF_ASK_MS = 5000;
+/** And so often while the channel with the figures is away. */
+const AWAY_ASK_MS = 2000;
 
 /** @typedef {Record<string, any>} NodeRecord as `GET /api/nodes` has it */
 /** @typedef {{ record: NodeRecord, rates: Record<string, number>, heardAt: number }} Known */
@@ -60,7 +62,9 @@ export function together(known) {
   return sample;
 }
 
-/** @param {NodeRecord[]} first what the hub said at the start */
+/** @typedef {{ nodes: NodeRecord[], node?: string, complete?: boolean }} Told as `GET /api/nodes` answers */
+
+/** @param {Told} first what the hub said at the start */
 export function openLive(first) {
   const ticket = async () => (await call("POST", "api/ticket")).ticket;
   const hub = new Hub("", { token: ticket });
@@ -73,23 +77,37 @@ export function openLive(first) {
   const listeners = new Set();
   /** @type {any} */
   let connection = { state: "connecting" };
+  let answeredBy = first.node ?? "";
   let asking = false;
   let askedAt = performance.now();
   let closed = false;
 
   const tell = () => listeners.forEach((listener) => listener());
 
-  /** @param {NodeRecord} record */
-  const hear = (record) => {
+  /** @param {NodeRecord} record @param {number} [ageMs] since it was so */
+  const hear = (record, ageMs = 0) => {
     const name = `${record.node} ${record.started_ms}`;
-    nodes.set(name, { record, rates: ratesOf(nodes.get(name)?.record, record), heardAt: performance.now() });
+    const before = nodes.get(name)?.record;
+    if (before && before.at_ms >= record.at_ms) return;
+    nodes.set(name, { record, rates: ratesOf(before, record), heardAt: performance.now() - ageMs });
   };
+
+  /** @param {Told} told where the others are not known now, theirs are old */
+  const hearAll = ({ nodes: records, node = "", complete = true }) => {
+    answeredBy = node;
+    const now = records.find((each) => each.node === node)?.at_ms ?? 0;
+    for (const record of records) hear(record, complete ? 0 : Math.max(0, now - record.at_ms));
+  };
+
+  const isAway = () => [...nodes.values()].some(
+    ({ record, heardAt }) => record.node === answeredBy && record.broker_away?.length && performance.now() - heardAt < ASK_MS);
 
   const sampled = () => {
     const now = Math.ceil(performance.now() / 1000);
     const passed = second ? Math.min(SECONDS, now - second) : 1;
     for (let hole = 1; hole < passed; hole++) samples.push(undefined);
-    const sample = together([...nodes.values()]);
+    // Figures that stand still are nobody's of now.
+    const sample = together([...nodes.values()].filter(({ heardAt }) => performance.now() - heardAt < ASK_MS));
     if (passed) samples.push(sample);
     else samples[samples.length - 1] = sample;
     samples.splice(0, samples.length - SECONDS);
@@ -102,12 +120,12 @@ export function openLive(first) {
     asking = true;
     askedAt = performance.now();
     try {
-      const { nodes: listed } = await get("api/nodes");
-      const names = listed.map((/** @type {NodeRecord} */ each) => `${each.node} ${each.started_ms}`);
+      const told = await get("api/nodes");
+      const names = told.nodes.map((/** @type {NodeRecord} */ each) => `${each.node} ${each.started_ms}`);
       for (const [name, { heardAt }] of nodes) {
         if (!names.includes(name) && performance.now() - heardAt > ASK_MS) nodes.delete(name);
       }
-      listed.forEach(hear);
+      hearAll(told);
       sampled();
     } catch {
       // The banner says that the hub cannot be reached; it is asked again.
@@ -117,9 +135,13 @@ export function openLive(first) {
   };
 
   const look = () => {
-    const oldest = Math.min(...[...nodes.values()].map(({ heardAt }) => heardAt));
-    const patience = connection.state === "connected" ? ASK_MS : DEAF_ASK_MS;
-    if (performance.now() - Math.max(oldest, askedAt) > patience) ask();
+    const heard = [...nodes.values()].map(({ heardAt }) => heardAt);
+    const now = performance.now();
+    // Where nobody is heard, the channel itself may be away.
+    const deaf = connection.state !== "connected" || now - Math.max(...heard) > SILENT_MS;
+    const patience = isAway() ? AWAY_ASK_MS : deaf ? DEAF_ASK_MS : ASK_MS;
+    const since = patience === ASK_MS ? Math.max(Math.min(...heard), askedAt) : askedAt;
+    if (now - since > patience) ask();
     else tell();
   };
 
@@ -132,7 +154,7 @@ export function openLive(first) {
     connection = next;
     tell();
   });
-  first.forEach(hear);
+  hearAll(first);
   sampled();
   const timer = setInterval(look, 1000);
 
@@ -145,6 +167,14 @@ export function openLive(first) {
     /** By name. */
     get nodes() {
       return [...nodes.values()].sort((a, b) => (a.record.node < b.record.node ? -1 : 1));
+    },
+    /** The name of the node that answers this page. */
+    get answeredBy() {
+      return answeredBy;
+    },
+    /** Whether what connects that node with the others is away: then it answers for itself. */
+    get isAlone() {
+      return isAway();
     },
     /** Whether figures come, on the channel or because they are asked for. */
     get isFresh() {

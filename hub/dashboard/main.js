@@ -1,6 +1,7 @@
 /** The shell: who may come in, which view is shown, and whether the hub can be heard. */
 
 import { ApiError, get, key, onRefused } from "./api.js";
+import { outage } from "./away.js";
 import { failure, field, h, state } from "./dom.js";
 import { time } from "./format.js";
 import { openLive } from "./live.js";
@@ -61,25 +62,37 @@ function signOut() {
   login();
 }
 
+/** @param {string} text @param {string} tone */
+function say(text, tone) {
+  banner.dataset.tone = tone;
+  // What is set again is read out again.
+  if (banner.textContent !== text) banner.textContent = text;
+}
+
 function showConnection() {
   if (!live) return;
-  const { connection } = live;
-  const up = connection.state === "connected";
-  status.textContent = up ? "Live" : connection.state === "connecting" ? "Connecting" : "Not connected";
-  status.dataset.state = connection.state;
-  document.body.classList.toggle("stale", !up && !live.isFresh);
+  const { connection, isAlone: alone } = live;
   const { state: now } = connection;
+  const up = now === "connected";
+  status.textContent = alone ? "This node alone" : up ? "Live" : now === "connecting" ? "Connecting" : "Not connected";
+  status.dataset.state = alone ? "waiting" : now;
+  document.body.classList.toggle("stale", !up && !live.isFresh);
   if (up) since = 0;
   else since ||= Date.now();
-  if (up) banner.hidden = true;
-  else if (now !== "connecting") banner.hidden = false; // an attempt in between changes nothing
+  if (up || alone) {
+    // Where the node answers for itself, its own word says why nothing comes.
+    const trouble = outage(live);
+    banner.hidden = !trouble;
+    if (trouble) say(trouble.text, trouble.tone);
+    return;
+  }
+  if (now !== "connecting") banner.hidden = false; // an attempt in between changes nothing
   if (banner.hidden || now === "connecting") return;
   const again = now === "waiting" ? "It is tried again by itself." : "Reload the page to try again.";
   // Of a connection that just broke the code says nothing but that.
   const why = connection.code && connection.code !== LOST ? ` (${connection.code} ${connection.reason})` : "";
   const figures = live.isFresh ? "Figures are asked for every few seconds." : "Figures are from before.";
-  const text = `No connection to the hub since ${time(since)}${why}. ${figures} ${again}`;
-  if (banner.textContent !== text) banner.textContent = text;
+  say(`No connection to the hub since ${time(since)}${why}. ${figures} ${again}`, "bad");
 }
 
 function show() {
@@ -112,8 +125,7 @@ function refuse(error) {
 async function start() {
   put(state("Loading", "Asking the hub for its nodes."));
   try {
-    const { nodes } = await get("api/nodes");
-    live = openLive(nodes);
+    live = openLive(await get("api/nodes"));
   } catch (error) {
     return refuse(error);
   }

@@ -125,10 +125,10 @@ class Shard:
         return f"redis {self._endpoint.name}: {problem}" + (f" ({trouble})" if trouble else "")
 
     def away(self) -> str | None:
-        """Why it cannot be reached; None where it can."""
+        """Its name and why it cannot be reached; None where it can."""
         deaf = self._canary.problem() if self._canary.is_late else None
         why = self.calls.trouble or deaf
-        return f"redis {self._endpoint.name}: {why}" if why else None
+        return f"{self._endpoint.name} ({why.rstrip('.')})" if why else None
 
     def impaired(self) -> str | None:
         """What does not work though the node should get traffic."""

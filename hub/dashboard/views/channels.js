@@ -6,6 +6,7 @@ import { field, h } from "../dom.js";
 import { count, offsetOf, rate } from "../format.js";
 import { channelLink, remember } from "../links.js";
 import { table, whenChanged } from "../table.js";
+import { silent } from "./connections.js";
 
 /** @type {import("../table.js").Column[]} */
 const COLUMNS = [
@@ -44,8 +45,7 @@ export function channelsView(live, query) {
     empty: ["No channels", prefix ? "None begins so." : "Nobody has subscribed or published yet."],
     async load({ sort: by, after, limit }) {
       const page = await get("api/channels", { prefix, sort: by, after, limit });
-      const silent = page.unanswered?.length ? `Without ${page.unanswered.join(", ")}` : "";
-      return { rows: page.channels, total: page.total, next: page.next, note: silent };
+      return { rows: page.channels, total: page.total, next: page.next, note: silent(page) };
     },
   });
   const form = h("form", { class: "filters", role: "search" },

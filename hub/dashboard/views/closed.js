@@ -5,6 +5,7 @@ import { field, h } from "../dom.js";
 import { count, duration, time } from "../format.js";
 import { address, connectionLink, remember } from "../links.js";
 import { agent, cut, table, whenChanged } from "../table.js";
+import { silent } from "./connections.js";
 
 /** As many as the API gives. */
 export const MOST = 1000;
@@ -66,13 +67,12 @@ export function closedView(live, query) {
     sort: "-closed_ms",
     empty: ["None lately", "No such connection has ended since the nodes began to note it."],
     async load({ sort, after, limit }) {
-      const { closed, unanswered } = await get("api/closed", { subject, limit: MOST });
+      const { closed, unanswered, complete } = await get("api/closed", { subject, limit: MOST });
       for (const row of closed) row.lived_ms = row.closed_ms - row.opened_ms;
       const from = Number(after ?? 0);
       const rows = closed.sort(order(sort)).slice(from, from + limit);
       const next = from + limit < closed.length ? String(from + limit) : null;
-      const note = unanswered.length ? `Without ${unanswered.join(", ")}` : "";
-      return { rows, total: closed.length, next, note };
+      return { rows, total: closed.length, next, note: silent({ complete, unanswered }) };
     },
   });
   const form = h("form", { class: "filters", role: "search" },

@@ -29,8 +29,8 @@ const COLUMNS = [
   { name: "user_agent", label: "User agent", cell: (row) => agent(row.user_agent) },
 ];
 
-/** @param {any} page */
-function silent({ complete, unanswered }) {
+/** Whose part of a list is missing. @param {any} page */
+export function silent({ complete, unanswered }) {
   if (complete) return "";
   return unanswered.length ? `Without ${unanswered.join(", ")}` : "Other nodes cannot be asked now";
 }

@@ -3,7 +3,7 @@
 import { chart } from "../chart.js";
 import { drain, publish, rebalance, undrain } from "../dialogs.js";
 import { h, swap } from "../dom.js";
-import { bytes, count, duration, ms, rate } from "../format.js";
+import { age, bytes, count, duration, ms, rate, time } from "../format.js";
 import { address } from "../links.js";
 
 /** @typedef {import("../live.js").Known} Known */
@@ -35,7 +35,7 @@ const makeCharts = () => [
 function condition({ record }, silent) {
   const impaired = record.impaired?.join("; ");
   // Figures come seldom where what carries them is impaired.
-  if (silent && !impaired) return ["warn", "silent", "no figures for some seconds"];
+  if (silent && !impaired) return ["warn", "silent", `figures are from ${time(record.at_ms)}, ${age(record.at_ms)} ago`];
   const { leaving, left_connections: left, leaving_connections: all } = record;
   if (leaving) return ["warn", leaving, `${count(left)} of ${count(all)} closed`];
   if (record.draining) return ["warn", "drained", "takes no connections"];
