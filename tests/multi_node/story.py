@@ -138,7 +138,7 @@ class Story:
         publishing = asyncio.create_task(publish_at_once(self, lane, 3))
         if not self.calm:
             await asyncio.sleep(self.chance.uniform(0, 0.01))
-            self.redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            self.break_once_more()
         await publishing
         head, held = await kept(self.nodes[0], lane.channel)
         views = [seat.view for seat in lane.seats]
@@ -151,6 +151,10 @@ class Story:
         stayed = [seat.view for seat in lane.seats if seat.connects == 1]
         found = faults(views, truth(may_lose=not lane.keeps_all))
         return found + faults(stayed, truth(may_lose=not (lane.keeps_all or self.calm)))
+
+    def break_once_more(self) -> None:
+        """What is published last is lost on its way to the nodes."""
+        self.redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
 
     async def close(self) -> None:
         """Let everybody and everything go that may still be held up."""
@@ -177,6 +181,20 @@ async def telling(
     begin: Callable[[list[HubProcess], list[Lane], random.Random], Told],
 ) -> AsyncGenerator[Told]:
     """A story of two nodes at this Redis, with its first subscribers; HUB_TEST_SEED chooses it."""
+    async with (
+        hubs(broker, 2, HUB_NAMESPACES=NAMESPACES) as nodes,
+        telling_at(nodes, channel, begin) as told,
+    ):
+        yield told
+
+
+@contextlib.asynccontextmanager
+async def telling_at(
+    nodes: list[HubProcess],
+    channel: str,
+    begin: Callable[[list[HubProcess], list[Lane], random.Random], Told],
+) -> AsyncGenerator[Told]:
+    """A story of these nodes."""
     seed = int(os.environ.get("HUB_TEST_SEED", secrets.randbelow(1 << 32)))
     print(f"HUB_TEST_SEED={seed}")
     lanes = [
@@ -184,16 +202,15 @@ async def telling(
         Lane(f"short:{channel}", keeps_all=False),
         Lane(f"bare:{channel}", keeps_all=False),
     ]
-    async with hubs(broker, 2, HUB_NAMESPACES=NAMESPACES) as nodes:
-        told = begin(nodes, lanes, random.Random(seed))
-        try:
-            for lane in (*lanes, *lanes):
-                await told.sit(lane)
-            await told.sit_everywhere()
-            yield told
-        finally:
-            print(told.told, told.figures, sep="\n")
-            await told.close()
+    told = begin(nodes, lanes, random.Random(seed))
+    try:
+        for lane in (*lanes, *lanes):
+            await told.sit(lane)
+        await told.sit_everywhere()
+        yield told
+    finally:
+        print(told.told, told.figures, sep="\n")
+        await told.close()
 
 
 # -- publishing ----------------------------------------------------------------------------------

@@ -1,0 +1,147 @@
+"""A story over `hub serve --workers 2`: what can happen to its processes, told at random."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import psutil
+
+from tests.brokers.redis.proxy import Proxy
+from tests.multi_node import story as ordinary
+from tests.multi_node.fleet import is_ready
+from tests.multi_node.story import Lane, Step, Story, publish_many, steps
+from tests.multi_node.workers import BROKER, WorkersHub
+from tests.support.hub_process import HubProcess
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
+
+STEPS = steps(8)
+# Each costs seconds.
+MAX_BROKER_KILLS = max(2, STEPS // 16)
+MAX_WORKER_KILLS = max(3, STEPS // 8)
+MAX_REPLACED = max(1, STEPS // 16)
+_UP_SECONDS = 60.0
+
+
+class _NoRedis:
+    """Where an ordinary story has its Redis."""
+
+    def thaw(self) -> None:
+        """Nothing stands still."""
+
+
+@dataclass
+class OnWorkers(Story):
+    """One hub of several processes."""
+
+    worker_kills: int = 0
+    replaced: int = 0
+
+    @classmethod
+    def begin(
+        cls, nodes: list[HubProcess], lanes: list[Lane], chance: random.Random
+    ) -> "OnWorkers":
+        return cls(cast(RedisServer, _NoRedis()), Proxy(0), nodes, lanes, chance)
+
+    @property
+    def hub(self) -> WorkersHub:
+        assert isinstance(self.nodes[0], WorkersHub)
+        return self.nodes[0]
+
+    def break_once_more(self) -> None:
+        """A worker stands still for a moment."""
+        self.stop_for(self.chance.choice((1, 2)), 0.05)
+
+    def stop_for(self, number: int, seconds: float) -> None:
+        pid = self.hub.processes()[number]
+        os.kill(pid, signal.SIGSTOP)
+
+        def go_on() -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+        asyncio.get_running_loop().call_later(seconds, go_on)
+
+    async def all_are_up(self) -> None:
+        await eventually(lambda: set(self.hub.processes()) == {0, 1, 2}, seconds=_UP_SECONDS)
+        await eventually(partial(is_ready, self.hub), seconds=_UP_SECONDS)
+
+    async def close(self) -> None:
+        for child in psutil.Process(self.hub.pid).children():
+            child.resume()
+        await super().close()
+
+
+def _of(story: Story) -> OnWorkers:
+    assert isinstance(story, OnWorkers)
+    return story
+
+
+async def a_worker_stands_still(story: Story) -> None:
+    """Long enough now and then that its calls have been given up."""
+    story.calm = False
+    told = _of(story)
+    told.stop_for(story.chance.choice((1, 2)), story.chance.choice((0.05, 0.3, 3.0)))
+    await publish_many(story)
+
+
+async def the_broker_process_stands_still(story: Story) -> None:
+    story.calm = False
+    _of(story).stop_for(BROKER, story.chance.choice((0.05, 0.3, 2.0)))
+    await publish_many(story)
+
+
+async def a_worker_dies(story: Story) -> None:
+    """In the middle of work; its sessions are gone."""
+    told = _of(story)
+    if told.worker_kills == MAX_WORKER_KILLS:
+        return
+    told.worker_kills += 1
+    story.calm = False
+    working = asyncio.create_task(publish_many(story))
+    await asyncio.sleep(story.chance.uniform(0, 0.1))
+    told.hub.kill_child(story.chance.choice((1, 2)))
+    await working
+    await told.all_are_up()
+
+
+async def the_broker_process_dies(story: Story) -> None:
+    """With all that it held."""
+    told = _of(story)
+    if story.redis_kills == MAX_BROKER_KILLS:
+        return
+    story.redis_kills += 1
+    story.calm = False
+    working = asyncio.create_task(publish_many(story))
+    await asyncio.sleep(story.chance.uniform(0, 0.1))
+    told.hub.kill_child(BROKER)
+    await working
+    await told.all_are_up()
+
+
+async def workers_are_replaced(story: Story) -> None:
+    """By SIGHUP, in the middle of work: nothing is lost, and nothing may be announced."""
+    told = _of(story)
+    if told.replaced == MAX_REPLACED:
+        return
+    told.replaced += 1
+    before = told.hub.stderr.count('"workers_replaced"')
+    told.hub.signal(signal.SIGHUP)
+    await publish_many(story)
+    await eventually(
+        lambda: told.hub.stderr.count('"workers_replaced"') > before, seconds=_UP_SECONDS
+    )
+
+
+CALM: list[Step] = [
+    ordinary.publish_some, ordinary.publish_many, ordinary.someone_comes, ordinary.someone_moves,
+    ordinary.someone_leaves, workers_are_replaced,
+]  # fmt: skip
+FAULTS: list[Step] = [
+    a_worker_stands_still, the_broker_process_stands_still, a_worker_dies, the_broker_process_dies,
+]  # fmt: skip
