@@ -4,14 +4,19 @@ The answer is found by `hub.core.forensics.explaining`.
 """
 
 import time
+from dataclasses import replace
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from hub.admin.requests import AdminRequest, Handlers
+from hub.core.forensics.answers import Answer
+from hub.core.forensics.archive import Recall
 from hub.core.forensics.explaining import Explainer, Explanation, Question
 from hub.core.forensics.journal import Journal
+from hub.core.forensics.noted import Notes, What
+from hub.core.forensics.recalled import Recalled
 from hub.core.ports import Broker
 from hub.core.publication import Position
 from hub.core.recovery.subscribing import Subscribing
@@ -52,8 +57,16 @@ UNKNOWN = Explained(
 )
 
 
+# What was noted is forgotten here, or of an epoch before the present one.
+_PERHAPS_KEPT = frozenset({Answer.UNKNOWN, Answer.NOT_PUBLISHED})
+
+
 class Explaining:
-    """Carries these out at this node; one per node."""
+    """Carries these out at this node; one per node.
+
+    Args:
+        recall: what was kept longer than the journal keeps it; None where nothing is.
+    """
 
     def __init__(
         self,
@@ -62,7 +75,9 @@ class Explaining:
         journal: Journal,
         subscribing: Subscribing,
         broker: Broker,
+        recall: Recall | None = None,
     ) -> None:
+        self._recall = recall
         self._registry = registry
         self._journal = journal
         self._subscribing = subscribing
@@ -81,7 +96,38 @@ class Explaining:
         closed = None if session is not None else self._journal.closed.get(asked.connection)
         question = Question(channel, epoch, offset, head, current)
         found = Explainer(question, self._journal, session=session, closed=closed).explain()
+        if found.answer in _PERHAPS_KEPT and self._recall is not None:
+            kept = await self._recalled(self._recall, asked, question)
+            if kept is not None and kept[0].answer is not Answer.UNKNOWN:
+                found, epoch = kept
+                current = epoch == newest.epoch
         return self._told(found, epoch, head if current else UNSET)
+
+    async def _recalled(
+        self, recall: Recall, asked: Explain, question: Question
+    ) -> tuple[Explanation, str] | None:
+        """What can be said with what was kept, and of which epoch; None where nothing was."""
+        session, closed = self._registry.sessions.get(asked.connection), None
+        if session is not None:
+            notes = await recall.notes(session.id, session.opened_at_seconds)
+        else:
+            remembered = self._journal.closed.get(asked.connection)
+            closed = await recall.visit(asked.connection) or remembered
+            notes = None if closed is None else closed.notes
+        if notes is None:
+            return None
+        if asked.epoch is None and (owed := _epoch_of(notes, question)) is not None:
+            current = owed == question.epoch
+            head = question.head if current else question.offset
+            question = replace(question, epoch=owed, current=current, head=head)
+        timeline = self._journal.timeline(question.channel, question.epoch)
+        if timeline is None or not timeline.reaches(question.offset):
+            read = await recall.sending_of(question.channel, question.epoch, question.offset)
+            timeline = timeline if read is None else read.before(timeline)
+        explainer = Explainer(
+            question, Recalled(timeline), session=session, closed=closed, notes=notes
+        )
+        return explainer.explain(), question.epoch
 
     async def _newest(self, channel: str, offset: int) -> Position:
         """The channel's head; where the broker is away, the one seen here, if it came so far."""
@@ -107,3 +153,15 @@ class Explaining:
 
     def _wall_ms(self, at_seconds: float) -> int:
         return int((time.time() - self._registry.clock() + at_seconds) * 1000)
+
+
+def _epoch_of(notes: Notes, question: Question) -> str | None:
+    """The newest epoch in which a subscription that has ended was owed the offset."""
+    held = (
+        event.epoch
+        for event in reversed(notes.events)
+        if event.what is What.HELD
+        and event.channel == question.channel
+        and event.first <= question.offset <= event.last
+    )
+    return next(held, None)

@@ -162,6 +162,10 @@ class Counters:
         "hub_broker_hold_refused",
         "Publications that found no room to wait behind a hole: read from history, or lost.",
     )
+    journal_lost: int = _count(
+        "hub_journal_lost",
+        "Notes about connections that could not be written to disk (HUB_JOURNAL_PATH).",
+    )
     publish_to_write: Histogram = _times(
         "hub_delivery_seconds",
         "From the broker's delivery to the last write of the publication, once per publication.",

@@ -6,6 +6,7 @@ asked of a node is `hub.node.api`.
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
@@ -19,6 +20,8 @@ from hub.admin.nodes import Draining
 from hub.admin.requests import Handlers
 from hub.admin.sessions import Sessions
 from hub.admin.subject_here import SubjectExplaining
+from hub.archive.disk_journal import DiskJournal
+from hub.archive.writer import Writer
 from hub.auth.policy import Policy
 from hub.core.ports import Defer, Spawn
 from hub.core.publication import Position, Publication
@@ -78,6 +81,8 @@ class Node:
         self.outbox_budget = shared.outbox_budget
         self.journal = shared.journal
         self.refusals = shared.refusals
+        self.archive = make_archive(settings, shared)
+        self.journal.archive = self.archive
         self.policy = policy_of(settings)
         self.tag = make_tag()
         brokerage = make_brokerage(settings, shared, tag=self.tag, downstream=self, worker=worker)
@@ -136,6 +141,7 @@ class Node:
             lag_seconds=lambda: lag.lag_seconds,
             drainer=self.drainer,
             journal=self.journal,
+            journal_disk_bytes=lambda: 0 if self.archive is None else self.archive.bytes,
             http_connections=lambda: len(self.sockets.http),
             body_bytes=lambda: self.bodies.bytes,
         )
@@ -165,10 +171,18 @@ class Node:
         settings, registry, subscribing = self.settings, self.registry, self._subscribing
         sessions = Sessions(registry, polling.poll, max_message_bytes=settings.max_message_bytes)
         explaining = Explaining(
-            registry=registry, journal=self.journal, subscribing=subscribing, broker=self.broker
+            registry=registry,
+            journal=self.journal,
+            subscribing=subscribing,
+            broker=self.broker,
+            recall=self.archive,
         )
         subjects = SubjectExplaining(
-            registry=registry, journal=self.journal, subscribing=subscribing, broker=self.broker
+            registry=registry,
+            journal=self.journal,
+            subscribing=subscribing,
+            broker=self.broker,
+            recall=self.archive,
         )
         draining = Draining(
             registry,
@@ -208,6 +222,8 @@ class Node:
 
     async def start(self) -> None:
         """Begin to connect to the broker; returns also when it is away, `ready` says so then."""
+        if self.archive is not None:
+            self.archive.start()
         await self.broker.start()
         await self._roster.start()
         await self.cluster.start()
@@ -231,6 +247,8 @@ class Node:
         await self.broker.stop()
         if self.tracing is not None:
             await self.tracing.stop()
+        if self.archive is not None:
+            await self.archive.stop()
 
     def tick(self) -> None:
         """What is due: deadlines, heartbeats, and a part of the broker's housekeeping."""
@@ -242,6 +260,8 @@ class Node:
             self.core.heartbeats.tick()
         self._rates.tick()
         self.journal.sweep()
+        if self.archive is not None:
+            self.archive.tick()
         self.broker.sweep()
         self._outage.tick()
 
@@ -259,6 +279,22 @@ class Node:
         return all(
             record.draining for record in nodes.values() if record.node != self.settings.node
         )
+
+
+def make_archive(settings: Settings, shared: Shared) -> DiskJournal | None:
+    """Where notes about connections go that are to stay, if anywhere."""
+    if not (settings.journal_path and settings.journal_bytes):
+        return None
+    counters = shared.counters
+
+    def lost(notes: int) -> None:
+        counters.journal_lost += notes
+
+    writer = Writer(
+        Path(settings.journal_path), settings.journal_disk_bytes, log=shared.log, on_lost=lost
+    )
+    offset = shared.wall_clock() - shared.clock()
+    return DiskJournal(writer, clock=shared.clock, wall_offset_seconds=offset)
 
 
 def policy_of(settings: Settings) -> Policy:

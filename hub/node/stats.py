@@ -51,6 +51,7 @@ class Reporter:
     lag_seconds: Callable[[], float]
     drainer: Drainer
     journal: Journal
+    journal_disk_bytes: Callable[[], int]
     http_connections: Callable[[], int]
     """Connections that no stream has taken over."""
     body_bytes: Callable[[], int]
@@ -68,6 +69,7 @@ class Reporter:
             draining=self.registry.draining,
             to_leave=0 if (going := self.drainer.progress) is None else going.left,
             journal_bytes=self.journal.bytes,
+            journal_disk_bytes=self.journal_disk_bytes(),
             http_connections=self.http_connections(),
             body_bytes=self.body_bytes(),
             connections_limit=self.settings.max_connections,

@@ -70,6 +70,10 @@ class Gauges:
         "hub_journal_bytes",
         "Memory for what happened to connections (HUB_JOURNAL_BYTES bounds it).",
     )
+    journal_disk_bytes: int = _gauge(
+        "hub_journal_disk_bytes",
+        "Disk for what happened to connections (HUB_JOURNAL_DISK_BYTES bounds it).",
+    )
     http_connections: int = _gauge(
         "hub_http_connections", "Connections of peers that are no session now."
     )

@@ -155,6 +155,11 @@ class Settings(Fields):
                 f"{self._name('namespace_changes')}: {reserved.NAMESPACE} is the hub's own "
                 "namespace, and what is set for it does not count"
             )
+        if self.journal_path and not self.journal_bytes:
+            yield (
+                f"{self._name('journal_path')} is set and {self._name('journal_bytes')} is 0: what "
+                "is not noted is not kept"
+            )
         for small, large in (
             ("max_message_bytes", "outbox_max_bytes"),
             ("max_message_bytes", "max_body_bytes"),

@@ -34,6 +34,7 @@ from hub.settings.values import (
     BrokerUrl,
     Bytes,
     Count,
+    FilePath,
     Host,
     Hosts,
     Keys,
@@ -318,6 +319,18 @@ class Fields(BaseSettings):
         64 * MIB,
         "Bytes for what happened to connections in the last ten minutes; 0 keeps nothing.",
         ge=0,
+        le=MAX_BYTES,
+    )
+    journal_path: FilePath = setting(
+        NODE,
+        "",
+        "File or directory on disk for what happened to connections before that; empty keeps none.",
+    )
+    journal_disk_bytes: Bytes = setting(
+        NODE,
+        GIB,
+        "Bytes that it may take there; above it the oldest goes.",
+        ge=8 * MIB,
         le=MAX_BYTES,
     )
     stats_seconds: Seconds = setting(

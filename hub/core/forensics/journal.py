@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from hub.core.forensics.archive import Archive
 from hub.core.forensics.noted import MAX_EVENTS, ClosedSession, Event, Farewell, Notes, What
 from hub.core.forensics.timeline import MARK_BYTES, TIMELINE_BYTES, Timeline
 from hub.core.ports import MAX_AGENT_CHARACTERS, Monotonic
@@ -113,6 +114,8 @@ class Journal:
         self.closed: dict[str, ClosedSession] = {}
         """By connection, in the order they ended."""
         self.bytes = 0
+        self.archive: Archive | None = None
+        """Where notes go that are to stay longer."""
 
     # -- what the core tells it --------------------------------------------------------------
 
@@ -195,7 +198,10 @@ class Journal:
         if notes.events and event.continues(notes.events[-1]):
             notes.events[-1].last = event.last
             notes.events[-1].until_seconds = event.until_seconds
-        elif len(notes) < MAX_EVENTS:
+            return
+        if self.archive is not None:
+            self.archive.noted(session.id, event)
+        if len(notes) < MAX_EVENTS:
             notes.events.append(event)
             self._keep(notes, event.size)
         else:
@@ -219,6 +225,8 @@ class Journal:
             self.bytes += timeline.lost(timeline.last + 1, batch.base)
         now = self._clock()
         if timeline.passed(batch.last, since_seconds=since_seconds, now_seconds=now):
+            if self.archive is not None:
+                self.archive.sent(timeline)
             self._keep(timeline, MARK_BYTES)
 
     def lost(self, gap: Gap) -> None:
@@ -246,6 +254,8 @@ class Journal:
             record = replace(record, subscriptions=(), user_agent=agent)
         gone = ClosedSession(record, int(self._wall_clock() * 1000), now, code, why, notes)
         self.closed[session.id] = gone
+        if self.archive is not None:
+            self.archive.ended(gone)
         farewell = Farewell(self.closed, gone)
         self._keep(farewell, farewell.size)
 

@@ -20,13 +20,15 @@ _AWAY = ""
 class Timeline:
     """Marks of one channel and epoch, oldest first: by then everything up to an offset was sent."""
 
-    __slots__ = ("_offsets", "_since", "_times", "began_offset", "losses", "name")
+    __slots__ = ("_offsets", "_since", "_times", "began_offset", "kept_offset", "losses", "name")
 
     def __init__(self, name: tuple[str, str], began_offset: int) -> None:
         self.name = name
         """Channel and epoch."""
         self.began_offset = began_offset
         """Offsets up to here were sent before the first mark that is still kept, if at all."""
+        self.kept_offset = 0
+        """Up to here it was handed to an archive, where there is one."""
         self.losses: list[tuple[int, int, str]] = []
         """First and last offset that were not sent, and why; `_AWAY` while nobody was here."""
         self._since = array("d")
@@ -97,6 +99,10 @@ class Timeline:
         return next((why for first, last, why in self.losses if first <= offset <= last), None)
 
     # -- kept longer than here -----------------------------------------------------------------
+
+    def is_growing(self, now_seconds: float) -> bool:
+        """Whether its newest mark may still come to stand for more."""
+        return bool(self._times) and now_seconds - self._times[-1] < 2 * RESOLUTION_SECONDS
 
     def marks(self, after: int) -> list[tuple[float, float, int]]:
         """Those that end beyond `after`: since when, by when, up to which offset."""

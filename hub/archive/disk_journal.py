@@ -1,0 +1,314 @@
+"""What the journal hands on, batched for the writer's thread; and what is read of it again.
+
+Owned by the event loop. A note costs an append when it is made; rows are made of notes a part at a
+time, in the node's ticks. Times in the file are those of the wall clock, because a monotonic clock
+begins anew with the machine.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from hub.archive.store import CLOSED, EVENT, SENT, Row, Store
+from hub.archive.writer import Writer
+from hub.core.forensics.noted import ClosedSession, Event, Notes, What
+from hub.core.forensics.timeline import Timeline
+from hub.core.ports import Monotonic
+from hub.core.records import SessionRecord
+
+# An event grows for a second (`hub.core.forensics.noted`).
+_GROWS_SECONDS = 1.0
+# Marks of a channel become a row this often; at most one in a second is kept of them.
+_ROW_SECONDS = 5.0
+_MARK_SECONDS = 1.0
+_FLUSH_SECONDS = 1.0
+# In one tick, twenty times a second: some 2 us for a note, 20 us for a channel.
+_NOTES_AT_ONCE = 500
+_TIMELINES_AT_ONCE = 50
+# Beyond that notes come faster than they can be written: 100 bytes each beside the journal's own.
+MAX_PENDING = 50_000
+# Of one connection, as they are read again: ten times what memory keeps.
+_MOST_EVENTS = 10_000
+# A row for every five seconds of a channel.
+_MOST_SENT = 20_000
+# Behind an offset: an hour of a channel, should marks of others be between.
+_MOST_AROUND = 3
+
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.decode
+
+
+class DiskJournal:
+    """One per node: `hub.core.forensics.archive.Archive` and `Recall`.
+
+    Args:
+        wall_offset_seconds: from the clock to seconds since 1970 UTC.
+    """
+
+    def __init__(self, writer: Writer, *, clock: Monotonic, wall_offset_seconds: float) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._offset = wall_offset_seconds
+        self._pending: deque[tuple[str, Event] | ClosedSession] = deque()
+        self._touched: dict[Timeline, float] = {}
+        """Timelines with marks that are not handed over, and since when; oldest first."""
+        self._rows: list[Row] = []
+        self._flush_at = float("-inf")
+
+    @property
+    def bytes(self) -> int:
+        """On disk."""
+        return self._writer.bytes
+
+    def start(self) -> None:
+        self._writer.start()
+
+    async def stop(self) -> None:
+        """Write everything that was noted."""
+        while self._pending:
+            self._rows.append(self._row_of(self._pending.popleft()))
+        for timeline in self._touched:
+            self._rows += self._sent_row(timeline)
+        self._touched.clear()
+        self._flush()
+        await self._writer.stop()
+
+    # -- hub.core.forensics.archive.Archive ---------------------------------------------------
+
+    def noted(self, connection: str, event: Event) -> None:
+        self._pending.append((connection, event))
+
+    def sent(self, timeline: Timeline) -> None:
+        self._touched.setdefault(timeline, self._clock())
+
+    def ended(self, gone: ClosedSession) -> None:
+        self._pending.append(gone)
+
+    # -- in the node's ticks -------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Make rows of a part of what was noted; hand them over once a second."""
+        now = self._clock()
+        if len(self._pending) > MAX_PENDING:
+            self._lose(now)
+        for _ in range(min(_NOTES_AT_ONCE, len(self._pending))):
+            if not self._is_settled(self._pending[0], now):
+                break
+            self._rows.append(self._row_of(self._pending.popleft()))
+        for _ in range(min(_TIMELINES_AT_ONCE, len(self._touched))):
+            timeline, since = next(iter(self._touched.items()))
+            if now - since < _ROW_SECONDS:
+                break
+            del self._touched[timeline]
+            self._rows += self._sent_row(timeline)
+            if timeline.is_growing(now):
+                self._touched[timeline] = now
+        if self._rows and now >= self._flush_at:
+            self._flush_at = now + _FLUSH_SECONDS
+            self._flush()
+
+    def _flush(self) -> None:
+        rows, self._rows = self._rows, []
+        self._writer.put(rows)
+
+    def _lose(self, now: float) -> None:
+        """Give up the oldest half: with fewer, the next tick would be here again."""
+        lost = [self._pending.popleft() for _ in range(len(self._pending) // 2)]
+        begin = min(
+            each[1].at_seconds if isinstance(each, tuple) else each.closed_at_seconds
+            for each in lost
+        )
+        self._writer.lose(self._ms(begin), self._ms(now), len(lost))
+
+    @staticmethod
+    def _is_settled(item: tuple[str, Event] | ClosedSession, now: float) -> bool:
+        """Whether it grows no more; what ended has no events behind its end."""
+        return not isinstance(item, tuple) or now - item[1].at_seconds >= _GROWS_SECONDS
+
+    def _row_of(self, item: tuple[str, Event] | ClosedSession) -> Row:
+        if isinstance(item, ClosedSession):
+            return self._closed_row(item)
+        connection, event = item
+        times = self._ms(event.at_seconds), self._ms(event.until_seconds)
+        return Row(
+            EVENT,
+            times[1],
+            connection=connection,
+            channel=event.channel,
+            epoch=event.epoch,
+            first=event.first,
+            last=event.last,
+            body=_encode((event.what.value, *times, event.detail, event.by)),
+        )
+
+    def _closed_row(self, gone: ClosedSession) -> Row:
+        record = asdict(gone.record)
+        del record["subscriptions"]
+        return Row(
+            CLOSED,
+            gone.closed_ms,
+            connection=gone.record.connection,
+            subject=gone.record.subject,
+            first=gone.record.opened_ms,
+            body=_encode((record, int(gone.code), gone.reason)),
+        )
+
+    def _sent_row(self, timeline: Timeline) -> Iterator[Row]:
+        base = max(timeline.kept_offset, timeline.began_offset)
+        marks = list(_thinned(timeline.marks(base)))
+        if not marks:
+            return
+        channel, epoch = timeline.name
+        last = timeline.kept_offset = marks[-1][2]
+        losses = [loss for loss in timeline.losses if base < loss[1] and loss[0] <= last]
+        times = [(self._ms(since), self._ms(at), offset) for since, at, offset in marks]
+        yield Row(
+            SENT,
+            times[-1][1],
+            channel=channel,
+            epoch=epoch,
+            first=base + 1,
+            last=last,
+            body=_encode((times, losses)),
+        )
+
+    def _ms(self, at_seconds: float) -> int:
+        return int((at_seconds + self._offset) * 1000)
+
+    def _seconds(self, at_ms: int) -> float:
+        return at_ms / 1000 - self._offset
+
+    # -- hub.core.forensics.archive.Recall ----------------------------------------------------
+
+    async def visits(
+        self, subject: str, *, from_seconds: float, to_seconds: float, limit: int
+    ) -> Sequence[ClosedSession]:
+        begin, end = self._bounded_ms(from_seconds), self._bounded_ms(to_seconds)
+        found = await self._ask(
+            lambda store: [
+                self._visit(store, row)
+                for row in store.closed_of(subject, from_ms=begin, to_ms=end, limit=limit)
+            ]
+        )
+        return found or ()
+
+    async def visit(self, connection: str) -> ClosedSession | None:
+        def read(store: Store) -> ClosedSession | None:
+            row = store.closed(connection)
+            return None if row is None else self._visit(store, row)
+
+        found: ClosedSession | None = await self._ask(read)
+        return found
+
+    async def notes(self, connection: str, since_seconds: float) -> Notes | None:
+        since_ms, now_ms = self._ms(since_seconds), self._ms(self._clock())
+        await self._hand_over()
+        # What still grows is not on its way to the file.
+        growing = [
+            each[1] for each in self._pending if isinstance(each, tuple) and each[0] == connection
+        ]
+        found: Notes | None = await self._writer.ask(
+            lambda store: self._notes(store, connection, since_ms, now_ms)
+        )
+        if found is not None:
+            found.events += growing
+        return found
+
+    async def sending(
+        self, channel: str, epoch: str, *, from_seconds: float, to_seconds: float
+    ) -> Timeline | None:
+        begin, end = self._bounded_ms(from_seconds), self._bounded_ms(to_seconds)
+        rows = await self._ask(
+            lambda store: store.sent(channel, epoch, from_ms=begin, to_ms=end, limit=_MOST_SENT)
+        )
+        return self._timeline((channel, epoch), rows or [])
+
+    async def sending_of(self, channel: str, epoch: str, offset: int) -> Timeline | None:
+        rows = await self._ask(
+            lambda store: store.sent_around(channel, epoch, offset, _MOST_AROUND)
+        )
+        return self._timeline((channel, epoch), rows or [])
+
+    async def _ask(self, question: Callable[[Store], Any]) -> Any:
+        """Behind all that was noted so far and grows no more."""
+        await self._hand_over()
+        return await self._writer.ask(question)
+
+    async def _hand_over(self) -> None:
+        """All that was noted, but for what still grows."""
+        now = self._clock()
+        for timeline in list(self._touched):
+            self._rows += self._sent_row(timeline)
+            if not timeline.is_growing(now):
+                self._touched.pop(timeline, None)
+        while self._pending and self._is_settled(self._pending[0], now):
+            self._rows.append(self._row_of(self._pending.popleft()))
+            if len(self._rows) % _NOTES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        self._flush()
+
+    def _visit(self, store: Store, row: Row) -> ClosedSession:
+        """In the thread, which reads nothing of the loop's."""
+        record, code, reason = _decode(row.body)
+        notes = self._notes(store, row.connection or "", row.first, row.at_ms)
+        return ClosedSession(
+            record=SessionRecord(**record, subscriptions=()),
+            closed_ms=row.at_ms,
+            closed_at_seconds=self._seconds(row.at_ms),
+            code=code,
+            reason=reason,
+            notes=notes,
+        )
+
+    def _notes(self, store: Store, connection: str, from_ms: int, to_ms: int) -> Notes:
+        rows = store.events(connection, _MOST_EVENTS)
+        forgotten_ms = store.forgotten_ms(from_ms, to_ms)
+        if len(rows) == _MOST_EVENTS:
+            forgotten_ms = max(rows[0].at_ms, forgotten_ms or 0)
+        forgotten = float("-inf") if forgotten_ms is None else self._seconds(forgotten_ms)
+        return Notes([self._event(row) for row in rows], forgotten)
+
+    def _event(self, row: Row) -> Event:
+        what, at_ms, until_ms, detail, by = _decode(row.body)
+        at, until = self._seconds(at_ms), self._seconds(until_ms)
+        channel, epoch = row.channel or "", row.epoch or ""
+        return Event(What(what), channel, epoch, row.first, row.last, at, until, detail, by)
+
+    def _timeline(self, name: tuple[str, str], rows: Sequence[Row]) -> Timeline | None:
+        if not rows:
+            return None
+        found = Timeline(name, rows[0].first - 1)
+        for row in rows:
+            marks, losses = _decode(row.body)
+            found.add(
+                row.first - 1,
+                [(self._seconds(since), self._seconds(at), offset) for since, at, offset in marks],
+            )
+            found.losses += [tuple(loss) for loss in losses]
+        return found
+
+    def _bounded_ms(self, at_seconds: float) -> int:
+        """Infinite ones as far as SQLite's integers go."""
+        if at_seconds in {float("-inf"), float("inf")}:
+            return -(2**62) if at_seconds < 0 else 2**62
+        return self._ms(at_seconds)
+
+
+def _thinned(marks: Sequence[tuple[float, float, int]]) -> Iterator[tuple[float, float, int]]:
+    """At most one in a second: by its end everything up to its offset was sent, and since it
+    began."""
+    group: tuple[float, float, int] | None = None
+    begun = 0.0
+    for since, at, offset in marks:
+        if group is not None and at - begun < _MARK_SECONDS:
+            group = (min(group[0], since), at, offset)
+            continue
+        if group is not None:
+            yield group
+        group, begun = (since, at, offset), at
+    if group is not None:
+        yield group

@@ -1,0 +1,263 @@
+"""One SQLite file of notes: rows in the order in which they came, bounded, the oldest going first.
+
+Synchronous; the thread that made a store uses it (`hub.archive.writer`). A write-ahead log makes a
+batch one append, and a process that is killed loses at most the batch that was under way (SQLite
+documentation, "Write-Ahead Logging" and "PRAGMA synchronous": NORMAL).
+"""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hub.core.options import KIB, MIB
+
+FILE_NAME = "hub-journal.sqlite3"
+# "hubj": a file of another program is never written to (PRAGMA application_id).
+APPLICATION_ID = 0x6875626A
+VERSION = 1
+MIN_BYTES = 8 * MIB
+# Of `max_bytes`: three quarters for the file, the rest for its log and what a batch adds to it.
+_FILE_SHARE = 3 / 4
+_LOG_SHARE = 1 / 16
+# Trimming begins here, so that a batch finds room; each cut takes a twentieth of the rows.
+_FULL = 0.9
+_CUTS = 20
+# Processes of one machine that write beside each other, each in a file of its own.
+_MOST_FILES = 256
+_BUSY_SECONDS = 5.0
+
+EVENT, CLOSED, SENT, HOLE = "event", "closed", "sent", "hole"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS notes (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    connection TEXT,
+    subject TEXT,
+    channel TEXT,
+    epoch TEXT,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS by_connection ON notes (connection, id) WHERE connection IS NOT NULL;
+CREATE INDEX IF NOT EXISTS by_subject ON notes (subject, id) WHERE subject IS NOT NULL;
+CREATE INDEX IF NOT EXISTS by_channel ON notes (channel, epoch, last) WHERE kind = 'sent';
+CREATE INDEX IF NOT EXISTS by_hole ON notes (last) WHERE kind = 'hole';
+"""
+
+
+class Row(NamedTuple):
+    """One note. What is not of its kind is None or 0."""
+
+    kind: str
+    at_ms: int
+    """When it was so, in milliseconds since 1970 UTC."""
+    connection: str | None = None
+    subject: str | None = None
+    channel: str | None = None
+    epoch: str | None = None
+    first: int = 0
+    """Of `event` and `sent` an offset; of `closed` when it opened; of `hole` when it began."""
+    last: int = 0
+    body: bytes = b""
+
+
+_COLUMNS = ", ".join(Row._fields)
+_MARKS = ", ".join("?" for _ in Row._fields)
+# Made of the names above alone; values never stand in a query's text.
+_INSERT = f"INSERT INTO notes ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608
+
+
+class Store:
+    """Owned by one thread.
+
+    Args:
+        max_bytes: what file and log may take together, `MIN_BYTES` at least.
+
+    Raises:
+        OSError, sqlite3.Error: it cannot be opened, or is no journal of a hub.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.path, self._lock = _claimed(_file_of(path))
+        try:
+            # Subjects and addresses are nobody else's business; the log takes over the mode.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._connection = sqlite3.connect(
+                self.path, timeout=_BUSY_SECONDS, isolation_level=None
+            )
+            try:
+                self._prepare(max_bytes)
+            except BaseException:
+                self._connection.close()
+                raise
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _prepare(self, max_bytes: int) -> None:
+        if self._one("SELECT count(*) FROM sqlite_master"):
+            known = (self._one("PRAGMA application_id"), self._one("PRAGMA user_version"))
+            if known != (APPLICATION_ID, VERSION):
+                raise sqlite3.DatabaseError("the file is no journal of this version of the hub")
+        page = self._one("PRAGMA page_size")
+        self._max_pages = int(max_bytes * _FILE_SHARE) // page
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.execute(f"PRAGMA max_page_count = {self._max_pages}")
+        log_bytes = int(max_bytes * _LOG_SHARE)
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {log_bytes // page}")
+        self._connection.execute(f"PRAGMA journal_size_limit = {log_bytes}")
+        self._connection.execute(f"PRAGMA cache_size = -{2 * MIB // KIB}")
+        self._connection.executescript(_SCHEMA)
+        self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        self._connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def close(self) -> None:
+        try:
+            self._connection.close()
+        finally:
+            os.close(self._lock)
+
+    @property
+    def bytes(self) -> int:
+        """What it takes on disk, its log included."""
+        return sum(
+            path.stat().st_size for path in (self.path, Path(f"{self.path}-wal")) if path.exists()
+        )
+
+    def _one(self, query: str, *values: object) -> int:
+        row = self._connection.execute(query, values).fetchone()
+        return 0 if row is None or row[0] is None else int(row[0])
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """All of them or none; the oldest of all go where there is no room."""
+        with self._transaction():
+            self._connection.executemany(_INSERT, rows)
+            for _ in range(_CUTS):
+                used = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+                if used <= self._max_pages * _FULL or not self._cut():
+                    break
+
+    def _cut(self) -> bool:
+        """Forget the oldest; say whether there was anything."""
+        oldest, newest = (
+            self._one("SELECT min(id) FROM notes"),
+            self._one("SELECT max(id) FROM notes"),
+        )
+        if oldest >= newest:
+            return False
+        cut = oldest + max(0, (newest - oldest) // _CUTS)
+        until = self._one("SELECT max(at_ms) FROM notes WHERE id <= ?", cut)
+        self._connection.execute("DELETE FROM notes WHERE id <= ?", (cut,))
+        self._connection.execute(
+            "INSERT INTO meta VALUES ('forgotten_ms', ?) "
+            "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+            (until,),
+        )
+        return True
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            # A full disk may have ended the transaction by itself.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def closed_of(self, subject: str, *, from_ms: int, to_ms: int, limit: int) -> list[Row]:
+        """Its connections that were open in that time, the newest last."""
+        return self._rows(
+            "subject = ? AND kind = 'closed' AND at_ms >= ? AND first <= ? ORDER BY id DESC",
+            (subject, from_ms, to_ms),
+            limit,
+        )[::-1]
+
+    def closed(self, connection: str) -> Row | None:
+        found = self._rows("connection = ? AND kind = 'closed' ORDER BY id DESC", (connection,), 1)
+        return found[0] if found else None
+
+    def events(self, connection: str, limit: int) -> list[Row]:
+        """The newest that were noted of a connection, in order."""
+        return self._rows(
+            "connection = ? AND kind = 'event' ORDER BY id DESC", (connection,), limit
+        )[::-1]
+
+    def sent(self, channel: str, epoch: str, *, from_ms: int, to_ms: int, limit: int) -> list[Row]:
+        """What was sent of a channel in that time, in order. A row's `at_ms` is when it ended."""
+        found = self._rows(
+            "channel = ? AND epoch = ? AND kind = 'sent' AND at_ms >= ? ORDER BY last",
+            (channel, epoch, from_ms),
+            limit,
+        )
+        # The first that ends behind the time may have begun in it.
+        ends = [place for place, row in enumerate(found) if row.at_ms > to_ms]
+        return found[: ends[0] + 1] if ends else found
+
+    def sent_around(self, channel: str, epoch: str, offset: int, limit: int) -> list[Row]:
+        return self._rows(
+            "channel = ? AND epoch = ? AND kind = 'sent' AND last >= ? ORDER BY last",
+            (channel, epoch, offset),
+            limit,
+        )
+
+    def forgotten_ms(self, from_ms: int, to_ms: int) -> int | None:
+        """Up to when some of what was noted in that time is missing; None where nothing is."""
+        ends = [
+            self._one("SELECT value FROM meta WHERE name = 'forgotten_ms'"),
+            self._one(
+                "SELECT max(last) FROM notes WHERE kind = 'hole' AND last >= ? AND first <= ?",
+                from_ms,
+                to_ms,
+            ),
+        ]
+        until = max(ends)
+        return until if until >= from_ms and until else None
+
+    def _rows(self, where: str, values: tuple[object, ...], limit: int) -> list[Row]:
+        query = f"SELECT {_COLUMNS} FROM notes WHERE {where} LIMIT ?"  # noqa: S608 - `where` is of this file
+        return [Row(*row) for row in self._connection.execute(query, (*values, limit))]
+
+
+def _file_of(path: Path) -> Path:
+    """The file that a setting names: itself, or the hub's own in a directory."""
+    if path.is_dir() or str(path).endswith(os.sep):
+        path.mkdir(parents=True, exist_ok=True)
+        return path / FILE_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _claimed(path: Path) -> tuple[Path, int]:
+    """The first of `path`, `path-2`, ... that no other process has, and the lock on it.
+
+    The same one again after a restart; several processes of one machine get one each.
+    """
+    for number in range(1, _MOST_FILES + 1):
+        mine = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        lock = os.open(f"{mine}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        except BaseException:
+            os.close(lock)
+            raise
+        else:
+            return mine, lock
+    raise OSError(f"{_MOST_FILES} processes write beside {path} already")
