@@ -14,6 +14,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from typing import TypeVar, cast
 
 import uvloop
 
+from hub.bench import disk
 from hub.bench.connects import AT_A_TIME, CONNECTS, Connecting, connect
 from hub.bench.cores import Cores, started
 from hub.bench.greetings import payload, publish_frame, publisher_request
@@ -129,7 +131,8 @@ class Way:
     make: Make
     connections: int
     broker: str = "memory"
-    """`memory`, `redis`, or `floor` where there is no hub at all."""
+    """`memory`, `sqlite`, `redis`; `floor` or `disk` where there is no hub at all, only a bare
+    loop on a socket, or on a file."""
     keys: bool = False
     connecting: Connecting | None = None
     """Connections are taken in, not publications."""
@@ -146,6 +149,12 @@ WAYS: Sequence[Way] = (
     Way("pipelined on one connection", pipelined, 1),
     Way("arrays of 100, 4 at a time", array, 4),
     Way("WebSockets, 32 at a time", websocket, 32),
+    Way("bare SQLite loop, 64 a commit", single, 64, broker="disk"),
+    Way("sqlite: single POSTs, 64 at a time", single, 64, broker="sqlite"),
+    Way("sqlite: with a key and an Idempotency-Key, 64 at a time", keyed, 64, "sqlite", keys=True),
+    Way("bare SQLite loop, 400 a commit", array, 400, broker="disk"),
+    Way("sqlite: arrays of 100, 4 at a time", array, 4, broker="sqlite"),
+    Way("sqlite: arrays of 100, 16 at a time", array, 16, broker="sqlite"),
     Way("Redis: single POSTs, 16 at a time", single, 16, broker="redis"),
     Way("Redis: single POSTs, 64 at a time", single, 64, broker="redis"),
     Way("Redis: arrays of 100, 4 at a time", array, 4, broker="redis"),
@@ -191,6 +200,9 @@ async def _measure_all(ways: Sequence[Way], seconds: float, rounds: int) -> list
     with cores.as_load():
         for _ in range(rounds):
             for way in ways:
+                if way.broker == "disk":
+                    found[way.name].append(_disk(way, cores, seconds))
+                    continue
                 with _serving(way, cores) as server:
                     found[way.name].append(await _measure(server, way, seconds))
     return [_median(name, each) for name, each in found.items()]
@@ -203,12 +215,23 @@ def _serving(way: Way, cores: Cores) -> Iterator[Server]:
     if way.broker == "floor":
         with _floor(cores) as server:
             yield server
+    elif way.broker == "sqlite":
+        with tempfile.TemporaryDirectory() as inside:
+            url = f"sqlite://{inside}/hub.db"
+            with own_server(cores, settings=settings | {"HUB_BROKER": url}) as server:
+                yield server
     elif way.broker == "redis":
         with redis(beside) as url, own_server(cores, settings={"HUB_BROKER": url}) as server:
             yield server
     else:
         with own_server(cores, settings=settings) as server:
             yield server
+
+
+def _disk(way: Way, cores: Cores, seconds: float) -> Intake:
+    """What the disk gives with so many in a commit as there are connections."""
+    with Cores(server=cores.load, load=cores.server).as_load():
+        return Intake(way.name, *disk.measured(way.connections, seconds))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ A key takes the same memory however long it is.
 
 import struct
 from collections import deque
+from collections.abc import Callable
 from hashlib import blake2b
 from itertools import islice
 
@@ -75,7 +76,16 @@ class IdempotencyKeys:
     binary digits in their number, so that it costs the same however many publishers there are.
     """
 
-    def __init__(self, *, ttl_seconds: float, clock: Monotonic, max_keys: int = MAX_KEYS) -> None:
+    def __init__(
+        self,
+        *,
+        ttl_seconds: float,
+        clock: Monotonic,
+        max_keys: int = MAX_KEYS,
+        content: Callable[[PublishRequest], int] | None = None,
+    ) -> None:
+        """`content` is what tells two contents apart: in this process, when left out."""
+        self._content = content or brief_content
         self._ttl_seconds = ttl_seconds
         self._clock = clock
         self._max_keys = max_keys
@@ -104,7 +114,7 @@ class IdempotencyKeys:
         if keys is None:
             return None
         self._expire(keys)
-        scope = _scope(request.channel, request.idempotency_key)
+        scope = scope_of(request.channel, request.idempotency_key)
         self._asked = request, scope
         made = keys.made.get(scope)
         if made is None:
@@ -112,7 +122,7 @@ class IdempotencyKeys:
         if epoch is not None and made[_MADE.size :] != epoch.encode():
             return None
         content, _, offset = _MADE.unpack_from(made)
-        if content != _content(request):
+        if content != self._content(request):
             raise ConflictError(
                 f"idempotency key {request.idempotency_key!r} was used with other data"
             )
@@ -122,16 +132,32 @@ class IdempotencyKeys:
         """Keep the answer of a publication that was made under a key."""
         if request.idempotency_key is None:
             return
-        keys = self._by_publisher.get(request.publisher)
-        if keys is None:
-            keys = self._by_publisher[request.publisher] = _Keys(request.publisher)
         expires = self._clock() + self._ttl_seconds
         asked, self._asked = self._asked, None
         if asked is not None and asked[0] is request:
             scope = asked[1]
         else:
-            scope = _scope(request.channel, request.idempotency_key)
-        made = _MADE.pack(_content(request), expires, position.offset) + position.epoch.encode()
+            scope = scope_of(request.channel, request.idempotency_key)
+        self._put(request.publisher, scope, self._content(request), expires, position)
+
+    def restore(
+        self, publisher: str, scope: bytes, content: int, seconds_left: float, position: Position
+    ) -> None:
+        """Know an answer again that a run before has kept elsewhere, the oldest first.
+
+        Args:
+            content: what `lasting_content` said.
+        """
+        expires = self._clock() + min(seconds_left, self._ttl_seconds)
+        self._put(publisher, scope, content, expires, position)
+
+    def _put(
+        self, publisher: str, scope: bytes, content: int, expires: float, position: Position
+    ) -> None:
+        keys = self._by_publisher.get(publisher)
+        if keys is None:
+            keys = self._by_publisher[publisher] = _Keys(publisher)
+        made = _MADE.pack(content, expires, position.offset) + position.epoch.encode()
         # One of an epoch that is over is answered anew, and then is among the youngest.
         if keys.put(scope, made):
             self._count += 1
@@ -182,10 +208,18 @@ class IdempotencyKeys:
             del self._by_publisher[keys.publisher]
 
 
-def _scope(channel: str, key: str) -> bytes:
+def scope_of(channel: str, key: str) -> bytes:
     return blake2b(f"{channel}\0{key}".encode(), digest_size=_DIGEST_BYTES).digest()
 
 
-def _content(request: PublishRequest) -> int:
+def brief_content(request: PublishRequest) -> int:
     """64 keyed bits: whoever finds two contents that share them has fooled nobody but himself."""
     return hash(request.data if request.key is None else (request.data, request.key))
+
+
+def lasting_content(request: PublishRequest) -> int:
+    """The same in every process: 64 bits of a digest, signed."""
+    digest = blake2b(request.data, digest_size=8, person=b"" if request.key is None else b"key")
+    if request.key is not None:
+        digest.update(b"\0" + request.key.encode())
+    return int.from_bytes(digest.digest(), "little", signed=True)

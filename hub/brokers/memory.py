@@ -6,7 +6,7 @@ never a repeated offset with other data.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from zlib import crc32
 
@@ -37,16 +37,22 @@ _UNUSED_SECONDS = 300.0
 _GENERATIONS = 16_384
 
 
-class _Epochs:
+class Epochs:
     """The epoch that a channel which is not kept has, and keeps when it is used.
 
     It follows from the name, so that answering for a channel makes nothing. Names share
     generations; a channel that is forgotten ends its own, so its next epoch is another.
+
+    Args:
+        secret: 16 bytes; random ones when left out, so that no two runs share an epoch.
+        generations: of those whose epochs go on after a restart.
     """
 
-    def __init__(self) -> None:
-        self._secret = secrets.token_bytes(16)
-        self._generations: dict[int, int] = {}
+    def __init__(
+        self, secret: bytes | None = None, generations: Mapping[int, int] | None = None
+    ) -> None:
+        self._secret = secrets.token_bytes(16) if secret is None else secret
+        self._generations = dict(generations or {})
 
     def next(self, name: str) -> str:
         """Never one that `end` was called for: 48 bits of a keyed digest."""
@@ -54,10 +60,14 @@ class _Epochs:
         generation = self._generations.get(crc32(raw) % _GENERATIONS, 0)
         return blake2b(b"%d:%b" % (generation, raw), key=self._secret, digest_size=6).hexdigest()
 
-    def end(self, name: str) -> None:
-        """Offsets of this epoch were given out and are forgotten."""
+    def end(self, name: str) -> tuple[int, int]:
+        """Offsets of this epoch were given out and are forgotten.
+
+        Returns the generation that begins, by its place.
+        """
         place = crc32(name.encode()) % _GENERATIONS
-        self._generations[place] = self._generations.get(place, 0) + 1
+        generation = self._generations[place] = self._generations.get(place, 0) + 1
+        return place, generation
 
 
 class MemoryBroker:
@@ -70,9 +80,12 @@ class MemoryBroker:
             before one that does, of each the one unused longest; subscribers that come back to it
             get a `reset`.
         history_total_bytes: what all histories may take; beyond it the oldest publications go.
+        epochs: those of a run before, where they go on.
+        on_forgotten: is told a channel whose epoch has ended, and what `Epochs.end` returned.
     """
 
     answers_at_once = True
+    publish_many = None
 
     def __init__(  # noqa: PLR0913 - what every broker is offered, and its bounds
         self,
@@ -85,6 +98,8 @@ class MemoryBroker:
         position_ttl_seconds: float,
         max_channels: int,
         history_total_bytes: int = 256 * MIB,
+        epochs: Epochs | None = None,
+        on_forgotten: Callable[[ChannelLog, tuple[int, int]], None] = lambda *_: None,
     ) -> None:
         self._downstream = downstream
         self._namespaces = namespaces
@@ -93,8 +108,9 @@ class MemoryBroker:
         self._idempotency = idempotency
         self._position_ttl_seconds = position_ttl_seconds
         self._max_channels = max_channels
-        self._history = HistoryBudget(history_total_bytes, on_empty=self._place)
-        self._epochs = _Epochs()
+        self._history = HistoryBudget(history_total_bytes, on_empty=self.place)
+        self._epochs = epochs or Epochs()
+        self._on_forgotten = on_forgotten
         self._logs: dict[str, ChannelLog] = {}
         self._unused: dict[str, ChannelLog] = {}
         """Of these, what nobody subscribes to, in the order they were used last: where nothing was
@@ -115,7 +131,7 @@ class MemoryBroker:
         Raises `ConflictError` for an idempotency key used with other data, and
         `UnavailableError` when a bound of this node is reached.
         """
-        log, key = self._log(request.channel), request.idempotency_key
+        log, key = self.log(request.channel), request.idempotency_key
         if key is not None:
             made = self._idempotency.find(request, epoch=log.epoch)
             if made is not None:
@@ -131,9 +147,13 @@ class MemoryBroker:
             request.skip_connection,
             request.trace,
         )
+        return PublishResult(self.take(log, publication, request))
+
+    def take(self, log: ChannelLog, publication: Publication, request: PublishRequest) -> Position:
+        """Keep and deliver what is numbered: the next of `log`. Returns its position."""
         log.append(publication, log.used_at_seconds)
-        head = Position(log.epoch, offset)
-        if key is not None:
+        head = Position(log.epoch, publication.offset)
+        if request.idempotency_key is not None:
             self._idempotency.remember(request, head)
         if log.subscribed:
             self._downstream.deliver(publication)
@@ -141,8 +161,8 @@ class MemoryBroker:
             # Nearly always: it holds something already, so it stays in that order, as the last.
             self._with_history[log.name] = log
         else:
-            self._place(log)
-        return PublishResult(head)
+            self.place(log)
+        return head
 
     def publish_many_now(
         self, requests: Sequence[PublishRequest]
@@ -178,7 +198,7 @@ class MemoryBroker:
     ) -> Sequence[PublishResult | HubError]:
         """Publish in one channel what has no idempotency keys."""
         try:
-            log = self._log(requests[0].channel)
+            log = self.log(requests[0].channel)
         except HubError as error:
             return [error] * len(requests)
         name, epoch, time_ms = log.name, log.epoch, int(self._wall_clock() * 1000)
@@ -200,13 +220,13 @@ class MemoryBroker:
             for publication in publications:
                 self._downstream.deliver(publication)
         else:
-            self._place(log)
+            self.place(log)
         return [PublishResult(Position(epoch, each.offset)) for each in publications]
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
-        log = self._log(channel)
+        log = self.log(channel)
         log.subscribed = True
-        self._place(log)
+        self.place(log)
         on_open(log.head)
 
     def unsubscribe(self, channel: str) -> None:
@@ -214,7 +234,7 @@ class MemoryBroker:
             return
         log.subscribed = False
         log.used_at_seconds = self._clock()
-        self._place(log)
+        self.place(log)
 
     async def history(
         self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
@@ -224,7 +244,7 @@ class MemoryBroker:
             return HistoryPage(Position(self._epochs.next(channel), 0), 1, ())
         log.used_at_seconds = now = self._clock()
         log.trim(now)
-        self._place(log)
+        self.place(log)
         page = log.page(after, limit, max_bytes)
         if limit > 1 and 0 < page.last < log.offset:
             # More will be asked for: let others have their turn between two pages.
@@ -265,8 +285,21 @@ class MemoryBroker:
         log.trim(self._clock())
         return log.head, len(log)
 
-    def _log(self, channel: str) -> ChannelLog:
-        """Of a channel that is used now."""
+    def find(self, channel: str) -> ChannelLog | None:
+        """Of a channel that has a position."""
+        return self._logs.get(channel)
+
+    def restore(self, head: Position, channel: str, used_at_seconds: float) -> ChannelLog:
+        """Take up a channel where a run before has left it; what it held is elsewhere."""
+        options = self._namespaces.options(channel)
+        log = ChannelLog(channel, head.epoch, options, used_at_seconds, self._history)
+        log.offset = head.offset
+        self._logs[channel] = log
+        self.place(log)
+        return log
+
+    def log(self, channel: str) -> ChannelLog:
+        """Of a channel that is used now; raise `UnavailableError` where there is no room for it."""
         now = self._clock()
         if (log := self._logs.get(channel)) is None:
             self._make_room()
@@ -275,15 +308,15 @@ class MemoryBroker:
         log.used_at_seconds = now
         return log
 
-    def _place(self, log: ChannelLog) -> None:
+    def place(self, log: ChannelLog) -> None:
         """At the end of the order it belongs to now, if it belongs to one."""
         name = log.name
         self._unused.pop(name, None)
         self._without_history.pop(name, None)
         self._with_history.pop(name, None)
-        if log.subscribed:
+        if log.subscribed or log.pinned:
             return
-        if len(log):
+        if len(log) or log.stored:
             self._with_history[name] = log
         elif log.offset:
             self._without_history[name] = log
@@ -306,7 +339,7 @@ class MemoryBroker:
         self._without_history.pop(log.name, None)
         self._with_history.pop(log.name, None)
         if log.offset:
-            self._epochs.end(log.name)
+            self._on_forgotten(log, self._epochs.end(log.name))
 
     def sweep(self) -> None:
         """Forget what is too old, a part of the channels in each call; call it regularly."""
@@ -320,5 +353,6 @@ class MemoryBroker:
                 continue
             log.trim(now)
             keep_seconds = self._position_ttl_seconds if log.offset else _UNUSED_SECONDS
-            if not log.subscribed and log.used_at_seconds < now - keep_seconds:
+            in_use = log.subscribed or log.pinned
+            if not in_use and log.used_at_seconds < now - keep_seconds:
                 self._forget(log)

@@ -32,8 +32,8 @@ class ChannelLog:
     """Offsets are contiguous, so a publication's place follows from its offset."""
 
     __slots__ = (
-        "_at", "_budget", "_first", "_keeps", "_kept", "epoch", "name", "offset", "options",
-        "subscribed", "superseded", "used_at_seconds",
+        "_at", "_budget", "_first", "_kept", "epoch", "keeps", "name", "offset", "options",
+        "pinned", "stored", "subscribed", "superseded", "used_at_seconds",
     )  # fmt: skip
 
     def __init__(
@@ -50,11 +50,15 @@ class ChannelLog:
         self.options = options
         self.offset = 0
         self.subscribed = False
+        self.pinned = False
+        """Whether something of it is under way, so that it may not be forgotten."""
+        self.stored = False
+        """Whether something of it is held elsewhere than in memory (`hub.brokers.sqlite`)."""
         self.used_at_seconds = now_seconds
         self.superseded = 0
         """The budget's: how many of its marks stand for publications that are gone already."""
         self._budget = budget
-        self._keeps = options.keeps_history
+        self.keeps = options.keeps_history
         self._kept: list[Publication] = []
         self._at: list[float] = []
         """When each of them was taken, monotonic: a wall clock that jumps ages nothing."""
@@ -76,7 +80,7 @@ class ChannelLog:
     def append(self, publication: Publication, now_seconds: float) -> None:
         """Take the publication numbered `offset + 1`."""
         self.offset = publication.offset
-        if self._keeps:
+        if self.keeps:
             self._kept.append(publication)
             self._at.append(now_seconds)
             if len(self._kept) - self._first > self.options.history_size:
@@ -86,7 +90,7 @@ class ChannelLog:
     def extend(self, publications: Sequence[Publication], now_seconds: float) -> None:
         """Take several, of which the first is numbered `offset + 1`."""
         self.offset = publications[-1].offset
-        if not self._keeps:
+        if not self.keeps:
             return
         self._kept += publications
         self._at += [now_seconds] * len(publications)

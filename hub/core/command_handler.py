@@ -169,6 +169,31 @@ class CommandHandler:
             raise
         return self._count(result)
 
+    @property
+    def publishes_many(self) -> bool:
+        """Whether `publish_many` may be used: the broker takes several as cheaply as one."""
+        return self._broker.publish_many is not None
+
+    async def publish_many(
+        self, requests: Sequence[PublishRequest]
+    ) -> Sequence[PublishResult | HubError]:
+        """Publish in this order; each has its result, or why there is none."""
+        publish_many = self._broker.publish_many
+        assert publish_many is not None  # noqa: S101 - the caller has asked
+        outcomes: Sequence[PublishResult | HubError]
+        try:
+            if self._fanout.backlog_bytes > self._max_backlog_bytes:
+                self._refuse_more()
+            outcomes = await publish_many(requests)
+        except HubError as error:
+            outcomes = [error] * len(requests)
+        for outcome in outcomes:
+            if isinstance(outcome, PublishResult):
+                self._count(outcome)
+            else:
+                self._counters.publish_errors[outcome.code] += 1
+        return outcomes
+
     def _refuse_more(self) -> NoReturn:
         raise UnavailableError(
             f"{self._fanout.backlog_bytes:,} bytes wait to be written, "

@@ -5,7 +5,7 @@ Adapters in `hub.transports`, `hub.brokers`, `hub.auth` and `hub.wire` have thes
 """
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from hub.core.identity import Identity
 from hub.core.options import KIB
@@ -106,6 +106,9 @@ class HistoryPage:
 
 PublishNow = Callable[[PublishRequest], PublishResult]
 PublishManyNow = Callable[[Sequence[PublishRequest]], Sequence[PublishResult | HubError]]
+PublishMany = Callable[
+    [Sequence[PublishRequest]], Coroutine[Any, Any, Sequence["PublishResult | HubError"]]
+]
 
 
 class Downstream(Protocol):
@@ -149,6 +152,12 @@ class Broker(Protocol):
     def publish_many_now(self) -> PublishManyNow | None:
         """`publish_now` for each in their order, with what it returns or raises; only beside it,
         and None where one by one costs no more."""
+        ...
+
+    @property
+    def publish_many(self) -> PublishMany | None:
+        """`publish` of several in their order, each with its result or why there is none; None
+        where they are as well published one by one."""
         ...
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:

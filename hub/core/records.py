@@ -355,9 +355,9 @@ class BrokerRecord:
     held_limit_bytes: int = _gauge("hub_broker_held_limit_bytes", "How many of these may wait.")
     history_bytes: int = _gauge(
         "hub_history_bytes",
-        "Memory for the history of all channels, where the broker is this process.",
+        "Bytes of the history of all channels, in this process or its file.",
     )
-    """What history takes of this process' memory; of a broker outside 0."""
+    """What history takes of this process' memory, or of its file; of a broker outside 0."""
     history_limit_bytes: int = _gauge(
         "hub_history_limit_bytes",
         "Bytes above which the oldest publications go (HUB_HISTORY_TOTAL_BYTES).",

@@ -83,6 +83,15 @@ class NodeApi:
     ) -> Sequence[PublishResult | HubError] | None:
         return self.command_handler.publish_many_now(requests)
 
+    @property
+    def publishes_many(self) -> bool:
+        return self.command_handler.publishes_many
+
+    async def publish_many(
+        self, requests: Sequence[PublishRequest]
+    ) -> Sequence[PublishResult | HubError]:
+        return await self.command_handler.publish_many(requests)
+
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
         return await self.command_handler.history(channel, since, limit)
 

@@ -16,6 +16,7 @@ from hub.brokers.local.link import Connect, Link
 from hub.brokers.local.presence import WorkerRoster
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.keys import TAG_LENGTH, Keys
+from hub.brokers.sqlite.urls import is_sqlite, path_of
 from hub.core.fanout.presence import LocalRoster
 from hub.core.ports import Broker, Downstream, Roster
 from hub.core.publication import Position
@@ -101,6 +102,8 @@ def make_brokerage(
         return _of_process(settings, shared, tag, downstream, worker.connect)
     if settings.broker.startswith("memory:"):
         return _memory(settings, shared, downstream)
+    if is_sqlite(settings.broker):
+        return _sqlite(settings, shared, downstream)
     try:
         return _redis(settings, shared, tag, downstream)
     except SettingsError as error:
@@ -144,6 +147,29 @@ def _of_process(
         hold_total_bytes=settings.broker_hold_bytes,
     )
     return Brokerage(broker, WorkerRoster(link), WorkerBus(link, spawn=shared.spawn))
+
+
+def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Brokerage:
+    from hub.brokers.sqlite.broker import SqliteBroker, SqliteOptions  # noqa: PLC0415 - as below
+
+    broker = SqliteBroker(
+        downstream=downstream,
+        namespaces=settings.namespaces(),
+        clock=shared.awake,
+        wall_clock=shared.wall_clock,
+        spawn=shared.spawn,
+        log=shared.log.bind(subsystem=BROKER),
+        counters=shared.counters,
+        options=SqliteOptions(
+            path=path_of(settings.broker),
+            position_ttl_seconds=settings.position_ttl_seconds,
+            idempotency_ttl_seconds=settings.idempotency_ttl_seconds,
+            idempotency_max_keys=settings.idempotency_max_keys,
+            max_channels=settings.max_channels,
+            history_total_bytes=settings.history_total_bytes,
+        ),
+    )
+    return Brokerage(broker, LocalRoster(downstream.announce), NoOtherNodes())
 
 
 def _redis(settings: Settings, shared: Shared, tag: str, downstream: Downstream) -> Brokerage:

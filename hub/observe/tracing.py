@@ -176,6 +176,7 @@ class TracedBroker:
 
     publish_now = None
     publish_many_now = None
+    publish_many = None
 
     def __init__(self, broker: Broker, tracing: Tracing) -> None:
         self._broker = broker

@@ -131,7 +131,8 @@ class Fields(BaseSettings):
     history_total_bytes: Bytes = setting(
         CHANNELS,
         "a quarter of memory",
-        "Bytes for the history of all channels in this process; above it the oldest go.",
+        "Bytes for the history of all channels, in this process or its file; above it the oldest "
+        "go.",
         default_factory=lambda: usable_bytes() // 4,
         ge=KIB,
         le=MAX_BYTES,

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
 from hub.brokers.redis.link import urls
+from hub.brokers.sqlite.urls import is_sqlite
 from hub.core import decimals
 from hub.core.options import KIB, MIB, Overflow
 from hub.core.publication import odd_character
@@ -106,8 +107,9 @@ HOSTS = Kind(
 )
 NAMESPACES = Kind('a JSON object such as {"chat":{"presence":true}}', "JSON", show_json)
 BROKER = Kind(
-    "memory://, redis://host:port/db, rediss://host, unix:///path, several of these Redis URLs "
-    "separated by commas (the same on every node; channels are spread over the servers), "
+    "memory://, sqlite:///path, redis://host:port/db, rediss://host, unix:///path, several of "
+    "these Redis URLs separated by commas (the same on every node; channels are spread over "
+    "the servers), "
     "redis+sentinel://host:port,host:port/service or redis+cluster://host:port,host:port",
     "URL",
     show_broker,
@@ -212,7 +214,7 @@ def is_loopback(host: str) -> bool:
 
 def check_broker(value: str) -> str:
     """The one place that knows which brokers there are."""
-    if value == "memory://" or urls.are_redis(value):
+    if value == "memory://" or is_sqlite(value) or urls.are_redis(value):
         return value
     raise ValueError
 

@@ -95,6 +95,7 @@ class LatentBroker:
     answers_at_once = False
     publish_now = None
     publish_many_now = None
+    publish_many = None
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

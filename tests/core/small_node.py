@@ -48,9 +48,9 @@ class NotingBroker(MemoryBroker):
         before = self._logs[channel]
         self._forget(before)
         self._epochs.end(channel)
-        after = self._log(channel)
+        after = self.log(channel)
         after.subscribed = before.subscribed
-        self._place(after)
+        self.place(after)
         return after.head if after.subscribed else None
 
     def oldest(self, channel: str, epoch: str) -> int | None:

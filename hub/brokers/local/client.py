@@ -80,6 +80,7 @@ class LocalBroker:
 
     answers_at_once = False
     publish_now = None
+    publish_many = None
     publish_many_now = None
 
     def __init__(

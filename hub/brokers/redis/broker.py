@@ -64,6 +64,7 @@ class RedisBroker:
     answers_at_once = False
     publish_now = None
     publish_many_now = None
+    publish_many = None
 
     def __init__(  # noqa: PLR0913 - what every broker is offered, and a URL
         self,

@@ -39,6 +39,16 @@ class Node(Protocol):
     ) -> Sequence[PublishResult | HubError] | None:
         """As `publish` for each in their order, with what it returns or raises; None, and nothing
         is done, where they are to be published one by one."""
+
+    @property
+    def publishes_many(self) -> bool:
+        """Whether several at a time go by `publish_many`."""
+        ...
+
+    async def publish_many(
+        self, requests: Sequence[PublishRequest]
+    ) -> Sequence[PublishResult | HubError]:
+        """In this order; each has its result, or why there is none."""
         ...
 
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:

@@ -135,6 +135,9 @@ class Publishing:
         judged = self._judge(identity, batch.items, trace)
         if self._at_once and (outcomes := self._published_together(judged)) is not None:
             return _batch_answer(outcomes)
+        if self._engine.publishes_many:
+            asked = _asked(judged)
+            return _batch_answer(self._told(judged, asked, await self._engine.publish_many(asked)))
         attempts = [self._attempt(each) for each in judged]
         if self._at_once:
             # `_outcome` of what nearly all of them are, without a call for each.
@@ -164,16 +167,25 @@ class Publishing:
 
     def _published_together(
         self, judged: Sequence[PublishRequest | HubError]
-    ) -> Sequence[Outcome] | None:
+    ) -> list[Outcome] | None:
         """What became of all items, where the node has one call for many; None else."""
-        asked = [each for each in judged if isinstance(each, PublishRequest)]
+        asked = _asked(judged)
         try:
             results = self._engine.publish_many_now(asked)
         except Exception as error:  # noqa: BLE001 - as above
             results = [self._failed(error)] * len(asked)
         if results is None:
             return None
-        came = [
+        return self._told(judged, asked, results)
+
+    def _told(
+        self,
+        judged: Sequence[PublishRequest | HubError],
+        asked: Sequence[PublishRequest],
+        results: Sequence[PublishResult | HubError],
+    ) -> list[Outcome]:
+        """What each item is answered: of those that were asked for the result, else why not."""
+        came: list[Outcome] = [
             _result(request.channel, result)
             if isinstance(result, PublishResult)
             else self._failed(result)
@@ -233,6 +245,10 @@ class Publishing:
             None if idempotency_key is None else check_key(idempotency_key, "idempotency_key"),
             trace,
         )
+
+
+def _asked(judged: Sequence[PublishRequest | HubError]) -> list[PublishRequest]:
+    return [each for each in judged if isinstance(each, PublishRequest)]
 
 
 async def _outcome(attempt: Attempt) -> Outcome:

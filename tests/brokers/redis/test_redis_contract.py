@@ -86,6 +86,7 @@ class _Settled:
     answers_at_once = False
     publish_now = None
     publish_many_now = None
+    publish_many = None
 
     def __init__(self, broker: RedisBroker) -> None:
         self._broker = broker

@@ -90,6 +90,20 @@ class FakeEngine:
     """Whether it has a call for many."""
     channel_queries: list[Query] = field(default_factory=list)
 
+    publishes_many: bool = False
+
+    async def publish_many(
+        self, requests: Sequence[PublishRequest]
+    ) -> Sequence[PublishResult | HubError]:
+        """Each as `publish` has it."""
+        outcomes: list[PublishResult | HubError] = []
+        for request in requests:
+            try:
+                outcomes.append(await self.publish(request))
+            except HubError as error:
+                outcomes.append(error)
+        return outcomes
+
     async def publish(self, request: PublishRequest) -> PublishResult:
         if request.channel in self.fails:
             raise self.fails[request.channel]

@@ -1,0 +1,492 @@
+"""The history file: what lies where, written and read by plain calls that may wait for the disk.
+
+SQLite in WAL mode with `synchronous=FULL`: a commit has been through fsync when it returns. One
+thread writes, a few read; none is the event loop's. Everything that a call writes is one
+statement, because the interpreter's lock is let go, and has to be got again, once per step: a
+view takes the whole commit as JSON and one run of bytes, and its trigger puts it into the tables.
+
+Times are milliseconds of the broker's own clock, which no wall clock that jumps can move.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from hub.brokers.sqlite.faults import Fault, FileError, translated
+from hub.core.options import KIB, MIB
+
+# "hubH": what `file` and other programs know the format by.
+APPLICATION_ID = 0x68756248
+VERSION = 1
+# Of SQLite's own cache, for the one that writes and for each that reads, in KiB. Guesses.
+_WRITER_CACHE_KIB = 8 * KIB
+_READER_CACHE_KIB = 2 * KIB
+# Another program that holds the file for a moment, such as a shell, is waited for.
+_BUSY_SECONDS = 1.0
+# In one step of trimming: some milliseconds, which a commit may have to wait.
+_TRIM_BLOCKS = 256
+_TRIM_BYTES = MIB
+_TRIM_KEYS = 1000
+_VACUUM_PAGES = 128
+
+_SCHEMA = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE channel (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch TEXT NOT NULL,
+  offset INTEGER NOT NULL, used_ms INTEGER NOT NULL
+);
+CREATE TABLE block (
+  id INTEGER PRIMARY KEY, channel INTEGER NOT NULL, first INTEGER NOT NULL,
+  last INTEGER NOT NULL, taken_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL,
+  bytes INTEGER NOT NULL, data BLOB NOT NULL
+);
+CREATE INDEX block_place ON block (channel, last);
+CREATE INDEX block_expiry ON block (expires_ms);
+CREATE TABLE ended (place INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
+CREATE TABLE made (
+  id INTEGER PRIMARY KEY, publisher TEXT NOT NULL, scope TEXT NOT NULL, content INTEGER NOT NULL,
+  expires_ms INTEGER NOT NULL, epoch TEXT NOT NULL, offset INTEGER NOT NULL,
+  UNIQUE (publisher, scope)
+);
+CREATE INDEX made_expiry ON made (expires_ms);
+INSERT INTO fact VALUES ('line', lower(hex(randomblob(8)))), ('secret', hex(randomblob(16))),
+  ('commits', 0), ('clock_ms', 0), ('copied', 0);
+"""
+
+_INTAKE = """
+CREATE TEMP VIEW intake AS SELECT '' AS what, x'' AS data;
+CREATE TEMP TRIGGER take_in INSTEAD OF INSERT ON intake BEGIN
+  DELETE FROM channel WHERE id IN (SELECT value FROM json_each(NEW.what, '$.gone'));
+  INSERT OR REPLACE INTO ended
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')
+    FROM json_each(NEW.what, '$.ended');
+  INSERT INTO channel (id, name, epoch, offset, used_ms)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+      json_extract(value, '$[3]'), json_extract(value, '$[4]')
+    FROM json_each(NEW.what, '$.channels') WHERE true
+    ON CONFLICT (id) DO UPDATE SET offset = excluded.offset, used_ms = excluded.used_ms;
+  INSERT INTO block (channel, first, last, taken_ms, expires_ms, bytes, data)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+      json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+      substr(NEW.data, json_extract(value, '$[6]'), json_extract(value, '$[7]'))
+    FROM json_each(NEW.what, '$.blocks');
+  INSERT OR REPLACE INTO made (publisher, scope, content, expires_ms, epoch, offset)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+      json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]')
+    FROM json_each(NEW.what, '$.made');
+  UPDATE fact SET value = json_extract(NEW.what, '$.commits') WHERE name = 'commits';
+  UPDATE fact SET value = json_extract(NEW.what, '$.clock_ms') WHERE name = 'clock_ms';
+END;
+"""
+
+# A page of one channel: where what is held begins, and the blocks that fit, one after another.
+# Sizes are added up before any data is touched.
+_PAGE = """
+WITH near AS (
+  SELECT id, last, bytes FROM block
+  WHERE channel = :channel AND last > :after AND taken_ms >= :fresh_ms ORDER BY last LIMIT :limit
+), fits AS (SELECT id, last, sum(bytes) OVER (ORDER BY last) - bytes AS before FROM near)
+SELECT
+  (SELECT first FROM block
+    WHERE channel = :channel AND taken_ms >= :fresh_ms ORDER BY last LIMIT 1),
+  (SELECT CAST(group_concat(CAST(data AS TEXT), '') AS BLOB) FROM (
+    SELECT data FROM fits JOIN block USING (id) WHERE before < :max_bytes ORDER BY fits.last))
+"""
+
+_VICTIMS = """
+WITH near AS (SELECT id, channel, last, bytes FROM block WHERE {which} LIMIT {blocks}),
+fits AS (SELECT id, channel, last, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) - bytes AS before
+  FROM near)
+SELECT json_group_array(json_array(id, channel, last)) FROM fits WHERE before < {bytes}
+"""
+
+_LOAD_CHANNELS = """
+SELECT id, name, epoch, offset, used_ms, coalesce(
+  (SELECT first FROM block WHERE channel = channel.id ORDER BY last LIMIT 1), offset + 1)
+FROM channel ORDER BY used_ms, id
+"""
+
+_BEGIN_LINE = """
+UPDATE fact SET value = lower(hex(randomblob(8))) WHERE name = 'line';
+UPDATE fact SET value = hex(randomblob(16)) WHERE name = 'secret';
+UPDATE fact SET value = 0 WHERE name = 'copied';
+UPDATE channel SET epoch = lower(hex(randomblob(6)));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChannel:
+    """A channel as it was committed last."""
+
+    id: int
+    name: str
+    epoch: str
+    offset: int
+    used_ms: int
+    oldest: int
+    """The first offset held; `offset + 1` where none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a file holds beside publications and idempotency keys."""
+
+    line: str
+    """Of one history: a copy that is opened begins another."""
+    secret: bytes
+    commits: int
+    clock_ms: int
+    channels: Sequence[StoredChannel]
+    ended: dict[int, int]
+    next_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """An answer that is remembered under an idempotency key."""
+
+    id: int
+    publisher: str
+    scope: str
+    content: int
+    expires_ms: int
+    epoch: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What is written at once, or not at all. Rows as the trigger above takes them."""
+
+    commits: int
+    clock_ms: int
+    channels: Sequence[tuple[int, str, str, int, int]] = ()
+    blocks: Sequence[tuple[int, int, int, int, int, int, int, int]] = ()
+    made: Sequence[tuple[str, str, int, int, str, int]] = ()
+    gone: Sequence[int] = ()
+    ended: Sequence[tuple[int, int]] = ()
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of the file, in bytes."""
+
+    used: int
+    free: int
+    """Pages that hold nothing now: the next publications go there."""
+
+
+class HistoryFile:
+    """An open file; whoever opens it is the only hub that has it.
+
+    `begin_line` and what writes belong to one thread; `reader` may be called by any.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open it, and make it where there is none; raise `FileError`."""
+        self.path = path
+        with _told(path):
+            self._lock = _locked(path)
+        try:
+            with _told(path):
+                _create(path)
+                self._file = _identity(path)
+                self._db = _connected(path, _WRITER_CACHE_KIB)
+                self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        db = self._db
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and application != APPLICATION_ID:
+            raise FileError(Fault.FOREIGN, self.path)
+        if version > VERSION:
+            detail = f"its format is {version}, this hub knows {VERSION}"
+            raise FileError(Fault.FOREIGN, self.path, detail)
+        if not tables:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        if not tables:
+            identity = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
+            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {identity} COMMIT;")
+        db.executescript(_INTAKE)
+        if self._fact("copied"):
+            self.begin_line()
+
+    def _fact(self, name: str) -> Any:
+        row = self._db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise FileError(Fault.CORRUPT, self.path, f"it does not say its {name}")
+        return row[0]
+
+    def close(self) -> None:
+        """Let go of it; what was committed stays."""
+        if hasattr(self, "_db"):
+            # Its last act is a checkpoint, which a full disk may refuse: the WAL stays then.
+            with suppress(sqlite3.Error):
+                self._db.close()
+        self._lock.close()
+
+    # -- by the one that writes ---------------------------------------------------------------
+
+    def begin_line(self) -> None:
+        """Every channel goes on in another epoch: what was given out elsewhere is not repeated."""
+        with _told(self.path):
+            self._db.executescript(f"BEGIN IMMEDIATE; {_BEGIN_LINE} COMMIT;")
+
+    def load(self) -> Stored:
+        """All that has to be known before the first publication; raise `FileError`."""
+        with _told(self.path):
+            db = self._db
+            channels = [StoredChannel(*row) for row in db.execute(_LOAD_CHANNELS)]
+            ended = dict(db.execute("SELECT place, generation FROM ended").fetchall())
+            (next_id,) = db.execute(
+                "SELECT 1 + max(coalesce((SELECT max(id) FROM channel), 0), "
+                "coalesce((SELECT max(channel) FROM block), 0))"
+            ).fetchone()
+            return Stored(
+                line=self._fact("line"),
+                secret=bytes.fromhex(self._fact("secret")),
+                commits=self._fact("commits"),
+                clock_ms=self._fact("clock_ms"),
+                channels=channels,
+                ended=ended,
+                next_id=next_id,
+            )
+
+    def load_keys(self, after: int, now_ms: int, limit: int) -> Sequence[StoredKey]:
+        """Answers that are still remembered, in the order they were made."""
+        with _told(self.path):
+            found = self._db.execute(
+                "SELECT id, publisher, scope, content, expires_ms, epoch, offset FROM made "
+                "WHERE id > ? AND expires_ms > ? ORDER BY id LIMIT ?",
+                (after, now_ms, limit),
+            )
+            return [StoredKey(*row) for row in found]
+
+    def commit(self, commit: Commit) -> None:
+        """Write all of it and wait for the disk; raise `FileError`, and then nothing is written."""
+        what = {
+            "commits": commit.commits, "clock_ms": commit.clock_ms, "channels": commit.channels,
+            "blocks": commit.blocks, "made": commit.made, "gone": commit.gone,
+            "ended": commit.ended,
+        }  # fmt: skip
+        with _told(self.path):
+            self._db.execute(
+                "INSERT INTO intake VALUES (?, ?)", (orjson.dumps(what).decode(), commit.data)
+            )
+
+    def check(self) -> None:
+        """Write something that changes nothing, to the disk; raise `FileError` where that fails.
+
+        Also where the file has been moved away or replaced, which SQLite would not notice.
+        """
+        self.check_identity()
+        with _told(self.path):
+            self._db.execute("UPDATE fact SET value = value WHERE name = 'clock_ms'")
+
+    def check_identity(self) -> None:
+        """Raise `FileError` where another file, or none, is at the path now."""
+        with _told(self.path):
+            found = _identity(self.path)
+        if found != self._file:
+            raise FileError(Fault.MISSING, self.path, "it was moved away or replaced")
+
+    def size(self) -> Size:
+        """How much of the file is in use."""
+        with _told(self.path):
+            pages, free, each = self._db.execute(
+                "SELECT (SELECT page_count FROM pragma_page_count), "
+                "(SELECT freelist_count FROM pragma_freelist_count), "
+                "(SELECT page_size FROM pragma_page_size)"
+            ).fetchone()
+        return Size((pages - free) * each, free * each)
+
+    def trim_expired(self, now_ms: int) -> Sequence[tuple[int, int]]:
+        """Let go of some that are too old; return their channels, and the last offset of each."""
+        return self._trim("expires_ms <= ? ORDER BY expires_ms", (now_ms,))
+
+    def trim_oldest(self) -> Sequence[tuple[int, int]]:
+        """Let go of some that came first, whatever channel they are in."""
+        return self._trim("true ORDER BY id", ())
+
+    def trim_channel(self, channel: int, before: int) -> Sequence[tuple[int, int]]:
+        """Let go of some of one channel that lie before an offset."""
+        return self._trim("channel = ? AND last < ? ORDER BY last", (channel, before))
+
+    def _trim(self, which: str, values: tuple[int, ...]) -> Sequence[tuple[int, int]]:
+        query = _VICTIMS.format(which=which, blocks=_TRIM_BLOCKS, bytes=_TRIM_BYTES)
+        with _told(self.path), self._without_waiting():
+            (found,) = self._db.execute(query, values).fetchone()
+            victims = json.loads(found)
+            if victims:
+                chosen = json.dumps([each[0] for each in victims])
+                self._db.execute(
+                    "DELETE FROM block WHERE id IN (SELECT value FROM json_each(?))", (chosen,)
+                )
+        return [(channel, last) for _, channel, last in victims]
+
+    def trim_keys(self, now_ms: int) -> bool:
+        """Forget some answers that are too old; return whether there may be more."""
+        with _told(self.path), self._without_waiting():
+            gone = self._db.execute(
+                "DELETE FROM made WHERE id IN (SELECT id FROM made WHERE expires_ms <= ? "
+                "ORDER BY expires_ms LIMIT ?)",
+                (now_ms, _TRIM_KEYS),
+            ).rowcount
+        return gone == _TRIM_KEYS
+
+    def vacuum(self) -> None:
+        """Give some pages that hold nothing back to the file system."""
+        with _told(self.path), self._without_waiting():
+            self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+
+    @contextmanager
+    def _without_waiting(self) -> Iterator[None]:
+        """What is let go of need not be on the disk before anything else is: no fsync."""
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self._db.execute("PRAGMA synchronous = FULL")
+
+    def checkpoint(self) -> bool:
+        """Bring what the WAL holds into the file; return whether all of it is there.
+
+        It is the next commit that begins the WAL anew then.
+        """
+        with _told(self.path):
+            return _checkpoint(self._db)
+
+    # -- by those that read -------------------------------------------------------------------
+
+    def reader(self) -> "Reader":
+        with _told(self.path):
+            return Reader(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A page of a channel."""
+
+    channel: int
+    after: int
+    limit: int
+    max_bytes: int
+    fresh_ms: int
+    """What was taken before this is too old."""
+
+
+class Reader:
+    """A connection that reads; one thread at a time has it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._db = _connected(path, _READER_CACHE_KIB)
+
+    def page(self, wanted: Wanted) -> tuple[int | None, bytes]:
+        """The first offset held, and blocks that follow `after` (`hub.brokers.sqlite.blocks`)."""
+        values = {
+            "channel": wanted.channel, "after": wanted.after, "limit": wanted.limit,
+            "max_bytes": wanted.max_bytes, "fresh_ms": wanted.fresh_ms,
+        }  # fmt: skip
+        with _told(self._path):
+            oldest, raw = self._db.execute(_PAGE, values).fetchone()
+        return oldest, raw or b""
+
+    def checkpoint(self) -> bool:
+        """As that of the file, beside what writes."""
+        with _told(self._path):
+            return _checkpoint(self._db)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _checkpoint(db: sqlite3.Connection) -> bool:
+    _, pages, done = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return bool(pages == done)
+
+
+def _connected(path: str, cache_kib: int) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute(f"PRAGMA cache_size = -{cache_kib}")
+        # A checkpoint within a commit would let it wait; `SqliteBroker` does them beside.
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    """What goes wrong within is a `FileError`."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise translated(error, path) from error
+
+
+def _locked(path: str) -> IO[bytes]:
+    """A file beside it that says whose it is: two hubs would give the same offsets out."""
+    lock = Path(f"{path}-lock").open("ab")  # noqa: SIM115 - open as long as the file is
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        if isinstance(error, BlockingIOError):
+            raise FileError(Fault.LOCKED, path, "another hub runs on it") from None
+        raise
+    return lock
+
+
+def _create(path: str) -> None:
+    """Readable by nobody else from the beginning; its WAL gets the same rights."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = Path(path).stat()
+    return found.st_dev, found.st_ino
+
+
+def copy(source: str, target: str) -> None:
+    """A whole and consistent copy of a file that may be in use; raise `FileError`.
+
+    It is one read of the source, which commits go on beside. The copy is marked, so that a hub
+    that opens it begins a new epoch in every channel: the source may have gone further.
+    """
+    with _told(source), closing(_opened(source)) as origin:
+        if origin.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
+            raise FileError(Fault.FOREIGN, source)
+        with _told(target), closing(_connected(target, _READER_CACHE_KIB)) as made:
+            origin.backup(made, pages=-1)
+            made.execute("PRAGMA journal_mode = DELETE")
+            made.execute("PRAGMA synchronous = FULL")
+            made.execute("UPDATE fact SET value = 1 WHERE name = 'copied'")
+            (verdict,) = made.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise FileError(Fault.CORRUPT, source, str(verdict))
+
+
+def _opened(path: str) -> sqlite3.Connection:
+    """To be read, where it is there."""
+    Path(path).stat()
+    return _connected(path, _READER_CACHE_KIB)

@@ -1,0 +1,290 @@
+"""What is written in one commit: numbered as it will stand, and applied once it is on the disk.
+
+Numbers are given out when a commit is put together, and only one is under way at a time. So a
+commit that fails has given nothing out: its publications are as if they had never come.
+No I/O, no clock.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from hub.brokers.idempotency import IdempotencyKeys, lasting_content, scope_of
+from hub.brokers.memory import MemoryBroker
+from hub.brokers.memory_history import ChannelLog
+from hub.brokers.sqlite.blocks import cut, record
+from hub.brokers.sqlite.file import Commit
+from hub.core.ports import PublishRequest, PublishResult
+from hub.core.publication import Publication
+from hub.errors import ConflictError, HubError, UnavailableError
+
+Outcome = PublishResult | HubError
+
+
+class Call:
+    """Publications that somebody waits for together."""
+
+    __slots__ = ("_left", "_on_settled", "outcomes")
+
+    def __init__(self, count: int, on_settled: Callable[[], object]) -> None:
+        self._left = count
+        self._on_settled = on_settled
+        self.outcomes: list[Outcome | None] = [None] * count
+
+    def settle(self, place: int, outcome: Outcome) -> None:
+        self.outcomes[place] = outcome
+        self._left -= 1
+        if not self._left:
+            self._on_settled()
+
+
+class Ticket:
+    """A publication that waits."""
+
+    __slots__ = ("_call", "_place", "request")
+
+    def __init__(self, request: PublishRequest, call: Call, place: int) -> None:
+        self.request = request
+        self._call = call
+        self._place = place
+
+    def settle(self, outcome: Outcome) -> None:
+        self._call.settle(self._place, outcome)
+
+
+class StoredLog:
+    """A channel as the file knows it."""
+
+    __slots__ = ("id", "log", "oldest")
+
+    def __init__(self, id_: int, log: ChannelLog, oldest: int) -> None:
+        self.id = id_
+        self.log = log
+        self.oldest = oldest
+        """The first offset that the file holds; `log.offset + 1` where it holds none."""
+
+    @property
+    def first(self) -> int:
+        """The first offset that counts as held: the file lets go of blocks, and a little later."""
+        return max(self.oldest, self.log.offset - self.log.options.history_size + 1)
+
+
+class StoredLogs:
+    """All channels that the file knows, by id; a channel that is forgotten and comes again gets
+    another one, so that nobody takes its old blocks for its new ones."""
+
+    def __init__(self, next_id: int) -> None:
+        self._next_id = next_id
+        self._by_id: dict[int, StoredLog] = {}
+        self._by_log: dict[ChannelLog, StoredLog] = {}
+
+    def add(self, log: ChannelLog, *, id_: int | None = None, oldest: int = 1) -> StoredLog:
+        if id_ is None:
+            id_, self._next_id = self._next_id, self._next_id + 1
+        stored = self._by_id[id_] = self._by_log[log] = StoredLog(id_, log, oldest)
+        log.stored = oldest <= log.offset
+        return stored
+
+    def find(self, log: ChannelLog) -> StoredLog | None:
+        return self._by_log.get(log)
+
+    def by_id(self, id_: int) -> StoredLog | None:
+        return self._by_id.get(id_)
+
+    def forget(self, log: ChannelLog) -> StoredLog | None:
+        if (stored := self._by_log.pop(log, None)) is not None:
+            del self._by_id[stored.id]
+        return stored
+
+
+@dataclass(slots=True)
+class _Numbered:
+    ticket: Ticket
+    publication: Publication
+    repeats: list[Ticket] = field(default_factory=list)
+    """Others under the same idempotency key, which came while this one was not written yet."""
+
+
+class Batch:
+    """One commit.
+
+    Args:
+        time_ms: milliseconds since 1970 UTC, for its publications.
+        taken_ms: the same moment by the clock that ages history.
+    """
+
+    def __init__(
+        self,
+        memory: MemoryBroker,
+        keys: IdempotencyKeys,
+        stored: StoredLogs,
+        *,
+        time_ms: int,
+        taken_ms: int,
+        keys_expire_ms: int,
+    ) -> None:
+        self._memory = memory
+        self._keys = keys
+        self._stored = stored
+        self._time_ms = time_ms
+        self._taken_ms = taken_ms
+        self._keys_expire_ms = keys_expire_ms
+        self._numbered: dict[ChannelLog, list[_Numbered]] = {}
+        self._order: list[tuple[ChannelLog, _Numbered]] = []
+        self._keyed: dict[tuple[str, str, str], _Numbered] = {}
+        self._made: list[tuple[str, str, int, int, str, int]] = []
+        self.bytes = 0
+        """Of payload."""
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def take(self, ticket: Ticket) -> bool:
+        """Number it, or settle it at once; False where it has to wait for the next commit."""
+        request, memory = ticket.request, self._memory
+        try:
+            log = memory.log(request.channel)
+        except UnavailableError as error:
+            # It may be this very commit that holds all channels there is room for.
+            if self._order:
+                return False
+            ticket.settle(error)
+            return True
+        try:
+            if request.idempotency_key is not None and self._is_answered(ticket, log):
+                return True
+        except ConflictError as error:
+            memory.place(log)
+            ticket.settle(error)
+            return True
+        if (taken := self._numbered.get(log)) is None:
+            taken = self._numbered[log] = []
+            log.pinned = True
+            memory.place(log)
+        numbered = _Numbered(
+            ticket,
+            Publication(
+                log.name,
+                log.offset + len(taken) + 1,
+                request.data,
+                self._time_ms,
+                request.key,
+                request.sender,
+                request.skip_connection,
+                request.trace,
+            ),
+        )
+        taken.append(numbered)
+        self._order.append((log, numbered))
+        self.bytes += len(request.data)
+        if request.idempotency_key is not None:
+            self._remember(request, log, numbered)
+        return True
+
+    def _is_answered(self, ticket: Ticket, log: ChannelLog) -> bool:
+        """Whether its key was used before: in what is written already, or in this commit."""
+        request = ticket.request
+        made = self._keys.find(request, epoch=log.epoch)
+        if made is not None:
+            self._memory.place(log)
+            ticket.settle(made)
+            return True
+        first = self._keyed.get(_scope(request))
+        if first is None:
+            return False
+        asked = first.ticket.request
+        if (asked.data, asked.key) != (request.data, request.key):
+            raise ConflictError(
+                f"idempotency key {request.idempotency_key!r} was used with other data"
+            )
+        first.repeats.append(ticket)
+        return True
+
+    def _remember(self, request: PublishRequest, log: ChannelLog, numbered: _Numbered) -> None:
+        assert request.idempotency_key is not None  # noqa: S101 - the caller has looked
+        self._keyed[_scope(request)] = numbered
+        scope = scope_of(request.channel, request.idempotency_key).hex()
+        self._made.append(
+            (
+                request.publisher, scope, lasting_content(request), self._keys_expire_ms,
+                log.epoch, numbered.publication.offset,
+            )
+        )  # fmt: skip
+
+    def commit(
+        self, commits: int, *, gone: Sequence[int] = (), ended: Iterable[tuple[int, int]] = ()
+    ) -> Commit:
+        """What is to be written."""
+        channels: list[tuple[int, str, str, int, int]] = []
+        blocks: list[tuple[int, int, int, int, int, int, int, int]] = []
+        parts: list[bytes] = []
+        at = 1
+        for log, taken in self._numbered.items():
+            stored = self._stored.find(log) or self._stored.add(log)
+            last = taken[-1].publication.offset
+            channels.append((stored.id, log.name, log.epoch, last, self._taken_ms))
+            if not log.keeps:
+                continue
+            expires_ms = self._taken_ms + int(log.options.history_ttl_seconds * 1000)
+            # What history would not keep anyway is not written.
+            kept = [each.publication for each in taken[-log.options.history_size :]]
+            for block in cut(kept):
+                raw = b"".join(map(record, block))
+                size = sum(len(each.data) for each in block)
+                blocks.append(
+                    (
+                        stored.id, block[0].offset, block[-1].offset, self._taken_ms, expires_ms,
+                        size, at, len(raw),
+                    )
+                )  # fmt: skip
+                parts.append(raw)
+                at += len(raw)
+        return Commit(
+            commits=commits,
+            clock_ms=self._taken_ms,
+            channels=channels,
+            blocks=blocks,
+            made=self._made,
+            gone=gone,
+            ended=tuple(ended),
+            data=b"".join(parts),
+        )
+
+    def apply(self) -> Sequence[StoredLog]:
+        """It is written: deliver, and tell those that wait. Returns the channels it went to."""
+        went_to = []
+        for log, taken in self._numbered.items():
+            log.pinned = False
+            if (stored := self._stored.find(log)) is None:
+                continue
+            went_to.append(stored)
+            last = taken[-1].publication.offset
+            if not log.keeps:
+                stored.oldest = last + 1
+            elif stored.oldest > log.offset:
+                stored.oldest = max(log.offset + 1, last - log.options.history_size + 1)
+            log.stored = log.keeps
+        for log, numbered in self._order:
+            if self._memory.find(log.name) is not log:
+                continue  # a failed commit that stands after all, of a channel forgotten since
+            position = self._memory.take(log, numbered.publication, numbered.ticket.request)
+            numbered.ticket.settle(PublishResult(position))
+            for repeat in numbered.repeats:
+                repeat.settle(PublishResult(position, duplicate=True))
+        return went_to
+
+    def fail(self, error: HubError) -> None:
+        """Nothing of it is written, or nobody knows."""
+        self.release()
+        for _, numbered in self._order:
+            for ticket in (numbered.ticket, *numbered.repeats):
+                ticket.settle(error)
+
+    def release(self) -> None:
+        """Its channels may be forgotten again."""
+        for log in self._numbered:
+            log.pinned = False
+            self._memory.place(log)
+
+
+def _scope(request: PublishRequest) -> tuple[str, str, str]:
+    return request.publisher, request.channel, request.idempotency_key or ""

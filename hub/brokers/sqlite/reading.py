@@ -1,0 +1,151 @@
+"""Pages of history from the file, for those who come back later than memory reaches.
+
+A few connections read side by side; whoever asks for the same page at the same time shares it. A
+page is bounded in bytes before it is read, so gigabytes of history cost no more than a page each.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from hub.brokers.sqlite.blocks import records
+from hub.brokers.sqlite.faults import Fault, FileError
+from hub.brokers.sqlite.file import HistoryFile, Reader, Wanted
+from hub.brokers.sqlite.intake import StoredLog
+from hub.core.ports import HistoryPage, Spawn
+from hub.core.publication import Publication
+
+# Reading is for the disk's cache and the interpreter: more threads would only take turns.
+READERS = 2
+
+_Asked = tuple[int, int, int, int, int, int]
+
+
+class Pages:
+    """One per broker.
+
+    Args:
+        on_unreadable: is told why a page could not be read.
+    """
+
+    def __init__(self, spawn: Spawn, on_unreadable: Callable[[FileError], None]) -> None:
+        self._spawn = spawn
+        self._on_unreadable = on_unreadable
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="history-reader")
+        self._checkpoints = ThreadPoolExecutor(1, thread_name_prefix="history-checkpoint")
+        self._turn = asyncio.Semaphore(READERS)
+        self._file: HistoryFile | None = None
+        self._idle: list[Reader] = []
+        self._asked: dict[_Asked, asyncio.Future[HistoryPage]] = {}
+
+    def use(self, file: HistoryFile) -> None:
+        """Read from `file` from now on."""
+        self._file = file
+
+    def forget(self) -> None:
+        """The file is about to be closed, by a thread that may call this."""
+        self._file = None
+        readers, self._idle = self._idle, []
+        for reader in readers:
+            reader.close()
+
+    async def stop(self) -> None:
+        """Return when no page is being read."""
+        while self._asked:
+            await asyncio.wait(list(self._asked.values()))
+        self.forget()
+        self._threads.shutdown(wait=False)
+        self._checkpoints.shutdown(wait=False)
+
+    async def read(
+        self, stored: StoredLog, *, after: int, limit: int, max_bytes: int, fresh_ms: int
+    ) -> HistoryPage:
+        """A page of a channel up to its head of now; raise `FileError`."""
+        log, first = stored.log, stored.first
+        key = (stored.id, log.offset, first, after, limit, max_bytes)
+        if (future := self._asked.get(key)) is None:
+            future = self._asked[key] = asyncio.get_running_loop().create_future()
+            # Nobody may be left to take what went wrong.
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            after = max(after, first - 1)
+            wanted = Wanted(stored.id, after, limit, max_bytes, fresh_ms)
+            empty = HistoryPage(log.head, log.offset + 1, ())
+            self._spawn(self._answer(key, future, _Page(log.name, first, wanted, empty)))
+        return await asyncio.shield(future)
+
+    async def checkpoint(self, file: HistoryFile) -> bool:
+        """Have a connection of its own bring the WAL into the file; return whether all is there."""
+
+        def work() -> bool:
+            reader = file.reader()
+            try:
+                return reader.checkpoint()
+            finally:
+                reader.close()
+
+        return await asyncio.get_running_loop().run_in_executor(self._checkpoints, work)
+
+    async def _answer(
+        self, key: _Asked, future: "asyncio.Future[HistoryPage]", page: "_Page"
+    ) -> None:
+        try:
+            async with self._turn:
+                work = asyncio.get_running_loop().run_in_executor(self._threads, self._read, page)
+                found = await work
+        except FileError as error:
+            future.set_exception(error)
+            self._on_unreadable(error)
+        except BaseException:
+            future.cancel()
+            raise
+        else:
+            future.set_result(found)
+        finally:
+            del self._asked[key]
+
+    def _read(self, page: "_Page") -> HistoryPage:
+        """By a thread that reads."""
+        file = self._file
+        if file is None:
+            raise FileError(Fault.LOCKED, "", "it is being opened again")
+        reader = self._idle.pop() if self._idle else file.reader()
+        try:
+            oldest, raw = reader.page(page.wanted)
+            made = page.made(file, oldest, raw)
+        except BaseException:
+            reader.close()
+            raise
+        if self._file is file:
+            self._idle.append(reader)
+        else:
+            reader.close()
+        return made
+
+
+class _Page:
+    """One that is asked for."""
+
+    def __init__(self, channel: str, first: int, wanted: Wanted, empty: HistoryPage) -> None:
+        self.channel = channel
+        self.first = first
+        self.wanted = wanted
+        self.empty = empty
+
+    def made(self, file: HistoryFile, oldest: int | None, raw: bytes) -> HistoryPage:
+        """What it has of what was read; raise `FileError` for what is no block."""
+        if oldest is None:
+            return self.empty
+        head, wanted = self.empty.head, self.wanted
+        found: list[Publication] = []
+        room = wanted.max_bytes
+        try:
+            for publication in records(self.channel, raw):
+                if not wanted.after < publication.offset <= head.offset:
+                    continue
+                room -= len(publication.data)
+                if (room < 0 and found) or len(found) == wanted.limit:
+                    break
+                found.append(publication)
+        except ValueError as error:
+            raise FileError(Fault.CORRUPT, file.path, str(error)) from error
+        return HistoryPage(head, max(oldest, self.first), tuple(found))
