@@ -114,10 +114,10 @@ class Hub:
         lag.start(loop)
         self._stack.callback(lag.stop)
         spawn(_tick(self._node))
-        self._inner = asgi_app(self._node, lag)
+        self._inner = asgi_app(self._node)
         if self._listen or not self._hosted:
             inherited = () if self._worker is None else self._worker.sockets
-            self._listener = Listener(self._node, lag, self._app, inherited)
+            self._listener = Listener(self._node, self._app, inherited)
             self._stack.push_async_callback(self._listener.stop)
             await self._listener.start()
         if self._hosted:

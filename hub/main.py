@@ -59,6 +59,7 @@ async def _serve_worker(settings: Settings, app: ASGIApp | None, role: Role, *, 
         _beside(_watch_files(hub, log, _allowed_files())),
         _beside(run_demo(hub.publish, log=log) if demo and worker.number == 1 else None),
         _beside(_obey(control, hub, stop)),
+        _beside(control.stay_alive()),
         _beside(_tell_readiness(control, hub)),
     ):
         _leave_alone_what_stays()

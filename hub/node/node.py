@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
 from hub.admin.channels import Channels
@@ -18,6 +19,7 @@ from hub.admin.drain import Drainer
 from hub.admin.explain import Explaining
 from hub.admin.nodes import Draining
 from hub.admin.requests import Handlers
+from hub.admin.scraping import scraping
 from hub.admin.sessions import Sessions
 from hub.admin.subject_here import SubjectExplaining
 from hub.archive.disk_journal import DiskJournal
@@ -38,6 +40,7 @@ from hub.node.stats import Reporter, publish_stats
 from hub.node.worker import Worker
 from hub.observe.log_levels import BROKER
 from hub.observe.loop_lag import LoopLag
+from hub.observe.metrics import HubCollector, Metrics
 from hub.observe.sampling import make_tracing
 from hub.settings import Settings
 from hub.settings.memory import usable_bytes
@@ -145,6 +148,12 @@ class Node:
             http_connections=lambda: len(self.sockets.http),
             body_bytes=lambda: self.bodies.bytes,
         )
+        self.metrics = Metrics(
+            CollectorRegistry(),
+            HubCollector(self.counters, self.reporter.gauges, lag, version=VERSION),
+            defer=defer,
+            worker=self.reporter.worker,
+        )
         self.waiting_polls = WaitingPolls()
         known = KnownChannels(self.broker, self._subscribing)
         lists = Channels(known, self.registry.origin)
@@ -197,6 +206,7 @@ class Node:
             **explaining.handlers(),
             **subjects.handlers(),
             **draining.handlers(),
+            **scraping(self.metrics.render),
             **Debugging(lag=lag, log=self.log, spawn=self._spawn).handlers(),
         }
 

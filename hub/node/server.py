@@ -13,7 +13,6 @@ from hub.node.binding import bind, url_of
 from hub.node.node import Node
 from hub.node.transports import connection_context
 from hub.observe.log_levels import HTTP
-from hub.observe.loop_lag import LoopLag
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.connection.application import Application, Lifespan
 from hub.transports.connection.connection import Connection
@@ -35,12 +34,10 @@ class Listener:
     def __init__(
         self,
         node: Node,
-        lag: LoopLag,
         app: ASGIApp | None,
         inherited: Sequence[socket.socket] = (),
     ) -> None:
         self._node = node
-        self._lag = lag
         self._app = app
         self._lifespan = None if app is None else Lifespan(app)
         self._sockets = list(inherited)
@@ -70,7 +67,7 @@ class Listener:
             self._close_sockets()
             raise
         self._context = connection_context(
-            self._node, self._lag, self._spawn, app=self._app, beside=self._beside(port)
+            self._node, self._spawn, app=self._app, beside=self._beside(port)
         )
         if not self._inherits:
             await self.accept_at({0})

@@ -1,19 +1,15 @@
 """What the transports are handed: a node's parts in the shapes they ask for."""
 
 import asyncio
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-
 from hub import dashboard
+from hub.admin.scraping import Scraping
 from hub.errors import HubError
 from hub.node.core import VERSION
 from hub.node.node import Node
 from hub.observe.log_levels import HTTP
-from hub.observe.loop_lag import LoopLag
-from hub.observe.metrics import HubCollector, Metrics
 from hub.transports.asgi import AsgiSessions
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.connection.application import Application
@@ -79,9 +75,9 @@ def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
     )
 
 
-def dispatcher(node: Node, lag: LoopLag, app: ASGIApp | None) -> Dispatcher:
+def dispatcher(node: Node, app: ASGIApp | None) -> Dispatcher:
     """The routes of the node; `app` answers what they do not."""
-    deps = http_deps(node, lag, app)
+    deps = http_deps(node, app)
     return Dispatcher(make_routes(deps), deps)
 
 
@@ -95,12 +91,12 @@ def _streams(node: Node, opened_by: Openings) -> Streams:
 
 
 def connection_context(
-    node: Node, lag: LoopLag, spawn: Run, *, app: ASGIApp | None, beside: Application | None
+    node: Node, spawn: Run, *, app: ASGIApp | None, beside: Application | None
 ) -> ConnectionContext:
     """For the connections of the hub's own listener."""
     settings, websocket = node.settings, websocket_options(node)
     return ConnectionContext(
-        dispatcher=dispatcher(node, lag, app),
+        dispatcher=dispatcher(node, app),
         streams=_streams(node, openings(node, websocket)),
         budget=node.bodies,
         sockets=node.sockets,
@@ -121,7 +117,7 @@ def connection_context(
     )
 
 
-def asgi_app(node: Node, lag: LoopLag) -> ASGIApp:
+def asgi_app(node: Node) -> ASGIApp:
     """For any other ASGI server."""
     websocket = websocket_options(node)
     opened_by = openings(node, websocket)
@@ -129,29 +125,24 @@ def asgi_app(node: Node, lag: LoopLag) -> ASGIApp:
         openings=opened_by,
         streams=_streams(node, opened_by),
         websocket=websocket,
-        dispatcher=dispatcher(node, lag, None),
+        dispatcher=dispatcher(node, None),
         http=HttpApplication(node.bodies, body_timeout_seconds=node.settings.body_timeout_seconds),
         base_path=node.settings.base_path,
     )
 
 
-def _soon(callback: Callable[[], None]) -> object:
-    """The loop's next iteration; the dependencies are made before it runs."""
-    return asyncio.get_running_loop().call_soon(callback)
-
-
-def http_deps(node: Node, lag: LoopLag, app: ASGIApp | None) -> HttpDeps:
+def http_deps(node: Node, app: ASGIApp | None) -> HttpDeps:
     """For the HTTP routes; `app` answers what the hub does not."""
     settings = node.settings
-    collector = HubCollector(node.counters, node.reporter.gauges, lag, version=VERSION)
-    metrics = Metrics(CollectorRegistry(), collector, defer=_soon)
+    render = node.metrics.render
+    scraped = Scraping(node.cluster, render, node.reporter.record).everywhere
     return HttpDeps(
         engine=node.api,
         admin=node.cluster,
         policy=node.policy,
         poll=node.api.poll,
         ready=node.ready,
-        metrics=metrics.render,
+        metrics=scraped if node.reporter.worker else render,
         counters=node.counters,
         log=node.log.bind(subsystem=HTTP),
         refused=node.refusals.refused,

@@ -6,7 +6,7 @@ the fixed values of `hub.core.labels`, and HELP texts say what each of them mean
 There is no global registry: the composition root makes one per node.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import accumulate
 from typing import Any
@@ -37,7 +37,8 @@ from hub.observe.loop_lag import LoopLag
 _BUCKETS = (*(str(bound) for bound in LATENCY_BOUNDS), "+Inf")
 _UNITS = ("seconds", "bytes")
 # The library leaves this function untyped.
-_openmetrics_page: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest
+_openmetrics_page: Callable[[Any], bytes] = openmetrics.generate_latest
+_END = b"# EOF\n"
 
 
 def _gauge(metric: str, about: str) -> Any:
@@ -168,6 +169,41 @@ class HubCollector(Collector):
         )
 
 
+class _Labelled:
+    """A registry whose samples all say which worker they are of."""
+
+    def __init__(self, registry: CollectorRegistry, worker: str) -> None:
+        self._registry = registry
+        self._label = {"worker": worker}
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._registry.collect():
+            family.samples = [
+                sample._replace(labels=self._label | sample.labels) for sample in family.samples
+            ]
+            yield family
+
+
+def merged(pages: Sequence[bytes]) -> bytes:
+    """Several workers' pages as one: each family stands once, with the samples of all.
+
+    Samples say their worker, so none is there twice. They are not added up: a worker that begins
+    anew begins its counters anew, which Prometheus sees in each series alone.
+    """
+    families: dict[bytes, list[bytes]] = {}
+    for page in pages:
+        samples: list[bytes] = []
+        is_new = True
+        for line in page.removesuffix(_END).splitlines(keepends=True):
+            if line.startswith(b"# HELP "):
+                samples = families.setdefault(line.split(b" ", 3)[2], [])
+                is_new = not samples
+            if not line.startswith(b"# ") or is_new:
+                samples.append(line)
+    end = _END if any(page.endswith(_END) for page in pages) else b""
+    return b"".join(line for samples in families.values() for line in samples) + end
+
+
 class Metrics:
     """Renders a registry that holds the hub's numbers and those of the process.
 
@@ -178,10 +214,18 @@ class Metrics:
     """
 
     def __init__(
-        self, registry: CollectorRegistry, collector: HubCollector, *, defer: Defer | None = None
+        self,
+        registry: CollectorRegistry,
+        collector: HubCollector,
+        *,
+        defer: Defer | None = None,
+        worker: int = 0,
     ) -> None:
-        """Register everything on `registry`, which must be new; without `defer` no page is kept."""
-        self._registry = registry
+        """Register everything on `registry`, which must be new; without `defer` no page is kept.
+
+        With a number of a worker every sample says it, as the label `worker`.
+        """
+        self._registry = _Labelled(registry, str(worker)) if worker else registry
         self._defer = defer
         self._pages: dict[bool, bytes] = {}
         """Rendered in this turn of the loop, by whether they are OpenMetrics."""
@@ -197,9 +241,14 @@ class Metrics:
         is_open = "application/openmetrics-text" in accept.lower()
         page = self._pages.get(is_open)
         if page is None:
-            page = (_openmetrics_page if is_open else generate_latest)(self._registry)
+            page = self._page(is_open=is_open)
             self._keep(page, is_open=is_open)
         return page, openmetrics.CONTENT_TYPE_LATEST if is_open else CONTENT_TYPE_PLAIN_0_0_4
+
+    def _page(self, *, is_open: bool) -> bytes:
+        # They call no more of a registry than `collect`.
+        registry: Any = self._registry
+        return (_openmetrics_page if is_open else generate_latest)(registry)
 
     def _keep(self, page: bytes, *, is_open: bool) -> None:
         if self._defer is not None:

@@ -23,8 +23,6 @@ import uvloop
 
 from hub import Hub, Settings
 from hub.node.transports import connection_context
-from hub.observe.logs import make_logger
-from hub.observe.loop_lag import LoopLag
 from hub.transports.connection.connection import Connection
 from hub.transports.connection.context import ConnectionContext
 from hub.wire.handshake import accept
@@ -167,8 +165,7 @@ async def main() -> None:
     settings = Settings(port=0, drain_seconds=0, stats_seconds=0, log_level="critical")
     async with Hub(settings) as hub:
         gc.freeze()
-        lag = LoopLag(make_logger(settings), stall_seconds=60)
-        context = connection_context(hub.node, lag, asyncio.ensure_future, app=None, beside=None)
+        context = connection_context(hub.node, asyncio.ensure_future, app=None, beside=None)
         floor = least(bare_connects, CONNECTIONS)
         row("bare handshake and two frames", floor, floor)
         for name, request in (("WebSocket", UPGRADE), ("SSE", STREAM)):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -40,9 +41,13 @@ def hub() -> Iterator[WorkersHub]:
 
 async def get(hub: WorkersHub, path: str, **headers: str) -> Any:
     """By a connection of its own, so at any worker."""
+    return (await read(hub, path, **headers)).json()
+
+
+async def read(hub: WorkersHub, path: str, **headers: str) -> httpx.Response:
     async with httpx.AsyncClient(timeout=10, verify=NO_TLS) as client:
         answer = await client.get(f"{hub.url}{path}", headers=headers)
-        return answer.raise_for_status().json()
+        return answer.raise_for_status()
 
 
 async def nodes(hub: WorkersHub) -> dict[int, dict[str, Any]]:
@@ -161,6 +166,23 @@ async def test_a_poll_that_reaches_another_worker_is_carried_to_its_session(
     assert seen == list(range(12))
 
 
+async def test_one_page_of_metrics_tells_of_all_workers(shared: WorkersHub, channel: str) -> None:
+    """At whichever worker Prometheus is let in."""
+    async with everywhere(shared, channel) as seats:
+        answers = [await publish(shared, channel, number) for number in range(10)]
+        assert {answer.status_code for answer in answers} == {200}
+        for _ in range(4):
+            told = (await read(shared, "/metrics")).text
+            open_now = re.findall(
+                r'^hub_connections\{transport="websocket",worker="(\d)"\} (\S+)$',
+                told,
+                re.MULTILINE,
+            )
+            assert {worker for worker, _ in open_now} == {"1", "2"}
+            assert sum(float(number) for _, number in open_now) == len(seats)
+            assert told.count("# HELP hub_connections ") == 1
+
+
 # -- what breaks ---------------------------------------------------------------------------------
 
 
@@ -245,6 +267,33 @@ async def test_a_killed_broker_process_is_a_reset_and_publishers_are_told(
             await feed.more()
         assert all(seat.connects == 1 for seat in seats)
         await judged(hub, seats, feed.said, epochs=2, may_lose=True)
+
+
+async def test_a_worker_that_an_operator_drains_gets_nobody_until_it_takes_again(
+    hub: WorkersHub, channel: str
+) -> None:
+    """Others accept what would have come to it, so the hub is ready all the time."""
+    async with httpx.AsyncClient(timeout=10, verify=NO_TLS) as client:
+        await client.post(f"{hub.url}/api/nodes/test-node-1/drain", json={"window_seconds": 0})
+    await eventually(lambda: _is_draining(hub, 1))
+
+    async def is_left_alone() -> bool:
+        return all([await is_ready(hub) for _ in range(16)])
+
+    await eventually(is_left_alone)
+    for _ in range(20):
+        assert await is_ready(hub)
+        seat = Seat(channel, "seat")
+        await seat.join(hub)
+        await seat.leave()
+    async with httpx.AsyncClient(timeout=10, verify=NO_TLS) as client:
+        await client.delete(f"{hub.url}/api/nodes/test-node-1/drain")
+    async with everywhere(hub, channel) as seats:
+        assert len(tags(seats)) == 2
+
+
+async def _is_draining(hub: WorkersHub, number: int) -> bool:
+    return bool((await nodes(hub))[number]["draining"])
 
 
 async def test_no_process_outlives_a_killed_supervisor(hub: WorkersHub, channel: str) -> None:

@@ -32,7 +32,7 @@ from hub.core.pushes import GapReason
 from hub.core.records import BrokerRecord
 from hub.errors import HubError
 from hub.observe.loop_lag import LoopLag
-from hub.observe.metrics import Gauges, HubCollector, Metrics
+from hub.observe.metrics import Gauges, HubCollector, Metrics, merged
 from hub.wire.codes import CLOSE_CODE as CLOSE_CODE_OF_ERROR
 from hub.wire.codes import HTTP_STATUS, CloseCode
 
@@ -363,3 +363,29 @@ def test_scrapes_of_one_turn_of_the_loop_cost_one_page_a_format() -> None:
         deferred.pop()()
     metrics.render()
     assert len(scrapes) == 3
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_pages_of_workers_are_one_page(accept: str) -> None:
+    """Each family once, and of every sample the worker that says it."""
+    pages = []
+    for worker in (1, 2):
+        counters = Counters(publications=worker)
+        collector = HubCollector(
+            counters, lambda: CALM, LoopLag(structlog.get_logger()), version="1"
+        )
+        pages.append(Metrics(CollectorRegistry(), collector, worker=worker).render(accept)[0])
+    text = merged(pages).decode()
+    families = list((read_openmetrics if accept else read_plain)(text))
+    names = [family.name for family in families]
+    assert len(names) == len(set(names))
+    told = {
+        sample.labels["worker"]: sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "hub_publications_total"
+    }
+    assert told == {"1": 1.0, "2": 2.0}
+    assert all("worker" in sample.labels for family in families for sample in family.samples)
+    lines = [line for line in text.splitlines() if line.startswith("# HELP hub_publications")]
+    assert len(lines) == 1

@@ -72,6 +72,7 @@ async def _serve(settings: Settings, role: Role, log: FilteringBoundLogger) -> i
         server = BrokerServer(make, clock=awake, spawn=spawn, log=log)
         await made[0].start()
         spawn(_tick(server, awake, log))
+        spawn(control.stay_alive())
         spawn(_accept(server, listening, log))
         control.say(UP)
         log.info("broker_process_started")

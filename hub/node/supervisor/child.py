@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from hub.node.supervisor.control import LEAVING, READY, TAKING, UP, Control
+from hub.node.supervisor.control import ALIVE, LEAVING, READY, TAKING, UP, Control
 from hub.node.supervisor.roles import Role
 
 
@@ -33,6 +33,8 @@ class Child:
         """Whether it was told to end."""
         self.slots: frozenset[int] = frozenset()
         """Where it was told to accept."""
+        self.silent_seconds = 0.0
+        """Since it said anything, as the supervisor counts."""
         self.exit_code: int | None = None
         self.changed = asyncio.Condition()
 
@@ -77,6 +79,9 @@ class Child:
         assert self._control is not None  # noqa: S101 - set by `start`
         async for words in self._control.heard():
             word = words[0] if words else ""
+            self.silent_seconds = 0.0
+            if word == ALIVE:
+                continue
             self.is_up = self.is_up or word == UP
             self.is_ready = self.is_ready or word == READY
             if word in {LEAVING, TAKING}:

@@ -1,6 +1,7 @@
 """What a supervisor and its children say to each other: lines of words over a socket pair.
 
     child        up                  it runs, and can do what it is told
+                 alive               its event loop runs; every few seconds
                  ready               a worker may get traffic
                  leaving | taking    an operator drains the worker; it takes sessions again
     supervisor   slots 0 2           accept at these of the listening sockets, and at no others
@@ -15,8 +16,11 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 
-UP, READY, LEAVING, TAKING = "up", "ready", "leaving", "taking"
+UP, ALIVE, READY, LEAVING, TAKING = "up", "alive", "ready", "leaving", "taking"
 SLOTS, RETIRE, DRAIN, NOW = "slots", "retire", "drain", "now"
+
+
+ALIVE_SECONDS = 5.0
 
 
 class Control:
@@ -42,6 +46,12 @@ class Control:
                 yield line.decode().split()
         except (OSError, ValueError):
             return
+
+    async def stay_alive(self) -> None:
+        """Say that this process' event loop runs, until cancelled."""
+        while True:
+            self.say(ALIVE)
+            await asyncio.sleep(ALIVE_SECONDS)
 
     def close(self) -> None:
         self._writer.close()

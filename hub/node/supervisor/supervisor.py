@@ -34,6 +34,10 @@ from hub.settings import Settings
 # A child that ended after less than this waits longer before it is started again.
 _STEADY_SECONDS = 10.0
 _BACK_OFF_SECONDS = (0.1, 10.0)
+# A child that says nothing for so long stands still, and is killed. Patient: it costs all sessions
+# of a worker. As long as the liveness probe of a single process waits (k8s/base/deployment.yaml).
+_SILENT_SECONDS = 60.0
+_WATCH_SECONDS = 1.0
 # Of a new worker, until it is ready: a start with a cold cache takes some seconds.
 _READY_SECONDS = 60.0
 # Above what a stop may take by the settings, before what is left is killed.
@@ -100,6 +104,7 @@ class Supervisor:
         self._replacing: asyncio.Task[None] | None = None
         self._replace_again = False
         self._has_terminal = _has_terminal()
+        self._silent_seconds = _SILENT_SECONDS
 
     @property
     def _numbers(self) -> Sequence[int]:
@@ -118,6 +123,7 @@ class Supervisor:
             self._starting = False
             for child in tuple(self._current.values()):
                 self._on_change(child)
+            self._spawn(self._watch())
             await self._stopping.wait()
         finally:
             await self._end_all()
@@ -210,6 +216,19 @@ class Supervisor:
             restart_in_seconds=round(wait_seconds, 2),
         )
         self._spawn(self._start_again(number, wait_seconds))
+
+    async def _watch(self) -> None:
+        """Kill what stands still: a probe that meets another worker each time would not see it.
+
+        Seconds are counted one by one, so that a machine which was suspended kills nobody.
+        """
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            for child in (*self._current.values(), *self._leaving):
+                child.silent_seconds += _WATCH_SECONDS
+                if child.silent_seconds > self._silent_seconds and child.exit_code is None:
+                    self._log.error("stands_still", worker=child.role.number, pid=child.pid)
+                    child.kill()
 
     def _back_off(self, child: Child) -> float:
         number, shortest = child.role.number, _BACK_OFF_SECONDS[0]

@@ -1,7 +1,10 @@
 """`/healthz`, `/readyz` and `/metrics`: for orchestrators and Prometheus, without credentials."""
 
+from collections.abc import Coroutine
+from typing import Any
+
 from hub.transports.http.answer import Answer, json_answer
-from hub.transports.http.ports import HttpDeps
+from hub.transports.http.ports import HttpDeps, Scraped
 from hub.transports.http.routes import Access, Handler, Route
 from hub.transports.http.schemas import STRING, Json, content, ok, ref
 from hub.transports.request import Request
@@ -35,10 +38,19 @@ class Health:
         status = 503 if reasons else 200
         return json_answer({"ready": not reasons, "reasons": reasons}, status=status)
 
-    def metrics(self, request: Request) -> Answer:
+    def metrics(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
         """OpenMetrics where the scraper accepts it, else Prometheus' plain text."""
-        body, content_type = self._metrics(request.headers.get("accept", ""))
-        return Answer(body, content_type=content_type)
+        scraped = self._metrics(request.headers.get("accept", ""))
+        return _page(scraped) if isinstance(scraped, tuple) else _page_later(scraped)
+
+
+def _page(scraped: Scraped) -> Answer:
+    body, content_type = scraped
+    return Answer(body, content_type=content_type)
+
+
+async def _page_later(scraping: Coroutine[Any, Any, Scraped]) -> Answer:
+    return _page(await scraping)
 
 
 def _route(path: str, handler: Handler, summary: str, answers: Json) -> Route:

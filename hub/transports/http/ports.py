@@ -133,6 +133,8 @@ class Refused(Protocol):
     ) -> None: ...
 
 
+Scraped = tuple[bytes, str]
+"""The exposition for Prometheus and its content type."""
 Poll = Callable[[PollRequest], Awaitable[bytes]]
 """Answers a poll with its JSON; raises `HubError`."""
 
@@ -172,8 +174,8 @@ class HttpDeps:
     poll: Poll
     ready: Callable[[], Sequence[str]]
     """Why the node is not ready; empty when it is."""
-    metrics: Callable[[str], tuple[bytes, str]]
-    """The exposition for Prometheus and its content type, by the request's `Accept`."""
+    metrics: Callable[[str], Scraped | Coroutine[Any, Any, Scraped]]
+    """By the request's `Accept`; at once where no other process is asked."""
     counters: Counters
     log: Log
     refused: Refused
