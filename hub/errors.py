@@ -27,6 +27,9 @@ class HubError(Exception):
     code = "internal"
     retryable = False
     retry_after_seconds: int | None = None
+    refusal = ""
+    """What exactly is refused, as the metric `hub_refusals` counts it; empty where that is not told
+    apart. Peers are told in the message."""
 
     def __init__(self, message: str, *, command_id: str | int | None = None) -> None:
         if len(message) > _LONGEST_MESSAGE:
@@ -60,8 +63,11 @@ class UnauthorizedError(HubError):
 
     code = "unauthorized"
 
-    def __init__(self, message: str, *, holds_in_seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, holds_in_seconds: float | None = None, refusal: str = ""
+    ) -> None:
         super().__init__(message)
+        self.refusal = refusal
         if holds_in_seconds is not None:
             self.retryable = True
             wait = min(max(1.0, holds_in_seconds), MAX_RETRY_AFTER_SECONDS)
@@ -72,6 +78,10 @@ class ForbiddenError(HubError):
     """Valid credentials that do not grant this."""
 
     code = "forbidden"
+
+    def __init__(self, message: str, *, refusal: str = "") -> None:
+        super().__init__(message)
+        self.refusal = refusal
 
 
 class NotFoundError(HubError):

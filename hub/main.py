@@ -194,9 +194,9 @@ async def _watch_files(hub: Hub, log: FilteringBoundLogger, allowed: int) -> Non
 
 def _say_where(hub: Hub, settings: Settings, *, demo: bool, beside: bool) -> None:
     page = "live demo" if demo else "try it"
-    keyed = settings.publish_keys or settings.operator_keys or settings.token_keys
+    keyed = settings.has_credentials
     key = '-H "Authorization: Bearer $KEY" ' if keyed else ""
-    token = '-H "Authorization: Bearer $TOKEN" ' if settings.token_keys else ""
+    token = '-H "Authorization: Bearer $TOKEN" ' if settings.takes_tokens else ""
     lines = [
         f"\n  {page:10} {hub.url}/",
         f"  {'publish':10} curl {key}-d '{{\"hello\":1}}' {hub.url}/api/publish/news",

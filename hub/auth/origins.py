@@ -97,6 +97,16 @@ class OriginList:
         if page is None or not (_same_host(page, host) or self._covers(page)):
             raise ForbiddenError(_refusal(origin, page, host))
 
+    def names(self, origin: str | None, host: str | None, fetch_site: str | None = None) -> bool:
+        """Whether a page sent the request that is the hub's own, or of an origin listed by name.
+
+        Asked where a browser's word alone proves somebody, as a cookie does: `*` names nobody.
+        """
+        if _site(fetch_site) == _SAME_ORIGIN:
+            return True
+        page = None if origin is None else _parse(origin)
+        return page is not None and (_same_host(page, host) or self._covers(page))
+
     def _covers(self, page: Origin) -> bool:
         # A star is an entry's way of speaking; no page comes from a host of that name.
         if page.host.startswith("*"):

@@ -2,7 +2,8 @@
 
 Three rules for a peer that sends no credentials:
 
-- it may subscribe unless `HUB_TOKEN_KEYS` is set;
+- it may subscribe unless tokens are taken (`HUB_TOKEN_KEYS`, `HUB_TOKEN_PUBLIC_KEYS` or
+  `HUB_TOKEN_JWKS_URL`: "token keys" below);
 - it may publish only where nothing at all is set;
 - it may operate only where nothing at all is set.
 
@@ -24,23 +25,31 @@ A credential that does not hold is refused with 401, never taken for none, also 
 is set: a peer that believes it is somebody must not learn late that it is nobody. Where a
 request carries several, all must hold, and the first of `?token=`, `X-API-Key`,
 `Authorization` says who it is.
+
+A browser sends a cookie by itself, whatever page asks. So a token in one (`HUB_TOKEN_COOKIE`)
+counts only beside nothing else, and only where the request says that a page of the hub's own host,
+or of a listed origin, sent it; the entry `*` of `HUB_ORIGINS` lists none. Elsewhere there might as
+well be no cookie.
 """
 
 import base64
 import binascii
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import field
 
+from hub.auth.cookies import read_cookie
 from hub.auth.hosts import HostList
 from hub.auth.keys import KeyRing, digest
 from hub.auth.origins import OriginList
 from hub.auth.tickets import Tickets
 from hub.auth.tokens import TokenVerifier
 from hub.core.identity import Identity
+from hub.core.ports import UndecidedError
 from hub.core.values import value
-from hub.errors import ForbiddenError, UnauthorizedError
+from hub.errors import ForbiddenError, HubError, UnauthorizedError
 
 _EVERYTHING = ("*",)
 # A key in the forms in which it is sent; what is beyond is read each time.
@@ -58,7 +67,15 @@ class Credentials:
     api_key: str | None = field(default=None, repr=False)
     """The `X-API-Key` header."""
     token: str | None = field(default=None, repr=False)
-    """The `token` parameter of the URL."""
+    """The `token` parameter of the URL, or of a WebSocket's subprotocols."""
+    cookie: str | None = field(default=None, repr=False)
+    """The `Cookie` header, ..."""
+    origin: str | None = field(default=None, repr=False)
+    """... and beside it the `Origin` header, ..."""
+    host: str | None = field(default=None, repr=False)
+    """... the `Host` header, ..."""
+    fetch_site: str | None = field(default=None, repr=False)
+    """... and the `Sec-Fetch-Site` header."""
 
 
 NO_CREDENTIALS = Credentials()
@@ -68,8 +85,8 @@ class Policy:
     """Immutable; made once by the composition root from the settings."""
 
     __slots__ = (
-        "_holders", "_hosts", "_known", "_operators", "_origins", "_publishers", "_stranger",
-        "_tickets", "_tokens", "open",
+        "_check_token", "_clock", "_cookie", "_holders", "_hosts", "_known", "_operators",
+        "_origins", "_publishers", "_refusals", "_stranger", "_tickets", "_tokens", "open",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - one for each setting that says who may
@@ -83,11 +100,20 @@ class Policy:
         on_loopback_only: bool = True,
         leeway_seconds: float = 0,
         clock: Callable[[], float] = time.time,
+        tokens: TokenVerifier | None = None,
+        token_cookie: str = "",
+        check_token: Callable[[Identity], None] = lambda _: None,
+        refusals: Counter[str] | None = None,
     ) -> None:
         """Take keys, origins, hosts, the leeway of tokens and a clock of seconds since 1970 UTC.
 
         Args:
             on_loopback_only: other machines cannot reach the port.
+            tokens: verifies them, where `token_keys` is not all there is.
+            token_cookie: the name of a cookie that may hold a token; empty for none.
+            check_token: raises `HubError` where the token's subject may not come in although
+                it holds.
+            refusals: where refusals are counted by reason.
 
         Raises:
             SettingsError: a key is empty or unusable, or an origin or host is not of an allowed
@@ -95,7 +121,13 @@ class Policy:
         """
         self._publishers = KeyRing(publish_keys, setting="HUB_PUBLISH_KEYS")
         self._operators = KeyRing(operator_keys, setting="HUB_OPERATOR_KEYS")
-        self._tokens = TokenVerifier(token_keys, clock=clock, leeway_seconds=leeway_seconds)
+        self._tokens = tokens or TokenVerifier(
+            token_keys, clock=clock, leeway_seconds=leeway_seconds
+        )
+        self._clock = clock
+        self._cookie = token_cookie
+        self._check_token = check_token
+        self._refusals: Counter[str] = Counter() if refusals is None else refusals
         self._tickets = Tickets(operator_keys, clock=clock, leeway_seconds=leeway_seconds)
         self._origins = OriginList(origins)
         self._holders: dict[str, Identity] = {}
@@ -113,13 +145,31 @@ class Policy:
             operator=self.open,
         )
 
-    def identify(self, credentials: Credentials) -> Identity:
-        """Who is asking; raise `UnauthorizedError` for what does not hold, or is missing."""
-        if credentials is not NO_CREDENTIALS and (presented := self._presented(credentials)):
-            return presented[0]
-        if self._tokens:
-            raise UnauthorizedError("a token is needed: ?token= or Authorization: Bearer")
-        return self._stranger
+    def identify(self, credentials: Credentials, *, later_seconds: float | None = None) -> Identity:
+        """Who is asking.
+
+        Args:
+            later_seconds: within which a peer that has sent nothing may still send a token; None
+                where it cannot.
+
+        Raises:
+            UndecidedError: a token's key has to be asked for; see `hub.core.ports`.
+            UnauthorizedError: what was sent does not hold, or something is missing.
+            ForbiddenError: the token holds, and its subject is banned.
+        """
+        if credentials is NO_CREDENTIALS and not self._tokens:
+            return self._stranger
+        try:
+            presented = self._presented(credentials)
+            if not presented and self._tokens:
+                if later_seconds is not None:
+                    return Identity(awaits_token=True, expires_at=self._clock() + later_seconds)
+                raise UnauthorizedError(
+                    "a token is needed: ?token= or Authorization: Bearer", refusal="no_credentials"
+                )
+        except HubError as error:
+            raise self._counted(error) from None
+        return presented[0] if presented else self._stranger
 
     def identify_publisher(self, credentials: Credentials) -> Identity:
         """As `identify`, but nothing sent where publishing needs something is unauthorized.
@@ -127,13 +177,17 @@ class Policy:
         For requests that can only publish: 401 says that credentials would help, where the
         stranger's missing grant would make it 403.
         """
-        presented = self._presented(credentials)
-        if not presented and not self._stranger.publish:
-            granted = " or a token that grants it" if self._tokens else ""
-            raise UnauthorizedError(
-                f"publishing needs a key (HUB_PUBLISH_KEYS){granted}:"
-                " Authorization: Bearer or X-API-Key"
-            )
+        try:
+            presented = self._presented(credentials)
+            if not presented and not self._stranger.publish:
+                granted = " or a token that grants it" if self._tokens else ""
+                raise UnauthorizedError(
+                    f"publishing needs a key (HUB_PUBLISH_KEYS){granted}:"
+                    " Authorization: Bearer or X-API-Key",
+                    refusal="no_credentials",
+                )
+        except HubError as error:
+            raise self._counted(error) from None
         return presented[0] if presented else self._stranger
 
     def lasts(self, identity: Identity) -> bool:
@@ -146,14 +200,12 @@ class Policy:
     def authenticate(self, token: str) -> Identity:
         """Who a session's token says it is, or an operator's ticket in its place.
 
-        Raises `UnauthorizedError` unless it holds now.
+        Raises as `identify` does unless it holds now.
         """
         try:
-            return self._tokens.verify(token)
-        except UnauthorizedError:
-            with contextlib.suppress(UnauthorizedError):
-                return self._tickets.verify(token)
-            raise
+            return self._by_token(token, tickets=True)
+        except HubError as error:
+            raise self._counted(error) from None
 
     def ticket(self) -> str | None:
         """A ticket for whoever proved to be an operator; None where nobody needs one."""
@@ -166,17 +218,26 @@ class Policy:
             UnauthorizedError: nothing was sent, or something that does not hold.
             ForbiddenError: what was sent holds but is no operator key, or none is set.
         """
+        try:
+            return self._operator(credentials)
+        except HubError as error:
+            raise self._counted(error) from None
+
+    def _operator(self, credentials: Credentials) -> Identity:
         if not self.open and not self._operators:
             raise ForbiddenError(
-                "operating needs an operator key, and HUB_OPERATOR_KEYS is not set"
+                "operating needs an operator key, and HUB_OPERATOR_KEYS is not set",
+                refusal="not_operator",
             )
         presented = self._presented(credentials)
         if not presented and not self.open:
-            raise UnauthorizedError("an operator key is needed (HUB_OPERATOR_KEYS)")
+            raise UnauthorizedError(
+                "an operator key is needed (HUB_OPERATOR_KEYS)", refusal="no_credentials"
+            )
         for identity in presented or [self._stranger]:
             if identity.operator:
                 return identity
-        raise ForbiddenError("these credentials are not an operator's")
+        raise ForbiddenError("these credentials are not an operator's", refusal="not_operator")
 
     def check_host(self, host: str | None) -> None:
         """Raise `MisdirectedRequestError` unless a request may name `host`.
@@ -184,24 +245,60 @@ class Policy:
         For every request of every route. `host` is what it was sent to: the `Host` header, or
         the authority of an absolute target (RFC 9112 section 3.2.2); None where it names none.
         """
-        self._hosts.check(host)
+        try:
+            self._hosts.check(host)
+        except HubError:
+            self._refusals["host"] += 1
+            raise
 
     def check_origin(
         self, origin: str | None, host: str | None, fetch_site: str | None = None
     ) -> None:
         """Raise `ForbiddenError` unless a page of `origin` may talk to the hub at `host`."""
-        self._origins.check(origin, host, fetch_site)
+        try:
+            self._origins.check(origin, host, fetch_site)
+        except HubError:
+            self._refusals["origin"] += 1
+            raise
+
+    def _counted(self, error: HubError) -> HubError:
+        if not isinstance(error, UndecidedError):  # which is judged again
+            self._refusals[error.refusal] += 1
+        return error
 
     def _presented(self, credentials: Credentials) -> list[Identity]:
         """The identities of all credentials sent, in order of precedence."""
         presented = []
         if credentials.token is not None:
-            presented.append(self.authenticate(credentials.token))
+            presented.append(self._by_token(credentials.token, tickets=True))
         if credentials.api_key is not None:
             presented.append(self._by_key(credentials.api_key))
         if credentials.authorization is not None:
             presented.append(self._by_authorization(credentials.authorization))
+        if not presented and self._cookie and (token := self._token_of_cookie(credentials)):
+            presented.append(self._by_token(token, tickets=False))
         return presented
+
+    def _token_of_cookie(self, credentials: Credentials) -> str | None:
+        if credentials.cookie is None:
+            return None
+        page = (credentials.origin, credentials.host, credentials.fetch_site)
+        return read_cookie(credentials.cookie, self._cookie) if self._origins.names(*page) else None
+
+    def _by_token(self, token: str, *, tickets: bool) -> Identity:
+        """Tickets only where they may be: those come in URLs, which get seen, and must not do
+        what a key does."""
+        try:
+            identity = self._tokens.verify(token)
+        except UndecidedError:
+            raise
+        except UnauthorizedError:
+            if tickets:
+                with contextlib.suppress(UnauthorizedError):
+                    return self._tickets.verify(token)
+            raise
+        self._check_token(identity)
+        return identity
 
     def _by_authorization(self, header: str) -> Identity:
         if (known := self._known.get(header)) is not None:
@@ -220,7 +317,7 @@ class Policy:
             case "basic":
                 return self._by_key(_basic_password(value.strip()))
             case _:
-                raise UnauthorizedError("Authorization must be Bearer or Basic")
+                raise _malformed("Authorization must be Bearer or Basic")
 
     def _by_bearer(self, value: str) -> Identity:
         identity = self._holder(value)
@@ -229,14 +326,13 @@ class Policy:
         # A token is three parts joined by dots (RFC 7515 section 3.1): say why it fails, not
         # that it is no key.
         if value.count(".") == 2:
-            # No ticket: those come in URLs, which get seen, and must not do what a key does.
-            return self._tokens.verify(value)
-        raise UnauthorizedError(self._no_such_key())
+            return self._by_token(value, tickets=False)
+        raise UnauthorizedError(self._no_such_key(), refusal="key")
 
     def _by_key(self, key: str) -> Identity:
         identity = self._holder(key)
         if identity is None:
-            raise UnauthorizedError(self._no_such_key())
+            raise UnauthorizedError(self._no_such_key(), refusal="key")
         return identity
 
     def _holder(self, key: str) -> Identity | None:
@@ -263,12 +359,16 @@ class Policy:
         return "the key is not one that is set here"
 
 
+def _malformed(message: str) -> UnauthorizedError:
+    return UnauthorizedError(message, refusal="malformed")
+
+
 def _basic_password(value: str) -> str:
     """The password of `Basic` credentials (RFC 7617); the name before the colon is free."""
     try:
         _, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
-        raise UnauthorizedError("Basic credentials are malformed") from None
+        raise _malformed("Basic credentials are malformed") from None
     if not colon:
-        raise UnauthorizedError("Basic credentials are malformed")
+        raise _malformed("Basic credentials are malformed")
     return password

@@ -1,35 +1,40 @@
-"""Tokens: JSON Web Tokens (RFC 7519) signed with HS256, which carry a peer's grants.
+"""Tokens: JSON Web Tokens (RFC 7519), which carry who a peer is and its grants.
 
-Claims, all optional:
+Claims, all optional unless a setting asks for one:
 
 - `sub`: who it is, 1 to 255 characters (the bound is OpenID Connect Core section 2's).
 - `exp`: when it ends, seconds since 1970 UTC. A session ends with its token; a token without
   `exp` lasts as long as the session.
 - `nbf`: when it begins. A token that has not begun is refused as one that may hold later.
-- Clocks differ, so both are taken with a leeway (RFC 7519 sections 4.1.4 and 4.1.5). A session
+- `iat`: when it was made. Needed where `HUB_TOKEN_MAX_AGE_SECONDS` bounds a token's age, which ends
+  it like `exp`.
+- Clocks differ, so these are taken with a leeway (RFC 7519 sections 4.1.4 and 4.1.5). A session
   that begins within the leeway after `exp` lasts to the leeway's end: with 10 seconds of it, one
   that begins 4 seconds after `exp` ends 6 seconds later, one that begins before ends at `exp`.
-- `hub`: the grants, `{"subscribe": ["prices", "chat:*"], "publish": ["chat:42"]}`. A grant is
-  a channel, or a prefix ending in `*`. What is not granted is forbidden.
+- `iss`: who made it; needed where `HUB_TOKEN_ISSUER` is set, and one of it then.
+- `aud`: whom it is for; one of `HUB_TOKEN_AUDIENCE` where that is set. A token for an audience is
+  refused where it is not, since the hub has no name of its own (RFC 7519 section 4.1.3). Cognito's
+  access tokens (`"token_use": "access"`) have no `aud` and say `client_id` in its place.
+- `jti`: its name, by which operators revoke it.
+- the grants: `hub.auth.grants`.
 
-The algorithm is pinned: a token's own header never chooses it (RFC 8725 section 3.1), so
-neither `none` nor an RSA public key used as an HMAC secret passes. A token for a named
-audience (`aud`) is refused, since the hub has no name of its own (RFC 7519 section 4.1.3).
-No message contains a token or any part of its signature.
+Signatures are verified by `hub.auth.signatures` before anything of a token is believed. No message
+contains a token or any part of its signature.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from jwt import InvalidAlgorithmError, InvalidSignatureError, PyJWS, PyJWTError
-from jwt.algorithms import HMACAlgorithm
-
+from hub.auth.grants import CLAIM, read_grants
+from hub.auth.public_keys import HMAC
+from hub.auth.signatures import Signatures
 from hub.core.identity import Identity
-from hub.core.publication import check_channel
-from hub.errors import BadRequestError, SettingsError, UnauthorizedError
+from hub.errors import UnauthorizedError
 
-ALGORITHM = "HS256"
+ALGORITHM = HMAC
 # A URL stays below 4 KB (clients/PROTOCOL.md), and a token has to fit in one.
 MAX_TOKEN_BYTES = 4096
 # The last second of the year 9999, the last year that RFC 3339 can write: a time beyond it is
@@ -38,117 +43,176 @@ LAST_SECOND = 253_402_300_799.0
 MAX_SUBJECT_LENGTH = 255
 
 
-class _Hs256(HMACAlgorithm):
-    """HS256 that leaves telling about short keys to the settings (`hub.settings`)."""
+@dataclass(frozen=True, slots=True)
+class TokenRules:
+    """What a token has to say, beside being signed."""
 
-    def check_key_length(self, key: bytes) -> None:
-        """PyJWT warns at every use; the operator needs to hear it once."""
+    issuers: tuple[str, ...] = ()
+    """One of these; with none any, and none at all."""
+    audiences: tuple[str, ...] = ()
+    leeway_seconds: float = 0
+    max_age_seconds: float = 0
+    """0 for any age."""
+    grants_claim: str = CLAIM
+    default_grants: Mapping[str, Any] = field(default_factory=dict)
 
 
 class TokenVerifier:
     """Turns tokens into identities; several keys so that one can be replaced while both hold."""
 
-    __slots__ = ("_clock", "_jws", "_keys", "_leeway_seconds")
+    __slots__ = ("_clock", "_rules", "_signatures")
 
     def __init__(
         self,
-        keys: Iterable[str],
+        keys: Iterable[str] | Signatures,
         *,
         clock: Callable[[], float],
         leeway_seconds: float = 0,
+        rules: TokenRules | None = None,
         setting: str = "HUB_TOKEN_KEYS",
     ) -> None:
-        """Take HMAC secrets, a clock of seconds since 1970 UTC, and by how much it may differ
-        from the clock of who signs.
+        """Take HMAC secrets or all kinds of keys, and a clock of seconds since 1970 UTC.
+
+        Args:
+            leeway_seconds: by how much that may differ from the clock of who signs, where `rules`
+                do not say.
 
         Raises:
             SettingsError: a key is empty, or is an asymmetric key or JWK, which is no secret.
         """
-        algorithm = _Hs256(HMACAlgorithm.SHA256)
-        self._jws = PyJWS(algorithms=[])
-        self._jws.register_algorithm(ALGORITHM, algorithm)
-        self._keys = tuple(_prepared(algorithm, key, setting) for key in keys)
+        self._signatures = (
+            keys if isinstance(keys, Signatures) else Signatures(keys, setting=setting)
+        )
         self._clock = clock
-        self._leeway_seconds = leeway_seconds
+        self._rules = rules or TokenRules(leeway_seconds=leeway_seconds)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._signatures)
 
     def verify(self, token: str) -> Identity:
-        """Who the token says it is; raise `UnauthorizedError` unless it holds now."""
-        if not self._keys:
-            raise UnauthorizedError("this hub takes no tokens: HUB_TOKEN_KEYS is not set")
+        """Who the token says it is.
+
+        Raises:
+            UndecidedError: its key has to be asked for; see `hub.core.ports`.
+            UnauthorizedError: it does not hold now.
+        """
+        if not self._signatures:
+            raise UnauthorizedError(
+                "this hub takes no tokens: HUB_TOKEN_KEYS is not set, nor HUB_TOKEN_PUBLIC_KEYS or"
+                " HUB_TOKEN_JWKS_URL",
+                refusal="no_tokens",
+            )
         _check_shape(token)
-        claims = _claims(self._payload(token))
-        if claims.get("aud"):
-            raise UnauthorizedError("token is for an audience (aud), and the hub has none")
-        expires_at = self._check_times(claims)
-        subject = _subject(claims)
+        claims = _claims(self._signatures.payload(token))
+        self._check_issuer(claims)
+        self._check_audience(claims)
+        issued_at = self._issued_at(claims)
+        expires_at = self._check_times(claims, issued_at)
+        subject = _name(claims, "sub")
+        rules = self._rules
+        grants = read_grants(
+            claims, claim=rules.grants_claim, default=rules.default_grants, subject=subject
+        )
         return Identity(
             subject=subject,
             publisher="token" if subject is None else f"sub:{subject}",
-            subscribe=_grants(claims, "subscribe"),
-            publish=_grants(claims, "publish"),
+            subscribe=grants.subscribe,
+            publish=grants.publish,
             expires_at=expires_at,
+            token_id=_token_id(claims),
+            issued_at=issued_at,
         )
 
-    def _payload(self, token: str) -> bytes:
-        """The signed bytes, once a key's signature matches."""
-        for key in self._keys:
-            try:
-                payload: bytes = self._jws.decode(token, key, algorithms=[ALGORITHM])
-            except InvalidSignatureError:
-                continue
-            except InvalidAlgorithmError:
-                raise UnauthorizedError(f"token is not signed with {ALGORITHM}") from None
-            except PyJWTError:
-                raise UnauthorizedError("token is malformed") from None
-            return payload
-        raise UnauthorizedError("token signature matches no key")
+    def _check_issuer(self, claims: Mapping[str, Any]) -> None:
+        issuers = self._rules.issuers
+        if issuers and claims.get("iss") not in issuers:
+            raise UnauthorizedError(
+                "token is not of an issuer (iss) that is taken here", refusal="token_issuer"
+            )
 
-    def _check_times(self, claims: Mapping[str, object]) -> float | None:
+    def _check_audience(self, claims: Mapping[str, Any]) -> None:
+        given, audiences = claims.get("aud"), self._rules.audiences
+        if not audiences:
+            if given:
+                raise _not_for_us(
+                    "token is for an audience (aud), and the hub has none: see HUB_TOKEN_AUDIENCE"
+                )
+            return
+        if given is None and claims.get("token_use") == "access":
+            given = claims.get("client_id")
+        named = given if isinstance(given, list) else [given]
+        if not any(each in audiences for each in named if isinstance(each, str)):
+            raise _not_for_us("token is for another audience (aud)")
+
+    def _check_times(self, claims: Mapping[str, Any], issued_at: float | None) -> float | None:
         """Return when a session of the token ends; raise unless it has begun and not ended."""
-        now, leeway = self._clock(), self._leeway_seconds
+        now, leeway = self._clock(), self._rules.leeway_seconds
         begins, ends = _seconds(claims, "nbf"), _seconds(claims, "exp")
         if ends is not None and ends + leeway <= now:
-            raise UnauthorizedError(f"token expired {now - ends:.0f} seconds ago")
+            raise UnauthorizedError(
+                f"token expired {now - ends:.0f} seconds ago", refusal="token_expired"
+            )
+        if self._rules.max_age_seconds:
+            ends = self._check_age(issued_at, ends, now)
         if begins is not None and begins > now + leeway:
             raise UnauthorizedError(
                 f"token is not valid for another {begins - now:.0f} seconds",
                 holds_in_seconds=begins - leeway - now,
+                refusal="token_early",
             )
         return ends if ends is None or ends > now else ends + leeway
 
+    def _issued_at(self, claims: Mapping[str, Any]) -> float | None:
+        """What is no number says nothing; where the age is bounded it is refused."""
+        try:
+            return _seconds(claims, "iat")
+        except UnauthorizedError:
+            if self._rules.max_age_seconds:
+                raise
+            return None
 
-def _prepared(algorithm: HMACAlgorithm, key: str, setting: str) -> bytes:
-    if not key.strip():
-        raise SettingsError(f"{setting}: a key is empty")
-    try:
-        return algorithm.prepare_key(key)
-    except PyJWTError as error:
-        raise SettingsError(f"{setting}: a key cannot serve as an HMAC secret: {error}") from None
+    def _check_age(self, issued_at: float | None, ends: float | None, now: float) -> float:
+        """When the token ends, by its age too."""
+        longest, leeway = self._rules.max_age_seconds, self._rules.leeway_seconds
+        if issued_at is None:
+            raise UnauthorizedError(
+                "token does not say when it was made (iat)", refusal="token_age"
+            )
+        if issued_at > now + leeway:
+            raise UnauthorizedError(
+                f"token was made in {issued_at - now:.0f} seconds from now (iat)",
+                holds_in_seconds=issued_at - leeway - now,
+                refusal="token_early",
+            )
+        if issued_at + longest + leeway <= now:
+            raise UnauthorizedError(
+                f"token is {now - issued_at:.0f} seconds old, limit is {longest:g}",
+                refusal="token_age",
+            )
+        oldest = issued_at + longest
+        return oldest if ends is None else min(ends, oldest)
 
 
 def _check_shape(token: str) -> None:
     if not token:
-        raise UnauthorizedError("token is empty")
+        raise _malformed("token is empty")
     if len(token) > MAX_TOKEN_BYTES:
-        raise UnauthorizedError(f"token is {len(token):,} bytes, limit is {MAX_TOKEN_BYTES:,}")
+        raise _malformed(f"token is {len(token):,} bytes, limit is {MAX_TOKEN_BYTES:,}")
     if not token.isascii():
-        raise UnauthorizedError("token is malformed")
+        raise _malformed("token is malformed")
 
 
-def _claims(payload: bytes) -> Mapping[str, object]:
+def _claims(payload: bytes) -> Mapping[str, Any]:
     try:
         claims = json.loads(payload)
     except (ValueError, RecursionError):
-        raise UnauthorizedError("token payload is not JSON") from None
+        raise _malformed("token payload is not JSON") from None
     if not isinstance(claims, dict):
-        raise UnauthorizedError("token payload is not a JSON object")
+        raise _malformed("token payload is not a JSON object")
     return claims
 
 
-def _seconds(claims: Mapping[str, object], name: str) -> float | None:
+def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
@@ -159,16 +223,25 @@ def _seconds(claims: Mapping[str, object], name: str) -> float | None:
                 return min(max(float(value), -LAST_SECOND), LAST_SECOND)
         except OverflowError:
             pass
-    raise UnauthorizedError(f"token claim {name} must be a number of seconds since 1970")
+    raise _malformed(f"token claim {name} must be a number of seconds since 1970")
 
 
-def _subject(claims: Mapping[str, object]) -> str | None:
-    subject = claims.get("sub")
-    if subject is None:
+def _name(claims: Mapping[str, Any], claim: str) -> str | None:
+    """Of a subject or of the token itself."""
+    name = claims.get(claim)
+    if name is None:
         return None
-    if isinstance(subject, str) and 0 < len(subject) <= MAX_SUBJECT_LENGTH and _encodable(subject):
-        return subject
-    raise UnauthorizedError(f"token claim sub must be 1 to {MAX_SUBJECT_LENGTH} characters of text")
+    if isinstance(name, str) and 0 < len(name) <= MAX_SUBJECT_LENGTH and _encodable(name):
+        return name
+    raise _malformed(f"token claim {claim} must be 1 to {MAX_SUBJECT_LENGTH} characters of text")
+
+
+def _token_id(claims: Mapping[str, Any]) -> str | None:
+    """What cannot be a name is none: such a token is revoked by its subject."""
+    try:
+        return _name(claims, "jti")
+    except UnauthorizedError:
+        return None
 
 
 def _encodable(text: str) -> bool:
@@ -176,24 +249,9 @@ def _encodable(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _grants(claims: Mapping[str, object], action: str) -> tuple[str, ...]:
-    hub = claims.get("hub", {})
-    if not isinstance(hub, dict):
-        raise UnauthorizedError("token claim hub must be an object")
-    patterns = hub.get(action, [])
-    if not isinstance(patterns, list):
-        raise UnauthorizedError(f"token claim hub.{action} must be an array of channel patterns")
-    return tuple(_pattern(pattern, action) for pattern in patterns)
+def _malformed(message: str) -> UnauthorizedError:
+    return UnauthorizedError(message, refusal="token_malformed")
 
 
-def _pattern(pattern: object, action: str) -> str:
-    """Return a channel name or a prefix and `*`; elsewhere `*` would silently match nothing."""
-    if pattern == "*":
-        return "*"
-    try:
-        check_channel(pattern.removesuffix("*") if isinstance(pattern, str) else pattern)
-    except BadRequestError as error:
-        raise UnauthorizedError(
-            f"token claim hub.{action}: {error.message}, or such a prefix and *"
-        ) from None
-    return str(pattern)
+def _not_for_us(message: str) -> UnauthorizedError:
+    return UnauthorizedError(message, refusal="token_audience")

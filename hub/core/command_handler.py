@@ -13,7 +13,14 @@ from hub.core.counters import Counters
 from hub.core.fanout.fanout import Fanout
 from hub.core.fanout.presence import page_of
 from hub.core.identity import Identity
-from hub.core.ports import Broker, HistoryPage, Policy, PublishRequest, PublishResult
+from hub.core.ports import (
+    Broker,
+    HistoryPage,
+    Policy,
+    PublishRequest,
+    PublishResult,
+    UndecidedError,
+)
 from hub.core.publication import Position
 from hub.core.pushes import Reply
 from hub.core.recovery.subscribing import Subscribing
@@ -99,7 +106,7 @@ class CommandHandler:
             case commands.Presence():
                 return await self._members(session, command)
             case commands.Authenticate():
-                return self._authenticate(session, command)
+                return await self._authenticate(session, command)
             case commands.Ping():
                 return {}
 
@@ -259,9 +266,14 @@ class CommandHandler:
         ok: dict[str, object] = {"channel": command.channel, "members": members}
         return ok if after is None else ok | {"next": after}
 
-    def _authenticate(self, session: Session, command: commands.Authenticate) -> Ok:
+    async def _authenticate(self, session: Session, command: commands.Authenticate) -> Ok:
         try:
-            self._change_identity(session, self._policy.authenticate(command.token))
+            try:
+                identity = self._policy.authenticate(command.token)
+            except UndecidedError as undecided:
+                await undecided.wait()
+                identity = self._policy.authenticate(command.token)
+            self._change_identity(session, identity)
         except HubError as error:
             self._on_refused(session, error)
             raise

@@ -15,11 +15,13 @@ from hub.core.labels import (
     CLOSE_CODE,
     CODE,
     CONNECTION,
+    KEY_FETCH,
     OP,
     OUTCOME,
     POLICY,
     REASON,
     REFUSAL,
+    REFUSED_FOR,
     TRANSPORT,
     Label,
     exported,
@@ -99,6 +101,14 @@ class Counters:
         "hub_handshake_failures", "Sessions refused before they existed, by reason.", REFUSAL
     )
     """Sessions refused before they existed, and requests that never became one, by reason."""
+    refusals: Counts = _counts(
+        "hub_refusals", "Refusals of who somebody is or where a request comes from.", REFUSED_FOR
+    )
+    token_key_fetches: Counts = _counts(
+        "hub_token_key_fetches",
+        "Requests for the identity provider's keys (HUB_TOKEN_JWKS_URL).",
+        KEY_FETCH,
+    )
     http_errors: Counts = _counts(
         "hub_http_errors", "HTTP requests answered with a problem document, by error code.", CODE
     )

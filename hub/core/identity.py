@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hub.core.reserved import is_reserved
-from hub.errors import ForbiddenError
+from hub.errors import ForbiddenError, UnauthorizedError
 
 
 def matches(pattern: str, channel: str) -> bool:
@@ -36,6 +36,12 @@ class Identity:
     """An operator who only looks: never present in a channel, so that looking changes nothing."""
     expires_at: float | None = None
     """Seconds since 1970 UTC; None lasts as long as the session."""
+    token_id: str | None = None
+    """The token's `jti`."""
+    issued_at: float | None = None
+    """The token's `iat`, seconds since 1970 UTC."""
+    awaits_token: bool = False
+    """Nothing was sent where something is needed: the first command has to be `authenticate`."""
 
     def may_subscribe(self, channel: str) -> bool:
         """Whether a grant covers `channel`; those of the hub itself are for operators."""
@@ -45,12 +51,18 @@ class Identity:
 
     def check_subscribe(self, channel: str) -> None:
         """Raise `ForbiddenError` unless it may subscribe to `channel`."""
+        self._check_known()
         if not self.may_subscribe(channel):
             raise ForbiddenError(f"no grant to subscribe to {channel!r}")
 
     def check_publish(self, channel: str) -> None:
         """Raise `ForbiddenError` unless a grant covers publishing on `channel`."""
+        self._check_known()
         if is_reserved(channel):
             raise ForbiddenError(f"only the hub itself publishes on {channel!r}")
         if not _covers(self.publish, channel):
             raise ForbiddenError(f"no grant to publish on {channel!r}")
+
+    def _check_known(self) -> None:
+        if self.awaits_token:
+            raise UnauthorizedError("a token is needed first: send authenticate")

@@ -107,6 +107,42 @@ REFUSAL = Label(
     },
 )
 
+REFUSED_FOR = Label(
+    "reason",
+    {
+        "no_credentials": "nothing was sent where something is needed",
+        "key": "a key that is not set here",
+        "not_operator": "operating with what holds and is no operator's",
+        "malformed": "an Authorization or cookie that cannot be read",
+        "no_tokens": "a token where the hub takes none",
+        "token_malformed": "no JSON Web Token, or claims that are not as they should be",
+        "token_algorithm": "signed with an algorithm that is not allowed here",
+        "token_signature": "a signature that no key made",
+        "token_key": "a kid that the identity provider does not have",
+        "token_expired": "its exp has passed",
+        "token_early": "its nbf or iat is still to come",
+        "token_age": "older than HUB_TOKEN_MAX_AGE_SECONDS, or without an iat",
+        "token_issuer": "another iss than HUB_TOKEN_ISSUER",
+        "token_audience": "another aud than HUB_TOKEN_AUDIENCE",
+        "token_revoked": "revoked by an operator",
+        "banned": "its subject is banned",
+        "origin": "a page of an origin that is not allowed",
+        "host": "a host that the hub does not answer for",
+    },
+)
+
+KEY_FETCH = Label(
+    "outcome",
+    {
+        "fetched": "a good set",
+        "unreachable": "no connection, or one that broke",
+        "timeout": "no whole answer in time",
+        "refused": "a status other than 200",
+        "too_large": "more bytes than a set may have",
+        "invalid": "no key set, or none of its keys is usable",
+    },
+)
+
 OP = Label(
     "op",
     {

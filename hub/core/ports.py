@@ -12,7 +12,7 @@ from hub.core.options import KIB
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset, Push
 from hub.core.values import value
-from hub.errors import HubError
+from hub.errors import HubError, UnauthorizedError
 
 Monotonic = Callable[[], float]
 """Seconds from an arbitrary start, never backwards."""
@@ -202,6 +202,19 @@ class Roster(Protocol):
     async def members(self, channel: str) -> Sequence[Member]:
         """In the order they came."""
         ...
+
+
+class UndecidedError(UnauthorizedError):
+    """Whether credentials hold has to be asked elsewhere: await `wait`, and judge them again.
+
+    Whoever cannot wait, or has waited once, takes it for the refusal that it is: one to try again.
+    `wait` comes to an end by itself, needs no task of its own before it first waits, and raises
+    nothing.
+    """
+
+    def __init__(self, message: str, wait: Callable[[], Coroutine[object, object, None]]) -> None:
+        super().__init__(message, holds_in_seconds=1, refusal="undecided")
+        self.wait = wait
 
 
 class Policy(Protocol):

@@ -310,7 +310,7 @@ class SessionRegistry:
         self._context.counters.command_errors[error.code] += 1
         if isinstance(command, Subscribe) and command.channel not in session.subscriptions:
             self._context.journal.refused(session, command.channel, error.code)
-        if _in_url(command):
+        if _in_url(command) or session.identity.awaits_token:
             session.close_error(error)
         else:
             told = error if respond else _told(session, error)

@@ -24,7 +24,6 @@ from hub.admin.sessions import Sessions
 from hub.admin.subject_here import SubjectExplaining
 from hub.archive.disk_journal import DiskJournal
 from hub.archive.writer import Writer
-from hub.auth.policy import Policy
 from hub.core.ports import Defer, Spawn
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, PresenceReset
@@ -32,6 +31,7 @@ from hub.core.rates import Rates
 from hub.core.reserved import STATS_CHANNEL
 from hub.core.time.awake import AwakeClock
 from hub.errors import HubError
+from hub.node.access import policy_of, provider_of
 from hub.node.api import KnownChannels, NodeApi
 from hub.node.broker import make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared
@@ -86,7 +86,8 @@ class Node:
         self.refusals = shared.refusals
         self.archive = make_archive(settings, shared)
         self.journal.archive = self.archive
-        self.policy = policy_of(settings)
+        self._provider = provider_of(settings, shared)
+        self.policy = policy_of(settings, provider=self._provider, refusals=self.counters.refusals)
         self.tag = make_tag()
         brokerage = make_brokerage(settings, shared, tag=self.tag, downstream=self, worker=worker)
         self.broker, self._roster = brokerage.broker, brokerage.roster
@@ -234,6 +235,8 @@ class Node:
         """Begin to connect to the broker; returns also when it is away, `ready` says so then."""
         if self.archive is not None:
             self.archive.start()
+        if self._provider is not None:
+            self._spawn(self._provider.run())
         await self.broker.start()
         await self._roster.start()
         await self.cluster.start()
@@ -305,16 +308,3 @@ def make_archive(settings: Settings, shared: Shared) -> DiskJournal | None:
     )
     offset = shared.wall_clock() - shared.clock()
     return DiskJournal(writer, clock=shared.clock, wall_offset_seconds=offset)
-
-
-def policy_of(settings: Settings) -> Policy:
-    """Who may, as the settings say."""
-    return Policy(
-        publish_keys=[key.get_secret_value() for key in settings.publish_keys],
-        operator_keys=[key.get_secret_value() for key in settings.operator_keys],
-        token_keys=[key.get_secret_value() for key in settings.token_keys],
-        origins=settings.origins,
-        hosts=settings.hosts,
-        leeway_seconds=settings.token_leeway_seconds,
-        on_loopback_only=settings.listens_on_loopback_only,
-    )

@@ -42,6 +42,7 @@ def websocket_options(node: Node) -> WebSocketOptions:
         turns=Turns(node.clock),
         max_message_bytes=node.settings.max_message_bytes,
         message_timeout_seconds=node.settings.body_timeout_seconds,
+        token_timeout_seconds=node.settings.handshake_timeout_seconds,
     )
 
 

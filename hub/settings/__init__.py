@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -71,7 +72,12 @@ class Settings(Fields):
     @property
     def has_credentials(self) -> bool:
         """Whether any key is configured, so that somebody can be told from anybody."""
-        return bool(self.publish_keys or self.operator_keys or self.token_keys)
+        return bool(self.publish_keys or self.operator_keys or self.takes_tokens)
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether some key or provider vouches for tokens."""
+        return bool(self.token_keys or self.token_public_keys or self.token_jwks_url)
 
     @property
     def listens_on_loopback_only(self) -> bool:
@@ -144,12 +150,13 @@ class Settings(Fields):
     def _contradictions(self) -> Iterator[str]:
         if not self.has_credentials and not self.listens_on_loopback_only:
             yield f"{self._name('host')} is {self.host} without any key: everybody may publish"
-        elif not self.token_keys and not self.listens_on_loopback_only:
+        elif not self.takes_tokens and not self.listens_on_loopback_only:
             yield (
                 f"{self._name('host')} is {self.host} and {self._name('token_keys')} is not set: "
                 "everybody who can reach this node may read every channel, its history and who is "
                 "there"
             )
+        yield from self._token_contradictions()
         if reserved.NAMESPACE in self.namespace_changes:
             yield (
                 f"{self._name('namespace_changes')}: {reserved.NAMESPACE} is the hub's own "
@@ -170,6 +177,23 @@ class Settings(Fields):
                     f"{self._name(large)} ({getattr(self, large):,}) is smaller than "
                     f"{self._name(small)} ({getattr(self, small):,}), which can never be used up"
                 )
+
+    def _token_contradictions(self) -> Iterator[str]:
+        url = urlsplit(self.token_jwks_url)
+        if url.scheme == "http" and not is_loopback(url.hostname or ""):
+            yield (
+                f"{self._name('token_jwks_url')} is http: whoever is on the way can put keys of "
+                "their own there; use https"
+            )
+        if self.token_jwks_url and not self.token_issuer:
+            yield (
+                f"{self._name('token_jwks_url')} is set and {self._name('token_issuer')} is not: "
+                "tokens of every issuer whose key is there are taken"
+            )
+        verifies = ("token_issuer", "token_audience", "token_cookie", "token_algorithms")
+        for name in verifies if not self.takes_tokens else ():
+            if getattr(self, name):
+                yield f"{self._name(name)} has no effect: no key vouches for any token"
 
     def _name(self, name: str) -> str:
         info = by_name()[name]

@@ -26,15 +26,20 @@ from hub.settings.declaring import (
     node_name,
     setting,
 )
+from hub.settings.grants import DefaultGrants, Grants
 from hub.settings.memory import usable_bytes
 from hub.settings.namespaces import Changes
 from hub.settings.values import (
+    Algorithms,
     BasePath,
     BrokerPrefix,
     BrokerUrl,
     Bytes,
+    ClaimName,
+    Cookie,
     Count,
     FilePath,
+    Files,
     Host,
     Hosts,
     Keys,
@@ -45,6 +50,8 @@ from hub.settings.values import (
     Seconds,
     Share,
     Switch,
+    Texts,
+    WebAddress,
     Workers,
 )
 
@@ -94,12 +101,59 @@ class Fields(BaseSettings):
     token_keys: Keys = setting(
         ACCESS, (), "Keys that sign the subscribers' tokens (HS256; each should have 32 bytes)."
     )
+    token_public_keys: Files = setting(
+        ACCESS,
+        (),
+        "PEM files with the public keys that verify the subscribers' tokens (RS256, PS256, ES256, "
+        "EdDSA).",
+    )
+    token_jwks_url: WebAddress = setting(
+        ACCESS,
+        "",
+        "Where an identity provider publishes such keys (JSON Web Key set); read again as they "
+        "change.",
+    )
+    token_algorithms: Algorithms = setting(
+        ACCESS,
+        (),
+        "Algorithms that tokens may be signed with; with none, all that the keys are for.",
+    )
+    token_issuer: Texts = setting(
+        ACCESS, (), "Issuers (iss) of tokens; with none any, and none at all."
+    )
+    token_audience: Texts = setting(
+        ACCESS, (), "Audiences (aud) of tokens; with none, only tokens without one."
+    )
     token_leeway_seconds: Seconds = setting(
         ACCESS,
         10,
         "Seconds by which clocks may differ where tokens begin (nbf) and end (exp).",
         ge=0,
         le=3600,
+    )
+    token_max_age_seconds: Seconds = setting(
+        ACCESS,
+        0,
+        "Seconds that a token holds from when it was made (iat), whatever its end; 0 sets no "
+        "bound.",
+        ge=0,
+        le=3650 * DAY_SECONDS,
+    )
+    token_cookie: Cookie = setting(
+        ACCESS,
+        "",
+        "Name of a cookie that may hold the token; taken only from pages of the same host or of a "
+        "listed origin.",
+    )
+    token_grants_claim: ClaimName = setting(
+        ACCESS,
+        "hub",
+        "Claim of a token that holds its grants; a name, or a path such as app_metadata.hub.",
+    )
+    token_default_grants: Grants = setting(
+        ACCESS,
+        DefaultGrants(),
+        "Grants of tokens that hold none, such as user:{sub}:*. JSON, or a table in TOML.",
     )
     origins: Origins = setting(
         ACCESS, (), "Origins of pages that may connect besides those of the same host; * is any."

@@ -11,11 +11,13 @@ import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
+from hub.auth.public_keys import ALGORITHMS as TOKEN_ALGORITHMS
 from hub.brokers.redis.link import urls
 from hub.brokers.sqlite.urls import is_sqlite
 from hub.core import decimals
@@ -31,6 +33,7 @@ _SIZE = re.compile(r"\s*([0-9]{1,18})\s*(B|KiB|MiB|GiB|TiB)?\s*", re.IGNORECASE 
 _UNITS = {"b": 1, "kib": KIB, "mib": MIB, "gib": KIB * MIB, "tib": MIB * MIB}
 _PATH_SEGMENT = re.compile(r"[A-Za-z0-9_.~-]+")
 _NODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_COOKIE = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 # A channel's alphabet (`hub.core.publication`) without the colon that ends a namespace.
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.@~+-]{1,199}")
@@ -80,6 +83,12 @@ def show_json(value: object) -> str:
     return json.dumps(value, default=repr, separators=(",", ":")) if value != {} else "none"
 
 
+def show_grants(value: object) -> str:
+    """Grants without the lists that are empty; "none" where both are."""
+    given = value if isinstance(value, dict) else getattr(value, "model_dump", dict)()
+    return show_json({action: patterns for action, patterns in given.items() if patterns})
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What a value may be, in words."""
@@ -104,6 +113,14 @@ HOSTS = Kind(
     "host names without a port such as hub.example or *.hub.example, IP addresses, or *, "
     "separated by commas",
     "HOSTS",
+)
+FILES = Kind("names of files separated by commas", "FILES")
+TEXTS = Kind("texts separated by commas, none of them empty", "TEXTS")
+ALGORITHMS = Kind(f"algorithms separated by commas: {', '.join(TOKEN_ALGORITHMS)}", "NAMES")
+WEB_ADDRESS = Kind("an http or https URL", "URL", lambda value: show_text(show_plain(value)))
+COOKIE = Kind("the name of a cookie", "NAME")
+GRANTS = Kind(
+    'a JSON object such as {"subscribe":["user:{sub}:*"],"publish":[]}', "JSON", show_grants
 )
 NAMESPACES = Kind('a JSON object such as {"chat":{"presence":true}}', "JSON", show_json)
 BROKER = Kind(
@@ -185,6 +202,38 @@ def check_host_name(value: str) -> str:
     except SettingsError:
         raise ValueError from None
     return host
+
+
+def check_text(value: str) -> str:
+    if not value.strip():
+        raise ValueError
+    return value.strip()
+
+
+def check_algorithm(value: str) -> str:
+    if value.strip() not in TOKEN_ALGORITHMS:
+        raise ValueError
+    return value.strip()
+
+
+def check_web_address(value: str) -> str:
+    """Empty, or an absolute URL with a host."""
+    address = value.strip()
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if address and not (usable and address.isascii() and not re.search(r"[\s#]", address)):
+        raise ValueError
+    return address
+
+
+def check_cookie(value: str) -> str:
+    """Empty, or a token of RFC 9110 section 5.6.2, as RFC 6265 asks."""
+    if value and _COOKIE.fullmatch(value) is None:
+        raise ValueError
+    return value
 
 
 def check_base_path(value: str) -> str:
@@ -286,4 +335,12 @@ Origin = Annotated[str, AfterValidator(check_origin)]
 Origins = Annotated[tuple[Origin, ...], BeforeValidator(split_list), ORIGINS]
 HostName = Annotated[str, AfterValidator(check_host_name)]
 Hosts = Annotated[tuple[HostName, ...], BeforeValidator(split_list), HOSTS]
+Text = Annotated[str, AfterValidator(check_text)]
+Files = Annotated[tuple[Text, ...], BeforeValidator(split_list), FILES]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(split_list), TEXTS]
+Algorithm = Annotated[str, AfterValidator(check_algorithm)]
+Algorithms = Annotated[tuple[Algorithm, ...], BeforeValidator(split_list), ALGORITHMS]
+WebAddress = Annotated[str, AfterValidator(check_web_address), WEB_ADDRESS]
+Cookie = Annotated[str, AfterValidator(check_cookie), COOKIE]
+ClaimName = Annotated[str, AfterValidator(check_text), Kind("the name of a claim", "CLAIM")]
 NamespaceName = Annotated[str, AfterValidator(check_namespace)]

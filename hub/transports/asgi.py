@@ -8,7 +8,7 @@ own and its reader's, and the server's framing; behind the hub's own listener it
 import asyncio
 from collections.abc import Coroutine
 
-from hub.core.ports import MAX_AGENT_CHARACTERS
+from hub.core.ports import MAX_AGENT_CHARACTERS, UndecidedError
 from hub.core.session.session import Session
 from hub.errors import BadRequestError, HubError
 from hub.transports.asgi_types import Message, Receive, Scope, Send
@@ -159,7 +159,12 @@ class AsgiSessions:
         link = AsgiLink("websocket", request)
         try:
             check_target(request)
-            self._openings.websocket_over(request, link)
+            try:
+                self._openings.websocket_over(request, link)
+            except UndecidedError as undecided:
+                await undecided.wait()
+                request.has_waited = True
+                self._openings.websocket_over(request, link)
         except HubError as error:
             answer = self._streams.refusal(Stream.WEBSOCKET, request, error)
             await _refuse_handshake(answer, scope, send)
@@ -184,7 +189,11 @@ class AsgiSessions:
         link = AsgiLink("sse", request)
         try:
             check_target(request)
-            self._openings.sse_over(request, link)
+            try:
+                self._openings.sse_over(request, link)
+            except UndecidedError as undecided:
+                await undecided.wait()
+                self._openings.sse_over(request, link)
         except HubError as error:
             answer = self._streams.refusal(Stream.SSE, request, error)
             await send_answer(answer, scope, send)

@@ -3,7 +3,9 @@
 The dispatcher has asked for host and origin, as for every request. Room on the node, the query,
 credentials and the grants for the channels in the query are asked here, in this order. What is
 refused before there is a stream is raised, for a status; a WebSocket's wrong token or query is
-told by a close code, because a browser cannot read the status of a refused handshake.
+told by a close code, because a browser cannot read the status of a refused handshake. Where it has
+to be asked elsewhere who somebody is, `UndecidedError` is raised once: its caller waits, and tries
+again.
 
 Transports bring the head of the request and the way to the peer. They write no part of a
 session's stream themselves.
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from hub.auth.policy import Policy
 from hub.core.commands import Subscribe
 from hub.core.identity import Identity
-from hub.core.ports import Dialect
+from hub.core.ports import Dialect, UndecidedError
 from hub.core.registry import SessionRegistry
 from hub.core.session.link import Link
 from hub.core.values import value
@@ -29,7 +31,7 @@ from hub.wire.handshake import accept, offered_token
 from hub.wire.query import MAX_CHANNELS, SubscriptionQuery, is_memorable, parse_query
 
 # Header fields that say who asks, or from where on.
-_PROVES = frozenset({"authorization", "x-api-key", "last-event-id"})
+_PROVES = frozenset({"authorization", "cookie", "x-api-key", "last-event-id"})
 _MAX_STRANGERS = 256
 
 
@@ -90,8 +92,8 @@ class Openings:
     ) -> WebSocketConnection:
         """Answer a handshake; the connection has `transport` from now on.
 
-        `rest` is what came behind the head. Raises `HubError` where the handshake is refused;
-        the transport is untouched then.
+        `rest` is what came behind the head. Raises `HubError` where the handshake is refused, or
+        where it has to wait and has not: the transport is untouched then.
         """
         self._check_door(head)
         answer, window_bits = accept(head.headers, deflate=self._deflate)
@@ -126,10 +128,11 @@ class Openings:
     def websocket_over(self, head: Head, link: Link) -> None:
         """Open a session whose frames, one on a line, and handshake are the server's.
 
-        Raises `HubError` where the handshake is to be refused.
+        Raises `HubError` where the handshake is to be refused, or has to wait.
         """
         self._check_door(head)
-        self._begin(link, self._dialects.text, self._admit_websocket(head, link.address))
+        admitted = self._admit_websocket(head, link.address)
+        self._begin(link, self._dialects.text, admitted)
 
     def sse_over(self, head: Head, link: Link) -> None:
         """Open a session whose response head is the server's.
@@ -141,27 +144,40 @@ class Openings:
 
     # -- who may -----------------------------------------------------------------------------
 
-    def admit(self, head: Head, *, max_channels: int, token: str | None = None) -> Admitted:
+    def admit(
+        self,
+        head: Head,
+        *,
+        max_channels: int,
+        token: str | None = None,
+        later_seconds: float | None = None,
+    ) -> Admitted:
         """Read credentials and query; raise `HubError` where either does not hold.
 
-        `token` is one that came another way than in the query.
+        `token` is one that came another way than in the query. One that a peer without channels
+        in its URL sends by its first command may come `later_seconds` later.
         """
         asked = (head.query, max_channels)
         plain = token is None and is_memorable(head.query) and _PROVES.isdisjoint(head.headers)
         if plain and (known := self._strangers.get(asked)) is not None:
             return known
-        admitted = self._admit(head, max_channels, token)
-        if plain:
+        admitted = self._admit(head, max_channels, token, later_seconds)
+        if plain and not admitted.identity.awaits_token:
             if len(self._strangers) >= _MAX_STRANGERS:
                 self._strangers.clear()
             self._strangers[asked] = admitted
         return admitted
 
-    def _admit(self, head: Head, max_channels: int, token: str | None) -> Admitted:
+    def _admit(
+        self, head: Head, max_channels: int, token: str | None, later_seconds: float | None
+    ) -> Admitted:
         query = parse_query(head.query, max_channels=max_channels)
         if token is not None and query.token not in (None, token):
             raise BadRequestError("two tokens are given: one in the URL, one as a subprotocol")
-        identity = self._policy.identify(credentials_of(head, token or query.token))
+        identity = self._policy.identify(
+            credentials_of(head, token or query.token),
+            later_seconds=None if query.channels else later_seconds,
+        )
         for channel in query.channels:
             identity.check_subscribe(channel)
         since = query.resume_from(head.headers.get("last-event-id"))
@@ -184,8 +200,15 @@ class Openings:
     def _admit_websocket(self, head: Head, address: str) -> Admitted | HubError:
         try:
             token = offered_token(head.headers)
-            return self.admit(head, max_channels=self._max_subscriptions, token=token)
+            return self.admit(
+                head,
+                max_channels=self._max_subscriptions,
+                token=token,
+                later_seconds=self._websocket.token_timeout_seconds,
+            )
         except HubError as error:
+            if isinstance(error, UndecidedError) and not head.has_waited:
+                raise
             self.on_refused(error, head, address)
             return error
 

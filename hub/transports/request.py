@@ -26,6 +26,11 @@ class Head(Protocol):
         """What follows the `?`, still encoded."""
         ...
 
+    @property
+    def has_waited(self) -> bool:
+        """Whether it was asked elsewhere already who sends it (`hub.core.ports.UndecidedError`)."""
+        ...
+
 
 class Request:
     """What a peer asks for. The body is there once the route's handler is called.
@@ -53,6 +58,8 @@ class Request:
     """As they came, in lower case, for an application that wants them so."""
     cut: Cut | None = None
     """The head as it may come again, where one read brought all of it."""
+    has_waited = False
+    """It was asked elsewhere who asks."""
     upgrade = False
     """Whether it asks for another protocol (RFC 9110 section 7.8)."""
 

@@ -46,6 +46,8 @@ class WebSocketOptions:
     max_message_bytes: int
     message_timeout_seconds: float
     """What a peer has for a message from its first byte to its last."""
+    token_timeout_seconds: float = 10
+    """What a peer has for a token that it sends by a command, where one is needed."""
 
     @property
     def max_frame_bytes(self) -> int:

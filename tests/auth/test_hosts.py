@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hub.auth.hosts import HostList
 from hub.errors import MisdirectedRequestError, SettingsError
-from hub.node.node import policy_of
+from hub.node.access import policy_of
 from hub.settings import Settings
 from hub.wire.codes import http_status
 

@@ -18,12 +18,14 @@ from hub.core.labels import (
     CLOSE_CODE,
     CODE,
     CONNECTION,
+    KEY_FETCH,
     OP,
     OTHER,
     OUTCOME,
     POLICY,
     REASON,
     REFUSAL,
+    REFUSED_FOR,
     TRANSPORT,
     Label,
 )
@@ -55,7 +57,10 @@ CALM = Gauges(
     memory_limit_bytes=0,
     broker=BrokerRecord(),
 )
-LABELS = (CLOSE_CODE, CODE, CONNECTION, OP, OUTCOME, POLICY, REASON, REFUSAL, TRANSPORT)
+LABELS = (
+    CLOSE_CODE, CODE, CONNECTION, KEY_FETCH, OP, OUTCOME, POLICY, REASON, REFUSAL, REFUSED_FOR,
+    TRANSPORT,
+)  # fmt: skip
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5"
 # The library leaves this function untyped.
 read_openmetrics: Callable[[str], Iterable[Metric]] = openmetrics.text_string_to_metric_families

@@ -42,6 +42,7 @@ UPGRADE = {
 class Head:
     query: bytes = b"channel=news"
     headers: dict[str, str] = field(default_factory=lambda: dict(UPGRADE))
+    has_waited: bool = False
 
 
 class Door:

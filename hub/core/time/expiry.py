@@ -60,5 +60,6 @@ class Expiry:
 
     def _warn(self, session: Session, ends: float) -> None:
         session.push(Expiring(max(0, round(ends - self._clock()))))
-        error = UnauthorizedError("the token has expired")
+        late = session.identity.awaits_token
+        error = UnauthorizedError("no token came in time" if late else "the token has expired")
         self._at(session, ends, lambda: session.close_error(error))

@@ -12,6 +12,7 @@ is held as bytes, up to a bound, and then not read. The states and their deadlin
 import asyncio
 from typing import cast
 
+from hub.core.ports import UndecidedError
 from hub.errors import BadRequestError, HubError, RequestTimeoutError, UnavailableError
 from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.context import ConnectionContext
@@ -237,6 +238,11 @@ class Connection(asyncio.Protocol):
         try:
             context.streams.open(stream, call.request, self._transport, rest)
         except HubError as error:
+            if isinstance(error, UndecidedError) and not call.request.has_waited:
+                call.request.has_waited = True
+                call.admission = error.wait()
+                self._requests.begin(call)
+                return
             self._requests.respond(call, context.streams.refusal(stream, call.request, error))
         else:
             self._phase.leave()

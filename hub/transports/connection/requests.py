@@ -306,9 +306,16 @@ class Requests:
         if call is not self.answering or self.lost:
             return
         self.answering = self._task = None
+        stream = None if call.route is None else call.route.stream
+        if stream is not None and call.answer is None and self.peer_done:
+            # It would have ended the stream, had that been there when it came.
+            self._owner.abort()
+            return
         if call.complete:
             self.begin(call)
-        self._owner.go_on()
+        # A stream that has the connection goes on by itself.
+        if not self.closing or stream is None:
+            self._owner.go_on()
 
     def give_up(self) -> None:
         """The handler takes too long: it is cancelled, and the peer told so."""

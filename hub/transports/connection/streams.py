@@ -54,8 +54,8 @@ class Streams:
     ) -> None:
         """Let a session have the transport for good.
 
-        `rest` is what came behind the request. Raises `HubError` where it is refused; the
-        transport is untouched then.
+        `rest` is what came behind the request. Raises `HubError` where it is refused, an
+        `UndecidedError` where it has to wait; the transport is untouched then.
         """
         check_target(request)
         if stream is Stream.WEBSOCKET:

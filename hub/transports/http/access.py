@@ -12,10 +12,14 @@ def credentials_of(request: Head, token: str | None = None) -> Credentials:
 
     Publishing and operating take headers only: URLs end up in logs.
     """
-    headers = request.headers
-    if token is None and "authorization" not in headers and "x-api-key" not in headers:
+    get = request.headers.get
+    authorization, api_key, cookie = get("authorization"), get("x-api-key"), get("cookie")
+    if cookie is not None and token is None and authorization is None and api_key is None:
+        page = get("origin"), get("host"), get("sec-fetch-site")
+        return Credentials(None, None, None, cookie, *page)
+    if token is None and authorization is None and api_key is None:
         return NO_CREDENTIALS
-    return Credentials(headers.get("authorization"), headers.get("x-api-key"), token)
+    return Credentials(authorization, api_key, token)
 
 
 def bearer_of(request: Request) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hub.core.eager import Rest, begin
 from hub.core.identity import Identity
+from hub.core.ports import UndecidedError
 from hub.errors import (
     BadRequestError,
     ExpectationFailedError,
@@ -141,14 +142,31 @@ class Dispatcher:
             self._other_method(call, place)
             return
         call.route = route
+        try:
+            self._judge(call, request, route)
+        except UndecidedError as undecided:
+            call.admission = self._judge_later(call, request, route, undecided)
+        check_declared(headers, route.body_limit or _IGNORED_BODY_BYTES)
+        if route.access is Access.PUBLISHER and call.admission is None and not route.query:
+            self._remember(request, route)
+
+    def _judge(self, call: Call, request: Request, route: Route) -> None:
+        """Who asks, and whether they may."""
         self._identify(request, route)
         if route.query:
             request.given = read_query(route.query, request.query)
         if route.admits is not None:
             call.admission = route.admits(request)
-        check_declared(headers, route.body_limit or _IGNORED_BODY_BYTES)
-        if route.access is Access.PUBLISHER and call.admission is None and not route.query:
-            self._remember(request, route)
+
+    async def _judge_later(
+        self, call: Call, request: Request, route: Route, undecided: UndecidedError
+    ) -> None:
+        """The same, once it is known; what is unknown still is refused."""
+        await undecided.wait()
+        self._judge(call, request, route)
+        more, call.admission = call.admission, None
+        if more is not None:
+            await more
 
     def _open_elsewhere(self, call: Call) -> None:
         """No route has the path."""

@@ -1,0 +1,74 @@
+"""One document fetched from an identity provider, bounded in time and size.
+
+Redirections are not followed: the operator names the address whose word counts. The environment's
+proxies and certificates are those that the clients use (`hub_client.route`).
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from hub.auth.provider import FetchError
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from hub_client.route import Route
+
+# From the first byte sent to the last one read. Guess: a provider answers within 100 ms.
+FETCH_SECONDS = 5.0
+# A set of 32 RSA keys of 4,096 bits with their certificates is 100 KB.
+MAX_SET_BYTES = 256 * 1024
+
+
+class KeySetSource:
+    """Fetches a provider's key set."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._route: Route | None = None
+        """Found once: to read the system's certificates takes 34 ms."""
+
+    async def __call__(self) -> bytes:
+        """The set as it came; raise `FetchError`."""
+        import httpx2  # noqa: PLC0415 - a hub without a provider does not need it
+
+        from hub_client.route import HTTP_ERRORS, find_route  # noqa: PLC0415
+
+        try:
+            route = self._route = self._route or find_route(self._url)
+            async with (
+                asyncio.timeout(FETCH_SECONDS),
+                httpx2.AsyncClient(
+                    proxy=route.httpx_proxy,
+                    verify=route.verify,
+                    trust_env=False,
+                    follow_redirects=False,
+                    timeout=FETCH_SECONDS,
+                ) as client,
+                client.stream(
+                    "GET",
+                    self._url,
+                    headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+                ) as answer,
+            ):
+                return await _read(answer)
+        except TimeoutError:
+            raise FetchError("timeout", f"no whole answer within {FETCH_SECONDS:g} s") from None
+        except httpx2.TimeoutException:
+            raise FetchError("timeout", f"no answer within {FETCH_SECONDS:g} s") from None
+        except HTTP_ERRORS + (OSError, ValueError) as error:  # noqa: RUF005 - mypy reads this one
+            why = str(error) or type(error).__name__
+            raise FetchError("unreachable", why) from None
+
+
+async def _read(answer: "httpx2.Response") -> bytes:
+    if answer.status_code != 200:
+        raise FetchError("refused", f"the provider answered {answer.status_code}")
+    parts, size = [], 0
+    # Raw: an answer that is compressed although nobody asked is no JSON, and inflates nothing.
+    async for part in answer.aiter_raw():
+        size += len(part)
+        if size > MAX_SET_BYTES:
+            raise FetchError("too_large", f"the answer is longer than {MAX_SET_BYTES:,} bytes")
+        parts.append(part)
+    return b"".join(parts)

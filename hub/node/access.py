@@ -1,0 +1,94 @@
+"""Who may, as the settings say: the policy and what it asks, made once per node."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from hub.auth.fetching import KeySetSource
+from hub.auth.policy import Policy
+from hub.auth.provider import ProviderKeys
+from hub.auth.public_keys import PublicKey, read_pem
+from hub.auth.signatures import Signatures
+from hub.auth.tokens import TokenRules, TokenVerifier
+from hub.core.identity import Identity
+from hub.errors import SettingsError
+from hub.node.core import Shared
+from hub.observe.log_levels import HTTP
+from hub.settings import Settings
+
+_PEM = "-----BEGIN"
+
+
+def provider_of(settings: Settings, shared: Shared) -> ProviderKeys | None:
+    """The keys of the identity provider that the settings name; have its `run` run."""
+    if not settings.token_jwks_url:
+        return None
+    return ProviderKeys(
+        KeySetSource(settings.token_jwks_url),
+        clock=shared.clock,
+        counters=shared.counters,
+        log=shared.log.bind(subsystem=HTTP),
+    )
+
+
+def policy_of(
+    settings: Settings,
+    *,
+    provider: ProviderKeys | None = None,
+    check_token: Callable[[Identity], None] = lambda _: None,
+    refusals: Counter[str] | None = None,
+) -> Policy:
+    """The one object that is asked; raise `SettingsError` where a key or a file cannot be used."""
+    return Policy(
+        publish_keys=[key.get_secret_value() for key in settings.publish_keys],
+        operator_keys=[key.get_secret_value() for key in settings.operator_keys],
+        tokens=verifier_of(settings, provider=provider),
+        token_cookie=settings.token_cookie,
+        check_token=check_token,
+        refusals=refusals,
+        origins=settings.origins,
+        hosts=settings.hosts,
+        leeway_seconds=settings.token_leeway_seconds,
+        on_loopback_only=settings.listens_on_loopback_only,
+    )
+
+
+def verifier_of(
+    settings: Settings,
+    *,
+    provider: ProviderKeys | None = None,
+    clock: Callable[[], float] = time.time,
+) -> TokenVerifier:
+    """What tells whether a token holds, as the settings say."""
+    signatures = Signatures(
+        [key.get_secret_value() for key in settings.token_keys],
+        public_keys_of(settings.token_public_keys),
+        provider=provider,
+        algorithms=settings.token_algorithms,
+    )
+    rules = TokenRules(
+        issuers=settings.token_issuer,
+        audiences=settings.token_audience,
+        leeway_seconds=settings.token_leeway_seconds,
+        max_age_seconds=settings.token_max_age_seconds,
+        grants_claim=settings.token_grants_claim,
+        default_grants=settings.token_default_grants.model_dump(),
+    )
+    return TokenVerifier(signatures, clock=clock, rules=rules)
+
+
+def public_keys_of(files: tuple[str, ...]) -> list[PublicKey]:
+    """The keys in PEM files, or in PEM text that stands there in place of a file's name."""
+    keys: list[PublicKey] = []
+    for number, named in enumerate(files, start=1):
+        shown = f"entry {number}" if named.startswith(_PEM) else named
+        try:
+            text = named if named.startswith(_PEM) else Path(named).read_text(encoding="utf-8")
+            keys += read_pem(text)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise SettingsError(f"HUB_TOKEN_PUBLIC_KEYS: {shown} cannot be read: {why}") from None
+        except ValueError as error:
+            raise SettingsError(f"HUB_TOKEN_PUBLIC_KEYS: {shown}: {error}") from None
+    return keys
