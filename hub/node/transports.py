@@ -13,6 +13,7 @@ from hub.observe.log_levels import HTTP
 from hub.transports.asgi import AsgiSessions
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.connection.application import Application
+from hub.transports.connection.arrivals import Arrivals
 from hub.transports.connection.context import ConnectionContext, Run
 from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.states import ConnectionLimits
@@ -108,6 +109,7 @@ def connection_context(
             write_timeout_seconds=settings.write_timeout_seconds,
             keep_alive_seconds=settings.keep_alive_seconds,
         ),
+        arrivals=Arrivals(node.deadlines, node.clock, settings.handshake_timeout_seconds),
         deadlines=node.deadlines,
         clock=node.clock,
         counters=node.counters,

@@ -1,11 +1,11 @@
 """How a session is opened, whatever carries it: who may come in, and what its first write says.
 
-The dispatcher has asked for host and origin, as for every request. Room on the node, the query,
-credentials and the grants for the channels in the query are asked here, in this order. What is
-refused before there is a stream is raised, for a status; a WebSocket's wrong token or query is
-told by a close code, because a browser cannot read the status of a refused handshake. Where it has
-to be asked elsewhere who somebody is, `UndecidedError` is raised once: its caller waits, and tries
-again.
+The dispatcher has asked for host and origin, as for every request, and nobody asks again. Room on
+the node, the query, credentials and the grants for the channels in the query are asked here, in
+this order. What is refused before there is a stream is raised, for a status; a WebSocket's wrong
+token or query is told by a close code, because a browser cannot read the status of a refused
+handshake. Where it has to be asked elsewhere who somebody is, `UndecidedError` is raised once: its
+caller waits, and tries again.
 
 Transports bring the head of the request and the way to the peer. They write no part of a
 session's stream themselves.
@@ -95,7 +95,7 @@ class Openings:
         `rest` is what came behind the head. Raises `HubError` where the handshake is refused, or
         where it has to wait and has not: the transport is untouched then.
         """
-        self._check_door(head)
+        self._registry.check_open()
         answer, window_bits = accept(head.headers, deflate=self._deflate)
         admitted = self._admit_websocket(head, address)
         connection = WebSocketConnection(
@@ -130,7 +130,7 @@ class Openings:
 
         Raises `HubError` where the handshake is to be refused, or has to wait.
         """
-        self._check_door(head)
+        self._registry.check_open()
         admitted = self._admit_websocket(head, link.address)
         self._begin(link, self._dialects.text, admitted)
 
@@ -187,16 +187,6 @@ class Openings:
         )
         return Admitted(identity, query, subscriptions)
 
-    def _check_door(self, head: Head) -> None:
-        self._check_origin(head)
-        self._registry.check_open()
-
-    def _check_origin(self, head: Head) -> None:
-        headers = head.headers
-        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-        if origin is not None or site is not None:
-            self._policy.check_origin(origin, headers.get("host"), site)
-
     def _admit_websocket(self, head: Head, address: str) -> Admitted | HubError:
         try:
             token = offered_token(head.headers)
@@ -213,7 +203,7 @@ class Openings:
             return error
 
     def _admit_sse(self, head: Head) -> Admitted:
-        self._check_door(head)
+        self._registry.check_open()
         admitted = self.admit(head, max_channels=min(MAX_CHANNELS, self._max_subscriptions))
         if not (admitted.query.channels or admitted.query.session):
             raise BadRequestError("channel is missing: GET /sse?channel=<channel>")

@@ -234,11 +234,12 @@ class Subscribing:
         if session.closing:
             raise UnavailableError("the session is closing")
         session.identity.check_subscribe(command.channel)
-        if command.channel in session.subscriptions:
+        held = len(session.subscriptions)
+        if held and command.channel in session.subscriptions:
             # Of its own code: a browser may send the command again by itself.
             raise ConflictError(f"already subscribed to {command.channel!r}")
         limit = min(self._limits.max_subscriptions, session.dialect.max_channels)
-        if len(session.subscriptions) >= limit:
+        if held >= limit:
             raise TooManySubscriptionsError(f"a session may hold {limit} subscriptions")
 
     async def _start(self, channel: Channel, command: Subscribe) -> Start:

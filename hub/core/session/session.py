@@ -21,6 +21,7 @@ from hub.core.session.link import Link
 from hub.core.session.outbox import Outbox
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.subscription import Kept, Subscription
+from hub.core.session.subscriptions import Subscriptions
 from hub.errors import HubError, SlowError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Session:
         self.dialect = dialect
         self.identity = identity
         self.id = id
-        self.subscriptions: dict[str, Subscription] = {}
+        self.subscriptions = Subscriptions()
         tells = dialect.marks_positions or dialect.several is not None
         self.places: dict[str, Subscribe | Position] | None = {} if tells else None
         """Every channel it asked for: as it was asked for, and where it started once that is

@@ -49,7 +49,7 @@ class Connection(asyncio.Protocol):
         self._outgoing: Outgoing
         self._requests: Requests
         self._reader: RequestReader
-        self._phase = Phase(context.deadlines, context.clock, self._late)
+        self._phase = Phase(context.arrivals, context.deadlines, context.clock, self._late)
         self._held = b""
         """What came behind a request that waits, or waits for its turn."""
         self._waits = False
@@ -76,12 +76,13 @@ class Connection(asyncio.Protocol):
             heads=context.dispatcher.heads,
         )
         context.sockets.http.add(self)
-        if context.sockets.is_overrun():
-            context.counters.refused[UnavailableError.code] += 1
-            self._transport.abort()
-            return
-        self._requests.crowded = context.sockets.is_crowded()
-        self._enter(State.AWAITING_HEAD)
+        if context.sockets.is_crowded():
+            self._requests.crowded = True
+            if context.sockets.is_overrun():
+                context.counters.refused[UnavailableError.code] += 1
+                self._transport.abort()
+                return
+        self._phase.arrive()
 
     def data_received(self, data: bytes) -> None:
         phase, requests = self._phase, self._requests

@@ -9,6 +9,7 @@ from hub.core.counters import Counters
 from hub.core.ports import Monotonic
 from hub.core.time.deadlines import Deadlines
 from hub.transports.connection.application import Application
+from hub.transports.connection.arrivals import Arrivals
 from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.sockets import Sockets
 from hub.transports.connection.states import ConnectionLimits
@@ -30,6 +31,7 @@ class ConnectionContext:
     budget: BodyBudget
     sockets: Sockets
     limits: ConnectionLimits
+    arrivals: Arrivals
     deadlines: Deadlines
     clock: Monotonic
     counters: Counters

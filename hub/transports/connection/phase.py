@@ -4,31 +4,61 @@ from collections.abc import Callable
 
 from hub.core.ports import Monotonic
 from hub.core.time.deadlines import Deadlines
+from hub.transports.connection.arrivals import Arrivals
 from hub.transports.connection.states import ROWS, Incoming, Late, State
 from hub.transports.connection.timer import StateTimer
+
+# As `enter` would have it of a connection that has sent nothing: no request begun, no message.
+_ARRIVED: tuple[object, ...] = (State.AWAITING_HEAD, 0, 0)
 
 
 class Phase:
     """One connection's.
 
     Args:
+        arrivals: has the deadline of whoever has sent nothing yet.
         late: called when a state has taken too long.
     """
 
-    __slots__ = ("_mark", "_timer", "incoming", "state")
+    __slots__ = (
+        "_arrivals",
+        "_clock",
+        "_deadlines",
+        "_late",
+        "_mark",
+        "_timer",
+        "incoming",
+        "state",
+    )
 
-    def __init__(self, deadlines: Deadlines, clock: Monotonic, late: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        arrivals: Arrivals,
+        deadlines: Deadlines,
+        clock: Monotonic,
+        late: Callable[[], None],
+    ) -> None:
+        self._arrivals = arrivals
+        self._deadlines = deadlines
+        self._clock = clock
+        self._late = late
         self.state = State.AWAITING_HEAD
         self.incoming = Incoming.PARSE
         """What is done with bytes that come."""
         self._mark: tuple[object, ...] = ()
         """What the deadline of the state runs for: another mark begins another."""
-        self._timer = StateTimer(deadlines, clock, late)
+        self._timer: StateTimer | None = None
+        """None until the first request has begun: those who connect for a stream need none."""
 
     @property
     def when_late(self) -> Late:
         """What is done when the state has taken too long."""
         return ROWS[self.state].late
+
+    def arrive(self) -> None:
+        """The connection is here, and has sent nothing yet."""
+        self._mark = _ARRIVED
+        self._arrivals.add(self._late)
 
     def enter(self, state: State, mark: tuple[object, ...], seconds: float | None) -> bool:
         """Be in `state` for `seconds` at most; None where somebody else has the deadline.
@@ -41,18 +71,24 @@ class Phase:
             return False
         self.state, self._mark = state, mark
         self.incoming = ROWS[state].incoming
-        self._timer.begin(seconds)
+        self._begin(seconds)
         return True
 
     def between(self, mark: tuple[object, ...], seconds: float) -> None:
         """Be between two requests: as `enter`, for what happens nearly always."""
         self.state, self.incoming = State.BETWEEN, Incoming.PARSE
         self._mark = (State.BETWEEN, *mark)
-        self._timer.begin(seconds)
+        self._begin(seconds)
 
     def begin_again(self, seconds: float) -> None:
         """Wait as long once more for the same."""
-        self._timer.begin(seconds)
+        self._begin(seconds)
+
+    def _begin(self, seconds: float | None) -> None:
+        if (timer := self._timer) is None:
+            self._arrivals.discard(self._late)
+            timer = self._timer = StateTimer(self._deadlines, self._clock, self._late)
+        timer.begin(seconds)
 
     def leave(self) -> None:
         """A stream has the connection: its own deadlines hold."""
@@ -60,4 +96,12 @@ class Phase:
 
     def close(self) -> None:
         """Wait for nothing, and let go of who was to be called."""
-        self._timer.close()
+        if self._timer is None:
+            self._arrivals.discard(self._late)
+        else:
+            self._timer.close()
+        self._late = _nobody
+
+
+def _nobody() -> None:
+    """Stands for a connection that is gone."""

@@ -319,7 +319,10 @@ class RequestReader:
             return headers.copy(), size
         headers, size = _read(fields)
         # What is secret is compared in no place where the time would tell of it.
-        small = len(fields) <= _REMEMBERED_FIELDS and size <= _REMEMBERED_BYTES
+        # Most connections bring one request; of those with more, the second is the first to repeat.
+        small = (
+            self.messages > 1 and len(fields) <= _REMEMBERED_FIELDS and size <= _REMEMBERED_BYTES
+        )
         if small and not self._keep_raw and _SECRET.isdisjoint(headers):
             self._last = fields, headers.copy(), size
         else:

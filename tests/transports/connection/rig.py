@@ -12,6 +12,7 @@ from hub.core.ports import PublishRequest, PublishResult
 from hub.core.time.deadlines import Deadlines
 from hub.errors import HubError, UnavailableError
 from hub.transports.connection.application import Application
+from hub.transports.connection.arrivals import Arrivals
 from hub.transports.connection.connection import Connection
 from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.outgoing import WriteTurn
@@ -179,7 +180,7 @@ class FakeSockets:
         self.unsent.pop(connection, None)
 
     def is_crowded(self) -> bool:
-        return self.crowded
+        return self.crowded or self.overrun
 
     def is_overrun(self) -> bool:
         return self.overrun
@@ -226,6 +227,7 @@ class Rig:
             budget=self.budget,
             sockets=self.sockets,  # type: ignore[arg-type]
             limits=limits,
+            arrivals=Arrivals(self.deadlines, lambda: self.now, limits.handshake_timeout_seconds),
             deadlines=self.deadlines,
             clock=lambda: self.now,
             counters=self.counters,

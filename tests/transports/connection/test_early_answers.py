@@ -128,3 +128,12 @@ async def test_a_large_body_and_the_begin_of_the_next_request_come_in_one_read(r
         rig.receive(request + items + rest[:cut])
         rig.receive(rest[cut:])
         assert rig.answers == [200, 200], cut
+
+
+@pytest.mark.parametrize("target", ["/ws", "/sse"])
+async def test_a_page_of_elsewhere_gets_no_stream(rig: Rig, target: str) -> None:
+    """Its origin is judged before any stream is opened, and by nobody again."""
+    handshake = "Upgrade: websocket\r\nConnection: Upgrade\r\n" if target == "/ws" else ""
+    rig.receive(get(f"{target}?channel=a", f"Origin: https://elsewhere.example\r\n{handshake}"))
+    assert rig.answers == [403]
+    assert rig.streams.opened == []

@@ -1,0 +1,61 @@
+"""The deadline of connections that have sent nothing yet: one for all of them.
+
+Each has the same time, so they fall due in the order they came. A deadline of its own for each,
+made and cancelled within a millisecond, was a twentieth of what a connect costs.
+"""
+
+from collections.abc import Callable
+
+from hub.core.ports import Monotonic
+from hub.core.time.deadlines import Deadlines
+
+
+class Arrivals:
+    """One per node.
+
+    Args:
+        seconds: what each has for its first request to begin.
+    """
+
+    __slots__ = ("_armed", "_clock", "_deadlines", "_seconds", "_waiting")
+
+    def __init__(self, deadlines: Deadlines, clock: Monotonic, seconds: float) -> None:
+        self._deadlines = deadlines
+        self._clock = clock
+        self._seconds = seconds
+        self._armed = False
+        self._waiting: dict[Callable[[], None], float] = {}
+        """Whom to tell that it is late, and when; the first to come is the first."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, late: Callable[[], None]) -> None:
+        """Call `late` when the time is over, unless it is discarded before."""
+        self._waiting[late] = due = self._clock() + self._seconds
+        if not self._armed:
+            self._arm(due)
+
+    def discard(self, late: Callable[[], None]) -> None:
+        """It is not waited for any more. Harmless when repeated."""
+        self._waiting.pop(late, None)
+
+    def _arm(self, due: float) -> None:
+        # Never cancelled: when it fires, whoever is first by then may have time left.
+        self._armed = True
+        self._deadlines.at(due, self._fire)
+
+    def _fire(self) -> None:
+        self._armed = False
+        now = self._clock()
+        try:
+            while self._waiting:
+                late, due = next(iter(self._waiting.items()))
+                if due > now:
+                    break
+                del self._waiting[late]
+                late()
+        finally:
+            # Also where one has failed, which is its own matter.
+            if self._waiting and not self._armed:
+                self._arm(next(iter(self._waiting.values())))
