@@ -237,12 +237,15 @@ class SqliteBroker:
         if self._stopping:
             return
         self._stopping = True
-        if self._busy or self._waiting:
-            self._idle = asyncio.get_running_loop().create_future()
-            self._write_soon()
-            done, _ = await asyncio.wait([self._idle], timeout=_STOP_SECONDS)
-            if not done:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + _STOP_SECONDS
+        while self._busy or ((self._waiting or self._gone) and self._problem is None):
+            if (left := ends - loop.time()) <= 0:
                 self._log.warning("history_left_behind", waiting=len(self._waiting))
+                break
+            self._idle = loop.create_future()
+            self._write_soon()
+            await asyncio.wait([self._idle], timeout=left)
         self._refuse_waiting(self._refusal())
         await self._pages.stop()
         if not self._busy:
@@ -300,16 +303,18 @@ class SqliteBroker:
 
     def _next(self) -> None:
         """Give the one that writes its next work, if there is any."""
-        if self._busy or self._problem is not None or self._file is None:
+        done = self._stopping and not self._waiting and not self._gone
+        if self._busy or done or self._problem is not None or self._file is None:
             self._told_idle()
             return
-        if self._tending.checkpoint_due() and not self._stopping:
+        if self._tending.checkpoint_due():
             self._spawn(self._checkpoint(self._file))
-        if (step := self._tending.urgent(self._file, self._now_ms())) is not None:
+        coming = min(self._waiting_bytes, MAX_COMMIT_BYTES)
+        if (step := self._tending.urgent(self._file, self._now_ms(), coming)) is not None:
             self._tend(step)
         elif self._waiting or self._gone:
             self._commit()
-        elif not self._stopping and (step := self._tending.next(self._file, self._now_ms())):
+        elif (step := self._tending.next(self._file, self._now_ms())) is not None:
             self._tend(step)
         else:
             self._told_idle()
@@ -380,17 +385,13 @@ class SqliteBroker:
         self._write(lambda: found.append(step()), done)
 
     async def _checkpoint(self, file: HistoryFile) -> None:
-        """Bring the WAL into the file beside what is written, but for the little that comes then.
-
-        That is left to the one that writes, so that the next commit begins the WAL anew.
-        """
-        whole = False
+        """Bring the WAL into the file beside what is written."""
         try:
-            whole = await self._pages.checkpoint(file)
+            await self._pages.checkpoint(file)
         except FileError as error:
             self._on_unreadable(error)
         finally:
-            self._tending.checkpointed(whole=whole)
+            self._tending.checkpointed()
         self._write_soon()
 
     def _write(self, work: Callable[[], object], done: Callable[[FileError | None], None]) -> None:
@@ -632,6 +633,7 @@ class SqliteBroker:
             self._tending.forgotten(stored.id)
         place, generation = ended
         self._ended[place] = generation
+        self._write_soon()
 
     def _now_ms(self) -> int:
         """The time that history ages by: as much later as the clock went on."""

@@ -364,13 +364,10 @@ class HistoryFile:
         finally:
             self._db.execute("PRAGMA synchronous = FULL")
 
-    def checkpoint(self) -> bool:
-        """Bring what the WAL holds into the file; return whether all of it is there.
-
-        It is the next commit that begins the WAL anew then.
-        """
+    def checkpoint(self) -> None:
+        """Bring what the WAL holds into the file; the next commit begins it anew then."""
         with _told(self.path):
-            return _checkpoint(self._db)
+            _checkpoint(self._db)
 
     # -- by those that read -------------------------------------------------------------------
 
@@ -408,18 +405,17 @@ class Reader:
             oldest, raw = self._db.execute(_PAGE, values).fetchone()
         return oldest, raw or b""
 
-    def checkpoint(self) -> bool:
+    def checkpoint(self) -> None:
         """As that of the file, beside what writes."""
         with _told(self._path):
-            return _checkpoint(self._db)
+            _checkpoint(self._db)
 
     def close(self) -> None:
         self._db.close()
 
 
-def _checkpoint(db: sqlite3.Connection) -> bool:
-    _, pages, done = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    return bool(pages == done)
+def _checkpoint(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def _connected(path: str, cache_kib: int) -> sqlite3.Connection:

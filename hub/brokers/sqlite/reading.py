@@ -73,17 +73,17 @@ class Pages:
             self._spawn(self._answer(key, future, _Page(log.name, first, wanted, empty)))
         return await asyncio.shield(future)
 
-    async def checkpoint(self, file: HistoryFile) -> bool:
-        """Have a connection of its own bring the WAL into the file; return whether all is there."""
+    async def checkpoint(self, file: HistoryFile) -> None:
+        """Have a connection of its own bring what the WAL has into the file."""
 
-        def work() -> bool:
+        def work() -> None:
             reader = file.reader()
             try:
-                return reader.checkpoint()
+                reader.checkpoint()
             finally:
                 reader.close()
 
-        return await asyncio.get_running_loop().run_in_executor(self._checkpoints, work)
+        await asyncio.get_running_loop().run_in_executor(self._checkpoints, work)
 
     async def _answer(
         self, key: _Asked, future: "asyncio.Future[HistoryPage]", page: "_Page"

@@ -12,15 +12,19 @@ from hub.core.options import MIB
 
 Step = Callable[[], Callable[[], object]]
 """For the one that writes; returns what the event loop is to do then."""
-# The size is looked at after so many bytes of publications, and once a second.
-_LOOK_BYTES = MIB
 # So much below the bound trimming begins, that the file itself does not get over it.
 _MARGIN = 1 / 32
+# What a byte of publications takes with all that is around it, at most where it is no tiny one.
+_GROWTH = 1.3
 # Blocks beyond `history_size` go when they are so many publications. Guess.
 _SLACK = 64
-# The WAL is brought into the file after so many bytes of publications; each page costs as much
-# again, so it is several times as large then.
-_CHECKPOINT_BYTES = 2 * MIB
+# The WAL is brought into the file when about so much is in it. Each page that changed is in it
+# again with each commit, so that few publications make it large: some pages for a commit, and some
+# for each of its channels. Measured: 5 for one, 130 for 64.
+_CHECKPOINT_BYTES = 16 * MIB
+_PAGE_BYTES = 4096
+_PAGES_PER_COMMIT = 4
+_PAGES_PER_CHANNEL = 2
 # Under load a step has its turn after so many commits.
 _COMMITS_BETWEEN = 8
 # Pages that hold nothing are given back where they are this share of the file, and this much.
@@ -37,9 +41,10 @@ class Tending:
         self.used_bytes = 0
         self._free_bytes = 0
         self._unlooked_bytes = 0
-        self._unchecked_bytes = 0
+        self._wal_bytes = 0
         self._look = True
-        self._over = False
+        self._nothing_left = False
+        """Whether all blocks have gone and that was not enough."""
         self._expired = self._keys = self._moved = False
         self._checkpoint = self._checkpointing = self._finish = False
         self._commits = 0
@@ -64,14 +69,17 @@ class Tending:
         """So many bytes were committed, to these channels."""
         self._commits += 1
         self._unlooked_bytes += size
-        self._unchecked_bytes += size
-        if self._unlooked_bytes > _LOOK_BYTES:
-            self._unlooked_bytes, self._look = 0, True
-        if self._unchecked_bytes > _CHECKPOINT_BYTES:
-            self._unchecked_bytes, self._checkpoint = 0, True
+        self._nothing_left = False
+        self._grown(size, _PAGES_PER_CHANNEL * len(went_to))
         for stored in went_to:
             if stored.oldest + _SLACK < stored.first:
                 self._crowded[stored.id] = None
+
+    def _grown(self, size: int, pages: int) -> None:
+        """The WAL has so much more in it."""
+        self._wal_bytes += size + (_PAGES_PER_COMMIT + pages) * _PAGE_BYTES
+        if self._wal_bytes > _CHECKPOINT_BYTES:
+            self._wal_bytes, self._checkpoint = 0, True
 
     def forgotten(self, channel: int) -> None:
         """Nobody will read what the file has of it."""
@@ -85,18 +93,22 @@ class Tending:
         self._checkpoint, self._checkpointing = False, True
         return True
 
-    def checkpointed(self, *, whole: bool) -> None:
-        """One has ended; `whole` where nothing was written meanwhile."""
-        self._checkpointing, self._finish = False, not whole
+    def checkpointed(self) -> None:
+        """One has ended; what was written meanwhile is little, and is left to the one that writes.
 
-    def urgent(self, file: HistoryFile, now_ms: int) -> Step | None:
-        """What has to be done before anything else is written."""
-        if self._look:
-            return self._looking(file)
+        Only the one that writes knows that nothing comes behind it: the next commit finds all of
+        the WAL in the file, and begins it anew.
+        """
+        self._checkpointing, self._finish = False, True
+
+    def urgent(self, file: HistoryFile, now_ms: int, coming_bytes: int) -> Step | None:
+        """What has to be done before so many bytes are written."""
         if self._finish:
             self._finish = False
             return self._quiet(file.checkpoint)
-        if self._over:
+        if self._is_over(self._unlooked_bytes + coming_bytes) and not self._nothing_left:
+            if self._look or self._unlooked_bytes:
+                return self._looking(file)
             return self._trimming(file.trim_oldest, self._trimmed_oldest)
         if self._commits >= _COMMITS_BETWEEN:
             self._commits = 0
@@ -105,6 +117,8 @@ class Tending:
 
     def next(self, file: HistoryFile, now_ms: int) -> Step | None:
         """What is to be done when there is nothing to write."""
+        if self._look:
+            return self._looking(file)
         if self._moved:
             self._moved = False
             return self._quiet(file.check_identity)
@@ -137,9 +151,12 @@ class Tending:
         return step
 
     def _looked(self, used: int, free: int) -> None:
-        self._look = False
+        self._look, self._unlooked_bytes = False, 0
         self.used_bytes, self._free_bytes = used, free
-        self._over = used > self._total_bytes * (1 - _MARGIN)
+
+    def _is_over(self, more_bytes: int) -> bool:
+        """Whether the file might get over its bound with so much more."""
+        return self.used_bytes + more_bytes * _GROWTH > self._total_bytes * (1 - _MARGIN)
 
     def _trimming(
         self,
@@ -155,7 +172,7 @@ class Tending:
     def _trimmed_oldest(self, victims: Sequence[tuple[int, int]]) -> None:
         self._gone(victims)
         # Where nothing is left to go, the bound is smaller than what a file needs in any case.
-        self._over, self._look = False, bool(victims)
+        self._nothing_left, self._look = not victims, True
 
     def _trimmed_expired(self, victims: Sequence[tuple[int, int]]) -> None:
         self._gone(victims)
@@ -200,6 +217,7 @@ class Tending:
 
     def _gone(self, victims: Sequence[tuple[int, int]]) -> None:
         """Blocks that ended at these offsets are held no longer."""
+        self._grown(0, len(victims))
         for id_, last in victims:
             if (stored := self._logs.by_id(id_)) is not None:
                 stored.oldest = max(stored.oldest, last + 1)

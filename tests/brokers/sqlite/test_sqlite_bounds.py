@@ -1,0 +1,254 @@
+"""The file and what it costs are bounded: in bytes, number and age; commits wait for nothing."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from hub.brokers.sqlite import broker as broker_module
+from hub.brokers.sqlite import tending
+from hub.brokers.sqlite.file import HistoryFile
+from hub.core.options import ChannelOptions, Namespaces
+from hub.core.ports import PublishRequest
+from hub.errors import NotPublishedError
+from tests.brokers.sqlite.nodes import StoredNode
+from tests.support.waiting import eventually
+
+KIB = 1024
+
+
+def blocks(node: StoredNode) -> int:
+    file = node.stored._file
+    assert file is not None
+    with_it: list[int] = file.reader()._db.execute("SELECT count(*) FROM block").fetchone()
+    return with_it[0]
+
+
+async def settled(node: StoredNode) -> None:
+    """Until there is nothing to do any more, a second having passed for the node."""
+    for _ in range(20):
+        node.stored.sweep()
+    await eventually(lambda: not node.stored._busy and not node.stored._soon)
+    await eventually(lambda: not node.stored._tending._checkpointing)
+
+
+async def publish(node: StoredNode, name: str, count: int, size: int = 1000) -> None:
+    data = b'"' + b"x" * (size - 2) + b'"'
+    await node.stored.publish_many([PublishRequest(name, data, "p")] * count)
+
+
+async def test_the_file_stays_within_its_bound_and_the_oldest_go_first(tmp_path: Path) -> None:
+    """Over all channels, in the order they came; whoever resumes from before is told."""
+    path, bound = tmp_path / "hub.db", 2_000 * KIB
+    async with StoredNode(path, history_total_bytes=bound) as node:
+        await node.publish("long:first")
+        for round_ in range(60):
+            await publish(node, f"long:{round_ % 3}", 100)
+        await settled(node)
+        assert path.stat().st_size <= bound
+        assert 0 < node.stored.record().history_bytes <= bound
+        page = await node.history("long:first")
+        assert (page.oldest, page.head.offset, page.publications) == (2, 1, ())
+        for name in ("long:0", "long:1", "long:2"):
+            page = await node.history(name, limit=1)
+            held = node.stored.held(name)
+            assert held is not None
+            assert 1 < page.oldest == page.publications[0].offset
+            assert held[1] == page.head.offset - page.oldest + 1
+            assert page.head.offset == 2000
+
+
+async def test_a_bound_below_what_an_empty_file_takes_keeps_nothing(tmp_path: Path) -> None:
+    """And goes on numbering."""
+    async with StoredNode(tmp_path / "hub.db", history_total_bytes=KIB) as node:
+        for offset in range(1, 4):
+            assert (await node.publish()).offset == offset
+            await settled(node)
+        assert blocks(node) == 0
+
+
+async def test_what_is_beyond_the_number_goes_from_the_file_too(tmp_path: Path) -> None:
+    """A few more may lie there, which nobody gets to read."""
+    async with StoredNode(tmp_path / "hub.db") as node:
+        for _ in range(400):
+            await node.publish()
+        await settled(node)
+        assert blocks(node) <= 5 + tending._SLACK + 1
+        assert await node.offsets() == [396, 397, 398, 399, 400]
+
+
+async def test_what_is_too_old_goes_from_the_file_without_being_asked_for(tmp_path: Path) -> None:
+    """Each namespace by its own time, and space is used again."""
+    namespaces = Namespaces(
+        ChannelOptions(history_size=1000, history_ttl_seconds=60),
+        {"days": ChannelOptions(history_size=1000, history_ttl_seconds=86_400)},
+    )
+    path = tmp_path / "hub.db"
+    async with StoredNode(path, namespaces=namespaces) as node:
+        await publish(node, "days:a", 50)
+        await publish(node, "a", 600)
+        await settled(node)
+        before = path.stat().st_size
+        node.clock.advance(61)
+        await settled(node)
+        assert blocks(node) == 2
+        assert (await node.history("a")).oldest == 601
+        assert len(await node.offsets("days:a")) == 50
+        await publish(node, "a", 500)
+        await settled(node)
+        assert path.stat().st_size <= before + 64 * KIB
+
+
+async def test_age_counts_the_time_that_the_hub_was_away(tmp_path: Path) -> None:
+    """By the wall clock, where that has not gone back."""
+    async with StoredNode(tmp_path / "hub.db") as node:
+        await node.publish()
+        node.clock.advance(40)
+        await node.publish()
+    node.clock.advance(21)
+    async with StoredNode(tmp_path / "hub.db", clock=node.clock) as node:
+        assert await node.offsets() == [2]
+
+
+async def test_a_wall_clock_that_jumps_ages_nothing(tmp_path: Path) -> None:
+    """While it runs; and one that went back before a restart brings nothing to life again."""
+    async with StoredNode(tmp_path / "hub.db") as node:
+        jump = 86_400.0
+        node.stored._wall_clock = lambda: node.clock.wall() + jump
+        await node.publish()
+        assert await node.offsets() == [1]
+        jump = -86_400.0
+        node.clock.advance(59)
+        await node.publish()
+        assert await node.offsets() == [1, 2]
+        node.clock.advance(2)
+        assert await node.offsets() == [2]
+
+
+async def test_a_file_that_has_become_much_too_large_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In small steps."""
+    monkeypatch.setattr(tending, "_FREE_BYTES", 100 * KIB)
+    path = tmp_path / "hub.db"
+    async with StoredNode(path) as node:
+        for number in range(4):
+            await publish(node, f"long:{number}", 1000)
+        await settled(node)
+        size = node.stored._tending
+        before = size.used_bytes + size._free_bytes
+        node.clock.advance(61 + 300)
+        await settled(node)
+        for _ in range(3):
+            await settled(node)
+    assert path.stat().st_size < before / 4
+
+
+async def test_the_wal_begins_anew_under_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although there is always something to write."""
+    monkeypatch.setattr(tending, "_CHECKPOINT_BYTES", 500 * KIB)
+    path = tmp_path / "hub.db"
+    async with StoredNode(path, history_total_bytes=4_000 * KIB) as node:
+
+        async def one(number: int) -> None:
+            for _ in range(300):
+                await publish(node, f"long:{number}", 1)
+
+        await asyncio.gather(*(one(number) for number in range(8)))
+        # 300 commits of some 20 pages.
+        assert (tmp_path / "hub.db-wal").stat().st_size < 300 * 20 * 4 * KIB / 4
+
+
+async def test_trimming_has_its_turn_under_load(tmp_path: Path) -> None:
+    """So that what is too much goes although commits never end."""
+    async with StoredNode(tmp_path / "hub.db") as node:
+
+        async def one(number: int) -> None:
+            for _ in range(200):
+                await publish(node, f"c{number}", 1)
+
+        await asyncio.gather(*(one(number) for number in range(4)))
+        assert blocks(node) < 4 * 200 * 0.8
+
+
+async def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes above it is not published, and its publisher is told."""
+    monkeypatch.setattr(broker_module, "MAX_WAITING_BYTES", 5000)
+    async with StoredNode(tmp_path / "hub.db") as node:
+        answers = await asyncio.gather(
+            *(node.publish("long:a", b'"' + b"x" * 998 + b'"') for _ in range(8)),
+            return_exceptions=True,
+        )
+        refused = [each for each in answers if isinstance(each, NotPublishedError)]
+        assert len(refused) == 3
+        assert "limits are" in refused[0].message
+        assert (await node.history("long:a")).head.offset == 5
+
+
+async def test_a_long_history_takes_no_memory(tmp_path: Path) -> None:
+    """Neither while it is written nor when it is read, a page at a time."""
+    import tracemalloc
+
+    namespaces = Namespaces(ChannelOptions(history_size=1_000_000, history_ttl_seconds=1e6))
+    memory_bytes = broker_module.MEMORY_BYTES
+    async with StoredNode(tmp_path / "hub.db", namespaces=namespaces) as node:
+        broker = node.stored
+        assert broker._memory is not None
+        broker._memory._history.max_bytes = 256 * KIB
+        await publish(node, "a", 1000)
+        tracemalloc.start()
+        for _ in range(20):
+            await publish(node, "a", 1000)
+        after = 0
+        while page := (await node.history("a", after, 64)).publications:
+            assert page[0].offset == after + 1
+            after = page[-1].offset
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert after == 21_000
+    assert peak < 6_000 * KIB
+    assert memory_bytes <= 64 * KIB * KIB
+
+
+async def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    """They hold what was published."""
+    path = tmp_path / "hub.db"
+    async with StoredNode(path) as node:
+        await node.publish()
+        for each in (path, tmp_path / "hub.db-wal"):
+            assert each.stat().st_mode & 0o077 == 0
+
+
+async def test_many_who_ask_for_the_same_page_share_one_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart, when everybody comes back at once."""
+    path = tmp_path / "hub.db"
+    async with StoredNode(path) as node:
+        await publish(node, "long:a", 100)
+    reads = 0
+
+    async with StoredNode(path, clock=node.clock) as node:
+        read = node.stored._pages._read
+
+        def counted(page: object) -> object:
+            nonlocal reads
+            reads += 1
+            return read(page)  # type: ignore[arg-type]  # what it was given
+
+        monkeypatch.setattr(node.stored._pages, "_read", counted)
+        pages = await asyncio.gather(*(node.history("long:a", 10, 20) for _ in range(500)))
+        assert {page.last for page in pages} == {30}
+        assert reads == 1
+
+
+async def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+    """SQLite's magic, our number, and a format that older hubs refuse."""
+    path = tmp_path / "hub.db"
+    HistoryFile(str(path)).close()
+    raw = path.read_bytes()
+    assert raw[:16] == b"SQLite format 3\0"
+    assert raw[68:72] == b"hubH"
+    assert (tmp_path / "hub.db-lock").exists()
