@@ -19,7 +19,8 @@ Which makes this table (history and presence are as revealing as a subscription 
 | operator keys too    | ... operator key         | ... operator key            | operator key |
 
 With nothing set the hub binds loopback only, unless told `--insecure`. A publish key belongs
-to a trusted backend: it may publish and read everywhere. An operator key may do everything.
+to a trusted backend: it may publish and read everywhere, or on the channels that it is for. An
+operator key may do everything.
 
 A credential that does not hold is refused with 401, never taken for none, also where nothing
 is set: a peer that believes it is somebody must not learn late that it is nobody. Where a
@@ -42,7 +43,7 @@ from dataclasses import field
 
 from hub.auth.cookies import read_cookie
 from hub.auth.hosts import HostList
-from hub.auth.keys import KeyRing, digest
+from hub.auth.keys import EVERYWHERE, KEY_PREFIX, HeldKey, KeyRing, digest
 from hub.auth.origins import OriginList
 from hub.auth.tickets import Tickets
 from hub.auth.tokens import TokenVerifier
@@ -51,7 +52,6 @@ from hub.core.ports import UndecidedError
 from hub.core.values import value
 from hub.errors import ForbiddenError, HubError, UnauthorizedError
 
-_EVERYTHING = ("*",)
 # A key in the forms in which it is sent; what is beyond is read each time.
 _MAX_KNOWN = 256
 # RFC 6750 section 3: for 401 answers to all other requests; no browser opens a dialogue for it.
@@ -82,17 +82,18 @@ NO_CREDENTIALS = Credentials()
 
 
 class Policy:
-    """Immutable; made once by the composition root from the settings."""
+    """Made once by the composition root from the settings; only publisher keys ever change."""
 
     __slots__ = (
-        "_check_token", "_clock", "_cookie", "_holders", "_hosts", "_known", "_operators",
-        "_origins", "_publishers", "_refusals", "_stranger", "_tickets", "_tokens", "open",
+        "_check_token", "_clock", "_cookie", "_forget", "_held", "_holders", "_hosts", "_known",
+        "_operators", "_origins", "_publishers", "_refusals", "_stranger", "_tickets", "_tokens",
+        "open",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - one for each setting that says who may
         self,
         *,
-        publish_keys: Sequence[str] = (),
+        publish_keys: Sequence[str | HeldKey] = (),
         operator_keys: Sequence[str] = (),
         token_keys: Sequence[str] = (),
         origins: Sequence[str] = (),
@@ -130,6 +131,8 @@ class Policy:
         self._refusals: Counter[str] = Counter() if refusals is None else refusals
         self._tickets = Tickets(operator_keys, clock=clock, leeway_seconds=leeway_seconds)
         self._origins = OriginList(origins)
+        self._held = self._by_name()
+        self._forget: list[Callable[[], None]] = []
         self._holders: dict[str, Identity] = {}
         """Of keys that were used, by their public names: at most as many as are set."""
         self._known: dict[str, Identity] = {}
@@ -140,8 +143,8 @@ class Policy:
             hosts, any_by_default=not self.open, addresses_by_default=not on_loopback_only
         )
         self._stranger = Identity(
-            subscribe=() if self._tokens else _EVERYTHING,
-            publish=_EVERYTHING if self.open else (),
+            subscribe=() if self._tokens else EVERYWHERE,
+            publish=EVERYWHERE if self.open else (),
             operator=self.open,
         )
 
@@ -190,8 +193,36 @@ class Policy:
             raise self._counted(error) from None
         return presented[0] if presented else self._stranger
 
+    def replace_publish_keys(self, keys: Sequence[str | HeldKey]) -> None:
+        """Take these publisher keys from now on; those that are not among them hold no more.
+
+        A hub that began without any key stays open: nobody is shut out by an edited file.
+        """
+        self._publishers = KeyRing(keys, setting="HUB_PUBLISH_KEYS")
+        self._held = self._by_name()
+        self._holders.clear()
+        self._known.clear()
+        for forget in self._forget:
+            forget()
+
+    def when_keys_change(self, forget: Callable[[], None]) -> None:
+        """Have `forget` called then: whatever was remembered of holders of keys is void."""
+        self._forget.append(forget)
+
+    def still_holds(self, identity: Identity) -> bool:
+        """Whether the key that said who this is, if it was a key, still is one with such rights."""
+        named = identity.publisher
+        if not named.startswith(KEY_PREFIX):
+            return True
+        held = self._held.get(named)
+        return held is not None and held.channels == identity.subscribe
+
+    def _by_name(self) -> dict[str, HeldKey]:
+        # An operator's rights are the greater ones.
+        return {key.name: key for ring in (self._publishers, self._operators) for key in ring}
+
     def lasts(self, identity: Identity) -> bool:
-        """Whether the same credentials, or none, are this identity's as long as the process.
+        """Whether the same credentials, or none, are this identity's until keys change.
 
         True of keys and of the stranger. A token ends, and is verified each time.
         """
@@ -338,17 +369,17 @@ class Policy:
     def _holder(self, key: str) -> Identity | None:
         """The identity of a key's holder; both rings are always searched."""
         hashed = digest(key)
-        operator = self._operators.find_digest(hashed)
-        publisher = self._publishers.find_digest(hashed)
-        name = operator or publisher
-        if name is None:
+        operator = self._operators.find_key(hashed)
+        publisher = self._publishers.find_key(hashed)
+        found = operator or publisher
+        if found is None:
             return None
-        holder = self._holders.get(name)
+        holder = self._holders.get(found.name)
         if holder is None:
-            holder = self._holders[name] = Identity(
-                publisher=name,
-                subscribe=_EVERYTHING,
-                publish=_EVERYTHING,
+            holder = self._holders[found.name] = Identity(
+                publisher=found.name,
+                subscribe=found.channels,
+                publish=found.channels,
                 operator=operator is not None,
             )
         return holder

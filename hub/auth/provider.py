@@ -157,6 +157,18 @@ class ProviderKeys:
         except TimeoutError:
             pass
 
+    async def fetch_once(self) -> str | None:
+        """Fetch where nobody runs it; return why that failed."""
+        self._fetching = True
+        try:
+            self._keys = tuple(read_set(await self._fetch()))
+        except (FetchError, ValueError) as error:
+            return str(error)
+        finally:
+            self._fetching = False
+            self._asked_at = self._clock()
+        return None
+
     async def _refresh(self) -> bool:
         """Fetch once; return whether the set is good."""
         self._wanted.clear()

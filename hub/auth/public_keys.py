@@ -77,7 +77,7 @@ def _of_block(kind: str, block: bytes) -> PublicKey:
             key = load_pem_public_key(block)
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError(f"a {kind} block cannot be read") from None
-    if not (algorithms := _fitting(key)):
+    if not (algorithms := fitting(key)):
         raise ValueError(
             f"a {kind} block is no key of RSA (2,048 to 8,192 bits), of the curve P-256, or Ed25519"
         )
@@ -123,13 +123,14 @@ def _of_jwk(entry: Mapping[str, Any]) -> PublicKey | None:
         key = read(public)
     except (PyJWTError, ValueError, TypeError, KeyError, UnsupportedAlgorithm):
         return None
-    algorithms = _fitting(key)
+    algorithms = fitting(key)
     if (named := entry.get("alg")) is not None:
         algorithms = tuple(each for each in algorithms if each == named)
     return PublicKey(key, algorithms, kid) if algorithms else None
 
 
-def _fitting(key: object) -> tuple[str, ...]:
+def fitting(key: object) -> tuple[str, ...]:
+    """The algorithms that a public key may verify; none for one of another kind."""
     if isinstance(key, RSAPublicKey):
         return ("RS256", "PS256") if key.key_size in RSA_BITS else ()
     if isinstance(key, EllipticCurvePublicKey):

@@ -22,6 +22,7 @@ from hub.cli import (
     serve,
     subscribe,
     tail,
+    token,
     top,
 )
 from hub.cli.ending import run_to_end
@@ -31,7 +32,7 @@ from hub.observe import standard_streams
 # What `hub --help` shows together, in its order.
 _PANELS = {
     "Publish and subscribe": (publish.register, subscribe.register, ingest.register),
-    "Serve": (serve.register, config.register, bench.register),
+    "Serve": (serve.register, config.register, token.register, bench.register),
     "Operate": (
         top.register,
         operating.register_lists,

@@ -16,6 +16,7 @@ from hub.core.labels import (
     CODE,
     CONNECTION,
     KEY_FETCH,
+    KEY_RELOAD,
     OP,
     OUTCOME,
     POLICY,
@@ -103,6 +104,9 @@ class Counters:
     """Sessions refused before they existed, and requests that never became one, by reason."""
     refusals: Counts = _counts(
         "hub_refusals", "Refusals of who somebody is or where a request comes from.", REFUSED_FOR
+    )
+    key_reloads: Counts = _counts(
+        "hub_key_reloads", "Times that publisher keys were read again.", KEY_RELOAD
     )
     token_key_fetches: Counts = _counts(
         "hub_token_key_fetches",

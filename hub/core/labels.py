@@ -131,6 +131,14 @@ REFUSED_FOR = Label(
     },
 )
 
+KEY_RELOAD = Label(
+    "outcome",
+    {
+        "read": "the keys of the file are those that hold",
+        "failed": "the file cannot be read; the keys before it hold",
+    },
+)
+
 KEY_FETCH = Label(
     "outcome",
     {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hub.auth.fetching import KeySetSource
+from hub.auth.keys import HeldKey, read_publish_key
 from hub.auth.policy import Policy
 from hub.auth.provider import ProviderKeys
 from hub.auth.public_keys import PublicKey, read_pem
@@ -41,7 +42,7 @@ def policy_of(
 ) -> Policy:
     """The one object that is asked; raise `SettingsError` where a key or a file cannot be used."""
     return Policy(
-        publish_keys=[key.get_secret_value() for key in settings.publish_keys],
+        publish_keys=publish_keys_of(settings),
         operator_keys=[key.get_secret_value() for key in settings.operator_keys],
         tokens=verifier_of(settings, provider=provider),
         token_cookie=settings.token_cookie,
@@ -52,6 +53,10 @@ def policy_of(
         leeway_seconds=settings.token_leeway_seconds,
         on_loopback_only=settings.listens_on_loopback_only,
     )
+
+
+def publish_keys_of(settings: Settings) -> list[HeldKey]:
+    return [read_publish_key(key.get_secret_value()) for key in settings.publish_keys]
 
 
 def verifier_of(

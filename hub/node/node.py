@@ -24,21 +24,23 @@ from hub.admin.sessions import Sessions
 from hub.admin.subject_here import SubjectExplaining
 from hub.archive.disk_journal import DiskJournal
 from hub.archive.writer import Writer
+from hub.auth.keys import HeldKey
 from hub.core.ports import Defer, Spawn
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, PresenceReset
 from hub.core.rates import Rates
 from hub.core.reserved import STATS_CHANNEL
 from hub.core.time.awake import AwakeClock
-from hub.errors import HubError
+from hub.errors import HubError, UnauthorizedError
 from hub.node.access import policy_of, provider_of
 from hub.node.api import KnownChannels, NodeApi
 from hub.node.broker import make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared
+from hub.node.key_watch import KeyWatch, watched_file
 from hub.node.outage import Outage
 from hub.node.stats import Reporter, publish_stats
 from hub.node.worker import Worker
-from hub.observe.log_levels import BROKER
+from hub.observe.log_levels import BROKER, HTTP
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import HubCollector, Metrics
 from hub.observe.sampling import make_tracing
@@ -237,6 +239,14 @@ class Node:
             self.archive.start()
         if self._provider is not None:
             self._spawn(self._provider.run())
+        if (path := watched_file(self.settings)) is not None:
+            watch = KeyWatch(
+                path,
+                replace=self._replace_publish_keys,
+                counters=self.counters,
+                log=self.log.bind(subsystem=HTTP),
+            )
+            self._spawn(watch.run())
         await self.broker.start()
         await self._roster.start()
         await self.cluster.start()
@@ -253,6 +263,18 @@ class Node:
         """With other nodes always: who reads there is not known here."""
         here = STATS_CHANNEL in self._subscribing.channels
         return here or self.broker.record().servers > 0
+
+    def _replace_publish_keys(self, keys: list[HeldKey]) -> int:
+        """Take these from now on; sessions of keys that are gone end. Returns how many."""
+        self.policy.replace_publish_keys(keys)
+        gone = [
+            session
+            for session in self.registry.sessions.values()
+            if not self.policy.still_holds(session.identity)
+        ]
+        for session in gone:
+            session.close_error(UnauthorizedError("the key has been taken out"))
+        return len(gone)
 
     async def stop(self) -> None:
         self.refusals.flush()

@@ -15,6 +15,7 @@ from pydantic import PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings
 
+from hub.auth.keys import is_hashed, plain_length
 from hub.brokers.redis.link import urls
 from hub.core import reserved
 from hub.core.options import ChannelOptions, Namespaces, SessionLimits
@@ -44,6 +45,7 @@ class Settings(Fields):
 
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
     _remarks: tuple[str, ...] = PrivateAttr(default=())
+    _config_path: Path | None = PrivateAttr(default=None)
 
     def __init__(self, *layers: Layer, **values: object) -> None:
         """Take `values` by name; `layers`, strongest first, are what `load_settings` read."""
@@ -125,6 +127,15 @@ class Settings(Fields):
         """Whether nobody has set it."""
         return self.origin(by_name()[name]) is Origin.DEFAULT
 
+    def origin_of(self, name: str) -> Origin:
+        """The same by the setting's name."""
+        return self._origins.get(name, Origin.DEFAULT)
+
+    @property
+    def config_path(self) -> Path | None:
+        """The TOML file that was read, if any."""
+        return self._config_path
+
     def warnings(self) -> list[str]:
         """A sentence for everything that works but was probably not meant."""
         return [*self._remarks, *self._short_keys(), *self._contradictions()]
@@ -132,8 +143,10 @@ class Settings(Fields):
     def _short_keys(self) -> Iterator[str]:
         for setting in ("publish_keys", "operator_keys"):
             for number, key in enumerate(getattr(self, setting), start=1):
-                size = len(key.get_secret_value())
-                if size < MIN_KEY_CHARACTERS:
+                text = key.get_secret_value()
+                hashed = setting == "publish_keys" and is_hashed(text)
+                size = plain_length(text) if setting == "publish_keys" else len(text)
+                if not hashed and size < MIN_KEY_CHARACTERS:
                     yield (
                         f"{self._name(setting)}: key {number} has {size} characters; below "
                         f"{MIN_KEY_CHARACTERS} it can be guessed (openssl rand -hex 32 makes one)"
@@ -223,4 +236,5 @@ def load_settings(
         layers.append(file_layer(path))
     settings = Settings(*layers)
     settings._remarks = tuple(unknown_variables(environ))
+    settings._config_path = path
     return settings

@@ -47,6 +47,7 @@ from hub.settings.values import (
     Origins,
     OverflowPolicy,
     Port,
+    PublishKeys,
     Seconds,
     Share,
     Switch,
@@ -91,11 +92,12 @@ class Fields(BaseSettings):
         le=1024,
     )
 
-    publish_keys: Keys = setting(
+    publish_keys: PublishKeys = setting(
         ACCESS,
         (),
-        "Keys that may publish over HTTP. Other users of this machine can see a flag's value: "
-        "prefer the environment or the file.",
+        "Keys that may publish over HTTP; KEY=orders:*|stock only there. In the file also as "
+        "digests, and read again when it changes. Other users of this machine can see a flag's "
+        "value: prefer the environment or the file.",
     )
     operator_keys: Keys = setting(ACCESS, (), "Keys that may see connections, nodes and dashboard.")
     token_keys: Keys = setting(

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
+from hub.auth import keys
 from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
 from hub.auth.public_keys import ALGORITHMS as TOKEN_ALGORITHMS
@@ -33,6 +34,7 @@ _SIZE = re.compile(r"\s*([0-9]{1,18})\s*(B|KiB|MiB|GiB|TiB)?\s*", re.IGNORECASE 
 _UNITS = {"b": 1, "kib": KIB, "mib": MIB, "gib": KIB * MIB, "tib": MIB * MIB}
 _PATH_SEGMENT = re.compile(r"[A-Za-z0-9_.~-]+")
 _NODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _COOKIE = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 # A channel's alphabet (`hub.core.publication`) without the colon that ends a namespace.
@@ -184,6 +186,34 @@ def check_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def split_publish_keys(value: object) -> object:
+    """As `split_list`; a table of TOML becomes entries as `hub.auth.keys` reads them."""
+    if not isinstance(value, dict):
+        return split_list(value)
+    return [_publish_key_of_table(str(name), entry) for name, entry in value.items()]
+
+
+def _publish_key_of_table(name: str, entry: object) -> str:
+    known = {"sha256", "channels"}
+    if keys.NAME.fullmatch(name) is None:
+        raise ValueError("the name of a key is 1 to 64 characters of A-Z a-z 0-9 _ . -")
+    if not isinstance(entry, dict) or not set(entry) <= known:
+        raise ValueError(f"publish_keys.{name} is a table with sha256 and channels")
+    digest, channels = entry.get("sha256"), entry.get("channels", ["*"])
+    if not isinstance(digest, str) or _DIGEST.fullmatch(digest) is None:
+        raise ValueError(f"publish_keys.{name}.sha256 is not 64 hexadecimal digits")
+    listed = isinstance(channels, list) and all(isinstance(each, str) for each in channels)
+    if not listed or not channels:
+        raise ValueError(f"publish_keys.{name}.channels is no list of channels")
+    return f"{name}:sha256:{digest}={'|'.join(channels)}"
+
+
+def check_publish_key(value: SecretStr) -> SecretStr:
+    """An entry as `hub.auth.keys` understands it: that module knows the form, once."""
+    keys.read_publish_key(check_key(value).get_secret_value())
+    return value
+
+
 def check_origin(value: str) -> str:
     """An entry as `hub.auth.origins` understands it: that module knows the form, once."""
     origin = value.strip().lower()
@@ -331,6 +361,8 @@ BrokerUrl = Annotated[str, AfterValidator(check_broker), BROKER]
 BrokerPrefix = Annotated[str, AfterValidator(check_prefix), Kind("a name", "NAME")]
 Key = Annotated[SecretStr, AfterValidator(check_key)]
 Keys = Annotated[tuple[Key, ...], BeforeValidator(split_list), KEYS]
+PublishKey = Annotated[SecretStr, AfterValidator(check_publish_key)]
+PublishKeys = Annotated[tuple[PublishKey, ...], BeforeValidator(split_publish_keys), KEYS]
 Origin = Annotated[str, AfterValidator(check_origin)]
 Origins = Annotated[tuple[Origin, ...], BeforeValidator(split_list), ORIGINS]
 HostName = Annotated[str, AfterValidator(check_host_name)]

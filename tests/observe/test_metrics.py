@@ -19,6 +19,7 @@ from hub.core.labels import (
     CODE,
     CONNECTION,
     KEY_FETCH,
+    KEY_RELOAD,
     OP,
     OTHER,
     OUTCOME,
@@ -58,8 +59,8 @@ CALM = Gauges(
     broker=BrokerRecord(),
 )
 LABELS = (
-    CLOSE_CODE, CODE, CONNECTION, KEY_FETCH, OP, OUTCOME, POLICY, REASON, REFUSAL, REFUSED_FOR,
-    TRANSPORT,
+    CLOSE_CODE, CODE, CONNECTION, KEY_FETCH, KEY_RELOAD, OP, OUTCOME, POLICY, REASON, REFUSAL,
+    REFUSED_FOR, TRANSPORT,
 )  # fmt: skip
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5"
 # The library leaves this function untyped.

@@ -101,9 +101,14 @@ class Dispatcher:
         self._at_once = deps.at_once
         self._known: dict[_Head, _Verdict] = {}
         """Publishers' heads that passed: theirs are the same for each publication. Only what holds
-        as long as the process; a look-up by its hash tells nothing of a key by its time."""
+        until keys change; a look-up by its hash tells nothing of a key by its time."""
         self.heads = KnownHeads()
         """The same, found by their bytes before they are read."""
+        deps.policy.when_keys_change(self._forget)
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self.heads.forget()
 
     # -- before the body -----------------------------------------------------------------------
 

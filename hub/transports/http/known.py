@@ -78,6 +78,10 @@ class KnownHeads:
         known = self._heads.get(head[0])
         return None if known is None or head[2] > known.route.body_limit else known
 
+    def forget(self) -> None:
+        """Know none any more: who may has changed."""
+        self._heads.clear()
+
     def remember(self, head: Cut, request: Request, route: Route) -> None:
         """Know `head`, which was read as `request`, from now on.
 

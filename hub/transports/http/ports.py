@@ -97,7 +97,11 @@ class Policy(Protocol):
         ...
 
     def lasts(self, identity: Identity) -> bool:
-        """Whether the same credentials, or none, are this identity's as long as the process."""
+        """Whether the same credentials, or none, are this identity's until keys change."""
+        ...
+
+    def when_keys_change(self, forget: Callable[[], None]) -> None:
+        """Have `forget` called then."""
         ...
 
     def check_operator(self, credentials: Credentials) -> Identity:

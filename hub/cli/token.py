@@ -1,0 +1,233 @@
+"""`hub token`: make a subscriber's token, or say why one is refused.
+
+It reads the settings that the hub reads. A token is signed with the first of `HUB_TOKEN_KEYS`, or
+with a private key in a PEM file; it has the issuer and the audience that the hub wants, and a name
+(`jti`) by which it can be revoked. `--check` judges as a node would, but for what operators have
+revoked or banned, which only running nodes know.
+
+Ends with 0 when it is made or holds, 1 when it is refused, 2 when the call itself is wrong.
+"""
+
+import re
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hub.cli.ending import WRONG_USE, fail, say
+from hub.cli.flags import ConfigFile, SettingsCommand, refused, settings_of
+from hub.observe.terminal import to_json
+
+if TYPE_CHECKING:
+    from hub.auth.provider import ProviderKeys
+    from hub.core.identity import Identity
+    from hub.settings import Settings
+
+REFUSED = 1
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
+_DURATION = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
+_NEVER = "never"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("token", cls=SettingsCommand)(token)
+
+
+def token(
+    ctx: typer.Context,
+    sub: Annotated[
+        str | None, typer.Argument(metavar="SUB", help="The subject: who the token is for.")
+    ] = None,
+    subscribe: Annotated[
+        list[str] | None,
+        typer.Option(help="A channel, or a prefix ending in *, to read; may be repeated."),
+    ] = None,
+    publish: Annotated[
+        list[str] | None, typer.Option(help="The same, to publish on; may be repeated.")
+    ] = None,
+    expires: Annotated[
+        str, typer.Option(help="How long it holds: 90s, 15m, 1h, 30d, or never.")
+    ] = "1h",
+    check: Annotated[
+        str | None,
+        typer.Option(metavar="TOKEN", help="Judge this token instead; - reads it from stdin."),
+    ] = None,
+    private_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Sign with this private key (PEM).")
+    ] = None,
+    kid: Annotated[str | None, typer.Option(help="The key's name, for the token's header.")] = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Make a token for SUB, or with --check say whether one holds, and why not."""
+    settings = settings_of(ctx, config_file)
+    if check is not None:
+        if sub is not None or subscribe or publish:
+            raise fail(WRONG_USE, "--check takes a token and nothing else")
+        _check(settings, sys.stdin.read().strip() if check == "-" else check)
+        return
+    if sub is None:
+        raise fail(WRONG_USE, "SUB is missing: whom the token is for")
+    claims = _claims(settings, sub, _patterns(subscribe), _patterns(publish), expires)
+    typer.echo(_sign(settings, claims, private_key, kid))
+
+
+def _patterns(given: Sequence[str] | None) -> list[str]:
+    return [pattern for each in given or () for pattern in each.split(",")]
+
+
+# -- making ----------------------------------------------------------------------------------------
+
+
+def _claims(
+    settings: "Settings", sub: str, subscribe: Sequence[str], publish: Sequence[str], expires: str
+) -> dict[str, Any]:
+    from hub.auth.grants import SUBJECT, check_pattern
+    from hub.auth.tokens import MAX_SUBJECT_LENGTH
+    from hub.errors import BadRequestError
+
+    if not 0 < len(sub) <= MAX_SUBJECT_LENGTH:
+        raise fail(WRONG_USE, f"SUB is {len(sub)} characters, allowed are 1 to 255")
+    for pattern in (*subscribe, *publish):
+        try:
+            check_pattern(pattern.replace(SUBJECT, "sub"))
+        except BadRequestError as error:
+            raise fail(WRONG_USE, f"{error.message}, or such a prefix and *") from None
+    now = int(time.time())
+    claims: dict[str, Any] = {"sub": sub, "iat": now, "jti": secrets.token_urlsafe(12)}
+    if (seconds := _seconds(expires)) is not None:
+        claims["exp"] = now + seconds
+    if settings.token_issuer:
+        claims["iss"] = settings.token_issuer[0]
+    if settings.token_audience:
+        claims["aud"] = settings.token_audience[0]
+    _put(claims, settings.token_grants_claim, {"subscribe": [*subscribe], "publish": [*publish]})
+    return claims
+
+
+def _put(claims: dict[str, Any], claim: str, grants: dict[str, Any]) -> None:
+    """Where the hub looks for them: a name that is a URL stays whole."""
+    if "/" in claim or ":" in claim:
+        claims[claim] = grants
+        return
+    *above, last = claim.split(".")
+    at = claims
+    for name in above:
+        at = at.setdefault(name, {})
+    at[last] = grants
+
+
+def _seconds(text: str) -> int | None:
+    if text == _NEVER:
+        return None
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not int(match[1]):
+        raise fail(
+            WRONG_USE, f"--expires is {text!r}: allowed are such as 90s, 15m, 1h, 30d, never"
+        )
+    return int(match[1]) * _UNITS[match[2] or "s"]
+
+
+def _sign(
+    settings: "Settings", claims: dict[str, Any], private_key: Path | None, kid: str | None
+) -> str:
+    import jwt
+
+    header = {} if kid is None else {"kid": kid}
+    if private_key is None:
+        if not settings.token_keys:
+            raise fail(WRONG_USE, "nothing to sign with: set HUB_TOKEN_KEYS or give --private-key")
+        return _hs256(settings.token_keys[0].get_secret_value(), claims, header)
+    key, algorithm = _private_key(private_key)
+    return jwt.encode(claims, key, algorithm=algorithm, headers=header)
+
+
+def _hs256(secret: str, claims: dict[str, Any], header: dict[str, str]) -> str:
+    import warnings
+
+    import jwt
+
+    with warnings.catch_warnings():
+        # The hub says at its start that a key is short; here it would be a line on stderr.
+        warnings.simplefilter("ignore")
+        return jwt.encode(claims, secret, algorithm="HS256", headers=header)
+
+
+def _private_key(path: Path) -> tuple[Any, str]:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    from hub.auth.public_keys import fitting
+
+    try:
+        key: Any = load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as error:
+        raise fail(WRONG_USE, f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, TypeError) as error:
+        raise fail(WRONG_USE, f"{path} is no private key without a password: {error}") from None
+    algorithms = fitting(key.public_key()) if hasattr(key, "public_key") else ()
+    if not algorithms:
+        raise fail(WRONG_USE, f"{path} is no key of RSA, of the curve P-256, or Ed25519")
+    return key, algorithms[0]
+
+
+# -- checking --------------------------------------------------------------------------------------
+
+
+def _check(settings: "Settings", text: str) -> None:
+    from hub.core.ports import UndecidedError
+    from hub.errors import SettingsError, UnauthorizedError
+    from hub.node.access import verifier_of
+
+    provider = _asked_provider(settings)
+    try:
+        verifier = verifier_of(settings, provider=provider)
+    except SettingsError as error:
+        raise refused(error) from None
+    try:
+        identity = verifier.verify(text)
+    except UndecidedError:
+        raise fail(REFUSED, "refused: the provider could not be asked for the key") from None
+    except UnauthorizedError as error:
+        raise fail(REFUSED, f"refused: {error.message}") from None
+    typer.echo(to_json(_told(identity)))
+    say("the token holds; whether it is revoked, or its subject banned, running nodes know")
+
+
+def _asked_provider(settings: "Settings") -> "ProviderKeys | None":
+    """The provider's keys, read once."""
+    if not settings.token_jwks_url:
+        return None
+    import asyncio
+
+    import structlog
+
+    from hub.auth.fetching import KeySetSource
+    from hub.auth.provider import ProviderKeys
+    from hub.core.counters import Counters
+
+    provider = ProviderKeys(
+        KeySetSource(settings.token_jwks_url),
+        clock=time.monotonic,
+        counters=Counters(),
+        log=structlog.wrap_logger(None, processors=[structlog.processors.JSONRenderer()]),
+    )
+    if (why := asyncio.run(provider.fetch_once())) is not None:
+        say(f"the keys of {settings.token_jwks_url} cannot be had: {why}")
+    return provider
+
+
+def _told(identity: "Identity") -> dict[str, object]:
+    return {
+        "sub": identity.subject,
+        "subscribe": list(identity.subscribe),
+        "publish": list(identity.publish),
+        "jti": identity.token_id,
+        "expires_at": identity.expires_at,
+        "expires_in_seconds": (
+            None if identity.expires_at is None else round(identity.expires_at - time.time())
+        ),
+    }
