@@ -90,15 +90,15 @@ async def _obey(control: Control, hub: Hub, stop: asyncio.Event) -> None:
 
 async def _tell_readiness(control: Control, hub: Hub) -> None:
     """Say when peers may come, and when an operator sends them elsewhere."""
-    while hub.node.ready():  # noqa: ASYNC110 - it follows from many states
-        await asyncio.sleep(_READY_STEP_SECONDS)
-    control.say(READY)
-    was_draining = False
+    told_ready = was_draining = False
     while True:
-        await asyncio.sleep(_READY_STEP_SECONDS)
+        if not told_ready and not hub.node.ready():
+            control.say(READY)
+            told_ready = True
         if (is_draining := hub.node.registry.draining) is not was_draining:
             control.say(LEAVING if is_draining else TAKING)
             was_draining = is_draining
+        await asyncio.sleep(_READY_STEP_SECONDS)
 
 
 async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:

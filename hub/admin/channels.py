@@ -7,6 +7,7 @@ channel are added up before the page is cut.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Protocol
 
 from hub.admin.listing import Listing, Page, Part, Query, Row, Selection, merge, slices
@@ -57,8 +58,18 @@ class ListChannels(AdminRequest[Part[ChannelRecord]], frozen=True, tag="channels
     names: frozenset[str] = frozenset()
 
 
+class GetChannel(AdminRequest[ChannelRecord | None], frozen=True, tag="channel"):
+    """One channel as this node knows it; None where it does not."""
+
+    channel: str
+
+
 class Known(Protocol):
     """The channels of this node."""
+
+    async def look(self) -> None:
+        """Learn of what `names` tells next, where that is known elsewhere."""
+        ...
 
     def names(self) -> Sequence[str]: ...
 
@@ -83,7 +94,10 @@ class Channels:
         """Of its own, so that operators do not wait for everybody else."""
 
     def handlers(self) -> Handlers:
-        return {ListChannels: self.part}
+        return {ListChannels: self.part, GetChannel: self._told}
+
+    async def _told(self, asked: "GetChannel") -> ChannelRecord | None:
+        return self.one(asked.channel)
 
     def one(self, name: str) -> ChannelRecord | None:
         """One channel as this node knows it."""
@@ -99,6 +113,7 @@ class Channels:
         self, wanted: Callable[[str], bool] = lambda _: True
     ) -> AsyncIterator[list[ChannelRecord]]:
         """All that are wanted, with a turn of the loop for others between the lists."""
+        await self._known.look()
         for some in slices(self._known.names(), _SLICE_CHANNELS):
             yield [record for name in some if wanted(name) and (record := self.one(name))]
             await asyncio.sleep(0)
@@ -117,6 +132,12 @@ class Channels:
             return selection.part(self._rates.rated_one)
 
     # -- over all nodes ----------------------------------------------------------------------
+
+    async def added_up(self, admin: Admin, record: ChannelRecord) -> ChannelRecord:
+        """One channel of this node with the subscribers of all."""
+        answers = await admin.call(GetChannel(record.channel), Everywhere())
+        found = [each for each in answers.by_tag.values() if each is not None]
+        return reduce(joined, found) if found else record
 
     async def everywhere(self, admin: Admin, query: Query) -> Page[ChannelRecord]:
         """A page over all nodes, and how much of each is held where only the broker knows.

@@ -4,7 +4,7 @@ Implements `hub.transports.http.ports.Node`: each question goes to the part that
 or at another node.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +35,12 @@ class KnownChannels:
 
     broker: NodeBroker
     subscribing: Subscribing
+    ask: Callable[[], Awaitable[None]] | None = None
+    """See `hub.node.broker.Brokerage.look`."""
+
+    async def look(self) -> None:
+        if self.ask is not None:
+            await self.ask()
 
     def names(self) -> Sequence[str]:
         return self.broker.names()
@@ -125,6 +131,8 @@ class NodeApi:
     async def channel(self, name: str) -> ChannelRecord | None:
         """Also one that no session of this node subscribes to, where a broker outside has it."""
         record = self.lists.one(name)
+        if record is not None and self.reporter.worker:
+            return await self.lists.added_up(self.cluster, record)
         if record is not None or not self.known.broker.record().servers:
             return record
         page = await self.command_handler.history(name, None, 1)

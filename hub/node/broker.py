@@ -4,7 +4,7 @@ A node that stands alone does not import the Redis client, which takes a third o
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,6 +79,9 @@ class Brokerage:
     """Who is present where the broker carries the channels."""
     bus: NodeBus
     """The way to the nodes that share the broker."""
+    look: Callable[[], Awaitable[None]] | None = None
+    """Has the broker learn of channels that this node does not follow, where another process of
+    this machine knows them."""
 
 
 def make_tag() -> str:
@@ -143,10 +146,12 @@ def _of_process(
         downstream=downstream,
         namespaces=settings.namespaces(),
         spawn=shared.spawn,
+        clock=shared.awake,
         counters=shared.counters,
         hold_total_bytes=settings.broker_hold_bytes,
     )
-    return Brokerage(broker, WorkerRoster(link), WorkerBus(link, spawn=shared.spawn))
+    bus = WorkerBus(link, spawn=shared.spawn)
+    return Brokerage(broker, WorkerRoster(link), bus, look=broker.look)
 
 
 def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Brokerage:

@@ -158,7 +158,7 @@ class Node:
             worker=self.reporter.worker,
         )
         self.waiting_polls = WaitingPolls()
-        known = KnownChannels(self.broker, self._subscribing)
+        known = KnownChannels(self.broker, self._subscribing, brokerage.look)
         lists = Channels(known, self.registry.origin)
         self.cluster = Cluster(
             tag=self.tag,

@@ -42,6 +42,9 @@ class FakeKnown:
         """What the broker holds of some."""
         self.offsets: dict[str, int] = {}
 
+    async def look(self) -> None:
+        """All is known."""
+
     def names(self) -> Sequence[str]:
         return tuple(self._held)
 

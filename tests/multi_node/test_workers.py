@@ -136,6 +136,8 @@ async def test_lists_members_and_commands_reach_all_workers(
             assert {each["connection"] for each in members["members"]} == ids
             channels = (await get(shared, f"/api/channels?prefix={room}"))["channels"]
             assert [each["subscribers"] for each in channels] == [len(seats)]
+            one = await get(shared, f"/api/channels/{room}")
+            assert one["subscribers"] == len(seats)
         async with httpx.AsyncClient(timeout=10, verify=NO_TLS) as client:
             for seat in seats:
                 command = {"id": 1, "op": "subscribe", "channel": f"more.{channel}"}
@@ -145,6 +147,17 @@ async def test_lists_members_and_commands_reach_all_workers(
                     json=command,
                 )
                 assert answer.status_code == 200, answer.text
+
+
+async def test_a_channel_without_subscribers_is_listed_at_any_worker(
+    shared: WorkersHub, channel: str
+) -> None:
+    """With what history holds of it, as in one process."""
+    for number in range(3):
+        await publish(shared, f"quiet.{channel}", number)
+    for _ in range(4):
+        listed = (await get(shared, f"/api/channels?prefix=quiet.{channel}"))["channels"]
+        assert [(each["subscribers"], each["history"]) for each in listed] == [(0, 3)]
 
 
 async def test_a_poll_that_reaches_another_worker_is_carried_to_its_session(

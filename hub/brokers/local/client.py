@@ -20,6 +20,7 @@ from hub.core.ports import (
     PAGE_BYTES,
     Downstream,
     HistoryPage,
+    Monotonic,
     OnOpen,
     PublishRequest,
     PublishResult,
@@ -37,6 +38,8 @@ _PAGE_PUBLICATIONS = 1000
 # Read at a time after a reconnect, so that publications find their way between the pages.
 _FILLING_AT_ONCE = 32
 _RETRY_SECONDS = 0.2
+# For operators, who look at several pages of a list.
+_LISTED_SECONDS = 4.0
 # Three seconds in all, as over Redis.
 _EPOCH_TRIES = 300
 _EPOCH_STEP_SECONDS = 0.01
@@ -90,6 +93,7 @@ class LocalBroker:
         downstream: Downstream,
         namespaces: Namespaces,
         spawn: Spawn,
+        clock: Monotonic,
         counters: Counters,
         hold_total_bytes: int,
     ) -> None:
@@ -97,6 +101,7 @@ class LocalBroker:
         self._downstream = downstream
         self._namespaces = namespaces
         self._spawn = spawn
+        self._clock = clock
         self._counters = counters
         self._hold = HoldBudget(
             channel_messages=_HOLD_MESSAGES,
@@ -106,6 +111,8 @@ class LocalBroker:
         )
         self._channels: dict[str, _Followed] = {}
         self._reads = asyncio.Semaphore(_FILLING_AT_ONCE)
+        self._listed: dict[str, tuple[Position, int | None]] = {}
+        self._listed_at = 0.0
         link.on(frames.DELIVER, self._on_deliver)
         link.on(frames.LOST, self._on_lost)
         link.on(frames.RESET, self._on_reset)
@@ -122,6 +129,8 @@ class LocalBroker:
 
     def sweep(self) -> None:
         self._link.sweep()
+        if self._listed and self._clock() - self._listed_at > _LISTED_SECONDS:
+            self._listed = {}
 
     # -- hub.core.ports.Broker ---------------------------------------------------------------
 
@@ -193,16 +202,36 @@ class LocalBroker:
 
     # -- what this worker knows --------------------------------------------------------------
 
+    async def look(self) -> None:
+        """Learn of all channels, so that `names` and `held` tell of those nobody here follows.
+
+        What was learned is forgotten a few seconds later. Where the broker process does not answer,
+        they tell of this worker's own.
+        """
+        listed: dict[str, tuple[Position, int | None]] = {}
+        following = 0
+        while True:
+            try:
+                _, _, found, following = await self._link.ask(frames.NAMES, following)
+            except HubError:
+                break
+            listed |= {name: (Position(*head), held) for name, *head, held in found}
+            if not following:
+                break
+        self._listed, self._listed_at = listed, self._clock()
+
     def names(self) -> Sequence[str]:
-        """Of the channels this worker follows."""
-        return tuple(self._channels)
+        """Of the channels this worker follows, and of those it has just learned of."""
+        return tuple(self._channels | self._listed)
 
     def held(self, channel: str) -> tuple[Position, int | None] | None:
-        """How far this worker has come in a channel; None where it does not follow it."""
-        followed = self._channels.get(channel)
+        """How far this worker has come in a channel, and how much of it is held where that was
+        learned; None where it knows nothing of it."""
+        followed, listed = self._channels.get(channel), self._listed.get(channel)
         if followed is None or followed.tracker.state is State.OPENING:
-            return None
-        return followed.tracker.position, None
+            return listed
+        position = followed.tracker.position
+        return position, listed[1] if listed is not None and listed[0] == position else None
 
     def impaired(self) -> Sequence[str]:
         return ()
@@ -216,13 +245,14 @@ class LocalBroker:
             return ("the broker process cannot be reached",)
         if link.unheard_seconds > DEAF_SECONDS:
             return (f"the broker process has been silent for {link.unheard_seconds:.0f} s",)
-        return ()
+        return link.troubles
 
     def record(self) -> BrokerRecord:
         link = self._link
         return BrokerRecord(
             servers=1,
             refusing_servers=int(not link.is_up),
+            unwritable_servers=int(link.is_up and bool(link.troubles)),
             deaf_servers=int(link.unheard_seconds > DEAF_SECONDS),
             canary_age_seconds=link.unheard_seconds,
             canary_round_trip_seconds=link.round_trip_seconds,

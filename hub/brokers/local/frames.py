@@ -45,14 +45,14 @@ OTHERS = 12  # number
 ASK = 13  # number, tag, question, whether it lasts
 ANSWER = 14  # the asker's tag and number, answer
 GIVE_UP = 15  # the tag that was asked, number
-NAMES = 16  # number, after which name, how many
+NAMES = 16  # number, from which on; 0 begins
 # The broker process says:
 WELCOME = 32  # shape
 PUBLISHED = 33  # number, epoch, offset, whether it is a duplicate
 REFUSED = 34  # number, code, message
 HEAD = 35  # number, epoch, offset
 PAGE = 36  # number, epoch, offset, oldest, lists of the fields of publications
-PONG = 37  # number, bytes of history, their limit
+PONG = 37  # number, bytes of history, their limit, what keeps the broker from working
 DELIVER = 38  # the fields of a Publication
 LOST = 39  # the fields of a Gap
 RESET = 40  # channel, epoch, offset
@@ -62,7 +62,7 @@ OTHERS_ARE = 43  # number, records by tag
 ASKED = 44  # the asker's tag and number, question, whether it lasts
 ANSWERED = 45  # number, answer; None where the node lives no more
 GIVEN_UP = 46  # the asker's tag and number
-NAMES_ARE = 47  # number, lists of name, epoch, offset, held
+NAMES_ARE = 47  # number, lists of name, epoch, offset, held; from which on there are more, or 0
 
 _HEADER_BYTES = 4
 # A frame that has so much leaves before the turn of the loop ends: decoding it takes 0.1 ms.

@@ -101,7 +101,9 @@ class Link:
         self._pinged_at = clock()
         self.round_trip_seconds = 0.0
         self.history_bytes = self.history_limit_bytes = 0
-        """Of the broker process, as it said last."""
+        """Of the broker process, as it said last; and ..."""
+        self.troubles: tuple[str, ...] = ()
+        """... what keeps its broker from working, such as a full disk."""
 
     # -- what is put around it ---------------------------------------------------------------
 
@@ -154,6 +156,7 @@ class Link:
         self.is_up = True
         self._counters.broker_connects["commands"] += 1
         self._log.info("broker_process_reached")
+        self._ping()
         for callback in self._on_up:
             callback()
 
@@ -196,13 +199,18 @@ class Link:
             self._log.warning("broker_process_silent", seconds=round(now - self.heard_at, 1))
             made.abort()
         elif self.is_up and now - self._pinged_at >= PING_SECONDS:
-            self._pinged_at = now
+            self._ping()
+
+    def _ping(self) -> None:
+        now = self._pinged_at = self._clock()
+        with contextlib.suppress(NotSentError):
             self.call((frames.PING,), lambda answer: self._ponged(now, answer))
 
     def _ponged(self, asked_at: float, answer: Message | HubError) -> None:
         if not isinstance(answer, HubError):
             self.round_trip_seconds = self._clock() - asked_at
-            _, _, self.history_bytes, self.history_limit_bytes = answer
+            _, _, self.history_bytes, self.history_limit_bytes, troubles = answer
+            self.troubles = tuple(troubles)
 
     @property
     def unheard_seconds(self) -> float:

@@ -47,6 +47,8 @@ class Served(Broker, Protocol):
 
     def record(self) -> BrokerRecord: ...
 
+    def problems(self) -> Sequence[str]: ...
+
     def names(self) -> Sequence[str]: ...
 
     def held(self, channel: str) -> tuple[Position, int | None] | None: ...
@@ -354,21 +356,22 @@ class BrokerServer:
         return (frames.PAGE, number, page.head.epoch, page.head.offset, page.oldest, found)
 
     def _ping(self, worker: _Worker, message: Message) -> None:
-        record = self.broker.record()
+        record, troubles = self.broker.record(), list(self.broker.problems())
         worker.frames.send(
-            (frames.PONG, message[1], record.history_bytes, record.history_limit_bytes)
+            (frames.PONG, message[1], record.history_bytes, record.history_limit_bytes, troubles)
         )
 
     def _tell_names(self, worker: _Worker, message: Message) -> None:
         _, number, first = message
         if not first:
             worker.names = self.broker.names()
+        following = first + NAMES_AT_ONCE
         told = [
             (name, held[0].epoch, held[0].offset, held[1])
-            for name in islice(worker.names, first, first + NAMES_AT_ONCE)
+            for name in islice(worker.names, first, following)
             if (held := self.broker.held(name)) is not None
         ]
-        more = first + NAMES_AT_ONCE < len(worker.names)
+        more = following if following < len(worker.names) else 0
         worker.frames.send((frames.NAMES_ARE, number, told, more), 60 * len(told))
 
     # -- who is present ----------------------------------------------------------------------

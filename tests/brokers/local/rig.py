@@ -127,6 +127,7 @@ class Worker(Rig):
             downstream=self,
             namespaces=NAMESPACES,
             spawn=process.tasks.spawn,
+            clock=process.clock,
             counters=self.counters,
             hold_total_bytes=1 << 20,
         )

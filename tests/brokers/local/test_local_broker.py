@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from hub.brokers.local import frames, link
+from hub.brokers.local import frames, link, server
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.pushes import GapReason, PresenceReset
 from hub.errors import NotPublishedError, OutcomeUnknownError, UnavailableError
@@ -239,3 +239,38 @@ async def test_presence_is_asked_for_again_after_a_cut(made: Machine) -> None:
     made.process.cut()
     await one.is_down()
     await eventually(lambda: one.announced == [PresenceReset("a")])
+
+
+async def test_a_worker_learns_of_all_channels_when_it_looks(made: Machine) -> None:
+    """More than one answer names; what was learned is forgotten again."""
+    one, other = await made.worker(), await made.worker()
+    await one.subscribe("followed")
+    for number in range(60):
+        await other.publish(f"quiet.{number}")
+    assert one.local.names() == ("followed",)
+    await one.local.look()
+    assert len(one.local.names()) == 61
+    held = one.local.held("quiet.7")
+    assert held is not None
+    assert (held[0].offset, held[1]) == (1, 1)
+    made.process.clock.advance(10)
+    one.local.sweep()
+    assert one.local.names() == ("followed",)
+
+
+async def test_names_come_in_pages(made: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "NAMES_AT_ONCE", 7)
+    one = await made.worker()
+    for number in range(50):
+        await one.publish(f"c{number}")
+    await one.local.look()
+    assert len(one.local.names()) == 50
+
+
+async def test_what_keeps_the_broker_from_working_is_every_worker_s_problem(made: Machine) -> None:
+    """As a full disk is."""
+    one = await made.worker()
+    made.process.memory.problems = lambda: ("the disk is full",)  # type: ignore[method-assign]
+    made.process.clock.advance(link.PING_SECONDS + 0.1)
+    one.local.sweep()
+    await eventually(lambda: one.local.problems() == ("the disk is full",))
