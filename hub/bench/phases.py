@@ -44,6 +44,12 @@ def await_delivered(progress: Progress, expected: int, show: Callable[[], None])
 
 
 def begin(herd: Sequence[Worker]) -> None:
-    """Tell every reader that the measured phase begins."""
+    """Tell every reader that the measured phase begins; return when all have begun it.
+
+    One that is told and not waited for may come to it when the first deliveries are past: they
+    would be missing in its bytes.
+    """
     for reader in herd:
         reader.order(Order.BEGIN)
+    for reader in herd:
+        reader.answer()

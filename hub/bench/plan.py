@@ -31,7 +31,7 @@ class Order(Enum):
     """What a process of the load is told."""
 
     BEGIN = "begin"
-    """The measured phase begins."""
+    """The measured phase begins; answered by the same."""
     FINISH = "finish"
     """Report and end."""
 

@@ -89,6 +89,7 @@ class Reader:
         if order is Order.BEGIN:
             self._cpu_before = time.process_time()
             self._subscribers.begin()
+            self._orders.send(order)
         else:
             spent = time.process_time() - self._cpu_before
             self._orders.send(self._subscribers.report(spent))
