@@ -108,8 +108,36 @@ def _round_trip(row: Json) -> str:
     return rate(row.get("round_trip_ms"))
 
 
+def with_age(answer: Json) -> list[Json]:
+    """The nodes of `GET /api/nodes`; those whose figures are old say so.
+
+    Where the others are not known, the hub lists them as they were; this node's own are of now.
+    """
+    nodes: list[Json] = answer["nodes"]
+    if answer.get("complete", True):
+        return nodes
+    now = max(row.get("at_ms") or 0 for row in nodes)
+    return [
+        row | {"old_seconds": (now - row["at_ms"]) / 1000}
+        if row.get("node") != answer.get("node") and row.get("at_ms")
+        else row
+        for row in nodes
+    ]
+
+
+def away_sentence(nodes: Sequence[Json]) -> str:
+    """What connects the nodes is away, and since when; empty where it is there."""
+    row = next((row for row in nodes if row.get("broker_away")), None)
+    if row is None:
+        return ""
+    servers, since = " and ".join(row["broker_away"]), row.get("broker_away_since_ms")
+    return f"{servers} away since {clock(since)}, says {row.get('node')}: it answers for itself"
+
+
 def node_state(row: Json) -> str:
-    """What a node it does for its own sake, or what is wrong with it."""
+    """What a node does for its own sake, or what is wrong with it."""
+    if row.get("old_seconds") is not None:
+        return f"figures {span(row['old_seconds'])} old"
     if row.get("leaving"):
         return f"{row['leaving']} {row.get('left_connections')}/{row.get('leaving_connections')}"
     if row.get("draining"):
@@ -235,8 +263,9 @@ def table(
     width: int | None,
     sort: str = "",
     descending: bool = False,
+    marked: int | None = None,
 ) -> "Table":
-    """As many of `columns` as `width` has room for; the one sorted by is marked."""
+    """As many of `columns` as `width` has room for; the one sorted by is marked, and a row."""
     from rich.table import Table
     from rich.text import Text
 
@@ -252,8 +281,9 @@ def table(
             no_wrap=True,
             overflow="ellipsis",
         )
-    for row in rows:
-        made.add_row(*(Text(column.text(row)) for column in fitting))
+    for number, row in enumerate(rows):
+        style = "reverse" if number == marked else None
+        made.add_row(*(Text(column.text(row)) for column in fitting), style=style)
     return made
 
 

@@ -11,7 +11,16 @@ from typing import Annotated
 import typer
 
 from hub.cli.address import DEFAULT_URL, Url
-from hub.cli.columns import CHANNELS, CLOSED, CONNECTIONS, NODES, Column, print_rows
+from hub.cli.columns import (
+    CHANNELS,
+    CLOSED,
+    CONNECTIONS,
+    NODES,
+    Column,
+    away_sentence,
+    print_rows,
+    with_age,
+)
 from hub.cli.ending import say
 from hub.cli.operator import AsJson, Json, Key, Operator, operate, print_json
 
@@ -65,8 +74,12 @@ def nodes(as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = None) -> N
         answer = await operator.ask("nodes")
         if as_json:
             print_json(answer)
-        else:
-            print_rows(NODES, answer["nodes"])
+            return
+        print_rows(NODES, with_age(answer))
+        if away := away_sentence(answer["nodes"]):
+            say(away)
+        elif answer.get("unknown"):
+            say(answer["unknown"])
 
     operate(url, key, act)
 

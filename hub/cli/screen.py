@@ -19,13 +19,23 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 256
 # ECMA-48 section 5.4: ESC [ parameters, and one final byte; ESC O is what some terminals send.
-_KEY = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]|[^\x1b]")
+# Then a character of UTF-8, or Escape by itself.
+_KEY = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]|[\xc2-\xf4][\x80-\xbf]+|[^\x1b]|\x1b", re.DOTALL)
 _NAMES = {
     b"\t": "tab",
     b"\x1b[C": "right",
     b"\x1bOC": "right",
     b"\x1b[D": "left",
     b"\x1bOD": "left",
+    b"\x1b[A": "up",
+    b"\x1bOA": "up",
+    b"\x1b[B": "down",
+    b"\x1bOB": "down",
+    b"\n": "enter",
+    b"\r": "enter",
+    b"\x1b": "escape",
+    b"\x7f": "backspace",
+    b"\x08": "backspace",
 }
 
 
@@ -73,7 +83,7 @@ class Screen:
         self._console.print(Filled(renderable), end="")
 
     def keys(self) -> list[str]:
-        """What was pressed: characters, and `left`, `right`, `tab`; call when `input` has some.
+        """What was pressed: characters, and names such as `left`; call when `input` has some.
 
         Raises:
             EOFError: the terminal is gone.
@@ -81,7 +91,7 @@ class Screen:
         pressed = os.read(self._input, _READ_BYTES)
         if not pressed:
             raise EOFError
-        return [_NAMES.get(key, key.decode("latin-1")) for key in _KEY.findall(pressed)]
+        return [_NAMES.get(key, key.decode(errors="replace")) for key in _KEY.findall(pressed)]
 
     def suspend(self) -> None:
         """What Ctrl-Z asks for: give the terminal back, stop, and take it again afterwards."""

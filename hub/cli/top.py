@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.address import DEFAULT_URL, Url
-from hub.cli.columns import print_rows
+from hub.cli.columns import away_sentence, print_rows
 from hub.cli.ending import WRONG_USE, fail, say
 from hub.cli.operator import Key, Operator, operate, print_json
 
 if TYPE_CHECKING:
-    from hub.cli.top_view import Shown, Snapshot
+    from hub.cli.top_taking import Snapshot
+    from hub.cli.top_view import Shown
 
 _SIGNALLED = 128
 """Plus the signal's number: how shells say that a signal ended a command."""
@@ -71,7 +72,7 @@ class Order:
     async def print_snapshots(self, operator: Operator) -> None:
         """Until `count`; what fails after the first is said and tried again."""
         from hub.cli.operator import OperatorError
-        from hub.cli.top_view import MOST_ROWS, take
+        from hub.cli.top_taking import MOST_ROWS, take
 
         snapshot = await take(operator, self.shown, MOST_ROWS)
         print_json(snapshot.document())
@@ -90,7 +91,8 @@ class Order:
         """Live on a terminal, once elsewhere."""
         from hub.cli.screen import Screen, has_terminal
         from hub.cli.top_live import Live
-        from hub.cli.top_view import MOST_ROWS, room, take
+        from hub.cli.top_picture import room
+        from hub.cli.top_taking import MOST_ROWS, take
 
         if not has_terminal():
             self._print_once(operator, await take(operator, self.shown, MOST_ROWS))
@@ -103,8 +105,11 @@ class Order:
             raise typer.Exit(_SIGNALLED + ended_by)
 
     def _print_once(self, operator: Operator, snapshot: "Snapshot") -> None:
-        from hub.cli.top_view import ordered, summary
+        from hub.cli.top_picture import summary
+        from hub.cli.top_view import ordered
 
         for line in summary(self.shown, snapshot, url=operator.shown_url):
             typer.echo(line)
         print_rows(self.shown.listing.columns, ordered(self.shown, snapshot.rows))
+        if trouble := away_sentence(snapshot.nodes) or snapshot.unknown:
+            say(trouble)

@@ -7,7 +7,9 @@ from typing import Any
 
 from hub.cli.operator import Operator, OperatorError
 from hub.cli.screen import Screen
-from hub.cli.top_view import Shown, Snapshot, picture, pressed, room, take
+from hub.cli.top_picture import picture, room
+from hub.cli.top_taking import Snapshot, take
+from hub.cli.top_view import Shown, ordered, pressed, row_names
 
 # SIGINT is asyncio's own; it cancels `run`, and the screen is given back on the way out.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -71,13 +73,20 @@ class Live:
         self._draw()
 
     def _press(self, key: str) -> None:
-        chosen = pressed(self._shown, key)
+        chosen = pressed(self._shown, key, self._names())
         if chosen is None:
             self._finish(None)
             return
-        if replace(chosen, help=False) != replace(self._shown, help=False):
+        if _asked(chosen) != _asked(self._shown):
             self._wanted.set()
         self._shown = chosen
+
+    def _names(self) -> list[str]:
+        """Of the rows that are on the screen."""
+        if self._snapshot.listing != self._shown.listing.name:
+            return []
+        rows = ordered(self._shown, self._snapshot.rows)[: room(self._screen.height)]
+        return row_names(self._shown, rows)
 
     def _suspend(self) -> None:
         self._screen.suspend()
@@ -133,3 +142,10 @@ class Live:
             self._snapshot = snapshot
         else:
             self._wanted.set()  # a key was quicker
+
+
+def _asked(shown: Shown) -> Shown:
+    """What of it the hub is asked: a mark, help and what is typed are matters of the screen."""
+    selected = shown.selected if shown.is_open else ""
+    filtered = "*" if shown.filter else ""
+    return replace(shown, help=False, is_typing=False, selected=selected, filter=filtered)

@@ -1,37 +1,15 @@
-"""What `hub top` shows: which list in which order, what it asks for, and the lines it draws.
+"""What `hub top` shows: which list in which order, with which filter, and what each key changes.
 
-Keys change a `Shown`, a refresh takes a `Snapshot`, `picture` draws both. No terminal is touched.
+A row is marked by its name, so that the mark stays with it while rows change places.
 """
 
-import asyncio
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from hub.cli.columns import (
-    CHANNELS,
-    CONNECTIONS,
-    NODES,
-    Column,
-    clock,
-    node_state,
-    of,
-    rate,
-    shown,
-    size,
-    table,
-)
-from hub.cli.operator import Json, Operator
+from hub.cli.columns import CHANNELS, CONNECTIONS, NODES, Column, of, rate
+from hub.cli.operator import Json
 
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.text import Text
-
-
-# -- which list, and what each key changes about that ----------------------------------------------
-
-
+_LONGEST_FILTER = 60
 _SENT_RATE = Column("SENT/s", of("sent_per_second", rate), width=6, rank=4, number=True)
 
 
@@ -43,6 +21,8 @@ class Listing:
     columns: Sequence[Column]
     sort: str
     """What it is sorted by at first."""
+    name_field: str
+    """What tells its rows apart."""
 
     def column(self, sort: str) -> Column | None:
         return next((column for column in self.columns if column.sort == sort), None)
@@ -55,9 +35,9 @@ def _with_rate(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 
 LISTINGS = (
-    Listing("connections", _with_rate(CONNECTIONS), "sent"),
-    Listing("channels", CHANNELS, "subscribers"),
-    Listing("nodes", NODES, "node"),
+    Listing("connections", _with_rate(CONNECTIONS), "sent", "connection"),
+    Listing("channels", CHANNELS, "subscribers", "channel"),
+    Listing("nodes", NODES, "node", "node"),
 )
 """In the order of their keys, 1 to 3."""
 
@@ -71,6 +51,14 @@ class Shown:
     descending: bool
     paused: bool = False
     help: bool = False
+    filter: str = ""
+    """What a row must hold to be shown, in whatever column, large or small letters alike."""
+    is_typing: bool = False
+    """Whether keys are characters of the filter."""
+    selected: str = ""
+    """The name of the row that is marked; empty for none."""
+    is_open: bool = False
+    """Whether that row is shown alone, with everything that is known of it."""
 
     @property
     def order(self) -> str:
@@ -101,28 +89,59 @@ def _listed(listing: Listing, *, paused: bool = False) -> Shown:
     return Shown(listing, listing.sort, bool(column and column.number), paused)
 
 
-def pressed(shown: Shown, key: str) -> Shown | None:
-    """What is shown after a key; None where it ends the command."""
+def pressed(shown: Shown, key: str, names: Sequence[str] = ()) -> Shown | None:
+    """What is shown after a key; None where it ends the command.
+
+    Args:
+        names: of the rows that are on the screen, from above.
+    """
+    if shown.is_typing:
+        return _typed(shown, key)
+    if key == "q":
+        return None
+    if key in {"up", "down"}:
+        return shown if shown.is_open else _marked(shown, -1 if key == "up" else 1, names)
+    if key == "enter":
+        return replace(shown, is_open=shown.is_open or shown.selected in names, help=False)
+    if change := _CHANGES.get(key):
+        return change(shown)
+    found = next((each for each in shown.listing.columns if each.key == key), None)
+    return _by(shown, found) if found else replace(shown, help=False)
+
+
+def _typed(shown: Shown, key: str) -> Shown:
     match key:
-        case "q":
-            return None
-        case "?":
-            return replace(shown, help=not shown.help)
-        case " ":
-            return replace(shown, paused=not shown.paused)
-        case "r":
-            return replace(shown, descending=not shown.descending)
-        case "left" | "<":
-            return _beside(shown, -1)
-        case "right" | ">":
-            return _beside(shown, +1)
-        case "tab":
-            return _numbered(shown, LISTINGS.index(shown.listing) + 1)
-        case "1" | "2" | "3":
-            return _numbered(shown, int(key) - 1)
+        case "enter" | "tab" | "up" | "down":
+            return replace(shown, is_typing=False)
+        case "escape":
+            return replace(shown, is_typing=False, filter="")
+        case "backspace":
+            return replace(shown, filter=shown.filter[:-1])
         case _:
-            found = next((each for each in shown.listing.columns if each.key == key), None)
-            return _by(shown, found) if found else replace(shown, help=False)
+            fits = len(key) == 1 and key.isprintable() and len(shown.filter) < _LONGEST_FILTER
+            return replace(shown, filter=shown.filter + key) if fits else shown
+
+
+def _marked(shown: Shown, step: int, names: Sequence[str]) -> Shown:
+    """The row above or below; at first the one at the end that is come from."""
+    if not names:
+        return shown
+    if shown.selected in names:
+        at = min(max(names.index(shown.selected) + step, 0), len(names) - 1)
+    else:
+        at = 0 if step > 0 else len(names) - 1
+    return replace(shown, selected=names[at], help=False)
+
+
+def _back(shown: Shown) -> Shown:
+    """One step: out of help, out of a row, without a mark, without a filter."""
+    if shown.help:
+        return replace(shown, help=False)
+    if shown.is_open:
+        return replace(shown, is_open=False)
+    if shown.selected:
+        return replace(shown, selected="")
+    return replace(shown, filter="")
 
 
 def _numbered(shown: Shown, index: int) -> Shown:
@@ -144,8 +163,30 @@ def _by(shown: Shown, column: Column) -> Shown:
     return replace(shown, sort=column.sort, descending=descending, help=False)
 
 
+_CHANGES: Mapping[str, Callable[[Shown], Shown]] = {
+    "?": lambda shown: replace(shown, help=not shown.help),
+    " ": lambda shown: replace(shown, paused=not shown.paused),
+    "r": lambda shown: replace(shown, descending=not shown.descending),
+    "/": lambda shown: replace(shown, is_typing=True, is_open=False, help=False),
+    "escape": _back,
+    "backspace": _back,
+    "left": lambda shown: _beside(shown, -1),
+    "<": lambda shown: _beside(shown, -1),
+    "right": lambda shown: _beside(shown, +1),
+    ">": lambda shown: _beside(shown, +1),
+    "tab": lambda shown: _numbered(shown, LISTINGS.index(shown.listing) + 1),
+    "1": lambda shown: _numbered(shown, 0),
+    "2": lambda shown: _numbered(shown, 1),
+    "3": lambda shown: _numbered(shown, 2),
+}
+
+
 def ordered(shown: Shown, rows: Sequence[Json]) -> list[Json]:
-    """`rows` sorted as chosen; what has no value comes first, as at the hub."""
+    """Those that the filter lets through, sorted; what has no value comes first, as at the hub."""
+    wanted = shown.filter.casefold()
+    columns = shown.listing.columns
+    if wanted:
+        rows = [row for row in rows if any(wanted in each.text(row).casefold() for each in columns)]
     return sorted(rows, key=lambda row: _sortable(row, shown.sort), reverse=shown.descending)
 
 
@@ -160,210 +201,6 @@ def _sortable(row: Json, sort: str) -> tuple[float, str]:
     return -1.0, "" if value is None else str(value)
 
 
-# -- what is asked at each refresh -----------------------------------------------------------------
-
-
-# The most that the API gives in one page.
-MOST_ROWS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The hub at one moment."""
-
-    listing: str
-    at_seconds: float
-    """Since 1970 UTC."""
-    nodes: Sequence[Json]
-    rows: Sequence[Json]
-    total: int
-    """Of the list, on all pages."""
-    silent: Sequence[str] = ()
-    """Nodes whose part is missing."""
-    taken_seconds: float = field(default_factory=time.monotonic)
-    """Monotonic: rates must not jump with a clock that is set."""
-
-    def without_rows(self, listing: str) -> "Snapshot":
-        """What is known before the rows of another list have come."""
-        return replace(self, listing=listing, rows=(), total=0, silent=())
-
-    def document(self) -> Json:
-        """As `hub top --json` prints it."""
-        return {
-            "at_ms": int(self.at_seconds * 1000),
-            "cluster": self.figures(),
-            "nodes": list(self.nodes),
-            self.listing: list(self.rows),
-            "total": self.total,
-            "unanswered": list(self.silent),
-        }
-
-    def figures(self) -> dict[str, float]:
-        """Sums over all nodes."""
-        return {name: sum(row.get(name) or 0 for row in self.nodes) for name in FIGURES}
-
-
-FIGURES = (
-    "connections",
-    "subscriptions",
-    "publications_per_second",
-    "deliveries_per_second",
-    "dropped_per_second",
-    "gaps_per_second",
-    "outbox_bytes",
-    "congested",
-)
-"""Fields of a node whose sums say something about the cluster: a publication is counted at the
-node that took it, a delivery at the one that made it."""
-
-
-async def take(
-    operator: Operator, shown: Shown, rows: int, before: Snapshot | None = None
-) -> Snapshot:
-    """Ask the hub now; rates of rows are those since `before`.
-
-    Raises:
-        OperatorError: the hub refuses, or is away.
-    """
-    listing = shown.listing.name
-    if listing == "nodes":
-        nodes: list[Json] = (await operator.ask("nodes"))["nodes"]
-        return Snapshot(listing, time.time(), nodes, nodes, len(nodes))
-    limit = min(max(rows, 1), MOST_ROWS)
-    answer, page = await asyncio.gather(
-        operator.ask("nodes"), operator.ask(listing, sort=shown.order, limit=limit)
-    )
-    snapshot = Snapshot(
-        listing,
-        time.time(),
-        answer["nodes"],
-        page[listing],
-        page["total"],
-        page.get("unanswered", ()),
-    )
-    _add_rates(snapshot, before)
-    return snapshot
-
-
-def _add_rates(now: Snapshot, before: Snapshot | None) -> None:
-    """To connections, where the snapshot before had them too."""
-    if before is None or not (now.listing == before.listing == "connections"):
-        return
-    seconds = now.taken_seconds - before.taken_seconds
-    sent = {row["connection"]: row["sent"] for row in before.rows}
-    for row in now.rows:
-        was = sent.get(row["connection"])
-        if was is not None and seconds > 0:
-            row["sent_per_second"] = round((row["sent"] - was) / seconds, 2)
-
-
-# -- lines of a terminal ---------------------------------------------------------------------------
-
-
-_HEADER, _TITLES, _FOOTER = 4, 1, 1
-_KEYS = "1-3 list   ←→ sort   r reverse   space pause   ? help   q quit"
-_HELP = (
-    ("1 2 3  tab", "connections, channels, nodes"),
-    ("← →  < >", "sort by the column beside"),
-    ("r", "the other way round"),
-    ("space", "pause, and go on"),
-    ("q  Ctrl-C", "quit"),
-    ("", ""),
-)
-
-
-def room(height: int) -> int:
-    """How many rows a terminal of `height` lines has room for; 1 at least."""
-    return max(1, height - _HEADER - _TITLES - _FOOTER)
-
-
-def picture(
-    chosen: Shown, snapshot: Snapshot, *, url: str, trouble: str, width: int, height: int
-) -> "Group":
-    """The whole screen; `trouble` says why the snapshot is not a newer one, if it is not."""
-    from rich.console import Group
-
-    first, figures = summary(chosen, snapshot, url=url)
-    header = [
-        _line(first, "bold"),
-        _line(figures),
-        _trouble(snapshot, trouble),
-        _lists(chosen, snapshot),
-    ]
-    if chosen.help:
-        lines = [_line(text) for text in _help(chosen)]
-        blank = height - len(header) - len(lines) - _FOOTER
-        return Group(*header, *lines, *_blank(blank), _line(_KEYS, "reverse"))
-    rows = ordered(chosen, snapshot.rows)[: room(height)]
-    columns, by, down = chosen.listing.columns, chosen.sort, chosen.descending
-    made = table(columns, rows, width=width, sort=by, descending=down)
-    none = [] if rows else [_line(f"no {chosen.listing.name}", "dim")]
-    blank = height - len(header) - _TITLES - len(rows) - len(none) - _FOOTER
-    return Group(*header, made, *none, *_blank(blank), _line(_KEYS, "reverse"))
-
-
-def summary(chosen: Shown, snapshot: Snapshot, *, url: str) -> tuple[str, str]:
-    """The cluster in two lines."""
-    nodes, figures = len(snapshot.nodes), snapshot.figures()
-    first = [
-        f"hub {shown(url)}",
-        _counted(nodes, "node"),
-        _counted(figures["connections"], "connection"),
-        clock(snapshot.at_seconds * 1000),
-        *(["PAUSED"] if chosen.paused else []),
-    ]
-    second = [
-        f"publications {rate(figures['publications_per_second'])}/s",
-        f"deliveries {rate(figures['deliveries_per_second'])}/s",
-        f"drops {rate(figures['dropped_per_second'])}/s",
-        f"gaps {rate(figures['gaps_per_second'])}/s",
-        f"owed {size(figures['outbox_bytes'])}",
-    ]
-    return "  ".join(first), "  ".join(second)
-
-
-def _counted(number: float, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _line(text: str, style: str = "") -> "Text":
-    """Cut where the terminal ends, never wrapped."""
-    from rich.text import Text
-
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
-
-
-def _blank(lines: int) -> Sequence["Text"]:
-    return [_line("") for _ in range(lines)]
-
-
-def _trouble(snapshot: Snapshot, trouble: str) -> "Text":
-    """The first thing that is wrong; nothing where all is well."""
-    if trouble:
-        return _line(f"shown is an old state: {shown(trouble)}", "bold red")
-    if snapshot.silent:
-        return _line(f"no answer from {shown(', '.join(snapshot.silent))}", "red")
-    states = [(row["node"], node_state(row)) for row in snapshot.nodes]
-    said = "  ".join(f"{node}: {state}" for node, state in states if state != "ok")
-    return _line(shown(said) if said else "", "yellow")
-
-
-def _lists(chosen: Shown, snapshot: Snapshot) -> "Text":
-    from rich.text import Text
-
-    line = Text(no_wrap=True, overflow="ellipsis")
-    for number, listing in enumerate(LISTINGS, 1):
-        style = "reverse" if listing is chosen.listing else "dim"
-        line.append(f" {number} {listing.name} ", style=style)
-    return line.append(f"  {len(snapshot.rows):,} of {snapshot.total:,}")
-
-
-def _help(chosen: Shown) -> Sequence[str]:
-    columns = [f"{column.key:<4}{column.title}" for column in chosen.listing.columns if column.sort]
-    half = (len(columns) + 1) // 2
-    left, right = columns[:half], [*columns[half:], ""]
-    return [
-        *(f"  {keys:<12}{meaning}" for keys, meaning in _HELP),
-        "  sort by:",
-        *(f"    {one:<24}{other}" for one, other in zip(left, right, strict=False)),
-    ]
+def row_names(chosen: Shown, rows: Sequence[Json]) -> list[str]:
+    """What tells the rows apart."""
+    return [str(row.get(chosen.listing.name_field)) for row in rows]

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.cli.operating import (
+    DEADLINE_SECONDS,
     KEY,
     environment,
     line_of,
@@ -16,6 +17,7 @@ from tests.cli.operating import (
 from tests.cli.terminal import terminal
 from tests.multi_node.fleet import hubs
 from tests.support.redis_server import RedisServer, is_installed
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -59,3 +61,30 @@ async def test_another_node_is_watched_drained_and_its_connections_followed(chan
             assert states == {"node-0": False, "node-1": True}
             closed = await run("closed", **variables)
             assert closed.out.count("draining") == 2
+
+
+async def test_every_list_is_printed_while_redis_is_away(channel: str) -> None:
+    """Of the node that is asked, with what is missing and since when; none of them ends with 1."""
+    with RedisServer() as redis:
+        async with hubs(redis.url, 2, HUB_OPERATOR_KEYS=KEY) as (asked, other):
+            variables = environment(asked.url)
+            async with subscribed(asked, channel) as peer:
+                async with subscribed(other, channel):
+                    pass
+                await run("nodes", **variables)
+                redis.kill()
+
+                async def is_told() -> bool:
+                    return "away since" in (await run("nodes", **variables)).err
+
+                await eventually(is_told, seconds=DEADLINE_SECONDS, what="Redis is away")
+                nodes = await run("nodes", **variables)
+                assert (nodes.code, nodes.out.count("node-")) == (0, 2)
+                assert "old" in nodes.out
+                for command in ("closed", "connections", "top", "channels"):
+                    ended = await run(command, **variables)
+                    assert ended.code == 0, (command, ended.err)
+                    if command == "connections":
+                        assert peer.id in ended.out
+                    said = "away since" if command == "top" else "not all nodes could be asked"
+                    assert said in ended.err

@@ -107,6 +107,32 @@ async def test_keys_lead_to_channels_nodes_and_help(hub: HubProcess, channel: st
         await seen.sees(lambda lines: place(lines, "sort by:") < 0, "nodes again")
 
 
+async def test_a_row_is_opened_and_rows_are_filtered(hub: HubProcess, channel: str) -> None:
+    """By the arrows and Enter, and by what is typed after a slash."""
+    async with (
+        subscribed(hub, channel, "other", agent="wanted/1.0") as peer,
+        subscribed(hub, channel, agent="another/1.0") as another,
+        terminal("top", *SELDOM, variables=environment(hub.url)) as seen,
+    ):
+        await seen.sees(shows(peer.id, another.id), "both connections")
+        seen.press("/WANT")
+        await seen.sees(
+            lambda lines: (
+                place(lines, peer.id) > 0 > place(lines, another.id)
+                and "rows with: WANT" in lines[23]
+                and "1 of 2 with WANT" in lines[3]
+            ),
+            "one of them, and what was typed",
+        )
+        seen.press("\r\x1b[B\r")
+        await seen.sees(shows("2 subscriptions", channel, "user agent", "live"), "its details")
+        seen.press("\x1b")
+        await seen.sees(shows("1 of 2 with WANT"), "the list")
+        seen.press("\x1b")
+        seen.press("\x1b")
+        await seen.sees(shows(peer.id, another.id), "all rows")
+
+
 async def test_a_pause_lasts_until_it_is_ended(hub: HubProcess, channel: str) -> None:
     """Who comes meanwhile is seen afterwards."""
     async with terminal("top", *QUICK, variables=environment(hub.url)) as seen:

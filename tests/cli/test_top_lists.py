@@ -1,13 +1,28 @@
 """What keys change, how rows are sorted and which columns find room, without a terminal."""
 
+from dataclasses import replace
+
 import pytest
 
 from hub.admin.channels import CHANNELS as CHANNEL_LIST
 from hub.admin.connections import CONNECTIONS as CONNECTION_LIST
-from hub.cli.columns import CONNECTIONS, Column, fitted, rate, shown, size, span
+from hub.cli.columns import (
+    CONNECTIONS,
+    Column,
+    away_sentence,
+    fitted,
+    node_state,
+    rate,
+    shown,
+    size,
+    span,
+    with_age,
+)
 from hub.cli.drain import Emptying
 from hub.cli.operator import Json, OperatorError
 from hub.cli.tail import changes
+from hub.cli.top_picture import details
+from hub.cli.top_taking import Snapshot
 from hub.cli.top_view import LISTINGS, Listing, Shown, ordered, pressed, shown_at_first
 
 
@@ -64,6 +79,111 @@ def test_only_q_ends_it_and_other_keys_do_nothing() -> None:
     first = shown_at_first("connections", None)
     assert pressed(first, "q") is None
     assert after(first, "Z", "\x1b[A", "\x00") == first
+
+
+NAMES = ("a", "b", "c")
+
+
+def with_rows(shown: Shown, *keys: str) -> Shown:
+    """After keys that were pressed where these rows are on the screen."""
+    for key in keys:
+        found = pressed(shown, key, NAMES)
+        assert found is not None, key
+        shown = found
+    return shown
+
+
+def test_a_row_is_marked_opened_and_closed() -> None:
+    """The mark begins at the end that is come from, and stops at both."""
+    first = shown_at_first("connections", None)
+    marks = [with_rows(first, *["down"] * times).selected for times in range(5)]
+    assert marks == ["", "a", "b", "c", "c"]
+    assert with_rows(first, "up").selected == "c"
+    assert not with_rows(first, "enter").is_open
+    opened = with_rows(first, "down", "enter")
+    assert (opened.selected, opened.is_open) == ("a", True)
+    assert with_rows(opened, "down") == opened
+    closed = with_rows(opened, "escape")
+    assert (closed.selected, closed.is_open) == ("a", False)
+    assert with_rows(closed, "escape") == first
+
+
+def test_a_row_stays_open_when_it_has_left_the_screen() -> None:
+    """Or another one would be looked at in its place."""
+    opened = with_rows(shown_at_first("connections", None), "down", "enter")
+    assert pressed(opened, "enter", ()) == opened
+
+
+def test_while_a_filter_is_typed_keys_are_its_characters() -> None:
+    """`q` and columns' keys too; Enter keeps it and Escape takes it away."""
+    first = shown_at_first("connections", None)
+    typing = after(first, "/", "s", "q", "é", "x", "backspace")
+    assert (typing.filter, typing.is_typing, typing.sort) == ("sqé", True, first.sort)
+    kept = after(typing, "enter")
+    assert (kept.filter, kept.is_typing) == ("sqé", False)
+    assert after(kept, "s").sort == "sent"
+    assert after(typing, "escape") == after(kept, "escape") == first
+
+
+def test_a_filter_looks_into_every_column() -> None:
+    """Large and small letters are alike."""
+    rows: list[Json] = [
+        {"connection": "c1", "subject": "Ada", "sent": 1},
+        {"connection": "c2", "address": "10.0.0.7", "sent": 2},
+        {"connection": "ada-3", "sent": 3},
+    ]
+
+    def names(text: str) -> list[str]:
+        chosen = after(shown_at_first("connections", "-sent"), "/", *text)
+        return [row["connection"] for row in ordered(chosen, rows)]
+
+    assert (names("ADA"), names("0.0.7"), names("zz")) == (["ada-3", "c1"], ["c2"], [])
+
+
+def test_what_is_known_of_an_open_row_stands_below_each_other() -> None:
+    """With its subscriptions; and it is said when it is there no more."""
+    chosen = replace(shown_at_first("connections", None), selected="c1", is_open=True)
+    row: Json = {
+        "connection": "c1",
+        "outbox_bytes": 2048,
+        "subject": "a\x1b[2J",
+        "subscriptions": [
+            {
+                "channel": "prices",
+                "position": "e:4",
+                "state": "live",
+                "outbox_messages": 3,
+                "dropped": 9,
+            }
+        ],
+    }
+    snapshot = Snapshot("connections", 0.0, [], [], 0, opened=row)
+    text = "\n".join(details(chosen, snapshot))
+    for part in ("outbox bytes", "2.0K", "1 subscriptions", "prices", "owed 3, dropped 9"):
+        assert part in text
+    assert "\x1b" not in text
+    gone = details(chosen, replace(snapshot, opened=None))
+    assert gone == ["c1 is not there any more"]
+
+
+def test_nodes_whose_figures_are_old_say_so() -> None:
+    """The node that answers is of now."""
+    answer: Json = {
+        "complete": False,
+        "node": "n1",
+        "nodes": [
+            {
+                "node": "n1",
+                "at_ms": 100_000,
+                "broker_away": ["redis://r (refused)"],
+                "broker_away_since_ms": 70_000,
+            },
+            {"node": "n2", "at_ms": 66_000},
+        ],
+    }
+    assert [node_state(row) for row in with_age(answer)] == ["ok", "figures 34s old"]
+    assert away_sentence(answer["nodes"]).startswith("redis://r (refused) away since ")
+    assert [node_state(row) for row in with_age(answer | {"complete": True})] == ["ok", "ok"]
 
 
 def test_rows_are_sorted_by_their_values_and_lists_by_their_length() -> None:
