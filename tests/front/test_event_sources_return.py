@@ -7,57 +7,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Page
 
 from tests.front.event_source import EventSource
 from tests.support.hub_process import HubProcess
-from tests.support.proxies.daemon import Daemon
-from tests.support.proxies.haproxy import HaProxy
-from tests.support.proxies.nginx import Nginx
-from tests.support.snippets import blocks
+from tests.support.proxies.documented import DOCUMENTED, documented
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
 READERS = 12
-
-
-def nginx(ports: Sequence[int], _directory: Path) -> Daemon:
-    """Two nodes behind the documents' snippet for streams."""
-    (snippet,) = blocks("come-back-nginx")
-    # `upstream` belongs outside of `server`: a variable names both nodes as well.
-    servers = "".join(f"server 127.0.0.1:{port} fail_timeout=1s; " for port in ports)
-    return BalancingNginx(snippet.text.replace("http://127.0.0.1:8000", "http://hubs"), servers)
-
-
-class BalancingNginx(Nginx):
-    def __init__(self, rules: str, servers: str) -> None:
-        others = "location / { proxy_pass http://hubs; proxy_set_header Host $http_host; }"
-        super().__init__(f"{rules}\n{others}")
-        self._servers = servers
-
-    def configuration(self, rules: str, generation: int) -> str:
-        whole = super().configuration(rules, generation)
-        return whole.replace("http {", f"http {{ upstream hubs {{ {self._servers} }}", 1)
-
-
-def haproxy(ports: Sequence[int], directory: Path) -> Daemon:
-    """Two nodes behind the documents' backend for streams."""
-    (answer,) = blocks("come-back-answer")
-    (snippet,) = blocks("come-back-haproxy")
-    file = directory / "come-back.http"
-    file.write_text(answer.text + "\n")
-    rules = snippet.text.replace("/etc/haproxy/come-back.http", str(file))
-    rules = rules.replace("backend streams", "backend hubs")
-    kept = [line for line in rules.splitlines() if not line.strip().startswith("server ")]
-    servers = [f"  server hub{number} 127.0.0.1:{port}" for number, port in enumerate(ports)]
-    return HaProxy("\n".join([*kept, *servers]))
-
-
-PROXIES = {"nginx": nginx, "HAProxy": haproxy}
 
 
 @asynccontextmanager
@@ -86,14 +47,12 @@ async def test_after_a_plain_restart_all_come_back() -> None:
             await all_come_back(each, opened)
 
 
-@pytest.mark.parametrize("proxy", PROXIES)
-async def test_in_a_rolling_restart_behind_a_proxy_all_come_back(
-    proxy: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("proxy", DOCUMENTED)
+async def test_in_a_rolling_restart_behind_a_proxy_all_come_back(proxy: str) -> None:
     """Both nodes in turn, and at the end both at once: no reader is turned off."""
     with contextlib.ExitStack() as stack:
         nodes = [stack.enter_context(HubProcess()) for _ in range(2)]
-        before = stack.enter_context(PROXIES[proxy]([node.port for node in nodes], tmp_path))
+        before = stack.enter_context(documented(proxy, [node.port for node in nodes]))
         async with readers(before.url) as each:
             for node in nodes:
                 await asyncio.to_thread(node.stop)
@@ -118,10 +77,10 @@ async def test_a_full_node_tells_when_to_come_back() -> None:
 
 
 @pytest.mark.browser
-async def test_chromiums_own_come_back(page: Page, tmp_path: Path) -> None:
+async def test_chromiums_own_come_back(page: Page) -> None:
     """Behind nginx, while no node runs: nginx' own 502 would turn them off."""
-    with HubProcess() as hub, nginx([hub.port], tmp_path) as proxy:
-        await page.goto(f"{proxy.url}/healthz")
+    with HubProcess() as hub, documented("nginx", [hub.port, hub.port]) as proxy:
+        await page.goto(f"{proxy.url}/api/channels")
         await page.evaluate("""() => {
           window.opened = 0;
           window.sources = [1, 2, 3, 4].map(() => {

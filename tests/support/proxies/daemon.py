@@ -35,6 +35,8 @@ class Daemon(OwnProcess):
 
     program: ClassVar[str]
     reload_signal: ClassVar[signal.Signals]
+    probe: ClassVar[str] = "/healthz"
+    """A path that it leads to the hub."""
 
     def __init__(self, rules: str) -> None:
         super().__init__(self.program)
@@ -78,7 +80,9 @@ class Daemon(OwnProcess):
     def _answers(self) -> bool:
         self.check_alive()
         try:
-            with urllib.request.urlopen(f"{self.url}/healthz", timeout=_PROBE_SECONDS) as answer:
+            with urllib.request.urlopen(
+                f"{self.url}{self.probe}", timeout=_PROBE_SECONDS
+            ) as answer:
                 return bool(answer.headers[GENERATION] == str(self._generation))
         except urllib.error.HTTPError as error:
             error.close()

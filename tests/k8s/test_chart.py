@@ -1,0 +1,134 @@
+"""The Helm chart is what kustomize makes, and what Kubernetes takes.
+
+Rendered by Helm's own engine, which the package helm-python-sdk brings as a library.
+"""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from hub.settings.sources import environment_layer, unknown_variables
+from tests.k8s.test_manifests import FOREIGN, KUBERNETES
+from tests.k8s.tools import CHART, K8S, OVERLAYS, Manifest, built, deployment, of_chart, run, the
+
+helm = pytest.importorskip("helm_python", reason="comes with `uv sync --group k8s` on Linux")
+
+# Made by hand for the chart (`hub/docs/kubernetes.md`), or by Helm itself.
+NOT_IN_CHART = {"Namespace", "Secret"}
+_HASH = re.compile(r"^(hub-settings|hub-keys|hub-redis)-[a-z0-9]{10}$")
+
+
+def essence(manifest: Manifest) -> Any:
+    """What a manifest asks for: without labels, and with names as they are before kustomize."""
+    found: dict[str, Any] = {
+        key: plain(manifest[key]) for key in ("spec", "data") if key in manifest
+    }
+    if manifest["kind"] == "Deployment":
+        found["spec"]["template"]["metadata"].pop("annotations", None)
+    if manifest["kind"] == "Ingress":
+        found["annotations"] = manifest["metadata"]["annotations"]
+        (rule,) = found["spec"]["rules"]
+        rule["http"]["paths"].sort(key=lambda one: one["path"])
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Without the hash that kustomize puts behind the names of what it generates."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return _HASH.sub(r"\1", value) if isinstance(value, str) else value
+
+
+def by_name(manifests: list[Manifest]) -> dict[tuple[str, str], Manifest]:
+    return {
+        (each["kind"], plain(each["metadata"]["name"])): each
+        for each in manifests
+        if each["kind"] not in NOT_IN_CHART
+    }
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_chart_asks_for_what_kustomize_asks_for(overlay: str) -> None:
+    """Object by object: whoever changes one and forgets the other is told."""
+    ours, theirs = by_name(of_chart(overlay)), by_name(built(overlay))
+    assert ours.keys() == theirs.keys()
+    for name, manifest in theirs.items():
+        assert essence(ours[name]) == essence(manifest), name
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_manifest_of_the_chart_fits_the_schema_of_kubernetes(
+    overlay: str, version: str, tmp_path: Any
+) -> None:
+    """Strictly, as for kustomize's."""
+    manifests = [each for each in of_chart(overlay) if each["kind"] not in FOREIGN]
+    files = [tmp_path / f"{number}.yaml" for number in range(len(manifests))]
+    for file, manifest in zip(files, manifests, strict=True):
+        file.write_text(yaml.safe_dump(manifest))
+    ended = run("kubernetes-validate", "--strict", "-k", version, *files)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_of_the_chart_is_in_its_namespace_and_says_who_made_it(overlay: str) -> None:
+    for manifest in of_chart(overlay):
+        assert manifest["metadata"]["namespace"] == "hub"
+        if "redis" not in manifest["metadata"]["name"]:
+            assert manifest["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_chart_has_nothing_that_helm_complains_of(overlay: str) -> None:
+    """But for an icon."""
+    found = helm.lint(CHART, yaml.safe_load((CHART / f"{overlay}.yaml").read_text()))
+    assert found["errors"] == []
+    assert [each for each in found["messages"] if "icon" not in each["error"]] == []
+
+
+def test_the_settings_of_the_chart_are_settings_of_the_hub() -> None:
+    """With values that it takes."""
+    for file in ("values.yaml", "dev.yaml"):
+        settings = yaml.safe_load((CHART / file).read_text())["settings"]
+        assert list(unknown_variables(settings)) == []
+        assert environment_layer(settings).values
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image": {"tag": "latest"}},
+        {"settings": {"HUB_OPERATOR_KEYS": "a-key-that-everybody-could-read"}},
+        {"settings": {"HUB_DRAIN_SECONDS": 30}},
+        {"ingress": {"enabled": True}},
+        {"secondNodeOnOneMachine": "Never"},
+        {"replicas": 3},
+    ],
+    ids=str,
+)
+def test_values_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:
+    """By the chart's schema, before anything is applied: a misspelt value too."""
+    with helm.Chart.load(CHART) as chart, pytest.raises(helm.HelmError):
+        chart.validate_schema(wrong)
+
+
+def test_a_changed_setting_rolls_the_nodes() -> None:
+    """As kustomize's generated names do."""
+    sums = {
+        deployment(of_chart(overlay), "hub")["spec"]["template"]["metadata"]["annotations"][
+            "checksum/settings"
+        ]
+        for overlay in OVERLAYS
+    }
+    assert len(sums) == 2
+
+
+def test_alerts_and_dashboard_are_the_files_that_kustomize_takes() -> None:
+    """Not copies: the chart's folder holds a link."""
+    assert (CHART / "files" / "monitoring").resolve() == K8S / "components" / "monitoring"
+    dashboard = the(of_chart("production"), "ConfigMap", "hub-dashboard")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
