@@ -1,0 +1,203 @@
+"""A story over one hub whose history is a file: what can happen to process and disk, at random.
+
+Stricter than the others: no epoch ever ends, because a restart is none.
+"""
+
+import asyncio
+import contextlib
+import errno
+import random
+import signal
+import sqlite3
+import subprocess
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from tests.brokers.redis.proxy import Proxy
+from tests.multi_node import story as ordinary
+from tests.multi_node.fleet import SETTINGS, status
+from tests.multi_node.story import NAMESPACES, Lane, Step, Story, publish_many, steps, telling_at
+from tests.support.hub_process import HubProcess
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
+
+STEPS = steps(12)
+MAX_KILLS = max(4, STEPS // 4)
+MAX_STOPS = max(2, STEPS // 8)
+MAX_FULL = max(3, STEPS // 6)
+_PIECE = b"\0" * (1 << 16)
+
+
+class _NoRedis:
+    """Where an ordinary story has its Redis."""
+
+    def thaw(self) -> None:
+        """Nothing stands still."""
+
+
+@dataclass
+class Stored(Story):
+    """One hub on one file."""
+
+    directory: Path = Path()
+    kills: int = 0
+    stops: int = 0
+    filled: int = 0
+
+    @classmethod
+    def at(
+        cls, directory: Path
+    ) -> "Callable[[list[HubProcess], list[Lane], random.Random], Stored]":
+        def begin(nodes: list[HubProcess], lanes: list[Lane], chance: random.Random) -> Stored:
+            redis = cast(RedisServer, _NoRedis())
+            return cls(redis, Proxy(0), nodes, lanes, chance, directory=directory)
+
+        return begin
+
+    @property
+    def hub(self) -> HubProcess:
+        return self.nodes[0]
+
+    @property
+    def ballast(self) -> Path:
+        return self.directory / "ballast"
+
+    def break_once_more(self) -> None:
+        """The node stands still for a moment."""
+        self.hub.signal(signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(0.05, self.hub.signal, signal.SIGCONT)
+
+    async def end(self) -> list[str]:
+        self.ballast.unlink(missing_ok=True)
+        found = await super().end()
+        resets = [view.name for seat in self.seats if (view := seat.view).left]
+        return [*found, *(f"{name} was reset, and nothing began anew" for name in resets)]
+
+
+def _of(story: Story) -> Stored:
+    assert isinstance(story, Stored)
+    return story
+
+
+async def the_hub_is_killed(story: Story) -> None:
+    """In the middle of work, and started again."""
+    told = _of(story)
+    if told.kills == MAX_KILLS:
+        return
+    told.kills += 1
+    story.calm = False
+    working = asyncio.create_task(publish_many(story))
+    await asyncio.sleep(story.chance.uniform(0, 0.15))
+    await asyncio.to_thread(told.hub.kill)
+    await asyncio.to_thread(told.hub.restart)
+    await working
+
+
+async def the_hub_is_restarted(story: Story) -> None:
+    """In order, in the middle of work: it drains, and writes what it has taken."""
+    told = _of(story)
+    if told.stops == MAX_STOPS:
+        return
+    told.stops += 1
+    working = asyncio.create_task(publish_many(story))
+    await asyncio.sleep(story.chance.uniform(0, 0.05))
+    await asyncio.to_thread(told.hub.stop)
+    await asyncio.to_thread(told.hub.restart)
+    await working
+
+
+async def another_program_holds_the_file(story: Story) -> None:
+    """Now and then for longer than is waited for."""
+    story.calm = False
+    db = sqlite3.connect(
+        _of(story).directory / "hub.db", isolation_level=None, timeout=10, check_same_thread=False
+    )
+    try:
+        await asyncio.to_thread(db.execute, "BEGIN IMMEDIATE")
+        working = asyncio.create_task(publish_many(story))
+        await asyncio.sleep(story.chance.choice((0.1, 1.5)))
+        db.execute("ROLLBACK")
+        await working
+    finally:
+        db.close()
+
+
+async def the_disk_is_full(story: Story) -> None:
+    """In the middle of work; now and then the hub is killed meanwhile."""
+    told = _of(story)
+    if told.filled == MAX_FULL:
+        return
+    told.filled += 1
+    story.calm = False
+    working = asyncio.create_task(publish_many(story))
+    await asyncio.sleep(story.chance.uniform(0, 0.05))
+    fill(told.ballast)
+    more = asyncio.create_task(publish_many(story))
+
+    async def refused() -> bool:
+        return await status(told.hub, "/readyz") == 503
+
+    if story.chance.random() < 0.7:
+        # What was written before may leave it a little.
+        with contextlib.suppress(AssertionError):
+            await eventually(refused, seconds=3)
+    if story.chance.random() < 0.3:
+        await asyncio.to_thread(told.hub.kill)
+        told.ballast.unlink()
+        await asyncio.to_thread(told.hub.restart)
+    else:
+        told.ballast.unlink()
+    await asyncio.gather(working, more)
+
+
+def fill(ballast: Path) -> None:
+    """Leave the file system no byte."""
+    with ballast.open("ab", buffering=0) as file:
+        for piece in (_PIECE, b"\0"):
+            try:
+                while file.write(piece):
+                    pass
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+
+
+CALM: list[Step] = [
+    ordinary.publish_some, ordinary.publish_many, ordinary.someone_comes, ordinary.someone_moves,
+    ordinary.someone_leaves, the_hub_is_restarted,
+]  # fmt: skip
+FAULTS: list[Step] = [
+    the_hub_is_killed, the_hub_is_killed, ordinary.a_node_stands_still,
+    another_program_holds_the_file,
+]  # fmt: skip
+
+
+@contextlib.contextmanager
+def small_file_system(where: Path, megabytes: int) -> Iterator[Path]:
+    """One of memory; raises `OSError` for whoever may not mount."""
+    where.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "hub-test", str(where)]
+    mounted = subprocess.run(command, check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        raise OSError(errno.EPERM, mounted.stderr)
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", "-l", str(where)], check=False)
+
+
+@contextlib.asynccontextmanager
+async def telling_of(directory: Path, channel: str) -> AsyncGenerator[Stored]:
+    """A story of one hub whose file lies in `directory`."""
+    settings = SETTINGS | {
+        "HUB_LOG_LEVEL": "info",
+        "HUB_NAMESPACES": NAMESPACES,
+        "HUB_BROKER": f"sqlite://{directory}/hub.db",
+    }
+    hub = HubProcess(allow_tracebacks=False, **settings)
+    async with contextlib.AsyncExitStack() as stack:
+        await asyncio.to_thread(hub.start)
+        stack.push_async_callback(asyncio.to_thread, hub.__exit__, None, None, None)
+        yield await stack.enter_async_context(telling_at([hub], channel, Stored.at(directory)))

@@ -1,0 +1,60 @@
+"""Whatever happens to a hub whose history is a file, and to its disk: nothing is lost.
+
+    HUB_TEST_SEED=1 HUB_TEST_STEPS=200 python -m pytest tests/multi_node/test_random_files.py
+
+plays the same story again, as far as processes do the same again, and a longer one.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.multi_node import stored_story, worker_story
+from tests.multi_node.stored_story import STEPS, small_file_system, telling_of
+from tests.multi_node.story import NAMESPACES, telling_at
+from tests.multi_node.worker_story import OnWorkers
+from tests.multi_node.workers import WorkersHub
+
+
+@pytest.mark.timeout(180 + 15 * STEPS)
+async def test_every_subscriber_sees_all_in_order_over_kills_and_restarts(
+    tmp_path: Path, channel: str
+) -> None:
+    """Judged by what the subscribers saw alone; no epoch ends, and nothing is announced."""
+    async with telling_of(tmp_path, channel) as told:
+        await told.tell(stored_story.CALM, STEPS)
+        assert await told.end() == []
+        await told.tell([*stored_story.CALM, *stored_story.FAULTS * 2], STEPS)
+        assert await told.end() == []
+
+
+@pytest.mark.timeout(180 + 15 * STEPS)
+async def test_a_full_disk_loses_nothing_that_was_acknowledged(
+    tmp_path: Path, channel: str
+) -> None:
+    """And what it did not take was never published: it is retried under its key, and is in once."""
+    try:
+        mounting = small_file_system(tmp_path / "small", 64)
+        directory = mounting.__enter__()
+    except OSError as error:
+        pytest.skip(f"no file system of our own: {error}")
+    try:
+        async with telling_of(directory, channel) as told:
+            steps = [*stored_story.CALM, *stored_story.FAULTS, *[stored_story.the_disk_is_full] * 4]
+            await told.tell(steps, STEPS)
+            assert await told.end() == []
+    finally:
+        mounting.__exit__(None, None, None)
+
+
+@pytest.mark.timeout(180 + 15 * STEPS)
+async def test_workers_on_a_file_keep_their_history_when_the_broker_process_dies(
+    tmp_path: Path, channel: str
+) -> None:
+    """Two workers and a broker process that has the file."""
+    broker = f"sqlite://{tmp_path}/hub.db"
+    with WorkersHub(HUB_NAMESPACES=NAMESPACES, HUB_HISTORY_SIZE="100000", HUB_BROKER=broker) as hub:
+        async with telling_at([hub], channel, OnWorkers.begin) as told:
+            await told.tell([*worker_story.CALM, *worker_story.FAULTS * 2], STEPS)
+            assert await told.end() == []
+            assert not any(seat.view.left for seat in told.seats)
