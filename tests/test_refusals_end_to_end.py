@@ -72,7 +72,12 @@ async def test_a_hub_whose_channels_everybody_may_read_says_so_at_its_start(
 ) -> None:
     """Also where it is embedded: keys for publishers keep nobody from reading."""
     settings = Settings(
-        host="0.0.0.0", port=0, drain_seconds=0, publish_keys=("k" * 32,), log_format="json"
+        host="0.0.0.0",
+        port=0,
+        drain_seconds=0,
+        publish_keys=("k" * 32,),
+        log_format="json",
+        anonymous="subscribe",
     )
     async with Hub(settings, log=make_logger(settings, logged.stream)):
         said = [json.loads(line) for line in logged.stream.getvalue().splitlines()]

@@ -3,11 +3,13 @@
 Three rules for a peer that sends no credentials:
 
 - it may subscribe unless tokens are taken (`HUB_TOKEN_KEYS`, `HUB_TOKEN_PUBLIC_KEYS` or
-  `HUB_TOKEN_JWKS_URL`: "token keys" below);
+  `HUB_TOKEN_JWKS_URL`: "token keys" below), or a key is set and other machines can connect;
+  `HUB_ANONYMOUS` decides otherwise, either way;
 - it may publish only where nothing at all is set;
 - it may operate only where nothing at all is set.
 
-Which makes this table (history and presence are as revealing as a subscription and follow it):
+Which makes this table on loopback; elsewhere "anybody" in the rows with keys is "any key". History
+and presence are as revealing as a subscription and follow it:
 
 | set                  | subscribe                | publish                     | operate      |
 |----------------------|--------------------------|-----------------------------|--------------|
@@ -86,8 +88,8 @@ class Policy:
 
     __slots__ = (
         "_check_token", "_clock", "_cookie", "_forget", "_held", "_holders", "_hosts", "_known",
-        "_operators", "_origins", "_publishers", "_refusals", "_stranger", "_tickets", "_tokens",
-        "open",
+        "_operators", "_origins", "_publishers", "_refusals", "_stranger", "_strangers_read",
+        "_tickets", "_tokens", "open",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - one for each setting that says who may
@@ -99,6 +101,7 @@ class Policy:
         origins: Sequence[str] = (),
         hosts: Sequence[str] = (),
         on_loopback_only: bool = True,
+        anonymous: bool | None = None,
         leeway_seconds: float = 0,
         clock: Callable[[], float] = time.time,
         tokens: TokenVerifier | None = None,
@@ -110,6 +113,8 @@ class Policy:
 
         Args:
             on_loopback_only: other machines cannot reach the port.
+            anonymous: whether a peer without credentials may subscribe; None where that follows
+                from `tokens`.
             tokens: verifies them, where `token_keys` is not all there is.
             token_cookie: the name of a cookie that may hold a token; empty for none.
             check_token: raises `HubError` where the token's subject may not come in although
@@ -142,8 +147,9 @@ class Policy:
         self._hosts = HostList(
             hosts, any_by_default=not self.open, addresses_by_default=not on_loopback_only
         )
+        self._strangers_read = not self._tokens if anonymous is None else anonymous
         self._stranger = Identity(
-            subscribe=() if self._tokens else EVERYWHERE,
+            subscribe=EVERYWHERE if self._strangers_read else (),
             publish=EVERYWHERE if self.open else (),
             operator=self.open,
         )
@@ -160,19 +166,25 @@ class Policy:
             UnauthorizedError: what was sent does not hold, or something is missing.
             ForbiddenError: the token holds, and its subject is banned.
         """
-        if credentials is NO_CREDENTIALS and not self._tokens:
+        if credentials is NO_CREDENTIALS and self._strangers_read:
             return self._stranger
         try:
             presented = self._presented(credentials)
-            if not presented and self._tokens:
-                if later_seconds is not None:
+            if not presented and not self._strangers_read:
+                if later_seconds is not None and self._tokens:
                     return Identity(awaits_token=True, expires_at=self._clock() + later_seconds)
-                raise UnauthorizedError(
-                    "a token is needed: ?token= or Authorization: Bearer", refusal="no_credentials"
-                )
+                raise UnauthorizedError(self._what_is_needed(), refusal="no_credentials")
         except HubError as error:
             raise self._counted(error) from None
         return presented[0] if presented else self._stranger
+
+    def _what_is_needed(self) -> str:
+        if self._tokens:
+            return "a token is needed: ?token= or Authorization: Bearer"
+        return (
+            "a key is needed: Authorization: Bearer or X-API-Key (strangers may read where "
+            "HUB_ANONYMOUS is subscribe)"
+        )
 
     def identify_publisher(self, credentials: Credentials) -> Identity:
         """As `identify`, but nothing sent where publishing needs something is unauthorized.

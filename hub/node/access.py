@@ -52,6 +52,7 @@ def policy_of(
         hosts=settings.hosts,
         leeway_seconds=settings.token_leeway_seconds,
         on_loopback_only=settings.listens_on_loopback_only,
+        anonymous=settings.strangers_may_read,
     )
 
 

@@ -61,6 +61,13 @@ class Settings(Fields):
 
     @model_validator(mode="after")
     def _refuse_an_open_door(self) -> Self:
+        if self.anonymous == "none" and not self.has_credentials:
+            allowed = (
+                "with no key at all nobody could do anything; set HUB_PUBLISH_KEYS, "
+                "HUB_TOKEN_KEYS or HUB_OPERATOR_KEYS"
+            )
+            context = {"setting": "anonymous", "value": self.anonymous, "allowed": allowed}
+            raise PydanticCustomError(RULE, "{allowed}", context)
         if self.insecure or self.has_credentials or self.listens_on_loopback_only:
             return self
         allowed = (
@@ -80,6 +87,14 @@ class Settings(Fields):
     def takes_tokens(self) -> bool:
         """Whether some key or provider vouches for tokens."""
         return bool(self.token_keys or self.token_public_keys or self.token_jwks_url)
+
+    @property
+    def strangers_may_read(self) -> bool:
+        """Whether a peer without credentials may subscribe."""
+        if self.anonymous != "auto":
+            return self.anonymous == "subscribe"
+        closed = self.takes_tokens or not self.listens_on_loopback_only
+        return not (self.has_credentials and closed)
 
     @property
     def listens_on_loopback_only(self) -> bool:
@@ -163,11 +178,10 @@ class Settings(Fields):
     def _contradictions(self) -> Iterator[str]:
         if not self.has_credentials and not self.listens_on_loopback_only:
             yield f"{self._name('host')} is {self.host} without any key: everybody may publish"
-        elif not self.takes_tokens and not self.listens_on_loopback_only:
+        elif self.strangers_may_read and not self.listens_on_loopback_only:
             yield (
-                f"{self._name('host')} is {self.host} and {self._name('token_keys')} is not set: "
-                "everybody who can reach this node may read every channel, its history and who is "
-                "there"
+                f"{self._name('anonymous')} is {self.anonymous}: everybody who can reach this node "
+                "may read every channel, its history and who is there"
             )
         yield from self._token_contradictions()
         if reserved.NAMESPACE in self.namespace_changes:

@@ -160,6 +160,12 @@ class Fields(BaseSettings):
     origins: Origins = setting(
         ACCESS, (), "Origins of pages that may connect besides those of the same host; * is any."
     )
+    anonymous: Literal["auto", "subscribe", "none"] = setting(
+        ACCESS,
+        "auto",
+        "What a peer without credentials may do; auto is none where tokens are taken, or where a "
+        "key is set and other machines can connect, else subscribe. With no key at all everything.",
+    )
     hosts: Hosts = setting(
         ACCESS,
         (),

@@ -123,9 +123,10 @@ def test_short_key_is_a_warning_that_does_not_show_it(setting: str) -> None:
 @pytest.mark.parametrize(
     ("host", "keys", "warned"),
     [
-        ("0.0.0.0", {"publish_keys": "k" * 32}, True),
-        ("10.0.0.1", {"operator_keys": "k" * 32}, True),
-        ("hub.example", {"publish_keys": "k" * 32, "operator_keys": "o" * 32}, True),
+        ("0.0.0.0", {"publish_keys": "k" * 32, "anonymous": "subscribe"}, True),
+        ("10.0.0.1", {"operator_keys": "k" * 32, "anonymous": "subscribe"}, True),
+        ("0.0.0.0", {"token_keys": "t" * 32, "anonymous": "subscribe"}, True),
+        ("hub.example", {"publish_keys": "k" * 32, "operator_keys": "o" * 32}, False),
         ("0.0.0.0", {"publish_keys": "k" * 32, "token_keys": "t" * 32}, False),
         ("0.0.0.0", {"token_keys": "t" * 32}, False),
         ("127.0.0.1", {"publish_keys": "k" * 32}, False),
@@ -135,7 +136,7 @@ def test_short_key_is_a_warning_that_does_not_show_it(setting: str) -> None:
 def test_hub_whose_channels_everybody_may_read_says_so(
     host: str, keys: dict[str, object], warned: bool
 ) -> None:
-    """Keys for publishers keep nobody from reading."""
+    """By a setting: keys alone close reading where other machines can connect."""
     warnings = load(None, None, host=host, **keys).warnings()
     assert [("everybody who can reach this node may read" in each) for each in warnings] == (
         [True] if warned else []
