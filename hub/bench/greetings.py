@@ -41,6 +41,11 @@ def publish_frame(number: int, channel: str, data: bytes) -> bytes:
     return _client_frame(_TEXT, head.encode() + data + b"}")
 
 
+def command_frame(op: str, number: int, channel: str) -> bytes:
+    """A masked text frame with a command that names a channel and nothing else."""
+    return _client_frame(_TEXT, f'{{"op":"{op}","id":{number},"channel":"{channel}"}}'.encode())
+
+
 def pong_frame(payload: bytes) -> bytes:
     """The answer to a ping (RFC 6455 section 5.5.3: the same payload)."""
     return _client_frame(_PONG, payload)

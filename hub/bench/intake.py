@@ -2,14 +2,12 @@
 
 The node has the first core to itself; its Redis, where it has one, and the load share the
 others. Every publication is acknowledged, and each connection waits for its answers before it
-sends more. No subscriber anywhere, payloads of 200 bytes, a channel per connection. The floor is
-a bare httptools loop under the same load. All ways take turns, and medians of the rounds are told.
+sends more (`hub.bench.senders`). No subscriber anywhere. The floor is a bare httptools loop under
+the same load. All ways take turns, and medians of the rounds are told.
 """
 
 import asyncio
 import contextlib
-import itertools
-import json
 import os
 import socket
 import subprocess
@@ -21,103 +19,36 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import uvloop
 
 from hub.bench import disk
 from hub.bench.connects import AT_A_TIME, CONNECTS, Connecting, connect
 from hub.bench.cores import Cores, started
-from hub.bench.greetings import payload, publish_frame, publisher_request
 from hub.bench.meter import ProcessMeter
 from hub.bench.plan import BenchError, Contestant, Target
+from hub.bench.senders import (
+    KEY,
+    OK,
+    Sender,
+    array,
+    history,
+    keyed,
+    page_of_the_loop,
+    pipelined,
+    single,
+    subscribing,
+    websocket,
+)
 from hub.bench.server import Server, free_port, own_server
 from hub.bench.several_nodes import redis
 
 SETTLE_SECONDS = 0.5
-PAYLOAD = payload(0, 200)
-ARRAY = 100
-WINDOW = 16
 Value = TypeVar("Value")
 FLOOR = Path(__file__).parents[2] / "tests" / "benchmarks" / "http_floor.py"
-_OK = b"HTTP/1.1 200"
-_KEY = "bench-key-of-32-characters-and-more"
 _LISTENS_SECONDS = 10.0
-_STEP_SECONDS = 0.05
-
-
-class Sender(asyncio.Protocol):
-    """Sends what `request` makes again as soon as it was answered `answers` times."""
-
-    def __init__(
-        self, greeting: bytes, request: Callable[[], bytes], *, needle: bytes, answers: int
-    ) -> None:
-        self._greeting = greeting
-        self._request = request
-        self._needle = needle
-        self._answers = self._owed = answers
-        self._tail = b""
-        self.answered = 0
-        self.wrong = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Uvloop's transports have the methods of the class, not the class.
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(self._greeting + self._request())
-
-    def data_received(self, data: bytes) -> None:
-        if b" 503 " in data or b'"error":' in data:
-            self.wrong = data
-        # A needle may be cut in two by the end of a read.
-        text = self._tail + data
-        found = text.count(self._needle)
-        self._tail = text[len(text) - len(self._needle) + 1 :]
-        self.answered += found
-        self._owed -= found
-        if self._owed <= 0:
-            self._owed += self._answers
-            self._transport.write(self._request())
-
-    def close(self) -> None:
-        self._transport.close()
-
-
-def post(target: Target, path: str, body: bytes, more: str = "") -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n{more}"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-def single(target: Target, number: int) -> Sender:
-    request = post(target, f"/api/publish/intake-{number}", PAYLOAD)
-    return Sender(b"", lambda: request, needle=_OK, answers=1)
-
-
-def keyed(target: Target, number: int) -> Sender:
-    """With a publisher's key, and an idempotency key of its own each."""
-    count = itertools.count()
-
-    def request() -> bytes:
-        more = f"Authorization: Bearer {_KEY}\r\nIdempotency-Key: bench-{number}-{next(count)}\r\n"
-        return post(target, f"/api/publish/intake-{number}", PAYLOAD, more)
-
-    return Sender(b"", request, needle=_OK, answers=1)
-
-
-def pipelined(target: Target, number: int) -> Sender:
-    requests = post(target, f"/api/publish/intake-{number}", PAYLOAD) * WINDOW
-    return Sender(b"", lambda: requests, needle=_OK, answers=WINDOW)
-
-
-def array(target: Target, number: int) -> Sender:
-    item = {"channel": f"intake-{number}", "data": json.loads(PAYLOAD)}
-    body = json.dumps([item] * ARRAY, separators=(",", ":")).encode()
-    request = post(target, "/api/publish", body)
-    return Sender(b"", lambda: request, needle=b'"offset":', answers=ARRAY)
-
-
-def websocket(target: Target, number: int) -> Sender:
-    frames = b"".join(publish_frame(n, f"intake-{number}", PAYLOAD) for n in range(WINDOW))
-    return Sender(publisher_request(target), lambda: frames, needle=b'"offset":', answers=WINDOW)
+_STEP_SECONDS = 0.01
 
 
 Make = Callable[[Target, int], Sender]
@@ -136,6 +67,8 @@ class Way:
     keys: bool = False
     connecting: Connecting | None = None
     """Connections are taken in, not publications."""
+    starting: bool = False
+    """The process is started, and nothing is sent."""
 
 
 def connects(name: str, how: Connecting, broker: str = "memory") -> Way:
@@ -149,6 +82,7 @@ WAYS: Sequence[Way] = (
     Way("pipelined on one connection", pipelined, 1),
     Way("arrays of 100, 4 at a time", array, 4),
     Way("WebSockets, 32 at a time", websocket, 32),
+    Way("WebSockets: subscribe and unsubscribe, 32 at a time", subscribing, 32),
     Way("bare SQLite loop, 64 a commit", single, 64, broker="disk"),
     Way("sqlite: single POSTs, 64 at a time", single, 64, broker="sqlite"),
     Way("sqlite: with a key and an Idempotency-Key, 64 at a time", keyed, 64, "sqlite", keys=True),
@@ -159,9 +93,13 @@ WAYS: Sequence[Way] = (
     Way("Redis: single POSTs, 64 at a time", single, 64, broker="redis"),
     Way("Redis: arrays of 100, 4 at a time", array, 4, broker="redis"),
     Way("Redis: WebSockets, 32 at a time", websocket, 32, broker="redis"),
-    connects("bare httptools loop", Connecting(Contestant.SSE, needle=_OK), broker="floor"),
+    connects("bare httptools loop", Connecting(Contestant.SSE, needle=OK), broker="floor"),
     connects("WebSocket with one subscription", Connecting(Contestant.WEBSOCKET)),
     connects("SSE with one subscription", Connecting(Contestant.SSE)),
+    Way("history: bare httptools loop, as many bytes", page_of_the_loop, 4, broker="floor"),
+    Way("history: pages of 100, 4 at a time", history, 4),
+    Way("start: bare httptools loop", single, 0, broker="floor", starting=True),
+    Way("start: until ready", single, 0, starting=True),
 )
 
 
@@ -171,7 +109,7 @@ class Intake:
 
     way: str
     per_second: float
-    """Publications, all acknowledged; or connections, all subscribed."""
+    """Publications, all acknowledged; or connections, all subscribed; pages; or starts."""
     cpu_microseconds: float
     """Of the node, for each."""
     core_share: float
@@ -203,14 +141,20 @@ async def _measure_all(ways: Sequence[Way], seconds: float, rounds: int) -> list
                 if way.broker == "disk":
                     found[way.name].append(_disk(way, cores, seconds))
                     continue
+                began = time.perf_counter()
                 with _serving(way, cores) as server:
-                    found[way.name].append(await _measure(server, way, seconds))
+                    measured = (
+                        _started(server, way, time.perf_counter() - began)
+                        if way.starting
+                        else await _measure(server, way, seconds)
+                    )
+                    found[way.name].append(measured)
     return [_median(name, each) for name, each in found.items()]
 
 
 @contextlib.contextmanager
 def _serving(way: Way, cores: Cores) -> Iterator[Server]:
-    settings = {"HUB_PUBLISH_KEYS": _KEY} if way.keys else {}
+    settings = {"HUB_PUBLISH_KEYS": KEY} if way.keys else {}
     beside = Cores(server=cores.load, load=cores.load)
     if way.broker == "floor":
         with _floor(cores) as server:
@@ -269,6 +213,14 @@ def _median(name: str, rounds: Sequence[Intake]) -> Intake:
         median(each.cpu_microseconds for each in rounds),
         median(each.core_share for each in rounds),
     )
+
+
+def _started(server: Server, way: Way, elapsed: float) -> Intake:
+    """What it took until the process answered, of its own CPU the whole."""
+    if server.meter is None:
+        raise BenchError("the node's process cannot be metered")
+    spent = server.meter.usage().cpu_seconds
+    return Intake(way.name, 1 / elapsed, spent * 1e6, spent / elapsed)
 
 
 async def _measure(server: Server, way: Way, seconds: float) -> Intake:

@@ -19,7 +19,7 @@ from hub.bench.meter import ProcessMeter
 from hub.bench.plan import BenchError, Target
 
 READY_SECONDS = 20.0
-READY_STEP_SECONDS = 0.05
+READY_STEP_SECONDS = 0.01
 SERVE_COMMAND = (sys.executable, "-m", "hub", "serve")
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 _PORTS = {"http": 80, "ws": 80}

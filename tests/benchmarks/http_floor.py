@@ -1,9 +1,9 @@
-"""The floor of a POST: a bare httptools loop that reads a body, stores it and answers.
+"""The floor of a request: a bare httptools loop that reads a body, stores it and answers.
 
     python -m tests.benchmarks.http_floor PORT
 
-It has no routes, no limits, no deadlines and no checks. `hub bench --intake` puts it beside the
-hub, under the same load in the same run.
+A `GET /N` is answered with N bytes. It has no routes, no limits, no deadlines and no checks.
+`hub bench --intake` puts it beside the hub, under the same load in the same run.
 """
 
 import asyncio
@@ -26,13 +26,16 @@ class Floor(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._parser = httptools.HttpRequestParser(self)
         self._headers: dict[bytes, bytes] = {}
-        self._body = b""
+        self._body = self._target = b""
         self._answers: list[bytes] = []
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
         self._transport.write(b"".join(self._answers))
         self._answers.clear()
+
+    def on_url(self, url: bytes) -> None:
+        self._target = url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.lower()] = value
@@ -45,7 +48,8 @@ class Floor(asyncio.Protocol):
         self.stored.append(self._body)
         self._body = b""
         self._headers.clear()
-        answer = _ANSWER % len(self.stored)
+        size = self._target[1:]
+        answer = b"x" * int(size) if size.isdigit() else _ANSWER % len(self.stored)
         self._answers.append(_HEAD % (len(answer), answer))
 
 

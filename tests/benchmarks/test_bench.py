@@ -63,6 +63,7 @@ def test_what_one_node_takes_in_the_other_delivers(bench: Bench) -> None:
 
 
 @pytest.mark.skipif(shutil.which(REDIS) is None, reason="redis-server is not installed")
+@pytest.mark.timeout(300)  # a process or two is started for each way
 def test_every_way_of_publishing_is_taken_in_and_metered(bench: Bench) -> None:
     """Arrays cost less than single requests; that much holds on any machine."""
     result = bench("--intake", "--seconds", "0.5")
@@ -72,6 +73,8 @@ def test_every_way_of_publishing_is_taken_in_and_metered(bench: Bench) -> None:
     assert all(row["per_second"] > 0 and row["core_share"] > 0 for row in rows.values())
     arrays, singles = rows["arrays of 100, 4 at a time"], rows["single POSTs, 16 at a time"]
     assert arrays["cpu_microseconds"] < singles["cpu_microseconds"]
+    history = rows["history: pages of 100, 4 at a time"]
+    assert history["cpu_microseconds"] < rows["start: until ready"]["cpu_microseconds"]
 
 
 def test_nodes_of_its_own_and_a_running_hub_exclude_each_other(bench: Bench) -> None:

@@ -1,14 +1,18 @@
 """Who gets a session, whatever carries it, and that it begins in one write."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import cast
 
 import jwt
 import orjson
 import pytest
 
+import hub
 from hub.auth.policy import Policy
 from hub.core.session.session import Session
 from hub.errors import (
@@ -55,7 +59,7 @@ class Door:
             registry=self.node.registry,
             policy=Policy(token_keys=keys, origins=origins, clock=self.node.clock.wall),
             dialects=Dialects(
-                lambda bits: WebSocketDialect(window_bits=bits),
+                lru_cache(lambda bits: WebSocketDialect(window_bits=bits)),
                 TextDialect(),
                 SseDialect(several),
                 several,
@@ -236,3 +240,24 @@ async def test_over_somebody_elses_server_the_same_is_said() -> None:
     link = FakeLink(door.node.loop.defer, transport="sse")
     door.openings.sse_over(Head(), link)
     assert link.received.startswith(b"event: welcome\n")
+
+
+@pytest.mark.parametrize(("way", "most"), [("websocket", 780), ("sse", 950)])
+async def test_what_an_idle_session_takes_of_the_heap_is_bounded(way: str, most: int) -> None:
+    """Of the hub's own objects, with one subscription; a process' size tells little of it, because
+    the first thousands fill what the start has left free."""
+    door, count = Door(), 400
+    for _ in range(100):
+        door.transport = NotingTransport()
+        getattr(door, way)()
+    tracemalloc.start()
+    before = tracemalloc.take_snapshot()
+    for _ in range(count):
+        door.transport = NotingTransport()
+        getattr(door, way)()
+        door.transport.writes.clear()
+    after = tracemalloc.take_snapshot()
+    tracemalloc.stop()
+    ours = [tracemalloc.Filter(inclusive=True, filename_pattern=f"{Path(hub.__file__).parent}/*")]
+    grown = after.filter_traces(ours).compare_to(before.filter_traces(ours), "filename")
+    assert 500 < sum(each.size_diff for each in grown) / count < most

@@ -9,7 +9,6 @@ No I/O and no clock. What is read goes to a `Sink` as it is read; nothing is rai
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import lru_cache
 from typing import Protocol
 
@@ -192,8 +191,10 @@ class RequestReader:
     def close(self) -> None:
         """Let go of the parser and the sink, which refer back to here: not while it is fed."""
         self._stopped = True
-        with suppress(AttributeError):
+        try:
             del self._parser, self._sink
+        except AttributeError:
+            """It was closed before."""
 
     def _count(self, size: int, begins: int, *, was_in_message: bool, in_head: bool) -> None:
         """`size` bytes were fed, and a message is not whole: see that it stays in its limits.

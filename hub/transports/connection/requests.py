@@ -8,7 +8,6 @@ deadlines and the transport are the connection's.
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any, Protocol
 
 from hub.errors import HubError, UnavailableError
@@ -357,8 +356,10 @@ class Requests:
 
     def close(self) -> None:
         """Let go of the connection, which refers back to here."""
-        with suppress(AttributeError):
+        try:
             del self._owner
+        except AttributeError:
+            """It was let go of before."""
 
 
 def _is_for_probes(call: Call) -> bool:
