@@ -261,6 +261,10 @@ class MemoryBroker:
         """Nothing: it takes all that it can number."""
         return ()
 
+    def away(self) -> Sequence[str]:
+        """It is this process."""
+        return ()
+
     def problems(self) -> Sequence[str]:
         return ()
 

@@ -43,10 +43,6 @@ class Label:
             folded[value if value in self.meanings else OTHER] += count
         return folded
 
-    def describe(self) -> str:
-        """The values and their meanings in one line, for a metric's HELP text."""
-        return "; ".join(f"{value}: {meaning}" for value, meaning in self.meanings.items())
-
 
 def _errors(error: type[HubError] = HubError) -> Iterator[type[HubError]]:
     yield error

@@ -364,8 +364,6 @@ class BrokerRecord:
     )
     versions: Mapping[str, int] = field(default_factory=dict)
     """Servers by the version they run."""
-    away: tuple[str, ...] = ()
-    """Servers that cannot be reached now, each with the reason."""
 
 
 def plain(value: Any) -> Any:

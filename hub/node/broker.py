@@ -47,6 +47,10 @@ class NodeBroker(Broker, Protocol):
         """Why the node should get no traffic; empty when it should."""
         ...
 
+    def away(self) -> Sequence[str]:
+        """What of the broker cannot be reached now, each with the reason."""
+        ...
+
     def record(self) -> BrokerRecord:
         """What it is like now, for operators."""
         ...

@@ -95,7 +95,7 @@ class Node:
         self.broker, self._roster = brokerage.broker, brokerage.roster
         self._rates = Rates(self.counters, self.clock)
         self._outage = Outage(
-            lambda: self.broker.record().away,
+            self.broker.away,
             counters=self.counters,
             clock=self.clock,
             wall_clock=shared.wall_clock,

@@ -2,7 +2,8 @@
 
 The core counts in plain `Counters` (see there why), so this is a collector that reads it when
 asked instead of a set of metric objects that are written. Names carry the unit, labels have
-the fixed values of `hub.core.labels`, and HELP texts say what each of them means.
+the fixed values of `hub.core.labels`. HELP texts are a short sentence each, because every scrape
+carries them; what the values mean stands in `hub/docs/metrics.md`.
 There is no global registry: the composition root makes one per node.
 """
 
@@ -29,7 +30,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from hub.core.counters import LATENCY_BOUNDS, Counters, Histogram
-from hub.core.labels import TRANSPORT, Exported, Label, exported
+from hub.core.labels import TRANSPORT, Exported, exported
 from hub.core.ports import Defer
 from hub.core.records import BrokerRecord
 from hub.observe.loop_lag import LoopLag
@@ -139,7 +140,7 @@ class HubCollector(Collector):
             elif label is None:
                 yield CounterMetricFamily(name, text, value, unit=_unit(name))
             else:
-                family = CounterMetricFamily(name, _help(text, label), labels=[label.name])
+                family = CounterMetricFamily(name, text, labels=[label.name])
                 for known, number in label.fold(value).items():
                     family.add_metric([known], number)
                 yield family
@@ -147,7 +148,7 @@ class HubCollector(Collector):
     def _live(self) -> Iterator[Metric]:
         gauges = self._gauges()
         yield from _gauges(gauges)
-        text = _help("Open sessions, by transport.", TRANSPORT)
+        text = "Open sessions, by transport."
         connections = GaugeMetricFamily("hub_connections", text, labels=[TRANSPORT.name])
         for value, number in TRANSPORT.fold(gauges.connections).items():
             connections.add_metric([value], number)
@@ -278,10 +279,6 @@ def _broker(broker: BrokerRecord) -> Iterator[Metric]:
     for version, servers in broker.versions.items():
         versions.add_metric([version], servers)
     yield versions
-
-
-def _help(text: str, label: Label) -> str:
-    return f"{text} {label.describe()}; other: any other."
 
 
 def _unit(name: str) -> str:

@@ -247,6 +247,9 @@ class LocalBroker:
             return (f"the broker process has been silent for {link.unheard_seconds:.0f} s",)
         return link.troubles
 
+    def away(self) -> Sequence[str]:
+        return self.problems()
+
     def record(self) -> BrokerRecord:
         link = self._link
         return BrokerRecord(
@@ -262,7 +265,6 @@ class LocalBroker:
             held_limit_bytes=self._hold.total_bytes,
             history_bytes=link.history_bytes,
             history_limit_bytes=link.history_limit_bytes,
-            away=tuple(self.problems()),
         )
 
     # -- following channels ------------------------------------------------------------------

@@ -125,6 +125,10 @@ class RedisBroker:
         impaired = [shard.impaired() for shard in self.shards()]
         return tuple(each for each in impaired if each is not None)
 
+    def away(self) -> Sequence[str]:
+        """Servers that cannot be reached now, each with the reason."""
+        return tuple(why for shard in self.shards() if (why := shard.away()))
+
     def statistics(self) -> Sequence[ShardStatistics]:
         """Of each server."""
         return [shard.statistics() for shard in self.shards()]
@@ -145,7 +149,6 @@ class RedisBroker:
             held_bytes=self._hold_budget.bytes,
             held_limit_bytes=self._hold_budget.total_bytes,
             versions=Counter(shard.server_version for shard in shards if shard.server_version),
-            away=tuple(why for shard in self.shards() if (why := shard.away())),
         )
 
     # -- hub.core.ports.Broker ---------------------------------------------------------------

@@ -259,6 +259,10 @@ class SqliteBroker:
     def problems(self) -> Sequence[str]:
         return () if self._problem is None else (self._problem.message,)
 
+    def away(self) -> Sequence[str]:
+        """It is this process."""
+        return ()
+
     def record(self) -> BrokerRecord:
         return BrokerRecord(
             unwritable_servers=0 if self._problem is None else 1,
