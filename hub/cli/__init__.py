@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from hub.cli import (
+    backup,
     bench,
     config,
     drain,
@@ -40,6 +41,7 @@ _PANELS = {
         explain.register,
         operating.register_actions,
         drain.register,
+        backup.register,
     ),
 }
 

@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -194,13 +194,13 @@ class HistoryFile:
     def __init__(self, path: str) -> None:
         """Open it, and make it where there is none; raise `FileError`."""
         self.path = path
-        with _told(path):
+        with told(path):
             self._lock = _locked(path)
         try:
-            with _told(path):
+            with told(path):
                 _create(path)
                 self._file = _identity(path)
-                self._db = _connected(path, _WRITER_CACHE_KIB)
+                self._db = connected(path, _WRITER_CACHE_KIB)
                 self._prepare()
         except BaseException:
             self.close()
@@ -245,12 +245,12 @@ class HistoryFile:
 
     def begin_line(self) -> None:
         """Every channel goes on in another epoch: what was given out elsewhere is not repeated."""
-        with _told(self.path):
+        with told(self.path):
             self._db.executescript(f"BEGIN IMMEDIATE; {_BEGIN_LINE} COMMIT;")
 
     def load(self) -> Stored:
         """All that has to be known before the first publication; raise `FileError`."""
-        with _told(self.path):
+        with told(self.path):
             db = self._db
             channels = [StoredChannel(*row) for row in db.execute(_LOAD_CHANNELS)]
             ended = dict(db.execute("SELECT place, generation FROM ended").fetchall())
@@ -270,7 +270,7 @@ class HistoryFile:
 
     def load_keys(self, after: int, now_ms: int, limit: int) -> Sequence[StoredKey]:
         """Answers that are still remembered, in the order they were made."""
-        with _told(self.path):
+        with told(self.path):
             found = self._db.execute(
                 "SELECT id, publisher, scope, content, expires_ms, epoch, offset FROM made "
                 "WHERE id > ? AND expires_ms > ? ORDER BY id LIMIT ?",
@@ -285,7 +285,7 @@ class HistoryFile:
             "blocks": commit.blocks, "made": commit.made, "gone": commit.gone,
             "ended": commit.ended,
         }  # fmt: skip
-        with _told(self.path):
+        with told(self.path):
             self._db.execute(
                 "INSERT INTO intake VALUES (?, ?)", (orjson.dumps(what).decode(), commit.data)
             )
@@ -296,19 +296,19 @@ class HistoryFile:
         Also where the file has been moved away or replaced, which SQLite would not notice.
         """
         self.check_identity()
-        with _told(self.path):
+        with told(self.path):
             self._db.execute("UPDATE fact SET value = value WHERE name = 'clock_ms'")
 
     def check_identity(self) -> None:
         """Raise `FileError` where another file, or none, is at the path now."""
-        with _told(self.path):
+        with told(self.path):
             found = _identity(self.path)
         if found != self._file:
             raise FileError(Fault.MISSING, self.path, "it was moved away or replaced")
 
     def size(self) -> Size:
         """How much of the file is in use."""
-        with _told(self.path):
+        with told(self.path):
             pages, free, each = self._db.execute(
                 "SELECT (SELECT page_count FROM pragma_page_count), "
                 "(SELECT freelist_count FROM pragma_freelist_count), "
@@ -330,7 +330,7 @@ class HistoryFile:
 
     def _trim(self, which: str, values: tuple[int, ...]) -> Sequence[tuple[int, int]]:
         query = _VICTIMS.format(which=which, blocks=_TRIM_BLOCKS, bytes=_TRIM_BYTES)
-        with _told(self.path), self._without_waiting():
+        with told(self.path), self._without_waiting():
             (found,) = self._db.execute(query, values).fetchone()
             victims = json.loads(found)
             if victims:
@@ -342,7 +342,7 @@ class HistoryFile:
 
     def trim_keys(self, now_ms: int) -> bool:
         """Forget some answers that are too old; return whether there may be more."""
-        with _told(self.path), self._without_waiting():
+        with told(self.path), self._without_waiting():
             gone = self._db.execute(
                 "DELETE FROM made WHERE id IN (SELECT id FROM made WHERE expires_ms <= ? "
                 "ORDER BY expires_ms LIMIT ?)",
@@ -352,7 +352,7 @@ class HistoryFile:
 
     def vacuum(self) -> None:
         """Give some pages that hold nothing back to the file system."""
-        with _told(self.path), self._without_waiting():
+        with told(self.path), self._without_waiting():
             self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
 
     @contextmanager
@@ -366,13 +366,13 @@ class HistoryFile:
 
     def checkpoint(self) -> None:
         """Bring what the WAL holds into the file; the next commit begins it anew then."""
-        with _told(self.path):
+        with told(self.path):
             _checkpoint(self._db)
 
     # -- by those that read -------------------------------------------------------------------
 
     def reader(self) -> "Reader":
-        with _told(self.path):
+        with told(self.path):
             return Reader(self.path)
 
 
@@ -393,7 +393,7 @@ class Reader:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._db = _connected(path, _READER_CACHE_KIB)
+        self._db = connected(path)
 
     def page(self, wanted: Wanted) -> tuple[int | None, bytes]:
         """The first offset held, and blocks that follow `after` (`hub.brokers.sqlite.blocks`)."""
@@ -401,13 +401,13 @@ class Reader:
             "channel": wanted.channel, "after": wanted.after, "limit": wanted.limit,
             "max_bytes": wanted.max_bytes, "fresh_ms": wanted.fresh_ms,
         }  # fmt: skip
-        with _told(self._path):
+        with told(self._path):
             oldest, raw = self._db.execute(_PAGE, values).fetchone()
         return oldest, raw or b""
 
     def checkpoint(self) -> None:
         """As that of the file, beside what writes."""
-        with _told(self._path):
+        with told(self._path):
             _checkpoint(self._db)
 
     def close(self) -> None:
@@ -418,7 +418,7 @@ def _checkpoint(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
-def _connected(path: str, cache_kib: int) -> sqlite3.Connection:
+def connected(path: str, cache_kib: int = _READER_CACHE_KIB) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         db.execute(f"PRAGMA cache_size = -{cache_kib}")
@@ -432,7 +432,7 @@ def _connected(path: str, cache_kib: int) -> sqlite3.Connection:
 
 
 @contextmanager
-def _told(path: str) -> Iterator[None]:
+def told(path: str) -> Iterator[None]:
     """What goes wrong within is a `FileError`."""
     try:
         yield
@@ -461,28 +461,3 @@ def _create(path: str) -> None:
 def _identity(path: str) -> tuple[int, int]:
     found = Path(path).stat()
     return found.st_dev, found.st_ino
-
-
-def copy(source: str, target: str) -> None:
-    """A whole and consistent copy of a file that may be in use; raise `FileError`.
-
-    It is one read of the source, which commits go on beside. The copy is marked, so that a hub
-    that opens it begins a new epoch in every channel: the source may have gone further.
-    """
-    with _told(source), closing(_opened(source)) as origin:
-        if origin.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
-            raise FileError(Fault.FOREIGN, source)
-        with _told(target), closing(_connected(target, _READER_CACHE_KIB)) as made:
-            origin.backup(made, pages=-1)
-            made.execute("PRAGMA journal_mode = DELETE")
-            made.execute("PRAGMA synchronous = FULL")
-            made.execute("UPDATE fact SET value = 1 WHERE name = 'copied'")
-            (verdict,) = made.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise FileError(Fault.CORRUPT, source, str(verdict))
-
-
-def _opened(path: str) -> sqlite3.Connection:
-    """To be read, where it is there."""
-    Path(path).stat()
-    return _connected(path, _READER_CACHE_KIB)

@@ -1,0 +1,152 @@
+"""`hub backup`: a copy that is whole although the hub writes on, and begins new epochs."""
+
+import asyncio
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from hub.brokers.sqlite.backup import copy
+from hub.brokers.sqlite.faults import Fault, FileError
+from hub.brokers.sqlite.file import HistoryFile
+from hub.core.ports import PublishRequest
+from hub.core.publication import Position
+from tests.brokers.sqlite.nodes import StoredNode
+from tests.support.hub_process import HubProcess
+from tests.support.programs import outside
+
+
+def hub_backup(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hub", "backup", *arguments],
+        env=outside() | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+async def test_a_copy_taken_while_publications_go_on_is_whole(tmp_path: Path) -> None:
+    """All that was acknowledged before it began is in it, in order, without a hole."""
+    path, target = tmp_path / "hub.db", tmp_path / "copy.db"
+    async with StoredNode(path) as node:
+        for number in range(100):
+            await node.publish("long:a", b'"%d %b"' % (number, b"x" * 5000))
+        copying = asyncio.create_task(asyncio.to_thread(copy, str(path), str(target)))
+        while not copying.done():
+            await node.publish("long:a")
+        assert await copying == target.stat().st_size
+        before = (await node.history("long:a")).head
+    assert sorted(each.name for each in tmp_path.iterdir() if "copy" in each.name) == ["copy.db"]
+    assert target.stat().st_mode & 0o077 == 0
+    async with StoredNode(target, clock=node.clock) as restored:
+        head = (await restored.history("long:a")).head
+        assert 100 <= head.offset <= before.offset
+        page = await restored.history("long:a", limit=1000, max_bytes=1 << 30)
+        offsets = [each.offset for each in page.publications]
+        assert offsets == list(range(1, head.offset + 1))[-1000:]
+        assert head.epoch != before.epoch
+
+
+async def test_a_hub_on_a_copy_never_gives_an_offset_out_that_the_source_has(
+    tmp_path: Path,
+) -> None:
+    """Epochs are others; who resumes with an old one gets a reset. Once: then they stay."""
+    path, target = tmp_path / "hub.db", tmp_path / "copy.db"
+    async with StoredNode(path) as node:
+        first = await node.publish(data=b'"x"', idempotency_key="i")
+        unused = (await node.history("unused")).head
+        copy(str(path), str(target))
+        await node.publish(data=b'"source"')
+    async with StoredNode(target, clock=node.clock) as restored:
+        made = await restored.publish(data=b'"copy"')
+        assert made.offset == 2
+        assert made.epoch != first.epoch
+        assert (await restored.history("unused")).head != unused
+        # The answer was given in an epoch that nobody reads any more.
+        again = await restored.publish(data=b'"x"', idempotency_key="i")
+        assert not again.duplicate
+    async with StoredNode(target, clock=node.clock) as once_more:
+        assert (await once_more.publish()).position == Position(made.epoch, 4)
+
+
+def test_the_command_copies_the_file_of_a_hub_that_runs(tmp_path: Path) -> None:
+    """And that copy, put in its place, serves what was published."""
+    path, target = tmp_path / "hub.db", tmp_path / "copy.db"
+    broker = f"sqlite://{path}"
+    with HubProcess(HUB_BROKER=broker) as hub:
+        told = httpx.post(f"{hub.url}/api/publish/news", json={"hello": 1}).json()
+        ran = hub_backup(str(target), HUB_BROKER=broker)
+        assert ran.returncode == 0, ran.stderr
+        assert str(target) in ran.stderr
+        assert hub_backup(str(target), HUB_BROKER=broker).returncode == 2
+        assert hub_backup(str(target), "--force", "--broker", broker).returncode == 0
+    with HubProcess(HUB_BROKER=f"sqlite://{target}") as hub:
+        page = httpx.get(f"{hub.url}/api/channels/news/history").json()
+        assert [each["data"] for each in page["publications"]] == [{"hello": 1}]
+        assert page["epoch"] != told["epoch"]
+
+
+@pytest.mark.parametrize("broker", ["memory://", "redis://127.0.0.1:1"])
+def test_what_is_no_file_cannot_be_backed_up(tmp_path: Path, broker: str) -> None:
+    ran = hub_backup(str(tmp_path / "copy.db"), HUB_BROKER=broker)
+    assert ran.returncode == 2
+    assert "HUB_BROKER names no file" in ran.stderr
+
+
+def test_the_file_is_no_copy_of_itself(tmp_path: Path) -> None:
+    """However its path is written, and with --force."""
+    path = tmp_path / "hub.db"
+    HistoryFile(str(path)).close()
+    before = path.read_bytes()
+    other = f"{tmp_path}/x/../hub.db"
+    (tmp_path / "x").mkdir()
+    ran = hub_backup(other, "--force", HUB_BROKER=f"sqlite://{path}")
+    assert ran.returncode == 2
+    assert path.read_bytes() == before
+
+
+def test_a_copy_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    """No source, another program's source, nowhere to write, a source that is torn."""
+    path, target = tmp_path / "hub.db", tmp_path / "copy.db"
+    target.write_text("the copy of yesterday")
+    with pytest.raises(FileError) as raised:
+        copy(str(path), str(target))
+    assert raised.value.fault is Fault.MISSING
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE theirs (x)")
+    db.commit()
+    db.close()
+    with pytest.raises(FileError) as raised:
+        copy(str(path), str(target))
+    assert raised.value.fault is Fault.FOREIGN
+    path.write_bytes(b"SQLite format 3\0" + json.dumps(list(range(3000))).encode())
+    with pytest.raises(FileError) as raised:
+        copy(str(path), str(target))
+    assert raised.value.fault is Fault.CORRUPT
+    path.unlink()
+    HistoryFile(str(path)).close()
+    with pytest.raises(FileError) as raised:
+        copy(str(path), str(tmp_path / "nowhere" / "copy.db"))
+    assert raised.value.fault is Fault.MISSING
+    assert target.read_text() == "the copy of yesterday"
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+async def test_a_copy_of_a_corrupt_history_is_not_kept(tmp_path: Path) -> None:
+    """Better to know it now than when it is needed."""
+    path, target = tmp_path / "hub.db", tmp_path / "copy.db"
+    async with StoredNode(path) as node:
+        requests = [PublishRequest("long:a", b'"' + b"x" * 3000 + b'"', "p")] * 50
+        await node.stored.publish_many(requests)
+    raw = bytearray(path.read_bytes())
+    raw[4096 * 3 : 4096 * 6] = b"\xff" * 4096 * 3
+    path.write_bytes(raw)
+    with pytest.raises(FileError) as raised:
+        copy(str(path), str(target))
+    assert raised.value.fault is Fault.CORRUPT
+    assert not target.exists()
