@@ -282,6 +282,20 @@ async def test_a_killed_broker_process_is_a_reset_and_publishers_are_told(
         await judged(hub, seats, feed.said, epochs=2, may_lose=True)
 
 
+async def test_durable_history_outlives_the_broker_process(tmp_path: Path, channel: str) -> None:
+    """Killed in the middle of work: everybody goes on in the same epoch, and nothing is missing."""
+    with WorkersHub(HUB_BROKER=f"sqlite:///{tmp_path}/history.db") as hub:
+        async with everywhere(hub, channel) as seats:
+            async with feeding(hub, channel) as feed:
+                await feed.more()
+                hub.kill_child(BROKER)
+                await eventually(lambda: 503 in feed.statuses, seconds=10)
+                await eventually(lambda: is_ready(hub), seconds=30)
+                await feed.more()
+            assert all(seat.connects == 1 and not seat.view.left for seat in seats)
+            await judged(hub, seats, feed.said)
+
+
 async def test_a_worker_that_an_operator_drains_gets_nobody_until_it_takes_again(
     hub: WorkersHub, channel: str
 ) -> None:
