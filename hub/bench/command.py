@@ -11,13 +11,13 @@ from functools import partial
 import typer
 from rich.console import Console
 
-from hub.bench import several_nodes
+from hub.bench import several_nodes, workers
 from hub.bench.contest import OpenServer, Outcome, run
 from hub.bench.cores import Cores
 from hub.bench.intake import Intake
 from hub.bench.plan import BenchError, Contestant, Plan
 from hub.bench.server import Server, own_server, running_server
-from hub.bench.table import intake_table, table
+from hub.bench.table import intake_table, table, workers_table
 from hub.bench.watch import ProgressBar
 
 MAX_READERS = 4
@@ -77,6 +77,17 @@ def show_intake(rows: Sequence[Intake], *, as_json: bool) -> None:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         Console().print(intake_table(rows))
+
+
+def measure_workers(plan: Plan, count: int, *, as_json: bool) -> bool:
+    """Measure and print; whether nothing was lost silently and nothing came twice."""
+    with ProgressBar(Console(stderr=True)) as bar:
+        rows = workers.run(plan, count, bar)
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        Console().print(workers_table(rows))
+    return not any(row.faults for row in rows)
 
 
 def show(outcome: Outcome, *, as_json: bool) -> None:

@@ -48,7 +48,7 @@ class ProcessMeter:
     """
 
     def __init__(self, pid: int) -> None:
-        self._pid = pid
+        self._pid = self.pid = pid
         with self._alive():
             self._process = psutil.Process(pid)
 

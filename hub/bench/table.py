@@ -7,6 +7,7 @@ from rich.table import Table
 from hub.bench.contest import Outcome
 from hub.bench.figures import Figures
 from hub.bench.intake import Intake
+from hub.bench.workers import WorkersFigures
 
 Row = tuple[str, Callable[[Figures], float | None], str]
 
@@ -63,6 +64,26 @@ def intake_table(rows: Sequence[Intake]) -> Table:
         times = "-" if floor is None else f"{row.cpu_microseconds / floor:.2f}"
         cpu, share = f"{row.cpu_microseconds:.1f}", f"{row.core_share * 100:.0f}"
         made.add_row(row.way, f"{row.per_second:,.0f}", cpu, times, share)
+    return made
+
+
+def workers_table(rows: Sequence[WorkersFigures]) -> Table:
+    """A column for one process and one for several."""
+    made = Table(title="the same load on one process and on several")
+    made.add_column("")
+    for row in rows:
+        made.add_column(f"{row.workers} worker{'s' * (row.workers > 1)}", justify="right")
+    named: tuple[tuple[str, Callable[[WorkersFigures], float | None]], ...] = (
+        ("CPU per delivery, all processes, us", lambda row: row.cpu_us_per_delivery),
+        ("CPU per delivery, busiest worker, us", lambda row: row.worker_us_per_delivery),
+        ("broker process, CPU per publication, us", lambda row: row.broker_us_per_publication),
+        ("latency p50, ms", lambda row: row.latency_p50_ms),
+        ("latency p99, ms", lambda row: row.latency_p99_ms),
+        ("lost, twice, or missing without a gap", lambda row: row.faults),
+    )
+    for name, read in named:
+        cells = [read(row) for row in rows]
+        made.add_row(name, *("-" if cell is None else f"{cell:,.2f}" for cell in cells))
     return made
 
 

@@ -61,6 +61,10 @@ def bench(
         int,
         typer.Option(min=1, help="Nodes on a Redis of their own, published at the first."),
     ] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=2, help="Instead: the load on one process, and on so many workers."),
+    ] = None,
     intake: Annotated[
         bool,
         typer.Option(
@@ -105,6 +109,10 @@ def bench(
             rounds=rounds or (COMPARED_ROUNDS if len(asked) > 1 else 1),
             readers=readers or command.usual_readers(),
         )
+        if workers is not None:
+            if not command.measure_workers(plan, workers, as_json=as_json):
+                raise typer.Exit(_UNSOUND)
+            return
         outcome = command.measure(plan, command.opener(url, token=token, pid=pid, nodes=nodes))
     except BenchError as error:
         typer.echo(f"hub bench: {visible(error.message, keep=_KEPT)}", err=True)

@@ -66,7 +66,9 @@ async def _run(
     broker: tuple[str, socket.socket] | None,
 ) -> int:
     log = make_logger(settings)
-    supervisor = Supervisor(settings, command, listening, broker, log)
+    # Under `nohup` it is ignored at the start.
+    outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    supervisor = Supervisor(settings, command, listening, broker, log, outlives_terminal=outlives)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop, number)
@@ -84,6 +86,8 @@ class Supervisor:
         listening: Sequence[socket.socket],
         broker: tuple[str, socket.socket] | None,
         log: FilteringBoundLogger,
+        *,
+        outlives_terminal: bool,
     ) -> None:
         self._settings = settings
         self._command = command
@@ -104,6 +108,7 @@ class Supervisor:
         self._replacing: asyncio.Task[None] | None = None
         self._replace_again = False
         self._has_terminal = _has_terminal()
+        self._outlives_terminal = outlives_terminal
         self._silent_seconds = _SILENT_SECONDS
 
     @property
@@ -142,7 +147,9 @@ class Supervisor:
     def hang_up(self) -> None:
         """SIGHUP: the loss of the terminal ends the hub, any other replaces the workers."""
         if self._has_terminal and not _has_terminal():
-            self.stop(signal.SIGHUP)
+            self._has_terminal = False
+            if not self._outlives_terminal:
+                self.stop(signal.SIGHUP)
         elif self._replacing is None or self._replacing.done():
             self._replacing = asyncio.create_task(self._replace_all())
         else:

@@ -1,0 +1,132 @@
+"""What workers make of a load that one process carries: `hub bench --workers N`.
+
+The same load goes to a single process and to N workers in turn, and each process of the hub is
+metered by itself. All of them share the server's core here, so that the load has the others: what
+is compared is the CPU that each spends, not how long anything takes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import psutil
+
+from hub.bench.cores import Cores
+from hub.bench.hub_round import measure_hub
+from hub.bench.meter import Memory, ProcessMeter, Usage
+from hub.bench.plan import BenchError, Contestant, Plan
+from hub.bench.server import Server, own_server
+from hub.bench.watch import Watch
+
+_ROLE = "_HUB_ROLE"
+_BROKER = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersFigures:
+    """Medians over the rounds, of the measured phase."""
+
+    workers: int
+    cpu_us_per_delivery: float
+    """Of all processes together."""
+    worker_us_per_delivery: float
+    """Of the busiest worker, over the deliveries of all."""
+    broker_us_per_publication: float | None
+    """None where there is no broker process."""
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    faults: int
+    """Connections lost, messages that came twice or were lost silently."""
+
+
+class GroupMeter(ProcessMeter):
+    """Reads all children of a supervisor: as one process, and each by itself."""
+
+    def __init__(self, supervisor: int) -> None:
+        super().__init__(supervisor)
+        self._meters = {number: ProcessMeter(pid) for number, pid in _children(supervisor).items()}
+        self._readings: list[Mapping[int, Usage]] = []
+
+    def usage(self) -> Usage:
+        reading = {number: meter.usage() for number, meter in self._meters.items()}
+        self._readings.append(reading)
+        waited = [each.waited_seconds or 0.0 for each in reading.values()]
+        return Usage(sum(each.cpu_seconds for each in reading.values()), sum(waited))
+
+    def memory(self) -> Memory:
+        all_of_them = [meter.memory() for meter in self._meters.values()]
+        return Memory(
+            rss_bytes=sum(each.rss_bytes for each in all_of_them),
+            uss_bytes=sum(each.uss_bytes for each in all_of_them),
+        )
+
+    def last_phase(self) -> Mapping[int, float]:
+        """CPU seconds of each process between the last two readings."""
+        before, after = self._readings[-2:]
+        return {number: after[number].since(before[number]).cpu_seconds for number in after}
+
+
+def run(plan: Plan, workers: int, watch: Watch) -> Sequence[WorkersFigures]:
+    """A single process and `workers`, in turn, over all rounds of the plan.
+
+    Raises:
+        BenchError: A round could not be run.
+    """
+    cores = Cores.divide()
+    counts = (1, workers)
+    found: dict[int, list[WorkersFigures]] = {count: [] for count in counts}
+    with cores.as_load():
+        for _ in range(plan.rounds):
+            for count in counts:
+                with own_server(cores, settings={"HUB_WORKERS": str(count)}) as server:
+                    found[count].append(_measure(plan, server, count, watch))
+    return [_medians(found[count]) for count in counts]
+
+
+def _measure(plan: Plan, server: Server, workers: int, watch: Watch) -> WorkersFigures:
+    if server.meter is None:
+        raise BenchError("the hub is not on this machine")
+    group = GroupMeter(server.meter.pid) if workers > 1 else None
+    metered = replace(server, meter=group or server.meter)
+    figures = measure_hub(plan, metered, Contestant.WEBSOCKET, watch)
+    each = group.last_phase() if group is not None else {}
+    deliveries, total = max(1, figures.deliveries), figures.cpu_us_per_delivery or 0.0
+    busiest = max((s for n, s in each.items() if n != _BROKER), default=0.0) * 1e6 / deliveries
+    broker = each.get(_BROKER)
+    return WorkersFigures(
+        workers=workers,
+        cpu_us_per_delivery=total,
+        worker_us_per_delivery=busiest if workers > 1 else total,
+        broker_us_per_publication=None if broker is None else broker * 1e6 / figures.published,
+        latency_p50_ms=figures.latency_p50_ms,
+        latency_p99_ms=figures.latency_p99_ms,
+        faults=figures.failed + figures.silently_missing + figures.duplicates,
+    )
+
+
+def _medians(rounds: Sequence[WorkersFigures]) -> WorkersFigures:
+    def middle(name: str) -> float | None:
+        known = [value for each in rounds if (value := getattr(each, name)) is not None]
+        return median(known) if known else None
+
+    return WorkersFigures(
+        workers=rounds[0].workers,
+        cpu_us_per_delivery=middle("cpu_us_per_delivery") or 0.0,
+        worker_us_per_delivery=middle("worker_us_per_delivery") or 0.0,
+        broker_us_per_publication=middle("broker_us_per_publication"),
+        latency_p50_ms=middle("latency_p50_ms"),
+        latency_p99_ms=middle("latency_p99_ms"),
+        faults=sum(each.faults for each in rounds),
+    )
+
+
+def _children(supervisor: int) -> Mapping[int, int]:
+    """Pids by number; the broker process is 0 (`hub.node.supervisor.roles`)."""
+    found: dict[int, int] = {}
+    for child in psutil.Process(supervisor).children():
+        try:
+            found[int(json.loads(child.environ()[_ROLE])["number"])] = child.pid
+        except (psutil.Error, KeyError, ValueError):
+            continue
+    return found
