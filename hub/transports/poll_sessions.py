@@ -95,7 +95,7 @@ class Polling:
         What it does not name it has as far as the answer before told; what was new in the lost
         one, from its start.
         """
-        starts = self.session.places or {}
+        starts: Mapping[str, Subscribe | Position] = self.session.places or {}
         known = self.answered if self.has(request) else self.before
         places: dict[str, Position] = {}
         for name, start in starts.items():

@@ -15,13 +15,13 @@ from hub.core.options import KIB
 from hub.core.ports import Dialect
 from hub.core.publication import Position
 from hub.core.pushes import Goodbye, Push
+from hub.core.session.by_channel import ByChannel
 from hub.core.session.context import SessionContext
 from hub.core.session.encoded import Encoded
 from hub.core.session.link import Link
 from hub.core.session.outbox import Outbox
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.subscription import Kept, Subscription
-from hub.core.session.subscriptions import Subscriptions
 from hub.errors import HubError, SlowError
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ class Session:
         self.dialect = dialect
         self.identity = identity
         self.id = id
-        self.subscriptions = Subscriptions()
+        self.subscriptions: ByChannel[Subscription] = ByChannel()
         tells = dialect.marks_positions or dialect.several is not None
-        self.places: dict[str, Subscribe | Position] | None = {} if tells else None
+        self.places: ByChannel[Subscribe | Position] | None = ByChannel() if tells else None
         """Every channel it asked for: as it was asked for, and where it started once that is
         known. Of peers that keep no positions of their own only, which resume from what the hub
         tells them (`resume_from`)."""
