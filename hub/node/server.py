@@ -85,6 +85,11 @@ class Listener:
                 backlog=self._node.settings.backlog,
             )
 
+    async def stop_accepting(self) -> None:
+        """Accept nowhere any more, and let go of the sockets."""
+        await self.accept_at(())
+        self._close_sockets()
+
     def _close_sockets(self) -> None:
         for bound in self._sockets:
             bound.close()
@@ -96,8 +101,7 @@ class Listener:
         """
         if self._context is None:
             return
-        await self.accept_at(())
-        self._close_sockets()
+        await self.stop_accepting()
         http = self._node.sockets.http
         for connection in tuple(http):
             connection.shut_down()
