@@ -21,6 +21,10 @@ def _covers(patterns: tuple[str, ...], channel: str) -> bool:
     return False
 
 
+# Publishers' names that belong to nobody: of peers without a key, of tokens without `sub`.
+_SHARED = frozenset({"anonymous", "token", "ticket"})
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Immutable; a refreshed token makes a new one."""
@@ -42,6 +46,11 @@ class Identity:
     """The token's `iat`, seconds since 1970 UTC."""
     awaits_token: bool = False
     """Nothing was sent where something is needed: the first command has to be `authenticate`."""
+
+    def publisher_or(self, other: str) -> str:
+        """Who publishes, as a key or a subject tells; `other` where many share what tells."""
+        shared = self.subject is None and self.publisher in _SHARED
+        return other if shared else self.publisher
 
     def may_subscribe(self, channel: str) -> bool:
         """Whether a grant covers `channel`; those of the hub itself are for operators."""

@@ -17,6 +17,7 @@ from hub.core.eager import begin
 from hub.core.fanout.fanout import Fanout, FanoutRuntime
 from hub.core.fanout.presence import PresenceTable
 from hub.core.forensics.journal import Journal
+from hub.core.limits import Limiter, PeerLimits
 from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
 from hub.core.ports import Broker, Defer, Monotonic, Policy, Roster, Spawn, WriteEach
 from hub.core.recovery.replay import Replay
@@ -63,6 +64,8 @@ class CoreSettings(Protocol):
     def namespaces(self) -> Namespaces: ...
 
     def session_limits(self) -> SessionLimits: ...
+
+    def peer_limits(self) -> PeerLimits: ...
 
 
 class Awake(Protocol):
@@ -134,6 +137,7 @@ class NodeCore:
         self._settings = settings
         self._shared = shared
         self._broker = broker
+        self.limiter = Limiter(settings.peer_limits(), shared.clock, shared.counters)
         self._session_log = shared.log.bind(subsystem=SESSION)
         self.replay = Replay(broker, shared.counters, shared.journal)
         self.fanout = Fanout(
@@ -212,6 +216,7 @@ class NodeCore:
         shared = self._shared
         return SessionContext(
             limits=self._settings.session_limits(),
+            limiter=self.limiter,
             clock=shared.clock,
             counters=shared.counters,
             outbox_budget=shared.outbox_budget,

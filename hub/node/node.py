@@ -25,6 +25,7 @@ from hub.admin.subject_here import SubjectExplaining
 from hub.archive.disk_journal import DiskJournal
 from hub.archive.writer import Writer
 from hub.auth.keys import HeldKey
+from hub.auth.proxies import TrustedProxies
 from hub.core.ports import Defer, Spawn
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, PresenceReset
@@ -126,6 +127,7 @@ class Node:
             self.registry,
             max_connections=settings.max_connections,
             max_unsent_bytes=settings.body_total_bytes,
+            proxies=TrustedProxies(settings.trusted_proxies),
         )
         self.bodies = BodyBudget(settings.body_total_bytes)
         self.drainer = Drainer(self.registry, self._is_alone, is_between_polls)

@@ -248,7 +248,8 @@ class PollSessions:
         identity: Identity,
     ) -> Polling:
         self._make_room()
-        self._registry.check_open()
+        self._registry.check_open(request.address)
+        self._registry.check_subject(identity.subject)
         # One that fills every answer must not be the first every time.
         first = self._choose(len(channels)) if channels else 0
         names = channels[first:] + channels[:first]

@@ -117,6 +117,10 @@ class StreamConnection(asyncio.Protocol):
     def finish(self, rest: bytes) -> None:
         if self._lost or self._transport.is_closing():
             return
+        if (gathered := self._corked) is not None:
+            # Where the transport was paused from the first, what is gathered waits before it.
+            self._corked = None
+            rest = bytes(gathered) + rest
         self._transport.write(rest)
         if not self._paused:
             asyncio.get_running_loop().call_soon(self._on_writable)

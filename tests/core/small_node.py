@@ -13,6 +13,7 @@ from hub.core.commands import Command, Subscribe
 from hub.core.fanout.presence import LocalRoster
 from hub.core.forensics.explaining import Explainer, Explanation, Question
 from hub.core.identity import Identity
+from hub.core.limits import PeerLimits
 from hub.core.options import Namespaces, SessionLimits
 from hub.core.ports import Broker, Dialect, PublishRequest, PublishResult, WriteEach
 from hub.core.publication import Position, Publication
@@ -84,6 +85,7 @@ class Shape:
 
     namespaces: Namespaces = field(default_factory=Namespaces)
     limits: SessionLimits = field(default_factory=SessionLimits)
+    peer_limits: PeerLimits = field(default_factory=PeerLimits)
     slice_sessions: int = 1000
     outbox_total_bytes: int = 1 << 30
     journal_bytes: int = 1 << 26
@@ -120,6 +122,9 @@ class _Settings:
 
     def session_limits(self) -> SessionLimits:
         return self.shape.limits
+
+    def peer_limits(self) -> PeerLimits:
+        return self.shape.peer_limits
 
 
 class NeverStalled:

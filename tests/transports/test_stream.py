@@ -34,7 +34,7 @@ class NotingTransport:
     def get_write_buffer_size(self) -> int:
         return self._waiting
 
-    def set_write_buffer_limits(self, high: int) -> None:
+    def set_write_buffer_limits(self, high: int, low: int = 0) -> None:
         pass
 
     def is_closing(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hub.core.commands import Subscribe
 from hub.core.forensics.noted import Notes
 from hub.core.identity import Identity
+from hub.core.limits import Meter
 from hub.core.options import KIB
 from hub.core.ports import Dialect
 from hub.core.publication import Position
@@ -37,7 +38,8 @@ class Session:
 
     __slots__ = (
         "_context", "beat_slot", "closing", "dialect", "drained_at_seconds", "gone",
-        "handed_bytes", "id", "identity", "inbox", "left_at", "link", "notes", "on_progress",
+        "handed_bytes", "id", "identity", "inbox", "left_at", "link", "meter", "notes",
+        "on_progress",
         "opened_at_seconds", "outbox", "places", "read_again_at_seconds", "replay_running",
         "replaying",
         "round_trip_seconds", "sent_apart", "subscriptions", "writable",
@@ -81,6 +83,8 @@ class Session:
         self.replay_running = False
         self.inbox: Inbox | None = None
         """Commands waiting for the one being carried out; None when none is."""
+        self.meter: Meter | None = None
+        """What it may still ask for; None until it asks, and where nothing is limited."""
         self.sent_apart = 0
         """Publications handed to the link, but for what its subscriptions in step were sent."""
         self.notes: Notes | None = None

@@ -174,7 +174,7 @@ class Supervisor:
 
     def _started(self) -> None:
         settings, port = self._settings, self._listening[0].getsockname()[1]
-        url = url_of(settings.host, port, settings.base_path)
+        url = url_of(settings.host, port, settings.base_path, tls=bool(settings.tls_cert))
         self._log.info(
             "started",
             url=url,
