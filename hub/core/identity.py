@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hub.core.reserved import is_reserved
+from hub.core.reserved import ACCESS_CHANNEL, is_reserved
 from hub.errors import ForbiddenError, UnauthorizedError
 
 
@@ -55,7 +55,7 @@ class Identity:
     def may_subscribe(self, channel: str) -> bool:
         """Whether a grant covers `channel`; those of the hub itself are for operators."""
         if is_reserved(channel):
-            return self.operator
+            return self.operator and channel != ACCESS_CHANNEL
         return _covers(self.subscribe, channel)
 
     def check_subscribe(self, channel: str) -> None:

@@ -131,7 +131,11 @@ class Settings(Fields):
             name: replace(default, **changes.model_dump(exclude_none=True))
             for name, changes in self.namespace_changes.items()
         }
-        return Namespaces(default, changed | {reserved.NAMESPACE: reserved.OPTIONS})
+        return Namespaces(
+            default,
+            changed | {reserved.NAMESPACE: reserved.OPTIONS},
+            {reserved.ACCESS_CHANNEL: reserved.ACCESS_OPTIONS},
+        )
 
     def session_limits(self) -> SessionLimits:
         """What one session may cost."""
