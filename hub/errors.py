@@ -109,14 +109,11 @@ class TooManySubscriptionsError(HubError):
 
 
 class RateLimitedError(HubError):
-    """A peer asks for more than it may: at once, in a time, or by its number of connections."""
+    """More commands are waiting than a session may queue."""
 
     code = "rate_limited"
     retryable = True
-
-    def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
+    retry_after_seconds = 1
 
 
 class ConflictError(HubError):

@@ -17,11 +17,24 @@ from hub.core.forensics.explaining import Explainer, Explanation, Question
 from hub.core.forensics.journal import Journal
 from hub.core.forensics.noted import Notes, What
 from hub.core.forensics.recalled import Recalled
+from hub.core.forensics.stretches import Case, joined
 from hub.core.ports import Broker
 from hub.core.publication import Position
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.registry import SessionRegistry
 from hub.errors import HubError
+
+MAX_RANGE = 1000
+"""Offsets in one question."""
+
+
+class Fate(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of all publications from `first` to `last`."""
+
+    first: int
+    last: int
+    answer: str
+    detail: str
 
 
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +52,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """... and at the latest."""
     by: int | UnsetType | None = UNSET
     """Of `conflated`: the offset that replaced it."""
+    stretches: tuple[Fate, ...] | UnsetType = UNSET
+    """Where several were asked about: what became of each."""
 
 
 class Explain(AdminRequest[Explained], frozen=True, tag="explain"):
@@ -49,6 +64,8 @@ class Explain(AdminRequest[Explained], frozen=True, tag="explain"):
     offset: Annotated[int, Meta(ge=1)]
     epoch: str | None = None
     """Of the offset; None for the channel's own of now."""
+    last: int | None = None
+    """Tell as well what became of all from the offset to this one, `MAX_RANGE` at most."""
 
 
 UNKNOWN = Explained(
@@ -101,7 +118,35 @@ class Explaining:
             if kept is not None and kept[0].answer is not Answer.UNKNOWN:
                 found, epoch = kept
                 current = epoch == newest.epoch
-        return self._told(found, epoch, head if current else UNSET)
+        told = self._told(found, epoch, head if current else UNSET)
+        if asked.last is None:
+            return told
+        question = replace(question, epoch=epoch, current=current)
+        return msgspec.structs.replace(told, stretches=self._fates(asked, question, asked.last))
+
+    def _fates(self, asked: Explain, question: Question, last: int) -> tuple[Fate, ...]:
+        """As far as memory knows."""
+        session = self._registry.sessions.get(asked.connection)
+        closed = None if session is not None else self._journal.closed.get(asked.connection)
+        held = session or closed
+        notes = None if held is None else held.notes
+        case = Case(
+            question,
+            self._journal,
+            notes=Notes() if notes is None else notes,
+            session=session,
+            closed=closed,
+        )
+        end = min(last, asked.offset + MAX_RANGE - 1)
+        return tuple(
+            Fate(
+                first=each.first,
+                last=each.last,
+                answer=each.began.answer.value,
+                detail=each.began.detail,
+            )
+            for each in joined(case.among(asked.offset, end))
+        )
 
     async def _recalled(
         self, recall: Recall, asked: Explain, question: Question

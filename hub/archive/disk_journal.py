@@ -8,7 +8,7 @@ begins anew with the machine.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import msgspec
@@ -37,6 +37,8 @@ _MOST_EVENTS = 10_000
 _MOST_SENT = 20_000
 # Behind an offset: an hour of a channel, should marks of others be between.
 _MOST_AROUND = 3
+
+_FIELDS = tuple(each.name for each in fields(SessionRecord) if each.name != "subscriptions")
 
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.decode
@@ -256,7 +258,8 @@ class DiskJournal:
         record, code, reason = _decode(row.body)
         notes = self._notes(store, row.connection or "", row.first, row.at_ms)
         return ClosedSession(
-            record=SessionRecord(**record, subscriptions=()),
+            # A record of another version of the hub lacks what that did not know.
+            record=SessionRecord(**{name: record.get(name) for name in _FIELDS}, subscriptions=()),
             closed_ms=row.at_ms,
             closed_at_seconds=self._seconds(row.at_ms),
             code=code,

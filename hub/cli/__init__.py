@@ -13,7 +13,6 @@ import typer
 
 from hub.cli import (
     backup,
-    bans,
     bench,
     config,
     drain,
@@ -41,7 +40,6 @@ _PANELS = {
         tail.register,
         explain.register,
         operating.register_actions,
-        bans.register,
         drain.register,
         backup.register,
     ),

@@ -14,6 +14,7 @@ from hub.core.labels import exported
 from hub.core.options import ChannelOptions
 from hub.core.ports import Monotonic
 from hub.core.publication import Position
+from hub.core.reserved import STATS_CHANNEL
 from hub.core.values import value
 
 Value = str | int | float
@@ -106,6 +107,10 @@ def _round_trip_ms(session: Any) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
+def _owed_messages(session: Any) -> int:
+    return 0 if session.outbox is None else int(session.outbox.messages)
+
+
 def _owed_since(session: Any) -> float | None:
     found: float | None = None if session.outbox is None else session.outbox.oldest_at()
     return found
@@ -148,12 +153,14 @@ class SessionRecord:
     """Publications handed to the transport."""
     dropped: int = field(metadata=_number(lambda s, _: s.dropped))
     """Publications its outbox dropped or conflated."""
-    outbox_messages: int = field(
-        metadata=_number(lambda s, _: 0 if s.outbox is None else s.outbox.messages)
-    )
+    outbox_messages: int = field(metadata=_number(lambda s, _: _owed_messages(s)))
     outbox_bytes: int = field(metadata=_number(lambda s, _: s.owed_bytes))
     outbox_age_seconds: float = field(metadata=_column(_owed_seconds, sort=_by_owed_since))
     """Age of the oldest publication it is still owed."""
+    missing: int = field(metadata=_number(lambda s, _: s.dropped + _owed_messages(s)))
+    """Publications that it lacks: dropped, or still owed."""
+    watches: bool = field(metadata=_column(lambda s, _: STATS_CHANNEL in s.subscriptions))
+    """Whether it reads the nodes' figures, as a dashboard does: it looks, and is no user."""
     subscriptions: tuple[SubscriptionRecord, ...] = field(
         metadata=_column(
             lambda s, _: tuple(map(_subscription, s.subscriptions.values())),
@@ -183,6 +190,8 @@ class LiveChannel:
     members: Sized
     """Its subscriptions here."""
     options: ChannelOptions
+    watchers: int = 0
+    """Of its members those that are dashboards."""
 
 
 def _most(one: float | None, other: float | None) -> float | None:
@@ -217,6 +226,11 @@ class ChannelRecord:
         ),
     )
     """Since somebody asked before; None where that is not known yet."""
+    watchers: int = field(
+        default=0,
+        metadata=_column(lambda c, _: c.watchers, join=operator.add),
+    )
+    """Dashboards among the subscribers: they look, and are no users."""
 
 
 def _held_at_most(record: ChannelRecord) -> int:
@@ -302,6 +316,8 @@ class NodeRecord:
     """How many that closes in all ..."""
     left_connections: int = 0
     """... and has closed."""
+    ended_ms: int = 0
+    """When it stopped, by its own last word; 0 while it runs."""
     at_ms: int = 0
     """When this was so, in milliseconds since 1970 UTC by the node's clock."""
     worker: int = 0

@@ -1,13 +1,19 @@
 /** Lines over the last two minutes, as SVG. */
 
 import { h, svg } from "./dom.js";
+import { SECONDS } from "./history.js";
 
-export const SECONDS = 120;
 const WIDTH = 240;
 const HEIGHT = 72;
 const TOP = 4;
 
-/** @typedef {{ name: string, of: (sample: any) => number | null }} Series */
+/** What stands under the plot, from its left edge to its right one. */
+const AXIS = ["2 min ago", "1 min", "now"];
+
+/**
+ * @typedef {{ name: string, of: (sample: any) => number | null, bad?: (value: number) => boolean }} Series
+ *   `bad` says whether the figure is one that somebody should look at
+ */
 
 /**
  * The next of 1, 2, 5, 10, 20, ... at or above `value`, so that the scale seldom changes.
@@ -50,7 +56,7 @@ export function pathOf(values, top) {
 export function chart(title, series, format) {
   const lines = series.map((_, index) => svg("path", { class: `line line-${index}` }));
   const cross = svg("line", { class: "cross", y1: 0, y2: HEIGHT, visibility: "hidden" });
-  const grid = [0.5, 1].map((share) => {
+  const grid = [0, 0.5, 1].map((share) => {
     const y = HEIGHT - share * (HEIGHT - TOP);
     return svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: y, y2: y });
   });
@@ -62,7 +68,7 @@ export function chart(title, series, format) {
     return { value, element: h("span", { class: "figure" }, value, label) };
   });
   const when = h("small", {}, "");
-  const scale = h("small", { class: "scale" }, "");
+  const scale = [1, 0.5, 0].map(() => h("small", {}, ""));
   /** @type {any[]} */
   let shown = [];
   /** @type {number | null} share of the width that the pointer is at */
@@ -71,11 +77,13 @@ export function chart(title, series, format) {
   const write = () => {
     const at = pointed === null ? null : Math.round(pointed * (SECONDS - 1)) - SECONDS + shown.length;
     const sample = at === null ? shown.at(-1) : shown[at];
-    series.forEach(({ of }, index) => {
+    series.forEach(({ of, bad }, index) => {
       const value = sample ? of(sample) : null;
-      figures[index].value.textContent = value === null || value === undefined ? "–" : format(value);
+      const none = value === null || value === undefined;
+      figures[index].value.textContent = none ? "–" : format(value);
+      figures[index].value.className = !none && bad?.(value) ? "bad" : "";
     });
-    when.textContent = at === null || !sample ? "now" : `${shown.length - 1 - at} s ago`;
+    when.textContent = at === null ? "" : `${shown.length - 1 - at} s ago`;
     const x = ((pointed ?? 0) * WIDTH).toFixed(1);
     cross.setAttribute("x1", x);
     cross.setAttribute("x2", x);
@@ -96,7 +104,9 @@ export function chart(title, series, format) {
     element: h("figure", { class: "chart" },
       h("figcaption", {}, h("span", {}, title), when),
       h("p", {}, ...figures.map(({ element }) => element)),
-      h("div", { class: "plot" }, picture, scale)),
+      h("div", { class: "plot" },
+        h("div", { class: "scale", "aria-hidden": "true" }, ...scale), picture,
+        h("div", { class: "axis", "aria-hidden": "true" }, ...AXIS.map((label) => h("small", {}, label))))),
 
     /** @param {any[]} samples one per second, the newest last; holes are undefined */
     draw(samples) {
@@ -105,7 +115,7 @@ export function chart(title, series, format) {
       const highest = Math.max(0, ...values.flat().map((value) => value ?? 0));
       const top = ceiling(highest);
       lines.forEach((line, index) => line.setAttribute("d", pathOf(values[index], top)));
-      scale.textContent = format(top);
+      [top, top / 2, 0].forEach((value, index) => (scale[index].textContent = value ? format(value) : "0"));
       write();
       const said = series.map(({ name }, index) => `${name} ${figures[index].value.textContent}`);
       const most = `highest in the last two minutes ${format(highest)}`;

@@ -121,13 +121,16 @@ export function failure(title, error, again) {
   return box;
 }
 
+/** What may be long has a row of its own. */
+const WIDE = ["User agent"];
+
 /**
  * Terms and what they are, as a list of boxes.
  * @param {[string, Child][]} facts
  */
 export function factList(facts) {
   const boxes = facts.map(([term, value]) =>
-    h("div", {}, h("dt", {}, term), h("dd", {}, value === "" || value === null ? "–" : value)),
+    h("div", { class: WIDE.includes(term) && "wide" }, h("dt", {}, term), h("dd", {}, value === "" || value === null ? "–" : value)),
   );
   return h("dl", { class: "facts" }, ...boxes);
 }

@@ -1,11 +1,11 @@
 /**
- * Figures of all nodes as they come: every node publishes its own once a second on the hub's
- * channel `hub:stats`, and this page is one more subscriber of it.
+ * Figures of all nodes: every node publishes its own once a second on the hub's channel
+ * `hub:stats`, and this page is one more subscriber of it. What the channel remembers comes first.
  */
 
 import { Hub } from "../client.js";
 import { call, get } from "./api.js";
-import { SECONDS } from "./chart.js";
+import { openHistory, SECONDS } from "./history.js";
 
 const CHANNEL = "hub:stats";
 /** Five of a node's figures are missing: it is shown as silent. */
@@ -16,9 +16,20 @@ const ASK_MS = 15000;
 const DEAF_ASK_MS = 5000;
 /** And so often while the channel with the figures is away. */
 const AWAY_ASK_MS = 2000;
+/** What the channel remembers at most. */
+const REMEMBERED = 1200;
+/** Views are told of a replay once, not of each of its hundreds of figures. */
+const TELL_MS = 100;
+/** Nodes that have gone stay listed so long, and so many. */
+const GONE_MS = 3_600_000;
+const MOST_GONE = 10;
 
 /** @typedef {Record<string, any>} NodeRecord as `GET /api/nodes` has it */
 /** @typedef {{ record: NodeRecord, rates: Record<string, number>, heardAt: number }} Known */
+/**
+ * @typedef {{ record: NodeRecord, heardAt: number, stopped: boolean }} Gone
+ *   `stopped` by its own word; otherwise nothing was heard of it any more
+ */
 /** @typedef {ReturnType<typeof openLive>} Live */
 
 const RATES = ["publications", "deliveries", "dropped", "gaps"];
@@ -70,9 +81,13 @@ export function openLive(first) {
   const hub = new Hub("", { token: ticket });
   /** @type {Map<string, Known>} by name and start, since a name may come again */
   const nodes = new Map();
-  /** @type {any[]} one per second, the newest last */
-  const samples = [];
-  let second = 0;
+  /** @type {Map<string, Gone>} those that have ended, while this page looks or shortly before */
+  const gone = new Map();
+  /** @type {Map<string, { record: NodeRecord, heardAt: number }>} what the channel told last of each */
+  const told = new Map();
+  /** @type {Map<string, number>} from a node's clock to this page's, in milliseconds */
+  const clocks = new Map();
+  const history = openHistory(together);
   /** @type {Set<() => void>} */
   const listeners = new Set();
   /** @type {any} */
@@ -83,16 +98,83 @@ export function openLive(first) {
   let closed = false;
 
   const tell = () => listeners.forEach((listener) => listener());
-
-  /** @param {NodeRecord} record @param {number} [ageMs] since it was so */
-  const hear = (record, ageMs = 0) => {
-    const name = `${record.node} ${record.started_ms}`;
-    const before = nodes.get(name)?.record;
-    if (before && before.at_ms >= record.at_ms) return;
-    nodes.set(name, { record, rates: ratesOf(before, record), heardAt: performance.now() - ageMs });
+  /** @type {any} */
+  let telling = null;
+  const tellSoon = () => {
+    telling ??= setTimeout(() => {
+      telling = null;
+      tell();
+    }, TELL_MS);
   };
 
-  /** @param {Told} told where the others are not known now, theirs are old */
+  /** @param {NodeRecord} record */
+  const nameOf = (record) => `${record.node} ${record.started_ms}`;
+
+  /** @param {string} name @param {Known} known */
+  const keep = (name, known) => {
+    history.put(Math.floor(known.heardAt / 1000), name, known);
+    const before = nodes.get(name);
+    if (!gone.has(name) && !(before && before.record.at_ms >= known.record.at_ms)) nodes.set(name, known);
+  };
+
+  /** As the hub answers. @param {NodeRecord} record @param {number} [ageMs] since it was so */
+  const hear = (record, ageMs = 0) => {
+    const name = nameOf(record);
+    const before = nodes.get(name)?.record;
+    if (gone.get(name)?.stopped || (before && before.at_ms >= record.at_ms)) return;
+    const heardAt = performance.now() - ageMs;
+    clocks.set(name, heardAt - record.at_ms);
+    gone.delete(name);
+    keep(name, { record, rates: ratesOf(before, record), heardAt });
+  };
+
+  /** When it was so by this page's clock: what the channel remembers was so before it came. @param {NodeRecord} record */
+  const timeOf = (record) => {
+    const name = nameOf(record);
+    const now = performance.now();
+    const [any] = clocks.values();
+    const clock = Math.min(clocks.get(name) ?? any ?? Infinity, now - record.at_ms);
+    if (clocks.has(name)) clocks.set(name, clock);
+    return record.at_ms + clock;
+  };
+
+  /** As the channel tells, in order. @param {NodeRecord} record */
+  const listen = (record) => {
+    const name = nameOf(record);
+    const before = told.get(name)?.record;
+    if (before && before.at_ms >= record.at_ms) return;
+    const heardAt = timeOf(record);
+    told.set(name, { record, heardAt });
+    if (record.ended_ms) leave(name, { record, heardAt, stopped: true });
+    const isPast = performance.now() - heardAt > ASK_MS && !nodes.has(name);
+    const known = { record, rates: ratesOf(before, record), heardAt };
+    if (isPast) history.put(Math.floor(heardAt / 1000), name, known);
+    else keep(name, known);
+  };
+
+  /** @param {string} name @param {Gone} one */
+  const leave = (name, one) => {
+    nodes.delete(name);
+    gone.set(name, one);
+    clocks.delete(name);
+    const oldest = [...gone].sort(([, a], [, b]) => b.heardAt - a.heardAt);
+    oldest.slice(MOST_GONE).forEach(([each]) => gone.delete(each));
+  };
+
+  /** Those of whom the channel remembers figures, and whom the hub does not list. */
+  const findGone = () => {
+    const now = performance.now();
+    for (const [name, { record, heardAt }] of told) {
+      const out = now - heardAt > ASK_MS;
+      if (out && !nodes.has(name) && !gone.has(name)) leave(name, { record, heardAt, stopped: false });
+      if (out && now - heardAt > GONE_MS) told.delete(name);
+    }
+    for (const [name, { heardAt }] of gone) {
+      if (now - heardAt > GONE_MS) gone.delete(name);
+    }
+  };
+
+  /** @param {Told} answer where the others are not known now, theirs are old */
   const hearAll = ({ nodes: records, node = "", complete = true }) => {
     answeredBy = node;
     const now = records.find((each) => each.node === node)?.at_ms ?? 0;
@@ -102,31 +184,19 @@ export function openLive(first) {
   const isAway = () => [...nodes.values()].some(
     ({ record, heardAt }) => record.node === answeredBy && record.broker_away?.length && performance.now() - heardAt < ASK_MS);
 
-  const sampled = () => {
-    const now = Math.ceil(performance.now() / 1000);
-    const passed = second ? Math.min(SECONDS, now - second) : 1;
-    for (let hole = 1; hole < passed; hole++) samples.push(undefined);
-    // Figures that stand still are nobody's of now.
-    const sample = together([...nodes.values()].filter(({ heardAt }) => performance.now() - heardAt < ASK_MS));
-    if (passed) samples.push(sample);
-    else samples[samples.length - 1] = sample;
-    samples.splice(0, samples.length - SECONDS);
-    second = now;
-  };
-
   /** Nodes that say nothing have ended, or publish no figures: the hub knows. */
   const ask = async () => {
     if (asking) return;
     asking = true;
     askedAt = performance.now();
     try {
-      const told = await get("api/nodes");
-      const names = told.nodes.map((/** @type {NodeRecord} */ each) => `${each.node} ${each.started_ms}`);
-      for (const [name, { heardAt }] of nodes) {
-        if (!names.includes(name) && performance.now() - heardAt > ASK_MS) nodes.delete(name);
+      const answer = await get("api/nodes");
+      const names = answer.nodes.map(nameOf);
+      for (const [name, { record, heardAt }] of nodes) {
+        const out = performance.now() - heardAt > ASK_MS;
+        if (out && !names.includes(name)) leave(name, { record, heardAt, stopped: false });
       }
-      hearAll(told);
-      sampled();
+      hearAll(answer);
     } catch {
       // The banner says that the hub cannot be reached; it is asked again.
     }
@@ -135,6 +205,7 @@ export function openLive(first) {
   };
 
   const look = () => {
+    findGone();
     const heard = [...nodes.values()].map(({ heardAt }) => heardAt);
     const now = performance.now();
     // Where nobody is heard, the channel itself may be away.
@@ -146,21 +217,26 @@ export function openLive(first) {
   };
 
   hub.subscribe(CHANNEL, ({ data }) => {
-    hear(data);
-    sampled();
-    tell();
-  });
+    listen(data);
+    tellSoon();
+  }, { last: Math.min(REMEMBERED, SECONDS * Math.max(1, first.nodes.length)) });
   hub.on("state", (next) => {
     connection = next;
     tell();
   });
   hearAll(first);
-  sampled();
   const timer = setInterval(look, 1000);
 
   return {
     hub,
-    samples,
+    /** One per second, the newest last; holes are undefined. */
+    get samples() {
+      return history.samples();
+    },
+    /** Nodes that have ended, the newest first. */
+    get gone() {
+      return [...gone.values()].sort((a, b) => b.heardAt - a.heardAt);
+    },
     get connection() {
       return connection;
     },
@@ -197,6 +273,7 @@ export function openLive(first) {
       if (closed) return;
       closed = true;
       clearInterval(timer);
+      clearTimeout(telling);
       hub.close();
     },
   };

@@ -4,12 +4,16 @@
  */
 
 import { escaped, h } from "./dom.js";
-import { count, time } from "./format.js";
+import { count, rate, time } from "./format.js";
 import { channelLink } from "./links.js";
 
 const ROWS = 100;
 const DRAW_MS = 250;
+/** Rows wait so long for what is to stand in them. */
+const PREPARE_MS = 1000;
 const SHOWN_CHARACTERS = 600;
+/** A rate is that of so many draws. */
+const RATED_DRAWS = 20;
 
 /**
  * @typedef {object} Row
@@ -56,9 +60,10 @@ function gapElement({ channel, reason, from, to, position, unsequenced }) {
  * @param {string} options.title
  * @param {string} options.hint what is shown here, and what is not
  * @param {number} [options.last] begin with so many of each channel
- * @param {(rows: Row[]) => void} [options.drawn] told of the rows on the page, newest first
+ * @param {(rows: Row[]) => Promise<unknown>} [options.prepare] told of the rows that are about to be
+ *   shown, newest first; they are shown when it is done, or soon
  */
-export function tail(live, { title, hint, last, drawn }) {
+export function tail(live, { title, hint, last, prepare }) {
   /** @type {Map<string, any>} */
   const subscriptions = new Map();
   /** @type {{ make: () => Line, made?: Line }[]} newest first; made when first drawn */
@@ -66,6 +71,7 @@ export function tail(live, { title, hint, last, drawn }) {
   let came = 0;
   let paused = false;
   let dirty = false;
+  let drawing = false;
 
   const list = h("ol", { class: "tail", tabindex: 0, "aria-label": title });
   const empty = h("p", { class: "hint" }, "Nothing has come yet.");
@@ -76,14 +82,34 @@ export function tail(live, { title, hint, last, drawn }) {
     draw();
   } }, "Pause");
 
+  /** @type {{ at: number, came: number }[]} one for each of the last draws */
+  const draws = [];
+  const perSecond = () => {
+    draws.push({ at: performance.now(), came });
+    const first = draws[0];
+    if (draws.length > RATED_DRAWS) draws.shift();
+    const seconds = (performance.now() - first.at) / 1000;
+    return seconds >= 1 ? `, ${rate((came - first.came) / seconds)}/s` : "";
+  };
+
   const draw = () => {
-    total.textContent = came ? `${count(came)} since the page was opened${paused ? ", paused" : ""}` : "";
+    const speed = perSecond();
+    total.textContent = came ? `${count(came)} so far${paused ? ", paused" : speed}` : "";
     empty.hidden = came > 0;
-    if (paused || !dirty) return;
+    if (paused || !dirty || drawing) return;
     dirty = false;
+    show();
+  };
+
+  const show = async () => {
     const made = lines.map((line) => (line.made ??= line.make()));
+    drawing = true;
+    if (prepare) {
+      const late = new Promise((resolve) => setTimeout(resolve, PREPARE_MS));
+      await Promise.race([prepare(made.flatMap(({ row }) => row ?? [])), late]);
+    }
+    drawing = false;
     list.replaceChildren(...made.map(({ element }) => element));
-    drawn?.(made.flatMap(({ row }) => row ?? []));
   };
   const timer = setInterval(draw, DRAW_MS);
 

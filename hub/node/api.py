@@ -22,6 +22,7 @@ from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, LiveChannel, NodeRecord, channel_record
 from hub.core.recovery.subscribing import Subscribing
+from hub.core.reserved import STATS_CHANNEL
 from hub.errors import HubError, UnavailableError
 from hub.node.broker import NodeBroker
 from hub.node.stats import Reporter
@@ -61,9 +62,14 @@ class KnownChannels:
     def live(self, name: str, head: Position, held: int | None) -> LiveChannel:
         """The channel, of which the broker says this."""
         here = self.subscribing.channels.get(name)
-        return LiveChannel(
-            name, head, held, () if here is None else here, self.subscribing.options(name)
-        )
+        members = () if here is None else here
+        watchers = 0 if here is None else self._watchers(name)
+        return LiveChannel(name, head, held, members, self.subscribing.options(name), watchers)
+
+    def _watchers(self, name: str) -> int:
+        """How many dashboards are in the channel: each reads the nodes' figures too."""
+        dashboards = self.subscribing.channels.get(STATS_CHANNEL) or ()
+        return sum(name in each.session.subscriptions for each in dashboards)
 
 
 @dataclass(frozen=True, slots=True)

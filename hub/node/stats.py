@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import orjson
 
@@ -25,6 +25,8 @@ from hub.settings import Settings
 
 # The scope of idempotency keys, of which these publications use none.
 _PUBLISHER = "hub"
+# A stop waits no longer for a broker that is away.
+_FAREWELL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,22 +133,32 @@ async def publish_stats(
     record: Callable[[], NodeRecord],
     *,
     interval_seconds: float,
-    wanted: Callable[[], bool],
 ) -> None:
-    """Publish the record on `STATS_CHANNEL` until cancelled.
+    """Publish the record on `STATS_CHANNEL` until cancelled, also while nobody reads: a dashboard
+    that is opened begins with the last two minutes.
 
     Not through the command handler, because these are nobody's publications and would count as
     such. Where the broker does not take one, the next says it all again.
     """
     while True:
         await asyncio.sleep(interval_seconds)
-        if not wanted():
-            continue
-        told = record()
-        request = PublishRequest(
-            STATS_CHANNEL, orjson.dumps(asdict(told)), _PUBLISHER, key=told.node
-        )
         try:
-            await publish(request)
+            await publish(_figures(record()))
         except HubError:
             continue
+
+
+async def say_farewell(
+    publish: Callable[[PublishRequest], Awaitable[object]], record: NodeRecord
+) -> None:
+    """The node's last word: it stops, and was not lost."""
+    try:
+        async with asyncio.timeout(_FAREWELL_SECONDS):
+            await publish(_figures(replace(record, ended_ms=record.at_ms)))
+    except (HubError, TimeoutError):
+        # Nobody hears it: the others will find out by its lease.
+        return
+
+
+def _figures(record: NodeRecord) -> PublishRequest:
+    return PublishRequest(STATS_CHANNEL, orjson.dumps(asdict(record)), _PUBLISHER, key=record.node)

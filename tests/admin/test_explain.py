@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec import to_builtins
 
-from hub.admin.explain import Explain, Explaining
+from hub.admin.explain import MAX_RANGE, Explain, Explaining
 from hub.core.ports import HistoryPage
 from hub.errors import UnavailableError
 from tests.core.small_node import SmallNode
@@ -54,3 +54,27 @@ async def test_without_its_broker_a_node_answers_for_what_came_here(
     assert (await asked.why(2))["answer"] == "written"
     with pytest.raises(UnavailableError):
         await asked.why(3)
+
+
+async def test_a_range_of_offsets_is_answered_in_stretches() -> None:
+    """One question for a page of them; each as if it were asked by itself."""
+    asked = Asked()
+    asked.reader.block()
+    asked.reader.publish("a", 3)
+    told = to_builtins(
+        await asked.explaining.explain(Explain(asked.reader.session.id, "a", 1, None, 7))
+    )
+    assert told["answer"] == "written"
+    by_offset = {
+        offset: each["answer"]
+        for each in told["stretches"]
+        for offset in range(each["first"], each["last"] + 1)
+    }
+    assert by_offset == {n: (await asked.why(n))["answer"] for n in range(1, 8)}
+    assert {"written", "queued", "not_published"} == set(by_offset.values())
+    assert "stretches" not in await asked.why(1)
+    most = await asked.explaining.explain(Explain("nobody", "a", 1, None, 10**9))
+    assert [(each.answer, each.last) for each in most.stretches or ()][-1] == (
+        "not_published",
+        MAX_RANGE,
+    )

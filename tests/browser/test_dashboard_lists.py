@@ -64,7 +64,7 @@ async def test_the_age_of_a_connection_is_sorted_as_it_is_shown(
     plain_hub: HubProcess, page: Page
 ) -> None:
     """The arrow, what a screen reader says, and the choice on a phone agree with the ages."""
-    await go(page, plain_hub.url, "connections")
+    await go(page, plain_hub.url, "connections?sort=-opened_ms")
     head = page.locator("th[data-column=opened_ms]")
     await expect(head).to_have_attribute("aria-sort", "ascending")
     await expect(page.locator(".order select")).to_have_value("-opened_ms")

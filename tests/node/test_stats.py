@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from hub.app import Hub
 from hub.core.ports import PublishRequest
 from hub.errors import NotPublishedError
-from hub.node.stats import publish_stats
+from hub.node.stats import publish_stats, say_farewell
 from hub.settings import Settings
 from tests.support.waiting import eventually
 
@@ -48,10 +48,13 @@ async def ticket(hub: Hub) -> str:
         return str((await client.post("/api/ticket")).raise_for_status().json()["ticket"])
 
 
-async def pushes(hub: Hub, token: str, count: int) -> list[dict[str, Any]]:
+async def pushes(
+    hub: Hub, token: str, count: int, *, last: int | None = None
+) -> list[dict[str, Any]]:
     """What a session with `token` that subscribes to the figures gets, without its welcome."""
     found: list[dict[str, Any]] = []
     url = f"ws{hub.url.removeprefix('http')}/ws?channel=hub:stats&token={token}"
+    url += "" if last is None else f"&last={last}"
     async with asyncio.timeout(10), connect(url) as connection:
         while len(found) < count:
             push = json.loads(await connection.recv())
@@ -97,25 +100,38 @@ async def test_nobody_publishes_figures_through_the_api(hub: Hub) -> None:
         assert answer.status_code == 403, key
 
 
-async def test_a_node_alone_publishes_nothing_while_nobody_reads(hub: Hub) -> None:
-    """With the memory broker it is known that nobody does."""
-    assert hub.node.broker.held("hub:stats") is None
-    asked = 0
+async def test_figures_are_remembered_while_nobody_reads(hub: Hub) -> None:
+    """A dashboard that is opened begins with them."""
 
-    def wanted() -> bool:
-        nonlocal asked
-        asked += 1
-        return False
+    async def some() -> bool:
+        page = await hub.node.broker.history("hub:stats", 0, 100)
+        return page.head.offset > 3
+
+    await eventually(some, what="figures")
+    told = await pushes(hub, await ticket(hub), 4, last=3)
+    offsets = [push["offset"] for push in told if push["op"] == "message"]
+    assert offsets == list(range(offsets[0], offsets[0] + 3))
+    assert offsets[0] < offsets[-1] <= told[-1]["offset"]
+
+
+async def test_a_node_that_stops_says_so_and_one_whose_broker_is_away_stops_all_the_same(
+    hub: Hub,
+) -> None:
+    """Its last figures tell when."""
+    said: list[dict[str, Any]] = []
 
     async def publish(request: PublishRequest) -> None:
-        raise AssertionError(request)
+        said.append(json.loads(request.data))
 
-    work = publish_stats(publish, hub.node.api.node, interval_seconds=0, wanted=wanted)
-    publishing = asyncio.create_task(work)
-    await eventually(lambda: asked > 10, what="several turns")
-    assert not publishing.done()
-    publishing.cancel()
-    await asyncio.gather(publishing, return_exceptions=True)
+    record = hub.node.api.node()
+    await say_farewell(publish, record)
+    assert [(each["node"], each["ended_ms"]) for each in said] == [("n1", record.at_ms)]
+    assert record.ended_ms == 0
+
+    async def refuse(_request: PublishRequest) -> None:
+        raise NotPublishedError("Redis is away")
+
+    await say_farewell(refuse, record)
 
 
 async def test_a_broker_that_is_away_does_not_end_the_figures(hub: Hub) -> None:
@@ -127,7 +143,7 @@ async def test_a_broker_that_is_away_does_not_end_the_figures(hub: Hub) -> None:
         tried += 1
         raise NotPublishedError("Redis is away")
 
-    work = publish_stats(publish, hub.node.api.node, interval_seconds=0, wanted=lambda: True)
+    work = publish_stats(publish, hub.node.api.node, interval_seconds=0)
     publishing = asyncio.create_task(work)
     await eventually(lambda: tried > 10, what="several attempts")
     assert not publishing.done()

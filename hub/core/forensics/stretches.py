@@ -114,10 +114,11 @@ class Case:
 
     def stretches(self, window: Window = ALWAYS) -> Iterator[Stretch]:
         """In order, those that were sent, or about which something was noted, in that time."""
-        reach = self._reach(window)
-        if reach is None:
-            return
-        first, last = reach
+        if (reach := self._reach(window)) is not None:
+            yield from self.among(*reach)
+
+    def among(self, first: int, last: int) -> Iterator[Stretch]:
+        """What became of each from `first` to `last`, in order."""
         edges = sorted({first, *(e for e in self._edges() if first < e <= last), last + 1})
         for begin, end in pairwise(edges):
             yield from self._between(begin, end - 1)

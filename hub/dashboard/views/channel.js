@@ -7,13 +7,14 @@ import { count, offsetOf, rate } from "../format.js";
 import { address, connectionLink } from "../links.js";
 import { whenChanged } from "../table.js";
 import { tail } from "../tail.js";
+import { RATE_MS, subscribers } from "./channels.js";
 
 const LAST = 50;
 const MEMBERS = 100;
 
 /** @param {any} row @returns {[string, any][]} */
 const facts = (row) => [
-  ["Subscribers", h("a", { href: address("/connections", { channel: row.channel }) }, count(row.subscribers))],
+  ["Subscribers", h("a", { href: address("/connections", { channel: row.channel }) }, subscribers(row))],
   ["Publications per second", row.publications_per_second === null ? null : rate(row.publications_per_second)],
   ["Position", h("code", {}, row.position)],
   ["Held in history", count(row.held)],
@@ -53,6 +54,8 @@ export function channelView(live, channel) {
   const top = h("div", {}, state("Loading", ""));
   const late = h("p", { class: "problem", role: "status" });
   let drawn = false;
+  /** @type {any} */
+  let again = 0;
   const people = h("section", {});
   const publications = tail(live, {
     title: "Publications",
@@ -68,6 +71,7 @@ export function channelView(live, channel) {
       drawn = row !== null;
       if (!row) return top.replaceChildren(unknown());
       top.replaceChildren(factList(facts(row)));
+      if (row.publications_per_second === null && !again) again = setTimeout(load, RATE_MS);
       if (!row.presence) return;
       const { members } = await get(`api/channels/${part(channel)}/presence`);
       people.replaceChildren(...present(members));
@@ -84,6 +88,7 @@ export function channelView(live, channel) {
         h("button", { type: "button", onclick: () => publish(channel) }, "Publish a test message")),
       people, publications.element),
     close() {
+      clearTimeout(again);
       stop();
       publications.close();
     },

@@ -8,10 +8,19 @@ import { channelLink, remember } from "../links.js";
 import { table, whenChanged } from "../table.js";
 import { silent } from "./connections.js";
 
+/** Without dashboards, which stand beside them. @param {any} row */
+export function subscribers({ subscribers: all, watchers = 0 }) {
+  const looking = watchers > 0 && h("span", { class: "tag" }, `+${count(watchers)} dashboard${watchers > 1 ? "s" : ""}`);
+  return h("span", {}, looking, " ", count(all - watchers));
+}
+
+/** A rate is known once the hub was asked twice. */
+export const RATE_MS = 1500;
+
 /** @type {import("../table.js").Column[]} */
 const COLUMNS = [
   { name: "channel", label: "Channel", cell: ({ channel }) => channelLink(channel) },
-  { name: "subscribers", label: "Subscribers", number: true, cell: (row) => count(row.subscribers) },
+  { name: "subscribers", label: "Subscribers", number: true, cell: subscribers },
   {
     name: "publications_per_second", label: "Per second", number: true,
     cell: (row) => (row.publications_per_second === null ? null : rate(row.publications_per_second)),
@@ -31,6 +40,8 @@ const COLUMNS = [
 export function channelsView(live, query) {
   let prefix = query.get("prefix") ?? "";
   let sort = query.get("sort") ?? "-subscribers";
+  /** @type {any} */
+  let again = 0;
   const keep = () => remember("/channels", { prefix, sort });
   const input = h("input", { type: "search", value: prefix, placeholder: "chat:", autocomplete: "off" });
   const list = table({
@@ -45,6 +56,8 @@ export function channelsView(live, query) {
     empty: ["No channels", prefix ? "None begins so." : "Nobody has subscribed or published yet."],
     async load({ sort: by, after, limit }) {
       const page = await get("api/channels", { prefix, sort: by, after, limit });
+      const unknown = page.channels.some((/** @type {any} */ row) => row.publications_per_second === null);
+      if (unknown && !again) again = setTimeout(() => list.reload(), RATE_MS);
       return { rows: page.channels, total: page.total, next: page.next, note: silent(page) };
     },
   });
@@ -58,8 +71,12 @@ export function channelsView(live, query) {
     keep();
     list.restart();
   });
+  const stop = whenChanged(live, list.reload);
   return {
     element: h("div", { class: "view" }, form, list.element),
-    close: whenChanged(live, list.reload),
+    close() {
+      clearTimeout(again);
+      stop();
+    },
   };
 }

@@ -1,30 +1,40 @@
 /** One connection: what it is, what it is subscribed to, and what becomes of what it should get. */
 
 import { ApiError, get, part } from "../api.js";
-import { ban, disconnect, unban, unsubscribe } from "../dialogs.js";
+import { disconnect, unsubscribe } from "../dialogs.js";
 import { factList, failure, h, notUpToDate, state, swap } from "../dom.js";
-import { age, bytes, count, dateTime, duration, ms } from "../format.js";
+import { age, bytes, count, dateTime, duration, ms, rate } from "../format.js";
 import { openFates } from "../fates.js";
 import { address, channelLink } from "../links.js";
 import { whenChanged } from "../table.js";
 import { tail } from "../tail.js";
 import { MEANINGS, MOST } from "./closed.js";
+import { RATE_MS } from "./channels.js";
+import { named } from "./connections.js";
 
 /** More would make this page a heavy subscriber itself. */
 const FOLLOWED = 20;
 
-/** @param {any} row @returns {[string, any][]} */
-const facts = (row) => [
-  ["Subject", row.subject],
+/** @typedef {{ sent: number, dropped: number } | null} Rates per second, once it was read twice */
+
+/** @param {any} shown @param {boolean} bad */
+const told = (shown, bad) => h("span", { class: bad ? "bad" : "" }, shown);
+
+/** @param {number} all @param {number | undefined} perSecond */
+const counted = (all, perSecond) => `${count(all)}${perSecond === undefined ? "" : `, ${rate(perSecond)}/s`}`;
+
+/** @param {any} row @param {Rates} rates @returns {[string, any][]} */
+const facts = (row, rates) => [
+  ["Subject", named(row)],
   ["Transport", row.transport],
   ["Node", row.node],
   ["Address", row.address],
   ["Connected", h("span", { title: dateTime(row.opened_ms) }, `${age(row.opened_ms)} ago`)],
   ["Round trip", ms(row.round_trip_ms)],
-  ["Sent", count(row.sent)],
-  ["Dropped", h("span", { class: row.dropped ? "bad" : "" }, count(row.dropped))],
-  ["Outbox", `${bytes(row.outbox_bytes)} in ${count(row.outbox_messages)} messages`],
-  ["Oldest owed", row.outbox_messages ? duration(row.outbox_age_seconds) : null],
+  ["Sent", counted(row.sent, rates?.sent)],
+  ["Dropped", told(counted(row.dropped, rates?.dropped), row.dropped > 0)],
+  ["Outbox", told(`${bytes(row.outbox_bytes)} in ${count(row.outbox_messages)} messages`, row.outbox_messages > 0)],
+  ["Oldest owed", row.outbox_messages ? told(duration(row.outbox_age_seconds), true) : null],
   ["User agent", row.user_agent],
 ];
 
@@ -34,11 +44,11 @@ function subscriptions(connection, rows, changed) {
   const heads = ["Channel", "Position", "State", "Outbox", "Dropped"];
   const lines = rows.map(({ channel, position, state: now, outbox_messages: owed, dropped }) => {
     const cells = [channelLink(channel), h("code", {}, position),
-      h("span", { class: now === "congested" ? "bad" : "" }, now), count(owed), count(dropped)];
+      told(now, now === "congested"), told(count(owed), owed > 0), told(count(dropped), dropped > 0)];
     return h("tr", { role: "row" },
       ...cells.map((cell, index) => h("td", { role: "cell", "data-label": heads[index] }, h("span", {}, cell))),
       h("td", { role: "cell", class: "action" }, h("button", {
-        type: "button", class: "danger", "aria-label": `Unsubscribe from ${channel}`, "data-place": channel,
+        type: "button", class: "quiet", "aria-label": `Unsubscribe from ${channel}`, "data-place": channel,
         onclick: async () => (await unsubscribe(connection, channel)) && changed(),
       }, "Unsubscribe")));
   });
@@ -69,21 +79,17 @@ export function connectionView(live, connection) {
   const leave = h("button", {
     type: "button", class: "danger", onclick: async () => (await disconnect(connection, subject)) && load(),
   }, "Disconnect");
-  const bars = [
-    h("button", {
-      type: "button", class: "danger", hidden: true, onclick: async () => subject && (await ban(subject)) && load(),
-    }, "Ban subject"),
-    h("button", { type: "button", hidden: true, onclick: () => subject && unban(subject) }, "Lift ban"),
-  ];
+  const whose = h("a", { href: "#", class: "button", hidden: true }, "All that its subject got");
   const fates = openFates(connection);
   const stream = tail(live, {
     title: "Live tail",
     hint: "Publications of its channels as this page's own subscription gets them, newest first. "
-      + "The mark says what became of each for this connection, by the hub's journal; of a busy "
-      + "channel only some are asked about by themselves.",
-    drawn: fates.show,
+      + "The mark says what became of each for this connection, by the hub's journal.",
+    prepare: fates.show,
   });
   let shown = "";
+  /** @type {{ row: any, at: number } | null} as it was read before */
+  let before = null;
   /** @type {string | null} whose it is, once that is known */
   let subject = null;
 
@@ -91,8 +97,15 @@ export function connectionView(live, connection) {
   const draw = (row) => {
     late.textContent = "";
     ({ subject } = row);
-    for (const button of bars) button.hidden = !subject;
-    top.replaceChildren(factList(facts(row)));
+    whose.hidden = !subject;
+    if (subject) whose.href = address("/explain", { subject });
+    const at = performance.now();
+    const seconds = before ? (at - before.at) / 1000 : 0;
+    /** @param {"sent" | "dropped"} name */
+    const perSecond = (name) => Math.max(0, row[name] - before?.row[name]) / seconds;
+    const rates = seconds > 0.5 ? { sent: perSecond("sent"), dropped: perSecond("dropped") } : null;
+    before = { row, at };
+    top.replaceChildren(factList(facts(row, rates)));
     const now = JSON.stringify(row.subscriptions);
     if (now !== shown) {
       shown = now;
@@ -127,12 +140,15 @@ export function connectionView(live, connection) {
   };
   const stop = whenChanged(live, load);
   load();
+  // A rate is known once it was read twice.
+  const again = setTimeout(() => before && load(), RATE_MS);
   return {
     element: h("div", { class: "view" },
       h("div", { class: "buttons" },
-        h("a", { href: address("/explain", { connection }), class: "button" }, "Why did it not get…?"), ...bars, leave),
+        h("a", { href: address("/explain", { connection }), class: "button" }, "Why did it not get…?"), whose, leave),
       late, top, owned, stream.element),
     close() {
+      clearTimeout(again);
       stop();
       fates.close();
       stream.close();

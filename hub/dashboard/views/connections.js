@@ -1,4 +1,7 @@
-/** Connections over all nodes, filtered and sorted by the hub, one page at a time. */
+/**
+ * Connections over all nodes, filtered and sorted by the hub, one page at a time; those that lack
+ * something come first.
+ */
 
 import { get } from "../api.js";
 import { disconnect } from "../dialogs.js";
@@ -9,21 +12,29 @@ import { agent, cut, table, whenChanged } from "../table.js";
 
 const FILTERS = ["subject", "channel", "address", "transport", "node"];
 
+/** @param {any} shown @param {boolean} bad */
+const told = (shown, bad) => (bad ? h("span", { class: "bad" }, shown) : shown);
+
+/** What a dashboard is called among users. @param {any} row */
+export const named = ({ subject, watches }) =>
+  (watches ? h("span", {}, subject, " ", h("span", { class: "tag" }, "dashboard")) : cut(subject));
+
 /** @type {import("../table.js").Column[]} */
 const COLUMNS = [
   { name: "connection", label: "Connection", short: true, cell: (row) => connectionLink(row.connection) },
-  { name: "subject", label: "Subject", cell: (row) => cut(row.subject) },
+  { name: "subject", label: "Subject", cell: named },
   { name: "transport", label: "Transport", short: true, cell: (row) => row.transport },
   { name: "node", label: "Node", short: true, cell: (row) => row.node },
   { name: "address", label: "Address", short: true, cell: (row) => row.address },
   { name: "subscriptions", label: "Channels", number: true, cell: (row) => count(row.subscriptions.length) },
   { name: "round_trip_ms", label: "Round trip", number: true, cell: (row) => ms(row.round_trip_ms) },
   { name: "sent", label: "Sent", number: true, cell: (row) => count(row.sent) },
-  { name: "dropped", label: "Dropped", number: true, cell: (row) => count(row.dropped) },
-  { name: "outbox_bytes", label: "Outbox", number: true, cell: (row) => bytes(row.outbox_bytes) },
+  { name: "missing", label: "Lacks", number: true, cell: (row) => told(count(row.missing), row.missing > 0) },
+  { name: "dropped", label: "Dropped", number: true, cell: (row) => told(count(row.dropped), row.dropped > 0) },
+  { name: "outbox_bytes", label: "Outbox", number: true, cell: (row) => told(bytes(row.outbox_bytes), row.outbox_messages > 0) },
   {
-    name: "outbox_age_seconds", label: "Oldest owed", number: true,
-    cell: (row) => (row.outbox_messages ? duration(row.outbox_age_seconds) : null),
+    name: "outbox_age_seconds", label: "Oldest", number: true,
+    cell: (row) => (row.outbox_messages ? told(duration(row.outbox_age_seconds), true) : null),
   },
   { name: "opened_ms", label: "Age", number: true, backwards: true, cell: (row) => age(row.opened_ms) },
   { name: "user_agent", label: "User agent", cell: (row) => agent(row.user_agent) },
@@ -42,7 +53,7 @@ export function silent({ complete, unanswered }) {
 export function connectionsView(live, query) {
   /** @type {Record<string, string>} */
   const wanted = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
-  let sort = query.get("sort") ?? "-opened_ms";
+  let sort = query.get("sort") ?? "-missing";
   const keep = () => remember("/connections", { ...wanted, sort });
 
   const inputs = FILTERS.map((name) => {
@@ -66,7 +77,7 @@ export function connectionsView(live, query) {
       return { rows: page.connections, total: page.total, next: page.next, note: silent(page) };
     },
     action: ({ connection, subject }) => h("button", {
-      type: "button", class: "danger", "aria-label": `Disconnect ${connection}`,
+      type: "button", class: "quiet", "aria-label": `Disconnect ${connection}`,
       onclick: async () => (await disconnect(connection, subject)) && list.reload(),
     }, "Disconnect"),
   });

@@ -17,7 +17,7 @@ from hub.admin.connections import (
     list_closed,
     list_connections,
 )
-from hub.admin.explain import UNKNOWN, Explain, Explained
+from hub.admin.explain import MAX_RANGE, UNKNOWN, Explain, Explained
 from hub.admin.explain_subject import ExplainSubject, explain_subject
 from hub.admin.nodes import MAX_WINDOW_SECONDS, Closing, Drain, Shed, Undrain, rebalance
 from hub.admin.requests import AdminRequest, AtConnection, AtNode, Everywhere
@@ -68,6 +68,13 @@ class Operators:
             channel("channel"),
             whole_number("offset", lowest=1, highest=MAX_OFFSET),
             text("epoch", "Of the offset; the channel's own of now where left out."),
+            whole_number(
+                "last",
+                "Of a connection: all up to this offset too, in `stretches`; "
+                f"{MAX_RANGE:,} at most.",
+                lowest=1,
+                highest=MAX_OFFSET,
+            ),
             whole_number("from_ms", "Of a subject: what happened since.", highest=_LATEST_MS),
             whole_number("to_ms", "Of a subject: what happened until.", highest=_LATEST_MS),
         )
@@ -146,14 +153,16 @@ class Operators:
         connection, subject = given.pop("connection"), given.pop("subject")
         if bool(connection) == bool(subject):
             raise BadRequestError("give either connection or subject")
+        last = given.pop("last")
         if subject:
             return await self._explain_subject(ExplainSubject(subject=subject, **given))
         for name in ("channel", "offset"):
             if given[name] is None:
                 raise BadRequestError(f"{name} is missing")
-        asked = Explain(connection, given["channel"], given["offset"], given["epoch"])
-        told = await self._explained(asked)
-        return json_answer({**to_builtins(asked), **to_builtins(told)})
+        asked = Explain(connection, given["channel"], given["offset"], given["epoch"], last)
+        told = to_builtins(asked)
+        del told["last"]
+        return json_answer({**told, **to_builtins(await self._explained(asked))})
 
     async def _explained(self, asked: Explain) -> Explained:
         try:

@@ -59,6 +59,8 @@ def session_record(connection: str, *channels: str, transport: str = "sse") -> S
         outbox_messages=0,
         outbox_bytes=0,
         outbox_age_seconds=0,
+        missing=0,
+        watches=False,
         subscriptions=subscriptions,
         node="n1",
     )
