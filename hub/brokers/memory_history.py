@@ -84,8 +84,9 @@ class ChannelLog:
             self._kept.append(publication)
             self._at.append(now_seconds)
             if len(self._kept) - self._first > self.options.history_size:
-                self._budget.give_back(self, self.drop_first())
-            self._budget.take(self, publication)
+                self._budget.exchange(self, self.drop_first(), publication)
+            else:
+                self._budget.take(self, publication)
 
     def extend(self, publications: Sequence[Publication], now_seconds: float) -> None:
         """Take several, of which the first is numbered `offset + 1`."""
@@ -186,6 +187,18 @@ class HistoryBudget:
         """Count a publication that `log` holds from now on, and make room for it."""
         self.bytes += cost_bytes(publication)
         self._order.append(log)
+        while self.bytes > self.max_bytes:
+            self._drop_oldest()
+
+    def exchange(self, log: ChannelLog, dropped: Publication, publication: Publication) -> None:
+        """The oldest of `log` is held no longer, and `publication` is: nearly always it is so."""
+        self.bytes += cost_bytes(publication) - cost_bytes(dropped)
+        order = self._order
+        if order[0] is log:
+            order.popleft()
+        else:
+            self._supersede(log, 1)
+        order.append(log)
         while self.bytes > self.max_bytes:
             self._drop_oldest()
 

@@ -78,7 +78,10 @@ class Phase:
         """Be between two requests: as `enter`, for what happens nearly always."""
         self.state, self.incoming = State.BETWEEN, Incoming.PARSE
         self._mark = (State.BETWEEN, *mark)
-        self._begin(seconds)
+        if self._timer is None:
+            self._begin(seconds)
+        else:
+            self._timer.begin(seconds)
 
     def begin_again(self, seconds: float) -> None:
         """Wait as long once more for the same."""

@@ -24,7 +24,7 @@ from hub.errors import (
 from hub.transports.http.access import credentials_of
 from hub.transports.http.answer import Answer
 from hub.transports.http.bodies import check_declared, plain
-from hub.transports.http.known import KnownHead, KnownHeads, request_of
+from hub.transports.http.known import KnownHead, KnownHeads, fields_of
 from hub.transports.http.parameters import read_query
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.problem import problem
@@ -204,7 +204,11 @@ class Dispatcher:
 
     def open_known(self, known: KnownHead, key: str | None, address: str, body: bytes) -> Call:
         """The whole request of a head that has passed, with its body."""
-        request = request_of(known, key)
+        request = Request(fields_of(known, key))
+        request.method = known.method
+        request.target = known.target
+        request.params = known.params
+        request.identity = known.identity
         request.address = address
         call = Call(request)
         call.route = known.route

@@ -104,12 +104,6 @@ class KnownHeads:
         )
 
 
-def request_of(known: KnownHead, key: str | None) -> Request:
-    """The request that a known head with this idempotency key stands for, without its body."""
-    headers = known.headers if key is None else {**known.headers, _KEY_NAME: key}
-    request = Request(headers)
-    request.method = known.method
-    request.target = known.target
-    request.params = known.params
-    request.identity = known.identity
-    return request
+def fields_of(known: KnownHead, key: str | None) -> dict[str, str]:
+    """The header fields of a request with a known head and this idempotency key."""
+    return known.headers if key is None else {**known.headers, _KEY_NAME: key}

@@ -120,7 +120,7 @@ class Publishing:
         )
         result = self._engine.publish(asked)
         if isinstance(result, PublishResult):
-            return _published(channel, result)
+            return Answer(_result(channel, result).encode())
         return _published_later(channel, result)
 
     async def batch(self, request: Request) -> Answer:
