@@ -50,10 +50,10 @@ class Pages:
             reader.close()
 
     async def stop(self) -> None:
-        """Return when no page is being read."""
+        """Return when no page is being read, and no checkpoint made."""
         while self._asked:
             await asyncio.wait(list(self._asked.values()))
-        self.forget()
+        await asyncio.get_running_loop().run_in_executor(self._checkpoints, self.forget)
         self._threads.shutdown(wait=False)
         self._checkpoints.shutdown(wait=False)
 

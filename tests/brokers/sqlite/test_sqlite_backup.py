@@ -18,6 +18,7 @@ from hub.core.publication import Position
 from tests.brokers.sqlite.nodes import StoredNode
 from tests.support.hub_process import HubProcess
 from tests.support.programs import outside
+from tests.support.snippets import blocks
 
 
 def hub_backup(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -89,6 +90,20 @@ def test_the_command_copies_the_file_of_a_hub_that_runs(tmp_path: Path) -> None:
         page = httpx.get(f"{hub.url}/api/channels/news/history").json()
         assert [each["data"] for each in page["publications"]] == [{"hello": 1}]
         assert page["epoch"] != told["epoch"]
+
+
+def test_the_documented_commands_serve_and_back_up(tmp_path: Path) -> None:
+    """With the directories of this test in the place of theirs."""
+    (serving,), (backing_up,) = blocks("durable"), blocks("backup")
+    broker = f"sqlite://{tmp_path}/history.db"
+    assert serving.text.replace("/var/lib/hub", str(tmp_path)).startswith(f"HUB_BROKER={broker} ")
+    with HubProcess(HUB_BROKER=broker) as hub:
+        httpx.post(f"{hub.url}/api/publish/news", json=1).raise_for_status()
+        text = backing_up.against(hub.url).replace("/var/lib/hub", str(tmp_path))
+        command = text.replace("/backup/", f"{tmp_path}/")
+        subprocess.run(["bash", "-euc", command], env=outside(), check=True)
+    (made,) = tmp_path.glob("hub-20*.db")
+    assert made.stat().st_size > 0
 
 
 @pytest.mark.parametrize("broker", ["memory://", "redis://127.0.0.1:1"])
