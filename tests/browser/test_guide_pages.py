@@ -120,3 +120,11 @@ async def test_a_page_gets_its_token_from_the_application(page: Page, tmp_path: 
         await logged.run("page-token")
         await logged.wait_for("price 1.25")
         assert not any("refused" in line for line in logged.lines)
+
+
+async def test_an_event_source_tells_of_a_gap(hub: HubProcess, page: Page) -> None:
+    """With nothing but the browser."""
+    logged = Logged(page, hub)
+    publish(hub, 1.5)
+    await logged.run("stream-gaps")
+    await logged.wait_for("the hub began anew at")

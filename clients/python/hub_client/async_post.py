@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from typing import cast
+from typing import Any, cast
 
 from hub_client.answer import (
     Answer,
@@ -69,15 +69,19 @@ class AsyncPost:
     async def _connect(self) -> "_Connection":
         server = self._server
         name = server.host if self._tls is not None else None
+        loop = asyncio.get_running_loop()
+        # RFC 8305 section 5. uvloop knows no such argument, and takes the addresses in turn.
+        known = isinstance(loop, asyncio.BaseEventLoop)
+        eyeballs: dict[str, Any] = {"happy_eyeballs_delay": 0.25} if known else {}
         try:
             async with asyncio.timeout(self._connect_seconds):
-                _, connection = await asyncio.get_running_loop().create_connection(
+                _, connection = await loop.create_connection(
                     _Connection,
                     server.host,
                     server.port,
                     ssl=self._tls,
                     server_hostname=name,
-                    happy_eyeballs_delay=0.25,  # RFC 8305 section 5
+                    **eyeballs,
                 )
         except (OSError, UnicodeError) as error:
             raise not_reached(error) from None

@@ -1,0 +1,130 @@
+"""The pages of `hub/docs/react.md` and `hub/docs/vue.md`, with the real frameworks."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import publish
+from tests.support.hub_process import HubProcess
+from tests.support.snippets import URL, Block, blocks, finished
+
+ROOT = Path(__file__).parents[2]
+MODULES = ROOT / "clients" / "js" / "node_modules"
+SECONDS = 60
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(120),
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(
+        not (MODULES / "react-dom").exists() or not (MODULES / "vue").exists(),
+        reason="the tools of clients/js are not installed",
+    ),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A project with the package and the frameworks, as npm would install them."""
+    (tmp_path / "node_modules").mkdir()
+    for found in MODULES.iterdir():
+        (tmp_path / "node_modules" / found.name).symlink_to(found)
+    package = tmp_path / "node_modules" / "broadcast-hub-client"
+    shutil.copytree(ROOT / "clients" / "js" / "src", package / "src")
+    shutil.copy(ROOT / "clients" / "js" / "package.json", package)
+    return tmp_path
+
+
+@pytest.fixture
+def origin(folder: Path) -> Iterator[str]:
+    serve = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def run(*command: str | Path, cwd: Path) -> None:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def react(folder: Path, hub: HubProcess) -> None:
+    (block,) = blocks("react-page")
+    (folder / "main.jsx").write_text(block.text.replace(URL, hub.url))
+
+
+def vue(folder: Path, hub: HubProcess) -> None:
+    (main,), (component,) = blocks("vue-main"), blocks("vue-page")
+    (folder / "App.vue").write_text(component.text)
+    shutil.copy(Path(__file__).parent / "bindings" / "compile_vue.mjs", folder)
+    run("node", "compile_vue.mjs", "App.vue", cwd=folder)
+    text = main.text.replace(URL, hub.url).replace("./App.vue", "./App.js")
+    (folder / "main.jsx").write_text(text)
+
+
+def bundle(folder: Path) -> None:
+    flags = [
+        "--bundle",
+        "--preserve-symlinks",
+        "--jsx=automatic",
+        "--log-level=error",
+        "--define:process.env.NODE_ENV='development'",
+        "--define:__VUE_OPTIONS_API__=true",
+        "--define:__VUE_PROD_DEVTOOLS__=false",
+        "--define:__VUE_PROD_HYDRATION_MISMATCH_DETAILS__=false",
+        "--outfile=page.js",
+    ]
+    run(MODULES / ".bin" / "esbuild", "main.jsx", *flags, cwd=folder)
+    page = '<!doctype html><link rel="icon" href="data:,"><div id="root"></div>'
+    (folder / "index.html").write_text(f'{page}<script src="page.js"></script>')
+
+
+@pytest.mark.parametrize("make", [react, vue], ids=["react", "vue"])
+async def test_the_page_of_the_document_shows_prices_people_and_what_they_say(
+    page: Page, folder: Path, origin: str, make: object
+) -> None:
+    """Without a word on the console."""
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on(
+        "console", lambda message: said.append(message.text) if message.type == "error" else None
+    )
+    with HubProcess(HUB_ORIGINS=origin, HUB_NAMESPACES='{"chat": {"presence": true}}') as hub:
+        publish(hub, "prices", {"eur": 1.5})
+        assert callable(make)
+        make(folder, hub)
+        bundle(folder)
+        await page.goto(origin)
+        await expect(page.locator("#state")).to_have_text("live over websocket")
+        await expect(page.locator("#price")).to_have_text("1.5")
+        await expect(page.locator("#people")).to_have_text("1 here")
+        publish(hub, "prices", {"eur": 1.6})
+        await expect(page.locator("#price")).to_have_text("1.6")
+        await page.locator("button").click()
+        await expect(page.locator("li")).to_have_text(["hello"])
+    assert said == []
+
+
+@pytest.mark.parametrize("label", ["react-hub", "vue-hub"])
+async def test_the_hub_beside_it_starts_with_what_the_page_needs(label: str) -> None:
+    """`hub config` in place of `hub serve` shows what it would use."""
+    (block,) = blocks(label)
+    shown = finished(Block("sh", "", block.text.replace("hub serve", "hub config")))
+    assert "http://localhost:5173" in shown
+    assert "presence" in shown
