@@ -8,6 +8,7 @@ of settings.
 import asyncio
 import re
 import shutil
+import signal
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -91,6 +92,23 @@ async def test_a_subscribing_snippet_prints_what_is_published(
             while number not in (line := await output.readline()):
                 assert line, "the snippet ended"
             publish(hub, {"eur": 1.125})
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in blocks("subscribe") if b.language == "python"], ids=str
+)
+async def test_ctrl_c_ends_a_subscribing_snippet_quietly(hub: HubProcess, block: Block) -> None:
+    """With the code that shells know, and without a traceback."""
+    publish(hub, {"eur": 1.0})
+    process = await asyncio.create_subprocess_exec(
+        *block.command(hub.url), env=environment(hub.url), cwd=ROOT, stdout=PIPE, stderr=PIPE
+    )
+    async with asyncio.timeout(RUN_SECONDS):
+        assert process.stdout is not None
+        await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+    assert (process.returncode, err.decode()) == (130, "")
 
 
 @pytest.mark.parametrize("block", blocks("publish"), ids=str)

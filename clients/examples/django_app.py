@@ -15,6 +15,7 @@ threads of a process and survives the forking of gunicorn or Celery workers. In 
 stands in views.py; the settings here only make one file of it.
 """
 
+import logging
 import os
 import sys
 
@@ -36,6 +37,7 @@ from hub_client import (
     SyncPublisher,
 )
 
+log = logging.getLogger("orders")
 publisher = SyncPublisher(
     os.environ.get("HUB_URL", "http://127.0.0.1:8000"),
     key=os.environ.get("HUB_PUBLISH_KEY"),
@@ -56,15 +58,20 @@ def orders(request: HttpRequest) -> JsonResponse | HttpResponseNotAllowed:
         # within five minutes, subscribers see the order once.
         key = f"order-{order['id']}"
         published = publisher.publish("orders", order, idempotency_key=key)
-    except NotPublishedError:
+    except NotPublishedError as error:
+        log.warning("order %s is not announced: %s", order["id"], error)
         return JsonResponse({"order": order, "announced": False}, status=202)
-    except OutcomeUnknownError:
+    except OutcomeUnknownError as error:
+        log.warning("order %s may not be announced: %s", order["id"], error)
         return JsonResponse({"order": order, "announced": None}, status=202)
     except PublishRefusedError as error:
-        if error.code != "conflict":
-            raise  # a defect of this program, such as a missing grant: it belongs into the log
-        # The same number was announced with other data before.
-        return JsonResponse({"order": order, "error": error.message}, status=409)
+        if error.code == "conflict":
+            # The same number was announced with other data before.
+            return JsonResponse({"order": order, "error": error.message}, status=409)
+        # A wrong key or a missing grant is this program's fault and not the visitor's, whose order
+        # is saved.
+        log.error("order %s is not announced: %s", order["id"], error)  # noqa: TRY400 - one line
+        return JsonResponse({"order": order, "announced": False}, status=202)
     return JsonResponse({"order": order, "announced": str(published.position)})
 
 
@@ -76,6 +83,13 @@ def make_application() -> WSGIHandler:
     settings.configure(
         ALLOWED_HOSTS=["127.0.0.1", "localhost"],
         ROOT_URLCONF=__name__,
+        # Without DEBUG, Django sends what goes wrong to nobody unless it is told to.
+        LOGGING={
+            "version": 1,
+            "disable_existing_loggers": False,
+            "handlers": {"console": {"class": "logging.StreamHandler"}},
+            "root": {"handlers": ["console"], "level": "INFO"},
+        },
         SECRET_KEY=os.environ.get("DJANGO_SECRET_KEY", "an example has no secrets"),
     )
     django.setup()

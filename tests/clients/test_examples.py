@@ -140,6 +140,28 @@ def test_a_django_view_says_when_the_hub_did_not_take_it(tmp_path: Path) -> None
     assert (answer.status_code, answer.json()["announced"]) == (202, False)
 
 
+def test_a_django_view_whose_key_the_hub_refuses_says_so_in_its_log(tmp_path: Path) -> None:
+    """The visitor's order is saved: 202. The fault is the program's, and its owner reads why."""
+    port, log = free_port(), tmp_path / "log"
+    program = (sys.executable, str(EXAMPLES / "django_app.py"), "runserver", "--noreload")
+    with (
+        HubProcess(HUB_PUBLISH_KEYS="the-right-key") as hub,
+        running(log, *program, f"127.0.0.1:{port}", HUB_URL=hub.url, HUB_PUBLISH_KEY="wrong-key"),
+    ):
+
+        def order() -> httpx.Response | None:
+            try:
+                form = {"id": "21", "amount": "1"}
+                return httpx.post(f"http://127.0.0.1:{port}/orders", data=form, timeout=SECONDS)
+            except httpx.TransportError:
+                return None
+
+        answer = eventually_blocking(order, seconds=START_SECONDS, what="an answer of Django")
+        assert answer is not None
+        assert (answer.status_code, answer.json()["announced"]) == (202, False)
+    assert "order 21 is not announced: unauthorized" in log.read_text()
+
+
 SCRIPT = re.compile(r"^# /// script\n((?:#.*\n)+?)# ///$", re.MULTILINE)
 
 
