@@ -176,6 +176,11 @@ class Hub:
         if self._listener is not None:
             await self._listener.accept_at(places)
 
+    async def stop_accepting(self) -> None:
+        """Accept nowhere, and let go of the sockets; connections stay."""
+        if self._listener is not None:
+            await self._listener.stop_accepting()
+
     def stop_now(self) -> None:
         """End or skip the draining."""
         self._stop_now.set()

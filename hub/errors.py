@@ -109,11 +109,14 @@ class TooManySubscriptionsError(HubError):
 
 
 class RateLimitedError(HubError):
-    """More commands are waiting than a session may queue."""
+    """A peer asks for more than it may: at once, in a time, or by its number of connections."""
 
     code = "rate_limited"
     retryable = True
-    retry_after_seconds = 1
+
+    def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ConflictError(HubError):

@@ -9,7 +9,6 @@ import contextlib
 import gc
 import resource
 import signal
-import socket
 import sys
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any
@@ -30,7 +29,7 @@ from hub.node.supervisor.control import (
     UP,
     Control,
 )
-from hub.node.supervisor.roles import Role, run_beside_nodes, take_role, this_program
+from hub.node.supervisor.roles import Role, adopted, run_beside_nodes, take_role, this_program
 from hub.observe import standard_streams
 from hub.observe.logs import adopt_stdlib, is_console, make_logger
 from hub.settings import Settings
@@ -48,7 +47,7 @@ async def _serve_worker(settings: Settings, app: ASGIApp | None, role: Role, *, 
     worker = role.worker()
     settings = worker.settings(settings, node=role.node)
     log = make_logger(settings)
-    control = await Control.open(socket.socket(fileno=role.control))
+    control = await Control.open(adopted(role.control))
     stop = asyncio.Event()
     # A terminal, or a service manager, may send them to all processes, and more than once.
     for number in _ending_signals():
@@ -78,14 +77,17 @@ async def _obey(control: Control, hub: Hub, stop: asyncio.Event) -> None:
             await hub.accept_at([int(each) for each in places])
         elif word == RETIRE:
             # The successor accepts already, also what waits in the queue of this one's socket.
-            await hub.accept_at(())
+            await hub.stop_accepting()
             stop.set()
         elif word == DRAIN:
             stop.set()
         elif word == NOW:
             hub.stop_now()
             stop.set()
-    stop.set()
+    if not stop.is_set():
+        # The supervisor is dead: whoever is started in its place wants the port.
+        await hub.stop_accepting()
+        stop.set()
 
 
 async def _tell_readiness(control: Control, hub: Hub) -> None:

@@ -107,10 +107,13 @@ class Sessions:
         back until its buffer is full is found out by nothing else in time.
         """
         session = self._registry.find(asked.connection, asked.secret)
+        over = self._registry.over_limit(session, len(asked.raw))
         try:
             command = native.decode(asked.raw, max_message_bytes=self._max_message_bytes)
         except HubError as error:
             return native.encode(Reply(error.command_id, error=error))
+        if over is not None:
+            return native.encode(Reply(command.id, error=over))
         if isinstance(command, Ping):
             session.push(Reply(command.id))
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()

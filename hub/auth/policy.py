@@ -328,6 +328,10 @@ class Policy:
         page = (credentials.origin, credentials.host, credentials.fetch_site)
         return read_cookie(credentials.cookie, self._cookie) if self._origins.names(*page) else None
 
+    def check_standing(self, identity: Identity) -> None:
+        """Raise `HubError` where operators have banned who this is, or revoked the token."""
+        self._check_token(identity)
+
     def _by_token(self, token: str, *, tickets: bool) -> Identity:
         """Tickets only where they may be: those come in URLs, which get seen, and must not do
         what a key does."""

@@ -25,6 +25,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from structlog.typing import FilteringBoundLogger
 
 from hub.auth.public_keys import MAX_KID_CHARACTERS, PublicKey, read_set
+from hub.auth.waiting import Waiters
 from hub.core.counters import Counters
 from hub.core.ports import UndecidedError
 from hub.errors import UnauthorizedError
@@ -74,7 +75,7 @@ class ProviderKeys:
         self._keys: tuple[PublicKey, ...] = ()
         self._wanted = asyncio.Event()
         """Set where the next fetch is not to wait for its time."""
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters = Waiters()
         self._fetching = True
         """One is under way or about to begin: the first is, from the start."""
         self._asked_at: float | None = None
@@ -124,17 +125,8 @@ class ProviderKeys:
 
     async def _wait(self) -> None:
         """Until the fetch that is under way has ended, or for `WAIT_SECONDS`."""
-        if not self._fetching:
-            return
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(WAIT_SECONDS, _let_go, waiter)
-        self._waiters.add(waiter)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            self._waiters.discard(waiter)
+        if self._fetching:
+            await self._waiters.wait(WAIT_SECONDS)
 
     # -- keeping it ----------------------------------------------------------------------------
 
@@ -184,7 +176,7 @@ class ProviderKeys:
         finally:
             self._fetching = False
         self._take(keys)
-        self._let_all_go()
+        self._waiters.let_go()
         return True
 
     def _take(self, keys: tuple[PublicKey, ...]) -> None:
@@ -207,13 +199,4 @@ class ProviderKeys:
             keys=len(self._keys),
             message="the last good keys stay; tokens of others are refused until it succeeds",
         )
-        self._let_all_go()
-
-    def _let_all_go(self) -> None:
-        for waiter in tuple(self._waiters):
-            _let_go(waiter)
-
-
-def _let_go(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+        self._waiters.let_go()

@@ -15,7 +15,7 @@ from hub.bench import several_nodes, workers
 from hub.bench.contest import OpenServer, Outcome, run
 from hub.bench.cores import Cores
 from hub.bench.intake import Intake
-from hub.bench.plan import BenchError, Contestant, Plan
+from hub.bench.plan import FLOORS, BenchError, Contestant, Plan
 from hub.bench.server import Server, own_server, running_server
 from hub.bench.table import intake_table, table, workers_table
 from hub.bench.watch import ProgressBar
@@ -32,8 +32,7 @@ def contestants(transport: str, compare: str | None, *, baseline: bool) -> tuple
         BenchError: A transport has another name.
     """
     asked = tuple(_stream(name) for name in (transport, compare) if name)
-    loop = (Contestant.SEND_LOOP,) if baseline else ()
-    return (*dict.fromkeys(asked), *loop)
+    return (*dict.fromkeys(asked), *(FLOORS if baseline else ()))
 
 
 def usual_readers() -> int:

@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from hub.bench.bare_loop import BareLoop, command_of
 from hub.bench.cores import Cores
 from hub.bench.figures import Figures, medians
 from hub.bench.hub_round import measure_hub
-from hub.bench.plan import Contestant, Plan
-from hub.bench.send_loop import SendLoop, compiled
+from hub.bench.plan import FLOORS, Contestant, Plan
 from hub.bench.server import Server
 from hub.bench.watch import Watch
 
 _RATIOS = (
     (Contestant.WEBSOCKET, Contestant.SEND_LOOP),
+    (Contestant.WEBSOCKET, Contestant.DESCRIPTOR_LOOP),
     (Contestant.SSE, Contestant.SEND_LOOP),
+    (Contestant.SSE, Contestant.DESCRIPTOR_LOOP),
     (Contestant.SSE, Contestant.WEBSOCKET),
+    (Contestant.DESCRIPTOR_LOOP, Contestant.SEND_LOOP),
 )
 OpenServer = Callable[[Cores], AbstractContextManager[Server]]
 """Starts a hub for one round, or hands out one that runs already."""
@@ -90,13 +93,13 @@ def run(plan: Plan, open_server: OpenServer, watch: Watch) -> Outcome:
     cores = Cores.divide()
     rounds: list[Figures] = []
     with contextlib.ExitStack() as stack:
-        loop = None
-        if Contestant.SEND_LOOP in plan.contestants:
-            loop = SendLoop(stack.enter_context(compiled()), cores)
+        asked = [each for each in FLOORS if each in plan.contestants]
+        loops = {each: BareLoop(each, stack.enter_context(command_of(each)), cores)
+                 for each in asked}  # fmt: skip
         stack.enter_context(cores.as_load())
         for _ in range(plan.rounds):
             for contestant in plan.contestants:
-                if loop is not None and contestant is Contestant.SEND_LOOP:
+                if (loop := loops.get(contestant)) is not None:
                     rounds.append(loop.measure(plan, _frame_bytes(rounds), watch))
                 else:
                     with open_server(cores) as server:

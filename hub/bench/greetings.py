@@ -7,7 +7,7 @@ server the same whatever the key is, and the load stays cheap. No I/O.
 
 from urllib.parse import quote
 
-from hub.bench.plan import BenchError, Contestant, Target
+from hub.bench.plan import FLOORS, BenchError, Contestant, Target
 
 AT_NEEDLE = b'"at":"'
 AT_DIGITS = 19
@@ -22,8 +22,8 @@ _KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 
 def subscribe_request(target: Target, contestant: Contestant, channel: str) -> bytes:
-    """The request head that opens a stream of one channel; nothing for the bare send loop."""
-    if contestant is Contestant.SEND_LOOP:
+    """The request head that opens a stream of one channel; nothing for a bare loop."""
+    if contestant in FLOORS:
         return b""
     path = "/sse" if contestant is Contestant.SSE else "/ws"
     fields = "Accept: text/event-stream\r\n" if contestant is Contestant.SSE else _upgrade()

@@ -25,6 +25,13 @@ class Contestant(StrEnum):
     WEBSOCKET = "websocket"
     SSE = "sse"
     SEND_LOOP = "send_loop"
+    """A bare loop in C: one `send` for each frame."""
+    DESCRIPTOR_LOOP = "descriptor_loop"
+    """The same in Python: one `os.write` for each frame, over an array of descriptors."""
+
+
+FLOORS = (Contestant.SEND_LOOP, Contestant.DESCRIPTOR_LOOP)
+"""What no server that sends each frame singly can cost less than, in its language."""
 
 
 class Order(Enum):

@@ -13,6 +13,7 @@ import typer
 
 from hub.cli import (
     backup,
+    bans,
     bench,
     config,
     drain,
@@ -40,6 +41,7 @@ _PANELS = {
         tail.register,
         explain.register,
         operating.register_actions,
+        bans.register,
         drain.register,
         backup.register,
     ),

@@ -39,7 +39,7 @@ def bench(
         str | None, typer.Option(help="websocket or sse: that one too, interleaved.")
     ] = None,
     baseline: Annotated[
-        bool, typer.Option("--baseline", help="Also a bare send() loop in C, interleaved.")
+        bool, typer.Option("--baseline", help="Also bare loops in C and Python, interleaved.")
     ] = False,
     idle: Annotated[
         int | None,

@@ -90,8 +90,14 @@ class Operator:
         told: Json = answer.json() if answer.content else {}
         return told
 
+    async def send(self, method: str, body: object, *path: str) -> Json:
+        """The same with a body of JSON."""
+        answer = await self._send(method, path, {}, body)
+        told: Json = answer.json() if answer.content else {}
+        return told
+
     async def _send(
-        self, method: str, path: tuple[str, ...], query: dict[str, object]
+        self, method: str, path: tuple[str, ...], query: dict[str, object], body: object = None
     ) -> "httpx2.Response":
         import httpx2
 
@@ -101,7 +107,7 @@ class Operator:
         # Names become one segment each, whatever characters they have.
         url = "/".join((self.url, "api", *(quote(part, safe="") for part in path)))
         try:
-            answer = await self._client.request(method, url, params=given)
+            answer = await self._client.request(method, url, params=given, json=body)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             raise OperatorError(f"no hub at {self.shown_url}: {_why(error)}") from None
         except HTTP_ERRORS as error:

@@ -99,7 +99,7 @@ def _claims(
             raise fail(WRONG_USE, f"{error.message}, or such a prefix and *") from None
     now = int(time.time())
     claims: dict[str, Any] = {"sub": sub, "iat": now, "jti": secrets.token_urlsafe(12)}
-    if (seconds := _seconds(expires)) is not None:
+    if (seconds := seconds_of(expires, "--expires")) is not None:
         claims["exp"] = now + seconds
     if settings.token_issuer:
         claims["iss"] = settings.token_issuer[0]
@@ -121,14 +121,13 @@ def _put(claims: dict[str, Any], claim: str, grants: dict[str, Any]) -> None:
     at[last] = grants
 
 
-def _seconds(text: str) -> int | None:
+def seconds_of(text: str, option: str) -> int | None:
+    """A duration such as 15m in seconds; None for `never`."""
     if text == _NEVER:
         return None
     match = _DURATION.fullmatch(text.strip())
     if match is None or not int(match[1]):
-        raise fail(
-            WRONG_USE, f"--expires is {text!r}: allowed are such as 90s, 15m, 1h, 30d, never"
-        )
+        raise fail(WRONG_USE, f"{option} is {text!r}: allowed are such as 90s, 15m, 1h, 30d, never")
     return int(match[1]) * _UNITS[match[2] or "s"]
 
 

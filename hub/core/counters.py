@@ -17,6 +17,7 @@ from hub.core.labels import (
     CONNECTION,
     KEY_FETCH,
     KEY_RELOAD,
+    LIMIT,
     OP,
     OUTCOME,
     POLICY,
@@ -112,6 +113,9 @@ class Counters:
         "hub_token_key_fetches",
         "Requests for the identity provider's keys (HUB_TOKEN_JWKS_URL).",
         KEY_FETCH,
+    )
+    rate_limited: Counts = _counts(
+        "hub_rate_limited", "Refused for asking too much, by the limit.", LIMIT
     )
     http_errors: Counts = _counts(
         "hub_http_errors", "HTTP requests answered with a problem document, by error code.", CODE

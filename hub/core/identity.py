@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hub.core.reserved import is_reserved
+from hub.core.reserved import ACCESS_CHANNEL, is_reserved
 from hub.errors import ForbiddenError, UnauthorizedError
 
 
@@ -19,6 +19,10 @@ def _covers(patterns: tuple[str, ...], channel: str) -> bool:
         if pattern == "*" or matches(pattern, channel):
             return True
     return False
+
+
+# Publishers' names that belong to nobody: of peers without a key, of tokens without `sub`.
+_SHARED = frozenset({"anonymous", "token", "ticket"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,15 @@ class Identity:
     awaits_token: bool = False
     """Nothing was sent where something is needed: the first command has to be `authenticate`."""
 
+    def publisher_or(self, other: str) -> str:
+        """Who publishes, as a key or a subject tells; `other` where many share what tells."""
+        shared = self.subject is None and self.publisher in _SHARED
+        return other if shared else self.publisher
+
     def may_subscribe(self, channel: str) -> bool:
         """Whether a grant covers `channel`; those of the hub itself are for operators."""
         if is_reserved(channel):
-            return self.operator
+            return self.operator and channel != ACCESS_CHANNEL
         return _covers(self.subscribe, channel)
 
     def check_subscribe(self, channel: str) -> None:

@@ -147,6 +147,18 @@ KEY_FETCH = Label(
     },
 )
 
+LIMIT = Label(
+    "limit",
+    {
+        "handshakes": "an address began too many sessions",
+        "commands": "a connection sent too many commands or control frames",
+        "publishes": "a key, subject or connection published too much",
+        "inbound_bytes": "a connection sent too many bytes",
+        "address_connections": "an address had too many connections",
+        "subject_connections": "a subject had too many connections",
+    },
+)
+
 OP = Label(
     "op",
     {

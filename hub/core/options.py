@@ -42,9 +42,13 @@ class Namespaces:
 
     default: ChannelOptions = field(default_factory=ChannelOptions)
     by_name: Mapping[str, ChannelOptions] = field(default_factory=dict)
+    by_channel: Mapping[str, ChannelOptions] = field(default_factory=dict)
+    """Of single channels, before those of their namespace."""
 
     def options(self, channel: str) -> ChannelOptions:
         """The options of `channel`: those of what stands before its first `:`."""
+        if (own := self.by_channel.get(channel)) is not None:
+            return own
         name, colon, _ = channel.partition(":")
         return self.by_name.get(name, self.default) if colon else self.default
 

@@ -4,6 +4,7 @@ Adapters in `hub.transports`, `hub.brokers`, `hub.auth` and `hub.wire` have thes
 `hub.node.core` hands them in. The way to a peer is `hub.core.session.link`, which knows sessions.
 """
 
+from array import array
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
@@ -20,6 +21,8 @@ Spawn = Callable[[Coroutine[object, object, None]], None]
 """Runs a coroutine in the node's task group; it handles its own errors."""
 Defer = Callable[[Callable[[], None]], object]
 """Runs a callback in the event loop's next iteration."""
+NO_DESCRIPTOR = -1
+"""In the place of a descriptor that must not be written to; no file has this number."""
 OnOpen = Callable[[Position], None]
 """Takes the head of a channel, before anything that follows it is delivered."""
 PAGE_BYTES = 128 * KIB
@@ -27,6 +30,20 @@ PAGE_BYTES = 128 * KIB
 what a connection to a broker carries in the time that a publisher notices."""
 MAX_AGENT_CHARACTERS = 200
 """Of a user agent that are kept: a browser's has half as many, and a peer may send kilobytes."""
+
+
+class WriteEach(Protocol):
+    """Writes the same bytes to many sockets."""
+
+    def __call__(
+        self, descriptors: "array[int]", start: int, stop: int, data: bytes
+    ) -> tuple[int, int] | None:
+        """Write `data` to these descriptors in turn, until one does not take all of it.
+
+        Returns that descriptor and how many bytes it took; None where all took all. A lost peer
+        swallows everything, and so does `NO_DESCRIPTOR`.
+        """
+        ...
 
 
 class Dialect(Protocol):

@@ -18,6 +18,7 @@ from hub.core.commands import Authenticate, Command, Publish, Subscribe
 from hub.core.counters import Counters, Counts
 from hub.core.eager import Rest, begin
 from hub.core.identity import Identity
+from hub.core.limits import party
 from hub.core.options import NodeOptions
 from hub.core.ports import Dialect, Monotonic, Spawn
 from hub.core.pushes import Reply, Welcome
@@ -75,6 +76,7 @@ class SessionRegistry:
         self._aging = aging
         self._expiry = expiry
         self._runtime = runtime
+        self.limiter = context.limiter
         self.origin = Origin(options.node, self.clock, runtime.wall_clock() - self.clock())
         # Secrets are derived, so that they cost no memory and any node that shares the key
         # can check them.
@@ -82,6 +84,10 @@ class SessionRegistry:
         self._our_fault = context.close_code(HubError.code, HubError.retryable)
         self.sessions: dict[str, Session] = {}
         self.by_transport = Counts()
+        self.by_address = Counts()
+        """By `hub.core.limits.party`, where the connections of an address are limited."""
+        self.by_subject = Counts()
+        """Where the connections of a subject are limited."""
         self.leaving: dict[Session, Deadline] = {}
         """Sessions that said goodbye and whose connections are not gone yet."""
         self.draining = False
@@ -101,12 +107,26 @@ class SessionRegistry:
 
     # -- opening ---------------------------------------------------------------------------
 
-    def check_open(self) -> None:
-        """Raise `UnavailableError` when the node takes no new sessions now."""
+    def check_open(self, address: str | None) -> None:
+        """Raise `UnavailableError` when the node takes no new sessions now.
+
+        Raises `RateLimitedError` when it takes none from `address`, which is None where that was
+        asked before of the same handshake.
+        """
         if self.draining:
             raise UnavailableError("the node is draining, come back in a moment")
         if len(self.sessions) >= self._options.max_connections:
             raise UnavailableError(f"the node holds {self._options.max_connections:,} connections")
+        if address is None:
+            return
+        self.limiter.check_handshake(address)
+        if self.limiter.counts_addresses:
+            self.limiter.check_address(self.by_address[party(address)])
+
+    def check_subject(self, subject: str | None) -> None:
+        """Raise `RateLimitedError` when `subject` may have no other session."""
+        if self.limiter.counts_subjects and subject is not None:
+            self.limiter.check_subject(self.by_subject[subject])
 
     def open(
         self,
@@ -179,10 +199,17 @@ class SessionRegistry:
         session = Session(link, dialect, identity, id=id_, context=context)
         self.sessions[id_] = session
         self.by_transport[transport] += 1
+        self._count_peer(session, 1)
         context.counters.opened[transport] += 1
         context.counters.bytes_sent += len(head)
         link.cork(head)
         return session
+
+    def _count_peer(self, session: Session, change: int) -> None:
+        if self.limiter.counts_addresses:
+            _add(self.by_address, party(session.link.address), change)
+        if self.limiter.counts_subjects and (subject := session.identity.subject) is not None:
+            _add(self.by_subject, subject, change)
 
     def failed(self, session: Session, error: Exception) -> None:
         """A fault of the hub's: the session ends with 4500, or at once where that fails too."""
@@ -225,6 +252,22 @@ class SessionRegistry:
 
     # -- commands --------------------------------------------------------------------------
 
+    def over_limit(self, session: Session, size: int) -> RateLimitedError | None:
+        """Take a command of `size` bytes from what the session may send; why it may not.
+
+        A peer that goes on sending for ten seconds is closed.
+        """
+        if not self.limiter.meters_commands:
+            return None
+        if (meter := session.meter) is None:
+            meter = session.meter = self.limiter.new_meter()
+        if (over := self.limiter.check_command(meter, size)) is None:
+            return None
+        error, goes_on = over
+        if goes_on:
+            session.close_error(error)
+        return error
+
     def submit(self, session: Session, command: Command, respond: Respond | None = None) -> None:
         """Have a command carried out behind those before it.
 
@@ -256,6 +299,7 @@ class SessionRegistry:
     def _publish(self, session: Session, command: Publish, respond: Respond | None) -> None:
         """Most commands are publications, and most brokers of one node answer in a plain call."""
         try:
+            self._check_publish(session)
             ok = self._command_handler.publish_for(session, command)
             (respond or session.push)(Reply(command.id, ok))
         except HubError as error:
@@ -263,6 +307,10 @@ class SessionRegistry:
         except Exception as error:  # noqa: BLE001 - the border, as in `_carry_out`
             self._runtime.on_fault(session, error)
             self._fail_for_us(session, command, respond)
+
+    def _check_publish(self, session: Session) -> None:
+        if self.limiter.limits_publishes:
+            self.limiter.check_publish(session.identity.publisher_or(session.id))
 
     async def _work(self, session: Session, inbox: Inbox, rest: Rest[None] | None) -> None:
         """Carry out what waits, behind the `rest` of the command that began at once."""
@@ -282,10 +330,15 @@ class SessionRegistry:
 
     async def _carry_out(self, session: Session, command: Command, respond: Respond | None) -> None:
         try:
+            before = session.identity.subject
+            if isinstance(command, Publish):
+                self._check_publish(session)
             ok = await self._command_handler.execute(
                 session, command, reply_in_stream=respond is None and not _in_url(command)
             )
             if isinstance(command, Authenticate):
+                if before is None:
+                    self._count_subject(session)
                 # Its time begins anew.
                 left = self._expiry.watch(session)
                 ok = {"expires_in_seconds": None if left is None else round(left)}
@@ -296,6 +349,18 @@ class SessionRegistry:
         except Exception as error:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
             self._runtime.on_fault(session, error)
             self._fail_for_us(session, command, respond)
+
+    def _count_subject(self, session: Session) -> None:
+        """A session says only now whose it is: as at its opening, one too many ends."""
+        subject = session.identity.subject
+        if subject is None or not self.limiter.counts_subjects or session.closing:
+            return
+        others = self.by_subject[subject]
+        self.by_subject[subject] += 1
+        try:
+            self.limiter.check_subject(others)
+        except HubError as error:
+            session.close_error(error)
 
     def _fail_for_us(self, session: Session, command: Command, respond: Respond | None) -> None:
         """The fault is the hub's; where not even the reply can be made, the session ends."""
@@ -329,6 +394,7 @@ class SessionRegistry:
             return
         record = session_record(session, self.origin, subscriptions=False)
         self.by_transport[session.link.transport] -= 1
+        self._count_peer(session, -1)
         self._context.counters.closed[str(code)] += 1
         self._heartbeats.remove(session)
         self._aging.remove(session)
@@ -361,6 +427,13 @@ class SessionRegistry:
 
 NOBODY = Identity()
 """Of a session that is opened only to be told why it is closed."""
+
+
+def _add(counts: Counts, key: str, change: int) -> None:
+    """Change a count that may have any number of keys: one at zero is not kept."""
+    counts[key] += change
+    if not counts[key]:
+        del counts[key]
 
 
 def _in_url(command: Command) -> bool:

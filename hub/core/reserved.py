@@ -6,6 +6,10 @@ NAMESPACE = "hub"
 _PREFIX = f"{NAMESPACE}:"
 STATS_CHANNEL = "hub:stats"
 """Every node's `hub.core.records.NodeRecord`, once a second, with its name as the key."""
+ACCESS_CHANNEL = "hub:access"
+"""Who is banned and which tokens are revoked: `hub.admin.standing`. Nodes alone read it."""
+ACCESS_OPTIONS = ChannelOptions(history_size=20_000, history_ttl_seconds=30 * 24 * 3600)
+"""Twice as many as may be in force; nodes say again what is older than half of that."""
 OPTIONS = ChannelOptions(
     history_size=1200, history_ttl_seconds=150, overflow=Overflow.LATEST_PER_KEY
 )
@@ -16,3 +20,8 @@ newest of each node."""
 def is_reserved(channel: str) -> bool:
     """Whether only operators may read `channel`, and nobody may publish on it."""
     return channel.startswith(_PREFIX)
+
+
+def is_kept(channel: str) -> bool:
+    """Whether one of these channels has a history."""
+    return channel == ACCESS_CHANNEL

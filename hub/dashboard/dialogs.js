@@ -72,6 +72,38 @@ export const disconnect = (connection, subject) =>
     },
   });
 
+/** @param {string} subject */
+export function ban(subject) {
+  const minutes = h("input", { name: "minutes", type: "number", min: 1, max: 5256000, value: 60, required: true });
+  return ask({
+    title: `Ban ${subject}?`,
+    content: h("div", { class: "fields" },
+      h("p", {}, "All its connections are closed with 4403, on all nodes, and its tokens are refused until the ban ends."),
+      field("Minutes", minutes),
+      field("Reason", h("input", { name: "reason", maxlength: 200, autocomplete: "off" }), "It is told. Optional.")),
+    button: "Ban",
+    danger: true,
+    async act(form) {
+      const seconds = Number(form.get("minutes")) * 60;
+      const body = JSON.stringify({ seconds, reason: form.get("reason") });
+      await call("PUT", `api/subjects/${part(subject)}/ban`, { body });
+      return `${subject} is banned.`;
+    },
+  });
+}
+
+/** @param {string} subject */
+export const unban = (subject) =>
+  ask({
+    title: `Let ${subject} in again?`,
+    content: h("p", {}, "Its tokens hold again, on all nodes. Nothing happens where it is not banned."),
+    button: "Lift the ban",
+    async act() {
+      await call("DELETE", `api/subjects/${part(subject)}/ban`);
+      return `${subject} may come in again.`;
+    },
+  });
+
 /**
  * @param {string} connection
  * @param {string} channel

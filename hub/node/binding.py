@@ -32,9 +32,10 @@ def bind(host: str, port: int, backlog: int, *, shared: bool = False) -> socket.
         raise SettingsError(_in_the_way(error, host, port)) from error
 
 
-def url_of(host: str, port: int, path: str = "") -> str:
+def url_of(host: str, port: int, path: str = "", *, tls: bool = False) -> str:
     """`http://host:port/path`, with the brackets that an IPv6 address has in one."""
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"
 
 
 def _listening(host: str, port: int, backlog: int, *, shared: bool) -> socket.socket:

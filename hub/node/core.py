@@ -14,11 +14,12 @@ from structlog.typing import FilteringBoundLogger
 from hub.core.command_handler import CommandHandler
 from hub.core.counters import Counters
 from hub.core.eager import begin
-from hub.core.fanout.fanout import Fanout
+from hub.core.fanout.fanout import Fanout, FanoutRuntime
 from hub.core.fanout.presence import PresenceTable
 from hub.core.forensics.journal import Journal
+from hub.core.limits import Limiter, PeerLimits
 from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
-from hub.core.ports import Broker, Defer, Monotonic, Policy, Roster, Spawn
+from hub.core.ports import Broker, Defer, Monotonic, Policy, Roster, Spawn, WriteEach
 from hub.core.recovery.replay import Replay
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.registry import Runtime, SessionRegistry
@@ -33,6 +34,7 @@ from hub.errors import HubError
 from hub.observe.log_levels import SESSION
 from hub.observe.logs import session_log
 from hub.observe.refusals import Refusals
+from hub.transports.descriptors import write_each
 from hub.wire.codes import CloseCode, close_code
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ class CoreSettings(Protocol):
     def namespaces(self) -> Namespaces: ...
 
     def session_limits(self) -> SessionLimits: ...
+
+    def peer_limits(self) -> PeerLimits: ...
 
 
 class Awake(Protocol):
@@ -100,6 +104,7 @@ class Shared:
         self.awake = awake
         self.spawn = spawn
         self.defer = defer
+        self.write_each: WriteEach = write_each
         self.counters = Counters()
         self.deadlines = Deadlines(clock(), behind_seconds=awake.behind_seconds)
         self.outbox_budget = OutboxBudget(settings.outbox_total_bytes)
@@ -132,13 +137,14 @@ class NodeCore:
         self._settings = settings
         self._shared = shared
         self._broker = broker
+        self.limiter = Limiter(settings.peer_limits(), shared.clock, shared.counters)
         self._session_log = shared.log.bind(subsystem=SESSION)
         self.replay = Replay(broker, shared.counters, shared.journal)
         self.fanout = Fanout(
-            defer=shared.defer,
-            clock=shared.clock,
+            runtime=FanoutRuntime(shared.defer, shared.clock, shared.write_each),
             counters=shared.counters,
             journal=shared.journal,
+            find_session=lambda connection: self.registry.sessions.get(connection),
             slice_sessions=settings.slice_sessions,
             on_written=tracing.written if tracing else None,
         )
@@ -210,6 +216,7 @@ class NodeCore:
         shared = self._shared
         return SessionContext(
             limits=self._settings.session_limits(),
+            limiter=self.limiter,
             clock=shared.clock,
             counters=shared.counters,
             outbox_budget=shared.outbox_budget,

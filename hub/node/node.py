@@ -21,19 +21,23 @@ from hub.admin.nodes import Draining
 from hub.admin.requests import Handlers
 from hub.admin.scraping import scraping
 from hub.admin.sessions import Sessions
+from hub.admin.standing import AccessLog
 from hub.admin.subject_here import SubjectExplaining
+from hub.admin.subjects import Subjects
 from hub.archive.disk_journal import DiskJournal
 from hub.archive.writer import Writer
 from hub.auth.keys import HeldKey
+from hub.auth.proxies import TrustedProxies
 from hub.core.ports import Defer, Spawn
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, PresenceReset
 from hub.core.rates import Rates
+from hub.core.reserved import ACCESS_CHANNEL
 from hub.core.time.awake import AwakeClock
 from hub.errors import HubError, UnauthorizedError
 from hub.node.access import policy_of, provider_of
 from hub.node.api import KnownChannels, NodeApi
-from hub.node.broker import make_brokerage, make_tag
+from hub.node.broker import is_all_here, make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared
 from hub.node.key_watch import KeyWatch, watched_file
 from hub.node.outage import Outage
@@ -88,10 +92,21 @@ class Node:
         self.archive = make_archive(settings, shared)
         self.journal.archive = self.archive
         self._provider = provider_of(settings, shared)
-        self.policy = policy_of(settings, provider=self._provider, refusals=self.counters.refusals)
         self.tag = make_tag()
         brokerage = make_brokerage(settings, shared, tag=self.tag, downstream=self, worker=worker)
         self.broker, self._roster = brokerage.broker, brokerage.roster
+        self.access_log = AccessLog(
+            None if is_all_here(settings, worker) else self.broker,
+            lambda: self.registry,
+            now_ms=lambda: int(shared.wall_clock() * 1000),
+            log=log.bind(subsystem=HTTP),
+        )
+        self.policy = policy_of(
+            settings,
+            provider=self._provider,
+            check_token=self.access_log.check,
+            refusals=self.counters.refusals,
+        )
         self._rates = Rates(self.counters, self.clock)
         self._outage = Outage(
             self.broker.away,
@@ -125,6 +140,7 @@ class Node:
             self.registry,
             max_connections=settings.max_connections,
             max_unsent_bytes=settings.body_total_bytes,
+            proxies=TrustedProxies(settings.trusted_proxies),
         )
         self.bodies = BodyBudget(settings.body_total_bytes)
         self.drainer = Drainer(self.registry, self._is_alone, is_between_polls)
@@ -204,6 +220,8 @@ class Node:
         return {
             **sessions.handlers(),
             **Connections(registry, subscribing, self.journal).handlers(),
+            **Subjects(registry, subscribing).handlers(),
+            **self.access_log.handlers(),
             **channels.handlers(),
             **explaining.handlers(),
             **subjects.handlers(),
@@ -215,12 +233,19 @@ class Node:
     # -- hub.core.ports.Downstream -----------------------------------------------------------
 
     def deliver(self, publication: Publication) -> None:
-        self._subscribing.deliver(publication)
+        if publication.channel == ACCESS_CHANNEL:
+            self.access_log.deliver(publication)
+        else:
+            self._subscribing.deliver(publication)
 
     def lost(self, gap: Gap) -> None:
+        if gap.channel == ACCESS_CHANNEL:
+            self.access_log.read_again()
         self._subscribing.lost(gap)
 
     def reset(self, channel: str, head: Position) -> None:
+        if channel == ACCESS_CHANNEL:
+            self.access_log.read_again()
         self._subscribing.reset(channel, head)
         if self._subscribing.options(channel).presence:
             self.announce(channel, PresenceReset(channel))
@@ -249,6 +274,7 @@ class Node:
         await self.broker.start()
         await self._roster.start()
         await self.cluster.start()
+        self.access_log.start(self._spawn)
         if (interval_seconds := self.settings.stats_seconds) > 0:
             stats = publish_stats(
                 self.broker.publish,

@@ -9,14 +9,14 @@ import socket
 from collections.abc import Collection, Coroutine, Sequence
 
 from hub.errors import SettingsError
+from hub.node.accepting import Accepting, Acceptor
 from hub.node.binding import bind, url_of
 from hub.node.node import Node
+from hub.node.tls import Certificate
 from hub.node.transports import connection_context
 from hub.observe.log_levels import HTTP
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.connection.application import Application, Lifespan
-from hub.transports.connection.connection import Connection
-from hub.transports.connection.context import ConnectionContext
 
 # Of HTTP requests under way when the listener stops; sessions are gone by then.
 _GRACEFUL_SECONDS = 2.0
@@ -42,9 +42,11 @@ class Listener:
         self._lifespan = None if app is None else Lifespan(app)
         self._sockets = list(inherited)
         self._inherits = bool(inherited)
-        self._servers: dict[int, asyncio.Server] = {}
+        self._servers: dict[int, Accepting] = {}
         """Where it accepts, by the place among the sockets."""
-        self._context: ConnectionContext | None = None
+        self._acceptor: Acceptor | None = None
+        self._watching: asyncio.Task[None] | None = None
+        """Looks for a new certificate."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
         """Where the hub answers, without a slash at its end; set by `start`."""
@@ -60,15 +62,17 @@ class Listener:
             for bound in self._sockets:
                 bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, lowat)
         port = self._sockets[0].getsockname()[1]
-        self.url = url_of(settings.host, port, settings.base_path)
+        self.url = url_of(settings.host, port, settings.base_path, tls=bool(settings.tls_cert))
         try:
+            certificate = await self._certificate()
             await self._start_application()
         except BaseException:
             self._close_sockets()
             raise
-        self._context = connection_context(
+        context = connection_context(
             self._node, self._spawn, app=self._app, beside=self._beside(port)
         )
+        self._acceptor = Acceptor(self._node, context, certificate)
         if not self._inherits:
             await self.accept_at({0})
 
@@ -76,14 +80,25 @@ class Listener:
         """Accept at these of the sockets and at no others, which go on to listen."""
         for place in set(self._servers) - set(places):
             self._servers.pop(place).close()
-        context = self._context
-        assert context is not None  # noqa: S101 - set by `start`
+        acceptor = self._acceptor
+        assert acceptor is not None  # noqa: S101 - set by `start`
         for place in set(places) - set(self._servers):
-            self._servers[place] = await asyncio.get_running_loop().create_server(
-                lambda: Connection(context),
-                sock=self._sockets[place].dup(),
-                backlog=self._node.settings.backlog,
-            )
+            self._servers[place] = await acceptor.accept(self._sockets[place].dup())
+
+    async def _certificate(self) -> Certificate | None:
+        """That of the hub's own TLS; None without it."""
+        settings = self._node.settings
+        if not settings.tls_cert:
+            return None
+        log = self._node.log.bind(subsystem=HTTP)
+        certificate = await asyncio.to_thread(Certificate, settings.tls_cert, settings.tls_key, log)
+        self._watching = asyncio.get_running_loop().create_task(certificate.watch())
+        return certificate
+
+    async def stop_accepting(self) -> None:
+        """Accept nowhere any more, and let go of the sockets."""
+        await self.accept_at(())
+        self._close_sockets()
 
     def _close_sockets(self) -> None:
         for bound in self._sockets:
@@ -94,10 +109,11 @@ class Listener:
 
         A connection that has asked for nothing yet, as browsers keep some, is not waited for.
         """
-        if self._context is None:
+        if self._acceptor is None:
             return
-        await self.accept_at(())
-        self._close_sockets()
+        if self._watching is not None:
+            self._watching.cancel()
+        await self.stop_accepting()
         http = self._node.sockets.http
         for connection in tuple(http):
             connection.shut_down()
@@ -128,6 +144,7 @@ class Listener:
             self._app,
             server=(self._node.settings.host, port),
             state=self._lifespan.state,
+            scheme="https" if self._node.settings.tls_cert else "http",
             log=self._node.log.bind(subsystem=HTTP),
         )
 

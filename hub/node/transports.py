@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hub import dashboard
 from hub.admin.scraping import Scraping
+from hub.auth.proxies import TrustedProxies
 from hub.errors import HubError
 from hub.node.core import VERSION
 from hub.node.node import Node
@@ -136,7 +137,7 @@ def asgi_app(node: Node) -> ASGIApp:
 
 def http_deps(node: Node, app: ASGIApp | None) -> HttpDeps:
     """For the HTTP routes; `app` answers what the hub does not."""
-    settings = node.settings
+    settings, limiter = node.settings, node.core.limiter
     render = node.metrics.render
     scraped = Scraping(node.cluster, render, node.reporter.record).everywhere
     return HttpDeps(
@@ -164,6 +165,8 @@ def http_deps(node: Node, app: ASGIApp | None) -> HttpDeps:
             max_poll_channels=min(MAX_CHANNELS, settings.max_subscriptions),
             max_poll_wait_seconds=settings.poll_max_wait_seconds,
         ),
+        proxies=TrustedProxies(settings.trusted_proxies),
+        check_publish=limiter.check_publish if limiter.limits_publishes else None,
         traced=node.tracing is not None,
         fallback=app,
     )

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings
 from hub.auth.keys import is_hashed, plain_length
 from hub.brokers.redis.link import urls
 from hub.core import reserved
+from hub.core.limits import PeerLimits
 from hub.core.options import ChannelOptions, Namespaces, SessionLimits
 from hub.errors import SettingsError
 from hub.settings.catalog import Origin, SettingInfo, by_name
@@ -32,7 +33,7 @@ from hub.settings.sources import (
     origins,
     unknown_variables,
 )
-from hub.settings.values import is_loopback
+from hub.settings.values import is_loopback, rate_of
 
 # RFC 7518 section 3.2: a key of at least the hash's size must be used with HS256.
 HS256_MIN_KEY_BYTES = 32
@@ -78,6 +79,14 @@ class Settings(Fields):
         context = {"setting": "host", "value": self.host, "allowed": allowed}
         raise PydanticCustomError(RULE, "{allowed}", context)
 
+    @model_validator(mode="after")
+    def _refuse_half_a_certificate(self) -> Self:
+        if self.tls_key and not self.tls_cert:
+            allowed = "HUB_TLS_CERT names its certificate; without it nothing is encrypted"
+            context = {"setting": "tls_key", "value": self.tls_key, "allowed": allowed}
+            raise PydanticCustomError(RULE, "{allowed}", context)
+        return self
+
     @property
     def has_credentials(self) -> bool:
         """Whether any key is configured, so that somebody can be told from anybody."""
@@ -122,7 +131,11 @@ class Settings(Fields):
             name: replace(default, **changes.model_dump(exclude_none=True))
             for name, changes in self.namespace_changes.items()
         }
-        return Namespaces(default, changed | {reserved.NAMESPACE: reserved.OPTIONS})
+        return Namespaces(
+            default,
+            changed | {reserved.NAMESPACE: reserved.OPTIONS},
+            {reserved.ACCESS_CHANNEL: reserved.ACCESS_OPTIONS},
+        )
 
     def session_limits(self) -> SessionLimits:
         """What one session may cost."""
@@ -132,6 +145,17 @@ class Settings(Fields):
             outbox_max_age_seconds=self.outbox_max_age_seconds,
             max_subscriptions=self.max_subscriptions,
             max_message_bytes=self.max_message_bytes,
+        )
+
+    def peer_limits(self) -> PeerLimits:
+        """What one peer may ask for."""
+        return PeerLimits(
+            handshakes=rate_of(self.rate_handshakes),
+            commands=rate_of(self.rate_commands),
+            publishes=rate_of(self.rate_publishes),
+            inbound_bytes=rate_of(self.rate_inbound_bytes),
+            address_connections=self.address_connections,
+            subject_connections=self.subject_connections,
         )
 
     def origin(self, info: SettingInfo) -> Origin:

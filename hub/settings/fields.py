@@ -43,11 +43,13 @@ from hub.settings.values import (
     Host,
     Hosts,
     Keys,
+    Networks,
     Node,
     Origins,
     OverflowPolicy,
     Port,
     PublishKeys,
+    RateLimit,
     Seconds,
     Share,
     Switch,
@@ -90,6 +92,52 @@ class Fields(BaseSettings):
         "Processes that share the port, each a node; auto is one per usable core.",
         ge=1,
         le=1024,
+    )
+
+    trusted_proxies: Networks = setting(
+        ADDRESS,
+        (),
+        "Proxies whose Forwarded, X-Forwarded-For and X-Forwarded-Proto count: the client is the "
+        "first address from the right that is none of them.",
+    )
+    proxy_protocol: Switch = setting(
+        ADDRESS,
+        False,
+        "Whether connections begin with a PROXY protocol header (version 1 or 2): those of "
+        "trusted_proxies, or all where none is set.",
+    )
+    tls_cert: FilePath = setting(
+        ADDRESS, "", "PEM file of the certificate and its chain, read again on change."
+    )
+    tls_key: FilePath = setting(
+        ADDRESS, "", "PEM file of its private key; none where tls_cert holds it too."
+    )
+
+    address_connections: Count = setting(
+        ACCESS,
+        0,
+        "Connections of one address, or /64 of IPv6; more are refused. 0 is any number.",
+        ge=0,
+        le=10_000_000,
+    )
+    subject_connections: Count = setting(
+        ACCESS,
+        0,
+        "Sessions of one token's subject at this node. 0 is any number.",
+        ge=0,
+        le=10_000_000,
+    )
+    rate_handshakes: RateLimit = setting(
+        ACCESS, "", "Sessions that one address may begin, such as 20/1 or 20/1:100."
+    )
+    rate_commands: RateLimit = setting(
+        ACCESS, "", "Commands and control frames that one connection may send."
+    )
+    rate_publishes: RateLimit = setting(
+        ACCESS, "", "Publications of one publisher key, subject or connection."
+    )
+    rate_inbound_bytes: RateLimit = setting(
+        ACCESS, "", "Bytes that one connection may send, after inflating, such as 64KiB/1:1MiB."
     )
 
     publish_keys: PublishKeys = setting(

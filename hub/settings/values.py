@@ -18,14 +18,17 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from hub.auth import keys
 from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
+from hub.auth.proxies import TrustedProxies
 from hub.auth.public_keys import ALGORITHMS as TOKEN_ALGORITHMS
 from hub.brokers.redis.link import urls
 from hub.brokers.sqlite.urls import is_sqlite
 from hub.core import decimals
+from hub.core.limits import Rate
 from hub.core.options import KIB, MIB, Overflow
 from hub.core.publication import odd_character
 from hub.errors import SettingsError
 from hub.settings.cores import usable_cores
+from hub.settings.declaring import DAY_SECONDS
 
 MASK = urls.HIDDEN
 CHOICE = "CHOICE"
@@ -123,6 +126,15 @@ WEB_ADDRESS = Kind("an http or https URL", "URL", lambda value: show_text(show_p
 COOKIE = Kind("the name of a cookie", "NAME")
 GRANTS = Kind(
     'a JSON object such as {"subscribe":["user:{sub}:*"],"publish":[]}', "JSON", show_grants
+)
+NETWORKS = Kind(
+    "addresses or networks such as 10.0.0.7, 10.0.0.0/8 or fd00::/8, separated by commas",
+    "NETWORKS",
+)
+RATE = Kind(
+    "RATE/SECONDS or RATE/SECONDS:BURST, such as 10/1 or 10/1:50; each above 0, and sizes such as"
+    " 64KiB too; empty is off",
+    "RATE",
 )
 NAMESPACES = Kind('a JSON object such as {"chat":{"presence":true}}', "JSON", show_json)
 BROKER = Kind(
@@ -266,6 +278,38 @@ def check_cookie(value: str) -> str:
     return value
 
 
+def check_rate(value: str) -> str:
+    """A rate as it is written; `rate_of` reads it."""
+    rate_of(value)
+    return value.strip()
+
+
+def rate_of(text: str) -> Rate | None:
+    """The token bucket that `text` names; None for an empty one.
+
+    `10/1` is 10 a second and 10 at once, `10/1:50` is 50 at once. Raises `ValueError`.
+    """
+    if not text.strip():
+        return None
+    many, slash, rest = text.partition("/")
+    seconds, colon, burst = rest.partition(":")
+    events = parse_size(many)
+    number = decimals.number(seconds.strip(_SPACES))
+    most = parse_size(burst) if colon else events
+    if not slash or number is None or not (events > 0 and 0 < number <= DAY_SECONDS and most > 0):
+        raise ValueError
+    return Rate(events, number, most)
+
+
+def check_network(value: str) -> str:
+    """An entry as `hub.auth.proxies` understands it."""
+    try:
+        TrustedProxies([value])
+    except SettingsError:
+        raise ValueError from None
+    return value.strip()
+
+
 def check_base_path(value: str) -> str:
     """The path in its one form: "" or "/x/y"."""
     segments = value.strip().strip("/")
@@ -375,4 +419,7 @@ Algorithms = Annotated[tuple[Algorithm, ...], BeforeValidator(split_list), ALGOR
 WebAddress = Annotated[str, AfterValidator(check_web_address), WEB_ADDRESS]
 Cookie = Annotated[str, AfterValidator(check_cookie), COOKIE]
 ClaimName = Annotated[str, AfterValidator(check_text), Kind("the name of a claim", "CLAIM")]
+Network = Annotated[str, AfterValidator(check_network)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(split_list), NETWORKS]
+RateLimit = Annotated[str, AfterValidator(check_rate), RATE]
 NamespaceName = Annotated[str, AfterValidator(check_namespace)]

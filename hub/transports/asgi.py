@@ -34,6 +34,7 @@ class AsgiLink:
     """Implements `hub.core.session.link.Link`: holds a little for the task that sends it."""
 
     answers_pings = False
+    descriptor: int | None = None
 
     def __init__(self, transport: str, request: Request) -> None:
         self.transport = transport

@@ -95,7 +95,7 @@ class Openings:
         `rest` is what came behind the head. Raises `HubError` where the handshake is refused, or
         where it has to wait and has not: the transport is untouched then.
         """
-        self._registry.check_open()
+        self._check_door(head, address)
         answer, window_bits = accept(head.headers, deflate=self._deflate)
         admitted = self._admit_websocket(head, address)
         connection = WebSocketConnection(
@@ -115,7 +115,7 @@ class Openings:
 
         Raises `HubError` where it is refused; the transport is untouched then.
         """
-        admitted = self._admit_sse(head)
+        admitted = self._admit_sse(head, address)
         connection = SseConnection(
             transport, address=address, user_agent=head.headers.get("user-agent", "")
         )
@@ -130,7 +130,7 @@ class Openings:
 
         Raises `HubError` where the handshake is to be refused, or has to wait.
         """
-        self._registry.check_open()
+        self._check_door(head, link.address)
         admitted = self._admit_websocket(head, link.address)
         self._begin(link, self._dialects.text, admitted)
 
@@ -139,7 +139,7 @@ class Openings:
 
         Raises `HubError` where the request is refused.
         """
-        admitted = self._admit_sse(head)
+        admitted = self._admit_sse(head, link.address)
         self._begin(link, self._sse_dialect(admitted), admitted)
 
     # -- who may -----------------------------------------------------------------------------
@@ -187,26 +187,33 @@ class Openings:
         )
         return Admitted(identity, query, subscriptions)
 
+    def _check_door(self, head: Head, address: str) -> None:
+        self._registry.check_open(None if head.has_waited else address)
+
     def _admit_websocket(self, head: Head, address: str) -> Admitted | HubError:
         try:
             token = offered_token(head.headers)
-            return self.admit(
+            admitted = self.admit(
                 head,
                 max_channels=self._max_subscriptions,
                 token=token,
                 later_seconds=self._websocket.token_timeout_seconds,
             )
+            self._registry.check_subject(admitted.identity.subject)
         except HubError as error:
             if isinstance(error, UndecidedError) and not head.has_waited:
                 raise
             self.on_refused(error, head, address)
             return error
+        else:
+            return admitted
 
-    def _admit_sse(self, head: Head) -> Admitted:
-        self._registry.check_open()
+    def _admit_sse(self, head: Head, address: str) -> Admitted:
+        self._check_door(head, address)
         admitted = self.admit(head, max_channels=min(MAX_CHANNELS, self._max_subscriptions))
         if not (admitted.query.channels or admitted.query.session):
             raise BadRequestError("channel is missing: GET /sse?channel=<channel>")
+        self._registry.check_subject(admitted.identity.subject)
         return admitted
 
     def _sse_dialect(self, admitted: Admitted) -> Dialect:

@@ -37,6 +37,7 @@ class PollLink:
 
     transport = "poll"
     answers_pings = False
+    descriptor: int | None = None
 
     def __init__(self, *, address: str, user_agent: str, budget: OutboxBudget) -> None:
         self.address = address
@@ -103,7 +104,7 @@ class PollLink:
             # who is behind would get one message for each round trip. Where there was nothing,
             # it may: whoever never waits gets something with the next poll.
             self._blocked = True
-            self.session.writable = False
+            self.session.block()
 
     # -- hub.core.session.link.Link ----------------------------------------------------------
 

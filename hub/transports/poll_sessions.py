@@ -95,7 +95,7 @@ class Polling:
         What it does not name it has as far as the answer before told; what was new in the lost
         one, from its start.
         """
-        starts = self.session.places or {}
+        starts: Mapping[str, Subscribe | Position] = self.session.places or {}
         known = self.answered if self.has(request) else self.before
         places: dict[str, Position] = {}
         for name, start in starts.items():
@@ -248,7 +248,8 @@ class PollSessions:
         identity: Identity,
     ) -> Polling:
         self._make_room()
-        self._registry.check_open()
+        self._registry.check_open(request.address)
+        self._registry.check_subject(identity.subject)
         # One that fills every answer must not be the first every time.
         first = self._choose(len(channels)) if channels else 0
         names = channels[first:] + channels[:first]

@@ -44,7 +44,10 @@ class Request:
     version = "1.1"
     """`1.0` or `1.1`."""
     address = ""
-    """The peer's, without the port; empty where it has none."""
+    """Of who asks, without the port: the peer's, or what a trusted proxy tells. Empty where there
+    is none."""
+    scheme: str | None = None
+    """`http` or `https`, as a trusted proxy tells; None where none does."""
     body = b""
     identity = _NOBODY
     """Who asks; set where the route's `Access` has judged the credentials."""

@@ -14,7 +14,7 @@ import sys
 from functools import lru_cache
 from typing import cast
 
-from hub.core.ports import MAX_AGENT_CHARACTERS
+from hub.core.ports import MAX_AGENT_CHARACTERS, NO_DESCRIPTOR
 from hub.core.session.session import Session
 
 _Field = tuple[int, struct.Struct]
@@ -23,7 +23,6 @@ _Field = tuple[int, struct.Struct]
 _TCP_INFO_BYTES = 148
 _ACKED: _Field = (120, struct.Struct("=Q"))
 _UNSENT: _Field = (144, struct.Struct("=I"))
-_NO_FD = -1
 # What is gathered for one write: the greeting and the first page of a history of small messages,
 # or the replies to what came in one read. Guess, not measured.
 _MAX_CORKED_BYTES = 64 * 1024
@@ -57,18 +56,18 @@ class StreamConnection(asyncio.Protocol):
         """What is to leave in one write; None while writes leave at once."""
         self.session = None
         plain = transport.get_extra_info("sslcontext") is None
-        self._fd = _socket(transport).fileno() if plain else _NO_FD
-        """The socket's descriptor; `_NO_FD` where only the transport may write to it."""
+        self._fd = _socket(transport).fileno() if plain else NO_DESCRIPTOR
+        """The socket's descriptor; `NO_DESCRIPTOR` where only the transport may write to it."""
         transport.set_protocol(self)
         # A response of an earlier request on this connection may still be on its way.
         self._paused = transport.get_write_buffer_size() > 0
-        self._open_fd = _NO_FD if self._paused else self._fd
+        self._open_fd = NO_DESCRIPTOR if self._paused else self._fd
         """`_fd` while the transport owes nothing, so that a write asks for one thing only."""
 
     # -- Link ------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> int:
-        if (fd := self._open_fd) == _NO_FD:
+        if (fd := self._open_fd) == NO_DESCRIPTOR:
             return self._send_apart(data)
         try:
             return os.write(fd, data)
@@ -99,7 +98,7 @@ class StreamConnection(asyncio.Protocol):
 
     def cork(self, head: bytes = b"") -> None:
         self._corked = bytearray(head)
-        self._open_fd = _NO_FD
+        self._open_fd = NO_DESCRIPTOR
 
     def uncork(self) -> bool:
         gathered, self._corked = self._corked, None
@@ -118,6 +117,10 @@ class StreamConnection(asyncio.Protocol):
     def finish(self, rest: bytes) -> None:
         if self._lost or self._transport.is_closing():
             return
+        if (gathered := self._corked) is not None:
+            # Where the transport was paused from the first, what is gathered waits before it.
+            self._corked = None
+            rest = bytes(gathered) + rest
         self._transport.write(rest)
         if not self._paused:
             asyncio.get_running_loop().call_soon(self._on_writable)
@@ -163,6 +166,10 @@ class StreamConnection(asyncio.Protocol):
         self._forget_fd()
         self._transport.close()
 
+    @property
+    def descriptor(self) -> int | None:
+        return None if self._fd == NO_DESCRIPTOR else self._open_fd
+
     def half_close(self) -> None:
         """End what this side says, behind everything handed over; the peer may still speak."""
         self.uncork()
@@ -171,8 +178,14 @@ class StreamConnection(asyncio.Protocol):
             self._transport.write_eof()
 
     def _forget_fd(self) -> None:
-        """Write to the kernel no more."""
-        self._fd = self._open_fd = _NO_FD
+        """Write to the kernel no more.
+
+        A descriptor's number may be another connection's as soon as the transport has closed it.
+        """
+        if self._fd != NO_DESCRIPTOR:
+            self._fd = self._open_fd = NO_DESCRIPTOR
+            if self.session is not None:
+                self.session.stand_apart()
 
     def abort(self) -> None:
         self._forget_fd()
@@ -183,7 +196,9 @@ class StreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        self._open_fd = _NO_FD
+        self._open_fd = NO_DESCRIPTOR
+        if self.session is not None:
+            self.session.stand_apart()
 
     def resume_writing(self) -> None:
         self._paused = False
@@ -192,7 +207,6 @@ class StreamConnection(asyncio.Protocol):
         self._on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        # The number of this descriptor may be another connection's as soon as this returns.
         self._forget_fd()
         self._lost = True
         if self.session is not None:

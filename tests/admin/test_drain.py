@@ -104,7 +104,7 @@ async def test_a_drain_that_is_undone_leaves_who_was_not_told_yet_alone() -> Non
     assert crowd.drainer.progress is not None
     await crowd.drainer.undo()
     assert crowd.drainer.progress is None
-    crowd.registry.check_open()
+    crowd.registry.check_open(None)
     assert sum(session.closing for session in crowd.sessions) == 1
     crowd.drainer.begin_drain(ready_delay_seconds=0, window_seconds=0)
     await crowd.until(5)

@@ -26,6 +26,9 @@ class Silent:
     def find(self, connection: str, secret: str) -> object:
         return SimpleNamespace(id=connection, secret=secret)
 
+    def over_limit(self, *_: object) -> None:
+        pass
+
     def submit(self, *_: object) -> None:
         pass
 

@@ -64,7 +64,7 @@ class TakingTransport:
     def get_write_buffer_size(self) -> int:
         return 0
 
-    def set_write_buffer_limits(self, high: int) -> None:
+    def set_write_buffer_limits(self, high: int, low: int = 0) -> None:
         pass
 
     def is_closing(self) -> bool:

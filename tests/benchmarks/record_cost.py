@@ -23,6 +23,7 @@ from hub.admin.connections import CONNECTIONS
 from hub.admin.listing import Query, Selection
 from hub.core.commands import Subscribe
 from hub.core.records import NodeRecord, Origin, plain, session_record
+from hub.transports.descriptors import write_each
 from hub.wire.websocket import WebSocketDialect
 from tests.core.fakes import FakeLink
 from tests.core.small_node import Shape, SmallNode
@@ -47,6 +48,10 @@ class TakingLink(FakeLink):
         super().__init__(defer)
         self._fd = fd
 
+    @property
+    def descriptor(self) -> int:
+        return self._fd
+
     def send(self, data: bytes) -> int:
         try:
             return os.write(self._fd, data)
@@ -58,7 +63,7 @@ class Fan:
     """One node and its subscribers."""
 
     def __init__(self, *, records: bool) -> None:
-        self.node = SmallNode(Shape(journal_bytes=JOURNAL_BYTES if records else 0))
+        self.node = SmallNode(Shape(journal_bytes=JOURNAL_BYTES if records else 0), write_each)
         dialect = WebSocketDialect()
         self._fd = os.open(os.devnull, os.O_WRONLY)
         for _ in range(SESSIONS):

@@ -4,10 +4,12 @@ Nothing here runs by itself: a test says when a task goes on, when the loop turn
 many bytes a peer takes, so every interleaving can be tried and tried again.
 """
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 
 from hub.core.ports import (
+    NO_DESCRIPTOR,
     PAGE_BYTES,
     Broker,
     HistoryPage,
@@ -123,6 +125,36 @@ class LatentBroker:
         return page
 
 
+class FakeKernel:
+    """Sockets by their numbers. A new one gets the lowest that is free (POSIX, `open`).
+
+    What is written past a link must not be: to a number that was closed, over what the link
+    holds back, or behind its end.
+    """
+
+    def __init__(self) -> None:
+        self.links: dict[int, FakeLink] = {}
+
+    def open(self, link: "FakeLink") -> int:
+        number = next(n for n in range(len(self.links) + 1) if n not in self.links)
+        self.links[number] = link
+        return number
+
+    def write_each(
+        self, descriptors: "array[int]", start: int, stop: int, data: bytes
+    ) -> tuple[int, int] | None:
+        """Implements `hub.core.ports.WriteEach`."""
+        for place in range(start, stop):
+            if (descriptor := descriptors[place]) == NO_DESCRIPTOR:
+                continue
+            assert descriptor in self.links, f"{descriptor} is no open socket"
+            link = self.links[descriptor]
+            assert link.descriptor == descriptor, f"written past what {descriptor} holds back"
+            if (taken := link.send(data)) != len(data):
+                return descriptor, taken
+        return None
+
+
 class FakeLink:
     """A peer that takes `room` more bytes and then blocks until it is drained.
 
@@ -140,7 +172,11 @@ class FakeLink:
         room: int = ENDLESS,
         answers_pings: bool = False,
         transport: str = "websocket",
+        kernel: FakeKernel | None = None,
     ) -> None:
+        """`kernel` has its socket; None where it has no plain one."""
+        self._kernel = kernel
+        self._number = None if kernel is None else kernel.open(self)
         self._defer = defer
         self.room = room
         self.answers_pings = answers_pings
@@ -158,6 +194,21 @@ class FakeLink:
         self.aborted = False
         self.was_short = False
         """Whether the peer ever took less than it was offered."""
+
+    @property
+    def descriptor(self) -> int | None:
+        held_back = self.pending or self.corked is not None
+        return NO_DESCRIPTOR if held_back and self._number is not None else self._number
+
+    def _close_socket(self) -> None:
+        if self._kernel is not None and self._number is not None:
+            del self._kernel.links[self._number]
+            self._number = None
+        self._stand_apart()
+
+    def _stand_apart(self) -> None:
+        if self.session is not None:
+            self.session.stand_apart()
 
     def send(self, data: bytes) -> int:
         if self.closed or self.aborted:
@@ -194,6 +245,8 @@ class FakeLink:
         self._move()
         if not self.pending:
             self._defer(self._on_writable)
+        else:
+            self._stand_apart()
 
     def drain(self, size: int = ENDLESS) -> None:
         """The peer takes `size` bytes more."""
@@ -235,6 +288,8 @@ class FakeLink:
     def close(self, code: int, reason: str) -> None:
         self.uncork()
         self.closed = code, reason
+        self._close_socket()
 
     def abort(self) -> None:
         self.aborted = True
+        self._close_socket()

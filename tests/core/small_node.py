@@ -13,15 +13,23 @@ from hub.core.commands import Command, Subscribe
 from hub.core.fanout.presence import LocalRoster
 from hub.core.forensics.explaining import Explainer, Explanation, Question
 from hub.core.identity import Identity
+from hub.core.limits import PeerLimits
 from hub.core.options import Namespaces, SessionLimits
-from hub.core.ports import Broker, Dialect, PublishRequest, PublishResult
+from hub.core.ports import Broker, Dialect, PublishRequest, PublishResult, WriteEach
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, Member, PresenceReset
 from hub.core.session.session import Session
 from hub.errors import UnauthorizedError
 from hub.node.core import NodeCore, Shared
 from hub.wire.text import TextDialect
-from tests.core.fakes import ENDLESS, FakeClock, FakeLink, LatentBroker, ManualLoop
+from tests.core.fakes import (
+    ENDLESS,
+    FakeClock,
+    FakeKernel,
+    FakeLink,
+    LatentBroker,
+    ManualLoop,
+)
 
 ANYTHING = Identity(subscribe=("*",), publish=("*",))
 
@@ -77,6 +85,7 @@ class Shape:
 
     namespaces: Namespaces = field(default_factory=Namespaces)
     limits: SessionLimits = field(default_factory=SessionLimits)
+    peer_limits: PeerLimits = field(default_factory=PeerLimits)
     slice_sessions: int = 1000
     outbox_total_bytes: int = 1 << 30
     journal_bytes: int = 1 << 26
@@ -113,6 +122,9 @@ class _Settings:
 
     def session_limits(self) -> SessionLimits:
         return self.shape.limits
+
+    def peer_limits(self) -> PeerLimits:
+        return self.shape.peer_limits
 
 
 class NeverStalled:
@@ -152,8 +164,9 @@ class FaultLog:
 class SmallNode:
     """Nothing moves until `loop` is turned."""
 
-    def __init__(self, shape: Shape | None = None) -> None:
+    def __init__(self, shape: Shape | None = None, write_each: WriteEach | None = None) -> None:
         shape = shape or Shape()
+        self.kernel = FakeKernel()
         self.shape = shape
         self.clock = FakeClock()
         self.loop = ManualLoop()
@@ -173,6 +186,7 @@ class SmallNode:
             spawn=self.loop.spawn,
             defer=self.loop.defer,
         )
+        shared.write_each = write_each or self.kernel.write_each
         shared.max_backlog_bytes = shape.max_backlog_bytes
         self.counters = shared.counters
         self.deadlines = shared.deadlines
@@ -239,10 +253,18 @@ class SmallNode:
         answers_pings: bool = False,
         transport: str = "websocket",
         subscriptions: Sequence[Subscribe] = (),
+        plain: bool = True,
     ) -> tuple[Session, FakeLink]:
-        """A session of a peer that takes `room` bytes, and asks for this in its URL."""
+        """A session of a peer that takes `room` bytes, and asks for this in its URL.
+
+        `plain` is whether its socket may be written to past its link.
+        """
         link = FakeLink(
-            self.loop.defer, room=room, answers_pings=answers_pings, transport=transport
+            self.loop.defer,
+            room=room,
+            answers_pings=answers_pings,
+            transport=transport,
+            kernel=self.kernel if plain else None,
         )
         session = self.registry.open(link, dialect or TEXT, identity, subscriptions=subscriptions)
         return session, link

@@ -86,10 +86,10 @@ class OneNode(GuestRules, PollerRules):
         self.expect_polls(names)
         self.node.loop.settle()
 
-    def connect(self, kind: int) -> Peer:
+    def connect(self, kind: int, *, plain: bool = True) -> Peer:
         dialect, read = DIALECTS[kind]
         identity = Identity(subscribe=("*",), publish=("*",), subject=f"user-{kind}")
-        session, link = self.node.open(dialect=dialect, identity=identity)
+        session, link = self.node.open(dialect=dialect, identity=identity, plain=plain)
         return Peer(session, link, StreamChecker(self.truth, read))
 
     def next_id(self, peer: int, op: str, channel: str) -> str:
@@ -158,13 +158,24 @@ class OneNode(GuestRules, PollerRules):
     def ping(self, peer: int) -> None:
         self.node.registry.submit(self.peers[peer].session, Ping(self.next_id(peer, "ping", "")))
 
-    @rule(peer=peers)
-    def reconnect(self, peer: int) -> None:
-        """The connection is cut; another one takes its place."""
+    @rule(peer=peers, plain=st.booleans())
+    def reconnect(self, peer: int, plain: bool = True) -> None:
+        """The connection is cut; another one takes its place, and its descriptor's number."""
         self.read(self.peers[peer])
         self.peers[peer].session.lost(1006, "cut")
         self.peers[peer].link.abort()
-        self.peers[peer] = self.connect(peer)
+        self.peers[peer] = self.connect(peer, plain=plain)
+
+    @rule(peer=peers, other=peers)
+    def descriptors_are_reused_crosswise(self, peer: int, other: int) -> None:
+        """Two connections are gone at once, and each number is the other's peer's now."""
+        for each in {peer: None, other: None}:
+            self.read(self.peers[each])
+            self.peers[each].session.lost(1006, "cut")
+            self.peers[each].link.abort()
+        for each in {other: None, peer: None}:
+            self.peers[each] = self.connect(each)
+            self.subscribe(each, 0)
 
     # -- how fast they read --------------------------------------------------------------------
 
@@ -243,6 +254,17 @@ class OneNode(GuestRules, PollerRules):
     def every_stream_is_right(self) -> None:
         for peer in self.peers:
             self.read(peer)
+
+    @invariant()
+    def who_is_in_step_can_be_written_to(self) -> None:
+        """Past its session and its link, so both must allow it, at every moment."""
+        channels = self.node.subscribing.channels.values() if hasattr(self, "node") else ()
+        for group in [group for channel in channels for group in channel.groups()]:
+            for place, member in enumerate(group.members):
+                if member is not None:
+                    assert (member.group, member.place) == (group, place)
+                    assert member.session.writable
+                    assert member.session.link.descriptor == group.descriptors[place]
 
     @invariant()
     def no_epoch_that_was_left_comes_back(self) -> None:

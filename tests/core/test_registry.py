@@ -182,12 +182,12 @@ def test_no_more_sessions_than_allowed_and_none_while_draining() -> None:
     node.open()
     session, _ = node.open()
     with pytest.raises(UnavailableError, match="2 connections"):
-        node.registry.check_open()
+        node.registry.check_open("")
     session.lost(1006, "gone")
-    node.registry.check_open()
+    node.registry.check_open("")
     node.registry.draining = True
     with pytest.raises(UnavailableError, match="draining"):
-        node.registry.check_open()
+        node.registry.check_open("")
 
 
 def test_commands_of_a_session_are_carried_out_in_their_order() -> None:

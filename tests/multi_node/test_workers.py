@@ -19,6 +19,7 @@ from tests.multi_node.checker import Truth, faults
 from tests.multi_node.fleet import NO_TLS, Seat, is_ready, kept, publish
 from tests.multi_node.workers import BROKER, WorkersHub
 from tests.support.programs import outside
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually, eventually_blocking
 
 pytestmark = pytest.mark.timeout(180)
@@ -326,7 +327,9 @@ async def _is_draining(hub: WorkersHub, number: int) -> bool:
 async def test_no_process_outlives_a_killed_supervisor(hub: WorkersHub, channel: str) -> None:
     children = list(hub.processes().values())
     assert len(children) == 3
-    hub.kill()
+    await asyncio.to_thread(hub.kill)
+    # The port is free at once, also while they drain.
+    await asyncio.to_thread(hub.restart)
     await eventually(lambda: not any(map(_runs, children)), seconds=30)
 
 
@@ -395,3 +398,66 @@ def test_one_worker_is_today_s_single_process() -> None:
         (node,) = httpx.get(f"{hub.url}/api/nodes", verify=NO_TLS).json()["nodes"]
         assert (node["node"], node["worker"]) == ("test-node", 0)
         assert json.loads(hub.stderr.splitlines()[0])["event"] == "started"
+
+
+# -- other shapes ----------------------------------------------------------------------------------
+
+APPLICATION = """
+import os
+from hub import serve
+from hub.settings import load_settings
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    hub = scope["state"]["hub"]
+    await hub.publish("from.app", os.getpid())
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+
+raise SystemExit(serve(app, load_settings(config_file=None, flags={}, environ=os.environ)))
+"""
+
+
+class _WithApplication(WorkersHub):
+    program = ("-c", APPLICATION)
+
+
+async def test_an_application_beside_the_hub_runs_in_each_worker(channel: str) -> None:
+    """The program is started again for each, and they are one hub."""
+    with _WithApplication() as hub:
+        children = hub.processes()
+        assert set(children) == {BROKER, 1, 2}
+        seat = Seat("from.app", "seat")
+        await seat.join(hub)
+        asked: set[int] = set()
+        for _ in range(40):
+            asked.add(int((await read(hub, "/anything")).text))
+        assert asked == {children[1], children[2]}
+        await eventually(lambda: len(seat.data) == 40)
+        assert set(seat.data) == asked
+        await seat.leave()
+
+
+async def test_with_redis_each_worker_is_a_node_of_it(redis: RedisServer, channel: str) -> None:
+    """And there is no broker process; another machine's workers are nodes beside them."""
+    with (
+        WorkersHub(HUB_BROKER=redis.url) as hub,
+        WorkersHub(HUB_BROKER=redis.url, HUB_NODE="other") as other,
+    ):
+        assert set(hub.processes()) == {1, 2}
+        names = {"test-node-1", "test-node-2", "other-1", "other-2"}
+        listed = (await get(hub, "/api/nodes"))["nodes"]
+        assert {node["node"] for node in listed} == names
+        async with everywhere(hub, channel) as seats:
+            answers = [await publish(other, channel, number) for number in range(20)]
+            said: dict[Any, object] = {
+                (a.json()["epoch"], a.json()["offset"]): n for n, a in enumerate(answers)
+            }
+            await judged(hub, seats, said)
+            told = (await read(hub, "/metrics")).text
+            assert set(re.findall(r'hub_ready{worker="(\d)"}', told)) == {"1", "2"}
+            assert told.count("hub_ready{") == 2

@@ -22,6 +22,7 @@ from hub.core.labels import (
     CONNECTION,
     KEY_FETCH,
     KEY_RELOAD,
+    LIMIT,
     OP,
     OTHER,
     OUTCOME,
@@ -61,8 +62,8 @@ CALM = Gauges(
     broker=BrokerRecord(),
 )
 LABELS = (
-    CLOSE_CODE, CODE, CONNECTION, KEY_FETCH, KEY_RELOAD, OP, OUTCOME, POLICY, REASON, REFUSAL,
-    REFUSED_FOR, TRANSPORT,
+    CLOSE_CODE, CODE, CONNECTION, KEY_FETCH, KEY_RELOAD, LIMIT, OP, OUTCOME, POLICY, REASON,
+    REFUSAL, REFUSED_FOR, TRANSPORT,
 )  # fmt: skip
 METRICS_PAGE = Path("hub/docs/metrics.md")
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5"

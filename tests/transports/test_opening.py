@@ -242,7 +242,7 @@ async def test_over_somebody_elses_server_the_same_is_said() -> None:
     assert link.received.startswith(b"event: welcome\n")
 
 
-@pytest.mark.parametrize(("way", "most"), [("websocket", 780), ("sse", 950)])
+@pytest.mark.parametrize(("way", "most"), [("websocket", 790), ("sse", 830)])
 async def test_what_an_idle_session_takes_of_the_heap_is_bounded(way: str, most: int) -> None:
     """Of the hub's own objects, with one subscription; a process' size tells little of it, because
     the first thousands fill what the start has left free."""

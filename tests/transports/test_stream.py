@@ -8,6 +8,8 @@ from typing import cast
 
 import pytest
 
+from hub.core.ports import NO_DESCRIPTOR
+from hub.core.session.session import Session
 from hub.transports.stream import StreamConnection
 
 Ends = tuple[socket.socket, socket.socket]
@@ -32,7 +34,7 @@ class NotingTransport:
     def get_write_buffer_size(self) -> int:
         return self._waiting
 
-    def set_write_buffer_limits(self, high: int) -> None:
+    def set_write_buffer_limits(self, high: int, low: int = 0) -> None:
         pass
 
     def is_closing(self) -> bool:
@@ -179,3 +181,57 @@ def test_what_is_gathered_is_dropped_with_the_connection(ends: Ends) -> None:
     link.connection_lost(None)
     assert link.uncork()
     assert has_nothing(theirs)
+
+
+class StandingSession:
+    """In step: its descriptor may be written to by others until it says that it stands apart."""
+
+    def __init__(self, link: StreamConnection) -> None:
+        self.link = link
+        link.session = cast("Session", self)
+        self.in_step = True
+
+    def stand_apart(self) -> None:
+        self.in_step = False
+
+    def lost(self, code: int, reason: str) -> None:
+        assert not self.in_step, f"told of its end first: {code} {reason}"
+
+    def on_writable(self) -> None:
+        """It may come into step again."""
+
+
+@pytest.mark.parametrize("end", ["pause_writing", "close", "half_close", "abort", "lost"])
+def test_a_session_stands_apart_before_its_descriptor_must_not_be_written_to(
+    ends: Ends, end: str
+) -> None:
+    """Whatever ends that: the transport holds something back, or the number is free soon."""
+    link = connection(NotingTransport(ends[0]))
+    session = StandingSession(link)
+    assert link.descriptor == ends[0].fileno()
+    match end:
+        case "lost":
+            link.connection_lost(None)
+        case "close":
+            link.close(1000, "")
+        case _:
+            getattr(link, end)()
+    assert not session.in_step
+    assert link.descriptor == (NO_DESCRIPTOR if end == "pause_writing" else None)
+
+
+def test_a_descriptor_is_not_to_be_had_while_a_write_is_gathered(ends: Ends) -> None:
+    link = connection(NotingTransport(ends[0]))
+    link.cork()
+    assert link.descriptor == NO_DESCRIPTOR
+    link.uncork()
+    assert link.descriptor == ends[0].fileno()
+
+
+def test_behind_tls_there_is_no_descriptor(ends: Ends) -> None:
+    """Only the transport may write there."""
+    transport = NotingTransport(ends[0])
+    transport.get_extra_info = (  # type: ignore[method-assign]  # what a TLS transport says
+        lambda name: cast("socket.socket", object()) if name == "sslcontext" else ends[0]
+    )
+    assert connection(transport).descriptor is None

@@ -36,7 +36,7 @@ class NotingTransport:
     def get_write_buffer_size(self) -> int:
         return 0
 
-    def set_write_buffer_limits(self, high: int) -> None:
+    def set_write_buffer_limits(self, high: int, low: int = 0) -> None:
         assert high == 0
 
     def is_closing(self) -> bool:

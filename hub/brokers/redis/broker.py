@@ -37,7 +37,7 @@ from hub.core.ports import (
 )
 from hub.core.publication import Position
 from hub.core.records import BrokerRecord
-from hub.core.reserved import is_reserved
+from hub.core.reserved import is_kept, is_reserved
 from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError, UnavailableError
 
 # Three seconds in all: a comparison of epochs takes two round trips and a barrier.
@@ -171,7 +171,8 @@ class RedisBroker:
         traced = () if request.trace is None else (request.trace,)
         arguments = (request.data, envelope(request), digest, settings, *traced)
         try:
-            function = "tell" if is_reserved(request.channel) else "publish"
+            passes = is_reserved(request.channel) and not is_kept(request.channel)
+            function = "tell" if passes else "publish"
             answer = await shard.calls.run_function(function, tuple(names), arguments)
         except CallError as error:
             raise _publish_error(error) from None

@@ -1,9 +1,10 @@
 """The channels that have sessions on this node: head, members, and the batches to be sent."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hub.core.counters import Counts
+from hub.core.fanout.group import Group
 from hub.core.fanout.open_changes import OpenChanges
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import Broker, Dialect
@@ -15,18 +16,10 @@ from hub.core.session.subscription import Subscription
 from hub.errors import UnavailableError
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The members of a channel that share a dialect."""
-
-    dialect: Dialect
-    members: Sequence[Subscription]
-
-
 class Batch:
-    """A sealed stretch of a channel, and the members that the channel had when it was sealed.
+    """A sealed stretch of a channel. Its items never change; each dialect encodes it once.
 
-    Its items and its members never change. Each dialect in use encodes it once.
+    To whom it is still to be written, the groups know that the channel had when it was sealed.
     """
 
     __slots__ = (
@@ -52,18 +45,13 @@ class Batch:
         self.at_seconds = at_seconds
         """Monotonic time the first item came."""
         self.sent = 0
-        """To how many members it has been written, in the order of `groups`."""
+        """To how many members it has been written."""
         self.skips = _skips(items)
         self._encoded: dict[Dialect, Encoded] = {}
 
-    def owes(self, subscription: Subscription) -> bool:
-        """Whether it is still to be written to this member. Offsets tell only for publications."""
-        before = 0
-        for group in self.groups:
-            if subscription in group.members:
-                return before + group.members.index(subscription) >= self.sent
-            before += len(group.members)
-        return False
+    def take(self, subscription: Subscription) -> bool:
+        """Whether it was still to be written to this member, which stands apart: no more now."""
+        return any(group.owed.pop(subscription, 0) is None for group in self.groups)
 
     @property
     def has_presence(self) -> bool:
@@ -109,8 +97,9 @@ class Channel:
     """One channel as this node knows it. Owned by the event loop."""
 
     __slots__ = (
-        "_groups", "_members", "_read_ahead", "asking", "cancels_from_seconds", "changes", "epoch",
-        "name", "offset", "open", "open_at_seconds", "options", "sealed_offset", "under_way",
+        "_by_dialect", "_groups", "_read_ahead", "asking", "cancels_from_seconds", "changes",
+        "epoch", "name", "offset", "open", "open_at_seconds", "options", "sealed_offset",
+        "under_way",
     )  # fmt: skip
 
     def __init__(self, name: str, head: Position, options: ChannelOptions) -> None:
@@ -135,8 +124,8 @@ class Channel:
         """The last offset of the newest sealed batch."""
         self._read_ahead: tuple[int, float] | None = None
         """Up to where history was read to somebody before it came here, and since when."""
-        self._members: dict[Dialect, dict[Subscription, None]] = {}
-        self._groups: tuple[Group, ...] | None = ()
+        self._by_dialect: dict[Dialect, Group] = {}
+        self._groups: tuple[Group, ...] = ()
 
     @property
     def head(self) -> Position:
@@ -144,44 +133,53 @@ class Channel:
 
     def __len__(self) -> int:
         """How many sessions subscribe here."""
-        return sum(len(members) for members in self._members.values())
+        return sum(map(len, self._groups))
 
     def __iter__(self) -> Iterator[Subscription]:
-        for members in self._members.values():
-            yield from members
+        for group in self._groups:
+            yield from group
 
     def add(self, subscription: Subscription) -> None:
         """Take a member in: batches sealed from now on go to it too."""
-        self._members.setdefault(subscription.session.dialect, {})[subscription] = None
-        self._groups = None
+        dialect = subscription.session.dialect
+        if (group := self._by_dialect.get(dialect)) is None:
+            group = self._by_dialect[dialect] = Group(dialect)
+            self._groups = (*self._groups, group)
+        group.add(subscription)
 
-    def remove(self, subscription: Subscription, dialect: Dialect) -> None:
+    def remove(self, subscription: Subscription) -> None:
         """Let a member go. A batch under way skips it because it is closed."""
-        members = self._members.get(dialect, {})
-        members.pop(subscription, None)
-        if not members:
-            self._members.pop(dialect, None)
-        self._groups = None
+        if (group := subscription.group) is not None:
+            group.remove(subscription)
+            if not len(group) and self._by_dialect.get(group.dialect) is group:
+                del self._by_dialect[group.dialect]
+                self._groups = tuple(self._by_dialect.values())
 
     def groups(self) -> tuple[Group, ...]:
-        """An immutable snapshot of the members, made anew only after a change."""
-        if self._groups is None:
-            self._groups = tuple(
-                Group(dialect, tuple(members)) for dialect, members in self._members.items()
-            )
+        """The members, by their dialects."""
         return self._groups
 
     def seal(self) -> Batch:
         """Close the open batch for the members of this moment; it is under way from now on."""
         self.under_way = batch = self.open_batch()
+        for group in batch.groups:
+            group.begin(batch.base, batch.last)
         self.sealed_offset = self.offset
         self.open = []
         self.changes = None
         return batch
 
-    def unchanged_since(self, batch: Batch) -> bool:
-        """Whether its members, and the dialects they speak, are still those of the batch."""
-        return self._groups is batch.groups
+    def sent(self) -> None:
+        """The batch under way is written to all whom it was for."""
+        if (batch := self.under_way) is not None:
+            self.under_way = None
+            for group in batch.groups:
+                group.end()
+
+    def break_step(self) -> None:
+        """Let all members stand apart until a batch is sealed."""
+        for group in self._groups:
+            group.break_step()
 
     def begin_epoch(self, head: Position) -> None:
         """Go on after `head`; nothing may be open or under way."""
@@ -207,7 +205,7 @@ class Channel:
         """What came since the last seal, as a batch for the members of this moment."""
         return Batch(
             self.open,
-            self.groups(),
+            self._groups,
             epoch=self.epoch,
             base=self.sealed_offset,
             last=self.offset,

@@ -3,21 +3,26 @@
 Everything of one channel that comes before its turn is one batch; a channel's batches go out
 strictly one after another. A broadcast to many sessions is cut in slices so that the loop
 never stalls long, and what comes meanwhile is the next batch: the busier the hub, the more
-each write carries. Nothing here is per session but that write.
+each write carries. To members in step (`hub.core.fanout.group`) a batch is one write for each
+descriptor and nothing else; to those apart it goes by their sessions.
 
 Who is owed what is decided by offsets alone: a member ahead of a batch skips what it has, so
 subscribing and going live in the middle of a broadcast neither repeats nor skips anything.
 """
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 from hub.core.counters import Counters
-from hub.core.fanout.channels import Batch, Channel, Group
+from hub.core.fanout.channels import Batch, Channel
+from hub.core.fanout.group import Group
 from hub.core.fanout.open_changes import OpenChanges
 from hub.core.fanout.slow_path import SlowPath
 from hub.core.forensics.journal import Journal
-from hub.core.ports import Defer, Monotonic
+from hub.core.ports import NO_DESCRIPTOR, Defer, Monotonic, WriteEach
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
 from hub.core.session.encoded import Encoded, Item
@@ -30,24 +35,39 @@ OnWritten = Callable[[Batch, Sequence[Publication], float], None]
 seconds it was here."""
 
 
+FindSession = Callable[[str], Session | None]
+"""Finds an open session of this node by its connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class FanoutRuntime:
+    """What the process lends the fan-out."""
+
+    defer: Defer
+    clock: Monotonic
+    write_each: WriteEach
+
+
 class Fanout:
     """One per node. `add` takes items in; they go out from the loop's next iteration on."""
 
     def __init__(
         self,
         *,
-        defer: Defer,
-        clock: Monotonic,
+        runtime: FanoutRuntime,
         counters: Counters,
         journal: Journal,
+        find_session: FindSession,
         slice_sessions: int,
         on_written: OnWritten | None = None,
     ) -> None:
-        self._defer = defer
-        self._clock = clock
+        self._defer = runtime.defer
+        self._clock = runtime.clock
+        self._write_each = runtime.write_each
         self._counters = counters
         self._journal = journal
-        self._slow_path = SlowPath(clock=clock, journal=journal)
+        self._slow_path = SlowPath(clock=runtime.clock, journal=journal)
+        self._find_session = find_session
         self._slice_sessions = slice_sessions
         self._on_written = on_written
         self._ticking = False
@@ -111,13 +131,18 @@ class Fanout:
         gap = Gap(channel.name, head.epoch, 0, head.offset, GapReason.RESET)
         for group in channel.groups():
             frame = group.dialect.encode(gap, head.epoch)
-            for subscription in group.members:
+            for subscription in group:
                 self._slow_path.reset(subscription, frame, before[subscription])
                 if group.dialect.marks_positions:
                     self.mark(subscription.session)
 
     def _finish(self, channel: Channel) -> None:
-        """Send all that is open or under way now, without slices."""
+        """Send all that is open or under way now, without slices.
+
+        To each by itself: this may be called while a member's link gathers a write, which a
+        write to its descriptor would overtake.
+        """
+        channel.break_step()
         if self._waiting.pop(channel, 0) is None:
             self._sending.append((channel, self._send(channel)))
         for sending in [work for other, work in self._sending if other is channel]:
@@ -126,10 +151,11 @@ class Fanout:
     def settle(self, subscription: Subscription) -> None:
         """Write to one member at once what its channel still has for it, before it leaves."""
         channel = subscription.channel
-        for batch in (channel.under_way, channel.open_batch() if channel.open else None):
-            if batch is not None and batch.owes(subscription):
-                dialect = subscription.session.dialect
-                self._write(batch, batch.encoded(dialect), (subscription,))
+        subscription.stand_apart()
+        if (batch := channel.under_way) is not None and batch.take(subscription):
+            self._write(batch, subscription)
+        if channel.open:
+            self._write(channel.open_batch(), subscription)
 
     def mark(self, session: Session) -> None:
         """Have the session's positions written at the end of this tick."""
@@ -166,9 +192,12 @@ class Fanout:
         """Send batch after batch until nothing is open; yield how many sessions each step took."""
         while channel.open:
             batch = channel.seal()
+            if batch.skips:
+                self._part_from(channel, batch.skips)
             try:
                 for group in batch.groups:
-                    yield from self._send_group(channel, batch, group)
+                    while written := self._write_slice(batch, group):
+                        yield written
             except Exception:
                 _end_those_without(batch)
                 if channel.open:
@@ -176,23 +205,71 @@ class Fanout:
                 raise
             finally:
                 # Also when a fault ends this: the channel must not wait for it for ever.
-                channel.under_way = None
+                channel.sent()
                 self._sent(channel, batch)
 
-    def _send_group(
-        self, channel: Channel, batch: Batch, group: Group
-    ) -> Generator[int, None, None]:
+    def _part_from(self, channel: Channel, connections: Iterable[str]) -> None:
+        """Let those stand apart who are not to get all of the batch under way."""
+        for connection in connections:
+            session = self._find_session(connection)
+            place = None if session is None else session.subscriptions.get(channel.name)
+            if place is not None:
+                place.stand_apart()
+                place.may_come_into_step()
+
+    def _write_slice(self, batch: Batch, group: Group) -> int:
+        """Write to as many members as fit into a slice; return to how many, 0 at the end."""
+        room = self._slice_sessions
+        if (reached := group.reached) < len(group.descriptors):
+            stop = min(len(group.descriptors), reached + room)
+            self._write_in_step(batch, group, stop)
+            room -= stop - reached
+        if group.owed and room:
+            members = list(islice(group.owed, room))
+            self._write_apart(batch, group, members)
+            room -= len(members)
+        written = self._slice_sessions - room
+        batch.sent += written
+        return written
+
+    def _write_in_step(self, batch: Batch, group: Group, stop: int) -> None:
+        """The hot loop is `write_each`: nothing of a session is looked at."""
         encoded = batch.encoded(group.dialect)
-        for start in range(0, len(group.members), self._slice_sessions):
-            members = group.members[start : start + self._slice_sessions]
-            self._write(batch, encoded, members)
-            batch.sent += len(members)
-            # As it is spoken by now: a second channel may have come since the batch was sealed.
-            may_differ = group.dialect.several is not None and not channel.unchanged_since(batch)
-            if group.dialect.marks_positions or may_differ:
-                sessions = [member.session for member in members]
-                self._unmarked.update((s, None) for s in sessions if s.dialect.marks_positions)
-            yield len(members)
+        size, publications = encoded.size, encoded.publications
+        group.publications = publications
+        reached, descriptors = group.reached, group.descriptors
+        while size and (short := self._write_each(descriptors, reached, stop, encoded.data)):
+            descriptor, taken = short
+            place = descriptors.index(descriptor, reached)
+            self._count(group, place, encoded)
+            reached = group.reached = self._part_with(group, place, encoded, taken, batch.last)
+        self._count(group, stop, encoded)
+
+    def _count(self, group: Group, stop: int, encoded: Encoded) -> None:
+        """All in step up to `stop` were written all of it."""
+        left = group.descriptors[group.reached : stop].count(NO_DESCRIPTOR) if group.holed else 0
+        delivered = stop - group.reached - left
+        group.reached = stop
+        self._counters.deliveries += delivered * encoded.publications
+        self._counters.bytes_sent += delivered * encoded.size
+
+    def _part_with(self, group: Group, place: int, encoded: Encoded, taken: int, last: int) -> int:
+        """The member at `place`, which is next, took only `taken` bytes; return who is next."""
+        if (subscription := group.members[place]) is not None:
+            subscription.stand_apart()
+            subscription.own_offset = last
+            self._slow_path.owe_rest(subscription, encoded, taken)
+            group.owed.pop(subscription, None)
+        return place + 1
+
+    def _write_apart(self, batch: Batch, group: Group, members: Sequence[Subscription]) -> None:
+        for subscription in members:
+            self._write(batch, subscription, batch.encoded(group.dialect))
+            group.owed.pop(subscription, None)
+        # As it is spoken by now: a second channel may have come since the batch was sealed.
+        if group.dialect.marks_positions or group.dialect.several is not None:
+            sessions = [member.session for member in members]
+            self._unmarked.update((s, None) for s in sessions if s.dialect.marks_positions)
 
     def _sent(self, channel: Channel, batch: Batch) -> None:
         self._journal.sent(channel.name, batch, since_seconds=channel.sent_since(batch))
@@ -203,31 +280,26 @@ class Fanout:
         if self._on_written is not None:
             self._on_written(batch, publications, elapsed)
 
-    def _write(self, batch: Batch, encoded: Encoded, members: Sequence[Subscription]) -> None:
-        """The hot loop: everything that is not one comparison and one write stands elsewhere."""
-        base, last = batch.base, batch.last
-        data, size, publications = encoded.data, encoded.size, encoded.publications
-        skips = batch.skips or None
-        apart = 0
-        for subscription in members:
-            session = subscription.session
-            if (
-                subscription.offset != base
-                or not session.writable
-                or (skips is not None and session.id in skips)
-            ):
-                apart += 1
-                self._slow_path.catch_up(subscription, batch, encoded)
-                continue
-            subscription.offset = last
-            if (taken := session.link.send(data)) != size:
-                apart += 1
-                self._slow_path.owe_rest(subscription, encoded, taken)
-                continue
-            session.sent += publications
-        delivered = len(members) - apart
-        self._counters.deliveries += delivered * publications
-        self._counters.bytes_sent += delivered * size
+    def _write(
+        self, batch: Batch, subscription: Subscription, encoded: Encoded | None = None
+    ) -> None:
+        """Write a batch to a member apart."""
+        session = subscription.session
+        encoded = encoded or batch.encoded(session.dialect)
+        if (
+            subscription.own_offset != batch.base
+            or not session.writable
+            or session.id in batch.skips
+        ):
+            self._slow_path.catch_up(subscription, batch, encoded)
+            return
+        subscription.own_offset = batch.last
+        if (taken := session.link.send(encoded.data)) != encoded.size:
+            self._slow_path.owe_rest(subscription, encoded, taken)
+            return
+        session.sent_apart += encoded.publications
+        self._counters.deliveries += encoded.publications
+        self._counters.bytes_sent += encoded.size
 
     def _write_marks(self) -> None:
         unmarked, self._unmarked = self._unmarked, {}
@@ -240,8 +312,8 @@ def _end_those_without(batch: Batch) -> None:
 
     They come back and resume where they were.
     """
-    members = [member for group in batch.groups for member in group.members]
-    for member in members[batch.sent :]:
-        # Where offsets do not tell, also who was reached by the slice that failed.
-        if member.live and (member.offset < batch.last or batch.base == batch.last):
-            member.session.close_error(HubError("internal error"))
+    for member in [member for group in batch.groups for member in group.unreached()]:
+        if member.live:
+            # It has ended also where its goodbye fails; the fault itself is raised.
+            with contextlib.suppress(Exception):
+                member.session.close_error(HubError("internal error"))

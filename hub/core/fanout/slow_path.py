@@ -51,7 +51,7 @@ class SlowPath:
             encoded = batch.after(cursor, session.dialect, skip=skip)
         for offset in sorted(skip):
             self._journal.own(subscription, offset)
-        subscription.offset = max(cursor, batch.last)
+        subscription.own_offset = max(cursor, batch.last)
         return encoded
 
     def owe_rest(self, subscription: Subscription, encoded: Encoded, taken: int) -> None:

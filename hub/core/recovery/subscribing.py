@@ -332,7 +332,7 @@ class Subscribing:
         self._note_end(subscription, lost=lost)
         subscription.close()
         session.subscriptions.pop(channel.name, None)
-        channel.remove(subscription, session.dialect)
+        channel.remove(subscription)
         self.held -= 1
         if channel.options.presence:
             self._presence.exit(channel.name, session, lost=lost)
@@ -427,7 +427,7 @@ def _as_of_now(channel: Channel, command: Subscribe, asked: Start) -> Start | No
 def _switch(session: Session, dialect: Dialect) -> None:
     """Speak another dialect from the next batch on, in every channel."""
     for subscription in session.subscriptions.values():
-        subscription.channel.remove(subscription, session.dialect)
+        subscription.channel.remove(subscription)
     session.dialect = dialect
     for subscription in session.subscriptions.values():
         subscription.channel.add(subscription)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hub.core.commands import Command
 from hub.core.counters import Counters
 from hub.core.forensics.journal import Journal
+from hub.core.limits import Limiter
 from hub.core.options import SessionLimits
 from hub.core.ports import Monotonic
 from hub.core.pushes import Reply
@@ -25,6 +26,7 @@ class SessionContext:
     """What all sessions of a node share."""
 
     limits: SessionLimits
+    limiter: Limiter
     clock: Monotonic
     counters: Counters
     outbox_budget: OutboxBudget

@@ -19,6 +19,15 @@ class Link(Protocol):
     session: "Session | None"
     """Whom it tells of its end; set by the registry, None before."""
 
+    @property
+    def descriptor(self) -> int | None:
+        """The number of the peer's socket, where it may be written to past the link now.
+
+        `hub.core.ports.NO_DESCRIPTOR` where not now, None where never (any more). Before that
+        ends by itself, the link calls `Session.stand_apart`.
+        """
+        ...
+
     def send(self, data: bytes) -> int:
         """Hand over what the peer's socket takes at once; return how many bytes that was.
 

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 from hub.core.commands import Subscribe
 from hub.core.forensics.noted import Notes
 from hub.core.identity import Identity
+from hub.core.limits import Meter
 from hub.core.options import KIB
 from hub.core.ports import Dialect
 from hub.core.publication import Position
 from hub.core.pushes import Goodbye, Push
+from hub.core.session.by_channel import ByChannel
 from hub.core.session.context import SessionContext
 from hub.core.session.encoded import Encoded
 from hub.core.session.link import Link
 from hub.core.session.outbox import Outbox
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.subscription import Kept, Subscription
-from hub.core.session.subscriptions import Subscriptions
 from hub.errors import HubError, SlowError
 
 if TYPE_CHECKING:
@@ -37,10 +38,11 @@ class Session:
 
     __slots__ = (
         "_context", "beat_slot", "closing", "dialect", "drained_at_seconds", "gone",
-        "handed_bytes", "id", "identity", "inbox", "left_at", "link", "notes", "on_progress",
+        "handed_bytes", "id", "identity", "inbox", "left_at", "link", "meter", "notes",
+        "on_progress",
         "opened_at_seconds", "outbox", "places", "read_again_at_seconds", "replay_running",
         "replaying",
-        "round_trip_seconds", "sent", "subscriptions", "writable",
+        "round_trip_seconds", "sent_apart", "subscriptions", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -58,9 +60,9 @@ class Session:
         self.dialect = dialect
         self.identity = identity
         self.id = id
-        self.subscriptions = Subscriptions()
+        self.subscriptions: ByChannel[Subscription] = ByChannel()
         tells = dialect.marks_positions or dialect.several is not None
-        self.places: dict[str, Subscribe | Position] | None = {} if tells else None
+        self.places: ByChannel[Subscribe | Position] | None = ByChannel() if tells else None
         """Every channel it asked for: as it was asked for, and where it started once that is
         known. Of peers that keep no positions of their own only, which resume from what the hub
         tells them (`resume_from`)."""
@@ -69,7 +71,7 @@ class Session:
         self.on_progress: Callable[[], None] | None = None
         """Told when a channel went live or history was read; for a transport that waits for it."""
         self.writable = True
-        """Whether the next frame may go straight to the link."""
+        """Whether the next frame may go straight to the link; `block` ends that."""
         self.closing = False
         self.gone = False
         """The connection has ended by itself: there is nobody to say goodbye to."""
@@ -81,8 +83,10 @@ class Session:
         self.replay_running = False
         self.inbox: Inbox | None = None
         """Commands waiting for the one being carried out; None when none is."""
-        self.sent = 0
-        """Publications handed to the link."""
+        self.meter: Meter | None = None
+        """What it may still ask for; None until it asks, and where nothing is limited."""
+        self.sent_apart = 0
+        """Publications handed to the link, but for what its subscriptions in step were sent."""
         self.notes: Notes | None = None
         """What the journal keeps about it."""
         self.opened_at_seconds = context.clock()
@@ -94,6 +98,12 @@ class Session:
         """What its newest ping took; None before the first pong."""
         self.beat_slot = 0
         """Its place in the wheel of `hub.core.time.heartbeats`."""
+
+    @property
+    def sent(self) -> int:
+        """Publications handed to the link."""
+        in_step = sum(subscription.sent_in_step for subscription in self.subscriptions.values())
+        return self.sent_apart + in_step
 
     @property
     def owed_bytes(self) -> int:
@@ -194,9 +204,22 @@ class Session:
                 break
         return taken
 
+    def block(self) -> None:
+        """Write nothing straight to the link until `on_writable`."""
+        self.writable = False
+        self.stand_apart()
+
+    def stand_apart(self) -> None:
+        """The descriptor of the link must not be written to any more.
+
+        A link calls it before its transport holds something back, or may close.
+        """
+        for subscription in self.subscriptions.values():
+            subscription.stand_apart()
+
     def _hand_over(self, rest: bytes) -> None:
         """Have the link finish a frame, and count it until the peer has taken it."""
-        self.writable = False
+        self.block()
         self.handed_bytes += len(rest)
         self.count(len(rest))
         outbox_budget = self._context.outbox_budget
@@ -207,7 +230,7 @@ class Session:
     def uncork(self) -> None:
         """Let out in one write what was written since `Link.cork`."""
         if not self.link.uncork():
-            self.writable = False
+            self.block()
 
     def deliver(self, encoded: Encoded) -> int:
         """Write frames of one channel while `writable`; return how many are at the link."""
@@ -225,7 +248,7 @@ class Session:
             self._hand_over(rest)
             whole = index + 1
             publications = sum(entry.kind <= Kind.RAW for entry in encoded.entries[:whole])
-        self.sent += publications
+        self.sent_apart += publications
         self._context.counters.deliveries += publications
         return whole
 
@@ -328,7 +351,10 @@ class Session:
     def on_writable(self) -> None:
         """The link takes writes again: send what is owed, then read on in history."""
         self._taken()
-        if self.closing or self.writable:
+        if self.closing:
+            return
+        if self.writable:
+            self._may_come_into_step()
             return
         self.drained_at_seconds = self._context.clock()
         if self.outbox is not None:
@@ -338,16 +364,21 @@ class Session:
             if not chunk:
                 self._release_outbox()
                 break
-            self.sent += publications
+            self.sent_apart += publications
             self._context.counters.deliveries += publications
             self.write(chunk)
             if self.handed_bytes:
                 return
         self.writable = True
+        self._may_come_into_step()
         if self.dialect.marks_positions:
             self._context.on_mark(self)
         if self.replaying:
             self._context.on_replay(self)
+
+    def _may_come_into_step(self) -> None:
+        for subscription in self.subscriptions.values():
+            subscription.may_come_into_step()
 
     def _taken(self) -> None:
         """The peer has taken all that the link was handed, or is gone."""
@@ -418,7 +449,7 @@ class Session:
         self._context.on_gone(self)
 
     def _end(self, code: int, reason: str) -> None:
-        self.writable = False
+        self.block()
         self.left_at = self.resume_from()
         # The outbox tells how far each channel has come.
         self._context.on_closed(self, code, reason)

@@ -8,12 +8,15 @@ from hub.core.publication import Position
 
 if TYPE_CHECKING:
     from hub.core.fanout.channels import Channel
+    from hub.core.fanout.group import Group
     from hub.core.session.ring import Ring
     from hub.core.session.session import Session
 
 # Equal to no batch's base, so that the fanout's one comparison also sorts out sessions
 # that are not live.
 NOT_LIVE = -1
+APART = -1
+"""The place of a subscription that is not in step with its group."""
 
 
 @dataclass(slots=True)
@@ -55,12 +58,15 @@ class Subscription:
         "closed",
         "dropped",
         "fill",
+        "group",
         "kept",
         "live_offset",
-        "offset",
+        "own_offset",
+        "place",
         "presence_lost",
         "replay_cursor",
         "ring",
+        "sent_before",
         "session",
     )
 
@@ -71,8 +77,15 @@ class Subscription:
         self.session = session
         self.channel = channel
         self.fill = fill
-        self.offset = NOT_LIVE
-        """The last offset handed to the session; `NOT_LIVE` while replaying."""
+        self.group: Group | None = None
+        """Those of its channel that speak as its session does; None where it is no member."""
+        self.place = APART
+        """Where its descriptor stands among those in step; `APART` where it is written to by
+        itself."""
+        self.own_offset = NOT_LIVE
+        """What `offset` is while it stands apart."""
+        self.sent_before = 0
+        """What its group had sent before it came into step."""
         self.replay_cursor = cursor
         """The last offset replayed; counts only while replaying."""
         self.ring: Ring | None = None
@@ -90,8 +103,34 @@ class Subscription:
         """Whether joins or leaves passed by that the session has to be told of."""
 
     @property
+    def offset(self) -> int:
+        """The last offset handed to the session; `NOT_LIVE` while replaying."""
+        if self.place == APART or self.group is None:
+            return self.own_offset
+        return self.group.offset_at(self.place)
+
+    @property
     def live(self) -> bool:
-        return self.offset != NOT_LIVE
+        return self.place != APART or self.own_offset != NOT_LIVE
+
+    @property
+    def sent_in_step(self) -> int:
+        """Publications that its session was sent since it is in step."""
+        if self.place == APART or self.group is None:
+            return 0
+        return self.group.sent_at(self.place) - self.sent_before
+
+    def stand_apart(self) -> None:
+        """Be written to by itself from now on; harmless where it is."""
+        if self.place != APART and self.group is not None:
+            self.own_offset = self.offset
+            self.session.sent_apart += self.sent_in_step
+            self.group.part(self)
+
+    def may_come_into_step(self) -> None:
+        """Something that kept it apart is over."""
+        if self.place == APART and self.group is not None and not self.closed:
+            self.group.arriving[self] = None
 
     @property
     def position(self) -> Position:
@@ -138,19 +177,23 @@ class Subscription:
     def close(self) -> None:
         """Follow nothing any more, also where a batch under way still names it."""
         self.keep(None)
+        self.stand_apart()
         self.closed = True
-        self.offset = NOT_LIVE
+        self.own_offset = NOT_LIVE
 
     def go_live(self, offset: int) -> None:
         """Follow the channel from `offset` on: older items are skipped from now on."""
         if self.kept is not None:
             self.keep(None)
-        self.offset = offset
+        self.stand_apart()
+        self.own_offset = offset
+        self.may_come_into_step()
         if self.live_offset == NOT_LIVE:
             self.live_offset = offset
 
     def go_back_to_history(self, cursor: int) -> None:
         """Stop following the channel; everything after `cursor` is read from history."""
         self.keep(None)
-        self.offset = NOT_LIVE
+        self.stand_apart()
+        self.own_offset = NOT_LIVE
         self.replay_cursor = cursor

@@ -1,7 +1,7 @@
 /** One connection: what it is, what it is subscribed to, and what becomes of what it should get. */
 
 import { ApiError, get, part } from "../api.js";
-import { disconnect, unsubscribe } from "../dialogs.js";
+import { ban, disconnect, unban, unsubscribe } from "../dialogs.js";
 import { factList, failure, h, notUpToDate, state, swap } from "../dom.js";
 import { age, bytes, count, dateTime, duration, ms, rate } from "../format.js";
 import { openFates } from "../fates.js";
@@ -79,6 +79,12 @@ export function connectionView(live, connection) {
   const leave = h("button", {
     type: "button", class: "danger", onclick: async () => (await disconnect(connection, subject)) && load(),
   }, "Disconnect");
+  const bars = [
+    h("button", {
+      type: "button", class: "danger", hidden: true, onclick: async () => subject && (await ban(subject)) && load(),
+    }, "Ban subject"),
+    h("button", { type: "button", hidden: true, onclick: () => subject && unban(subject) }, "Lift ban"),
+  ];
   const whose = h("a", { href: "#", class: "button", hidden: true }, "All that its subject got");
   const fates = openFates(connection);
   const stream = tail(live, {
@@ -97,6 +103,7 @@ export function connectionView(live, connection) {
   const draw = (row) => {
     late.textContent = "";
     ({ subject } = row);
+    for (const button of bars) button.hidden = !subject;
     whose.hidden = !subject;
     if (subject) whose.href = address("/explain", { subject });
     const at = performance.now();
@@ -145,7 +152,7 @@ export function connectionView(live, connection) {
   return {
     element: h("div", { class: "view" },
       h("div", { class: "buttons" },
-        h("a", { href: address("/explain", { connection }), class: "button" }, "Why did it not get…?"), whose, leave),
+        h("a", { href: address("/explain", { connection }), class: "button" }, "Why did it not get…?"), whose, ...bars, leave),
       late, top, owned, stream.element),
     close() {
       clearTimeout(again);

@@ -23,7 +23,7 @@ from hub.errors import SettingsError
 from hub.node.broker import NodeBroker, make_brokerage
 from hub.node.core import Shared
 from hub.node.supervisor.control import DRAIN, NOW, UP, Control
-from hub.node.supervisor.roles import Role
+from hub.node.supervisor.roles import Role, adopted
 from hub.node.supervisor.sockets import is_of_this_user
 from hub.observe.log_levels import BROKER
 from hub.observe.logs import adopt_stdlib, make_logger
@@ -50,8 +50,8 @@ def run_broker_process(settings: Settings, role: Role) -> int:
 
 
 async def _serve(settings: Settings, role: Role, log: FilteringBoundLogger) -> int:
-    control = await Control.open(socket.socket(fileno=role.control))
-    (listening,) = (socket.socket(fileno=each) for each in role.listening)
+    control = await Control.open(adopted(role.control))
+    (listening,) = map(adopted, role.listening)
     async with _tasks(log) as spawn:
         awake = AwakeClock(time.monotonic)
         shared = Shared(

@@ -42,12 +42,8 @@ class Role(msgspec.Struct, frozen=True):
 
     def worker(self) -> Worker:
         """Take over the sockets."""
-        return Worker(
-            self.number,
-            self.workers,
-            tuple(socket.socket(fileno=each) for each in self.listening),
-            self._connect if self.broker else None,
-        )
+        sockets = tuple(map(adopted, self.listening))
+        return Worker(self.number, self.workers, sockets, self._connect if self.broker else None)
 
     def _connect(self) -> socket.socket:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -58,6 +54,12 @@ class Role(msgspec.Struct, frozen=True):
             made.close()
             raise
         return made
+
+
+def adopted(descriptor: int) -> socket.socket:
+    """A socket that was inherited, and that children of this process do not inherit."""
+    os.set_inheritable(descriptor, False)
+    return socket.socket(fileno=descriptor)
 
 
 def unix_address(name: str) -> str:

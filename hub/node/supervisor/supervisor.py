@@ -18,6 +18,7 @@ import contextlib
 import signal
 import socket
 import sys
+from collections import defaultdict
 from collections.abc import Coroutine, Sequence
 from importlib import metadata
 
@@ -99,6 +100,8 @@ class Supervisor:
         self._leaving: set[Child] = set()
         """Workers that were replaced and have not ended yet, and one that is not ready yet."""
         self._failures: dict[int, int] = {}
+        self._changing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """Held while the child of a number gives way to another."""
         self._received: list[signal.Signals] = []
         self._stopping = asyncio.Event()
         self._starting = True
@@ -171,7 +174,7 @@ class Supervisor:
 
     def _started(self) -> None:
         settings, port = self._settings, self._listening[0].getsockname()[1]
-        url = url_of(settings.host, port, settings.base_path)
+        url = url_of(settings.host, port, settings.base_path, tls=bool(settings.tls_cert))
         self._log.info(
             "started",
             url=url,
@@ -247,13 +250,16 @@ class Supervisor:
     async def _start_again(self, number: int, wait_seconds: float) -> None:
         await asyncio.sleep(wait_seconds)
         while not self._stopping.is_set():
-            try:
-                await self._start(number)
-            except OSError as error:
-                self._log.error("cannot_start", worker=number, reason=str(error))
-                await asyncio.sleep(_BACK_OFF_SECONDS[1])
-            else:
-                return
+            async with self._changing[number]:
+                if self._current[number].exit_code is None:
+                    return  # It was replaced meanwhile.
+                try:
+                    await self._start(number)
+                except OSError as error:
+                    self._log.error("cannot_start", worker=number, reason=str(error))
+                else:
+                    return
+            await asyncio.sleep(_BACK_OFF_SECONDS[1])
 
     def _assign(self) -> None:
         """Have each socket accepted at by its worker, or by the next one that takes connections."""
@@ -277,8 +283,11 @@ class Supervisor:
             self._replace_again = False
             self._log.info("replacing_workers", workers=len(self._listening))
             for number in self._numbers:
-                if self._stopping.is_set() or not await self._replace(number):
+                if self._stopping.is_set():
                     return
+                async with self._changing[number]:
+                    if not await self._replace(number):
+                        return
             self._log.info("workers_replaced", workers=len(self._listening))
             again = self._replace_again
 

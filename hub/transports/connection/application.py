@@ -53,10 +53,18 @@ class Application:
     """The application with what all its requests share. `state` is its lifespan's."""
 
     def __init__(
-        self, app: ASGIApp, *, server: tuple[str, int], state: dict[str, Any], log: Log
+        self,
+        app: ASGIApp,
+        *,
+        server: tuple[str, int],
+        state: dict[str, Any],
+        log: Log,
+        scheme: str = "http",
     ) -> None:
+        """`scheme` is that of requests of which no trusted proxy tells one."""
         self.app = app
         self.server = server
+        self.scheme = scheme
         self.state = state
         self.log = log
 
@@ -150,7 +158,7 @@ class ApplicationCall(Call):
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": request.version,
             "method": request.method,
-            "scheme": "http",
+            "scheme": request.scheme or application.scheme,
             "path": unquote(path.decode("latin-1"), errors="surrogateescape"),
             "raw_path": path,
             "query_string": request.query,

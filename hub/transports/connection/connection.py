@@ -13,11 +13,12 @@ import asyncio
 from typing import cast
 
 from hub.core.ports import UndecidedError
-from hub.errors import BadRequestError, HubError, RequestTimeoutError, UnavailableError
+from hub.errors import BadRequestError, HubError, RequestTimeoutError
 from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.outgoing import Outgoing
 from hub.transports.connection.phase import Phase
+from hub.transports.connection.proxied import plain_address
 from hub.transports.connection.reader import RequestReader
 from hub.transports.connection.requests import Requests
 from hub.transports.connection.states import (
@@ -39,12 +40,14 @@ class Connection(asyncio.Protocol):
     """Owns its transport until it ends or a stream takes it over."""
 
     __slots__ = (
-        "_context", "_discarded", "_ends_clean", "_held", "_outgoing", "_peer_done", "_phase",
-        "_reader", "_reading_paused", "_requests", "_transport", "_waits",
+        "_address", "_context", "_discarded", "_ends_clean", "_held", "_outgoing", "_peer_done",
+        "_phase", "_reader", "_reading_paused", "_requests", "_transport", "_waits",
     )  # fmt: skip
 
-    def __init__(self, context: ConnectionContext) -> None:
+    def __init__(self, context: ConnectionContext, address: str | None = None) -> None:
+        """`address` is the peer's where the socket does not tell it."""
         self._context = context
+        self._address = address
         self._transport: asyncio.Transport
         self._outgoing: Outgoing
         self._requests: Requests
@@ -66,7 +69,8 @@ class Connection(asyncio.Protocol):
         context = self._context
         self._transport = cast("asyncio.Transport", transport)
         self._outgoing = Outgoing(self._transport, context.turn, self.settle)
-        address = _address(transport.get_extra_info("peername"))
+        if (address := self._address) is None:
+            address = plain_address(transport.get_extra_info("peername"))
         self._requests = Requests(context, self, self._outgoing, address=address)
         self._reader = RequestReader(
             self._requests,
@@ -75,11 +79,16 @@ class Connection(asyncio.Protocol):
             keep_raw=context.application is not None,
             heads=context.dispatcher.heads,
         )
-        context.sockets.http.add(self)
-        if context.sockets.is_crowded():
-            self._requests.crowded = True
-            if context.sockets.is_overrun():
-                context.counters.refused[UnavailableError.code] += 1
+        context.sockets.enter(self, address)
+        # The transport is empty or paused, so that "paused" means what it says. One of TLS may be
+        # paused at once: the end of the handshake is still on its way. It pauses at its mark where
+        # a plain one pauses above it (`asyncio.sslproto`), and would at 0 when it is empty.
+        high = 0 if transport.get_extra_info("sslcontext") is None else 1
+        self._transport.set_write_buffer_limits(high=high, low=0)
+        if (crowded := context.sockets.refusal(address)) is not None:
+            self._requests.crowded = crowded
+            if context.sockets.is_overrun(address):
+                context.counters.refused[crowded.code] += 1
                 self._transport.abort()
                 return
         self._phase.arrive()
@@ -429,14 +438,8 @@ class Connection(asyncio.Protocol):
 
     def _leave(self) -> None:
         """Nothing of this connection is waited for any more."""
-        self._context.sockets.http.discard(self)
+        self._context.sockets.leave(self)
         self._context.sockets.release(self)
         self._phase.close()
         self._outgoing.drop()
         self._requests.close()
-
-
-def _address(peer: object) -> str:
-    """The peer's address without its port; an IPv4 peer of a socket for both looks like one."""
-    address = str(peer[0]) if isinstance(peer, tuple) else ""
-    return address.removeprefix("::ffff:") if "." in address else address

@@ -84,8 +84,6 @@ class Outgoing:
         """Bytes not taken when the time that the peer has for them began."""
         self.blocked = False
         """The peer does not take what was written."""
-        # 0: the transport is empty or paused, so that "paused" means what it says.
-        transport.set_write_buffer_limits(high=0)
 
     def add(self, answer: bytes) -> None:
         """Take the next answer; it leaves with the next `flush`, or now where it is large."""

@@ -63,8 +63,8 @@ class Requests:
         self._context = context
         self._owner = owner
         self._outgoing = outgoing
-        self.crowded = False
-        """More connections than the node may hold: only probes are answered."""
+        self.crowded: HubError | None = None
+        """Why only probes are answered: more connections than the node may hold, or its peer."""
         self.reading: Call | None = None
         """The request whose body is on its way."""
         self.answering: Call | None = None
@@ -88,7 +88,7 @@ class Requests:
     def head_read(self, request: Request) -> bool:
         context = self._context
         call = context.dispatcher.open(request)
-        if self.crowded and call.answer is None and not _is_for_probes(call):
+        if self.crowded is not None and call.answer is None and not _is_for_probes(call):
             self._turn_away(call)
         if call.foreign and context.application is not None:
             call = context.application.begin(call, self._owner)
@@ -103,7 +103,7 @@ class Requests:
     def known_read(self, known: KnownHead, key: str | None, body: bytes) -> None:
         call = self._context.dispatcher.open_known(known, key, self._address, body)
         call.complete = True
-        if self.crowded:
+        if self.crowded is not None:
             self._turn_away(call)
         if self.may_begin():
             self.begin(call)
@@ -112,7 +112,8 @@ class Requests:
 
     def _turn_away(self, call: Call) -> None:
         """There is no room; only who asks for a stream can be told so in its own way."""
-        context, error = self._context, UnavailableError("the node holds no more connections")
+        context, error = self._context, self.crowded
+        assert error is not None  # noqa: S101 - the caller has looked
         if call.route is not None and call.route.stream is Stream.SSE:
             call.answer = context.streams.refusal(Stream.SSE, call.request, error)
         else:

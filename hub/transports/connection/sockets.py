@@ -2,7 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from hub.auth.proxies import TrustedProxies
+from hub.core.counters import Counts
+from hub.core.limits import party
 from hub.core.registry import SessionRegistry
+from hub.errors import HubError, RateLimitedError, UnavailableError
 
 if TYPE_CHECKING:
     from hub.transports.connection.connection import Connection
@@ -18,10 +22,16 @@ class Sockets:
     Args:
         max_connections: of sockets of all kinds together.
         max_unsent_bytes: of answers that peers do not take, all together.
+        proxies: have the connections of many clients, and are no client with too many.
     """
 
     def __init__(
-        self, registry: SessionRegistry, *, max_connections: int, max_unsent_bytes: int
+        self,
+        registry: SessionRegistry,
+        *,
+        max_connections: int,
+        max_unsent_bytes: int,
+        proxies: TrustedProxies,
     ) -> None:
         self._registry = registry
         self._max_connections = max_connections
@@ -29,8 +39,10 @@ class Sockets:
         self._unsent: dict[Connection, int] = {}
         """What is left of the answers of peers that take nothing now, the oldest first."""
         self.unsent_bytes = 0
-        self.http: set[Connection] = set()
-        """Connections that no stream has taken over."""
+        self.http: dict[Connection, str] = {}
+        """Connections that no stream has taken over, each with its party; "" where none counts."""
+        self._proxies = proxies
+        self._by_party = Counts()
 
     def count(self) -> int:
         """All sockets of peers; a polling session has none of its own."""
@@ -55,10 +67,41 @@ class Sockets:
         """The answer was taken, or its connection is gone. Harmless when repeated."""
         self.unsent_bytes -= self._unsent.pop(connection, 0)
 
-    def is_crowded(self) -> bool:
-        """Whether a connection that was just accepted is more than the node may hold."""
-        return self.count() > self._max_connections
+    def enter(self, connection: "Connection", address: str) -> None:
+        """Count a connection that was just accepted."""
+        counted = self._registry.limiter.counts_addresses and not self._proxies.trusts(address)
+        self.http[connection] = one = party(address) if counted else ""
+        if one:
+            self._by_party[one] += 1
 
-    def is_overrun(self) -> bool:
+    def leave(self, connection: "Connection") -> None:
+        """It is gone, or a stream has taken it over. Harmless when repeated."""
+        if one := self.http.pop(connection, ""):
+            self._by_party[one] -= 1
+            if not self._by_party[one]:
+                del self._by_party[one]
+
+    def refusal(self, address: str) -> HubError | None:
+        """Why a connection that was just counted is one too many; None where it is not."""
+        if self.count() > self._max_connections:
+            return UnavailableError("the node holds no more connections")
+        if (others := self._others(address)) is not None:
+            try:
+                self._registry.limiter.check_address(others)
+            except RateLimitedError as error:
+                return error
+        return None
+
+    def is_overrun(self, address: str) -> bool:
         """Whether there is no room even to say so."""
-        return self.count() > self._max_connections + RESERVE
+        if self.count() > self._max_connections + RESERVE:
+            return True
+        others = self._others(address)
+        return others is not None and self._registry.limiter.overruns_address(others)
+
+    def _others(self, address: str) -> int | None:
+        """How many connections the address has beside the one just counted; None: any number."""
+        if not self._registry.limiter.counts_addresses or self._proxies.trusts(address):
+            return None
+        one = party(address)
+        return self._by_party[one] + self._registry.by_address[one] - 1

@@ -13,6 +13,7 @@ from hub.transports.http.reading import Reading
 from hub.transports.http.routes import Access, Route, RouteTable
 from hub.transports.http.schemas import ok
 from hub.transports.http.sessions import Sessions
+from hub.transports.http.subjects import Subjects
 
 
 def make_routes(deps: HttpDeps) -> RouteTable:
@@ -22,6 +23,7 @@ def make_routes(deps: HttpDeps) -> RouteTable:
         *Sessions(deps).routes(),
         *Reading(deps).routes(),
         *Operators(deps).routes(),
+        *Subjects(deps).routes(),
         *Debugging(deps).routes(),
         *Health(deps).routes(),
     ]

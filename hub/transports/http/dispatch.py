@@ -8,6 +8,7 @@ what is refused is an answer.
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
+from hub.auth.proxies import FIELDS
 from hub.core.eager import Rest, begin
 from hub.core.identity import Identity
 from hub.core.ports import UndecidedError
@@ -43,7 +44,7 @@ _PREFLIGHT_SECONDS = 600
 # Fields of a head that are judged each time, however well the rest of it is known.
 _JUDGED = frozenset({"content-encoding", "expect", "origin", "sec-fetch-site"})
 # And those for which a head is not even known by its bytes.
-_READ_EACH_TIME = _JUDGED | {"cookie", "transfer-encoding"}
+_READ_EACH_TIME = _JUDGED | FIELDS | {"cookie", "transfer-encoding"}
 # Heads that are remembered, and how long what distinguishes one may be.
 _MAX_KNOWN = 1024
 _MAX_KNOWN_CHARACTERS = 512
@@ -99,6 +100,7 @@ class Dispatcher:
         self._base_path = deps.base_path
         self._has_fallback = deps.fallback is not None
         self._at_once = deps.at_once
+        self._proxies = deps.proxies
         self._known: dict[_Head, _Verdict] = {}
         """Publishers' heads that passed: theirs are the same for each publication. Only what holds
         until keys change; a look-up by its hash tells nothing of a key by its time."""
@@ -115,6 +117,10 @@ class Dispatcher:
     def open(self, request: Request) -> Call:
         """Judge a request by its head."""
         call = Call(request)
+        if self._proxies:
+            peer, headers = request.address, request.headers
+            request.scheme = self._proxies.scheme(peer, headers)
+            request.address = self._proxies.client(peer, headers)
         try:
             # Of publishers alone: their heads are the same for each publication.
             if request.method != "POST" or not self._recognise(call, request):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from hub.admin.listing import Page, Query
 from hub.admin.requests import Admin
 from hub.auth.policy import Credentials
+from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counters
 from hub.core.identity import Identity
 from hub.core.options import KIB, MIB
@@ -195,6 +196,11 @@ class HttpDeps:
     base_path: str = ""
     """Goes before every path: empty, or such as `/hub` without a slash at its end."""
     limits: HttpLimits = field(default_factory=HttpLimits)
+    check_publish: Callable[[str, int], None] | None = None
+    """Raises `RateLimitedError` where a publisher may not publish so many more; None where all
+    may."""
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    """Whose word about a client's address counts."""
     traced: bool = False
     """Whether a publisher's `traceparent` is read."""
     fallback: ASGIApp | None = None

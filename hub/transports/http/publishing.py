@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from hub.core.identity import Identity
+from hub.core.limits import party
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import check_channel
 from hub.errors import HubError, OutcomeUnknownError
@@ -41,6 +42,7 @@ class Publishing:
         self._log = deps.log
         self._traced = deps.traced
         self._at_once = deps.at_once
+        self._check_publish = deps.check_publish
 
     def routes(self) -> tuple[Route, ...]:
         outcomes = ref("Outcomes")
@@ -100,8 +102,14 @@ class Publishing:
     def _admit_one(self, request: Request) -> None:
         request.identity.check_publish(check_channel(request.params["channel"]))
 
+    def _check_rate(self, request: Request, count: int) -> None:
+        if self._check_publish is not None:
+            self._check_publish(request.identity.publisher_or(party(request.address)), count)
+
     def one(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
         """The body is the data, whatever its content type says."""
+        if self._check_publish is not None:
+            self._check_rate(request, 1)
         channel, identity, headers = request.params["channel"], request.identity, request.headers
         idempotency_key = None
         if "idempotency-key" in headers:
@@ -128,6 +136,7 @@ class Publishing:
         batch = split_items(request.body, max_items=self._limits.max_batch_items)
         trace = request.headers.get("traceparent") if self._traced else None
         identity = request.identity
+        self._check_rate(request, len(batch.items))
         if not batch.is_array:
             item = batch.items[0]
             request_ = self._checked(identity, item, trace, set())

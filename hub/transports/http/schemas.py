@@ -279,6 +279,29 @@ _OPERATORS: Json = {
         {"node": STRING, "closing": INTEGER, "window_seconds": NUMBER, "connections": INTEGER},
         optional=("closing", "window_seconds", "connections"),
     ),
+    "Ban": record(
+        {
+            "kind": {"enum": ["ban", "token", "subject"]},
+            "sub": STRING,
+            "jti": STRING,
+            "reason": STRING,
+            "issued_before": NUMBER,
+            "at_ms": INTEGER,
+            "until_ms": INTEGER,
+        },
+        optional=("sub", "jti", "reason", "issued_before"),
+    ),
+    "Subject": record(
+        {
+            "sub": STRING,
+            "ban": {"oneOf": [ref("Ban"), {"type": "null"}]},
+            "connections": array(ref("Connection")),
+            "total": INTEGER,
+            "next": OPTIONAL_STRING,
+            "complete": BOOLEAN,
+            "unanswered": array(STRING),
+        }
+    ),
     "Ticket": record({"ticket": OPTIONAL_STRING}),
     "Rebalance": record(
         {
@@ -301,6 +324,26 @@ LEVEL_CHANGES: Json = {
     "type": "object",
     "additionalProperties": {"anyOf": [_LEVEL, {"type": "null"}]},
     "description": "Subsystem, or `default`, to its level; null takes a subsystem's own away.",
+}
+BAN: Json = {
+    "type": "object",
+    "required": ["seconds"],
+    "properties": {
+        "seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": 315_360_000},
+        "reason": {"type": "string", "maxLength": 200},
+    },
+    "additionalProperties": False,
+}
+REVOCATION: Json = {
+    "type": "object",
+    "description": "Either jti, or sub and issued_before (seconds since 1970 UTC, as iat).",
+    "properties": {
+        "jti": STRING,
+        "sub": STRING,
+        "issued_before": NUMBER,
+        "seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": 315_360_000},
+    },
+    "additionalProperties": False,
 }
 _STALL = record({"at_ms": INTEGER, "lag_seconds": NUMBER, "stack": STRING})
 _TASK = record(

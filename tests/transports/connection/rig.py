@@ -72,7 +72,7 @@ class FakeTransport(asyncio.Transport):
         return Swallowing(self)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        assert high == 0
+        assert (high, low) == (0, 0)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.closing, "written to a transport that is closing"
@@ -169,7 +169,7 @@ class FakeSockets:
     """As many as the test says."""
 
     def __init__(self) -> None:
-        self.http: set[Connection] = set()
+        self.http: dict[Connection, str] = {}
         self.unsent: dict[Connection, int] = {}
         self.crowded = self.overrun = False
 
@@ -179,10 +179,19 @@ class FakeSockets:
     def release(self, connection: Connection) -> None:
         self.unsent.pop(connection, None)
 
-    def is_crowded(self) -> bool:
-        return self.crowded or self.overrun
+    def enter(self, connection: Connection, address: str) -> None:
+        self.http[connection] = address
 
-    def is_overrun(self) -> bool:
+    def leave(self, connection: Connection) -> None:
+        self.http.pop(connection, None)
+
+    def refusal(self, address: str) -> HubError | None:
+        assert address
+        full = self.crowded or self.overrun
+        return UnavailableError("the node holds no more connections") if full else None
+
+    def is_overrun(self, address: str) -> bool:
+        assert address
         return self.overrun
 
 

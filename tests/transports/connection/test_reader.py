@@ -84,12 +84,23 @@ def reference(data: bytes) -> tuple[list[Seen], bool]:
                 peer.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
                 peer.send(h11.EndOfMessage())
                 if peer.our_state is not h11.DONE:
-                    return seen, False
+                    if not _stays_open(request):
+                        return seen, False
+                    # h11 ends each connection of HTTP/1.0.
+                    later, refused = reference(peer.trailing_data[0])
+                    return seen + later, refused
                 peer.start_next_cycle()
             else:
                 return seen, False
     except h11.RemoteProtocolError:
         return seen, True
+
+
+def _stays_open(request: h11.Request) -> bool:
+    """Whether a request of HTTP/1.0 asks for another one behind it."""
+    said = b",".join(value for name, value in request.headers if name == b"connection")
+    options = {option.strip().lower() for option in said.split(b",")}
+    return request.http_version == b"1.0" and b"keep-alive" in options and b"close" not in options
 
 
 # -- streams of requests, legal and not -----------------------------------------

@@ -3,7 +3,12 @@
 from types import SimpleNamespace
 from typing import Any
 
+from hub.auth.proxies import TrustedProxies
+from hub.core.counters import Counters, Counts
+from hub.core.limits import Limiter, PeerLimits
 from hub.transports.connection.sockets import RESERVE, Sockets
+
+PEER, PROXY = "203.0.113.9", "10.0.0.7"
 
 
 class FakeConnection:
@@ -19,11 +24,29 @@ class FakeConnection:
         self._sockets.release(self)  # type: ignore[arg-type] # stands for a connection
 
 
-def make(*, sessions: int = 0, polls: int = 0, leaving: int = 0) -> Sockets:
+def make(
+    *, sessions: int = 0, polls: int = 0, leaving: int = 0, of_one: int = 0, per_address: int = 0
+) -> Sockets:
+    limits = PeerLimits(address_connections=per_address)
     registry: Any = SimpleNamespace(
-        sessions=range(sessions), by_transport={"poll": polls}, leaving=range(leaving)
+        sessions=range(sessions),
+        by_transport={"poll": polls},
+        leaving=range(leaving),
+        by_address=Counts({PEER: of_one}),
+        limiter=Limiter(limits, lambda: 0.0, Counters()),
     )
-    return Sockets(registry, max_connections=10, max_unsent_bytes=100)
+    proxies = TrustedProxies([PROXY])
+    return Sockets(registry, max_connections=10, max_unsent_bytes=100, proxies=proxies)
+
+
+def arrive(sockets: Sockets, address: str, count: int) -> list[str | None]:
+    """So many connections of one address; the codes with which each is refused."""
+    codes = []
+    for each in held(sockets, *[0] * count):
+        sockets.enter(each, address)
+        error = sockets.refusal(address)
+        codes.append(None if error is None else error.code)
+    return codes
 
 
 def held(sockets: Sockets, *unsent: int) -> list[Any]:
@@ -36,15 +59,37 @@ def held(sockets: Sockets, *unsent: int) -> list[Any]:
 
 def test_every_kind_of_socket_counts_and_a_polling_session_has_none() -> None:
     sockets = make(sessions=5, polls=2, leaving=1)
-    sockets.http.add(held(sockets, 0)[0])
+    sockets.enter(held(sockets, 0)[0], PEER)
     assert sockets.count() == 1 + (5 - 2) + 1
 
 
 def test_the_bound_holds_exactly_and_a_reserve_is_there_to_say_so() -> None:
-    assert not make(sessions=10).is_crowded()
-    assert make(sessions=11).is_crowded()
-    assert not make(sessions=10 + RESERVE).is_overrun()
-    assert make(sessions=11 + RESERVE).is_overrun()
+    assert make(sessions=10).refusal(PEER) is None
+    assert make(sessions=11).refusal(PEER) is not None
+    assert not make(sessions=10 + RESERVE).is_overrun(PEER)
+    assert make(sessions=11 + RESERVE).is_overrun(PEER)
+
+
+def test_an_address_may_have_so_many_connections_and_its_sessions_count() -> None:
+    sockets = make(of_one=2, per_address=4)
+    assert arrive(sockets, PEER, 3) == [None, None, "rate_limited"]
+    assert arrive(sockets, "198.51.100.1", 1) == [None]
+    sockets.leave(next(iter(sockets.http)))
+    sockets.leave(next(iter(sockets.http)))
+    assert arrive(sockets, PEER, 1) == [None]
+
+
+def test_an_address_far_above_its_bound_is_not_even_answered() -> None:
+    sockets = make(per_address=1)
+    arrive(sockets, PEER, 18)
+    assert not sockets.is_overrun(PEER)
+    arrive(sockets, PEER, 1)
+    assert sockets.is_overrun(PEER)
+    assert not sockets.is_overrun("198.51.100.1")
+
+
+def test_a_trusted_proxy_is_no_client_with_too_many() -> None:
+    assert arrive(make(per_address=1), PROXY, 8) == [None] * 8
 
 
 def test_answers_up_to_the_bound_are_held() -> None:

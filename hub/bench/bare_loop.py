@@ -1,15 +1,16 @@
-"""The floor: a bare send() loop in C, read and checked by the same readers as the hub.
+"""The floors: bare loops in C and in Python, read and checked by the same readers as the hub.
 
-Its source lies with the tests; without it or without a compiler there is no baseline.
+Their sources lie with the tests; without them or without a compiler there is no baseline.
 """
 
 import contextlib
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from hub.bench.phases import await_connected, await_delivered, begin
 from hub.bench.plan import BenchError, Contestant, Plan, Published, Target
 from hub.bench.watch import Watch
 
-SOURCE = Path(__file__).parents[2] / "tests" / "benchmarks" / "send_loop.c"
+_SOURCES = Path(__file__).parents[2] / "tests" / "benchmarks"
+SOURCE = _SOURCES / "send_loop.c"
+DESCRIPTOR_LOOP = _SOURCES / "descriptor_loop.py"
 COMPILE_SECONDS = 60.0
 ANSWER_SECONDS = 10.0
 SPARE_SECONDS = 30.0
@@ -30,6 +33,22 @@ SPARE_SECONDS = 30.0
 STEP_SECONDS = 0.1
 FLAT_OUT_TICKS = 3000
 _HEAD = b'\x81\x7e..{"op":"message","channel":"bench","offset":000000000000,"data":'
+
+
+@contextlib.contextmanager
+def command_of(contestant: Contestant) -> Iterator[Sequence[str]]:
+    """What starts this loop, while the block lasts.
+
+    Raises:
+        BenchError: Its source is not there, or does not compile.
+    """
+    if contestant is Contestant.SEND_LOOP:
+        with compiled() as binary:
+            yield (str(binary),)
+    elif DESCRIPTOR_LOOP.is_file():
+        yield (sys.executable, str(DESCRIPTOR_LOOP))
+    else:
+        raise BenchError(f"the baseline needs {DESCRIPTOR_LOOP}")
 
 
 @contextlib.contextmanager
@@ -59,10 +78,11 @@ def bare_frame(size_bytes: int) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class SendLoop:
-    """Runs rounds of the compiled loop on the server's core."""
+class BareLoop:
+    """Runs rounds of a loop on the server's core."""
 
-    binary: Path
+    contestant: Contestant
+    command: Sequence[str]
     cores: Cores
 
     def measure(self, plan: Plan, frame_bytes: int, watch: Watch) -> Figures:
@@ -71,7 +91,7 @@ class SendLoop:
         frame = bare_frame(frame_bytes)
         numbers = (plan.subscribers, ticks, plan.rate, len(frame))
         with started(
-            [str(self.binary), *map(str, numbers)],
+            [*self.command, *map(str, numbers)],
             self.cores.server,
             environment={},
             output=subprocess.PIPE,
@@ -79,13 +99,18 @@ class SendLoop:
         ) as process:
             _write(process, frame)
             target = Target(host="127.0.0.1", port=int(_line(process, ANSWER_SECONDS)))
-            return _round(plan, ticks, target, process, watch)
+            return _round(plan, self.contestant, ticks, target, process, watch)
 
 
 def _round(
-    plan: Plan, ticks: int, target: Target, process: subprocess.Popen[bytes], watch: Watch
+    plan: Plan,
+    contestant: Contestant,
+    ticks: int,
+    target: Target,
+    process: subprocess.Popen[bytes],
+    watch: Watch,
 ) -> Figures:
-    progress, contestant = new_progress(plan), Contestant.SEND_LOOP
+    progress = new_progress(plan)
     meter = ProcessMeter(process.pid)
 
     def show() -> None:
@@ -111,7 +136,7 @@ def _round(
 def _write(process: subprocess.Popen[bytes], data: bytes) -> None:
     """Hand over at most a pipe's 64 KiB, which never waits: the loop reads before it answers."""
     if process.stdin is None:
-        raise BenchError("the send loop has no input")
+        raise BenchError("the bare loop has no input")
     process.stdin.write(data)
     process.stdin.flush()
 
@@ -122,12 +147,12 @@ def _line(
     """The next line that the loop prints."""
     deadline = time.monotonic() + seconds
     if process.stdout is None:
-        raise BenchError("the send loop has no output")
+        raise BenchError("the bare loop has no output")
     while not select.select([process.stdout], [], [], STEP_SECONDS)[0]:
         show()
         if time.monotonic() > deadline:
-            raise BenchError(f"the send loop says nothing for {seconds:.0f} s")
+            raise BenchError(f"the bare loop says nothing for {seconds:.0f} s")
     line = process.stdout.readline()
     if not line:
-        raise BenchError(f"the send loop has ended with {process.wait(ANSWER_SECONDS)}")
+        raise BenchError(f"the bare loop has ended with {process.wait(ANSWER_SECONDS)}")
     return line

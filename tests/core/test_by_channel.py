@@ -1,35 +1,31 @@
-"""A session's subscriptions: a dictionary in all but its size."""
+"""What a session has of its channels: a dictionary in all but its size."""
 
 import sys
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.session.subscription import Subscription
-from hub.core.session.subscriptions import Subscriptions
-
-
-def subscription(channel: str) -> Subscription:
-    return cast("Subscription", SimpleNamespace(channel=SimpleNamespace(name=channel)))
-
+from hub.core.session.by_channel import ByChannel
 
 _STEPS = st.lists(
-    st.tuples(st.sampled_from(["set", "pop", "delete"]), st.sampled_from(["a", "b", "c"])),
+    st.tuples(
+        st.sampled_from(["set", "default", "pop", "delete"]), st.sampled_from(["a", "b", "c"])
+    ),
     max_size=20,
 )
 
 
 @given(_STEPS)
 def test_it_does_what_a_dictionary_does(steps: list[tuple[str, str]]) -> None:
-    ours, theirs = Subscriptions(), dict[str, Subscription]()
-    for step, name in steps:
+    ours, theirs = ByChannel[str](), dict[str, str]()
+    for number, (step, name) in enumerate(steps):
         if step == "set":
-            ours[name] = theirs[name] = subscription(name)
+            ours[name] = theirs[name] = f"{name}{number}"
+        elif step == "default":
+            assert ours.setdefault(name, "x") == theirs.setdefault(name, "x")
         elif step == "pop":
-            assert ours.pop(name, None) is theirs.pop(name, None)
+            assert ours.pop(name, None) == theirs.pop(name, None)
         elif name in theirs:
             del ours[name], theirs[name]
         else:
@@ -41,13 +37,13 @@ def test_it_does_what_a_dictionary_does(steps: list[tuple[str, str]]) -> None:
         assert (len(ours), bool(ours)) == (len(theirs), bool(theirs))
         for each in "abc":
             assert (each in ours) == (each in theirs)
-            assert ours.get(each) is theirs.get(each)
-            assert ours.get(each, 0) is theirs.get(each, 0)
+            assert ours.get(each) == theirs.get(each)
+            assert ours.get(each, 0) == theirs.get(each, 0)
     with pytest.raises(KeyError):
         ours["unknown"]
 
 
 def test_for_one_it_takes_a_third_of_a_dictionary() -> None:
-    ours = Subscriptions()
-    ours["a"] = subscription("a")
+    ours = ByChannel[int]()
+    ours["a"] = 1
     assert sys.getsizeof(ours) * 3 < sys.getsizeof({"a": ours["a"]})

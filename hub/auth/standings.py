@@ -1,0 +1,127 @@
+"""What operators have said of subjects and tokens: who is banned, and which tokens are revoked.
+
+A `Standing` is one such word, about one name. Nodes hear the same words, in any order and more than
+once, and agree all the same: of two about one name the later one counts (`at_ms`), and a word that
+is lifted stays known as long as the one it lifts would have held, so that no node brings that one
+back. No I/O and no clock; how words travel and are kept stands in `hub.admin.standing`.
+
+Worked example: `ann` is banned at 12:00 for an hour and let in again at 12:10. A node that heard
+only of the ban, because it was cut off, tells it again at 12:20: the word of 12:10 is the later
+one, so nothing changes. At 13:00 both are forgotten.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from hub.core.identity import Identity
+from hub.errors import ForbiddenError, HubError, UnauthorizedError
+
+# Words that are in force, or stand against an earlier one. A table of as many takes 5 MB.
+MAX_STANDINGS = 10_000
+MAX_REASON_CHARACTERS = 200
+
+
+class Kind(StrEnum):
+    BAN = "ban"
+    """A subject may not come in."""
+    TOKEN = "token"  # noqa: S105 - a word, not one
+    """A token is revoked, by its `jti`."""
+    SUBJECT = "subject"
+    """A subject's tokens are revoked that were made (`iat`) before a time, or do not say when."""
+
+
+class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One word. As JSON it is what travels between nodes: fields are only ever added."""
+
+    kind: Kind
+    name: str
+    """The subject, or the token's `jti`."""
+    at_ms: int
+    """When it was said, in milliseconds since 1970 UTC."""
+    until_ms: int
+    """As long it holds."""
+    reason: str = ""
+    before: float = 0.0
+    """Of `SUBJECT`: seconds since 1970 UTC."""
+    lifted: bool = False
+    """It takes back what was said before."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.kind, self.name
+
+    @property
+    def order(self) -> tuple[int, bool, int, float, str]:
+        """Of two with one key the greater one counts; nodes must not differ in that."""
+        return self.at_ms, self.lifted, self.until_ms, self.before, self.reason
+
+    def refusal(self, identity: Identity) -> HubError | None:
+        """Why a token's holder is refused, if this word concerns it; it is in force."""
+        match self.kind:
+            case Kind.BAN if identity.subject == self.name:
+                return ForbiddenError(self.reason or "banned", refusal="banned")
+            case Kind.TOKEN if identity.token_id == self.name:
+                return _revoked()
+            case Kind.SUBJECT if identity.subject == self.name and (
+                identity.issued_at is None or identity.issued_at < self.before
+            ):
+                return _revoked()
+        return None
+
+
+def _revoked() -> UnauthorizedError:
+    return UnauthorizedError("the token has been revoked", refusal="token_revoked")
+
+
+class Standings:
+    """All that is known; one per node."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Standing] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __iter__(self) -> Iterator[Standing]:
+        return iter(tuple(self._known.values()))
+
+    def find(self, kind: Kind, name: str) -> Standing | None:
+        """The word about `name`, also one that lifts another."""
+        return self._known.get((kind, name))
+
+    def in_force(self, kind: Kind, name: str, now_ms: int) -> Standing | None:
+        found = self._known.get((kind, name))
+        return None if found is None or found.lifted or found.until_ms <= now_ms else found
+
+    def all_in_force(self, now_ms: int) -> Sequence[Standing]:
+        return [each for each in self if not each.lifted and each.until_ms > now_ms]
+
+    def merge(self, said: Standing, now_ms: int) -> bool:
+        """Take a word; return whether it changes anything."""
+        if said.until_ms <= now_ms:
+            return False
+        known = self._known.get(said.key)
+        if known is not None and known.order >= said.order:
+            return False
+        self._known[said.key] = said
+        return True
+
+    def forget(self, now_ms: int) -> Sequence[Standing]:
+        """Let go of what has ended, and return it."""
+        ended = [each for each in self if each.until_ms <= now_ms]
+        for each in ended:
+            del self._known[each.key]
+        return ended
+
+    def check(self, identity: Identity, now_ms: int) -> None:
+        """Raise `ForbiddenError` or `UnauthorizedError` where a token's holder may not come in."""
+        if not self._known:
+            return
+        subject, token = identity.subject, identity.token_id
+        for kind, name in ((Kind.BAN, subject), (Kind.TOKEN, token), (Kind.SUBJECT, subject)):
+            if name is None or (said := self.in_force(kind, name, now_ms)) is None:
+                continue
+            if (error := said.refusal(identity)) is not None:
+                raise error

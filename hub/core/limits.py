@@ -1,0 +1,217 @@
+"""How much one peer may ask for: token buckets per connection, publisher and address, and counts.
+
+A bucket holds `burst` tokens and gets `events / seconds` of them each second. What is asked for
+takes a token; with none left it is refused, and told after how many seconds there is one.
+
+    Rate(10, 1, 20)     20 at once, then 10 a second
+    an event of 50 tokens (an array, a large message) is taken by a full bucket, which then owes 30
+
+Nothing here waits or knows a clock of its own. What is off costs one comparison.
+"""
+
+import ipaddress
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from hub.core.counters import Counters
+from hub.core.ports import Monotonic
+from hub.core.values import value
+from hub.errors import RateLimitedError
+
+# Of addresses, subjects and keys that are remembered at once; the longest unused goes. It has
+# nearly always a full bucket by then. 130 bytes each.
+MAX_KEYS = 100_000
+# A connection whose refusals go on for so long, with pauses below a second, does not listen.
+PATIENCE_SECONDS = 10.0
+_PAUSE_SECONDS = 1.0
+# RFC 6177: what one subscriber of an IPv6 provider gets at least is a /64, all addresses of it.
+_IPV6_PREFIX = 64
+
+# Beyond the bound so many connections of an address are still told why they are refused.
+_ADDRESS_RESERVE = 16
+
+
+@value(frozen=True, slots=True)
+class Rate:
+    """So many events in so many seconds, and at most `burst` at once."""
+
+    events: float
+    seconds: float
+    burst: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLimits:
+    """What one peer may ask for; None or 0 is off."""
+
+    handshakes: Rate | None = None
+    """Sessions that one address begins."""
+    commands: Rate | None = None
+    """Commands and control frames of one connection."""
+    publishes: Rate | None = None
+    """Publications of one publisher key, subject or connection."""
+    inbound_bytes: Rate | None = None
+    """Bytes of the messages of one connection, after inflating."""
+    address_connections: int = 0
+    subject_connections: int = 0
+
+
+class Bucket:
+    """The tokens of one party. Full at first."""
+
+    __slots__ = ("_at_seconds", "_left")
+
+    def __init__(self, rate: Rate, now_seconds: float) -> None:
+        self._left = rate.burst
+        self._at_seconds = now_seconds
+
+    def take(self, rate: Rate, now_seconds: float, tokens: float = 1) -> float:
+        """Take `tokens` and return 0; or take none and return the seconds until they are there."""
+        per_second = rate.events / rate.seconds
+        passed = max(0.0, now_seconds - self._at_seconds)
+        left = min(rate.burst, self._left + passed * per_second)
+        self._left, self._at_seconds = left, now_seconds
+        needed = min(tokens, rate.burst)
+        if left >= needed:
+            self._left = left - tokens
+            return 0.0
+        return (needed - left) / per_second
+
+
+class Buckets:
+    """A bucket for each of many parties."""
+
+    def __init__(self, rate: Rate, clock: Monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._by_key: dict[Hashable, Bucket] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def take(self, key: Hashable, tokens: float = 1) -> float:
+        """As `Bucket.take`, of the party `key`."""
+        now, by_key = self._clock(), self._by_key
+        if (bucket := by_key.pop(key, None)) is None:
+            bucket = Bucket(self._rate, now)
+            if len(by_key) >= MAX_KEYS:
+                del by_key[next(iter(by_key))]
+        by_key[key] = bucket
+        return bucket.take(self._rate, now, tokens)
+
+
+def _buckets(rate: Rate | None, clock: Monotonic) -> Buckets | None:
+    return None if rate is None else Buckets(rate, clock)
+
+
+class Meter:
+    """What one connection has left. Made with its first command where anything is limited."""
+
+    __slots__ = ("_bytes", "_commands", "_last_refused_seconds", "_since_seconds")
+
+    def __init__(self, limits: PeerLimits, now_seconds: float) -> None:
+        self._commands = limits.commands and Bucket(limits.commands, now_seconds)
+        self._bytes = limits.inbound_bytes and Bucket(limits.inbound_bytes, now_seconds)
+        self._since_seconds = 0.0
+        """When the refusals began that go on now."""
+        self._last_refused_seconds = -math.inf
+
+    def take(self, limits: PeerLimits, now_seconds: float, size: int) -> tuple[str, float] | None:
+        """Take a command of `size` bytes; return which limit it is over, and for how long."""
+        rate = limits.commands
+        if rate and self._commands and (wait := self._commands.take(rate, now_seconds)):
+            return "commands", wait
+        rate = limits.inbound_bytes
+        if rate and self._bytes and (wait := self._bytes.take(rate, now_seconds, size)):
+            return "inbound_bytes", wait
+        return None
+
+    def refused(self, now_seconds: float) -> bool:
+        """A command was refused; return whether its peer has gone on for too long."""
+        if now_seconds - self._last_refused_seconds > _PAUSE_SECONDS:
+            self._since_seconds = now_seconds
+        self._last_refused_seconds = now_seconds
+        return now_seconds - self._since_seconds >= PATIENCE_SECONDS
+
+
+class Limiter:
+    """One per node: judges, counts what it refuses, and says so."""
+
+    def __init__(self, limits: PeerLimits, clock: Monotonic, counters: Counters) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._counters = counters
+        self._handshakes = _buckets(limits.handshakes, clock)
+        self._publishes = _buckets(limits.publishes, clock)
+        self.meters_commands = bool(limits.commands or limits.inbound_bytes)
+        self.limits_publishes = self._publishes is not None
+        self.counts_addresses = limits.address_connections > 0
+        self.counts_subjects = limits.subject_connections > 0
+
+    def check_handshake(self, address: str) -> None:
+        """Raise `RateLimitedError` where `address` has begun too many sessions."""
+        if self._handshakes is None:
+            return
+        if wait := self._handshakes.take(party(address)):
+            raise self._refusal("handshakes", "this address begins too many sessions", wait)
+
+    def check_address(self, connections: int) -> None:
+        """Raise `RateLimitedError` where an address that has so many may have no other."""
+        limit = self._limits.address_connections
+        if limit and connections >= limit:
+            text = f"this address has {connections:,} connections, limit is {limit:,}"
+            raise self._refusal("address_connections", text, 1)
+
+    def overruns_address(self, connections: int) -> bool:
+        """Whether an address that has so many is not even answered."""
+        limit = self._limits.address_connections
+        if over := bool(limit) and connections >= 2 * limit + _ADDRESS_RESERVE:
+            self._counters.rate_limited["address_connections"] += 1
+        return over
+
+    def check_subject(self, connections: int) -> None:
+        """Raise `RateLimitedError` where a subject that has so many may have no other."""
+        limit = self._limits.subject_connections
+        if limit and connections >= limit:
+            text = f"this subject has {connections:,} connections, limit is {limit:,}"
+            raise self._refusal("subject_connections", text, 1)
+
+    def check_publish(self, publisher: str, count: int = 1) -> None:
+        """Raise `RateLimitedError` where `publisher` may not publish `count` more now."""
+        if self._publishes is not None and (wait := self._publishes.take(publisher, count)):
+            raise self._refusal("publishes", "this publisher sends too many publications", wait)
+
+    def new_meter(self) -> Meter:
+        return Meter(self._limits, self._clock())
+
+    def check_command(self, meter: Meter, size: int) -> tuple[RateLimitedError, bool] | None:
+        """Take a command of `size` bytes of a connection.
+
+        Returns what to refuse it with, and whether its peer is to be closed for going on; None
+        where it may be carried out.
+        """
+        now = self._clock()
+        if (over := meter.take(self._limits, now, size)) is None:
+            return None
+        limit, wait = over
+        what = "commands" if limit == "commands" else "bytes"
+        error = self._refusal(limit, f"this connection sends too many {what}", wait)
+        return error, meter.refused(now)
+
+    def _refusal(self, limit: str, text: str, wait_seconds: float) -> RateLimitedError:
+        self._counters.rate_limited[limit] += 1
+        seconds = max(1, math.ceil(wait_seconds))
+        return RateLimitedError(text, retry_after_seconds=seconds)
+
+
+@lru_cache(maxsize=4096)
+def party(address: str) -> str:
+    """Whom an address stands for: itself, or its /64 where it is of IPv6."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network(f"{address}/{_IPV6_PREFIX}", strict=False))
+    except ValueError:
+        return address

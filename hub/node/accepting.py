@@ -1,0 +1,72 @@
+"""How connections are accepted at a listening socket: plainly, with TLS, behind a PROXY header."""
+
+import asyncio
+import socket
+from typing import Protocol
+
+from hub.auth.proxies import TrustedProxies
+from hub.errors import BadRequestError
+from hub.node.node import Node
+from hub.node.tls import Certificate
+from hub.transports.connection.connection import Connection
+from hub.transports.connection.context import ConnectionContext
+from hub.transports.connection.proxied import ProxiedListener
+
+
+class Accepting(Protocol):
+    """Connections are accepted until it is closed."""
+
+    def close(self) -> None:
+        """Accept no more. Connections that stand go on."""
+        ...
+
+
+class Acceptor:
+    """Makes the connections of a node's listening sockets.
+
+    Args:
+        certificate: of the hub's own TLS; None without it.
+    """
+
+    def __init__(
+        self, node: Node, context: ConnectionContext, certificate: Certificate | None
+    ) -> None:
+        self._node = node
+        self._context = context
+        self._tls = None if certificate is None else certificate.context
+
+    async def accept(self, listening: socket.socket) -> Accepting:
+        """Begin to accept at `listening`, which is closed with what is returned."""
+        settings, context = self._node.settings, self._context
+        if settings.proxy_protocol:
+            proxied = ProxiedListener(
+                listening,
+                lambda address: Connection(context, address),
+                trusted=TrustedProxies(settings.trusted_proxies),
+                tls=self._tls,
+                timeout_seconds=settings.handshake_timeout_seconds,
+                max_waiting=settings.max_connections,
+                refused=self._refused,
+            )
+            return _Running(context.spawn(proxied.run()))
+        return await asyncio.get_running_loop().create_server(
+            lambda: Connection(context),
+            sock=listening,
+            backlog=settings.backlog,
+            ssl=self._tls,
+            ssl_handshake_timeout=None if self._tls is None else settings.handshake_timeout_seconds,
+        )
+
+    def _refused(self, address: str, error: BadRequestError) -> None:
+        self._node.counters.refused[error.code] += 1
+        self._node.refusals.refused(error.code, address=address, reason=error.message)
+
+
+class _Running:
+    """A task that accepts."""
+
+    def __init__(self, task: "asyncio.Task[None]") -> None:
+        self._task = task
+
+    def close(self) -> None:
+        self._task.cancel()

@@ -1,0 +1,227 @@
+"""Subjects and their tokens: who is here, closed, taken out, banned, revoked. Operator keys only.
+
+Times in answers are milliseconds since 1970 UTC. `issued_before` is compared with `iat`, which
+counts seconds; a number that can only be milliseconds is taken as such.
+"""
+
+import math
+from typing import Any
+
+import msgspec
+
+from hub.admin.connections import CONNECTIONS, list_connections
+from hub.admin.standing import GetStanding, Lift, ListStandings, Say
+from hub.admin.subjects import DisconnectSubject, UnsubscribeSubject, everywhere
+from hub.auth.standings import MAX_REASON_CHARACTERS, Kind, Standing
+from hub.auth.tokens import MAX_SUBJECT_LENGTH
+from hub.core.publication import check_channel
+from hub.errors import BadRequestError
+from hub.transports.http.answer import Answer, json_answer
+from hub.transports.http.parameters import AFTER, LIMIT
+from hub.transports.http.ports import HttpDeps
+from hub.transports.http.routes import Route, access_of
+from hub.transports.http.schemas import BAN, REVOCATION, array, ok, record, ref
+from hub.transports.request import Request
+from hub.wire.codes import CloseCode
+
+_MAX_BODY_BYTES = 4096
+_DAY_SECONDS = 24 * 3600
+# Whoever is banned for longer is so for ever, and is that by the application.
+MAX_SECONDS = 3650 * _DAY_SECONDS
+# A revoked token must not hold again before it ends by itself, and few hold for a year.
+_REVOKED_SECONDS = 365 * _DAY_SECONDS
+# Seconds since 1970 reach it in the year 5138, milliseconds did in 1973.
+_MILLISECONDS_FROM = 1e11
+_CLOSED = "closed by operator"
+
+
+class _Ban(msgspec.Struct, forbid_unknown_fields=True):
+    seconds: float
+    reason: str = ""
+
+
+class _Revocation(msgspec.Struct, forbid_unknown_fields=True):
+    jti: str | None = None
+    sub: str | None = None
+    issued_before: float | None = None
+    seconds: float = _REVOKED_SECONDS
+
+
+class Subjects:
+    """Reads what is asked and has it done everywhere."""
+
+    def __init__(self, deps: HttpDeps) -> None:
+        self._admin = deps.admin
+
+    def routes(self) -> tuple[Route, ...]:
+        one = "/api/subjects/{sub}"
+        done = {"204": {"description": "Done at every node."}}
+        return (
+            Route(
+                method="GET",
+                path=one,
+                access=access_of(GetStanding),
+                handler=self.subject,
+                summary="A subject's connections, and whether it is banned",
+                parameters=(LIMIT, AFTER),
+                answers=ok("Found.", ref("Subject")),
+            ),
+            Route(
+                method="DELETE",
+                path=f"{one}/connections",
+                access=access_of(DisconnectSubject),
+                handler=self.disconnect,
+                summary="Close all connections of a subject",
+                answers=done,
+            ),
+            Route(
+                method="DELETE",
+                path=one + "/subscriptions/{channel}",
+                access=access_of(UnsubscribeSubject),
+                handler=self.unsubscribe,
+                summary="Take all connections of a subject out of a channel",
+                answers=done,
+            ),
+            Route(
+                method="PUT",
+                path=f"{one}/ban",
+                access=access_of(Say),
+                handler=self.ban,
+                summary="Ban a subject, and close its connections",
+                body=BAN,
+                body_limit=_MAX_BODY_BYTES,
+                answers=ok("Banned.", ref("Ban")),
+            ),
+            Route(
+                method="DELETE",
+                path=f"{one}/ban",
+                access=access_of(Lift),
+                handler=self.unban,
+                summary="Let a subject in again",
+                answers={"204": {"description": "It may come in."}},
+            ),
+            Route(
+                method="GET",
+                path="/api/bans",
+                access=access_of(ListStandings),
+                handler=self.bans,
+                summary="Bans and revocations in force",
+                parameters=(LIMIT,),
+                answers=ok("Found.", record({"bans": array(ref("Ban"))})),
+            ),
+            Route(
+                method="POST",
+                path="/api/tokens/revoke",
+                access=access_of(Say),
+                handler=self.revoke,
+                summary="Revoke a token, or a subject's older tokens",
+                body=REVOCATION,
+                body_limit=_MAX_BODY_BYTES,
+                answers=ok("Revoked.", ref("Ban")),
+            ),
+        )
+
+    async def subject(self, request: Request) -> Answer:
+        """A page of its connections on all nodes."""
+        name, given = _subject(request), request.given
+        query = CONNECTIONS.read({"sort": "connection", **given}, subject=name)
+        page = await list_connections(self._admin, query)
+        ban = await self._admin.call(GetStanding(Kind.BAN, name))
+        told = CONNECTIONS.told(query, page)
+        return json_answer({"sub": name, "ban": None if ban is None else _told(ban), **told})
+
+    async def disconnect(self, request: Request) -> Answer:
+        """Close with 4403, which tells clients not to come back by themselves."""
+        asked = DisconnectSubject(_subject(request), CloseCode.FORBIDDEN, _CLOSED)
+        await everywhere(self._admin, asked)
+        return Answer(status=204)
+
+    async def unsubscribe(self, request: Request) -> Answer:
+        """Each connection gets a push `unsubscribed`."""
+        channel = check_channel(request.params["channel"])
+        await everywhere(self._admin, UnsubscribeSubject(_subject(request), channel))
+        return Answer(status=204)
+
+    async def ban(self, request: Request) -> Answer:
+        """Its tokens are refused until the ban ends; another ban takes the place of this one."""
+        asked = _read(request.body, _Ban)
+        return await self._say(
+            Say(Kind.BAN, _subject(request), _seconds(asked.seconds), _reason(asked.reason))
+        )
+
+    async def unban(self, request: Request) -> Answer:
+        await self._admin.call(Lift(Kind.BAN, _subject(request)))
+        return Answer(status=204)
+
+    async def bans(self, request: Request) -> Answer:
+        """The first of them, those that end last first."""
+        found = await self._admin.call(ListStandings(request.given["limit"]))
+        return json_answer({"bans": [_told(each) for each in found]})
+
+    async def revoke(self, request: Request) -> Answer:
+        """One token by its `jti`, or those of `sub` that were made before a time."""
+        asked = _read(request.body, _Revocation)
+        seconds = _seconds(asked.seconds)
+        if asked.jti is not None and asked.sub is None and asked.issued_before is None:
+            return await self._say(Say(Kind.TOKEN, _named(asked.jti, "jti"), seconds))
+        if asked.jti is None and asked.sub is not None and asked.issued_before is not None:
+            before = _before(asked.issued_before)
+            name = _named(asked.sub, "sub")
+            return await self._say(Say(Kind.SUBJECT, name, seconds, before=before))
+        raise BadRequestError("give either jti, or sub and issued_before")
+
+    async def _say(self, asked: Say) -> Answer:
+        await self._admin.call(asked)
+        said = await self._admin.call(GetStanding(asked.kind, asked.name))
+        return json_answer({} if said is None else _told(said))
+
+
+def _subject(request: Request) -> str:
+    return _named(request.params["sub"], "sub")
+
+
+def _named(text: str, what: str) -> str:
+    if not 0 < len(text) <= MAX_SUBJECT_LENGTH:
+        raise BadRequestError(f"{what} is {len(text)} characters, allowed are 1 to 255")
+    return text
+
+
+def _read(body: bytes, kind: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"the body is not as it should be: {error}") from None
+
+
+def _seconds(value: float) -> float:
+    if not 0 < value <= MAX_SECONDS:
+        raise BadRequestError(f"seconds is {value:g}, allowed is more than 0 to {MAX_SECONDS:,}")
+    return value
+
+
+def _before(value: float) -> float:
+    if not (math.isfinite(value) and value >= 0):
+        raise BadRequestError("issued_before is no time since 1970")
+    return value / 1000 if value >= _MILLISECONDS_FROM else value
+
+
+def _reason(text: str) -> str:
+    reason = " ".join(text.split())
+    if len(reason) > MAX_REASON_CHARACTERS or not reason.isprintable():
+        allowed = f"allowed are {MAX_REASON_CHARACTERS} printable ones"
+        raise BadRequestError(f"reason is {len(reason)} characters, {allowed}")
+    return reason
+
+
+def _told(said: Standing) -> dict[str, object]:
+    told: dict[str, object] = {
+        "kind": said.kind,
+        "jti" if said.kind is Kind.TOKEN else "sub": said.name,
+        "at_ms": said.at_ms,
+        "until_ms": said.until_ms,
+    }
+    if said.kind is Kind.BAN:
+        told["reason"] = said.reason
+    if said.kind is Kind.SUBJECT:
+        told["issued_before"] = said.before
+    return told

@@ -1,0 +1,235 @@
+"""The client's address behind proxies, and TLS of the hub's own, over real sockets."""
+
+import asyncio
+import json
+import shutil
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+import websockets
+
+from hub import Hub, Settings
+from hub.errors import SettingsError
+from hub.node import tls
+from tests.support.certificates import Certificates, is_installed, make_certificates
+from tests.support.waiting import eventually
+from tests.transports.connection.test_proxy_protocol import block
+
+CLIENT, FORGED = "203.0.113.9", "1.2.3.4"
+LINE = f"PROXY TCP4 {CLIENT} 10.0.0.7 51234 8000\r\n".encode()
+ASK = b"GET /sse?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@asynccontextmanager
+async def running(**settings: Any) -> AsyncIterator[Hub]:
+    async with Hub(Settings(port=0, drain_seconds=0, **settings)) as hub:
+        yield hub
+
+
+async def addresses(hub: Hub) -> list[str]:
+    return [session.link.address for session in hub.node.registry.sessions.values()]
+
+
+async def ask(hub: Hub, data: bytes, context: ssl.SSLContext | None = None) -> bytes:
+    """What comes first where a connection begins with `data`; b"" where it ends."""
+    port = int(hub.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        if context is not None:
+            await writer.start_tls(context, server_hostname="127.0.0.1")
+            writer.write(ASK)
+        async with asyncio.timeout(10):
+            return await reader.read(1000)
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+# -- header fields ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-For": f"{FORGED}, {CLIENT}"},
+        {"Forwarded": f'for={FORGED}, for="{CLIENT}:4711";proto=https'},
+    ],
+)
+async def test_a_trusted_proxy_tells_the_address_of_a_session(headers: dict[str, str]) -> None:
+    async with running(trusted_proxies=("127.0.0.0/8",)) as hub:
+        for path in ("/ws?channel=a", "/sse?channel=a", "/poll?channel=a"):
+            async with httpx.AsyncClient(base_url=hub.url) as http:
+                if path.startswith("/ws"):
+                    async with websockets.connect(
+                        f"ws{hub.url[4:]}{path}", additional_headers=headers
+                    ) as ws:
+                        await ws.recv()
+                        assert await addresses(hub) == [CLIENT]
+                else:
+                    asked = asyncio.create_task(http.get(path, headers=headers))
+                    await eventually(lambda: bool(hub.node.registry.sessions))
+                    assert await addresses(hub) == [CLIENT]
+                    asked.cancel()
+            await eventually(lambda: not hub.node.registry.sessions, seconds=20)
+
+
+async def test_nobody_else_does() -> None:
+    async with (
+        running(trusted_proxies=("10.0.0.0/8",)) as hub,
+        websockets.connect(
+            f"ws{hub.url[4:]}/ws", additional_headers={"X-Forwarded-For": FORGED}
+        ) as ws,
+    ):
+        await ws.recv()
+        assert await addresses(hub) == ["127.0.0.1"]
+
+
+# -- the PROXY protocol -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "address"),
+    [
+        (LINE, CLIENT),
+        (block(CLIENT, "10.0.0.7"), CLIENT),
+        (block("2001:db8::1", "fd00::7"), "2001:db8::1"),
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
+        (block(CLIENT, "10.0.0.7", command=0x20), "127.0.0.1"),
+    ],
+    ids=range(5),
+)
+async def test_a_header_in_front_of_a_connection_tells_it(header: bytes, address: str) -> None:
+    async with running(proxy_protocol=True) as hub:
+        port = int(hub.url.rpartition(":")[2])
+        for pieces in (1, 7):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            whole = header + ASK
+            size = -(-len(whole) // pieces)
+            for at in range(0, len(whole), size):
+                writer.write(whole[at : at + size])
+                await asyncio.sleep(0.01)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            assert await addresses(hub) == [address]
+            writer.close()
+            await eventually(lambda: not hub.node.registry.sessions)
+
+
+async def test_without_its_header_a_connection_ends_and_counts() -> None:
+    async with running(proxy_protocol=True) as hub:
+        assert await ask(hub, ASK) == b""
+        assert hub.node.counters.refused["bad_request"] == 1
+
+
+async def test_a_header_that_never_ends_is_given_up() -> None:
+    async with running(proxy_protocol=True, handshake_timeout_seconds=0.3) as hub:
+        for begin in (b"", LINE[:9], block(CLIENT, "10.0.0.7")[:15]):
+            assert await ask(hub, begin) == b""
+
+
+async def test_only_trusted_proxies_begin_with_it_where_some_are_named() -> None:
+    async with running(proxy_protocol=True, trusted_proxies=("10.0.0.0/8",)) as hub:
+        assert (await ask(hub, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"))[9:12] == b"200"
+        assert (await ask(hub, LINE + ASK))[9:12] == b"400"
+
+
+# -- TLS --------------------------------------------------------------------------------------
+
+needs_openssl = pytest.mark.skipif(not is_installed(), reason="openssl is not installed")
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return make_certificates(tmp_path)
+
+
+def trusting(certificates: Certificates) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certificates.authority)
+
+
+@needs_openssl
+async def test_the_hub_speaks_tls_itself(certificates: Certificates) -> None:
+    made, context = certificates, trusting(certificates)
+    async with running(tls_cert=str(made.certificate), tls_key=str(made.key)) as hub:
+        assert hub.url.startswith("https://")
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        async with httpx.AsyncClient(base_url=hub.url, verify=context) as http:
+            async with websockets.connect(f"wss{hub.url[5:]}/ws?channel=a", ssl=context) as ws:
+                await ws.recv()
+                await ws.recv()
+                answer = await http.post("/api/publish/a", json={"n": 1})
+                assert answer.status_code == 200
+                assert json.loads(await ws.recv())["data"] == {"n": 1}
+            sent = await http.get("/api/channels/a/history")
+            assert sent.json()["publications"][0]["data"] == {"n": 1}
+
+
+@needs_openssl
+async def test_a_renewed_certificate_is_read_and_a_broken_one_is_not(
+    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_SECONDS", 0.05)
+    (tmp_path / "next").mkdir()
+    following = make_certificates(tmp_path / "next")
+    made = certificates
+    async with running(tls_cert=str(made.certificate), tls_key=str(made.key)) as hub:
+
+        async def is_served(of: Certificates) -> bool:
+            try:
+                async with httpx.AsyncClient(base_url=hub.url, verify=trusting(of)) as http:
+                    return (await http.get("/healthz")).status_code == 200
+            except httpx.ConnectError:
+                return False
+
+        assert await is_served(made)
+        made.certificate.write_text("rubbish")
+        await asyncio.sleep(0.3)
+        assert await is_served(made)
+        shutil.copy(following.key, made.key)
+        shutil.copy(following.certificate, made.certificate)
+        for _ in range(100):
+            if await is_served(following):
+                break
+            await asyncio.sleep(0.1)
+        assert await is_served(following)
+        assert not await is_served(made)
+
+
+@needs_openssl
+async def test_a_header_stands_before_the_handshake(certificates: Certificates) -> None:
+    made = certificates
+    async with running(
+        tls_cert=str(made.certificate), tls_key=str(made.key), proxy_protocol=True
+    ) as hub:
+        answer = await ask(hub, LINE, trusting(made))
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert CLIENT in await addresses(hub)
+
+
+def test_a_key_without_its_certificate_is_no_start_without_tls() -> None:
+    with pytest.raises(SettingsError, match="HUB_TLS_CERT"):
+        Settings(tls_key="/etc/key.pem")
+
+
+@needs_openssl
+@pytest.mark.parametrize("wrong", ["missing", "rubbish", "another's key"])
+async def test_files_that_are_no_certificate_end_the_start(
+    certificates: Certificates, tmp_path: Path, wrong: str
+) -> None:
+    cert, key = certificates.certificate, certificates.key
+    if wrong == "missing":
+        cert.unlink()
+    elif wrong == "rubbish":
+        cert.write_text("rubbish")
+    else:
+        (tmp_path / "other").mkdir()
+        key = make_certificates(tmp_path / "other").key
+    with pytest.raises(SettingsError, match=r"HUB_TLS_CERT is .*: .*; allowed: PEM files"):
+        async with running(tls_cert=str(cert), tls_key=str(key)):
+            pass

@@ -1,0 +1,175 @@
+"""The supervisor's decisions, on children that are no processes."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncGenerator, Sequence
+
+import pytest
+import structlog
+
+from hub.node.supervisor import supervisor as module
+from hub.node.supervisor.child import Child
+from hub.node.supervisor.control import RETIRE
+from hub.node.supervisor.supervisor import Supervisor
+from hub.settings import Settings
+from tests.support.waiting import eventually
+
+
+class FakeChild(Child):
+    """Notes what it is told, and ends when it is killed."""
+
+    made: "list[FakeChild]" = []  # noqa: RUF012 - emptied for each test
+
+    async def start(self, command: Sequence[str], inherited: Sequence[int]) -> None:
+        self.words: list[str] = []
+        self.killed = False
+        FakeChild.made.append(self)
+
+    def say(self, *words: str) -> None:
+        self.words.append(" ".join(words))
+
+    def kill(self) -> None:
+        self.killed = True
+        self.exit_code = -9
+
+    async def comes_up(self) -> None:
+        self.is_up = self.is_ready = True
+        await self._tell()
+
+    async def ends(self, code: int = 1) -> None:
+        self.exit_code = code
+        await self._tell()
+
+
+@pytest.fixture
+async def made(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Supervisor]:
+    """With three workers that are up."""
+    FakeChild.made.clear()
+    monkeypatch.setattr(module, "Child", FakeChild)
+    listening = [socket.socket() for _ in range(3)]
+    supervisor = Supervisor(
+        Settings(workers=3), ["hub"], listening, None, structlog.get_logger(),
+        outlives_terminal=False,
+    )  # fmt: skip
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: len(FakeChild.made) == 3)
+    for child in tuple(FakeChild.made):
+        await child.comes_up()
+    await eventually(lambda: not supervisor._starting)
+    yield supervisor
+    supervisor.stop(signal.SIGTERM)
+    for child in FakeChild.made:
+        if child.exit_code is None:
+            await child.ends(0)
+    await running
+    for each in listening:
+        each.close()
+
+
+def slots() -> list[list[int]]:
+    """Where each of the three was told last to accept."""
+    return [sorted(child.slots) for child in FakeChild.made[:3]]
+
+
+async def test_each_worker_accepts_at_its_own_socket(made: Supervisor) -> None:
+    assert slots() == [[0], [1], [2]]
+
+
+async def test_a_socket_whose_worker_is_away_is_accepted_at_by_the_next(made: Supervisor) -> None:
+    """And by its own again when that is back."""
+    await FakeChild.made[1].ends()
+    assert sorted(FakeChild.made[2].slots) == [1, 2]
+    await eventually(lambda: len(FakeChild.made) == 4)
+    again = FakeChild.made[3]
+    assert not again.slots
+    await again.comes_up()
+    assert (sorted(again.slots), sorted(FakeChild.made[2].slots)) == ([1], [2])
+
+
+async def test_a_drained_worker_accepts_nowhere_unless_all_are(made: Supervisor) -> None:
+    first, second, third = FakeChild.made
+    first.is_leaving = True
+    await first._tell()
+    assert slots() == [[], [0, 1], [2]]
+    second.is_leaving = third.is_leaving = True
+    await third._tell()
+    assert slots() == [[0], [1], [2]]
+
+
+async def test_a_child_that_ends_again_and_again_waits_longer(made: Supervisor) -> None:
+    """Up to a bound, and one that had lived for a while begins at once."""
+    child = FakeChild.made[0]
+    waits = [made._back_off(child) for _ in range(10)]
+    assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert waits[-1] == 10.0
+    child.started_at -= 60
+    assert made._back_off(child) == 0.1
+
+
+async def test_a_child_that_says_nothing_for_long_is_killed(
+    made: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is alive is not."""
+    silent, alive, _ = FakeChild.made
+    monkeypatch.setattr(module, "_WATCH_SECONDS", 0.01)
+    made._silent_seconds = 0.5
+    watching = asyncio.create_task(made._watch())
+
+    async def silence() -> bool:
+        for child in FakeChild.made[1:]:
+            child.silent_seconds = 0.0
+        return silent.killed
+
+    await eventually(silence)
+    watching.cancel()
+    assert not alive.killed
+
+
+async def test_a_hangup_replaces_one_after_another(made: Supervisor) -> None:
+    """The new one is ready before the old one is told to retire."""
+    made._has_terminal = False
+    made.hang_up()
+    await eventually(lambda: len(FakeChild.made) == 4)
+    old, new = FakeChild.made[0], FakeChild.made[3]
+    assert RETIRE not in old.words
+    await new.comes_up()
+    await eventually(lambda: RETIRE in old.words)
+    assert sorted(new.slots) == [0]
+    assert len(FakeChild.made) == 4
+    await old.ends(0)
+    await eventually(lambda: len(FakeChild.made) == 5)
+
+
+async def test_a_successor_that_does_not_come_up_changes_nothing(made: Supervisor) -> None:
+    made._has_terminal = False
+    made.hang_up()
+    await eventually(lambda: len(FakeChild.made) == 4)
+    await FakeChild.made[3].ends(2)
+    await eventually(lambda: made._replacing is not None and made._replacing.done())
+    assert all(RETIRE not in child.words for child in FakeChild.made)
+    assert len(FakeChild.made) == 4
+
+
+async def test_a_worker_that_dies_while_it_is_replaced_has_one_successor(made: Supervisor) -> None:
+    made._has_terminal = False
+    made.hang_up()
+    await eventually(lambda: len(FakeChild.made) == 4)
+    await FakeChild.made[0].ends()
+    await FakeChild.made[3].comes_up()
+    await eventually(lambda: made._current[1] is FakeChild.made[3])
+    await asyncio.sleep(0.3)  # longer than its back-off
+    assert [child.role.number for child in FakeChild.made].count(1) == 2
+
+
+async def test_the_loss_of_the_terminal_ends_the_hub(
+    made: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But under nohup."""
+    monkeypatch.setattr(module, "_has_terminal", lambda: False)
+    made._has_terminal = made._outlives_terminal = True
+    made.hang_up()
+    assert not made._stopping.is_set()
+    made._has_terminal, made._outlives_terminal = True, False
+    made.hang_up()
+    assert made._stopping.is_set()
