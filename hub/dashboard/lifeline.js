@@ -40,7 +40,7 @@ function row(event) {
 }
 
 /** @param {number} number */
-const several = (number) => (number === 1 ? "one connection" : `${count(number)} connections`);
+const several = (number) => `${count(number)} connection${number === 1 ? "" : "s"}`;
 
 /** What is missing of the answer. @param {any} told */
 function lacking({ more, complete, unanswered, connections }) {
