@@ -181,6 +181,12 @@ class Hub:
         if self._listener is not None:
             await self._listener.stop_accepting()
 
+    async def leave_to_another(self) -> None:
+        """Begin to drain, and have HTTP connections go to another process that accepts already."""
+        self.begin_drain()
+        if self._listener is not None:
+            await self._listener.stop_asking(self.settings.drain_seconds)
+
     def stop_now(self) -> None:
         """End or skip the draining."""
         self._stop_now.set()

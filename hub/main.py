@@ -70,24 +70,33 @@ async def _serve_worker(settings: Settings, app: ASGIApp | None, role: Role, *, 
     return 0
 
 
+async def _retire(hub: Hub, stop: asyncio.Event) -> None:
+    """End in a way that nobody meets a closed door.
+
+    The successor accepts already, also what waits in the queue of this one's socket.
+    """
+    await hub.stop_accepting()
+    await hub.leave_to_another()
+    stop.set()
+
+
 async def _obey(control: Control, hub: Hub, stop: asyncio.Event) -> None:
     """Do what the supervisor says; its death is a word too."""
+    retiring: asyncio.Task[None] | None = None
     async for word, *places in control.heard():
         if word == SLOTS and not stop.is_set():
             await hub.accept_at([int(each) for each in places])
         elif word == RETIRE:
-            # The successor accepts already, also what waits in the queue of this one's socket.
-            await hub.stop_accepting()
-            stop.set()
+            retiring = asyncio.create_task(_retire(hub, stop))
         elif word == DRAIN:
             stop.set()
         elif word == NOW:
             hub.stop_now()
             stop.set()
-    if not stop.is_set():
+    if retiring is None and not stop.is_set():
         # The supervisor is dead: whoever is started in its place wants the port.
         await hub.stop_accepting()
-        stop.set()
+    stop.set()
 
 
 async def _tell_readiness(control: Control, hub: Hub) -> None:

@@ -96,9 +96,22 @@ class Listener:
         return certificate
 
     async def stop_accepting(self) -> None:
-        """Accept nowhere any more, and let go of the sockets."""
+        """Accept nowhere any more, and let go of the sockets; connections stay."""
         await self.accept_at(())
         self._close_sockets()
+
+    async def stop_asking(self, seconds: float) -> None:
+        """Have HTTP connections end with their next answer; wait until they have, so long at most.
+
+        One that is ended between two requests may meet a request that is on its way.
+        """
+        http = self._node.sockets.http
+        for connection in tuple(http):
+            connection.leave_after_next()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while http and loop.time() < end:  # noqa: ASYNC110 - runs once
+            await asyncio.sleep(_STEP_SECONDS)
 
     def _close_sockets(self) -> None:
         for bound in self._sockets:

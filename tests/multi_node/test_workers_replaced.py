@@ -5,6 +5,7 @@ and what waits to be accepted is never reset.
 """
 
 import asyncio
+import contextlib
 import signal
 
 import pytest
@@ -32,7 +33,11 @@ async def test_sighup_replaces_workers_and_nobody_is_refused_or_misses_anything(
             assembled({hub.port}, channel) as (crowd, members),
             publishing([hub], channel) as published,
         ):
-            knocks = [asyncio.create_task(knock(hub.port)) for _ in range(KNOCKS)]
+            knocks = [
+                asyncio.create_task(visit(hub.port))
+                for visit in (knock, stay)
+                for _ in range(KNOCKS)
+            ]
             hub.signal(signal.SIGHUP)
             await eventually(
                 lambda: '"workers_replaced"' in hub.stderr, seconds=ROLL_SECONDS, what="a roll"
@@ -67,8 +72,24 @@ async def knock(port: int) -> None:
     """Connect and ask, until cancelled; raise where that is refused."""
     while True:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        answer = await reader.read()
-        assert answer.startswith(b"HTTP/1.1 200"), answer
-        writer.close()
+        with contextlib.closing(writer):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 200"), answer
         await asyncio.sleep(0.01)
+
+
+async def stay(port: int) -> None:
+    """Ask again and again on one connection, until an answer says that it is the last; every
+    request has its answer."""
+    while True:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.closing(writer):
+            while True:
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(len(b'{"status":"ok"}'))
+                assert head.startswith(b"HTTP/1.1 200"), head
+                if b"connection: close" in head.lower():
+                    break
+                await asyncio.sleep(0.05)

@@ -154,6 +154,10 @@ class Connection(asyncio.Protocol):
         self._reader.close()
         self._hold(b"")
 
+    def leave_after_next(self) -> None:
+        """The next answer says that it is the last: whoever asks again finds another process."""
+        self._requests.stopping = True
+
     def shut_down(self) -> None:
         """The listener stops: end now where nothing is under way, else with the next answer."""
         if self._phase.state in {State.AWAITING_HEAD, State.BETWEEN} and not self._held:
