@@ -370,12 +370,12 @@ class RequestReader:
 def _read(fields: Sequence[tuple[bytes, bytes]]) -> tuple[dict[str, str], int]:
     """A head's fields by lower-case name, and how many bytes they took."""
     headers: dict[str, str] = {}
-    size = 0
+    size = _FIELD_BYTES * len(fields)
     for name, value in fields:
-        size += len(name) + len(value) + _FIELD_BYTES
-        key = _lower(name) if len(name) <= _KNOWN_NAME_BYTES else str(name, "latin-1").lower()
+        size += len(name) + len(value)
+        key = _lower(name) if len(name) <= _KNOWN_NAME_BYTES else name.decode("latin-1").lower()
         # RFC 9110 section 5.5: white space around a value is no part of it.
-        text = str(value.strip(b" \t"), "latin-1")
+        text = value.strip(b" \t").decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers, size
 
