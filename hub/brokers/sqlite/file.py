@@ -31,6 +31,7 @@ _WRITER_CACHE_KIB = 8 * KIB
 _READER_CACHE_KIB = 2 * KIB
 # Another program that holds the file for a moment, such as a shell, is waited for.
 _BUSY_SECONDS = 1.0
+_WAL_KEPT_BYTES = 32 * MIB
 # In one step of trimming: some milliseconds, which a commit may have to wait.
 _TRIM_BLOCKS = 256
 _TRIM_BYTES = MIB
@@ -425,6 +426,8 @@ def connected(path: str, cache_kib: int = _READER_CACHE_KIB) -> sqlite3.Connecti
         # A checkpoint within a commit would let it wait; `SqliteBroker` does them beside.
         db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute("PRAGMA temp_store = MEMORY")
+        # One that a backup or a burst has made larger is cut when it begins anew.
+        db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
     except BaseException:
         db.close()
         raise
