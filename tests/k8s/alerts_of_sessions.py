@@ -147,6 +147,20 @@ CASES = (
         summary="Somebody sends 2 requests a second that cannot be carried out.",
     ),
     Case(
+        alert="HubTokenKeysNotFetched",
+        at="20m",
+        fires={
+            node("hub_token_key_fetches_total", outcome="timeout"): "0+2x60",
+            node("hub_token_key_fetches_total", outcome="fetched"): "7x60",
+        },
+        calm={
+            node("hub_token_key_fetches_total", outcome="timeout"): "0x60",
+            node("hub_token_key_fetches_total", outcome="fetched"): "0+0.2x60",
+        },
+        labels=NODE,
+        summary="Node hub-1 cannot get the identity provider's keys.",
+    ),
+    Case(
         alert="HubInternalErrors",
         at="10m",
         fires={
