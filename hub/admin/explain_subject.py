@@ -159,15 +159,19 @@ async def explain_subject(admin: Admin, asked: ExplainSubject) -> SubjectExplain
     for part in parts:
         for channel, head in part.heads.items():
             heads[channel] = max(heads.get(channel, head), head, key=lambda each: each.offset)
-    absences = list(_absences(held, heads, {each.connection: each for each in visits}, asked))
+    more = any(part.more for part in parts)
+    # A connection that was not looked at, or is at a node that is silent, may have been there.
+    whole = answers.complete and not more
+    by_name = {each.connection: each for each in visits}
+    absences = list(_absences(held, heads, by_name, asked)) if whole else []
     moments = sorted(chain(*(part.moments for part in parts), absences), key=_at)
-    explained, connection = _verdict(asked, visits, absences)
+    explained, connection = _verdict(asked, visits, absences, all_seen=whole)
     return SubjectExplained(
         connections=tuple(visits),
         events=tuple(moments),
         explained=explained,
         connection=connection,
-        more=any(part.more for part in parts),
+        more=more,
         complete=answers.complete,
         unanswered=answers.unanswered,
     )
@@ -254,7 +258,11 @@ def _outside(asked: ExplainSubject, since_ms: int | None, until_ms: int | None) 
 
 
 def _verdict(
-    asked: ExplainSubject, visits: Sequence[Visit], absences: Sequence[Moment]
+    asked: ExplainSubject,
+    visits: Sequence[Visit],
+    absences: Sequence[Moment],
+    *,
+    all_seen: bool,
 ) -> tuple[Explained | UnsetType, str | UnsetType | None]:
     """Of the connections' answers the one that says most."""
     if asked.offset is None:
@@ -265,6 +273,9 @@ def _verdict(
         return Explained(answer=Answer.UNKNOWN.value, detail=nobody), None
     best, connection = min(told, key=lambda pair: _WEIGHT[Answer(pair[0].answer)])
     weak = {Answer.CLOSED.value, Answer.NOT_SUBSCRIBED.value}
+    if best.answer in weak and not all_seen:
+        many = "a connection that was not looked at, or whose node is silent, may have got it"
+        return Explained(answer=Answer.UNKNOWN.value, detail=many), None
     for absence in absences:
         first, last = absence.first or 0, absence.last or 0
         if best.answer in weak and absence.epoch == best.epoch and first <= asked.offset <= last:

@@ -31,7 +31,9 @@ from hub.core.session.session import Session
 from hub.errors import HubError
 
 MAX_VISITS = 100
-"""The newest: somebody who reconnects once a second must not make a book of it."""
+"""Those that were owed what is asked for, and the newest: somebody who reconnects once a second
+must not make a book of it."""
+_MAX_RECALLED = 1000
 # Asked about before other work gets its turn: each takes some 50 us, more with many notes.
 _AT_ONCE = 20
 # Looked at before other work gets its turn.
@@ -48,6 +50,20 @@ class _Known:
     notes: Notes
     session: Session | None = None
     closed: ClosedSession | None = None
+
+    def was_owed(self, asked: ExplainSubject) -> bool:
+        """Whether a subscription of its covers the offset that is asked for."""
+        offset = asked.offset or 0
+        place = (
+            None if self.session is None else self.session.subscriptions.get(asked.channel or "")
+        )
+        return (place is not None and place.began_offset < offset) or any(
+            event.what is What.HELD
+            and event.channel == asked.channel
+            and asked.epoch in {None, event.epoch}
+            and event.first <= offset <= event.last
+            for event in self.notes.events
+        )
 
     def channels(self) -> list[str]:
         """Those that it has to do with, or had."""
@@ -98,6 +114,9 @@ class SubjectExplaining:
         window = _window(asked, origin)
         known = await self._known(asked.subject, window)
         more = len(known) > MAX_VISITS
+        if more and asked.offset is not None:
+            # Stable: among those that were owed it, and among the others, the newest stay last.
+            known.sort(key=lambda each: each.was_owed(asked))
         telling = _Telling(asked, window, origin, self._journal, self._recall)
         for each in known[-MAX_VISITS:]:
             channels = each.channels() if asked.channel is None else [asked.channel]
@@ -142,7 +161,7 @@ class SubjectExplaining:
             subject,
             from_seconds=window.from_seconds,
             to_seconds=window.to_seconds,
-            limit=MAX_VISITS + 1,
+            limit=_MAX_RECALLED,
         )
 
     async def _notes(self, connection: str, own: Notes | None, since_seconds: float) -> Notes:
@@ -385,7 +404,7 @@ class _Telling:
 
 
 def _ms(at_seconds: float, origin: Origin) -> int:
-    return int((at_seconds + origin.wall_offset_seconds) * 1000)
+    return round((at_seconds + origin.wall_offset_seconds) * 1000)
 
 
 def _seconds(at_ms: int, origin: Origin) -> float:

@@ -179,7 +179,7 @@ class DiskJournal:
         )
 
     def _ms(self, at_seconds: float) -> int:
-        return int((at_seconds + self._offset) * 1000)
+        return round((at_seconds + self._offset) * 1000)
 
     def _seconds(self, at_ms: int) -> float:
         return at_ms / 1000 - self._offset

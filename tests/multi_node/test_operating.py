@@ -1,6 +1,8 @@
 """What an operator asks of any node is done, or answered, by the node it concerns."""
 
+import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
@@ -61,6 +63,53 @@ async def test_any_node_says_what_became_of_a_message(redis: RedisServer, channe
         assert row["opened_ms"] <= row["closed_ms"]
         assert await why(client, ann.id, channel, 3) == "written"
         assert await why(client, "0" * 24, channel, 3) == "unknown"
+
+
+async def test_a_subject_that_went_from_node_to_node_has_one_line_of_time(
+    redis: RedisServer, channel: str, tmp_path: Path
+) -> None:
+    """Asked of a node that never had her; also when those that had her were stopped and began
+    anew, each with a file of its own in one directory."""
+    kept = SETTINGS | {"HUB_JOURNAL_PATH": str(tmp_path)}
+    async with hubs(redis.url, 3, **kept) as (one, two, three), operator(three) as client:
+
+        async def line(**asked: str) -> dict[str, Any]:
+            query = {"subject": "ann", "channel": channel, **asked}
+            answer = await client.get("/api/explain", params=query)
+            told: dict[str, Any] = answer.raise_for_status().json()
+            return told
+
+        def shown(told: dict[str, Any]) -> list[tuple[str, int | None, int | None]]:
+            return [(each["what"], each.get("first"), each.get("last")) for each in told["events"]]
+
+        async with watching(three, channel, "bob") as bob:
+            async with watching(one, channel, "ann") as first:
+                await publish(three, channel, 1)
+                await publish(three, channel, 2)
+                await eventually(lambda: messages(first) == [1, 2])
+            await publish(three, channel, 3)
+            await eventually(lambda: messages(bob) == [1, 2, 3])
+            async with watching(two, channel, "ann") as second:
+                await publish(three, channel, 4)
+                await eventually(lambda: messages(second) == [4])
+        expected = [
+            ("opened", None, None), ("subscribed", None, None), ("written", 1, 2),
+            ("closed", None, None), ("absent", 3, 3), ("opened", None, None),
+            ("subscribed", None, None), ("written", 4, 4), ("closed", None, None),
+        ]  # fmt: skip
+
+        async def told() -> bool:
+            return shown(await line()) == expected
+
+        await eventually(told, what="both connections have ended")
+        assert (await line(offset="4"))["connection"] == second.id
+        assert (await line(offset="3"))["explained"]["answer"] == "not_subscribed"
+        for hub in (one, two):
+            await asyncio.to_thread(hub.restart)
+        await eventually(told, seconds=KNOWN_DEADLINE_SECONDS, what="the same after the restart")
+        assert (await line(offset="2"))["explained"]["answer"] == "written"
+        assert await why(client, first.id, channel, 2) == "written"
+    assert len(list(tmp_path.glob("*.sqlite3"))) == 3
 
 
 async def test_a_node_is_drained_and_taken_back_from_another(

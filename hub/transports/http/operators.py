@@ -177,7 +177,8 @@ class Operators:
         if asked.offset is not None and asked.channel is None:
             raise BadRequestError("channel is missing")
         told = await explain_subject(self._admin, asked)
-        return json_answer({**to_builtins(asked), **to_builtins(told)})
+        question = {name: getattr(asked, name) for name in asked.__struct_fields__}
+        return json_answer({**question, **to_builtins(told)})
 
     # -- nodes -----------------------------------------------------------------------------------
 

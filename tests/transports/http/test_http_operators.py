@@ -75,6 +75,7 @@ async def test_what_a_subject_got_is_asked_of_all_nodes(hub: Hub) -> None:
     ]
     assert (told["subject"], told["offset"], told["connections"]) == ("ada", 14, [])
     assert told["explained"]["answer"] == "unknown"
+    assert "type" not in told
     assert "explained" not in everything
     assert (everything["complete"], everything["events"]) == (True, [])
 
