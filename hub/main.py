@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.app import Hub
 from hub.node.demo import run_demo
+from hub.node.greeting import say_where
 from hub.node.supervisor.control import (
     DRAIN,
     LEAVING,
@@ -135,7 +136,7 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
     ):
         _leave_alone_what_stays()
         if is_console(settings, sys.stderr):
-            _say_where(hub, settings, demo=demo, beside=app is not None)
+            say_where(hub.url, settings, demo=demo, beside=app is not None)
         log.info("started", url=hub.url, version=hub.node.api.node().version)
         await stop.wait()
         log.info(
@@ -203,24 +204,6 @@ async def _watch_files(hub: Hub, log: FilteringBoundLogger, allowed: int) -> Non
         told = held >= _MANY_FILES * allowed
 
 
-def _say_where(hub: Hub, settings: Settings, *, demo: bool, beside: bool) -> None:
-    page = "live demo" if demo else "try it"
-    keyed = settings.has_credentials
-    key = '-H "Authorization: Bearer $KEY" ' if keyed else ""
-    token = '-H "Authorization: Bearer $TOKEN" ' if settings.takes_tokens else ""
-    lines = [
-        f"\n  {page:10} {hub.url}/",
-        f"  {'publish':10} curl {key}-d '{{\"hello\":1}}' {hub.url}/api/publish/news",
-        f"  {'subscribe':10} curl {token}-N '{hub.url}/sse?channel=news'",
-    ]
-    if settings.operator_keys or not keyed:
-        lines.append(f"  {'operate':10} {hub.url}/dashboard")
-    if settings.base_path or not beside:  # else `/docs` is the application's
-        lines.append(f"  {'read on':10} {hub.url}/docs")
-    with contextlib.suppress(OSError, ValueError):
-        print("\n".join(lines), end="\n\n", file=sys.stderr, flush=True)  # noqa: T201 - for whoever started it
-
-
 def _allow_connections(settings: Settings) -> None:
     """Raise the soft limit on open files, often 1,024, as far as the system lets any process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -256,5 +239,6 @@ def serve(app: ASGIApp | None = None, settings: Settings | None = None) -> int:
     With several workers this program is started again for each of them, and comes here again.
     """
     settings, role = settings or Settings(), take_role()
-    code = run_beside_nodes(settings, role, command=this_program())
+    beside = app is not None
+    code = run_beside_nodes(settings, role, command=this_program(), beside=beside)
     return run(settings, app=app, role=role) if code is None else code

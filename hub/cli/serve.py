@@ -30,7 +30,7 @@ def serve(ctx: typer.Context, config_file: ConfigFile = None, demo: Demo = False
 
     role = take_role()
     try:
-        code = run_beside_nodes(settings, role, command=_this_command())
+        code = run_beside_nodes(settings, role, command=_this_command(), demo=demo)
         if code is None:
             from hub.main import run
 

@@ -96,7 +96,7 @@ async def judged(hub: WorkersHub, seats: list[Seat], said: dict[Any, object], **
 
 async def test_every_worker_is_a_node(shared: WorkersHub) -> None:
     """By its number, and a name of its own."""
-    await eventually(lambda: nodes(shared))
+    await eventually(lambda: _all_nodes(shared))
     found = await nodes(shared)
     assert {n: record["node"] for n, record in found.items()} == {
         1: "test-node-1",
@@ -301,6 +301,7 @@ async def test_a_worker_that_an_operator_drains_gets_nobody_until_it_takes_again
     hub: WorkersHub, channel: str
 ) -> None:
     """Others accept what would have come to it, so the hub is ready all the time."""
+    await eventually(lambda: _all_nodes(hub))
     async with httpx.AsyncClient(timeout=10, verify=NO_TLS) as client:
         await client.post(f"{hub.url}/api/nodes/test-node-1/drain", json={"window_seconds": 0})
     await eventually(lambda: _is_draining(hub, 1))

@@ -6,6 +6,7 @@ to end, or its supervisor has died, it ends as soon as no worker is connected.
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -74,6 +75,9 @@ async def _serve(settings: Settings, role: Role, log: FilteringBoundLogger) -> i
         spawn(_tick(server, awake, log))
         spawn(control.stay_alive())
         spawn(_accept(server, listening, log))
+        # As in a node: a full collection need not visit what never goes.
+        gc.collect()
+        gc.freeze()
         control.say(UP)
         log.info("broker_process_started")
         await _until_told(control)

@@ -74,11 +74,17 @@ def take_role(environment: MutableMapping[str, str] = os.environ) -> Role | None
 
 
 def run_beside_nodes(
-    settings: Settings, role: Role | None, *, command: Sequence[str]
+    settings: Settings,
+    role: Role | None,
+    *,
+    command: Sequence[str],
+    demo: bool = False,
+    beside: bool = False,
 ) -> int | None:
     """Be the supervisor or the broker process, and return the exit code.
 
-    Returns None where this process is to be a node. `command` starts this program again. Raises
+    Returns None where this process is to be a node. `command` starts this program again, `demo` and
+    `beside` say what it has beside the hub. Raises
     `SettingsError` where the port cannot be had.
     """
     if role is not None and role.number == BROKER:
@@ -88,7 +94,7 @@ def run_beside_nodes(
     if role is None and settings.workers > 1:
         from hub.node.supervisor.supervisor import run_supervisor  # noqa: PLC0415
 
-        return run_supervisor(settings, command=command)
+        return run_supervisor(settings, command=command, demo=demo, beside=beside)
     return None
 
 

@@ -19,12 +19,13 @@ import signal
 import socket
 import sys
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from importlib import metadata
 
 from structlog.typing import FilteringBoundLogger
 
 from hub.node.binding import url_of
+from hub.node.greeting import say_where
 from hub.node.supervisor import control
 from hub.node.supervisor.child import Child
 from hub.node.supervisor.roles import BROKER, Role
@@ -47,29 +48,42 @@ _MARGIN_SECONDS = 15.0
 _LAST_SECONDS = 5.0
 
 
-def run_supervisor(settings: Settings, *, command: Sequence[str]) -> int:
+def run_supervisor(settings: Settings, *, command: Sequence[str], demo: bool, beside: bool) -> int:
     """Run workers until a signal; returns the exit code.
 
     Raises `SettingsError` where the port cannot be had. `command` starts this program again.
+    `demo` and `beside` are for `hub.node.greeting` alone.
     """
     adopt_stdlib(settings)
     with contextlib.ExitStack() as stack:
         listening = [stack.enter_context(each) for each in listening_sockets(settings)]
         is_here = not settings.broker_is_elsewhere
         broker = stack.enter_context(broker_socket()) if is_here else None
-        return asyncio.run(_run(settings, command, listening, broker))
+
+        def greet(url: str) -> None:
+            if is_console(settings, sys.stderr):
+                say_where(url, settings, demo=demo, beside=beside)
+
+        def make(log: FilteringBoundLogger) -> Supervisor:
+            # Under `nohup` the signal is ignored at the start.
+            outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            return Supervisor(
+                settings,
+                command,
+                listening,
+                broker,
+                log,
+                outlives_terminal=outlives,
+                on_started=greet,
+            )
+
+        return asyncio.run(_run(make, make_logger(settings)))
 
 
 async def _run(
-    settings: Settings,
-    command: Sequence[str],
-    listening: Sequence[socket.socket],
-    broker: tuple[str, socket.socket] | None,
+    make: "Callable[[FilteringBoundLogger], Supervisor]", log: FilteringBoundLogger
 ) -> int:
-    log = make_logger(settings)
-    # Under `nohup` it is ignored at the start.
-    outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    supervisor = Supervisor(settings, command, listening, broker, log, outlives_terminal=outlives)
+    supervisor = make(log)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop, number)
@@ -78,7 +92,7 @@ async def _run(
 
 
 class Supervisor:
-    """One per hub of several processes."""
+    """One per hub of several processes; `on_started` gets its address."""
 
     def __init__(
         self,
@@ -89,6 +103,7 @@ class Supervisor:
         log: FilteringBoundLogger,
         *,
         outlives_terminal: bool,
+        on_started: Callable[[str], None] = lambda _url: None,
     ) -> None:
         self._settings = settings
         self._command = command
@@ -112,6 +127,7 @@ class Supervisor:
         self._replace_again = False
         self._has_terminal = _has_terminal()
         self._outlives_terminal = outlives_terminal
+        self._on_started = on_started
         self._silent_seconds = _SILENT_SECONDS
 
     @property
@@ -181,8 +197,7 @@ class Supervisor:
             version=metadata.version("broadcast-hub"),
             workers=len(self._listening),
         )
-        if is_console(settings, sys.stderr):
-            print(f"\n  {len(self._listening)} workers  {url}/\n", file=sys.stderr, flush=True)  # noqa: T201 - for whoever started it
+        self._on_started(url)
 
     async def _start(self, number: int) -> Child:
         """Start the child of this number, in the place of one that has ended."""
