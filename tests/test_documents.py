@@ -11,6 +11,7 @@ import shutil
 import signal
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
+from configparser import ConfigParser
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -209,6 +210,19 @@ def test_every_block_with_a_label_is_run_by_a_test() -> None:
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
     labels = {block.label for guide in GUIDES for block in blocks_in(guide)} - {""}
     assert [label for label in sorted(labels) if f'"{label}"' not in tests] == []
+
+
+def test_the_unit_for_systemd_gives_the_hub_time_to_stop_and_files_for_its_connections() -> None:
+    """As systemd reads it; its defaults would be 90 seconds and 1,024 files."""
+    (block,) = blocks("systemd")
+    unit = ConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
+    unit.read_string(block.text)
+    settings = load_settings(config_file=None, flags={}, environ={})
+    stop = settings.ready_delay_seconds + settings.drain_seconds + settings.close_timeout_seconds
+    assert int(unit["Service"]["TimeoutStopSec"]) >= stop + 5
+    assert int(unit["Service"]["LimitNOFILE"]) > settings.max_connections
+    assert unit["Service"]["ExecStart"].endswith("/hub serve")
 
 
 # -- the tables --------------------------------------------------------------------------------
