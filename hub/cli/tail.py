@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -22,6 +22,7 @@ from hub.cli.ending import WRONG_USE, fail, say
 from hub.cli.operator import Json, Key, Operator, OperatorError, operate
 from hub.cli.subscribe import Printer
 from hub.observe.terminal import to_json, visible_json_bytes
+from hub.observe.together import until_one_ends
 
 if TYPE_CHECKING:
     from hub_client import ConnectionState, Gap, HubClient, Message, Presence
@@ -268,11 +269,12 @@ class Order:
         options = ClientOptions(on_state=_tell)
         try:
             async with HubClient(operator.url, token=operator.key, options=options) as hub:
-                await _first_ended(
+                await until_one_ends(
                     printer.wait_broken(), self._follow(Followed(hub, self, printer), operator)
                 )
         except HubClientError as error:
-            raise OperatorError(str(error)) from None
+            hint = " (--key or HUB_OPERATOR_KEY)" if error.code == "unauthorized" else ""
+            raise OperatorError(f"{error}{hint}") from None
         finally:
             printer.flush(_FLUSH_SECONDS)
 
@@ -285,7 +287,7 @@ class Order:
                 await followed.wait_failed()
             else:
                 watching = watch(operator, self.connection, self.every, followed)
-                await _first_ended(followed.wait_failed(), watching)
+                await until_one_ends(followed.wait_failed(), watching)
         finally:
             await followed.close()
 
@@ -338,19 +340,6 @@ class Followed:
             return
         if (error := task.exception()) is not None:
             self._failed.set_exception(error)
-
-
-async def _first_ended(*waits: Coroutine[None, None, None]) -> None:
-    """Wait until one of them ends; end the others, and raise what it raised."""
-    tasks = [asyncio.create_task(each) for each in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
 
 
 def _tell(state: "ConnectionState") -> None:

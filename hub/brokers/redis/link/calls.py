@@ -13,7 +13,7 @@ from collections.abc import Callable
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from hub.brokers.redis.link.connection import Connector, connect, pack, until_one_ends
+from hub.brokers.redis.link.connection import Connector, connect, pack
 from hub.brokers.redis.link.library import Argument, Command
 from hub.brokers.redis.link.outcomes import (
     Answer,
@@ -24,6 +24,7 @@ from hub.brokers.redis.link.outcomes import (
     RefusedError,
 )
 from hub.brokers.redis.link.replication import ReplicationLine
+from hub.observe.together import until_one_ends
 
 # Calls are looked through for others about the same; behind more of them none waits. A guess.
 _LOOKED_THROUGH = 100

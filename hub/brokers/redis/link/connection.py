@@ -8,7 +8,7 @@ asked for, so `Connector` tells its owner about every loss.
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -296,19 +296,6 @@ class Connector:
             # Also where one side speaks TLS and the other does not: both wait.
             return f"not connected within {self.options.connect_timeout_seconds:g} s"
         return type(error).__name__
-
-
-async def until_one_ends(*works: Coroutine[object, object, None]) -> None:
-    """Run all at once; when one returns or raises, cancel the others and do the same."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
 
 
 def pack(*command: str | bytes | int) -> bytes:

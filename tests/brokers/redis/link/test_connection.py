@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from redis.asyncio.connection import AbstractConnection
 
-from hub.brokers.redis.link.connection import Backoff, Connector, Server, until_one_ends
+from hub.brokers.redis.link.connection import Backoff, Connector, Server
 from hub.brokers.redis.link.outcomes import LostError
 from hub.brokers.redis.options import RedisOptions
 from hub.core.counters import Counters
@@ -111,25 +111,6 @@ def test_a_backoff_doubles_up_to_its_bound_and_begins_anew() -> None:
         assert 0.0 <= backoff.next_seconds() <= ceiling
     backoff.reset()
     assert backoff.next_seconds() <= 1.0
-
-
-async def test_when_one_ends_the_others_are_cancelled_first() -> None:
-    """Its error is raised only when nothing runs any more."""
-    ended = list[str]()
-
-    async def endless() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append("cancelled")
-
-    async def fails() -> None:
-        await asyncio.sleep(0)
-        raise LostError("this one")
-
-    with pytest.raises(LostError, match="this one"):
-        await until_one_ends(endless(), fails())
-    assert ended == ["cancelled"]
 
 
 @pytest.mark.parametrize(
