@@ -135,7 +135,7 @@ class AccessLog:
 
     async def _say(self, asked: Say) -> None:
         now = self._now_ms()
-        self.standings.forget(now)
+        self._forget(now)
         known = self.standings.find(asked.kind, asked.name)
         if known is None and len(self.standings) >= MAX_STANDINGS:
             raise ConflictError(
@@ -274,13 +274,16 @@ class AccessLog:
     async def _renew(self, broker: Broker) -> None:
         """Say again what history has lost, or is about to lose."""
         now = self._now_ms()
-        for ended in self.standings.forget(now):
-            self._places.pop(ended.key, None)
+        self._forget(now)
         if not self.standings:
             return
         page = await broker.history(ACCESS_CHANNEL, 0, 1)
         for said in _first(self._due(page.head, page.oldest, now)):
             await self._publish(said)
+
+    def _forget(self, now_ms: int) -> None:
+        for ended in self.standings.forget(now_ms):
+            self._places.pop(ended.key, None)
 
     def _due(self, head: Position, oldest: int, now_ms: int) -> Iterable[Standing]:
         for said in self.standings:

@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 def ban(
     sub: Sub,
-    lasts: Annotated[str, typer.Option("--for", help="How long: 90s, 15m, 1h, 30d.")] = "1h",
+    lasts: Annotated[
+        str, typer.Option("--for", "--seconds", help="How long: 90s, 15m, 1h, 30d.")
+    ] = "1h",
     reason: Annotated[str, typer.Option(help="What it is told.")] = "",
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,

@@ -165,6 +165,7 @@ class Node:
             journal_disk_bytes=lambda: 0 if self.archive is None else self.archive.bytes,
             http_connections=lambda: len(self.sockets.http),
             body_bytes=lambda: self.bodies.bytes,
+            bans=lambda: len(self.access_log.standings),
         )
         self.metrics = Metrics(
             CollectorRegistry(),

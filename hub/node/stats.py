@@ -57,6 +57,8 @@ class Reporter:
     http_connections: Callable[[], int]
     """Connections that no stream has taken over."""
     body_bytes: Callable[[], int]
+    bans: Callable[[], int] = lambda: 0
+    """Bans and revocations that are known here."""
 
     def gauges(self) -> Gauges:
         oldest_at = self.outbox_budget.oldest_at()
@@ -77,6 +79,7 @@ class Reporter:
             connections_limit=self.settings.max_connections,
             outbox_limit_bytes=self.settings.outbox_total_bytes,
             memory_limit_bytes=self.memory_limit_bytes,
+            bans=self.bans(),
             broker=self.broker.record(),
         )
 

@@ -95,6 +95,10 @@ class Gauges:
     memory_limit_bytes: int = _gauge(
         "hub_memory_limit_bytes", "Memory that the machine or the container lets this process use."
     )
+    bans: int = field(
+        default=0,
+        metadata=exported("hub_bans", "Bans and revocations that this node knows of."),
+    )
 
 
 _LOOP_GAUGES: tuple[tuple[str, str, Callable[[LoopLag], float]], ...] = (

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from hub import Hub, Settings
 from tests.support.frames import UPGRADE
+from tests.support.identity_provider import IdentityProvider
 from tests.support.waiting import eventually
 
 SETTINGS = {"drain_seconds": 0.05, "log_level": "error", "outbox_max_messages": 20}
@@ -230,6 +231,32 @@ async def test_a_peer_that_reads_nothing_is_cut_with_all_it_is_owed(path: str, f
                 await asyncio.sleep(0)
             await eventually(lambda: not (registry.sessions or registry.leaving))
             assert hub.node.reporter.gauges().outbox_bytes == 0
+
+
+async def test_sessions_wait_for_a_providers_key() -> None:
+    """As behind the hub's own listener; and one that nobody has is told why."""
+    async with IdentityProvider() as provider:
+        provider.may_answer.clear()
+        jwks = {"token_jwks_url": provider.jwks_url, "token_issuer": provider.issuer}
+        async with hosted(**jwks) as (_, address), httpx.AsyncClient() as client:
+            query = f"channel=news&token={provider.token()}"
+
+            async def websocket() -> None:
+                async with websockets.connect(f"ws://{address}/ws?{query}") as socket:
+                    await next_push(socket, "subscribed")
+
+            async def sse() -> None:
+                async with client.stream("GET", f"http://{address}/sse?{query}") as answer:
+                    assert answer.status_code == 200
+
+            opening = [asyncio.create_task(websocket()), asyncio.create_task(sse())]
+            await eventually(lambda: provider.requests == 1)
+            provider.may_answer.set()
+            await asyncio.gather(*opening)
+            unknown = f"ws://{address}/ws?channel=news&token={provider.token(kid='nobody')}"
+            async with websockets.connect(unknown) as socket:
+                assert (await next_push(socket, "goodbye"))["code"] == 4401
+        assert provider.requests == 2
 
 
 async def test_a_refused_stream_is_counted_and_may_be_read_by_its_page() -> None:
