@@ -5,8 +5,9 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -15,13 +16,18 @@ from hub.bench import several_nodes, workers
 from hub.bench.contest import OpenServer, Outcome, run
 from hub.bench.cores import Cores
 from hub.bench.intake import Intake
+from hub.bench.peers import NCHAN, peer_of
 from hub.bench.plan import FLOORS, BenchError, Contestant, Plan
+from hub.bench.scenarios.picture import goal_line, picture
+from hub.bench.scenarios.registry import SCENARIOS, scenario_of
+from hub.bench.scenarios.scenario import Request
 from hub.bench.server import Server, own_server, running_server
 from hub.bench.table import intake_table, table, workers_table
 from hub.bench.watch import ProgressBar
 
 MAX_READERS = 4
 """Reader processes nobody asked for: more than one server keeps busy."""
+LIST = "list"
 _STREAMS = (Contestant.WEBSOCKET, Contestant.SSE)
 
 
@@ -87,6 +93,75 @@ def measure_workers(plan: Plan, count: int, *, as_json: bool) -> bool:
     else:
         Console().print(workers_table(rows))
     return not any(row.faults for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A scenario as the command line asks for it."""
+
+    scenario: str
+    against: str | None
+    rounds: int | None
+    subscribers: int | None
+    seconds: float | None
+    readers: int | None
+
+
+def measure_scenario(asked: Asked, folder: Path, *, as_json: bool) -> bool:
+    """Measure, print and write JSON and a picture; whether nothing was lost or came twice.
+
+    Raises:
+        BenchError: There is no such scenario, or it could not be measured.
+    """
+    if asked.scenario == LIST:
+        for each in SCENARIOS.values():
+            typer.echo(f"{each.name}: {each.about}")
+        return True
+    scenario, peer = scenario_of(asked.scenario), None
+    if asked.against is not None:
+        try:
+            peer = peer_of(asked.against)
+        except BenchError as error:
+            if asked.against != NCHAN:
+                raise
+            typer.echo(f"hub bench: skipped: {error.message}", err=True)
+    with ProgressBar(Console(stderr=True)) as bar:
+        request = Request(
+            bar,
+            asked.readers or usual_readers(),
+            peer,
+            asked.rounds,
+            asked.subscribers,
+            asked.seconds,
+        )
+        result = scenario.measure(request)
+    about = scenario.about
+    if asked.subscribers is not None:
+        about += f" (here with {asked.subscribers:,} subscribers)"
+    told = json.dumps(
+        {
+            "scenario": scenario.name,
+            "about": about,
+            "sound": result.sound,
+            "disturbed": result.disturbed,
+            "goals": [goal.as_dict() for goal in result.goals],
+            "bars": [asdict(bar) for bar in result.bars],
+            "details": result.details,
+        },
+        indent=2,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"bench-{scenario.name}.json").write_text(told + "\n")
+    (folder / f"bench-{scenario.name}.svg").write_text(picture(about, result))
+    if as_json:
+        typer.echo(told)
+    else:
+        typer.echo(f"{scenario.name}: {about}")
+        for goal in result.goals:
+            typer.echo(f"  {goal_line(goal)}")
+        if result.disturbed:
+            typer.echo("  DISTURBED by other work on this machine")
+    return result.sound
 
 
 def show(outcome: Outcome, *, as_json: bool) -> None:

@@ -10,8 +10,9 @@ import socket
 import time
 from collections.abc import Callable
 
-from hub.bench.greetings import subscribe_request
+from hub.bench.greetings import channel_name, subscribe_request
 from hub.bench.plan import Contestant, ReadJob
+from hub.bench.stream_check import ChannelsCheck, StreamCheck
 from hub.bench.tap import Basin, Tap
 
 DIAL_SECONDS = 15.0
@@ -19,7 +20,8 @@ DIAL_SECONDS = 15.0
 # Messages of the head and the welcome together; more than this is not a hub.
 MAX_GREETING_BYTES = 16 * 1024
 _SUBSCRIBED = b'"op":"subscribed"'
-_SUCCESS = {Contestant.WEBSOCKET: b"HTTP/1.1 101", Contestant.SSE: b"HTTP/1.1 200"}
+_ANSWER = {Contestant.SSE: b"HTTP/1.1 200"}
+_UPGRADED = b"HTTP/1.1 101"
 
 
 class Connector:
@@ -37,7 +39,7 @@ class Connector:
         self._epoll = epoll
         self._connected = connected
         self._failed = failed
-        self._request = subscribe_request(job.target, job.contestant, job.channel)
+        self._next = job.first
         self._remaining = job.count
         self._dialling: dict[int, tuple[Tap, float]] = {}
 
@@ -71,7 +73,7 @@ class Connector:
 
     def _start(self, now: float) -> None:
         sock = socket.socket()
-        tap = Tap(sock)
+        tap = Tap(sock, ChannelsCheck() if self._job.channels_each > 1 else StreamCheck())
         sock.setblocking(False)
         self._dialling[sock.fileno()] = (tap, now)
         self._epoll.register(sock, select.EPOLLOUT)
@@ -91,20 +93,31 @@ class Connector:
             raise OSError(error, errno.errorcode.get(error, "connect failed"))
         tap.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._epoll.modify(tap.sock, select.EPOLLIN)
-        if not self._request:
+        request = self._take_request()
+        if not request:
             self._succeed(tap)
         # A fresh socket's buffer takes a request head of some hundred bytes whole.
-        elif tap.sock.send(self._request) != len(self._request):
+        elif tap.sock.send(request) != len(request):
             raise OSError("the request was sent in part")
+
+    def _take_request(self) -> bytes:
+        """Of the next connection: each is in the channels behind those of the one before."""
+        job, each = self._job, self._job.channels_each
+        numbers = range(self._next * each, (self._next + 1) * each)
+        self._next += 1
+        names = [channel_name(job.channel, number, job.channels) for number in numbers]
+        return subscribe_request(job.target, job.contestant, *names)
 
     def _hear(self, tap: Tap, basin: Basin) -> None:
         end = tap.fill(basin)
         tap.rest = bytes(basin.view[:end])
-        if end >= 12 and not tap.rest.startswith(_SUCCESS[self._job.contestant]):
+        if end >= 12 and not tap.rest.startswith(_ANSWER.get(self._job.contestant, _UPGRADED)):
             raise OSError("refused: " + tap.rest.split(b"\r\n", 1)[0].decode("latin-1")[:100])
         if end > MAX_GREETING_BYTES:
             raise OSError(f"greeting is over {MAX_GREETING_BYTES:,} bytes")
-        if _SUBSCRIBED in tap.rest:
+        # Nchan has no word for it: whoever is upgraded is subscribed.
+        told = b"\r\n\r\n" if self._job.contestant is Contestant.NCHAN else _SUBSCRIBED
+        if tap.rest.count(told) >= self._job.channels_each:
             # Nothing was published yet, but a first ping may have come along already.
             tap.account(basin, end)
             tap.check.quiet = 0

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from hub.bench.bare_loop import BareLoop, command_of
 from hub.bench.cores import Cores
@@ -22,7 +23,10 @@ _RATIOS = (
     (Contestant.SSE, Contestant.DESCRIPTOR_LOOP),
     (Contestant.SSE, Contestant.WEBSOCKET),
     (Contestant.DESCRIPTOR_LOOP, Contestant.SEND_LOOP),
+    (Contestant.WEBSOCKET, Contestant.PEER),
+    (Contestant.WEBSOCKET, Contestant.NCHAN),
 )
+NOBODY: Mapping[Contestant, "OpenServer"] = MappingProxyType({})
 OpenServer = Callable[[Cores], AbstractContextManager[Server]]
 """Starts a hub for one round, or hands out one that runs already."""
 
@@ -84,8 +88,15 @@ class Outcome:
         }
 
 
-def run(plan: Plan, open_server: OpenServer, watch: Watch) -> Outcome:
+def run(
+    plan: Plan,
+    open_server: OpenServer,
+    watch: Watch,
+    others: Mapping[Contestant, OpenServer] = NOBODY,
+) -> Outcome:
     """Run all rounds: in each, every contestant once, each hub a fresh process.
+
+    `others` says how contestants are started that are no hub of this version.
 
     Raises:
         BenchError: A round could not be run; there is no compiler for the baseline.
@@ -102,7 +113,7 @@ def run(plan: Plan, open_server: OpenServer, watch: Watch) -> Outcome:
                 if (loop := loops.get(contestant)) is not None:
                     rounds.append(loop.measure(plan, _frame_bytes(rounds), watch))
                 else:
-                    with open_server(cores) as server:
+                    with others.get(contestant, open_server)(cores) as server:
                         rounds.append(measure_hub(plan, server, contestant, watch))
     return Outcome(plan, tuple(rounds))
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from hub.bench.latencies import Latencies
-from hub.bench.plan import Contestant, Published, ReaderReport
+from hub.bench.plan import Contestant, Plan, Published, ReaderReport
 
 DISTURBED_SHARE = 0.05
 """A guess: a twentieth of the time or of the publications moves figures by about as much."""
@@ -93,15 +93,16 @@ class Outside:
 
 def round_figures(
     contestant: Contestant,
-    subscribers: int,
+    plan: Plan,
     reports: Sequence[ReaderReport],
     published: Published,
     outside: Outside,
 ) -> Figures:
     """Add up a round."""
+    subscribers, receivers = plan.subscribers, plan.receivers
     received = sum(report.received for report in reports)
     total = published.count + outside.warm_publications
-    deliveries = received - outside.warm_publications * subscribers
+    deliveries = received - outside.warm_publications * receivers
     seconds = max(1e-9, (max(report.last_ns for report in reports) - published.first_ns) / 1e9)
     latencies = _merged(reports)
     return Figures(
@@ -123,7 +124,7 @@ def round_figures(
         latency_max_ms=latencies.percentile_ms(1.0),
         gaps=sum(report.gaps for report in reports),
         announced=sum(report.announced for report in reports),
-        missing=_missing(reports, total * subscribers),
+        missing=_missing(reports, total * receivers),
         duplicates=sum(report.duplicates for report in reports),
         heartbeats=sum(report.heartbeats for report in reports),
         fewest_heartbeats=min(report.fewest_heartbeats for report in reports),

@@ -21,13 +21,21 @@ _PONG = 0x8A
 _KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 
-def subscribe_request(target: Target, contestant: Contestant, channel: str) -> bytes:
-    """The request head that opens a stream of one channel; nothing for a bare loop."""
+def channel_name(name: str, number: int, count: int) -> str:
+    """One of `count` channels that share a name; where there is one it has that name."""
+    return name if count == 1 else f"{name}-{number % count}"
+
+
+def subscribe_request(target: Target, contestant: Contestant, *channels: str) -> bytes:
+    """The request head that opens a stream of these channels; nothing for a bare loop."""
     if contestant in FLOORS:
         return b""
+    if contestant is Contestant.NCHAN:
+        return _head(target, f"/sub/{quote(channels[0])}", _upgrade())
     path = "/sse" if contestant is Contestant.SSE else "/ws"
     fields = "Accept: text/event-stream\r\n" if contestant is Contestant.SSE else _upgrade()
-    return _head(target, f"{path}?channel={quote(channel)}", fields)
+    query = "&".join(f"channel={quote(channel)}" for channel in channels)
+    return _head(target, f"{path}?{query}", fields)
 
 
 def publisher_request(target: Target) -> bytes:
@@ -39,6 +47,17 @@ def publish_frame(number: int, channel: str, data: bytes) -> bytes:
     """A masked text frame with one publish command."""
     head = f'{{"op":"publish","id":{number},"channel":"{channel}","data":'
     return _client_frame(_TEXT, head.encode() + data + b"}")
+
+
+def nchan_post(target: Target, number: int, channel: str, data: bytes) -> bytes:
+    """A request that publishes to nchan what the hub makes of the same publication."""
+    head = f'{{"op":"message","channel":"{channel}","offset":{number},"data":'
+    body = head.encode() + data + b"}"
+    request = (
+        f"POST /pub/{quote(channel)} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return request.encode() + body
 
 
 def command_frame(op: str, number: int, channel: str) -> bytes:

@@ -24,7 +24,7 @@ def measure_hub(plan: Plan, server: Server, contestant: Contestant, watch: Watch
     """
     progress = new_progress(plan)
     channel = f"bench-{secrets.token_hex(4)}"
-    with publisher(server.entry or server.target, progress) as writer:
+    with publisher(server.entry or server.target, contestant, progress) as writer:
         # Whatever the server loads and builds at first use is not a connection's cost.
         _publish(writer, _batch(plan, f"{channel}-warm", warm=True), lambda: None)
         outside = OutsideMeter(server.meter)
@@ -33,13 +33,11 @@ def measure_hub(plan: Plan, server: Server, contestant: Contestant, watch: Watch
             outside.connected()
             _hold(plan, outside, watch)
             warm = _publish(writer, _batch(plan, channel, warm=True), lambda: None)
-            await_delivered(progress, warm.count * plan.subscribers, lambda: None)
+            await_delivered(progress, warm.count * plan.receivers, lambda: None)
             begin(herd)
             published = _measure(plan, writer, channel, progress, outside, watch)
             reports = finish(herd)
-    return round_figures(
-        contestant, plan.subscribers, reports, published, outside.result(warm.count)
-    )
+    return round_figures(contestant, plan, reports, published, outside.result(warm.count))
 
 
 def _hold(plan: Plan, outside: OutsideMeter, watch: Watch) -> None:
@@ -62,7 +60,7 @@ def _measure(
     watch: Watch,
 ) -> Published:
     base = progress.delivered
-    expected = (plan.measured_publications or 0) * plan.subscribers
+    expected = (plan.measured_publications or 0) * plan.receivers
     watch.phase("deliveries", expected)
 
     def show() -> None:
@@ -70,7 +68,7 @@ def _measure(
 
     outside.lap()
     published = _publish(writer, _batch(plan, channel, warm=False), show)
-    await_delivered(progress, base + published.count * plan.subscribers, show)
+    await_delivered(progress, base + published.count * plan.receivers, show)
     outside.measured()
     return published
 
@@ -83,7 +81,8 @@ def _batch(plan: Plan, channel: str, *, warm: bool) -> Batch:
         rate=(plan.rate or WARM_RATE) if warm else plan.rate,
         window=plan.window,
         payload_bytes=plan.payload_bytes,
-        subscribers=plan.subscribers,
+        subscribers=plan.receivers,
+        channels=plan.channels,
     )
 
 

@@ -14,6 +14,7 @@ from hub.bench.plan import (
     Failed,
     Order,
     Plan,
+    PublishJob,
     ReaderReport,
     ReadJob,
     Target,
@@ -85,9 +86,10 @@ def new_progress(plan: Plan) -> Progress:
 
 
 @contextlib.contextmanager
-def publisher(target: Target, progress: Progress) -> Iterator[Worker]:
+def publisher(target: Target, contestant: Contestant, progress: Progress) -> Iterator[Worker]:
     """A publisher process that is connected."""
-    with _worker("the publisher", publish_job, target, progress) as worker:
+    job = PublishJob(target, contestant)
+    with _worker("the publisher", publish_job, job, progress) as worker:
         worker.answer()
         yield worker
 
@@ -124,6 +126,9 @@ def _jobs(plan: Plan, target: Target, contestant: Contestant, channel: str) -> I
                 count=count,
                 in_flight=max(1, plan.in_flight // plan.readers),
                 slot=slot,
+                first=slot * each,
+                channels=plan.channels,
+                channels_each=plan.channels_each,
             )
 
 

@@ -29,6 +29,11 @@ class Contestant(StrEnum):
     DESCRIPTOR_LOOP = "descriptor_loop"
     """The same in Python: one `os.write` for each frame, over an array of descriptors."""
 
+    PEER = "peer"
+    """Another server that speaks as the hub does: an earlier version, or other settings."""
+    NCHAN = "nchan"
+    """nginx with the nchan module (https://nchan.io)."""
+
 
 FLOORS = (Contestant.SEND_LOOP, Contestant.DESCRIPTOR_LOOP)
 """What no server that sends each frame singly can cost less than, in its language."""
@@ -73,6 +78,15 @@ class Plan:
     """Processes that hold the subscribers' connections."""
     in_flight: int = 64
     """Connections set up at the same time."""
+    channels: int = 1
+    """Publications go to these in turn."""
+    channels_each: int = 1
+    """How many of them a subscriber is in; every channel has as many subscribers."""
+
+    @property
+    def receivers(self) -> int:
+        """To how many subscribers each publication goes."""
+        return self.subscribers * self.channels_each // self.channels
 
     @property
     def measured_publications(self) -> int | None:
@@ -100,6 +114,18 @@ class ReadJob:
     count: int
     in_flight: int
     slot: int
+    first: int = 0
+    """The number of its first connection among all."""
+    channels: int = 1
+    channels_each: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PublishJob:
+    """Where the publisher process publishes, and to what."""
+
+    target: Target
+    contestant: Contestant
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +139,8 @@ class Batch:
     window: int
     payload_bytes: int
     subscribers: int
-    """Their deliveries hold the flat-out publisher back."""
+    """Of each publication; their deliveries hold the flat-out publisher back."""
+    channels: int = 1
 
 
 @dataclass(frozen=True, slots=True)

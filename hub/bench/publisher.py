@@ -14,8 +14,22 @@ from multiprocessing.connection import Connection
 
 import orjson
 
-from hub.bench.greetings import payload, publish_frame, publisher_request
-from hub.bench.plan import Batch, BenchError, Failed, Published, Target
+from hub.bench.greetings import (
+    channel_name,
+    nchan_post,
+    payload,
+    publish_frame,
+    publisher_request,
+)
+from hub.bench.plan import (
+    Batch,
+    BenchError,
+    Contestant,
+    Failed,
+    Published,
+    PublishJob,
+    Target,
+)
 from hub.bench.progress import Progress
 from hub.bench.tap import Basin, Tap
 
@@ -30,20 +44,22 @@ _SWITCHED = b"HTTP/1.1 101"
 _ERROR = re.compile(rb'"error":({.*?})}|"op":"goodbye",.*?"reason":("(?:[^"\\]|\\.)*")')
 
 
-def publish_job(target: Target, orders: Connection, progress: Progress) -> None:
+def publish_job(job: PublishJob, orders: Connection, progress: Progress) -> None:
     """Be the publisher process: run each `Batch` that is ordered, end at anything else.
 
     What goes wrong is an answer too: a `Failed`.
     """
+    target = job.target
     try:
-        _run(target, orders, progress)
+        _run(job, orders, progress)
     except (OSError, EOFError, BenchError) as error:
         with contextlib.suppress(OSError):
             orders.send(Failed(f"the publisher at {target.host}:{target.port}: {error}"))
 
 
-def _run(target: Target, orders: Connection, progress: Progress) -> None:
-    with contextlib.closing(Publisher(target, progress)) as publisher:
+def _run(job: PublishJob, orders: Connection, progress: Progress) -> None:
+    kind = NchanPublisher if job.contestant is Contestant.NCHAN else Publisher
+    with contextlib.closing(kind(job.target, progress)) as publisher:
         orders.send(None)
         while True:
             publisher.wait_readable(orders)
@@ -71,6 +87,7 @@ class Publisher:
     """One publishing connection; its replies are counted like any stream of offsets."""
 
     def __init__(self, target: Target, progress: Progress) -> None:
+        self._target = target
         self._progress = progress
         self._basin = Basin()
         self._sent = 0
@@ -78,8 +95,12 @@ class Publisher:
         sock = socket.create_connection((target.host, target.port), timeout=NETWORK_SECONDS)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._tap = Tap(sock)
-        sock.sendall(publisher_request(target))
         self._greeting()
+
+    @property
+    def _acknowledged(self) -> int:
+        """Publications that were answered since the start."""
+        return self._tap.check.received
 
     def close(self) -> None:
         """Close the connection."""
@@ -93,7 +114,7 @@ class Publisher:
     def publish(self, batch: Batch) -> Published:
         """Publish the batch and wait for the replies."""
         first_ns = time.monotonic_ns()
-        before, acknowledged = self._sent, self._tap.check.received
+        before, acknowledged = self._sent, self._acknowledged
         base, bunched = self._progress.delivered, 0
         end_ns = first_ns + int(batch.seconds * 1e9)
         while not self._error and (batch.count is None or self._sent - before < batch.count):
@@ -108,7 +129,7 @@ class Publisher:
         self._await_replies(self._sent - before + acknowledged)
         return Published(
             count=self._sent - before,
-            acknowledged=self._tap.check.received - acknowledged,
+            acknowledged=self._acknowledged - acknowledged,
             first_ns=first_ns,
             error=self._error,
             bunched=bunched,
@@ -128,8 +149,11 @@ class Publisher:
         for _ in range(count):
             self._sent += 1
             data = payload(time.monotonic_ns(), batch.payload_bytes)
-            frames += publish_frame(self._sent, batch.channel, data)
+            frames += self._frame(channel_name(batch.channel, self._sent, batch.channels), data)
         self._tap.sock.sendall(frames)
+
+    def _frame(self, channel: str, data: bytes) -> bytes:
+        return publish_frame(self._sent, channel, data)
 
     def _wait(self, batch: Batch, done: int, first_ns: int) -> None:
         """Wait until the next publication is due, or the moment to look again."""
@@ -150,14 +174,15 @@ class Publisher:
 
     def _await_replies(self, wanted: int) -> None:
         deadline = time.monotonic() + NETWORK_SECONDS
-        while self._tap.check.received < wanted and time.monotonic() < deadline:
+        while self._acknowledged < wanted and time.monotonic() < deadline:
             if self._error:
                 return
             select.select([self._tap.sock], [], [], 0.1)
             self._drain()
 
     def _greeting(self) -> None:
-        """Read the answer to the upgrade; whatever follows is counted as usual."""
+        """Upgrade and read the answer; whatever follows is counted as usual."""
+        self._tap.sock.sendall(publisher_request(self._target))
         head = b""
         while b"\r\n\r\n" not in head:
             end = self._tap.fill(self._basin)
@@ -166,3 +191,35 @@ class Publisher:
                 status = head[:100].split(b"\r\n", 1)[0]
                 raise BenchError(f"refused: {status.decode('latin-1')}")
         self._tap.rest = head.split(b"\r\n\r\n", 1)[1]
+
+
+class NchanPublisher(Publisher):
+    """One HTTP connection to nchan; it numbers what it publishes, which nchan does not."""
+
+    _ACCEPTED = b"HTTP/1.1 20"
+
+    def __init__(self, target: Target, progress: Progress) -> None:
+        self._answered = 0
+        self._numbers: dict[str, int] = {}
+        super().__init__(target, progress)
+
+    @property
+    def _acknowledged(self) -> int:
+        return self._answered
+
+    def _greeting(self) -> None:
+        """Nothing: the first request is a publication."""
+
+    def _frame(self, channel: str, data: bytes) -> bytes:
+        self._numbers[channel] = number = self._numbers.get(channel, 0) + 1
+        return nchan_post(self._target, number, channel, data)
+
+    def _drain(self) -> None:
+        while select.select([self._tap.sock], [], [], 0)[0]:
+            end = self._tap.fill(self._basin)
+            text = bytes(self._basin.view[:end])
+            self._answered += text.count(self._ACCEPTED)
+            if b"HTTP/1.1 4" in text or b"HTTP/1.1 5" in text:
+                self._error = text[:100].decode("latin-1")
+            # A status line may be cut; what is kept is too short to be counted twice.
+            self._tap.rest = text[-(len(self._ACCEPTED) - 1) :]

@@ -44,9 +44,11 @@ def own_server(
 ) -> Iterator[Server]:
     """A fresh hub on a core of its own, with a memory broker and default limits.
 
-    `settings` are environment variables that change the defaults.
+    `settings` are environment variables that change the defaults; `{port}` in the command stands
+    for the port, which is in the environment too.
     """
     port = free_port()
+    command = [part.replace("{port}", str(port)) for part in command]
     target = Target(host="127.0.0.1", port=port)
     with (
         tempfile.TemporaryFile() as log,

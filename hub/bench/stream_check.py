@@ -16,6 +16,7 @@ GAP = b'"op":"gap"'
 PING = b"\x89"
 
 _OFFSET = re.compile(rb'"offset":(\d+)[^\d]')
+_MESSAGE_OF = re.compile(rb'"channel":"([^"]*)","offset":(\d+)[^\d]')
 _GAP_RANGE = re.compile(rb'"op":"gap"[^}]*"from":(\d+),"to":(\d+)')
 _KEPT = len(GAP) - 1 + 3
 """Bytes of a chunk's end that may be the start of a needle, or the three bytes before what looks
@@ -114,6 +115,31 @@ class StreamCheck:
                 self.ping = bytes(buffer[at + 2 : start])
             at = buffer.find(PING, start, end)
         return start, end
+
+
+class ChannelsCheck(StreamCheck):
+    """The same for a connection in several channels: each has offsets of its own."""
+
+    __slots__ = ("_lasts",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lasts: dict[bytes, int] = {}
+
+    def take(self, buffer: bytearray, end: int) -> int:
+        return self._take_carefully(buffer, end)
+
+    def _take_messages(self, buffer: bytearray, cut: int) -> int:
+        counted = 0
+        for found in _MESSAGE_OF.finditer(buffer, 0, cut):
+            self.received += 1
+            # Where this channel stands, for as long as its offset is looked at.
+            self.last = self._lasts.get(found[1], 0)
+            self._take_offset(int(found[2]))
+            self._lasts[found[1]] = self.last
+            counted = found.end()
+        self.quiet += not counted
+        return counted
 
 
 def _is_length(buffer: bytearray, at: int) -> bool:

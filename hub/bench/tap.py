@@ -23,9 +23,9 @@ class Tap:
 
     __slots__ = ("check", "rest", "sock")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, check: StreamCheck | None = None) -> None:
         self.sock = sock
-        self.check = StreamCheck()
+        self.check = check or StreamCheck()
         self.rest = b""
 
     def fill(self, basin: Basin) -> int:

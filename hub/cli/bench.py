@@ -4,12 +4,15 @@ Ends with 0, with 1 when a connection was lost or a message came twice or was lo
 with 2 when it could not measure.
 """
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hub.observe.terminal import visible
 
+DEFAULT_SUBSCRIBERS = 1000
+DEFAULT_SECONDS = 10.0
 DEFAULT_RATE = 100.0
 IDLE_RATE = 2.0
 IDLE_HOLD_SECONDS = 60.0
@@ -25,14 +28,19 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    subscribers: Annotated[int, typer.Option(min=1, help="Connections.")] = 1000,
+    subscribers: Annotated[
+        int | None, typer.Option(min=1, help="Connections. [1000, or the scenario's]")
+    ] = None,
     rate: Annotated[
         float | None, typer.Option(min=0, help="Publications per second; 0: flat out. [100]")
     ] = None,
     publications: Annotated[
         int | None, typer.Option(min=1, help="How many to publish; else what --seconds allow.")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Length of the measured phase.")] = 10.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Length of the measured phase. [10, or the scenario's]"),
+    ] = None,
     payload_bytes: Annotated[int, typer.Option(min=40, max=60_000, help="Size of `data`.")] = 200,
     transport: Annotated[str, typer.Option(help="websocket or sse.")] = "websocket",
     compare: Annotated[
@@ -71,6 +79,17 @@ def bench(
             "--intake", help="Instead: publications/s and connects/s that one node takes in."
         ),
     ] = False,
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="Instead: work with what is to be reached; `list` names all."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Beside a scenario: nchan, or what starts another version of the hub."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Where a scenario's bench-NAME.json and .svg are written.")
+    ] = Path(),
     way: Annotated[str, typer.Option(help="--intake: only ways whose name holds this.")] = "",
     url: Annotated[
         str | None, typer.Option(help="A hub that runs already, http://host:port.")
@@ -91,17 +110,23 @@ def bench(
     from hub.bench.plan import PUBLISHER_WINDOW, BenchError, Plan
 
     try:
+        if scenario is not None:
+            request = command.Asked(scenario, against, rounds, subscribers, seconds, readers)
+            if not command.measure_scenario(request, out, as_json=as_json):
+                raise typer.Exit(_UNSOUND)
+            return
         if intake:
             command.show_intake(
-                intakes.run(seconds, rounds=rounds or 1, named=way), as_json=as_json
+                intakes.run(_first(seconds, DEFAULT_SECONDS), rounds=rounds or 1, named=way),
+                as_json=as_json,
             )
             return
         asked = command.contestants(transport, compare, baseline=baseline)
         plan = Plan(
-            subscribers=idle or subscribers,
+            subscribers=idle or subscribers or DEFAULT_SUBSCRIBERS,
             rate=_first(rate, IDLE_RATE if idle else DEFAULT_RATE),
             publications=publications,
-            seconds=seconds,
+            seconds=_first(seconds, DEFAULT_SECONDS),
             payload_bytes=payload_bytes,
             hold_seconds=_first(hold_seconds, IDLE_HOLD_SECONDS if idle else 0.0),
             window=window or PUBLISHER_WINDOW,

@@ -1,0 +1,100 @@
+"""Scenarios that are one plan: so many subscribers, so many publications, who takes part."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from hub.bench.contest import Outcome, run
+from hub.bench.figures import Figures
+from hub.bench.plan import Contestant, Plan
+from hub.bench.scenarios.probe import probed
+from hub.bench.scenarios.scenario import Bar, Goal, Request, Result
+from hub.bench.server import own_server
+
+_NAMES = {
+    Contestant.WEBSOCKET: "hub, WebSocket",
+    Contestant.SSE: "hub, SSE",
+    Contestant.SEND_LOOP: "send() loop in C",
+    Contestant.DESCRIPTOR_LOOP: "os.write loop in Python",
+    Contestant.PEER: "peer",
+    Contestant.NCHAN: "nchan",
+}
+ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A run as its goals read it."""
+
+    outcome: Outcome
+    longest_answer_ms: float | None
+    """Of a probe beside the load, the median of the rounds; None where none was asked."""
+
+    @property
+    def hub(self) -> Figures:
+        """The medians of the hub's first transport."""
+        return next(iter(self.outcome.medians.values()))
+
+    def ratio(self, one: Contestant, other: Contestant) -> float | None:
+        return self.outcome.ratios.get(f"{one}/{other}")
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """Measures a plan: a row of the table calls it."""
+
+    plan: Plan
+    goals: Callable[[Measured], Sequence[Goal]]
+    probes: bool = False
+    """Whether the longest wait of others meanwhile is measured too."""
+
+    def __call__(self, request: Request) -> Result:
+        plan, peer = _scaled(self.plan, request), request.peer
+        longest: list[float] = []
+        open_server = probed(own_server, longest) if self.probes else own_server
+        others = {}
+        if peer is not None:
+            plan = replace(plan, contestants=(*plan.contestants, peer.contestant))
+            others[peer.contestant] = peer.open_server
+        outcome = run(plan, open_server, request.watch, others)
+        measured = Measured(outcome, statistics.median(longest) if longest else None)
+        return Result(
+            goals=[*self.goals(measured), *_beside(measured, request)],
+            bars=_bars(outcome),
+            bars_about="server CPU per delivery, microseconds",
+            sound=outcome.sound,
+            disturbed=any(each.disturbed for each in outcome.rounds),
+            details=outcome.as_dict(),
+        )
+
+
+def _scaled(plan: Plan, request: Request) -> Plan:
+    subscribers = request.subscribers or plan.subscribers
+    # As many subscribers of each channel as in the plan.
+    channels = max(1, plan.channels * subscribers // plan.subscribers)
+    return replace(
+        plan,
+        subscribers=subscribers,
+        channels=channels,
+        seconds=request.seconds or plan.seconds,
+        rounds=request.rounds or plan.rounds,
+        readers=request.readers,
+    )
+
+
+def _bars(outcome: Outcome) -> list[Bar]:
+    costs = [(who, each.cpu_us_per_delivery) for who, each in outcome.medians.items()]
+    return [Bar(_NAMES[who], cost) for who, cost in costs if cost is not None]
+
+
+def _beside(measured: Measured, request: Request) -> list[Goal]:
+    """What is told of a peer; nothing is asked of it."""
+    if request.peer is None:
+        return []
+    who = request.peer.contestant
+    figures = measured.outcome.medians[who]
+    return [
+        Goal("CPU per delivery, hub against the peer", measured.ratio(Contestant.WEBSOCKET, who)),
+        Goal("the peer's p99", figures.latency_p99_ms, unit="ms"),
+        Goal("the peer's deliveries per second", figures.deliveries_per_second),
+    ]

@@ -1,0 +1,125 @@
+"""The table of scenarios. Each row says what is done, who takes part and what is to be reached."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from hub.bench.plan import BenchError, Contestant, Plan
+from hub.bench.scenarios import storm
+from hub.bench.scenarios.deliveries import ROUNDS, Deliveries, Measured
+from hub.bench.scenarios.scenario import Goal, Scenario
+
+_WEBSOCKET, _SSE = Contestant.WEBSOCKET, Contestant.SSE
+_C, _PYTHON = Contestant.SEND_LOOP, Contestant.DESCRIPTOR_LOOP
+
+
+def _fanout(measured: Measured) -> Sequence[Goal]:
+    return (
+        Goal("times the send() loop in C", measured.ratio(_WEBSOCKET, _C), at_most=1.4),
+        Goal("times the descriptor loop", measured.ratio(_WEBSOCKET, _PYTHON), at_most=1.1),
+        Goal("p99", measured.hub.latency_p99_ms, unit="ms"),
+    )
+
+
+def _many(measured: Measured) -> Sequence[Goal]:
+    longest = measured.longest_answer_ms
+    return (
+        Goal("times the send() loop in C", measured.ratio(_WEBSOCKET, _C), at_most=1.6),
+        Goal("times the descriptor loop", measured.ratio(_WEBSOCKET, _PYTHON)),
+        Goal("the longest that anybody else waited", longest, at_most=20, unit="ms"),
+    )
+
+
+def _flat_out(least: float) -> Deliveries:
+    def goals(measured: Measured) -> Sequence[Goal]:
+        hub = measured.hub
+        return (
+            Goal("deliveries per second", hub.deliveries_per_second, at_least=least),
+            Goal("p99", hub.latency_p99_ms, at_most=20, unit="ms"),
+        )
+
+    subscribers = 10 if least < 1_000_000 else 1000
+    return Deliveries(Plan(subscribers=subscribers, rate=0, rounds=ROUNDS), goals)
+
+
+def _channels(measured: Measured) -> Sequence[Goal]:
+    return (
+        Goal("times the send() loop, per write", measured.ratio(_WEBSOCKET, _C), at_most=1.5),
+        Goal("p99", measured.hub.latency_p99_ms, unit="ms"),
+    )
+
+
+def _sse(measured: Measured) -> Sequence[Goal]:
+    return (
+        Goal("SSE against WebSocket", measured.ratio(_SSE, _WEBSOCKET), at_most=1.05),
+        Goal("times the send() loop in C", measured.ratio(_SSE, _C), at_most=1.4),
+    )
+
+
+def _idle(measured: Measured) -> Sequence[Goal]:
+    hub = measured.hub
+    share = hub.idle_cpu_share
+    each = None if share is None else share * 1e6 / hub.subscribers
+    memory = hub.uss_bytes_per_connection
+    return (
+        Goal("CPU per second and connection", each, at_most=1, unit="us"),
+        Goal("memory per connection", memory and memory / 1000, unit="KB"),
+        Goal("lost", hub.failed, at_most=0),
+        Goal("heartbeats, fewest on a connection", hub.fewest_heartbeats, at_least=1),
+    )
+
+
+_ALL = (
+    Scenario(
+        "fanout",
+        "1,000 WebSockets x 100/s, 200 bytes",
+        Deliveries(Plan(contestants=(_WEBSOCKET, _C, _PYTHON), rounds=ROUNDS), _fanout),
+    ),
+    Scenario(
+        "many",
+        "15,000 WebSockets x 2/s, 200 bytes",
+        Deliveries(
+            Plan(subscribers=15_000, rate=2, contestants=(_WEBSOCKET, _C, _PYTHON)),
+            _many,
+            probes=True,
+        ),
+    ),
+    Scenario("few-flat-out", "10 subscribers, as fast as they receive", _flat_out(800_000)),
+    Scenario("flat-out", "1,000 subscribers, as fast as they receive", _flat_out(2_000_000)),
+    Scenario(
+        "channels",
+        "1,000 WebSockets, each in 10 of 1,000 channels, 5,000 publications/s in all",
+        Deliveries(
+            Plan(
+                rate=5000,
+                channels=1000,
+                channels_each=10,
+                contestants=(_WEBSOCKET, _C),
+                rounds=ROUNDS,
+            ),
+            _channels,
+        ),
+    ),
+    Scenario(
+        "sse",
+        "1,000 SSE streams x 100/s, 200 bytes, beside as many WebSockets",
+        Deliveries(Plan(contestants=(_SSE, _WEBSOCKET, _C), rounds=ROUNDS), _sse),
+    ),
+    Scenario(
+        "idle",
+        "15,000 WebSockets held for 60 s with heartbeats",
+        Deliveries(Plan(subscribers=15_000, rate=2, seconds=5, hold_seconds=60), _idle),
+    ),
+    Scenario("storm", "15,000 come back at once, each resumes 20 messages", storm.measure),
+)
+SCENARIOS: Mapping[str, Scenario] = MappingProxyType({each.name: each for each in _ALL})
+
+
+def scenario_of(name: str) -> Scenario:
+    """The scenario of that name.
+
+    Raises:
+        BenchError: There is none.
+    """
+    if (found := SCENARIOS.get(name)) is None:
+        raise BenchError(f"scenario is {name!r}, allowed are {', '.join(SCENARIOS)}")
+    return found

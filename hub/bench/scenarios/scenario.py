@@ -1,0 +1,88 @@
+"""What a scenario is, what it is asked, and what it finds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hub.bench.peers import Peer
+from hub.bench.watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One figure of a scenario beside what it is to reach."""
+
+    about: str
+    value: float | None
+    """None where it could not be known."""
+    at_most: float | None = None
+    at_least: float | None = None
+    unit: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """None where the figure is not known, or nothing is asked of it."""
+        if self.value is None or (self.at_most is None and self.at_least is None):
+            return None
+        low = self.at_least is None or self.value >= self.at_least
+        return low and (self.at_most is None or self.value <= self.at_most)
+
+    @property
+    def asked(self) -> str:
+        """What it is to reach, for people."""
+        if self.at_most is not None:
+            return f"at most {self.at_most:,g}"
+        return "" if self.at_least is None else f"at least {self.at_least:,g}"
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "about": self.about,
+            "value": self.value,
+            "unit": self.unit,
+            "at_most": self.at_most,
+            "at_least": self.at_least,
+            "met": self.met,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One contestant in the figure."""
+
+    label: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a scenario found."""
+
+    goals: Sequence[Goal]
+    bars: Sequence[Bar]
+    bars_about: str
+    """What the bars show, with its unit."""
+    sound: bool
+    """Whether nobody was lost, and nothing was lost silently or came twice."""
+    disturbed: bool
+    """Whether other work on the machine was felt."""
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks of a scenario; None is the scenario's own."""
+
+    watch: Watch
+    readers: int
+    peer: Peer | None = None
+    rounds: int | None = None
+    subscribers: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One row of the table."""
+
+    name: str
+    about: str
+    measure: Callable[[Request], Result]

@@ -1,0 +1,126 @@
+"""Scenarios measure what their rows say, beside whom they are told to; no speed is asserted."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from hub.bench import peers
+from hub.bench.plan import Plan
+from hub.bench.scenarios.picture import goal_line
+from hub.bench.scenarios.registry import SCENARIOS
+from hub.bench.scenarios.scenario import Goal
+from hub.bench.stream_check import ChannelsCheck
+from hub.cli import build
+
+README = Path(__file__).with_name("README.md")
+Measure = Callable[..., Result]
+
+
+@pytest.fixture
+def measure(tmp_path: Path) -> Measure:
+    def run(name: str, *arguments: str) -> Result:
+        options = ("--rounds", "1", "--seconds", "0.5", "--out", str(tmp_path))
+        return CliRunner().invoke(build(), ["bench", "--scenario", name, *options, *arguments])
+
+    return run
+
+
+def written(folder: Path, name: str) -> dict[str, object]:
+    ET.parse(folder / f"bench-{name}.svg")
+    found: dict[str, object] = json.loads((folder / f"bench-{name}.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("goal", "met", "line"),
+    [
+        (Goal("x", 1.3, at_most=1.4), True, "x: 1.3 (at most 1.4: reached)"),
+        (Goal("x", 1.5, at_most=1.4), False, "x: 1.5 (at most 1.4: not reached)"),
+        (Goal("x", 5.0, at_least=6), False, "x: 5 (at least 6: not reached)"),
+        (Goal("x", 2e6, at_least=1e6), True, "x: 2,000,000 (at least 1e+06: reached)"),
+        (Goal("x", 7.0, unit="ms"), None, "x: 7 ms"),
+        (Goal("x", None, at_most=1), None, "x: not known"),
+    ],
+)
+def test_a_goal_says_whether_it_is_reached(goal: Goal, met: bool | None, line: str) -> None:
+    assert goal.met is met
+    assert goal_line(goal) == line
+
+
+def test_the_documents_name_every_scenario() -> None:
+    text = README.read_text()
+    assert [name for name in SCENARIOS if f"`{name}`" not in text] == []
+
+
+def test_a_scenario_writes_figures_and_a_picture(measure: Measure, tmp_path: Path) -> None:
+    """And says on the screen what was to be reached."""
+    result = measure("fanout", "--subscribers", "20")
+    assert result.exit_code == 0, result.output
+    told = written(tmp_path, "fanout")
+    assert told["sound"] is True
+    assert "here with 20 subscribers" in str(told["about"])
+    assert "times the descriptor loop" in result.stdout
+
+
+def test_each_subscriber_may_be_in_many_channels(measure: Measure, tmp_path: Path) -> None:
+    """Every publication goes to its channel's subscribers, and each gets all of its channels."""
+    result = measure("channels", "--subscribers", "20")
+    assert result.exit_code == 0, result.output
+    details = written(tmp_path, "channels")["details"]
+    assert isinstance(details, dict)
+    hub = details["medians"]["websocket"]
+    assert hub["deliveries"] == hub["published"] * 10
+    assert hub["missing"] == hub["duplicates"] == 0
+
+
+def test_a_storm_counts_who_got_exactly_what_was_missed(measure: Measure, tmp_path: Path) -> None:
+    result = measure("storm", "--subscribers", "30")
+    assert result.exit_code == 0, result.output
+    assert "exactly what they missed: 0 (at most 0: reached)" in result.stdout
+    assert written(tmp_path, "storm")["sound"] is True
+
+
+def test_another_version_is_measured_beside_the_hub(measure: Measure, tmp_path: Path) -> None:
+    """Whatever a command line starts that speaks as the hub does."""
+    command = f"{sys.executable} -m hub serve --port {{port}}"
+    result = measure("few-flat-out", "--subscribers", "5", "--against", command)
+    assert result.exit_code == 0, result.output
+    labels = [bar["label"] for bar in written(tmp_path, "few-flat-out")["bars"]]  # type: ignore[attr-defined]  # a list
+    assert labels == ["hub, WebSocket", "peer"]
+
+
+def test_nchan_is_skipped_where_it_is_not_installed(
+    measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a plain line; the hub is measured all the same."""
+    monkeypatch.setattr(peers, "_FOLDERS", ())
+    result = measure("few-flat-out", "--subscribers", "5", "--against", "nchan")
+    assert result.exit_code == 0, result.output
+    assert "skipped: nchan is not installed" in result.stderr
+
+
+@pytest.mark.parametrize("wrong", [("nothing",), ("fanout", "--against", "no-such-program x")])
+def test_what_there_is_not_is_refused(measure: Measure, wrong: tuple[str, ...]) -> None:
+    assert measure(*wrong).exit_code == 2
+
+
+def test_several_channels_are_checked_each_by_itself() -> None:
+    """A hole and a repetition in one are not made good by another."""
+    check = ChannelsCheck()
+    messages = [("a", 1), ("b", 1), ("a", 3), ("b", 1), ("b", 2)]
+    text = "".join(
+        f'{{"op":"message","channel":"{c}","offset":{n},"data":1}}\n' for c, n in messages
+    )
+    buffer = bytearray(text.encode())
+    check.take(buffer, len(buffer))
+    assert (check.received, check.skipped, check.duplicates) == (5, 1, 1)
+
+
+def test_a_publication_goes_to_its_channels_subscribers() -> None:
+    assert Plan(subscribers=1000, channels=1000, channels_each=10).receivers == 10
+    assert Plan(subscribers=1000).receivers == 1000
