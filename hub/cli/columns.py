@@ -164,12 +164,14 @@ CONNECTIONS = (
         number=True,
     ),
     Column("SENT", of("sent"), "sent", "s", width=7, number=True),
+    Column("LACKS", of("missing"), "missing", "m", width=6, rank=6, number=True),
     Column("DROPPED", of("dropped"), "dropped", "d", width=7, number=True),
     Column("OUTBOX", of("outbox_bytes", size), "outbox_bytes", "o", width=6, rank=1, number=True),
     Column("OLDEST", _oldest, "outbox_age_seconds", "l", width=6, rank=7, number=True),
     Column("USER AGENT", of("user_agent"), "user_agent", "g", width=10, rank=10),
 )
-"""Of `GET /api/connections`."""
+"""Of `GET /api/connections`; which there are, and how each is read, stands in
+`hub.core.records.SessionRecord`."""
 
 CHANNELS = (
     Column("CHANNEL", of("channel"), "channel", "c", width=22),

@@ -68,7 +68,8 @@ class Report:
         unknown = isinstance(error, OutcomeUnknownError)
         self.unknown += unknown
         verdict = "outcome unknown" if unknown else "not published"
-        self.say(f"{file}: line {line.number:,} (byte {line.start:,}): {verdict}: {error}")
+        hint = " (--key or HUB_PUBLISH_KEY)" if error.code == "unauthorized" else ""
+        self.say(f"{file}: line {line.number:,} (byte {line.start:,}): {verdict}: {error}{hint}")
 
     def retrying(self, retrying: Retrying) -> None:
         """The hub is away, or says no for now."""

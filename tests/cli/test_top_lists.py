@@ -1,6 +1,8 @@
 """What keys change, how rows are sorted and which columns find room, without a terminal."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +54,21 @@ def test_the_hub_sorts_by_every_column_that_can_be_chosen() -> None:
     connections, channels, _ = LISTINGS
     assert {column.sort for column in connections.columns} - {""} <= CONNECTION_LIST.sorts.keys()
     assert {column.sort for column in channels.columns} - {""} <= CHANNEL_LIST.sorts.keys()
+
+
+def test_every_column_of_the_hubs_lists_is_shown_where_operators_look() -> None:
+    """A field that is added to a record is added here and in the dashboard, or left out on purpose:
+    messages owed stand beside their bytes, and positions are sorted by their offset."""
+    connections, channels, _ = LISTINGS
+    views = Path("hub/dashboard/views")
+    for listing, shown_there, view in (
+        (CONNECTION_LIST, connections, "connections.js"),
+        (CHANNEL_LIST, channels, "channels.js"),
+    ):
+        expected = listing.sorts.keys() - {"outbox_messages"}
+        assert {column.sort for column in shown_there.columns} - {"", "sent_per_second"} == expected
+        drawn = set(re.findall(r'name: "([a-z_]+)"', (views / view).read_text()))
+        assert expected <= drawn, view
 
 
 def test_the_same_column_again_turns_the_order_round() -> None:
