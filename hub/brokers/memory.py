@@ -146,6 +146,8 @@ class MemoryBroker:
             request.sender,
             request.skip_connection,
             request.trace,
+            request.tags,
+            request.marks,
         )
         return PublishResult(self.take(log, publication, request))
 
@@ -212,6 +214,8 @@ class MemoryBroker:
                 request.sender,
                 request.skip_connection,
                 request.trace,
+                request.tags,
+                request.marks,
             )
             for offset, request in enumerate(requests, log.offset + 1)
         ]

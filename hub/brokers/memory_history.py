@@ -166,6 +166,8 @@ def cost_bytes(publication: Publication) -> int:
         size += len(publication.skip_connection) + _STRING_BYTES
     if publication.trace is not None:
         size += len(publication.trace) + _STRING_BYTES
+    if publication.tags is not None:
+        size += len(publication.tags) + _STRING_BYTES
     return size
 
 

@@ -304,6 +304,9 @@ def _asked(session: Session, command: commands.Publish) -> PublishRequest:
         identity.subject,
         None if command.echo else session.id,
         command.idempotency_key,
+        None,
+        command.tags,
+        command.marks,
     )
 
 

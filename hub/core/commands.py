@@ -33,6 +33,10 @@ class Publish:
     key: str | None = None
     echo: bool = True
     idempotency_key: str | None = None
+    tags: bytes | None = None
+    """As in `hub.core.publication.Publication`, ..."""
+    marks: int = 0
+    """... and so are these."""
 
 
 @value(frozen=True, slots=True)

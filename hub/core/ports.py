@@ -87,6 +87,10 @@ class PublishRequest:
     idempotency_key: str | None = None
     trace: str | None = None
     """W3C `traceparent` of what it is a part of; None where nothing traces it."""
+    tags: bytes | None = None
+    """As in `hub.core.publication.Publication`, ..."""
+    marks: int = 0
+    """... and so are these."""
 
 
 @value(frozen=True, slots=True)

@@ -58,6 +58,12 @@ class Position:
         return f"{self.epoch}:{self.offset}"
 
 
+REMOVES = 1
+"""Takes the row of its key away, in a channel that keeps state."""
+ENDS = 2
+"""The last one of its channel."""
+
+
 @value(frozen=True, slots=True)
 class Publication:
     """What was published, numbered 1, 2, 3, ... within its channel's epoch."""
@@ -75,6 +81,10 @@ class Publication:
     """The connection that asked not to get it back (`"echo": false`)."""
     trace: str | None = None
     """W3C `traceparent` of its publishing; None for nearly all, which are not sampled."""
+    tags: bytes | None = None
+    """What filters look at: a JSON object of scalars by name, on one line."""
+    marks: int = 0
+    """`REMOVES` and `ENDS`, added."""
 
 
 def odd_character(name: str, allowed: str) -> str:

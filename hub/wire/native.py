@@ -12,7 +12,7 @@ import orjson
 from hub.core import commands
 from hub.core.commands import Command, CommandId
 from hub.core.fanout.presence import check_member
-from hub.core.publication import Position, Publication, check_channel
+from hub.core.publication import ENDS, REMOVES, Position, Publication, check_channel
 from hub.core.pushes import (
     Expiring,
     Gap,
@@ -31,8 +31,16 @@ from hub.core.pushes import (
 )
 from hub.errors import BadRequestError, HubError
 from hub.wire import salvage
-from hub.wire.payload import MAX_KEY_LENGTH, check_key, check_payload, too_deep, why_not_read
+from hub.wire.payload import (
+    MAX_KEY_LENGTH,
+    check_key,
+    check_payload,
+    marks_of,
+    too_deep,
+    why_not_read,
+)
 from hub.wire.query import MAX_LAST
+from hub.wire.tags import Tags, encode_tags
 
 MAX_ID_LENGTH = MAX_KEY_LENGTH
 """Of a command's `id` when it is a string, in characters."""
@@ -62,6 +70,9 @@ class _Publish(_Command, tag="publish"):
     key: str | None = None
     echo: bool = True
     idempotency_key: str | None = None
+    tags: Tags | None = None
+    remove: bool = False
+    end: bool = False
 
 
 class _History(_Command, tag="history"):
@@ -151,6 +162,8 @@ def _publish(command: _Publish, max_message_bytes: int) -> commands.Publish:
         command.key,
         command.echo,
         command.idempotency_key,
+        None if command.tags is None else encode_tags(command.tags),
+        marks_of(remove=command.remove, end=command.end, key=command.key),
     )
 
 
@@ -233,7 +246,18 @@ def _optional(publication: Publication) -> bytes:
         text += b',"key":' + orjson.dumps(publication.key)
     if publication.sender is not None:
         text += b',"from":' + orjson.dumps(publication.sender)
+    if publication.tags is not None:
+        text += b',"tags":' + publication.tags
+    if publication.marks:
+        text += _MARKS[publication.marks]
     return text
+
+
+_MARKS = {
+    REMOVES: b',"remove":true',
+    ENDS: b',"end":true',
+    REMOVES | ENDS: b',"remove":true,"end":true',
+}
 
 
 def _welcome(welcome: Welcome) -> bytes:

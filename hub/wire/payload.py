@@ -14,6 +14,7 @@ from functools import lru_cache
 import msgspec
 import orjson
 
+from hub.core.publication import ENDS, REMOVES
 from hub.errors import BadRequestError, HubError, TooLargeError
 from hub.wire import salvage
 
@@ -135,6 +136,13 @@ def check_key(value: str, name: str) -> str:
     return value
 
 
+def marks_of(*, remove: bool, end: bool, key: str | None) -> int:
+    """What a publication does beside saying something; raise `BadRequestError` where it cannot."""
+    if remove and key is None:
+        raise BadRequestError("remove needs the key of the row that goes")
+    return (REMOVES if remove else 0) | (ENDS if end else 0)
+
+
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One publication of `POST /api/publish`.
 
@@ -146,6 +154,9 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Not validated yet, not even as UTF-8: that is `check_payload`'s work."""
     key: str | None = None
     idempotency_key: str | None = None
+    tags: dict[str, str | bool | int | float] | None = None
+    remove: bool = False
+    end: bool = False
 
     @property
     def payload(self) -> bytes:

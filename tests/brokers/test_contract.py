@@ -3,7 +3,7 @@
 import pytest
 
 from hub.core.ports import PublishRequest
-from hub.core.publication import Position
+from hub.core.publication import ENDS, REMOVES, Position
 from hub.errors import ConflictError
 from tests.brokers.rig import Rig
 
@@ -76,6 +76,18 @@ async def test_only_subscribed_channels_are_delivered(rig: Rig) -> None:
 async def test_unsubscribing_from_an_unknown_channel_is_harmless(rig: Rig) -> None:
     rig.broker.unsubscribe("never heard of")
     assert (await rig.publish()).position.offset == 1
+
+
+async def test_tags_and_marks_are_delivered_and_kept(rig: Rig) -> None:
+    await rig.subscribe("a")
+    tags = b'{"home":true,"league":"nba"}'
+    await rig.broker.publish(PublishRequest("a", b"1", "p", key="k", tags=tags, marks=REMOVES))
+    await rig.broker.publish(PublishRequest("a", b"2", "p", marks=ENDS))
+    await rig.broker.publish(PublishRequest("a", b"3", "p", tags=b"{}"))
+    expected = [(tags, REMOVES), (None, ENDS), (b"{}", 0)]
+    assert [(each.tags, each.marks) for each in rig.delivered] == expected
+    page = await rig.history()
+    assert [(each.tags, each.marks) for each in page.publications] == expected
 
 
 async def test_a_publication_is_delivered_with_everything_it_was_given(rig: Rig) -> None:

@@ -55,6 +55,7 @@ def built(case: Case) -> Push:
         "position": Position.parse,
         "reason": GapReason if name == "Gap" else str,
         "member": lambda member: Member(**member),
+        "tags": lambda tags: json.dumps(tags, separators=(",", ":")).encode(),
         "data": lambda data: json.dumps(data, separators=(",", ":")).encode(),
     }
     made = {field: convert.get(field, lambda as_it_is: as_it_is)(v) for field, v in fields.items()}

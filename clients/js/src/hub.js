@@ -45,6 +45,9 @@ export { HubError, LoggedOutError };
  * @property {number} time milliseconds since 1970 UTC
  * @property {string} [key]
  * @property {string} [from] the token subject of the session that published it
+ * @property {Record<string, string|number|boolean>} [tags]
+ * @property {boolean} [remove] it takes the row of its key away
+ * @property {boolean} [end] it is the last one of its channel
  */
 /**
  * @typedef {object} History

@@ -42,7 +42,9 @@ export const SUBSCRIBE_OPTIONS = [
   "since", "last", "fill", "signal", "onMessage", "onGap", "onPresence", "onSubscribed", "onError",
 ];
 // `idempotency_key` is the name on the wire, which earlier versions took.
-export const PUBLISH_OPTIONS = ["key", "echo", "idempotencyKey", "idempotency_key"];
+export const PUBLISH_OPTIONS = [
+  "key", "echo", "idempotencyKey", "idempotency_key", "tags", "remove", "end",
+];
 
 /**
  * Throws on a name that does not exist: a misspelt one would be ignored in silence.

@@ -28,6 +28,9 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {string} [key]
  * @property {number} [time] milliseconds since 1970 UTC
  * @property {string} [from] the token subject of the session that published it
+ * @property {Record<string, string|number|boolean>} [tags]
+ * @property {boolean} [remove] it takes the row of its key away
+ * @property {boolean} [end] it is the last one of its channel
  */
 /**
  * @typedef {object} Gap
@@ -66,6 +69,9 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {string} [key]
  * @property {boolean} [echo] `false`: not back to here
  * @property {string} [idempotencyKey] with the same key again it is published once
+ * @property {Record<string, string|number|boolean>} [tags] what filters look at, at most 16
+ * @property {boolean} [remove] it takes the row of its key away
+ * @property {boolean} [end] it is the last one of its channel
  */
 /**
  * @typedef {object} Published
@@ -272,9 +278,9 @@ export function openSubscription({ leave, request }, channel, on) {
  */
 export async function publish(request, channel, data = null, options = {}) {
   check(options, PUBLISH_OPTIONS);
-  const { key, echo, idempotencyKey, idempotency_key = idempotencyKey } =
+  const { idempotencyKey, idempotency_key = idempotencyKey, ...more } =
     /** @type {PublishOptions & { idempotency_key?: string }} */ (options);
-  const ok = await request({ op: "publish", channel, data, key, echo, idempotency_key });
+  const ok = await request({ op: "publish", channel, data, idempotency_key, ...more });
   return { ...ok, position: `${ok.epoch}:${ok.offset}` };
 }
 

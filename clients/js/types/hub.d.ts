@@ -33,6 +33,15 @@ export type Publication = {
      * the token subject of the session that published it
      */
     from?: string;
+    tags?: Record<string, string | number | boolean>;
+    /**
+     * it takes the row of its key away
+     */
+    remove?: boolean;
+    /**
+     * it is the last one of its channel
+     */
+    end?: boolean;
 };
 export type History = {
     channel: string;
@@ -79,6 +88,9 @@ export type PresentMember = {
  * @property {number} time milliseconds since 1970 UTC
  * @property {string} [key]
  * @property {string} [from] the token subject of the session that published it
+ * @property {Record<string, string|number|boolean>} [tags]
+ * @property {boolean} [remove] it takes the row of its key away
+ * @property {boolean} [end] it is the last one of its channel
  */
 /**
  * @typedef {object} History

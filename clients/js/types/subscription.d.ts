@@ -31,6 +31,15 @@ export type Message<T = any> = {
      * the token subject of the session that published it
      */
     from?: string;
+    tags?: Record<string, string | number | boolean>;
+    /**
+     * it takes the row of its key away
+     */
+    remove?: boolean;
+    /**
+     * it is the last one of its channel
+     */
+    end?: boolean;
 };
 export type Gap = {
     channel: string;
@@ -103,6 +112,18 @@ export type PublishOptions = {
      * with the same key again it is published once
      */
     idempotencyKey?: string;
+    /**
+     * what filters look at, at most 16
+     */
+    tags?: Record<string, string | number | boolean>;
+    /**
+     * it takes the row of its key away
+     */
+    remove?: boolean;
+    /**
+     * it is the last one of its channel
+     */
+    end?: boolean;
 };
 export type Published = {
     channel: string;

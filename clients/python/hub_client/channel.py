@@ -170,6 +170,9 @@ class Channel:
             key=frame.key,
             time_ms=frame.time,
             sender=frame.origin if isinstance(frame.origin, str) else None,
+            tags=frame.tags,
+            remove=frame.remove,
+            end=frame.end,
             frame=raw,
         )
 

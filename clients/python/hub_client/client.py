@@ -18,6 +18,7 @@ from hub_client.messages import (
     Position,
     Presence,
     Published,
+    Tags,
 )
 from hub_client.options import ClientOptions
 from hub_client.route import find_route
@@ -178,7 +179,7 @@ class HubClient:
         wanted = Wanted(gaps=gaps, presence=presence, on_gap=on_gap)
         return Subscription[Item](feed, wanted, release=self._release, trouble=self._trouble)
 
-    async def publish(
+    async def publish(  # noqa: PLR0913 - the fields of a publication
         self,
         channel: str,
         data: object,
@@ -186,6 +187,9 @@ class HubClient:
         key: str | None = None,
         echo: bool = True,
         idempotency_key: str | None = None,
+        tags: Tags | None = None,
+        remove: bool = False,
+        end: bool = False,
     ) -> Published:
         """Publish over this client's session; its token must grant it.
 
@@ -199,6 +203,9 @@ class HubClient:
             key: newer publications with the same key may replace this one for slow readers.
             echo: whether this client's own subscription gets it back.
             idempotency_key: makes a repeat within 5 minutes harmless.
+            tags: what filters look at, at most 16.
+            remove: it takes the row of its key away.
+            end: it is the last one of its channel.
         """
         ok = await self._open_channels().request(
             "publish",
@@ -207,6 +214,9 @@ class HubClient:
             key=key,
             echo=None if echo else False,
             idempotency_key=idempotency_key,
+            tags=tags,
+            remove=remove or None,
+            end=end or None,
         )
         return frames.published(ok)
 

@@ -45,6 +45,9 @@ class WireError(msgspec.Struct, frozen=True):
         )
 
 
+_Tags = dict[str, str | int | float | bool]
+
+
 class Frame(msgspec.Struct, frozen=True, rename={"origin": "from"}):
     """Any push or reply; a field is at its default where the op does not have it."""
 
@@ -59,6 +62,9 @@ class Frame(msgspec.Struct, frozen=True, rename={"origin": "from"}):
     key: str | None = None
     time: int | None = None
     origin: str | int | None = None
+    tags: _Tags | None = None
+    remove: bool = False
+    end: bool = False
     """A message's sender, or the first offset of a gap: both are `from` on the wire."""
     to: int | None = None
     reason: str = ""
@@ -128,6 +134,9 @@ class _Publication(msgspec.Struct, frozen=True, rename={"origin": "from"}):
     time: int | None = None
     key: str | None = None
     origin: str | None = None
+    tags: _Tags | None = None
+    remove: bool = False
+    end: bool = False
 
 
 class _HistoryOk(msgspec.Struct, frozen=True):
@@ -174,6 +183,9 @@ def history_page(ok: msgspec.Raw) -> HistoryPage:
             key=item.key,
             time_ms=item.time,
             sender=item.origin,
+            tags=item.tags,
+            remove=item.remove,
+            end=item.end,
         )
         for item in answer.publications
     )

@@ -1,5 +1,6 @@
 """What the application receives: frozen values, without any idea of a connection."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -28,6 +29,10 @@ class Position:
         return f"{self.epoch}:{self.offset}"
 
 
+Tags = Mapping[str, str | int | float | bool]
+"""What filters look at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One publication."""
@@ -43,6 +48,11 @@ class Message:
     """When the broker took it: milliseconds since 1970 UTC."""
     sender: str | None = None
     """The token subject of the session that published it, set by the hub."""
+    tags: Tags | None = None
+    remove: bool = False
+    """It takes the row of its key away."""
+    end: bool = False
+    """It is the last one of its channel."""
     frame: bytes = field(default=b"", repr=False, compare=False)
     """The whole push as it came; empty for what `history` returned."""
     _parsed: Any = field(default=_UNPARSED, init=False, repr=False, compare=False)

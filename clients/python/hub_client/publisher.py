@@ -11,7 +11,7 @@ from hub_client.answer import PostFailedError
 from hub_client.campaign import Campaign, Send
 from hub_client.collector import Collector, Ticket
 from hub_client.errors import NotPublishedError, PublishError
-from hub_client.messages import Published
+from hub_client.messages import Published, Tags
 from hub_client.posting import Attempts, PublisherOptions, publish_headers, publish_url
 from hub_client.publishing import Outcome, Outgoing
 from hub_client.route import find_route
@@ -91,6 +91,9 @@ class Publisher:
         *,
         key: str | None = None,
         idempotency_key: str | None = None,
+        tags: Tags | None = None,
+        remove: bool = False,
+        end: bool = False,
     ) -> Published:
         """Publish `data`, anything JSON can hold (a `msgspec.Raw` is sent byte for byte).
 
@@ -104,7 +107,15 @@ class Publisher:
                 again with the error's `idempotency_key` within 5 minutes is harmless.
             TypeError, ValueError: `data` is nothing that JSON can hold.
         """
-        item = Outgoing.of(channel, data, key=key, idempotency_key=idempotency_key)
+        item = Outgoing.of(
+            channel,
+            data,
+            key=key,
+            idempotency_key=idempotency_key,
+            tags=tags,
+            remove=remove,
+            end=end,
+        )
         self._check_open()
         self._calls += 1
         try:

@@ -18,7 +18,7 @@ from hub_client.errors import (
     PublishRefusedError,
 )
 from hub_client.frames import Problem, check_json, encode, published, read_problem, split_array
-from hub_client.messages import Published
+from hub_client.messages import Published, Tags
 
 Outcome = Published | PublishError
 
@@ -51,6 +51,12 @@ class Outgoing:
     """Newer publications with the same key may replace this one for slow readers."""
     idempotency_key: str = field(default_factory=new_idempotency_key)
     """The same for every attempt, so that a retry never publishes twice."""
+    tags: Tags | None = None
+    """What filters look at, at most 16."""
+    remove: bool = False
+    """It takes the row of its key away."""
+    end: bool = False
+    """It is the last one of its channel."""
 
     def __post_init__(self) -> None:
         # Bytes that are more or less than one document would become items of their own.
@@ -64,13 +70,17 @@ class Outgoing:
         *,
         key: str | None = None,
         idempotency_key: str | None = None,
+        tags: Tags | None = None,
+        remove: bool = False,
+        end: bool = False,
     ) -> "Outgoing":
         """With `data` anything JSON can hold; raise `TypeError` for what it cannot.
 
         As msgspec has it: dates become ISO 8601 strings, bytes base64, `Decimal` and `UUID`
         strings, dataclasses objects, and NaN null; a `msgspec.Raw` is sent byte for byte.
         """
-        return cls(channel, encode(data), key, idempotency_key or new_idempotency_key())
+        again = idempotency_key or new_idempotency_key()
+        return cls(channel, encode(data), key, again, tags, remove, end)
 
     @property
     def size_bytes(self) -> int:
@@ -192,4 +202,7 @@ def _fields(item: Outgoing) -> dict[str, object]:
     fields: dict[str, object] = {"channel": item.channel, "data": msgspec.Raw(item.data)}
     if item.key is not None:
         fields["key"] = item.key
+    if item.tags is not None:
+        fields["tags"] = item.tags
+    fields |= {name: True for name in ("remove", "end") if getattr(item, name)}
     return {**fields, "idempotency_key": item.idempotency_key}

@@ -23,6 +23,7 @@ from hub_client.messages import (
     Position,
     Presence,
     Published,
+    Tags,
 )
 from hub_client.options import ClientOptions
 from hub_client.tokens import Token
@@ -143,7 +144,7 @@ class SyncHubClient:
 
         return SyncSubscription[Any](self._run(begin()), self._submit, gaps=gaps, on_gap=on_gap)
 
-    def publish(
+    def publish(  # noqa: PLR0913 - as there
         self,
         channel: str,
         data: object,
@@ -151,10 +152,22 @@ class SyncHubClient:
         key: str | None = None,
         echo: bool = True,
         idempotency_key: str | None = None,
+        tags: Tags | None = None,
+        remove: bool = False,
+        end: bool = False,
     ) -> Published:
         """As `HubClient.publish`; backends publish with `SyncPublisher`, which tries again."""
         return self._run(
-            self._client.publish(channel, data, key=key, echo=echo, idempotency_key=idempotency_key)
+            self._client.publish(
+                channel,
+                data,
+                key=key,
+                echo=echo,
+                idempotency_key=idempotency_key,
+                tags=tags,
+                remove=remove,
+                end=end,
+            )
         )
 
     def history(

@@ -11,7 +11,7 @@ from hub_client.answer import PostFailedError
 from hub_client.campaign import Campaign, Send
 from hub_client.errors import NotPublishedError, PublishError
 from hub_client.grouping import Group
-from hub_client.messages import Published
+from hub_client.messages import Published, Tags
 from hub_client.posting import (
     Attempts,
     PostsBlocking,
@@ -69,6 +69,9 @@ class SyncPublisher:
         *,
         key: str | None = None,
         idempotency_key: str | None = None,
+        tags: Tags | None = None,
+        remove: bool = False,
+        end: bool = False,
     ) -> Published:
         """Publish `data`, anything JSON can hold (a `msgspec.Raw` is sent byte for byte).
 
@@ -79,7 +82,15 @@ class SyncPublisher:
                 again with the error's `idempotency_key` within 5 minutes is harmless.
             TypeError, ValueError: `data` is nothing that JSON can hold.
         """
-        item = Outgoing.of(channel, data, key=key, idempotency_key=idempotency_key)
+        item = Outgoing.of(
+            channel,
+            data,
+            key=key,
+            idempotency_key=idempotency_key,
+            tags=tags,
+            remove=remove,
+            end=end,
+        )
         outcome = self._open().group.publish(item)
         if isinstance(outcome, PublishError):
             raise outcome

@@ -6,7 +6,8 @@ as much as one. Within a block each publication is
     offset SP milliseconds SP length of the envelope SP length of the data LF envelope data
 
 The envelope is empty or a JSON array: key, sender, connection that gets no echo, traceparent
-(null where there is none). Blocks that follow one another read as one.
+(null where there is none), then tags as text and marks where there are any. Blocks that follow one
+another read as one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,9 +21,18 @@ from hub.core.publication import Publication
 MAX_BLOCK_PUBLICATIONS = 64
 MAX_BLOCK_BYTES = 32 * KIB
 
-_Envelope = tuple[str | None, str | None, str | None, str | None]
+
+class _Envelope(msgspec.Struct, array_like=True, frozen=True):
+    key: str | None = None
+    sender: str | None = None
+    skip: str | None = None
+    trace: str | None = None
+    tags: str | None = None
+    marks: int = 0
+
+
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
-_EMPTY: _Envelope = (None, None, None, None)
+_EMPTY = _Envelope()
 
 
 def record(publication: Publication) -> bytes:
@@ -34,10 +44,15 @@ def record(publication: Publication) -> bytes:
         or publication.sender is not None
         or publication.skip_connection is not None
         or publication.trace is not None
+        or publication.tags is not None
+        or publication.marks
     ):
-        envelope = msgspec.json.encode(
-            (publication.key, publication.sender, publication.skip_connection, publication.trace)
-        )
+        said = (publication.key, publication.sender, publication.skip_connection, publication.trace)
+        more: tuple[str | int | None, ...] = ()
+        if publication.tags is not None or publication.marks:
+            tags = publication.tags
+            more = (None if tags is None else tags.decode(), publication.marks)
+        envelope = msgspec.json.encode((*said, *more))
     return b"%d %d %d %d\n%b%b" % (
         publication.offset, publication.time_ms, len(envelope), len(data), envelope, data,
     )  # fmt: skip
@@ -53,10 +68,19 @@ def records(channel: str, raw: bytes) -> Iterator[Publication]:
         at = begins + length
         if at > len(raw):
             raise ValueError("a publication is cut off")
-        key, sender, skip, trace = _EMPTY
-        if enveloped:
-            key, sender, skip, trace = _ENVELOPE.decode(raw[line + 1 : begins])
-        yield Publication(channel, offset, raw[begins:at], time_ms, key, sender, skip, trace)
+        said = _ENVELOPE.decode(raw[line + 1 : begins]) if enveloped else _EMPTY
+        yield Publication(
+            channel,
+            offset,
+            raw[begins:at],
+            time_ms,
+            said.key,
+            said.sender,
+            said.skip,
+            said.trace,
+            None if said.tags is None else said.tags.encode(),
+            said.marks,
+        )
 
 
 def cut(publications: Sequence[Publication]) -> Iterator[Sequence[Publication]]:

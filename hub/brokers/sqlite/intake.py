@@ -171,6 +171,8 @@ class Batch:
                 request.sender,
                 request.skip_connection,
                 request.trace,
+                request.tags,
+                request.marks,
             ),
         )
         taken.append(numbered)

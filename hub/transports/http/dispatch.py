@@ -35,7 +35,7 @@ from hub.transports.request import Request, has_body
 
 _ALLOWED_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-API-Key, "
-    "X-Message-Key"
+    "X-Message-Key, X-Message-Tags"
 )
 # How long a browser may remember a preflight, in seconds: the least of the browsers'
 # own upper limits that matters (Chromium takes 7,200, Firefox 86,400), so that a changed

@@ -20,8 +20,9 @@ from hub.transports.http.routes import Access, Route
 from hub.transports.http.schemas import ANY_JSON, KEY, STRING, Json, array, content, ok, ref
 from hub.transports.request import Request
 from hub.wire.codes import http_status
-from hub.wire.payload import Item, check_key, check_payload, split_items
+from hub.wire.payload import Item, check_key, check_payload, marks_of, split_items
 from hub.wire.query import single, split_form
+from hub.wire.tags import encode_tags, read_tags
 
 _MULTI_STATUS = 207  # RFC 4918 section 11.1: the items tell
 _TRACE = header("traceparent", STRING, "W3C Trace Context; followed where the hub traces.")
@@ -59,6 +60,7 @@ class Publishing:
                 parameters=(
                     header("Idempotency-Key", KEY, "Makes a retry within 5 minutes harmless."),
                     header("X-Message-Key", KEY, "The publication's key."),
+                    header("X-Message-Tags", STRING, "Tags: `name=value, ...` or a JSON object."),
                     documented("key", KEY, "The publication's key; the header wins."),
                     _TRACE,
                 ),
@@ -125,6 +127,9 @@ class Publishing:
             None,
             idempotency_key,
             headers.get("traceparent") if self._traced else None,
+            read_tags(text_header(request, "x-message-tags") or "")
+            if "x-message-tags" in headers
+            else None,
         )
         result = self._engine.publish(asked)
         if isinstance(result, PublishResult):
@@ -253,6 +258,8 @@ class Publishing:
             None,
             None if idempotency_key is None else check_key(idempotency_key, "idempotency_key"),
             trace,
+            None if item.tags is None else encode_tags(item.tags),
+            marks_of(remove=item.remove, end=item.end, key=key) if item.remove or item.end else 0,
         )
 
 

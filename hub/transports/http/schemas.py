@@ -11,6 +11,7 @@ from hub.core.publication import Position
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
 from hub.wire.codes import HTTP_STATUS
 from hub.wire.payload import MAX_KEY_LENGTH
+from hub.wire.tags import MAX_TAGS
 
 Json = Mapping[str, object]
 
@@ -26,6 +27,11 @@ POSITION: Json = {
     "description": "`epoch:offset`, a place in one channel's sequence.",
 }
 KEY: Json = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH}
+TAGS: Json = {
+    "type": "object",
+    "additionalProperties": {"type": ["string", "number", "boolean"]},
+    "maxProperties": MAX_TAGS,
+}
 ANY_JSON: Json = {"description": "Any JSON value; subscribers get it byte for byte."}
 COUNTS: Json = {"type": "object", "additionalProperties": INTEGER}
 
@@ -96,8 +102,16 @@ _COMMON: Json = {
     ),
     "Item": {
         **record(
-            {"channel": CHANNEL, "data": ANY_JSON, "key": KEY, "idempotency_key": KEY},
-            optional=("key", "idempotency_key"),
+            {
+                "channel": CHANNEL,
+                "data": ANY_JSON,
+                "key": KEY,
+                "idempotency_key": KEY,
+                "tags": TAGS,
+                "remove": BOOLEAN,
+                "end": BOOLEAN,
+            },
+            optional=("key", "idempotency_key", "tags", "remove", "end"),
         ),
         "additionalProperties": False,
     },
@@ -107,8 +121,17 @@ _COMMON: Json = {
     ),
     "Outcomes": array({"anyOf": [ref("Published"), ref("Problem")]}),
     "Publication": record(
-        {"offset": INTEGER, "data": ANY_JSON, "time": INTEGER, "key": STRING, "from": STRING},
-        optional=("key", "from"),
+        {
+            "offset": INTEGER,
+            "data": ANY_JSON,
+            "time": INTEGER,
+            "key": STRING,
+            "from": STRING,
+            "tags": TAGS,
+            "remove": BOOLEAN,
+            "end": BOOLEAN,
+        },
+        optional=("key", "from", "tags", "remove", "end"),
     ),
     "History": record(
         {

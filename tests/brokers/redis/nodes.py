@@ -169,7 +169,7 @@ class TestNode:
         del self.streams[channel]
         self.broker.unsubscribe(channel)
 
-    async def publish(self, channel: str, data: object, **more: str) -> PublishResult:
+    async def publish(self, channel: str, data: object, **more: Any) -> PublishResult:
         raw = data if isinstance(data, bytes) else str(data).encode()
         return await self.broker.publish(PublishRequest(channel, raw, "tester", **more))
 

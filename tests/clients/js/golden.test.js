@@ -103,6 +103,8 @@ const CALLS = {
   },
   "publish, not back to me": (hub) =>
     hub.publish("prices", { eur: 1.08 }, { key: "EURUSD", echo: false }),
+  "publish with tags, the last of its channel, which takes a row away": (hub) =>
+    hub.publish("prices", 1, { key: "EURUSD", tags: { desk: "fx" }, remove: true, end: true }),
   history: (hub) => hub.history("prices", { since: "k3f9:40", limit: 2 }),
   presence: (hub) => hub.presence("chat:42"),
   // By itself: it proves every connection.

@@ -62,7 +62,8 @@ def on_the_wire(item: Message | Gap | Presence) -> Json:
     match item:
         case Message():
             op, fields = "message", {"offset": item.offset, "time": item.time_ms}
-            fields |= {"key": item.key, "from": item.sender}
+            fields |= {"key": item.key, "from": item.sender, "tags": item.tags}
+            fields |= {"remove": item.remove or None, "end": item.end or None}
             body = {"data": item.data}
         case Gap(reason="reset"):
             op, fields, body = "gap", {"position": str(item.position)}, {"reason": "reset"}
@@ -182,6 +183,9 @@ ASKED: dict[str, Ask] = {
         "prices", {"eur": 1.08}, key="EURUSD", echo=False
     ),
     "publish, repeatable": _publish_null,
+    "publish with tags, the last of its channel, which takes a row away": lambda hub: hub.publish(
+        "prices", 1, key="EURUSD", tags={"desk": "fx"}, remove=True, end=True
+    ),
     "history": lambda hub: hub.history("prices", since="k3f9:40", limit=2),
     "presence": lambda hub: hub.presence("chat:42"),
     "ping": lambda hub: hub.ping(),

@@ -16,7 +16,7 @@ from hub.transports.request import Request
 from tests.transports.http.fakes import make_deps
 
 # Files, pages, and the two paths that are not HTTP requests with an answer.
-UNDESCRIBED = re.compile(r"/(|ws|sse|client\.js|client/.*|dashboard.*|index\.html|demo\.js)")
+UNDESCRIBED = re.compile(r"/(|ws|sse|client\.js|client/.*|dashboard.*|index\.html|demo\.js|docs.*)")
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ A publication is the same in both, written by library.lua:
     epoch LF offset LF milliseconds LF envelope LF data
 
 The envelope is empty or a JSON array: key, sender, connection that gets no echo (null where
-there is none). Data comes last because it alone may hold line breaks.
+there is none), then tags as text and marks where there are any. Data comes last because it alone
+may hold line breaks.
 
 Between publications the pub/sub name carries announcements, which are kept nowhere:
 
@@ -24,21 +25,33 @@ import msgspec
 
 from hub.brokers.tracker import Message
 from hub.core.ports import PublishRequest
-from hub.core.publication import MAX_OFFSET, Publication
+from hub.core.publication import ENDS, MAX_OFFSET, REMOVES, Publication
 from hub.core.pushes import Join, Leave, Member
 from hub.errors import HubError
 from hub.wire.payload import check_key, check_payload
+from hub.wire.tags import check_tags
 
-_Envelope = tuple[str | None, str | None, str | None]
+
+class _Envelope(msgspec.Struct, array_like=True, frozen=True):
+    key: str | None = None
+    sender: str | None = None
+    skip: str | None = None
+    tags: str | None = None
+    marks: int = 0
+
+
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
-_EMPTY: _Envelope = (None, None, None)
+_EMPTY = _Envelope()
+_MARKS = REMOVES | ENDS
 
 
 def envelope(request: PublishRequest) -> bytes:
     """What a message says beside its data."""
-    if request.key is None and request.sender is None and request.skip_connection is None:
-        return b""
-    return msgspec.json.encode((request.key, request.sender, request.skip_connection))
+    said = (request.key, request.sender, request.skip_connection)
+    if request.tags is not None or request.marks:
+        tags = None if request.tags is None else request.tags.decode()
+        return msgspec.json.encode((*said, tags, request.marks))
+    return b"" if said == (None, None, None) else msgspec.json.encode(said)
 
 
 def decode(channel: str, raw: bytes, *, max_message_bytes: int) -> Message | None:
@@ -62,11 +75,15 @@ def decode(channel: str, raw: bytes, *, max_message_bytes: int) -> Message | Non
 
 def _publication(channel: str, offset: int, parts: list[bytes], limit: int) -> Publication:
     """Raise `HubError` or `ValueError` (msgspec's errors are some) for what cannot be one."""
-    key, sender, skip = _ENVELOPE.decode(parts[3]) if parts[3] else _EMPTY
-    if key is not None:
-        check_key(key, "key")
+    said = _ENVELOPE.decode(parts[3]) if parts[3] else _EMPTY
+    if said.key is not None:
+        check_key(said.key, "key")
+    tags = None if said.tags is None else check_tags(said.tags.encode())
     data = check_payload(parts[4], limit=limit)
-    return Publication(channel, offset, data, _milliseconds(parts[2]), key, sender, skip)
+    time_ms, marks = _milliseconds(parts[2]), said.marks & _MARKS
+    return Publication(
+        channel, offset, data, time_ms, said.key, said.sender, said.skip, None, tags, marks
+    )
 
 
 def _milliseconds(digits: bytes) -> int:
