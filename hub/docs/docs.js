@@ -125,3 +125,10 @@ for (const pre of navigator.clipboard ? document.querySelectorAll("main pre") : 
   pre.replaceWith(block);
   block.append(pre, button);
 }
+
+// Where the list of pages has a column of its own, it shows the page that is open.
+const sidebar = document.querySelector("#documents");
+const current = sidebar.querySelector("[aria-current]");
+if (current && getComputedStyle(sidebar).position === "sticky") {
+  sidebar.scrollTop = current.offsetTop - sidebar.clientHeight / 2;
+}

@@ -68,6 +68,13 @@ async def test_the_next_page_is_one_click_away_through_all_of_them(
     assert logged == []
 
 
+async def test_the_list_of_pages_shows_the_page_that_is_open(hub: HubProcess, page: Page) -> None:
+    """Also where that stands below the fold."""
+    await page.set_viewport_size({"width": 1280, "height": 700})
+    await page.goto(f"{hub.url}/docs/changelog")
+    await expect(page.locator("#documents [aria-current]")).to_be_in_viewport()
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 async def test_no_page_is_wider_than_a_phone_or_keeps_anybody_out(
     hub: HubProcess, page: Page, scheme: Literal["dark", "light"]
