@@ -219,7 +219,7 @@ test("a golden answer to a poll reaches the application, and the next poll goes 
   );
   const next = await eventually(() => asked.filter(({ command }) => !command)[1]);
   await eventually(() => came.length === 2);
-  assert.deepEqual(came, [42, "44-57"]);
+  assert.deepEqual(came, [42, "45-57"]);
   const { searchParams } = next.url;
   assert.equal(next.url.pathname, "/poll");
   assert.equal(searchParams.get("since"), `prices=${wire.positions.prices}`);
