@@ -1,11 +1,13 @@
 """`HUB_JOURNAL_PATH` with real processes: tickets of yesterday, and disks that take nothing."""
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from tests.cli.operating import TOKEN_KEY, OperatedHub, environment, publish, run, subscribed
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -28,6 +30,29 @@ async def test_what_a_subject_got_is_known_after_a_restart(tmp_path: Path) -> No
     told = json.loads(by_connection.out)
     assert (told["answer"], told["offset"]) == ("written", 2)
     assert "head" not in told
+
+
+async def test_a_hub_that_was_killed_remembers_who_was_there(tmp_path: Path) -> None:
+    """That a connection was cut with its node is an answer; what it got is unknown, not guessed."""
+    with OperatedHub(HUB_TOKEN_KEYS=TOKEN_KEY, HUB_JOURNAL_PATH=str(tmp_path)) as hub:
+        async with subscribed(hub, "orders", subject="ada") as peer:
+            await publish(hub, "orders", 1)
+            store = sqlite3.connect(next(tmp_path.glob("*.sqlite3")))
+
+            def is_noted() -> bool:
+                query = "SELECT count(*) FROM notes WHERE kind = 'opened'"
+                return bool(store.execute(query).fetchone()[0])
+
+            await eventually(is_noted, what="the connection in the file")
+            store.close()
+            hub.kill()
+        hub.start()
+        told = await run("explain", "--subject", "ada", "--json", **environment(hub.url))
+        asked = await run("explain", "--subject", "ada", "orders", "1", **environment(hub.url))
+    (visit,) = json.loads(told.out)["connections"]
+    assert (visit["connection"], visit["code"]) == (peer.id, 1006)
+    assert (visit["reason"], visit["complete"]) == ("its node ended without a word", False)
+    assert asked.out.startswith("unknown: ")
 
 
 async def test_a_path_that_cannot_be_written_to_is_one_line_and_no_outage(tmp_path: Path) -> None:

@@ -160,8 +160,9 @@ async def explain_subject(admin: Admin, asked: ExplainSubject) -> SubjectExplain
         for channel, head in part.heads.items():
             heads[channel] = max(heads.get(channel, head), head, key=lambda each: each.offset)
     more = any(part.more for part in parts)
-    # A connection that was not looked at, or is at a node that is silent, may have been there.
-    whole = answers.complete and not more
+    # A connection that was not looked at, that is at a node that is silent, or of which a part is
+    # forgotten, may have been there.
+    whole = answers.complete and not more and all(each.complete for each in visits)
     by_name = {each.connection: each for each in visits}
     absences = list(_absences(held, heads, by_name, asked)) if whole else []
     moments = sorted(chain(*(part.moments for part in parts), absences), key=_at)
@@ -274,7 +275,9 @@ def _verdict(
     best, connection = min(told, key=lambda pair: _WEIGHT[Answer(pair[0].answer)])
     weak = {Answer.CLOSED.value, Answer.NOT_SUBSCRIBED.value}
     if best.answer in weak and not all_seen:
-        many = "a connection that was not looked at, or whose node is silent, may have got it"
+        many = (
+            "a connection that was not looked at, or of which a part is not known, may have got it"
+        )
         return Explained(answer=Answer.UNKNOWN.value, detail=many), None
     for absence in absences:
         first, last = absence.first or 0, absence.last or 0

@@ -332,6 +332,10 @@ class _Telling:
             return Explained(answer=Answer.UNKNOWN.value, detail="the broker is away")
         case = await self._case(known, channel, epoch, head, offset=offset)
         told = case.explain(offset)
+        forgot = self._asked.epoch is None and not known.notes.complete
+        if forgot and told.answer is Answer.NOT_PUBLISHED:
+            before = "not in the channel's present epoch; what was noted before it is forgotten"
+            told = Explanation(Answer.UNKNOWN, before)
         return self._plain(told, epoch, head)
 
     def _was_owed(self, known: _Known, channel: str, epoch: str, offset: int) -> bool:

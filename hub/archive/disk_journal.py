@@ -8,17 +8,19 @@ begins anew with the machine.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 import msgspec
 
-from hub.archive.store import CLOSED, EVENT, SENT, Row, Store
+from hub.archive.store import CLOSED, EVENT, OPENED, SENT, Row, Store
 from hub.archive.writer import Writer
 from hub.core.forensics.noted import ClosedSession, Event, Notes, What
 from hub.core.forensics.timeline import Timeline
 from hub.core.ports import Monotonic
-from hub.core.records import SessionRecord
+from hub.core.records import SessionRecord, session_record
+from hub.core.registry import SessionRegistry
+from hub.core.session.session import Session
 
 # An event grows for a second (`hub.core.forensics.noted`).
 _GROWS_SECONDS = 1.0
@@ -26,8 +28,14 @@ _GROWS_SECONDS = 1.0
 _ROW_SECONDS = 5.0
 _MARK_SECONDS = 1.0
 _FLUSH_SECONDS = 1.0
-# In one tick, twenty times a second: some 2 us for a note, 20 us for a channel.
+# How exactly it is known when a process that says nothing more has ended.
+_ALIVE_SECONDS = 10.0
+_LOST_CODE = 1006
+_LOST_REASON = "its node ended without a word"
+# In one tick, twenty times a second: some 2 us for a note, 10 us for a connection that opened,
+# 20 us for a channel.
 _NOTES_AT_ONCE = 500
+_OPENED_AT_ONCE = 100
 _TIMELINES_AT_ONCE = 50
 # Beyond that notes come faster than they can be written: 100 bytes each beside the journal's own.
 MAX_PENDING = 50_000
@@ -60,13 +68,22 @@ class DiskJournal:
         """Timelines with marks that are not handed over, and since when; oldest first."""
         self._rows: list[Row] = []
         self._flush_at = float("-inf")
+        self._alive_at = float("-inf")
+        self._registry: SessionRegistry | None = None
+        self._opened: deque[Session] = deque()
+        """Connections that are not handed over yet."""
+        self._seen_seconds = float("-inf")
+        """When the newest connection opened that was seen."""
 
     @property
     def bytes(self) -> int:
         """On disk."""
         return self._writer.bytes
 
-    def start(self) -> None:
+    def start(self, registry: SessionRegistry | None = None) -> None:
+        """Note the connections of `registry` as they open, so that a process which is killed does
+        not take with it that they were there."""
+        self._registry = registry
         self._writer.start()
 
     async def stop(self) -> None:
@@ -109,9 +126,30 @@ class DiskJournal:
             self._rows += self._sent_row(timeline)
             if timeline.is_growing(now):
                 self._touched[timeline] = now
-        if self._rows and now >= self._flush_at:
+        self._see_opened()
+        is_quiet = now - self._alive_at >= _ALIVE_SECONDS
+        if (self._rows or is_quiet) and now >= self._flush_at:
             self._flush_at = now + _FLUSH_SECONDS
+            self._alive_at = now
             self._flush()
+
+    def _see_opened(self) -> None:
+        if self._registry is None:
+            return
+        newest = self._seen_seconds
+        found = []
+        for session in reversed(self._registry.sessions.values()):
+            if session.opened_at_seconds <= newest:
+                break
+            found.append(session)
+        if found:
+            self._seen_seconds = found[0].opened_at_seconds
+            self._opened.extend(reversed(found))
+        for _ in range(min(_OPENED_AT_ONCE, len(self._opened))):
+            record = session_record(
+                self._opened.popleft(), self._registry.origin, subscriptions=False
+            )
+            self._rows.append(_row_of_record(OPENED, record.opened_ms, record, (_plain(record),)))
 
     def _flush(self) -> None:
         rows, self._rows = self._rows, []
@@ -147,17 +185,10 @@ class DiskJournal:
             body=_encode((event.what.value, *times, event.detail, event.by)),
         )
 
-    def _closed_row(self, gone: ClosedSession) -> Row:
-        record = asdict(gone.record)
-        del record["subscriptions"]
-        return Row(
-            CLOSED,
-            gone.closed_ms,
-            connection=gone.record.connection,
-            subject=gone.record.subject,
-            first=gone.record.opened_ms,
-            body=_encode((record, int(gone.code), gone.reason)),
-        )
+    @staticmethod
+    def _closed_row(gone: ClosedSession) -> Row:
+        body = (_plain(gone.record), int(gone.code), gone.reason)
+        return _row_of_record(CLOSED, gone.closed_ms, gone.record, body)
 
     def _sent_row(self, timeline: Timeline) -> Iterator[Row]:
         base = max(timeline.kept_offset, timeline.began_offset)
@@ -190,18 +221,23 @@ class DiskJournal:
         self, subject: str, *, from_seconds: float, to_seconds: float, limit: int
     ) -> Sequence[ClosedSession]:
         begin, end = self._bounded_ms(from_seconds), self._bounded_ms(to_seconds)
-        found = await self._ask(
-            lambda store: [
-                self._visit(store, row)
-                for row in store.closed_of(subject, from_ms=begin, to_ms=end, limit=limit)
+
+        def read(store: Store) -> list[ClosedSession]:
+            closed = store.closed_of(subject, from_ms=begin, to_ms=end, limit=limit)
+            cut = store.left_open(subject, to_ms=end, limit=limit)
+            return [
+                *(self._visit(store, row) for row in closed),
+                *(self._cut(store, row, until) for row, until in cut if until >= begin),
             ]
-        )
-        return found or ()
+
+        return await self._ask(read) or ()
 
     async def visit(self, connection: str) -> ClosedSession | None:
         def read(store: Store) -> ClosedSession | None:
-            row = store.closed(connection)
-            return None if row is None else self._visit(store, row)
+            if (row := store.closed(connection)) is not None:
+                return self._visit(store, row)
+            cut = store.cut(connection)
+            return None if cut is None else self._cut(store, *cut)
 
         found: ClosedSession | None = await self._ask(read)
         return found
@@ -257,11 +293,24 @@ class DiskJournal:
         """In the thread, which reads nothing of the loop's."""
         record, code, reason = _decode(row.body)
         notes = self._notes(store, row.connection or "", row.first, row.at_ms)
+        return self._gone(record, row.at_ms, code, reason, notes)
+
+    def _cut(self, store: Store, row: Row, until_ms: int) -> ClosedSession:
+        """Of one whose process was killed: what it was subscribed to was never noted."""
+        (record,) = _decode(row.body)
+        notes = self._notes(store, row.connection or "", row.first, until_ms)
+        notes.forgotten_at = float("inf")
+        return self._gone(record, until_ms, _LOST_CODE, _LOST_REASON, notes)
+
+    def _gone(
+        self, record: dict[str, Any], closed_ms: int, code: int, reason: str, notes: Notes
+    ) -> ClosedSession:
+        # A record of another version of the hub lacks what that did not know.
+        known: dict[str, Any] = {name: record.get(name) for name in _FIELDS}
         return ClosedSession(
-            # A record of another version of the hub lacks what that did not know.
-            record=SessionRecord(**{name: record.get(name) for name in _FIELDS}, subscriptions=()),
-            closed_ms=row.at_ms,
-            closed_at_seconds=self._seconds(row.at_ms),
+            record=SessionRecord(**known, subscriptions=()),
+            closed_ms=closed_ms,
+            closed_at_seconds=self._seconds(closed_ms),
             code=code,
             reason=reason,
             notes=notes,
@@ -299,6 +348,21 @@ class DiskJournal:
         if at_seconds in {float("-inf"), float("inf")}:
             return -(2**62) if at_seconds < 0 else 2**62
         return self._ms(at_seconds)
+
+
+def _plain(record: SessionRecord) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in _FIELDS}
+
+
+def _row_of_record(kind: str, at_ms: int, record: SessionRecord, body: object) -> Row:
+    return Row(
+        kind,
+        at_ms,
+        connection=record.connection,
+        subject=record.subject,
+        first=record.opened_ms,
+        body=_encode(body),
+    )
 
 
 def _thinned(marks: Sequence[tuple[float, float, int]]) -> Iterator[tuple[float, float, int]]:

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,7 @@ _CUTS = 20
 _MOST_FILES = 256
 _BUSY_SECONDS = 5.0
 
-EVENT, CLOSED, SENT, HOLE = "event", "closed", "sent", "hole"
+EVENT, OPENED, CLOSED, SENT, HOLE, CRASH = "event", "opened", "closed", "sent", "hole", "crash"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS notes (
@@ -50,7 +51,11 @@ CREATE INDEX IF NOT EXISTS by_connection ON notes (connection, id) WHERE connect
 CREATE INDEX IF NOT EXISTS by_subject ON notes (subject, id) WHERE subject IS NOT NULL;
 CREATE INDEX IF NOT EXISTS by_channel ON notes (channel, epoch, last) WHERE kind = 'sent';
 CREATE INDEX IF NOT EXISTS by_hole ON notes (last) WHERE kind = 'hole';
+CREATE INDEX IF NOT EXISTS by_crash ON notes (at_ms) WHERE kind = 'crash';
 """
+
+# Of this process' own connections there is none after they opened.
+_CRASH_AFTER = "SELECT min(at_ms) FROM notes WHERE kind = 'crash' AND at_ms >= ?"
 
 
 class Row(NamedTuple):
@@ -64,7 +69,8 @@ class Row(NamedTuple):
     channel: str | None = None
     epoch: str | None = None
     first: int = 0
-    """Of `event` and `sent` an offset; of `closed` when it opened; of `hole` when it began."""
+    """Of `event` and `sent` an offset; of `opened` and `closed` when it opened; of `hole` when it
+    began."""
     last: int = 0
     body: bytes = b""
 
@@ -119,9 +125,18 @@ class Store:
         self._connection.executescript(_SCHEMA)
         self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         self._connection.execute(f"PRAGMA user_version = {VERSION}")
+        with self._transaction():
+            if self._one("SELECT value FROM meta WHERE name = 'running'"):
+                # The process before did not come to close it: it had written until then.
+                alive_ms = self._one("SELECT value FROM meta WHERE name = 'alive_ms'")
+                self._connection.execute(_INSERT, Row(CRASH, alive_ms))
+            self._set("running", 1)
 
     def close(self) -> None:
         try:
+            # Where the disk takes nothing, the next one believes that this one was killed.
+            with contextlib.suppress(sqlite3.Error):
+                self._set("running", 0)
             self._connection.close()
         finally:
             os.close(self._lock)
@@ -137,12 +152,21 @@ class Store:
         row = self._connection.execute(query, values).fetchone()
         return 0 if row is None or row[0] is None else int(row[0])
 
+    def _set(self, name: str, value: int) -> None:
+        self._connection.execute(
+            "INSERT INTO meta VALUES (?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET value = max(value * (name = 'forgotten_ms'), "
+            "excluded.value)",
+            (name, value),
+        )
+
     # -- writing -----------------------------------------------------------------------------
 
     def write(self, rows: Sequence[Row]) -> None:
         """All of them or none; the oldest of all go where there is no room."""
         with self._transaction():
             self._connection.executemany(_INSERT, rows)
+            self._set("alive_ms", int(time.time() * 1000))
             for _ in range(_CUTS):
                 used = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
                 if used <= self._max_pages * _FULL or not self._cut():
@@ -159,11 +183,7 @@ class Store:
         cut = oldest + max(0, (newest - oldest) // _CUTS)
         until = self._one("SELECT max(at_ms) FROM notes WHERE id <= ?", cut)
         self._connection.execute("DELETE FROM notes WHERE id <= ?", (cut,))
-        self._connection.execute(
-            "INSERT INTO meta VALUES ('forgotten_ms', ?) "
-            "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
-            (until,),
-        )
+        self._set("forgotten_ms", until)
         return True
 
     @contextlib.contextmanager
@@ -191,6 +211,25 @@ class Store:
     def closed(self, connection: str) -> Row | None:
         found = self._rows("connection = ? AND kind = 'closed' ORDER BY id DESC", (connection,), 1)
         return found[0] if found else None
+
+    def left_open(self, subject: str, *, to_ms: int, limit: int) -> list[tuple[Row, int]]:
+        """Its connections whose process ended without a word, and until when it lived; the newest
+        last."""
+        rows = self._rows(
+            "subject = ? AND kind = 'opened' AND first <= ? AND NOT EXISTS "
+            "(SELECT 1 FROM notes AS ends WHERE ends.connection = notes.connection "
+            "AND ends.kind = 'closed') ORDER BY id DESC",
+            (subject, to_ms),
+            limit,
+        )[::-1]
+        ends = [(row, self._one(_CRASH_AFTER, row.first)) for row in rows]
+        return [(row, end) for row, end in ends if end]
+
+    def cut(self, connection: str) -> tuple[Row, int] | None:
+        """The same of one connection."""
+        found = self._rows("connection = ? AND kind = 'opened' ORDER BY id DESC", (connection,), 1)
+        end = self._one(_CRASH_AFTER, found[0].first) if found else 0
+        return (found[0], end) if end else None
 
     def events(self, connection: str, limit: int) -> list[Row]:
         """The newest that were noted of a connection, in order."""

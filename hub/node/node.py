@@ -261,7 +261,7 @@ class Node:
     async def start(self) -> None:
         """Begin to connect to the broker; returns also when it is away, `ready` says so then."""
         if self.archive is not None:
-            self.archive.start()
+            self.archive.start(self.registry)
         if self._provider is not None:
             self._spawn(self._provider.run())
         if (path := watched_file(self.settings)) is not None:
