@@ -49,8 +49,8 @@ _PUBLISHER = "hub"
 _READER = msgspec.json.Decoder(Standing)
 
 
-class Say(AdminRequest[None], frozen=True, tag="say"):
-    """Have a word about a subject or token hold on every node.
+class Say(AdminRequest[Standing], frozen=True, tag="say"):
+    """Have a word about a subject or token hold on every node; the answer is the word.
 
     Raises `ConflictError` where the hub keeps as many as it may, and what the broker raises.
     """
@@ -133,7 +133,7 @@ class AccessLog:
 
     # -- what operators ask --------------------------------------------------------------------
 
-    async def _say(self, asked: Say) -> None:
+    async def _say(self, asked: Say) -> Standing:
         now = self._now_ms()
         self._forget(now)
         known = self.standings.find(asked.kind, asked.name)
@@ -142,16 +142,16 @@ class AccessLog:
                 f"{MAX_STANDINGS:,} bans and revocations are kept, which is the limit: lift some,"
                 " or wait until some end"
             )
-        await self._publish(
-            Standing(
-                asked.kind,
-                asked.name,
-                at_ms=_later(now, known),
-                until_ms=now + int(asked.seconds * 1000),
-                reason=asked.reason,
-                before=asked.before,
-            )
+        said = Standing(
+            asked.kind,
+            asked.name,
+            at_ms=_later(now, known),
+            until_ms=now + int(asked.seconds * 1000),
+            reason=asked.reason,
+            before=asked.before,
         )
+        await self._publish(said)
+        return said
 
     async def _lift(self, asked: Lift) -> None:
         now = self._now_ms()

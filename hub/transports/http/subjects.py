@@ -171,9 +171,7 @@ class Subjects:
         raise BadRequestError("give either jti, or sub and issued_before")
 
     async def _say(self, asked: Say) -> Answer:
-        await self._admin.call(asked)
-        said = await self._admin.call(GetStanding(asked.kind, asked.name))
-        return json_answer({} if said is None else _told(said))
+        return json_answer(_told(await self._admin.call(asked)))
 
 
 def _subject(request: Request) -> str:
