@@ -92,7 +92,8 @@ class ProviderKeys:
         fitting = [key for key in self._keys if algorithm in key.algorithms]
         if kid is None:
             return fitting[:_MAX_TRIED]
-        return [key for key in fitting if key.kid == kid][:_MAX_TRIED]
+        # One without a name may be meant by any.
+        return [key for key in fitting if key.kid in {kid, None}][:_MAX_TRIED]
 
     def knows(self, kid: str | None) -> bool:
         """Whether a token that names `kid` can be judged by the keys that are here."""

@@ -10,6 +10,7 @@ import re
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -190,6 +191,15 @@ def split_list(value: object) -> object:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")] if value.strip() else []
     return value
+
+
+def split_files(value: object) -> object:
+    """As `split_list`; Python may hand in paths."""
+    if isinstance(value, Path):
+        return [str(value)]
+    if isinstance(value, list | tuple):
+        return [str(each) if isinstance(each, Path) else each for each in value]
+    return split_list(value)
 
 
 def check_key(value: SecretStr) -> SecretStr:
@@ -412,7 +422,7 @@ Origins = Annotated[tuple[Origin, ...], BeforeValidator(split_list), ORIGINS]
 HostName = Annotated[str, AfterValidator(check_host_name)]
 Hosts = Annotated[tuple[HostName, ...], BeforeValidator(split_list), HOSTS]
 Text = Annotated[str, AfterValidator(check_text)]
-Files = Annotated[tuple[Text, ...], BeforeValidator(split_list), FILES]
+Files = Annotated[tuple[Text, ...], BeforeValidator(split_files), FILES]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(split_list), TEXTS]
 Algorithm = Annotated[str, AfterValidator(check_algorithm)]
 Algorithms = Annotated[tuple[Algorithm, ...], BeforeValidator(split_list), ALGORITHMS]

@@ -24,6 +24,7 @@ class Fake:
     def __init__(self) -> None:
         self.now = 1000.0
         self.kids: tuple[str, ...] = ("first",)
+        self.nameless = False
         self.fails: FetchError | None = None
         self.requests = 0
         self.may_answer = asyncio.Event()
@@ -44,6 +45,8 @@ class Fake:
         if self.fails is not None:
             raise self.fails
         entries = [public_jwk(make_key("ES256", kid), kid=kid) for kid in self.kids]
+        if self.nameless:
+            entries = [public_jwk(make_key("ES256", kid)) for kid in self.kids]
         return json.dumps({"keys": entries}).encode()
 
     def judge(self, kid: str | None, *, signed_by: str = "") -> UnauthorizedError | None:
@@ -157,6 +160,16 @@ async def test_a_token_without_kid_may_mean_any_key() -> None:
         error = fake.judge(None, signed_by="third")
     assert error is not None
     assert (error.refusal, fake.requests) == ("token_signature", 1)
+
+
+async def test_a_key_without_a_name_may_be_meant_by_any_token() -> None:
+    fake = Fake()
+    fake.nameless = True
+    async with running(fake):
+        assert await fake.judge_twice("whatever", signed_by="first") is None
+        error = await fake.judge_twice("whatever", signed_by="stranger")
+    assert error is not None
+    assert error.refusal == "token_key"
 
 
 async def test_a_waiter_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
