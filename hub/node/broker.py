@@ -165,7 +165,8 @@ def _of_process(
 
 
 def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Brokerage:
-    from hub.brokers.sqlite.broker import SqliteBroker, SqliteOptions  # noqa: PLC0415 - as below
+    from hub.brokers.sqlite.broker import SqliteBroker  # noqa: PLC0415 - as below
+    from hub.brokers.sqlite.options import SqliteOptions  # noqa: PLC0415
 
     broker = SqliteBroker(
         downstream=downstream,

@@ -11,11 +11,9 @@ When the file does not take a commit, nothing of it is published and whoever wai
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from shutil import disk_usage
@@ -23,14 +21,16 @@ from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.idempotency import IdempotencyKeys, lasting_content
-from hub.brokers.memory import Epochs, MemoryBroker
+from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_history import ChannelLog
 from hub.brokers.sqlite.faults import Fault, FileError, translated
-from hub.brokers.sqlite.file import HistoryFile, Stored
-from hub.brokers.sqlite.intake import Batch, Call, Outcome, StoredLogs, Ticket
+from hub.brokers.sqlite.file import HistoryFile, Stored, StoredKey
+from hub.brokers.sqlite.intake import Batch, StoredLogs
+from hub.brokers.sqlite.options import SqliteOptions
 from hub.brokers.sqlite.reading import Pages
+from hub.brokers.sqlite.restoring import Restoring
 from hub.brokers.sqlite.tending import Tending
+from hub.brokers.sqlite.waiting import Outcome, Waiting
 from hub.core.counters import Counters
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
@@ -47,14 +47,9 @@ from hub.core.publication import Position
 from hub.core.records import BrokerRecord
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError, UnavailableError
 
-# What may wait to be written, beside what is being written: seconds of the fastest intake.
-MAX_WAITING_BYTES = 32 * MIB
-MAX_WAITING = 100_000
 # In one commit: what an SSD takes in some milliseconds, so that nobody waits long for another.
 MAX_COMMIT_BYTES = 4 * MIB
 MAX_COMMIT = 10_000
-# The newest of all channels, for whoever comes back after a short absence.
-MEMORY_BYTES = 32 * MIB
 # Between attempts at a file that does not take what it should. Guesses.
 FIRST_RETRY_SECONDS = 0.1
 MAX_RETRY_SECONDS = 2.0
@@ -63,22 +58,8 @@ _ROOM_BYTES = 256 * 1024
 # How long an end waits for what is being written.
 _STOP_SECONDS = 10.0
 _SWEEPS_A_SECOND = 20
-_KEYS_AT_A_TIME = 2000
-_CHANNELS_AT_A_TIME = 5000
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class SqliteOptions:
-    """What the settings say of it."""
-
-    path: str
-    position_ttl_seconds: float
-    idempotency_ttl_seconds: float
-    idempotency_max_keys: int
-    max_channels: int
-    history_total_bytes: int
 
 
 class SqliteBroker:
@@ -106,7 +87,6 @@ class SqliteBroker:
         options: SqliteOptions,
     ) -> None:
         self._downstream = downstream
-        self._namespaces = namespaces
         self._clock = clock
         self._wall_clock = wall_clock
         self._spawn = spawn
@@ -116,7 +96,15 @@ class SqliteBroker:
         self._file: HistoryFile | None = None
         self._memory: MemoryBroker | None = None
         """None until the file was read for the first time."""
-        self._keys = self._new_keys()
+        self._restoring = Restoring(
+            downstream=downstream,
+            namespaces=namespaces,
+            clock=clock,
+            wall_clock=wall_clock,
+            options=options,
+            on_forgotten=self._on_forgotten,
+        )
+        self._keys = self._restoring.no_keys()
         self._logs = StoredLogs(1)
         self._line = ""
         self._commits = 0
@@ -126,8 +114,7 @@ class SqliteBroker:
         self._recovering = False
         self._uncertain: Batch | None = None
         """A commit that failed and may be in the file all the same."""
-        self._waiting: deque[Ticket] = deque()
-        self._waiting_bytes = 0
+        self._waiting = Waiting()
         self._wanted_bytes = 0
         """Of the commit that failed last: a disk must have room for it to count as mended."""
         self._busy = False
@@ -150,7 +137,12 @@ class SqliteBroker:
         Raises `NotPublishedError` where the file does not take it, `OutcomeUnknownError` where
         nobody knows whether it did, `ConflictError` and `UnavailableError` as every broker does.
         """
-        (outcome,) = await self.publish_many((request,))
+        size = len(request.data)
+        if (refusal := self._refusal_of(1, size)) is not None:
+            raise refusal
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.add(request, partial(_settle, future))
+        outcome = await self._written(future)
         if isinstance(outcome, HubError):
             # Of its own: others of the same commit may raise theirs at the same time.
             raise copy(outcome)
@@ -160,33 +152,20 @@ class SqliteBroker:
         """As `publish` for each, in their order; they share commits."""
         if not requests:
             return []
-        if self._problem is not None or self._stopping:
-            return [self._refusal()] * len(requests)
-        size = sum(len(request.data) for request in requests)
-        if self._waiting and (
-            self._waiting_bytes + size > MAX_WAITING_BYTES
-            or len(self._waiting) + len(requests) > MAX_WAITING
-        ):
-            error = NotPublishedError(
-                f"{len(self._waiting):,} publications with {self._waiting_bytes:,} bytes wait to "
-                f"be written, limits are {MAX_WAITING:,} and {MAX_WAITING_BYTES:,}"
-            )
-            return [error] * len(requests)
-        future = asyncio.get_running_loop().create_future()
+        size = sum([len(request.data) for request in requests])
+        if (refusal := self._refusal_of(len(requests), size)) is not None:
+            return [refusal] * len(requests)
+        future: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
+        self._waiting.add_many(requests, size, partial(_settle, future))
+        return await self._written(future)
 
-        def settled() -> None:
-            # Whoever waited may be gone.
-            if not future.done():
-                future.set_result(None)
-
-        call = Call(len(requests), settled)
-        self._waiting.extend(Ticket(request, call, place) for place, request in enumerate(requests))
-        self._waiting_bytes += size
+    async def _written(self, future: "asyncio.Future[T]") -> T:
+        """What became of what waits now."""
         self._write_soon()
         began = self._clock()
-        await future
+        outcome = await future
         self._counters.broker_calls.observe(self._clock() - began)
-        return [outcome for outcome in call.outcomes if outcome is not None]
+        return outcome
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         await self._known().subscribe(channel, on_open)
@@ -246,7 +225,7 @@ class SqliteBroker:
             self._idle = loop.create_future()
             self._write_soon()
             await asyncio.wait([self._idle], timeout=left)
-        self._refuse_waiting(self._refusal())
+        self._waiting.refuse(self._refusal())
         await self._pages.stop()
         if not self._busy:
             await self._by_writer(self._close)
@@ -313,7 +292,7 @@ class SqliteBroker:
             return
         if self._tending.checkpoint_due():
             self._spawn(self._checkpoint(self._file))
-        coming = min(self._waiting_bytes, MAX_COMMIT_BYTES)
+        coming = min(self._waiting.bytes, MAX_COMMIT_BYTES)
         if (step := self._tending.urgent(self._file, self._now_ms(), coming)) is not None:
             self._tend(step)
         elif self._waiting or self._gone:
@@ -341,13 +320,16 @@ class SqliteBroker:
             keys_expire_ms=now_ms + int(self._options.idempotency_ttl_seconds * 1000),
         )
         while waiting and len(batch) < MAX_COMMIT and batch.bytes < MAX_COMMIT_BYTES:
-            if not batch.take(waiting[0]):
+            if not batch.take(waiting.first()):
                 break
-            self._waiting_bytes -= len(waiting.popleft().request.data)
+            waiting.taken()
         gone, ended = tuple(self._gone), dict(self._ended)
         if not batch and not gone:
             # All were answered from keys that are remembered.
-            self._next_if(waiting)
+            if waiting:
+                self._write_soon()
+            else:
+                self._told_idle()
             return
         commit = batch.commit(self._commits + 1, gone=gone, ended=ended.items())
         self._busy = True
@@ -366,12 +348,6 @@ class SqliteBroker:
             self._next()
 
         self._write(partial(file.commit, commit), done)
-
-    def _next_if(self, waiting: deque[Ticket]) -> None:
-        if waiting:
-            self._write_soon()
-        else:
-            self._told_idle()
 
     def _tend(self, step: Callable[[], Callable[[], object]]) -> None:
         """Have the file looked after: `step` is for the one that writes, what it returns for us."""
@@ -431,17 +407,16 @@ class SqliteBroker:
         if before is None or before.fault is not error.fault or not self._recovering:
             self._log.error("history_not_written", reason=error.message, fault=str(error.fault))
         self._counters.broker_call_errors["refused"] += 1
-        self._refuse_waiting(NotPublishedError(error.message))
+        self._waiting.refuse(NotPublishedError(error.message))
         if not self._recovering and not self._stopping:
             self._recovering = True
             self._spawn(self._recover())
 
-    def _refuse_waiting(self, error: HubError) -> None:
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        for ticket in waiting:
-            ticket.settle(error)
+    def _refusal_of(self, count: int, size: int) -> NotPublishedError | None:
+        """Why so many more of this size are not taken; None where they are."""
+        if self._problem is not None or self._stopping:
+            return self._refusal()
+        return self._waiting.refusal(count, size)
 
     def _refusal(self) -> NotPublishedError:
         if self._problem is not None:
@@ -558,46 +533,20 @@ class SqliteBroker:
         self._line, self._commits = stored.line, stored.commits
         wall_ms = int(self._wall_clock() * 1000)
         self._clock_begin = (max(wall_ms, stored.clock_ms), self._clock())
-        self._keys = keys = self._new_keys()
-        logs = StoredLogs(stored.next_id)
-        memory = self._new_memory(keys, Epochs(stored.secret, stored.ended))
-        # What is more than may be kept was used longest ago.
-        excess = max(0, len(stored.channels) - self._options.max_channels)
-        gone = [channel.id for channel in stored.channels[:excess]]
-        now, now_ms = self._clock(), self._now_ms()
-        for number, channel in enumerate(stored.channels[excess:], 1):
-            used_at = now - max(0, now_ms - channel.used_ms) / 1000
-            head = Position(channel.epoch, channel.offset)
-            log = memory.restore(head, channel.name, used_at)
-            logs.add(log, id_=channel.id, oldest=channel.oldest)
-            memory.place(log)
-            if number % _CHANNELS_AT_A_TIME == 0:
-                await asyncio.sleep(0)
-        await self._load_keys(file, keys, now_ms)
-        before, self._memory, self._logs = self._memory, memory, logs
-        self._gone, self._ended = gone, {}
-        self._tending.begin(logs)
+        now_ms = self._now_ms()
+
+        async def load_keys(after: int, limit: int) -> Sequence[StoredKey]:
+            return await self._by_writer(partial(file.load_keys, after, now_ms, limit))
+
+        known = await self._restoring.known(stored, now_ms, load_keys)
+        before, self._memory, self._keys = self._memory, known.memory, known.keys
+        self._logs, self._gone, self._ended = known.logs, list(known.gone), {}
+        self._tending.begin(known.logs)
         if before is not None:
             self._log.warning("history_replaced", path=self._options.path)
-            await self._reset(before, memory)
-        self._log.info(
-            "history_opened", path=self._options.path, channels=len(stored.channels), keys=len(keys)
-        )
-
-    async def _load_keys(self, file: HistoryFile, keys: IdempotencyKeys, now_ms: int) -> None:
-        after = 0
-        while found := await self._by_writer(
-            partial(file.load_keys, after, now_ms, _KEYS_AT_A_TIME)
-        ):
-            after = found[-1].id
-            for each in found:
-                keys.restore(
-                    each.publisher,
-                    bytes.fromhex(each.scope),
-                    each.content,
-                    (each.expires_ms - now_ms) / 1000,
-                    Position(each.epoch, each.offset),
-                )
+            await self._reset(before, known.memory)
+        channels, keys = len(stored.channels), len(known.keys)
+        self._log.info("history_opened", path=self._options.path, channels=channels, keys=keys)
 
     async def _reset(self, before: MemoryBroker, memory: MemoryBroker) -> None:
         """Everybody is told of the epochs that another file has begun."""
@@ -606,29 +555,6 @@ class SqliteBroker:
             if log is not None and log.subscribed:
                 await memory.subscribe(name, partial(self._downstream.reset, name))
                 self._counters.broker_resets += 1
-
-    def _new_keys(self) -> IdempotencyKeys:
-        return IdempotencyKeys(
-            ttl_seconds=self._options.idempotency_ttl_seconds,
-            clock=self._clock,
-            max_keys=self._options.idempotency_max_keys,
-            content=lasting_content,
-        )
-
-    def _new_memory(self, keys: IdempotencyKeys, epochs: Epochs) -> MemoryBroker:
-        options = self._options
-        return MemoryBroker(
-            downstream=self._downstream,
-            namespaces=self._namespaces,
-            clock=self._clock,
-            wall_clock=self._wall_clock,
-            idempotency=keys,
-            position_ttl_seconds=options.position_ttl_seconds,
-            max_channels=options.max_channels,
-            history_total_bytes=min(MEMORY_BYTES, options.history_total_bytes),
-            epochs=epochs,
-            on_forgotten=self._on_forgotten,
-        )
 
     def _on_forgotten(self, log: ChannelLog, ended: tuple[int, int]) -> None:
         """The file is to forget the channel with the next commit; its blocks go by age."""
@@ -643,3 +569,9 @@ class SqliteBroker:
         """The time that history ages by: as much later as the clock went on."""
         begin_ms, began = self._clock_begin
         return begin_ms + int((self._clock() - began) * 1000)
+
+
+def _settle(future: "asyncio.Future[T]", outcome: T) -> None:
+    """Whoever waited may be gone."""
+    if not future.done():
+        future.set_result(outcome)

@@ -5,50 +5,17 @@ commit that fails has given nothing out: its publications are as if they had nev
 No I/O, no clock.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 from hub.brokers.idempotency import IdempotencyKeys, lasting_content, scope_of
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_history import ChannelLog
 from hub.brokers.sqlite.blocks import cut, record
 from hub.brokers.sqlite.file import Commit
+from hub.brokers.sqlite.waiting import Ticket
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import Publication
 from hub.errors import ConflictError, HubError, UnavailableError
-
-Outcome = PublishResult | HubError
-
-
-class Call:
-    """Publications that somebody waits for together."""
-
-    __slots__ = ("_left", "_on_settled", "outcomes")
-
-    def __init__(self, count: int, on_settled: Callable[[], object]) -> None:
-        self._left = count
-        self._on_settled = on_settled
-        self.outcomes: list[Outcome | None] = [None] * count
-
-    def settle(self, place: int, outcome: Outcome) -> None:
-        self.outcomes[place] = outcome
-        self._left -= 1
-        if not self._left:
-            self._on_settled()
-
-
-class Ticket:
-    """A publication that waits."""
-
-    __slots__ = ("_call", "_place", "request")
-
-    def __init__(self, request: PublishRequest, call: Call, place: int) -> None:
-        self.request = request
-        self._call = call
-        self._place = place
-
-    def settle(self, outcome: Outcome) -> None:
-        self._call.settle(self._place, outcome)
 
 
 class StoredLog:
@@ -96,12 +63,16 @@ class StoredLogs:
         return stored
 
 
-@dataclass(slots=True)
 class _Numbered:
-    ticket: Ticket
-    publication: Publication
-    repeats: list[Ticket] = field(default_factory=list)
-    """Others under the same idempotency key, which came while this one was not written yet."""
+    """A publication with its number."""
+
+    __slots__ = ("publication", "repeats", "ticket")
+
+    def __init__(self, ticket: Ticket, publication: Publication) -> None:
+        self.ticket = ticket
+        self.publication = publication
+        self.repeats: Sequence[Ticket] = ()
+        """Others under the same idempotency key, which came while this one was not written yet."""
 
 
 class Batch:
@@ -198,7 +169,7 @@ class Batch:
             raise ConflictError(
                 f"idempotency key {request.idempotency_key!r} was used with other data"
             )
-        first.repeats.append(ticket)
+        first.repeats = (*first.repeats, ticket)
         return True
 
     def _remember(self, request: PublishRequest, log: ChannelLog, numbered: _Numbered) -> None:

@@ -8,7 +8,8 @@ from typing import Self
 
 import structlog
 
-from hub.brokers.sqlite.broker import SqliteBroker, SqliteOptions
+from hub.brokers.sqlite.broker import SqliteBroker
+from hub.brokers.sqlite.options import SqliteOptions
 from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from tests.brokers.conftest import NAMESPACES

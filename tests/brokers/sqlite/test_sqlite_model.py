@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hub.brokers.sqlite import broker as broker_module
-from hub.brokers.sqlite import tending
+from hub.brokers.sqlite import restoring, tending
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import Commit, HistoryFile
 from hub.core.ports import PublishRequest, PublishResult
@@ -203,7 +203,7 @@ async def test_it_is_what_a_list_would_be(
 ) -> None:
     """Whatever comes in whatever order."""
     monkeypatch.setattr(broker_module, "FIRST_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(broker_module, "MEMORY_BYTES", in_memory)
+    monkeypatch.setattr(restoring, "MEMORY_BYTES", in_memory)
     monkeypatch.setattr(tending, "_CHECKPOINT_BYTES", 200_000)
     walk = Walk(tmp_path, seed, monkeypatch)
     await walk.start()

@@ -1,0 +1,111 @@
+"""What the broker knows at the start: all channels and idempotency keys that the file holds.
+
+History itself stays where it is. In parts, so that a file with very many holds the loop never long.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from hub.brokers.idempotency import IdempotencyKeys, lasting_content
+from hub.brokers.memory import Epochs, MemoryBroker
+from hub.brokers.memory_history import ChannelLog
+from hub.brokers.sqlite.file import Stored, StoredKey
+from hub.brokers.sqlite.intake import StoredLogs
+from hub.brokers.sqlite.options import SqliteOptions
+from hub.core.options import MIB, Namespaces
+from hub.core.ports import Downstream, Monotonic
+from hub.core.publication import Position
+
+# The newest of all channels, for whoever comes back after a short absence.
+MEMORY_BYTES = 32 * MIB
+# Some milliseconds each.
+_KEYS_AT_A_TIME = 2000
+_CHANNELS_AT_A_TIME = 2000
+
+LoadKeys = Callable[[int, int], Awaitable[Sequence[StoredKey]]]
+"""At most so many that were made after one of this id, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Of a file."""
+
+    memory: MemoryBroker
+    keys: IdempotencyKeys
+    logs: StoredLogs
+    gone: Sequence[int]
+    """Channels that are more than may be kept, by id."""
+
+
+class Restoring:
+    """One per broker: makes what the memory broker would be, had it never ended."""
+
+    def __init__(
+        self,
+        *,
+        downstream: Downstream,
+        namespaces: Namespaces,
+        clock: Monotonic,
+        wall_clock: Callable[[], float],
+        options: SqliteOptions,
+        on_forgotten: Callable[[ChannelLog, tuple[int, int]], None],
+    ) -> None:
+        self._downstream = downstream
+        self._namespaces = namespaces
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._options = options
+        self._on_forgotten = on_forgotten
+
+    async def known(self, stored: Stored, now_ms: int, load_keys: LoadKeys) -> Known:
+        """Everything of a file, whose clock says `now_ms`."""
+        keys, logs = self.no_keys(), StoredLogs(stored.next_id)
+        memory = self._memory(keys, Epochs(stored.secret, stored.ended))
+        # What is more than may be kept was used longest ago.
+        excess = max(0, len(stored.channels) - self._options.max_channels)
+        now = self._clock()
+        for number, channel in enumerate(stored.channels[excess:], 1):
+            used_at = now - max(0, now_ms - channel.used_ms) / 1000
+            head = Position(channel.epoch, channel.offset)
+            log = memory.restore(head, channel.name, used_at)
+            logs.add(log, id_=channel.id, oldest=channel.oldest)
+            memory.place(log)
+            if number % _CHANNELS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        after = 0
+        while found := await load_keys(after, _KEYS_AT_A_TIME):
+            after = found[-1].id
+            for each in found:
+                keys.restore(
+                    each.publisher,
+                    bytes.fromhex(each.scope),
+                    each.content,
+                    (each.expires_ms - now_ms) / 1000,
+                    Position(each.epoch, each.offset),
+                )
+        gone = [channel.id for channel in stored.channels[:excess]]
+        return Known(memory, keys, logs, gone)
+
+    def no_keys(self) -> IdempotencyKeys:
+        return IdempotencyKeys(
+            ttl_seconds=self._options.idempotency_ttl_seconds,
+            clock=self._clock,
+            max_keys=self._options.idempotency_max_keys,
+            content=lasting_content,
+        )
+
+    def _memory(self, keys: IdempotencyKeys, epochs: Epochs) -> MemoryBroker:
+        options = self._options
+        return MemoryBroker(
+            downstream=self._downstream,
+            namespaces=self._namespaces,
+            clock=self._clock,
+            wall_clock=self._wall_clock,
+            idempotency=keys,
+            position_ttl_seconds=options.position_ttl_seconds,
+            max_channels=options.max_channels,
+            history_total_bytes=min(MEMORY_BYTES, options.history_total_bytes),
+            epochs=epochs,
+            on_forgotten=self._on_forgotten,
+        )
