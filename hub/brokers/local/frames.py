@@ -45,6 +45,7 @@ OTHERS = 12  # number
 ASK = 13  # number, tag, question, whether it lasts
 ANSWER = 14  # the asker's tag and number, answer
 GIVE_UP = 15  # the tag that was asked, number
+PUBLISH_MANY = 17  # number, lists of the fields of a PublishRequest
 NAMES = 16  # number, from which on; 0 begins
 # The broker process says:
 WELCOME = 32  # shape
@@ -62,6 +63,7 @@ OTHERS_ARE = 43  # number, records by tag
 ASKED = 44  # the asker's tag and number, question, whether it lasts
 ANSWERED = 45  # number, answer; None where the node lives no more
 GIVEN_UP = 46  # the asker's tag and number
+PUBLISHED_MANY = 48  # number, for each epoch, offset, duplicate; or code, message
 NAMES_ARE = 47  # number, lists of name, epoch, offset, held; from which on there are more, or 0
 
 _HEADER_BYTES = 4

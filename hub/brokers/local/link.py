@@ -245,7 +245,8 @@ class Link:
             raise self._not_sent(self.refusal or "the broker process cannot be reached")
         if len(self._calls) >= MAX_CALLS:
             raise self._not_sent(f"{MAX_CALLS:,} calls to the broker process wait already")
-        if self._call_bytes + size_bytes > MAX_CALL_BYTES:
+        # One alone is taken whatever its size: settings bound it.
+        if self._call_bytes and self._call_bytes + size_bytes > MAX_CALL_BYTES:
             raise self._not_sent(f"{self._call_bytes:,} bytes wait for the broker process")
         self._number += 1
         kind, *rest = message

@@ -116,6 +116,7 @@ class BrokerServer:
         """Taken since the start."""
         self._handlers: dict[int, Callable[[_Worker, Message], None]] = {
             frames.PUBLISH: self._publish,
+            frames.PUBLISH_MANY: self._publish_many,
             frames.SUBSCRIBE: self._subscribe,
             frames.UNSUBSCRIBE: self._unsubscribe,
             frames.HISTORY: self._history,
@@ -287,6 +288,29 @@ class BrokerServer:
     async def _publish_later(self, number: int, request: PublishRequest) -> Message:
         return _published(number, await self.broker.publish(request))
 
+    def _publish_many(self, worker: _Worker, message: Message) -> None:
+        _, number, fields = message
+        requests = [PublishRequest(*each) for each in fields]
+        self.publications += len(requests)
+        many_now = self.broker.publish_many_now if self._publish_now is not None else None
+        if many_now is None:
+            self._run(worker, number, self._publish_each(number, requests))
+        else:
+            outcomes = list(map(_outcome, many_now(requests)))
+            worker.frames.send((frames.PUBLISHED_MANY, number, outcomes), 60 * len(outcomes))
+
+    async def _publish_each(self, number: int, requests: Sequence[PublishRequest]) -> Message:
+        """Together where the broker takes several as cheaply as one."""
+        outcomes: list[PublishResult | HubError] = []
+        if (publish_many := self.broker.publish_many) is not None:
+            outcomes += await publish_many(requests)
+        for request in requests[len(outcomes) :]:
+            try:
+                outcomes.append(await self.broker.publish(request))
+            except HubError as error:
+                outcomes.append(error)
+        return (frames.PUBLISHED_MANY, number, list(map(_outcome, outcomes)))
+
     def _subscribe(self, worker: _Worker, message: Message) -> None:
         _, number, name = message
         channel = self._channels.get(name)
@@ -428,6 +452,12 @@ class BrokerServer:
         node = None if tag is None else self._nodes.get(tag)
         if node is not None and node.worker is not None:
             node.worker.frames.send((frames.GIVEN_UP, worker.tag, number))
+
+
+def _outcome(outcome: PublishResult | HubError) -> Message:
+    if isinstance(outcome, HubError):
+        return (outcome.code, outcome.message)
+    return (outcome.epoch, outcome.offset, outcome.duplicate)
 
 
 def _published(number: int, result: PublishResult) -> Message:

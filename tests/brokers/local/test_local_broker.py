@@ -8,8 +8,9 @@ import pytest
 
 from hub.brokers.local import frames, link, server
 from hub.core.options import ChannelOptions, Namespaces
+from hub.core.ports import PublishRequest, PublishResult
 from hub.core.pushes import GapReason, PresenceReset
-from hub.errors import NotPublishedError, OutcomeUnknownError, UnavailableError
+from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError, UnavailableError
 from tests.brokers.local.rig import Machine, Worker, machine
 from tests.support.waiting import eventually
 
@@ -274,3 +275,42 @@ async def test_what_keeps_the_broker_from_working_is_every_worker_s_problem(made
     made.process.clock.advance(link.PING_SECONDS + 0.1)
     one.local.sweep()
     await eventually(lambda: one.local.problems() == ("the disk is full",))
+
+
+async def test_several_publications_are_one_call_and_each_has_its_outcome(made: Machine) -> None:
+    """In their order, also where one of them is refused."""
+    one = await made.worker()
+    await one.subscribe("a")
+    requests = [
+        PublishRequest("a", b"1", "p", idempotency_key="i"),
+        PublishRequest("a", b"2", "p", idempotency_key="i"),
+        PublishRequest("a", b"3", "p"),
+        PublishRequest("a", b"1", "p", idempotency_key="i"),
+    ]
+    first, refused, third, again = await one.local.publish_many(requests)
+    assert isinstance(first, PublishResult)
+    assert isinstance(third, PublishResult)
+    assert isinstance(again, PublishResult)
+    assert isinstance(refused, ConflictError)
+    assert (first.offset, third.offset, again.offset, again.duplicate) == (1, 2, 1, True)
+    assert [p.data for p in one.delivered] == [b"1", b"3"]
+
+
+async def test_several_publications_without_an_answer_are_all_unknown(made: Machine) -> None:
+    one = await made.worker()
+    publishing = asyncio.create_task(one.local.publish_many([PublishRequest("a", b"1", "p")] * 3))
+    await asyncio.sleep(0)
+    made.process.die()
+    assert [type(outcome) for outcome in await publishing] == [OutcomeUnknownError] * 3
+    await one.is_down()
+    outcomes = await one.local.publish_many([PublishRequest("a", b"1", "p")] * 2)
+    assert [type(outcome) for outcome in outcomes] == [NotPublishedError] * 2
+
+
+async def test_a_call_larger_than_all_bounds_is_taken_where_it_is_alone(
+    made: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings bound a message, and a bound of this room must not forbid what they allow."""
+    monkeypatch.setattr(link, "MAX_CALL_BYTES", 1000)
+    one = await made.worker()
+    assert (await one.publish(data=b'"' + b"x" * 5000 + b'"')).offset == 1
