@@ -132,6 +132,34 @@ async def test_keys_that_nobody_knows_are_refused_and_cost_one_request(
         assert 'hub_token_key_fetches_total{outcome="fetched"} 2.0' in metrics
 
 
+async def test_a_flood_of_forged_tokens_costs_a_subscriber_nothing(
+    es256: IdentityProvider,
+) -> None:
+    """Wrong signatures and keys that nobody has, at every door: its stream stays complete."""
+    async with Hub(settings(es256)) as hub, http_client(base_url=hub.url) as http:
+        async with WebSocketPeer(hub.url, Query("news", token=es256.token()), {}) as peer:
+            good = es256.token()
+            head, claims, signature = good.split(".")
+            wrong = f"{head}.{claims}.{signature[:-8]}AAAAAAAA"
+            forged = [wrong, *(es256.token(kid=f"nobody-{number}") for number in range(20))]
+
+            async def attack(number: int) -> int:
+                token = forged[number % len(forged)]
+                headers = {"Authorization": f"Bearer {token}"}
+                if number % 2:
+                    return (await http.get(f"/poll?channel=news&token={token}")).status_code
+                return (await http.post("/api/publish/news", json=1, headers=headers)).status_code
+
+            published = range(1, 41)
+            attacks = [asyncio.create_task(attack(number)) for number in range(300)]
+            for number in published:
+                await hub.publish("news", number)
+                await asyncio.sleep(0)
+            assert set(await asyncio.gather(*attacks)) == {401}
+            assert await peer.data(len(published)) == list(published)
+        assert es256.requests == 2
+
+
 @pytest.mark.parametrize(
     ("trouble", "outcome"),
     [("status", "refused"), ("huge", "too_large"), ("rubbish", "invalid"), ("empty", "invalid"),

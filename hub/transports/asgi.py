@@ -194,6 +194,7 @@ class AsgiSessions:
                 self._openings.sse_over(request, link)
             except UndecidedError as undecided:
                 await undecided.wait()
+                request.has_waited = True
                 self._openings.sse_over(request, link)
         except HubError as error:
             answer = self._streams.refusal(Stream.SSE, request, error)
