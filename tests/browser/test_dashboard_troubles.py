@@ -41,8 +41,13 @@ async def has_lost(hub: WatchedHub) -> bool:
 
 
 async def colour(found: Locator) -> str:
-    told: str = await found.evaluate("element => getComputedStyle(element).color")
-    return told
+    """Of an element that is on the page: a list may be drawn anew while it is looked at."""
+
+    async def told() -> str:
+        seen: str = await found.evaluate("element => getComputedStyle(element).color")
+        return seen
+
+    return await eventually(told, what="an element that stays")
 
 
 async def boxes(found: Locator) -> list[dict[str, float]]:
