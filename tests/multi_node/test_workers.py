@@ -102,7 +102,12 @@ async def test_every_worker_is_a_node(shared: WorkersHub) -> None:
         1: "test-node-1",
         2: "test-node-2",
     }
-    assert set(shared.processes()) == {BROKER, 1, 2}
+    processes = shared.processes()
+    assert {number: psutil.Process(pid).name() for number, pid in processes.items()} == {
+        BROKER: "hub-broker",
+        1: "hub-worker-1",
+        2: "hub-worker-2",
+    }
 
 
 async def test_one_order_whoever_publishes_and_wherever_one_listens(

@@ -5,10 +5,12 @@ version and the settings that stand on the disk then. What makes it a child stan
 of its environment, which it takes out: its own children are none.
 """
 
+import contextlib
 import os
 import socket
 import sys
 from collections.abc import MutableMapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -16,6 +18,8 @@ from hub.node.worker import Worker
 from hub.settings import Settings
 
 _VARIABLE = "_HUB_ROLE"
+# proc(5): what is longer is cut.
+_COMM_LENGTH = 15
 BROKER = 0
 """In place of a worker's number."""
 
@@ -70,7 +74,17 @@ def unix_address(name: str) -> str:
 def take_role(environment: MutableMapping[str, str] = os.environ) -> Role | None:
     """What this process is to its supervisor; None where it has none. Asked once."""
     raw = environment.pop(_VARIABLE, None)
-    return None if raw is None else msgspec.json.decode(raw, type=Role)
+    if raw is None:
+        return None
+    role = msgspec.json.decode(raw, type=Role)
+    _be_called("hub-broker" if role.number == BROKER else f"hub-worker-{role.number}")
+    return role
+
+
+def _be_called(name: str) -> None:
+    """Show this name in `top` and `ps -o comm`, where all have the same command line."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name[:_COMM_LENGTH])
 
 
 def run_beside_nodes(
