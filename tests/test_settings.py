@@ -148,6 +148,15 @@ def test_insecure_hub_says_so() -> None:
     assert sentence == "host is 0.0.0.0 without any key: everybody may publish"
 
 
+def test_a_journal_on_disk_of_nothing_is_a_warning() -> None:
+    """What is not noted is not kept; a path alone is no warning."""
+    assert Settings(journal_path="/var/lib/hub").warnings() == []
+    (warning,) = Settings(journal_path="/var/lib/hub", journal_bytes=0).warnings()
+    assert "journal_path is set and journal_bytes is 0" in warning
+    with pytest.raises(SettingsError, match="journal_disk_bytes"):
+        Settings(journal_disk_bytes=1000)
+
+
 def test_limits_that_contradict_each_other_are_a_warning() -> None:
     """A message larger than the outbox would never pass a slow reader's."""
     (sentence,) = Settings(outbox_max_bytes="1KiB").warnings()
