@@ -142,7 +142,10 @@ class SqliteBroker:
             raise refusal
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.add(request, partial(_settle, future))
-        outcome = await self._written(future)
+        self._write_soon()
+        began = self._clock()
+        outcome = await future
+        self._counters.broker_calls.observe(self._clock() - began)
         if isinstance(outcome, HubError):
             # Of its own: others of the same commit may raise theirs at the same time.
             raise copy(outcome)
@@ -157,15 +160,11 @@ class SqliteBroker:
             return [refusal] * len(requests)
         future: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
         self._waiting.add_many(requests, size, partial(_settle, future))
-        return await self._written(future)
-
-    async def _written(self, future: "asyncio.Future[T]") -> T:
-        """What became of what waits now."""
         self._write_soon()
         began = self._clock()
-        outcome = await future
+        outcomes = await future
         self._counters.broker_calls.observe(self._clock() - began)
-        return outcome
+        return outcomes
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         await self._known().subscribe(channel, on_open)
