@@ -20,10 +20,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt import PyJWTError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-HMAC = "HS256"
-PUBLIC = ("RS256", "PS256", "ES256", "EdDSA")
-"""What is verified with a public key (RFC 7518 sections 3.3 to 3.5, RFC 8037)."""
-ALGORITHMS = (HMAC, *PUBLIC)
 # NIST SP 800-131A: shorter ones are broken; longer ones cost a millisecond for each forgery.
 RSA_BITS = range(2048, 8193)
 # Of a set: providers have two or three, while they rotate some more.

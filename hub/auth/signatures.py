@@ -11,40 +11,17 @@ No message contains a token or any part of its signature.
 
 import json
 from base64 import urlsafe_b64decode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
-from jwt import InvalidSignatureError, PyJWS, PyJWTError
-from jwt.algorithms import (
-    Algorithm,
-    ECAlgorithm,
-    HMACAlgorithm,
-    OKPAlgorithm,
-    RSAAlgorithm,
-    RSAPSSAlgorithm,
-)
-
-from hub.auth.provider import ProviderKeys
-from hub.auth.public_keys import ALGORITHMS, HMAC, PUBLIC, Key, PublicKey
+from hub.auth.algorithms import ALGORITHMS, HMAC, PUBLIC
 from hub.errors import SettingsError, UnauthorizedError
 
-
-class _Hs256(HMACAlgorithm):
-    """HS256 that leaves telling about short keys to the settings (`hub.settings`)."""
-
-    def check_key_length(self, key: bytes) -> None:
-        """PyJWT warns at every use; the operator needs to hear it once."""
-
-
-def _algorithms() -> Mapping[str, Algorithm]:
-    return {
-        HMAC: _Hs256(HMACAlgorithm.SHA256),
-        "RS256": RSAAlgorithm(RSAAlgorithm.SHA256),
-        "PS256": RSAPSSAlgorithm(RSAPSSAlgorithm.SHA256),
-        "ES256": ECAlgorithm(ECAlgorithm.SHA256, SECP256R1),
-        "EdDSA": OKPAlgorithm(),
-    }
+if TYPE_CHECKING:
+    from hub.auth.jws import Jws
+    from hub.auth.provider import ProviderKeys
+    from hub.auth.public_keys import Key, PublicKey
 
 
 class Signatures:
@@ -55,9 +32,9 @@ class Signatures:
     def __init__(
         self,
         secrets: Iterable[str] = (),
-        public_keys: Iterable[PublicKey] = (),
+        public_keys: "Iterable[PublicKey]" = (),
         *,
-        provider: ProviderKeys | None = None,
+        provider: "ProviderKeys | None" = None,
         algorithms: Iterable[str] = (),
         setting: str = "HUB_TOKEN_KEYS",
     ) -> None:
@@ -66,15 +43,17 @@ class Signatures:
         Raises:
             SettingsError: a secret is empty, or is an asymmetric key or JWK, which is no secret.
         """
-        known = _algorithms()
-        self._jws = PyJWS(algorithms=[])
-        for name, algorithm in known.items():
-            self._jws.register_algorithm(name, algorithm)
         allowed = tuple(algorithms) or ALGORITHMS
         keys: dict[str, list[bytes | Key]] = {name: [] for name in allowed}
-        prepared = [_prepared(known[HMAC], secret, setting) for secret in secrets]
-        if HMAC in keys:
-            keys[HMAC].extend(prepared)
+        secrets, public_keys = tuple(secrets), tuple(public_keys)
+        self._jws: Jws | None = None
+        if secrets or public_keys or provider is not None:
+            from hub.auth import jws  # noqa: PLC0415 - see `hub.auth.algorithms`
+
+            self._jws = jws.Jws()
+            prepared = [_prepared(self._jws, secret, setting) for secret in secrets]
+            if HMAC in keys:
+                keys[HMAC].extend(prepared)
         for public in public_keys:
             for name in public.algorithms:
                 if name in keys:
@@ -114,14 +93,12 @@ class Signatures:
                 raise self._provider.unknown(kid)
         raise UnauthorizedError("token signature matches no key", refusal="token_signature")
 
-    def _verified(self, token: str, key: bytes | Key, algorithm: str) -> bytes | None:
+    def _verified(self, token: str, key: "bytes | Key", algorithm: str) -> bytes | None:
+        assert self._jws is not None  # noqa: S101 - there is a key
         try:
-            payload: bytes = self._jws.decode(token, key, algorithms=[algorithm])
-        except InvalidSignatureError:
-            return None
-        except PyJWTError:
+            return self._jws.payload(token, key, algorithm)
+        except ValueError:
             raise _malformed() from None
-        return payload
 
 
 # Tokens of one key have the same first part. What a stranger sends of it is bounded like a token.
@@ -148,11 +125,10 @@ def _malformed() -> UnauthorizedError:
     return UnauthorizedError("token is malformed", refusal="token_malformed")
 
 
-def _prepared(algorithm: Algorithm, key: str, setting: str) -> bytes:
+def _prepared(jws: "Jws", key: str, setting: str) -> bytes:
     if not key.strip():
         raise SettingsError(f"{setting}: a key is empty")
     try:
-        secret: bytes = algorithm.prepare_key(key)
-    except PyJWTError as error:
+        return jws.secret(key)
+    except ValueError as error:
         raise SettingsError(f"{setting}: a key cannot serve as an HMAC secret: {error}") from None
-    return secret

@@ -13,8 +13,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import jwt
-
 from hub.auth.tokens import ALGORITHM, TokenVerifier
 from hub.core.identity import Identity
 
@@ -46,6 +44,8 @@ class Tickets:
         """A new ticket; None where there are no keys, and so no need for any."""
         if not self._secrets:
             return None
+        import jwt  # noqa: PLC0415 - see `hub.auth.algorithms`
+
         claims = {
             "exp": int(self._clock()) + LIFE_SECONDS,
             "hub": {"subscribe": ["*"]},

@@ -28,8 +28,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hub.auth.algorithms import HMAC
 from hub.auth.grants import CLAIM, read_grants
-from hub.auth.public_keys import HMAC
 from hub.auth.signatures import Signatures
 from hub.core.identity import Identity
 from hub.errors import UnauthorizedError

@@ -4,12 +4,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hub.auth.fetching import KeySetSource
 from hub.auth.keys import HeldKey, read_publish_key
 from hub.auth.policy import Policy
-from hub.auth.provider import ProviderKeys
-from hub.auth.public_keys import PublicKey, read_pem
 from hub.auth.signatures import Signatures
 from hub.auth.tokens import TokenRules, TokenVerifier
 from hub.core.identity import Identity
@@ -18,13 +16,20 @@ from hub.node.core import Shared
 from hub.observe.log_levels import HTTP
 from hub.settings import Settings
 
+if TYPE_CHECKING:
+    from hub.auth.provider import ProviderKeys
+    from hub.auth.public_keys import PublicKey
+
 _PEM = "-----BEGIN"
 
 
-def provider_of(settings: Settings, shared: Shared) -> ProviderKeys | None:
+def provider_of(settings: Settings, shared: Shared) -> "ProviderKeys | None":
     """The keys of the identity provider that the settings name; have its `run` run."""
     if not settings.token_jwks_url:
         return None
+    from hub.auth.fetching import KeySetSource  # noqa: PLC0415 - see `hub.auth.algorithms`
+    from hub.auth.provider import ProviderKeys  # noqa: PLC0415
+
     return ProviderKeys(
         KeySetSource(settings.token_jwks_url),
         clock=shared.clock,
@@ -36,7 +41,7 @@ def provider_of(settings: Settings, shared: Shared) -> ProviderKeys | None:
 def policy_of(
     settings: Settings,
     *,
-    provider: ProviderKeys | None = None,
+    provider: "ProviderKeys | None" = None,
     check_token: Callable[[Identity], None] = lambda _: None,
     refusals: Counter[str] | None = None,
 ) -> Policy:
@@ -63,7 +68,7 @@ def publish_keys_of(settings: Settings) -> list[HeldKey]:
 def verifier_of(
     settings: Settings,
     *,
-    provider: ProviderKeys | None = None,
+    provider: "ProviderKeys | None" = None,
     clock: Callable[[], float] = time.time,
 ) -> TokenVerifier:
     """What tells whether a token holds, as the settings say."""
@@ -84,8 +89,12 @@ def verifier_of(
     return TokenVerifier(signatures, clock=clock, rules=rules)
 
 
-def public_keys_of(files: tuple[str, ...]) -> list[PublicKey]:
+def public_keys_of(files: tuple[str, ...]) -> "list[PublicKey]":
     """The keys in PEM files, or in PEM text that stands there in place of a file's name."""
+    if not files:
+        return []
+    from hub.auth.public_keys import read_pem  # noqa: PLC0415 - see `hub.auth.algorithms`
+
     keys: list[PublicKey] = []
     for number, named in enumerate(files, start=1):
         shown = f"entry {number}" if named.startswith(_PEM) else named

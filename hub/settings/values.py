@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from hub.auth import keys
+from hub.auth.algorithms import ALGORITHMS as TOKEN_ALGORITHMS
 from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
 from hub.auth.proxies import TrustedProxies
-from hub.auth.public_keys import ALGORITHMS as TOKEN_ALGORITHMS
 from hub.brokers.redis.link import urls
 from hub.brokers.sqlite.urls import is_sqlite
 from hub.core import decimals
