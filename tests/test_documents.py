@@ -205,6 +205,11 @@ def test_the_settings_file_of_the_readme_is_accepted(tmp_path: Path) -> None:
     assert settings.warnings() == []
 
 
+def test_the_readme_is_short_enough_to_be_read() -> None:
+    """What, start, subscribe, publish, keys, deploy, links. The rest is in the guides."""
+    assert len(README.read_text().splitlines()) <= 200
+
+
 def test_every_block_with_a_label_is_run_by_a_test() -> None:
     """Its label stands in a test, so that nobody believes a block to be tested that is not."""
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))

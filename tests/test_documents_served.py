@@ -1,6 +1,8 @@
 """`/docs`: every page is there, every link leads somewhere, whatever stands before the path."""
 
+import asyncio
 import re
+import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
@@ -10,8 +12,11 @@ import pytest
 
 from hub.docs import DIRECTORY
 from hub.docs.site import INDEX, Site
+from hub.transports.http.answer import Answer
 from hub.transports.http.documents import Documents
 from hub.transports.http.routes import Access
+from hub.transports.request import Request
+from tests.support.foreign_server import ForeignServer
 from tests.support.hub_process import HubProcess
 
 SECONDS = 20.0
@@ -141,6 +146,64 @@ def test_a_page_that_a_browser_has_is_not_sent_again(hub: HubProcess) -> None:
     known = {"If-None-Match": get(url).headers["etag"]}
     again = httpx.get(url, headers=known, timeout=SECONDS)
     assert (again.status_code, again.text) == (304, "")
+
+
+async def test_a_page_is_made_once_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask for it at the same time; whoever asks later has the answer at once."""
+    made: list[tuple[str, int]] = []
+    make = Site.page
+
+    def noted(site: Site, name: str, *, below: str = "") -> str:
+        made.append((name, threading.get_ident()))
+        return make(site, name, below=below)
+
+    monkeypatch.setattr(Site, "page", noted)
+    _, named = Documents().routes()
+    requests = [request_for("react") for _ in range(5)]
+    first = [named.handler(request) for request in requests]
+    answers = await asyncio.gather(*(each for each in first if not isinstance(each, Answer)))
+    assert [answer.status for answer in answers] == [200] * 5
+    assert [name for name, _ in made] == ["react"]
+    assert made[0][1] != threading.get_ident()
+    assert isinstance(named.handler(request_for("react")), Answer)
+
+
+def request_for(name: str) -> Request:
+    request = Request({"host": "127.0.0.1"})
+    request.params = {"file": name}
+    return request
+
+
+MOUNTED = """
+from contextlib import asynccontextmanager
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+from hub import Hub, Settings
+
+hub = Hub(Settings())
+
+@asynccontextmanager
+async def lifespan(_):
+    async with hub:
+        yield
+
+ours = Route("/healthz", lambda request: PlainTextResponse("the application's"))
+app = Starlette(routes=[ours, Mount("/live", hub.asgi())], lifespan=lifespan)
+"""
+
+
+def test_where_the_hub_is_mounted_its_documents_are_below() -> None:
+    """Their links are relative, so no prefix has to be known."""
+    with ForeignServer("uvicorn", application=MOUNTED) as server:
+        pages = {f"{server.url}/live/docs"}
+        for url in list(pages):
+            answer = get(url)
+            assert answer.status_code == 200
+            pages |= {urljoin(url, link) for link in Seen(answer.text).links}
+        assert f"{server.url}/live/docs/react" in pages
+        ours = {url.partition("#")[0] for url in pages if url.startswith(server.url)}
+        assert [url for url in ours if get(url).status_code != 200] == []
 
 
 APPLICATION = """
