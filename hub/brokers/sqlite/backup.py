@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.brokers.sqlite.faults import Fault, FileError
-from hub.brokers.sqlite.file import APPLICATION_ID, connected, told
+from hub.brokers.sqlite.file import APPLICATION_ID, connected, sync, told
 
 
 def copy(source: str, target: str) -> int:
@@ -28,7 +28,7 @@ def copy(source: str, target: str) -> int:
         with told(target):
             size = Path(partial).stat().st_size
             Path(partial).replace(target)
-            _sync(str(Path(target).parent))
+            sync(str(Path(target).parent))
     finally:
         _forget(partial)
     return size
@@ -52,7 +52,7 @@ def _copy(source: str, partial: str) -> None:
     if verdict != "ok":
         raise FileError(Fault.CORRUPT, source, str(verdict))
     with told(partial):
-        _sync(partial)
+        sync(partial)
 
 
 def _mark(made: sqlite3.Connection) -> None:
@@ -63,14 +63,6 @@ def _mark(made: sqlite3.Connection) -> None:
 
 def _first(db: sqlite3.Connection, query: str) -> Any:
     return db.execute(query).fetchone()[0]
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _forget(partial: str) -> None:

@@ -458,7 +458,19 @@ def _locked(path: str) -> IO[bytes]:
 
 def _create(path: str) -> None:
     """Readable by nobody else from the beginning; its WAL gets the same rights."""
+    if Path(path).exists():
+        return
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    sync(str(Path(path).parent))
+
+
+def sync(path: str) -> None:
+    """Wait until a file, or the names in a directory, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _identity(path: str) -> tuple[int, int]:
