@@ -197,7 +197,8 @@ async def test_a_token_by_the_first_command_opens_a_session(es256: IdentityProvi
 @pytest.mark.parametrize(
     "first",
     ['{"op":"subscribe","id":1,"channel":"news"}', '{"op":"authenticate","id":1,"token":"x.y.z"}',
-     '{"op":"publish","id":1,"channel":"news","data":1}'],
+     '{"op":"publish","id":1,"channel":"news","data":1}', '{"op":"ping","id":1}',
+     '{"op":"unsubscribe","id":1,"channel":"news"}'],
 )  # fmt: skip
 async def test_any_other_first_command_ends_it(es256: IdentityProvider, first: str) -> None:
     async with Hub(settings(es256)) as hub:

@@ -86,6 +86,8 @@ class CommandHandler:
     async def execute(self, session: Session, command: Command, *, reply_in_stream: bool) -> Ok:
         """Carry out one command of a session; raise `HubError` where it cannot be."""
         self._counters.commands[_NAMES[type(command)]] += 1
+        if session.identity.awaits_token and not isinstance(command, commands.Authenticate):
+            session.identity.check_known()
         match command:
             case commands.Publish():
                 result = self.publish(_asked(session, command))

@@ -60,18 +60,19 @@ class Identity:
 
     def check_subscribe(self, channel: str) -> None:
         """Raise `ForbiddenError` unless it may subscribe to `channel`."""
-        self._check_known()
+        self.check_known()
         if not self.may_subscribe(channel):
             raise ForbiddenError(f"no grant to subscribe to {channel!r}")
 
     def check_publish(self, channel: str) -> None:
         """Raise `ForbiddenError` unless a grant covers publishing on `channel`."""
-        self._check_known()
+        self.check_known()
         if is_reserved(channel):
             raise ForbiddenError(f"only the hub itself publishes on {channel!r}")
         if not _covers(self.publish, channel):
             raise ForbiddenError(f"no grant to publish on {channel!r}")
 
-    def _check_known(self) -> None:
+    def check_known(self) -> None:
+        """Raise `UnauthorizedError` where a token has to come first."""
         if self.awaits_token:
             raise UnauthorizedError("a token is needed first: send authenticate")
