@@ -35,14 +35,13 @@ or of a listed origin, sent it; the entry `*` of `HUB_ORIGINS` lists none. Elsew
 well be no cookie.
 """
 
-import base64
-import binascii
 import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import field
 
+from hub.auth.basic import read_password
 from hub.auth.cookies import read_cookie
 from hub.auth.hosts import HostList
 from hub.auth.keys import EVERYWHERE, KEY_PREFIX, HeldKey, KeyRing, digest
@@ -362,9 +361,11 @@ class Policy:
             case "bearer":
                 return self._by_bearer(value.strip())
             case "basic":
-                return self._by_key(_basic_password(value.strip()))
+                return self._by_key(read_password(value.strip()))
             case _:
-                raise _malformed("Authorization must be Bearer or Basic")
+                raise UnauthorizedError(
+                    "Authorization must be Bearer or Basic", refusal="malformed"
+                )
 
     def _by_bearer(self, value: str) -> Identity:
         identity = self._holder(value)
@@ -404,18 +405,3 @@ class Policy:
         if self.open:
             return "no keys are set here, so none can hold: send no credentials"
         return "the key is not one that is set here"
-
-
-def _malformed(message: str) -> UnauthorizedError:
-    return UnauthorizedError(message, refusal="malformed")
-
-
-def _basic_password(value: str) -> str:
-    """The password of `Basic` credentials (RFC 7617); the name before the colon is free."""
-    try:
-        _, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
-        raise _malformed("Basic credentials are malformed") from None
-    if not colon:
-        raise _malformed("Basic credentials are malformed")
-    return password
