@@ -83,7 +83,8 @@ class LocalBroker:
         hold_total_bytes: what may be held over all channels while something before it is read.
     """
 
-    answers_at_once = False
+    answers_at_once = True
+    """What is asked leaves in the turn of the loop that asks; a task is needed only to wait."""
     publish_now = None
     publish_many_now = None
 
@@ -287,7 +288,7 @@ class LocalBroker:
 
     def _on_up(self) -> None:
         for channel, followed in self._channels.items():
-            self._ask_head(channel, followed)
+            self._ask_head(channel, followed, again=True)
 
     def _on_down(self) -> None:
         """Nobody waits for a head that was asked of a connection which has ended."""
@@ -295,7 +296,7 @@ class LocalBroker:
         for channel in opening:
             self._fail(channel, self._channels[channel], NoAnswerError("the broker process ended"))
 
-    def _ask_head(self, channel: str, followed: _Followed) -> None:
+    def _ask_head(self, channel: str, followed: _Followed, *, again: bool = False) -> None:
         def answered(answer: frames.Message | HubError) -> None:
             if self._channels.get(channel) is not followed:
                 return
@@ -305,7 +306,8 @@ class LocalBroker:
             _, _, epoch, offset = answer
             self._go_on(channel, followed, Position(epoch, offset))
 
-        self._link.call((frames.SUBSCRIBE, channel), answered)
+        # After a reconnect all channels ask, however many there are.
+        self._link.call((frames.SUBSCRIBE, channel), answered, lasts=again)
 
     def _fail(self, channel: str, followed: _Followed, error: HubError) -> None:
         if followed.tracker.state is not State.OPENING:
@@ -324,7 +326,7 @@ class LocalBroker:
             return
         await asyncio.sleep(_RETRY_SECONDS)
         if self._channels.get(channel) is followed and self._link.is_up:
-            self._ask_head(channel, followed)
+            self._ask_head(channel, followed, again=True)
 
     def _go_on(self, channel: str, followed: _Followed, head: Position) -> None:
         """The broker process delivers what follows `head` from now on."""

@@ -238,15 +238,15 @@ class Link:
         """Ask, and have `answered` called once, in the order of what is received.
 
         Raises `NotSentError`. A kind stands first in `message`; the number is put behind it, and
-        is what this returns. With `lasts` the caller has a deadline of its own, and calls `forget`.
+        is what this returns. With `lasts` the caller has a deadline and bounds of its own.
         """
         made = self._frames
         if not self.is_up or made is None:
             raise self._not_sent(self.refusal or "the broker process cannot be reached")
-        if len(self._calls) >= MAX_CALLS:
+        if not lasts and len(self._calls) >= MAX_CALLS:
             raise self._not_sent(f"{MAX_CALLS:,} calls to the broker process wait already")
         # One alone is taken whatever its size: settings bound it.
-        if self._call_bytes and self._call_bytes + size_bytes > MAX_CALL_BYTES:
+        if not lasts and self._call_bytes and self._call_bytes + size_bytes > MAX_CALL_BYTES:
             raise self._not_sent(f"{self._call_bytes:,} bytes wait for the broker process")
         self._number += 1
         kind, *rest = message

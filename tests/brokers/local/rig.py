@@ -115,6 +115,7 @@ class Worker(Rig):
         super().__init__(process.clock)
         self.tag = tag
         self.counters = Counters()
+        self._seen = 0
         self.link = Link(
             connect or process.connect,
             tag=tag,
@@ -134,11 +135,17 @@ class Worker(Rig):
         self.roster = WorkerRoster(self.link)
         self.bus = WorkerBus(self.link, spawn=process.tasks.spawn)
 
+    @property
+    def connects(self) -> int:
+        return self.counters.broker_connects["commands"]
+
     async def is_up(self) -> None:
         await eventually(lambda: self.link.is_up)
+        self._seen = self.connects
 
     async def is_down(self) -> None:
-        await eventually(lambda: not self.link.is_up)
+        """Or has been since it was seen to be up: it may be back before anybody looks."""
+        await eventually(lambda: not self.link.is_up or self.connects > self._seen)
 
 
 @dataclass

@@ -314,3 +314,22 @@ async def test_a_call_larger_than_all_bounds_is_taken_where_it_is_alone(
     monkeypatch.setattr(link, "MAX_CALL_BYTES", 1000)
     one = await made.worker()
     assert (await one.publish(data=b'"' + b"x" * 5000 + b'"')).offset == 1
+
+
+async def test_more_channels_than_calls_may_wait_are_followed_again(
+    made: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reconnect asks for all of them at once."""
+    one, other = await made.worker("one"), await made.worker("other")
+    names = [f"long:{number}" for number in range(20)]
+    for name in names:
+        await one.subscribe(name)
+    monkeypatch.setattr(link, "MAX_CALLS", 5)
+    made.process.cut()
+    await one.is_down()
+    await one.is_up()
+    await other.is_up()
+    for name in names:
+        await other.publish(name)
+    await eventually(lambda: len(one.delivered) == 20)
+    assert one.gaps == []
