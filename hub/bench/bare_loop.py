@@ -87,11 +87,11 @@ class BareLoop:
 
     def measure(self, plan: Plan, frame_bytes: int, watch: Watch) -> Figures:
         """Run one round of `plan` without any hub, with frames as long as the hub's."""
-        # As many writes as the hub's, each to one of all its subscribers.
-        share = plan.receivers / plan.subscribers
-        ticks = round((plan.measured_publications or 0) * share) or FLAT_OUT_TICKS
+        # As many writes as the hub's, and as many in a row: the first of them wakes the reader.
+        plan = replace(plan, subscribers=plan.receivers, channels=1, channels_each=1)
+        ticks = plan.measured_publications or FLAT_OUT_TICKS
         frame = bare_frame(frame_bytes)
-        numbers = (plan.subscribers, ticks, plan.rate * share, len(frame))
+        numbers = (plan.subscribers, ticks, plan.rate, len(frame))
         with started(
             [*self.command, *map(str, numbers)],
             self.cores.server,
@@ -124,8 +124,7 @@ def _round(
         watch.phase(f"{contestant}: deliveries", ticks * plan.subscribers)
         before = meter.usage()
         _write(process, b"g")
-        planned = plan.measured_publications
-        planned_seconds = planned / plan.rate if plan.rate and planned else plan.seconds
+        planned_seconds = ticks / plan.rate if plan.rate else plan.seconds
         line = _line(process, planned_seconds + SPARE_SECONDS, show)
         used = meter.usage().since(before)
         sends, cpu_seconds, start_ns = line.split()
@@ -133,9 +132,7 @@ def _round(
         reports = finish(herd)
     published = Published(count=ticks, acknowledged=ticks, first_ns=int(start_ns))
     outside = Outside(cpu_seconds=float(cpu_seconds), waited_seconds=used.waited_seconds)
-    return round_figures(
-        contestant, replace(plan, channels=1, channels_each=1), reports, published, outside
-    )
+    return round_figures(contestant, plan, reports, published, outside)
 
 
 def _write(process: subprocess.Popen[bytes], data: bytes) -> None:
