@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 import structlog
 import uvloop
 
+from hub.bench.meter import ProcessMeter
 from hub.brokers.redis.broker import RedisBroker
 from hub.core.options import Namespaces
 from hub.core.ports import PublishRequest
@@ -45,20 +46,25 @@ class _Count:
         self.others += 1
 
 
-async def _measure(broker: RedisBroker, count: _Count, at_once: int, *, listen: bool) -> None:
+async def _measure(
+    broker: RedisBroker, count: _Count, at_once: int, server: ProcessMeter, *, listen: bool
+) -> None:
     channel = f"bench-{at_once}-{listen}"
     if listen:
         await broker.subscribe(channel, lambda _: None)
     request = PublishRequest(channel, DATA, "bench")
     before, began, cpu = count.delivered, time.perf_counter(), time.process_time()
+    used = server.usage()
     made = 0
     while time.perf_counter() - began < SECONDS:
         await asyncio.gather(*(broker.publish(request) for _ in range(at_once)))
         made += at_once
     elapsed, spent = time.perf_counter() - began, time.process_time() - cpu
+    theirs = server.usage().since(used).cpu_seconds
     heard = count.delivered - before
-    row = (f"{made / elapsed:,.0f}", f"{heard / elapsed:,.0f}", f"{spent / made * 1e6:.1f}")
-    _print_row(str(at_once), "yes" if listen else "no", *row)
+    paces = (f"{made / elapsed:,.0f}", f"{heard / elapsed:,.0f}")
+    costs = (f"{spent / made * 1e6:.1f}", f"{theirs / made * 1e6:.1f}")
+    _print_row(str(at_once), "yes" if listen else "no", *paces, *costs)
 
 
 def _print_row(*cells: str) -> None:
@@ -85,10 +91,13 @@ async def main() -> None:
             log=structlog.get_logger(),
         )
         await broker.start()
-        _print_row("at once", "subscribed", "publications/s", "delivered/s", "us CPU each")
+        server = ProcessMeter(redis.pid)
+        _print_row(
+            "at once", "subscribed", "publications/s", "delivered/s", "us CPU each", "us of Redis"
+        )
         for at_once in (1, 16, 64, 256):
             for listen in (False, True):
-                await _measure(broker, count, at_once, listen=listen)
+                await _measure(broker, count, at_once, server, listen=listen)
         await broker.stop()
     print(f"gaps and resets: {count.others}")
 
