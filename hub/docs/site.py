@@ -248,7 +248,8 @@ def _label_cells(tokens: Sequence[Token]) -> None:
             case "tr_open":
                 column = 0
             case "td_open":
-                if column and labels[column]:
+                # Of two columns the second needs no name.
+                if column and len(labels) > 2 and labels[column]:
                     before.attrs["data-label"] = labels[column]
                 column += 1
 
