@@ -34,6 +34,9 @@ from hub.wire.payload import check_key, check_payload, encode_payload
 
 # The scope of idempotency keys of the application in this process.
 _IN_PROCESS = "in-process"
+_ONE_PROCESS = (
+    "HUB_WORKERS has no effect on a hub inside a program: `hub serve` and `hub.serve` start several"
+)
 
 
 class Hub:
@@ -108,6 +111,8 @@ class Hub:
             worker=self._worker,
         )
         self._stack.push_async_callback(self._node.stop)
+        if self._worker is None and self.settings.workers > 1:
+            self._log.warning("setting", message=_ONE_PROCESS)
         if self._worker is None and siblings.warns(self.settings.broker):
             self._log.warning("several_workers", message=siblings.WARNING)
         await self._node.start()

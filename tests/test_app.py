@@ -219,3 +219,12 @@ async def test_a_fault_while_history_is_replayed_ends_the_session(
             while (push := await peer.push())["op"] != "goodbye":
                 assert push["op"] in {"welcome", "subscribed"}
     assert push["code"] == CloseCode.INTERNAL
+
+
+async def test_a_hub_in_a_program_says_that_workers_are_not_its_business() -> None:
+    """It is one process, whatever HUB_WORKERS says; who thinks otherwise should know."""
+    log = Mock()
+    async with Hub(Settings(port=0, drain_seconds=0, workers=4), log=log):
+        pass
+    told = [str(call) for call in log.warning.call_args_list]
+    assert any("HUB_WORKERS has no effect" in each for each in told)

@@ -11,6 +11,8 @@ import structlog
 from hub.node.supervisor import supervisor as module
 from hub.node.supervisor.child import Child
 from hub.node.supervisor.control import RETIRE
+from hub.node.supervisor.roles import Role
+from hub.node.supervisor.sockets import broker_socket, is_of_this_user
 from hub.node.supervisor.supervisor import Supervisor
 from hub.settings import Settings
 from tests.support.waiting import eventually
@@ -173,3 +175,27 @@ async def test_the_loss_of_the_terminal_ends_the_hub(
     made._has_terminal, made._outlives_terminal = True, False
     made.hang_up()
     assert made._stopping.is_set()
+
+
+def test_only_processes_of_this_user_reach_the_broker_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its socket has no file, so no permissions."""
+    one, other = socket.socketpair()
+    with one, other:
+        assert is_of_this_user(one)
+        monkeypatch.setattr("os.geteuid", lambda: 12_345)
+        assert not is_of_this_user(one)
+
+
+def test_a_broker_process_is_reached_by_the_name_that_workers_are_told() -> None:
+    with broker_socket() as (name, listening):
+        role = Role(1, 2, "node", 0, (), name)
+        connect = role.worker().connect
+        assert connect is not None
+        with connect() as end:
+            accepted, _ = listening.accept()
+            with accepted:
+                accepted.sendall(b"x")
+                end.setblocking(True)
+                assert end.recv(1) == b"x"

@@ -151,6 +151,12 @@ class Link:
     def _welcomed(self, message: Message) -> None:
         _, shape = message
         if shape != frames.SHAPE:
+            if not self.refusal:
+                self._log.error(
+                    "broker_process_of_another_version",
+                    message="the hub has to be restarted: its broker process and this worker say"
+                    " different things to each other",
+                )
             self.refusal = f"the broker process is of another version ({shape}, not {frames.SHAPE})"
             return
         self.is_up = True
