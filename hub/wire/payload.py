@@ -22,6 +22,8 @@ _JSON_WHITESPACE = b" \t\r\n"  # RFC 8259 section 2
 # Of a publication's key and of an idempotency key, in characters: as long as a channel name
 # may be. Guess, not measured; they are kept per entry in rings and for 5 minutes in the broker.
 MAX_KEY_LENGTH = 200
+# Of one payload that is published in several.
+MAX_CHANNELS = 100
 # Brackets within brackets of a payload, at every door. Parsers here end at 254 (orjson writing),
 # about 970 less what the call stack holds (msgspec) and 1,024 (orjson reading): half of the last
 # leaves room for the command or item around the payload in the second.
@@ -163,6 +165,23 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bytes(self.data)
 
 
+class ToMany(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One payload for several channels: an object of `POST /api/publish` that names `channels`."""
+
+    channels: tuple[str, ...]
+    data: msgspec.Raw
+    key: str | None = None
+    idempotency_key: str | None = None
+    tags: dict[str, str | bool | int | float] | None = None
+    remove: bool = False
+    end: bool = False
+
+    def item(self) -> Item:
+        """What is published in each of them, as it is in the first."""
+        said = {name: getattr(self, name) for name in Item.__struct_fields__[1:]}
+        return Item(self.channels[0], **said)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What a body of `POST /api/publish` holds, in its order."""
@@ -171,12 +190,15 @@ class Batch:
     """An item that cannot be read stands as its error, so that the others still count."""
     is_array: bool
     """False where the body was one object: it is answered with one object."""
+    channels: tuple[str, ...] = ()
+    """Where the one item is published in several channels: all of them."""
 
 
 # A publication with all its fields and flat data has 18.
 _ITEM_TOKENS = 64
 _PARTS = msgspec.json.Decoder(list[msgspec.Raw])
 _ITEM = msgspec.json.Decoder(Item)
+_TO_MANY = msgspec.json.Decoder(ToMany)
 _ITEMS = msgspec.json.Decoder(list[Item])
 
 
@@ -188,7 +210,7 @@ def split_items(raw: bytes, *, max_items: int) -> Batch:
         TooLargeError: the array has more than `max_items` items.
     """
     if not raw.lstrip(_JSON_WHITESPACE).startswith(b"["):
-        return Batch((_read_item(raw),), is_array=False)
+        return _one_item(raw)
     _check_count(raw, max_items)
     try:
         items: Sequence[Item | BadRequestError] = _ITEMS.decode(raw)
@@ -205,6 +227,27 @@ def split_items(raw: bytes, *, max_items: int) -> Batch:
     # All of them together are looked into as far as one document would be, or a little more.
     tokens = max(salvage.MAX_TOKENS // len(parts), _ITEM_TOKENS)
     return Batch(tuple(_read_item(part, tokens) for part in parts), is_array=True)
+
+
+def _one_item(raw: bytes) -> Batch:
+    """A body that is one object, for one channel or for several."""
+    item = _read_item(raw)
+    if isinstance(item, Item) or b'"channels"' not in raw:
+        return Batch((item,), is_array=False)
+    try:
+        many = _TO_MANY.decode(raw)
+    except msgspec.ValidationError as error:
+        return Batch((BadRequestError(f"not a publication: {error}"),), is_array=False)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Batch((item,), is_array=False)
+    channels = many.channels
+    if not channels:
+        raise BadRequestError("channels is an empty array, expected at least one")
+    if len(channels) > MAX_CHANNELS:
+        raise TooLargeError(f"{len(channels):,} channels, limit is {MAX_CHANNELS}")
+    if len(set(channels)) < len(channels):
+        raise BadRequestError("channels names a channel twice")
+    return Batch((many.item(),), is_array=False, channels=channels)
 
 
 def _check_count(raw: bytes, max_items: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -20,7 +21,7 @@ from hub.transports.http.routes import Access, Route
 from hub.transports.http.schemas import ANY_JSON, KEY, STRING, Json, array, content, ok, ref
 from hub.transports.request import Request
 from hub.wire.codes import http_status
-from hub.wire.payload import Item, check_key, check_payload, marks_of, split_items
+from hub.wire.payload import Batch, Item, check_key, check_payload, marks_of, split_items
 from hub.wire.query import single, split_form
 from hub.wire.tags import encode_tags, read_tags
 
@@ -79,6 +80,7 @@ class Publishing:
                 body={
                     "anyOf": [
                         ref("Item"),
+                        ref("ItemToMany"),
                         {
                             **array(ref("Item")),
                             "minItems": 1,
@@ -141,12 +143,17 @@ class Publishing:
         batch = split_items(request.body, max_items=self._limits.max_batch_items)
         trace = request.headers.get("traceparent") if self._traced else None
         identity = request.identity
-        self._check_rate(request, len(batch.items))
+        self._check_rate(request, len(batch.channels) or len(batch.items))
+        if batch.channels:
+            return await self._answer_each(self._to_many(identity, batch, trace))
         if not batch.is_array:
             item = batch.items[0]
             request_ = self._checked(identity, item, trace, set())
             return _published(request_.channel, await self._publish(request_))
-        judged = self._judge(identity, batch.items, trace)
+        return await self._answer_each(self._judge(identity, batch.items, trace))
+
+    async def _answer_each(self, judged: Sequence[PublishRequest | HubError]) -> Answer:
+        """Publish in this order, and answer with an array in it."""
         if self._at_once and (outcomes := self._published_together(judged)) is not None:
             return _batch_answer(outcomes)
         if self._engine.publishes_many:
@@ -176,6 +183,23 @@ class Publishing:
             try:
                 judged.append(self._checked(identity, item, trace, checked))
             except Exception as error:  # noqa: BLE001 - the other items' answers must not be lost with this one
+                judged.append(self._failed(error))
+        return judged
+
+    def _to_many(
+        self, identity: Identity, batch: Batch, trace: str | None
+    ) -> list[PublishRequest | HubError]:
+        """One payload for each of several channels, or why it is refused there.
+
+        Raises `HubError` for what is wrong with it in all of them.
+        """
+        first = self._checked(identity, batch.items[0], trace, set(batch.channels))
+        judged: list[PublishRequest | HubError] = []
+        for channel in batch.channels:
+            try:
+                identity.check_publish(check_channel(channel))
+                judged.append(replace(first, channel=channel))
+            except HubError as error:
                 judged.append(self._failed(error))
         return judged
 

@@ -10,7 +10,7 @@ from hub.core.forensics.answers import Answer
 from hub.core.publication import Position
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
 from hub.wire.codes import HTTP_STATUS
-from hub.wire.payload import MAX_KEY_LENGTH
+from hub.wire.payload import MAX_CHANNELS, MAX_KEY_LENGTH
 from hub.wire.tags import MAX_TAGS
 
 Json = Mapping[str, object]
@@ -89,6 +89,17 @@ def ok(description: str, schema: Json, media_type: str = "application/json") -> 
     return {"200": content(description, schema, media_type)}
 
 
+# What a publication of `POST /api/publish` says beside where it goes.
+_SAID: Json = {
+    "data": ANY_JSON,
+    "key": KEY,
+    "idempotency_key": KEY,
+    "tags": TAGS,
+    "remove": BOOLEAN,
+    "end": BOOLEAN,
+}
+_SAID_OPTIONAL = tuple(name for name in _SAID if name != "data")
+
 _COMMON: Json = {
     "Problem": record(
         {
@@ -101,17 +112,21 @@ _COMMON: Json = {
         }
     ),
     "Item": {
+        **record({"channel": CHANNEL, **_SAID}, optional=_SAID_OPTIONAL),
+        "additionalProperties": False,
+    },
+    "ItemToMany": {
         **record(
             {
-                "channel": CHANNEL,
-                "data": ANY_JSON,
-                "key": KEY,
-                "idempotency_key": KEY,
-                "tags": TAGS,
-                "remove": BOOLEAN,
-                "end": BOOLEAN,
+                "channels": {
+                    **array(CHANNEL),
+                    "minItems": 1,
+                    "maxItems": MAX_CHANNELS,
+                    "uniqueItems": True,
+                },
+                **_SAID,
             },
-            optional=("key", "idempotency_key", "tags", "remove", "end"),
+            optional=_SAID_OPTIONAL,
         ),
         "additionalProperties": False,
     },

@@ -313,3 +313,58 @@ async def test_a_fault_of_many_at_once_leaves_their_outcome_open(
     async with hub.client(**PUBLISHER) as client:
         answer = await client.post("/api/publish", json=items)
     assert [each["code"] for each in answer.json()] == ["outcome_unknown", "bad_request"]
+
+
+async def test_one_payload_goes_to_several_channels(hub: Hub) -> None:
+    """One result for each, in their order; key, tags and idempotency key are those of all."""
+    asked = {"channels": ["b", "a"], "data": {"n": 1}, "key": "k", "idempotency_key": "i"}
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish", json=asked)
+        one = await client.post("/api/publish", json={"channels": ["c"], "data": 1})
+    assert answer.status_code == one.status_code == 200
+    assert [row["channel"] for row in answer.json()] == ["b", "a"]
+    assert [row["channel"] for row in one.json()] == ["c"]
+    assert [(r.channel, r.data, r.key, r.idempotency_key) for r in hub.engine.published[:2]] == [
+        ("b", b'{"n":1}', "k", "i"), ("a", b'{"n":1}', "k", "i")
+    ]  # fmt: skip
+
+
+async def test_grants_are_judged_for_each_of_several_channels(files: Path) -> None:
+    """207 where they differ; the common status where all are refused."""
+    jwt = pytest.importorskip("jwt")
+    secret = "0123456789abcdef0123456789abcdef"
+    hub = make_hub(files, policy=Policy(token_keys=[secret]))
+    claims = {"sub": "ann", "exp": 9_999_999_999, "hub": {"publish": ["chat:*"]}}
+    token = jwt.encode(claims, secret, algorithm="HS256")
+    async with hub.client(Authorization=f"Bearer {token}") as client:
+        asked = {"channels": ["chat:1", "prices", "no name", "chat:2"], "data": 1}
+        answer = await client.post("/api/publish", json=asked)
+        none = await client.post("/api/publish", json={"channels": ["p", "q"], "data": 1})
+    assert (answer.status_code, none.status_code) == (207, 403)
+    told = [row.get("code") or row["channel"] for row in answer.json()]
+    assert told == ["chat:1", "forbidden", "bad_request", "chat:2"]
+    assert [row["code"] for row in none.json()] == ["forbidden"] * 2
+    assert [request.channel for request in hub.engine.published] == ["chat:1", "chat:2"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({"channels": [], "data": 1}, 400),
+        ({"channels": ["a", "a"], "data": 1}, 400),
+        ({"channels": ["a"], "channel": "b", "data": 1}, 400),
+        ({"channels": "a", "data": 1}, 400),
+        ({"channels": ["a"]}, 400),
+        ({"channels": ["a", "b"], "data": "x" * 70_000}, 413),
+        ({"channels": [f"c{n}" for n in range(101)], "data": 1}, 413),
+        ([{"channels": ["a"], "data": 1}], 400),
+    ],
+)
+async def test_what_several_channels_cannot_be_is_refused_and_publishes_nothing(
+    hub: Hub, asked: object, status: int
+) -> None:
+    """None, one twice, both fields, too many; or inside an array, whose items have one answer."""
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.post("/api/publish", json=asked)
+    assert answer.status_code == status
+    assert hub.engine.published == []
