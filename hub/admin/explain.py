@@ -15,14 +15,16 @@ from hub.core.forensics.answers import Answer
 from hub.core.forensics.archive import Recall
 from hub.core.forensics.explaining import Explainer, Explanation, Question
 from hub.core.forensics.journal import Journal
-from hub.core.forensics.noted import Notes, What
+from hub.core.forensics.noted import ClosedSession, Notes, What
 from hub.core.forensics.recalled import Recalled
 from hub.core.forensics.stretches import Case, joined
 from hub.core.ports import Broker
 from hub.core.publication import Position
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.registry import SessionRegistry
+from hub.core.session.session import Session
 from hub.errors import HubError
+from hub.wire.filters import TagFilter, read_filter
 
 MAX_RANGE = 1000
 """Offsets in one question."""
@@ -78,6 +80,10 @@ UNKNOWN = Explained(
 _PERHAPS_KEPT = frozenset({Answer.UNKNOWN, Answer.NOT_PUBLISHED})
 
 
+# What is said of all that a subscription was owed, without a look at its filter.
+_PASSES_FILTERS = frozenset({Answer.WRITTEN, Answer.QUEUED})
+
+
 class Explaining:
     """Carries these out at this node; one per node.
 
@@ -119,10 +125,44 @@ class Explaining:
                 found, epoch = kept
                 current = epoch == newest.epoch
         told = self._told(found, epoch, head if current else UNSET)
+        wanted = self._filter(session or closed, channel)
+        if wanted is not None and found.answer in _PASSES_FILTERS:
+            told = await self._filtered(told, wanted, channel, offset)
         if asked.last is None:
             return told
         question = replace(question, epoch=epoch, current=current)
-        return msgspec.structs.replace(told, stretches=self._fates(asked, question, asked.last))
+        fates = self._fates(asked, question, asked.last)
+        if wanted is not None:
+            fates = tuple(_as_filtered(fate, wanted) for fate in fates)
+        return msgspec.structs.replace(told, stretches=fates)
+
+    def _filter(self, held: Session | ClosedSession | None, channel: str) -> TagFilter | None:
+        """What the newest subscription to the channel wanted of it; None for all."""
+        notes = None if held is None else held.notes
+        for event in reversed(() if notes is None else notes.events):
+            if event.channel == channel and event.what is What.FILTERED:
+                return read_filter(event.detail.encode())
+        return None
+
+    async def _filtered(
+        self, told: Explained, wanted: TagFilter, channel: str, offset: int
+    ) -> Explained:
+        """The answer where the subscription has a filter, which history may tell about."""
+        text = wanted.text.decode()
+        try:
+            page = await self._broker.history(channel, offset - 1, 1)
+        except HubError:
+            page = None
+        found = next((p for p in page.publications if p.offset == offset), None) if page else None
+        if found is None or page is None or page.head.epoch != told.epoch:
+            unless = f"unless its filter left it out: {text}"
+            detail = f"{told.detail}; {unless}" if told.detail else unless
+            return msgspec.structs.replace(told, detail=detail)
+        if wanted.matches(found.tags):
+            return told
+        return msgspec.structs.replace(
+            told, answer=Answer.FILTERED.value, detail=f"its filter leaves it out: {text}"
+        )
 
     def _fates(self, asked: Explain, question: Question, last: int) -> tuple[Fate, ...]:
         """As far as memory knows."""
@@ -198,6 +238,14 @@ class Explaining:
 
     def _wall_ms(self, at_seconds: float) -> int:
         return int((time.time() - self._registry.clock() + at_seconds) * 1000)
+
+
+def _as_filtered(fate: Fate, wanted: TagFilter) -> Fate:
+    if fate.answer not in _PASSES_FILTERS:
+        return fate
+    unless = f"but for what its filter left out: {wanted.text.decode()}"
+    detail = f"{fate.detail}; {unless}" if fate.detail else unless
+    return msgspec.structs.replace(fate, detail=detail)
 
 
 def _epoch_of(notes: Notes, question: Question) -> str | None:

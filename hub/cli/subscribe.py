@@ -5,6 +5,7 @@ any more and 130 when interrupted. Only SIGINT, a refusal or a closed pipe end i
 """
 
 import asyncio
+import json
 import os
 import select
 import sys
@@ -58,6 +59,10 @@ def subscribe(
             "--fill", help="Refill from history what was dropped because it was read too slowly."
         ),
     ] = False,
+    wanted: Annotated[
+        str | None,
+        typer.Option("--filter", help='Only messages with such tags, as \'{"league":"nba"}\'.'),
+    ] = None,
     token: Annotated[
         str | None, typer.Option(envvar="HUB_TOKEN", help="The subscriber's token.")
     ] = None,
@@ -75,6 +80,7 @@ def subscribe(
             positions(channels, since or []),
             last,
             fill,
+            None if wanted is None else conditions(wanted),
             token,
             transports(transport),
         )
@@ -96,6 +102,7 @@ class Plan:
     since: "Mapping[str, str]"
     last: int | None
     fill: bool
+    filter: "Mapping[str, object] | None"
     token: str | None
     transports: tuple[str, ...]
 
@@ -105,9 +112,18 @@ class Plan:
             since=self.since.get(channel),
             last=self.last,
             fill=self.fill,
+            filter=self.filter,
             gaps=True,
             presence=True,
         )
+
+
+def conditions(text: str) -> "Mapping[str, object]":
+    """A filter as it is written; raise `ValueError` for other text."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError('--filter is a JSON object, such as {"league":"nba"}')  # noqa: TRY004
+    return found
 
 
 def positions(channels: list[str], since: list[str]) -> dict[str, str]:

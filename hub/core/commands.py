@@ -1,5 +1,6 @@
 """What a session may ask for. Dialects make these from bytes; the registry carries them out."""
 
+from hub.core.filters import Filter
 from hub.core.publication import Position
 from hub.core.values import value
 
@@ -15,6 +16,8 @@ class Subscribe:
     """Replay the newest `last` publications first, 0 or more; `since` wins over it."""
     fill: bool = False
     """Refill what a slow reader missed from history instead of announcing a `slow` gap."""
+    filter: Filter | None = None
+    """Which publications; None for all."""
     in_url: bool = False
     """Asked for by the URL of the connection: there is no command to reply to."""
 

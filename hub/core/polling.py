@@ -28,5 +28,7 @@ class PollRequest:
     `connection` goes on, because that session has its own."""
     address: str
     user_agent: str
+    filter: str | None = None
+    """Conditions on tags as JSON, checked (`hub.wire.filters`)."""
     max_bytes: int = MIB
     """From there on an answer takes nothing more; what does not fit comes with the next."""

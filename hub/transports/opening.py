@@ -182,7 +182,9 @@ class Openings:
             identity.check_subscribe(channel)
         since = query.resume_from(head.headers.get("last-event-id"))
         subscriptions = tuple(
-            Subscribe(None, name, since.get(name), query.last, query.fill, in_url=True)
+            Subscribe(
+                None, name, since.get(name), query.last, query.fill, query.filter, in_url=True
+            )
             for name in query.channels
         )
         return Admitted(identity, query, subscriptions)

@@ -29,6 +29,7 @@ from hub.errors import (
 )
 from hub.transports.poll_link import PollLink
 from hub.wire.codes import CloseCode
+from hub.wire.filters import read_filter
 from hub.wire.poll import answer
 
 # A polling session holds a lease of two waits: who comes back late is still who it was.
@@ -307,7 +308,8 @@ class PollSessions:
 
 
 def _subscribe(request: PollRequest, name: str, since: Position | None) -> Subscribe:
-    return Subscribe(None, name, since, request.last, fill=True, in_url=True)
+    wanted = None if request.filter is None else read_filter(request.filter.encode())
+    return Subscribe(None, name, since, request.last, fill=True, filter=wanted, in_url=True)
 
 
 def _lease_seconds(request: PollRequest) -> float:

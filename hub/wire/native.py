@@ -31,6 +31,7 @@ from hub.core.pushes import (
 )
 from hub.errors import BadRequestError, HubError
 from hub.wire import salvage
+from hub.wire.filters import read_filter
 from hub.wire.payload import (
     MAX_KEY_LENGTH,
     check_key,
@@ -49,6 +50,10 @@ MIN_ID, MAX_ID = -(2**63), 2**64 - 1
 DEFAULT_HISTORY_LIMIT = 100
 
 
+# Of a field that holds any JSON and was not sent.
+_ABSENT = msgspec.Raw(b"")
+
+
 class _Command(msgspec.Struct, tag_field="op"):
     id: str | int
 
@@ -58,6 +63,7 @@ class _Subscribe(_Command, tag="subscribe"):
     since: str | None = None
     last: int | None = None
     fill: bool = False
+    filter: msgspec.Raw = _ABSENT
 
 
 class _Unsubscribe(_Command, tag="unsubscribe"):
@@ -134,7 +140,10 @@ def _checked(command: _AnyCommand, max_message_bytes: int) -> Command:
             if last is not None and not 0 <= last <= MAX_LAST:
                 raise BadRequestError(f"last is {last}, allowed is 0 to {MAX_LAST:,}")
             channel = check_channel(command.channel)
-            return commands.Subscribe(id_, channel, _position(command.since), last, command.fill)
+            conditions = bytes(command.filter)
+            wanted = None if conditions in {b"", b"null"} else read_filter(conditions)
+            since = _position(command.since)
+            return commands.Subscribe(id_, channel, since, last, command.fill, wanted)
         case _Unsubscribe():
             return commands.Unsubscribe(id_, check_channel(command.channel))
         case _History():

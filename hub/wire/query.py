@@ -16,6 +16,7 @@ from hub.core import decimals
 from hub.core.publication import Position, check_channel
 from hub.core.values import value
 from hub.errors import BadRequestError, TooManySubscriptionsError
+from hub.wire.filters import TagFilter, read_filter
 
 _BROKEN_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 # Of a session over SSE or polling, whose ids and URLs name the place of each: more would make an
@@ -43,6 +44,8 @@ class SubscriptionQuery:
     wait: float | None = None
     """Seconds, 0 or more; its upper limit is the transport's."""
     connection: str | None = None
+    filter: TagFilter | None = None
+    """Of all its channels."""
     session: bool = False
     """The peer keeps to one session, which may begin without a channel."""
 
@@ -88,6 +91,7 @@ def _parse(raw_query: bytes, max_channels: int) -> SubscriptionQuery:
         fill=_boolean("fill", single(given, "fill")),
         wait=_seconds("wait", single(given, "wait")),
         connection=single(given, "connection"),
+        filter=_filter(single(given, "filter")),
         session=_boolean("session", single(given, "session")),
     )
 
@@ -182,6 +186,10 @@ def _positions(pairs: list[str]) -> Mapping[str, Position]:
 
 def _last(text: str | None) -> int | None:
     return None if text is None else whole_number("last", text, highest=MAX_LAST)
+
+
+def _filter(text: str | None) -> TagFilter | None:
+    return None if text is None else read_filter(text.encode("utf-8", "surrogatepass"))
 
 
 def _boolean(name: str, text: str | None) -> bool:

@@ -17,6 +17,7 @@ from hub.errors import HubError
 from hub.transports.http.problem import problem_fields
 from hub.wire import native, poll
 from hub.wire.codes import HTTP_STATUS, CloseCode
+from hub.wire.filters import TagFilter
 from hub.wire.payload import split_items
 from hub.wire.query import parse_query
 from hub.wire.sse import SeveralSseDialect, SseDialect
@@ -34,6 +35,8 @@ def plain(value: object) -> object:
     """A field of a command as a golden file writes it."""
     if isinstance(value, Position):
         return str(value)
+    if isinstance(value, TagFilter):
+        return json.loads(value.text)
     return json.loads(value) if isinstance(value, bytes) else value
 
 

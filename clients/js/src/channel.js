@@ -23,9 +23,10 @@ export const epochOf = (position) => position.slice(0, position.lastIndexOf(":")
 
 /**
  * @param {string} channel
- * @param {{ since?: string, last?: number, fill?: boolean }} first how the first subscription starts
+ * @param {{ since?: string, last?: number, fill?: boolean, filter?: object }} first how the first
+ *   subscription starts
  */
-export function openChannel(channel, { since, last, fill }) {
+export function openChannel(channel, { since, last, fill, filter }) {
   /** @type {Set<Member>} */
   const members = new Set();
   let epoch = "";
@@ -108,6 +109,7 @@ export function openChannel(channel, { since, last, fill }) {
   return {
     channel,
     members,
+    filter: JSON.stringify(filter), // the hub's, so of all its members
     release,
 
     /**
@@ -132,7 +134,7 @@ export function openChannel(channel, { since, last, fill }) {
     /** What to ask the hub for: the present position, or else how the application starts. */
     request() {
       asked = epoch;
-      return { channel, since: epoch ? position() : undefined, last, fill };
+      return { channel, since: epoch ? position() : undefined, last, fill, filter };
     },
 
     /**

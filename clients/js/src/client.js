@@ -190,7 +190,9 @@ export function openClient(base, options, show) {
       if (on.signal?.aborted) member.end();
       else if (!closed || member.pause(closed)) {
         const known = channels.get(name);
-        if (known) known.join(member, !!link?.epochs.get(name));
+        if (known && known.filter !== JSON.stringify(on.filter))
+          member.end(new HubError("conflict", false, `"${name}" is subscribed with another filter`));
+        else if (known) known.join(member, !!link?.epochs.get(name));
         else {
           const channel = openChannel(name, on);
           channels.set(name, channel);

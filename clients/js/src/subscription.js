@@ -58,6 +58,8 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {string} [since] resume after this position, `epoch:offset`
  * @property {number} [last] begin with the newest n publications; `since` wins over it
  * @property {boolean} [fill] get from history what a slow reader missed, in order
+ * @property {Record<string, any>} [filter] only what has such tags, as `{ league: "nba" }`; the same
+ *   for all subscriptions to a channel, of which later ones begin with what comes next
  * @property {AbortSignal} [signal] unsubscribes when aborted
  * @property {(gap: Gap) => void} [onGap]
  * @property {(presence: Presence) => void} [onPresence]
@@ -137,7 +139,8 @@ export function openSubscription({ leave, request }, channel, on) {
     while (!filling) {
       const item = queue.shift();
       if (!item?.reason) return item;
-      const fillable = item.ask || (on.fill && item.from && FILLABLE.test(item.reason));
+      // History tells of no filter.
+      const fillable = !on.filter && (item.ask || (on.fill && item.from && FILLABLE.test(item.reason)));
       if (fillable) fill((filling = item));
       else report(item);
     }

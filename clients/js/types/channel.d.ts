@@ -15,15 +15,18 @@ export type Channel = ReturnType<typeof openChannel>;
 export declare const epochOf: (position: string) => string;
 /**
  * @param {string} channel
- * @param {{ since?: string, last?: number, fill?: boolean }} first how the first subscription starts
+ * @param {{ since?: string, last?: number, fill?: boolean, filter?: object }} first how the first
+ *   subscription starts
  */
-export declare function openChannel(channel: string, { since, last, fill }: {
+export declare function openChannel(channel: string, { since, last, fill, filter }: {
     since?: string;
     last?: number;
     fill?: boolean;
+    filter?: object;
 }): {
     channel: string;
     members: Set<import("./subscription.js").Member>;
+    filter: string;
     release: (whole?: boolean) => void;
     /**
      * A further subscription: it begins here, or when the channel does.
@@ -39,6 +42,7 @@ export declare function openChannel(channel: string, { since, last, fill }: {
         since: string | undefined;
         last: number | undefined;
         fill: boolean | undefined;
+        filter: object | undefined;
     };
     /**
      * @param {Json} push

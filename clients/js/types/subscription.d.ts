@@ -91,6 +91,11 @@ export type SubscribeOptions = {
      */
     fill?: boolean;
     /**
+     * only what has such tags, as `{ league: "nba" }`; the same
+     * for all subscriptions to a channel, of which later ones begin with what comes next
+     */
+    filter?: Record<string, any>;
+    /**
      * unsubscribes when aborted
      */
     signal?: AbortSignal;

@@ -11,7 +11,9 @@ dropped, and 7 is told. Where the older one ends after 5, `gap 6..6` is told ins
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hub_client.frames import Frame, decode, encode, position
 from hub_client.messages import Gap, Item, Message, Position, Presence
@@ -45,17 +47,27 @@ class Channel:
         "_held_bytes",
         "duplicates",
         "fill",
+        "filter",
         "last",
         "name",
         "position",
         "since",
     )
 
-    def __init__(self, name: str, *, since: Position | None, last: int | None, fill: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        since: Position | None,
+        last: int | None,
+        fill: bool,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - as the wire calls it
+    ) -> None:
         self.name = name
         self.since = since
         self.last = last
         self.fill = fill
+        self.filter = filter
         self.position: Position | None = since
         """After the last thing handed to the application; what the next resume asks for."""
         self.duplicates = 0
@@ -68,6 +80,8 @@ class Channel:
         """The fields of a subscribe command that asks for what is still missing."""
         self._asked = self._epoch
         fields: dict[str, object] = {"channel": self.name, "fill": self.fill or None}
+        if self.filter is not None:
+            fields["filter"] = self.filter
         if self.position is not None:
             fields["since"] = str(self.position)
         else:

@@ -10,6 +10,7 @@ from hub_client.channels import Channels
 from hub_client.errors import ClosedError
 from hub_client.feed import Feed, OnGap, Subscription, Wanted
 from hub_client.messages import (
+    Filter,
     Gap,
     HistoryPage,
     Item,
@@ -115,6 +116,7 @@ class HubClient:
         since: Position | str | None = None,
         last: int | None = None,
         fill: bool = False,
+        filter: Filter | None = None,
         gaps: Literal[False] = False,
         presence: Literal[False] = False,
         on_gap: OnGap | None = None,
@@ -128,6 +130,7 @@ class HubClient:
         since: Position | str | None = None,
         last: int | None = None,
         fill: bool = False,
+        filter: Filter | None = None,
         gaps: Literal[True],
         presence: Literal[False] = False,
         on_gap: OnGap | None = None,
@@ -141,18 +144,20 @@ class HubClient:
         since: Position | str | None = None,
         last: int | None = None,
         fill: bool = False,
+        filter: Filter | None = None,
         gaps: bool = False,
         presence: bool = False,
         on_gap: OnGap | None = None,
     ) -> Subscription[Message | Gap | Presence]: ...
 
-    def subscribe(
+    def subscribe(  # noqa: PLR0913 - what a subscription may ask for
         self,
         channel: str,
         *,
         since: Position | str | None = None,
         last: int | None = None,
         fill: bool = False,
+        filter: Filter | None = None,  # noqa: A002 - as the wire calls it
         gaps: bool = False,
         presence: bool = False,
         on_gap: OnGap | None = None,
@@ -164,6 +169,7 @@ class HubClient:
             since: resume after this position; wins over `last`.
             last: begin with the newest `last` messages.
             fill: have the hub refill from history what a slow reader missed.
+            filter: only messages with such tags, as `{"league": "nba"}`.
             gaps: show `Gap` objects in the iteration, where the messages would have been.
             presence: show `Presence` objects in the iteration.
             on_gap: called (and awaited, if that is possible) with each gap, in its place.
@@ -175,7 +181,9 @@ class HubClient:
         """
         start = Position.parse(since) if isinstance(since, str) else since
         channels = self._open_channels()
-        feed = channels.subscribe(Channel(channel, since=start, last=last, fill=fill))
+        feed = channels.subscribe(
+            Channel(channel, since=start, last=last, fill=fill, filter=filter)
+        )
         wanted = Wanted(gaps=gaps, presence=presence, on_gap=on_gap)
         return Subscription[Item](feed, wanted, release=self._release, trouble=self._trouble)
 

@@ -164,8 +164,8 @@ async def _beginning(response: httpx2.Response) -> bytes:
 def url_subscriptions(wanted: tuple[Mapping[str, object], ...]) -> tuple[list[str], str]:
     """The channels that fit into the URL, and its query. The rest is subscribed by command.
 
-    `last` and `fill` stand once for the whole URL: only channels that agree with the first
-    can be in it.
+    `last`, `fill` and `filter` stand once for the whole URL: only channels that agree with the
+    first can be in it.
     """
     shared = _shared(wanted[0]) if wanted else []
     channels: list[str] = []
@@ -181,7 +181,9 @@ def url_subscriptions(wanted: tuple[Mapping[str, object], ...]) -> tuple[list[st
 
 def _shared(fields: Mapping[str, object]) -> list[tuple[str, str]]:
     given = ((name, fields.get(name)) for name in ("last", "fill"))
-    return [(name, str(value).lower()) for name, value in given if value is not None]
+    shared = [(name, str(value).lower()) for name, value in given if value is not None]
+    wanted = fields.get("filter")
+    return shared if wanted is None else [*shared, ("filter", encode(wanted).decode())]
 
 
 def _pairs(fields: Mapping[str, object]) -> list[tuple[str, str]]:

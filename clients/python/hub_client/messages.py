@@ -33,6 +33,10 @@ Tags = Mapping[str, str | int | float | bool]
 """What filters look at."""
 
 
+Filter = Mapping[str, Any]
+"""A condition for each of some tags (clients/PROTOCOL.md, "Filters")."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One publication."""

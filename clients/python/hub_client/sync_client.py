@@ -15,6 +15,7 @@ from hub_client.client import HubClient
 from hub_client.errors import ClosedError
 from hub_client.feed import ItemT_co, Subscription, position_after
 from hub_client.messages import (
+    Filter,
     Gap,
     HistoryPage,
     Item,
@@ -103,6 +104,7 @@ class SyncHubClient:
         since: Position | str | None = None,
         last: int | None = None,
         fill: bool = False,
+        filter: Filter | None = None,
         gaps: Literal[False] = False,
         presence: Literal[False] = False,
         on_gap: OnGap | None = None,
@@ -116,18 +118,20 @@ class SyncHubClient:
         since: Position | str | None = None,
         last: int | None = None,
         fill: bool = False,
+        filter: Filter | None = None,
         gaps: bool = False,
         presence: bool = False,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Message | Gap | Presence]": ...
 
-    def subscribe(
+    def subscribe(  # noqa: PLR0913 - as there
         self,
         channel: str,
         *,
         since: Position | str | None = None,
         last: int | None = None,
         fill: bool = False,
+        filter: Filter | None = None,  # noqa: A002 - as the wire calls it
         gaps: bool = False,
         presence: bool = False,
         on_gap: OnGap | None = None,
@@ -139,7 +143,13 @@ class SyncHubClient:
 
         async def begin() -> Subscription[Item]:
             return self._client.subscribe(
-                channel, since=since, last=last, fill=fill, gaps=True, presence=presence
+                channel,
+                since=since,
+                last=last,
+                fill=fill,
+                filter=filter,
+                gaps=True,
+                presence=presence,
             )
 
         return SyncSubscription[Any](self._run(begin()), self._submit, gaps=gaps, on_gap=on_gap)

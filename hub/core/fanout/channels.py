@@ -6,14 +6,18 @@ from dataclasses import replace
 from hub.core.counters import Counts
 from hub.core.fanout.group import Group
 from hub.core.fanout.open_changes import OpenChanges
+from hub.core.filters import Filter
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import Broker, Dialect
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Join, Leave, PresenceReset
-from hub.core.session.encoded import Encoded, Item, entry, skipped
+from hub.core.session.encoded import Encoded, Item, entry, skipped, unwanted
 from hub.core.session.ring import Entry
 from hub.core.session.subscription import Subscription
 from hub.errors import UnavailableError
+
+Spoken = tuple[Dialect, Filter | None]
+"""Who shares them gets the same bytes."""
 
 
 class Batch:
@@ -47,7 +51,7 @@ class Batch:
         self.sent = 0
         """To how many members it has been written."""
         self.skips = _skips(items)
-        self._encoded: dict[Dialect, Encoded] = {}
+        self._encoded: dict[Spoken, Encoded] = {}
 
     def take(self, subscription: Subscription) -> bool:
         """Whether it was still to be written to this member, which stands apart: no more now."""
@@ -57,19 +61,35 @@ class Batch:
     def has_presence(self) -> bool:
         return any(isinstance(item, Join | Leave | PresenceReset) for item in self.items)
 
-    def encoded(self, dialect: Dialect) -> Encoded:
-        """The batch in `dialect`, made the first time it is asked for."""
-        if (encoded := self._encoded.get(dialect)) is None:
-            entries = [entry(item, dialect, self.epoch, self.at_seconds) for item in self.items]
-            encoded = self._encoded[dialect] = Encoded(entries)
+    def encoded(self, dialect: Dialect, wanted: Filter | None = None) -> Encoded:
+        """The batch in `dialect` with what `wanted` leaves of it, made when first asked for."""
+        if (encoded := self._encoded.get((dialect, wanted))) is None:
+            encoded = Encoded(self._entries(dialect, wanted))
+            self._encoded[dialect, wanted] = encoded
         return encoded
 
-    def after(self, offset: int, dialect: Dialect, *, skip: frozenset[int]) -> Encoded:
+    def _entries(self, dialect: Dialect, wanted: Filter | None) -> list[Entry]:
+        if wanted is None:
+            return [entry(item, dialect, self.epoch, self.at_seconds) for item in self.items]
+        whole = zip(self.items, self.encoded(dialect).entries, strict=True)
+        return [
+            skipped(made.offset, self.at_seconds) if unwanted(item, wanted) else made
+            for item, made in whole
+        ]
+
+    def after(
+        self,
+        offset: int,
+        dialect: Dialect,
+        wanted: Filter | None = None,
+        *,
+        skip: frozenset[int],
+    ) -> Encoded:
         """The part that a member at `offset` has not got, without the offsets in `skip`.
 
         What has no offset it has not got either: nothing but this brings it.
         """
-        pairs = zip(self.items, self.encoded(dialect).entries, strict=True)
+        pairs = zip(self.items, self.encoded(dialect, wanted).entries, strict=True)
         missing = [self._missing(item, made, offset, dialect) for item, made in pairs
                    if not made.offset or made.offset > offset]  # fmt: skip
         # A skipped offset is no hole: it moves the position without a frame.
@@ -97,7 +117,7 @@ class Channel:
     """One channel as this node knows it. Owned by the event loop."""
 
     __slots__ = (
-        "_by_dialect", "_groups", "_read_ahead", "asking", "cancels_from_seconds", "changes",
+        "_by_spoken", "_groups", "_read_ahead", "asking", "cancels_from_seconds", "changes",
         "epoch", "name", "offset", "open", "open_at_seconds", "options", "sealed_offset",
         "under_way",
     )  # fmt: skip
@@ -124,7 +144,7 @@ class Channel:
         """The last offset of the newest sealed batch."""
         self._read_ahead: tuple[int, float] | None = None
         """Up to where history was read to somebody before it came here, and since when."""
-        self._by_dialect: dict[Dialect, Group] = {}
+        self._by_spoken: dict[Spoken, Group] = {}
         self._groups: tuple[Group, ...] = ()
 
     @property
@@ -141,9 +161,9 @@ class Channel:
 
     def add(self, subscription: Subscription) -> None:
         """Take a member in: batches sealed from now on go to it too."""
-        dialect = subscription.session.dialect
-        if (group := self._by_dialect.get(dialect)) is None:
-            group = self._by_dialect[dialect] = Group(dialect)
+        spoken = subscription.session.dialect, subscription.filter
+        if (group := self._by_spoken.get(spoken)) is None:
+            group = self._by_spoken[spoken] = Group(*spoken)
             self._groups = (*self._groups, group)
         group.add(subscription)
 
@@ -151,12 +171,13 @@ class Channel:
         """Let a member go. A batch under way skips it because it is closed."""
         if (group := subscription.group) is not None:
             group.remove(subscription)
-            if not len(group) and self._by_dialect.get(group.dialect) is group:
-                del self._by_dialect[group.dialect]
-                self._groups = tuple(self._by_dialect.values())
+            spoken = group.dialect, group.filter
+            if not len(group) and self._by_spoken.get(spoken) is group:
+                del self._by_spoken[spoken]
+                self._groups = tuple(self._by_spoken.values())
 
     def groups(self) -> tuple[Group, ...]:
-        """The members, by their dialects."""
+        """The members, by their dialects and filters."""
         return self._groups
 
     def seal(self) -> Batch:

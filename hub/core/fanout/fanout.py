@@ -234,7 +234,7 @@ class Fanout:
 
     def _write_in_step(self, batch: Batch, group: Group, stop: int) -> None:
         """The hot loop is `write_each`: nothing of a session is looked at."""
-        encoded = batch.encoded(group.dialect)
+        encoded = batch.encoded(group.dialect, group.filter)
         size, publications = encoded.size, encoded.publications
         group.publications = publications
         reached, descriptors = group.reached, group.descriptors
@@ -264,7 +264,7 @@ class Fanout:
 
     def _write_apart(self, batch: Batch, group: Group, members: Sequence[Subscription]) -> None:
         for subscription in members:
-            self._write(batch, subscription, batch.encoded(group.dialect))
+            self._write(batch, subscription, batch.encoded(group.dialect, group.filter))
             group.owed.pop(subscription, None)
         # As it is spoken by now: a second channel may have come since the batch was sealed.
         if group.dialect.marks_positions or group.dialect.several is not None:
@@ -285,7 +285,7 @@ class Fanout:
     ) -> None:
         """Write a batch to a member apart."""
         session = subscription.session
-        encoded = encoded or batch.encoded(session.dialect)
+        encoded = encoded or batch.encoded(session.dialect, subscription.filter)
         if (
             subscription.own_offset != batch.base
             or not session.writable
@@ -294,7 +294,8 @@ class Fanout:
             self._slow_path.catch_up(subscription, batch, encoded)
             return
         subscription.own_offset = batch.last
-        if (taken := session.link.send(encoded.data)) != encoded.size:
+        # Of a batch that its filter leaves out there is nothing to send.
+        if encoded.size and (taken := session.link.send(encoded.data)) != encoded.size:
             self._slow_path.owe_rest(subscription, encoded, taken)
             return
         session.sent_apart += encoded.publications

@@ -1,4 +1,4 @@
-"""The members of a channel that share a dialect: those in step, and those apart.
+"""The members of a channel that share a dialect and a filter: those in step, and those apart.
 
 Nearly all members are in the same state: live, with all that the channel had for them, at a
 plain socket that takes writes. They are in step: an array of descriptors, which a batch is
@@ -20,20 +20,22 @@ owed the batch by itself; when the second does, it takes 9.
 from array import array
 from collections.abc import Iterator
 
+from hub.core.filters import Filter
 from hub.core.ports import NO_DESCRIPTOR, Dialect
 from hub.core.session.subscription import APART, Subscription
 
 
 class Group:
-    """One dialect's members of one channel. Owned by the event loop."""
+    """One dialect's and filter's members of one channel. Owned by the event loop."""
 
     __slots__ = (
-        "_holes", "_offset", "_sent", "apart", "arriving", "descriptors", "dialect", "last",
-        "members", "owed", "publications", "reached", "under_way",
+        "_holes", "_offset", "_sent", "apart", "arriving", "descriptors", "dialect", "filter",
+        "last", "members", "owed", "publications", "reached", "under_way",
     )  # fmt: skip
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, wanted: Filter | None = None) -> None:
         self.dialect = dialect
+        self.filter = wanted
         self.descriptors = array("i")
         """Of those in step; `NO_DESCRIPTOR` where one left while a batch was under way."""
         self.members: list[Subscription | None] = []

@@ -48,7 +48,7 @@ class SlowPath:
         session, cursor = subscription.session, subscription.offset
         skip = batch.skips.get(session.id, _NO_SKIPS)
         if cursor != batch.base or skip:
-            encoded = batch.after(cursor, session.dialect, skip=skip)
+            encoded = batch.after(cursor, session.dialect, subscription.filter, skip=skip)
         for offset in sorted(skip):
             self._journal.own(subscription, offset)
         subscription.own_offset = max(cursor, batch.last)

@@ -26,6 +26,7 @@ class Answer(StrEnum):
     DROPPED = "dropped"
     CONFLATED = "conflated"
     OWN = "own"
+    FILTERED = "filtered"
     LOST = "lost"
     EXPIRED = "expired"
     NOT_SUBSCRIBED = "not_subscribed"

@@ -156,6 +156,11 @@ class Journal:
         """From now on everything after `offset` of the channel is owed."""
         subscription.begin(offset, self._clock())
 
+    def filtered(self, session: Noted, channel: str, text: str) -> None:
+        """A subscription begins that wants only what a filter lets through."""
+        now = self._clock()
+        self._add(session, Event(What.FILTERED, channel, "", 0, 0, now, now, text))
+
     def left(self, subscription: Place, last: int, how: str) -> None:
         """A subscription, or one epoch of it, ended after `last`."""
         channel, first = subscription.channel, subscription.began_offset + 1

@@ -42,6 +42,8 @@ class What(StrEnum):
     """A new epoch had come so far when it began here; its `reset` named the position behind."""
     INVALID = "invalid"
     """History had something that is no publication."""
+    FILTERED = "filtered"
+    """A subscription began that wants a part of its channel (`detail` has the filter)."""
     REFUSED = "refused"
     """A subscription to the channel was refused (`detail` has the error's code)."""
 

@@ -12,7 +12,7 @@ from hub.core.options import KIB, MIB
 from hub.core.ports import PAGE_BYTES, Broker, HistoryPage
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
-from hub.core.session.encoded import Encoded, Item, entry, skipped
+from hub.core.session.encoded import Encoded, Item, entry, skipped, unwanted
 from hub.core.session.ring import Entry
 from hub.core.session.session import Session
 from hub.core.session.subscription import Kept, KeptBudget, Subscription
@@ -108,7 +108,7 @@ class Replay:
         channel = subscription.channel
         items = _items(subscription, page)
         if items:
-            encoded = Encoded([_entry(item, session, channel.epoch) for item in items])
+            encoded = Encoded([_entry(item, subscription) for item in items])
             first = subscription.replay_cursor + 1
             for item in items[: self._send(session, encoded)]:
                 if isinstance(item, Gap):
@@ -143,10 +143,12 @@ def _take_kept(subscription: Subscription) -> HistoryPage | None:
     return kept.page if kept is not None and kept.position == position else None
 
 
-def _entry(item: Item, session: Session, epoch: str) -> Entry:
-    if isinstance(item, Publication) and item.skip_connection == session.id:
+def _entry(item: Item, subscription: Subscription) -> Entry:
+    session = subscription.session
+    own = isinstance(item, Publication) and item.skip_connection == session.id
+    if isinstance(item, Publication) and (own or unwanted(item, subscription.filter)):
         return skipped(item.offset, 0.0)
-    return entry(item, session.dialect, epoch, 0.0)
+    return entry(item, session.dialect, subscription.channel.epoch, 0.0)
 
 
 def _items(subscription: Subscription, page: HistoryPage) -> list[Item]:

@@ -203,7 +203,7 @@ class Subscribing:
         reply_in_stream: bool,
     ) -> None:
         cursor = began.position.offset
-        subscription = Subscription(session, channel, fill=command.fill, cursor=cursor)
+        subscription = _subscription(session, channel, command, cursor)
         self._journal.began(subscription, cursor)
         self._join(subscription)
         if not began.recovered and command.since is None:
@@ -220,7 +220,7 @@ class Subscribing:
     def _enter_live(self, session: Session, channel: Channel, command: Subscribe) -> None:
         """As `_enter` at the channel's head: nothing is missing, so the subscription is live."""
         offset = channel.offset
-        subscription = Subscription(session, channel, fill=command.fill, cursor=offset)
+        subscription = _subscription(session, channel, command, offset)
         self._journal.began(subscription, offset)
         self._join(subscription)
         dialect = session.dialect
@@ -274,6 +274,8 @@ class Subscribing:
         if session.subscriptions and (several := session.dialect.several) is not None:
             _switch(session, several)
         session.subscriptions[channel.name] = subscription
+        if subscription.filter is not None:
+            self._journal.filtered(session, channel.name, subscription.filter.text.decode())
         channel.add(subscription)
         self.held += 1
         if channel.options.presence:
@@ -405,6 +407,12 @@ def _subscribed_live(dialect: Dialect, channel: str, epoch: str, offset: int) ->
     head = at_head(Position(epoch, offset))
     said = Subscribed(channel, head.position, head.recovered, head.replayed)
     return dialect.encode(said, epoch)
+
+
+def _subscription(
+    session: Session, channel: Channel, command: Subscribe, cursor: int
+) -> Subscription:
+    return Subscription(session, channel, fill=command.fill, cursor=cursor, filter=command.filter)
 
 
 def _ok(channel: str, began: Start) -> dict[str, object]:

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
+from hub.core.filters import Filter
 from hub.core.ports import Dialect
 from hub.core.publication import Publication
 from hub.core.pushes import Gap, Join, Leave, PresenceReset
@@ -31,8 +32,19 @@ def entry(item: Item, dialect: Dialect, epoch: str, at_seconds: float) -> Entry:
 
 
 def skipped(offset: int, at_seconds: float) -> Entry:
-    """A publication as its publisher gets it who asked not to: it moves the position only."""
+    """A publication as a peer gets it who asked not to, its publisher or one with a filter: it
+    moves the position only."""
     return Entry(Kind.KEEP, offset, b"", at_seconds, first=offset)
+
+
+def unwanted(item: Item, wanted: Filter | None) -> bool:
+    """Whether a filter leaves `item` out. What has no offset has no tags either."""
+    return (
+        wanted is not None
+        and isinstance(item, Publication)
+        and item.offset > 0
+        and not wanted.matches(item.tags)
+    )
 
 
 class Encoded:

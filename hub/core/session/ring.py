@@ -124,6 +124,8 @@ class Ring:
     def append(self, entry: Entry) -> Entry | None:
         """Owe one more frame; return the older one of the same key that it replaced."""
         conflated = None
+        if not entry.frame and entry.first and self._pass_over(entry):
+            return None
         if entry.key and entry.offset and self.overflow is Overflow.LATEST_PER_KEY:
             conflated = self._conflate(entry.key)
             self._by_key[entry.key] = entry
@@ -136,6 +138,16 @@ class Ring:
             self.untold.append(entry)
         self.last = max(self.last, entry.offset)
         return conflated
+
+    def _pass_over(self, entry: Entry) -> bool:
+        """Let the newest entry stand for this one too, where both only move the position."""
+        newest = self._entries[-1] if self._entries else None
+        if newest is None or newest.frame or not newest.first or newest.offset + 1 != entry.first:
+            return False
+        # Entries are shared with other rings.
+        self._entries[-1] = replace(newest, offset=entry.offset)
+        self.last = max(self.last, entry.offset)
+        return True
 
     def _conflate(self, key: str) -> Entry | None:
         older = self._by_key.pop(key, None)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hub.core.filters import Filter
 from hub.core.ports import HistoryPage
 from hub.core.publication import Position
 
@@ -58,6 +59,7 @@ class Subscription:
         "closed",
         "dropped",
         "fill",
+        "filter",
         "group",
         "kept",
         "live_offset",
@@ -71,12 +73,20 @@ class Subscription:
     )
 
     def __init__(
-        self, session: "Session", channel: "Channel", *, fill: bool, cursor: int = 0
+        self,
+        session: "Session",
+        channel: "Channel",
+        *,
+        fill: bool,
+        cursor: int = 0,
+        filter: Filter | None = None,  # noqa: A002 - as the wire calls it
     ) -> None:
         """Begin behind `cursor`, replaying."""
         self.session = session
         self.channel = channel
         self.fill = fill
+        self.filter = filter
+        """Which publications it wants; None for all. The others move its position."""
         self.group: Group | None = None
         """Those of its channel that speak as its session does; None where it is no member."""
         self.place = APART

@@ -94,6 +94,8 @@ const CALLS = {
   "subscribe, resuming and filling gaps": (hub) =>
     hub.subscribe("prices", () => {}, { since: "k3f9:41", fill: true }),
   "subscribe, the newest first": (hub) => hub.subscribe("chat:42", () => {}, { last: 50 }),
+  "subscribe to what has some tags": (hub) =>
+    hub.subscribe("games", () => {}, { filter: { league: "nba" } }),
   unsubscribe: async (hub) => {
     await new Promise((onSubscribed) => {
       const subscription = hub.subscribe("prices", () => {}, {

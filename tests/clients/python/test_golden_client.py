@@ -178,6 +178,9 @@ ASKED: dict[str, Ask] = {
         hub, "prices", since="k3f9:41", fill=True
     ),
     "subscribe, the newest first": lambda hub: _subscribe(hub, "chat:42", last=50),
+    "subscribe to what has some tags": lambda hub: _subscribe(
+        hub, "games", filter={"league": "nba"}
+    ),
     "unsubscribe": lambda hub: _subscribe(hub, "prices"),
     "publish, not back to me": lambda hub: hub.publish(
         "prices", {"eur": 1.08}, key="EURUSD", echo=False

@@ -1,0 +1,21 @@
+"""What a subscription wants of its channel's publications, as the fan-out asks it."""
+
+from typing import Protocol
+
+
+class Filter(Protocol):
+    """Looks at the tags of a publication. Frozen: the same condition is an equal filter, so that
+    all subscriptions with it share what they are sent."""
+
+    @property
+    def text(self) -> bytes:
+        """The condition as JSON."""
+        ...
+
+    def matches(self, tags: bytes | None) -> bool:
+        """Whether a publication with these tags is wanted (`hub.core.publication.Publication`)."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+    def __eq__(self, other: object, /) -> bool: ...

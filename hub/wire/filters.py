@@ -1,0 +1,156 @@
+"""Filters by tags: a condition for each of some tags, all of which have to hold.
+
+    {"league":"nba"}                                  the tag is there and is this
+    {"league":["nba","wnba"]}                         ... or one of these
+    {"price":{"gte":10,"lt":20},"sold":{"ne":true}}   ... or compares so
+
+What compares a number with a text does not hold, and neither does a condition on a tag that is not
+there; but for `ne`, which holds without it, and `exists`, which asks for it.
+"""
+
+import operator
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import orjson
+
+from hub.core.values import value
+from hub.errors import BadRequestError
+from hub.wire.tags import MAX_NAME_LENGTH, MAX_TAGS, MAX_VALUE_LENGTH, Tag, Tags
+
+MAX_VALUES = 100
+"""Of a list of values."""
+MAX_FILTER_BYTES = 4096
+
+_ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+OPERATORS = ("eq", "ne", "in", "exists", *_ORDER)
+
+_Condition = Tag | list[Tag] | dict[str, Tag | list[Tag]]
+_FILTER = msgspec.json.Decoder(dict[str, _Condition])
+
+
+@value(frozen=True, slots=True)
+class TagFilter:
+    """Made by `read_filter`; compared and hashed by its one written form."""
+
+    text: bytes
+    """As JSON with its names in order."""
+
+    def matches(self, tags: bytes | None) -> bool:
+        """Whether publications with these tags are wanted."""
+        return _matches(self.text, tags)
+
+
+def read_filter(raw: bytes) -> TagFilter:
+    """Read a filter; raise `BadRequestError` for what is none."""
+    if len(raw) > MAX_FILTER_BYTES:
+        raise BadRequestError(f"filter is {len(raw):,} bytes, limit is {MAX_FILTER_BYTES:,}")
+    try:
+        conditions = _FILTER.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadRequestError(
+            'filter is no JSON object of conditions, such as {"league":"nba"},'
+            ' {"league":["nba","wnba"]} or {"price":{"gte":10}}'
+        ) from None
+    if not 1 <= len(conditions) <= MAX_TAGS:
+        raise BadRequestError(f"filter has {len(conditions):,} tags, allowed are 1 to {MAX_TAGS}")
+    for name, condition in conditions.items():
+        if not 1 <= len(name) <= MAX_NAME_LENGTH:
+            raise BadRequestError(
+                f"filter names a tag of {len(name):,} characters, allowed are 1 to"
+                f" {MAX_NAME_LENGTH}"
+            )
+        _check(name, condition)
+    try:
+        return TagFilter(orjson.dumps(conditions, option=orjson.OPT_SORT_KEYS))
+    except orjson.JSONEncodeError:
+        raise BadRequestError("filter holds a number or a text that JSON cannot") from None
+
+
+def _check(name: str, condition: _Condition) -> None:
+    if isinstance(condition, dict):
+        if not condition:
+            raise BadRequestError(f"filter asks nothing of {name!r}")
+        for word, asked in condition.items():
+            if word not in OPERATORS:
+                raise BadRequestError(
+                    f"filter compares {name!r} by {word[:40]!r}, known are {', '.join(OPERATORS)}"
+                )
+            if (word == "in") is not isinstance(asked, list):
+                raise BadRequestError(f"filter compares {name!r} by {word} with a wrong value")
+            if word == "exists" and not isinstance(asked, bool):
+                raise BadRequestError(f"filter asks whether {name!r} exists by true or false")
+            _check_values(name, asked if isinstance(asked, list) else [asked])
+    else:
+        _check_values(name, condition if isinstance(condition, list) else [condition])
+
+
+def _check_values(name: str, values: list[Tag]) -> None:
+    if not 1 <= len(values) <= MAX_VALUES:
+        raise BadRequestError(
+            f"filter lists {len(values):,} values of {name!r}, allowed are 1 to {MAX_VALUES}"
+        )
+    if any(isinstance(each, str) and len(each) > MAX_VALUE_LENGTH for each in values):
+        raise BadRequestError(f"filter has a value of {name!r} over {MAX_VALUE_LENGTH} characters")
+
+
+# Publications of one channel have the same few tags, and its subscriptions the same few filters.
+@lru_cache(maxsize=16_384)
+def _matches(text: bytes, tags: bytes | None) -> bool:
+    found: Tags = {} if tags is None else _read_tags(tags)
+    return all(_holds(condition, found.get(name)) for name, condition in _conditions(text).items())
+
+
+@lru_cache(maxsize=4096)
+def _read_tags(tags: bytes) -> Tags:
+    read: Tags = orjson.loads(tags)
+    return read
+
+
+@lru_cache(maxsize=4096)
+def _conditions(text: bytes) -> Mapping[str, _Condition]:
+    read: Mapping[str, _Condition] = orjson.loads(text)
+    return read
+
+
+def _holds(condition: _Condition, tag: Tag | None) -> bool:
+    if isinstance(condition, dict):
+        return all(_compares(word, asked, tag) for word, asked in condition.items())
+    if isinstance(condition, list):
+        return any(_same(tag, each) for each in condition)
+    return _same(tag, condition)
+
+
+def _compares(word: str, asked: Tag | list[Tag], tag: Tag | None) -> bool:
+    if word == "exists":
+        return (tag is not None) is asked
+    if isinstance(asked, list):
+        return any(_same(tag, each) for each in asked)
+    if word == "eq":
+        return _same(tag, asked)
+    if word == "ne":
+        return not _same(tag, asked)
+    return tag is not None and _comparable(tag, asked) and _ORDER[word](tag, asked)
+
+
+def _same(tag: Tag | None, asked: Tag) -> bool:
+    # To Python `True` is 1.
+    return isinstance(tag, bool) is isinstance(asked, bool) and tag == asked
+
+
+def _comparable(tag: Tag, asked: Tag) -> bool:
+    kinds = {_kind(tag), _kind(asked)}
+    return len(kinds) == 1 and bool not in kinds
+
+
+def _kind(of: Tag) -> type:
+    if isinstance(of, bool):
+        return bool
+    return str if isinstance(of, str) else float

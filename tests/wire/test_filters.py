@@ -1,0 +1,87 @@
+"""What a filter lets through, and what is no filter."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.errors import BadRequestError
+from hub.wire.filters import MAX_FILTER_BYTES, MAX_VALUES, read_filter
+from hub.wire.tags import Tags, encode_tags
+
+NBA: Tags = {"league": "nba", "home": True, "round": 3, "price": 9.5, "name": "b"}
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        (b'{"league":"nba"}', True),
+        (b'{"league":"nfl"}', False),
+        (b'{"league":["nfl","nba"]}', True),
+        (b'{"league":["nfl"]}', False),
+        (b'{"league":"nba","round":4}', False),
+        (b'{"league":"nba","round":3}', True),
+        (b'{"round":3.0}', True),
+        (b'{"round":"3"}', False),
+        (b'{"home":true}', True),
+        (b'{"home":1}', False),
+        (b'{"round":true}', False),
+        (b'{"round":{"gt":2}}', True),
+        (b'{"round":{"gt":3}}', False),
+        (b'{"round":{"gte":3,"lt":4}}', True),
+        (b'{"round":{"lte":2}}', False),
+        (b'{"price":{"gt":9}}', True),
+        (b'{"round":{"gt":"2"}}', False),
+        (b'{"home":{"gt":0}}', False),
+        (b'{"name":{"gt":"a","lt":"c"}}', True),
+        (b'{"league":{"ne":"nfl"}}', True),
+        (b'{"league":{"ne":"nba"}}', False),
+        (b'{"league":{"eq":"nba"}}', True),
+        (b'{"league":{"in":["nba"]}}', True),
+        (b'{"none":"x"}', False),
+        (b'{"none":{"ne":"x"}}', True),
+        (b'{"none":{"gt":1}}', False),
+        (b'{"none":{"exists":false}}', True),
+        (b'{"none":{"exists":true}}', False),
+        (b'{"home":{"exists":true}}', True),
+    ],
+)
+def test_conditions(condition: bytes, holds: bool) -> None:
+    assert read_filter(condition).matches(encode_tags(NBA)) is holds
+
+
+def test_what_has_no_tags_passes_only_what_asks_for_none() -> None:
+    assert not read_filter(b'{"league":"nba"}').matches(None)
+    assert read_filter(b'{"league":{"ne":"nba"}}').matches(None)
+    assert read_filter(b'{"league":{"exists":false}}').matches(b"{}")
+
+
+def test_the_same_condition_is_an_equal_filter() -> None:
+    one, other = read_filter(b'{"a":1, "b":[2]}'), read_filter(b'{"b":[2],"a":1}')
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != read_filter(b'{"a":1}')
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"", b"{}", b"[]", b'"a"', b"null", b'{"a":null}', b'{"a":[]}', b'{"a":{}}', b'{"":1}',
+        b'{"a":{"like":1}}', b'{"a":{"in":1}}', b'{"a":{"gt":[1]}}', b'{"a":{"exists":1}}',
+        b'{"a":[[1]]}', b'{"a":{"gt":{"gt":1}}}', b'{"a":"%b"}' % (b"x" * 201), b"\xff",
+        b'{"a":[%b]}' % b",".join([b"1"] * (MAX_VALUES + 1)), b'{"%b":1}' % (b"x" * 65),
+        b'{"a":1e999}', b'{"a":' + b" " * MAX_FILTER_BYTES + b"1}",
+        b"{" + b",".join(b'"%d":1' % n for n in range(17)) + b"}",
+    ],
+    ids=range(22),
+)  # fmt: skip
+def test_what_is_no_filter_is_refused(wrong: bytes) -> None:
+    with pytest.raises(BadRequestError, match="filter"):
+        read_filter(wrong)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_no_bytes_raise_anything_else(raw: bytes) -> None:
+    with suppress(BadRequestError):
+        read_filter(raw).matches(encode_tags(NBA))
