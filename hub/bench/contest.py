@@ -23,6 +23,7 @@ _RATIOS = (
     (Contestant.SSE, Contestant.DESCRIPTOR_LOOP),
     (Contestant.SSE, Contestant.WEBSOCKET),
     (Contestant.DESCRIPTOR_LOOP, Contestant.SEND_LOOP),
+    (Contestant.COMPRESSED, Contestant.WEBSOCKET),
     (Contestant.WEBSOCKET, Contestant.PEER),
     (Contestant.WEBSOCKET, Contestant.NCHAN),
 )

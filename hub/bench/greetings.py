@@ -5,6 +5,7 @@ is zero: nothing stands between these processes that could be poisoned, masking 
 server the same whatever the key is, and the load stays cheap. No I/O.
 """
 
+import random
 from urllib.parse import quote
 
 from hub.bench.plan import FLOORS, BenchError, Contestant, Target
@@ -13,11 +14,22 @@ AT_NEEDLE = b'"at":"'
 AT_DIGITS = 19
 """Digits of a monotonic time in nanoseconds, enough for 317 years."""
 
+_WORDS = ("price", "bid", "ask", "volume", "symbol", "open", "close", "high", "city", "status")
+_dice = random.Random(1)
+_PROSE = " ".join(
+    f"{_dice.choice(_WORDS)} {_dice.randrange(100_000) / 100:.2f}" for _ in range(6000)
+).encode()
+"""Over 60 KB; deflate makes a third of it."""
 _NO_MASK = b"\0\0\0\0"
 _MASKED = 0x80
 _TEXT = 0x81
 _PONG = 0x8A
 # A fixed key: the answer to it is not checked, the hub is tested elsewhere.
+# RFC 7692 section 7.1.1: without it no frame could be shared by connections.
+_DEFLATE = (
+    "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; "
+    "client_no_context_takeover\r\n"
+)
 _KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 
@@ -34,6 +46,8 @@ def subscribe_request(target: Target, contestant: Contestant, *channels: str) ->
         return _head(target, f"/sub/{quote(channels[0])}", _upgrade())
     path = "/sse" if contestant is Contestant.SSE else "/ws"
     fields = "Accept: text/event-stream\r\n" if contestant is Contestant.SSE else _upgrade()
+    if contestant is Contestant.COMPRESSED:
+        fields += _DEFLATE
     query = "&".join(f"channel={quote(channel)}" for channel in channels)
     return _head(target, f"{path}?{query}", fields)
 
@@ -70,10 +84,14 @@ def pong_frame(payload: bytes) -> bytes:
     return _client_frame(_PONG, payload)
 
 
-def payload(now_ns: int, size_bytes: int) -> bytes:
-    """JSON of `size_bytes` that carries when it was made; smaller than 37 is not possible."""
+def payload(now_ns: int, size_bytes: int, *, prose: bool = False) -> bytes:
+    """JSON of `size_bytes` that carries when it was made; smaller than 37 is not possible.
+
+    `prose` fills it with words and numbers, which compress as JSON usually does.
+    """
     bare = b'{"at":"%019d","pad":""}' % now_ns
-    return bare[:-2] + b"x" * (size_bytes - len(bare)) + b'"}'
+    size = size_bytes - len(bare)
+    return bare[:-2] + (_PROSE[:size] if prose else b"x" * size) + b'"}'
 
 
 def made_at(buffer: bytearray, at: int) -> int:

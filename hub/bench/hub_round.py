@@ -83,6 +83,7 @@ def _batch(plan: Plan, channel: str, *, warm: bool) -> Batch:
         payload_bytes=plan.payload_bytes,
         subscribers=plan.receivers,
         channels=plan.channels,
+        prose=Contestant.COMPRESSED in plan.contestants,
     )
 
 

@@ -24,6 +24,8 @@ class Contestant(StrEnum):
 
     WEBSOCKET = "websocket"
     SSE = "sse"
+    COMPRESSED = "compressed"
+    """WebSocket with permessage-deflate."""
     SEND_LOOP = "send_loop"
     """A bare loop in C: one `send` for each frame."""
     DESCRIPTOR_LOOP = "descriptor_loop"
@@ -141,6 +143,8 @@ class Batch:
     subscribers: int
     """Of each publication; their deliveries hold the flat-out publisher back."""
     channels: int = 1
+    prose: bool = False
+    """Whether the payload is words and numbers instead of one letter: for who compresses."""
 
 
 @dataclass(frozen=True, slots=True)

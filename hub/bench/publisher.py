@@ -148,7 +148,7 @@ class Publisher:
         frames = bytearray()
         for _ in range(count):
             self._sent += 1
-            data = payload(time.monotonic_ns(), batch.payload_bytes)
+            data = payload(time.monotonic_ns(), batch.payload_bytes, prose=batch.prose)
             frames += self._frame(channel_name(batch.channel, self._sent, batch.channels), data)
         self._tap.sock.sendall(frames)
 

@@ -78,6 +78,18 @@ def test_each_subscriber_may_be_in_many_channels(measure: Measure, tmp_path: Pat
     assert hub["missing"] == hub["duplicates"] == 0
 
 
+def test_compressed_streams_are_checked_as_others_are(measure: Measure, tmp_path: Path) -> None:
+    """Every frame is inflated; nothing is missing, and it is less on the wire."""
+    result = measure("compressed", "--subscribers", "20")
+    assert result.exit_code == 0, result.output
+    details = written(tmp_path, "compressed")["details"]
+    assert isinstance(details, dict)
+    one, other = details["medians"]["compressed"], details["medians"]["websocket"]
+    assert one["deliveries"] == other["deliveries"]
+    assert one["missing"] == one["duplicates"] == 0
+    assert one["frame_bytes"] < 0.7 * other["frame_bytes"]
+
+
 def test_a_storm_counts_who_got_exactly_what_was_missed(measure: Measure, tmp_path: Path) -> None:
     result = measure("storm", "--subscribers", "30")
     assert result.exit_code == 0, result.output

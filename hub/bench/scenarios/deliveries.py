@@ -14,6 +14,7 @@ from hub.bench.server import own_server
 _NAMES = {
     Contestant.WEBSOCKET: "hub, WebSocket",
     Contestant.SSE: "hub, SSE",
+    Contestant.COMPRESSED: "hub, WebSocket, compressed",
     Contestant.SEND_LOOP: "send() loop in C",
     Contestant.DESCRIPTOR_LOOP: "os.write loop in Python",
     Contestant.PEER: "peer",

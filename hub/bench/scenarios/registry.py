@@ -58,6 +58,16 @@ def _sse(measured: Measured) -> Sequence[Goal]:
     )
 
 
+def _compressed(measured: Measured) -> Sequence[Goal]:
+    ratio = measured.ratio(Contestant.COMPRESSED, _WEBSOCKET)
+    plain = measured.outcome.medians[_WEBSOCKET]
+    return (
+        Goal("compressed against not", ratio, at_most=1.3),
+        Goal("bytes per delivery", measured.hub.frame_bytes),
+        Goal("bytes per delivery, not compressed", plain.frame_bytes),
+    )
+
+
 def _idle(measured: Measured) -> Sequence[Goal]:
     hub = measured.hub
     share = hub.idle_cpu_share
@@ -112,6 +122,18 @@ _ALL = (
         "sse",
         "1,000 SSE streams x 100/s, 200 bytes, beside as many WebSockets",
         Deliveries(Plan(contestants=(_SSE, _WEBSOCKET, _C), rounds=ROUNDS), _sse),
+    ),
+    Scenario(
+        "compressed",
+        "1,000 WebSockets with permessage-deflate x 100/s, 1,000 bytes, beside as many without",
+        Deliveries(
+            Plan(
+                payload_bytes=1000,
+                contestants=(Contestant.COMPRESSED, _WEBSOCKET),
+                rounds=ROUNDS,
+            ),
+            _compressed,
+        ),
     ),
     Scenario(
         "idle",
