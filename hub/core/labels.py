@@ -124,6 +124,7 @@ REFUSED_FOR = Label(
         "banned": "its subject is banned",
         "origin": "a page of an origin that is not allowed",
         "host": "a host that the hub does not answer for",
+        "node": "a message between nodes that no operator's key proves",
     },
 )
 

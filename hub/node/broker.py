@@ -21,7 +21,7 @@ from hub.core.fanout.presence import LocalRoster
 from hub.core.ports import Broker, Downstream, Roster
 from hub.core.publication import Position
 from hub.core.records import BrokerRecord
-from hub.errors import SettingsError
+from hub.errors import SettingsError, UnauthorizedError
 from hub.node.core import Shared
 from hub.node.worker import Worker
 from hub.observe.log_levels import BROKER
@@ -192,6 +192,7 @@ def _redis(settings: Settings, shared: Shared, tag: str, downstream: Downstream)
     from hub.brokers.redis.broker import RedisBroker  # noqa: PLC0415 - see above
     from hub.brokers.redis.nodes.bus import RedisNodeBus  # noqa: PLC0415
     from hub.brokers.redis.nodes.presence import RedisRoster  # noqa: PLC0415
+    from hub.brokers.redis.nodes.proof import Proof  # noqa: PLC0415
     from hub.brokers.redis.options import RedisOptions  # noqa: PLC0415
 
     log = shared.log.bind(subsystem=BROKER)
@@ -215,4 +216,17 @@ def _redis(settings: Settings, shared: Shared, tag: str, downstream: Downstream)
         ),
     )
     roster = RedisRoster(broker.shard, tag=tag, spawn=shared.spawn, log=log)
-    return Brokerage(broker, roster, RedisNodeBus(broker.shard, tag=tag, spawn=shared.spawn))
+
+    def unproved() -> None:
+        shared.counters.refusals["node"] += 1
+        shared.refusals.refused(
+            UnauthorizedError.code,
+            address="redis",
+            reason="no operator's key proves a message between nodes:"
+            " HUB_OPERATOR_KEYS has to be the same at all of them",
+        )
+
+    keys = [key.get_secret_value() for key in settings.operator_keys]
+    proof = Proof(keys, shared.wall_clock)
+    bus = RedisNodeBus(broker.shard, tag=tag, spawn=shared.spawn, proof=proof, unproved=unproved)
+    return Brokerage(broker, roster, bus)

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import pytest
 
+from hub.brokers.redis.keys import NODES
 from hub.brokers.redis.nodes import bus as node_bus
 from hub.brokers.redis.nodes.bus import RedisNodeBus
+from hub.brokers.redis.nodes.proof import Proof
 from hub.errors import OutcomeUnknownError, UnavailableError
 from tests.admin.network import node_record
 from tests.brokers.redis.nodes import TestNode, node
@@ -45,6 +48,8 @@ class Place:
     node: TestNode
     asked: Asked
     bus: RedisNodeBus
+    unproved: list[None]
+    """One for each message that nobody with a key has sent."""
 
     async def names(self) -> list[str]:
         """Of the other nodes."""
@@ -53,8 +58,14 @@ class Place:
 
 @contextlib.asynccontextmanager
 async def place(
-    redis: RedisServer, tag: str, *, lives: bool = True, answer_seconds: float = 5.0
+    redis: RedisServer,
+    tag: str,
+    *,
+    lives: bool = True,
+    answer_seconds: float = 5.0,
+    keys: Sequence[str] = ("the operators' key",),
 ) -> AsyncGenerator[Place]:
+    unproved: list[None] = []
     tasks: set[asyncio.Task[object]] = set()
     async with node(redis.url) as one:
         asked = Asked(tag)
@@ -62,6 +73,8 @@ async def place(
             one.broker.shard,
             tag=tag,
             spawn=lambda work: tasks.add(asyncio.ensure_future(work)),
+            proof=Proof(keys, time.time),
+            unproved=lambda: unproved.append(None),
             lease_seconds=LEASE_SECONDS,
             answer_seconds=answer_seconds,
         )
@@ -69,7 +82,7 @@ async def place(
         await bus.start(asked.serve, lambda: node_record(tag))
         if not lives:
             await _end(tasks)
-        yield Place(one, asked, bus)
+        yield Place(one, asked, bus, unproved)
         await _end(tasks)
 
 
@@ -98,6 +111,16 @@ async def test_a_question_is_answered_by_the_node_it_is_put_to(redis: RedisServe
     async with place(redis, A) as a, place(redis, B):
         assert await a.bus.ask(B, QUESTION) == b"bbbbbbbb heard " + QUESTION
         assert await a.bus.ask(GONE, QUESTION) is None
+
+
+async def test_who_has_no_operators_key_is_not_heard(redis: RedisServer) -> None:
+    """Whoever may write to Redis could operate otherwise."""
+    async with place(redis, A) as a, place(redis, B, keys=["another"], answer_seconds=0.5) as b:
+        with pytest.raises(OutcomeUnknownError):
+            await b.bus.ask(A, QUESTION)
+        assert len(a.unproved) == 1
+        redis.ask("PUBLISH", a.node.broker.shard(NODES).keys.asked(A), "ask")
+        await eventually(lambda: len(a.unproved) == 2)
 
 
 async def test_a_node_that_does_not_answer_is_not_waited_for(

@@ -1,8 +1,8 @@
 """One node asks another, and answers when asked: `hub.admin.cluster.NodeBus` over Redis.
 
 Each node hears questions and answers on a pub/sub channel of its own. What is asked is bytes here.
-Whoever may write to Redis is trusted to ask; secrets are checked by the node that holds the
-session, operators' rights by the node that they asked.
+Who asks proves that it has an operator's key (`hub.brokers.redis.nodes.proof`); secrets are checked
+by the node that holds the session, operators' rights by the node that they asked.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from hub.brokers.redis.link.outcomes import (
     RefusedError,
     public_reason,
 )
+from hub.brokers.redis.nodes.proof import Proof
 from hub.brokers.redis.nodes.registry import LEASE_SECONDS, Registry
 from hub.brokers.redis.shard import Shard
 from hub.core.ports import Spawn
@@ -99,6 +100,7 @@ class RedisNodeBus:
 
     Args:
         shard: where a name lives; all that is kept here lives with `hub.brokers.redis.keys.NODES`.
+        unproved: is told of each message that nobody with a key has sent.
     """
 
     alone = False
@@ -109,6 +111,8 @@ class RedisNodeBus:
         *,
         tag: str,
         spawn: Spawn,
+        proof: Proof,
+        unproved: Callable[[], None],
         lease_seconds: float = LEASE_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
@@ -116,6 +120,8 @@ class RedisNodeBus:
         self._tag = tag
         self._registry = Registry(shard, tag, lease_seconds=lease_seconds)
         self._spawn = spawn
+        self._proof = proof
+        self._unproved = unproved
         self._answer_seconds = answer_seconds
         self._serve_question: Callable[[bytes], Awaitable[bytes]] | None = None
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
@@ -200,7 +206,7 @@ class RedisNodeBus:
 
     async def _tell(self, tag: str, message: _Message) -> None:
         name, raw = self._registry.keys.asked(tag), msgspec.msgpack.encode(message)
-        await self._registry.call("PUBLISH", name, raw)
+        await self._registry.call("PUBLISH", name, self._proof.seal(tag, raw))
 
     async def _tell_gone(self, tag: str, number: int) -> None:
         with suppress(CallError):
@@ -209,8 +215,11 @@ class RedisNodeBus:
     # -- answering ---------------------------------------------------------------------------
 
     def _hear(self, raw: bytes) -> None:
+        if (said := self._proof.open(self._tag, raw)) is None:
+            self._unproved()
+            return
         try:
-            message = _DECODER.decode(raw)
+            message = _DECODER.decode(said)
         except (ValueError, RecursionError):
             return  # A newer version may say more: what cannot be read is not answered.
         if isinstance(message, _Ask):
