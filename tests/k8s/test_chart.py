@@ -11,7 +11,18 @@ import yaml
 
 from hub.settings.sources import environment_layer, unknown_variables
 from tests.k8s.test_manifests import FOREIGN, KUBERNETES
-from tests.k8s.tools import CHART, K8S, OVERLAYS, Manifest, built, deployment, of_chart, run, the
+from tests.k8s.tools import (
+    CHART,
+    K8S,
+    OVERLAYS,
+    ROOT,
+    Manifest,
+    built,
+    deployment,
+    of_chart,
+    run,
+    the,
+)
 
 helm = pytest.importorskip("helm_python", reason="comes with `uv sync --group k8s` on Linux")
 
@@ -114,6 +125,25 @@ def test_values_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:
     """By the chart's schema, before anything is applied: a misspelt value too."""
     with helm.Chart.load(CHART) as chart, pytest.raises(helm.HelmError):
         chart.validate_schema(wrong)
+
+
+def test_the_values_in_the_documents_commands_are_values_of_the_chart() -> None:
+    """Whatever stands behind `--set` and `-f` there."""
+    text = (ROOT / "hub" / "docs" / "kubernetes.md").read_text()
+    given = re.findall(r"--set ([\w.]+=\S+)", text)
+    files = re.findall(r" -f (k8s/helm/\S+)", text)
+    assert len(given) >= 3
+    assert files
+    with helm.Chart.load(CHART) as chart:
+        for each in given:
+            chart.validate_schema(helm.parse_set_string(each) | host_of(each))
+        for file in files:
+            chart.validate_schema(yaml.safe_load((ROOT / file).read_text()))
+
+
+def host_of(given: str) -> dict[str, Any]:
+    """What has to stand beside it."""
+    return {"ingress": {"enabled": True, "host": "a.example"}} if "ingress" in given else {}
 
 
 def test_a_changed_setting_rolls_the_nodes() -> None:
