@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -95,6 +96,17 @@ def test_a_storm_counts_who_got_exactly_what_was_missed(measure: Measure, tmp_pa
     assert result.exit_code == 0, result.output
     assert "exactly what they missed: 0 (at most 0: reached)" in result.stdout
     assert written(tmp_path, "storm")["sound"] is True
+
+
+def test_workers_are_metered_each_by_itself(measure: Measure, tmp_path: Path) -> None:
+    result = measure("workers", "--subscribers", "20", "--seconds", "0.5")
+    assert result.exit_code == 0, result.output
+    told = written(tmp_path, "workers")
+    assert told["sound"] is True
+    details: Any = told["details"]
+    rows = details["rounds"]
+    assert [row["workers"] for row in rows] == [1, 2, 1, 2]
+    assert all(row["broker_us_per_publication"] > 0 for row in rows if row["workers"] == 2)
 
 
 def test_another_version_is_measured_beside_the_hub(measure: Measure, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from hub.bench.plan import BenchError, Contestant, Plan
-from hub.bench.scenarios import storm
+from hub.bench.scenarios import on_workers, storm
 from hub.bench.scenarios.deliveries import ROUNDS, Deliveries, Measured
 from hub.bench.scenarios.scenario import Goal, Scenario
 
@@ -140,6 +140,7 @@ _ALL = (
         "15,000 WebSockets held for 60 s with heartbeats",
         Deliveries(Plan(subscribers=15_000, rate=2, seconds=5, hold_seconds=60), _idle),
     ),
+    Scenario("workers", "the same load on one process and on two workers", on_workers.measure),
     Scenario("storm", "15,000 come back at once, each resumes 20 messages", storm.measure),
 )
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType({each.name: each for each in _ALL})

@@ -1,0 +1,54 @@
+"""One load on a single process and on two workers, each process metered by itself.
+
+Two loads: 1,000 subscribers at 100/s, where workers share the deliveries, and 10 at 1,000/s, where
+each publication goes by the broker process.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from hub.bench import workers
+from hub.bench.plan import Plan
+from hub.bench.scenarios.scenario import Bar, Goal, Request, Result
+from hub.bench.workers import WorkersFigures
+
+WORKERS = 2
+_SECONDS = 10.0
+
+
+def measure(request: Request) -> Result:
+    """Run both loads; raises `BenchError` where that cannot be done."""
+    rounds, seconds = request.rounds or 1, request.seconds or _SECONDS
+    readers = request.readers
+    many = Plan(
+        subscribers=request.subscribers or 1000, seconds=seconds, rounds=rounds, readers=readers
+    )
+    paced = Plan(subscribers=10, rate=1000, seconds=seconds, rounds=rounds, readers=readers)
+    one, several = workers.run(many, WORKERS, request.watch)
+    alone, shared = workers.run(paced, WORKERS, request.watch)
+    rows = (one, several, alone, shared)
+    share = several.worker_us_per_delivery / (one.worker_us_per_delivery or 1.0)
+    return Result(
+        goals=(
+            Goal("busiest worker, of what one process takes", share, at_most=1 / 1.8),
+            Goal(
+                "broker process, each publication",
+                shared.broker_us_per_publication,
+                at_most=8.0,
+                unit="us",
+            ),
+            Goal("p50 at 1,000/s", shared.latency_p50_ms, at_most=1.0, unit="ms"),
+        ),
+        bars=_bars(one, several),
+        bars_about="CPU per delivery of the busiest process, us",
+        sound=not any(row.faults for row in rows),
+        disturbed=False,
+        details={"rounds": [asdict(row) for row in rows]},
+    )
+
+
+def _bars(one: WorkersFigures, several: WorkersFigures) -> Sequence[Bar]:
+    return (
+        Bar("one process", one.worker_us_per_delivery),
+        Bar(f"{several.workers} workers", several.worker_us_per_delivery),
+    )
