@@ -7,8 +7,8 @@ import pytest
 from hub.core.commands import Subscribe, Unsubscribe
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.ports import Broker, OnOpen
-from hub.core.publication import Position
+from hub.core.ports import Broker, OnOpen, PublishRequest, PublishResult
+from hub.core.publication import ENDS, Position
 from hub.errors import UnavailableError
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from tests.core.fakes import LatentBroker, Pause
@@ -291,3 +291,84 @@ def test_an_event_stream_changes_its_ids_with_its_second_channel() -> None:
     pushes = reader.read()
     assert all("_id" not in push for push in pushes if push["op"] == "message")
     assert pushes[-1] == {"op": "positions", "_id": f"a={epoch_a}:2,b={epoch_b}:1"}
+
+
+# -- a channel with an end ---------------------------------------------------------------------
+
+
+def end(node: SmallNode) -> PublishResult:
+    """Publish the last one of channel a."""
+    return node.request(PublishRequest("a", b"1", "backend", marks=ENDS))
+
+
+def told(pushes: list[Push]) -> list[object]:
+    """Offsets of messages, and the reason where the subscription ended."""
+    return [p["offset"] if p["op"] == "message" else p["reason"] for p in pushes
+            if p["op"] in {"message", "unsubscribed"}]  # fmt: skip
+
+
+def test_the_last_one_of_a_channel_is_followed_by_unsubscribed() -> None:
+    """For each member, behind the message; other channels of the session go on."""
+    node = SmallNode()
+    readers = [Subscriber(node) for _ in range(500)]
+    for reader in readers:
+        reader.subscribe("a")
+        reader.subscribe("b")
+        reader.read()
+    node.publish("a")
+    end(node)
+    node.loop.settle()
+    node.publish("b")
+    node.loop.settle()
+    for reader in readers:
+        assert told(reader.read()) == [1, 2, "ended", 1]
+        assert list(reader.session.subscriptions) == ["b"]
+    assert "a" not in node.subscribing.channels
+
+
+@pytest.mark.parametrize("latent", [False, True])
+def test_who_comes_after_the_end_gets_history_and_the_end(latent: bool) -> None:
+    """Asked for or not: nothing else will come. Who has the end already is only told so."""
+    node = SmallNode(Shape(latent=latent))
+    places = [node.publish("a").position for _ in range(3)]
+    places.append(end(node).position)
+    for expected, asked in (
+        ([1, 2, 3, 4, "ended"], {}),
+        ([3, 4, "ended"], {"since": places[1]}),
+        ([4, "ended"], {"last": 1}),
+        (["ended"], {"since": places[3]}),
+        (["ended"], {"last": 0}),
+    ):
+        reader = Subscriber(node)
+        reader.subscribe("a", **asked)  # type: ignore[arg-type]
+        node.loop.settle()
+        pushes = reader.read()
+        assert told(pushes) == expected
+        assert pushes[0]["op"] == "reply"
+        assert ok(pushes[0])["replayed"] == len(expected) - 1
+        assert not reader.session.subscriptions
+
+
+def test_a_publication_after_the_end_begins_the_channel_anew() -> None:
+    """Its numbers go on, and who comes then follows it as ever."""
+    node = SmallNode()
+    end(node)
+    node.publish("a")
+    reader = Subscriber(node)
+    reader.subscribe("a", last=5)
+    node.publish("a")
+    node.loop.settle()
+    assert told(reader.read()) == [1, 2, 3]
+
+
+def test_a_member_that_reads_slowly_gets_the_end_before_it_leaves() -> None:
+    """What it is owed goes out first."""
+    node = SmallNode()
+    reader = Subscriber(node)
+    reader.subscribe("a")
+    reader.read()
+    reader.block()
+    node.publish("a")
+    end(node)
+    node.loop.settle()
+    assert told(reader.drain()) == [1, 2, "ended"]

@@ -89,10 +89,11 @@ export function openClient(base, options, show) {
 
   /**
    * @param {Channel} channel
-   * @param {HubError} [error]
+   * @param {HubError | 1} [error] 1 where the channel has had its last publication
    */
   const end = (channel, error) => {
     channels.delete(channel.channel);
+    channel.release(true);
     channel.members.forEach((member) => member.end(error));
   };
 
@@ -142,8 +143,8 @@ export function openClient(base, options, show) {
       const { op, channel } = push;
       const known = channels.get(channel);
       if (op === "reply") pending.reply(push);
-      // An operator's doing, which must not be undone by asking again.
-      else if (op === "unsubscribed") known && end(known, new HubError(op, false, push.reason));
+      // An operator's doing, which must not be undone by asking again; or the channel has ended.
+      else if (op === "unsubscribed") known && end(known, push.reason === "ended" ? 1 : new HubError(op, false, push.reason));
       else if (known) {
         // While two connections bring a channel, one is for what has no offset to compare.
         const first = from === link || !link?.epochs.get(channel);

@@ -99,7 +99,8 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  *   the stream goes on after `from` for it, and `head` is the newest offset
  * @property {(op: string, item: any) => void} push
  * @property {(error?: HubError) => boolean} pause the connection is over; whether it goes on with the next
- * @property {(error?: HubError) => void} end no more messages; a loop ends, or throws `error`
+ * @property {(error?: HubError | 1) => void} end no more messages; a loop ends, or throws `error`;
+ *   1: a loop ends behind all that came
  */
 /** @typedef {SubscribeOptions & { onMessage?: OnMessage }} Listening */
 /**
@@ -125,7 +126,7 @@ export function openSubscription({ leave, request }, channel, on) {
   let filling;
   /** @type {() => void} */
   let wake = () => {};
-  /** @type {boolean | HubError} whether it is over, and why */
+  /** @type {boolean | 1 | HubError} whether it is over, and why; 1: what has come is still handed on */
   let ended = false;
   let looping = false;
   let skipEpoch = ""; // in which a later subscription does not get
@@ -157,7 +158,7 @@ export function openSubscription({ leave, request }, channel, on) {
   /** Hand on what has its turn. */
   const go = () => {
     wake();
-    for (let message; onMessage && !ended && (message = take()); ) call(onMessage, message);
+    for (let message; onMessage && (!ended || ended === 1) && (message = take()); ) call(onMessage, message);
   };
 
   /**
@@ -206,6 +207,7 @@ export function openSubscription({ leave, request }, channel, on) {
           while (ended !== true) {
             const message = take();
             if (message) yield message;
+            else if (ended === 1) return;
             else if (ended) throw ended;
             else await new Promise((resolve) => (wake = /** @type {() => void} */ (resolve)));
           }
@@ -259,10 +261,12 @@ export function openSubscription({ leave, request }, channel, on) {
       if (ended) return;
       ended = error ?? true;
       signal?.removeEventListener("abort", unsubscribe);
-      if (error) call(on.onError, error);
-      // A loop throws it; that the hub was closed is said once for all.
-      if (error && !on.onError && onMessage && error.code !== "closed")
-        complain(`no messages of "${channel}" (${error.code})`, error.message);
+      if (error && error !== 1) {
+        call(on.onError, error);
+        // A loop throws it; that the hub was closed is said once for all.
+        if (!on.onError && onMessage && error.code !== "closed")
+          complain(`no messages of "${channel}" (${error.code})`, error.message);
+      }
       wake();
     },
   };

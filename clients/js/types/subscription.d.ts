@@ -162,9 +162,10 @@ export type Member = {
      */
     pause: (error?: HubError) => boolean;
     /**
-     * no more messages; a loop ends, or throws `error`
+     * no more messages; a loop ends, or throws `error`;
+     * 1: a loop ends behind all that came
      */
-    end: (error?: HubError) => void;
+    end: (error?: HubError | 1) => void;
 };
 export type Listening = SubscribeOptions & {
     onMessage?: OnMessage;

@@ -32,6 +32,8 @@ from hub_client.tokens import TokenSource
 from hub_client.transport import Dialer, Target, public_url
 from hub_client.websocket import WebSocketDialer
 
+# Why a subscription ends of which the last publication came: no error.
+_ENDED = "ended"
 _OF_A_CHANNEL = frozenset({"message", "gap", "join", "leave", "presence_reset"})
 
 
@@ -180,7 +182,7 @@ class Channels:
         feed.put(feed.channel.subscribed(position, source))
         feed.started.set()
 
-    def _end_feed(self, feed: Feed, error: Exception) -> None:
+    def _end_feed(self, feed: Feed, error: Exception | None) -> None:
         del self._feeds[feed.channel.name]
         feed.end(error)
 
@@ -252,8 +254,12 @@ class Channels:
         elif frame.op == "subscribed":
             self._started(feed, frames.position(frame.position), link)
         elif frame.op == "unsubscribed":
-            # An operator's doing, which must not be undone by asking again.
-            self._end_feed(feed, CommandError("unsubscribed", frame.reason))
+            # An operator's doing, which must not be undone by asking again, or its natural end.
+            if frame.reason == _ENDED:
+                feed.put(feed.channel.release(everything=True))
+                self._end_feed(feed, None)
+            else:
+                self._end_feed(feed, CommandError("unsubscribed", frame.reason))
         elif frame.op in _OF_A_CHANNEL:
             newer = link is self._link and self._is_brought(feed)
             source = self._source(feed, link, newer=newer)

@@ -118,8 +118,8 @@ class Channel:
 
     __slots__ = (
         "_by_spoken", "_groups", "_read_ahead", "asking", "cancels_from_seconds", "changes",
-        "epoch", "name", "offset", "open", "open_at_seconds", "options", "sealed_offset",
-        "under_way",
+        "end_known", "ended_offset", "epoch", "name", "offset", "open", "open_at_seconds",
+        "options", "sealed_offset", "under_way",
     )  # fmt: skip
 
     def __init__(self, name: str, head: Position, options: ChannelOptions) -> None:
@@ -128,6 +128,10 @@ class Channel:
         self.offset = head.offset
         """The newest offset this node has seen."""
         self.options = options
+        self.ended_offset = 0
+        """Of the last publication seen that was to be the last one; 0 where none was."""
+        self.end_known = head.offset == 0 or not options.keeps_history
+        """Whether it is known if the publication at `offset` is the last one."""
         self.open: list[Item] = []
         """What came since the last seal."""
         self.open_at_seconds = 0.0
@@ -150,6 +154,11 @@ class Channel:
     @property
     def head(self) -> Position:
         return Position(self.epoch, self.offset)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the newest publication is the last one: nothing follows it until one does."""
+        return 0 < self.ended_offset == self.offset
 
     def __len__(self) -> int:
         """How many sessions subscribe here."""
@@ -206,6 +215,7 @@ class Channel:
         """Go on after `head`; nothing may be open or under way."""
         self.epoch = head.epoch
         self.offset = self.sealed_offset = head.offset
+        self.ended_offset, self.end_known = 0, head.offset == 0
         self._read_ahead = None
 
     def read_ahead(self, through: int, now_seconds: float) -> None:

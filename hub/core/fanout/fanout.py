@@ -23,7 +23,7 @@ from hub.core.fanout.open_changes import OpenChanges
 from hub.core.fanout.slow_path import SlowPath
 from hub.core.forensics.journal import Journal
 from hub.core.ports import NO_DESCRIPTOR, Defer, Monotonic, WriteEach
-from hub.core.publication import Position, Publication
+from hub.core.publication import ENDS, Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
 from hub.core.session.encoded import Encoded, Item
 from hub.core.session.session import Session
@@ -70,6 +70,8 @@ class Fanout:
         self._find_session = find_session
         self._slice_sessions = slice_sessions
         self._on_written = on_written
+        self.on_ended: Callable[[Channel], None] | None = None
+        """Is told a channel whose last publication was written to all its members."""
         self._ticking = False
         self._waiting: dict[Channel, None] = {}
         """Channels with an open batch and none under way, oldest first."""
@@ -89,6 +91,8 @@ class Fanout:
         channel.open.append(item)
         if isinstance(item, Publication):
             channel.offset = item.offset or channel.offset
+            if item.marks & ENDS:
+                channel.ended_offset = channel.offset
             self.backlog_bytes += len(item.data)
         elif isinstance(item, Gap):
             channel.offset = item.last or channel.offset
@@ -156,6 +160,10 @@ class Fanout:
             self._write(batch, subscription)
         if channel.open:
             self._write(channel.open_batch(), subscription)
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Have `work` called in the loop's next iteration."""
+        self._defer(work)
 
     def mark(self, session: Session) -> None:
         """Have the session's positions written at the end of this tick."""
@@ -279,6 +287,8 @@ class Fanout:
         self._counters.publish_to_write.observe(elapsed, len(publications))
         if self._on_written is not None:
             self._on_written(batch, publications, elapsed)
+        if batch.base < channel.ended_offset <= batch.last and self.on_ended is not None:
+            self.on_ended(channel)
 
     def _write(
         self, batch: Batch, subscription: Subscription, encoded: Encoded | None = None

@@ -6,11 +6,13 @@ history, and the subscription goes live when its cursor meets the head. Where hi
 faster than the peer reads, a gap `expired` says so.
 """
 
+from collections.abc import Callable
+
 from hub.core.counters import Counters
 from hub.core.forensics.journal import Journal
 from hub.core.options import KIB, MIB
 from hub.core.ports import PAGE_BYTES, Broker, HistoryPage
-from hub.core.publication import Position, Publication
+from hub.core.publication import ENDS, Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
 from hub.core.session.encoded import Encoded, Item, entry, skipped, unwanted
 from hub.core.session.ring import Entry
@@ -44,6 +46,8 @@ class Replay:
         self._counters = counters
         self._journal = journal
         self._kept = KeptBudget(max_kept_bytes)
+        self.on_caught_up: Callable[[Subscription], None] = lambda _: None
+        """Is told a subscription that has read all there is, and is live."""
 
     @property
     def kept_bytes(self) -> int:
@@ -117,14 +121,18 @@ class Replay:
                     subscription.replay_cursor = item.last
                 elif isinstance(item, Publication):
                     subscription.replay_cursor = item.offset
+                    if item.marks & ENDS:
+                        channel.ended_offset = max(channel.ended_offset, item.offset)
                     if item.skip_connection == session.id:
                         self._journal.own(subscription, item.offset)
             self._journal.replayed(subscription, first, subscription.replay_cursor)
         if subscription.replay_cursor >= channel.offset:
             subscription.go_live(subscription.replay_cursor)
+            channel.end_known = True
             if subscription.presence_lost or _passes_presence(subscription):
                 subscription.presence_lost = False
                 session.push_in_order(subscription, PresenceReset(channel.name))
+            self.on_caught_up(subscription)
         else:
             self._keep(subscription, page)
 

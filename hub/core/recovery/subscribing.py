@@ -29,6 +29,7 @@ from hub.core.pushes import (
     Subscribed,
     Unsubscribed,
 )
+from hub.core.recovery.ending import Ending
 from hub.core.recovery.replay import Replay
 from hub.core.recovery.start import Start, as_read, at_head, start
 from hub.core.session.session import Session
@@ -69,6 +70,8 @@ class Subscribing:
         self._counters = counters
         self._journal = journal
         self.channels = OpenChannels(broker, namespaces)
+        self._ending = Ending(broker, fanout, self._end)
+        replay.on_caught_up = self._ending.caught_up
         self._subscribed_live = lru_cache(maxsize=_CACHED_ANSWERS)(_subscribed_live)
         self.held = 0
         """Subscriptions of all sessions: counted, because figures are told every second."""
@@ -104,6 +107,8 @@ class Subscribing:
         for command in commands:
             channel = self.channels.find(command.channel)
             if channel is None or command.since is not None or command.last:
+                return None
+            if channel.ended or not channel.end_known:
                 return None
             opened.append((channel, command))
         return opened
@@ -243,8 +248,13 @@ class Subscribing:
             raise TooManySubscriptionsError(f"a session may hold {limit} subscriptions")
 
     async def _start(self, channel: Channel, command: Subscribe) -> Start:
-        """Ask history only where something of it was asked for."""
-        if command.since is None and not command.last:
+        """Ask history only where something of it was asked for.
+
+        Of a channel that has ended everything is: nothing else will come.
+        """
+        asks = command.since is not None or bool(command.last)
+        ended = not asks and await self._ending.has_ended(channel)
+        if not asks and not ended:
             return start(since=None, last=None, head=channel.head, oldest=channel.offset + 1)
         page = await self._broker.history(channel.name, channel.offset, limit=1)
         if page.head.epoch != channel.epoch:
@@ -258,15 +268,19 @@ class Subscribing:
             # What another node delivered already may still be on its way to this one. Who comes
             # from there is ahead of this channel, not lost: it skips what it has.
             head = page.head
+        everything = command.last is None and ended
         began = start(
             since=command.since,
-            last=command.last,
+            last=head.offset + 1 - page.oldest if everything else command.last,
             head=head,
             oldest=min(page.oldest, head.offset + 1),
         )
         if command.since is None and began.replayed:
             first = await self._replay.first_page(channel.name, began.position.offset)
             began = as_read(began, first)
+        if asks and not began.replayed:
+            # Where something is replayed, its last one says so.
+            await self._ending.has_ended(channel)
         return began
 
     def _join(self, subscription: Subscription) -> None:
@@ -304,6 +318,7 @@ class Subscribing:
         subscription.go_live(max(channel.offset, began.position.offset))
         if session.dialect.marks_positions:
             self._fanout.mark(session)
+        self._ending.caught_up(subscription)
 
     # -- leaving ---------------------------------------------------------------------------
 
@@ -320,6 +335,11 @@ class Subscribing:
         """Take the session out of a channel, behind everything it already had, and tell it."""
         subscription = self.unsubscribe(session, name)
         session.push_in_order(subscription, Unsubscribed(name, reason))
+
+    def _end(self, subscription: Subscription, reason: str) -> None:
+        name = subscription.channel.name
+        if subscription.session.subscriptions.get(name) is subscription:
+            self.expel(subscription.session, name, reason)
 
     def leave_all(self, session: Session) -> None:
         """The session has ended: nothing is written to it any more."""
@@ -426,7 +446,8 @@ def _ok(channel: str, began: Start) -> dict[str, object]:
 
 def _as_of_now(channel: Channel, command: Subscribe, asked: Start) -> Start | None:
     """What was found out a while ago, as it is now; None where it has to be asked again."""
-    if command.since is None and not (command.last and channel.options.keeps_history):
+    asked_for_some = command.last or (command.last is None and channel.ended)
+    if command.since is None and not (asked_for_some and channel.options.keeps_history):
         head = channel.head
         return start(since=None, last=command.last, head=head, oldest=head.offset + 1)
     return asked if asked.position.epoch == channel.epoch else None

@@ -50,7 +50,8 @@ class Refusing:
         told = dict(self._case["told"])
         if "unsubscribed" in told:
             gone = {"op": "unsubscribed", "channel": "a", "reason": told["unsubscribed"]}
-            await peer.push(started(first, "e1:0"), gone)
+            first_one = [message("a", 1)] if self._case["then"] == "completes" else []
+            await peer.push(started(first, "e1:0"), *first_one, gone)
         else:
             told["error"] = {**told["error"], "retry_after_seconds": 0}
             await peer.push({"op": "reply", "id": first["id"], **told})
@@ -78,6 +79,8 @@ async def test_a_refused_subscription(case: Case, drawn: list[tuple[float, float
         if case["then"] == "ends":
             with pytest.raises(CommandError):
                 await anext(refused)
+        elif case["then"] == "completes":
+            assert [each.offset async for each in refused] == [1]
         else:
             assert (await anext(refused)).offset == 1
         await eventually(lambda: hub.asked_again.is_set() == (case["then"] == "asks again"))
