@@ -340,7 +340,7 @@ def test_who_comes_after_the_end_gets_history_and_the_end(latent: bool) -> None:
         (["ended"], {"last": 0}),
     ):
         reader = Subscriber(node)
-        reader.subscribe("a", **asked)  # type: ignore[arg-type]
+        reader.subscribe("a", **asked)
         node.loop.settle()
         pushes = reader.read()
         assert told(pushes) == expected
