@@ -24,6 +24,10 @@ from hub.wire.websocket import close_frame, echo_frame, ping_frame, pong_frame
 # that says which command was too large; beyond it the connection is closed with 4413.
 _READ_TIMES_LIMIT = 4
 _ENVELOPE_BYTES = 4096
+# The answer to the hub's ping, whole and alone in a read: a final pong of 8 bytes, masked
+# (RFC 6455 section 5.2: two bytes of head, four of key).
+_PONG_HEAD = b"\x8a\x88"
+_PONG_BYTES = 14
 # What may wait here before the peer is not read from; a read beyond it is at most 256 KiB.
 _MAX_UNREAD_BYTES = 64 * 1024
 # Of what comes after the hub's close frame, as much is searched for the peer's: a message of the
@@ -145,6 +149,16 @@ class WebSocketConnection(StreamConnection):
 
     def data_received(self, data: bytes) -> None:
         if (self._closing or self._deaf) and not self._takes_more(len(data)):
+            return
+        if (
+            len(data) == _PONG_BYTES
+            and data.startswith(_PONG_HEAD)
+            and self._reading is None
+            and self.session is not None
+            and not self._closing
+        ):
+            # All that an idle peer ever sends: no parser for it.
+            self._options.heartbeats.pong(self.session)
             return
         reading = self._begin_reading()
         reading.inbound.feed(data)

@@ -11,6 +11,7 @@ from hub.core.identity import Identity
 from hub.core.pushes import Reply
 from hub.core.session.session import Session
 from hub.transports.turns import PIECE_BYTES, PIECE_FRAMES, PIECE_SECONDS, TURN_SECONDS, Turns
+from hub.transports.websocket import WebSocketConnection
 from tests.core.fakes import FakeClock
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.support.frames import BINARY, CLOSE, PING, PONG, TEXT, masked
@@ -91,6 +92,35 @@ async def test_a_read_of_many_frames_is_worked_off_in_pieces_and_in_order(wired:
     await turn()
     assert wired.replies() == list(range(2 * PIECE_FRAMES, count))
     assert wired.connection._reading is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [masked(b"8 bytes.", PONG)],
+        [masked(b"", PONG)],
+        [masked(b"8 bytes.", PONG)[:9], masked(b"8 bytes.", PONG)[9:]],
+        [ping(1) + masked(b"8 bytes.", PONG)],
+        [masked(b"8 bytes.", PONG) + ping(1)],
+        # As long as the answer to the hub's ping, and not one.
+        [masked(b"8 bytes.", PING), masked(b"8 bytes.", PONG)],
+    ],
+)
+async def test_a_pong_is_a_sign_of_life_however_it_comes(
+    node: SmallNode, wired: Wired, data: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone and whole it needs no parser; what stands beside it is carried out."""
+    # There is no kernel to ask.
+    monkeypatch.setattr(WebSocketConnection, "acknowledged_bytes", lambda _: 0)
+    node.clock.advance(26)
+    node.heartbeats.tick()
+    for part in data:
+        assert wired.session.round_trip_seconds is None
+        wired.receive(part)
+    assert wired.session.round_trip_seconds == 0
+    assert wired.connection._reading is None
+    if ping(1) in b"".join(data):
+        assert wired.replies() == [1]
 
 
 @pytest.mark.parametrize("frame", [masked(b"", PONG), masked(b"", TEXT, fin=False)])

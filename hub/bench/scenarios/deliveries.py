@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from hub.bench.contest import Outcome, run
 from hub.bench.figures import Figures
 from hub.bench.plan import Contestant, Plan
-from hub.bench.scenarios.probe import probed
+from hub.bench.scenarios.probe import MeasuredPhase, probed
 from hub.bench.scenarios.scenario import Bar, Goal, Request, Result
 from hub.bench.server import own_server
 
@@ -52,12 +52,13 @@ class Deliveries:
     def __call__(self, request: Request) -> Result:
         plan, peer = _scaled(self.plan, request), request.peer
         longest: list[float] = []
-        open_server = probed(own_server, longest) if self.probes else own_server
+        phases = MeasuredPhase(request.watch)
+        open_server = probed(own_server, phases, longest) if self.probes else own_server
         others = {}
         if peer is not None:
             plan = replace(plan, contestants=(*plan.contestants, peer.contestant))
             others[peer.contestant] = peer.open_server
-        outcome = run(plan, open_server, request.watch, others)
+        outcome = run(plan, open_server, phases, others)
         measured = Measured(outcome, statistics.median(longest) if longest else None)
         return Result(
             goals=[*self.goals(measured), *_beside(measured, request)],

@@ -15,6 +15,7 @@ from typing import Self
 from hub.bench.cores import Cores
 from hub.bench.plan import Target
 from hub.bench.server import Server
+from hub.bench.watch import Watch
 
 EVERY_SECONDS = 0.01
 _TIMEOUT_SECONDS = 10.0
@@ -51,16 +52,41 @@ class Probe:
                 self.longest_ms = max(self.longest_ms, (time.perf_counter() - began) * 1000)
 
 
+class MeasuredPhase:
+    """Tells somebody of phases, and a probe to forget what was before the measured one."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self.probe: Probe | None = None
+
+    def phase(self, name: str, total: float) -> None:
+        """Pass it on."""
+        if self.probe is not None:
+            self.probe.longest_ms = 0.0
+        self._watch.phase(name, total)
+
+    def reached(self, done: float) -> None:
+        """Pass it on."""
+        self._watch.reached(done)
+
+
 def probed(
-    open_server: Callable[[Cores], AbstractContextManager[Server]], longest: list[float]
+    open_server: Callable[[Cores], AbstractContextManager[Server]],
+    phases: MeasuredPhase,
+    longest: list[float],
 ) -> Callable[[Cores], AbstractContextManager[Server]]:
-    """The same servers, each with a probe; `longest` gets the longest answer of each, in ms."""
+    """The same servers, each with a probe; `longest` gets the longest answer of each, in ms.
+
+    Of the last phase that `phases` is told of, which is the measured one.
+    """
 
     @contextlib.contextmanager
     def opened(cores: Cores) -> Iterator[Server]:
         with open_server(cores) as server:
             with Probe(server.target) as probe:
+                phases.probe = probe
                 yield server
+            phases.probe = None
             longest.append(probe.longest_ms)
 
     return opened

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 
 from hub.core.counters import Counters
-from hub.core.ports import Monotonic
+from hub.core.ports import Dialect, Monotonic
 from hub.core.pushes import Heartbeat
 from hub.core.session.session import Session
 from hub.core.time.deadlines import GRANULARITY_SECONDS
@@ -73,19 +73,27 @@ class Heartbeats:
         turned = int(now / self._slot_seconds)
         # After a stall each slot is beaten once, not once for every turn missed.
         for turn in range(max(self._turned, turned - len(self._slots)) + 1, turned + 1):
+            frames: dict[tuple[Dialect, bool], bytes] = {}
             for session in tuple(self._slots[turn % len(self._slots)]):
-                self._beat(session, now, turn)
+                self._beat(session, now, turn, frames)
         self._turned = turned
         self._check(now, self._awake())
 
-    def _beat(self, session: Session, now: float, turn: int) -> None:
-        frame = session.dialect.encode(Heartbeat(), "")
+    def _beat(
+        self, session: Session, now: float, turn: int, frames: dict[tuple[Dialect, bool], bytes]
+    ) -> None:
+        """`frames` are those of this turn, the same for all who speak alike."""
+        pings = stuck = False
         if session not in self._awaited:
             pings, stuck = session.link.answers_pings, not session.writable
-            if pings:
-                frame += session.link.ping(turn.to_bytes(8))
             if pings or stuck:
                 self._await(session, now)
+        said = (session.dialect, pings)
+        if (frame := frames.get(said)) is None:
+            frame = session.dialect.encode(Heartbeat(), "")
+            if pings:
+                frame += session.link.ping(turn.to_bytes(8))
+            frames[said] = frame
         session.control(frame)
 
     def _await(self, session: Session, now: float) -> None:
