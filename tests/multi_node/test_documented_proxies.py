@@ -24,13 +24,16 @@ class Deployment:
         self.nodes = nodes
 
 
+def node_on(redis: RedisServer) -> HubProcess:
+    """As the document starts one."""
+    trusted = "127.0.0.1"
+    return HubProcess(HUB_BROKER=redis.url, HUB_TRUSTED_PROXIES=trusted, HUB_DRAIN_SECONDS="1")
+
+
 @pytest.fixture(params=DOCUMENTED)
 def deployment(request: pytest.FixtureRequest, redis: RedisServer) -> Iterator[Deployment]:
     with ExitStack() as stack:
-        nodes = [
-            stack.enter_context(HubProcess(HUB_BROKER=redis.url, HUB_DRAIN_SECONDS="1"))
-            for _ in range(2)
-        ]
+        nodes = [stack.enter_context(node_on(redis)) for _ in range(2)]
         proxy = stack.enter_context(documented(request.param, [node.port for node in nodes]))
         yield Deployment(proxy.url, nodes)
 
@@ -43,7 +46,7 @@ async def test_nothing_is_lost_while_the_nodes_are_restarted_in_turn(
     seen: list[object] = []
     client = HubClient(deployment.url, transports=(transport,))
     async with client as hub, Publisher(deployment.url) as out:
-        subscription = hub.subscribe("prices", gaps=True)
+        subscription = hub.subscribe("prices", last=100, gaps=True)
         await out.publish("prices", -1)
 
         async def read() -> None:
@@ -72,6 +75,14 @@ def test_what_asks_nobody_who_they_are_is_not_led_to(deployment: Deployment) -> 
         assert httpx.get(deployment.url + path, timeout=SECONDS).status_code == 200
 
 
+def test_the_hub_sees_who_stands_before_the_proxy(deployment: Deployment) -> None:
+    """Here somebody behind a trusted proxy of the same machine."""
+    url = f"{deployment.url}/sse?channel=prices"
+    with httpx.stream("GET", url, headers={"X-Forwarded-For": "203.0.113.7"}, timeout=SECONDS):
+        listed = httpx.get(f"{deployment.url}/api/connections", timeout=SECONDS).json()
+        assert "203.0.113.7" in {each["address"] for each in listed["connections"]}
+
+
 def test_the_compose_file_has_the_documents_nginx() -> None:
     """With the names that its containers have, and nothing else."""
     (block,) = blocks("two-nodes-nginx")
@@ -82,7 +93,7 @@ def test_the_compose_file_has_the_documents_nginx() -> None:
 def test_the_commands_for_two_nodes_start_two_on_one_redis() -> None:
     """`hub config` in place of `hub serve` shows what each would use."""
     (block,) = blocks("two-nodes")
-    text = block.text.replace("hub serve", "hub config --json").replace("&", "")
+    text = block.text.replace("hub serve", "hub config --json").replace(" &", "")
     shown = finished(Block("sh", "", text))
     assert shown.count("redis://127.0.0.1:6379") == 2
     assert "8001" in shown
