@@ -21,6 +21,7 @@ from hub.core.ports import (
     OnOpen,
     PublishRequest,
     PublishResult,
+    StatePage,
 )
 from hub.core.publication import Position, Publication
 from hub.core.records import BrokerRecord
@@ -255,6 +256,31 @@ class MemoryBroker:
             await asyncio.sleep(0)
         return page
 
+    async def state(
+        self,
+        channel: str,
+        after: str,
+        limit: int,
+        *,
+        upto: int | None = None,
+        max_bytes: int = PAGE_BYTES,
+    ) -> StatePage:
+        """A page; of a channel nobody has used yet the epoch that it will have, and no rows."""
+        if (log := self._logs.get(channel)) is None:
+            return StatePage(Position(self._epochs.next(channel), 0), (), None)
+        log.used_at_seconds = now = self._clock()
+        log.trim(now)
+        self.place(log)
+        if log.rows is None:
+            return StatePage(log.head, (), None)
+        page = log.rows.page(
+            log.head, after, limit, upto=upto, max_bytes=max_bytes, now_seconds=now
+        )
+        if page.next is not None:
+            # As above.
+            await asyncio.sleep(0)
+        return page
+
     async def start(self) -> None:
         """Nothing to connect to."""
 
@@ -324,7 +350,7 @@ class MemoryBroker:
         self._with_history.pop(name, None)
         if log.subscribed or log.pinned:
             return
-        if len(log) or log.stored:
+        if len(log) or log.stored or log.rows:
             self._with_history[name] = log
         elif log.offset:
             self._without_history[name] = log
@@ -361,6 +387,6 @@ class MemoryBroker:
                 continue
             log.trim(now)
             keep_seconds = self._position_ttl_seconds if log.offset else _UNUSED_SECONDS
-            in_use = log.subscribed or log.pinned
+            in_use = log.subscribed or log.pinned or log.rows
             if not in_use and log.used_at_seconds < now - keep_seconds:
                 self._forget(log)

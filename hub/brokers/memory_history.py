@@ -6,9 +6,10 @@ gap `expired`. No I/O, no clock; constant work for each publication, taken over 
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
+from hub.brokers.state_rows import StateRows
 from hub.core.options import ChannelOptions
 from hub.core.ports import PAGE_BYTES, HistoryPage
 from hub.core.publication import Position, Publication
@@ -33,7 +34,7 @@ class ChannelLog:
 
     __slots__ = (
         "_at", "_budget", "_first", "_kept", "epoch", "keeps", "name", "offset", "options",
-        "pinned", "stored", "subscribed", "superseded", "used_at_seconds",
+        "pinned", "rows", "stored", "subscribed", "superseded", "used_at_seconds",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,8 @@ class ChannelLog:
         """When each of them was taken, monotonic: a wall clock that jumps ages nothing."""
         self._first = 0
         """Index in both of the oldest one still held."""
+        self.rows = StateRows(options, cost_bytes) if options.keyed else None
+        """The newest of each key, where the namespace is keyed."""
 
     @property
     def head(self) -> Position:
@@ -87,10 +90,22 @@ class ChannelLog:
                 self._budget.exchange(self, self.drop_first(), publication)
             else:
                 self._budget.take(self, publication)
+        if self.rows is not None:
+            self._put(self.rows, (publication,), now_seconds)
+
+    def _put(
+        self, rows: StateRows, publications: Iterable[Publication], now_seconds: float
+    ) -> None:
+        before = rows.bytes
+        for publication in publications:
+            rows.put(publication, now_seconds)
+        self._budget.rows_changed(self, rows, rows.bytes - before)
 
     def extend(self, publications: Sequence[Publication], now_seconds: float) -> None:
         """Take several, of which the first is numbered `offset + 1`."""
         self.offset = publications[-1].offset
+        if self.rows is not None:
+            self._put(self.rows, publications, now_seconds)
         if not self.keeps:
             return
         self._kept += publications
@@ -101,7 +116,11 @@ class ChannelLog:
         self._budget.make_room()
 
     def trim(self, now_seconds: float) -> None:
-        """Let go of what is older than `history_ttl_seconds`."""
+        """Let go of what is older than `history_ttl_seconds`, and of rows that are too old."""
+        if (rows := self.rows) is not None:
+            before = rows.bytes
+            rows.trim(now_seconds)
+            self._budget.rows_changed(self, rows, rows.bytes - before)
         limit = now_seconds - self.options.history_ttl_seconds
         if not len(self) or self._at[self._first] >= limit:
             return
@@ -112,6 +131,10 @@ class ChannelLog:
 
     def clear(self) -> None:
         """Let go of all."""
+        if (rows := self.rows) is not None:
+            before = rows.bytes
+            rows.clear()
+            self._budget.rows_changed(self, rows, -before)
         while len(self):
             self._budget.give_back(self, self.drop_first())
 
@@ -184,6 +207,8 @@ class HistoryBudget:
         of its oldest first, so the first of its marks are those of publications that are gone."""
         self._superseded = 0
         """How many marks are of publications that are gone."""
+        self._with_rows: dict[ChannelLog, StateRows] = {}
+        """Channels that have state, the one published in longest ago first."""
 
     def take(self, log: ChannelLog, publication: Publication) -> None:
         """Count a publication that `log` holds from now on, and make room for it."""
@@ -239,7 +264,28 @@ class HistoryBudget:
         if self._superseded > _CLEAR_FROM and self._superseded * 2 > len(self._order):
             self._clear_out()
 
+    def rows_changed(self, log: ChannelLog, rows: StateRows, more_bytes: int) -> None:
+        """The state of `log` takes so much more, or less, than before: make room."""
+        self.bytes += more_bytes
+        self._with_rows.pop(log, None)
+        if rows:
+            self._with_rows[log] = rows
+        if more_bytes > 0:
+            self.make_room()
+
+    def _drop_row(self) -> None:
+        """All history has gone and it was not enough: a row goes that changed long ago."""
+        log, rows = next(iter(self._with_rows.items()))
+        before = rows.bytes
+        rows.drop_oldest()
+        self.bytes += rows.bytes - before
+        if not rows:
+            del self._with_rows[log]
+
     def _drop_oldest(self) -> None:
+        if not self._order:
+            self._drop_row()
+            return
         log = self._order.popleft()
         if log.superseded:
             log.superseded -= 1

@@ -19,6 +19,7 @@ from hub.core.ports import (
     Policy,
     PublishRequest,
     PublishResult,
+    StatePage,
     UndecidedError,
 )
 from hub.core.publication import Position
@@ -260,6 +261,31 @@ class CommandHandler:
                     found.append(publication)
                     last = publication.offset
         return HistoryPage(head, page.oldest, tuple(found))
+
+    def check_keyed(self, channel: str) -> None:
+        """Raise `BadRequestError` where the channel's namespace keeps no state."""
+        if not self._subscribing.options(channel).keyed:
+            raise BadRequestError(f"{channel!r} keeps no state: its namespace is not keyed")
+
+    async def state(self, channel: str, after: str, limit: int) -> StatePage:
+        """At most `limit` rows with keys above `after`, and 1 MiB, in the order of their keys.
+
+        With what follows the head of its answer they are what is so at any later position.
+        """
+        self.check_keyed(channel)
+        page = await self._broker.state(channel, after, limit, max_bytes=MAX_HISTORY_BYTES)
+        head, rows = page.head, list(page.rows)
+        room = MAX_HISTORY_BYTES - sum(len(row.data) for row in rows)
+        while page.next is not None and len(rows) < limit and room > 0:
+            more = await self._broker.state(
+                channel, page.next, limit - len(rows), upto=head.offset, max_bytes=room
+            )
+            if more.head.epoch != head.epoch:
+                break
+            page = more
+            rows += page.rows
+            room -= sum(len(row.data) for row in page.rows)
+        return StatePage(head, tuple(rows), page.next, page.dropped)
 
     async def _members(self, session: Session, command: commands.Presence) -> Ok:
         session.identity.check_subscribe(command.channel)

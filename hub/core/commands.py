@@ -20,6 +20,8 @@ class Subscribe:
     """Which publications; None for all."""
     in_url: bool = False
     """Asked for by the URL of the connection: there is no command to reply to."""
+    state: bool = False
+    """Begin with the rows of a keyed channel, and again where history cannot make it whole."""
 
 
 @value(frozen=True, slots=True)

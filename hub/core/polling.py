@@ -30,5 +30,7 @@ class PollRequest:
     user_agent: str
     filter: str | None = None
     """Conditions on tags as JSON, checked (`hub.wire.filters`)."""
+    state: bool = False
+    """Every channel begins with its rows, and again where history cannot make it whole."""
     max_bytes: int = MIB
     """From there on an answer takes nothing more; what does not fit comes with the next."""

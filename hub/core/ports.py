@@ -125,6 +125,19 @@ class HistoryPage:
         return self.publications[-1].offset if self.publications else 0
 
 
+@value(frozen=True, slots=True)
+class StatePage:
+    """Rows of a channel's state, in the order of their keys (by code points)."""
+
+    head: Position
+    """The newest offset given out when it was read."""
+    rows: tuple[Publication, ...]
+    next: str | None
+    """The key after which to ask for more; None where nothing follows."""
+    dropped: int = 0
+    """Rows of this epoch that went for want of room: by number of keys, or bytes."""
+
+
 PublishNow = Callable[[PublishRequest], PublishResult]
 PublishManyNow = Callable[[Sequence[PublishRequest]], Sequence[PublishResult | HubError]]
 PublishMany = Callable[
@@ -201,6 +214,25 @@ class Broker(Protocol):
         A broker may return fewer, but at least one where it holds any, however large. Reading
         makes nothing: the position of a channel that nobody used is as true as one can be that
         is not kept (`expired` or `reset` is announced to who resumes from it and missed some).
+        """
+        ...
+
+    async def state(
+        self,
+        channel: str,
+        after: str,
+        limit: int,
+        *,
+        upto: int | None = None,
+        max_bytes: int = PAGE_BYTES,
+    ) -> StatePage:
+        """At most `limit` rows of a keyed channel with keys above `after` ("": all), and
+        `max_bytes` of their data; fewer at a broker's liking, but it goes on from `next`.
+
+        With `upto`, an offset, only rows that were there then and have not changed since. So
+        pages that are read one after another with the first one's head, and the publications
+        after it, are together the state at any later position: what changed meanwhile is among
+        the publications.
         """
         ...
 

@@ -1,6 +1,6 @@
 """What a session is sent. Dialects make bytes from these; a `Publication` is a push too."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from hub.core.commands import CommandId
@@ -36,6 +36,24 @@ class Subscribed:
     """Where the subscription starts, before what is replayed."""
     recovered: bool
     replayed: int
+    state: bool = False
+    """Rows follow: until the last of them a peer that is cut has nothing."""
+
+
+@value(frozen=True, slots=True)
+class State:
+    """Rows of a keyed channel as of `position`; what follows it comes as messages.
+
+    One with another position than the one before begins anew.
+    """
+
+    channel: str
+    position: Position
+    rows: Sequence[Publication]
+    more: bool
+    """Whether further rows of the same position follow."""
+    dropped: int = 0
+    """Rows that the hub let go of for want of room."""
 
 
 @value(frozen=True, slots=True)
@@ -120,6 +138,7 @@ Push = (
     Publication
     | Welcome
     | Subscribed
+    | State
     | Unsubscribed
     | Gap
     | Join

@@ -17,7 +17,7 @@ from hub.admin.sessions import CheckSecret, Poll, SendCommand
 from hub.core.command_handler import CommandHandler
 from hub.core.eager import begin
 from hub.core.polling import PollRequest
-from hub.core.ports import HistoryPage, PublishRequest, PublishResult
+from hub.core.ports import HistoryPage, PublishRequest, PublishResult, StatePage
 from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, LiveChannel, NodeRecord, channel_record
@@ -106,6 +106,12 @@ class NodeApi:
 
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
         return await self.command_handler.history(channel, since, limit)
+
+    async def state(self, channel: str, after: str, limit: int) -> StatePage:
+        return await self.command_handler.state(channel, after, limit)
+
+    def check_keyed(self, channel: str) -> None:
+        self.command_handler.check_keyed(channel)
 
     async def presence(self, channel: str) -> Sequence[Member]:
         return await self.subscribing.members(channel)

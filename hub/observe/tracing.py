@@ -37,6 +37,7 @@ from hub.core.ports import (
     OnOpen,
     PublishRequest,
     PublishResult,
+    StatePage,
 )
 from hub.core.publication import Publication
 from hub.errors import HubError
@@ -210,6 +211,17 @@ class TracedBroker:
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         await self._broker.subscribe(channel, on_open)
+
+    async def state(
+        self,
+        channel: str,
+        after: str,
+        limit: int,
+        *,
+        upto: int | None = None,
+        max_bytes: int = PAGE_BYTES,
+    ) -> StatePage:
+        return await self._broker.state(channel, after, limit, upto=upto, max_bytes=max_bytes)
 
     def unsubscribe(self, channel: str) -> None:
         self._broker.unsubscribe(channel)

@@ -262,7 +262,7 @@ class Fields(BaseSettings):
         CHANNELS,
         {},
         "Channel options by namespace: history_size, history_ttl_seconds, presence, overflow, "
-        "allow_raw. JSON, or a table in TOML.",
+        "allow_raw, keyed, state_max_keys, state_ttl_seconds. JSON, or a table in TOML.",
         alias="namespaces",
     )
     max_channels: Count = setting(

@@ -26,6 +26,9 @@ class NamespaceChanges(BaseModel):
     presence: Switch | None = None
     overflow: OverflowPolicy | None = None
     allow_raw: Switch | None = None
+    keyed: Switch | None = None
+    state_max_keys: Count | None = Field(None, ge=1, le=100_000)
+    state_ttl_seconds: Seconds | None = Field(None, ge=0, le=365 * DAY_SECONDS)
 
 
 Changes = Annotated[

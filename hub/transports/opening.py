@@ -183,7 +183,14 @@ class Openings:
         since = query.resume_from(head.headers.get("last-event-id"))
         subscriptions = tuple(
             Subscribe(
-                None, name, since.get(name), query.last, query.fill, query.filter, in_url=True
+                None,
+                name,
+                since.get(name),
+                query.last,
+                query.fill,
+                query.filter,
+                in_url=True,
+                state=query.state,
             )
             for name in query.channels
         )

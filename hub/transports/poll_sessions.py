@@ -309,7 +309,9 @@ class PollSessions:
 
 def _subscribe(request: PollRequest, name: str, since: Position | None) -> Subscribe:
     wanted = None if request.filter is None else read_filter(request.filter.encode())
-    return Subscribe(None, name, since, request.last, fill=True, filter=wanted, in_url=True)
+    return Subscribe(
+        None, name, since, request.last, fill=True, filter=wanted, in_url=True, state=request.state
+    )
 
 
 def _lease_seconds(request: PollRequest) -> float:

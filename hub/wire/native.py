@@ -25,6 +25,7 @@ from hub.core.pushes import (
     PresenceReset,
     Push,
     Reply,
+    State,
     Subscribed,
     Unsubscribed,
     Welcome,
@@ -64,6 +65,7 @@ class _Subscribe(_Command, tag="subscribe"):
     last: int | None = None
     fill: bool = False
     filter: msgspec.Raw = _ABSENT
+    state: bool = False
 
 
 class _Unsubscribe(_Command, tag="unsubscribe"):
@@ -142,8 +144,8 @@ def _checked(command: _AnyCommand, max_message_bytes: int) -> Command:
             channel = check_channel(command.channel)
             conditions = bytes(command.filter)
             wanted = None if conditions in {b"", b"null"} else read_filter(conditions)
-            since = _position(command.since)
-            return commands.Subscribe(id_, channel, since, last, command.fill, wanted)
+            since, fill = _position(command.since), command.fill
+            return commands.Subscribe(id_, channel, since, last, fill, wanted, state=command.state)
         case _Unsubscribe():
             return commands.Unsubscribe(id_, check_channel(command.channel))
         case _History():
@@ -235,6 +237,8 @@ def encode(push: Push) -> bytes:
     if isinstance(push, Welcome):
         # And one for each connection.
         return _welcome(push)
+    if isinstance(push, State):
+        return _state(push)
     # orjson would encode our dataclasses by itself, under their own field names.
     return orjson.dumps(_object(push), default=_default, option=_OPTIONS)
 
@@ -247,6 +251,27 @@ def _message(publication: Publication) -> bytes:
     parts.append(_optional(publication))
     parts.append(b',"data":%b}' % publication.data)
     return b"".join(parts)
+
+
+def _state(state: State) -> bytes:
+    rows = b",".join(map(row, state.rows))
+    dropped = b',"dropped":%d' % state.dropped if state.dropped else b""
+    more = b"true" if state.more else b"false"
+    return b'{"op":"state","channel":"%b","position":"%b","rows":[%b],"more":%b%b}' % (
+        state.channel.encode(), str(state.position).encode(), rows, more, dropped,
+    )  # fmt: skip
+
+
+def row(publication: Publication) -> bytes:
+    """A row of a channel's state: the newest publication of its key."""
+    head = b'{"key":%b,"offset":%d,"time":%d' % (
+        orjson.dumps(publication.key), publication.offset, publication.time_ms,
+    )  # fmt: skip
+    if publication.sender is not None:
+        head += b',"from":' + orjson.dumps(publication.sender)
+    if publication.tags is not None:
+        head += b',"tags":' + publication.tags
+    return head + b',"data":%b}' % publication.data
 
 
 def _optional(publication: Publication) -> bytes:
@@ -292,6 +317,7 @@ def _object(push: Push) -> Mapping[str, object]:  # noqa: C901 - one table, a ca
                 "position": str(push.position),
                 "recovered": push.recovered,
                 "replayed": push.replayed,
+                **({"state": True} if push.state else {}),
             }
         case Unsubscribed():
             return {"op": "unsubscribed", "channel": push.channel, "reason": push.reason}
@@ -310,7 +336,7 @@ def _object(push: Push) -> Mapping[str, object]:  # noqa: C901 - one table, a ca
             return _goodbye(push)
         case Reply():
             return _reply(push)
-        case Publication() | Welcome():
+        case Publication() | Welcome() | State():
             raise AssertionError("spliced, see `encode`")
 
 

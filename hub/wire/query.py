@@ -48,6 +48,8 @@ class SubscriptionQuery:
     """Of all its channels."""
     session: bool = False
     """The peer keeps to one session, which may begin without a channel."""
+    state: bool = False
+    """Every channel begins with its rows, and again where history cannot make it whole."""
 
     def resume_from(self, last_event_id: str | None = None) -> Mapping[str, Position]:
         """Where each channel resumes: the `Last-Event-ID` header wins over the parameter of
@@ -93,6 +95,7 @@ def _parse(raw_query: bytes, max_channels: int) -> SubscriptionQuery:
         connection=single(given, "connection"),
         filter=_filter(single(given, "filter")),
         session=_boolean("session", single(given, "session")),
+        state=_boolean("state", single(given, "state")),
     )
 
 

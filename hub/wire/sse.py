@@ -13,7 +13,7 @@ that no `onmessage` is called for.
 from collections.abc import Sequence
 
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Goodbye, Heartbeat, Push, Subscribed
+from hub.core.pushes import Gap, Goodbye, Heartbeat, Push, State, Subscribed
 from hub.wire import native
 from hub.wire.query import MAX_CHANNELS
 
@@ -62,9 +62,12 @@ class SseDialect:
                 return b"id: %b:%d\n%b" % (epoch.encode(), offset, _block(push))
             case Gap(unsequenced=0):
                 return b"id: %b:%d\n%b" % (epoch.encode(), push.last, _block(push))
+            # Only the last: who is cut between two gets all rows again.
+            case State(more=False):
+                return b"id: %b\n%b" % (str(push.position).encode(), _block(push))
             # Where something is missing, what announces that comes next and carries the id: who
             # is cut in between must resume from before it.
-            case Subscribed(recovered=True):
+            case Subscribed(recovered=True, state=False):
                 return b"id: %b\n%b" % (str(push.position).encode(), _block(push))
             case _:
                 return _block(push)

@@ -12,7 +12,18 @@ from tests.core.fakes import FakeClock
 
 NAMESPACES = Namespaces(
     ChannelOptions(history_size=5, history_ttl_seconds=60),
-    {"none": ChannelOptions(history_size=0), "long": ChannelOptions(history_size=1000)},
+    {
+        "none": ChannelOptions(history_size=0),
+        "long": ChannelOptions(history_size=1000),
+        "table": ChannelOptions(
+            history_size=5,
+            history_ttl_seconds=60,
+            keyed=True,
+            state_max_keys=4,
+            state_ttl_seconds=120,
+        ),
+        "rows": ChannelOptions(history_size=0, keyed=True),
+    },
 )
 
 

@@ -47,10 +47,28 @@ class Rig:
         publisher: str = "backend",
         key: str | None = None,
         idempotency_key: str | None = None,
+        marks: int = 0,
     ) -> PublishResult:
         return await self.broker.publish(
-            PublishRequest(channel, data, publisher, key=key, idempotency_key=idempotency_key)
+            PublishRequest(
+                channel, data, publisher, key=key, idempotency_key=idempotency_key, marks=marks
+            )
         )
+
+    async def rows(self, channel: str, *, limit: int = 100) -> dict[str, tuple[int, bytes]]:
+        """Offset and data by key, read page by page as of the first one's position."""
+        found: dict[str, tuple[int, bytes]] = {}
+        after, upto = "", None
+        while True:
+            page = await self.broker.state(channel, after, limit, upto=upto)
+            assert len(page.rows) <= limit
+            found |= {str(row.key): (row.offset, row.data) for row in page.rows}
+            upto = page.head.offset if upto is None else upto
+            if page.next is None:
+                assert list(found) == sorted(found)
+                return found
+            assert page.next > after
+            after = page.next
 
     async def history(
         self,

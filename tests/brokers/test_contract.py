@@ -247,3 +247,118 @@ async def test_an_idempotency_key_is_remembered_for_five_minutes(rig: Rig) -> No
     later = await rig.publish(data=b"2", idempotency_key="i")
     assert not later.duplicate
     assert later.position.offset == 2
+
+
+async def test_the_newest_publication_of_each_key_is_the_state(rig: Rig) -> None:
+    """In the order of the keys; what has no key is none of it."""
+    for key, data in (("b", b"1"), ("a", b"2"), ("b", b"3")):
+        await rig.publish("rows:a", data, key=key)
+    last = await rig.publish("rows:a", b"4")
+    page = await rig.broker.state("rows:a", "", 100)
+    assert [(row.key, row.offset, row.data) for row in page.rows] == [
+        ("a", 2, b"2"),
+        ("b", 3, b"3"),
+    ]
+    assert (page.head, page.next, page.dropped) == (last.position, None, 0)
+
+
+async def test_a_row_is_taken_away_by_a_publication_that_removes_it(rig: Rig) -> None:
+    """It is numbered and delivered like any other."""
+    await rig.subscribe("rows:a")
+    await rig.publish("rows:a", key="a")
+    await rig.publish("rows:a", key="b")
+    gone = await rig.publish("rows:a", b"null", key="a", marks=REMOVES)
+    assert gone.position.offset == 3
+    assert await rig.rows("rows:a") == {"b": (2, b"1")}
+    assert [(each.key, each.marks) for each in rig.delivered] == [
+        ("a", 0),
+        ("b", 0),
+        ("a", REMOVES),
+    ]
+    assert (await rig.publish("rows:a", b"null", key="a", marks=REMOVES)).position.offset == 4
+    await rig.publish("rows:a", b"5", key="a")
+    assert await rig.rows("rows:a") == {"a": (5, b"5"), "b": (2, b"1")}
+
+
+async def test_state_of_an_unknown_channel_is_empty(rig: Rig) -> None:
+    page = await rig.broker.state("rows:a", "", 100)
+    assert (page.head.offset, page.rows, page.next) == (0, (), None)
+
+
+async def test_a_channel_that_is_not_keyed_keeps_no_state(rig: Rig) -> None:
+    await rig.publish("a", key="a")
+    assert (await rig.broker.state("a", "", 100)).rows == ()
+
+
+async def test_state_comes_in_pages_that_lose_nothing_when_rows_change(rig: Rig) -> None:
+    """What changed since the first page is as it was then, or left out: it follows that page."""
+    keys = [f"k{number:02}" for number in range(20)]
+    for key in keys:
+        await rig.publish("rows:a", b"0", key=key)
+    first = await rig.broker.state("rows:a", "", 5)
+    upto = first.head.offset
+    await rig.publish("rows:a", b"1", key="k01")
+    await rig.publish("rows:a", b"1", key="k07")
+    await rig.publish("rows:a", b"1", key="k99")
+    await rig.publish("rows:a", b"null", key="k12", marks=REMOVES)
+    found, after = list(first.rows), first.next
+    while after is not None:
+        page = await rig.broker.state("rows:a", after, 5, upto=upto)
+        found += page.rows
+        after = page.next
+    assert all(row.data == b"0" and row.offset <= upto for row in found)
+    read = [row.key for row in found]
+    assert read == sorted(read, key=str)
+    changed = {"k07", "k12"}
+    assert {*read} | changed == {*keys}
+
+
+async def test_pages_of_state_are_bounded_in_bytes(rig: Rig) -> None:
+    """One row there is at least."""
+    for key in "abc":
+        await rig.publish("rows:a", b'"%b"' % (b"x" * 98), key=key)
+    page = await rig.broker.state("rows:a", "", 100, max_bytes=250)
+    assert [row.key for row in page.rows] == ["a", "b"]
+    page = await rig.broker.state("rows:a", page.next or "", 100, max_bytes=10)
+    assert [row.key for row in page.rows] == ["c"]
+    assert await rig.rows("rows:a", limit=1) == {key: (at, page.rows[0].data)
+        for at, key in enumerate("abc", 1)}  # fmt: skip
+
+
+async def test_keys_are_ordered_by_code_points(rig: Rig) -> None:
+    """The same on every broker: a page of one may be followed by one of another node."""
+    keys = ["\U0001f600", "\uffee", "z", "Z", "é", "a b", 'quote"', "a\x7f"[:1]]
+    for key in keys:
+        await rig.publish("rows:a", key=key)
+    assert list(await rig.rows("rows:a", limit=2)) == sorted(keys)
+
+
+async def test_the_row_that_changed_longest_ago_goes_where_there_are_too_many(rig: Rig) -> None:
+    """And that it went is said."""
+    for key in "abcd":
+        await rig.publish("table:a", key=key)
+    await rig.publish("table:a", key="a")
+    assert (await rig.broker.state("table:a", "", 9)).dropped == 0
+    await rig.publish("table:a", key="e")
+    assert list(await rig.rows("table:a")) == ["a", "c", "d", "e"]
+    assert (await rig.broker.state("table:a", "", 9)).dropped == 1
+
+
+async def test_rows_that_are_not_renewed_expire(rig: Rig) -> None:
+    """Each by its own age; rows without a time to live outlive history."""
+    await rig.publish("table:a", key="a")
+    await rig.publish("table:a", key="b")
+    await rig.publish("rows:a", key="a")
+    rig.clock.advance(100)
+    await rig.publish("table:a", key="a")
+    rig.clock.advance(30)
+    assert await rig.rows("table:a") == {"a": (3, b"1")}
+    assert await rig.rows("rows:a") == {"a": (1, b"1")}
+
+
+async def test_a_repeat_with_an_idempotency_key_changes_no_row(rig: Rig) -> None:
+    await rig.publish("rows:a", b"1", key="a", idempotency_key="once")
+    await rig.publish("rows:a", b"2", key="a")
+    again = await rig.publish("rows:a", b"1", key="a", idempotency_key="once")
+    assert again.duplicate
+    assert await rig.rows("rows:a") == {"a": (2, b"2")}

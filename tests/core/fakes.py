@@ -16,6 +16,7 @@ from hub.core.ports import (
     OnOpen,
     PublishRequest,
     PublishResult,
+    StatePage,
 )
 from hub.core.session.session import Session
 
@@ -121,6 +122,20 @@ class LatentBroker:
     ) -> HistoryPage:
         await Pause()
         page = await self._broker.history(channel, after, limit, max_bytes=max_bytes)
+        await Pause()
+        return page
+
+    async def state(
+        self,
+        channel: str,
+        after: str,
+        limit: int,
+        *,
+        upto: int | None = None,
+        max_bytes: int = PAGE_BYTES,
+    ) -> StatePage:
+        await Pause()
+        page = await self._broker.state(channel, after, limit, upto=upto, max_bytes=max_bytes)
         await Pause()
         return page
 

@@ -55,6 +55,7 @@ def built(case: Case) -> Push:
     fields = dict(case["is"])
     name = fields.pop("class")
     convert: dict[str, Any] = {
+        "rows": lambda rows: [built({"is": {"class": "Publication", **row}}) for row in rows],
         "position": Position.parse,
         "reason": GapReason if name == "Gap" else str,
         "member": lambda member: Member(**member),

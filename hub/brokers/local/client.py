@@ -27,6 +27,7 @@ from hub.core.ports import (
     PublishRequest,
     PublishResult,
     Spawn,
+    StatePage,
 )
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason, Join, Leave, Member, PresenceReset
@@ -210,6 +211,24 @@ class LocalBroker:
                 return page
             await asyncio.sleep(_EPOCH_STEP_SECONDS)
         raise UnavailableError(f"no history of {channel!r}: its epoch is changing")
+
+    async def state(
+        self,
+        channel: str,
+        after: str,
+        limit: int,
+        *,
+        upto: int | None = None,
+        max_bytes: int = PAGE_BYTES,
+    ) -> StatePage:
+        """A page of rows; raise `UnavailableError` without a broker process."""
+        try:
+            answer = await self._link.ask(frames.STATE, channel, after, limit, upto, max_bytes)
+        except (NotSentError, NoAnswerError) as error:
+            raise UnavailableError(f"no state of {channel!r}: {error.message}") from None
+        _, _, epoch, offset, following, dropped, found = answer
+        rows = tuple(Publication(*each) for each in found)
+        return StatePage(Position(epoch, offset), rows, following, dropped)
 
     async def _page(self, channel: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
         answer = await self._link.ask(frames.HISTORY, channel, after, limit, max_bytes)

@@ -47,6 +47,7 @@ ANSWER = 14  # the asker's tag and number, answer
 GIVE_UP = 15  # the tag that was asked, number
 PUBLISH_MANY = 17  # number, lists of the fields of a PublishRequest
 NAMES = 16  # number, from which on; 0 begins
+STATE = 18  # number, channel, after, limit, upto, max_bytes
 # The broker process says:
 WELCOME = 32  # shape
 PUBLISHED = 33  # number, epoch, offset, whether it is a duplicate
@@ -65,6 +66,7 @@ ANSWERED = 45  # number, answer; None where the node lives no more
 GIVEN_UP = 46  # the asker's tag and number
 PUBLISHED_MANY = 48  # number, for each epoch, offset, duplicate; or code, message
 NAMES_ARE = 47  # number, lists of name, epoch, offset, held; from which on there are more, or 0
+ROWS = 49  # number, epoch, offset, next, dropped, lists of the fields of publications
 
 _HEADER_BYTES = 4
 # A frame that has so much leaves before the turn of the loop ends: decoding it takes 0.1 ms.
@@ -82,7 +84,7 @@ def _names(kind: Any) -> tuple[str, ...]:
 def _shape() -> str:
     kinds = (PublishRequest, Publication, Member, NodeRecord)
     text = ";".join(f"{kind.__name__}:{','.join(_names(kind))}" for kind in kinds)
-    return "1-" + blake2b(text.encode(), digest_size=8).hexdigest()
+    return "3-" + blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 SHAPE = _shape()

@@ -120,6 +120,7 @@ class BrokerServer:
             frames.SUBSCRIBE: self._subscribe,
             frames.UNSUBSCRIBE: self._unsubscribe,
             frames.HISTORY: self._history,
+            frames.STATE: self._state,
             frames.PING: self._ping,
             frames.CHANGE: self._change,
             frames.PRESENT: self._present,
@@ -378,6 +379,18 @@ class BrokerServer:
         page: HistoryPage = await self.broker.history(name, after, limit, max_bytes=max_bytes)
         found = [frames.publication_fields(each) for each in page.publications]
         return (frames.PAGE, number, page.head.epoch, page.head.offset, page.oldest, found)
+
+    def _state(self, worker: _Worker, message: Message) -> None:
+        _, number, name, after, limit, upto, max_bytes = message
+        self._run(worker, number, self._rows(number, name, after, limit, upto, max_bytes))
+
+    async def _rows(
+        self, number: int, name: str, after: str, limit: int, upto: int | None, max_bytes: int
+    ) -> Message:
+        page = await self.broker.state(name, after, limit, upto=upto, max_bytes=max_bytes)
+        found = [frames.publication_fields(each) for each in page.rows]
+        head = page.head
+        return (frames.ROWS, number, head.epoch, head.offset, page.next, page.dropped, found)
 
     def _ping(self, worker: _Worker, message: Message) -> None:
         record, troubles = self.broker.record(), list(self.broker.problems())

@@ -34,6 +34,7 @@ from hub.core.ports import (
     PublishRequest,
     PublishResult,
     Spawn,
+    StatePage,
 )
 from hub.core.publication import Position
 from hub.core.records import BrokerRecord
@@ -214,6 +215,17 @@ class RedisBroker:
             self.shard(channel).poke(tracker)
             await asyncio.sleep(_EPOCH_STEP_SECONDS)
         raise UnavailableError(f"no history of {channel!r}: its epoch is changing")
+
+    async def state(
+        self,
+        channel: str,
+        after: str,  # noqa: ARG002 - the port's shape
+        limit: int,  # noqa: ARG002
+        *,
+        upto: int | None = None,  # noqa: ARG002
+        max_bytes: int = PAGE_BYTES,  # noqa: ARG002
+    ) -> StatePage:
+        raise UnavailableError(f"no state of {channel!r}: Redis keeps none")
 
     async def _page(self, channel: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
         shard = self.shard(channel)

@@ -42,6 +42,7 @@ from hub.core.ports import (
     PublishRequest,
     PublishResult,
     Spawn,
+    StatePage,
 )
 from hub.core.publication import Position
 from hub.core.records import BrokerRecord
@@ -200,6 +201,17 @@ class SqliteBroker:
             )
         except FileError as error:
             raise UnavailableError(error.message) from error
+
+    async def state(
+        self,
+        channel: str,
+        after: str,
+        limit: int,
+        *,
+        upto: int | None = None,
+        max_bytes: int = PAGE_BYTES,
+    ) -> StatePage:
+        return await self._known().state(channel, after, limit, upto=upto, max_bytes=max_bytes)
 
     # -- hub.node.broker.NodeBroker -------------------------------------------------------------
 

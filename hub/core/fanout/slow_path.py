@@ -81,6 +81,16 @@ class SlowPath:
             dropped, replies = session.outbox.forget(subscription)
             subscription.dropped += dropped
             presence_lost = channel.options.presence
+        if subscription.state_need is not None:
+            # Its rows say the new epoch, and all that there is to say of the old one.
+            subscription.go_back_to_history(channel.offset)
+            if not session.closing:
+                if replies:
+                    session.owe(subscription, replies, subscription.position.offset)
+                session.read_state(subscription, before)
+                if presence_lost:
+                    session.push_in_order(subscription, PresenceReset(channel.name))
+            return
         if subscription.live:
             subscription.go_live(channel.offset)
         else:

@@ -13,15 +13,21 @@ from hub.core.forensics.journal import Journal
 from hub.core.options import KIB, MIB
 from hub.core.ports import PAGE_BYTES, Broker, HistoryPage
 from hub.core.publication import ENDS, Position, Publication
-from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
+from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset, State
 from hub.core.session.encoded import Encoded, Item, entry, skipped, unwanted
-from hub.core.session.ring import Entry
+from hub.core.session.ring import Entry, Kind
 from hub.core.session.session import Session
-from hub.core.session.subscription import Kept, KeptBudget, Subscription
+from hub.core.session.subscription import Kept, KeptBudget, StateNeed, Subscription
 
 # Guess, not measured: large enough that a page costs more than its request. Its bytes are
 # `PAGE_BYTES`.
 PAGE_PUBLICATIONS = 64
+# Of a channel's state: a page of them is read and encoded in a millisecond or two, so that one for
+# 10,000 rows holds the loop up no longer than one of history does.
+PAGE_ROWS = 500
+# How often rows are sent anew because history does not reach back to them any more, before a gap
+# says so: where a channel keeps no history and never rests, it never would. A guess.
+MAX_STATE_TRIES = 3
 # Of pages that peers have taken only a part of: 256 slow readers at a time.
 MAX_KEPT_BYTES = 32 * MIB
 # Where no more may be kept, what is not taken is read again: as much as the kernel takes at least.
@@ -80,6 +86,10 @@ class Replay:
         try:
             while session.writable and session.replaying:
                 subscription = session.replaying[0]
+                if (state := subscription.state_need) is not None and state.reading:
+                    await self._send_rows(session, subscription, state)
+                    self._take_turns(session, subscription)
+                    continue
                 asked = subscription.position
                 page = _take_kept(subscription) or await self._read(subscription)
                 # A reset told meanwhile moves the cursor; one still to be told follows the page.
@@ -87,15 +97,72 @@ class Replay:
                 waits = not subscription.closed and not subscription.live
                 if session.writable and waits and current:
                     self._write(session, subscription, page)
-                if subscription in session.replaying:
-                    others = [each for each in session.replaying if each is not subscription]
-                    # Channels take turns: one that never ends must not starve the others.
-                    goes_on = not (subscription.closed or subscription.live)
-                    session.replaying = [*others, subscription] if goes_on else others
+                self._take_turns(session, subscription)
         finally:
             session.replay_running = False
         if session.dialect.marks_positions:
             session.write_positions()
+
+    def _take_turns(self, session: Session, subscription: Subscription) -> None:
+        """Channels take turns: one that never ends must not starve the others."""
+        if subscription in session.replaying:
+            others = [each for each in session.replaying if each is not subscription]
+            goes_on = not (subscription.closed or subscription.live)
+            session.replaying = [*others, subscription] if goes_on else others
+
+    async def _send_rows(
+        self, session: Session, subscription: Subscription, state: StateNeed
+    ) -> None:
+        """Send a page of the channel's rows; behind the last one history goes on.
+
+        All pages hold as of the position of the first. A row that has changed since is left
+        out of them: what changed it follows that position, and comes as a message.
+        """
+        channel, after, position = subscription.channel, state.after, state.position
+        page = await self.broker.state(
+            channel.name,
+            after,
+            PAGE_ROWS,
+            upto=None if position is None else position.offset,
+            max_bytes=self._page_bytes(),
+        )
+        current = page.head.epoch == channel.epoch and (after, position) == (
+            state.after,
+            state.position,
+        )
+        waits = state.reading and not subscription.closed and not subscription.live
+        if not (session.writable and waits and current):
+            return
+        if position is None:
+            position = state.position = page.head
+            self._begin_at(subscription, position, fresh=state.fresh)
+        more = page.next is not None
+        push = State(channel.name, position, page.rows, more, page.dropped)
+        frame = session.dialect.encode(push, channel.epoch)
+        session.deliver(Encoded([Entry(Kind.KEEP, position.offset, frame, 0.0)]))
+        if page.next is not None:
+            state.after = page.next
+            return
+        state.reading = state.fresh = False
+        if position.offset >= channel.offset:
+            self._go_live(session, subscription, position.offset)
+
+    def _begin_at(self, subscription: Subscription, position: Position, *, fresh: bool) -> None:
+        """What comes before `position` the rows stand for."""
+        first, last = subscription.replay_cursor + 1, position.offset
+        if fresh:
+            self._journal.began(subscription, last)
+        elif first <= last:
+            name, epoch = subscription.channel.name, position.epoch
+            self._journal.missing(subscription, Gap(name, epoch, first, last, GapReason.EXPIRED))
+        subscription.replay_cursor = last
+
+    def _go_live(self, session: Session, subscription: Subscription, offset: int) -> None:
+        subscription.go_live(offset)
+        if subscription.presence_lost or _passes_presence(subscription):
+            subscription.presence_lost = False
+            session.push_in_order(subscription, PresenceReset(subscription.channel.name))
+        self.on_caught_up(subscription)
 
     async def _read(self, subscription: Subscription) -> HistoryPage:
         return await self.first_page(subscription.channel.name, subscription.position.offset)
@@ -109,7 +176,11 @@ class Replay:
             subscription.keep(self.keep(subscription.position, kept))
 
     def _write(self, session: Session, subscription: Subscription, page: HistoryPage) -> None:
-        channel = subscription.channel
+        channel, state = subscription.channel, subscription.state_need
+        if state is not None and _has_expired(subscription, page) and state.tries < MAX_STATE_TRIES:
+            state.tries += 1
+            subscription.go_back_to_state(subscription.position)
+            return
         items = _items(subscription, page)
         if items:
             encoded = Encoded([_entry(item, subscription) for item in items])
@@ -127,12 +198,8 @@ class Replay:
                         self._journal.own(subscription, item.offset)
             self._journal.replayed(subscription, first, subscription.replay_cursor)
         if subscription.replay_cursor >= channel.offset:
-            subscription.go_live(subscription.replay_cursor)
             channel.end_known = True
-            if subscription.presence_lost or _passes_presence(subscription):
-                subscription.presence_lost = False
-                session.push_in_order(subscription, PresenceReset(channel.name))
-            self.on_caught_up(subscription)
+            self._go_live(session, subscription, subscription.replay_cursor)
         else:
             self._keep(subscription, page)
 
@@ -171,6 +238,12 @@ def _items(subscription: Subscription, page: HistoryPage) -> list[Item]:
     if not page.publications:
         items += _missing(subscription, page, cursor + 1, page.head.offset)
     return items
+
+
+def _has_expired(subscription: Subscription, page: HistoryPage) -> bool:
+    """Whether history does not hold what follows next."""
+    first = subscription.replay_cursor + 1
+    return first <= page.head.offset and first < page.oldest
 
 
 def _passes_presence(subscription: Subscription) -> bool:

@@ -25,6 +25,8 @@ class Start:
     """The position asked for belongs to another epoch: `position` is where the new one starts."""
     page: HistoryPage | None = None
     """What follows `position`, where it was read already."""
+    state: bool = False
+    """Rows of the channel's state come first, as of `position` or later."""
 
 
 def at_head(head: Position) -> Start:
@@ -56,6 +58,16 @@ def start(*, since: Position | None, last: int | None, head: Position, oldest: i
         return Start(head, 0, recovered=False, reset=True)
     beginning = Position(head.epoch, 0)
     return Start(beginning, head.offset - held_after, recovered=False, reset=True)
+
+
+def with_state(whole: Start, head: Position, *, fresh: bool) -> Start:
+    """The start of a subscription with state, which would start at `whole` without it.
+
+    Rows come first where it is new (`fresh`), and where history cannot make its resume whole.
+    """
+    if whole.recovered and not fresh:
+        return whole
+    return Start(head, 0, recovered=fresh, state=True)
 
 
 def as_read(began: Start, page: HistoryPage) -> Start:

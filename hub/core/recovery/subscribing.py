@@ -6,6 +6,7 @@ between the two: offsets decide what comes from where (`hub.core.fanout.fanout`)
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from hub.core.commands import Subscribe
@@ -31,9 +32,9 @@ from hub.core.pushes import (
 )
 from hub.core.recovery.ending import Ending
 from hub.core.recovery.replay import Replay
-from hub.core.recovery.start import Start, as_read, at_head, start
+from hub.core.recovery.start import Start, as_read, at_head, start, with_state
 from hub.core.session.session import Session
-from hub.core.session.subscription import Subscription
+from hub.core.session.subscription import NOWHERE, Subscription
 from hub.errors import (
     BadRequestError,
     ConflictError,
@@ -106,7 +107,7 @@ class Subscribing:
         opened = []
         for command in commands:
             channel = self.channels.find(command.channel)
-            if channel is None or command.since is not None or command.last:
+            if channel is None or command.since is not None or command.last or command.state:
                 return None
             if channel.ended or not channel.end_known:
                 return None
@@ -179,6 +180,8 @@ class Subscribing:
         """Join channels whose starts are known."""
         for (channel, command), at in zip(opened, began, strict=True):
             asked = command.since if at.reset else None
+            if at.state:
+                asked = command.since or NOWHERE
             session.starts(channel.name, at.position if asked is None else asked)
         if tell and session.dialect.marks_positions:
             session.tell_positions()
@@ -218,7 +221,9 @@ class Subscribing:
         if reply_in_stream:
             answer = Reply(command.id, _ok(channel.name, began))
         else:
-            answer = Subscribed(channel.name, began.position, began.recovered, began.replayed)
+            answer = Subscribed(
+                channel.name, began.position, began.recovered, began.replayed, began.state
+            )
         session.push_in_order(subscription, answer)
         self._begin(subscription, command, began)
 
@@ -243,15 +248,25 @@ class Subscribing:
         if held and command.channel in session.subscriptions:
             # Of its own code: a browser may send the command again by itself.
             raise ConflictError(f"already subscribed to {command.channel!r}")
+        if command.state and not self.options(command.channel).keyed:
+            raise BadRequestError(f"{command.channel!r} keeps no state: its namespace is not keyed")
+        if command.state and command.filter is not None:
+            # A removal, or a row whose tags change, would not get through, and leave a row behind.
+            raise BadRequestError("state and filter do not go together")
         limit = min(self._limits.max_subscriptions, session.dialect.max_channels)
         if held >= limit:
             raise TooManySubscriptionsError(f"a session may hold {limit} subscriptions")
 
     async def _start(self, channel: Channel, command: Subscribe) -> Start:
-        """Ask history only where something of it was asked for.
+        """Ask history only where something of it was asked for."""
+        if command.state and command.since is None:
+            await self._ending.has_ended(channel)
+            return with_state(at_head(channel.head), channel.head, fresh=True)
+        began = await self._history_start(channel, command)
+        return with_state(began, channel.head, fresh=False) if command.state else began
 
-        Of a channel that has ended everything is: nothing else will come.
-        """
+    async def _history_start(self, channel: Channel, command: Subscribe) -> Start:
+        """Of a channel that has ended everything is asked for: nothing else will come."""
         asks = command.since is not None or bool(command.last)
         ended = not asks and await self._ending.has_ended(channel)
         if not asks and not ended:
@@ -297,6 +312,9 @@ class Subscribing:
 
     def _begin(self, subscription: Subscription, command: Subscribe, began: Start) -> None:
         session, channel = subscription.session, subscription.channel
+        if began.state:
+            session.read_state(subscription, command.since or NOWHERE)
+            return
         if began.reset:
             self._counters.gaps[GapReason.RESET] += 1
             offset = began.position.offset
@@ -410,7 +428,17 @@ class Subscribing:
         if (channel := self.channels.get(gap.channel)) is not None:
             self._counters.gaps[gap.reason] += len(channel)
             self._journal.lost(gap)
+            if gap.first and channel.options.keyed:
+                self._mend_by_state(channel)
             self._fanout.add(channel, gap)
+
+    def _mend_by_state(self, channel: Channel) -> None:
+        """Something is lost: subscriptions with state are sent the rows in place of a gap."""
+        for subscription in [each for each in channel if each.state_need is not None]:
+            if subscription.live:
+                self._fanout.settle(subscription)
+            if not subscription.closed and subscription.live:
+                subscription.session.read_state(subscription, subscription.resume_from)
 
     def reset(self, channel: str, head: Position) -> None:
         if (open_channel := self.channels.get(channel)) is not None:
@@ -432,20 +460,31 @@ def _subscribed_live(dialect: Dialect, channel: str, epoch: str, offset: int) ->
 def _subscription(
     session: Session, channel: Channel, command: Subscribe, cursor: int
 ) -> Subscription:
-    return Subscription(session, channel, fill=command.fill, cursor=cursor, filter=command.filter)
+    return Subscription(
+        session,
+        channel,
+        fill=command.fill,
+        cursor=cursor,
+        filter=command.filter,
+        state=command.state,
+    )
 
 
 def _ok(channel: str, began: Start) -> dict[str, object]:
+    rows = {"state": True} if began.state else {}
     return {
         "channel": channel,
         "position": str(began.position),
         "recovered": began.recovered,
         "replayed": began.replayed,
+        **rows,
     }
 
 
 def _as_of_now(channel: Channel, command: Subscribe, asked: Start) -> Start | None:
     """What was found out a while ago, as it is now; None where it has to be asked again."""
+    if asked.state:
+        return replace(asked, position=channel.head)
     asked_for_some = command.last or (command.last is None and channel.ended)
     if command.since is None and not (asked_for_some and channel.options.keeps_history):
         head = channel.head

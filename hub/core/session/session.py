@@ -320,6 +320,17 @@ class Session:
         if self.writable:
             self._context.on_replay(self)
 
+    def read_state(self, subscription: Subscription, resumes: Position) -> None:
+        """Send the subscription the rows of its channel, then what follows them.
+
+        `resumes` is where the peer resumes that is cut before it has them all.
+        """
+        subscription.go_back_to_state(resumes)
+        if subscription not in self.replaying:
+            self.replaying = [*self.replaying, subscription]
+        if self.writable:
+            self._context.on_replay(self)
+
     def read_on(self) -> None:
         """Read again from a peer that had sent more commands than could wait."""
         self.read_again_at_seconds = self._context.clock()
@@ -329,7 +340,10 @@ class Session:
 
     def owe(self, subscription: Subscription, entries: Sequence[Entry], cursor: int) -> None:
         """Owe frames of one channel, of which the last offset handed over is `cursor`."""
-        fills = subscription.fill and subscription.channel.options.keeps_history
+        # Rows are never conflated or dropped on the way: what history lacks, state mends.
+        fills = subscription.state_need is not None or (
+            subscription.fill and subscription.channel.options.keeps_history
+        )
         if fills and any(entry.kind is Kind.PUBLICATION for entry in entries):
             self.read_history(subscription, cursor)
             # History has everything with an offset.

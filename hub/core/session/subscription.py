@@ -45,6 +45,36 @@ class Kept:
         self._budget.bytes -= self._size
 
 
+# An epoch that no channel ever has (clients/PROTOCOL.md): who resumes from it begins anew.
+NOWHERE = Position("none", 0)
+
+
+class StateNeed:
+    """Of a subscription with state: which rows it still has to be sent, if any."""
+
+    __slots__ = ("after", "fresh", "position", "reading", "resumes", "tries")
+
+    def __init__(self) -> None:
+        self.reading = False
+        """Whether rows are being sent."""
+        self.position: Position | None = None
+        """As of which they hold; None until the first of them were read."""
+        self.after = ""
+        """The key of the last one sent."""
+        self.resumes = NOWHERE
+        """Where a peer resumes that is cut before it has all of them."""
+        self.tries = 0
+        """How often rows were sent since the subscription was live."""
+        self.fresh = True
+        """Whether none were sent yet."""
+
+    def begin(self, resumes: Position) -> None:
+        """Send all rows, from the first one on."""
+        if not self.reading:
+            self.resumes = resumes
+        self.reading, self.position, self.after = True, None, ""
+
+
 class Subscription:
     """Live while `offset` follows the channel; replaying while it reads history instead.
 
@@ -70,6 +100,7 @@ class Subscription:
         "ring",
         "sent_before",
         "session",
+        "state_need",
     )
 
     def __init__(
@@ -80,8 +111,10 @@ class Subscription:
         fill: bool,
         cursor: int = 0,
         filter: Filter | None = None,  # noqa: A002 - as the wire calls it
+        state: bool = False,
     ) -> None:
         """Begin behind `cursor`, replaying."""
+        self.state_need = StateNeed() if state else None
         self.session = session
         self.channel = channel
         self.fill = fill
@@ -159,6 +192,8 @@ class Subscription:
         """
         if self.ring is not None and self.ring.untold:
             return self.ring.untold[0].resumes or self.position
+        if self.state_need is not None and self.state_need.reading:
+            return self.state_need.resumes
         return self.position
 
     @property
@@ -200,6 +235,14 @@ class Subscription:
         self.may_come_into_step()
         if self.live_offset == NOT_LIVE:
             self.live_offset = offset
+        if self.state_need is not None:
+            self.state_need.tries = 0
+
+    def go_back_to_state(self, resumes: Position) -> None:
+        """Stop following the channel; its rows are sent, and then what follows them."""
+        self.go_back_to_history(self.position.offset)
+        if self.state_need is not None:
+            self.state_need.begin(resumes)
 
     def go_back_to_history(self, cursor: int) -> None:
         """Stop following the channel; everything after `cursor` is read from history."""

@@ -8,7 +8,8 @@ from hub.core import decimals
 from hub.core.fanout.presence import MAX_MEMBER_LENGTH, check_member
 from hub.core.publication import Position, check_channel
 from hub.errors import BadRequestError
-from hub.transports.http.schemas import CHANNEL, POSITION, STRING, Json
+from hub.transports.http.schemas import CHANNEL, KEY, POSITION, STRING, Json
+from hub.wire.payload import check_key
 from hub.wire.query import single, split_form, whole_number
 
 Read = Callable[[str, str], object]
@@ -146,4 +147,6 @@ MAX_PAGE = 1000
 LIMIT = whole("limit", "Rows of a page.", lowest=1, highest=MAX_PAGE, default=100)
 _NEXT = "`next` of the page before."
 AFTER = text("after", _NEXT)
+STATE_LIMIT = whole("limit", "Rows of a page.", lowest=1, highest=MAX_PAGE, default=MAX_PAGE)
+AFTER_KEY = Parameter("after", KEY, about=_NEXT, read=lambda name, value: check_key(value, name))
 AFTER_MEMBER = member("after", _NEXT)

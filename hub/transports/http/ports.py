@@ -17,7 +17,7 @@ from hub.core.counters import Counters
 from hub.core.identity import Identity
 from hub.core.options import KIB, MIB
 from hub.core.polling import PollRequest
-from hub.core.ports import HistoryPage, PublishRequest, PublishResult
+from hub.core.ports import HistoryPage, PublishRequest, PublishResult, StatePage
 from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord
@@ -56,6 +56,13 @@ class Node(Protocol):
         """At most `limit` publications after `since`; from the oldest held without it, or
         where it belongs to another epoch."""
         ...
+
+    async def state(self, channel: str, after: str, limit: int) -> StatePage:
+        """Rows of a keyed channel with keys above `after`; raise `BadRequestError` for others."""
+        ...
+
+    def check_keyed(self, channel: str) -> None:
+        """Raise `BadRequestError` where the channel keeps no state."""
 
     async def presence(self, channel: str) -> Sequence[Member]:
         """On any node; raise `BadRequestError` where the namespace has no presence."""

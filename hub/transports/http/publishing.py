@@ -10,7 +10,7 @@ import orjson
 from hub.core.identity import Identity
 from hub.core.limits import party
 from hub.core.ports import PublishRequest, PublishResult
-from hub.core.publication import check_channel
+from hub.core.publication import REMOVES, check_channel
 from hub.errors import HubError, OutcomeUnknownError
 from hub.transports.http.access import text_header
 from hub.transports.http.answer import Answer
@@ -67,6 +67,20 @@ class Publishing:
                 ),
                 body=ANY_JSON,
                 body_limit=self._limits.max_message_bytes,
+                answers=ok("Published.", ref("Published")),
+            ),
+            Route(
+                method="DELETE",
+                path="/api/channels/{channel}/state/{key}",
+                access=Access.PUBLISHER,
+                admits=self._admit_one,
+                handler=self.remove,
+                at_once=True,
+                summary="Take a row away",
+                parameters=(
+                    header("Idempotency-Key", KEY, "Makes a retry within 5 minutes harmless."),
+                    _TRACE,
+                ),
                 answers=ok("Published.", ref("Published")),
             ),
             Route(
@@ -136,6 +150,29 @@ class Publishing:
         result = self._engine.publish(asked)
         if isinstance(result, PublishResult):
             return Answer(_result(channel, result).encode())
+        return _published_later(channel, result)
+
+    def remove(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+        """Publish that the key's row is gone: subscribers get a message with `remove`."""
+        channel, identity = request.params["channel"], request.identity
+        self._engine.check_keyed(channel)
+        self._check_rate(request, 1)
+        result = self._engine.publish(
+            PublishRequest(
+                channel,
+                b"null",
+                identity.publisher,
+                check_key(request.params["key"], "key"),
+                identity.subject,
+                idempotency_key=_optional_key(
+                    text_header(request, "idempotency-key"), "Idempotency-Key"
+                ),
+                trace=request.headers.get("traceparent") if self._traced else None,
+                marks=REMOVES,
+            )
+        )
+        if isinstance(result, PublishResult):
+            return _published(channel, result)
         return _published_later(channel, result)
 
     async def batch(self, request: Request) -> Answer:

@@ -3,6 +3,8 @@
 What a peer may not subscribe to it may not read either: the list leaves it out.
 """
 
+import orjson
+
 from hub.admin.channels import CHANNELS
 from hub.core.fanout.presence import MAX_PAGE_MEMBERS, page_of
 from hub.core.ports import HistoryPage
@@ -14,8 +16,10 @@ from hub.errors import NotFoundError
 from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import (
     AFTER,
+    AFTER_KEY,
     AFTER_MEMBER,
     LIMIT,
+    STATE_LIMIT,
     Parameter,
     choice,
     position,
@@ -26,7 +30,7 @@ from hub.transports.http.ports import HttpDeps
 from hub.transports.http.routes import Access, Handler, Route
 from hub.transports.http.schemas import ok, ref
 from hub.transports.request import Request
-from hub.wire.native import publication_object
+from hub.wire.native import publication_object, row
 
 
 class Reading:
@@ -53,6 +57,10 @@ class Reading:
             self._of_channel(
                 f"{one}/history", self.history, "Read history", "History",
                 position("since", "Only what follows it."), LIMIT,
+            ),
+            self._of_channel(
+                f"{one}/state", self.state, "The newest publication of each key", "State",
+                STATE_LIMIT, AFTER_KEY,
             ),
             self._of_channel(
                 f"{one}/presence", self.presence, "Who is present", "Presence",
@@ -112,6 +120,18 @@ class Reading:
         name, since = request.params["channel"], request.given["since"]
         page = await self._engine.history(name, since, request.given["limit"])
         return json_answer(_history_fields(name, since, page))
+
+    async def state(self, request: Request) -> Answer:
+        """A page of rows, in the order of their keys; `position` is the channel's head."""
+        name, given = request.params["channel"], request.given
+        page = await self._engine.state(name, given["after"] or "", given["limit"])
+        fields: dict[str, object] = {
+            "channel": name,
+            "position": str(page.head),
+            "rows": [orjson.Fragment(row(each)) for each in page.rows],
+            "next": page.next,
+        }
+        return json_answer(fields | ({"dropped": page.dropped} if page.dropped else {}))
 
     async def presence(self, request: Request) -> Answer:
         """A page of the members, in the order of their ids where they are more than one page."""

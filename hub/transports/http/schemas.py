@@ -159,6 +159,27 @@ _COMMON: Json = {
             "next": OPTIONAL_STRING,
         }
     ),
+    "Row": record(
+        {
+            "key": STRING,
+            "offset": INTEGER,
+            "time": INTEGER,
+            "data": ANY_JSON,
+            "from": STRING,
+            "tags": TAGS,
+        },
+        optional=("from", "tags"),
+    ),
+    "State": record(
+        {
+            "channel": CHANNEL,
+            "position": POSITION,
+            "rows": array(ref("Row")),
+            "next": OPTIONAL_STRING,
+            "dropped": {**INTEGER, "description": "Rows that went for want of room."},
+        },
+        optional=("dropped",),
+    ),
     "Member": record({"id": STRING, "connection": STRING, "sub": STRING}, optional=("sub",)),
     "Presence": record(
         {"channel": CHANNEL, "members": array(ref("Member")), "next": STRING}, optional=("next",)

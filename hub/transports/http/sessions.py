@@ -126,6 +126,7 @@ class Sessions:
             identity=request.identity,
             address=request.address,
             user_agent=headers.get("user-agent", ""),
+            state=query.state,
         )
         return Answer(await self._poll(asked))
 
@@ -150,6 +151,7 @@ def _poll_parameters(max_channels: int, max_wait_seconds: float) -> tuple[Parame
         documented("wait", wait, "Seconds."),
         documented("fill", BOOLEAN),
         documented("filter", STRING, 'Conditions on tags as JSON, such as `{"league":"nba"}`.'),
+        documented("state", BOOLEAN, "Rows of keyed channels first, then what follows them."),
         documented("token", STRING),
         documented("connection", STRING, "The polling session to go on with."),
         documented("session", BOOLEAN, "Also push `subscribed`."),

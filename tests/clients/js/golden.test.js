@@ -244,7 +244,7 @@ for (const { code, reconnect } of golden("closes")) {
 }
 
 test("each golden push is one that the client understands", () => {
-  const understood = [...OF_A_CHANNEL, "welcome", "subscribed", "unsubscribed", "heartbeat", "expiring", "goodbye"];
+  const understood = [...OF_A_CHANNEL, "welcome", "subscribed", "state", "unsubscribed", "heartbeat", "expiring", "goodbye"];
   const ops = new Set(golden("pushes").map(({ wire }) => wire.op));
   assert.deepEqual([...ops].sort(), understood.sort());
 });

@@ -19,7 +19,7 @@ from hub.auth.policy import Policy
 from hub.core.counters import Counters
 from hub.core.eager import begin
 from hub.core.polling import PollRequest
-from hub.core.ports import HistoryPage, PublishRequest, PublishResult
+from hub.core.ports import HistoryPage, PublishRequest, PublishResult, StatePage
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, Origin, SessionRecord, SubscriptionRecord
@@ -76,6 +76,12 @@ class FakeEngine:
 
     published: list[PublishRequest] = field(default_factory=list)
     fails: dict[str, Exception] = field(default_factory=dict)
+    asked_state: list[tuple[str, str, int]] = field(default_factory=list)
+    state_page: StatePage = field(
+        default_factory=lambda: StatePage(
+            Position("e", 7), (Publication("table:a", 5, b"[1]", 1000, "k", "ann"),), None
+        )
+    )
     page: HistoryPage = field(
         default_factory=lambda: HistoryPage(
             Position("e1", 3),
@@ -130,6 +136,15 @@ class FakeEngine:
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
         self.asked.append((channel, since, limit))
         return self.page
+
+    async def state(self, channel: str, after: str, limit: int) -> StatePage:
+        self.check_keyed(channel)
+        self.asked_state.append((channel, after, limit))
+        return self.state_page
+
+    def check_keyed(self, channel: str) -> None:
+        if not channel.startswith("table:"):
+            raise BadRequestError("it keeps no state")
 
     async def presence(self, channel: str) -> Sequence[Member]:
         if not channel.startswith("chat:"):

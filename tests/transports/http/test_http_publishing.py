@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hub.auth.policy import Policy
+from hub.core.publication import REMOVES
 from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError
 from hub.transports.http.ports import HttpLimits
 from tests.transports.http.fakes import OPERATOR, PUBLISHER, Hub, make_hub
@@ -368,3 +369,17 @@ async def test_what_several_channels_cannot_be_is_refused_and_publishes_nothing(
         answer = await client.post("/api/publish", json=asked)
     assert answer.status_code == status
     assert hub.engine.published == []
+
+
+async def test_a_row_is_taken_away_by_its_key(hub: Hub) -> None:
+    """Answered like a publish, which it is; for publishers only, where there is state."""
+    async with hub.client(**PUBLISHER) as client:
+        gone = await client.delete("/api/channels/table:a/state/a%2Fb%20%C3%A9")
+        none = await client.delete("/api/channels/prices/state/a")
+        long = await client.delete(f"/api/channels/table:a/state/{'x' * 201}")
+    async with hub.client() as client:
+        anybody = await client.delete("/api/channels/table:a/state/a")
+    assert gone.json() == {"channel": "table:a", "offset": 1, "epoch": "e1"}
+    (request,) = hub.engine.published
+    assert (request.key, request.data, request.marks) == ("a/b é", b"null", REMOVES)
+    assert [each.status_code for each in (none, long, anybody)] == [400, 400, 401]

@@ -301,3 +301,20 @@ async def test_presence_comes_in_pages_that_go_on(hub: Hub) -> None:
     assert "next" not in last
     assert (wrong.status_code, long.status_code, longest.status_code) == (400, 400, 200)
     assert long.json()["detail"] == "after is 256 characters, a member's id has at most 255"
+
+
+async def test_state_comes_in_pages_that_go_on(hub: Hub) -> None:
+    """`next` is the key to go on after; a row has the names of the wire."""
+    async with hub.client() as client:
+        first = await client.get("/api/channels/table:a/state?limit=5&after=a%2Fb")
+        plain = await client.get("/api/channels/table:a/state")
+        wrong = await client.get("/api/channels/table:a/state?limit=0")
+        other = await client.get("/api/channels/prices/state")
+    assert first.json() == {
+        "channel": "table:a",
+        "position": "e:7",
+        "rows": [{"key": "k", "offset": 5, "time": 1000, "from": "ann", "data": [1]}],
+        "next": None,
+    }
+    assert hub.engine.asked_state == [("table:a", "a/b", 5), ("table:a", "", 1000)]
+    assert (plain.status_code, wrong.status_code, other.status_code) == (200, 400, 400)

@@ -1,0 +1,181 @@
+"""The state of one channel in memory: the newest publication of each key.
+
+Rows are read in the order of their keys, so that a reader which names the last key that it has
+goes on behind it, whatever changed meanwhile. They are let go of in the order of their changes,
+oldest first: by age, and where there are more keys than may be. No I/O, no clock.
+
+Pages hold as of one position. Where somebody is reading, a row that changes is kept as it was for
+a moment longer. Example: rows `a` at offset 3 and `b` at 7 are read as of 7, one to a page. After
+the first page `b` becomes 8 and `c` is new at 9. The second page is `b` at 7: 8 and 9 follow the
+position, and whoever reads gets them as messages. A reader that takes too long gets a page without
+`b`, which is as right once it has those messages.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable
+from itertools import islice
+
+from hub.core.options import ChannelOptions
+from hub.core.ports import StatePage
+from hub.core.publication import REMOVES, Position, Publication
+
+# Of a row beside its publication: two places in a dictionary, a tuple, a time, a place in a list.
+ROW_BYTES = 200
+
+# To sort all keys again is cheaper than to take so many out of their order one by one. A guess.
+_SORT_AGAIN = 100
+
+# How long former rows are kept after a page was read that is not the last. A guess: far more than
+# a page takes that does not wait for its peer.
+_READING_SECONDS = 5.0
+
+_Row = tuple[Publication, float]
+
+
+class StateRows:
+    """Of a channel whose namespace is `keyed`.
+
+    Args:
+        cost_bytes: what holding a publication takes.
+    """
+
+    __slots__ = (
+        "_cost_bytes", "_former", "_keys", "_read_upto", "_reading_until", "_rows", "bytes",
+        "dropped", "max_keys", "ttl_seconds",
+    )  # fmt: skip
+
+    def __init__(self, options: ChannelOptions, cost_bytes: Callable[[Publication], int]) -> None:
+        self.max_keys = options.state_max_keys
+        self.ttl_seconds = options.state_ttl_seconds
+        self._cost_bytes = cost_bytes
+        self._rows: dict[str, _Row] = {}
+        """By key, in the order they were changed last."""
+        self._keys: list[str] | None = None
+        """All keys in order; None until somebody reads."""
+        self._former: dict[str, list[tuple[Publication, int]]] = {}
+        """While somebody reads: what rows were before they changed, and where that was."""
+        self._read_upto = 0
+        """The position as of which somebody reads: what came after it is nobody's former row."""
+        self._reading_until = 0.0
+        self.bytes = 0
+        self.dropped = 0
+        """Rows that went for want of room."""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def put(self, publication: Publication, now_seconds: float) -> None:
+        """Take what was published: it is its key's row from now on, or takes it away."""
+        if (key := publication.key) is None:
+            return
+        former = self._rows.pop(key, None)
+        if former is not None:
+            if self._reading_until:
+                self._keep(key, former[0], publication.offset, now_seconds)
+            self.bytes -= self._cost_bytes(former[0]) + ROW_BYTES
+        if publication.marks & REMOVES:
+            if former is not None:
+                self._forget_key(key)
+            return
+        self._rows[key] = publication, now_seconds
+        self.bytes += self._cost_bytes(publication) + ROW_BYTES
+        if former is None:
+            if self._keys is not None and key not in self._former:
+                insort(self._keys, key)
+            if len(self._rows) > self.max_keys:
+                self.drop_oldest()
+
+    def _keep(self, key: str, row: Publication, changed: int, now_seconds: float) -> None:
+        """Keep a row that changes, for whoever is reading."""
+        if now_seconds > self._reading_until or len(self._former) >= self.max_keys:
+            self._forget_former()
+        elif row.offset <= self._read_upto:
+            self._former.setdefault(key, []).append((row, changed))
+            self.bytes += self._cost_bytes(row) + ROW_BYTES
+
+    def _forget_former(self) -> None:
+        if former := self._former:
+            rows = [row for versions in former.values() for row, _ in versions]
+            self.bytes -= sum(map(self._cost_bytes, rows)) + len(rows) * ROW_BYTES
+            self._former = {}
+            if any(key not in self._rows for key in former):
+                self._keys = None
+        self._reading_until = 0.0
+
+    def drop_oldest(self) -> None:
+        """Let go of the row that was changed longest ago: there is no room for it."""
+        self._let_go(next(iter(self._rows)))
+        self.dropped += 1
+
+    def trim(self, now_seconds: float) -> None:
+        """Let go of what is older than `state_ttl_seconds`."""
+        if self._reading_until and now_seconds > self._reading_until:
+            self._forget_former()
+        if not self.ttl_seconds:
+            return
+        limit = now_seconds - self.ttl_seconds
+        expired = 0
+        for _, at_seconds in self._rows.values():
+            if at_seconds >= limit:
+                break
+            expired += 1
+        if expired > _SORT_AGAIN:
+            self._keys = None
+        for key in list(islice(self._rows, expired)):
+            self._let_go(key)
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._rows.clear()
+        self._former = {}
+        self._keys = None
+        self.bytes = 0
+
+    def _let_go(self, key: str) -> None:
+        publication, _ = self._rows.pop(key)
+        self.bytes -= self._cost_bytes(publication) + ROW_BYTES
+        self._forget_key(key)
+
+    def _forget_key(self, key: str) -> None:
+        if self._keys is not None and key not in self._former:
+            del self._keys[bisect_left(self._keys, key)]
+
+    def page(
+        self,
+        head: Position,
+        after: str,
+        limit: int,
+        *,
+        upto: int | None,
+        max_bytes: int,
+        now_seconds: float,
+    ) -> StatePage:
+        """At most `limit` rows with keys above `after` and offsets up to `upto`.
+
+        Their data has at most `max_bytes`, or they are one.
+        """
+        if (keys := self._keys) is None:
+            keys = self._keys = sorted(self._rows | self._former)
+        found: list[Publication] = []
+        place = bisect_right(keys, after)
+        while place < len(keys):
+            row = self._as_of(keys[place], upto)
+            if row is not None:
+                max_bytes -= len(row.data)
+                if len(found) == limit or (max_bytes < 0 and found):
+                    self._reading_until = now_seconds + _READING_SECONDS
+                    self._read_upto = max(self._read_upto, head.offset if upto is None else upto)
+                    return StatePage(head, tuple(found), keys[place - 1], self.dropped)
+                found.append(row)
+            place += 1
+        return StatePage(head, tuple(found), None, self.dropped)
+
+    def _as_of(self, key: str, upto: int | None) -> Publication | None:
+        """A key's row as it was then; None where there was none, or it is not known any more."""
+        row = self._rows.get(key)
+        if row is not None and (upto is None or row[0].offset <= upto):
+            return row[0]
+        if upto is None or not self._former:
+            return None
+        former = self._former.get(key, ())
+        return next((was for was, changed in former if was.offset <= upto < changed), None)

@@ -1,0 +1,107 @@
+"""State over every transport of a real hub: rows, then what follows, and a resume."""
+
+import asyncio
+import json
+
+import httpx
+import pytest
+import websockets
+
+from hub import Hub, Settings
+from hub.errors import SettingsError
+
+SETTINGS = {
+    "port": 0,
+    "drain_seconds": 0,
+    "namespaces": '{"table": {"keyed": true, "history_size": 3}, "big": {"keyed": true}}',
+}
+
+
+def hub_with_tables() -> Hub:
+    return Hub(Settings(**SETTINGS))
+
+
+async def test_a_websocket_gets_rows_and_then_changes() -> None:
+    async with hub_with_tables() as hub, httpx.AsyncClient(base_url=hub.url) as http:
+        await http.post("/api/publish/table:a?key=x", content=b"1")
+        await http.post("/api/publish/table:a?key=y", content=b"2")
+        url = hub.url.replace("http", "ws") + "/ws?channel=table:a&state=true"
+        async with websockets.connect(url) as peer:
+            welcome, subscribed, state = [json.loads(await peer.recv()) for _ in range(3)]
+            deleted = (await http.delete("/api/channels/table:a/state/x")).json()
+            message = json.loads(await peer.recv())
+        rows = (await http.get("/api/channels/table:a/state")).json()
+    assert [welcome["op"], subscribed["op"], state["op"]] == ["welcome", "subscribed", "state"]
+    assert subscribed["state"] is True
+    assert {row["key"]: row["data"] for row in state["rows"]} == {"x": 1, "y": 2}
+    assert (state["more"], state["position"]) == (False, subscribed["position"])
+    assert (message["op"], message["key"], message["remove"]) == ("message", "x", True)
+    assert message["offset"] == deleted["offset"] == 3
+    assert [row["key"] for row in rows["rows"]] == ["y"]
+    assert rows["position"] == f"{deleted['epoch']}:3"
+
+
+async def test_an_event_stream_names_its_place_with_the_last_row_only() -> None:
+    """A browser that comes back before it gets all rows from the beginning."""
+    async with hub_with_tables() as hub, httpx.AsyncClient(base_url=hub.url) as http:
+        await http.post("/api/publish/table:a?key=x", content=b"1")
+        blocks = await _events(http, "/sse?channel=table:a&state=true", 3)
+        several = await _events(http, "/sse?channel=table:a&channel=b&state=false", 2)
+        for number in range(6):
+            await http.post(f"/api/publish/table:a?key={number}", content=b"1")
+        place = blocks[2].partition("\n")[0].removeprefix("id: ")
+        resumed = await _events(http, "/sse?channel=table:a&state=true", 3, place)
+    assert not blocks[1].startswith("id:")
+    assert blocks[2].startswith(f"id: {place}\nevent: state\n")
+    assert several
+    assert '"recovered":false' in resumed[1]
+    assert "event: state" in resumed[2]
+    assert len(json.loads(resumed[2].partition("data: ")[2])["rows"]) == 7
+
+
+async def _events(
+    http: httpx.AsyncClient, path: str, count: int, last_event_id: str = ""
+) -> list[str]:
+    headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+    text = ""
+    async with asyncio.timeout(10), http.stream("GET", path, headers=headers) as answer:
+        async for part in answer.aiter_text():
+            text += part
+            if text.count("\n\n") >= count:
+                break
+    return text.split("\n\n")
+
+
+async def test_polls_get_rows_and_go_on_behind_them() -> None:
+    """Also where all rows are more than one answer."""
+    async with hub_with_tables() as hub, httpx.AsyncClient(base_url=hub.url, timeout=20) as http:
+        body = [{"channel": "big:a", "key": f"k{n:04}", "data": "x" * 4000} for n in range(600)]
+        assert (await http.post("/api/publish", json=body)).status_code == 200
+        rows: dict[str, object] = {}
+        path, answers = "/poll?channel=big:a&state=true&wait=5", 0
+        headers: dict[str, str] = {}
+        more = True
+        while more:
+            answer = (await http.get(path, headers=headers)).json()
+            answers += 1
+            for push in answer["pushes"]:
+                assert push["op"] == "state"
+                rows |= {row["key"]: row["offset"] for row in push["rows"]}
+                more = push["more"]
+            since = answer["positions"]["big:a"]
+            welcome = answer["welcome"]
+            headers = {"Authorization": f"Bearer {welcome['secret']}"}
+            connection = f"&connection={welcome['connection']}"
+            path = f"/poll?channel=big:a&state=true&wait=5&since=big:a={since}{connection}"
+        assert answers > 1
+        assert len(rows) == 600
+        await http.post("/api/publish/big:a?key=k0001", content=b"1")
+        answer = (await http.get(path, headers=headers)).json()
+        assert [push["offset"] for push in answer["pushes"]] == [601]
+
+
+@pytest.mark.parametrize("broker", ["redis://127.0.0.1:1", "sqlite:////tmp/none.db"])
+async def test_a_broker_without_state_refuses_a_keyed_namespace(broker: str) -> None:
+    """Plainly, before it starts: a table that is never filled would be silent."""
+    with pytest.raises(SettingsError, match="keeps no state"):
+        await Hub(Settings(**{**SETTINGS, "broker": broker})).__aenter__()
