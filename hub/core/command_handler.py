@@ -5,9 +5,11 @@ no connection.
 """
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn, get_args
 
 from hub.core import commands
+from hub.core.asking import Asker, Hooks
 from hub.core.commands import Command
 from hub.core.counters import Counters
 from hub.core.fanout.fanout import Fanout
@@ -22,7 +24,7 @@ from hub.core.ports import (
     StatePage,
     UndecidedError,
 )
-from hub.core.publication import Position
+from hub.core.publication import REMOVES, Position
 from hub.core.pushes import Reply
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.session.session import Session
@@ -43,7 +45,7 @@ Ok = Mapping[str, object] | None
 class CommandHandler:
     """One per node."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made once, of all that has a say
         self,
         *,
         broker: Broker,
@@ -53,17 +55,24 @@ class CommandHandler:
         counters: Counters,
         max_backlog_bytes: int,
         on_refused: Callable[[Session, HubError], None] = lambda *_: None,
+        hooks: Hooks | None = None,
     ) -> None:
         """`on_refused` is told of tokens that a session sent and that do not hold."""
+        self._hooks = hooks
         self._broker = broker
         self.publishes_now = broker.answers_at_once and broker.publish_now is not None
-        """Whether publications are done in a plain call, so that `publish_for` may be used."""
+        """Whether publications are done in a plain call."""
         self._fanout = fanout
         self._subscribing = subscribing
         self._policy = policy
         self._counters = counters
         self._max_backlog_bytes = max_backlog_bytes
         self._on_refused = on_refused
+
+    def publishes_for(self, session: Session) -> bool:
+        """Whether `publish_for` may be used: nothing is waited for, and nobody is asked."""
+        hooks = self._hooks
+        return self.publishes_now and (hooks is None or not hooks.asks_publish(session.identity))
 
     def may_begin(self, command: Command) -> bool:
         """Whether `execute` may be begun without a task (`hub.core.eager`).
@@ -84,11 +93,15 @@ class CommandHandler:
         self._subscribing.begin_now(session, opened)
         return True
 
-    async def execute(self, session: Session, command: Command, *, reply_in_stream: bool) -> Ok:
+    async def execute(  # noqa: C901 - a branch for each command
+        self, session: Session, command: Command, *, reply_in_stream: bool
+    ) -> Ok:
         """Carry out one command of a session; raise `HubError` where it cannot be."""
         self._counters.commands[_NAMES[type(command)]] += 1
         if session.identity.awaits_token and not isinstance(command, commands.Authenticate):
             session.identity.check_known()
+        if self._hooks is not None:
+            command = await self._judged(self._hooks, session, command)
         match command:
             case commands.Publish():
                 result = self.publish(_asked(session, command))
@@ -113,10 +126,47 @@ class CommandHandler:
             case commands.Ping():
                 return {}
 
+    # -- the application's word ------------------------------------------------------------
+
+    async def _judged(self, hooks: Hooks, session: Session, command: Command) -> Command:
+        """The command as the application lets it be carried out; raise what it refuses by."""
+        match command:
+            case commands.Publish():
+                return await self._asked_publish(hooks, session, command)
+            case commands.Subscribe(in_url=True):
+                # It was asked about before the session was opened.
+                return command
+            case commands.Subscribe() | commands.History() | commands.Presence():
+                await self._ask_to_read(hooks, session, command.channel)
+                return command
+            case _:
+                return command
+
+    async def _ask_to_read(self, hooks: Hooks, session: Session, channel: str) -> None:
+        identity = session.identity
+        if channel in session.subscriptions or not hooks.asks_subscribe(identity):
+            return
+        identity.check_subscribe(channel)
+        await hooks.check_subscribe(_asker(session, identity), channel)
+        _check_goes_on(session, identity)
+
+    async def _asked_publish(
+        self, hooks: Hooks, session: Session, command: commands.Publish
+    ) -> commands.Publish:
+        identity, channel = session.identity, command.channel
+        if not hooks.asks_publish(identity):
+            return command
+        identity.check_publish(channel)
+        data = await hooks.check_publish(_asker(session, identity), channel, command.data)
+        _check_goes_on(session, identity)
+        # What takes a row away has no data.
+        same = data is command.data or command.marks & REMOVES
+        return command if same else replace(command, data=data)
+
     # -- publishing ------------------------------------------------------------------------
 
     def publish_for(self, session: Session, command: commands.Publish) -> Ok:
-        """As `execute`, where `publishes_now`."""
+        """As `execute`, where `publishes_for` says so."""
         self._counters.commands["publish"] += 1
         result = self.publish(_asked(session, command))
         assert isinstance(result, PublishResult)  # noqa: S101 - the caller has asked
@@ -301,6 +351,9 @@ class CommandHandler:
             except UndecidedError as undecided:
                 await undecided.wait()
                 identity = self._policy.authenticate(command.token)
+            if self._hooks is not None:
+                # Its word about this peer must not end with the peer's next token.
+                identity = await self._hooks.admit(_asker(session, identity))
             self._change_identity(session, identity)
         except HubError as error:
             self._on_refused(session, error)
@@ -318,6 +371,18 @@ class CommandHandler:
     def ended(self, session: Session) -> None:
         """The session is gone: it leaves its channels."""
         self._subscribing.leave_all(session)
+
+
+def _asker(session: Session, identity: Identity) -> Asker:
+    return Asker(
+        identity, session.id, session.link.address, {"user-agent": session.link.user_agent}
+    )
+
+
+def _check_goes_on(session: Session, asked_for: Identity) -> None:
+    """Raise `UnavailableError` where the session is not any more whom the application judged."""
+    if session.closing or session.identity.subject != asked_for.subject:
+        raise UnavailableError("the session changed while the application was asked")
 
 
 def _asked(session: Session, command: commands.Publish) -> PublishRequest:

@@ -15,6 +15,7 @@ from hub.core.labels import (
     CLOSE_CODE,
     CODE,
     CONNECTION,
+    HOOK,
     KEY_FETCH,
     KEY_RELOAD,
     LIMIT,
@@ -113,6 +114,12 @@ class Counters:
         "hub_token_key_fetches",
         "Requests for the identity provider's keys (HUB_TOKEN_JWKS_URL).",
         KEY_FETCH,
+    )
+    hook_calls: Counts = _counts(
+        "hub_hook_calls", "Questions to the application (HUB_HOOK_URL), by the outcome.", HOOK
+    )
+    hook_seconds: Histogram = _times(
+        "hub_hook_seconds", "From a question to the application to its answer, errors included."
     )
     rate_limited: Counts = _counts(
         "hub_rate_limited", "Refused for asking too much, by the limit.", LIMIT

@@ -125,6 +125,7 @@ REFUSED_FOR = Label(
         "origin": "a page of an origin that is not allowed",
         "host": "a host that the hub does not answer for",
         "node": "a message between nodes that no operator's key proves",
+        "application": "the application said no (HUB_HOOK_URL)",
     },
 )
 
@@ -145,6 +146,22 @@ KEY_FETCH = Label(
         "refused": "a status other than 200",
         "too_large": "more bytes than a set may have",
         "invalid": "no key set, or none of its keys is usable",
+    },
+)
+
+HOOK = Label(
+    "outcome",
+    {
+        "allowed": "the application said yes",
+        "refused": "it said no",
+        "cached": "its answer was remembered",
+        "timeout": "no whole answer in time",
+        "unreachable": "no connection, or one that broke",
+        "error": "a status of 500 and above, or 429",
+        "busy": "too many questions wait already",
+        "open": "not asked: it did not answer the last ones",
+        "too_large": "an answer with more bytes than one may have",
+        "invalid": "an answer that cannot be read",
     },
 )
 

@@ -34,3 +34,5 @@ class PollRequest:
     """Every channel begins with its rows, and again where history cannot make it whole."""
     max_bytes: int = MIB
     """From there on an answer takes nothing more; what does not fit comes with the next."""
+    named: str | None = None
+    """The id of a new session, where the application was asked about it by that."""

@@ -265,9 +265,22 @@ class UndecidedError(UnauthorizedError):
     nothing.
     """
 
-    def __init__(self, message: str, wait: Callable[[], Coroutine[object, object, None]]) -> None:
+    def __init__(
+        self,
+        message: str,
+        wait: Callable[[], Coroutine[object, object, None]],
+        *,
+        decides: bool = False,
+    ) -> None:
+        """`decides`: what is decided by the wait is known for good behind it, so that it may be
+        waited for also by who has waited for something else."""
         super().__init__(message, holds_in_seconds=1, refusal="undecided")
         self.wait = wait
+        self.decides = decides
+
+    def may_wait(self, *, has_waited: bool) -> bool:
+        """Whether to wait, for who has waited or has not."""
+        return self.decides or not has_waited
 
 
 class Policy(Protocol):

@@ -136,8 +136,11 @@ class SessionRegistry:
         *,
         head: bytes = b"",
         subscriptions: Iterable[Subscribe] = (),
+        named: str | None = None,
     ) -> Session:
         """Take a session in, welcome it and begin its subscriptions.
+
+        `named` is what `new_id` gave it before; None gives it a new one.
 
         Call `check_open` before answering the handshake. `head` is the transport's own answer:
         it, the welcome, and what the broker has at once for the subscriptions leave in one write.
@@ -145,7 +148,7 @@ class SessionRegistry:
         What fails on the way ends the session, which is told so like any other; nothing of it is
         kept. So the session that is returned may be closing.
         """
-        session = self._take_in(link, dialect, identity, head)
+        session = self._take_in(link, dialect, identity, head, named)
         try:
             self._heartbeats.add(session)
             self._aging.add(session)
@@ -191,11 +194,22 @@ class SessionRegistry:
             session.uncork()
         return session
 
-    def _take_in(self, link: Link, dialect: Dialect, identity: Identity, head: bytes) -> Session:
+    def new_id(self) -> str:
+        """What a session may be called."""
+        # Nobody has to guess it: the secret is what proves whose it is.
+        return self._options.tag + random.getrandbits(64).to_bytes(8).hex()
+
+    def _take_in(
+        self,
+        link: Link,
+        dialect: Dialect,
+        identity: Identity,
+        head: bytes,
+        named: str | None = None,
+    ) -> Session:
         """Have a session whose link gathers what it says, behind `head`, until `uncork`."""
         context, transport = self._context, link.transport
-        # Nobody has to guess it: the secret is what proves whose it is.
-        id_ = self._options.tag + random.getrandbits(64).to_bytes(8).hex()
+        id_ = self.new_id() if named is None else named
         session = Session(link, dialect, identity, id=id_, context=context)
         self.sessions[id_] = session
         self.by_transport[transport] += 1
@@ -279,7 +293,7 @@ class SessionRegistry:
         if session.closing and respond is None:
             return
         if (inbox := session.inbox) is None:
-            if isinstance(command, Publish) and self._command_handler.publishes_now:
+            if isinstance(command, Publish) and self._command_handler.publishes_for(session):
                 self._publish(session, command, respond)
                 return
             rest = None

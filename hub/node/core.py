@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from hub.core.asking import Hooks
 from hub.core.command_handler import CommandHandler
 from hub.core.counters import Counters
 from hub.core.eager import begin
@@ -121,9 +122,10 @@ class NodeCore:
     Args:
         tag: what this node's connections begin with, and no other's.
         tracing: None where nothing is traced.
+        hooks: None where the application need not be asked.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made once, of all that has a say
         self,
         settings: CoreSettings,
         shared: Shared,
@@ -133,6 +135,7 @@ class NodeCore:
         roster: Roster,
         policy: Policy,
         tracing: "Tracing | None" = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self._settings = settings
         self._shared = shared
@@ -171,6 +174,7 @@ class NodeCore:
             counters=shared.counters,
             max_backlog_bytes=shared.max_backlog_bytes,
             on_refused=self._on_refused,
+            hooks=hooks,
         )
         self.heartbeats = Heartbeats(
             heartbeat_seconds=settings.heartbeat_seconds,

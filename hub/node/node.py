@@ -39,6 +39,7 @@ from hub.node.access import policy_of, provider_of
 from hub.node.api import KnownChannels, NodeApi
 from hub.node.broker import is_all_here, make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared
+from hub.node.hooks import hooks_of
 from hub.node.key_watch import KeyWatch, watched_file
 from hub.node.outage import Outage
 from hub.node.stats import Reporter, publish_stats, say_farewell
@@ -107,6 +108,7 @@ class Node:
             check_token=self.access_log.check,
             refusals=self.counters.refusals,
         )
+        self.hooks = hooks_of(settings, shared, self.policy)
         self._rates = Rates(self.counters, self.clock)
         self._outage = Outage(
             self.broker.away,
@@ -125,6 +127,7 @@ class Node:
             roster=self._roster,
             policy=self.policy,
             tracing=self.tracing,
+            hooks=self.hooks,
         )
         self.registry = self.core.registry
         self._subscribing = self.core.subscribing
@@ -300,6 +303,8 @@ class Node:
         self.refusals.flush()
         if self.settings.stats_seconds > 0 and self.broker.record().servers:
             await say_farewell(self.broker.publish, self.reporter.record())
+        if self.hooks is not None:
+            await self.hooks.close()
         await self.cluster.stop()
         await self.broker.stop()
         if self.tracing is not None:

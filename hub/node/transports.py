@@ -75,6 +75,7 @@ def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
         max_subscriptions=settings.max_subscriptions,
         deflate=minimum > 0,
         on_refused=on_refused,
+        hooks=node.hooks,
     )
 
 
@@ -166,6 +167,8 @@ def http_deps(node: Node, app: ASGIApp | None) -> HttpDeps:
             max_poll_wait_seconds=settings.poll_max_wait_seconds,
         ),
         proxies=TrustedProxies(settings.trusted_proxies),
+        hooks=node.hooks,
+        new_connection=node.registry.new_id,
         check_publish=limiter.check_publish if limiter.limits_publishes else None,
         traced=node.tracing is not None,
         fallback=app,

@@ -16,6 +16,7 @@ from hub.core.options import MIB
 # The groups, as `--help`, `hub config` and the documents' table show them.
 ADDRESS = "Address"
 ACCESS = "Who may"
+HOOKS = "The application behind the hub"
 CHANNELS = "Channels"
 SESSIONS = "Sessions"
 HEARTBEATS = "Heartbeats and time-outs"

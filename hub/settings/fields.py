@@ -7,6 +7,7 @@ that measurement may change.
 
 from typing import Literal
 
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hub.brokers.redis.keys import DEFAULT_PREFIX
@@ -18,6 +19,7 @@ from hub.settings.declaring import (
     DAY_SECONDS,
     GIB,
     HEARTBEATS,
+    HOOKS,
     INPUT,
     MAX_BYTES,
     MAX_HISTORY,
@@ -40,6 +42,7 @@ from hub.settings.values import (
     Count,
     FilePath,
     Files,
+    Hooks,
     Host,
     Hosts,
     Keys,
@@ -51,6 +54,7 @@ from hub.settings.values import (
     PublishKeys,
     RateLimit,
     Seconds,
+    Secret,
     Share,
     Switch,
     Texts,
@@ -224,6 +228,30 @@ class Fields(BaseSettings):
         ACCESS, False, "Whether a host other than loopback may be used without any key."
     )
 
+    hook_url: WebAddress = setting(
+        HOOKS,
+        "",
+        "Address of the application that is asked who may connect, subscribe and publish.",
+    )
+    hooks: Hooks = setting(
+        HOOKS, ("connect", "subscribe", "publish"), "What the application at hook_url is asked."
+    )
+    hook_timeout_seconds: Seconds = setting(
+        HOOKS, 2, "Seconds that the application has for its answer.", ge=0.01, le=60
+    )
+    hook_cache_seconds: Seconds = setting(
+        HOOKS, 0, "Seconds that its answer holds for the same question; 0 asks each time.",
+        ge=0, le=3600,
+    )  # fmt: skip
+    hook_when_down: Literal["deny", "allow"] = setting(
+        HOOKS, "deny", "What holds while the application does not answer."
+    )
+    webhook_secret: Secret = setting(
+        HOOKS,
+        SecretStr(""),
+        "Secret that what the application is asked is signed with (Standard Webhooks); empty signs "
+        "none.",
+    )
     broker: BrokerUrl = setting(CHANNELS, "memory://", "Where publications and history live.")
     broker_prefix: BrokerPrefix = setting(
         CHANNELS, DEFAULT_PREFIX, "What every name in Redis begins with; no other hub's there."

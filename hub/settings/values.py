@@ -28,6 +28,8 @@ from hub.core.limits import Rate
 from hub.core.options import KIB, MIB, Overflow
 from hub.core.publication import odd_character
 from hub.errors import SettingsError
+from hub.hooks.events import EVENT_NAMES
+from hub.hooks.signing import read_secret
 from hub.settings.cores import usable_cores
 from hub.settings.declaring import DAY_SECONDS
 
@@ -71,6 +73,12 @@ def show_masked(value: object) -> str:
     if isinstance(value, list | tuple):
         return ",".join(MASK for _ in value) or "none"
     return MASK
+
+
+def show_secret(value: object) -> str:
+    """A mask where there is a secret; "none" where there is none."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    return MASK if text else "none"
 
 
 def show_broker(value: object) -> str:
@@ -123,6 +131,13 @@ HOSTS = Kind(
 FILES = Kind("names of files separated by commas", "FILES")
 TEXTS = Kind("texts separated by commas, none of them empty", "TEXTS")
 ALGORITHMS = Kind(f"algorithms separated by commas: {', '.join(TOKEN_ALGORITHMS)}", "NAMES")
+HOOKS = Kind("hooks separated by commas: connect, subscribe, publish", "NAMES")
+EVENTS = Kind(
+    "events separated by commas: channel.occupied, channel.vacated, member.joined, member.left, "
+    "session.opened, session.closed",
+    "NAMES",
+)
+SECRET = Kind("a text, or whsec_ and base64", "SECRET", show_secret)
 WEB_ADDRESS = Kind("an http or https URL", "URL", lambda value: show_text(show_plain(value)))
 COOKIE = Kind("the name of a cookie", "NAME")
 GRANTS = Kind(
@@ -266,6 +281,27 @@ def check_algorithm(value: str) -> str:
     if value.strip() not in TOKEN_ALGORITHMS:
         raise ValueError
     return value.strip()
+
+
+def check_hook(value: str) -> str:
+    if value.strip() not in {"connect", "subscribe", "publish"}:
+        raise ValueError
+    return value.strip()
+
+
+def check_event(value: str) -> str:
+    if value.strip() not in EVENT_NAMES:
+        raise ValueError
+    return value.strip()
+
+
+def check_secret(value: SecretStr) -> SecretStr:
+    """Empty, a text, or `whsec_` and base64."""
+    try:
+        read_secret(value.get_secret_value())
+    except ValueError:
+        raise ValueError from None
+    return value
 
 
 def check_web_address(value: str) -> str:
@@ -426,6 +462,11 @@ Files = Annotated[tuple[Text, ...], BeforeValidator(split_files), FILES]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(split_list), TEXTS]
 Algorithm = Annotated[str, AfterValidator(check_algorithm)]
 Algorithms = Annotated[tuple[Algorithm, ...], BeforeValidator(split_list), ALGORITHMS]
+Hook = Annotated[str, AfterValidator(check_hook)]
+Hooks = Annotated[tuple[Hook, ...], BeforeValidator(split_list), HOOKS]
+Event = Annotated[str, AfterValidator(check_event)]
+Events = Annotated[tuple[Event, ...], BeforeValidator(split_list), EVENTS]
+Secret = Annotated[SecretStr, AfterValidator(check_secret), SECRET]
 WebAddress = Annotated[str, AfterValidator(check_web_address), WEB_ADDRESS]
 Cookie = Annotated[str, AfterValidator(check_cookie), COOKIE]
 ClaimName = Annotated[str, AfterValidator(check_text), Kind("the name of a claim", "CLAIM")]

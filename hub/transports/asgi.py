@@ -6,7 +6,7 @@ own and its reader's, and the server's framing; behind the hub's own listener it
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 from hub.core.ports import MAX_AGENT_CHARACTERS, UndecidedError
 from hub.core.session.session import Session
@@ -160,12 +160,7 @@ class AsgiSessions:
         link = AsgiLink("websocket", request)
         try:
             check_target(request)
-            try:
-                self._openings.websocket_over(request, link)
-            except UndecidedError as undecided:
-                await undecided.wait()
-                request.has_waited = True
-                self._openings.websocket_over(request, link)
+            await _opened(self._openings.websocket_over, request, link)
         except HubError as error:
             answer = self._streams.refusal(Stream.WEBSOCKET, request, error)
             await _refuse_handshake(answer, scope, send)
@@ -190,12 +185,7 @@ class AsgiSessions:
         link = AsgiLink("sse", request)
         try:
             check_target(request)
-            try:
-                self._openings.sse_over(request, link)
-            except UndecidedError as undecided:
-                await undecided.wait()
-                request.has_waited = True
-                self._openings.sse_over(request, link)
+            await _opened(self._openings.sse_over, request, link)
         except HubError as error:
             answer = self._streams.refusal(Stream.SSE, request, error)
             await send_answer(answer, scope, send)
@@ -250,6 +240,22 @@ class AsgiSessions:
             session.close(CloseCode.UNSUPPORTED_DATA, "binary frames are not supported: send text")
             return
         self._websocket_options.command(session, text.encode())
+
+
+async def _opened(
+    opening: Callable[[Request, AsgiLink], None], request: Request, link: AsgiLink
+) -> None:
+    """Open a session, behind whatever has to be asked elsewhere first."""
+    while True:
+        try:
+            opening(request, link)
+        except UndecidedError as undecided:
+            if not undecided.may_wait(has_waited=request.has_waited):
+                raise
+            await undecided.wait()
+            request.has_waited = True
+        else:
+            return
 
 
 async def _refuse_handshake(answer: Answer, scope: Scope, send: Send) -> None:

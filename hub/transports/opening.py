@@ -15,17 +15,19 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hub.auth.policy import Policy
+from hub.auth.policy import Credentials, Policy
+from hub.core.asking import Asker, Hooks
 from hub.core.commands import Subscribe
 from hub.core.identity import Identity
 from hub.core.ports import Dialect, UndecidedError
-from hub.core.registry import SessionRegistry
+from hub.core.registry import NOBODY, SessionRegistry
 from hub.core.session.link import Link
 from hub.core.values import value
-from hub.errors import BadRequestError, HubError
+from hub.errors import BadRequestError, HubError, UnauthorizedError
 from hub.transports.http.access import credentials_of
 from hub.transports.request import Head
 from hub.transports.sse import SseConnection, response_head
+from hub.transports.verdict import AskedVerdict
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
 from hub.wire.handshake import accept, offered_token
 from hub.wire.query import MAX_CHANNELS, SubscriptionQuery, is_memorable, parse_query
@@ -54,6 +56,8 @@ class Admitted:
     identity: Identity
     query: SubscriptionQuery
     subscriptions: Sequence[Subscribe]
+    connection: str | None = None
+    """The id that the application was told; None where it was not asked."""
 
 
 OnRefused = Callable[[HubError, Head, str], None]
@@ -63,7 +67,7 @@ OnRefused = Callable[[HubError, Head, str], None]
 class Openings:
     """One per node."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made once, of all that has a say
         self,
         *,
         registry: SessionRegistry,
@@ -73,8 +77,10 @@ class Openings:
         max_subscriptions: int,
         deflate: bool,
         on_refused: OnRefused,
+        hooks: Hooks | None = None,
     ) -> None:
-        """`deflate` is whether WebSockets may agree on compression."""
+        """`deflate` is whether WebSockets may agree on compression; `hooks` ask the application."""
+        self._hooks = hooks
         self._registry = registry
         self._policy = policy
         self._dialects = dialects
@@ -149,6 +155,7 @@ class Openings:
         head: Head,
         *,
         max_channels: int,
+        address: str = "",
         token: str | None = None,
         later_seconds: float | None = None,
     ) -> Admitted:
@@ -157,6 +164,8 @@ class Openings:
         `token` is one that came another way than in the query. One that a peer without channels
         in its URL sends by its first command may come `later_seconds` later.
         """
+        if self._hooks is not None:
+            return self._admit(head, max_channels, token, later_seconds, address)
         asked = (head.query, max_channels)
         plain = token is None and is_memorable(head.query) and _PROVES.isdisjoint(head.headers)
         if plain and (known := self._strangers.get(asked)) is not None:
@@ -169,15 +178,25 @@ class Openings:
         return admitted
 
     def _admit(
-        self, head: Head, max_channels: int, token: str | None, later_seconds: float | None
+        self,
+        head: Head,
+        max_channels: int,
+        token: str | None,
+        later_seconds: float | None,
+        address: str = "",
     ) -> Admitted:
         query = parse_query(head.query, max_channels=max_channels)
         if token is not None and query.token not in (None, token):
             raise BadRequestError("two tokens are given: one in the URL, one as a subprotocol")
-        identity = self._policy.identify(
-            credentials_of(head, token or query.token),
-            later_seconds=None if query.channels else later_seconds,
-        )
+        credentials = credentials_of(head, token or query.token)
+        later_seconds = None if query.channels else later_seconds
+        connection = None
+        if self._hooks is None:
+            identity = self._policy.identify(credentials, later_seconds=later_seconds)
+        elif (verdict := head.verdict) is not None:
+            identity, connection = verdict.identity(), verdict.connection
+        else:
+            identity = self._ask(self._hooks, head, query, address, credentials, later_seconds)
         for channel in query.channels:
             identity.check_subscribe(channel)
         since = query.resume_from(head.headers.get("last-event-id"))
@@ -194,7 +213,33 @@ class Openings:
             )
             for name in query.channels
         )
-        return Admitted(identity, query, subscriptions)
+        return Admitted(identity, query, subscriptions, connection)
+
+    def _ask(
+        self,
+        hooks: Hooks,
+        head: Head,
+        query: SubscriptionQuery,
+        address: str,
+        credentials: Credentials,
+        later_seconds: float | None,
+    ) -> Identity:
+        """Who asks, where the application need not be asked; raise `UndecidedError` to ask it."""
+        without: UnauthorizedError | None = None
+        try:
+            identity = self._policy.identify(credentials, later_seconds=later_seconds)
+        except UnauthorizedError as error:
+            # The application may know who it is, by a cookie of its own.
+            if error.refusal != "no_credentials" or not hooks.asks_connect(NOBODY):
+                raise
+            identity, without = NOBODY, error
+        if not (
+            hooks.asks_connect(identity) or (query.channels and hooks.asks_subscribe(identity))
+        ):
+            return identity
+        asker = Asker(identity, self._registry.new_id(), address, head.headers)
+        verdict = head.verdict = AskedVerdict(hooks, asker, query.channels, nobody=without)
+        raise UndecidedError("the application is being asked", verdict.wait, decides=True)
 
     def _check_door(self, head: Head, address: str) -> None:
         self._registry.check_open(None if head.has_waited else address)
@@ -205,12 +250,13 @@ class Openings:
             admitted = self.admit(
                 head,
                 max_channels=self._max_subscriptions,
+                address=address,
                 token=token,
                 later_seconds=self._websocket.token_timeout_seconds,
             )
             self._registry.check_subject(admitted.identity.subject)
         except HubError as error:
-            if isinstance(error, UndecidedError) and not head.has_waited:
+            if isinstance(error, UndecidedError) and error.may_wait(has_waited=head.has_waited):
                 raise
             self.on_refused(error, head, address)
             return error
@@ -219,7 +265,8 @@ class Openings:
 
     def _admit_sse(self, head: Head, address: str) -> Admitted:
         self._check_door(head, address)
-        admitted = self.admit(head, max_channels=min(MAX_CHANNELS, self._max_subscriptions))
+        most = min(MAX_CHANNELS, self._max_subscriptions)
+        admitted = self.admit(head, max_channels=most, address=address)
         if not (admitted.query.channels or admitted.query.session):
             raise BadRequestError("channel is missing: GET /sse?channel=<channel>")
         self._registry.check_subject(admitted.identity.subject)
@@ -242,6 +289,7 @@ class Openings:
                 admitted.identity,
                 head=answer,
                 subscriptions=admitted.subscriptions,
+                named=admitted.connection,
             )
 
 

@@ -262,6 +262,7 @@ class PollSessions:
             self._session_dialect if request.session else self._dialect,
             identity,
             subscriptions=[_subscribe(request, name, since.get(name)) for name in names],
+            named=request.named,
         )
         session.on_progress = link.progressed
         asked = {name: at for name, at in since.items() if name in channels}

@@ -31,6 +31,20 @@ class Head(Protocol):
         """Whether it was asked elsewhere already who sends it (`hub.core.ports.UndecidedError`)."""
         ...
 
+    verdict: "Verdict | None"
+    """What the application says of it; None where it was not asked."""
+
+
+class Verdict(Protocol):
+    """What the application was asked about a request (`hub.transports.verdict`)."""
+
+    connection: str
+    """The id that the session has if it may be."""
+
+    def identity(self) -> Identity:
+        """Who sends the request; raise `HubError` where the application refuses it."""
+        ...
+
 
 class Request:
     """What a peer asks for. The body is there once the route's handler is called.
@@ -63,6 +77,8 @@ class Request:
     """The head as it may come again, where one read brought all of it."""
     has_waited = False
     """It was asked elsewhere who asks."""
+    verdict: Verdict | None = None
+    """What the application says of it, once it was asked."""
     upgrade = False
     """Whether it asks for another protocol (RFC 9110 section 7.8)."""
 

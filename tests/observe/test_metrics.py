@@ -20,6 +20,7 @@ from hub.core.labels import (
     CLOSE_CODE,
     CODE,
     CONNECTION,
+    HOOK,
     KEY_FETCH,
     KEY_RELOAD,
     LIMIT,
@@ -62,7 +63,7 @@ CALM = Gauges(
     broker=BrokerRecord(),
 )
 LABELS = (
-    CLOSE_CODE, CODE, CONNECTION, KEY_FETCH, KEY_RELOAD, LIMIT, OP, OUTCOME, POLICY, REASON,
+    CLOSE_CODE, CODE, CONNECTION, HOOK, KEY_FETCH, KEY_RELOAD, LIMIT, OP, OUTCOME, POLICY, REASON,
     REFUSAL, REFUSED_FOR, TRANSPORT,
 )  # fmt: skip
 METRICS_PAGE = Path("hub/docs/metrics.md")

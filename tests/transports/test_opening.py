@@ -21,6 +21,7 @@ from hub.errors import (
     UpgradeRequiredError,
 )
 from hub.transports.opening import Dialects, Openings
+from hub.transports.request import Verdict
 from hub.transports.turns import Turns
 from hub.transports.websocket import WebSocketOptions
 from hub.wire.sse import SeveralSseDialect, SseDialect
@@ -46,6 +47,7 @@ class Head:
     query: bytes = b"channel=news"
     headers: dict[str, str] = field(default_factory=lambda: dict(UPGRADE))
     has_waited: bool = False
+    verdict: Verdict | None = None
 
 
 class Door:

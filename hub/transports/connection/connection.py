@@ -252,12 +252,17 @@ class Connection(asyncio.Protocol):
         try:
             context.streams.open(stream, call.request, self._transport, rest)
         except HubError as error:
-            if isinstance(error, UndecidedError) and not call.request.has_waited:
+            if isinstance(error, UndecidedError) and error.may_wait(
+                has_waited=call.request.has_waited
+            ):
                 call.request.has_waited = True
                 call.admission = error.wait()
                 self._requests.begin(call)
                 return
             self._requests.respond(call, context.streams.refusal(stream, call.request, error))
+            if call.request.has_waited:
+                # No reading brought it here, so none writes what was decided.
+                self.settle()
         else:
             self._phase.leave()
             self.end(clean=True)

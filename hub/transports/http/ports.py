@@ -13,6 +13,7 @@ from hub.admin.listing import Page, Query
 from hub.admin.requests import Admin
 from hub.auth.policy import Credentials
 from hub.auth.proxies import TrustedProxies
+from hub.core.asking import Hooks
 from hub.core.counters import Counters
 from hub.core.identity import Identity
 from hub.core.options import KIB, MIB
@@ -203,6 +204,10 @@ class HttpDeps:
     base_path: str = ""
     """Goes before every path: empty, or such as `/hub` without a slash at its end."""
     limits: HttpLimits = field(default_factory=HttpLimits)
+    hooks: Hooks | None = None
+    """Ask the application; None where it need not be asked."""
+    new_connection: Callable[[], str] = str
+    """The id of a session that is to be."""
     check_publish: Callable[[str, int], None] | None = None
     """Raises `RateLimitedError` where a publisher may not publish so many more; None where all
     may."""

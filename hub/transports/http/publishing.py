@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from hub.core.asking import Hooks
 from hub.core.identity import Identity
 from hub.core.limits import party
 from hub.core.ports import PublishRequest, PublishResult
@@ -14,6 +15,7 @@ from hub.core.publication import REMOVES, check_channel
 from hub.errors import HubError, OutcomeUnknownError
 from hub.transports.http.access import text_header
 from hub.transports.http.answer import Answer
+from hub.transports.http.asking import judged_by_application, judged_each
 from hub.transports.http.parameters import documented, header
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.problem import problem_fields, problem_headers
@@ -45,6 +47,7 @@ class Publishing:
         self._traced = deps.traced
         self._at_once = deps.at_once
         self._check_publish = deps.check_publish
+        self._hooks = deps.hooks
 
     def routes(self) -> tuple[Route, ...]:
         outcomes = ref("Outcomes")
@@ -147,6 +150,8 @@ class Publishing:
             if "x-message-tags" in headers
             else None,
         )
+        if self._hooks is not None and self._hooks.asks_publish(identity):
+            return self._one_asked(self._hooks, request, asked)
         result = self._engine.publish(asked)
         if isinstance(result, PublishResult):
             return Answer(_result(channel, result).encode())
@@ -157,23 +162,28 @@ class Publishing:
         channel, identity = request.params["channel"], request.identity
         self._engine.check_keyed(channel)
         self._check_rate(request, 1)
-        result = self._engine.publish(
-            PublishRequest(
-                channel,
-                b"null",
-                identity.publisher,
-                check_key(request.params["key"], "key"),
-                identity.subject,
-                idempotency_key=_optional_key(
-                    text_header(request, "idempotency-key"), "Idempotency-Key"
-                ),
-                trace=request.headers.get("traceparent") if self._traced else None,
-                marks=REMOVES,
-            )
+        asked = PublishRequest(
+            channel,
+            b"null",
+            identity.publisher,
+            check_key(request.params["key"], "key"),
+            identity.subject,
+            idempotency_key=_optional_key(
+                text_header(request, "idempotency-key"), "Idempotency-Key"
+            ),
+            trace=request.headers.get("traceparent") if self._traced else None,
+            marks=REMOVES,
         )
+        if self._hooks is not None and self._hooks.asks_publish(identity):
+            return self._one_asked(self._hooks, request, asked)
+        result = self._engine.publish(asked)
         if isinstance(result, PublishResult):
             return _published(channel, result)
         return _published_later(channel, result)
+
+    async def _one_asked(self, hooks: Hooks, request: Request, asked: PublishRequest) -> Answer:
+        asked = await judged_by_application(hooks, request, asked)
+        return _published(asked.channel, await self._publish(asked))
 
     async def batch(self, request: Request) -> Answer:
         """One object or an array of them; an array is answered with one, in its order."""
@@ -182,15 +192,21 @@ class Publishing:
         identity = request.identity
         self._check_rate(request, len(batch.channels) or len(batch.items))
         if batch.channels:
-            return await self._answer_each(self._to_many(identity, batch, trace))
+            return await self._answer_each(request, self._to_many(identity, batch, trace))
         if not batch.is_array:
             item = batch.items[0]
             request_ = self._checked(identity, item, trace, set())
+            if self._hooks is not None and self._hooks.asks_publish(identity):
+                return await self._one_asked(self._hooks, request, request_)
             return _published(request_.channel, await self._publish(request_))
-        return await self._answer_each(self._judge(identity, batch.items, trace))
+        return await self._answer_each(request, self._judge(identity, batch.items, trace))
 
-    async def _answer_each(self, judged: Sequence[PublishRequest | HubError]) -> Answer:
+    async def _answer_each(
+        self, request: Request, judged: Sequence[PublishRequest | HubError]
+    ) -> Answer:
         """Publish in this order, and answer with an array in it."""
+        if self._hooks is not None and self._hooks.asks_publish(request.identity):
+            judged = await judged_each(self._hooks, request, judged, self._failed)
         if self._at_once and (outcomes := self._published_together(judged)) is not None:
             return _batch_answer(outcomes)
         if self._engine.publishes_many:

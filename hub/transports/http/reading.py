@@ -3,9 +3,13 @@
 What a peer may not subscribe to it may not read either: the list leaves it out.
 """
 
+from collections.abc import Coroutine
+from typing import Any
+
 import orjson
 
 from hub.admin.channels import CHANNELS
+from hub.core.asking import Asker
 from hub.core.fanout.presence import MAX_PAGE_MEMBERS, page_of
 from hub.core.ports import HistoryPage
 from hub.core.publication import Position, check_channel
@@ -38,6 +42,7 @@ class Reading:
 
     def __init__(self, deps: HttpDeps) -> None:
         self._engine = deps.engine
+        self._hooks = deps.hooks
 
     def routes(self) -> tuple[Route, ...]:
         one = "/api/channels/{channel}"
@@ -76,13 +81,21 @@ class Reading:
             method="GET",
             path=path,
             access=Access.READER,
-            admits=_admit,
+            admits=self._admit,
             handler=handler,
             at_once=True,
             summary=summary,
             parameters=parameters,
             answers=ok("Found.", ref(schema)),
         )
+
+    def _admit(self, request: Request) -> Coroutine[Any, Any, None] | None:
+        identity, channel = request.identity, check_channel(request.params["channel"])
+        identity.check_subscribe(channel)
+        if self._hooks is None or not self._hooks.asks_subscribe(identity):
+            return None
+        asker = Asker(identity, None, request.address, request.headers)
+        return self._hooks.check_subscribe(asker, channel)
 
     async def channels(self, request: Request) -> Answer:
         """A page at a time; `prefix` narrows it. Operators see all nodes, in any order."""
@@ -93,9 +106,11 @@ class Reading:
             page = await self._engine.all_channels(query)
             return json_answer(CHANNELS.told(query, page))
         prefix, after = request.given["prefix"] or "", request.given["after"] or ""
+        # The application is asked about one channel at a time, and not about a list of them.
+        asks = self._hooks is not None and self._hooks.asks_subscribe(request.identity)
 
         def wanted(name: str) -> bool:
-            return name.startswith(prefix) and request.identity.may_subscribe(name)
+            return not asks and name.startswith(prefix) and request.identity.may_subscribe(name)
 
         matching = sorted(await self._engine.channels(wanted), key=lambda record: record.channel)
         beyond = [record for record in matching if record.channel > after]
@@ -141,10 +156,6 @@ class Reading:
         more = {} if after is None else {"next": after}
         rows = [_member_fields(member) for member in members]
         return json_answer({"channel": name, "members": rows, **more})
-
-
-def _admit(request: Request) -> None:
-    request.identity.check_subscribe(check_channel(request.params["channel"]))
 
 
 def _member_fields(member: Member) -> dict[str, object]:

@@ -4,6 +4,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from hub.admin.sessions import Poll, SendCommand
+from hub.core.asking import Asker, Hooks
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
 from hub.errors import BadRequestError, UnauthorizedError, UpgradeRequiredError
@@ -14,6 +15,7 @@ from hub.transports.http.ports import HttpDeps
 from hub.transports.http.routes import Access, Route, Stream, access_of
 from hub.transports.http.schemas import BOOLEAN, CHANNEL, NUMBER, STRING, Json, array, ok, ref
 from hub.transports.request import Request
+from hub.transports.verdict import AskedVerdict
 from hub.wire.query import MAX_LAST, SubscriptionQuery, parse_query
 
 _DEFAULT_WAIT_SECONDS = 25.0  # The wire contract, long polling
@@ -29,6 +31,8 @@ class Sessions:
         self._policy = deps.policy
         self._poll = deps.poll
         self._limits = deps.limits
+        self._hooks = deps.hooks
+        self._new_connection = deps.new_connection
 
     def routes(self) -> tuple[Route, ...]:
         limits = self._limits
@@ -91,24 +95,46 @@ class Sessions:
 
     # -- /poll -----------------------------------------------------------------------------------
 
-    def _admit_poll(self, request: Request) -> None:
+    def _admit_poll(self, request: Request) -> Coroutine[Any, Any, None] | None:
         query = parse_query(request.query, max_channels=self._limits.max_poll_channels)
         if not (query.channels or query.connection or query.session):
             raise BadRequestError("channel is missing: GET /poll?channel=<channel>")
         longest = self._limits.max_poll_wait_seconds
         if query.wait is not None and query.wait > longest:
             raise BadRequestError(f"wait is {query.wait:g} seconds, limit is {longest:g}")
-        request.identity = self._identity(request, query)
         request.given = {"query": query}
-
-    def _identity(self, request: Request, query: SubscriptionQuery) -> Identity:
         if query.connection is not None:
             # `Authorization` then carries the session's secret, and the session its grants.
-            return Identity()
-        identity = self._policy.identify(credentials_of(request, query.token))
-        for channel in query.channels:
-            identity.check_subscribe(channel)
-        return identity
+            request.identity = Identity()
+        elif self._hooks is not None:
+            return self._ask(self._hooks, request, query)
+        else:
+            identity = self._policy.identify(credentials_of(request, query.token))
+            request.identity = _checked(identity, query)
+        return None
+
+    def _ask(
+        self, hooks: Hooks, request: Request, query: SubscriptionQuery
+    ) -> Coroutine[Any, Any, None] | None:
+        """Have the application say who may begin a session, where it is asked about that."""
+        without: UnauthorizedError | None = None
+        try:
+            identity = self._policy.identify(credentials_of(request, query.token))
+        except UnauthorizedError as error:
+            # The application may know who it is, by a cookie of its own.
+            if error.refusal != "no_credentials" or not hooks.asks_connect(Identity()):
+                raise
+            identity, without = Identity(), error
+        if not (
+            hooks.asks_connect(identity) or (query.channels and hooks.asks_subscribe(identity))
+        ):
+            request.identity = _checked(identity, query)
+            return None
+        connection = self._new_connection()
+        asker = Asker(identity, connection, request.address, request.headers)
+        verdict = AskedVerdict(hooks, asker, query.channels, nobody=without)
+        request.given = {"query": query, "named": connection}
+        return _asked(verdict, request, query)
 
     async def poll(self, request: Request) -> Answer:
         query: SubscriptionQuery = request.given["query"]
@@ -127,8 +153,20 @@ class Sessions:
             address=request.address,
             user_agent=headers.get("user-agent", ""),
             state=query.state,
+            named=request.given.get("named"),
         )
         return Answer(await self._poll(asked))
+
+
+async def _asked(verdict: AskedVerdict, request: Request, query: SubscriptionQuery) -> None:
+    await verdict.wait()
+    request.identity = _checked(verdict.identity(), query)
+
+
+def _checked(identity: Identity, query: SubscriptionQuery) -> Identity:
+    for channel in query.channels:
+        identity.check_subscribe(channel)
+    return identity
 
 
 def _not_a_handshake(_request: Request) -> Answer:

@@ -1,0 +1,59 @@
+"""What the application is asked before a peer may do something, as a border of the core.
+
+`hub.hooks` has the shape. Where no hook is configured there is none, and whoever would ask finds
+`None` in its place.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from hub.core.identity import Identity
+from hub.core.values import value
+
+
+@value(frozen=True, slots=True)
+class Asker:
+    """Who wants to do something."""
+
+    identity: Identity
+    connection: str | None
+    """None where the request belongs to no session."""
+    address: str
+    headers: Mapping[str, str]
+    """Of its request, by lower-case name; few of them are told to the application."""
+
+
+class Hooks(Protocol):
+    """Asks the application. Its calls need no task of their own before they first wait."""
+
+    def asks_connect(self, identity: Identity) -> bool:
+        """Whether it is asked who comes in, and what they may."""
+        ...
+
+    def asks_subscribe(self, identity: Identity) -> bool:
+        """Whether it is asked about each channel that this identity wants to read."""
+        ...
+
+    def asks_publish(self, identity: Identity) -> bool:
+        """Whether it is asked about each publication of this identity."""
+        ...
+
+    async def admit(
+        self, asker: Asker, channels: Sequence[str] = (), *, nobody: bool = False
+    ) -> Identity:
+        """Who comes in, and may subscribe to `channels`, by the application's word.
+
+        `nobody` is for a peer that sent no credentials where some are needed: it has no rights
+        but those that the application gives. Raises `ForbiddenError` where the application
+        refuses, `UnavailableError` where it does not answer.
+        """
+        ...
+
+    async def check_subscribe(self, asker: Asker, channel: str) -> None:
+        """Raise as `admit` does unless the asker may read `channel`."""
+        ...
+
+    async def check_publish(self, asker: Asker, channel: str, data: bytes) -> bytes:
+        """What is published: `data`, or what the application puts in its place. Raises as `admit`
+        does."""
+        ...

@@ -1,0 +1,84 @@
+"""What an application answers, read; and those answers that are remembered for a while."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+# As of a token (`hub.auth.tokens`).
+_MAX_SUBJECT_CHARACTERS = 255
+_MAX_REASON_CHARACTERS = 200
+_MAX_REMEMBERED = 10_000
+_MAX_REMEMBERED_BYTES = 16 * 1024 * 1024
+# Of an answer's objects beside its bytes. Guess.
+_ANSWER_BYTES = 500
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The application's word. Fields that it has besides are nobody's matter."""
+
+    allow: bool
+    sub: str | None = None
+    grants: dict[str, Any] | None = None
+    expires_in_seconds: float | None = None
+    data: msgspec.Raw = msgspec.Raw(b"")
+    """What is to be published instead, as it came; empty where nothing is."""
+    reason: str = ""
+
+
+def read_answer(body: bytes) -> Answer:
+    """Raise `ValueError` where it is no answer."""
+    answer = msgspec.json.decode(body, type=Answer)
+    if answer.sub is not None and not 0 < len(answer.sub) <= _MAX_SUBJECT_CHARACTERS:
+        raise ValueError(f"sub must be 1 to {_MAX_SUBJECT_CHARACTERS} characters")
+    seconds = answer.expires_in_seconds
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError("expires_in_seconds must be a number above 0")
+    # A copy: the body that it is a part of need not stay.
+    # Null is what many libraries write of a field that is not set.
+    data = msgspec.Raw(b"") if bytes(answer.data) in {b"", b"null"} else answer.data.copy()
+    return msgspec.structs.replace(answer, data=data, reason=answer.reason[:_MAX_REASON_CHARACTERS])
+
+
+class Remembered:
+    """Answers by what was asked; bounded in number and bytes, the oldest go first.
+
+    Args:
+        seconds: how long one counts; 0 remembers none.
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._answers: dict[bytes, tuple[Answer, float, int]] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def find(self, asked: bytes) -> Answer | None:
+        found = self._answers.get(asked)
+        if found is None:
+            return None
+        if self._clock() >= found[1]:
+            self._forget(asked)
+            return None
+        return found[0]
+
+    def take(self, asked: bytes, answer: Answer, size: int) -> None:
+        """Remember an answer that came with `size` bytes."""
+        if not self._seconds:
+            return
+        self._forget(asked)
+        seconds = min(self._seconds, answer.expires_in_seconds or self._seconds)
+        size += len(asked) + _ANSWER_BYTES
+        self._answers[asked] = answer, self._clock() + seconds, size
+        self.bytes += size
+        while len(self._answers) > _MAX_REMEMBERED or self.bytes > _MAX_REMEMBERED_BYTES:
+            self._forget(next(iter(self._answers)))
+
+    def _forget(self, asked: bytes) -> None:
+        if (found := self._answers.pop(asked, None)) is not None:
+            self.bytes -= found[2]

@@ -1,0 +1,320 @@
+"""Asks the application who may connect, subscribe and publish: `hub.core.asking.Hooks`.
+
+The application's word narrows and replaces, it never goes past the hub's own: a credential that
+does not hold is refused before anybody is asked, and a channel has to be granted before the
+application is asked about it. Keys and operators' tickets belong to trusted backends and to
+operators: they are not asked about, so that a backend publishes and a dashboard opens while the
+application is down.
+
+What becomes of a question:
+
+| the application                                     | the answer                          |
+|-----------------------------------------------------|-------------------------------------|
+| `{"allow":true}`                                    | yes                                 |
+| `{"allow":false}`, status 401 or 403                | no: `forbidden`, with its reason    |
+| does not answer in time, cannot be reached, 5xx, 429 | as `HUB_HOOK_WHEN_DOWN` says: no is |
+|                                                     | `unavailable`, to be tried again    |
+| answers something else, or too much                 | no: `unavailable`                   |
+
+An answer that cannot be read never opens a door, whatever `HUB_HOOK_WHEN_DOWN` says.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from hub.core.asking import Asker
+from hub.core.counters import Counters
+from hub.core.identity import Identity
+from hub.core.ports import Monotonic
+from hub.errors import ForbiddenError, HubError, UnavailableError
+from hub.hooks.answers import Answer, Remembered, read_answer
+from hub.hooks.breaker import Breaker
+from hub.hooks.calling import Caller, CallError
+from hub.hooks.signing import sign
+
+CONNECT, SUBSCRIBE, PUBLISH = "connect", "subscribe", "publish"
+# Of a peer's header fields. `Authorization` and `X-API-Key` are the hub's own to judge, and an
+# application that logs what it is asked must not collect them.
+TOLD_HEADERS = ("cookie", "origin", "user-agent", "x-request-id", "accept-language")
+_MAX_HEADER_CHARACTERS = 4096
+EVERYWHERE = ("*",)
+# A log line for failures at most so often.
+_LOG_SECONDS = 10.0
+_DOWN = frozenset({"timeout", "unreachable", "busy", "error", "open"})
+_REFUSALS = frozenset({401, 403})
+_TOO_MANY_REQUESTS = 429
+
+
+class _Question(msgspec.Struct, omit_defaults=True):
+    hook: str
+    connection: str | msgspec.UnsetType | None
+    sub: str | None
+    address: str
+    headers: Mapping[str, str]
+    channel: str | None = None
+    data: msgspec.Raw | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskingRules:
+    """What is asked, and how answers are taken."""
+
+    hooks: frozenset[str]
+    cache_seconds: float
+    allows_when_down: bool
+    secret: bytes
+    """What questions are signed with; empty signs none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """What of the hub's own judges an answer, and who is asked about."""
+
+    read_grants: Callable[[Mapping[str, Any], str | None], tuple[tuple[str, ...], tuple[str, ...]]]
+    """The patterns to subscribe and to publish; raises `HubError`."""
+    check_data: Callable[[bytes], bytes]
+    """Raises `HubError` unless it may be published."""
+    check_standing: Callable[[Identity], None]
+    """Raises `HubError` where operators have banned who it is."""
+    is_trusted: Callable[[Identity], bool]
+    """Whether nobody has to be asked: a key's holder, or an operator."""
+
+
+class ApplicationHooks:
+    """One per node; owned by the event loop."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        rules: AskingRules,
+        judges: Judges,
+        *,
+        clock: Monotonic,
+        wall_clock: Callable[[], float],
+        counters: Counters,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._caller = caller
+        self._rules = rules
+        self._judges = judges
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._counters = counters
+        self._log = log
+        self._breaker = Breaker(clock)
+        self._remembered = Remembered(rules.cache_seconds, clock)
+        self._quiet_until_seconds = float("-inf")
+
+    # -- hub.core.asking.Hooks -----------------------------------------------------------------
+
+    def asks_connect(self, identity: Identity) -> bool:
+        return CONNECT in self._rules.hooks and not self._judges.is_trusted(identity)
+
+    def asks_subscribe(self, identity: Identity) -> bool:
+        return SUBSCRIBE in self._rules.hooks and not self._judges.is_trusted(identity)
+
+    def asks_publish(self, identity: Identity) -> bool:
+        return PUBLISH in self._rules.hooks and not self._judges.is_trusted(identity)
+
+    async def admit(
+        self, asker: Asker, channels: Sequence[str] = (), *, nobody: bool = False
+    ) -> Identity:
+        identity = asker.identity
+        if self.asks_connect(identity):
+            answer = await self._ask(CONNECT, asker)
+            identity = self._admitted(identity, answer, nobody=nobody)
+        if channels and self.asks_subscribe(identity):
+            for channel in channels:
+                identity.check_subscribe(channel)
+            asker = replace(asker, identity=identity)
+            # Together: a URL may name as many channels as a session may hold.
+            asked = [self._ask(SUBSCRIBE, asker, channel) for channel in channels]
+            for outcome in await asyncio.gather(*asked, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+        return identity
+
+    async def check_subscribe(self, asker: Asker, channel: str) -> None:
+        await self._ask(SUBSCRIBE, asker, channel)
+
+    async def check_publish(self, asker: Asker, channel: str, data: bytes) -> bytes:
+        answer = await self._ask(PUBLISH, asker, channel, data)
+        if answer is None or not (instead := bytes(answer.data)):
+            return data
+        try:
+            return self._judges.check_data(instead)
+        except HubError as error:
+            self._failed("invalid", f"data: {error.message}")
+            raise UnavailableError("the application's answer cannot be read") from None
+
+    async def close(self) -> None:
+        await self._caller.close()
+
+    # -- who comes in by an answer -------------------------------------------------------------
+
+    def _admitted(self, identity: Identity, answer: Answer | None, *, nobody: bool) -> Identity:
+        """`answer` is None where the application is down and that means yes."""
+        if answer is None:
+            if nobody:
+                raise UnavailableError("the application that says who this is does not answer")
+            return identity
+        changes: dict[str, Any] = {}
+        subject = identity.subject
+        if answer.sub is not None:
+            subject = answer.sub
+            changes |= {"subject": subject, "publisher": f"sub:{subject}"}
+        if answer.grants is not None:
+            try:
+                subscribe, publish = self._judges.read_grants(answer.grants, subject)
+            except HubError as error:
+                self._failed("invalid", error.message)
+                raise UnavailableError("the application's answer cannot be read") from None
+            changes |= {"subscribe": subscribe, "publish": publish}
+        elif nobody:
+            # What is asked about each time needs no grant besides.
+            asked = self._rules.hooks
+            changes["subscribe"] = EVERYWHERE if SUBSCRIBE in asked else ()
+            changes["publish"] = EVERYWHERE if PUBLISH in asked else ()
+        if changes:
+            # Of a hub without any key everybody is an operator, but for whom the application names.
+            changes |= {"operator": False, "awaits_token": False}
+            if identity.awaits_token:
+                changes["expires_at"] = None
+        if answer.expires_in_seconds is not None:
+            ends = self._wall_clock() + answer.expires_in_seconds
+            before = changes.get("expires_at", identity.expires_at)
+            changes["expires_at"] = ends if before is None else min(ends, before)
+        identity = replace(identity, **changes) if changes else identity
+        self._judges.check_standing(identity)
+        return identity
+
+    # -- a question --------------------------------------------------------------------------
+
+    async def _ask(
+        self, hook: str, asker: Asker, channel: str | None = None, data: bytes | None = None
+    ) -> Answer | None:
+        """The answer that says yes, None where that is said without one; raise what says no."""
+        question = _Question(
+            hook,
+            asker.connection,
+            asker.identity.subject,
+            asker.address,
+            _told(asker.headers),
+            channel,
+            None if data is None else msgspec.Raw(data),
+        )
+        body = msgspec.json.encode(question)
+        key = _key(question, body) if self._rules.cache_seconds else b""
+        if key and (known := self._remembered.find(key)) is not None:
+            self._counters.hook_calls["cached"] += 1
+            return self._said(known)
+        # A task of its own: who asks may have none before it waits.
+        task = asyncio.get_running_loop().create_task(self._call(key, body))
+        try:
+            answer = await task
+        finally:
+            if not task.done():
+                task.cancel()
+        if isinstance(answer, Answer):
+            return self._said(answer)
+        self._check_silence(answer)
+        return None
+
+    def _said(self, answer: Answer) -> Answer:
+        if answer.allow:
+            return answer
+        self._counters.refusals["application"] += 1
+        raise ForbiddenError(answer.reason or "the application refuses", refusal="application")
+
+    def _check_silence(self, outcome: str) -> None:
+        if outcome not in _DOWN:
+            raise UnavailableError("the application's answer cannot be read")
+        if not self._rules.allows_when_down:
+            raise UnavailableError("the application does not answer")
+
+    async def _call(self, key: bytes, body: bytes) -> Answer | str:
+        """The answer, or why there is none; never raises but where it is cancelled."""
+        if not self._breaker.may_ask():
+            self._counters.hook_calls["open"] += 1
+            return "open"
+        began = self._clock()
+        try:
+            answer = await self._answer(body)
+        except CallError as error:
+            self._down(error.outcome, str(error))
+            return error.outcome
+        except asyncio.CancelledError:
+            self._breaker.given_up()
+            raise
+        except Exception as error:  # noqa: BLE001 - logged; whoever asks is told no
+            self._down("invalid", repr(error))
+            return "invalid"
+        finally:
+            self._counters.hook_seconds.observe(self._clock() - began)
+        if self._breaker.is_open:
+            self._log.info("hook_answers_again")
+        self._breaker.answered()
+        self._counters.hook_calls["allowed" if answer.allow else "refused"] += 1
+        if key:
+            self._remembered.take(key, answer, len(body))
+        return answer
+
+    async def _answer(self, body: bytes) -> Answer:
+        signed = {}
+        if self._rules.secret:
+            now = int(self._wall_clock())
+            id_ = f"hook_{secrets.token_hex(12)}"
+            signed = sign(self._rules.secret, id_=id_, timestamp=now, body=body)
+        status, answer = await self._caller.post(body, signed)
+        if status in _REFUSALS:
+            try:
+                read = read_answer(answer)
+            except ValueError:
+                return Answer(allow=False)
+            return Answer(allow=False, reason=read.reason)
+        if status >= 500 or status == _TOO_MANY_REQUESTS:
+            raise CallError("error", f"the application answered {status}")
+        if status != 200:
+            raise CallError("invalid", f"the application answered {status}")
+        try:
+            return read_answer(answer)
+        except ValueError as error:
+            raise CallError("invalid", str(error)) from None
+
+    def _down(self, outcome: str, why: str) -> None:
+        self._failed(outcome, why)
+        if outcome not in _DOWN:
+            # It lives, and says something that nobody understands.
+            self._breaker.answered()
+        elif outcome != "busy" and self._breaker.failed():
+            self._log.warning(
+                "hook_down", reason=why[:200], allows=self._rules.allows_when_down,
+                message="nobody is asked for a while; HUB_HOOK_WHEN_DOWN answers",
+            )  # fmt: skip
+
+    def _failed(self, outcome: str, why: str) -> None:
+        self._counters.hook_calls[outcome] += 1
+        if (now := self._clock()) >= self._quiet_until_seconds:
+            self._quiet_until_seconds = now + _LOG_SECONDS
+            self._log.warning("hook_failed", outcome=outcome, reason=why[:200])
+
+
+def _told(headers: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: headers[name][:_MAX_HEADER_CHARACTERS] for name in TOLD_HEADERS if name in headers
+    }
+
+
+def _key(question: _Question, body: bytes) -> bytes:
+    """What was asked. Subjects are the same whatever connection they have, and who connects is
+    known by its headers; who has no name is known by its connection alone."""
+    if question.hook == CONNECT or question.sub is not None:
+        body = msgspec.json.encode(msgspec.structs.replace(question, connection=msgspec.UNSET))
+    return blake2b(body, digest_size=16).digest()

@@ -1,0 +1,60 @@
+"""A circuit breaker: an application that is down is not waited for by each who would ask it.
+
+After `FAILURES` failures one behind the other nobody asks for a second. Then one may try; it
+decides whether all may again, or none for two seconds, four, up to `LAST_SECONDS`.
+"""
+
+from collections.abc import Callable
+
+# A slow moment of an application is no outage. Guess.
+FAILURES = 5
+FIRST_SECONDS = 1.0
+LAST_SECONDS = 30.0
+
+
+class Breaker:
+    """Owned by one event loop; `clock` is monotonic, in seconds."""
+
+    __slots__ = ("_clock", "_failures", "_opens_for_seconds", "_trying", "_until_seconds")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._opens_for_seconds = FIRST_SECONDS
+        self._until_seconds = 0.0
+        self._trying = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether failures keep it from asking."""
+        return self._failures >= FAILURES
+
+    def may_ask(self) -> bool:
+        """Whether to ask now; who gets True tells by one of the others how that ended."""
+        if not self.is_open:
+            return True
+        if self._trying or self._clock() < self._until_seconds:
+            return False
+        self._trying = True
+        return True
+
+    def answered(self) -> None:
+        self._failures = 0
+        self._trying = False
+        self._opens_for_seconds = FIRST_SECONDS
+
+    def failed(self) -> bool:
+        """Count a failure; return whether it has just opened."""
+        was_open, was_trying = self.is_open, self._trying
+        self._failures += 1
+        self._trying = False
+        if not self.is_open or (was_open and not was_trying):
+            # Those who were asked before it opened say nothing new.
+            return False
+        self._until_seconds = self._clock() + self._opens_for_seconds
+        self._opens_for_seconds = min(self._opens_for_seconds * 2, LAST_SECONDS)
+        return not was_open
+
+    def given_up(self) -> None:
+        """Whoever asked does not wait for the answer any more."""
+        self._trying = False

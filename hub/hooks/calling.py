@@ -1,0 +1,105 @@
+"""JSON posted to the application: pooled connections, bounded in number, time and bytes.
+
+Redirections are not followed: the operator names the address whose word counts. The environment's
+proxies and certificates are those that the clients use (`hub_client.route`).
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx2
+
+# Requests at a time. Guess: as many as a small application has threads for.
+MAX_CONNECTIONS = 64
+# Who wait for one of them; beyond is refused at once.
+MAX_WAITING = 2_000
+# A connection that nobody used for so long may have been closed by a proxy.
+_KEEP_ALIVE_SECONDS = 15.0
+MAX_ANSWER_BYTES = 64 * 1024
+
+
+class CallError(Exception):
+    """There is no answer; `outcome` is why, as metrics count it."""
+
+    def __init__(self, outcome: str, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class Caller:
+    """One per address and node; owned by one event loop.
+
+    Args:
+        timeout_seconds: from the call to the last byte of the answer, the wait for a connection
+            included.
+    """
+
+    def __init__(
+        self, url: str, *, timeout_seconds: float, connections: int = MAX_CONNECTIONS
+    ) -> None:
+        self._url = url
+        self._timeout_seconds = timeout_seconds
+        self._connections = connections
+        self._free = asyncio.Semaphore(connections)
+        self._waiting = 0
+        self._client: httpx2.AsyncClient | None = None
+
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Status and body of the answer; raise `CallError`. Has to be called in a task."""
+        from hub_client.route import HTTP_ERRORS  # noqa: PLC0415 - a hub without hooks needs none
+
+        if self._waiting >= MAX_WAITING:
+            raise CallError("busy", f"{self._waiting:,} calls wait for the application already")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._timeout_seconds), self._free:
+                return await self._send(body, headers)
+        except TimeoutError:
+            message = f"no whole answer within {self._timeout_seconds:g} s"
+            raise CallError("timeout", message) from None
+        except HTTP_ERRORS + (OSError, ValueError) as error:  # noqa: RUF005 - mypy reads this one
+            why = str(error) or type(error).__name__
+            raise CallError("unreachable", why) from None
+        finally:
+            self._waiting -= 1
+
+    async def _send(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        client = self._client = self._client or self._made()
+        fields = {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers}
+        async with client.stream("POST", self._url, content=body, headers=fields) as answer:
+            parts, size = [], 0
+            # Raw: an answer that is compressed although nobody asked inflates nothing.
+            async for part in answer.aiter_raw():
+                size += len(part)
+                if size > MAX_ANSWER_BYTES:
+                    raise CallError("too_large", f"answer is over {MAX_ANSWER_BYTES:,} bytes")
+                parts.append(part)
+            return answer.status_code, b"".join(parts)
+
+    def _made(self) -> "httpx2.AsyncClient":
+        import httpx2  # noqa: PLC0415 - as above
+
+        from hub_client.route import find_route  # noqa: PLC0415
+
+        route = find_route(self._url)
+        return httpx2.AsyncClient(
+            proxy=route.httpx_proxy,
+            verify=route.verify,
+            trust_env=False,
+            follow_redirects=False,
+            # The one deadline is that of `post`.
+            timeout=None,
+            limits=httpx2.Limits(
+                max_connections=self._connections,
+                max_keepalive_connections=self._connections,
+                keepalive_expiry=_KEEP_ALIVE_SECONDS,
+            ),
+            headers={"User-Agent": "broadcast-hub"},
+        )
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None

@@ -1,0 +1,67 @@
+"""What the application is asked and told, as the settings say; made once per node."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hub.auth.grants import read_grants
+from hub.auth.keys import KEY_PREFIX
+from hub.auth.policy import Policy
+from hub.core.identity import Identity
+from hub.errors import SettingsError
+from hub.hooks.signing import read_secret
+from hub.node.core import Shared
+from hub.observe.log_levels import HTTP
+from hub.settings import Settings
+from hub.wire.payload import check_payload
+
+if TYPE_CHECKING:
+    from hub.hooks.asking import ApplicationHooks
+
+_GRANTS = "grants"
+
+
+def hooks_of(settings: Settings, shared: Shared, policy: Policy) -> "ApplicationHooks | None":
+    """What asks the application; None where nothing is asked. Raise `SettingsError`."""
+    if not settings.hook_url:
+        return None
+    from hub.hooks.asking import ApplicationHooks, AskingRules, Judges  # noqa: PLC0415 - seldom
+    from hub.hooks.calling import Caller  # noqa: PLC0415 - as above
+
+    return ApplicationHooks(
+        Caller(settings.hook_url, timeout_seconds=settings.hook_timeout_seconds),
+        AskingRules(
+            hooks=frozenset(settings.hooks),
+            cache_seconds=settings.hook_cache_seconds,
+            allows_when_down=settings.hook_when_down == "allow",
+            secret=secret_of(settings),
+        ),
+        Judges(
+            read_grants=_read_grants,
+            check_data=lambda data: check_payload(data, limit=settings.max_message_bytes),
+            check_standing=policy.check_standing,
+            is_trusted=_is_trusted,
+        ),
+        clock=shared.clock,
+        wall_clock=shared.wall_clock,
+        counters=shared.counters,
+        log=shared.log.bind(subsystem=HTTP),
+    )
+
+
+def secret_of(settings: Settings) -> bytes:
+    """What questions and events are signed with; empty where no secret is set."""
+    try:
+        return read_secret(settings.webhook_secret.get_secret_value())
+    except ValueError as error:
+        raise SettingsError(f"HUB_WEBHOOK_SECRET: {error}") from None
+
+
+def _read_grants(
+    grants: Mapping[str, Any], subject: str | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    read = read_grants({_GRANTS: grants}, claim=_GRANTS, default={}, subject=subject)
+    return read.subscribe, read.publish
+
+
+def _is_trusted(identity: Identity) -> bool:
+    return identity.publisher == "ticket" or identity.publisher.startswith(KEY_PREFIX)
