@@ -34,9 +34,11 @@ MAX_HISTORY_LIMIT = 1000
 # A history answer is one frame and leaves nothing else through while it is written.
 MAX_HISTORY_BYTES = 1024 * 1024
 
-_NAMES = {kind: kind.__name__.lower() for kind in get_args(Command)}
+_NAMES = {kind: kind.__name__.lower() for kind in get_args(Command)} | {
+    commands.PresenceUpdate: "presence_update"
+}
 """As metrics call them."""
-_ASK_NOBODY = commands.Ping | commands.Unsubscribe | commands.Authenticate
+_ASK_NOBODY = commands.Ping | commands.Unsubscribe | commands.Authenticate | commands.PresenceUpdate
 
 Ok = Mapping[str, object] | None
 """What the reply says; None when it already stands in the stream."""
@@ -93,7 +95,7 @@ class CommandHandler:
         self._subscribing.begin_now(session, opened)
         return True
 
-    async def execute(  # noqa: C901 - a branch for each command
+    async def execute(  # noqa: C901 - a case per command
         self, session: Session, command: Command, *, reply_in_stream: bool
     ) -> Ok:
         """Carry out one command of a session; raise `HubError` where it cannot be."""
@@ -121,6 +123,9 @@ class CommandHandler:
                 return history_ok(command.channel, page)
             case commands.Presence():
                 return await self._members(session, command)
+            case commands.PresenceUpdate():
+                self._subscribing.update_presence(session, command.channel, command.data)
+                return {"channel": command.channel}
             case commands.Authenticate():
                 return await self._authenticate(session, command)
             case commands.Ping():
@@ -340,6 +345,8 @@ class CommandHandler:
     async def _members(self, session: Session, command: commands.Presence) -> Ok:
         session.identity.check_subscribe(command.channel)
         everybody = await self._subscribing.members(command.channel)
+        if command.count:
+            return {"channel": command.channel, "count": len(everybody)}
         members, after = page_of(everybody, command.limit, command.after)
         ok: dict[str, object] = {"channel": command.channel, "members": members}
         return ok if after is None else ok | {"next": after}

@@ -18,6 +18,8 @@ class Subscribe:
     """Refill what a slow reader missed from history instead of announcing a `slow` gap."""
     filter: Filter | None = None
     """Which publications; None for all."""
+    presence: bytes | None = None
+    """What the member says of itself, as JSON."""
     in_url: bool = False
     """Asked for by the URL of the connection: there is no command to reply to."""
     state: bool = False
@@ -59,6 +61,16 @@ class Presence:
     limit: int | None = None
     after: str | None = None
     """The id of the last member of the page before."""
+    count: bool = False
+    """How many, without who."""
+
+
+@value(frozen=True, slots=True)
+class PresenceUpdate:
+    id: CommandId
+    channel: str
+    data: bytes
+    """As JSON."""
 
 
 @value(frozen=True, slots=True)
@@ -72,4 +84,6 @@ class Ping:
     id: CommandId
 
 
-Command = Subscribe | Unsubscribe | Publish | History | Presence | Authenticate | Ping
+Command = (
+    Subscribe | Unsubscribe | Publish | History | Presence | PresenceUpdate | Authenticate | Ping
+)

@@ -185,6 +185,7 @@ OP = Label(
         "publish": "published",
         "history": "asked for history",
         "presence": "asked who is there",
+        "presence_update": "said something else of itself",
         "authenticate": "sent a new token",
         "ping": "asked for a sign of life",
     },

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from hub.core.identity import Identity
 from hub.core.options import KIB
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset, Push
+from hub.core.pushes import Change, Gap, Member, PresenceReset, Push
 from hub.core.values import value
 from hub.errors import HubError, UnauthorizedError
 
@@ -160,7 +160,7 @@ class Downstream(Protocol):
         """The channel goes on in another epoch, after `head`."""
         ...
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
         """Somebody came or went, on whatever node; or it is not known any more who did."""
         ...
 
@@ -245,7 +245,7 @@ class Roster(Protocol):
         """How long after `members` answered, `announce` may still bring what it knew of."""
         ...
 
-    def change(self, channel: str, change: Join | Leave) -> None:
+    def change(self, channel: str, change: Change) -> None:
         """This node has the first session of a member, or has lost its last. Returns at once.
 
         `Downstream.announce` gets it where it is the first or last on any node.

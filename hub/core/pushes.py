@@ -88,6 +88,10 @@ class Member:
     id: str
     connection: str
     subject: str | None = None
+    data: bytes | None = None
+    """JSON: what any of its connections said last of itself."""
+    said_ms: int = 0
+    """When that was, since 1970 UTC: what was said last counts, at whatever node."""
 
 
 @value(frozen=True, slots=True)
@@ -100,6 +104,17 @@ class Join:
 class Leave:
     channel: str
     member: Member
+
+
+@value(frozen=True, slots=True)
+class Update:
+    """A member that stays says something else of itself."""
+
+    channel: str
+    member: Member
+
+
+Change = Join | Leave | Update
 
 
 @value(frozen=True, slots=True)
@@ -143,6 +158,7 @@ Push = (
     | Gap
     | Join
     | Leave
+    | Update
     | PresenceReset
     | Heartbeat
     | Expiring

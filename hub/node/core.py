@@ -155,6 +155,7 @@ class NodeCore:
             roster=roster,
             deadlines=shared.deadlines,
             clock=shared.clock,
+            wall_clock=shared.wall_clock,
             leave_delay_seconds=settings.leave_delay_seconds,
         )
         self.subscribing = Subscribing(

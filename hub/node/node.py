@@ -30,7 +30,7 @@ from hub.auth.keys import HeldKey
 from hub.auth.proxies import TrustedProxies
 from hub.core.ports import Defer, Spawn
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Join, Leave, PresenceReset
+from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.rates import Rates
 from hub.core.reserved import ACCESS_CHANNEL
 from hub.core.time.awake import AwakeClock
@@ -254,7 +254,7 @@ class Node:
         if self._subscribing.options(channel).presence:
             self.announce(channel, PresenceReset(channel))
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
         self._subscribing.announce(channel, change)
         if isinstance(change, PresenceReset):
             self._roster.refresh(channel)

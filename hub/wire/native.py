@@ -11,7 +11,7 @@ import orjson
 
 from hub.core import commands
 from hub.core.commands import Command, CommandId
-from hub.core.fanout.presence import check_member
+from hub.core.fanout.presence import MAX_DATA_BYTES, check_member
 from hub.core.publication import ENDS, REMOVES, Position, Publication, check_channel
 from hub.core.pushes import (
     Expiring,
@@ -28,6 +28,7 @@ from hub.core.pushes import (
     State,
     Subscribed,
     Unsubscribed,
+    Update,
     Welcome,
 )
 from hub.errors import BadRequestError, HubError
@@ -59,6 +60,12 @@ class _Command(msgspec.Struct, tag_field="op"):
     id: str | int
 
 
+class _Says(msgspec.Struct):
+    """What a member says of itself."""
+
+    data: msgspec.Raw = _ABSENT
+
+
 class _Subscribe(_Command, tag="subscribe"):
     channel: str
     since: str | None = None
@@ -66,6 +73,7 @@ class _Subscribe(_Command, tag="subscribe"):
     fill: bool = False
     filter: msgspec.Raw = _ABSENT
     state: bool = False
+    presence: _Says | None = None
 
 
 class _Unsubscribe(_Command, tag="unsubscribe"):
@@ -93,6 +101,12 @@ class _Presence(_Command, tag="presence"):
     channel: str
     limit: int | None = None
     after: str | None = None
+    count: bool = False
+
+
+class _PresenceUpdate(_Command, tag="presence_update"):
+    channel: str
+    data: msgspec.Raw
 
 
 class _Authenticate(_Command, tag="authenticate"):
@@ -103,11 +117,20 @@ class _Ping(_Command, tag="ping"):
     pass
 
 
-_AnyCommand = _Subscribe | _Unsubscribe | _Publish | _History | _Presence | _Authenticate | _Ping
+_AnyCommand = (
+    _Subscribe
+    | _Unsubscribe
+    | _Publish
+    | _History
+    | _Presence
+    | _PresenceUpdate
+    | _Authenticate
+    | _Ping
+)
 _COMMAND: msgspec.json.Decoder[_AnyCommand] = msgspec.json.Decoder(_AnyCommand)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ID: msgspec.json.Decoder[str | int] = msgspec.json.Decoder(str | int)
-_OPS = "subscribe, unsubscribe, publish, history, presence, authenticate, ping"
+_OPS = "subscribe, unsubscribe, publish, history, presence, presence_update, authenticate, ping"
 
 
 def decode(raw: bytes, *, max_message_bytes: int) -> Command:
@@ -127,7 +150,9 @@ def decode(raw: bytes, *, max_message_bytes: int) -> Command:
         raise _explain(raw, error) from None
 
 
-def _checked(command: _AnyCommand, max_message_bytes: int) -> Command:
+def _checked(  # noqa: C901 - a case per command
+    command: _AnyCommand, max_message_bytes: int
+) -> Command:
     id_ = command.id
     if not _is_id(id_):
         raise BadRequestError(
@@ -145,7 +170,10 @@ def _checked(command: _AnyCommand, max_message_bytes: int) -> Command:
             conditions = bytes(command.filter)
             wanted = None if conditions in {b"", b"null"} else read_filter(conditions)
             since, fill = _position(command.since), command.fill
-            return commands.Subscribe(id_, channel, since, last, fill, wanted, state=command.state)
+            said = _said(command.presence.data) if command.presence else None
+            return commands.Subscribe(
+                id_, channel, since, last, fill, wanted, state=command.state, presence=said
+            )
         case _Unsubscribe():
             return commands.Unsubscribe(id_, check_channel(command.channel))
         case _History():
@@ -154,7 +182,10 @@ def _checked(command: _AnyCommand, max_message_bytes: int) -> Command:
         case _Presence():
             channel = check_channel(command.channel)
             after = None if command.after is None else check_member(command.after, "after")
-            return commands.Presence(id_, channel, command.limit, after)
+            return commands.Presence(id_, channel, command.limit, after, command.count)
+        case _PresenceUpdate():
+            channel = check_channel(command.channel)
+            return commands.PresenceUpdate(id_, channel, _said(command.data) or b"null")
         case _Authenticate():
             return commands.Authenticate(id_, command.token)
         case _Ping():
@@ -176,6 +207,12 @@ def _publish(command: _Publish, max_message_bytes: int) -> commands.Publish:
         None if command.tags is None else encode_tags(command.tags),
         marks_of(remove=command.remove, end=command.end, key=command.key),
     )
+
+
+def _said(data: msgspec.Raw) -> bytes | None:
+    """What a member says of itself; None where it says nothing."""
+    raw = bytes(data)
+    return check_payload(raw, limit=MAX_DATA_BYTES) if raw else None
 
 
 def _position(text: str | None) -> Position | None:
@@ -323,9 +360,9 @@ def _object(push: Push) -> Mapping[str, object]:  # noqa: C901 - one table, a ca
             return {"op": "unsubscribed", "channel": push.channel, "reason": push.reason}
         case Gap():
             return _gap(push)
-        case Join() | Leave():
-            op = "join" if isinstance(push, Join) else "leave"
-            return {"op": op, "channel": push.channel, "member": _member(push.member)}
+        case Join() | Leave() | Update():
+            op = type(push).__name__.lower()
+            return {"op": op, "channel": push.channel, "member": member_object(push.member)}
         case PresenceReset():
             return {"op": "presence_reset", "channel": push.channel}
         case Heartbeat():
@@ -371,9 +408,13 @@ def _reply(reply: Reply) -> Mapping[str, object]:
     return {"op": "reply", "id": reply.id, "error": said}
 
 
-def _member(member: Member) -> Mapping[str, object]:
-    fields = {"id": member.id, "connection": member.connection}
-    return fields if member.subject is None else fields | {"sub": member.subject}
+def member_object(member: Member) -> Mapping[str, object]:
+    fields: dict[str, object] = {"id": member.id, "connection": member.connection}
+    if member.subject is not None:
+        fields["sub"] = member.subject
+    if member.data is not None:
+        fields["data"] = orjson.Fragment(member.data)
+    return fields
 
 
 def _default(value: object) -> object:
@@ -381,7 +422,7 @@ def _default(value: object) -> object:
     if isinstance(value, Publication):
         return publication_object(value)
     if isinstance(value, Member):
-        return _member(value)
+        return member_object(value)
     raise TypeError(type(value).__name__)
 
 

@@ -25,7 +25,7 @@ from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from hub.core.ports import Downstream, PublishRequest
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Join, Leave, PresenceReset
+from hub.core.pushes import Change, Gap, PresenceReset
 
 WINDOWS = (1, 4, 16, 64, 256)
 PUBLICATIONS = 10_000
@@ -53,7 +53,7 @@ class _Counting:
     def reset(self, channel: str, head: Position) -> None:
         raise AssertionError(channel)
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
         """Nobody is present."""
 
 

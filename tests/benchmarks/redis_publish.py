@@ -19,7 +19,7 @@ from hub.brokers.redis.broker import RedisBroker
 from hub.core.options import Namespaces
 from hub.core.ports import PublishRequest
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Join, Leave, PresenceReset
+from hub.core.pushes import Change, Gap, PresenceReset
 from tests.support.redis_server import RedisServer
 
 SECONDS = 2.0
@@ -42,7 +42,7 @@ class _Count:
     def reset(self, channel: str, head: Position) -> None:
         self.others += 1
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
         self.others += 1
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from hub.core.ports import PAGE_BYTES, Broker, HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Join, Leave, PresenceReset
+from hub.core.pushes import Change, Gap, PresenceReset
 from tests.core.fakes import FakeClock
 
 
@@ -21,7 +21,7 @@ class Rig:
         self.heads: list[Position] = []
         self.gaps: list[Gap] = []
         self.resets: list[tuple[str, Position]] = []
-        self.announced: list[Join | Leave | PresenceReset] = []
+        self.announced: list[Change | PresenceReset] = []
 
     def deliver(self, publication: Publication) -> None:
         self.delivered.append(publication)
@@ -32,7 +32,7 @@ class Rig:
     def reset(self, channel: str, head: Position) -> None:
         self.resets.append((channel, head))
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
         self.announced.append(change)
 
     async def subscribe(self, channel: str) -> Position:

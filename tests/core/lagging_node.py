@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hub.core.fanout.channels import Channel
 from hub.core.ports import PAGE_BYTES, HistoryPage
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
+from hub.core.pushes import Change, Gap, GapReason, PresenceReset
 from tests.core.small_node import Shape, SmallNode
 
 ALL = 1 << 30
@@ -21,7 +21,7 @@ ALL = 1 << 30
 class OnItsWay:
     """One thing that pub/sub carries; None for what only says that the epoch is a new one."""
 
-    item: Publication | Join | Leave | PresenceReset | None
+    item: Publication | Change | PresenceReset | None
     epoch: str
     lost: bool = False
 
@@ -49,7 +49,7 @@ class LaggingNode(SmallNode):
     def deliver(self, publication: Publication) -> None:
         self._send(publication.channel, publication, lost=self.losing)
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
         self._send(channel, change)
 
     def reset(self, channel: str, head: Position) -> None:
@@ -58,7 +58,7 @@ class LaggingNode(SmallNode):
     def _send(
         self,
         channel: str,
-        item: Publication | Join | Leave | PresenceReset | None,
+        item: Publication | Change | PresenceReset | None,
         *,
         epoch: str | None = None,
         lost: bool = False,

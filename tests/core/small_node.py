@@ -17,7 +17,7 @@ from hub.core.limits import PeerLimits
 from hub.core.options import Namespaces, SessionLimits
 from hub.core.ports import Broker, Dialect, PublishRequest, PublishResult, WriteEach
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, GapReason, Join, Leave, Member, PresenceReset
+from hub.core.pushes import Change, Gap, GapReason, Member, PresenceReset
 from hub.core.session.session import Session
 from hub.errors import UnauthorizedError
 from hub.node.core import NodeCore, Shared
@@ -232,7 +232,7 @@ class SmallNode:
     def reset(self, channel: str, head: Position) -> None:
         self.subscribing.reset(channel, head)
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
         self.subscribing.announce(channel, change)
 
     # -- what tests do -------------------------------------------------------------------------

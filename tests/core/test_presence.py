@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub.core.commands import Presence
+from hub.core.commands import Presence, PresenceUpdate, Subscribe
 from hub.core.fanout.presence import MAX_PAGE_BYTES, page_of
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
@@ -195,3 +195,117 @@ def test_an_answer_about_members_is_bounded_in_number_and_bytes() -> None:
     assert len(page) == MAX_PAGE_BYTES // 60_050
     assert after == page[-1].id
     assert page_of(crowd[:1000][::-1], None, None) == (crowd[:1000][::-1], None)
+
+
+def said(watcher: Subscriber) -> list[tuple[object, object]]:
+    """What came of members that say something: the change, and what they say now."""
+    watcher.node.loop.settle()
+    members = [(push["op"], push.get("member")) for push in watcher.read()]
+    return [(op, member.get("data")) for op, member in members if isinstance(member, dict)]
+
+
+def enter(member: Subscriber, data: bytes | None) -> None:
+    member.node.do(member.session, Subscribe(member.next_id(), "a", presence=data))
+
+
+def say(member: Subscriber, data: bytes) -> None:
+    member.node.do(member.session, PresenceUpdate(member.next_id(), "a", data))
+
+
+def test_what_a_member_says_of_itself_comes_with_its_join_its_updates_and_its_leave() -> None:
+    """And with the list of members. What is said again is no update."""
+    node = node_with_presence()
+    watcher = Subscriber(node, "a")
+    member = Subscriber(node, identity=person("ann"))
+    enter(member, b'{"mood":1}')
+    assert said(watcher) == [("join", {"mood": 1})]
+    for data in (b'{"mood":2}', b'{"mood":2}'):
+        say(member, data)
+    assert said(watcher) == [("update", {"mood": 2})]
+    assert node.members("a")[-1].data == b'{"mood":2}'
+    member.unsubscribe("a")
+    assert said(watcher) == [("leave", {"mood": 2})]
+
+
+def test_of_two_connections_of_a_subject_what_was_said_last_counts() -> None:
+    """Also after the connection that said it has gone; one that says nothing changes nothing."""
+    node = node_with_presence()
+    watcher = Subscriber(node, "a")
+    first, second, silent = (Subscriber(node, identity=person("ann")) for _ in range(3))
+    enter(first, b"1")
+    enter(second, b"2")
+    enter(silent, None)
+    assert said(watcher) == [("join", 1), ("update", 2)]
+    say(first, b"3")
+    first.unsubscribe("a")
+    assert said(watcher) == [("update", 3)]
+    assert [member.data for member in node.members("a") if member.subject] == [b"3"]
+
+
+def test_updates_within_a_tick_are_one() -> None:
+    """A join brings the newest of them; where the member left, they were never there."""
+    node = node_with_presence()
+    watcher = Subscriber(node, "a")
+    member = Subscriber(node, identity=person("ann"))
+    submit = node.registry.submit
+    submit(member.session, Subscribe(1, "a", presence=b"1"))
+    submit(member.session, PresenceUpdate(2, "a", b"2"))
+    assert said(watcher) == [("join", 2)]
+    for data in (b"3", b"4"):
+        submit(member.session, PresenceUpdate(3, "a", data))
+    told = said(watcher)
+    node.wait(2)
+    assert [*told, *said(watcher)] == [("update", 4)]
+    submit(member.session, PresenceUpdate(4, "a", b"5"))
+    member.unsubscribe("a")
+    node.wait(2)
+    assert said(watcher) in ([("leave", 5)], [("leave", 4)])
+
+
+def test_a_member_that_talks_all_the_time_is_told_of_now_and_then_and_at_the_end_as_it_is() -> None:
+    node = node_with_presence()
+    watcher = Subscriber(node, "a")
+    member = Subscriber(node, identity=person("ann"))
+    enter(member, b"0")
+    told = said(watcher)
+    for number in range(1, 1001):
+        say(member, b"%d" % number)
+        told += said(watcher)
+        node.wait(0.01)
+    node.wait(2)
+    told += said(watcher)
+    assert len(told) <= 5 * 12
+    assert told[-1] == ("update", 1000)
+    numbers = [data for _, data in told]
+    assert numbers == sorted(numbers, key=lambda data: int(str(data)))
+
+
+def test_only_a_member_says_something_of_itself() -> None:
+    """Who is not subscribed is told so, and where no presence is kept."""
+    node = node_with_presence()
+    stranger = Subscriber(node)
+    say(stranger, b"1")
+    (reply,) = stranger.read()
+    assert isinstance(reply["error"], dict)
+    assert reply["error"]["message"] == "not subscribed to 'a'"
+    other = Subscriber(SmallNode())
+    enter(other, b"1")
+    (reply,) = other.read()
+    assert isinstance(reply["error"], dict)
+    assert reply["error"]["message"] == "presence is off for 'a'"
+
+
+def test_members_are_counted_without_a_list() -> None:
+    node = node_with_presence()
+    reader = Subscriber(node, "a", identity=person("ann"))
+    node.do(reader.session, Presence(9, "a", count=True))
+    (reply,) = [push for push in reader.read() if push["op"] == "reply"]
+    assert reply["ok"] == {"channel": "a", "count": 1}
+
+
+def test_who_becomes_somebody_else_still_says_the_same() -> None:
+    node = node_with_presence()
+    member = Subscriber(node)
+    enter(member, b"1")
+    node.subscribing.change_identity(member.session, person("ann"))
+    assert [(each.id, each.data) for each in node.members("a")] == [("ann", b"1")]

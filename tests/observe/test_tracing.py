@@ -11,7 +11,7 @@ from hub.brokers.memory import MemoryBroker
 from hub.core.options import Namespaces
 from hub.core.ports import Downstream, PublishRequest
 from hub.core.publication import Publication
-from hub.core.pushes import Gap, Join, Leave, PresenceReset
+from hub.core.pushes import Change, Gap, PresenceReset
 from hub.errors import ConflictError, SettingsError
 from hub.observe.sampling import make_tracing
 
@@ -44,7 +44,7 @@ class Delivered(Downstream):
 
     def reset(self, channel: str, head: Position) -> None: ...
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None: ...
+    def announce(self, channel: str, change: Change | PresenceReset) -> None: ...
 
 
 class Rig:

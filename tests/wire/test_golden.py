@@ -50,6 +50,12 @@ def meaning(command: Command) -> Case:
     return {"class": type(command).__name__, **fields}
 
 
+def _member(fields: Case) -> Member:
+    if "data" in fields:
+        fields = fields | {"data": json.dumps(fields["data"], separators=(",", ":")).encode()}
+    return Member(**fields)
+
+
 def built(case: Case) -> Push:
     """The push that a golden file describes."""
     fields = dict(case["is"])
@@ -58,7 +64,7 @@ def built(case: Case) -> Push:
         "rows": lambda rows: [built({"is": {"class": "Publication", **row}}) for row in rows],
         "position": Position.parse,
         "reason": GapReason if name == "Gap" else str,
-        "member": lambda member: Member(**member),
+        "member": _member,
         "tags": lambda tags: json.dumps(tags, separators=(",", ":")).encode(),
         "data": lambda data: json.dumps(data, separators=(",", ":")).encode(),
     }

@@ -23,10 +23,10 @@ export const epochOf = (position) => position.slice(0, position.lastIndexOf(":")
 
 /**
  * @param {string} channel
- * @param {{ since?: string, last?: number, fill?: boolean, filter?: object }} first how the first
+ * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object }} first how the first
  *   subscription starts
  */
-export function openChannel(channel, { since, last, fill, filter }) {
+export function openChannel(channel, { since, last, fill, filter, presence }) {
   /** @type {Set<Member>} */
   const members = new Set();
   let epoch = "";
@@ -125,6 +125,11 @@ export function openChannel(channel, { since, last, fill, filter }) {
       queueMicrotask(() => members.has(member) && member.push("subscribed", told));
     },
 
+    /** @param {unknown} data what the member says of itself from now on */
+    says(data) {
+      presence = { data };
+    },
+
     /** @param {Member} member */
     leave(member) {
       members.delete(member);
@@ -134,7 +139,7 @@ export function openChannel(channel, { since, last, fill, filter }) {
     /** What to ask the hub for: the present position, or else how the application starts. */
     request() {
       asked = epoch;
-      return { channel, since: epoch ? position() : undefined, last, fill, filter };
+      return { channel, since: epoch ? position() : undefined, last, fill, filter, presence };
     },
 
     /**

@@ -174,6 +174,15 @@ export function openClient(base, options, show) {
       connection.restart();
     },
 
+    /**
+     * @param {string} channel
+     * @param {unknown} data
+     */
+    async update(channel, data) {
+      await request({ op: "presence_update", channel, data });
+      channels.get(channel)?.says(data);
+    },
+
     /** @param {(state: State) => void} listener */
     on(listener) {
       listeners.add(listener);

@@ -109,7 +109,7 @@ export function followChannel(hub, channel, { keep = 1, onMessage, onGap, ...opt
  * @returns {() => void} stops it
  */
 export function followPresence(hub, channel, change) {
-  /** @type {Map<string, PresentMember>} by connection */
+  /** @type {Map<string, PresentMember>} by id */
   let members = new Map();
   let asked = 0;
   let stopped = false;
@@ -125,7 +125,7 @@ export function followPresence(hub, channel, change) {
     try {
       const answer = await hub.presence(channel);
       if (mine !== asked) return;
-      members = new Map(answer.members.map((member) => [member.connection, member]));
+      members = new Map(answer.members.map((member) => [member.id, member]));
       meanwhile.forEach((change) => change(members));
       show();
     } catch (error) {
@@ -147,8 +147,8 @@ export function followPresence(hub, channel, change) {
       /** @param {Map<string, PresentMember>} known */
       const apply = (known) => {
         const changed = /** @type {PresentMember} */ (member);
-        if (op === "leave") known.delete(changed.connection);
-        else known.set(changed.connection, changed);
+        if (op === "leave") known.delete(changed.id);
+        else known.set(changed.id, changed);
       };
       meanwhile?.push(apply);
       apply(members);

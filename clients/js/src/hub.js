@@ -56,7 +56,7 @@ export { HubError, LoggedOutError };
  * @property {number} oldest first offset still held
  * @property {Publication[]} publications
  */
-/** @typedef {{ id: string, connection: string, sub?: string }} PresentMember */
+/** @typedef {{ id: string, connection: string, sub?: string, data?: any }} PresentMember */
 
 export class Hub {
   #client;
@@ -136,6 +136,24 @@ export class Hub {
       if (page.next === undefined) return { channel, members: [...all.values()] };
       after = page.next;
     }
+  }
+
+  /**
+   * How many are there.
+   * @param {string} channel
+   * @returns {Promise<number>}
+   */
+  async presenceCount(channel) {
+    return (await this.#client.request({ op: "presence", channel, count: true })).count;
+  }
+
+  /**
+   * Say something else of this member; it is said again after each reconnect.
+   * @param {string} channel
+   * @param {unknown} data 4 KiB of JSON at most
+   */
+  presenceUpdate(channel, data) {
+    return this.#client.update(channel, data);
   }
 
   /**

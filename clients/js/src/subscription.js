@@ -45,7 +45,7 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
 /** @typedef {{ channel: string, position: string, recovered: boolean, replayed: number }} Subscribed */
 /**
  * @typedef {object} Presence
- * @property {"join"|"leave"|"presence_reset"} op at a `presence_reset` some were lost: ask again
+ * @property {"join"|"leave"|"update"|"presence_reset"} op at a `presence_reset` some were lost: ask again
  * @property {string} channel
  * @property {Record<string, any>} [member]
  */
@@ -60,6 +60,8 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {boolean} [fill] get from history what a slow reader missed, in order
  * @property {Record<string, any>} [filter] only what has such tags, as `{ league: "nba" }`; the same
  *   for all subscriptions to a channel, of which later ones begin with what comes next
+ * @property {{ data: any }} [presence] what the member says of itself, 4 KiB of JSON at most: the
+ *   first subscription to a channel does
  * @property {AbortSignal} [signal] unsubscribes when aborted
  * @property {(gap: Gap) => void} [onGap]
  * @property {(presence: Presence) => void} [onPresence]

@@ -15,14 +15,15 @@ export type Channel = ReturnType<typeof openChannel>;
 export declare const epochOf: (position: string) => string;
 /**
  * @param {string} channel
- * @param {{ since?: string, last?: number, fill?: boolean, filter?: object }} first how the first
+ * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object }} first how the first
  *   subscription starts
  */
-export declare function openChannel(channel: string, { since, last, fill, filter }: {
+export declare function openChannel(channel: string, { since, last, fill, filter, presence }: {
     since?: string;
     last?: number;
     fill?: boolean;
     filter?: object;
+    presence?: object;
 }): {
     channel: string;
     members: Set<import("./subscription.js").Member>;
@@ -34,6 +35,8 @@ export declare function openChannel(channel: string, { since, last, fill, filter
      * @param {boolean} carried whether the present connection brings the channel already
      */
     join(member: Member, carried: boolean): undefined;
+    /** @param {unknown} data what the member says of itself from now on */
+    says(data: unknown): void;
     /** @param {Member} member */
     leave(member: Member): void;
     /** What to ask the hub for: the present position, or else how the application starts. */
@@ -43,6 +46,7 @@ export declare function openChannel(channel: string, { since, last, fill, filter
         last: number | undefined;
         fill: boolean | undefined;
         filter: object | undefined;
+        presence: object | undefined;
     };
     /**
      * @param {Json} push

@@ -14,6 +14,11 @@ export declare function openClient(base: URL, options: import("./options.js").Op
     request: (command: Json) => Promise<any>;
     /** Connect again after a close, for whatever reason. */
     connect(): void;
+    /**
+     * @param {string} channel
+     * @param {unknown} data
+     */
+    update(channel: string, data: unknown): Promise<void>;
     /** @param {(state: State) => void} listener */
     on(listener: (state: State) => void): () => undefined;
     /**

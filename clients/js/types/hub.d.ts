@@ -59,6 +59,7 @@ export type PresentMember = {
     id: string;
     connection: string;
     sub?: string;
+    data?: any;
 };
 /** @typedef {import("./options.js").Options} Options */
 /** @typedef {import("./options.js").State} State */
@@ -99,7 +100,7 @@ export type PresentMember = {
  * @property {number} oldest first offset still held
  * @property {Publication[]} publications
  */
-/** @typedef {{ id: string, connection: string, sub?: string }} PresentMember */
+/** @typedef {{ id: string, connection: string, sub?: string, data?: any }} PresentMember */
 export declare class Hub {
     #private;
     /** What of `State` the last event said. @type {State["state"]} */
@@ -181,6 +182,18 @@ export declare class Hub {
         channel: string;
         members: PresentMember[];
     }>;
+    /**
+     * How many are there.
+     * @param {string} channel
+     * @returns {Promise<number>}
+     */
+    presenceCount(channel: string): Promise<number>;
+    /**
+     * Say something else of this member; it is said again after each reconnect.
+     * @param {string} channel
+     * @param {unknown} data 4 KiB of JSON at most
+     */
+    presenceUpdate(channel: string, data: unknown): Promise<void>;
     /**
      * @param {"state"} event
      * @param {(state: State) => void} listener

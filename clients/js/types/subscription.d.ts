@@ -72,7 +72,7 @@ export type Presence = {
     /**
      * at a `presence_reset` some were lost: ask again
      */
-    op: "join" | "leave" | "presence_reset";
+    op: "join" | "leave" | "update" | "presence_reset";
     channel: string;
     member?: Record<string, any>;
 };
@@ -95,6 +95,13 @@ export type SubscribeOptions = {
      * for all subscriptions to a channel, of which later ones begin with what comes next
      */
     filter?: Record<string, any>;
+    /**
+     * what the member says of itself, 4 KiB of JSON at most: the
+     * first subscription to a channel does
+     */
+    presence?: {
+        data: any;
+    };
     /**
      * unsubscribes when aborted
      */

@@ -51,6 +51,7 @@ class Channel:
         "last",
         "name",
         "position",
+        "presence_data",
         "since",
     )
 
@@ -62,12 +63,15 @@ class Channel:
         last: int | None,
         fill: bool,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - as the wire calls it
+        presence_data: object = None,
     ) -> None:
         self.name = name
         self.since = since
         self.last = last
         self.fill = fill
         self.filter = filter
+        self.presence_data = presence_data
+        """What the member says of itself; None for nothing."""
         self.position: Position | None = since
         """After the last thing handed to the application; what the next resume asks for."""
         self.duplicates = 0
@@ -82,6 +86,8 @@ class Channel:
         fields: dict[str, object] = {"channel": self.name, "fill": self.fill or None}
         if self.filter is not None:
             fields["filter"] = self.filter
+        if self.presence_data is not None:
+            fields["presence"] = {"data": self.presence_data}
         if self.position is not None:
             fields["since"] = str(self.position)
         else:

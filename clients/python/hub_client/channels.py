@@ -34,7 +34,7 @@ from hub_client.websocket import WebSocketDialer
 
 # Why a subscription ends of which the last publication came: no error.
 _ENDED = "ended"
-_OF_A_CHANNEL = frozenset({"message", "gap", "join", "leave", "presence_reset"})
+_OF_A_CHANNEL = frozenset({"message", "gap", "join", "leave", "update", "presence_reset"})
 
 
 class Channels:
@@ -125,6 +125,11 @@ class Channels:
         feed = Feed(channel, limits=self._options.feed)
         self._add(feed)
         return feed
+
+    def said(self, name: str, data: object) -> None:
+        """A member said something else of itself: so does its next subscribe."""
+        if (feed := self._feeds.get(name)) is not None:
+            feed.channel.presence_data = data
 
     def take_over(self, former: "Channels") -> None:
         """The subscriptions of a client that was closed go on here."""

@@ -119,6 +119,7 @@ class HubClient:
         filter: Filter | None = None,
         gaps: Literal[False] = False,
         presence: Literal[False] = False,
+        presence_data: object = None,
         on_gap: OnGap | None = None,
     ) -> Subscription[Message]: ...
 
@@ -133,6 +134,7 @@ class HubClient:
         filter: Filter | None = None,
         gaps: Literal[True],
         presence: Literal[False] = False,
+        presence_data: object = None,
         on_gap: OnGap | None = None,
     ) -> Subscription[Message | Gap]: ...
 
@@ -147,6 +149,7 @@ class HubClient:
         filter: Filter | None = None,
         gaps: bool = False,
         presence: bool = False,
+        presence_data: object = None,
         on_gap: OnGap | None = None,
     ) -> Subscription[Message | Gap | Presence]: ...
 
@@ -160,6 +163,7 @@ class HubClient:
         filter: Filter | None = None,  # noqa: A002 - as the wire calls it
         gaps: bool = False,
         presence: bool = False,
+        presence_data: object = None,
         on_gap: OnGap | None = None,
     ) -> Subscription[Any]:
         """Begin a subscription now and return its iterator.
@@ -172,6 +176,7 @@ class HubClient:
             filter: only messages with such tags, as `{"league": "nba"}`.
             gaps: show `Gap` objects in the iteration, where the messages would have been.
             presence: show `Presence` objects in the iteration.
+            presence_data: what this member says of itself, 4 KiB of JSON at most.
             on_gap: called (and awaited, if that is possible) with each gap, in its place.
 
         Raises:
@@ -182,7 +187,14 @@ class HubClient:
         start = Position.parse(since) if isinstance(since, str) else since
         channels = self._open_channels()
         feed = channels.subscribe(
-            Channel(channel, since=start, last=last, fill=fill, filter=filter)
+            Channel(
+                channel,
+                since=start,
+                last=last,
+                fill=fill,
+                filter=filter,
+                presence_data=presence_data,
+            )
         )
         wanted = Wanted(gaps=gaps, presence=presence, on_gap=on_gap)
         return Subscription[Item](feed, wanted, release=self._release, trouble=self._trouble)
@@ -248,6 +260,22 @@ class HubClient:
             found |= {member.id: member for member in members}
             if after is None:
                 return tuple(found.values())
+
+    async def presence_count(self, channel: str) -> int:
+        """How many members are present now."""
+        return frames.member_count(
+            await self._open_channels().request("presence", channel=channel, count=True)
+        )
+
+    async def presence_update(self, channel: str, data: object) -> None:
+        """Say something else of this member; raise `CommandError` where it is none.
+
+        Of several connections of one subject counts what was said last.
+        """
+        channels = self._open_channels()
+        raw = frames.raw_json(frames.encode(data))
+        await channels.request("presence_update", channel=channel, data=raw)
+        channels.said(channel, data)
 
     async def ping(self) -> float:
         """Seconds that a command takes to the hub and back."""

@@ -18,14 +18,15 @@ _NOTHING = msgspec.Raw(b"")
 
 
 class WireMember(msgspec.Struct, frozen=True):
-    """`member` of a join, a leave, or a presence reply."""
+    """`member` of a join, a leave, an update, or a presence reply."""
 
     id: str
     connection: str = ""
     sub: str | None = None
+    data: Any = None
 
     def public(self) -> Member:
-        return Member(self.id, self.connection, self.sub)
+        return Member(self.id, self.connection, self.sub, self.data)
 
 
 class WireError(msgspec.Struct, frozen=True):
@@ -150,6 +151,7 @@ class _PresenceOk(msgspec.Struct, frozen=True):
     channel: str
     members: tuple[WireMember, ...] = ()
     next: str | None = None
+    count: int = 0
 
 
 def position(text: str | None) -> Position:
@@ -190,6 +192,11 @@ def history_page(ok: msgspec.Raw) -> HistoryPage:
         for item in answer.publications
     )
     return HistoryPage(answer.channel, head, answer.oldest, messages)
+
+
+def member_count(ok: msgspec.Raw) -> int:
+    page: _PresenceOk = _read(ok, _PresenceOk)
+    return page.count
 
 
 def members(ok: msgspec.Raw) -> tuple[tuple[Member, ...], str | None]:

@@ -165,8 +165,9 @@ def url_subscriptions(wanted: tuple[Mapping[str, object], ...]) -> tuple[list[st
     """The channels that fit into the URL, and its query. The rest is subscribed by command.
 
     `last`, `fill` and `filter` stand once for the whole URL: only channels that agree with the
-    first can be in it.
+    first can be in it. What a member says of itself no URL says.
     """
+    wanted = tuple(fields for fields in wanted if "presence" not in fields)
     shared = _shared(wanted[0]) if wanted else []
     channels: list[str] = []
     pairs = list(shared)

@@ -110,15 +110,20 @@ class Member:
     id: str
     connection: str
     subject: str | None = None
+    data: Any = None
+    """What it says of itself, where it does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """A member came or went; with change `presence_reset` some of that was lost: ask again."""
+    """A member came, went or says something else of itself.
+
+    With change `presence_reset` some of that was lost: ask again.
+    """
 
     channel: str
     change: str
-    """`join`, `leave` or `presence_reset`."""
+    """`join`, `leave`, `update` or `presence_reset`."""
     member: Member | None = None
     frame: bytes = field(default=b"", repr=False, compare=False)
 

@@ -107,6 +107,7 @@ class SyncHubClient:
         filter: Filter | None = None,
         gaps: Literal[False] = False,
         presence: Literal[False] = False,
+        presence_data: object = None,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Message]": ...
 
@@ -121,6 +122,7 @@ class SyncHubClient:
         filter: Filter | None = None,
         gaps: bool = False,
         presence: bool = False,
+        presence_data: object = None,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Message | Gap | Presence]": ...
 
@@ -134,6 +136,7 @@ class SyncHubClient:
         filter: Filter | None = None,  # noqa: A002 - as the wire calls it
         gaps: bool = False,
         presence: bool = False,
+        presence_data: object = None,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Any]":
         """Begin a subscription now; as `HubClient.subscribe`.
@@ -150,6 +153,7 @@ class SyncHubClient:
                 filter=filter,
                 gaps=True,
                 presence=presence,
+                presence_data=presence_data,
             )
 
         return SyncSubscription[Any](self._run(begin()), self._submit, gaps=gaps, on_gap=on_gap)
@@ -189,6 +193,14 @@ class SyncHubClient:
     def presence(self, channel: str) -> tuple[Member, ...]:
         """The members that are present now."""
         return self._run(self._client.presence(channel))
+
+    def presence_count(self, channel: str) -> int:
+        """How many members are present now."""
+        return self._run(self._client.presence_count(channel))
+
+    def presence_update(self, channel: str, data: object) -> None:
+        """Say something else of this member."""
+        self._run(self._client.presence_update(channel, data))
 
     def ping(self) -> float:
         """Seconds that a command takes to the hub and back."""

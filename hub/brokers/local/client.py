@@ -7,7 +7,7 @@ other epochs, so every channel that kept its history in that process' memory get
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,11 +30,12 @@ from hub.core.ports import (
     StatePage,
 )
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, GapReason, Join, Leave, Member, PresenceReset
+from hub.core.pushes import Change, Gap, GapReason, Join, Leave, Member, PresenceReset, Update
 from hub.core.records import BrokerRecord
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError, UnavailableError
 
 # As over Redis: what may be held of a channel while what is before it is read.
+_CHANGES: Mapping[str, type[Change]] = {kind.__name__: kind for kind in (Join, Leave, Update)}
 _HOLD_MESSAGES = 10_000
 _HOLD_BYTES = MIB
 _PAGE_PUBLICATIONS = 1000
@@ -404,12 +405,8 @@ class LocalBroker:
             self._go_on(channel, followed, Position(epoch, offset))
 
     def _on_announce(self, message: frames.Message) -> None:
-        _, channel, joins, *who = message
-        change: Join | Leave | PresenceReset
-        if joins is None:
-            change = PresenceReset(channel)
-        else:
-            change = (Join if joins else Leave)(channel, Member(*who))
+        _, channel, name, *who = message
+        change = PresenceReset(channel) if name is None else _CHANGES[name](channel, Member(*who))
         if channel in self._channels:
             self._downstream.announce(channel, change)
 

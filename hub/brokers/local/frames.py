@@ -14,7 +14,7 @@ when it says hello. No I/O but the transport that is handed in.
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, cast
@@ -36,7 +36,7 @@ SUBSCRIBE = 3  # number, channel
 UNSUBSCRIBE = 4  # channel
 HISTORY = 5  # number, channel, after, limit, max_bytes
 PING = 6  # number
-CHANGE = 7  # channel, whether it is a join, the fields of a Member
+CHANGE = 7  # channel, whether it is there (a join or an update), the fields of a Member
 PRESENT = 8  # channel, lists of the fields of all members that this worker has there
 TOLD_ALL = 9  # in channels that were not named since HELLO this worker has no members
 MEMBERS = 10  # number, channel
@@ -58,7 +58,7 @@ PONG = 37  # number, bytes of history, their limit, what keeps the broker from w
 DELIVER = 38  # the fields of a Publication
 LOST = 39  # the fields of a Gap
 RESET = 40  # channel, epoch, offset
-ANNOUNCE = 41  # channel, whether it is a join (None: a reset), the fields of a Member
+ANNOUNCE = 41  # channel, the name of the change (None: a reset), the fields of a Member
 MEMBERS_ARE = 42  # number, lists of the fields of members
 OTHERS_ARE = 43  # number, records by tag
 ASKED = 44  # the asker's tag and number, question, whether it lasts
@@ -92,6 +92,11 @@ SHAPE = _shape()
 request_fields: Callable[[PublishRequest], tuple[Any, ...]] = attrgetter(*_names(PublishRequest))
 publication_fields: Callable[[Publication], tuple[Any, ...]] = attrgetter(*_names(Publication))
 member_fields: Callable[[Member], tuple[Any, ...]] = attrgetter(*_names(Member))
+
+
+def bytes_of(members: Iterable[Member]) -> int:
+    """About what they take on the way."""
+    return sum(60 + len(member.data or b"") for member in members)
 
 
 class Frames(asyncio.Protocol):

@@ -8,9 +8,9 @@ withdrawn. A worker that comes back says all it has anew. No I/O.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from hub.core.pushes import Join, Leave, Member
+from hub.core.pushes import Change, Join, Leave, Member, Update
 
-Announce = Callable[[str, Join | Leave], None]
+Announce = Callable[[str, Change], None]
 
 
 @dataclass(slots=True)
@@ -72,6 +72,9 @@ class MemberTable:
         if (present := here.get(member.id)) is None:
             present = here[member.id] = _Present(member)
             self._announce(channel, Join(channel, member))
+        elif member.said_ms > present.member.said_ms:
+            present.member = member
+            self._announce(channel, Update(channel, member))
         present.tags.add(tag)
         self._said.setdefault(tag, set()).add(channel)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from hub.brokers.local import frames
 from hub.brokers.local.link import Link, NoAnswerError, NotSentError
-from hub.core.pushes import Join, Leave, Member
+from hub.core.pushes import Change, Leave, Member
 from hub.errors import UnavailableError
 
 
@@ -26,16 +26,15 @@ class WorkerRoster:
     async def start(self) -> None:
         """What is to be told is told whenever the connection is up."""
 
-    def change(self, channel: str, change: Join | Leave) -> None:
+    def change(self, channel: str, change: Change) -> None:
         members = self._here.setdefault(channel, {})
-        joins = isinstance(change, Join)
-        if joins:
+        if stays := not isinstance(change, Leave):
             members[change.member.id] = change.member
         else:
             members.pop(change.member.id, None)
         if not members:
             del self._here[channel]
-        self._link.send((frames.CHANGE, channel, joins, *frames.member_fields(change.member)))
+        self._link.send((frames.CHANGE, channel, stays, *frames.member_fields(change.member)))
 
     def refresh(self, channel: str) -> None:
         if channel in self._here:
@@ -55,5 +54,6 @@ class WorkerRoster:
         self._link.send((frames.TOLD_ALL,))
 
     def _tell(self, channel: str) -> None:
-        members = [frames.member_fields(member) for member in self._here[channel].values()]
-        self._link.send((frames.PRESENT, channel, members), 60 * len(members))
+        here = self._here[channel].values()
+        members = [frames.member_fields(member) for member in here]
+        self._link.send((frames.PRESENT, channel, members), frames.bytes_of(here))

@@ -27,7 +27,7 @@ from hub.core.ports import (
     Spawn,
 )
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Join, Leave, Member, PresenceReset
+from hub.core.pushes import Change, Gap, Member, PresenceReset
 from hub.core.records import BrokerRecord
 from hub.errors import HubError
 
@@ -196,14 +196,14 @@ class BrokerServer:
             found.head = head
             self._tell(found, (frames.RESET, channel, head.epoch, head.offset))
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
         if (found := self._channels.get(channel)) is None:
             return
         if isinstance(change, PresenceReset):
             self._tell(found, (frames.ANNOUNCE, channel, None))
         else:
             who = frames.member_fields(change.member)
-            self._tell(found, (frames.ANNOUNCE, channel, isinstance(change, Join), *who))
+            self._tell(found, (frames.ANNOUNCE, channel, type(change).__name__, *who))
 
     def _tell(self, channel: _Channel, message: Message) -> None:
         for worker in channel.workers:
@@ -423,8 +423,9 @@ class BrokerServer:
 
     def _tell_members(self, worker: _Worker, message: Message) -> None:
         _, number, name = message
-        told = [frames.member_fields(member) for member in self._members.members(name)]
-        worker.frames.send((frames.MEMBERS_ARE, number, told), 60 * len(told))
+        members = tuple(self._members.members(name))
+        told = [frames.member_fields(member) for member in members]
+        worker.frames.send((frames.MEMBERS_ARE, number, told), frames.bytes_of(members))
 
     # -- one node asks another ---------------------------------------------------------------
 

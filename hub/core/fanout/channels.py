@@ -10,7 +10,7 @@ from hub.core.filters import Filter
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import Broker, Dialect
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Join, Leave, PresenceReset
+from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.session.encoded import Encoded, Item, entry, skipped, unwanted
 from hub.core.session.ring import Entry
 from hub.core.session.subscription import Subscription
@@ -59,7 +59,7 @@ class Batch:
 
     @property
     def has_presence(self) -> bool:
-        return any(isinstance(item, Join | Leave | PresenceReset) for item in self.items)
+        return any(isinstance(item, Change | PresenceReset) for item in self.items)
 
     def encoded(self, dialect: Dialect, wanted: Filter | None = None) -> Encoded:
         """The batch in `dialect` with what `wanted` leaves of it, made when first asked for."""

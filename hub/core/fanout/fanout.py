@@ -24,7 +24,7 @@ from hub.core.fanout.slow_path import SlowPath
 from hub.core.forensics.journal import Journal
 from hub.core.ports import NO_DESCRIPTOR, Defer, Monotonic, WriteEach
 from hub.core.publication import ENDS, Position, Publication
-from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
+from hub.core.pushes import Change, Gap, GapReason, PresenceReset
 from hub.core.session.encoded import Encoded, Item
 from hub.core.session.session import Session
 from hub.core.session.subscription import Subscription
@@ -97,7 +97,7 @@ class Fanout:
         elif isinstance(item, Gap):
             channel.offset = item.last or channel.offset
 
-    def announce(self, channel: Channel, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: Channel, change: Change | PresenceReset) -> None:
         """Put a join or leave at the end of the channel, in place of what it makes superfluous."""
         if isinstance(change, PresenceReset):
             self.add(channel, change)

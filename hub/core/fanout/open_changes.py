@@ -1,4 +1,4 @@
-"""What the joins and leaves of a batch that is still open come to.
+"""What the joins, leaves and updates of a batch that is still open come to.
 
 Each of them is written to everybody in the channel, so of one member only the difference is kept
 that all of them make, and none where it is as it was. When all of them together are too much, one
@@ -8,7 +8,7 @@ that all of them make, and none where it is as it was. When all of them together
 from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, field
 
-from hub.core.pushes import Join, Leave, Member, PresenceReset
+from hub.core.pushes import Change, Join, Leave, Member, PresenceReset, Update
 from hub.core.session.encoded import Item
 
 # Of frames of joins and leaves in one batch: some 200. A guess; asking for the members costs a
@@ -21,9 +21,14 @@ _FRAME_BYTES = 60
 @dataclass(slots=True)
 class _Changed:
     before: Member | None
-    """Who was there when the batch began; None where nobody was."""
-    items: list[Join | Leave] = field(default_factory=list)
-    """What stands for it in the batch: a leave and a join at most, or a join and a leave."""
+    """Who was there when the batch began, as far as is known; None where nobody was."""
+    updated: bool
+    """Whether `before` says something else of itself than it did when the batch began."""
+    left: bool = False
+    """Whether it was gone in between."""
+    items: list[Change] = field(default_factory=list)
+    """What stands for it in the batch: a leave and a join at most, or a join and a leave,
+    or an update."""
 
 
 class OpenChanges:
@@ -40,8 +45,8 @@ class OpenChanges:
         """How many gave way to it."""
 
     def take(
-        self, change: Join | Leave, items: MutableSequence[Item], *, cancels: bool
-    ) -> Sequence[Join | Leave | PresenceReset]:
+        self, change: Change, items: MutableSequence[Item], *, cancels: bool
+    ) -> Sequence[Change | PresenceReset]:
         """Take one more, and take out of the batch's `items` what it makes superfluous.
 
         Returns what is to stand at their end now. Only where it `cancels` may nothing at all
@@ -50,11 +55,14 @@ class OpenChanges:
         if self.lost:
             self.dropped += 1
             return ()
-        member, joins = change.member, isinstance(change, Join)
+        member, leaves = change.member, isinstance(change, Leave)
         changed = self._members.get(member.id)
         if changed is None:
-            changed = self._members[member.id] = _Changed(None if joins else member)
-        wanted = _difference(changed.before, member if joins else None, change, cancels=cancels)
+            before = None if isinstance(change, Join) else member
+            changed = _Changed(before, updated=isinstance(change, Update))
+            self._members[member.id] = changed
+        changed.left |= leaves
+        wanted = _difference(changed, None if leaves else member, change, cancels=cancels)
         if changed.items != wanted[: len(changed.items)]:
             for item in changed.items:
                 self._bytes -= _size(item)
@@ -65,7 +73,7 @@ class OpenChanges:
         self._bytes += sum(_size(item) for item in added)
         if self._bytes <= MAX_BYTES:
             return added
-        kept = [item for item in items if not isinstance(item, Join | Leave)]
+        kept = [item for item in items if not isinstance(item, Change)]
         self.lost = True
         self.dropped += len(items) - len(kept) + len(added)
         items[:] = kept
@@ -73,12 +81,14 @@ class OpenChanges:
 
 
 def _difference(
-    before: Member | None, after: Member | None, change: Join | Leave, *, cancels: bool
-) -> list[Join | Leave]:
-    """What tells those who knew of `before` that it is `after` now: joins and leaves take turns."""
-    channel = change.channel
+    changed: _Changed, after: Member | None, change: Change, *, cancels: bool
+) -> list[Change]:
+    """What tells those who knew of a member that it is `after` now: joins and leaves take turns."""
+    channel, before = change.channel, changed.before
+    if before is not None and after is not None and not changed.left:
+        return [Update(channel, after)]
     if before == after and cancels:
-        return []
+        return [Update(channel, after)] if changed.updated and after is not None else []
     if before is None:
         return [Join(channel, change.member), *([change] if after is None else [])]
     return [Leave(channel, before), *([Join(channel, after)] if after is not None else [])]
@@ -91,7 +101,7 @@ def _take_out(item: Item, items: MutableSequence[Item]) -> None:
             return
 
 
-def _size(change: Join | Leave) -> int:
+def _size(change: Change) -> int:
     member = change.member
-    subject = len(member.subject or "")
-    return _FRAME_BYTES + len(change.channel) + len(member.id) + len(member.connection) + subject
+    said = len(member.subject or "") + len(member.data or b"")
+    return _FRAME_BYTES + len(change.channel) + len(member.id) + len(member.connection) + said

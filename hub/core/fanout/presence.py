@@ -8,14 +8,17 @@ an anonymous connection cannot come back, and an unsubscribe is meant: both leav
 A member that comes and goes all the time would have everybody in the channel written to, at no
 cost of its own: of each member `MAX_CHANGES` are told at once within `WINDOW_SECONDS`, and then
 what became of it by their end.
+
+A member may say something of itself. Of a subject with several connections counts what any of them
+said last, until the subject leaves.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hub.core.options import KIB
 from hub.core.ports import Monotonic, Roster
-from hub.core.pushes import Join, Leave, Member
+from hub.core.pushes import Change, Join, Leave, Member, Update
 from hub.core.session.session import Session
 from hub.core.time.deadlines import Deadline, Deadlines
 from hub.errors import BadRequestError
@@ -28,11 +31,14 @@ MAX_PAGE_MEMBERS = 1000
 # Of their strings in one answer.
 MAX_PAGE_BYTES = 256 * KIB
 
+# Of what a member says of itself, as JSON.
+MAX_DATA_BYTES = 4 * KIB
+
 # A member is known by the subject of its token, which may have so many characters, or by its
 # connection's id, which is shorter.
 MAX_MEMBER_LENGTH = 255
 
-Announce = Callable[[str, Join | Leave], None]
+Announce = Callable[[str, Change], None]
 """Puts a join or leave into the order of its channel."""
 
 
@@ -71,7 +77,8 @@ def page_of(
 
 
 def _bytes(member: Member) -> int:
-    return len(member.id) + len(member.connection) + len(member.subject or "") + 40
+    strings = len(member.id) + len(member.connection) + len(member.subject or "")
+    return strings + len(member.data or b"") + 40
 
 
 class LocalRoster:
@@ -83,12 +90,12 @@ class LocalRoster:
         self._announce = announce
         self._channels: dict[str, dict[str, Member]] = {}
 
-    def change(self, channel: str, change: Join | Leave) -> None:
+    def change(self, channel: str, change: Change) -> None:
         members = self._channels.setdefault(channel, {})
-        if isinstance(change, Join):
-            members[change.member.id] = change.member
-        else:
+        if isinstance(change, Leave):
             members.pop(change.member.id, None)
+        else:
+            members[change.member.id] = change.member
         if not members:
             del self._channels[channel]
         self._announce(channel, change)
@@ -107,8 +114,8 @@ class LocalRoster:
 class _Present:
     member: Member
     connections: set[str] = field(default_factory=set)
-    told: bool = False
-    """Whether the roster was told of its join, and not of its leave since."""
+    told: Member | None = None
+    """As the roster was told of it last; None where it was told of no join, or of its leave."""
     leaving: Deadline | None = None
     """When it is gone unless it comes back."""
     window_seconds: float = 0.0
@@ -132,11 +139,13 @@ class PresenceTable:
         roster: Roster,
         deadlines: Deadlines,
         clock: Monotonic,
+        wall_clock: Callable[[], float],
         leave_delay_seconds: float,
     ) -> None:
         self._roster = roster
         self._deadlines = deadlines
         self._clock = clock
+        self._wall_clock = wall_clock
         self._leave_delay_seconds = leave_delay_seconds
         self._channels: dict[str, dict[str, _Present]] = {}
         self._left: dict[tuple[str, str], tuple[float, int]] = {}
@@ -151,8 +160,11 @@ class PresenceTable:
         """On all nodes, in the order they came."""
         return await self._roster.members(channel)
 
-    def enter(self, channel: str, session: Session) -> None:
-        """Count a session in; the first of its member is a join. Who only looks is not there."""
+    def enter(self, channel: str, session: Session, data: bytes | None = None) -> None:
+        """Count a session in; the first of its member is a join. Who only looks is not there.
+
+        `data`: what it says of itself.
+        """
         if session.identity.observer:
             return
         subject = session.identity.subject
@@ -164,15 +176,42 @@ class PresenceTable:
         elif present.leaving is not None:
             present.leaving.cancel()
             present.leaving = None
-        elif not present.told:
-            present.member = Member(id_, session.id, subject)
+        elif present.told is None:
+            present.member = replace(present.member, connection=session.id)
         present.connections.add(session.id)
+        if data is not None:
+            self._say(present, data)
         self._settle(channel, present)
+
+    def update(self, channel: str, session: Session, data: bytes) -> None:
+        """Take what the member says of itself from now on.
+
+        Raises `BadRequestError` where the session is no member.
+        """
+        present = self._present(channel, session)
+        if present is None or session.id not in present.connections:
+            raise BadRequestError(f"nobody is present in {channel!r} by this connection")
+        self._say(present, data)
+        self._settle(channel, present)
+
+    def data(self, channel: str, session: Session) -> bytes | None:
+        """What the session's member says of itself."""
+        present = self._present(channel, session)
+        return None if present is None else present.member.data
+
+    def _present(self, channel: str, session: Session) -> _Present | None:
+        id_ = session.identity.subject or session.id
+        return self._channels.get(channel, {}).get(id_)
+
+    def _say(self, present: _Present, data: bytes) -> None:
+        if data != present.member.data:
+            # Later than what was said before, also where the clock was set back.
+            said_ms = max(int(self._wall_clock() * 1000), present.member.said_ms + 1)
+            present.member = replace(present.member, data=data, said_ms=said_ms)
 
     def exit(self, channel: str, session: Session, *, lost: bool) -> None:
         """Count a session out; `lost` when its connection ended rather than unsubscribed."""
-        id_ = session.identity.subject or session.id
-        present = self._channels.get(channel, {}).get(id_)
+        present = self._present(channel, session)
         if present is None:
             return
         present.connections.discard(session.id)
@@ -192,11 +231,15 @@ class PresenceTable:
     def _settle(self, channel: str, present: _Present) -> None:
         """Tell the roster what it does not know, now or as soon as it may be told."""
         now = self._clock()
-        if present.stays is not present.told and self._may_tell(channel, present, now):
-            present.told = present.stays
-            change = Join if present.told else Leave
-            self._roster.change(channel, change(channel, present.member))
-        if not present.stays and not present.told:
+        before, member = present.told, present.member if present.stays else None
+        if before != member and self._may_tell(channel, present, now):
+            present.told = member
+            if member is None:
+                self._roster.change(channel, Leave(channel, present.member))
+            else:
+                change = Join if before is None else Update
+                self._roster.change(channel, change(channel, member))
+        if not present.stays and present.told is None:
             self._forget(channel, present, now)
 
     def _may_tell(self, channel: str, present: _Present, now: float) -> bool:

@@ -13,7 +13,7 @@ from hub.core.forensics.journal import Journal
 from hub.core.options import KIB, MIB
 from hub.core.ports import PAGE_BYTES, Broker, HistoryPage
 from hub.core.publication import ENDS, Position, Publication
-from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset, State
+from hub.core.pushes import Change, Gap, GapReason, PresenceReset, State
 from hub.core.session.encoded import Encoded, Item, entry, skipped, unwanted
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.session import Session
@@ -252,7 +252,7 @@ def _passes_presence(subscription: Subscription) -> bool:
     items = [*(channel.under_way.items if channel.under_way else ()), *channel.open]
     ends = [n for n, item in enumerate(items) if isinstance(item, Publication | Gap)
             and 0 < _last(item) <= subscription.offset]  # fmt: skip
-    return any(isinstance(item, Join | Leave) for item in items[: ends[-1] if ends else 0])
+    return any(isinstance(item, Change) for item in items[: ends[-1] if ends else 0])
 
 
 def _last(item: Publication | Gap) -> int:

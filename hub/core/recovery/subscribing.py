@@ -20,10 +20,9 @@ from hub.core.options import ChannelOptions, Namespaces, SessionLimits
 from hub.core.ports import Dialect
 from hub.core.publication import Position, Publication
 from hub.core.pushes import (
+    Change,
     Gap,
     GapReason,
-    Join,
-    Leave,
     Member,
     PresenceReset,
     Reply,
@@ -213,7 +212,7 @@ class Subscribing:
         cursor = began.position.offset
         subscription = _subscription(session, channel, command, cursor)
         self._journal.began(subscription, cursor)
-        self._join(subscription)
+        self._join(subscription, command.presence)
         if not began.recovered and command.since is None:
             # Nothing else may say it: a cut from here on goes on from here.
             session.tell_positions()
@@ -232,7 +231,7 @@ class Subscribing:
         offset = channel.offset
         subscription = _subscription(session, channel, command, offset)
         self._journal.began(subscription, offset)
-        self._join(subscription)
+        self._join(subscription, command.presence)
         dialect = session.dialect
         frame = self._subscribed_live(dialect, channel.name, channel.epoch, offset)
         session.push_frame_in_order(subscription, frame)
@@ -244,6 +243,8 @@ class Subscribing:
         if session.closing:
             raise UnavailableError("the session is closing")
         session.identity.check_subscribe(command.channel)
+        if command.presence is not None:
+            self._check_presence(command.channel)
         held = len(session.subscriptions)
         if held and command.channel in session.subscriptions:
             # Of its own code: a browser may send the command again by itself.
@@ -298,7 +299,7 @@ class Subscribing:
             await self._ending.has_ended(channel)
         return began
 
-    def _join(self, subscription: Subscription) -> None:
+    def _join(self, subscription: Subscription, data: bytes | None) -> None:
         session, channel = subscription.session, subscription.channel
         if session.subscriptions and (several := session.dialect.several) is not None:
             _switch(session, several)
@@ -308,7 +309,7 @@ class Subscribing:
         channel.add(subscription)
         self.held += 1
         if channel.options.presence:
-            self._presence.enter(channel.name, session)
+            self._presence.enter(channel.name, session, data)
 
     def _begin(self, subscription: Subscription, command: Subscribe, began: Start) -> None:
         session, channel = subscription.session, subscription.channel
@@ -396,8 +397,7 @@ class Subscribing:
 
         Raises `BadRequestError` where the namespace keeps no presence.
         """
-        if not self.options(channel).presence:
-            raise BadRequestError(f"presence is off for {channel!r}")
+        self._check_presence(channel)
         if (asked := self.channels.get(channel)) is None:
             return await self._presence.members(channel)
         self._fanout.asks_members(asked)
@@ -406,17 +406,34 @@ class Subscribing:
         finally:
             self._fanout.told_members(asked, lag_seconds=self._presence.lag_seconds)
 
+    def update_presence(self, session: Session, channel: str, data: bytes) -> None:
+        """Let the session's member say something else of itself.
+
+        Raises `BadRequestError` where the session is no member of the channel.
+        """
+        if channel not in session.subscriptions:
+            raise BadRequestError(f"not subscribed to {channel!r}")
+        self._check_presence(channel)
+        self._presence.update(channel, session, data)
+
+    def _check_presence(self, channel: str) -> None:
+        if not self.options(channel).presence:
+            raise BadRequestError(f"presence is off for {channel!r}")
+
     def change_identity(self, session: Session, identity: Identity) -> None:
         """Give the session another identity; its members change with its subject."""
         present = [
             s.channel.name for s in session.subscriptions.values() if s.channel.options.presence
         ]
-        changes = session.identity.subject != identity.subject
-        for name in present if changes else ():
+        if session.identity.subject == identity.subject:
+            session.identity = identity
+            return
+        said = {name: self._presence.data(name, session) for name in present}
+        for name in said:
             self._presence.exit(name, session, lost=False)
         session.identity = identity
-        for name in present if changes else ():
-            self._presence.enter(name, session)
+        for name, data in said.items():
+            self._presence.enter(name, session, data)
 
     # -- hub.core.ports.Downstream -----------------------------------------------------------
 
@@ -445,7 +462,7 @@ class Subscribing:
             self._counters.gaps[GapReason.RESET] += len(open_channel)
             self._fanout.reset(open_channel, head)
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
         if (open_channel := self.channels.get(channel)) is not None:
             self._fanout.announce(open_channel, change)
 

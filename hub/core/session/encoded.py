@@ -10,10 +10,10 @@ from itertools import accumulate
 from hub.core.filters import Filter
 from hub.core.ports import Dialect
 from hub.core.publication import Publication
-from hub.core.pushes import Gap, Join, Leave, PresenceReset
+from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.session.ring import Entry, Kind
 
-Item = Publication | Join | Leave | PresenceReset | Gap
+Item = Publication | Change | PresenceReset | Gap
 """What belongs to a channel's order."""
 
 

@@ -13,7 +13,6 @@ from hub.core.asking import Asker
 from hub.core.fanout.presence import MAX_PAGE_MEMBERS, page_of
 from hub.core.ports import HistoryPage
 from hub.core.publication import Position, check_channel
-from hub.core.pushes import Member
 from hub.core.records import plain
 from hub.core.reserved import is_reserved
 from hub.errors import NotFoundError
@@ -34,7 +33,7 @@ from hub.transports.http.ports import HttpDeps
 from hub.transports.http.routes import Access, Handler, Route
 from hub.transports.http.schemas import ok, ref
 from hub.transports.request import Request
-from hub.wire.native import publication_object, row
+from hub.wire.native import member_object, publication_object, row
 
 
 class Reading:
@@ -71,6 +70,7 @@ class Reading:
                 f"{one}/presence", self.presence, "Who is present", "Presence",
                 whole("limit", "Members of a page.", lowest=1, highest=MAX_PAGE_MEMBERS),
                 AFTER_MEMBER,
+                choice("count", ("true", "false"), "How many, without who.", default="false"),
             ),
         )  # fmt: skip
 
@@ -152,18 +152,12 @@ class Reading:
         """A page of the members, in the order of their ids where they are more than one page."""
         name, given = request.params["channel"], request.given
         present = await self._engine.presence(name)
+        if given["count"] == "true":
+            return json_answer({"channel": name, "count": len(present)})
         members, after = page_of(present, given["limit"], given["after"])
         more = {} if after is None else {"next": after}
-        rows = [_member_fields(member) for member in members]
+        rows = [member_object(member) for member in members]
         return json_answer({"channel": name, "members": rows, **more})
-
-
-def _member_fields(member: Member) -> dict[str, object]:
-    """As in a `join` push."""
-    fields: dict[str, object] = {"id": member.id, "connection": member.connection}
-    if member.subject is not None:
-        fields["sub"] = member.subject
-    return fields
 
 
 def _history_fields(channel: str, since: Position | None, page: HistoryPage) -> dict[str, object]:

@@ -180,9 +180,18 @@ _COMMON: Json = {
         },
         optional=("dropped",),
     ),
-    "Member": record({"id": STRING, "connection": STRING, "sub": STRING}, optional=("sub",)),
+    "Member": record(
+        {
+            "id": STRING,
+            "connection": STRING,
+            "sub": STRING,
+            "data": {"description": "What it says of itself."},
+        },
+        optional=("sub", "data"),
+    ),
     "Presence": record(
-        {"channel": CHANNEL, "members": array(ref("Member")), "next": STRING}, optional=("next",)
+        {"channel": CHANNEL, "members": array(ref("Member")), "next": STRING, "count": INTEGER},
+        optional=("members", "next", "count"),
     ),
     "Channel": record(fields_of(ChannelRecord)),
     "Channels": record(

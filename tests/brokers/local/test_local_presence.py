@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 
 from hub.brokers.local.server import LEASE_SECONDS
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.pushes import Join, Leave, Member, PresenceReset
+from hub.core.pushes import Join, Leave, Member, PresenceReset, Update
 from hub.core.records import NodeRecord
 from hub.errors import OutcomeUnknownError
 from tests.brokers.local.rig import Machine, Worker, machine
@@ -160,3 +161,24 @@ async def test_a_question_has_a_deadline(made: Machine) -> None:
     with pytest.raises(OutcomeUnknownError):
         await one.bus.ask("two", b"this")
     await eventually(lambda: not made.process.server._asked)
+
+
+async def test_what_a_member_said_last_counts_whichever_worker_told_it(made: Machine) -> None:
+    """An older word of another worker, or the same again, changes nothing."""
+    one, two = await made.worker(), await made.worker()
+    await one.subscribe("a")
+    older, newer = replace(ADA, data=b"1", said_ms=1), replace(ADA, data=b"2", said_ms=2)
+    join(two, newer)
+    assert await two.roster.members("a") == [newer]
+    join(one, older)
+    assert await one.roster.members("a") == [newer]
+    newest = replace(ADA, data=b"3", said_ms=3)
+    two.roster.change("a", Update("a", newest))
+    assert await two.roster.members("a") == [newest]
+    one.roster.refresh("a")
+    assert await one.roster.members("a") == [newest]
+    leave(one, older)
+    leave(two, newest)
+    assert await two.roster.members("a") == []
+    await eventually(lambda: len(one.announced) == 3)
+    assert one.announced == [Join("a", newer), Update("a", newest), Leave("a", newest)]

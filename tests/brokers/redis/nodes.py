@@ -20,7 +20,7 @@ from hub.core.counters import Counters
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, GapReason, Join, Leave, PresenceReset
+from hub.core.pushes import Change, Gap, GapReason, PresenceReset
 from tests.support.waiting import eventually
 
 # As production, ten times as fast, so that a test sees several rounds.
@@ -96,7 +96,7 @@ class TestNode:
 
     def __init__(self, url: str, *, options: RedisOptions, namespaces: Namespaces) -> None:
         self.streams: dict[str, Stream] = {}
-        self.announced: list[Join | Leave | PresenceReset] = []
+        self.announced: list[Change | PresenceReset] = []
         self.logged: list[Mapping[str, object]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.counters = Counters()
@@ -150,7 +150,7 @@ class TestNode:
         if (stream := self.streams.get(channel)) is not None:
             stream.add(head)
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
         self.announced.append(change)
 
     # -- what tests ask for ------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hub.brokers.redis.broker import RedisBroker
 from hub.brokers.redis.keys import DEFAULT_PREFIX, Keys
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Join, Leave, PresenceReset
+from hub.core.pushes import Change, Gap, PresenceReset
 from tests.brokers.conftest import NAMESPACES
 from tests.brokers.redis.nodes import FAST, TestNode
 from tests.brokers.rig import Rig
@@ -80,7 +80,7 @@ class _Node(TestNode):
     def reset(self, channel: str, head: Position) -> None:
         self._rig.reset(channel, head)
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
         self._rig.announce(channel, change)
 
 

@@ -15,7 +15,7 @@ from hub.brokers.redis.keys import Keys
 from hub.brokers.redis.nodes.presence import RedisRoster
 from hub.brokers.redis.options import RedisOptions
 from hub.core.options import ChannelOptions
-from hub.core.pushes import Join, Leave, Member, PresenceReset
+from hub.core.pushes import Change, Join, Leave, Member, PresenceReset, Update
 from hub.errors import HubError, UnavailableError
 from tests.brokers.redis.nodes import FAST, TestNode, node
 from tests.support.redis_server import RedisServer
@@ -36,13 +36,13 @@ class Place:
     roster: RedisRoster
 
     @property
-    def announced(self) -> list[Join | Leave | PresenceReset]:
+    def announced(self) -> list[Change | PresenceReset]:
         return self.node.announced
 
     async def ids(self, channel: str = ROOM) -> list[str]:
         return [member.id for member in await self.roster.members(channel)]
 
-    async def has_announced(self, *expected: Join | Leave | PresenceReset) -> None:
+    async def has_announced(self, *expected: Change | PresenceReset) -> None:
         """Wait for the last of these; then all came, once, in this order, and nothing else."""
         await eventually(lambda: len(self.announced) >= len(expected), what=f"{expected}")
         assert self.announced == list(expected)
@@ -374,3 +374,28 @@ async def test_leases_that_ended_together_make_nobody_leave(
         assert await a.ids() == await b.ids() == ["ann", "bob"]
         for each in (a, b):
             assert not [said for said in each.announced if isinstance(said, Leave)]
+
+
+@pytest.mark.parametrize("functions", [True, False], ids=["functions", "scripts"])
+async def test_what_a_member_said_last_counts_whichever_node_told_it(
+    redis: RedisServer, *, functions: bool
+) -> None:
+    """An older word of another node, or the same again, changes nothing."""
+    older, newer = (replace(ANN, data=b'{"n":%d}' % n, said_ms=n) for n in (1, 2))
+    newest = replace(ANN, data='"\u00e9\\n"'.encode(), said_ms=3)
+    async with (
+        place(redis, "a", functions=functions) as a,
+        place(redis, "b", functions=functions) as b,
+    ):
+        b.roster.change(ROOM, join(newer))
+        await a.has_announced(join(newer))
+        a.roster.change(ROOM, join(older))
+        await eventually(lambda: bool(a.roster._here))
+        assert await b.roster.members(ROOM) == [newer]
+        b.roster.change(ROOM, Update(ROOM, newest))
+        await a.has_announced(join(newer), Update(ROOM, newest))
+        a.roster.refresh(ROOM)
+        assert await a.roster.members(ROOM) == [newest]
+        b.roster.change(ROOM, leave(newest))
+        a.roster.change(ROOM, leave(older))
+        await a.has_announced(join(newer), Update(ROOM, newest), leave(newest))

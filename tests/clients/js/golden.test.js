@@ -14,7 +14,7 @@ const golden = (kind) => JSON.parse(readFileSync(new URL(`../../golden/${kind}.j
 const named = (kind, name) => golden(kind).find((each) => each.name === name);
 const wireOf = (kind, name) => named(kind, name).wire;
 const WELCOME = wireOf("pushes", "welcome");
-const OF_A_CHANNEL = ["message", "gap", "join", "leave", "presence_reset"];
+const OF_A_CHANNEL = ["message", "gap", "join", "leave", "update", "presence_reset"];
 const PUSHES = golden("pushes").filter(({ wire }) => OF_A_CHANNEL.includes(wire.op));
 const DEADLINE_MS = 10000;
 
@@ -109,6 +109,10 @@ const CALLS = {
     hub.publish("prices", 1, { key: "EURUSD", tags: { desk: "fx" }, remove: true, end: true }),
   history: (hub) => hub.history("prices", { since: "k3f9:40", limit: 2 }),
   presence: (hub) => hub.presence("chat:42"),
+  "presence, how many": (hub) => hub.presenceCount("chat:42"),
+  "subscribe, saying something of oneself": (hub) =>
+    hub.subscribe("chat:42", () => {}, { presence: { data: { mood: "fine" } } }),
+  presence_update: (hub) => hub.presenceUpdate("chat:42", { mood: "busy" }),
   // By itself: it proves every connection.
   ping: (hub) => hub.subscribe("prices", () => {}),
 };

@@ -36,7 +36,7 @@ from tests.clients.python.fakes import (
 )
 from tests.support.golden import golden, golden_case
 
-OF_A_CHANNEL = {"message", "gap", "join", "leave", "presence_reset"}
+OF_A_CHANNEL = {"message", "gap", "join", "leave", "update", "presence_reset"}
 PUSHES = [case for case in golden("pushes") if case["wire"]["op"] in OF_A_CHANNEL]
 TIMING = ReconnectTiming(base_seconds=0.01, cap_seconds=0.05, open_timeout_seconds=5)
 
@@ -82,7 +82,8 @@ def on_the_wire(item: Message | Gap | Presence) -> Json:
 def member_fields(member: Member | None) -> Json | None:
     if member is None:
         return None
-    fields = {"id": member.id, "connection": member.connection, "sub": member.subject}
+    fields: Json = {"id": member.id, "connection": member.connection, "sub": member.subject}
+    fields["data"] = member.data
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -191,6 +192,11 @@ ASKED: dict[str, Ask] = {
     ),
     "history": lambda hub: hub.history("prices", since="k3f9:40", limit=2),
     "presence": lambda hub: hub.presence("chat:42"),
+    "presence, how many": lambda hub: hub.presence_count("chat:42"),
+    "subscribe, saying something of oneself": lambda hub: _subscribe(
+        hub, "chat:42", presence_data={"mood": "fine"}
+    ),
+    "presence_update": lambda hub: hub.presence_update("chat:42", {"mood": "busy"}),
     "ping": lambda hub: hub.ping(),
 }
 # The client asks these by itself: a test is below, and in test_subscriptions.

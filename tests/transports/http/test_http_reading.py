@@ -146,6 +146,16 @@ async def test_presence_lists_members_where_it_is_on(hub: Hub) -> None:
     assert off.status_code == 400
 
 
+async def test_members_are_counted_without_a_list(hub: Hub) -> None:
+    async with hub.client() as client:
+        counted = await client.get("/api/channels/chat:1/presence?count=true")
+        listed = await client.get("/api/channels/chat:1/presence?count=false")
+        wrong = await client.get("/api/channels/chat:1/presence?count=maybe")
+    assert counted.json() == {"channel": "chat:1", "count": 2}
+    assert len(listed.json()["members"]) == 2
+    assert wrong.status_code == 400
+
+
 @pytest.mark.parametrize(
     "path", ["/api/connections", "/api/connections/c1", "/api/nodes", "/api/stats"]
 )

@@ -10,10 +10,11 @@ may hold line breaks.
 
 Between publications the pub/sub name carries announcements, which are kept nowhere:
 
-    presence LF join|leave LF member
+    presence LF join|leave|update LF member
     presence LF trace LF epoch LF offset LF traceparent
 
-The member is a JSON array: id, connection, subject; written by presence.lua. A trace comes right
+The member is a JSON array: id, connection, subject, and where it says something of itself, that as
+text of JSON and when it said so; announced by presence.lua. A trace comes right
 before the publication that it is about, which is sampled; written by library.lua. No epoch is
 named `presence`, so no publication looks like an announcement. A version that does not know the
 second word passes over the message.
@@ -24,9 +25,10 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from hub.brokers.tracker import Message
+from hub.core.fanout.presence import MAX_DATA_BYTES
 from hub.core.ports import PublishRequest
 from hub.core.publication import ENDS, MAX_OFFSET, REMOVES, Publication
-from hub.core.pushes import Join, Leave, Member
+from hub.core.pushes import Change, Join, Leave, Member, Update
 from hub.errors import HubError
 from hub.wire.payload import check_key, check_payload
 from hub.wire.tags import check_tags
@@ -94,7 +96,7 @@ def _milliseconds(digits: bytes) -> int:
 
 
 _MARK = b"presence\n"
-_Fields = tuple[str, str, str | None]
+_Fields = list[str | int | None]
 _FIELDS = msgspec.json.Decoder(_Fields)
 
 
@@ -118,20 +120,31 @@ class Traced:
 
 
 def encode_member(member: Member) -> bytes:
-    return msgspec.json.encode((member.id, member.connection, member.subject))
+    who = (member.id, member.connection, member.subject)
+    if member.data is None:
+        return msgspec.json.encode(who)
+    return msgspec.json.encode((*who, member.data.decode(), member.said_ms))
 
 
 def decode_member(raw: bytes) -> Member:
     """Read a member; raise `ValueError` for other bytes (msgspec's errors are some)."""
-    id_, connection, subject = _FIELDS.decode(raw)
-    return Member(id_, connection, subject)
+    match _FIELDS.decode(raw):
+        case [str(id_), str(connection), str() | None as subject]:
+            return Member(id_, connection, subject)
+        case [str(id_), str(connection), str() | None as subject, str(data), int(said)]:
+            try:
+                said_of_itself = check_payload(data.encode(), limit=MAX_DATA_BYTES)
+            except HubError as error:
+                raise ValueError(error.message) from None
+            return Member(id_, connection, subject, said_of_itself, said)
+    raise ValueError("no member")
 
 
 def is_announcement(raw: bytes) -> bool:
     return raw.startswith(_MARK)
 
 
-def decode_announcement(channel: str, raw: bytes) -> Join | Leave | Traced | None:
+def decode_announcement(channel: str, raw: bytes) -> Change | Traced | None:
     """None for what this version does not know."""
     what, _, rest = raw.removeprefix(_MARK).partition(b"\n")
     try:
@@ -139,6 +152,8 @@ def decode_announcement(channel: str, raw: bytes) -> Join | Leave | Traced | Non
             return Join(channel, decode_member(rest))
         if what == b"leave":
             return Leave(channel, decode_member(rest))
+        if what == b"update":
+            return Update(channel, decode_member(rest))
         if what == b"trace":
             epoch, offset, trace = rest.decode("ascii").split("\n")
             return Traced(channel, epoch, int(offset), trace)

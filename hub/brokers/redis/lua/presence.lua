@@ -51,6 +51,12 @@ local function lease(keys, tag, lease_ms)
   redis.call('PEXPIRE', keys[2], 3 * lease_ms)
 end
 
+-- When a member said something of itself (milliseconds), 0 where it never did.
+local function said_ms(member)
+  return cjson.decode(member)[5] or 0
+end
+
+-- A member that is there and says something newer of itself is written anew.
 local function enter(keys, tag, id, member)
   local entry = redis.call('HGET', keys[1], id)
   if not entry then
@@ -60,9 +66,18 @@ local function enter(keys, tag, id, member)
     announce(keys[1], 'join', member)
     return
   end
-  local tags = string.match(entry, '^[^\n]*')
-  if not string.find(' ' .. tags .. ' ', ' ' .. tag .. ' ', 1, true) then
-    redis.call('HSET', keys[1], id, tag .. ' ' .. entry)
+  local tags, came, before = string.match(entry, '^([^\n]*)\n([^\n]*)\n(.*)$')
+  local is_new = not string.find(' ' .. tags .. ' ', ' ' .. tag .. ' ', 1, true)
+  local is_newer = member ~= before and said_ms(member) > said_ms(before)
+  if is_new then
+    tags = tag .. ' ' .. tags
+  end
+  if is_new or is_newer then
+    local now_is = is_newer and member or before
+    redis.call('HSET', keys[1], id, table.concat({ tags, came, now_is }, '\n'))
+  end
+  if is_newer then
+    announce(keys[1], 'update', member)
   end
 end
 

@@ -22,7 +22,7 @@ from hub.brokers.redis.link.outcomes import CallError, public_reason
 from hub.brokers.redis.nodes.registry import LEASE_SECONDS, RENEWALS, until_renewal
 from hub.brokers.redis.shard import Shard
 from hub.core.ports import Spawn
-from hub.core.pushes import Join, Leave, Member
+from hub.core.pushes import Change, Leave, Member
 from hub.errors import UnavailableError
 
 # Channels renewed in one pipeline: 1 ms of work for Redis at some 10 us each (measured).
@@ -66,12 +66,12 @@ class RedisRoster:
 
     # -- hub.core.ports.Roster ---------------------------------------------------------------
 
-    def change(self, channel: str, change: Join | Leave) -> None:
+    def change(self, channel: str, change: Change) -> None:
         members = self._here.setdefault(channel, {})
-        if isinstance(change, Join):
-            members[change.member.id] = change.member
-        else:
+        if isinstance(change, Leave):
             members.pop(change.member.id, None)
+        else:
+            members[change.member.id] = change.member
         if not members:
             del self._here[channel]
         self._spawn(self._tell(channel, change, last=not members))
@@ -101,14 +101,14 @@ class RedisRoster:
         names = (shard.keys.here(channel), shard.keys.leases(channel))
         return await shard.calls.run_function(function, names, arguments)
 
-    async def _tell(self, channel: str, change: Join | Leave, *, last: bool) -> None:
+    async def _tell(self, channel: str, change: Change, *, last: bool) -> None:
         member = change.member
         try:
-            if isinstance(change, Join):
+            if isinstance(change, Leave):
+                await self._run("leave", channel, self._tag, member.id, int(last))
+            else:
                 arguments = (self._tag, self._lease_ms, member.id, encode_member(member))
                 await self._run("join", channel, *arguments)
-            else:
-                await self._run("leave", channel, self._tag, member.id, int(last))
         except CallError as error:
             self._log.debug("redis_presence_failed", channel=channel, reason=str(error))
             self._stale[channel] = 0

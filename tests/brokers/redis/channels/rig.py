@@ -9,7 +9,7 @@ from hub.brokers.tracker import HoldBudget
 from hub.core.counters import Counters
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Gap, Join, Leave, PresenceReset
+from hub.core.pushes import Change, Gap, PresenceReset
 from tests.brokers.redis.fakes import Log
 from tests.core.fakes import FakeClock
 
@@ -29,7 +29,7 @@ class Noted:
     def reset(self, channel: str, head: Position) -> None:
         self.items.append((channel, head))
 
-    def announce(self, channel: str, change: Join | Leave | PresenceReset) -> None:
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
         self.items.append((channel, change))
 
 
