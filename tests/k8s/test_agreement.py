@@ -130,13 +130,16 @@ def test_the_user_is_the_one_of_the_image() -> None:
 # -- the ingress -------------------------------------------------------------------------------
 
 
-def ingress() -> Manifest:
-    return the(built("production"), "Ingress", "hub")
+INGRESSES = ("hub", "hub-operators")
 
 
-def leads_to_hub(path: str) -> bool:
-    """Whether the ingress has a rule for `path`, by the rules of its path types."""
-    (rule,) = ingress()["spec"]["rules"]
+def ingress(name: str = "hub") -> Manifest:
+    return the(built("production"), "Ingress", name)
+
+
+def leads_to_hub(path: str, name: str = "hub") -> bool:
+    """Whether an ingress has a rule for `path`, by the rules of its path types."""
+    (rule,) = ingress(name)["spec"]["rules"]
     return any(
         path == one["path"] or (one["pathType"] == "Prefix" and path.startswith(one["path"] + "/"))
         for one in rule["http"]["paths"]
@@ -156,8 +159,23 @@ def test_the_ingress_leads_to_all_that_is_public_and_to_nothing_else() -> None:
     assert documented >= PRIVATE | {"/ws", "/sse", "/poll", "/command"}
     # What the client's entry and the dashboard load besides.
     wanted = documented | {"/client/hub.js", "/dashboard/dashboard.js"}
-    assert {path for path in wanted if leads_to_hub(path)} == wanted - PRIVATE
-    assert not leads_to_hub("/")
+    operators = {path for path in wanted if path.startswith(("/api", "/dashboard"))}
+    operators -= {"/api/publish", "/api/publish/channel"}
+    assert {path for path in wanted if leads_to_hub(path)} == wanted - PRIVATE - operators
+    assert {path for path in wanted if leads_to_hub(path, "hub-operators")} == wanted - PRIVATE
+    assert not any(leads_to_hub("/", name) for name in INGRESSES)
+
+
+def test_behind_the_ingress_the_clients_address_is_known_and_each_peer_has_limits() -> None:
+    """Else all clients would share the limits of nginx' address."""
+    settings = settings_of("production")
+    assert settings.trusted_proxies
+    limits = settings.peer_limits()
+    assert limits.address_connections
+    assert limits.handshakes
+    assert limits.commands
+    assert limits.inbound_bytes
+    assert limits.address_connections < settings.max_connections
 
 
 @pytest.mark.parametrize(
@@ -166,6 +184,7 @@ def test_the_ingress_leads_to_all_that_is_public_and_to_nothing_else() -> None:
 def test_nginx_neither_cuts_what_is_quiet_nor_buffers_what_is_said(prefix: str, off: str) -> None:
     """Heartbeats and the longest poll come sooner than its time-out, in both dialects of nginx."""
     annotations = ingress()["metadata"]["annotations"]
+    assert annotations == ingress("hub-operators")["metadata"]["annotations"]
     settings = settings_of("production")
     quiet = max(settings.heartbeat_seconds, settings.poll_max_wait_seconds)
     for name in ("proxy-read-timeout", "proxy-send-timeout"):
@@ -177,9 +196,10 @@ def test_nginx_neither_cuts_what_is_quiet_nor_buffers_what_is_said(prefix: str, 
     assert int(size.removesuffix("m")) * 2**20 > settings.max_body_bytes
 
 
-def test_the_ingress_has_a_certificate_for_every_host_it_names() -> None:
+@pytest.mark.parametrize("name", INGRESSES)
+def test_the_ingress_has_a_certificate_for_every_host_it_names(name: str) -> None:
     """Tokens travel in it."""
-    spec = ingress()["spec"]
+    spec = ingress(name)["spec"]
     assert {rule["host"] for rule in spec["rules"]} == {h for t in spec["tls"] for h in t["hosts"]}
     assert not any(rule["host"].endswith(".invalid") for rule in spec["rules"])
 

@@ -25,6 +25,7 @@ ROWS = {
     "Latency",
     "Event loop and process",
     "Redis",
+    "Who may",
 }
 # Prometheus' own, and those of kube-state-metrics.
 FOREIGN = re.compile(r"up|kube_(deployment|horizontalpodautoscaler)_\w+")

@@ -82,7 +82,8 @@ def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
 
 def the(manifests: list[Manifest], kind: str, name: str) -> Manifest:
     """The one of that kind and name; a name's generated suffix is left out."""
-    (found,) = (m for m in of_kind(manifests, kind) if m["metadata"]["name"].startswith(name))
+    named = [m for m in of_kind(manifests, kind) if m["metadata"]["name"].startswith(name)]
+    (found,) = [m for m in named if m["metadata"]["name"] == name] or named
     return found
 
 
