@@ -81,6 +81,7 @@ class MemoryBroker:
             before one that does, of each the one unused longest; subscribers that come back to it
             get a `reset`.
         history_total_bytes: what all histories may take; beyond it the oldest publications go.
+        rows_total_bytes: what all rows of state may take; None where that is a part of history's.
         epochs: those of a run before, where they go on.
         on_forgotten: is told a channel whose epoch has ended, and what `Epochs.end` returned.
     """
@@ -99,6 +100,7 @@ class MemoryBroker:
         position_ttl_seconds: float,
         max_channels: int,
         history_total_bytes: int = 256 * MIB,
+        rows_total_bytes: int | None = None,
         epochs: Epochs | None = None,
         on_forgotten: Callable[[ChannelLog, tuple[int, int]], None] = lambda *_: None,
     ) -> None:
@@ -109,7 +111,7 @@ class MemoryBroker:
         self._idempotency = idempotency
         self._position_ttl_seconds = position_ttl_seconds
         self._max_channels = max_channels
-        self._history = HistoryBudget(history_total_bytes, on_empty=self.place)
+        self._history = HistoryBudget(history_total_bytes, self.place, rows_total_bytes)
         self._epochs = epochs or Epochs()
         self._on_forgotten = on_forgotten
         self._logs: dict[str, ChannelLog] = {}

@@ -101,6 +101,11 @@ class ChannelLog:
             rows.put(publication, now_seconds)
         self._budget.rows_changed(self, rows, rows.bytes - before)
 
+    def restore_row(self, publication: Publication, at_seconds: float) -> None:
+        """Take up a row that a run before has left; those that changed first come first."""
+        if self.rows is not None:
+            self._put(self.rows, (publication,), at_seconds)
+
     def extend(self, publications: Sequence[Publication], now_seconds: float) -> None:
         """Take several, of which the first is numbered `offset + 1`."""
         self.offset = publications[-1].offset
@@ -197,9 +202,20 @@ def cost_bytes(publication: Publication) -> int:
 class HistoryBudget:
     """One per broker; shared by its logs."""
 
-    def __init__(self, max_bytes: int, on_empty: Callable[[ChannelLog], None]) -> None:
-        """`on_empty` is told a log that holds nothing any more, without having been asked."""
+    def __init__(
+        self,
+        max_bytes: int,
+        on_empty: Callable[[ChannelLog], None],
+        rows_max_bytes: int | None = None,
+    ) -> None:
+        """`on_empty` is told a log that holds nothing any more, without having been asked.
+
+        `rows_max_bytes` bounds rows apart from history; None where they share `max_bytes`.
+        """
         self.max_bytes = max_bytes
+        self._rows_max_bytes = rows_max_bytes
+        self._rows_bytes = 0
+        """Of rows that are bounded apart."""
         self.on_empty = on_empty
         self.bytes = 0
         self._order: deque[ChannelLog] = deque()
@@ -266,25 +282,31 @@ class HistoryBudget:
 
     def rows_changed(self, log: ChannelLog, rows: StateRows, more_bytes: int) -> None:
         """The state of `log` takes so much more, or less, than before: make room."""
-        self.bytes += more_bytes
         self._with_rows.pop(log, None)
         if rows:
             self._with_rows[log] = rows
-        if more_bytes > 0:
-            self.make_room()
+        if self._rows_max_bytes is None:
+            self.bytes += more_bytes
+            if more_bytes > 0:
+                self.make_room()
+            return
+        self._rows_bytes += more_bytes
+        while self._rows_bytes > self._rows_max_bytes and self._with_rows:
+            self._rows_bytes += self._drop_row()
 
-    def _drop_row(self) -> None:
-        """All history has gone and it was not enough: a row goes that changed long ago."""
+    def _drop_row(self) -> int:
+        """A row goes that changed long ago; return how many bytes more that is, below 0."""
         log, rows = next(iter(self._with_rows.items()))
         before = rows.bytes
         rows.drop_oldest()
-        self.bytes += rows.bytes - before
         if not rows:
             del self._with_rows[log]
+        return rows.bytes - before
 
     def _drop_oldest(self) -> None:
         if not self._order:
-            self._drop_row()
+            # All history has gone, and it was not enough.
+            self.bytes += self._drop_row()
             return
         log = self._order.popleft()
         if log.superseded:

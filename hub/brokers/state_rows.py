@@ -41,7 +41,7 @@ class StateRows:
 
     __slots__ = (
         "_cost_bytes", "_former", "_keys", "_read_upto", "_reading_until", "_rows", "bytes",
-        "dropped", "max_keys", "ttl_seconds",
+        "dropped", "gone", "max_keys", "ttl_seconds",
     )  # fmt: skip
 
     def __init__(self, options: ChannelOptions, cost_bytes: Callable[[Publication], int]) -> None:
@@ -60,9 +60,14 @@ class StateRows:
         self.bytes = 0
         self.dropped = 0
         """Rows that went for want of room."""
+        self.gone: list[tuple[str, int]] | None = None
+        """Keys and offsets of rows that went by themselves, where somebody else keeps them too."""
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def has(self, key: str) -> bool:
+        return key in self._rows
 
     def put(self, publication: Publication, now_seconds: float) -> None:
         """Take what was published: it is its key's row from now on, or takes it away."""
@@ -133,6 +138,8 @@ class StateRows:
 
     def _let_go(self, key: str) -> None:
         publication, _ = self._rows.pop(key)
+        if self.gone is not None:
+            self.gone.append((key, publication.offset))
         self.bytes -= self._cost_bytes(publication) + ROW_BYTES
         self._forget_key(key)
 

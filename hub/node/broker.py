@@ -178,7 +178,6 @@ def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Broke
     from hub.brokers.sqlite.broker import SqliteBroker  # noqa: PLC0415 - as below
     from hub.brokers.sqlite.options import SqliteOptions  # noqa: PLC0415
 
-    _refuse_state(settings)
     broker = SqliteBroker(
         downstream=downstream,
         namespaces=settings.namespaces(),

@@ -24,7 +24,7 @@ from structlog.typing import FilteringBoundLogger
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_history import ChannelLog
 from hub.brokers.sqlite.faults import Fault, FileError, translated
-from hub.brokers.sqlite.file import HistoryFile, Stored, StoredKey
+from hub.brokers.sqlite.file import HistoryFile, Stored, StoredKey, StoredRow
 from hub.brokers.sqlite.intake import Batch, StoredLogs
 from hub.brokers.sqlite.options import SqliteOptions
 from hub.brokers.sqlite.reading import Pages
@@ -549,7 +549,10 @@ class SqliteBroker:
         async def load_keys(after: int, limit: int) -> Sequence[StoredKey]:
             return await self._by_writer(partial(file.load_keys, after, now_ms, limit))
 
-        known = await self._restoring.known(stored, now_ms, load_keys)
+        async def load_rows(after: tuple[int, str], limit: int) -> Sequence[StoredRow]:
+            return await self._by_writer(partial(file.load_rows, after, limit))
+
+        known = await self._restoring.known(stored, now_ms, load_keys, load_rows)
         before, self._memory, self._keys = self._memory, known.memory, known.keys
         self._logs, self._gone, self._ended = known.logs, list(known.gone), {}
         self._tending.begin(known.logs)

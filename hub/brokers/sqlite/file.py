@@ -25,7 +25,7 @@ from hub.core.options import KIB, MIB
 
 # "hubH": what `file` and other programs know the format by.
 APPLICATION_ID = 0x68756248
-VERSION = 1
+VERSION = 2
 # Of SQLite's own cache, for the one that writes and for each that reads, in KiB. Guesses.
 _WRITER_CACHE_KIB = 8 * KIB
 _READER_CACHE_KIB = 2 * KIB
@@ -37,6 +37,14 @@ _TRIM_BLOCKS = 256
 _TRIM_BYTES = MIB
 _TRIM_KEYS = 1000
 _VACUUM_PAGES = 128
+
+# Of version 2: the newest of each key of a channel that keeps state.
+_ROWS = """
+CREATE TABLE row (
+  channel INTEGER NOT NULL, key TEXT NOT NULL, offset INTEGER NOT NULL, taken_ms INTEGER NOT NULL,
+  data BLOB NOT NULL, PRIMARY KEY (channel, key)
+);
+"""
 
 _SCHEMA = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -66,6 +74,7 @@ _INTAKE = """
 CREATE TEMP VIEW intake AS SELECT '' AS what, x'' AS data;
 CREATE TEMP TRIGGER take_in INSTEAD OF INSERT ON intake BEGIN
   DELETE FROM channel WHERE id IN (SELECT value FROM json_each(NEW.what, '$.gone'));
+  DELETE FROM row WHERE channel IN (SELECT value FROM json_each(NEW.what, '$.gone'));
   INSERT OR REPLACE INTO ended
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')
     FROM json_each(NEW.what, '$.ended');
@@ -79,6 +88,14 @@ CREATE TEMP TRIGGER take_in INSTEAD OF INSERT ON intake BEGIN
       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
       substr(NEW.data, json_extract(value, '$[6]'), json_extract(value, '$[7]'))
     FROM json_each(NEW.what, '$.blocks');
+  DELETE FROM row WHERE (channel, key) IN (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')
+    FROM json_each(NEW.what, '$.removed'));
+  INSERT OR REPLACE INTO row (channel, key, offset, taken_ms, data)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+      json_extract(value, '$[3]'),
+      substr(NEW.data, json_extract(value, '$[4]'), json_extract(value, '$[5]'))
+    FROM json_each(NEW.what, '$.rows');
   INSERT OR REPLACE INTO made (publisher, scope, content, expires_ms, epoch, offset)
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]')
@@ -164,6 +181,16 @@ class StoredKey:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredRow:
+    """The newest publication of a key, as `hub.brokers.sqlite.blocks` writes it."""
+
+    channel: int
+    key: str
+    taken_ms: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """What is written at once, or not at all. Rows as the trigger above takes them."""
 
@@ -172,6 +199,8 @@ class Commit:
     channels: Sequence[tuple[int, str, str, int, int]] = ()
     blocks: Sequence[tuple[int, int, int, int, int, int, int, int]] = ()
     made: Sequence[tuple[str, str, int, int, str, int]] = ()
+    rows: Sequence[tuple[int, str, int, int, int, int]] = ()
+    removed: Sequence[tuple[int, str]] = ()
     gone: Sequence[int] = ()
     ended: Sequence[tuple[int, int]] = ()
     data: bytes = b""
@@ -223,7 +252,9 @@ class HistoryFile:
         db.execute("PRAGMA synchronous = FULL")
         if not tables:
             identity = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
-            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {identity} COMMIT;")
+            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {_ROWS} {identity} COMMIT;")
+        elif version < VERSION:
+            db.executescript(f"BEGIN IMMEDIATE; {_ROWS} PRAGMA user_version={VERSION}; COMMIT;")
         db.executescript(_INTAKE)
         if self._fact("copied"):
             self.begin_line()
@@ -279,12 +310,22 @@ class HistoryFile:
             )
             return [StoredKey(*row) for row in found]
 
+    def load_rows(self, after: tuple[int, str], limit: int) -> Sequence[StoredRow]:
+        """Rows of all channels, by channel and key."""
+        with told(self.path):
+            found = self._db.execute(
+                "SELECT channel, key, taken_ms, data FROM row WHERE (channel, key) > (?, ?) "
+                "ORDER BY channel, key LIMIT ?",
+                (*after, limit),
+            )
+            return [StoredRow(*row) for row in found]
+
     def commit(self, commit: Commit) -> None:
         """Write all of it and wait for the disk; raise `FileError`, and then nothing is written."""
         what = {
             "commits": commit.commits, "clock_ms": commit.clock_ms, "channels": commit.channels,
             "blocks": commit.blocks, "made": commit.made, "gone": commit.gone,
-            "ended": commit.ended,
+            "ended": commit.ended, "rows": commit.rows, "removed": commit.removed,
         }  # fmt: skip
         with told(self.path):
             self._db.execute(

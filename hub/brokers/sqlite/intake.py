@@ -13,8 +13,9 @@ from hub.brokers.memory_history import ChannelLog
 from hub.brokers.sqlite.blocks import cut, record
 from hub.brokers.sqlite.file import Commit
 from hub.brokers.sqlite.waiting import Ticket
+from hub.brokers.state_rows import StateRows
 from hub.core.ports import PublishRequest, PublishResult
-from hub.core.publication import Publication
+from hub.core.publication import REMOVES, Publication
 from hub.errors import ConflictError, HubError, UnavailableError
 
 
@@ -49,6 +50,8 @@ class StoredLogs:
             id_, self._next_id = self._next_id, self._next_id + 1
         stored = self._by_id[id_] = self._by_log[log] = StoredLog(id_, log, oldest)
         log.stored = oldest <= log.offset
+        if log.rows is not None and log.rows.gone is None:
+            log.rows.gone = []
         return stored
 
     def find(self, log: ChannelLog) -> StoredLog | None:
@@ -103,6 +106,8 @@ class Batch:
         self._order: list[tuple[ChannelLog, _Numbered]] = []
         self._keyed: dict[tuple[str, str, str], _Numbered] = {}
         self._made: list[tuple[str, str, int, int, str, int]] = []
+        self._told_gone: list[tuple[StateRows, tuple[str, int]]] = []
+        """Of rows that went by themselves, those that this commit takes away."""
         self.bytes = 0
         """Of payload."""
 
@@ -190,11 +195,30 @@ class Batch:
         channels: list[tuple[int, str, str, int, int]] = []
         blocks: list[tuple[int, int, int, int, int, int, int, int]] = []
         parts: list[bytes] = []
+        rows: list[tuple[int, str, int, int, int, int]] = []
+        removed: list[tuple[int, str]] = []
         at = 1
         for log, taken in self._numbered.items():
             stored = self._stored.find(log) or self._stored.add(log)
             last = taken[-1].publication.offset
             channels.append((stored.id, log.name, log.epoch, last, self._taken_ms))
+            if log.rows is not None:
+                changed = {each.publication.key: each.publication for each in taken}
+                for gone_key, offset in log.rows.gone or ():
+                    # One that was published again since is there as it is now.
+                    if not log.rows.has(gone_key) and gone_key not in changed:
+                        removed.append((stored.id, gone_key))
+                    self._told_gone.append((log.rows, (gone_key, offset)))
+                for row in changed.values():
+                    if (key := row.key) is None:
+                        continue
+                    if row.marks & REMOVES:
+                        removed.append((stored.id, key))
+                        continue
+                    raw = record(row)
+                    rows.append((stored.id, key, row.offset, self._taken_ms, at, len(raw)))
+                    parts.append(raw)
+                    at += len(raw)
             if not log.keeps:
                 continue
             expires_ms = self._taken_ms + int(log.options.history_ttl_seconds * 1000)
@@ -217,6 +241,8 @@ class Batch:
             channels=channels,
             blocks=blocks,
             made=self._made,
+            rows=rows,
+            removed=removed,
             gone=gone,
             ended=tuple(ended),
             data=b"".join(parts),
@@ -224,6 +250,9 @@ class Batch:
 
     def apply(self) -> Sequence[StoredLog]:
         """It is written: deliver, and tell those that wait. Returns the channels it went to."""
+        for rows, told in self._told_gone:
+            if rows.gone is not None and told in rows.gone:
+                rows.gone.remove(told)
         went_to = []
         for log, taken in self._numbered.items():
             log.pinned = False

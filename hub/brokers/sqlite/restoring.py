@@ -10,21 +10,27 @@ from dataclasses import dataclass
 from hub.brokers.idempotency import IdempotencyKeys, lasting_content
 from hub.brokers.memory import Epochs, MemoryBroker
 from hub.brokers.memory_history import ChannelLog
-from hub.brokers.sqlite.file import Stored, StoredKey
+from hub.brokers.sqlite.blocks import records
+from hub.brokers.sqlite.file import Stored, StoredKey, StoredRow
 from hub.brokers.sqlite.intake import StoredLogs
 from hub.brokers.sqlite.options import SqliteOptions
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import Downstream, Monotonic
-from hub.core.publication import Position
+from hub.core.publication import Position, Publication
 
 # The newest of all channels, for whoever comes back after a short absence.
 MEMORY_BYTES = 32 * MIB
+# Of rows of state, all of which are in memory too. A guess.
+ROWS_BYTES = 256 * MIB
 # Some milliseconds each.
 _KEYS_AT_A_TIME = 2000
 _CHANNELS_AT_A_TIME = 2000
 
 LoadKeys = Callable[[int, int], Awaitable[Sequence[StoredKey]]]
 """At most so many that were made after one of this id, the oldest first."""
+
+LoadRows = Callable[[tuple[int, str], int], Awaitable[Sequence[StoredRow]]]
+"""At most so many rows that follow this channel and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,9 @@ class Restoring:
         self._options = options
         self._on_forgotten = on_forgotten
 
-    async def known(self, stored: Stored, now_ms: int, load_keys: LoadKeys) -> Known:
+    async def known(
+        self, stored: Stored, now_ms: int, load_keys: LoadKeys, load_rows: LoadRows
+    ) -> Known:
         """Everything of a file, whose clock says `now_ms`."""
         keys, logs = self.no_keys(), StoredLogs(stored.next_id)
         memory = self._memory(keys, Epochs(stored.secret, stored.ended))
@@ -84,8 +92,26 @@ class Restoring:
                     (each.expires_ms - now_ms) / 1000,
                     Position(each.epoch, each.offset),
                 )
+        await self._restore_rows(logs, now_ms, load_rows)
         gone = [channel.id for channel in stored.channels[:excess]]
         return Known(memory, keys, logs, gone)
+
+    async def _restore_rows(self, logs: StoredLogs, now_ms: int, load_rows: LoadRows) -> None:
+        """Those that changed first come first, in each channel."""
+        rows: list[tuple[ChannelLog, Publication, int]] = []
+        after = (0, "")
+        while found := await load_rows(after, _KEYS_AT_A_TIME):
+            after = (found[-1].channel, found[-1].key)
+            for each in found:
+                if (stored := logs.by_id(each.channel)) is not None:
+                    found_here = records(stored.log.name, each.data)
+                    rows += [(stored.log, row, each.taken_ms) for row in found_here]
+        rows.sort(key=lambda each: each[1].offset)
+        now = self._clock()
+        for number, (log, row, taken_ms) in enumerate(rows, 1):
+            log.restore_row(row, now - max(0, now_ms - taken_ms) / 1000)
+            if number % _KEYS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
 
     def no_keys(self) -> IdempotencyKeys:
         return IdempotencyKeys(
@@ -106,6 +132,7 @@ class Restoring:
             position_ttl_seconds=options.position_ttl_seconds,
             max_channels=options.max_channels,
             history_total_bytes=min(MEMORY_BYTES, options.history_total_bytes),
+            rows_total_bytes=min(ROWS_BYTES, options.history_total_bytes),
             epochs=epochs,
             on_forgotten=self._on_forgotten,
         )

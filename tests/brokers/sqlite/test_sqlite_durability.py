@@ -3,7 +3,9 @@
 import asyncio
 import os
 import shutil
+import sqlite3
 from collections.abc import AsyncGenerator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hub.brokers.sqlite import broker as broker_module
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import Commit, HistoryFile
 from hub.core.ports import PublishRequest, PublishResult
-from hub.core.publication import Position
+from hub.core.publication import REMOVES, Position
 from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError
 from tests.brokers.sqlite.nodes import StoredNode
 from tests.core.fakes import FakeClock
@@ -262,7 +264,7 @@ async def test_a_file_that_is_no_history_is_left_alone_and_said(path: Path, kind
 
         HistoryFile(str(path)).close()
         db = sqlite3.connect(path)
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
         db.close()
     before = path.read_bytes()
     async with StoredNode(path) as node:
@@ -327,3 +329,39 @@ async def test_more_channels_than_there_may_be_in_one_call(path: Path) -> None:
         assert len(node.stored.names()) == 3
     async with StoredNode(path, clock=node.clock, max_channels=2) as node:
         assert set(node.stored.names()) == {"c8", "c9"}
+
+
+async def test_rows_of_state_survive_a_restart(path: Path) -> None:
+    """What was taken away stays away, and what is too many or too old goes from the file too."""
+    async with StoredNode(path) as node:
+        for key in "abcdef":
+            await node.publish("rows:a", b'"%b"' % key.encode(), key=key)
+            await node.publish("table:a", key=key)
+        await node.publish("rows:a", b"null", key="b", marks=REMOVES)
+        await node.publish("rows:a", b"2", key="a")
+        await node.publish("table:a", key="f")
+        rows, table = await node.rows("rows:a"), await node.rows("table:a")
+        assert [*rows, *table] == [*"acdef", *"cdef"]
+    with closing(HistoryFile(str(path))) as file:
+        kept = [row.key for row in file.load_rows((0, ""), 100)]
+    assert sorted(kept) == sorted([*"acdef", *"cdef"])
+    node.clock.advance(100)
+    async with StoredNode(path, clock=node.clock) as node:
+        assert (await node.rows("rows:a"), await node.rows("table:a")) == (rows, table)
+        assert (await node.publish("rows:a", key="z")).position.offset == 9
+        node.clock.advance(30)
+        assert await node.rows("table:a") == {}
+        assert len(await node.rows("rows:a")) == 6
+
+
+async def test_a_file_of_the_version_before_gets_a_table_of_rows(path: Path) -> None:
+    """And keeps all that it had."""
+    async with StoredNode(path) as node:
+        first = await node.publish("rows:a", key="a")
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP TABLE row; PRAGMA user_version = 1;")
+    async with StoredNode(path, clock=node.clock) as node:
+        assert await node.rows("rows:a") == {}
+        second = await node.publish("rows:a", key="a")
+        assert second.position.epoch == first.position.epoch
+        assert await node.rows("rows:a") == {"a": (2, b"1")}
