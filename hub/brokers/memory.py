@@ -283,6 +283,12 @@ class MemoryBroker:
             await asyncio.sleep(0)
         return page
 
+    async def clear(self, channel: str) -> None:
+        """Rows of a keyed channel stay: they are no history."""
+        if (log := self._logs.get(channel)) is not None:
+            log.let_go(log.offset)
+            self.place(log)
+
     async def start(self) -> None:
         """Nothing to connect to."""
 

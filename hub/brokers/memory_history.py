@@ -143,6 +143,11 @@ class ChannelLog:
         while len(self):
             self._budget.give_back(self, self.drop_first())
 
+    def let_go(self, through: int) -> None:
+        """Hold nothing any more up to this offset."""
+        while len(self) and self.oldest <= through:
+            self._budget.give_back(self, self.drop_first())
+
     def drop_first(self) -> Publication:
         """Hold the oldest no longer and return it; whoever calls it settles with the budget."""
         dropped = self._kept[self._first]

@@ -15,6 +15,7 @@ from hub.core.counters import Counters
 from hub.core.fanout.fanout import Fanout
 from hub.core.fanout.presence import page_of
 from hub.core.identity import Identity
+from hub.core.look_back import Found, LookBack, look_back
 from hub.core.ports import (
     Broker,
     HistoryPage,
@@ -296,6 +297,14 @@ class CommandHandler:
         if since is not None and since.epoch != page.head.epoch and after:
             page = await self._broker.history(channel, 0, limit, max_bytes=MAX_HISTORY_BYTES)
         return await self._lengthened(channel, page, limit)
+
+    async def look_back(self, channel: str, asked: LookBack) -> Found:
+        """Part of history, from a moment on or backwards."""
+        return await look_back(self._broker, channel, asked)
+
+    async def clear_history(self, channel: str) -> None:
+        """Let go of what was published before; raise what the broker raises."""
+        await self._broker.clear(channel)
 
     async def _lengthened(self, channel: str, page: HistoryPage, limit: int) -> HistoryPage:
         """`page` and what follows it: a broker gives as much as it likes at a time.

@@ -236,6 +236,13 @@ class Broker(Protocol):
         """
         ...
 
+    async def clear(self, channel: str) -> None:
+        """Hold nothing of the channel that was published before; its numbers go on.
+
+        Who resumes from before gets `expired`. A channel that is not known is left alone.
+        """
+        ...
+
 
 class Roster(Protocol):
     """Who is present in which channel, on any node. Raises only `HubError`."""

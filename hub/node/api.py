@@ -16,6 +16,7 @@ from hub.admin.requests import AtConnection
 from hub.admin.sessions import CheckSecret, Poll, SendCommand
 from hub.core.command_handler import CommandHandler
 from hub.core.eager import begin
+from hub.core.look_back import Found, LookBack
 from hub.core.polling import PollRequest
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, StatePage
 from hub.core.publication import Position
@@ -112,6 +113,12 @@ class NodeApi:
 
     def check_keyed(self, channel: str) -> None:
         self.command_handler.check_keyed(channel)
+
+    async def look_back(self, channel: str, asked: LookBack) -> Found:
+        return await self.command_handler.look_back(channel, asked)
+
+    async def clear_history(self, channel: str) -> None:
+        await self.command_handler.clear_history(channel)
 
     async def presence(self, channel: str) -> Sequence[Member]:
         return await self.subscribing.members(channel)

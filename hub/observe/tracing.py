@@ -231,6 +231,9 @@ class TracedBroker:
     ) -> HistoryPage:
         return await self._broker.history(channel, after, limit, max_bytes=max_bytes)
 
+    async def clear(self, channel: str) -> None:
+        await self._broker.clear(channel)
+
 
 def _about(node: str, version: str) -> _Attributes:
     """What the environment does not say of this process."""

@@ -181,6 +181,22 @@ async def test_history_forgets_what_is_older_than_its_time(rig: Rig) -> None:
     assert (await rig.publish()).position.offset == 3
 
 
+async def test_history_is_let_go_of_and_numbers_go_on(rig: Rig) -> None:
+    """Also where somebody subscribes; what comes later is held again. Others keep theirs."""
+    await rig.subscribe("a")
+    for channel in ("a", "a", "b"):
+        await rig.publish(channel)
+    await rig.broker.clear("a")
+    await rig.broker.clear("never heard of")
+    page = await rig.history()
+    assert (page.publications, page.oldest, page.head.offset) == ((), 3, 2)
+    assert await rig.offsets("b") == [1]
+    assert (await rig.publish()).position == Position(page.head.epoch, 3)
+    page = await rig.history()
+    assert ([each.offset for each in page.publications], page.oldest) == ([3], 3)
+    assert [each.offset for each in rig.delivered if each.channel == "a"] == [1, 2, 3]
+
+
 async def test_a_repeat_under_the_same_idempotency_key_gets_the_first_answer(rig: Rig) -> None:
     """It is neither numbered nor delivered again."""
     await rig.subscribe("a")

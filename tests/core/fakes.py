@@ -139,6 +139,11 @@ class LatentBroker:
         await Pause()
         return page
 
+    async def clear(self, channel: str) -> None:
+        await Pause()
+        await self._broker.clear(channel)
+        await Pause()
+
 
 class FakeKernel:
     """Sockets by their numbers. A new one gets the lowest that is free (POSIX, `open`).

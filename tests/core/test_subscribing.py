@@ -372,3 +372,16 @@ def test_a_member_that_reads_slowly_gets_the_end_before_it_leaves() -> None:
     end(node)
     node.loop.settle()
     assert told(reader.drain()) == [1, 2, "ended"]
+
+
+def test_who_resumes_from_before_history_was_let_go_of_gets_expired() -> None:
+    """And then what came later; so does a session that is reading it."""
+    node = SmallNode()
+    places = [node.publish("a").position for _ in range(3)]
+    asyncio.run(node.memory.clear("a"))
+    node.publish("a")
+    reader = Subscriber(node)
+    reader.subscribe("a", since=places[0])
+    reply, gap, message = reader.read()
+    assert ok(reply)["recovered"] is False
+    assert (gap["reason"], gap["from"], gap["to"], message["offset"]) == ("expired", 2, 3, 4)

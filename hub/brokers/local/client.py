@@ -231,6 +231,13 @@ class LocalBroker:
         rows = tuple(Publication(*each) for each in found)
         return StatePage(Position(epoch, offset), rows, following, dropped)
 
+    async def clear(self, channel: str) -> None:
+        """Raise `UnavailableError` without a broker process."""
+        try:
+            await self._link.ask(frames.CLEAR, channel)
+        except (NotSentError, NoAnswerError) as error:
+            raise UnavailableError(f"history is not cleared: {error.message}") from None
+
     async def _page(self, channel: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
         answer = await self._link.ask(frames.HISTORY, channel, after, limit, max_bytes)
         _, _, epoch, offset, oldest, found = answer

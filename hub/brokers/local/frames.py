@@ -48,6 +48,7 @@ GIVE_UP = 15  # the tag that was asked, number
 PUBLISH_MANY = 17  # number, lists of the fields of a PublishRequest
 NAMES = 16  # number, from which on; 0 begins
 STATE = 18  # number, channel, after, limit, upto, max_bytes
+CLEAR = 19  # number, channel
 # The broker process says:
 WELCOME = 32  # shape
 PUBLISHED = 33  # number, epoch, offset, whether it is a duplicate
@@ -65,6 +66,7 @@ ASKED = 44  # the asker's tag and number, question, whether it lasts
 ANSWERED = 45  # number, answer; None where the node lives no more
 GIVEN_UP = 46  # the asker's tag and number
 PUBLISHED_MANY = 48  # number, for each epoch, offset, duplicate; or code, message
+CLEARED = 50  # number
 NAMES_ARE = 47  # number, lists of name, epoch, offset, held; from which on there are more, or 0
 ROWS = 49  # number, epoch, offset, next, dropped, lists of the fields of publications
 

@@ -121,6 +121,7 @@ class BrokerServer:
             frames.UNSUBSCRIBE: self._unsubscribe,
             frames.HISTORY: self._history,
             frames.STATE: self._state,
+            frames.CLEAR: self._clear,
             frames.PING: self._ping,
             frames.CHANGE: self._change,
             frames.PRESENT: self._present,
@@ -391,6 +392,14 @@ class BrokerServer:
         found = [frames.publication_fields(each) for each in page.rows]
         head = page.head
         return (frames.ROWS, number, head.epoch, head.offset, page.next, page.dropped, found)
+
+    def _clear(self, worker: _Worker, message: Message) -> None:
+        _, number, name = message
+        self._run(worker, number, self._cleared(number, name))
+
+    async def _cleared(self, number: int, name: str) -> Message:
+        await self.broker.clear(name)
+        return (frames.CLEARED, number)
 
     def _ping(self, worker: _Worker, message: Message) -> None:
         record, troubles = self.broker.record(), list(self.broker.problems())

@@ -227,6 +227,15 @@ class RedisBroker:
     ) -> StatePage:
         raise UnavailableError(f"no state of {channel!r}: Redis keeps none")
 
+    async def clear(self, channel: str) -> None:
+        """Raise `UnavailableError` when Redis is away."""
+        shard, keys = self.shard(channel), self._keys
+        names = (keys.meta(channel), keys.log(channel))
+        try:
+            await shard.calls.run_function("clear", names, ())
+        except CallError as error:
+            raise UnavailableError(f"history is not cleared: {public_reason(error)}") from None
+
     async def _page(self, channel: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
         shard = self.shard(channel)
         try:

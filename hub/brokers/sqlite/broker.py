@@ -213,6 +213,27 @@ class SqliteBroker:
     ) -> StatePage:
         return await self._known().state(channel, after, limit, upto=upto, max_bytes=max_bytes)
 
+    async def clear(self, channel: str) -> None:
+        """Returns once the disk has forgotten it too; raises `UnavailableError`."""
+        memory = self._known()
+        if (log := memory.find(channel)) is None or (stored := self._logs.find(log)) is None:
+            return
+        through = log.offset
+
+        def work() -> int:
+            if (file := self._file) is None:
+                raise FileError(Fault.CLOSED, self._options.path)
+            return file.clear(stored.id, through)
+
+        try:
+            blocks = await self._by_writer(work)
+        except FileError as error:
+            raise UnavailableError(error.message) from error
+        self._tending.cleared(stored, through, blocks)
+        log.let_go(through)
+        memory.place(log)
+        self._write_soon()
+
     # -- hub.node.broker.NodeBroker -------------------------------------------------------------
 
     async def start(self) -> None:

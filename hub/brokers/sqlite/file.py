@@ -370,6 +370,14 @@ class HistoryFile:
         """Let go of some of one channel that lie before an offset."""
         return self._trim("channel = ? AND last < ? ORDER BY last", (channel, before))
 
+    def clear(self, channel: int, through: int) -> int:
+        """Let go of all of one channel up to an offset, on the disk; return how many blocks."""
+        count = 0
+        while victims := self.trim_channel(channel, through + 1):
+            count += len(victims)
+        self.check()
+        return count
+
     def _trim(self, which: str, values: tuple[int, ...]) -> Sequence[tuple[int, int]]:
         query = _VICTIMS.format(which=which, blocks=_TRIM_BLOCKS, bytes=_TRIM_BYTES)
         with told(self.path), self._without_waiting():

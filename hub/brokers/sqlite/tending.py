@@ -86,6 +86,13 @@ class Tending:
         self._crowded.pop(channel, None)
         self._dead[channel] = None
 
+    def cleared(self, stored: StoredLog, through: int, blocks: int) -> None:
+        """So many blocks of a channel, all up to an offset, are held no longer."""
+        self._grown(0, blocks)
+        stored.oldest = max(stored.oldest, through + 1)
+        stored.log.stored = stored.oldest <= stored.log.offset
+        self._look = True
+
     def checkpoint_due(self) -> bool:
         """Whether a checkpoint is to be begun, beside what writes; `checkpointed` ends it."""
         if not self._checkpoint or self._checkpointing:

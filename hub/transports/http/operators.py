@@ -26,7 +26,16 @@ from hub.core.publication import MAX_OFFSET, check_channel
 from hub.core.records import plain
 from hub.errors import BadRequestError, NotFoundError, UnavailableError
 from hub.transports.http.answer import Answer, json_answer
-from hub.transports.http.parameters import AFTER, LIMIT, Parameter, channel, choice, number, text
+from hub.transports.http.parameters import (
+    AFTER,
+    LATEST_MS,
+    LIMIT,
+    Parameter,
+    channel,
+    choice,
+    number,
+    text,
+)
 from hub.transports.http.parameters import whole as whole_number
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.routes import Access, Handler, Route, access_of
@@ -38,8 +47,6 @@ TRANSPORTS = ("websocket", "sse", "poll")
 _DISCONNECT_REASON = "disconnected by operator"
 _WINDOW = number("window_seconds", "Over which the closes are spread.", highest=MAX_WINDOW_SECONDS)
 _SUBJECT = text("subject")
-# In milliseconds since 1970: the last day that every calendar knows, 9999-12-31.
-_LATEST_MS = 253_402_300_799_999
 
 
 class Operators:
@@ -75,8 +82,8 @@ class Operators:
                 lowest=1,
                 highest=MAX_OFFSET,
             ),
-            whole_number("from_ms", "Of a subject: what happened since.", highest=_LATEST_MS),
-            whole_number("to_ms", "Of a subject: what happened until.", highest=_LATEST_MS),
+            whole_number("from_ms", "Of a subject: what happened since.", highest=LATEST_MS),
+            whole_number("to_ms", "Of a subject: what happened until.", highest=LATEST_MS),
         )
         closed = {"204": {"description": "Closed with 4403."}}
         taken_out = {"204": {"description": "Done; the session got a push `unsubscribed`."}}

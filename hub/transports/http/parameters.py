@@ -1,7 +1,10 @@
 """Parameters of a route: how each is read, and what the OpenAPI document says of it."""
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from hub.core import decimals
@@ -13,6 +16,8 @@ from hub.wire.payload import check_key
 from hub.wire.query import single, split_form, whole_number
 
 Read = Callable[[str, str], object]
+LATEST_MS = 253_402_300_799_999
+"""Since 1970: the last day that every calendar knows, 9999-12-31."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,27 @@ def number(name: str, about: str = "", *, highest: float, above_zero: bool = Fal
 
     least = {"exclusiveMinimum": 0} if above_zero else {"minimum": 0}
     schema: Json = {"type": "number", "maximum": highest, **least}
+    return Parameter(name, schema, about=about, read=read)
+
+
+def moment(name: str, about: str = "") -> Parameter:
+    """Milliseconds since 1970 UTC, or ISO 8601; without an offset it is UTC."""
+    schema: Json = {"oneOf": [{"type": "integer", "minimum": 0, "maximum": LATEST_MS}, STRING]}
+
+    def read(named: str, value: str) -> int:
+        if value.isascii() and value.isdigit():
+            return whole_number(named, value, lowest=0, highest=LATEST_MS)
+        # A `+` in a query is a space.
+        plain = re.sub(r" (\d\d:?\d\d)$", r"+\1", value) if value.count(":") > 1 else value
+        try:
+            found = datetime.fromisoformat(plain)
+            found = found if found.tzinfo else found.replace(tzinfo=UTC)
+            return max(0, math.ceil(found.timestamp() * 1000 - 0.001))
+        except (ValueError, OverflowError):
+            raise BadRequestError(
+                f"{named} is {value[:40]!r}, expected milliseconds since 1970 or ISO 8601"
+            ) from None
+
     return Parameter(name, schema, about=about, read=read)
 
 

@@ -16,6 +16,7 @@ from hub.auth.proxies import TrustedProxies
 from hub.core.asking import Hooks
 from hub.core.counters import Counters
 from hub.core.identity import Identity
+from hub.core.look_back import Found, LookBack
 from hub.core.options import KIB, MIB
 from hub.core.polling import PollRequest
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, StatePage
@@ -64,6 +65,14 @@ class Node(Protocol):
 
     def check_keyed(self, channel: str) -> None:
         """Raise `BadRequestError` where the channel keeps no state."""
+
+    async def look_back(self, channel: str, asked: LookBack) -> Found:
+        """Part of history, from a moment on or backwards."""
+        ...
+
+    async def clear_history(self, channel: str) -> None:
+        """Nothing that was published before is held any more; raise `UnavailableError`."""
+        ...
 
     async def presence(self, channel: str) -> Sequence[Member]:
         """On any node; raise `BadRequestError` where the namespace has no presence."""

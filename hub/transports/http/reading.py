@@ -11,6 +11,7 @@ import orjson
 from hub.admin.channels import CHANNELS
 from hub.core.asking import Asker
 from hub.core.fanout.presence import MAX_PAGE_MEMBERS, page_of
+from hub.core.look_back import LookBack
 from hub.core.ports import HistoryPage
 from hub.core.publication import Position, check_channel
 from hub.core.records import plain
@@ -25,6 +26,7 @@ from hub.transports.http.parameters import (
     STATE_LIMIT,
     Parameter,
     choice,
+    moment,
     position,
     text,
     whole,
@@ -60,7 +62,17 @@ class Reading:
             self._of_channel(one, self.channel, "One channel", "Channel"),
             self._of_channel(
                 f"{one}/history", self.history, "Read history", "History",
-                position("since", "Only what follows it."), LIMIT,
+                position("since", "Only what follows it; with `reverse` what is before it."), LIMIT,
+                moment("from_time", "Nothing older: milliseconds since 1970, or ISO 8601."),
+                choice("reverse", ("true", "false"), "Newest first.", default="false"),
+            ),
+            Route(
+                method="DELETE",
+                path=f"{one}/history",
+                access=Access.OPERATOR,
+                handler=self.clear,
+                summary="Let go of history",
+                answers={"204": {"description": "Nothing published before is held any more."}},
             ),
             self._of_channel(
                 f"{one}/state", self.state, "The newest publication of each key", "State",
@@ -132,9 +144,21 @@ class Reading:
 
     async def history(self, request: Request) -> Answer:
         """What is held after `since`, oldest first; `complete` is false where some is not."""
-        name, since = request.params["channel"], request.given["since"]
-        page = await self._engine.history(name, since, request.given["limit"])
-        return json_answer(_history_fields(name, since, page))
+        name, given = request.params["channel"], request.given
+        since, from_ms, reverse = given["since"], given["from_time"], given["reverse"] == "true"
+        if from_ms is None and not reverse:
+            page = await self._engine.history(name, since, given["limit"])
+            return json_answer(_history_fields(name, since, page))
+        asked = LookBack(given["limit"], from_ms, since, reverse)
+        found = await self._engine.look_back(name, asked)
+        following = None if found.next is None else str(found.next)
+        fields = _history_fields(name, since, found.page)
+        return json_answer({**fields, "complete": found.complete, "next": following})
+
+    async def clear(self, request: Request) -> Answer:
+        """Who resumes from before gets a gap `expired`."""
+        await self._engine.clear_history(check_channel(request.params["channel"]))
+        return Answer(status=204)
 
     async def state(self, request: Request) -> Answer:
         """A page of rows, in the order of their keys; `position` is the channel's head."""

@@ -96,6 +96,7 @@ class _Settled:
         self._broker = broker
         self.history = broker.history
         self.state = broker.state
+        self.clear = broker.clear
         self.subscribe = broker.subscribe
         self.unsubscribe = broker.unsubscribe
 

@@ -18,6 +18,7 @@ from hub.admin.requests import HERE, AdminRequest, Answers, AtConnection, AtNode
 from hub.auth.policy import Policy
 from hub.core.counters import Counters
 from hub.core.eager import begin
+from hub.core.look_back import Found, LookBack
 from hub.core.polling import PollRequest
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, StatePage
 from hub.core.publication import Position, Publication
@@ -92,6 +93,9 @@ class FakeEngine:
             ),
         )
     )
+    cleared: list[str] = field(default_factory=list)
+    """Channels whose history was let go of."""
+    looked_back: list[LookBack] = field(default_factory=list)
     asked: list[tuple[str, Position | None, int]] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
     together: bool = False
@@ -145,6 +149,14 @@ class FakeEngine:
     def check_keyed(self, channel: str) -> None:
         if not channel.startswith("table:"):
             raise BadRequestError("it keeps no state")
+
+    async def look_back(self, channel: str, asked: LookBack) -> Found:
+        self.looked_back.append(asked)
+        publications = tuple(reversed(self.page.publications))
+        return Found(replace(self.page, publications=publications), Position("e1", 2), True)
+
+    async def clear_history(self, channel: str) -> None:
+        self.cleared.append(channel)
 
     async def presence(self, channel: str) -> Sequence[Member]:
         if not channel.startswith("chat:"):

@@ -8,6 +8,7 @@ import pytest
 from hub.admin.connections import Disconnect
 from hub.admin.requests import AtConnection
 from hub.auth.policy import Policy
+from hub.core.look_back import LookBack
 from hub.core.options import Overflow
 from hub.core.publication import Position
 from hub.core.pushes import GapReason
@@ -328,3 +329,44 @@ async def test_state_comes_in_pages_that_go_on(hub: Hub) -> None:
     }
     assert hub.engine.asked_state == [("table:a", "a/b", 5), ("table:a", "", 1000)]
     assert (plain.status_code, wrong.status_code, other.status_code) == (200, 400, 400)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["1764000000500", "2025-11-24T16:00:00.5Z", "2025-11-24T16:00:00.5",
+     "2025-11-24T17:00:00.5+01:00", "2025-11-24T17:00:00.5%2B01:00", "2025-11-24%2016:00:00.5"],
+)  # fmt: skip
+async def test_history_is_read_from_a_moment_on(hub: Hub, moment: str) -> None:
+    """In milliseconds or ISO 8601, whose `+` need not be encoded; without an offset it is UTC."""
+    async with hub.client() as client:
+        answer = await client.get(f"/api/channels/a/history?from_time={moment}&limit=7")
+    assert answer.status_code == 200
+    assert hub.engine.looked_back == [LookBack(7, 1_764_000_000_500)]
+
+
+async def test_history_is_read_backwards(hub: Hub) -> None:
+    """Newest first; `next` is the `since` of the following page."""
+    async with hub.client() as client:
+        answer = await client.get("/api/channels/a/history?reverse=true&since=e1:9&limit=2")
+    page = answer.json()
+    assert [row["offset"] for row in page["publications"]] == [3, 2]
+    assert (page["next"], page["complete"]) == ("e1:2", True)
+    assert hub.engine.looked_back == [LookBack(2, None, Position("e1", 9), reverse=True)]
+
+
+@pytest.mark.parametrize("query", ["from_time=yesterday", "from_time=-1", "reverse=1"])
+async def test_a_moment_or_a_direction_that_is_none_is_refused(hub: Hub, query: str) -> None:
+    """The engine is not asked."""
+    async with hub.client() as client:
+        assert (await client.get(f"/api/channels/a/history?{query}")).status_code == 400
+    assert hub.engine.looked_back == []
+
+
+async def test_operators_let_go_of_history(hub: Hub) -> None:
+    """204; nobody else may."""
+    async with hub.client(**PUBLISHER) as client:
+        assert (await client.delete("/api/channels/a/history")).status_code in {401, 403}
+    async with hub.client(**OPERATOR) as client:
+        assert (await client.delete("/api/channels/a/history")).status_code == 204
+        assert (await client.delete("/api/channels/a%20b/history")).status_code == 400
+    assert hub.engine.cleared == ["a"]

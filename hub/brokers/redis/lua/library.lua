@@ -213,6 +213,13 @@ local function page(keys, args)
   return { epoch, offset, first or offset + 1, messages, complete }
 end
 
+-- keys: meta, log
+-- Nothing that was published before is kept; numbers go on.
+local function clear(keys)
+  redis.call('DEL', keys[2])
+  return redis.status_reply('OK')
+end
+
 -- keys: meta, log, line (nowhere in a cluster), and the idempotency key's where there is one
 -- args: data, envelope ('' for none), digest of what the idempotency key stands for ('' for
 --       none), settings (nil for those of the last hub node), trace (nil for most)
