@@ -130,7 +130,8 @@ def test_serve_hands_settings_to_the_app_and_returns_its_code(
     """The command line decides nothing about serving."""
     calls: list[tuple[Settings, bool]] = []
 
-    def run(settings: Settings, demo: bool) -> int:
+    def run(settings: Settings, demo: bool, *, role: object) -> int:
+        assert role is None, "it is no worker"
         calls.append((settings, demo))
         return 3
 

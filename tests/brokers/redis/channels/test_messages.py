@@ -38,7 +38,7 @@ def test_what_stands_beside_the_data_survives(
         b"e\n1\n" + b"9" * 400 + b"\n\n1",
         b"e\n1\n" + b"9" * 5000 + b"\n\n1",
         b"e\n1\n1\n[1]\n1",
-        b'e\n1\n1\n["a",null]\n1',
+        b'e\n1\n1\n["a",1]\n1',
         b'e\n1\n1\n["",null,null]\n1',
         b'e\n1\n1\n["\xff",null,null]\n1',
     ],
@@ -47,6 +47,13 @@ def test_numbered_message_that_cannot_be_delivered_keeps_its_number(raw: bytes) 
     message = decode("c", raw, max_message_bytes=100)
     assert message is not None
     assert (message.epoch, message.offset, message.publication) == ("e", 1, None)
+
+
+def test_an_envelope_says_only_as_much_as_it_must() -> None:
+    """What is missing at its end is as if it said nothing of it."""
+    message = decode("c", b'e\n1\n2\n["a",null]\n3', max_message_bytes=100)
+    assert message is not None
+    assert message.publication == Publication("c", 1, b"3", 2, "a", None, None)
 
 
 @pytest.mark.parametrize(
