@@ -14,6 +14,9 @@ class FakeSession:
         self.writable = True
         self.told: list[object] = []
 
+    def block(self) -> None:
+        self.writable = False
+
     def on_writable(self) -> None:
         self.told.append("writable")
 

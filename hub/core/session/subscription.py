@@ -177,10 +177,15 @@ class Subscription:
 
     @property
     def position(self) -> Position:
-        """How far the peer's transport has been handed this channel."""
-        if not self.live:
-            return Position(self.channel.epoch, self.replay_cursor)
-        offset = self.offset if self.ring is None else self.ring.cursor
+        """How far the peer's transport has been handed this channel.
+
+        What is owed stands before history that is still to be read: a gap that waits is not told
+        yet, although the reading will begin behind it.
+        """
+        if self.ring is not None:
+            offset = self.ring.cursor
+        else:
+            offset = self.offset if self.live else self.replay_cursor
         return Position(self.channel.epoch, offset)
 
     @property
