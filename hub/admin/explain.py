@@ -128,6 +128,12 @@ class Explaining:
         wanted = self._filter(session or closed, channel)
         if wanted is not None and found.answer in _PASSES_FILTERS:
             told = await self._filtered(told, wanted, channel, offset)
+        every_ms = self._every_ms(session or closed, channel)
+        if every_ms and told.answer in _PASSES_FILTERS:
+            unless = f"unless a newer one took its place: it wants one each {every_ms} ms"
+            told = msgspec.structs.replace(
+                told, detail=f"{told.detail}; {unless}" if told.detail else unless
+            )
         if asked.last is None:
             return told
         question = replace(question, epoch=epoch, current=current)
@@ -143,6 +149,14 @@ class Explaining:
             if event.channel == channel and event.what is What.FILTERED:
                 return read_filter(event.detail.encode())
         return None
+
+    def _every_ms(self, held: Session | ClosedSession | None, channel: str) -> str:
+        """How often its newest subscription to the channel wanted news; empty for always."""
+        notes = None if held is None else held.notes
+        for event in reversed(() if notes is None else notes.events):
+            if event.channel == channel and event.what is What.THROTTLED:
+                return event.detail
+        return ""
 
     async def _filtered(
         self, told: Explained, wanted: TagFilter, channel: str, offset: int

@@ -22,6 +22,8 @@ class Subscribe:
     """What the member says of itself, as JSON."""
     in_url: bool = False
     """Asked for by the URL of the connection: there is no command to reply to."""
+    every_ms: int | None = None
+    """Publications at most that often: the newest of each key, or of the channel."""
     state: bool = False
     """Begin with the rows of a keyed channel, and again where history cannot make it whole."""
 

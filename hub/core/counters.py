@@ -137,6 +137,9 @@ class Counters:
         "hub_polls_evicted",
         "Sessions between two polls that were ended because there were too many.",
     )
+    throttled: int = _count(
+        "hub_throttled", "Publications that gave way to a newer one, as `every_ms` asks."
+    )
     presence_dropped: int = _count(
         "hub_presence_dropped", "Joins and leaves replaced by a presence_reset push."
     )

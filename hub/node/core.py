@@ -144,7 +144,7 @@ class NodeCore:
         self._session_log = shared.log.bind(subsystem=SESSION)
         self.replay = Replay(broker, shared.counters, shared.journal)
         self.fanout = Fanout(
-            runtime=FanoutRuntime(shared.defer, shared.clock, shared.write_each),
+            runtime=FanoutRuntime(shared.defer, shared.clock, shared.write_each, shared.deadlines),
             counters=shared.counters,
             journal=shared.journal,
             find_session=lambda connection: self.registry.sessions.get(connection),

@@ -50,6 +50,8 @@ MAX_ID_LENGTH = MAX_KEY_LENGTH
 MIN_ID, MAX_ID = -(2**63), 2**64 - 1
 """Of a command's `id` when it is a number: what orjson encodes."""
 DEFAULT_HISTORY_LIMIT = 100
+MAX_EVERY_MS = 3_600_000
+"""Between two publications of a subscription that wants them only now and then."""
 
 
 # Of a field that holds any JSON and was not sent.
@@ -74,6 +76,7 @@ class _Subscribe(_Command, tag="subscribe"):
     filter: msgspec.Raw = _ABSENT
     state: bool = False
     presence: _Says | None = None
+    every_ms: int | None = None
 
 
 class _Unsubscribe(_Command, tag="unsubscribe"):
@@ -170,9 +173,18 @@ def _checked(  # noqa: C901 - a case per command
             conditions = bytes(command.filter)
             wanted = None if conditions in {b"", b"null"} else read_filter(conditions)
             since, fill = _position(command.since), command.fill
+            every_ms = check_every(command.every_ms)
             said = _said(command.presence.data) if command.presence else None
             return commands.Subscribe(
-                id_, channel, since, last, fill, wanted, state=command.state, presence=said
+                id_,
+                channel,
+                since,
+                last,
+                fill,
+                wanted,
+                state=command.state,
+                presence=said,
+                every_ms=every_ms,
             )
         case _Unsubscribe():
             return commands.Unsubscribe(id_, check_channel(command.channel))
@@ -207,6 +219,13 @@ def _publish(command: _Publish, max_message_bytes: int) -> commands.Publish:
         None if command.tags is None else encode_tags(command.tags),
         marks_of(remove=command.remove, end=command.end, key=command.key),
     )
+
+
+def check_every(every_ms: int | None) -> int | None:
+    """Return an interval of milliseconds; raise `BadRequestError` where it is out of range."""
+    if every_ms is not None and not 1 <= every_ms <= MAX_EVERY_MS:
+        raise BadRequestError(f"every_ms is {every_ms}, allowed is 1 to {MAX_EVERY_MS:,}")
+    return every_ms
 
 
 def _said(data: msgspec.Raw) -> bytes | None:

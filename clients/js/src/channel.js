@@ -23,10 +23,10 @@ export const epochOf = (position) => position.slice(0, position.lastIndexOf(":")
 
 /**
  * @param {string} channel
- * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object }} first how the first
- *   subscription starts
+ * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object,
+ *   every_ms?: number }} first how the first subscription starts
  */
-export function openChannel(channel, { since, last, fill, filter, presence }) {
+export function openChannel(channel, { since, last, fill, filter, presence, every_ms }) {
   /** @type {Set<Member>} */
   const members = new Set();
   let epoch = "";
@@ -139,7 +139,7 @@ export function openChannel(channel, { since, last, fill, filter, presence }) {
     /** What to ask the hub for: the present position, or else how the application starts. */
     request() {
       asked = epoch;
-      return { channel, since: epoch ? position() : undefined, last, fill, filter, presence };
+      return { channel, since: epoch ? position() : undefined, last, fill, filter, presence, every_ms };
     },
 
     /**

@@ -204,7 +204,7 @@ export function openClient(base, options, show) {
           member.end(new HubError("conflict", false, `"${name}" is subscribed with another filter`));
         else if (known) known.join(member, !!link?.epochs.get(name));
         else {
-          const channel = openChannel(name, on);
+          const channel = openChannel(name, { ...on, every_ms: on.everyMs });
           channels.set(name, channel);
           channel.members.add(member);
           if (link) ask(channel);

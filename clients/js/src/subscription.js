@@ -60,6 +60,8 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {boolean} [fill] get from history what a slow reader missed, in order
  * @property {Record<string, any>} [filter] only what has such tags, as `{ league: "nba" }`; the same
  *   for all subscriptions to a channel, of which later ones begin with what comes next
+ * @property {number} [everyMs] the newest of each key, or of the channel, at most that often; as the
+ *   first subscription to a channel wants it
  * @property {{ data: any }} [presence] what the member says of itself, 4 KiB of JSON at most: the
  *   first subscription to a channel does
  * @property {AbortSignal} [signal] unsubscribes when aborted

@@ -15,15 +15,16 @@ export type Channel = ReturnType<typeof openChannel>;
 export declare const epochOf: (position: string) => string;
 /**
  * @param {string} channel
- * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object }} first how the first
- *   subscription starts
+ * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object,
+ *   every_ms?: number }} first how the first subscription starts
  */
-export declare function openChannel(channel: string, { since, last, fill, filter, presence }: {
+export declare function openChannel(channel: string, { since, last, fill, filter, presence, every_ms }: {
     since?: string;
     last?: number;
     fill?: boolean;
     filter?: object;
     presence?: object;
+    every_ms?: number;
 }): {
     channel: string;
     members: Set<import("./subscription.js").Member>;
@@ -47,6 +48,7 @@ export declare function openChannel(channel: string, { since, last, fill, filter
         fill: boolean | undefined;
         filter: object | undefined;
         presence: object | undefined;
+        every_ms: number | undefined;
     };
     /**
      * @param {Json} push

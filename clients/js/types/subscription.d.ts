@@ -96,6 +96,11 @@ export type SubscribeOptions = {
      */
     filter?: Record<string, any>;
     /**
+     * the newest of each key, or of the channel, at most that often; as the
+     * first subscription to a channel wants it
+     */
+    everyMs?: number;
+    /**
      * what the member says of itself, 4 KiB of JSON at most: the
      * first subscription to a channel does
      */

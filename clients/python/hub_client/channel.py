@@ -46,6 +46,7 @@ class Channel:
         "_held",
         "_held_bytes",
         "duplicates",
+        "every_ms",
         "fill",
         "filter",
         "last",
@@ -64,12 +65,14 @@ class Channel:
         fill: bool,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - as the wire calls it
         presence_data: object = None,
+        every_ms: int | None = None,
     ) -> None:
         self.name = name
         self.since = since
         self.last = last
         self.fill = fill
         self.filter = filter
+        self.every_ms = every_ms
         self.presence_data = presence_data
         """What the member says of itself; None for nothing."""
         self.position: Position | None = since
@@ -86,6 +89,8 @@ class Channel:
         fields: dict[str, object] = {"channel": self.name, "fill": self.fill or None}
         if self.filter is not None:
             fields["filter"] = self.filter
+        if self.every_ms is not None:
+            fields["every_ms"] = self.every_ms
         if self.presence_data is not None:
             fields["presence"] = {"data": self.presence_data}
         if self.position is not None:

@@ -120,6 +120,7 @@ class HubClient:
         gaps: Literal[False] = False,
         presence: Literal[False] = False,
         presence_data: object = None,
+        every_ms: int | None = None,
         on_gap: OnGap | None = None,
     ) -> Subscription[Message]: ...
 
@@ -135,6 +136,7 @@ class HubClient:
         gaps: Literal[True],
         presence: Literal[False] = False,
         presence_data: object = None,
+        every_ms: int | None = None,
         on_gap: OnGap | None = None,
     ) -> Subscription[Message | Gap]: ...
 
@@ -150,6 +152,7 @@ class HubClient:
         gaps: bool = False,
         presence: bool = False,
         presence_data: object = None,
+        every_ms: int | None = None,
         on_gap: OnGap | None = None,
     ) -> Subscription[Message | Gap | Presence]: ...
 
@@ -164,6 +167,7 @@ class HubClient:
         gaps: bool = False,
         presence: bool = False,
         presence_data: object = None,
+        every_ms: int | None = None,
         on_gap: OnGap | None = None,
     ) -> Subscription[Any]:
         """Begin a subscription now and return its iterator.
@@ -177,6 +181,7 @@ class HubClient:
             gaps: show `Gap` objects in the iteration, where the messages would have been.
             presence: show `Presence` objects in the iteration.
             presence_data: what this member says of itself, 4 KiB of JSON at most.
+            every_ms: the newest of each key, or of the channel, at most that often.
             on_gap: called (and awaited, if that is possible) with each gap, in its place.
 
         Raises:
@@ -194,6 +199,7 @@ class HubClient:
                 fill=fill,
                 filter=filter,
                 presence_data=presence_data,
+                every_ms=every_ms,
             )
         )
         wanted = Wanted(gaps=gaps, presence=presence, on_gap=on_gap)

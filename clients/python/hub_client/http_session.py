@@ -161,13 +161,17 @@ async def _beginning(response: httpx2.Response) -> bytes:
     return b""
 
 
+# No URL says them.
+_BY_COMMAND = {"presence", "every_ms"}
+
+
 def url_subscriptions(wanted: tuple[Mapping[str, object], ...]) -> tuple[list[str], str]:
     """The channels that fit into the URL, and its query. The rest is subscribed by command.
 
     `last`, `fill` and `filter` stand once for the whole URL: only channels that agree with the
-    first can be in it. What a member says of itself no URL says.
+    first can be in it.
     """
-    wanted = tuple(fields for fields in wanted if "presence" not in fields)
+    wanted = tuple(fields for fields in wanted if not _BY_COMMAND & fields.keys())
     shared = _shared(wanted[0]) if wanted else []
     channels: list[str] = []
     pairs = list(shared)

@@ -108,6 +108,7 @@ class SyncHubClient:
         gaps: Literal[False] = False,
         presence: Literal[False] = False,
         presence_data: object = None,
+        every_ms: int | None = None,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Message]": ...
 
@@ -123,6 +124,7 @@ class SyncHubClient:
         gaps: bool = False,
         presence: bool = False,
         presence_data: object = None,
+        every_ms: int | None = None,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Message | Gap | Presence]": ...
 
@@ -137,6 +139,7 @@ class SyncHubClient:
         gaps: bool = False,
         presence: bool = False,
         presence_data: object = None,
+        every_ms: int | None = None,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Any]":
         """Begin a subscription now; as `HubClient.subscribe`.
@@ -154,6 +157,7 @@ class SyncHubClient:
                 gaps=True,
                 presence=presence,
                 presence_data=presence_data,
+                every_ms=every_ms,
             )
 
         return SyncSubscription[Any](self._run(begin()), self._submit, gaps=gaps, on_gap=on_gap)

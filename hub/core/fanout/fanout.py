@@ -28,6 +28,7 @@ from hub.core.pushes import Change, Gap, GapReason, PresenceReset
 from hub.core.session.encoded import Encoded, Item
 from hub.core.session.session import Session
 from hub.core.session.subscription import Subscription
+from hub.core.time.deadlines import Deadlines
 from hub.errors import HubError
 
 OnWritten = Callable[[Batch, Sequence[Publication], float], None]
@@ -46,6 +47,7 @@ class FanoutRuntime:
     defer: Defer
     clock: Monotonic
     write_each: WriteEach
+    deadlines: Deadlines
 
 
 class Fanout:
@@ -66,7 +68,9 @@ class Fanout:
         self._write_each = runtime.write_each
         self._counters = counters
         self._journal = journal
-        self._slow_path = SlowPath(clock=runtime.clock, journal=journal)
+        self._slow_path = SlowPath(
+            clock=runtime.clock, deadlines=runtime.deadlines, counters=counters, journal=journal
+        )
         self._find_session = find_session
         self._slice_sessions = slice_sessions
         self._on_written = on_written
@@ -151,6 +155,8 @@ class Fanout:
             self._sending.append((channel, self._send(channel)))
         for sending in [work for other, work in self._sending if other is channel]:
             deque(sending, maxlen=0)
+        for subscription in channel:
+            self._slow_path.release(subscription)
 
     def settle(self, subscription: Subscription) -> None:
         """Write to one member at once what its channel still has for it, before it leaves."""
@@ -160,6 +166,7 @@ class Fanout:
             self._write(batch, subscription)
         if channel.open:
             self._write(channel.open_batch(), subscription)
+        self._slow_path.release(subscription)
 
     def later(self, work: Callable[[], None]) -> None:
         """Have `work` called in the loop's next iteration."""
@@ -300,6 +307,7 @@ class Fanout:
             subscription.own_offset != batch.base
             or not session.writable
             or session.id in batch.skips
+            or subscription.throttle is not None
         ):
             self._slow_path.catch_up(subscription, batch, encoded)
             return

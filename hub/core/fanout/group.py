@@ -91,7 +91,7 @@ class Group:
     def add(self, subscription: Subscription) -> None:
         self.apart[subscription] = None
         subscription.group = self
-        if subscription.live:
+        if subscription.live and subscription.throttle is None:
             self.arriving[subscription] = None
 
     def remove(self, subscription: Subscription) -> None:

@@ -5,8 +5,9 @@ its link took less than the whole. Offsets decide here too, so that nothing come
 nothing is skipped. Nothing here waits.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from hub.core.counters import Counters
 from hub.core.fanout.channels import Batch
 from hub.core.forensics.journal import Journal
 from hub.core.ports import Monotonic
@@ -15,6 +16,8 @@ from hub.core.pushes import PresenceReset
 from hub.core.session.encoded import Encoded
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.subscription import Subscription
+from hub.core.session.throttle import Throttle
+from hub.core.time.deadlines import Deadlines
 
 _NO_SKIPS: frozenset[int] = frozenset()
 
@@ -22,8 +25,12 @@ _NO_SKIPS: frozenset[int] = frozenset()
 class SlowPath:
     """One per node; keeps no state of its own."""
 
-    def __init__(self, *, clock: Monotonic, journal: Journal) -> None:
+    def __init__(
+        self, *, clock: Monotonic, deadlines: Deadlines, counters: Counters, journal: Journal
+    ) -> None:
         self._clock = clock
+        self._deadlines = deadlines
+        self._counters = counters
         self._journal = journal
 
     def catch_up(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> None:
@@ -36,12 +43,70 @@ class SlowPath:
         else:
             subscription.presence_lost |= batch.has_presence
             encoded, cursor = encoded.unsequenced(), subscription.position.offset
+        if subscription.throttle is not None and subscription.live:
+            self._hold(subscription, subscription.throttle, encoded.entries, cursor)
+            return
+        self._send(subscription, encoded, cursor)
+
+    def _send(self, subscription: Subscription, encoded: Encoded, cursor: int) -> None:
+        session = subscription.session
         if not encoded.entries:
             return
         if not session.writable:
             session.owe(subscription, encoded.entries, cursor)
             return
         self._owe(subscription, encoded, session.deliver(encoded))
+
+    def _hold(
+        self,
+        subscription: Subscription,
+        throttle: Throttle,
+        entries: Sequence[Entry],
+        cursor: int,
+    ) -> None:
+        """Let a subscription have publications when it wants some again.
+
+        What is no publication, a gap or a join, comes at once: behind all that is held.
+        """
+        held: list[Entry] = []
+        for entry in entries:
+            if entry.kind <= Kind.RAW or not entry.frame:
+                held.append(entry)
+                continue
+            cursor = self._take(throttle, held, cursor)
+            held = []
+            self.release(subscription)
+            self._send(subscription, Encoded([entry]), cursor)
+            cursor = max(cursor, entry.offset)
+        self._take(throttle, held, cursor)
+        if not throttle.holds:
+            return
+        now = self._clock()
+        if now >= throttle.next_seconds:
+            self.release(subscription)
+        elif throttle.cancel is None:
+            due = throttle.next_seconds
+            throttle.cancel = self._deadlines.at(due, lambda: self.release(subscription)).cancel
+
+    def _take(self, throttle: Throttle, entries: Sequence[Entry], cursor: int) -> int:
+        if entries:
+            self._counters.throttled += throttle.take(entries, cursor)
+        return max([cursor, *(entry.offset for entry in entries)])
+
+    def release(self, subscription: Subscription) -> None:
+        """Send what is held for a subscription that wants news only now and then."""
+        throttle = subscription.throttle
+        if throttle is None or not throttle.holds or subscription.closed:
+            return
+        entries, before = throttle.release()
+        if any(entry.frame for entry in entries):
+            throttle.next_seconds = self._clock() + throttle.every_seconds
+        session = subscription.session
+        if session.closing:
+            return
+        self._send(subscription, Encoded(entries), before)
+        if session.dialect.marks_positions:
+            session.write_positions()
 
     def _following(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> Encoded:
         """What the batch has behind a live member, which stands at its end from now on."""

@@ -161,6 +161,11 @@ class Journal:
         now = self._clock()
         self._add(session, Event(What.FILTERED, channel, "", 0, 0, now, now, text))
 
+    def throttled(self, session: Noted, channel: str, every_ms: int) -> None:
+        """A subscription begins that wants the newest of each key, so often at most."""
+        now = self._clock()
+        self._add(session, Event(What.THROTTLED, channel, "", 0, 0, now, now, str(every_ms)))
+
     def left(self, subscription: Place, last: int, how: str) -> None:
         """A subscription, or one epoch of it, ended after `last`."""
         channel, first = subscription.channel, subscription.began_offset + 1

@@ -42,6 +42,8 @@ class What(StrEnum):
     """A new epoch had come so far when it began here; its `reset` named the position behind."""
     INVALID = "invalid"
     """History had something that is no publication."""
+    THROTTLED = "throttled"
+    """A subscription began that wants the newest only now and then (`detail` has how often)."""
     FILTERED = "filtered"
     """A subscription began that wants a part of its channel (`detail` has the filter)."""
     REFUSED = "refused"

@@ -34,6 +34,7 @@ from hub.core.recovery.replay import Replay
 from hub.core.recovery.start import Start, as_read, at_head, start, with_state
 from hub.core.session.session import Session
 from hub.core.session.subscription import NOWHERE, Subscription
+from hub.core.session.throttle import Throttle
 from hub.errors import (
     BadRequestError,
     ConflictError,
@@ -212,7 +213,7 @@ class Subscribing:
         cursor = began.position.offset
         subscription = _subscription(session, channel, command, cursor)
         self._journal.began(subscription, cursor)
-        self._join(subscription, command.presence)
+        self._join(subscription, command)
         if not began.recovered and command.since is None:
             # Nothing else may say it: a cut from here on goes on from here.
             session.tell_positions()
@@ -231,7 +232,7 @@ class Subscribing:
         offset = channel.offset
         subscription = _subscription(session, channel, command, offset)
         self._journal.began(subscription, offset)
-        self._join(subscription, command.presence)
+        self._join(subscription, command)
         dialect = session.dialect
         frame = self._subscribed_live(dialect, channel.name, channel.epoch, offset)
         session.push_frame_in_order(subscription, frame)
@@ -299,17 +300,19 @@ class Subscribing:
             await self._ending.has_ended(channel)
         return began
 
-    def _join(self, subscription: Subscription, data: bytes | None) -> None:
+    def _join(self, subscription: Subscription, command: Subscribe) -> None:
         session, channel = subscription.session, subscription.channel
         if session.subscriptions and (several := session.dialect.several) is not None:
             _switch(session, several)
         session.subscriptions[channel.name] = subscription
+        if command.every_ms is not None:
+            self._journal.throttled(session, channel.name, command.every_ms)
         if subscription.filter is not None:
             self._journal.filtered(session, channel.name, subscription.filter.text.decode())
         channel.add(subscription)
         self.held += 1
         if channel.options.presence:
-            self._presence.enter(channel.name, session, data)
+            self._presence.enter(channel.name, session, command.presence)
 
     def _begin(self, subscription: Subscription, command: Subscribe, began: Start) -> None:
         session, channel = subscription.session, subscription.channel
@@ -477,7 +480,7 @@ def _subscribed_live(dialect: Dialect, channel: str, epoch: str, offset: int) ->
 def _subscription(
     session: Session, channel: Channel, command: Subscribe, cursor: int
 ) -> Subscription:
-    return Subscription(
+    subscription = Subscription(
         session,
         channel,
         fill=command.fill,
@@ -485,6 +488,9 @@ def _subscription(
         filter=command.filter,
         state=command.state,
     )
+    if command.every_ms is not None:
+        subscription.throttle = Throttle(command.every_ms / 1000)
+    return subscription
 
 
 def _ok(channel: str, began: Start) -> dict[str, object]:

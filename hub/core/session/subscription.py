@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from hub.core.filters import Filter
 from hub.core.ports import HistoryPage
 from hub.core.publication import Position
+from hub.core.session.throttle import Throttle
 
 if TYPE_CHECKING:
     from hub.core.fanout.channels import Channel
@@ -101,6 +102,7 @@ class Subscription:
         "sent_before",
         "session",
         "state_need",
+        "throttle",
     )
 
     def __init__(
@@ -140,6 +142,8 @@ class Subscription:
         """Where it went live first since then: up to there everything came from history."""
         self.kept: Kept | None = None
         """What was read for it from history, and not taken by its peer yet."""
+        self.throttle: Throttle | None = None
+        """What it is sent only now and then, where it wants that; it stands apart then."""
         self.closed = False
         self.dropped = 0
         self.presence_lost = False
@@ -172,6 +176,8 @@ class Subscription:
 
     def may_come_into_step(self) -> None:
         """Something that kept it apart is over."""
+        if self.throttle is not None:
+            return
         if self.place == APART and self.group is not None and not self.closed:
             self.group.arriving[self] = None
 
@@ -184,6 +190,8 @@ class Subscription:
         """
         if self.ring is not None:
             offset = self.ring.cursor
+        elif self.live and self.throttle is not None and self.throttle.holds:
+            offset = self.throttle.cursor
         else:
             offset = self.offset if self.live else self.replay_cursor
         return Position(self.channel.epoch, offset)
@@ -226,6 +234,8 @@ class Subscription:
 
     def close(self) -> None:
         """Follow nothing any more, also where a batch under way still names it."""
+        if self.throttle is not None:
+            self.throttle.forget()
         self.keep(None)
         self.stand_apart()
         self.closed = True
@@ -251,6 +261,8 @@ class Subscription:
 
     def go_back_to_history(self, cursor: int) -> None:
         """Stop following the channel; everything after `cursor` is read from history."""
+        if self.throttle is not None:
+            self.throttle.forget()
         self.keep(None)
         self.stand_apart()
         self.own_offset = NOT_LIVE

@@ -112,6 +112,7 @@ const CALLS = {
   "presence, how many": (hub) => hub.presenceCount("chat:42"),
   "subscribe, saying something of oneself": (hub) =>
     hub.subscribe("chat:42", () => {}, { presence: { data: { mood: "fine" } } }),
+  "subscribe, now and then": (hub) => hub.subscribe("prices", () => {}, { everyMs: 500 }),
   presence_update: (hub) => hub.presenceUpdate("chat:42", { mood: "busy" }),
   // By itself: it proves every connection.
   ping: (hub) => hub.subscribe("prices", () => {}),

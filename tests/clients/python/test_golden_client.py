@@ -196,6 +196,7 @@ ASKED: dict[str, Ask] = {
     "subscribe, saying something of oneself": lambda hub: _subscribe(
         hub, "chat:42", presence_data={"mood": "fine"}
     ),
+    "subscribe, now and then": lambda hub: _subscribe(hub, "prices", every_ms=500),
     "presence_update": lambda hub: hub.presence_update("chat:42", {"mood": "busy"}),
     "ping": lambda hub: hub.ping(),
 }

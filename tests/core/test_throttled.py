@@ -1,0 +1,158 @@
+"""Subscriptions that want the newest only now and then: the rest is conflated, and no gap."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.core.commands import Subscribe
+from hub.core.forensics.noted import What
+from hub.core.publication import Position
+from tests.core.small_node import SmallNode
+from tests.core.streams import Push
+from tests.core.subscribers import Subscriber
+
+EVERY_MS = 500
+
+
+def subscribe(reader: Subscriber, since: Position | None = None) -> None:
+    command = Subscribe(reader.next_id(), "a", since, every_ms=EVERY_MS)
+    reader.node.do(reader.session, command)
+
+
+def throttled(node: SmallNode) -> Subscriber:
+    reader = Subscriber(node)
+    subscribe(reader)
+    reader.read()
+    return reader
+
+
+def one_by_one(reader: Subscriber, count: int) -> None:
+    for _ in range(count):
+        reader.publish("a", 1)
+
+
+def offsets(pushes: list[Push]) -> list[object]:
+    assert not [push for push in pushes if push["op"] == "gap"]
+    return [push["offset"] for push in pushes if push["op"] == "message"]
+
+
+def test_the_newest_comes_at_most_once_in_an_interval() -> None:
+    """The first at once, the last always; others get everything."""
+    node = SmallNode()
+    reader, everything = throttled(node), Subscriber(node, "a")
+    one_by_one(reader, 3)
+    assert offsets(reader.read()) == [1]
+    node.wait(0.4)
+    assert offsets(reader.read()) == []
+    node.wait(0.2)
+    assert offsets(reader.read()) == [3]
+    assert reader.session.subscriptions["a"].position.offset == 3
+    node.wait(10)
+    reader.publish("a", 1)
+    assert offsets(reader.read()) == [4]
+    assert offsets(everything.read()) == [1, 2, 3, 4]
+    assert node.counters.throttled == 1
+
+
+def test_of_each_key_the_newest_comes_in_the_order_of_offsets() -> None:
+    node = SmallNode()
+    reader = throttled(node)
+    for key in ("x", "x", "y", "x", "z", "z"):
+        reader.publish("a", 1, key)
+    node.wait(1)
+    assert offsets(reader.read()) == [1, 3, 4, 6]
+
+
+def test_who_leaves_gets_what_is_held_first() -> None:
+    node = SmallNode()
+    reader = throttled(node)
+    one_by_one(reader, 3)
+    reader.unsubscribe("a")
+    came = reader.read()
+    assert offsets(came) == [1, 3]
+    assert came[-1]["op"] == "reply"
+
+
+def test_who_is_cut_resumes_before_what_was_held() -> None:
+    """Nothing that it was not handed is passed over."""
+    node = SmallNode()
+    reader = throttled(node)
+    one_by_one(reader, 3)
+    assert offsets(reader.read()) == [1]
+    place = reader.session.subscriptions["a"].resume_from
+    assert place.offset == 1
+    reader.session.lost(1006, "gone")
+    node.wait(1)
+    again = Subscriber(node)
+    subscribe(again, since=place)
+    assert offsets(again.read()) == [2, 3]
+
+
+def test_a_slow_peer_gets_no_gap_for_what_was_conflated() -> None:
+    node = SmallNode()
+    reader = throttled(node)
+    reader.publish("a", 1)
+    reader.block()
+    for _ in range(3):
+        reader.publish("a", 4)
+        node.wait(1)
+    assert offsets(reader.drain())[-1] == 13
+    assert reader.session.subscriptions["a"].position.offset == 13
+
+
+def test_a_new_epoch_comes_behind_what_is_held() -> None:
+    node = SmallNode()
+    reader = throttled(node)
+    one_by_one(reader, 3)
+    node.begin_epoch("a")
+    came = [(push["op"], push.get("offset")) for push in reader.read()]
+    assert came[:3] == [("message", 1), ("message", 3), ("gap", None)]
+    reader.publish("a", 1)
+    node.wait(1)
+    assert offsets(reader.read()) == [1]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("publish"), st.sampled_from([None, "x", "y"]), st.integers(1, 4)),
+        st.tuples(st.just("wait"), st.none(), st.integers(1, 8)),
+        st.tuples(st.sampled_from(["block", "drain"]), st.none(), st.just(0)),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_the_newest_of_each_key_always_comes_and_offsets_rise_without_a_gap(
+    steps: list[tuple[str, str | None, int]],
+) -> None:
+    """Whatever comes when, and however slowly the peer reads."""
+    node = SmallNode()
+    reader = throttled(node)
+    newest: dict[str | None, int] = {}
+    head, came = 0, list[object]()
+    for what, key, count in steps:
+        if what == "publish":
+            reader.publish("a", count, key)
+            head += count
+            newest[key] = head
+        elif what == "wait":
+            node.wait(count / 10)
+        elif what == "block":
+            reader.block()
+        else:
+            came += offsets(reader.drain())
+        came += offsets(reader.read())
+    node.wait(1)
+    came += offsets(reader.drain())
+    assert came == sorted(set(came), key=lambda offset: int(str(offset)))
+    assert set(newest.values()) <= set(came)
+    assert reader.session.subscriptions["a"].position.offset == head
+
+
+def test_forensics_tells_that_a_newer_one_may_have_taken_its_place() -> None:
+    """The subscription is noted with how often it wants news."""
+    node = SmallNode()
+    reader = throttled(node)
+    notes = reader.session.notes
+    assert notes is not None
+    assert [event.detail for event in notes.events if event.what is What.THROTTLED] == ["500"]
