@@ -15,6 +15,7 @@ from hub.brokers.memory_history import ChannelLog, HistoryBudget
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
+    Appeared,
     Downstream,
     HistoryPage,
     Monotonic,
@@ -123,6 +124,8 @@ class MemoryBroker:
         self._with_history: dict[str, ChannelLog] = {}
         """... and where something is."""
         self._to_sweep: list[str] = []
+        self._appeared: Appeared | None = None
+        """Told of each channel before its first publication, where somebody asked for it."""
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         """As `publish_now`: nothing in it waits."""
@@ -156,6 +159,8 @@ class MemoryBroker:
 
     def take(self, log: ChannelLog, publication: Publication, request: PublishRequest) -> Position:
         """Keep and deliver what is numbered: the next of `log`. Returns its position."""
+        if publication.offset == 1 and self._appeared is not None:
+            self._appeared(log.name)
         log.append(publication, log.used_at_seconds)
         head = Position(log.epoch, publication.offset)
         if request.idempotency_key is not None:
@@ -222,6 +227,8 @@ class MemoryBroker:
             )
             for offset, request in enumerate(requests, log.offset + 1)
         ]
+        if not log.offset and self._appeared is not None:
+            self._appeared(name)
         log.extend(publications, log.used_at_seconds)
         if log.subscribed:
             for publication in publications:
@@ -288,6 +295,14 @@ class MemoryBroker:
         if (log := self._logs.get(channel)) is not None:
             log.let_go(log.offset)
             self.place(log)
+
+    async def follow(self, appeared: Appeared) -> Sequence[str]:
+        """As `hub.core.ports.Directory`; `appeared` is called before a first publication."""
+        self._appeared = appeared
+        return [name for name, log in self._logs.items() if log.offset]
+
+    def unfollow(self) -> None:
+        self._appeared = None
 
     async def start(self) -> None:
         """Nothing to connect to."""

@@ -27,6 +27,7 @@ from hub.core.ports import (
 )
 from hub.core.publication import REMOVES, Position
 from hub.core.pushes import Reply
+from hub.core.recovery.patterns import PatternSubscribing
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.session.session import Session
 from hub.errors import BadRequestError, ForbiddenError, HubError, UnavailableError
@@ -35,11 +36,17 @@ MAX_HISTORY_LIMIT = 1000
 # A history answer is one frame and leaves nothing else through while it is written.
 MAX_HISTORY_BYTES = 1024 * 1024
 
-_NAMES = {kind: kind.__name__.lower() for kind in get_args(Command)} | {
+_NAMES = {kind: kind.__name__.lower().removesuffix("pattern") for kind in get_args(Command)} | {
     commands.PresenceUpdate: "presence_update"
 }
 """As metrics call them."""
-_ASK_NOBODY = commands.Ping | commands.Unsubscribe | commands.Authenticate | commands.PresenceUpdate
+_ASK_NOBODY = (
+    commands.Ping
+    | commands.Unsubscribe
+    | commands.UnsubscribePattern
+    | commands.Authenticate
+    | commands.PresenceUpdate
+)
 
 Ok = Mapping[str, object] | None
 """What the reply says; None when it already stands in the stream."""
@@ -54,6 +61,7 @@ class CommandHandler:
         broker: Broker,
         fanout: Fanout,
         subscribing: Subscribing,
+        patterns: PatternSubscribing,
         policy: Policy,
         counters: Counters,
         max_backlog_bytes: int,
@@ -67,6 +75,7 @@ class CommandHandler:
         """Whether publications are done in a plain call."""
         self._fanout = fanout
         self._subscribing = subscribing
+        self._patterns = patterns
         self._policy = policy
         self._counters = counters
         self._max_backlog_bytes = max_backlog_bytes
@@ -96,7 +105,7 @@ class CommandHandler:
         self._subscribing.begin_now(session, opened)
         return True
 
-    async def execute(  # noqa: C901 - a case per command
+    async def execute(  # noqa: C901, PLR0912 - a case per command
         self, session: Session, command: Command, *, reply_in_stream: bool
     ) -> Ok:
         """Carry out one command of a session; raise `HubError` where it cannot be."""
@@ -118,6 +127,13 @@ class CommandHandler:
                 return None if reply_in_stream or command.in_url else ok
             case commands.Unsubscribe():
                 return self._unsubscribe(session, command, reply_in_stream=reply_in_stream)
+            case commands.SubscribePattern():
+                ok = await self._patterns.subscribe(
+                    session, command, reply_in_stream=reply_in_stream
+                )
+                return None if reply_in_stream or command.in_url else ok
+            case commands.UnsubscribePattern():
+                return self._patterns.unsubscribe(session, command, reply_in_stream=reply_in_stream)
             case commands.History():
                 session.identity.check_subscribe(command.channel)
                 page = await self.history(command.channel, command.since, command.limit)
@@ -139,6 +155,12 @@ class CommandHandler:
         match command:
             case commands.Publish():
                 return await self._asked_publish(hooks, session, command)
+            case commands.SubscribePattern():
+                if hooks.asks_subscribe(session.identity):
+                    raise ForbiddenError(
+                        "the application is asked about each channel: a pattern names none"
+                    )
+                return command
             case commands.Subscribe(in_url=True):
                 # It was asked about before the session was opened.
                 return command
@@ -278,7 +300,16 @@ class CommandHandler:
     def _unsubscribe(
         self, session: Session, command: commands.Unsubscribe, *, reply_in_stream: bool
     ) -> Ok:
-        subscription = self._subscribing.unsubscribe(session, command.channel)
+        held = session.subscriptions.get(command.channel)
+        if held is not None and held.through_pattern:
+            raise BadRequestError(
+                f"{command.channel!r} comes through a pattern: unsubscribe the pattern"
+            )
+        patterns = session.patterns
+        if held is not None and patterns is not None and patterns.covers(command.channel):
+            self._subscribing.only_through_pattern(subscription := held)
+        else:
+            subscription = self._subscribing.unsubscribe(session, command.channel)
         ok = {"channel": command.channel}
         if not reply_in_stream:
             return ok
@@ -382,10 +413,13 @@ class CommandHandler:
             raise ForbiddenError("the token belongs to another subject")
         for name in session.subscriptions:
             identity.check_subscribe(name)
+        for pattern in () if session.patterns is None else session.patterns.by_text:
+            identity.check_pattern(pattern)
         self._subscribing.change_identity(session, identity)
 
     def ended(self, session: Session) -> None:
         """The session is gone: it leaves its channels."""
+        self._patterns.leave_all(session)
         self._subscribing.leave_all(session)
 
 

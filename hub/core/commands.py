@@ -1,5 +1,7 @@
 """What a session may ask for. Dialects make these from bytes; the registry carries them out."""
 
+from collections.abc import Mapping
+
 from hub.core.filters import Filter
 from hub.core.publication import Position
 from hub.core.values import value
@@ -32,6 +34,28 @@ class Subscribe:
 class Unsubscribe:
     id: CommandId
     channel: str
+
+
+@value(frozen=True, slots=True)
+class SubscribePattern:
+    """Subscribe to every channel that `pattern` matches, now and later."""
+
+    id: CommandId
+    pattern: str
+    since: Mapping[str, Position] | None = None
+    """Resume: after these positions, and from the beginning where a channel is not named. None
+    begins at the heads of the channels that there are."""
+    last: int | None = None
+    """As in `Subscribe`, of each channel; and so are the others."""
+    fill: bool = False
+    filter: Filter | None = None
+    in_url: bool = False
+
+
+@value(frozen=True, slots=True)
+class UnsubscribePattern:
+    id: CommandId
+    pattern: str
 
 
 @value(frozen=True, slots=True)
@@ -87,5 +111,16 @@ class Ping:
 
 
 Command = (
-    Subscribe | Unsubscribe | Publish | History | Presence | PresenceUpdate | Authenticate | Ping
+    Subscribe
+    | Unsubscribe
+    | SubscribePattern
+    | UnsubscribePattern
+    | Publish
+    | History
+    | Presence
+    | PresenceUpdate
+    | Authenticate
+    | Ping
 )
+InUrl = Subscribe | SubscribePattern
+"""What a URL may ask for."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hub.core.patterns import literal_prefix, names_reserved
 from hub.core.reserved import ACCESS_CHANNEL, is_reserved
 from hub.errors import ForbiddenError, UnauthorizedError
 
@@ -63,6 +64,20 @@ class Identity:
         self.check_known()
         if not self.may_subscribe(channel):
             raise ForbiddenError(f"no grant to subscribe to {channel!r}")
+
+    def check_pattern(self, pattern: str) -> None:
+        """Raise `ForbiddenError` unless one grant covers every channel that `pattern` matches."""
+        self.check_known()
+        if names_reserved(pattern):
+            covered = self.operator
+        else:
+            prefix = literal_prefix(pattern)
+            covered = any(
+                prefix.startswith(grant[:-1]) if grant.endswith("*") else grant == pattern
+                for grant in self.subscribe
+            )
+        if not covered:
+            raise ForbiddenError(f"no grant to subscribe to all that {pattern!r} matches")
 
     def check_publish(self, channel: str) -> None:
         """Raise `ForbiddenError` unless a grant covers publishing on `channel`."""

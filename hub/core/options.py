@@ -69,6 +69,10 @@ class SessionLimits:
     """Per session, all its rings together."""
     outbox_max_age_seconds: float = 30
     max_subscriptions: int = 128
+    max_patterns: int = 16
+    max_pattern_channels: int = 1000
+    """That a session is in through patterns: what it has of each is 0.5 KB, and one reply names
+    them all. A guess."""
     max_message_bytes: int = 64 * KIB
     """Of one publication's `data`."""
     control_max_bytes: int = 64 * KIB

@@ -14,6 +14,7 @@ class PollRequest:
 
     channels: tuple[str, ...]
     since: Mapping[str, Position]
+    """Of channels, and of patterns that have none."""
     last: int | None
     wait_seconds: float
     fill: bool
@@ -28,6 +29,7 @@ class PollRequest:
     `connection` goes on, because that session has its own."""
     address: str
     user_agent: str
+    patterns: tuple[str, ...] = ()
     filter: str | None = None
     """Conditions on tags as JSON, checked (`hub.wire.filters`)."""
     state: bool = False

@@ -244,6 +244,30 @@ class Broker(Protocol):
         ...
 
 
+Appeared = Callable[[str], None]
+"""Takes the name of a channel before its first publication is delivered, or soon after it."""
+
+
+class Directory(Protocol):
+    """Which channels there are."""
+
+    async def follow(self, appeared: Appeared) -> Sequence[str]:
+        """The channels that were published in; each further one is told to `appeared`.
+
+        What is told between the call and its end may be in the answer as well. Repeating it is
+        harmless. Raises `HubError` where it cannot be known, and then tells nothing.
+        """
+        ...
+
+    def unfollow(self) -> None:
+        """Tell of no more channels. Returns at once."""
+        ...
+
+
+class DirectoryBroker(Broker, Directory, Protocol):
+    """A broker that also tells which channels there are."""
+
+
 class Roster(Protocol):
     """Who is present in which channel, on any node. Raises only `HubError`."""
 

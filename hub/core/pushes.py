@@ -65,6 +65,22 @@ class Unsubscribed:
 
 
 @value(frozen=True, slots=True)
+class PatternSubscribed:
+    """A pattern of the URL, or of `/command`, begins: these channels, each from its position."""
+
+    pattern: str
+    positions: Mapping[str, Position]
+
+
+@value(frozen=True, slots=True)
+class PatternUnsubscribed:
+    """The hub has ended a pattern: nothing more comes of it, and of channels that it alone had."""
+
+    pattern: str
+    reason: str
+
+
+@value(frozen=True, slots=True)
 class Gap:
     """Stands exactly where offsets `first` to `last` of `epoch` would have.
 
@@ -155,6 +171,8 @@ Push = (
     | Subscribed
     | State
     | Unsubscribed
+    | PatternSubscribed
+    | PatternUnsubscribed
     | Gap
     | Join
     | Leave

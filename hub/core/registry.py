@@ -14,7 +14,7 @@ from hashlib import blake2b
 from hmac import compare_digest
 
 from hub.core.command_handler import CommandHandler
-from hub.core.commands import Authenticate, Command, Publish, Subscribe
+from hub.core.commands import Authenticate, Command, InUrl, Publish, Subscribe, SubscribePattern
 from hub.core.counters import Counters, Counts
 from hub.core.eager import Rest, begin
 from hub.core.identity import Identity
@@ -135,7 +135,7 @@ class SessionRegistry:
         identity: Identity,
         *,
         head: bytes = b"",
-        subscriptions: Iterable[Subscribe] = (),
+        subscriptions: Iterable[InUrl] = (),
         named: str | None = None,
     ) -> Session:
         """Take a session in, welcome it and begin its subscriptions.
@@ -162,10 +162,17 @@ class SessionRegistry:
             session.uncork()
         return session
 
-    def _subscribe(self, session: Session, asked: Sequence[Subscribe]) -> None:
-        """Begin what the URL asks for."""
-        if not asked:
-            return
+    def _subscribe(self, session: Session, in_url: Sequence[InUrl]) -> None:
+        """Begin what the URL asks for, its patterns last."""
+        asked = [each for each in in_url if isinstance(each, Subscribe)]
+        if asked:
+            self._subscribe_channels(session, asked)
+        if len(asked) < len(in_url):
+            for each in in_url:
+                if isinstance(each, SubscribePattern):
+                    self.submit(session, each)
+
+    def _subscribe_channels(self, session: Session, asked: Sequence[Subscribe]) -> None:
         if session.places is not None:
             for subscription in asked:
                 session.expect(subscription)
@@ -451,7 +458,7 @@ def _add(counts: Counts, key: str, change: int) -> None:
 
 
 def _in_url(command: Command) -> bool:
-    return isinstance(command, Subscribe) and command.in_url
+    return isinstance(command, InUrl) and command.in_url
 
 
 def _told(session: Session, error: HubError) -> HubError:

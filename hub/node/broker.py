@@ -18,7 +18,7 @@ from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.keys import TAG_LENGTH, Keys
 from hub.brokers.sqlite.urls import is_sqlite, path_of
 from hub.core.fanout.presence import LocalRoster
-from hub.core.ports import Broker, Downstream, Roster
+from hub.core.ports import DirectoryBroker, Downstream, Roster
 from hub.core.publication import Position
 from hub.core.records import BrokerRecord
 from hub.errors import SettingsError, UnauthorizedError
@@ -28,7 +28,7 @@ from hub.observe.log_levels import BROKER
 from hub.settings import Settings
 
 
-class NodeBroker(Broker, Protocol):
+class NodeBroker(DirectoryBroker, Protocol):
     """A broker as the node runs and shows it."""
 
     async def start(self) -> None: ...

@@ -20,7 +20,8 @@ from hub.core.fanout.presence import PresenceTable
 from hub.core.forensics.journal import Journal
 from hub.core.limits import Limiter, PeerLimits
 from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
-from hub.core.ports import Broker, Defer, Monotonic, Policy, Roster, Spawn, WriteEach
+from hub.core.ports import Defer, DirectoryBroker, Monotonic, Policy, Roster, Spawn, WriteEach
+from hub.core.recovery.patterns import PatternSubscribing
 from hub.core.recovery.replay import Replay
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.registry import Runtime, SessionRegistry
@@ -131,7 +132,7 @@ class NodeCore:
         shared: Shared,
         *,
         tag: str,
-        broker: Broker,
+        broker: DirectoryBroker,
         roster: Roster,
         policy: Policy,
         tracing: "Tracing | None" = None,
@@ -167,10 +168,20 @@ class NodeCore:
             counters=shared.counters,
             journal=shared.journal,
         )
+        self.patterns = PatternSubscribing(
+            subscribing=self.subscribing,
+            fanout=self.fanout,
+            directory=broker,
+            limits=settings.session_limits(),
+            answers_at_once=broker.answers_at_once,
+            spawn=shared.spawn,
+            on_fault=self._on_fault,
+        )
         self.command_handler = CommandHandler(
             broker=tracing.traced(broker) if tracing else broker,
             fanout=self.fanout,
             subscribing=self.subscribing,
+            patterns=self.patterns,
             policy=policy,
             counters=shared.counters,
             max_backlog_bytes=shared.max_backlog_bytes,

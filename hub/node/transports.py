@@ -73,6 +73,7 @@ def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
         dialects=Dialects(lru_cache(websocket), TextDialect(), SseDialect(several), several),
         websocket=websocket_options,
         max_subscriptions=settings.max_subscriptions,
+        max_patterns=settings.max_patterns,
         deflate=minimum > 0,
         on_refused=on_refused,
         hooks=node.hooks,

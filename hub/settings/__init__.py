@@ -144,6 +144,7 @@ class Settings(Fields):
             outbox_max_bytes=self.outbox_max_bytes,
             outbox_max_age_seconds=self.outbox_max_age_seconds,
             max_subscriptions=self.max_subscriptions,
+            max_patterns=self.max_patterns,
             max_message_bytes=self.max_message_bytes,
         )
 

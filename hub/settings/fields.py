@@ -342,6 +342,9 @@ class Fields(BaseSettings):
     max_subscriptions: Count = setting(
         SESSIONS, 128, "Subscriptions per session.", ge=1, le=100_000
     )
+    max_patterns: Count = setting(
+        SESSIONS, 16, "Patterns per session; 0 allows none.", ge=0, le=1000
+    )
     # Measured: with 16 KiB a peer that never reads absorbed 169 KiB, not 4,169.
     socket_notsent_bytes: Bytes = setting(
         SESSIONS,

@@ -12,25 +12,31 @@ session's stream themselves.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hub.auth.policy import Credentials, Policy
 from hub.core.asking import Asker, Hooks
-from hub.core.commands import Subscribe
+from hub.core.commands import InUrl, Subscribe, SubscribePattern
 from hub.core.identity import Identity
 from hub.core.ports import Dialect, UndecidedError
+from hub.core.publication import Position
 from hub.core.registry import NOBODY, SessionRegistry
 from hub.core.session.link import Link
 from hub.core.values import value
-from hub.errors import BadRequestError, HubError, UnauthorizedError
+from hub.errors import (
+    BadRequestError,
+    HubError,
+    TooManySubscriptionsError,
+    UnauthorizedError,
+)
 from hub.transports.http.access import credentials_of
 from hub.transports.request import Head
 from hub.transports.sse import SseConnection, response_head
 from hub.transports.verdict import AskedVerdict
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
 from hub.wire.handshake import accept, offered_token
-from hub.wire.query import MAX_CHANNELS, SubscriptionQuery, is_memorable, parse_query
+from hub.wire.query import MAX_CHANNELS, SubscriptionQuery, is_memorable, of_pattern, parse_query
 
 # Header fields that say who asks, or from where on.
 _PROVES = frozenset({"authorization", "cookie", "x-api-key", "last-event-id"})
@@ -55,7 +61,7 @@ class Admitted:
 
     identity: Identity
     query: SubscriptionQuery
-    subscriptions: Sequence[Subscribe]
+    subscriptions: Sequence[InUrl]
     connection: str | None = None
     """The id that the application was told; None where it was not asked."""
 
@@ -75,6 +81,7 @@ class Openings:
         dialects: Dialects,
         websocket: WebSocketOptions,
         max_subscriptions: int,
+        max_patterns: int,
         deflate: bool,
         on_refused: OnRefused,
         hooks: Hooks | None = None,
@@ -86,6 +93,7 @@ class Openings:
         self._dialects = dialects
         self._websocket = websocket
         self._max_subscriptions = max_subscriptions
+        self._max_patterns = max_patterns
         self._deflate = deflate
         self.on_refused = on_refused
         self._strangers: dict[tuple[bytes, int], Admitted] = {}
@@ -189,7 +197,7 @@ class Openings:
         if token is not None and query.token not in (None, token):
             raise BadRequestError("two tokens are given: one in the URL, one as a subprotocol")
         credentials = credentials_of(head, token or query.token)
-        later_seconds = None if query.channels else later_seconds
+        later_seconds = None if query.channels or query.patterns else later_seconds
         connection = None
         if self._hooks is None:
             identity = self._policy.identify(credentials, later_seconds=later_seconds)
@@ -199,8 +207,12 @@ class Openings:
             identity = self._ask(self._hooks, head, query, address, credentials, later_seconds)
         for channel in query.channels:
             identity.check_subscribe(channel)
+        if len(query.patterns) > self._max_patterns:
+            raise TooManySubscriptionsError(f"a session may have {self._max_patterns} patterns")
+        for pattern in query.patterns:
+            identity.check_pattern(pattern)
         since = query.resume_from(head.headers.get("last-event-id"))
-        subscriptions = tuple(
+        subscriptions: tuple[InUrl, ...] = tuple(
             Subscribe(
                 None,
                 name,
@@ -213,6 +225,8 @@ class Openings:
             )
             for name in query.channels
         )
+        for pattern in query.patterns:
+            subscriptions += (pattern_of(query, pattern, since),)
         return Admitted(identity, query, subscriptions, connection)
 
     def _ask(
@@ -267,13 +281,14 @@ class Openings:
         self._check_door(head, address)
         most = min(MAX_CHANNELS, self._max_subscriptions)
         admitted = self.admit(head, max_channels=most, address=address)
-        if not (admitted.query.channels or admitted.query.session):
+        query = admitted.query
+        if not (query.channels or query.patterns or query.session):
             raise BadRequestError("channel is missing: GET /sse?channel=<channel>")
         self._registry.check_subject(admitted.identity.subject)
         return admitted
 
     def _sse_dialect(self, admitted: Admitted) -> Dialect:
-        several = len(admitted.query.channels) > 1
+        several = len(admitted.query.channels) > 1 or bool(admitted.query.patterns)
         return self._dialects.sse_several if several else self._dialects.sse
 
     def _begin(
@@ -291,6 +306,15 @@ class Openings:
                 subscriptions=admitted.subscriptions,
                 named=admitted.connection,
             )
+
+
+def pattern_of(
+    query: SubscriptionQuery, pattern: str, since: Mapping[str, Position]
+) -> SubscribePattern:
+    """What a URL's pattern asks for."""
+    return SubscribePattern(
+        None, pattern, of_pattern(pattern, since), query.last, query.fill, query.filter, in_url=True
+    )
 
 
 def cross_origin(origin: str | None) -> dict[str, str]:

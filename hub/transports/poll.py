@@ -65,7 +65,7 @@ class PollTransport:
         try:
             await self._wait(polling, request)
         except asyncio.CancelledError as cancelled:
-            if cancelled.args[:1] != (ANSWER_NOW,) or polling.session.unstarted:
+            if cancelled.args[:1] != (ANSWER_NOW,) or polling.session.starting:
                 self._sessions.abandon(polling)
                 raise
             return self._sessions.last_answer(polling)
@@ -82,14 +82,14 @@ class PollTransport:
         loop = asyncio.get_running_loop()
         due = loop.time() + request.wait_seconds
         if begins and not await _until(
-            changed, lambda: link.ended or not session.unstarted, _START_SECONDS
+            changed, lambda: link.ended or not session.starting, _START_SECONDS
         ):
-            raise UnavailableError(f"channel {session.unstarted[0].channel!r} does not open now")
+            raise UnavailableError(f"channel {session.starting!r} does not open now")
         link.begin(request.max_bytes)
         await _until(changed, lambda: link.ended or link.has_frames, due - loop.time())
         await _until(
             changed,
-            lambda: link.ended or link.full or not (session.replaying or session.unstarted),
+            lambda: link.ended or link.full or not (session.replaying or session.starting),
             _TURNS_SECONDS if begins else _TURNS_ON_SECONDS,
         )
         # What belongs to the same tick comes with the same answer.

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from hub.core.commands import Subscribe
+from hub.core.commands import Subscribe, SubscribePattern
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
 from hub.core.ports import Dialect, Monotonic
@@ -31,6 +31,7 @@ from hub.transports.poll_link import PollLink
 from hub.wire.codes import CloseCode
 from hub.wire.filters import read_filter
 from hub.wire.poll import answer
+from hub.wire.query import of_pattern
 
 # A polling session holds a lease of two waits: who comes back late is still who it was.
 _LEASE_WAITS = 2
@@ -65,7 +66,8 @@ class Polling:
     continued: bool = False
     """Whether any poll went on with it."""
     ever: set[str] = field(default_factory=set)
-    """The channels that it is in, and of those that it has left the ones its poll still names.
+    """The channels and patterns that it is in, and of those that it has left the ones that its
+    poll still names.
 
     Whoever names a channel no longer has been told; names that are left for good are forgotten.
     """
@@ -150,7 +152,7 @@ class PollSessions:
     def begin(self, request: PollRequest) -> Polling:
         """The session that answers this; its link takes nothing yet. Raises `HubError`."""
         polling = self._find(request) or self._open(
-            request, request.channels, request.since, request.identity
+            request, request.channels, request.since, request.identity, request.patterns
         )
         self._release(polling)
         polling.request = request
@@ -213,11 +215,17 @@ class PollSessions:
             return polling
         # An answer was lost, or the peer of the poll that still waits is gone.
         places = polling.places(request)
+        patterns = () if session.patterns is None else tuple(session.patterns.by_text)
+        by_name = tuple(
+            name
+            for name in session.places or ()
+            if (held := session.subscriptions.get(name)) is None or not held.through_pattern
+        )
         self._end(polling, "continued by another poll")
         if request.session and not request.since.keys() >= places.keys():
             # Where the peer is in the others it knows better: it has to begin anew.
             raise NotFoundError(f"an answer to {session.id!r} was lost: begin a new session")
-        return self._open(request, tuple(session.places or ()), places, session.identity)
+        return self._open(request, by_name, places, session.identity, patterns)
 
     def _subscribe_more(self, polling: Polling, request: PollRequest) -> None:
         """A client that names a channel which its session never had asks for it.
@@ -228,7 +236,8 @@ class PollSessions:
         held = (session.places or {}).keys()
         polling.ever |= held
         more = [name for name in request.channels if name not in polling.ever]
-        polling.ever &= held | set(request.channels)
+        patterns = [text for text in request.patterns if text not in polling.ever]
+        polling.ever &= held | {*request.channels, *request.patterns}
         for name in more:
             session.identity.check_subscribe(name)
         if more and len(held) + len(more) > session.dialect.max_channels:
@@ -240,6 +249,9 @@ class PollSessions:
             session.expect(command)
         for command in asked:
             self._registry.submit(session, command)
+        for pattern in patterns:
+            polling.ever.add(pattern)
+            self._registry.submit(session, _pattern(request, pattern, request.since))
 
     def _open(
         self,
@@ -247,6 +259,7 @@ class PollSessions:
         channels: tuple[str, ...],
         since: Places,
         identity: Identity,
+        patterns: tuple[str, ...],
     ) -> Polling:
         self._make_room()
         self._registry.check_open(request.address)
@@ -261,12 +274,16 @@ class PollSessions:
             link,
             self._session_dialect if request.session else self._dialect,
             identity,
-            subscriptions=[_subscribe(request, name, since.get(name)) for name in names],
+            subscriptions=[
+                *(_subscribe(request, name, since.get(name)) for name in names),
+                *(_pattern(request, pattern, since) for pattern in patterns),
+            ],
             named=request.named,
         )
         session.on_progress = link.progressed
-        asked = {name: at for name, at in since.items() if name in channels}
+        asked = {name: at for name, at in since.items() if name in channels or patterns}
         polling = self._polling[session.id] = Polling(session, link, request, asked, asked)
+        polling.ever |= set(patterns)
         return polling
 
     def _make_room(self) -> None:
@@ -312,6 +329,14 @@ def _subscribe(request: PollRequest, name: str, since: Position | None) -> Subsc
     wanted = None if request.filter is None else read_filter(request.filter.encode())
     return Subscribe(
         None, name, since, request.last, fill=True, filter=wanted, in_url=True, state=request.state
+    )
+
+
+def _pattern(request: PollRequest, pattern: str, since: Places) -> SubscribePattern:
+    wanted = None if request.filter is None else read_filter(request.filter.encode())
+    places = of_pattern(pattern, since)
+    return SubscribePattern(
+        None, pattern, places, request.last, fill=True, filter=wanted, in_url=True
     )
 
 

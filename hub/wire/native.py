@@ -12,6 +12,7 @@ import orjson
 from hub.core import commands
 from hub.core.commands import Command, CommandId
 from hub.core.fanout.presence import MAX_DATA_BYTES, check_member
+from hub.core.patterns import check_pattern
 from hub.core.publication import ENDS, REMOVES, Position, Publication, check_channel
 from hub.core.pushes import (
     Expiring,
@@ -22,6 +23,8 @@ from hub.core.pushes import (
     Join,
     Leave,
     Member,
+    PatternSubscribed,
+    PatternUnsubscribed,
     PresenceReset,
     Push,
     Reply,
@@ -69,8 +72,9 @@ class _Says(msgspec.Struct):
 
 
 class _Subscribe(_Command, tag="subscribe"):
-    channel: str
-    since: str | None = None
+    channel: str = ""
+    pattern: str = ""
+    since: str | dict[str, str] | None = None
     last: int | None = None
     fill: bool = False
     filter: msgspec.Raw = _ABSENT
@@ -80,7 +84,8 @@ class _Subscribe(_Command, tag="subscribe"):
 
 
 class _Unsubscribe(_Command, tag="unsubscribe"):
-    channel: str
+    channel: str = ""
+    pattern: str = ""
 
 
 class _Publish(_Command, tag="publish"):
@@ -166,28 +171,11 @@ def _checked(  # noqa: C901 - a case per command
         case _Publish():
             return _publish(command, max_message_bytes)
         case _Subscribe():
-            last = command.last
-            if last is not None and not 0 <= last <= MAX_LAST:
-                raise BadRequestError(f"last is {last}, allowed is 0 to {MAX_LAST:,}")
-            channel = check_channel(command.channel)
-            conditions = bytes(command.filter)
-            wanted = None if conditions in {b"", b"null"} else read_filter(conditions)
-            since, fill = _position(command.since), command.fill
-            every_ms = check_every(command.every_ms)
-            said = _said(command.presence.data) if command.presence else None
-            return commands.Subscribe(
-                id_,
-                channel,
-                since,
-                last,
-                fill,
-                wanted,
-                state=command.state,
-                presence=said,
-                every_ms=every_ms,
-            )
+            return _subscribe(command)
         case _Unsubscribe():
-            return commands.Unsubscribe(id_, check_channel(command.channel))
+            if command.pattern:
+                return commands.UnsubscribePattern(id_, _pattern(command))
+            return commands.Unsubscribe(id_, _channel(command))
         case _History():
             channel = check_channel(command.channel)
             return commands.History(id_, channel, _position(command.since), command.limit)
@@ -202,6 +190,60 @@ def _checked(  # noqa: C901 - a case per command
             return commands.Authenticate(id_, command.token)
         case _Ping():
             return commands.Ping(id_)
+
+
+def _subscribe(command: _Subscribe) -> Command:
+    id_, last, since = command.id, command.last, command.since
+    if last is not None and not 0 <= last <= MAX_LAST:
+        raise BadRequestError(f"last is {last}, allowed is 0 to {MAX_LAST:,}")
+    conditions = bytes(command.filter)
+    wanted = None if conditions in {b"", b"null"} else read_filter(conditions)
+    if command.pattern:
+        if command.state or command.presence is not None or command.every_ms is not None:
+            raise BadRequestError("state, presence and every_ms are of a channel, not of a pattern")
+        pattern, places = _pattern(command), _places(since)
+        return commands.SubscribePattern(id_, pattern, places, last, command.fill, wanted)
+    channel = _channel(command)
+    if isinstance(since, dict):
+        raise BadRequestError("since is one position where a channel is subscribed to")
+    said = _said(command.presence.data) if command.presence else None
+    return commands.Subscribe(
+        id_,
+        channel,
+        _position(since),
+        last,
+        command.fill,
+        wanted,
+        state=command.state,
+        presence=said,
+        every_ms=check_every(command.every_ms),
+    )
+
+
+def _channel(command: _Subscribe | _Unsubscribe) -> str:
+    if not command.channel:
+        raise BadRequestError("missing required field `channel`, or `pattern` in its place")
+    return check_channel(command.channel)
+
+
+def _pattern(command: _Subscribe | _Unsubscribe) -> str:
+    if command.channel:
+        raise BadRequestError("channel and pattern are given, allowed is one of them")
+    return check_pattern(command.pattern)
+
+
+def _places(since: str | dict[str, str] | None) -> Mapping[str, Position] | None:
+    if since is None:
+        return None
+    if isinstance(since, str):
+        raise BadRequestError(
+            "since has a position for each channel where a pattern is subscribed to"
+        )
+    return {_named(name): Position.parse(position) for name, position in since.items()}
+
+
+def _named(name: str) -> str:
+    return check_pattern(name) if "*" in name else check_channel(name)
 
 
 def _publish(command: _Publish, max_message_bytes: int) -> commands.Publish:
@@ -375,6 +417,10 @@ def _object(push: Push) -> Mapping[str, object]:  # noqa: C901 - one table, a ca
                 "replayed": push.replayed,
                 **({"state": True} if push.state else {}),
             }
+        case PatternSubscribed():
+            return {"op": "subscribed", "pattern": push.pattern, **_begun(push.positions)}
+        case PatternUnsubscribed():
+            return {"op": "unsubscribed", "pattern": push.pattern, "reason": push.reason}
         case Unsubscribed():
             return {"op": "unsubscribed", "channel": push.channel, "reason": push.reason}
         case Gap():
@@ -394,6 +440,13 @@ def _object(push: Push) -> Mapping[str, object]:  # noqa: C901 - one table, a ca
             return _reply(push)
         case Publication() | Welcome() | State():
             raise AssertionError("spliced, see `encode`")
+
+
+def _begun(positions: Mapping[str, Position]) -> Mapping[str, object]:
+    return {
+        "channels": list(positions),
+        "positions": {name: str(position) for name, position in positions.items()},
+    }
 
 
 def _gap(gap: Gap) -> Mapping[str, object]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from hub.core.publication import Position
-from hub.core.pushes import Heartbeat, Push, Subscribed, Welcome
+from hub.core.pushes import Heartbeat, PatternSubscribed, Push, Subscribed, Welcome
 from hub.wire import native
 from hub.wire.query import MAX_CHANNELS
 
@@ -21,7 +21,7 @@ class PollDialect:
     """Each frame is an object and a separator, so that frames can be joined anywhere."""
 
     name: str = "poll"
-    _unsaid: tuple[type, ...] = (Heartbeat, Welcome, Subscribed)
+    _unsaid: tuple[type, ...] = (Heartbeat, Welcome, Subscribed, PatternSubscribed)
     max_channels = MAX_CHANNELS
     # They stand beside the pushes of an answer, which asks the session for them.
     marks_positions = True

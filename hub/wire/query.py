@@ -13,6 +13,7 @@ from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from hub.core import decimals
+from hub.core.patterns import check_pattern, matches
 from hub.core.publication import Position, check_channel
 from hub.core.values import value
 from hub.errors import BadRequestError, TooManySubscriptionsError
@@ -36,6 +37,7 @@ class SubscriptionQuery:
     """What a URL asks for; nothing here has been authorized."""
 
     channels: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
     since: Mapping[str, Position] = field(default_factory=dict)
     last: int | None = None
     token: str | None = None
@@ -59,7 +61,9 @@ class SubscriptionQuery:
             BadRequestError: the event id is malformed.
         """
         event_id = last_event_id or self.last_event_id
-        return parse_event_id(event_id, self.channels) if event_id else self.since
+        if not event_id:
+            return self.since
+        return parse_event_id(event_id, self.channels, self.patterns)
 
 
 def parse_query(raw_query: bytes, *, max_channels: int) -> SubscriptionQuery:
@@ -84,9 +88,11 @@ def is_memorable(raw_query: bytes) -> bool:
 def _parse(raw_query: bytes, max_channels: int) -> SubscriptionQuery:
     given = split_query(raw_query)
     channels = _channels(given.get("channel", []), max_channels)
+    patterns = _patterns(given.get("pattern", []))
     return SubscriptionQuery(
         channels=channels,
-        since=_since(given.get("since", []), channels),
+        patterns=patterns,
+        since=_since(given.get("since", []), channels, patterns),
         last=_last(single(given, "last")),
         token=single(given, "token"),
         last_event_id=single(given, "last_event_id"),
@@ -102,7 +108,9 @@ def _parse(raw_query: bytes, max_channels: int) -> SubscriptionQuery:
 _parse_again = lru_cache(maxsize=256)(_parse)
 
 
-def parse_event_id(text: str, channels: tuple[str, ...]) -> Mapping[str, Position]:
+def parse_event_id(
+    text: str, channels: tuple[str, ...], patterns: tuple[str, ...] = ()
+) -> Mapping[str, Position]:
     """Read the `id:` of an event: `epoch:offset` with one channel, and with several
     `channel=epoch:offset` pairs joined by `,`. A channel left out starts live.
 
@@ -114,7 +122,22 @@ def parse_event_id(text: str, channels: tuple[str, ...]) -> Mapping[str, Positio
     """
     if len(channels) == 1 and "=" not in text:
         return {channels[0]: Position.parse(text)}
-    return {name: at for name, at in _positions(text.split(",")).items() if name in channels}
+    places = _positions(text.split(","))
+    return {name: at for name, at in places.items() if _is_asked(name, channels, patterns)}
+
+
+def of_pattern(pattern: str, since: Mapping[str, Position]) -> Mapping[str, Position] | None:
+    """Where a pattern of the URL resumes; None where it begins."""
+    found = {name: at for name, at in since.items() if _is_asked(name, (), (pattern,))}
+    return found or None
+
+
+def _is_asked(name: str, channels: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+    return (
+        name in channels
+        or name in patterns
+        or ("*" not in name and any(matches(pattern, name) for pattern in patterns))
+    )
 
 
 def split_form(raw_query: bytes) -> dict[str, list[str]]:
@@ -168,9 +191,15 @@ def _channels(names: list[str], limit: int) -> tuple[str, ...]:
     return channels
 
 
-def _since(pairs: list[str], channels: tuple[str, ...]) -> Mapping[str, Position]:
+def _patterns(texts: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(check_pattern, texts)))
+
+
+def _since(
+    pairs: list[str], channels: tuple[str, ...], patterns: tuple[str, ...]
+) -> Mapping[str, Position]:
     since = _positions(pairs)
-    if others := since.keys() - set(channels):
+    if others := [name for name in since if not _is_asked(name, channels, patterns)]:
         raise BadRequestError(f"since names {min(others)!r}, a channel that is not asked for")
     return since
 
@@ -181,7 +210,8 @@ def _positions(pairs: list[str]) -> Mapping[str, Position]:
         channel, equals, position = pair.partition("=")
         if not equals or "=" in position:
             raise BadRequestError(f"{pair[:80]!r} is not of the form channel=epoch:offset")
-        if check_channel(channel) in found:
+        checked = check_pattern(channel) if "*" in channel else check_channel(channel)
+        if checked in found:
             raise BadRequestError(f"channel {channel!r} has two positions to resume from")
         found[channel] = Position.parse(position)
     return found

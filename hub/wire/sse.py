@@ -41,7 +41,9 @@ def _block(push: Push) -> bytes:
 def _event(push: Push) -> bytes:
     """The push's `op`: its class name in snake case."""
     name = type(push).__name__
-    return b"presence_reset" if name == "PresenceReset" else name.lower().encode()
+    if name == "PresenceReset":
+        return b"presence_reset"
+    return name.removeprefix("Pattern").lower().encode()
 
 
 class SseDialect:

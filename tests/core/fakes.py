@@ -6,12 +6,13 @@ many bytes a peer takes, so every interleaving can be tried and tried again.
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 
 from hub.core.ports import (
     NO_DESCRIPTOR,
     PAGE_BYTES,
-    Broker,
+    Appeared,
+    DirectoryBroker,
     HistoryPage,
     OnOpen,
     PublishRequest,
@@ -100,8 +101,17 @@ class LatentBroker:
     publish_many_now = None
     publish_many = None
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: DirectoryBroker) -> None:
         self._broker = broker
+
+    async def follow(self, appeared: Appeared) -> Sequence[str]:
+        await Pause()
+        names = await self._broker.follow(appeared)
+        await Pause()
+        return names
+
+    def unfollow(self) -> None:
+        self._broker.unfollow()
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         await Pause()

@@ -9,13 +9,13 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
-from hub.core.commands import Command, Subscribe
+from hub.core.commands import Command, InUrl
 from hub.core.fanout.presence import LocalRoster
 from hub.core.forensics.explaining import Explainer, Explanation, Question
 from hub.core.identity import Identity
 from hub.core.limits import PeerLimits
 from hub.core.options import Namespaces, SessionLimits
-from hub.core.ports import Broker, Dialect, PublishRequest, PublishResult, WriteEach
+from hub.core.ports import Dialect, DirectoryBroker, PublishRequest, PublishResult, WriteEach
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, GapReason, Member, PresenceReset
 from hub.core.session.session import Session
@@ -201,7 +201,7 @@ class SmallNode:
             position_ttl_seconds=7 * 86400,
             max_channels=1000,
         )
-        self.broker: Broker = LatentBroker(self.memory) if shape.latent else self.memory
+        self.broker: DirectoryBroker = LatentBroker(self.memory) if shape.latent else self.memory
         core = NodeCore(
             settings,
             shared,
@@ -252,7 +252,7 @@ class SmallNode:
         identity: Identity = ANYTHING,
         answers_pings: bool = False,
         transport: str = "websocket",
-        subscriptions: Sequence[Subscribe] = (),
+        subscriptions: Sequence[InUrl] = (),
         plain: bool = True,
     ) -> tuple[Session, FakeLink]:
         """A session of a peer that takes `room` bytes, and asks for this in its URL.

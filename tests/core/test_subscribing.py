@@ -7,7 +7,7 @@ import pytest
 from hub.core.commands import Subscribe, Unsubscribe
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.ports import Broker, OnOpen, PublishRequest, PublishResult
+from hub.core.ports import DirectoryBroker, OnOpen, PublishRequest, PublishResult
 from hub.core.publication import ENDS, Position
 from hub.errors import UnavailableError
 from hub.wire.sse import SeveralSseDialect, SseDialect
@@ -190,7 +190,7 @@ def test_one_who_waits_for_history_keeps_the_channel_open() -> None:
 class UnevenBroker(LatentBroker):
     """The first who asks is answered at once, the second much later."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: DirectoryBroker) -> None:
         super().__init__(broker)
         self._waits = [1, 6]
 

@@ -65,8 +65,10 @@ def test_a_golden_command_is_carried_out_and_answered_under_the_golden_names(
         ask(session, {**publish, "id": "before"})
         command = {name: value for name, value in command.items() if name != "since"}
     if command["op"] == "subscribe":
-        ask(session, {"op": "unsubscribe", "id": "u", "channel": command["channel"]})
-    expected = golden_case("replies", command["op"])["wire"]["ok"]
+        of = "pattern" if "pattern" in command else "channel"
+        ask(session, {"op": "unsubscribe", "id": "u", of: command[of]})
+    which = f"{command['op']}, a pattern" if "pattern" in command else command["op"]
+    expected = golden_case("replies", which)["wire"]["ok"]
     answer = ask(session, command)
     assert set(answer) == {"op", "id", "ok"}
     assert set(answer["ok"]) == set(expected)

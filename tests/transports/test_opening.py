@@ -75,6 +75,7 @@ class Door:
                 message_timeout_seconds=30,
             ),
             max_subscriptions=3,
+            max_patterns=2,
             deflate=True,
             on_refused=lambda error, _, address: self.refusals.append((error.code, address)),
         )

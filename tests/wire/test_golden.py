@@ -37,6 +37,8 @@ def plain(value: object) -> object:
         return str(value)
     if isinstance(value, TagFilter):
         return json.loads(value.text)
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
     return json.loads(value) if isinstance(value, bytes) else value
 
 
@@ -63,6 +65,7 @@ def built(case: Case) -> Push:
     convert: dict[str, Any] = {
         "rows": lambda rows: [built({"is": {"class": "Publication", **row}}) for row in rows],
         "position": Position.parse,
+        "positions": lambda places: {name: Position.parse(at) for name, at in places.items()},
         "reason": GapReason if name == "Gap" else str,
         "member": _member,
         "tags": lambda tags: json.dumps(tags, separators=(",", ":")).encode(),

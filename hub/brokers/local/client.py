@@ -20,6 +20,7 @@ from hub.core.counters import Counters
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
+    Appeared,
     Downstream,
     HistoryPage,
     Monotonic,
@@ -42,6 +43,8 @@ _PAGE_PUBLICATIONS = 1000
 # Read at a time after a reconnect, so that publications find their way between the pages.
 _FILLING_AT_ONCE = 32
 _RETRY_SECONDS = 0.2
+# Of channels whose names a worker keeps while it has patterns.
+_MAX_NAMES = 1_000_000
 # For operators, who look at several pages of a list.
 _LISTED_SECONDS = 4.0
 # Three seconds in all, as over Redis.
@@ -117,10 +120,14 @@ class LocalBroker:
         self._reads = asyncio.Semaphore(_FILLING_AT_ONCE)
         self._listed: dict[str, tuple[Position, int | None]] = {}
         self._listed_at = 0.0
+        self._appeared: Appeared | None = None
+        self._names: dict[str, None] | None = None
+        """Of the channels that were published in; None while the broker process tells of none."""
         link.on(frames.DELIVER, self._on_deliver)
         link.on(frames.LOST, self._on_lost)
         link.on(frames.RESET, self._on_reset)
         link.on(frames.ANNOUNCE, self._on_announce)
+        link.on(frames.APPEARED, lambda message: self._on_appeared(message[1]))
         link.on_up(self._on_up)
         link.on_down(self._on_down)
 
@@ -244,6 +251,53 @@ class LocalBroker:
         publications = tuple(Publication(*each) for each in found)
         return HistoryPage(Position(epoch, offset), oldest, publications)
 
+    # -- hub.core.ports.Directory --------------------------------------------------------------
+
+    async def follow(self, appeared: Appeared) -> Sequence[str]:
+        """Asked of the broker process once, and again after each reconnect.
+
+        `appeared` is called beside a first publication, which is in history then.
+        """
+        self._appeared = appeared
+        if (names := self._names) is None:
+            try:
+                names = await self._ask_names()
+            except (NotSentError, NoAnswerError) as error:
+                raise UnavailableError(f"no list of channels: {error.message}") from None
+        return tuple(names)
+
+    def unfollow(self) -> None:
+        self._appeared = self._names = None
+        self._link.send((frames.UNFOLLOW,))
+
+    async def _ask_names(self) -> dict[str, None]:
+        """What appears from the question on is told behind its answer."""
+        _, _, found = await self._link.ask(frames.FOLLOW)
+        names = dict.fromkeys(found)
+        if self._appeared is not None:
+            names |= self._names or {}
+            self._names = names
+        return names
+
+    def _on_appeared(self, name: str) -> None:
+        if self._names is not None:
+            self._names[name] = None
+            if len(self._names) > _MAX_NAMES:
+                # Also those that are forgotten by now: they are asked for anew.
+                self._names = None
+        if self._appeared is not None:
+            self._appeared(name)
+
+    async def _follow_again(self, before: Mapping[str, None]) -> None:
+        """Learn of what appeared while there was no connection."""
+        try:
+            names = await self._ask_names()
+        except (NotSentError, NoAnswerError):
+            return  # The next connection asks again.
+        for name in names:
+            if name not in before and self._appeared is not None:
+                self._appeared(name)
+
     # -- what this worker knows --------------------------------------------------------------
 
     async def look(self) -> None:
@@ -314,6 +368,8 @@ class LocalBroker:
     # -- following channels ------------------------------------------------------------------
 
     def _on_up(self) -> None:
+        if self._appeared is not None:
+            self._spawn(self._follow_again(self._names or {}))
         for channel, followed in self._channels.items():
             self._ask_head(channel, followed, again=True)
 

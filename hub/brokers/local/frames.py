@@ -46,6 +46,8 @@ ASK = 13  # number, tag, question, whether it lasts
 ANSWER = 14  # the asker's tag and number, answer
 GIVE_UP = 15  # the tag that was asked, number
 PUBLISH_MANY = 17  # number, lists of the fields of a PublishRequest
+FOLLOW = 21  # number; told of all channels that are published in for the first time from now on
+UNFOLLOW = 22
 NAMES = 16  # number, from which on; 0 begins
 STATE = 18  # number, channel, after, limit, upto, max_bytes
 CLEAR = 19  # number, channel
@@ -67,6 +69,8 @@ ANSWERED = 45  # number, answer; None where the node lives no more
 GIVEN_UP = 46  # the asker's tag and number
 PUBLISHED_MANY = 48  # number, for each epoch, offset, duplicate; or code, message
 CLEARED = 50  # number
+FOLLOWED = 52  # number, names of the channels that were published in
+APPEARED = 53  # channel
 NAMES_ARE = 47  # number, lists of name, epoch, offset, held; from which on there are more, or 0
 ROWS = 49  # number, epoch, offset, next, dropped, lists of the fields of publications
 
@@ -86,7 +90,7 @@ def _names(kind: Any) -> tuple[str, ...]:
 def _shape() -> str:
     kinds = (PublishRequest, Publication, Member, NodeRecord)
     text = ";".join(f"{kind.__name__}:{','.join(_names(kind))}" for kind in kinds)
-    return "3-" + blake2b(text.encode(), digest_size=8).hexdigest()
+    return "4-" + blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 SHAPE = _shape()

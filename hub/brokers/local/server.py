@@ -18,7 +18,7 @@ from hub.brokers.local.frames import Frames, Message
 from hub.brokers.local.members import MemberTable
 from hub.core.eager import Rest, begin
 from hub.core.ports import (
-    Broker,
+    DirectoryBroker,
     Downstream,
     HistoryPage,
     Monotonic,
@@ -40,7 +40,7 @@ NAMES_AT_ONCE = 1000
 T = TypeVar("T")
 
 
-class Served(Broker, Protocol):
+class Served(DirectoryBroker, Protocol):
     """What is served."""
 
     def sweep(self) -> None: ...
@@ -110,6 +110,8 @@ class BrokerServer:
         self._nodes: dict[str, _Node] = {}
         self._channels: dict[str, _Channel] = {}
         self._members = MemberTable(self.announce)
+        self._followers: dict[_Worker, None] = {}
+        """Those that are told of channels that appear."""
         self._asked: dict[tuple[str, int], str] = {}
         """By the asker's tag and its question's number: who is to answer."""
         self.publications = 0
@@ -133,6 +135,8 @@ class BrokerServer:
             frames.ANSWER: self._answer,
             frames.GIVE_UP: self._give_up,
             frames.NAMES: self._tell_names,
+            frames.FOLLOW: self._follow,
+            frames.UNFOLLOW: lambda worker, _: self._unfollow(worker),
         }
         self.broker = make(self)
         self._publish_now = self.broker.publish_now if self.broker.answers_at_once else None
@@ -241,6 +245,7 @@ class BrokerServer:
         for name in worker.channels:
             self._leave(worker, name)
         worker.channels.clear()
+        self._unfollow(worker)
         node = self._nodes.get(worker.tag)
         if node is None or node.worker is not worker:
             return  # It is back by another connection, or was never here.
@@ -419,6 +424,24 @@ class BrokerServer:
         ]
         more = following if following < len(worker.names) else 0
         worker.frames.send((frames.NAMES_ARE, number, told, more), 60 * len(told))
+
+    # -- which channels there are ------------------------------------------------------------
+
+    def _follow(self, worker: _Worker, message: Message) -> None:
+        number = message[1]
+        self._followers[worker] = None
+        self._run(worker, number, self._followed(number))
+
+    async def _followed(self, number: int) -> Message:
+        return (frames.FOLLOWED, number, list(await self.broker.follow(self._appeared)))
+
+    def _appeared(self, name: str) -> None:
+        for worker in self._followers:
+            worker.frames.send((frames.APPEARED, name))
+
+    def _unfollow(self, worker: _Worker) -> None:
+        if self._followers.pop(worker, 0) is None and not self._followers:
+            self.broker.unfollow()
 
     # -- who is present ----------------------------------------------------------------------
 

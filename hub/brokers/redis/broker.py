@@ -27,6 +27,7 @@ from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
+    Appeared,
     Downstream,
     HistoryPage,
     Monotonic,
@@ -192,6 +193,13 @@ class RedisBroker:
 
     def unsubscribe(self, channel: str) -> None:
         self.shard(channel).channels.unsubscribe(channel)
+
+    async def follow(self, appeared: Appeared) -> Sequence[str]:  # noqa: ARG002 - the port's shape
+        """Not possible so far: no node knows which channels others publish in."""
+        raise UnavailableError("patterns are not possible where the broker is Redis")
+
+    def unfollow(self) -> None:
+        """Nothing is followed."""
 
     async def history(
         self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES

@@ -35,6 +35,7 @@ from hub.core.counters import Counters
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
+    Appeared,
     Downstream,
     HistoryPage,
     Monotonic,
@@ -129,6 +130,7 @@ class SqliteBroker:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="history-writer")
         self._pages = Pages(spawn, self._on_unreadable)
         self._tending = Tending(options.history_total_bytes, self._logs)
+        self._appeared: Appeared | None = None
 
     # -- hub.core.ports.Broker ------------------------------------------------------------------
 
@@ -233,6 +235,19 @@ class SqliteBroker:
         log.let_go(through)
         memory.place(log)
         self._write_soon()
+
+    # -- hub.core.ports.Directory ---------------------------------------------------------------
+
+    async def follow(self, appeared: Appeared) -> Sequence[str]:
+        """All channels of the file; `appeared` is called when a first publication is written."""
+        names = await self._known().follow(appeared)
+        self._appeared = appeared
+        return names
+
+    def unfollow(self) -> None:
+        self._appeared = None
+        if self._memory is not None:
+            self._memory.unfollow()
 
     # -- hub.node.broker.NodeBroker -------------------------------------------------------------
 
@@ -590,6 +605,9 @@ class SqliteBroker:
             if log is not None and log.subscribed:
                 await memory.subscribe(name, partial(self._downstream.reset, name))
                 self._counters.broker_resets += 1
+        if self._appeared is not None:
+            for name in await memory.follow(self._appeared):
+                self._appeared(name)
 
     def _on_forgotten(self, log: ChannelLog, ended: tuple[int, int]) -> None:
         """The file is to forget the channel with the next commit; its blocks go by age."""

@@ -38,6 +38,7 @@ from hub.core.session.throttle import Throttle
 from hub.errors import (
     BadRequestError,
     ConflictError,
+    HubError,
     TooManySubscriptionsError,
     UnavailableError,
 )
@@ -88,13 +89,33 @@ class Subscribing:
         """
         if command.in_url:
             return await self._subscribe_in_url(session, command)
+        held = session.subscriptions.get(command.channel)
+        brought = held is not None and held.through_pattern
+        if held is not None and brought:
+            as_it_is = command.since is None and not command.last
+            if (
+                as_it_is
+                and not command.state
+                and not command.every_ms
+                and command.filter == held.filter
+            ):
+                return self._also_by_name(held, command, reply_in_stream=reply_in_stream)
+            # It is begun anew, behind everything that it already had.
+            self._check_may(session, command)
+            self._fanout.settle(held)
+            self._leave(held, lost=False)
         self._check(session, command)
         session.expect(command)
         try:
             [began] = await self._together(session, [command], reply_in_stream=reply_in_stream)
-        except BaseException:
+        except BaseException as error:
             if command.channel not in session.subscriptions:
                 session.forget(command.channel)
+                if brought:
+                    # Its pattern would bring it no more: it has to come back for it.
+                    session.close_error(
+                        error if isinstance(error, HubError) else HubError("internal error")
+                    )
             raise
         return _ok(command.channel, began)
 
@@ -161,7 +182,7 @@ class Subscribing:
             self.channels.joining(command.channel)
         try:
             opened = [(await self.channels.open(each.channel), each) for each in commands]
-            began = await self._starts(opened)
+            began = await self.starts(opened)
             self._enter_all(session, opened, began, reply_in_stream=reply_in_stream, tell=tell)
         finally:
             for command in commands:
@@ -190,7 +211,7 @@ class Subscribing:
             self._check(session, command)
             self._enter(session, channel, command, at, reply_in_stream=reply_in_stream)
 
-    async def _starts(self, opened: Sequence[Opened]) -> Sequence[Start]:
+    async def starts(self, opened: Sequence[Opened]) -> Sequence[Start]:
         """Where each begins, as of one moment: asking for the last one takes its time."""
         while True:
             asked = [await self._start(channel, command) for channel, command in opened]
@@ -240,6 +261,61 @@ class Subscribing:
         if dialect.marks_positions:
             self._fanout.mark(session)
 
+    def enter_through_pattern(
+        self, session: Session, channel: Channel, command: Subscribe, began: Start, *, told: bool
+    ) -> None:
+        """Join a channel that a pattern of the session matches; `told` pushes where it starts."""
+        cursor = began.position.offset
+        subscription = _subscription(session, channel, command, cursor)
+        if session.patterns is not None:
+            session.patterns.channels[channel.name] = None
+        self._journal.began(subscription, cursor)
+        self._join(subscription, command)
+        if told:
+            if not began.recovered and command.since is None:
+                session.tell_positions()
+            said = Subscribed(channel.name, began.position, began.recovered, began.replayed)
+            session.push_in_order(subscription, said)
+        self._begin(subscription, command, began)
+
+    def _also_by_name(
+        self, held: Subscription, command: Subscribe, *, reply_in_stream: bool
+    ) -> Mapping[str, object]:
+        """What a pattern has brought goes on as it is, and does not end with the pattern."""
+        session, channel = held.session, held.channel
+        self._check_may(session, command)
+        held.fill = held.fill or command.fill
+        if session.patterns is not None:
+            del session.patterns.channels[channel.name]
+        if channel.options.presence:
+            self._presence.enter(channel.name, session, command.presence)
+        at = Start(held.position, 0, recovered=True)
+        answer: Reply | Subscribed = Subscribed(channel.name, at.position, at.recovered, 0)
+        if reply_in_stream:
+            answer = Reply(command.id, _ok(channel.name, at))
+        self._fanout.settle(held)
+        session.push_in_order(held, answer)
+        return _ok(channel.name, at)
+
+    def only_through_pattern(self, held: Subscription) -> None:
+        """The session has left a channel that one of its patterns still brings."""
+        session, channel = held.session, held.channel
+        self._fanout.settle(held)
+        if session.patterns is not None:
+            session.patterns.channels[channel.name] = None
+        if channel.options.presence:
+            self._presence.exit(channel.name, session, lost=False)
+
+    def _check_may(self, session: Session, command: Subscribe) -> None:
+        if session.closing:
+            raise UnavailableError("the session is closing")
+        session.identity.check_subscribe(command.channel)
+        patterns = session.patterns
+        held = len(session.subscriptions) - (0 if patterns is None else len(patterns.channels))
+        if held >= self._limits.max_subscriptions:
+            limit = self._limits.max_subscriptions
+            raise TooManySubscriptionsError(f"a session may hold {limit} subscriptions")
+
     def _check(self, session: Session, command: Subscribe) -> None:
         if session.closing:
             raise UnavailableError("the session is closing")
@@ -256,6 +332,10 @@ class Subscribing:
             # A removal, or a row whose tags change, would not get through, and leave a row behind.
             raise BadRequestError("state and filter do not go together")
         limit = min(self._limits.max_subscriptions, session.dialect.max_channels)
+        if held >= limit and session.patterns is not None:
+            # Those of patterns have a bound of their own.
+            most = session.dialect.max_channels
+            held = most if held >= most else held - len(session.patterns.channels)
         if held >= limit:
             raise TooManySubscriptionsError(f"a session may hold {limit} subscriptions")
 
@@ -303,7 +383,7 @@ class Subscribing:
     def _join(self, subscription: Subscription, command: Subscribe) -> None:
         session, channel = subscription.session, subscription.channel
         if session.subscriptions and (several := session.dialect.several) is not None:
-            _switch(session, several)
+            switch(session, several)
         session.subscriptions[channel.name] = subscription
         if command.every_ms is not None:
             self._journal.throttled(session, channel.name, command.every_ms)
@@ -311,7 +391,7 @@ class Subscribing:
             self._journal.filtered(session, channel.name, subscription.filter.text.decode())
         channel.add(subscription)
         self.held += 1
-        if channel.options.presence:
+        if channel.options.presence and not subscription.through_pattern:
             self._presence.enter(channel.name, session, command.presence)
 
     def _begin(self, subscription: Subscription, command: Subscribe, began: Start) -> None:
@@ -378,7 +458,10 @@ class Subscribing:
         session.subscriptions.pop(channel.name, None)
         channel.remove(subscription)
         self.held -= 1
-        if channel.options.presence:
+        if subscription.through_pattern:
+            if session.patterns is not None:
+                del session.patterns.channels[channel.name]
+        elif channel.options.presence:
             self._presence.exit(channel.name, session, lost=lost)
         self.channels.close_if_empty(channel)
 
@@ -426,7 +509,9 @@ class Subscribing:
     def change_identity(self, session: Session, identity: Identity) -> None:
         """Give the session another identity; its members change with its subject."""
         present = [
-            s.channel.name for s in session.subscriptions.values() if s.channel.options.presence
+            s.channel.name
+            for s in session.subscriptions.values()
+            if s.channel.options.presence and not s.through_pattern
         ]
         if session.identity.subject == identity.subject:
             session.identity = identity
@@ -515,7 +600,7 @@ def _as_of_now(channel: Channel, command: Subscribe, asked: Start) -> Start | No
     return asked if asked.position.epoch == channel.epoch else None
 
 
-def _switch(session: Session, dialect: Dialect) -> None:
+def switch(session: Session, dialect: Dialect) -> None:
     """Speak another dialect from the next batch on, in every channel."""
     for subscription in session.subscriptions.values():
         subscription.channel.remove(subscription)

@@ -21,6 +21,7 @@ from hub.core.session.context import SessionContext
 from hub.core.session.encoded import Encoded
 from hub.core.session.link import Link
 from hub.core.session.outbox import Outbox
+from hub.core.session.patterns import SessionPatterns
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.subscription import Kept, Subscription
 from hub.errors import HubError, SlowError
@@ -40,7 +41,8 @@ class Session:
         "_context", "beat_slot", "closing", "dialect", "drained_at_seconds", "gone",
         "handed_bytes", "id", "identity", "inbox", "left_at", "link", "meter", "notes",
         "on_progress",
-        "opened_at_seconds", "outbox", "places", "read_again_at_seconds", "replay_running",
+        "opened_at_seconds", "outbox", "patterns",
+        "places", "read_again_at_seconds", "replay_running",
         "replaying",
         "round_trip_seconds", "sent_apart", "subscriptions", "writable",
     )  # fmt: skip
@@ -66,6 +68,8 @@ class Session:
         """Every channel it asked for: as it was asked for, and where it started once that is
         known. Of peers that keep no positions of their own only, which resume from what the hub
         tells them (`resume_from`)."""
+        self.patterns: SessionPatterns | None = None
+        """What it subscribes to by patterns; made with the first."""
         self.left_at: Mapping[str, Position] | None = None
         """Where its peer resumes, once it has ended."""
         self.on_progress: Callable[[], None] | None = None
@@ -289,7 +293,16 @@ class Session:
                 found[channel] = subscription.resume_from
             elif (known := place.since if isinstance(place, Subscribe) else place) is not None:
                 found[channel] = known
+        if self.patterns is not None and self.places is not None:
+            self.patterns.mark(found)
         return found
+
+    @property
+    def starting(self) -> str:
+        """A channel or pattern that was asked for and has not started; empty where all have."""
+        if (unstarted := self.unstarted) or self.patterns is None:
+            return unstarted[0].channel if unstarted else ""
+        return self.patterns.starting
 
     def write_positions(self) -> None:
         """Tell how far every channel is, for dialects that resume from one mark."""
@@ -300,7 +313,7 @@ class Session:
 
     def tell_positions(self) -> None:
         """The same ahead of whatever is owed: it names nothing that was not handed over."""
-        if self.places:
+        if self.places or self.patterns:
             self.control(self._positions())
 
     def _positions(self) -> bytes:

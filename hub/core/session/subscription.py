@@ -150,6 +150,12 @@ class Subscription:
         """Whether joins or leaves passed by that the session has to be told of."""
 
     @property
+    def through_pattern(self) -> bool:
+        """Whether nothing but patterns of its session brought it here: it is not present then."""
+        patterns = self.session.patterns
+        return patterns is not None and self.channel.name in patterns.channels
+
+    @property
     def offset(self) -> int:
         """The last offset handed to the session; `NOT_LIVE` while replaying."""
         if self.place == APART or self.group is None:

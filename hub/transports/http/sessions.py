@@ -97,7 +97,7 @@ class Sessions:
 
     def _admit_poll(self, request: Request) -> Coroutine[Any, Any, None] | None:
         query = parse_query(request.query, max_channels=self._limits.max_poll_channels)
-        if not (query.channels or query.connection or query.session):
+        if not (query.channels or query.patterns or query.connection or query.session):
             raise BadRequestError("channel is missing: GET /poll?channel=<channel>")
         longest = self._limits.max_poll_wait_seconds
         if query.wait is not None and query.wait > longest:
@@ -141,6 +141,7 @@ class Sessions:
         headers = request.headers
         asked = PollRequest(
             channels=query.channels,
+            patterns=query.patterns,
             since=query.resume_from(headers.get("last-event-id")),
             last=query.last,
             wait_seconds=_DEFAULT_WAIT_SECONDS if query.wait is None else query.wait,
@@ -166,6 +167,8 @@ async def _asked(verdict: AskedVerdict, request: Request, query: SubscriptionQue
 def _checked(identity: Identity, query: SubscriptionQuery) -> Identity:
     for channel in query.channels:
         identity.check_subscribe(channel)
+    for pattern in query.patterns:
+        identity.check_pattern(pattern)
     return identity
 
 
@@ -184,6 +187,7 @@ def _poll_parameters(max_channels: int, max_wait_seconds: float) -> tuple[Parame
     wait: Json = {**NUMBER, "maximum": max_wait_seconds, "default": _DEFAULT_WAIT_SECONDS}
     return (
         documented("channel", channels, "Needed without `connection` and `session`."),
+        documented("pattern", array(STRING), "Every channel that it matches, such as `prices:*`."),
         documented("since", array(STRING), "`channel=epoch:offset`, repeatable."),
         documented("last", last, "The newest n of each channel first."),
         documented("wait", wait, "Seconds."),

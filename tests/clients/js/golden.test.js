@@ -118,6 +118,9 @@ const CALLS = {
   ping: (hub) => hub.subscribe("prices", () => {}),
 };
 const ELSEWHERE = {
+  "subscribe to a pattern": "no method so far",
+  "subscribe to a pattern, resuming": "no method so far",
+  "unsubscribe from a pattern": "no method so far",
   authenticate: "its test is below",
   "presence, the next page": "asked by itself, as often as the hub says that there is one",
   "publish, repeatable": "a page publishes once; backends repeat, and have the Python client",

@@ -1,0 +1,145 @@
+"""Patterns of channel names, and which of many match a name.
+
+A name is segments between `:` or `.`, which a pattern repeats. `*` stands for one segment, `**` at
+the end for all the rest, and neither for nothing: `prices:*` matches `prices:eur`, not `prices:`,
+not `prices.eur` and not `prices:eur:spot`, which `prices:**` matches too.
+
+Whatever is looked up costs by the segments of the name, not by how many patterns there are.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Generic, TypeVar
+
+from hub.core.publication import check_channel
+from hub.core.reserved import NAMESPACE
+from hub.errors import BadRequestError
+
+ONE, REST = "*", "**"
+_SEPARATOR = re.compile(r"([:.])")
+_KNOWN = 4096
+
+T = TypeVar("T")
+
+
+def check_pattern(pattern: object) -> str:
+    """Return `pattern`; raise `BadRequestError` where it is none."""
+    if not isinstance(pattern, str):
+        check_channel(pattern)
+    text = str(pattern)
+    # What a channel may be with anything in the places of the stars.
+    check_channel(text.replace("*", "_"))
+    parts = _parts(text)
+    for place, part in enumerate(parts):
+        segment = part.lstrip(":.") if place else part
+        if "*" in segment and segment != ONE and (segment != REST or place != len(parts) - 1):
+            raise BadRequestError(
+                f"pattern {text!r} is not allowed: * is a whole segment between : or . and ** "
+                "the last one"
+            )
+    return text
+
+
+def matches(pattern: str, channel: str) -> bool:
+    """Whether a checked pattern matches this name."""
+    return _expression(pattern).fullmatch(channel) is not None
+
+
+def literal_prefix(pattern: str) -> str:
+    """What all that it matches begins with."""
+    return pattern.partition("*")[0]
+
+
+def names_reserved(pattern: str) -> bool:
+    """Whether it is about channels of the hub itself; no other pattern matches any of them."""
+    return literal_prefix(pattern).startswith(f"{NAMESPACE}:")
+
+
+@lru_cache(maxsize=_KNOWN)
+def _expression(pattern: str) -> re.Pattern[str]:
+    made = re.escape(pattern).replace(r"\*\*", ".+").replace(r"\*", "[^:.]+")
+    return re.compile(made)
+
+
+def _parts(text: str) -> Sequence[str]:
+    """The first segment, and each other one behind its separator: `a`, `:b`, `.c`."""
+    first, *others = _SEPARATOR.split(text)
+    return [first, *map("".join, zip(others[::2], others[1::2], strict=True))]
+
+
+class _Branch(Generic[T]):
+    __slots__ = ("branches", "here", "rest")
+
+    def __init__(self) -> None:
+        self.branches: dict[str, _Branch[T]] = {}
+        """By what comes next; `*` stands for itself."""
+        self.here: dict[T, None] = {}
+        """Of patterns that end here."""
+        self.rest: dict[str, dict[T, None]] = {}
+        """Of patterns that end with `**`, by the separator before it."""
+
+    def __bool__(self) -> bool:
+        return bool(self.branches or self.here or self.rest)
+
+
+class PatternTree(Generic[T]):
+    """What belongs to patterns, found by a name."""
+
+    def __init__(self) -> None:
+        self._root: _Branch[T] = _Branch()
+
+    def __bool__(self) -> bool:
+        return bool(self._root)
+
+    def add(self, pattern: str, item: T) -> None:
+        """`item` belongs to a checked pattern."""
+        *before, last = _parts(pattern)
+        branch = self._root
+        for part in before:
+            branch = branch.branches.setdefault(part, _Branch())
+        if last.endswith(REST):
+            branch.rest.setdefault(last.removesuffix(REST), {})[item] = None
+        else:
+            branch.branches.setdefault(last, _Branch()).here[item] = None
+
+    def remove(self, pattern: str, item: T) -> None:
+        """It belongs there no more."""
+        *before, last = _parts(pattern)
+        way = [self._root]
+        for part in before:
+            way.append(way[-1].branches[part])
+        if last.endswith(REST):
+            separator = last.removesuffix(REST)
+            found = way[-1].rest[separator]
+            del found[item]
+            if not found:
+                del way[-1].rest[separator]
+        else:
+            before.append(last)
+            way.append(way[-1].branches[last])
+            del way[-1].here[item]
+        for part, branch in zip(reversed(before), reversed(way[:-1]), strict=False):
+            if branch.branches[part]:
+                return
+            del branch.branches[part]
+
+    def matching(self, channel: str) -> Sequence[T]:
+        """What belongs to patterns that match this name."""
+        parts = _parts(channel)
+        return list(_found(self._root, parts, 0)) if self._root else ()
+
+
+def _found(branch: _Branch[T], parts: Sequence[str], place: int) -> Iterator[T]:
+    if place == len(parts):
+        yield from branch.here
+        return
+    part = parts[place]
+    separator = part[:1] if place else ""
+    is_empty = part == separator
+    if (literal := branch.branches.get(part)) is not None:
+        yield from _found(literal, parts, place + 1)
+    if not is_empty and (one := branch.branches.get(separator + ONE)) is not None:
+        yield from _found(one, parts, place + 1)
+    if not is_empty or place < len(parts) - 1:
+        yield from branch.rest.get(separator, ())

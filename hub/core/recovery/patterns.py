@@ -1,0 +1,325 @@
+"""Subscribing by patterns: a session is in every channel that one of its patterns matches.
+
+Of each such channel the session has an ordinary subscription, so that a publication costs what
+it costs in any channel, and gaps, resuming and explanations are as ever. Patterns are looked
+up when a channel appears: once for a channel, by its segments (`hub.core.patterns`).
+
+A pattern begins at the heads of the channels that there are. A channel that appears later is
+read from its beginning, and so is one that a resuming session does not name: what it does not
+know has come since. What history has not of it a gap announces. A pattern that would take its
+session into more channels than it may have ends, and the session is told.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from hub.core.commands import Subscribe, SubscribePattern, UnsubscribePattern
+from hub.core.eager import Rest, begin
+from hub.core.fanout.channels import Channel
+from hub.core.fanout.fanout import Fanout
+from hub.core.options import SessionLimits
+from hub.core.patterns import PatternTree, check_pattern, matches, names_reserved
+from hub.core.ports import Directory, Spawn
+from hub.core.publication import Position
+from hub.core.pushes import PatternSubscribed, PatternUnsubscribed, Reply
+from hub.core.recovery.start import Start
+from hub.core.recovery.subscribing import Opened, Subscribing, switch
+from hub.core.reserved import is_reserved
+from hub.core.session.patterns import Following, SessionPatterns
+from hub.core.session.session import Session
+from hub.core.session.subscription import Subscription
+from hub.errors import (
+    BadRequestError,
+    ConflictError,
+    HubError,
+    TooManySubscriptionsError,
+    UnavailableError,
+)
+
+TOO_MANY = "too_many_channels"
+"""Why the hub ends a pattern."""
+
+
+class PatternSubscribing:
+    """One per node; owns what belongs to which pattern."""
+
+    def __init__(
+        self,
+        *,
+        subscribing: Subscribing,
+        fanout: Fanout,
+        directory: Directory,
+        limits: SessionLimits,
+        answers_at_once: bool,
+        spawn: Spawn,
+        on_fault: Callable[[Session, Exception], None],
+    ) -> None:
+        self._subscribing = subscribing
+        self._channels = subscribing.channels
+        self._fanout = fanout
+        self._directory = directory
+        self._limits = limits
+        self._answers_at_once = answers_at_once
+        self._spawn = spawn
+        self._on_fault = on_fault
+        self._tree: PatternTree[Following] = PatternTree()
+
+    # -- beginning -------------------------------------------------------------------------
+
+    async def subscribe(
+        self, session: Session, command: SubscribePattern, *, reply_in_stream: bool
+    ) -> Mapping[str, object]:
+        """Join all channels that match, and answer before the first message of any.
+
+        Returns the reply's `ok`. Raises `HubError` and then changes nothing.
+        """
+        self._check(session, command)
+        if (several := session.dialect.several) is not None:
+            switch(session, several)
+        following = Following(session, command)
+        if session.patterns is None:
+            session.patterns = SessionPatterns()
+        session.patterns.by_text[command.pattern] = following
+        self._tree.add(command.pattern, following)
+        try:
+            names = self._wanted(following, await self._directory.follow(self.appeared))
+            positions = await self._begin(following, names, reply_in_stream=reply_in_stream)
+        except BaseException:
+            self._end(following)
+            raise
+        if session.on_progress is not None:
+            session.on_progress()
+        return _ok(command.pattern, positions)
+
+    def _check(self, session: Session, command: SubscribePattern) -> None:
+        if session.closing:
+            raise UnavailableError("the session is closing")
+        pattern = check_pattern(command.pattern)
+        session.identity.check_pattern(pattern)
+        held = () if session.patterns is None else session.patterns.by_text
+        if pattern in held:
+            raise ConflictError(f"already subscribed to {pattern!r}")
+        if len(held) >= self._limits.max_patterns:
+            raise TooManySubscriptionsError(
+                f"a session may have {self._limits.max_patterns} patterns"
+            )
+        for name in command.since or ():
+            if name != pattern and not matches(pattern, name):
+                raise BadRequestError(f"since names {name!r}, which {pattern!r} does not match")
+
+    def _wanted(self, following: Following, known: Sequence[str]) -> Sequence[str]:
+        """The channels to begin with; raise `TooManySubscriptionsError` where they are too many."""
+        session, pattern = following.session, following.pattern
+        resumed = following.command.since or {}
+        found = [name for name in known if matches(pattern, name) and _may(following, name)]
+        found += [name for name in resumed if name != pattern and _may(following, name)]
+        names = tuple(dict.fromkeys(found))
+        more = [name for name in names if name not in session.subscriptions]
+        if len(more) > (room := self._room(session)):
+            raise TooManySubscriptionsError(
+                f"{pattern!r} matches {len(more):,} more channels, and {room:,} more may come "
+                "through patterns of this session"
+            )
+        return names
+
+    def _room(self, session: Session) -> int:
+        """How many more channels patterns may bring."""
+        through = 0 if session.patterns is None else len(session.patterns.channels)
+        of_dialect = session.dialect.max_channels - len(session.subscriptions)
+        return max(0, min(self._limits.max_pattern_channels - through, of_dialect))
+
+    async def _begin(
+        self, following: Following, names: Sequence[str], *, reply_in_stream: bool
+    ) -> Mapping[str, Position]:
+        session, command = following.session, following.command
+        missing = [name for name in names if name not in session.subscriptions]
+        for name in missing:
+            self._channels.joining(name)
+        try:
+            opened: list[Opened] = []
+            for name in missing:
+                channel = await self._channels.open(name)
+                opened.append((channel, _of_channel(command, channel)))
+            began = await self._subscribing.starts(opened)
+            if session.closing or following.over:
+                raise UnavailableError("the session is closing")
+            return self._enter_all(following, names, opened, began, reply_in_stream=reply_in_stream)
+        finally:
+            for name in missing:
+                self._channels.joined(name)
+
+    def _enter_all(
+        self,
+        following: Following,
+        names: Sequence[str],
+        opened: Sequence[Opened],
+        began: Sequence[Start],
+        *,
+        reply_in_stream: bool,
+    ) -> Mapping[str, Position]:
+        """Answer, and join channels whose starts are known. Nothing waits from here on."""
+        session, command = following.session, following.command
+        starts = {
+            channel.name: (channel, asked, at)
+            for (channel, asked), at in zip(opened, began, strict=True)
+            # Another pattern may have brought it meanwhile.
+            if channel.name not in session.subscriptions
+        }
+        positions: dict[str, Position] = {}
+        for name in names:
+            if (held := session.subscriptions.get(name)) is not None:
+                positions[name] = held.position
+            elif name in starts:
+                _, asked, at = starts[name]
+                positions[name] = at.position
+                before = asked.since if at.reset else None
+                session.starts(name, at.position if before is None else before)
+        following_since, following.meanwhile = following.meanwhile or {}, None
+        if session.dialect.marks_positions:
+            session.tell_positions()
+        if reply_in_stream and not command.in_url:
+            session.push(Reply(command.id, _ok(command.pattern, positions)))
+        else:
+            session.push(PatternSubscribed(command.pattern, positions))
+        for channel, asked, at in starts.values():
+            if session.closing:
+                # What was written before was too much.
+                break
+            self._subscribing.enter_through_pattern(session, channel, asked, at, told=False)
+        for name in following_since:
+            if name not in session.subscriptions:
+                self.appeared(name)
+        return positions
+
+    # -- channels that appear --------------------------------------------------------------
+
+    def appeared(self, name: str) -> None:
+        """A channel has its first publication now; its sessions join before it where they can."""
+        if not (found := self._tree.matching(name)):
+            return
+        joining = []
+        for each in found:
+            if not _may(each, name) or name in each.session.subscriptions:
+                continue
+            if each.meanwhile is None:
+                joining.append(each)
+            elif len(each.meanwhile) <= self._limits.max_pattern_channels:
+                each.meanwhile[name] = None
+        if not joining:
+            return
+        work = self._join(name, joining)
+        if not self._answers_at_once:
+            self._spawn(work)
+        elif isinstance(rest := begin(work), Rest):
+            self._spawn(rest.run())
+
+    async def _join(self, name: str, joining: Sequence[Following]) -> None:
+        """Join a channel from its beginning; a session that cannot ends, and resumes."""
+        self._channels.joining(name)
+        try:
+            channel = await self._channels.open(name)
+            beginning = Subscribe(None, name, Position(channel.epoch, 0))
+            began = await self._start(channel, beginning)
+            for following in joining:
+                self._enter(following, channel, began)
+        except HubError as error:
+            for following in joining:
+                following.session.close_error(error)
+        except Exception as error:  # noqa: BLE001 - a publisher's call must not fail for it
+            for following in joining:
+                self._on_fault(following.session, error)
+                following.session.close_error(HubError("internal error"))
+        finally:
+            self._channels.joined(name)
+
+    async def _start(self, channel: Channel, beginning: Subscribe) -> Start:
+        if not channel.offset:
+            return Start(channel.head, 0, recovered=True)
+        [began] = await self._subscribing.starts([(channel, beginning)])
+        return began
+
+    def _enter(self, following: Following, channel: Channel, began: Start) -> None:
+        session, name = following.session, channel.name
+        if following.over or session.closing or name in session.subscriptions:
+            return
+        if not self._room(session):
+            self._end(following)
+            session.push(PatternUnsubscribed(following.pattern, TOO_MANY))
+            return
+        asked = following.command
+        command = Subscribe(None, name, Position(channel.epoch, 0), None, asked.fill, asked.filter)
+        session.starts(name, began.position)
+        self._subscribing.enter_through_pattern(session, channel, command, began, told=True)
+
+    # -- ending ----------------------------------------------------------------------------
+
+    def unsubscribe(
+        self, session: Session, command: UnsubscribePattern, *, reply_in_stream: bool
+    ) -> Mapping[str, object] | None:
+        """Leave the channels that nothing but this pattern brought; returns the reply's `ok`."""
+        patterns = session.patterns
+        following = None if patterns is None else patterns.by_text.get(command.pattern)
+        if following is None:
+            raise BadRequestError(f"not subscribed to {command.pattern!r}")
+        left = self._end(following)
+        ok = {"pattern": command.pattern}
+        if not reply_in_stream:
+            return ok
+        if left:
+            session.push_in_order(left[-1], Reply(command.id, ok))
+        else:
+            session.push(Reply(command.id, ok))
+        return None
+
+    def leave_all(self, session: Session) -> None:
+        """The session has ended."""
+        if session.patterns is not None:
+            for following in tuple(session.patterns.by_text.values()):
+                self._forget(following)
+
+    def _end(self, following: Following) -> Sequence[Subscription]:
+        session, patterns = following.session, following.session.patterns
+        if following.over or patterns is None:
+            return ()
+        self._forget(following)
+        leaving = [
+            held
+            for name, held in tuple(session.subscriptions.items())
+            if held.through_pattern and not patterns.covers(name)
+        ]
+        for held in leaving:
+            if not held.closed:
+                self._subscribing.unsubscribe(session, held.channel.name)
+        return leaving
+
+    def _forget(self, following: Following) -> None:
+        session = following.session
+        following.over = True
+        if session.patterns is not None:
+            session.patterns.by_text.pop(following.pattern, None)
+        self._tree.remove(following.pattern, following)
+        if not self._tree:
+            self._directory.unfollow()
+
+
+def _may(following: Following, name: str) -> bool:
+    """Channels of the hub itself come only to operators who name them."""
+    if not is_reserved(name):
+        return True
+    return names_reserved(following.pattern) and following.session.identity.may_subscribe(name)
+
+
+def _of_channel(command: SubscribePattern, channel: Channel) -> Subscribe:
+    since = None
+    if command.since is not None:
+        since = command.since.get(channel.name) or Position(channel.epoch, 0)
+    return Subscribe(
+        None, channel.name, since, command.last, command.fill, command.filter, in_url=False
+    )
+
+
+def _ok(pattern: str, positions: Mapping[str, Position]) -> dict[str, object]:
+    return {
+        "pattern": pattern,
+        "channels": list(positions),
+        "positions": {name: str(position) for name, position in positions.items()},
+    }

@@ -1,0 +1,67 @@
+"""What one session subscribes to by patterns."""
+
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING
+
+from hub.core.commands import SubscribePattern
+from hub.core.patterns import matches
+from hub.core.publication import Position
+
+if TYPE_CHECKING:
+    from hub.core.session.session import Session
+
+BEGUN = Position("none", 0)
+"""Where a pattern resumes that has no channel yet: no channel has this epoch, so that everything
+there is comes (clients/PROTOCOL.md)."""
+
+
+class Following:
+    """One session's pattern."""
+
+    __slots__ = ("command", "meanwhile", "over", "session")
+
+    def __init__(self, session: "Session", command: SubscribePattern) -> None:
+        self.session = session
+        self.command = command
+        self.over = False
+        self.meanwhile: dict[str, None] | None = {}
+        """Channels that appeared while it begins; None once it has begun."""
+
+    @property
+    def pattern(self) -> str:
+        return self.command.pattern
+
+
+class SessionPatterns:
+    """One per session that has a pattern."""
+
+    __slots__ = ("by_text", "channels")
+
+    def __init__(self) -> None:
+        self.by_text: dict[str, Following] = {}
+        self.channels: dict[str, None] = {}
+        """Those that the session is in through nothing but patterns."""
+
+    def __bool__(self) -> bool:
+        return bool(self.by_text)
+
+    def covers(self, channel: str) -> bool:
+        """Whether one of them matches this name."""
+        return any(matches(pattern, channel) for pattern in self.by_text)
+
+    @property
+    def starting(self) -> str:
+        """One that has not begun; empty where all have."""
+        return next((t for t, each in self.by_text.items() if each.meanwhile is not None), "")
+
+    def mark(self, places: MutableMapping[str, Position]) -> None:
+        """Name each pattern of which `places` names no channel.
+
+        A channel named there that a pattern matches says that the pattern resumes. Where there
+        is none, its own name says so.
+        """
+        for pattern, following in self.by_text.items():
+            if following.meanwhile is not None and following.command.since is None:
+                continue
+            if not any(matches(pattern, channel) for channel in places):
+                places[pattern] = BEGUN

@@ -1,0 +1,180 @@
+"""Sessions that subscribe by patterns, on the whole core."""
+
+import json
+from typing import Any
+
+import pytest
+
+from hub.core.commands import Subscribe, SubscribePattern, Unsubscribe, UnsubscribePattern
+from hub.core.identity import Identity
+from hub.core.options import ChannelOptions, Namespaces
+from hub.core.publication import Position
+from tests.core.fakes import FakeLink
+from tests.core.small_node import Shape, SmallNode, limits
+
+
+def heard(link: FakeLink) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in bytes(link.received).splitlines()]
+
+
+def messages(link: FakeLink) -> list[tuple[str, int]]:
+    return [(p["channel"], p["offset"]) for p in heard(link) if p["op"] == "message"]
+
+
+def reply(link: FakeLink) -> dict[str, Any]:
+    return [push for push in heard(link) if push["op"] == "reply"][-1]
+
+
+@pytest.fixture(params=[False, True], ids=["at once", "latent"])
+def node(request: pytest.FixtureRequest) -> SmallNode:
+    return SmallNode(Shape(latent=request.param))
+
+
+def publish(node: SmallNode, *channels: str) -> None:
+    for channel in channels:
+        node.publish(channel)
+        node.loop.settle()
+
+
+def test_a_pattern_brings_the_channels_that_there_are_and_those_that_appear(
+    node: SmallNode,
+) -> None:
+    """The reply names the ones that there are, and what is published before it does not come."""
+    publish(node, "prices:a", "news")
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "prices:*"))
+    epoch = node.subscribing.channels["prices:a"].epoch
+    assert reply(link)["ok"] == {
+        "pattern": "prices:*",
+        "channels": ["prices:a"],
+        "positions": {"prices:a": f"{epoch}:1"},
+    }
+    publish(node, "prices:a", "prices:b", "news", "prices:b:c", "prices:b")
+    assert messages(link) == [("prices:a", 2), ("prices:b", 1), ("prices:b", 2)]
+    [told] = [push for push in heard(link) if push["op"] == "subscribed"]
+    assert (told["channel"], told["position"].split(":")[1]) == ("prices:b", "0")
+
+
+def test_without_history_the_first_message_of_a_channel_comes_all_the_same() -> None:
+    """Where the broker tells of the channel before it."""
+    node = SmallNode(Shape(namespaces=Namespaces(ChannelOptions(history_size=0))))
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "**"))
+    publish(node, "a:b", "c")
+    assert messages(link) == [("a:b", 1), ("c", 1)]
+
+
+def test_a_resume_reads_what_it_does_not_name_from_the_beginning(node: SmallNode) -> None:
+    """What it does not know has come since."""
+    publish(node, "p:a", "p:a", "p:b", "p:b")
+    node.memory.notes.clear()
+    position = Position.parse(f"{node.memory._logs['p:a'].epoch}:1")
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "p:*", {"p:a": position}))
+    assert sorted(messages(link)) == [("p:a", 2), ("p:b", 1), ("p:b", 2)]
+
+
+def test_a_resume_in_an_epoch_that_is_over_says_so(node: SmallNode) -> None:
+    """Also of a channel that is not known any more."""
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "p:*", {"p:a": Position("old", 7)}))
+    [gap] = [push for push in heard(link) if push["op"] == "gap"]
+    assert (gap["channel"], gap["reason"]) == ("p:a", "reset")
+
+
+def test_by_name_and_through_a_pattern_is_one_delivery(node: SmallNode) -> None:
+    """In whichever order; what is left by name still comes through the pattern."""
+    publish(node, "p:a")
+    session, link = node.open()
+    node.do(session, Subscribe(1, "p:a"))
+    node.do(session, SubscribePattern(2, "p:*"))
+    publish(node, "p:b")
+    node.do(session, Subscribe(3, "p:b"))
+    assert "ok" in reply(link)
+    publish(node, "p:a", "p:b")
+    assert messages(link) == [("p:b", 1), ("p:a", 2), ("p:b", 2)]
+    node.do(session, Unsubscribe(4, "p:a"))
+    assert "ok" in reply(link)
+    publish(node, "p:a")
+    assert messages(link)[-1] == ("p:a", 3)
+    node.do(session, UnsubscribePattern(5, "p:*"))
+    assert reply(link)["ok"] == {"pattern": "p:*"}
+    publish(node, "p:a", "p:b", "p:c")
+    assert messages(link)[-1] == ("p:b", 3)
+
+
+def test_a_channel_by_name_with_a_position_begins_there(node: SmallNode) -> None:
+    """Behind what the pattern has brought."""
+    publish(node, "p:a", "p:a")
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "p:*"))
+    node.do(session, Subscribe(2, "p:a", last=2))
+    assert messages(link) == [("p:a", 1), ("p:a", 2)]
+    publish(node, "p:a")
+    assert messages(link)[-1] == ("p:a", 3)
+    assert session.patterns is not None
+    assert not session.patterns.channels
+
+
+def test_what_is_over_the_bound_ends_the_pattern_and_says_so(node: SmallNode) -> None:
+    """At the beginning by an error, later by a push."""
+    node = SmallNode(
+        Shape(latent=node.shape.latent, limits=limits(max_pattern_channels=2, max_patterns=1))
+    )
+    publish(node, "p:a", "p:b")
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "p:*"))
+    node.do(session, SubscribePattern(2, "q:*"))
+    assert reply(link)["error"]["code"] == "too_many_subscriptions"
+    publish(node, "p:c", "p:a")
+    assert heard(link)[-1] == {
+        "op": "unsubscribed", "pattern": "p:*", "reason": "too_many_channels",
+    }  # fmt: skip
+    assert not session.subscriptions
+    node.do(session, SubscribePattern(3, "p:*"))
+    assert reply(link)["error"]["code"] == "too_many_subscriptions"
+    assert not session.patterns
+
+
+def test_channels_of_the_hub_come_only_to_operators_who_name_them() -> None:
+    """`**` never matches them."""
+    node = SmallNode()
+    stranger, link = node.open(identity=Identity(subscribe=("*",)))
+    operator, operators = node.open(identity=Identity(subscribe=("*",), operator=True))
+    node.do(stranger, SubscribePattern(1, "**"))
+    node.do(stranger, SubscribePattern(2, "hub:*"))
+    assert reply(link)["error"]["code"] == "forbidden"
+    node.do(operator, SubscribePattern(1, "**"))
+    publish(node, "hub:stats")
+    node.do(operator, SubscribePattern(2, "hub:*"))
+    publish(node, "hub:stats", "hub:access")
+    assert not messages(link)
+    assert messages(operators) == [("hub:stats", 2)]
+
+
+def test_who_comes_through_a_pattern_is_not_present(node: SmallNode) -> None:
+    """Presence is of those who name the channel."""
+    node = SmallNode(
+        Shape(latent=node.shape.latent, namespaces=Namespaces(ChannelOptions(presence=True)))
+    )
+    session, _ = node.open()
+    publish(node, "p:a")
+    node.do(session, SubscribePattern(1, "p:*"))
+    publish(node, "p:b")
+    assert not node.members("p:a")
+    assert not node.members("p:b")
+    node.do(session, Subscribe(2, "p:a"))
+    assert [member.id for member in node.members("p:a")] == [session.id]
+    node.do(session, Unsubscribe(3, "p:a"))
+    assert not node.members("p:a")
+
+
+def test_a_session_that_ends_leaves_nothing_behind(node: SmallNode) -> None:
+    """No channel, and no pattern that is looked up."""
+    session, _ = node.open()
+    publish(node, "p:a")
+    node.do(session, SubscribePattern(1, "p:*"))
+    session.close(1000, "over")
+    assert not node.subscribing.channels
+    assert node.subscribing.held == 0
+    publish(node, "p:b", "p:a")
