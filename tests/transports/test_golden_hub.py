@@ -67,6 +67,8 @@ def test_a_golden_command_is_carried_out_and_answered_under_the_golden_names(
     if command["op"] == "subscribe":
         of = "pattern" if "pattern" in command else "channel"
         ask(session, {"op": "unsubscribe", "id": "u", of: command[of]})
+    if command["op"] == "unsubscribe" and "pattern" in command:
+        ask(session, {"op": "subscribe", "id": "s", "pattern": command["pattern"]})
     which = f"{command['op']}, a pattern" if "pattern" in command else command["op"]
     expected = golden_case("replies", which)["wire"]["ok"]
     answer = ask(session, command)
