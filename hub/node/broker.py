@@ -164,16 +164,6 @@ def _of_process(
     return Brokerage(broker, WorkerRoster(link), bus, look=broker.look)
 
 
-def _refuse_state(settings: Settings) -> None:
-    """Raise `SettingsError` where a namespace is keyed: this broker keeps no state."""
-    for name, options in settings.namespaces().by_name.items():
-        if options.keyed:
-            raise SettingsError(
-                f"HUB_NAMESPACES: {name}.keyed is true, and {settings.broker.partition(':')[0]} "
-                "keeps no state"
-            )
-
-
 def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Brokerage:
     from hub.brokers.sqlite.broker import SqliteBroker  # noqa: PLC0415 - as below
     from hub.brokers.sqlite.options import SqliteOptions  # noqa: PLC0415
@@ -205,7 +195,6 @@ def _redis(settings: Settings, shared: Shared, tag: str, downstream: Downstream)
     from hub.brokers.redis.nodes.proof import Proof  # noqa: PLC0415
     from hub.brokers.redis.options import RedisOptions  # noqa: PLC0415
 
-    _refuse_state(settings)
     log = shared.log.bind(subsystem=BROKER)
     broker = RedisBroker(
         url=settings.broker,

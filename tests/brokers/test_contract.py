@@ -332,8 +332,8 @@ async def test_state_comes_in_pages_that_lose_nothing_when_rows_change(rig: Rig)
 async def test_pages_of_state_are_bounded_in_bytes(rig: Rig) -> None:
     """One row there is at least."""
     for key in "abc":
-        await rig.publish("rows:a", b'"%b"' % (b"x" * 98), key=key)
-    page = await rig.broker.state("rows:a", "", 100, max_bytes=250)
+        await rig.publish("rows:a", b'"%b"' % (b"x" * 998), key=key)
+    page = await rig.broker.state("rows:a", "", 100, max_bytes=2500)
     assert [row.key for row in page.rows] == ["a", "b"]
     page = await rig.broker.state("rows:a", page.next or "", 100, max_bytes=10)
     assert [row.key for row in page.rows] == ["c"]

@@ -4,11 +4,9 @@ import asyncio
 import json
 
 import httpx
-import pytest
 import websockets
 
 from hub import Hub, Settings
-from hub.errors import SettingsError
 
 SETTINGS = {
     "port": 0,
@@ -98,10 +96,3 @@ async def test_polls_get_rows_and_go_on_behind_them() -> None:
         await http.post("/api/publish/big:a?key=k0001", content=b"1")
         answer = (await http.get(path, headers=headers)).json()
         assert [push["offset"] for push in answer["pushes"]] == [601]
-
-
-@pytest.mark.parametrize("broker", ["redis://127.0.0.1:1"])
-async def test_a_broker_without_state_refuses_a_keyed_namespace(broker: str) -> None:
-    """Plainly, before it starts: a table that is never filled would be silent."""
-    with pytest.raises(SettingsError, match="keeps no state"):
-        await Hub(Settings(**{**SETTINGS, "broker": broker})).__aenter__()

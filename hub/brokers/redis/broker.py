@@ -100,6 +100,7 @@ class RedisBroker:
             self._hold_budget,
         )
         self._keys = options.keys
+        self._namespaces = namespaces
         self._topology = make_topology(url, context)
 
     def shard(self, channel: str) -> Shard:
@@ -227,13 +228,37 @@ class RedisBroker:
     async def state(
         self,
         channel: str,
-        after: str,  # noqa: ARG002 - the port's shape
-        limit: int,  # noqa: ARG002
+        after: str,
+        limit: int,
         *,
-        upto: int | None = None,  # noqa: ARG002
-        max_bytes: int = PAGE_BYTES,  # noqa: ARG002
+        upto: int | None = None,
+        max_bytes: int = PAGE_BYTES,
     ) -> StatePage:
-        raise UnavailableError(f"no state of {channel!r}: Redis keeps none")
+        """A page, of `PAGE_BYTES` at most; raise `UnavailableError` when Redis is away."""
+        if not self._namespaces.options(channel).keyed:
+            page = await self.history(channel, 0, 1)
+            return StatePage(page.head, (), None)
+        for _ in range(_EPOCH_TRIES):
+            shard = self.shard(channel)
+            try:
+                async with shard.reads:
+                    rows = await shard.history.rows(
+                        channel, after, limit, min(max_bytes, PAGE_BYTES), upto
+                    )
+            except CallError as error:
+                why = public_reason(error)
+                raise UnavailableError(f"no state of {channel!r}: {why}") from None
+            tracker = shard.channels.tracker(channel)
+            if (
+                tracker is None
+                or tracker.state is State.OPENING
+                or tracker.epoch == rows.head.epoch
+            ):
+                return rows
+            # As above.
+            shard.poke(tracker)
+            await asyncio.sleep(_EPOCH_STEP_SECONDS)
+        raise UnavailableError(f"no state of {channel!r}: its epoch is changing")
 
     async def clear(self, channel: str) -> None:
         """Raise `UnavailableError` when Redis is away."""

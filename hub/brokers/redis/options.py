@@ -73,10 +73,12 @@ class RedisOptions:
     def settings(self, channel: ChannelOptions) -> str:
         """What the library keeps beside a channel (see DEFAULTS in library.lua)."""
         size = channel.history_size if channel.keeps_history else 0
+        life = channel.state_ttl_seconds and _milliseconds(channel.state_ttl_seconds)
+        rows = f" {channel.state_max_keys} {life:.0f}" if channel.keyed else ""
         return (
             f"{size} {_milliseconds(channel.history_ttl_seconds)} "
             f"{_milliseconds(self.position_ttl_seconds)} "
-            f"{_milliseconds(self.idempotency_ttl_seconds)}"
+            f"{_milliseconds(self.idempotency_ttl_seconds)}{rows}"
         )
 
 

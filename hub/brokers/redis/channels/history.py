@@ -13,6 +13,7 @@ from history.
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from hub.brokers.redis.channels.context import ShardContext
@@ -25,6 +26,7 @@ from hub.brokers.redis.link.pubsub import PubSub
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.tracker import Message, Page, State, Step, Tracker
 from hub.core.options import Namespaces
+from hub.core.ports import StatePage
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
 
@@ -89,6 +91,37 @@ class HistoryReader:
                 messages = self._messages(channel, head.epoch, entries)
                 return Page(head, oldest, messages, complete=complete == 1)
         raise CallError(f"not a page: {answer!r:.100}")
+
+    async def rows(
+        self, channel: str, after: str, limit: int, max_bytes: int, upto: int | None
+    ) -> StatePage:
+        """Rows with keys above `after`: at most `limit` of `max_bytes`, or one."""
+        arguments: Command = (
+            self.settings(channel), after, limit, max_bytes, "" if upto is None else upto,
+        )  # fmt: skip
+        answer = await self._calls.run_function("rows", self._names(channel), arguments)
+        match answer:
+            case [
+                bytes() as epoch,
+                int() as offset,
+                list() as found,
+                bytes() as following,
+                int() as dropped,
+            ]:
+                head = Position(epoch.decode(), offset)
+                rows = tuple(
+                    row for raw in found if (row := self._row(channel, head.epoch, raw)) is not None
+                )
+                return StatePage(head, rows, following.decode() or None, dropped)
+        raise CallError(f"not rows: {answer!r:.100}")
+
+    def _row(self, channel: str, epoch: str, raw: bytes) -> Publication | None:
+        """None for one that is no JSON or too large."""
+        message = decode(channel, raw, max_message_bytes=self._options.max_message_bytes)
+        if message is None or message.publication is None:
+            return None
+        row = message.publication
+        return row if message.epoch == epoch else replace(row, offset=0)
 
     def _messages(self, channel: str, epoch: str, entries: Sequence[bytes]) -> list[Message]:
         """Entries are flat: ID, message, ID, message; the ID tells the offset in any case."""

@@ -39,7 +39,7 @@ Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
 # Raised whenever `publish_from_outside` changes in library.lua.
-PUBLIC_VERSION = 5
+PUBLIC_VERSION = 6
 
 _BODY = "".join(
     files("hub.brokers.redis").joinpath("lua", name).read_text("utf-8")
@@ -48,7 +48,7 @@ _BODY = "".join(
 _LINES = ("enter_line", "leave_line", "adopt")
 _PRESENCE = ("join", "leave", "renew", "assert_present", "members")
 _NODES = ("register", "tell", "writable")
-_NAMES = (*_LINES, "open", "page", "clear", "publish", *_PRESENCE, *_NODES)
+_NAMES = (*_LINES, "open", "page", "rows", "clear", "publish", *_PRESENCE, *_NODES)
 # What the functions above do in Redis, on behalf of the user who calls them.
 _USED = tuple(sorted(set(re.findall(r"redis\.p?call\('([A-Z]+)'", _BODY))))
 # Which of these the user may not: `acl_check_cmd` is there from 7.0 on. It looks for keys and
@@ -72,7 +72,7 @@ end
 
 # A Redis that is full takes these all the same: subscriptions go on, and presence is known.
 _NEED_NO_ROOM = frozenset(
-    {*_LINES, "open", "page", "clear", "leave", "renew", "members", "register", "tell"}
+    {*_LINES, "open", "page", "rows", "clear", "leave", "renew", "members", "register", "tell"}
 )
 
 

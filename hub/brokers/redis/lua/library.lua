@@ -4,6 +4,8 @@
 -- one script of it per function (before). Every key is passed as a key and lies in its
 -- channel's slot: meta (epoch, offset, who counted, settings), log (the history as a stream,
 -- IDs are `<offset>-0`), once (what an idempotency key stands for). All of them expire.
+-- Of a keyed channel there are three more, named after meta: rows (a hash: the newest message of each
+-- key), keys (a sorted set: their order), ages (a sorted set: by the offset of their last change).
 --
 -- An epoch belongs to one line of replication history. What answers after a restart or a
 -- failover may lack the tail of what was given out, so it must not go on counting where others
@@ -31,12 +33,69 @@ local DEFAULTS = '100 300000 604800000 300000'
 local UNUSED = 7200000
 
 local function parse(settings)
-  local size, history, position, once =
-    string.match(settings, '^(%d+) (%d+) (%d+) (%d+)$')
+  -- Of a keyed channel two more: how many keys, and how long a row lives (0: for ever).
+  local size, history, position, once, keys, life =
+    string.match(settings, '^(%d+) (%d+) (%d+) (%d+) ?(%d*) ?(%d*)$')
   if not size then
     error('settings are not four numbers: ' .. settings)
   end
-  return { size = tonumber(size), history = history, position = position, once = once }
+  return { size = tonumber(size), history = history, position = position, once = once,
+    keys = tonumber(keys), life = tonumber(life) }
+end
+
+-- Where the rows of a channel are, their keys in order, and their ages.
+local function places(meta)
+  local stem = string.match(meta, '^(.*):meta$')
+  return stem .. ':rows', stem .. ':keys', stem .. ':ages'
+end
+
+local function forget_row(meta, key)
+  local rows, order, ages = places(meta)
+  redis.call('HDEL', rows, key)
+  redis.call('ZREM', order, key)
+  redis.call('ZREM', ages, key)
+end
+
+-- Takes what was published as the row of its key, or the row away.
+local function keep_row(meta, envelope, number, message, options)
+  local said = envelope ~= '' and cjson.decode(envelope) or {}
+  local key, marks = said[1], tonumber(said[5]) or 0
+  if type(key) ~= 'string' then
+    return
+  end
+  if marks % 2 == 1 then
+    return forget_row(meta, key)
+  end
+  local rows, order, ages = places(meta)
+  redis.call('HSET', rows, key, message)
+  redis.call('ZADD', order, 0, key)
+  redis.call('ZADD', ages, number, key)
+  local over = redis.call('HLEN', rows) - options.keys
+  if over > 0 then
+    -- Not all at once where the limit was lowered.
+    local oldest = redis.call('ZRANGE', ages, 0, math.min(over, 100) - 1)
+    for _, each in ipairs(oldest) do
+      forget_row(meta, each)
+    end
+    local dropped = tonumber(redis.call('HGET', meta, 'dropped') or '0') + #oldest
+    redis.call('HSET', meta, 'dropped', string.format('%.0f', dropped))
+  end
+  for _, each in ipairs({ rows, order, ages }) do
+    if options.life > 0 then
+      redis.call('PEXPIRE', each, options.life)
+    else
+      redis.call('PERSIST', each)
+    end
+  end
+end
+
+-- Rows of epochs that have ended are older than all of the one that begins.
+local function make_old(meta)
+  local _, _, ages = places(meta)
+  for _, key in ipairs(redis.call('ZRANGE', ages, 0, -1)) do
+    redis.call('ZADD', ages, 0, key)
+  end
+  redis.call('HDEL', meta, 'dropped')
 end
 
 -- Whether `epoch` goes on. `state` is what is stored beside the channel.
@@ -97,6 +156,9 @@ local function head(meta, log, line_key, settings, seen_epoch, seen_offset)
     local term = line and term_of(line.name) or math.max(seconds(), before + 1)
     epoch, offset = string.format('%08x-', term) .. random(history, meta), '0'
     redis.call('DEL', log)
+    if parse(chosen).keys then
+      make_old(meta)
+    end
     if not line and not is_cluster() then
       local now = string.format('%.0f', milliseconds(redis.call('TIME')))
       redis.call('HSET', meta, 'loose', epoch .. ' ' .. now)
@@ -220,6 +282,55 @@ local function clear(keys)
   return redis.status_reply('OK')
 end
 
+-- keys: meta, log, line (nowhere in a cluster)
+-- args: settings, key after which to begin, how many at most, how many bytes (one row at least), the
+--       offset up to which rows count ('' for any)
+-- returns: epoch, offset, messages, the key after which there may be more ('' for none), how many rows
+--          went for want of room
+-- A row of an epoch that has ended counts as offset 0.
+local function rows(keys, args)
+  local held, order = places(keys[1])
+  if redis.call('EXISTS', held) == 0 and not redis.call('HGET', keys[1], 'epoch') then
+    return { 'none', 0, {}, '', 0 }
+  end
+  local epoch, offset, options = head(keys[1], keys[2], keys[3], args[1])
+  if not epoch then
+    return offset
+  end
+  local limit, bytes, upto = tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
+  local born = 0
+  if (options.life or 0) > 0 then
+    born = milliseconds(redis.call('TIME')) - options.life
+  end
+  local dropped = tonumber(redis.call('HGET', keys[1], 'dropped') or '0')
+  local found, from, last, seen = {}, args[2] == '' and '-' or '(' .. args[2], args[2], 0
+  while true do
+    local page = redis.call('ZRANGEBYLEX', order, from, '+', 'LIMIT', 0, 64)
+    for _, key in ipairs(page) do
+      local message = redis.call('HGET', held, key)
+      if message then
+        local of, number, time = string.match(message, '^([^\n]*)\n(%d+)\n(%d+)\n')
+        local at = of == epoch and tonumber(number) or 0
+        if tonumber(time) >= born and (not upto or at <= upto) then
+          bytes = bytes - #message
+          if #found == limit or (bytes < 0 and found[1]) then
+            return { epoch, offset, found, last, dropped }
+          end
+          found[#found + 1] = message
+        end
+      end
+      last, from = key, '(' .. key
+    end
+    seen = seen + #page
+    if #page < 64 then
+      return { epoch, offset, found, '', dropped }
+    end
+    if seen >= 2048 then
+      return { epoch, offset, found, last, dropped }
+    end
+  end
+end
+
 -- keys: meta, log, line (nowhere in a cluster), and the idempotency key's where there is one
 -- args: data, envelope ('' for none), digest of what the idempotency key stands for ('' for
 --       none), settings (nil for those of the last hub node), trace (nil for most)
@@ -252,6 +363,9 @@ local function publish(keys, args)
   if options.size > 0 and options.history ~= '0' then
     redis.call('XADD', log, 'MAXLEN', options.size, number .. '-0', 'm', message)
     redis.call('PEXPIRE', log, options.history)
+  end
+  if options.keys then
+    keep_row(meta, args[2], number, message, options)
   end
   if once then
     redis.call('HSET', once, 'digest', args[3], 'epoch', epoch, 'offset', number)
