@@ -26,6 +26,7 @@ from hub.core.labels import (
     REFUSAL,
     REFUSED_FOR,
     TRANSPORT,
+    WEBHOOK,
     Label,
     exported,
 )
@@ -120,6 +121,14 @@ class Counters:
     )
     hook_seconds: Histogram = _times(
         "hub_hook_seconds", "From a question to the application to its answer, errors included."
+    )
+    webhook_events: Counts = _counts(
+        "hub_webhook_events",
+        "Events for the application (HUB_WEBHOOK_URL), by what became of them.",
+        WEBHOOK,
+    )
+    webhook_failures: int = _count(
+        "hub_webhook_failures", "Requests with events that the application did not take."
     )
     rate_limited: Counts = _counts(
         "hub_rate_limited", "Refused for asking too much, by the limit.", LIMIT

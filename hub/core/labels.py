@@ -165,6 +165,15 @@ HOOK = Label(
     },
 )
 
+WEBHOOK = Label(
+    "outcome",
+    {
+        "delivered": "the application took them",
+        "given_up": "it did not, however often they were sent",
+        "dropped": "too many waited already",
+    },
+)
+
 LIMIT = Label(
     "limit",
     {

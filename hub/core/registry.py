@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from hmac import compare_digest
+from typing import Protocol
 
 from hub.core.command_handler import CommandHandler
 from hub.core.commands import Authenticate, Command, InUrl, Publish, Subscribe, SubscribePattern
@@ -55,6 +56,14 @@ class Runtime:
     """An error that is the hub's own; the peer gets a neutral one."""
 
 
+class SessionWatch(Protocol):
+    """Sees sessions come and go."""
+
+    def opened(self, session: Session) -> None: ...
+
+    def closed(self, session: Session, code: int, reason: str) -> None: ...
+
+
 class SessionRegistry:
     """One per node; owned by the event loop."""
 
@@ -91,6 +100,8 @@ class SessionRegistry:
         self.leaving: dict[Session, Deadline] = {}
         """Sessions that said goodbye and whose connections are not gone yet."""
         self.draining = False
+        self.watch: SessionWatch | None = None
+        """Told of sessions that were let in; None where nobody wants to know."""
 
     @property
     def counters(self) -> Counters:
@@ -149,6 +160,8 @@ class SessionRegistry:
         kept. So the session that is returned may be closing.
         """
         session = self._take_in(link, dialect, identity, head, named)
+        if self.watch is not None:
+            self.watch.opened(session)
         try:
             self._heartbeats.add(session)
             self._aging.add(session)
@@ -422,6 +435,8 @@ class SessionRegistry:
         self._expiry.remove(session)
         self._command_handler.ended(session)
         self._context.journal.ended(session, record, code, reason)
+        if self.watch is not None and session.identity is not NOBODY:
+            self.watch.closed(session, code, reason)
         if not session.gone:
             due = self.clock() + self._options.close_timeout_seconds
             self.leaving[session] = self._runtime.deadlines.at(due, lambda: self.abort(session))

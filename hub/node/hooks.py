@@ -7,6 +7,7 @@ from hub.auth.grants import read_grants
 from hub.auth.keys import KEY_PREFIX
 from hub.auth.policy import Policy
 from hub.core.identity import Identity
+from hub.core.ports import Roster
 from hub.errors import SettingsError
 from hub.hooks.signing import read_secret
 from hub.node.core import Shared
@@ -16,8 +17,12 @@ from hub.wire.payload import check_payload
 
 if TYPE_CHECKING:
     from hub.hooks.asking import ApplicationHooks
+    from hub.hooks.once import AskOthers, Watching
+    from hub.hooks.telling import Teller
 
 _GRANTS = "grants"
+# As long as an application may take to write a batch down. Guess.
+_WEBHOOK_SECONDS = 10.0
 
 
 def hooks_of(settings: Settings, shared: Shared, policy: Policy) -> "ApplicationHooks | None":
@@ -46,6 +51,37 @@ def hooks_of(settings: Settings, shared: Shared, policy: Policy) -> "Application
         counters=shared.counters,
         log=shared.log.bind(subsystem=HTTP),
     )
+
+
+def watching_of(
+    settings: Settings, shared: Shared, *, ask_others: "AskOthers | None"
+) -> "tuple[Teller | None, Watching | None]":
+    """What tells the application of events, and what sees them; None where nobody is told."""
+    if not settings.webhook_url:
+        return None, None
+    from hub.hooks.calling import Caller  # noqa: PLC0415 - seldom
+    from hub.hooks.once import Watching  # noqa: PLC0415 - as above
+    from hub.hooks.spans import Spans  # noqa: PLC0415 - as above
+    from hub.hooks.telling import Teller  # noqa: PLC0415 - as above
+
+    teller = Teller(
+        Caller(settings.webhook_url, timeout_seconds=_WEBHOOK_SECONDS, connections=1),
+        events=frozenset(settings.webhook_events),
+        secret=secret_of(settings),
+        node=settings.node,
+        wall_clock=shared.wall_clock,
+        counters=shared.counters,
+        log=shared.log.bind(subsystem=HTTP),
+    )
+    spans = Spans(shared.wall_clock)
+    return teller, Watching(teller, spans, spawn=shared.spawn, ask_others=ask_others)
+
+
+def watched(roster: Roster, watching: "Watching") -> Roster:
+    """`roster`, whose changes `watching` sees."""
+    from hub.hooks.once import WatchedRoster  # noqa: PLC0415 - as above
+
+    return WatchedRoster(roster, watching)
 
 
 def secret_of(settings: Settings) -> bytes:

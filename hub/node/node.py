@@ -17,6 +17,7 @@ from hub.admin.connections import Connections
 from hub.admin.debugging import Debugging
 from hub.admin.drain import Drainer
 from hub.admin.explain import Explaining
+from hub.admin.held import Held, held_elsewhere
 from hub.admin.nodes import Draining
 from hub.admin.requests import Handlers
 from hub.admin.scraping import scraping
@@ -28,18 +29,19 @@ from hub.archive.disk_journal import DiskJournal
 from hub.archive.writer import Writer
 from hub.auth.keys import HeldKey
 from hub.auth.proxies import TrustedProxies
-from hub.core.ports import Defer, Spawn
+from hub.core.ports import Defer, Roster, Spawn
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.rates import Rates
 from hub.core.reserved import ACCESS_CHANNEL
 from hub.core.time.awake import AwakeClock
 from hub.errors import HubError, UnauthorizedError
+from hub.hooks.spans import Spans
 from hub.node.access import policy_of, provider_of
 from hub.node.api import KnownChannels, NodeApi
 from hub.node.broker import is_all_here, make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared
-from hub.node.hooks import hooks_of
+from hub.node.hooks import hooks_of, watched, watching_of
 from hub.node.key_watch import KeyWatch, watched_file
 from hub.node.outage import Outage
 from hub.node.stats import Reporter, publish_stats, say_farewell
@@ -119,18 +121,29 @@ class Node:
         )
         self._spawn = spawn
         self.tracing = make_tracing(settings.trace_sample, node=settings.node, version=VERSION)
+        self._teller, self._watching = watching_of(
+            settings,
+            shared,
+            ask_others=None if is_all_here(settings, worker) else self._held_elsewhere,
+        )
+        roster: Roster = self._roster
+        if self._watching is not None:
+            roster = watched(roster, self._watching)
         self.core = NodeCore(
             settings,
             shared,
             tag=self.tag,
             broker=self.broker,
-            roster=self._roster,
+            roster=roster,
             policy=self.policy,
             tracing=self.tracing,
             hooks=self.hooks,
         )
         self.registry = self.core.registry
         self._subscribing = self.core.subscribing
+        if self._watching is not None:
+            self.registry.watch = self._watching
+            self._subscribing.watch = self._watching.used
         polling = PollTransport(
             registry=self.registry,
             dialect=PollDialect(),
@@ -227,6 +240,7 @@ class Node:
             **Subjects(registry, subscribing).handlers(),
             **self.access_log.handlers(),
             **channels.handlers(),
+            **Held(Spans(time.time) if self._watching is None else self._watching.spans).handlers(),
             **explaining.handlers(),
             **subjects.handlers(),
             **draining.handlers(),
@@ -275,6 +289,8 @@ class Node:
                 log=self.log.bind(subsystem=HTTP),
             )
             self._spawn(watch.run())
+        if self._teller is not None:
+            self._teller.start()
         await self.broker.start()
         await self._roster.start()
         await self.cluster.start()
@@ -305,6 +321,9 @@ class Node:
             await say_farewell(self.broker.publish, self.reporter.record())
         if self.hooks is not None:
             await self.hooks.close()
+        if self._teller is not None and self._watching is not None:
+            await self._watching.finish()
+            await self._teller.stop()
         await self.cluster.stop()
         await self.broker.stop()
         if self.tracing is not None:
@@ -326,6 +345,9 @@ class Node:
             self.archive.tick()
         self.broker.sweep()
         self._outage.tick()
+
+    async def _held_elsewhere(self, moments: Sequence[tuple[str, float]]) -> Sequence[bool]:
+        return await held_elsewhere(self.cluster, moments)
 
     def ready(self) -> Sequence[str]:
         """Why the node should get no traffic; empty when it should."""

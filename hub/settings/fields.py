@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hub.brokers.redis.keys import DEFAULT_PREFIX
 from hub.core.options import KIB, MIB, Overflow
+from hub.hooks.events import EVENT_NAMES
 from hub.settings.declaring import (
     ACCESS,
     ADDRESS,
@@ -40,6 +41,7 @@ from hub.settings.values import (
     ClaimName,
     Cookie,
     Count,
+    Events,
     FilePath,
     Files,
     Hooks,
@@ -246,12 +248,18 @@ class Fields(BaseSettings):
     hook_when_down: Literal["deny", "allow"] = setting(
         HOOKS, "deny", "What holds while the application does not answer."
     )
+    webhook_url: WebAddress = setting(
+        HOOKS, "", "Address of the application that is told of events."
+    )
     webhook_secret: Secret = setting(
         HOOKS,
         SecretStr(""),
-        "Secret that what the application is asked is signed with (Standard Webhooks); empty signs "
-        "none.",
+        "Secret that signs events and questions (Standard Webhooks); with none nothing is signed.",
     )
+    webhook_events: Events = setting(
+        HOOKS, EVENT_NAMES, "Events that the application at webhook_url is told of."
+    )
+
     broker: BrokerUrl = setting(CHANNELS, "memory://", "Where publications and history live.")
     broker_prefix: BrokerPrefix = setting(
         CHANNELS, DEFAULT_PREFIX, "What every name in Redis begins with; no other hub's there."

@@ -32,6 +32,7 @@ from hub.core.labels import (
     REFUSAL,
     REFUSED_FOR,
     TRANSPORT,
+    WEBHOOK,
     Label,
 )
 from hub.core.options import Overflow
@@ -64,7 +65,7 @@ CALM = Gauges(
 )
 LABELS = (
     CLOSE_CODE, CODE, CONNECTION, HOOK, KEY_FETCH, KEY_RELOAD, LIMIT, OP, OUTCOME, POLICY, REASON,
-    REFUSAL, REFUSED_FOR, TRANSPORT,
+    REFUSAL, REFUSED_FOR, TRANSPORT, WEBHOOK,
 )  # fmt: skip
 METRICS_PAGE = Path("hub/docs/metrics.md")
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5"

@@ -8,6 +8,7 @@ between the two: offsets decide what comes from where (`hub.core.fanout.fanout`)
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Protocol
 
 from hub.core.commands import Subscribe
 from hub.core.counters import Counters
@@ -50,6 +51,12 @@ Opened = tuple[Channel, Subscribe]
 """A channel that is open here, and the command that asks for it."""
 
 
+class ChannelWatch(Protocol):
+    """Sees channels come into use here, and fall out of it."""
+
+    def __call__(self, channel: str, *, used: bool) -> None: ...
+
+
 class Subscribing:
     """One per node; owns the channels that have sessions here."""
 
@@ -77,6 +84,8 @@ class Subscribing:
         self._subscribed_live = lru_cache(maxsize=_CACHED_ANSWERS)(_subscribed_live)
         self.held = 0
         """Subscriptions of all sessions: counted, because figures are told every second."""
+        self.watch: ChannelWatch | None = None
+        """Told of channels that get their first session here, or lose their last."""
 
     async def subscribe(
         self, session: Session, command: Subscribe, *, reply_in_stream: bool
@@ -391,6 +400,8 @@ class Subscribing:
             self._journal.filtered(session, channel.name, subscription.filter.text.decode())
         channel.add(subscription)
         self.held += 1
+        if self.watch is not None and len(channel) == 1:
+            self.watch(channel.name, used=True)
         if channel.options.presence and not subscription.through_pattern:
             self._presence.enter(channel.name, session, command.presence)
 
@@ -458,6 +469,8 @@ class Subscribing:
         session.subscriptions.pop(channel.name, None)
         channel.remove(subscription)
         self.held -= 1
+        if self.watch is not None and not len(channel):
+            self.watch(channel.name, used=False)
         if subscription.through_pattern:
             if session.patterns is not None:
                 del session.patterns.channels[channel.name]

@@ -1,0 +1,141 @@
+"""What happened in a channel, told by one node of all.
+
+Each node knows what began and ended at itself. Before it tells, it asks the others whether they had
+the same at that moment (`hub.hooks.spans`): then it was no beginning, and no end.
+
+Worked example: a channel gets a session at node A at 12:00:00 and another at node B at 12:00:05. A
+tells `channel.occupied`; B asks, hears that A has it, and tells nothing. A's session leaves at
+12:00:07: B has it, nothing is told. B's leaves at 12:00:09: A had it until 12:00:07, so B tells
+`channel.vacated`.
+
+A node that does not answer is taken for one that had none: an event may then be told twice. A node
+that was killed tells of no end.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from hub.core.ports import Roster, Spawn
+from hub.core.pushes import Join, Leave, Member, Update
+from hub.core.reserved import is_reserved
+from hub.core.session.session import Session
+from hub.hooks.events import CLOSED, JOINED, LEFT, OCCUPIED, OPENED, VACATED
+from hub.hooks.spans import Spans
+from hub.hooks.telling import Teller
+
+Moment = tuple[str, float]
+"""A name, and seconds since 1970 UTC."""
+AskOthers = Callable[[Sequence[Moment]], Awaitable[Sequence[bool]]]
+"""Of each moment, whether any other node had the name then; raises nothing."""
+# So that clocks may differ by some milliseconds, and one question carries many moments.
+_GATHER_SECONDS = 0.2
+# The others gather as long, and then ask.
+_LINGER_SECONDS = 0.6
+_MOMENTS = 1000
+# What waits for its question. At a thousand bytes each 50 MB.
+_MAX_PENDING = 50_000
+
+
+class Watching:
+    """Sees sessions, channels and members of this node come and go; one per node.
+
+    Args:
+        ask_others: None where there are no other nodes.
+    """
+
+    def __init__(
+        self, teller: Teller, spans: Spans, *, spawn: Spawn, ask_others: AskOthers | None
+    ) -> None:
+        self._teller = teller
+        self.spans = spans
+        self._spawn = spawn
+        self._ask_others = ask_others
+        self._pending: list[tuple[str, Moment, dict[str, object]]] = []
+        self._asking = False
+
+    # -- what the core calls -------------------------------------------------------------------
+
+    def opened(self, session: Session) -> None:
+        self._teller.tell(OPENED, _of(session))
+
+    def closed(self, session: Session, code: int, reason: str) -> None:
+        self._teller.tell(CLOSED, _of(session) | {"code": int(code), "reason": reason})
+
+    def used(self, channel: str, *, used: bool) -> None:
+        """The channel has its first session here, or has lost its last."""
+        if is_reserved(channel):
+            return
+        self._changed(OCCUPIED if used else VACATED, channel, {"channel": channel}, begins=used)
+
+    def member(self, channel: str, member: Member, *, came: bool) -> None:
+        """The member has its first session in the channel here, or has lost its last."""
+        fields = {"channel": channel, "member": member.id, "sub": member.subject}
+        fields["connection"] = member.connection
+        name = f"{channel} {member.id}"
+        self._changed(JOINED if came else LEFT, name, dict(fields), begins=came)
+
+    def _changed(self, type_: str, name: str, fields: dict[str, object], *, begins: bool) -> None:
+        at_seconds = self.spans.begin(name) if begins else self.spans.end(name)
+        if at_seconds is None or type_ not in self._teller.events:
+            return
+        if self._ask_others is None or len(self._pending) >= _MAX_PENDING:
+            self._teller.tell(type_, fields, at_seconds)
+            return
+        self._pending.append((type_, (name, at_seconds), fields))
+        if not self._asking:
+            self._asking = True
+            self._spawn(self._ask())
+
+    async def _ask(self) -> None:
+        try:
+            while self._pending:
+                await asyncio.sleep(_GATHER_SECONDS)
+                await self.flush()
+        finally:
+            self._asking = False
+
+    async def finish(self) -> None:
+        """Tell what waits, and be there for a moment for the others' questions about it."""
+        await self.flush()
+        if self._ask_others is not None:
+            left = self.spans.changed_at + _LINGER_SECONDS - self.spans.now()
+            await asyncio.sleep(min(max(left, 0.0), _LINGER_SECONDS))
+
+    async def flush(self) -> None:
+        """Tell what waits, once the others have said what they had."""
+        while self._ask_others is not None and self._pending:
+            part, self._pending = self._pending[:_MOMENTS], self._pending[_MOMENTS:]
+            held = await self._ask_others([moment for _, moment, _ in part])
+            for (type_, (_, at_seconds), fields), elsewhere in zip(part, held, strict=True):
+                if not elsewhere:
+                    self._teller.tell(type_, fields, at_seconds)
+
+
+class WatchedRoster:
+    """A roster whose changes are seen: `hub.core.ports.Roster`."""
+
+    def __init__(self, roster: Roster, watching: Watching) -> None:
+        self._roster = roster
+        self._watching = watching
+
+    @property
+    def lag_seconds(self) -> float:
+        return self._roster.lag_seconds
+
+    def change(self, channel: str, change: Join | Leave | Update) -> None:
+        self._roster.change(channel, change)
+        if not isinstance(change, Update):
+            self._watching.member(channel, change.member, came=isinstance(change, Join))
+
+    async def members(self, channel: str) -> Sequence[Member]:
+        return await self._roster.members(channel)
+
+
+def _of(session: Session) -> dict[str, object]:
+    link = session.link
+    return {
+        "connection": session.id,
+        "sub": session.identity.subject,
+        "address": link.address,
+        "transport": link.transport,
+    }

@@ -1,0 +1,56 @@
+"""Since when this node has sessions in a channel, or a member; and until when it had them lately.
+
+That decides which node tells what happened once in the hub: a channel that gets its first session
+here was occupied before if any other node had one at that moment, and one that loses its last here
+is vacated unless any other node had one then. Whoever had none says so from here.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+# As long as another node may ask about a moment. Guess: a question takes milliseconds.
+KEPT_SECONDS = 60.0
+_MAX_ENDED = 100_000
+
+
+class Spans:
+    """One per node; `clock` is seconds since 1970 UTC, which nodes have in common."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.now = clock
+        self.changed_at = float("-inf")
+        """When anything began or ended last."""
+        self._since: dict[str, float] = {}
+        self._ended: dict[str, list[tuple[float, float]]] = {}
+        self._order: deque[tuple[str, float]] = deque()
+
+    def begin(self, name: str) -> float | None:
+        """It has one from now on; None where it had one already."""
+        if name in self._since:
+            return None
+        now = self._since[name] = self.changed_at = self.now()
+        return now
+
+    def end(self, name: str) -> float | None:
+        """It has none from now on; None where it had none."""
+        if (since := self._since.pop(name, None)) is None:
+            return None
+        now = self.changed_at = self.now()
+        self._ended.setdefault(name, []).append((since, now))
+        self._order.append((name, now))
+        while self._order and (
+            self._order[0][1] < now - KEPT_SECONDS or len(self._order) > _MAX_ENDED
+        ):
+            oldest, _ = self._order.popleft()
+            spans = self._ended[oldest]
+            spans.pop(0)
+            if not spans:
+                del self._ended[oldest]
+        return now
+
+    def held(self, name: str, at_seconds: float) -> bool:
+        """Whether it had one at that moment."""
+        since = self._since.get(name)
+        if since is not None and since < at_seconds:
+            return True
+        return any(since < at_seconds < end for since, end in self._ended.get(name, ()))
