@@ -39,7 +39,7 @@ export const HUB_OPTIONS = [
   "token", "transports", "WebSocket", "fetch", "random", "probeMs", "betterMs", "storage",
 ];
 export const SUBSCRIBE_OPTIONS = [
-  "since", "last", "fill", "filter", "presence", "everyMs", "signal", "onMessage", "onGap", "onPresence", "onSubscribed", "onError",
+  "since", "last", "fill", "filter", "presence", "everyMs", "getState", "signal", "onMessage", "onGap", "onPresence", "onSubscribed", "onError",
 ];
 // `idempotency_key` is the name on the wire, which earlier versions took.
 export const PUBLISH_OPTIONS = [

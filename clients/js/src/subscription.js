@@ -31,6 +31,7 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {Record<string, string|number|boolean>} [tags]
  * @property {boolean} [remove] it takes the row of its key away
  * @property {boolean} [end] it is the last one of its channel
+ * @property {boolean} [state] it is what `getState` answered
  */
 /**
  * @typedef {object} Gap
@@ -60,6 +61,9 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {boolean} [fill] get from history what a slow reader missed, in order
  * @property {Record<string, any>} [filter] only what has such tags, as `{ league: "nba" }`; the same
  *   for all subscriptions to a channel, of which later ones begin with what comes next
+ * @property {() => any} [getState] resolves with `{ data, position }`, the application's own state as
+ *   of a position; asked at the start and whenever messages are missing, told as a message with
+ *   `state: true` before what follows that position
  * @property {number} [everyMs] the newest of each key, or of the channel, at most that often; as the
  *   first subscription to a channel wants it
  * @property {{ data: any }} [presence] what the member says of itself, 4 KiB of JSON at most: the
@@ -114,6 +118,9 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  */
 
 // What history may have: the hub fills nothing else either (PROTOCOL.md, pushes).
+/** @param {string} position */
+const offsetOf = (position) => Number(position.slice(position.lastIndexOf(":") + 1));
+
 const FILLABLE = /^(slow|client)$/;
 
 /**
@@ -133,6 +140,9 @@ export function openSubscription({ leave, request }, channel, on) {
   /** @type {boolean | 1 | HubError} whether it is over, and why; 1: what has come is still handed on */
   let ended = false;
   let looping = false;
+  /** @type {object | undefined} the application is being asked for its state */
+  let syncing;
+  let begun = false;
   let skipEpoch = ""; // in which a later subscription does not get
   let skip = 0; // this offset, and those before it
 
@@ -141,7 +151,7 @@ export function openSubscription({ leave, request }, channel, on) {
    * history is asked.
    */
   const take = () => {
-    while (!filling) {
+    while (!filling && !syncing) {
       const item = queue.shift();
       if (!item?.reason) return item;
       // History tells of no filter.
@@ -156,7 +166,49 @@ export function openSubscription({ leave, request }, channel, on) {
    * @param {any} gap
    */
   const report = ({ ask, ...gap }) => {
-    if (ask !== "last") call(on.onGap, gap);
+    if (ask !== "last" && ask !== "state") call(on.onGap, gap);
+    if (on.getState && gap.reason !== "conflated") sync(gap, ask === "state");
+  };
+
+  /**
+   * Ask the application for its state. What comes meanwhile waits, and what the state has already
+   * is dropped; what lies between the two is asked of history, and where that lacks it, the
+   * application once more.
+   * @param {any} gap the stream goes on behind it
+   * @param {boolean} [again]
+   */
+  const sync = async ({ epoch, position, to = offsetOf(position) }, again) => {
+    const mine = (syncing = {});
+    let state;
+    while (!state) {
+      if (again) await new Promise((resolve) => setTimeout(resolve, 1000 + 2000 * Math.random()));
+      if (ended && ended !== 1) return;
+      try {
+        state = await /** @type {() => any} */ (on.getState)();
+      } catch (error) {
+        complain(`no state of "${channel}"`, `${error}`);
+      }
+      if (mine !== syncing) return;
+      again = true;
+    }
+    const at = epochOf(state.position) === epoch ? offsetOf(state.position) : 0;
+    const has = Math.max(at, to);
+    const rest = queue.filter((item) => item.epoch !== epoch || !((item.offset ?? item.to) <= has));
+    const between = { channel, epoch, from: at + 1, to, reason: "expired", ask: "state" };
+    const told = { channel, epoch, position: state.position, data: state.data, state: true };
+    queue.splice(0, queue.length, told, ...(at < to ? [between] : []), ...rest);
+    syncing = undefined;
+    go();
+  };
+
+  /**
+   * The stream begins, behind this position.
+   * @param {string} epoch
+   * @param {string} position
+   */
+  const start = (epoch, position) => {
+    if (on.getState && !begun) sync({ epoch, position });
+    begun = true;
   };
 
   /** Hand on what has its turn. */
@@ -211,8 +263,8 @@ export function openSubscription({ leave, request }, channel, on) {
           while (ended !== true) {
             const message = take();
             if (message) yield message;
-            else if (ended === 1) return;
-            else if (ended) throw ended;
+            else if (ended === 1 && !syncing) return;
+            else if (ended && ended !== 1) throw ended;
             else await new Promise((resolve) => (wake = /** @type {() => void} */ (resolve)));
           }
         } finally {
@@ -223,6 +275,10 @@ export function openSubscription({ leave, request }, channel, on) {
 
     begin(epoch, from, head) {
       skipEpoch = epoch;
+      if (on.getState) {
+        skip = from;
+        return start(epoch, `${epoch}:${from}`);
+      }
       skip = Math.max(0, head - (last ?? 0));
       if (since) {
         skip = epochOf(since) === epoch ? Number(since.slice(epoch.length + 1)) : 0;
@@ -235,8 +291,10 @@ export function openSubscription({ leave, request }, channel, on) {
     },
 
     push(op, item) {
-      if (op === "subscribed") call(on.onSubscribed, item);
-      else if (op === "message" || op === "gap") {
+      if (op === "subscribed") {
+        start(epochOf(item.position), item.position);
+        call(on.onSubscribed, item);
+      } else if (op === "message" || op === "gap") {
         if (item.epoch === skipEpoch) {
           if ((item.offset ?? item.to) <= skip) return;
           if (item.from <= skip) item = { ...item, from: skip + 1 };

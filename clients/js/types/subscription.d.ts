@@ -40,6 +40,10 @@ export type Message<T = any> = {
      * it is the last one of its channel
      */
     end?: boolean;
+    /**
+     * it is what `getState` answered
+     */
+    state?: boolean;
 };
 export type Gap = {
     channel: string;
@@ -95,6 +99,12 @@ export type SubscribeOptions = {
      * for all subscriptions to a channel, of which later ones begin with what comes next
      */
     filter?: Record<string, any>;
+    /**
+     * resolves with `{ data, position }`, the application's own state as
+     * of a position; asked at the start and whenever messages are missing, told as a message with
+     * `state: true` before what follows that position
+     */
+    getState?: () => any;
     /**
      * the newest of each key, or of the channel, at most that often; as the
      * first subscription to a channel wants it

@@ -54,6 +54,7 @@ class Channel:
         "position",
         "presence_data",
         "since",
+        "start",
     )
 
     def __init__(
@@ -77,6 +78,8 @@ class Channel:
         """What the member says of itself; None for nothing."""
         self.position: Position | None = since
         """After the last thing handed to the application; what the next resume asks for."""
+        self.start: Position | None = since
+        """Where the first subscription began."""
         self.duplicates = 0
         self._asked = ""
         """The epoch that the newest connection was asked to resume in."""
@@ -104,7 +107,7 @@ class Channel:
         is followed by a `reset`, and moving now would hide that if the connection ended first."""
         source.epochs[self.name] = start.epoch
         if self.position is None:
-            self.position = start
+            self.position = self.start = start
         ahead = start.epoch == self._epoch and start.offset > self.position.offset
         if source.newer and ahead:
             self._hold(*self._lacking_before(start), source, front=True)

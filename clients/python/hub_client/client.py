@@ -8,7 +8,7 @@ from hub_client import frames
 from hub_client.channel import Channel
 from hub_client.channels import Channels
 from hub_client.errors import ClosedError
-from hub_client.feed import Feed, OnGap, Subscription, Wanted
+from hub_client.feed import Feed, GetState, OnGap, Subscription, Wanted
 from hub_client.messages import (
     Filter,
     Gap,
@@ -121,6 +121,7 @@ class HubClient:
         presence: Literal[False] = False,
         presence_data: object = None,
         every_ms: int | None = None,
+        get_state: GetState | None = None,
         on_gap: OnGap | None = None,
     ) -> Subscription[Message]: ...
 
@@ -137,6 +138,7 @@ class HubClient:
         presence: Literal[False] = False,
         presence_data: object = None,
         every_ms: int | None = None,
+        get_state: GetState | None = None,
         on_gap: OnGap | None = None,
     ) -> Subscription[Message | Gap]: ...
 
@@ -153,6 +155,7 @@ class HubClient:
         presence: bool = False,
         presence_data: object = None,
         every_ms: int | None = None,
+        get_state: GetState | None = None,
         on_gap: OnGap | None = None,
     ) -> Subscription[Message | Gap | Presence]: ...
 
@@ -168,6 +171,7 @@ class HubClient:
         presence: bool = False,
         presence_data: object = None,
         every_ms: int | None = None,
+        get_state: GetState | None = None,
         on_gap: OnGap | None = None,
     ) -> Subscription[Any]:
         """Begin a subscription now and return its iterator.
@@ -182,6 +186,9 @@ class HubClient:
             presence: show `Presence` objects in the iteration.
             presence_data: what this member says of itself, 4 KiB of JSON at most.
             every_ms: the newest of each key, or of the channel, at most that often.
+            get_state: called (and awaited, if that is possible) at the start and whenever messages
+                are missing; returns `{"data": ..., "position": ...}`, the application's own state,
+                which comes as a `Message` with `state` before what follows that position.
             on_gap: called (and awaited, if that is possible) with each gap, in its place.
 
         Raises:
@@ -202,8 +209,10 @@ class HubClient:
                 every_ms=every_ms,
             )
         )
-        wanted = Wanted(gaps=gaps, presence=presence, on_gap=on_gap)
-        return Subscription[Item](feed, wanted, release=self._release, trouble=self._trouble)
+        wanted = Wanted(gaps=gaps, presence=presence, on_gap=on_gap, get_state=get_state)
+        return Subscription[Item](
+            feed, wanted, release=self._release, trouble=self._trouble, history=self._page
+        )
 
     async def publish(  # noqa: PLR0913 - the fields of a publication
         self,
@@ -255,6 +264,9 @@ class HubClient:
         return frames.history_page(
             await channels.request("history", channel=channel, since=position, limit=limit)
         )
+
+    async def _page(self, channel: str, since: Position) -> HistoryPage:
+        return await self.history(channel, since=since, limit=1000)
 
     async def presence(self, channel: str) -> tuple[Member, ...]:
         """Who is present now; raise `CommandError` where the channel keeps no presence."""

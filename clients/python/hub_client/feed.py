@@ -9,13 +9,15 @@ asking the hub something inside the loop does not wait for itself.
 
 import asyncio
 import inspect
+import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
+from hub_client import frames
 from hub_client.channel import Channel
-from hub_client.messages import Gap, Item, Position, Presence
+from hub_client.messages import Gap, HistoryPage, Item, Message, Position, Presence
 
 ItemT_co = TypeVar("ItemT_co", bound=Item, covariant=True)
 OnGap = Callable[[Gap], Awaitable[None] | None]
@@ -105,6 +107,11 @@ class Feed:
         return FeedStatistics(len(self._items), self._bytes, self.channel.duplicates)
 
 
+GetState = Callable[[], Awaitable[Mapping[str, Any]] | Mapping[str, Any]]
+"""The application's state as of a position: `{"data": ..., "position": ...}`."""
+ReadHistory = Callable[[str, Position], Awaitable[HistoryPage]]
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What of a channel the application wants to see in its iteration."""
@@ -112,6 +119,7 @@ class Wanted:
     gaps: bool = False
     presence: bool = False
     on_gap: OnGap | None = None
+    get_state: GetState | None = None
 
 
 class Subscription(Generic[ItemT_co]):
@@ -130,12 +138,21 @@ class Subscription(Generic[ItemT_co]):
         *,
         release: Callable[[Feed], None],
         trouble: Callable[[], str],
+        history: ReadHistory,
     ) -> None:
         self._feed = feed
         self._wanted = wanted
         self._release = release
         self._trouble = trouble
         self._position = feed.channel.since
+        self._history = history
+        self._begun = wanted.get_state is None
+        self._behind: Position | None = None
+        """The stream goes on behind it, and what was before is missing: state is asked for."""
+        self._first: deque[Item] = deque()
+        """What comes before all that waits in the queue."""
+        self._known = Position("", 0)
+        """What is not behind it is known from state, or from history."""
         self._held: Item | None = None
         """Taken from the queue and not handed over yet: `on_gap` is at work on it."""
 
@@ -174,15 +191,68 @@ class Subscription(Generic[ItemT_co]):
     async def __anext__(self) -> ItemT_co:
         while True:
             if self._held is None:
-                self._held = await self._feed.get()
+                self._held = await self._next()
             item = self._held
             if isinstance(item, Gap):
                 await self._report(item)
+                if self._wanted.get_state is not None and item.reason != "conflated":
+                    self._behind = item.position
             self._held = None
             self._position = position_after(item) or self._position
             if self._shows(item):
                 # `_shows` lets through exactly what the overloads of subscribe promise.
                 return cast("ItemT_co", item)
+
+    async def _next(self) -> Item:
+        if not self._begun:
+            await self._feed.started.wait()
+            self._begun = True
+            self._behind = self._feed.channel.start if self._feed.error is None else None
+        if self._behind is not None and self._wanted.get_state is not None:
+            await self._sync(self._wanted.get_state, self._behind)
+        if self._first:
+            return self._first.popleft()
+        while True:
+            item = await self._feed.get()
+            place = position_after(item)
+            known = self._known
+            if place is None or place.epoch != known.epoch or place.offset > known.offset:
+                return item
+
+    async def _sync(self, get_state: GetState, behind: Position) -> None:
+        """Ask the application for its state, and history for what lies between it and the stream.
+
+        Where history lacks some of that, the application is asked once more, a little later.
+        """
+        while True:
+            told = get_state()
+            state = await told if inspect.isawaitable(told) else told
+            place = Position.parse(str(state["position"]))
+            data = frames.encode(state["data"])
+            message = Message(self.channel, place.epoch, None, data, state=True, at=place)
+            if place.epoch != behind.epoch:
+                place = Position(behind.epoch, 0)
+            between = await self._between(place, behind)
+            if between is not None:
+                break
+            await asyncio.sleep(random.uniform(1, 3))
+        self._behind = None
+        self._known = max(place, behind, key=lambda each: each.offset)
+        self._first.extend([message, *between])
+
+    async def _between(self, place: Position, last: Position) -> list[Message] | None:
+        """What follows `place` up to `last`; None where history does not have all of it."""
+        found: list[Message] = []
+        while place.offset < last.offset:
+            page = await self._history(self.channel, place)
+            if page.position.epoch != last.epoch or page.oldest > place.offset + 1:
+                return None
+            behind = [each for each in page.messages if (each.offset or 0) > place.offset]
+            if not behind:
+                break
+            found += [each for each in behind if (each.offset or 0) <= last.offset]
+            place = Position(last.epoch, behind[-1].offset or 0)
+        return found
 
     def _shows(self, item: Item) -> bool:
         if isinstance(item, Gap):

@@ -57,6 +57,10 @@ class Message:
     """It takes the row of its key away."""
     end: bool = False
     """It is the last one of its channel."""
+    state: bool = False
+    """It is what `get_state` answered."""
+    at: Position | None = None
+    """Of a state: the position that it is as of."""
     frame: bytes = field(default=b"", repr=False, compare=False)
     """The whole push as it came; empty for what `history` returned."""
     _parsed: Any = field(default=_UNPARSED, init=False, repr=False, compare=False)
@@ -71,7 +75,7 @@ class Message:
     @property
     def position(self) -> Position | None:
         """Where to resume after this message; None outside the sequence."""
-        return None if self.offset is None else Position(self.epoch, self.offset)
+        return self.at if self.offset is None else Position(self.epoch, self.offset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ import asyncio
 import concurrent.futures
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from functools import partial
 from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
 
 from hub_client.client import HubClient
@@ -109,6 +110,7 @@ class SyncHubClient:
         presence: Literal[False] = False,
         presence_data: object = None,
         every_ms: int | None = None,
+        get_state: Callable[[], Mapping[str, Any]] | None = None,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Message]": ...
 
@@ -125,6 +127,7 @@ class SyncHubClient:
         presence: bool = False,
         presence_data: object = None,
         every_ms: int | None = None,
+        get_state: Callable[[], Mapping[str, Any]] | None = None,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Message | Gap | Presence]": ...
 
@@ -140,6 +143,7 @@ class SyncHubClient:
         presence: bool = False,
         presence_data: object = None,
         every_ms: int | None = None,
+        get_state: Callable[[], Mapping[str, Any]] | None = None,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Any]":
         """Begin a subscription now; as `HubClient.subscribe`.
@@ -158,6 +162,7 @@ class SyncHubClient:
                 presence=presence,
                 presence_data=presence_data,
                 every_ms=every_ms,
+                get_state=None if get_state is None else partial(asyncio.to_thread, get_state),
             )
 
         return SyncSubscription[Any](self._run(begin()), self._submit, gaps=gaps, on_gap=on_gap)

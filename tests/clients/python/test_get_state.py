@@ -1,0 +1,87 @@
+"""`get_state`: the application's own state, and then what follows its position."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from hub_client import HubClient, Publisher
+from tests.support.hub_process import HubProcess
+
+DEADLINE_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubProcess]:
+    with HubProcess(HUB_HISTORY_SIZE="20") as process:
+        yield process
+
+
+class Application:
+    """Counts; keeps how far it is as the position of its newest publication."""
+
+    def __init__(self, publisher: Publisher, channel: str) -> None:
+        self.publisher = publisher
+        self.channel = channel
+        self.count = 0
+        self.position = ""
+        self.asked = 0
+
+    async def add(self, times: int = 1) -> None:
+        for _ in range(times):
+            published = await self.publisher.publish(self.channel, self.count + 1)
+            self.count, self.position = self.count + 1, str(published.position)
+
+    async def state(self) -> Mapping[str, Any]:
+        self.asked += 1
+        told = {"data": self.count, "position": self.position}
+        if self.asked == 1:
+            # Published while the answer is on its way.
+            await self.add(3)
+        return told
+
+
+async def test_state_comes_first_and_then_what_follows_its_position(hub: HubProcess) -> None:
+    """What came while it was asked is not told twice, and nothing is left out."""
+    async with asyncio.timeout(DEADLINE_SECONDS), Publisher(hub.url) as publisher:
+        application = Application(publisher, "counter:1")
+        await application.add(5)
+        async with HubClient(hub.url) as client:
+            items = client.subscribe("counter:1", get_state=application.state)
+            came = [await anext(items) for _ in range(4)]
+            await application.add()
+            came.append(await anext(items))
+    assert [(item.state, item.data) for item in came] == [
+        (True, 5), (False, 6), (False, 7), (False, 8), (False, 9),
+    ]  # fmt: skip
+    assert str(came[0].position).endswith(":5")
+
+
+async def test_an_older_state_is_followed_by_history(hub: HubProcess) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS), Publisher(hub.url) as publisher:
+        application = Application(publisher, "counter:2")
+        await application.add(5)
+        old = {"data": 3, "position": application.position.replace(":5", ":3")}
+        async with HubClient(hub.url) as client:
+            items = client.subscribe("counter:2", get_state=lambda: old)
+            came = [await anext(items) for _ in range(3)]
+    assert [item.data for item in came] == [3, 4, 5]
+
+
+async def test_what_history_has_lost_is_mended_by_state(
+    hub: HubProcess,
+) -> None:
+    """After more was missed than history holds, the state of then is told."""
+    async with asyncio.timeout(DEADLINE_SECONDS), Publisher(hub.url) as publisher:
+        application = Application(publisher, "counter:3")
+        await application.add(1)
+        first = application.position
+        await application.add(40)
+        async with HubClient(hub.url) as client:
+            items = client.subscribe("counter:3", since=first, get_state=application.state)
+            came = [await anext(items) for _ in range(2)]
+    assert came[0].state
+    assert application.asked >= 1
+    assert came[0].data == 41
+    assert came[1].data == 42
