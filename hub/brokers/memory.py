@@ -154,6 +154,7 @@ class MemoryBroker:
             request.trace,
             request.tags,
             request.marks,
+            request.keep_ms,
         )
         return PublishResult(self.take(log, publication, request))
 
@@ -224,6 +225,7 @@ class MemoryBroker:
                 request.trace,
                 request.tags,
                 request.marks,
+                request.keep_ms,
             )
             for offset, request in enumerate(requests, log.offset + 1)
         ]
@@ -259,7 +261,7 @@ class MemoryBroker:
         log.used_at_seconds = now = self._clock()
         log.trim(now)
         self.place(log)
-        page = log.page(after, limit, max_bytes)
+        page = log.page(after, limit, max_bytes, now_seconds=now)
         if limit > 1 and 0 < page.last < log.offset:
             # More will be asked for: let others have their turn between two pages.
             await asyncio.sleep(0)

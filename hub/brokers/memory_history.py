@@ -84,6 +84,8 @@ class ChannelLog:
         """Take the publication numbered `offset + 1`."""
         self.offset = publication.offset
         if self.keeps:
+            if publication.keep_ms == 0:
+                publication = _place_of(publication)
             self._kept.append(publication)
             self._at.append(now_seconds)
             if len(self._kept) - self._first > self.options.history_size:
@@ -113,6 +115,7 @@ class ChannelLog:
             self._put(self.rows, publications, now_seconds)
         if not self.keeps:
             return
+        publications = [p if p.keep_ms != 0 else _place_of(p) for p in publications]
         self._kept += publications
         self._at += [now_seconds] * len(publications)
         self._budget.hold(self, publications)
@@ -173,19 +176,29 @@ class ChannelLog:
             del self._at[: self._first]
             self._first = 0
 
-    def page(self, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> HistoryPage:
+    def page(
+        self, after: int, limit: int, max_bytes: int = PAGE_BYTES, *, now_seconds: float
+    ) -> HistoryPage:
         """At most `limit` publications with offsets above `after`, oldest first.
 
         Their data has at most `max_bytes`, or they are one.
         """
         start = self._first + max(after + 1 - self.oldest, 0)
         found: list[Publication] = []
-        for item in islice(self._kept, start, start + limit):
+        for place, item in enumerate(islice(self._kept, start, None), start):
+            keep_ms = item.keep_ms
+            if keep_ms is not None and self._at[place] + keep_ms / 1000 <= now_seconds:
+                continue
             max_bytes -= len(item.data)
-            if max_bytes < 0 and found:
+            if len(found) == limit or (max_bytes < 0 and found):
                 break
             found.append(item)
         return HistoryPage(self.head, self.oldest, tuple(found))
+
+
+def _place_of(publication: Publication) -> Publication:
+    """What stands in the place of one that is not to be kept: offsets are contiguous."""
+    return Publication("", publication.offset, b"", publication.time_ms, keep_ms=0)
 
 
 def cost_bytes(publication: Publication) -> int:

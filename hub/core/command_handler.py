@@ -450,6 +450,7 @@ def _asked(session: Session, command: commands.Publish) -> PublishRequest:
         None,
         command.tags,
         command.marks,
+        command.keep_ms,
     )
 
 

@@ -69,7 +69,9 @@ class Publish:
     tags: bytes | None = None
     """As in `hub.core.publication.Publication`, ..."""
     marks: int = 0
-    """... and so are these."""
+    """... so are these, ..."""
+    keep_ms: int | None = None
+    """... and so is this."""
 
 
 @value(frozen=True, slots=True)

@@ -90,7 +90,9 @@ class PublishRequest:
     tags: bytes | None = None
     """As in `hub.core.publication.Publication`, ..."""
     marks: int = 0
-    """... and so are these."""
+    """... so are these, ..."""
+    keep_ms: int | None = None
+    """... and so is this."""
 
 
 @value(frozen=True, slots=True)
@@ -118,6 +120,9 @@ class HistoryPage:
     oldest: int
     """The first offset history still holds; `head.offset + 1` when it holds none."""
     publications: tuple[Publication, ...]
+    invalid: tuple[int, ...] = ()
+    """Offsets among them of what is held and cannot be delivered; all others that are missing have
+    expired, or were not to be kept."""
 
     @property
     def last(self) -> int:

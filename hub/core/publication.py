@@ -85,6 +85,8 @@ class Publication:
     """What filters look at: a JSON object of scalars by name, on one line."""
     marks: int = 0
     """`REMOVES` and `ENDS`, added."""
+    keep_ms: int | None = None
+    """How long history may hold it, where that is shorter than its channel's; 0: not at all."""
 
 
 def odd_character(name: str, allowed: str) -> str:

@@ -41,6 +41,7 @@ from hub.wire.payload import (
     MAX_KEY_LENGTH,
     check_key,
     check_payload,
+    keep_of,
     marks_of,
     too_deep,
     why_not_read,
@@ -97,6 +98,8 @@ class _Publish(_Command, tag="publish"):
     tags: Tags | None = None
     remove: bool = False
     end: bool = False
+    ttl_seconds: float | None = None
+    history: bool = True
 
 
 class _History(_Command, tag="history"):
@@ -260,6 +263,7 @@ def _publish(command: _Publish, max_message_bytes: int) -> commands.Publish:
         command.idempotency_key,
         None if command.tags is None else encode_tags(command.tags),
         marks_of(remove=command.remove, end=command.end, key=command.key),
+        keep_of(ttl_seconds=command.ttl_seconds, history=command.history),
     )
 
 

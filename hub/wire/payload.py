@@ -6,6 +6,7 @@ something else. Only line breaks between tokens become spaces, because one messa
 line in SSE and in the command line's output.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _JSON_WHITESPACE = b" \t\r\n"  # RFC 8259 section 2
 # Of a publication's key and of an idempotency key, in characters: as long as a channel name
 # may be. Guess, not measured; they are kept per entry in rings and for 5 minutes in the broker.
 MAX_KEY_LENGTH = 200
+# Ten years: longer than anything is kept.
+MAX_TTL_SECONDS = 315_360_000
 # Of one payload that is published in several.
 MAX_CHANNELS = 100
 # Brackets within brackets of a payload, at every door. Parsers here end at 254 (orjson writing),
@@ -138,6 +141,20 @@ def check_key(value: str, name: str) -> str:
     return value
 
 
+def keep_of(*, ttl_seconds: float | None, history: bool) -> int | None:
+    """How many milliseconds history may hold a publication: None as long as its channel's does.
+
+    Raises `BadRequestError` for a time that is none.
+    """
+    if ttl_seconds is not None and not 0 < ttl_seconds <= MAX_TTL_SECONDS:
+        raise BadRequestError(
+            f"ttl_seconds is {ttl_seconds:g}, allowed is more than 0 up to {MAX_TTL_SECONDS}"
+        )
+    if not history:
+        return 0
+    return None if ttl_seconds is None else math.ceil(ttl_seconds * 1000)
+
+
 def marks_of(*, remove: bool, end: bool, key: str | None) -> int:
     """What a publication does beside saying something; raise `BadRequestError` where it cannot."""
     if remove and key is None:
@@ -159,6 +176,8 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags: dict[str, str | bool | int | float] | None = None
     remove: bool = False
     end: bool = False
+    ttl_seconds: float | None = None
+    history: bool = True
 
     @property
     def payload(self) -> bytes:
@@ -175,6 +194,8 @@ class ToMany(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags: dict[str, str | bool | int | float] | None = None
     remove: bool = False
     end: bool = False
+    ttl_seconds: float | None = None
+    history: bool = True
 
     def item(self) -> Item:
         """What is published in each of them, as it is in the first."""

@@ -181,6 +181,33 @@ async def test_history_forgets_what_is_older_than_its_time(rig: Rig) -> None:
     assert (await rig.publish()).position.offset == 3
 
 
+async def test_what_is_not_to_be_kept_is_numbered_and_delivered_all_the_same(rig: Rig) -> None:
+    """History passes over it, also where it is all that a page would have."""
+    await rig.subscribe("long:a")
+    for number in range(40):
+        keep_ms = None if number in {0, 39} else 0
+        await rig.broker.publish(PublishRequest("long:a", b"%d" % number, "p", keep_ms=keep_ms))
+    assert [each.offset for each in rig.delivered] == list(range(1, 41))
+    assert await rig.offsets("long:a") == [1, 40]
+    assert await rig.offsets("long:a", limit=1) == [1]
+    assert await rig.offsets("long:a", after=1, limit=1) == [40]
+    page = await rig.history("long:a")
+    assert (page.oldest, page.head.offset, page.invalid) == (1, 40, ())
+
+
+async def test_a_publication_may_expire_before_its_channel_does(rig: Rig) -> None:
+    """Those around it stay; it is delivered at once as ever."""
+    await rig.subscribe("a")
+    for keep_ms in (None, 20_000, 50_000):
+        await rig.broker.publish(PublishRequest("a", b"1", "p", keep_ms=keep_ms))
+    assert [each.offset for each in rig.delivered] == [1, 2, 3]
+    assert await rig.offsets() == [1, 2, 3]
+    rig.clock.advance(21)
+    assert await rig.offsets() == [1, 3]
+    rig.clock.advance(30)
+    assert await rig.offsets() == [1]
+
+
 async def test_history_is_let_go_of_and_numbers_go_on(rig: Rig) -> None:
     """Also where somebody subscribes; what comes later is held again. Others keep theirs."""
     await rig.subscribe("a")

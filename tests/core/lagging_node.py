@@ -115,7 +115,11 @@ class LaggingNode(SmallNode):
     def _fill(self, channel: Channel, through: int) -> None:
         """What is missing up to `through`: from history, or announced."""
         log = self.memory._logs[channel.name]
-        kept = log.page(channel.offset, ALL).publications if log.epoch == channel.epoch else ()
+        kept = (
+            log.page(channel.offset, ALL, now_seconds=0.0).publications
+            if log.epoch == channel.epoch
+            else ()
+        )
         for publication in kept:
             if publication.offset <= through:
                 self._give_up(channel, publication.offset - 1)

@@ -215,7 +215,7 @@ def test_what_history_holds_and_was_never_valid_is_not_called_expired(
     ) -> HistoryPage:
         page = await read(channel, after, limit, max_bytes=max_bytes)
         valid = tuple(item for item in page.publications if item.offset not in {4, 5})
-        return replace(page, publications=valid)
+        return replace(page, publications=valid, invalid=(4, 5))
 
     monkeypatch.setattr(node.memory, "history", history)
     reader = Subscriber(node)

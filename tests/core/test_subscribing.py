@@ -385,3 +385,21 @@ def test_who_resumes_from_before_history_was_let_go_of_gets_expired() -> None:
     reply, gap, message = reader.read()
     assert ok(reply)["recovered"] is False
     assert (gap["reason"], gap["from"], gap["to"], message["offset"]) == ("expired", 2, 3, 4)
+
+
+def test_who_resumes_past_what_was_not_kept_gets_expired_in_its_place() -> None:
+    """Also at the end of history; live members get it as ever."""
+    node = SmallNode()
+    live = Subscriber(node)
+    live.subscribe("a")
+    live.read()
+    start = node.subscribing.channels["a"].head
+    for keep_ms in (None, 0, 0, None, 0):
+        node.request(PublishRequest("a", b"1", "backend", keep_ms=keep_ms))
+    node.loop.settle()
+    assert offsets(live.read()) == [1, 2, 3, 4, 5]
+    late = Subscriber(node)
+    late.subscribe("a", since=start)
+    _, *stream = late.read()
+    seen = [push.get("offset") or (push["reason"], push["from"], push["to"]) for push in stream]
+    assert seen == [1, ("expired", 2, 3), 4, ("expired", 5, 5)]

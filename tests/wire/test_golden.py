@@ -28,6 +28,9 @@ PROTOCOL = Path(__file__).parents[2] / "clients" / "PROTOCOL.md"
 # Never sent: what a settings file is refused with.
 NOT_ON_THE_WIRE = {"settings"}
 
+# Of a publication, what no subscriber is told.
+STAY = {"skip_connection", "trace", "keep_ms"}
+
 COMMANDS, PUSHES, REPLIES = golden("commands"), golden("pushes"), golden("replies")
 
 
@@ -196,12 +199,12 @@ def test_every_command_and_each_of_its_fields_is_in_a_golden_file() -> None:
 
 
 def test_every_push_and_each_of_its_fields_is_in_a_golden_file() -> None:
-    """Replies have a file of their own; `skip_connection` and `trace` stay in the hub."""
+    """Replies have a file of their own; some stay in the hub."""
     for kind in set(get_args(Push)) - {Reply}:
         golden_fields = {
             name for case in PUSHES if case["is"]["class"] == kind.__name__ for name in case["is"]
         }
-        fields = {field.name for field in dataclasses.fields(kind)} - {"skip_connection", "trace"}
+        fields = {field.name for field in dataclasses.fields(kind)} - STAY
         assert fields == golden_fields - {"class"}, kind.__name__
         described = [case for case in PUSHES if case["is"]["class"] == kind.__name__]
         assert any("sse" in case for case in described), kind.__name__

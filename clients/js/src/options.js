@@ -43,7 +43,7 @@ export const SUBSCRIBE_OPTIONS = [
 ];
 // `idempotency_key` is the name on the wire, which earlier versions took.
 export const PUBLISH_OPTIONS = [
-  "key", "echo", "idempotencyKey", "idempotency_key", "tags", "remove", "end",
+  "key", "echo", "idempotencyKey", "idempotency_key", "tags", "remove", "end", "ttlSeconds", "ttl_seconds", "history",
 ];
 
 /**

@@ -82,6 +82,8 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {Record<string, string|number|boolean>} [tags] what filters look at, at most 16
  * @property {boolean} [remove] it takes the row of its key away
  * @property {boolean} [end] it is the last one of its channel
+ * @property {number} [ttlSeconds] history holds it no longer than this
+ * @property {boolean} [history] `false`: history does not hold it
  */
 /**
  * @typedef {object} Published
@@ -347,9 +349,9 @@ export function openSubscription({ leave, request }, channel, on) {
  */
 export async function publish(request, channel, data = null, options = {}) {
   check(options, PUBLISH_OPTIONS);
-  const { idempotencyKey, idempotency_key = idempotencyKey, ...more } =
+  const { idempotencyKey, idempotency_key = idempotencyKey, ttlSeconds, ...more } =
     /** @type {PublishOptions & { idempotency_key?: string }} */ (options);
-  const ok = await request({ op: "publish", channel, data, idempotency_key, ...more });
+  const ok = await request({ op: "publish", channel, data, idempotency_key, ttl_seconds: ttlSeconds, ...more });
   return { ...ok, position: `${ok.epoch}:${ok.offset}` };
 }
 

@@ -151,6 +151,14 @@ export type PublishOptions = {
      * it is the last one of its channel
      */
     end?: boolean;
+    /**
+     * history holds it no longer than this
+     */
+    ttlSeconds?: number;
+    /**
+     * `false`: history does not hold it
+     */
+    history?: boolean;
 };
 export type Published = {
     channel: string;

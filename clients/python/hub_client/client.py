@@ -225,6 +225,8 @@ class HubClient:
         tags: Tags | None = None,
         remove: bool = False,
         end: bool = False,
+        ttl_seconds: float | None = None,
+        history: bool = True,
     ) -> Published:
         """Publish over this client's session; its token must grant it.
 
@@ -241,6 +243,8 @@ class HubClient:
             tags: what filters look at, at most 16.
             remove: it takes the row of its key away.
             end: it is the last one of its channel.
+            ttl_seconds: history holds it no longer; None: as long as its channel's does.
+            history: whether history holds it at all.
         """
         ok = await self._open_channels().request(
             "publish",
@@ -252,6 +256,8 @@ class HubClient:
             tags=tags,
             remove=remove or None,
             end=end or None,
+            ttl_seconds=ttl_seconds,
+            history=None if history else False,
         )
         return frames.published(ok)
 

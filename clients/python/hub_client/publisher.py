@@ -84,7 +84,7 @@ class Publisher:
                 await asyncio.wait(self._sending)
             await self._post.close()
 
-    async def publish(
+    async def publish(  # noqa: PLR0913 - the fields of a publication
         self,
         channel: str,
         data: object,
@@ -94,6 +94,8 @@ class Publisher:
         tags: Tags | None = None,
         remove: bool = False,
         end: bool = False,
+        ttl_seconds: float | None = None,
+        history: bool = True,
     ) -> Published:
         """Publish `data`, anything JSON can hold (a `msgspec.Raw` is sent byte for byte).
 
@@ -115,6 +117,8 @@ class Publisher:
             tags=tags,
             remove=remove,
             end=end,
+            ttl_seconds=ttl_seconds,
+            history=history,
         )
         self._check_open()
         self._calls += 1

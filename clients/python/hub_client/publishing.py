@@ -57,13 +57,17 @@ class Outgoing:
     """It takes the row of its key away."""
     end: bool = False
     """It is the last one of its channel."""
+    ttl_seconds: float | None = None
+    """History holds it no longer than this; None: as long as its channel's does."""
+    history: bool = True
+    """Whether history holds it at all."""
 
     def __post_init__(self) -> None:
         # Bytes that are more or less than one document would become items of their own.
         check_json(self.data)
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - the fields of a publication
         cls,
         channel: str,
         data: object,
@@ -73,6 +77,8 @@ class Outgoing:
         tags: Tags | None = None,
         remove: bool = False,
         end: bool = False,
+        ttl_seconds: float | None = None,
+        history: bool = True,
     ) -> "Outgoing":
         """With `data` anything JSON can hold; raise `TypeError` for what it cannot.
 
@@ -80,7 +86,7 @@ class Outgoing:
         strings, dataclasses objects, and NaN null; a `msgspec.Raw` is sent byte for byte.
         """
         again = idempotency_key or new_idempotency_key()
-        return cls(channel, encode(data), key, again, tags, remove, end)
+        return cls(channel, encode(data), key, again, tags, remove, end, ttl_seconds, history)
 
     @property
     def size_bytes(self) -> int:
@@ -205,4 +211,8 @@ def _fields(item: Outgoing) -> dict[str, object]:
     if item.tags is not None:
         fields["tags"] = item.tags
     fields |= {name: True for name in ("remove", "end") if getattr(item, name)}
+    if item.ttl_seconds is not None:
+        fields["ttl_seconds"] = item.ttl_seconds
+    if not item.history:
+        fields["history"] = False
     return {**fields, "idempotency_key": item.idempotency_key}

@@ -178,6 +178,8 @@ class SyncHubClient:
         tags: Tags | None = None,
         remove: bool = False,
         end: bool = False,
+        ttl_seconds: float | None = None,
+        history: bool = True,
     ) -> Published:
         """As `HubClient.publish`; backends publish with `SyncPublisher`, which tries again."""
         return self._run(
@@ -190,6 +192,8 @@ class SyncHubClient:
                 tags=tags,
                 remove=remove,
                 end=end,
+                ttl_seconds=ttl_seconds,
+                history=history,
             )
         )
 

@@ -62,7 +62,7 @@ class SyncPublisher:
         self._closed = True
         self._here().close()
 
-    def publish(
+    def publish(  # noqa: PLR0913 - the fields of a publication
         self,
         channel: str,
         data: object,
@@ -72,6 +72,8 @@ class SyncPublisher:
         tags: Tags | None = None,
         remove: bool = False,
         end: bool = False,
+        ttl_seconds: float | None = None,
+        history: bool = True,
     ) -> Published:
         """Publish `data`, anything JSON can hold (a `msgspec.Raw` is sent byte for byte).
 
@@ -90,6 +92,8 @@ class SyncPublisher:
             tags=tags,
             remove=remove,
             end=end,
+            ttl_seconds=ttl_seconds,
+            history=history,
         )
         outcome = self._open().group.publish(item)
         if isinstance(outcome, PublishError):

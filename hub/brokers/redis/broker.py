@@ -171,7 +171,9 @@ class RedisBroker:
             names.append(keys.once(request.channel, request.publisher, request.idempotency_key))
             digest = _digest(request)
         settings = shard.history.settings(request.channel)
-        traced = () if request.trace is None else (request.trace,)
+        traced: tuple[str | int, ...] = () if request.trace is None else (request.trace,)
+        if request.keep_ms is not None:
+            traced = (request.trace or "", request.keep_ms)
         arguments = (request.data, envelope(request), digest, settings, *traced)
         try:
             passes = is_reserved(request.channel) and not is_kept(request.channel)
@@ -271,17 +273,19 @@ class RedisBroker:
 
     async def _page(self, channel: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
         shard = self.shard(channel)
+        invalid: list[int] = []
         try:
             while True:
                 async with shard.reads:
                     page = await shard.history.page(channel, after, limit, max_bytes)
+                invalid += [m.offset for m in page.messages if m.publication is None]
                 if page.complete or any(m.publication for m in page.messages):
                     break
                 after = page.messages[-1].offset
         except CallError as error:
             raise UnavailableError(f"no history of {channel!r}: {public_reason(error)}") from None
         found = tuple(m.publication for m in page.messages if m.publication is not None)
-        return HistoryPage(page.head, page.oldest, found)
+        return HistoryPage(page.head, page.oldest, found, tuple(invalid))
 
     # -- what this node knows ----------------------------------------------------------------
 

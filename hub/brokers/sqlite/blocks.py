@@ -6,8 +6,8 @@ as much as one. Within a block each publication is
     offset SP milliseconds SP length of the envelope SP length of the data LF envelope data
 
 The envelope is empty or a JSON array: key, sender, connection that gets no echo, traceparent
-(null where there is none), then tags as text and marks where there are any. Blocks that follow one
-another read as one.
+(null where there is none), then tags as text and marks where there are any, then for how many
+milliseconds it may be held. Blocks that follow one another read as one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,6 +29,7 @@ class _Envelope(msgspec.Struct, array_like=True, frozen=True):
     trace: str | None = None
     tags: str | None = None
     marks: int = 0
+    keep_ms: int | None = None
 
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
@@ -46,12 +47,15 @@ def record(publication: Publication) -> bytes:
         or publication.trace is not None
         or publication.tags is not None
         or publication.marks
+        or publication.keep_ms is not None
     ):
         said = (publication.key, publication.sender, publication.skip_connection, publication.trace)
         more: tuple[str | int | None, ...] = ()
-        if publication.tags is not None or publication.marks:
+        if publication.tags is not None or publication.marks or publication.keep_ms is not None:
             tags = publication.tags
             more = (None if tags is None else tags.decode(), publication.marks)
+        if publication.keep_ms is not None:
+            more = (*more, publication.keep_ms)
         envelope = msgspec.json.encode((*said, *more))
     return b"%d %d %d %d\n%b%b" % (
         publication.offset, publication.time_ms, len(envelope), len(data), envelope, data,
@@ -80,6 +84,7 @@ def records(channel: str, raw: bytes) -> Iterator[Publication]:
             said.trace,
             None if said.tags is None else said.tags.encode(),
             said.marks,
+            said.keep_ms,
         )
 
 

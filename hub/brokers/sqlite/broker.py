@@ -190,7 +190,7 @@ class SqliteBroker:
         if stored is None or not log.keeps or stored.first > log.offset:
             return HistoryPage(log.head, log.offset + 1, ())
         if after + 1 >= log.oldest or log.oldest <= stored.first:
-            page = log.page(after, limit, max_bytes)
+            page = log.page(after, limit, max_bytes, now_seconds=now)
             if page.publications or after >= log.offset:
                 if limit > 1 and 0 < page.last < log.offset:
                     # As in memory: let others have their turn between two pages.
@@ -199,7 +199,12 @@ class SqliteBroker:
         fresh_ms = self._now_ms() - int(log.options.history_ttl_seconds * 1000)
         try:
             return await self._pages.read(
-                stored, after=after, limit=limit, max_bytes=max_bytes, fresh_ms=fresh_ms
+                stored,
+                after=after,
+                limit=limit,
+                max_bytes=max_bytes,
+                fresh_ms=fresh_ms,
+                wall_ms=int(self._wall_clock() * 1000),
             )
         except FileError as error:
             raise UnavailableError(error.message) from error

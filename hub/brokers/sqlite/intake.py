@@ -149,6 +149,7 @@ class Batch:
                 request.trace,
                 request.tags,
                 request.marks,
+                request.keep_ms,
             ),
         )
         taken.append(numbered)
@@ -224,7 +225,8 @@ class Batch:
             expires_ms = self._taken_ms + int(log.options.history_ttl_seconds * 1000)
             # What history would not keep anyway is not written.
             kept = [each.publication for each in taken[-log.options.history_size :]]
-            for block in cut(kept):
+            kept = [each for each in kept if each.keep_ms != 0]
+            for block in cut(kept) if kept else ():
                 raw = b"".join(map(record, block))
                 size = sum(len(each.data) for each in block)
                 blocks.append(

@@ -7,6 +7,7 @@ page is bounded in bytes before it is read, so gigabytes of history cost no more
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from hub.brokers.sqlite.blocks import records
 from hub.brokers.sqlite.faults import Fault, FileError
@@ -58,7 +59,14 @@ class Pages:
         self._checkpoints.shutdown(wait=False)
 
     async def read(
-        self, stored: StoredLog, *, after: int, limit: int, max_bytes: int, fresh_ms: int
+        self,
+        stored: StoredLog,
+        *,
+        after: int,
+        limit: int,
+        max_bytes: int,
+        fresh_ms: int,
+        wall_ms: int,
     ) -> HistoryPage:
         """A page of a channel up to its head of now; raise `FileError`."""
         log, first = stored.log, stored.first
@@ -70,7 +78,9 @@ class Pages:
             after = max(after, first - 1)
             wanted = Wanted(stored.id, after, limit, max_bytes, fresh_ms)
             empty = HistoryPage(log.head, log.offset + 1, ())
-            self._spawn(self._answer(key, future, _Page(log.name, first, wanted, empty)))
+            self._spawn(
+                self._answer(key, future, _Page(log.name, first, wanted, empty, wall_ms=wall_ms))
+            )
         return await asyncio.shield(future)
 
     async def checkpoint(self, file: HistoryFile) -> None:
@@ -110,8 +120,13 @@ class Pages:
             raise FileError(Fault.LOCKED, "", "it is being opened again")
         reader = self._idle.pop() if self._idle else file.reader()
         try:
-            oldest, raw = reader.page(page.wanted)
-            made = page.made(file, oldest, raw)
+            while True:
+                oldest, raw = reader.page(page.wanted)
+                made = page.made(file, oldest, raw)
+                if made.publications or not raw:
+                    break
+                # All that was read has expired by itself: what follows may not have.
+                page.wanted = replace(page.wanted, after=page.seen)
         except BaseException:
             reader.close()
             raise
@@ -125,11 +140,16 @@ class Pages:
 class _Page:
     """One that is asked for."""
 
-    def __init__(self, channel: str, first: int, wanted: Wanted, empty: HistoryPage) -> None:
+    def __init__(
+        self, channel: str, first: int, wanted: Wanted, empty: HistoryPage, *, wall_ms: int
+    ) -> None:
+        self.wall_ms = wall_ms
         self.channel = channel
         self.first = first
         self.wanted = wanted
         self.empty = empty
+        self.seen = wanted.after
+        """The last offset that was read."""
 
     def made(self, file: HistoryFile, oldest: int | None, raw: bytes) -> HistoryPage:
         """What it has of what was read; raise `FileError` for what is no block."""
@@ -140,7 +160,11 @@ class _Page:
         room = wanted.max_bytes
         try:
             for publication in records(self.channel, raw):
+                self.seen = max(self.seen, publication.offset)
                 if not wanted.after < publication.offset <= head.offset:
+                    continue
+                keep_ms = publication.keep_ms
+                if keep_ms is not None and publication.time_ms + keep_ms <= self.wall_ms:
                     continue
                 room -= len(publication.data)
                 if (room < 0 and found) or len(found) == wanted.limit:

@@ -172,7 +172,7 @@ class Replay:
         cursor = subscription.replay_cursor
         rest = tuple(item for item in page.publications if item.offset > cursor)
         if rest and not subscription.closed:
-            kept = HistoryPage(page.head, page.oldest, rest)
+            kept = HistoryPage(page.head, page.oldest, rest, page.invalid)
             subscription.keep(self.keep(subscription.position, kept))
 
     def _write(self, session: Session, subscription: Subscription, page: HistoryPage) -> None:
@@ -260,9 +260,17 @@ def _last(item: Publication | Gap) -> int:
 
 
 def _missing(subscription: Subscription, page: HistoryPage, first: int, last: int) -> list[Gap]:
-    """What the page lacks: before its oldest it has expired, after that it was never valid."""
+    """What the page lacks: it has expired or was not kept, or the page says that it is invalid."""
     name, epoch = subscription.channel.name, subscription.channel.epoch
-    gone, held = min(last, page.oldest - 1), max(first, page.oldest)
-    expired = [Gap(name, epoch, first, gone, GapReason.EXPIRED)] if first <= gone else []
-    invalid = [Gap(name, epoch, held, last, GapReason.INVALID)] if held <= last else []
-    return expired + invalid
+    gaps: list[Gap] = []
+    while first <= last:
+        reason = GapReason.INVALID if first in page.invalid else GapReason.EXPIRED
+        end = first
+        if reason is GapReason.INVALID:
+            while end < last and end + 1 in page.invalid:
+                end += 1
+        else:
+            end = min((n - 1 for n in page.invalid if first < n <= last), default=last)
+        gaps.append(Gap(name, epoch, first, end, reason))
+        first = end + 1
+    return gaps

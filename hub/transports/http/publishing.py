@@ -7,12 +7,13 @@ from typing import Any
 
 import orjson
 
+from hub.core import decimals
 from hub.core.asking import Hooks
 from hub.core.identity import Identity
 from hub.core.limits import party
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import REMOVES, check_channel
-from hub.errors import HubError, OutcomeUnknownError
+from hub.errors import BadRequestError, HubError, OutcomeUnknownError
 from hub.transports.http.access import text_header
 from hub.transports.http.answer import Answer
 from hub.transports.http.asking import judged_by_application, judged_each
@@ -20,10 +21,21 @@ from hub.transports.http.parameters import documented, header
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.problem import problem_fields, problem_headers
 from hub.transports.http.routes import Access, Route
-from hub.transports.http.schemas import ANY_JSON, KEY, STRING, Json, array, content, ok, ref
+from hub.transports.http.schemas import (
+    ANY_JSON,
+    BOOLEAN,
+    KEY,
+    NUMBER,
+    STRING,
+    Json,
+    array,
+    content,
+    ok,
+    ref,
+)
 from hub.transports.request import Request
 from hub.wire.codes import http_status
-from hub.wire.payload import Batch, Item, check_key, check_payload, marks_of, split_items
+from hub.wire.payload import Batch, Item, check_key, check_payload, keep_of, marks_of, split_items
 from hub.wire.query import single, split_form
 from hub.wire.tags import encode_tags, read_tags
 
@@ -65,6 +77,8 @@ class Publishing:
                     header("Idempotency-Key", KEY, "Makes a retry within 5 minutes harmless."),
                     header("X-Message-Key", KEY, "The publication's key."),
                     header("X-Message-Tags", STRING, "Tags: `name=value, ...` or a JSON object."),
+                    header("X-Message-TTL", NUMBER, "Seconds that history may hold it at most."),
+                    header("X-Message-History", BOOLEAN, "`false`: history does not hold it."),
                     documented("key", KEY, "The publication's key; the header wins."),
                     _TRACE,
                 ),
@@ -148,6 +162,10 @@ class Publishing:
             headers.get("traceparent") if self._traced else None,
             read_tags(text_header(request, "x-message-tags") or "")
             if "x-message-tags" in headers
+            else None,
+            0,
+            _keep(request)
+            if "x-message-ttl" in headers or "x-message-history" in headers
             else None,
         )
         if self._hooks is not None and self._hooks.asks_publish(identity):
@@ -337,6 +355,9 @@ class Publishing:
             trace,
             None if item.tags is None else encode_tags(item.tags),
             marks_of(remove=item.remove, end=item.end, key=key) if item.remove or item.end else 0,
+            None
+            if item.history and item.ttl_seconds is None
+            else keep_of(ttl_seconds=item.ttl_seconds, history=item.history),
         )
 
 
@@ -372,6 +393,19 @@ def _message_key(request: Request) -> str | None:
     if "x-message-key" in request.headers:
         return _optional_key(text_header(request, "x-message-key"), "X-Message-Key")
     return _optional_key(single(split_form(request.query), "key"), "key")
+
+
+def _keep(request: Request) -> int | None:
+    """As long as history may hold it: `X-Message-TTL`, `X-Message-History`."""
+    kept = request.headers.get("x-message-history", "true").strip().lower()
+    if kept not in {"true", "false"}:
+        raise BadRequestError(f"X-Message-History is {kept[:40]!r}, allowed are true and false")
+    ttl_seconds = None
+    if (text := request.headers.get("x-message-ttl")) is not None:
+        ttl_seconds = decimals.number(text.strip())
+        if ttl_seconds is None:
+            raise BadRequestError(f"X-Message-TTL is {text[:40]!r}, expected seconds")
+    return keep_of(ttl_seconds=ttl_seconds, history=kept == "true")
 
 
 def _batch_answer(outcomes: Sequence[Outcome]) -> Answer:

@@ -10,7 +10,7 @@ from hub.core.forensics.answers import Answer
 from hub.core.publication import Position
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
 from hub.wire.codes import HTTP_STATUS
-from hub.wire.payload import MAX_CHANNELS, MAX_KEY_LENGTH
+from hub.wire.payload import MAX_CHANNELS, MAX_KEY_LENGTH, MAX_TTL_SECONDS
 from hub.wire.tags import MAX_TAGS
 
 Json = Mapping[str, object]
@@ -97,6 +97,8 @@ _SAID: Json = {
     "tags": TAGS,
     "remove": BOOLEAN,
     "end": BOOLEAN,
+    "ttl_seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TTL_SECONDS},
+    "history": BOOLEAN,
 }
 _SAID_OPTIONAL = tuple(name for name in _SAID if name != "data")
 

@@ -6,7 +6,7 @@ Redis older instead of moving a clock.
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from redis import Redis
@@ -60,7 +60,10 @@ def _age_entries(client: Redis, log: bytes, milliseconds: int) -> None:
         assert isinstance(message, bytes)
         epoch, offset, time_ms, rest = message.split(b"\n", 3)
         older = b"%d" % (int(time_ms) - milliseconds)
-        client.xadd(log, {"m": b"\n".join((epoch, offset, older, rest))}, id=identifier)
+        aged: dict[Any, Any] = {"m": b"\n".join((epoch, offset, older, rest))}
+        if (until := fields.get(b"x")) is not None:
+            aged["x"] = int(until) - milliseconds
+        client.xadd(log, aged, id=identifier)
     client.pexpire(log, lifetime)
 
 

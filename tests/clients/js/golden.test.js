@@ -107,6 +107,8 @@ const CALLS = {
     hub.publish("prices", { eur: 1.08 }, { key: "EURUSD", echo: false }),
   "publish with tags, the last of its channel, which takes a row away": (hub) =>
     hub.publish("prices", 1, { key: "EURUSD", tags: { desk: "fx" }, remove: true, end: true }),
+  "publish what history holds for a minute, at most": (hub) => hub.publish("prices", 1, { ttlSeconds: 60 }),
+  "publish what history does not hold": (hub) => hub.publish("prices", 1, { history: false }),
   history: (hub) => hub.history("prices", { since: "k3f9:40", limit: 2 }),
   presence: (hub) => hub.presence("chat:42"),
   "presence, how many": (hub) => hub.presenceCount("chat:42"),

@@ -190,6 +190,10 @@ ASKED: dict[str, Ask] = {
     "publish with tags, the last of its channel, which takes a row away": lambda hub: hub.publish(
         "prices", 1, key="EURUSD", tags={"desk": "fx"}, remove=True, end=True
     ),
+    "publish what history holds for a minute, at most": lambda hub: hub.publish(
+        "prices", 1, ttl_seconds=60
+    ),
+    "publish what history does not hold": lambda hub: hub.publish("prices", 1, history=False),
     "history": lambda hub: hub.history("prices", since="k3f9:40", limit=2),
     "presence": lambda hub: hub.presence("chat:42"),
     "presence, how many": lambda hub: hub.presence_count("chat:42"),

@@ -383,3 +383,32 @@ async def test_a_row_is_taken_away_by_its_key(hub: Hub) -> None:
     (request,) = hub.engine.published
     assert (request.key, request.data, request.marks) == ("a/b é", b"null", REMOVES)
     assert [each.status_code for each in (none, long, anybody)] == [400, 400, 401]
+
+
+async def test_a_publication_says_how_long_history_may_hold_it(hub: Hub) -> None:
+    """By fields of an item, by headers where the body is the payload."""
+    async with hub.client(**PUBLISHER) as client:
+        for more in (
+            {"ttl_seconds": 1.5},
+            {"history": False},
+            {"history": False, "ttl_seconds": 1},
+        ):
+            await client.post("/api/publish", json={"channel": "a", "data": 1, **more})
+        await client.post("/api/publish", json={"channels": ["a"], "data": 1, "ttl_seconds": 2})
+        for headers in ({"X-Message-TTL": "3"}, {"X-Message-History": "false"}, {}):
+            await client.post("/api/publish/a", content=b"1", headers=headers)
+    kept = [request.keep_ms for request in hub.engine.published]
+    assert kept == [1500, 0, 0, 2000, 3000, 0, None]
+
+
+@pytest.mark.parametrize("ttl", [0, -1, 1e9])
+async def test_a_time_to_live_that_is_none_is_refused(hub: Hub, ttl: float) -> None:
+    async with hub.client(**PUBLISHER) as client:
+        item = {"channel": "a", "data": 1, "ttl_seconds": ttl}
+        refused = await client.post("/api/publish", json=item)
+        header = await client.post(
+            "/api/publish/a", content=b"1", headers={"X-Message-TTL": str(ttl)}
+        )
+        odd = await client.post("/api/publish/a", content=b"1", headers={"X-Message-History": "no"})
+    assert [each.status_code for each in (refused, header, odd)] == [400] * 3
+    assert hub.engine.published == []

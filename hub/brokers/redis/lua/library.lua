@@ -223,22 +223,25 @@ end
 -- `bytes` together, or one; and 1 where it holds nothing beyond them. Read a few at a time, so
 -- that what is too much is not read.
 local function within(log, from, limit, bytes)
-  local found = {}
+  local found, now = {}, milliseconds(redis.call('TIME'))
   while limit > 0 do
     local asked = math.min(limit, 16)
     local entries = redis.call('XRANGE', log, from, '+', 'COUNT', asked)
     for _, entry in ipairs(entries) do
-      bytes = bytes - #entry[2][2]
-      if bytes < 0 and found[1] then
-        return found, 0
-      end
-      found[#found + 1], found[#found + 2] = entry[1], entry[2][2]
       from = '(' .. entry[1]
+      -- The moment from which on it is not to be held, where it has one of its own.
+      if tonumber(entry[2][4] or now + 1) > now then
+        bytes = bytes - #entry[2][2]
+        if bytes < 0 and found[1] then
+          return found, 0
+        end
+        found[#found + 1], found[#found + 2] = entry[1], entry[2][2]
+        limit = limit - 1
+      end
     end
     if #entries < asked then
       return found, 1
     end
-    limit = limit - asked
   end
   return found, 0
 end
@@ -333,7 +336,8 @@ end
 
 -- keys: meta, log, line (nowhere in a cluster), and the idempotency key's where there is one
 -- args: data, envelope ('' for none), digest of what the idempotency key stands for ('' for
---       none), settings (nil for those of the last hub node), trace (nil for most)
+--       none), settings (nil for those of the last hub node), trace (nil or '' for most), how many
+--       milliseconds history may hold it (nil for as long as the channel's; 0 for not at all)
 -- returns: epoch, offset, 1 for a duplicate; or 'conflict'
 local function publish(keys, args)
   local meta, log, once, line_key = keys[1], keys[2], nil, keys[3]
@@ -360,8 +364,12 @@ local function publish(keys, args)
   if offset == 1 then
     redis.call('PEXPIRE', meta, options.position)
   end
-  if options.size > 0 and options.history ~= '0' then
-    redis.call('XADD', log, 'MAXLEN', options.size, number .. '-0', 'm', message)
+  if options.size > 0 and options.history ~= '0' and args[6] ~= '0' then
+    local entry = { 'm', message }
+    if args[6] then
+      entry[3], entry[4] = 'x', string.format('%.0f', tonumber(time) + tonumber(args[6]))
+    end
+    redis.call('XADD', log, 'MAXLEN', options.size, number .. '-0', unpack(entry))
     redis.call('PEXPIRE', log, options.history)
   end
   if options.keys then
@@ -372,7 +380,7 @@ local function publish(keys, args)
     redis.call('PEXPIRE', once, options.once)
   end
   local name = string.match(meta, '^(.*):meta$')
-  if args[5] then
+  if args[5] and args[5] ~= '' then
     -- Before the message and beside it: a node of a version that knows no traces passes over it.
     local mark = { 'presence', 'trace', epoch, number, args[5] }
     redis.call('PUBLISH', name, table.concat(mark, '\n'))
