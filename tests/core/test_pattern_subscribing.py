@@ -9,6 +9,7 @@ from hub.core.commands import Subscribe, SubscribePattern, Unsubscribe, Unsubscr
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Position
+from hub.core.recovery import patterns
 from tests.core.fakes import FakeLink
 from tests.core.small_node import Shape, SmallNode, limits
 
@@ -178,3 +179,21 @@ def test_a_session_that_ends_leaves_nothing_behind(node: SmallNode) -> None:
     assert not node.subscribing.channels
     assert node.subscribing.held == 0
     publish(node, "p:b", "p:a")
+
+
+def test_many_sessions_join_a_channel_in_slices_and_miss_nothing(
+    node: SmallNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of later slices read from history what was published meanwhile."""
+    monkeypatch.setattr(patterns, "_SLICE_SESSIONS", 2)
+    links = []
+    for _ in range(5):
+        session, link = node.open()
+        node.do(session, SubscribePattern(1, "p:*"))
+        links.append(link)
+    node.publish("p:a")
+    node.publish("p:a")
+    node.loop.settle()
+    publish(node, "p:a")
+    for link in links:
+        assert messages(link) == [("p:a", 1), ("p:a", 2), ("p:a", 3)]
