@@ -310,3 +310,15 @@ async def test_connections_to_the_application_are_kept(app: Application, channel
             await peer.command(op="publish", channel=channel, data=number)
     assert len(app.asked) == 22
     assert app.connections <= 2
+
+
+async def test_a_pattern_is_refused_to_whom_the_application_is_asked_about(
+    app: Application,
+) -> None:
+    """It names no channel: nothing may come through it that the application has not seen."""
+    async with Hub(settings(app, "subscribe")) as hub:
+        async with WebSocketPeer(hub.url, Query(), {}) as peer:
+            reply = await peer.command(op="subscribe", pattern="room:*")
+            assert reply["error"]["code"] == "forbidden"
+        async with WebSocketPeer(hub.url, Query(pattern="room:*"), {}) as peer:
+            assert (await goodbye(peer))[0] == 4403
