@@ -95,6 +95,23 @@ async def test_all_connections_of_a_subject_leave_a_channel(
         assert await peer.data(1) == [2]
 
 
+async def test_a_ban_ends_a_session_between_two_polls(hub: Hub, http: httpx.AsyncClient) -> None:
+    """Its next poll finds no session, and a new one is refused: whoever polls learns why."""
+    begin = f"/poll?channel=news&session=true&wait=0&token={token()}"
+    async with http_client(base_url=hub.url) as peer:
+        welcome = (await peer.get(begin)).json()["welcome"]
+        banned = await http.put("/api/subjects/ann/ban", json={"reason": "spam", "seconds": 60})
+        assert banned.status_code == 200, banned.text
+        assert (await http.get("/api/subjects/ann")).json()["connections"] == []
+        goes_on = await peer.get(
+            f"/poll?channel=news&session=true&wait=0&connection={welcome['connection']}",
+            headers={"Authorization": f"Bearer {welcome['secret']}"},
+        )
+        assert goes_on.status_code == 404
+        refused = await peer.get(begin)
+        assert (refused.status_code, refused.json()["detail"]) == (403, "spam")
+
+
 @pytest.mark.parametrize("kind", STREAMS)
 async def test_a_banned_subject_is_closed_and_refused_at_every_door(
     hub: Hub, http: httpx.AsyncClient, kind: type[Peer]

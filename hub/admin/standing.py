@@ -208,7 +208,10 @@ class AccessLog:
             self._close(said)
 
     def _close(self, said: Standing) -> None:
-        """End the sessions that it concerns."""
+        """End the sessions that it concerns: at once, also one that polls and waits for no answer.
+
+        The next poll of that one gets 404, a poll that begins a new session the refusal itself.
+        """
         closing = [
             (session, error)
             for session in self._registry().sessions.values()

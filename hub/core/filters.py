@@ -1,4 +1,11 @@
-"""What a subscription wants of its channel's publications, as the fan-out asks it."""
+"""What a subscription wants of its channel's publications, as the core asks it.
+
+`hub.wire.filters` has the shape. `hub.core.session.encoded.unwanted` asks it: of a batch once for
+each publication, dialect and filter, however many subscriptions share them
+(`hub.core.fanout.channels.Batch`); of history once for each publication that is read to a
+subscription (`hub.core.recovery.replay`). No broker knows filters: what is left out moves the
+position.
+"""
 
 from typing import Protocol
 

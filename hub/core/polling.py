@@ -1,4 +1,8 @@
-"""One poll, as transports hand it to the node that holds the session."""
+"""One poll, as transports hand it to the node that holds the session.
+
+`hub.transports.http.sessions` reads it of a request and checks it. Nothing behind that knows by
+which method it came, or in which form.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

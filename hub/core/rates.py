@@ -1,4 +1,7 @@
-"""How much a node does now: its counters as rates and quantiles of latency."""
+"""How much a node does now: its counters as rates and quantiles of latency.
+
+Figures only. What a peer may do in a second is judged in `hub.core.limits`.
+"""
 
 from collections import deque
 from collections.abc import Sequence

@@ -2,7 +2,9 @@
 
 A column of the lists of connections and of channels is one line here: a field says how it is
 read, how it is sorted by and, where nodes share a row, how their values become one. The lists, the
-JSON of the HTTP API and its OpenAPI document follow from it. Nothing here knows a session's class.
+JSON of the HTTP API and its OpenAPI document follow from it. Which of them are shown is chosen by
+`hub/dashboard/views/connections.js` and, for `hub top`, by `hub.cli.columns`. Nothing here knows a
+session's class.
 """
 
 import operator

@@ -1,5 +1,7 @@
 """Which broker a node gets: the one place that names concrete ones.
 
+`hub.settings.values.check_broker` has judged before what `HUB_BROKER` says.
+
 A node that stands alone does not import the Redis client, which takes a third of its start.
 """
 

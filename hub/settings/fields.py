@@ -381,7 +381,11 @@ class Fields(BaseSettings):
         HEARTBEATS, 10, "Seconds that a peer has to answer a ping.", ge=0.01, le=3600
     )
     handshake_timeout_seconds: Seconds = setting(
-        HEARTBEATS, 10, "Seconds that a connection has for its first request.", ge=0.01, le=3600
+        HEARTBEATS,
+        10,
+        "Seconds that a connection has for its first request, and before it for a TLS handshake.",
+        ge=0.01,
+        le=3600,
     )
     keep_alive_seconds: Seconds = setting(
         HEARTBEATS,

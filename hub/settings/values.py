@@ -382,7 +382,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_broker(value: str) -> str:
-    """The one place that knows which brokers there are."""
+    """Which names of brokers there are; `hub.node.broker` makes what is named."""
     if value == "memory://" or is_sqlite(value) or urls.are_redis(value):
         return value
     raise ValueError

@@ -1,5 +1,7 @@
 """Members in step are written to by their descriptors alone; whoever differs stands apart first."""
 
+import sys
+
 import pytest
 
 from hub.core.fanout.group import Group
@@ -34,6 +36,16 @@ def test_a_live_member_comes_into_step_with_the_first_batch() -> None:
     assert in_step(node) == 3
     assert [reader.session.subscriptions["a"].offset for reader in readers] == [1 + 1] * 3
     assert [offsets(reader.read()) for reader in readers] == [[1, 2]] * 3
+
+
+def test_a_crowd_that_came_into_step_leaves_no_room_behind() -> None:
+    """Of who stands apart nothing is held any more once nobody does."""
+    node = SmallNode()
+    readers = [Subscriber(node, "a") for _ in range(200)]
+    before = sys.getsizeof(group_of(node).apart)
+    readers[0].publish("a", 1)
+    assert in_step(node) == 200
+    assert sys.getsizeof(group_of(node).apart) < 200 < before
 
 
 def test_a_descriptors_number_that_is_reused_at_once_gets_nothing_of_the_one_before() -> None:

@@ -2,6 +2,10 @@
 
 It serves no peers and reads no credentials. What it holds in memory ends with it. When it is told
 to end, or its supervisor has died, it ends as soon as no worker is connected.
+
+Where it dies itself, `hub.node.supervisor.supervisor` starts another one. Workers keep their peers
+meanwhile: a call is refused or its outcome is unknown (`hub.brokers.local.link`). Then every
+channel's head is compared, and what is missing is read or announced (`hub.brokers.local.client`).
 """
 
 import asyncio
