@@ -30,7 +30,7 @@ from hub.observe.logs import make_logger
 from hub.observe.loop_lag import LoopLag
 from hub.settings import Settings
 from hub.transports.asgi_types import ASGIApp, Receive, Scope, Send
-from hub.wire.payload import check_key, check_payload, encode_payload
+from hub.wire.payload import check_key, check_payload, encode_payload, marks_of
 
 # The scope of idempotency keys of the application in this process.
 _IN_PROCESS = "in-process"
@@ -246,10 +246,11 @@ class Hub:
         *,
         key: str | None = None,
         idempotency_key: str | None = None,
+        end: bool = False,
     ) -> PublishResult:
         """Publish anything orjson can encode; `bytes` are taken as JSON that is encoded already.
 
-        As orjson does, NaN and the infinities become null.
+        As orjson does, NaN and the infinities become null. `end`: it is the last of its channel.
 
         Raises:
             BadRequestError: the channel or a key is not allowed, or `data` is not JSON.
@@ -265,6 +266,7 @@ class Hub:
             check_payload(raw, limit=self.settings.max_message_bytes),
             _IN_PROCESS,
             key=key,
+            marks=marks_of(remove=False, end=end, key=key),
             idempotency_key=idempotency_key,
             trace=tracing.current() if (tracing := self.node.tracing) else None,
         )

@@ -165,7 +165,9 @@ def test_a_django_view_whose_key_the_hub_refuses_says_so_in_its_log(tmp_path: Pa
 SCRIPT = re.compile(r"^# /// script\n((?:#.*\n)+?)# ///$", re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["fastapi_app.py", "django_app.py", "celery_app.py"])
+@pytest.mark.parametrize(
+    "name", ["fastapi_app.py", "answer_app.py", "django_app.py", "celery_app.py"]
+)
 def test_a_program_names_what_it_needs_and_how_it_is_run(name: str) -> None:
     """PEP 723: `uv run --script` installs that, the hub and its client from this tree."""
     text = (EXAMPLES / name).read_text()

@@ -11,3 +11,9 @@ class ExampleApp(HubProcess):
     """Serves the ticker and the chat page, on a free port."""
 
     program = (str(EXAMPLES / "fastapi_app.py"),)
+
+
+class AnswerApp(HubProcess):
+    """Serves the page that shows an answer word by word."""
+
+    program = (str(EXAMPLES / "answer_app.py"),)
