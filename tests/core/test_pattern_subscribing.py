@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from hub.core.commands import Subscribe, SubscribePattern, Unsubscribe, UnsubscribePattern
+from hub.core.forensics.answers import Answer
+from hub.core.forensics.explaining import Question
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Position
@@ -197,3 +199,20 @@ def test_many_sessions_join_a_channel_in_slices_and_miss_nothing(
     publish(node, "p:a")
     for link in links:
         assert messages(link) == [("p:a", 1), ("p:a", 2), ("p:a", 3)]
+
+
+def test_what_a_pattern_brought_is_explained_like_any_subscription(node: SmallNode) -> None:
+    """Written where it came, not subscribed before the pattern began."""
+    publish(node, "p:a")
+    session, _ = node.open()
+    node.do(session, SubscribePattern(1, "p:*"))
+    publish(node, "p:a", "p:b")
+
+    def answer(channel: str, offset: int) -> Answer:
+        head = node.memory._logs[channel].head
+        asked = Question(channel, head.epoch, offset, head.offset)
+        return node.explain(session, asked).answer
+
+    assert answer("p:a", 1) is Answer.NOT_SUBSCRIBED
+    assert answer("p:a", 2) is Answer.WRITTEN
+    assert answer("p:b", 1) is Answer.WRITTEN
