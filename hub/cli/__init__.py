@@ -22,6 +22,7 @@ from hub.cli import (
     operating,
     publish,
     serve,
+    state,
     subscribe,
     tail,
     token,
@@ -33,7 +34,12 @@ from hub.observe import standard_streams
 
 # What `hub --help` shows together, in its order.
 _PANELS = {
-    "Publish and subscribe": (publish.register, subscribe.register, ingest.register),
+    "Publish and subscribe": (
+        publish.register,
+        subscribe.register,
+        state.register,
+        ingest.register,
+    ),
     "Serve": (serve.register, config.register, token.register, bench.register),
     "Operate": (
         top.register,

@@ -23,9 +23,17 @@ from hub.observe.terminal import visible_json_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hub_client import ConnectionState, Gap, HubClient, Message, Presence, Subscription
+    from hub_client import (
+        ConnectionState,
+        Gap,
+        HubClient,
+        Message,
+        Presence,
+        State,
+        Subscription,
+    )
 
-    Pushes = Subscription[Message | Gap | Presence]
+    Pushes = Subscription[Message | Gap | Presence | State]
 
 _REFUSED = 1
 _ALL_TRANSPORTS = ("websocket", "sse", "poll")
@@ -59,6 +67,10 @@ def subscribe(
             "--fill", help="Refill from history what was dropped because it was read too slowly."
         ),
     ] = False,
+    state: Annotated[
+        bool,
+        typer.Option("--state", help="The newest of each key first, of channels that keep it."),
+    ] = False,
     wanted: Annotated[
         str | None,
         typer.Option("--filter", help='Only messages with such tags, as \'{"league":"nba"}\'.'),
@@ -80,6 +92,7 @@ def subscribe(
             positions(channels, since or []),
             last,
             fill,
+            state,
             None if wanted is None else conditions(wanted),
             token,
             transports(transport),
@@ -102,6 +115,7 @@ class Plan:
     since: "Mapping[str, str]"
     last: int | None
     fill: bool
+    state: bool
     filter: "Mapping[str, object] | None"
     token: str | None
     transports: tuple[str, ...]
@@ -113,6 +127,7 @@ class Plan:
             last=self.last,
             fill=self.fill,
             filter=self.filter,
+            state=self.state,
             gaps=True,
             presence=True,
         )

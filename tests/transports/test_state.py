@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import sys
 
 import httpx
+import pytest
 import websockets
 
 from hub import Hub, Settings
+from hub_client import HubClient, Message, State
 
 SETTINGS = {
     "port": 0,
@@ -96,3 +99,49 @@ async def test_polls_get_rows_and_go_on_behind_them() -> None:
         await http.post("/api/publish/big:a?key=k0001", content=b"1")
         answer = (await http.get(path, headers=headers)).json()
         assert [push["offset"] for push in answer["pushes"]] == [601]
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse", "poll"])
+async def test_the_python_client_is_given_rows_and_then_changes(transport: str) -> None:
+    """And rows anew, in place of a gap, where it was away for too long."""
+    async with hub_with_tables() as hub:
+        for key in "ab":
+            await hub.publish("table:a", 1, key=key)
+        async with HubClient(hub.url, transports=(transport,)) as client, asyncio.timeout(20):
+            items = client.subscribe("table:a", state=True, gaps=True)
+            first = await anext(items)
+            await hub.publish("table:a", 2, key="a")
+            second = await anext(items)
+        assert isinstance(first, State)
+        assert (first.begins, first.more) == (True, False)
+        assert {row.key: row.data for row in first.rows} == {"a": 1, "b": 1}
+        assert isinstance(second, Message)
+        assert (second.key, second.data, second.offset) == ("a", 2, 3)
+        for number in range(5):
+            await hub.publish("table:a", 3, key=f"k{number}")
+        async with HubClient(hub.url, transports=(transport,)) as client, asyncio.timeout(20):
+            items = client.subscribe("table:a", state=True, since=second.position, gaps=True)
+            again = await anext(items)
+        assert isinstance(again, State)
+        assert len(again.rows) == 7
+        assert items.position == again.position
+
+
+async def test_the_command_line_prints_the_rows() -> None:
+    """One line each; `--after` and `--limit` are those of the API."""
+    async with hub_with_tables() as hub:
+        for key in "abc":
+            await hub.publish("table:a", 1, key=key)
+        lines = await _output("state", "table:a", "--url", hub.url)
+        some = await _output("state", "table:a", "--url", hub.url, "--after", "a", "--limit", "1")
+    assert [json.loads(line)["key"] for line in lines] == ["a", "b", "c"]
+    assert [json.loads(line)["key"] for line in some] == ["b"]
+
+
+async def _output(*arguments: str) -> list[str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "hub", *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return out.decode().splitlines()

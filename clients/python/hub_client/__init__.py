@@ -31,6 +31,7 @@ from hub_client.messages import (
     Position,
     Presence,
     Published,
+    State,
 )
 from hub_client.options import ClientOptions
 from hub_client.posting import PublisherOptions
@@ -75,6 +76,7 @@ __all__ = [
     "ReconnectTiming",
     "RejectedError",
     "Retrying",
+    "State",
     "Subscription",
     "SyncHubClient",
     "SyncPublisher",

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hub_client.frames import Frame, decode, encode, position
-from hub_client.messages import Gap, Item, Message, Position, Presence
+from hub_client.frames import Frame, decode, encode, position, rows
+from hub_client.messages import Gap, Item, Message, Position, Presence, State
 
 # What another connection may have: it asked earlier, or is at another node (PROTOCOL.md, gaps).
 _LACKING = frozenset({"expired", "broker"})
@@ -45,6 +45,7 @@ class Channel:
         "_asked",
         "_held",
         "_held_bytes",
+        "_table",
         "duplicates",
         "every_ms",
         "fill",
@@ -55,9 +56,10 @@ class Channel:
         "presence_data",
         "since",
         "start",
+        "state",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a subscription may ask for
         self,
         name: str,
         *,
@@ -67,6 +69,7 @@ class Channel:
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - as the wire calls it
         presence_data: object = None,
         every_ms: int | None = None,
+        state: bool = False,
     ) -> None:
         self.name = name
         self.since = since
@@ -80,6 +83,10 @@ class Channel:
         """After the last thing handed to the application; what the next resume asks for."""
         self.start: Position | None = since
         """Where the first subscription began."""
+        self.state = state
+        """Whether rows come first, and again where history cannot make a resume whole."""
+        self._table: Position | None = None
+        """As of which rows come now; None where the next one begins anew."""
         self.duplicates = 0
         self._asked = ""
         """The epoch that the newest connection was asked to resume in."""
@@ -96,6 +103,9 @@ class Channel:
             fields["every_ms"] = self.every_ms
         if self.presence_data is not None:
             fields["presence"] = {"data": self.presence_data}
+        if self.state:
+            fields["state"] = True
+            self._table = None
         if self.position is not None:
             fields["since"] = str(self.position)
         else:
@@ -107,6 +117,9 @@ class Channel:
         is followed by a `reset`, and moving now would hide that if the connection ended first."""
         source.epochs[self.name] = start.epoch
         if self.position is None:
+            if self.state:
+                # Until the last of its rows has come there is nothing to resume from.
+                return self.release()
             self.position = self.start = start
         ahead = start.epoch == self._epoch and start.offset > self.position.offset
         if source.newer and ahead:
@@ -161,6 +174,8 @@ class Channel:
         if epoch is None:
             # Still under way from a subscription that was given up on this connection.
             return ()
+        if frame.op == "state":
+            return self._state(frame, raw, source)
         if frame.op == "gap" and frame.reason == "reset":
             return self._reset(position(frame.position), raw, source)
         if frame.op == "message" and frame.offset is not None:
@@ -175,6 +190,17 @@ class Channel:
             return (self._gap_of(frame, 0, 0, raw, epoch),)
         member = frame.member.public() if frame.member else None
         return (Presence(self.name, frame.op, member, raw),)
+
+    def _state(self, frame: Frame, raw: bytes, source: Source) -> tuple[Item, ...]:
+        """Rows; with the last of them this is where the next resume goes on."""
+        place = position(frame.position)
+        begins = place != self._table
+        self._table = place if frame.more else None
+        source.epochs[self.name] = place.epoch
+        if not frame.more:
+            self.position = place
+        found = rows(frame, place.epoch)
+        return (State(self.name, place, found, frame.more, begins, frame.dropped, raw),)
 
     def _message(self, frame: Frame, raw: bytes, epoch: str, source: Source) -> tuple[Item, ...]:
         offset = frame.offset or 0

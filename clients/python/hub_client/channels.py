@@ -34,7 +34,7 @@ from hub_client.websocket import WebSocketDialer
 
 # Why a subscription ends of which the last publication came: no error.
 _ENDED = "ended"
-_OF_A_CHANNEL = frozenset({"message", "gap", "join", "leave", "update", "presence_reset"})
+_OF_A_CHANNEL = frozenset({"message", "gap", "state", "join", "leave", "update", "presence_reset"})
 
 
 class Channels:

@@ -113,6 +113,24 @@ class HubClient:
         self,
         channel: str,
         *,
+        state: bool,
+        since: Position | str | None = None,
+        last: int | None = None,
+        fill: bool = False,
+        filter: Filter | None = None,
+        gaps: bool = False,
+        presence: bool = False,
+        presence_data: object = None,
+        every_ms: int | None = None,
+        get_state: GetState | None = None,
+        on_gap: OnGap | None = None,
+    ) -> Subscription[Item]: ...
+
+    @overload
+    def subscribe(
+        self,
+        channel: str,
+        *,
         since: Position | str | None = None,
         last: int | None = None,
         fill: bool = False,
@@ -172,6 +190,7 @@ class HubClient:
         presence_data: object = None,
         every_ms: int | None = None,
         get_state: GetState | None = None,
+        state: bool = False,
         on_gap: OnGap | None = None,
     ) -> Subscription[Any]:
         """Begin a subscription now and return its iterator.
@@ -189,6 +208,8 @@ class HubClient:
             get_state: called (and awaited, if that is possible) at the start and whenever messages
                 are missing; returns `{"data": ..., "position": ...}`, the application's own state,
                 which comes as a `Message` with `state` before what follows that position.
+            state: rows of a keyed channel first, as `State` objects, then what follows them; rows
+                again where history cannot make a resume whole.
             on_gap: called (and awaited, if that is possible) with each gap, in its place.
 
         Raises:
@@ -207,6 +228,7 @@ class HubClient:
                 filter=filter,
                 presence_data=presence_data,
                 every_ms=every_ms,
+                state=state,
             )
         )
         wanted = Wanted(gaps=gaps, presence=presence, on_gap=on_gap, get_state=get_state)

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from hub_client import frames
 from hub_client.channel import Channel
-from hub_client.messages import Gap, HistoryPage, Item, Message, Position, Presence
+from hub_client.messages import Gap, HistoryPage, Item, Message, Position, Presence, State
 
 ItemT_co = TypeVar("ItemT_co", bound=Item, covariant=True)
 OnGap = Callable[[Gap], Awaitable[None] | None]
@@ -286,6 +286,8 @@ class Subscription(Generic[ItemT_co]):
 
 def position_after(item: Item) -> Position | None:
     if isinstance(item, Presence) or (isinstance(item, Gap) and not _moves(item)):
+        return None
+    if isinstance(item, State) and item.more:
         return None
     return item.position
 

@@ -49,6 +49,17 @@ class WireError(msgspec.Struct, frozen=True):
 _Tags = dict[str, str | int | float | bool]
 
 
+class _Publication(msgspec.Struct, frozen=True, rename={"origin": "from"}):
+    offset: int
+    data: msgspec.Raw
+    time: int | None = None
+    key: str | None = None
+    origin: str | None = None
+    tags: _Tags | None = None
+    remove: bool = False
+    end: bool = False
+
+
 class Frame(msgspec.Struct, frozen=True, rename={"origin": "from"}):
     """Any push or reply; a field is at its default where the op does not have it."""
 
@@ -78,6 +89,9 @@ class Frame(msgspec.Struct, frozen=True, rename={"origin": "from"}):
     code: int = 0
     reconnect_within_ms: int | None = None
     in_seconds: float = 0.0
+    rows: tuple[_Publication, ...] = ()
+    more: bool = False
+    dropped: int = 0
 
 
 _FRAME = msgspec.json.Decoder(Frame)
@@ -129,17 +143,6 @@ class _PublishOk(msgspec.Struct, frozen=True):
     duplicate: bool = False
 
 
-class _Publication(msgspec.Struct, frozen=True, rename={"origin": "from"}):
-    offset: int
-    data: msgspec.Raw
-    time: int | None = None
-    key: str | None = None
-    origin: str | None = None
-    tags: _Tags | None = None
-    remove: bool = False
-    end: bool = False
-
-
 class _HistoryOk(msgspec.Struct, frozen=True):
     channel: str
     position: str
@@ -176,10 +179,22 @@ def published(ok: bytes | msgspec.Raw) -> Published:
 def history_page(ok: msgspec.Raw) -> HistoryPage:
     answer = _read(ok, _HistoryOk)
     head = position(answer.position)
-    messages = tuple(
+    messages = _messages(answer.channel, head.epoch, answer.publications)
+    return HistoryPage(answer.channel, head, answer.oldest, messages)
+
+
+def rows(frame: Frame, epoch: str) -> tuple[Message, ...]:
+    """Those of a `state` push, as the messages that they came by."""
+    return _messages(frame.channel, epoch, frame.rows)
+
+
+def _messages(
+    channel: str, epoch: str, publications: tuple[_Publication, ...]
+) -> tuple[Message, ...]:
+    return tuple(
         Message(
-            channel=answer.channel,
-            epoch=head.epoch,
+            channel=channel,
+            epoch=epoch,
             offset=item.offset,
             raw_data=bytes(item.data),
             key=item.key,
@@ -189,9 +204,8 @@ def history_page(ok: msgspec.Raw) -> HistoryPage:
             remove=item.remove,
             end=item.end,
         )
-        for item in answer.publications
+        for item in publications
     )
-    return HistoryPage(answer.channel, head, answer.oldest, messages)
 
 
 def member_count(ok: msgspec.Raw) -> int:

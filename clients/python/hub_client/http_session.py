@@ -168,8 +168,8 @@ _BY_COMMAND = {"presence", "every_ms"}
 def url_subscriptions(wanted: tuple[Mapping[str, object], ...]) -> tuple[list[str], str]:
     """The channels that fit into the URL, and its query. The rest is subscribed by command.
 
-    `last`, `fill` and `filter` stand once for the whole URL: only channels that agree with the
-    first can be in it.
+    `last`, `fill`, `state` and `filter` stand once for the whole URL: only channels that agree with
+    the first can be in it.
     """
     wanted = tuple(fields for fields in wanted if not _BY_COMMAND & fields.keys())
     shared = _shared(wanted[0]) if wanted else []
@@ -185,7 +185,7 @@ def url_subscriptions(wanted: tuple[Mapping[str, object], ...]) -> tuple[list[st
 
 
 def _shared(fields: Mapping[str, object]) -> list[tuple[str, str]]:
-    given = ((name, fields.get(name)) for name in ("last", "fill"))
+    given = ((name, fields.get(name)) for name in ("last", "fill", "state"))
     shared = [(name, str(value).lower()) for name, value in given if value is not None]
     wanted = fields.get("filter")
     return shared if wanted is None else [*shared, ("filter", encode(wanted).decode())]

@@ -132,7 +132,27 @@ class Presence:
     frame: bytes = field(default=b"", repr=False, compare=False)
 
 
-Item = Message | Gap | Presence
+@dataclass(frozen=True, slots=True)
+class State:
+    """Rows of a keyed channel as of `position`; what follows it comes as messages.
+
+    Where one `begins`, forget the rows that came so far.
+    """
+
+    channel: str
+    position: Position
+    rows: tuple[Message, ...]
+    """The newest message of each key."""
+    more: bool
+    """Whether further rows as of the same position follow."""
+    begins: bool
+    """Whether the table begins anew with it."""
+    dropped: int = 0
+    """Rows that the hub let go of for want of room."""
+    frame: bytes = field(default=b"", repr=False, compare=False)
+
+
+Item = Message | Gap | Presence | State
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,23 @@ class SyncHubClient:
         self,
         channel: str,
         *,
+        state: bool,
+        since: Position | str | None = None,
+        last: int | None = None,
+        fill: bool = False,
+        filter: Filter | None = None,
+        gaps: bool = False,
+        presence: bool = False,
+        presence_data: object = None,
+        every_ms: int | None = None,
+        on_gap: OnGap | None = None,
+    ) -> "SyncSubscription[Item]": ...
+
+    @overload
+    def subscribe(
+        self,
+        channel: str,
+        *,
         since: Position | str | None = None,
         last: int | None = None,
         fill: bool = False,
@@ -144,6 +161,7 @@ class SyncHubClient:
         presence_data: object = None,
         every_ms: int | None = None,
         get_state: Callable[[], Mapping[str, Any]] | None = None,
+        state: bool = False,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Any]":
         """Begin a subscription now; as `HubClient.subscribe`.
@@ -163,6 +181,7 @@ class SyncHubClient:
                 presence_data=presence_data,
                 every_ms=every_ms,
                 get_state=None if get_state is None else partial(asyncio.to_thread, get_state),
+                state=state,
             )
 
         return SyncSubscription[Any](self._run(begin()), self._submit, gaps=gaps, on_gap=on_gap)

@@ -120,6 +120,7 @@ const CALLS = {
   ping: (hub) => hub.subscribe("prices", () => {}),
 };
 const ELSEWHERE = {
+  "subscribe, rows of a keyed channel first": "no option so far",
   "subscribe to a pattern": "no method so far",
   "subscribe to a pattern, resuming": "no method so far",
   "unsubscribe from a pattern": "no method so far",

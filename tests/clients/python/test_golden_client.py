@@ -21,6 +21,7 @@ from hub_client import (
     Presence,
     Published,
     ReconnectTiming,
+    State,
 )
 from tests.clients.python.fakes import (
     DEADLINE_SECONDS,
@@ -36,7 +37,7 @@ from tests.clients.python.fakes import (
 )
 from tests.support.golden import golden, golden_case
 
-OF_A_CHANNEL = {"message", "gap", "join", "leave", "update", "presence_reset"}
+OF_A_CHANNEL = {"message", "gap", "state", "join", "leave", "update", "presence_reset"}
 PUSHES = [case for case in golden("pushes") if case["wire"]["op"] in OF_A_CHANNEL]
 TIMING = ReconnectTiming(base_seconds=0.01, cap_seconds=0.05, open_timeout_seconds=5)
 
@@ -55,7 +56,14 @@ def reply_to(command: Json, name: str | None = None) -> Json:
     return {**golden_case("replies", name or command["op"])["wire"], "id": command["id"]}
 
 
-def on_the_wire(item: Message | Gap | Presence) -> Json:
+def row(message: Message) -> Json:
+    """A row of a state under the names of the wire."""
+    fields: Json = {"key": message.key, "offset": message.offset, "time": message.time_ms}
+    fields |= {"from": message.sender, "tags": message.tags, "data": message.data}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def on_the_wire(item: Message | Gap | Presence | State) -> Json:
     """What the application got, under the names of the wire."""
     fields: Json
     body: Json
@@ -73,6 +81,9 @@ def on_the_wire(item: Message | Gap | Presence) -> Json:
             if item.unsequenced:
                 fields = {"epoch": item.epoch, "unsequenced": item.unsequenced}
             body = {"reason": item.reason}
+        case State():
+            op, fields = "state", {"position": str(item.position), "dropped": item.dropped or None}
+            body = {"rows": [row(each) for each in item.rows], "more": item.more}
         case Presence():
             op, fields, body = item.change, {"member": member_fields(item.member)}, {}
     given = {name: value for name, value in fields.items() if value is not None}
@@ -182,6 +193,7 @@ ASKED: dict[str, Ask] = {
     "subscribe to what has some tags": lambda hub: _subscribe(
         hub, "games", filter={"league": "nba"}
     ),
+    "subscribe, rows of a keyed channel first": lambda hub: _subscribe(hub, "prices", state=True),
     "unsubscribe": lambda hub: _subscribe(hub, "prices"),
     "publish, not back to me": lambda hub: hub.publish(
         "prices", {"eur": 1.08}, key="EURUSD", echo=False
