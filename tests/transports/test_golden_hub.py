@@ -25,7 +25,7 @@ REFUSED = {"authenticate"}
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubProcess]:
-    with HubProcess(HUB_PRESENCE="true") as running:
+    with HubProcess(HUB_PRESENCE="true", HUB_NAMESPACES='{"rows":{"keyed":true}}') as running:
         yield running
 
 
@@ -67,10 +67,16 @@ def test_a_golden_command_is_carried_out_and_answered_under_the_golden_names(
     if command["op"] == "subscribe":
         of = "pattern" if "pattern" in command else "channel"
         ask(session, {"op": "unsubscribe", "id": "u", of: command[of]})
+    if command.get("state"):
+        command = {**command, "channel": "rows:prices"}
     if command["op"] == "unsubscribe" and "pattern" in command:
         ask(session, {"op": "subscribe", "id": "s", "pattern": command["pattern"]})
     which = f"{command['op']}, a pattern" if "pattern" in command else command["op"]
+    if "count" in command:
+        which = f"{command['op']}, how many"
     expected = golden_case("replies", which)["wire"]["ok"]
+    if command.get("state"):
+        expected = {**expected, "state": True}
     answer = ask(session, command)
     assert set(answer) == {"op", "id", "ok"}
     assert set(answer["ok"]) == set(expected)
