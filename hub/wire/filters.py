@@ -10,19 +10,25 @@ there; but for `ne`, which holds without it, and `exists`, which asks for it.
 
 import operator
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import orjson
 
 from hub.core.values import value
 from hub.errors import BadRequestError
+from hub.wire.payload import exact
 from hub.wire.tags import MAX_NAME_LENGTH, MAX_TAGS, MAX_VALUE_LENGTH, Tag, Tags
 
 MAX_VALUES = 100
 """Of a list of values."""
 MAX_FILTER_BYTES = 4096
+MEMO_BYTES = 8 * 1024 * 1024
+"""Of each of three kinds of answers that are remembered."""
+# Two tuples, two headers of bytes and an entry. Measured: a list of texts of two characters takes
+# twelve times its JSON, with the JSON itself.
+_ENTRY_BYTES = 300
+_TIMES_TEXT = 13
 
 _ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
@@ -32,6 +38,8 @@ _ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 OPERATORS = ("eq", "ne", "in", "exists", *_ORDER)
 
+_Key = TypeVar("_Key")
+_Read = TypeVar("_Read")
 _Condition = Tag | list[Tag] | dict[str, Tag | list[Tag]]
 _FILTER = msgspec.json.Decoder(dict[str, _Condition])
 
@@ -45,7 +53,7 @@ class TagFilter:
 
     def matches(self, tags: bytes | None) -> bool:
         """Whether publications with these tags are wanted."""
-        return _matches(self.text, tags)
+        return _matches((self.text, tags))
 
 
 def read_filter(raw: bytes) -> TagFilter:
@@ -69,7 +77,7 @@ def read_filter(raw: bytes) -> TagFilter:
             )
         _check(name, condition)
     try:
-        return TagFilter(orjson.dumps(conditions, option=orjson.OPT_SORT_KEYS))
+        return TagFilter(exact(orjson.dumps(conditions, option=orjson.OPT_SORT_KEYS)))
     except orjson.JSONEncodeError:
         raise BadRequestError("filter holds a number or a text that JSON cannot") from None
 
@@ -101,23 +109,53 @@ def _check_values(name: str, values: list[Tag]) -> None:
         raise BadRequestError(f"filter has a value of {name!r} over {MAX_VALUE_LENGTH} characters")
 
 
-# Publications of one channel have the same few tags, and its subscriptions the same few filters.
-@lru_cache(maxsize=16_384)
-def _matches(text: bytes, tags: bytes | None) -> bool:
-    found: Tags = {} if tags is None else _read_tags(tags)
+class _Memo(Generic[_Key, _Read]):
+    """What was found out of texts that strangers send, bounded in bytes: above them all go."""
+
+    __slots__ = ("_bytes", "_find_out", "_known", "_weight")
+
+    def __init__(self, find_out: Callable[[_Key], _Read], weight: Callable[[_Key], int]) -> None:
+        self._find_out = find_out
+        self._weight = weight
+        self._known: dict[_Key, _Read] = {}
+        self._bytes = 0
+
+    def __call__(self, key: _Key) -> _Read:
+        try:
+            return self._known[key]
+        except KeyError:
+            found = self._find_out(key)
+        self._bytes += self._weight(key)
+        if self._bytes > MEMO_BYTES:
+            self._known.clear()
+            self._bytes = self._weight(key)
+        self._known[key] = found
+        return found
+
+
+_Asked = tuple[bytes, bytes | None]
+"""A filter's text, and tags."""
+
+
+def _find_match(asked: _Asked) -> bool:
+    text, tags = asked
+    found = {} if tags is None else _read_tags(tags)
     return all(_holds(condition, found.get(name)) for name, condition in _conditions(text).items())
 
 
-@lru_cache(maxsize=4096)
-def _read_tags(tags: bytes) -> Tags:
-    read: Tags = orjson.loads(tags)
-    return read
+def _asked_bytes(asked: _Asked) -> int:
+    text, tags = asked
+    return _ENTRY_BYTES + len(text) + len(tags or b"")
 
 
-@lru_cache(maxsize=4096)
-def _conditions(text: bytes) -> Mapping[str, _Condition]:
-    read: Mapping[str, _Condition] = orjson.loads(text)
-    return read
+def _read_bytes(text: bytes) -> int:
+    return _ENTRY_BYTES + len(text) * _TIMES_TEXT
+
+
+# Publications of one channel have the same few tags, and its subscriptions the same few filters.
+_matches: _Memo[_Asked, bool] = _Memo(_find_match, _asked_bytes)
+_read_tags: _Memo[bytes, Tags] = _Memo(orjson.loads, _read_bytes)
+_conditions: _Memo[bytes, Mapping[str, _Condition]] = _Memo(orjson.loads, _read_bytes)
 
 
 def _holds(condition: _Condition, tag: Tag | None) -> bool:

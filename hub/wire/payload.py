@@ -68,10 +68,16 @@ def check_payload(raw: bytes, *, limit: int) -> bytes:
     return raw.strip(_JSON_WHITESPACE).replace(b"\n", b" ").replace(b"\r", b" ")
 
 
+def exact(written: bytes) -> bytes:
+    """A copy of what orjson wrote, for those who keep it: that stands in 4 KiB at least, however
+    short it is (measured, orjson 3.13)."""
+    return bytes(memoryview(written))
+
+
 def encode_payload(data: object) -> bytes:
     """`data` as JSON, still to be checked; raise `BadRequestError` for what JSON cannot hold."""
     try:
-        return orjson.dumps(data)
+        return exact(orjson.dumps(data))
     except orjson.JSONEncodeError as error:
         if "ecursion" not in str(error):
             raise BadRequestError(f"data cannot be encoded as JSON: {error}") from None

@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from hub.errors import BadRequestError
-from hub.wire.payload import check_key
+from hub.wire.payload import check_key, exact
 
 MAX_TAGS = 16
 MAX_NAME_LENGTH = 64
@@ -46,7 +46,7 @@ def encode_tags(tags: Tags) -> bytes:
                 f"the tag {name!r} is {len(value):,} characters, limit is {MAX_VALUE_LENGTH}"
             )
     try:
-        return orjson.dumps(tags, option=orjson.OPT_SORT_KEYS)
+        return exact(orjson.dumps(tags, option=orjson.OPT_SORT_KEYS))
     except orjson.JSONEncodeError:
         raise BadRequestError("tags hold a number or a text that JSON cannot") from None
 

@@ -1,5 +1,7 @@
 """Subscriptions with a filter: what they want comes in order, the rest moves the position."""
 
+import gc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,6 +9,7 @@ from hub.core.commands import Subscribe
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
 from hub.core.publication import Position
+from hub.core.session.encoded import Encoded
 from hub.wire.filters import read_filter
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.streams import Push
@@ -152,3 +155,37 @@ def check(pushes: list[Push], matching: list[int], *, may_lose: bool) -> None:
     assert set(matching) == set(got) | {offset for each in told for offset in each}
     assert not set(got) & {offset for each in told for offset in each}
     assert may_lose or not lost
+
+
+def several_filters(slice_sessions: int, number: int) -> tuple[SmallNode, list[Subscriber]]:
+    """Each of so many subscribers wants all but one of as many publications, which are open."""
+    node = SmallNode(Shape(slice_sessions=slice_sessions))
+    readers = [Subscriber(node) for _ in range(number)]
+    for unwanted, reader in enumerate(readers):
+        wanted = read_filter(b'{"number":{"ne":%d}}' % unwanted)
+        node.do(reader.session, Subscribe(1, "a", None, None, False, wanted))
+        reader.read()
+    for each in range(number):
+        node.request(PublishRequest("a", b"1", "p", tags=b'{"number":%d}' % each))
+    return node, readers
+
+
+def test_many_filters_do_not_hold_the_loop() -> None:
+    """A filter that is asked of a publication counts as a session that is written to."""
+    node, readers = several_filters(10, 20)
+    served = []
+    while node.loop.callbacks:
+        node.loop.turn()
+        served.append(sum(bool(reader.read()) for reader in readers))
+    assert served[:20] == [1] * 20
+
+
+def test_what_filters_leave_of_a_batch_does_not_stand_in_memory_side_by_side() -> None:
+    """Else a batch of megabytes is there as often as it has filters."""
+    node, readers = several_filters(1, 20)
+    held = []
+    while node.loop.callbacks:
+        node.loop.turn()
+        held.append(sum(isinstance(each, Encoded) for each in gc.get_objects()))
+    assert max(held) <= 2
+    assert all(len(offsets(reader.read())) == 19 for reader in readers)

@@ -1,13 +1,16 @@
 """What a filter lets through, and what is no filter."""
 
+import tracemalloc
 from contextlib import suppress
+from string import ascii_lowercase
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from orjson import dumps as encode_json
 
 from hub.errors import BadRequestError
-from hub.wire.filters import MAX_FILTER_BYTES, MAX_VALUES, read_filter
+from hub.wire.filters import MAX_FILTER_BYTES, MAX_VALUES, MEMO_BYTES, read_filter
 from hub.wire.tags import Tags, encode_tags
 
 NBA: Tags = {"league": "nba", "home": True, "round": 3, "price": 9.5, "name": "b"}
@@ -85,3 +88,18 @@ def test_what_is_no_filter_is_refused(wrong: bytes) -> None:
 def test_no_bytes_raise_anything_else(raw: bytes) -> None:
     with suppress(BadRequestError):
         read_filter(raw).matches(encode_tags(NBA))
+
+
+def test_what_is_remembered_of_many_filters_and_tags_is_bounded_in_bytes() -> None:
+    """Whoever subscribes chooses filters, and another one each time."""
+    texts = [f"{a}{b}" for a in ascii_lowercase for b in ascii_lowercase]
+    long = {f"t{number}": texts[number * 80 :][:95] for number in range(8)}
+    tracemalloc.start()
+    try:
+        for number in range(1500):
+            wanted = read_filter(encode_json({"n": f"{number}", **long}))
+            assert not wanted.matches(encode_tags({"n": f"{number}", "x": "é" * 200}))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held <= 3 * MEMO_BYTES + 1024 * 1024

@@ -64,9 +64,20 @@ class Batch:
     def encoded(self, dialect: Dialect, wanted: Filter | None = None) -> Encoded:
         """The batch in `dialect` with what `wanted` leaves of it, made when first asked for."""
         if (encoded := self._encoded.get((dialect, wanted))) is None:
-            encoded = Encoded(self._entries(dialect, wanted))
+            entries = self._entries(dialect, wanted)
+            whole = None if wanted is None else self.encoded(dialect)
+            shares = whole is not None and entries == whole.entries
+            encoded = whole if whole is not None and shares else Encoded(entries)
             self._encoded[dialect, wanted] = encoded
         return encoded
+
+    def forget(self, group: Group) -> None:
+        """It is written to all of `group`.
+
+        Of filters there may be as many as members, and each has bytes of its own.
+        """
+        if group.filter is not None:
+            self._encoded.pop((group.dialect, group.filter), None)
 
     def _entries(self, dialect: Dialect, wanted: Filter | None) -> list[Entry]:
         if wanted is None:

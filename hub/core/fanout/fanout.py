@@ -204,15 +204,19 @@ class Fanout:
                 self._sending.append((channel, sending))
 
     def _send(self, channel: Channel) -> Generator[int, None, None]:
-        """Send batch after batch until nothing is open; yield how many sessions each step took."""
+        """Send batch after batch until nothing is open; yield what each step took, in sessions."""
         while channel.open:
             batch = channel.seal()
             if batch.skips:
                 self._part_from(channel, batch.skips)
             try:
                 for group in batch.groups:
+                    # To ask a filter of a publication takes as long as to write to a session.
+                    asked = 0 if group.filter is None else len(batch.items)
                     while written := self._write_slice(batch, group):
-                        yield written
+                        yield written + asked
+                        asked = 0
+                    batch.forget(group)
             except Exception:
                 _end_those_without(batch)
                 if channel.open:
