@@ -212,6 +212,37 @@ async def test_a_header_stands_before_the_handshake(certificates: Certificates) 
         assert CLIENT in await addresses(hub)
 
 
+@needs_openssl
+async def test_who_does_not_shake_hands_is_bounded(certificates: Certificates) -> None:
+    """Also with a whole header: the node counts a connection only when its handshake is."""
+    made = certificates
+    async with running(
+        tls_cert=str(made.certificate),
+        tls_key=str(made.key),
+        proxy_protocol=True,
+        max_connections=2,
+    ) as hub:
+        port = int(hub.url.rpartition(":")[2])
+        waiting: list[asyncio.StreamWriter] = []
+        for _ in range(4):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(LINE)
+            try:
+                async with asyncio.timeout(0.3):
+                    await reader.read(1)
+            except TimeoutError:
+                waiting.append(writer)
+                continue
+            except ConnectionError:
+                pass
+            writer.close()
+        assert len(waiting) == 2
+        for writer in waiting:
+            writer.close()
+        await asyncio.sleep(0.1)
+        assert (await ask(hub, LINE, trusting(made))).startswith(b"HTTP/1.1 200")
+
+
 def test_a_key_without_its_certificate_is_no_start_without_tls() -> None:
     with pytest.raises(SettingsError, match="HUB_TLS_CERT"):
         Settings(tls_key="/etc/key.pem")

@@ -31,7 +31,7 @@ class ProxiedListener:
         listening: does not block.
         trusted: whose connections begin with a header; every peer's where it names none.
         timeout_seconds: from the connection to the end of its header, and for the TLS handshake.
-        max_waiting: connections whose header has not come; more are closed.
+        max_waiting: connections whose header or TLS handshake is not whole; more are closed.
         refused: is told of a peer whose header cannot be read.
     """
 
@@ -54,7 +54,7 @@ class ProxiedListener:
         self._max_waiting = max_waiting
         self._refused = refused
         self.waiting = 0
-        """Connections whose header has not come."""
+        """Connections whose header or TLS handshake is not whole: no node counts them yet."""
 
     async def run(self) -> None:
         """Accept connections; the listening socket is closed at the end."""
@@ -68,7 +68,8 @@ class ProxiedListener:
                         accepted.close()
                         continue
                     self.waiting += 1
-                    tasks.create_task(self._begin(accepted, plain_address(peer)))
+                    begun = tasks.create_task(self._begin(accepted, plain_address(peer)))
+                    begun.add_done_callback(self._done)
 
     async def _accept(self) -> tuple[socket.socket, object] | None:
         """The next connection; None for one that has gone, or where there is no room for any."""
@@ -77,6 +78,9 @@ class ProxiedListener:
         except OSError as error:
             await asyncio.sleep(_PAUSE_SECONDS if error.errno in _FULL else 0)
             return None
+
+    def _done(self, _: "asyncio.Task[None]") -> None:
+        self.waiting -= 1
 
     async def _begin(self, accepted: socket.socket, peer: str) -> None:
         try:
@@ -94,8 +98,6 @@ class ProxiedListener:
         except BaseException:
             accepted.close()
             raise
-        finally:
-            self.waiting -= 1
         with suppress(OSError):
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: self._make(address),
