@@ -90,4 +90,4 @@ class Identity:
     def check_known(self) -> None:
         """Raise `UnauthorizedError` where a token has to come first."""
         if self.awaits_token:
-            raise UnauthorizedError("a token is needed first: send authenticate")
+            raise UnauthorizedError("a token is needed: ?token=, Bearer, or authenticate first")

@@ -16,6 +16,8 @@ const field = (id) => /** @type {HTMLInputElement} */ (byId(id));
 
 const TRANSPORTS = { websocket: "WebSocket", sse: "SSE", poll: "Long polling" };
 
+const TOKEN_NEEDED = "closed: a token is needed. Make one with hub token, and add ?token=TOKEN to the address";
+
 const query = new URLSearchParams(location.search);
 const forced = /** @type {keyof typeof TRANSPORTS} */ (query.get("transport"));
 const here = new URL(".", location.href);
@@ -31,13 +33,14 @@ let gaps = 0;
 /** @type {number | undefined} */
 let ticking;
 
-hub.on("state", ({ state, transport, reason, retryInMs }) => {
+hub.on("state", ({ state, transport, code, reason, retryInMs }) => {
   clearInterval(ticking);
   byId("connection").dataset.state = state;
   byId("connection").title = reason ?? "";
   byId("state").textContent = state;
   byId("transport").textContent = TRANSPORTS[transport];
   if (state === "closed" && reason) byId("state").textContent = `closed: ${reason}`;
+  if (state === "closed" && code === 4401 && !query.has("token")) byId("state").textContent = TOKEN_NEEDED;
   if (state !== "waiting") return;
   const due = performance.now() + (retryInMs ?? 0);
   const tell = () => {
