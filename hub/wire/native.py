@@ -15,6 +15,7 @@ from hub.core.fanout.presence import MAX_DATA_BYTES, check_member
 from hub.core.patterns import check_pattern
 from hub.core.publication import ENDS, REMOVES, Position, Publication, check_channel
 from hub.core.pushes import (
+    Change,
     Expiring,
     Gap,
     GapReason,
@@ -410,7 +411,7 @@ def _node(name: str, heartbeat_seconds: float, version: str) -> bytes:
     return orjson.dumps(said)[1:-1]
 
 
-def _object(push: Push) -> Mapping[str, object]:  # noqa: C901 - one table, a case per push
+def _object(push: Push) -> Mapping[str, object]:  # noqa: C901, PLR0912 - one table, a case per push
     match push:
         case Subscribed():
             return {
@@ -429,9 +430,12 @@ def _object(push: Push) -> Mapping[str, object]:  # noqa: C901 - one table, a ca
             return {"op": "unsubscribed", "channel": push.channel, "reason": push.reason}
         case Gap():
             return _gap(push)
-        case Join() | Leave() | Update():
-            op = type(push).__name__.lower()
-            return {"op": op, "channel": push.channel, "member": member_object(push.member)}
+        case Join():
+            return _change("join", push)
+        case Leave():
+            return _change("leave", push)
+        case Update():
+            return _change("update", push)
         case PresenceReset():
             return {"op": "presence_reset", "channel": push.channel}
         case Heartbeat():
@@ -444,6 +448,10 @@ def _object(push: Push) -> Mapping[str, object]:  # noqa: C901 - one table, a ca
             return _reply(push)
         case Publication() | Welcome() | State():
             raise AssertionError("spliced, see `encode`")
+
+
+def _change(op: str, change: Change) -> Mapping[str, object]:
+    return {"op": op, "channel": change.channel, "member": member_object(change.member)}
 
 
 def _begun(positions: Mapping[str, Position]) -> Mapping[str, object]:

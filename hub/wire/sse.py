@@ -20,6 +20,7 @@ from hub.wire.query import MAX_CHANNELS
 _HEARTBEAT = b": heartbeat\n\n"
 _POSITIONS = b'data: {"op":"positions"}\n\n'
 """Not the positions once more: an id of 32 channels has kilobytes, and comes with each tick."""
+_OP_AT = len(b'{"op":"')
 
 
 def retry(milliseconds: int) -> bytes:
@@ -28,22 +29,16 @@ def retry(milliseconds: int) -> bytes:
 
 
 def _block(push: Push) -> bytes:
-    data = b"data: %b\n\n" % native.encode(push)
+    said = native.encode(push)
+    data = b"data: %b\n\n" % said
     if isinstance(push, Publication):
         return data
-    event = b"event: %b\n" % _event(push)
+    # Its `op`, with which each begins.
+    event = b"event: %b\n" % said[_OP_AT : said.index(b'"', _OP_AT)]
     if isinstance(push, Goodbye) and push.reconnect_within_ms is not None:
         # A plain EventSource knows no goodbye: it waits as long as `retry` says.
         event += retry(push.reconnect_within_ms)
     return event + data
-
-
-def _event(push: Push) -> bytes:
-    """The push's `op`: its class name in snake case."""
-    name = type(push).__name__
-    if name == "PresenceReset":
-        return b"presence_reset"
-    return name.removeprefix("Pattern").lower().encode()
 
 
 class SseDialect:

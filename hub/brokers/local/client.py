@@ -31,12 +31,11 @@ from hub.core.ports import (
     StatePage,
 )
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Change, Gap, GapReason, Join, Leave, Member, PresenceReset, Update
+from hub.core.pushes import Gap, GapReason, Member, PresenceReset
 from hub.core.records import BrokerRecord
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError, UnavailableError
 
 # As over Redis: what may be held of a channel while what is before it is read.
-_CHANGES: Mapping[str, type[Change]] = {kind.__name__: kind for kind in (Join, Leave, Update)}
 _HOLD_MESSAGES = 10_000
 _HOLD_BYTES = MIB
 _PAGE_PUBLICATIONS = 1000
@@ -469,7 +468,9 @@ class LocalBroker:
 
     def _on_announce(self, message: frames.Message) -> None:
         _, channel, name, *who = message
-        change = PresenceReset(channel) if name is None else _CHANGES[name](channel, Member(*who))
+        change = (
+            PresenceReset(channel) if name is None else frames.CHANGES[name](channel, Member(*who))
+        )
         if channel in self._channels:
             self._downstream.announce(channel, change)
 

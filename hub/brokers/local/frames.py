@@ -14,7 +14,7 @@ when it says hello. No I/O but the transport that is handed in.
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, cast
@@ -24,7 +24,7 @@ import msgspec
 from hub.core.options import KIB, MIB
 from hub.core.ports import PublishRequest
 from hub.core.publication import Publication
-from hub.core.pushes import Member
+from hub.core.pushes import Change, Join, Leave, Member, Update
 from hub.core.records import NodeRecord
 
 Message = Sequence[Any]
@@ -98,6 +98,9 @@ SHAPE = _shape()
 request_fields: Callable[[PublishRequest], tuple[Any, ...]] = attrgetter(*_names(PublishRequest))
 publication_fields: Callable[[Publication], tuple[Any, ...]] = attrgetter(*_names(Publication))
 member_fields: Callable[[Member], tuple[Any, ...]] = attrgetter(*_names(Member))
+CHANGES: Mapping[str, type[Change]] = {"Join": Join, "Leave": Leave, "Update": Update}
+"""Of an `ANNOUNCE`, by what it is called."""
+CHANGE_NAMES = {kind: name for name, kind in CHANGES.items()}
 
 
 def bytes_of(members: Iterable[Member]) -> int:

@@ -208,7 +208,7 @@ class BrokerServer:
             self._tell(found, (frames.ANNOUNCE, channel, None))
         else:
             who = frames.member_fields(change.member)
-            self._tell(found, (frames.ANNOUNCE, channel, type(change).__name__, *who))
+            self._tell(found, (frames.ANNOUNCE, channel, frames.CHANGE_NAMES[type(change)], *who))
 
     def _tell(self, channel: _Channel, message: Message) -> None:
         for worker in channel.workers:

@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING
 from hub.core.commands import SubscribePattern
 from hub.core.patterns import matches
 from hub.core.publication import Position
+from hub.core.session.subscription import NOWHERE
 
 if TYPE_CHECKING:
     from hub.core.session.session import Session
-
-BEGUN = Position("none", 0)
-"""Where a pattern resumes that has no channel yet: no channel has this epoch, so that everything
-there is comes (clients/PROTOCOL.md)."""
 
 
 class Following:
@@ -58,10 +55,10 @@ class SessionPatterns:
         """Name each pattern of which `places` names no channel.
 
         A channel named there that a pattern matches says that the pattern resumes. Where there
-        is none, its own name says so.
+        is none, its own name says so: it resumes from nowhere, and all there is comes.
         """
         for pattern, following in self.by_text.items():
             if following.meanwhile is not None and following.command.since is None:
                 continue
             if not any(matches(pattern, channel) for channel in places):
-                places[pattern] = BEGUN
+                places[pattern] = NOWHERE
