@@ -111,4 +111,6 @@ def _help(info: "SettingInfo") -> str:
     from hub.settings.values import CHOICE
 
     choices = f"{info.allowed}; " if info.kind.metavar == CHOICE else ""
-    return f"{info.meaning} ({choices}default: {info.default})"
+    # With spaces: what is longer than the column is cut off where it has none.
+    default = info.default.replace(",", ", ")
+    return f"{info.meaning} ({choices}default: {default})"

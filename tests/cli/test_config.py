@@ -54,7 +54,7 @@ def test_every_setting_is_a_flag_with_its_meaning(hub: Invoke, command: str) -> 
     words = " ".join(help_text.replace("│", " ").split())
     for info in declared():
         assert f" {info.flag} " in words
-        assert f"default: {info.default})" in words
+        assert f"default: {info.default.replace(',', ', ')})" in words
     assert "--no-insecure" in words
 
 

@@ -186,6 +186,6 @@ def test_what_filters_leave_of_a_batch_does_not_stand_in_memory_side_by_side() -
     held = []
     while node.loop.callbacks:
         node.loop.turn()
-        held.append(sum(isinstance(each, Encoded) for each in gc.get_objects()))
+        held.append(sum(type(each) is Encoded for each in gc.get_objects()))
     assert max(held) <= 2
     assert all(len(offsets(reader.read())) == 19 for reader in readers)
