@@ -1,8 +1,10 @@
 """Publisher keys of a running hub: scoped at every door, and replaced without a restart."""
 
+import time
 from pathlib import Path
 
 import httpx2 as httpx
+import jwt
 import pytest
 
 from hub import Hub, load_settings
@@ -73,3 +75,25 @@ async def test_keys_are_replaced_while_the_hub_runs(
                     assert await publish(http, "news", OLD) == 401
                     assert await publish(http, "news", NEW) == 200
                     assert "ok" in await other.command(op="ping")
+
+
+async def test_a_key_does_not_make_the_token_beside_it_hold_longer() -> None:
+    """All that is sent has to hold, also where the same head has passed before."""
+    secret = "s" * 32
+    keys = {"publish_keys": OLD, "token_keys": secret, "token_leeway_seconds": "0"}
+    flags = {"port": "0", "drain_seconds": "0", **keys}
+    async with Hub(load_settings(config_file=None, flags=flags, environ={})) as hub:
+        token = jwt.encode({"sub": "ann", "exp": int(time.time()) + 2}, secret)
+        headers = {"X-API-Key": OLD, **bearer(token)}
+        async with http_client(base_url=hub.url) as http:
+
+            async def status() -> int:
+                answer = await http.post("/api/publish/news", json=1, headers=headers)
+                return answer.status_code
+
+            assert [await status() for _ in range(3)] == [200] * 3
+
+            async def is_over() -> bool:
+                return await status() == 401
+
+            await eventually(is_over, seconds=4)

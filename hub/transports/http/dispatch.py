@@ -203,10 +203,18 @@ class Dispatcher:
     def _remember(self, request: Request, route: Route) -> None:
         head = _head_of(request)
         size = sum(len(part) for part in head if part is not None)
-        if size <= _MAX_KNOWN_CHARACTERS and self._policy.lasts(request.identity):
+        if size <= _MAX_KNOWN_CHARACTERS and self._lasts(request):
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
             self._known[head] = route, request.params, request.identity
+
+    def _lasts(self, request: Request) -> bool:
+        """Whether the same head is the same publisher's until keys change.
+
+        A key beside a token does not make the token hold longer: all that is sent has to hold.
+        """
+        both = "authorization" in request.headers and "x-api-key" in request.headers
+        return not both and self._policy.lasts(request.identity)
 
     def open_known(self, known: KnownHead, key: str | None, address: str, body: bytes) -> Call:
         """The whole request of a head that has passed, with its body."""
@@ -236,7 +244,7 @@ class Dispatcher:
             and not request.upgrade
             and request.version == "1.1"
             and _READ_EACH_TIME.isdisjoint(request.headers)
-            and self._policy.lasts(request.identity)
+            and self._lasts(request)
         ):
             self.heads.remember(request.cut, request, route)
 
