@@ -63,6 +63,10 @@ class Reader:
                 # What was not known has come since.
                 assert all(at.offset == 0 for name, at in begun.items() if name not in before)
             self.places = begun
+        elif op == "reply" and "position" in push.get("ok", {}):
+            # Subscribed by name, before or after the pattern brought it.
+            assert self.places is not None
+            self.places.setdefault(push["ok"]["channel"], Position.parse(push["ok"]["position"]))
         elif op == "subscribed":
             at = Position.parse(push["position"])
             assert self.places is not None
