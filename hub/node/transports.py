@@ -143,7 +143,7 @@ def http_deps(node: Node, app: ASGIApp | None) -> HttpDeps:
     render = node.metrics.render
     scraped = Scraping(node.cluster, render, node.reporter.record).everywhere
     return HttpDeps(
-        engine=node.api,
+        node=node.api,
         admin=node.cluster,
         policy=node.policy,
         poll=node.api.poll,

@@ -36,7 +36,7 @@ class Debugging:
 
     def __init__(self, deps: HttpDeps) -> None:
         self._admin = deps.admin
-        self._engine = deps.engine
+        self._node = deps.node
 
     def routes(self) -> tuple[Route, ...]:
         begun = {"202": content("Begun; GET tells the result.", ref("MemoryTracing"))}
@@ -78,7 +78,7 @@ class Debugging:
     async def _ask(
         self, request: Request, asked: AdminRequest[Looked], *, status: int = 200
     ) -> Answer:
-        own = self._engine.node().node
+        own = self._node.node().node
         node = request.given["node"] or own
         told = await self._admin.call(asked, HERE if node == own else AtNode(node))
         return json_answer({"node": node, **told}, status=status)

@@ -53,7 +53,7 @@ class Operators:
     """Reads what is asked, has it carried out where it belongs, and shows the answer."""
 
     def __init__(self, deps: HttpDeps) -> None:
-        self._engine = deps.engine
+        self._node = deps.node
         self._admin = deps.admin
         self._policy = deps.policy
         self._counters = deps.counters
@@ -202,7 +202,7 @@ class Operators:
         return json_answer(
             {
                 "nodes": [plain(each) for each in by_name(nodes)],
-                "node": self._engine.node().node,
+                "node": self._node.node().node,
                 "complete": unknown is None,
                 "unknown": unknown,
             }
@@ -228,9 +228,7 @@ class Operators:
 
     async def stats(self, _request: Request) -> Answer:
         """This node's state and what it has counted since it started."""
-        return json_answer(
-            {"node": plain(self._engine.node()), "counted": _counted(self._counters)}
-        )
+        return json_answer({"node": plain(self._node.node()), "counted": _counted(self._counters)})
 
     async def ticket(self, _request: Request) -> Answer:
         """For the `?token=` of an operator's page; null where the hub asks for no keys."""

@@ -190,7 +190,7 @@ class HttpLimits:
 class HttpDeps:
     """Everything the routes are built from."""
 
-    engine: Node
+    node: Node
     admin: Admin
     policy: Policy
     poll: Poll

@@ -48,10 +48,10 @@ Attempt = Outcome | Coroutine[Any, Any, Outcome]
 
 
 class Publishing:
-    """Hands what backends send to the engine; the whole body is checked first."""
+    """Hands what backends send to the node; the whole body is checked first."""
 
     def __init__(self, deps: HttpDeps) -> None:
-        self._engine = deps.engine
+        self._node = deps.node
         self._counters = deps.counters
         self._limits = deps.limits
         self._max_bytes = deps.limits.max_message_bytes
@@ -170,7 +170,7 @@ class Publishing:
         )
         if self._hooks is not None and self._hooks.asks_publish(identity):
             return self._one_asked(self._hooks, request, asked)
-        result = self._engine.publish(asked)
+        result = self._node.publish(asked)
         if isinstance(result, PublishResult):
             return Answer(_result(channel, result).encode())
         return _published_later(channel, result)
@@ -178,7 +178,7 @@ class Publishing:
     def remove(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
         """Publish that the key's row is gone: subscribers get a message with `remove`."""
         channel, identity = request.params["channel"], request.identity
-        self._engine.check_keyed(channel)
+        self._node.check_keyed(channel)
         self._check_rate(request, 1)
         asked = PublishRequest(
             channel,
@@ -194,7 +194,7 @@ class Publishing:
         )
         if self._hooks is not None and self._hooks.asks_publish(identity):
             return self._one_asked(self._hooks, request, asked)
-        result = self._engine.publish(asked)
+        result = self._node.publish(asked)
         if isinstance(result, PublishResult):
             return _published(channel, result)
         return _published_later(channel, result)
@@ -227,9 +227,9 @@ class Publishing:
             judged = await judged_each(self._hooks, request, judged, self._failed)
         if self._at_once and (outcomes := self._published_together(judged)) is not None:
             return _batch_answer(outcomes)
-        if self._engine.publishes_many:
+        if self._node.publishes_many:
             asked = _asked(judged)
-            return _batch_answer(self._told(judged, asked, await self._engine.publish_many(asked)))
+            return _batch_answer(self._told(judged, asked, await self._node.publish_many(asked)))
         attempts = [self._attempt(each) for each in judged]
         if self._at_once:
             # `_outcome` of what nearly all of them are, without a call for each.
@@ -241,7 +241,7 @@ class Publishing:
         return _batch_answer(await asyncio.gather(*map(_outcome, attempts)))
 
     async def _publish(self, request: PublishRequest) -> PublishResult:
-        result = self._engine.publish(request)
+        result = self._node.publish(request)
         return result if isinstance(result, PublishResult) else await result
 
     def _judge(
@@ -280,7 +280,7 @@ class Publishing:
         """What became of all items, where the node has one call for many; None else."""
         asked = _asked(judged)
         try:
-            results = self._engine.publish_many_now(asked)
+            results = self._node.publish_many_now(asked)
         except Exception as error:  # noqa: BLE001 - as above
             results = [self._failed(error)] * len(asked)
         if results is None:
@@ -310,7 +310,7 @@ class Publishing:
         if isinstance(judged, HubError):
             return judged
         try:
-            result = self._engine.publish(judged)
+            result = self._node.publish(judged)
             if isinstance(result, PublishResult):
                 return _result(judged.channel, result)
         except Exception as error:  # noqa: BLE001 - as above

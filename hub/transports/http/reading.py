@@ -39,10 +39,10 @@ from hub.wire.native import member_object, publication_object, row
 
 
 class Reading:
-    """Answers about channels from the engine's live state and the broker's history."""
+    """Answers about channels from the node's live state and the broker's history."""
 
     def __init__(self, deps: HttpDeps) -> None:
-        self._engine = deps.engine
+        self._node = deps.node
         self._hooks = deps.hooks
 
     def routes(self) -> tuple[Route, ...]:
@@ -115,7 +115,7 @@ class Reading:
             begins = request.given["prefix"] or ""
             own = "shown" if is_reserved(begins) else ""
             query = CHANNELS.read(request.given, prefix=begins, reserved=own)
-            page = await self._engine.all_channels(query)
+            page = await self._node.all_channels(query)
             return json_answer(CHANNELS.told(query, page))
         prefix, after = request.given["prefix"] or "", request.given["after"] or ""
         # The application is asked about one channel at a time, and not about a list of them.
@@ -124,7 +124,7 @@ class Reading:
         def wanted(name: str) -> bool:
             return not asks and name.startswith(prefix) and request.identity.may_subscribe(name)
 
-        matching = sorted(await self._engine.channels(wanted), key=lambda record: record.channel)
+        matching = sorted(await self._node.channels(wanted), key=lambda record: record.channel)
         beyond = [record for record in matching if record.channel > after]
         shown = beyond[: request.given["limit"]]
         return json_answer(
@@ -137,7 +137,7 @@ class Reading:
 
     async def channel(self, request: Request) -> Answer:
         name = request.params["channel"]
-        record = await self._engine.channel(name)
+        record = await self._node.channel(name)
         if record is None:
             raise NotFoundError(f"nothing was published to {name!r} and nobody subscribes to it")
         return json_answer(plain(record))
@@ -147,23 +147,23 @@ class Reading:
         name, given = request.params["channel"], request.given
         since, from_ms, reverse = given["since"], given["from_time"], given["reverse"] == "true"
         if from_ms is None and not reverse:
-            page = await self._engine.history(name, since, given["limit"])
+            page = await self._node.history(name, since, given["limit"])
             return json_answer(_history_fields(name, since, page))
         asked = LookBack(given["limit"], from_ms, since, reverse)
-        found = await self._engine.look_back(name, asked)
+        found = await self._node.look_back(name, asked)
         following = None if found.next is None else str(found.next)
         fields = _history_fields(name, since, found.page)
         return json_answer({**fields, "complete": found.complete, "next": following})
 
     async def clear(self, request: Request) -> Answer:
         """Who resumes from before gets a gap `expired`."""
-        await self._engine.clear_history(check_channel(request.params["channel"]))
+        await self._node.clear_history(check_channel(request.params["channel"]))
         return Answer(status=204)
 
     async def state(self, request: Request) -> Answer:
         """A page of rows, in the order of their keys; `position` is the channel's head."""
         name, given = request.params["channel"], request.given
-        page = await self._engine.state(name, given["after"] or "", given["limit"])
+        page = await self._node.state(name, given["after"] or "", given["limit"])
         fields: dict[str, object] = {
             "channel": name,
             "position": str(page.head),
@@ -175,7 +175,7 @@ class Reading:
     async def presence(self, request: Request) -> Answer:
         """A page of the members, in the order of their ids where they are more than one page."""
         name, given = request.params["channel"], request.given
-        present = await self._engine.presence(name)
+        present = await self._node.presence(name)
         if given["count"] == "true":
             return json_answer({"channel": name, "count": len(present)})
         members, after = page_of(present, given["limit"], given["after"])

@@ -24,10 +24,10 @@ _POLL_EXTRA_SECONDS = 30.0
 
 
 class Sessions:
-    """Checks what the peer asks for and hands it to the engine or to the poll transport."""
+    """Checks what the peer asks for and hands it to the node or to the poll transport."""
 
     def __init__(self, deps: HttpDeps) -> None:
-        self._engine = deps.engine
+        self._node = deps.node
         self._policy = deps.policy
         self._poll = deps.poll
         self._limits = deps.limits
@@ -87,11 +87,11 @@ class Sessions:
         connection, secret = request.given["connection"], bearer_of(request)
         if secret is None:
             raise UnauthorizedError("Authorization: Bearer <secret of the welcome> is missing")
-        return self._engine.check_secret(connection, secret)
+        return self._node.check_secret(connection, secret)
 
     async def command(self, request: Request) -> Answer:
         secret = bearer_of(request) or ""
-        return Answer(await self._engine.command(request.given["connection"], secret, request.body))
+        return Answer(await self._node.command(request.given["connection"], secret, request.body))
 
     # -- /poll -----------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from hub.transports.http.problem import problem
 from hub.transports.http.routes import Stream
 from hub.transports.request import Request
 from hub.transports.turns import Turns
-from tests.transports.http.fakes import FakeEngine, make_deps
+from tests.transports.http.fakes import FakeNode, make_deps
 
 LIMITS = ConnectionLimits(
     max_head_bytes=1024,
@@ -135,7 +135,7 @@ class FakeTransport(asyncio.Transport):
 
 
 @dataclass
-class WaitingEngine(FakeEngine):
+class WaitingNode(FakeNode):
     """Publishes into the channel `slow` only when it is let go."""
 
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -210,7 +210,7 @@ class Rig:
     ) -> None:
         self.now = 1000.0
         self.deadlines = Deadlines(self.now)
-        self.registry = WaitingEngine()
+        self.registry = WaitingNode()
         self.streams = FakeStreams()
         self.sockets = FakeSockets()
         self.budget = BodyBudget(body_total_bytes)
@@ -225,7 +225,7 @@ class Rig:
                 policy=policy or Policy(),
                 limits=HttpLimits(max_message_bytes=BODY_LIMIT, max_body_bytes=5_000),
             ),
-            engine=self.registry,
+            node=self.registry,
             counters=self.counters,
             at_once=at_once,
             fallback=None if application is None else application.app,

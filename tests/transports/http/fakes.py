@@ -1,4 +1,4 @@
-"""An engine that remembers what it was asked, and an application around it."""
+"""A node that remembers what it was asked, and an application around it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -72,7 +72,7 @@ def channel_record(name: str) -> ChannelRecord:
 
 
 @dataclass
-class FakeEngine:
+class FakeNode:
     """Numbers publications from 1 in epoch `e1`; `fails` maps a channel to what it raises."""
 
     published: list[PublishRequest] = field(default_factory=list)
@@ -256,7 +256,7 @@ class RecordingLog:
 class Hub:
     """The application under test with everything it was made from."""
 
-    engine: FakeEngine
+    node: FakeNode
     admin: FakeAdmin
     log: RecordingLog
     counters: Counters
@@ -280,13 +280,13 @@ def make_deps(
     base_path: str = "",
     fallback: ASGIApp | None = None,
 ) -> HttpDeps:
-    """Everything but the engine, the log and polling; those do nothing that is remembered."""
+    """Everything but the node, the log and polling; those do nothing that is remembered."""
 
     async def poll(_request: PollRequest) -> bytes:
         return b""
 
     return HttpDeps(
-        engine=FakeEngine(),
+        node=FakeNode(),
         admin=FakeAdmin(),
         policy=policy or keyed_policy(),
         poll=poll,
@@ -315,7 +315,7 @@ def make_hub(
     fallback: ASGIApp | None = None,
 ) -> Hub:
     """A hub with keys set: publishing and operating need one, subscribing does not."""
-    engine, admin, log = FakeEngine(), FakeAdmin(), RecordingLog()
+    node, admin, log = FakeNode(), FakeAdmin(), RecordingLog()
     polls: list[PollRequest] = []
     reasons: list[str] = []
 
@@ -325,13 +325,13 @@ def make_hub(
 
     deps = replace(
         make_deps(files, policy=policy, limits=limits, base_path=base_path, fallback=fallback),
-        engine=engine,
+        node=node,
         admin=admin,
         log=log,
         poll=poll,
         ready=lambda: reasons,
     )
-    return Hub(engine, admin, log, deps.counters, polls, reasons, application(deps))
+    return Hub(node, admin, log, deps.counters, polls, reasons, application(deps))
 
 
 def application(deps: HttpDeps) -> ASGIApp:

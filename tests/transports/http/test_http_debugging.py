@@ -85,4 +85,4 @@ async def test_a_traceparent_is_read_only_where_the_node_traces(hub: Hub) -> Non
     headers = {**PUBLISHER, "traceparent": "00-0-0-01"}
     async with hub.client(**headers) as client:
         (await client.post("/api/publish/a", content=b"1")).raise_for_status()
-    assert [request.trace for request in hub.engine.published] == [None]
+    assert [request.trace for request in hub.node.published] == [None]

@@ -73,7 +73,7 @@ async def test_a_plain_request_of_ws_is_told_to_upgrade(hub: Hub) -> None:
 
 async def test_an_unexpected_exception_is_logged_and_neutral(hub: Hub) -> None:
     """The peer learns nothing of it, the log everything but the channel's name."""
-    hub.engine.fails["a"] = RuntimeError("secret detail")
+    hub.node.fails["a"] = RuntimeError("secret detail")
     async with hub.client(**PUBLISHER) as client:
         answer = await client.post("/api/publish/a", content=b"1")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
@@ -102,7 +102,7 @@ async def test_a_page_of_another_origin_is_refused(hub: Hub, method: str, path: 
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     # Its developer may read why, and nothing else.
     assert answer.headers["access-control-allow-origin"] == "https://evil.example"
-    assert (hub.engine.published, hub.polls, hub.admin.asked) == ([], [], [])
+    assert (hub.node.published, hub.polls, hub.admin.asked) == ([], [], [])
 
 
 @pytest.mark.parametrize("origin", [SHOP, "http://hub.test"])

@@ -22,7 +22,7 @@ async def test_the_raw_body_is_published_byte_for_byte(hub: Hub) -> None:
         )
     assert answer.status_code == 200
     assert answer.json() == {"channel": "prices", "offset": 1, "epoch": "e1"}
-    (request,) = hub.engine.published
+    (request,) = hub.node.published
     assert request.data == b'{"n":12345678901234567890123}'
     assert (request.channel, request.key, request.idempotency_key) == ("prices", None, None)
     assert request.publisher.startswith("key:")
@@ -35,8 +35,8 @@ async def test_keys_come_from_headers_or_the_query(hub: Hub) -> None:
         await client.post("/api/publish/a?key=ignored", content=b"1", headers=headers)
         for query in ("b%20c", "b+c", "b%2Bc"):
             await client.post(f"/api/publish/a?key={query}", content=b"1")
-    assert [request.key for request in hub.engine.published] == ["né", "b c", "b c", "b+c"]
-    assert hub.engine.published[0].idempotency_key == "i-1"
+    assert [request.key for request in hub.node.published] == ["né", "b c", "b c", "b+c"]
+    assert hub.node.published[0].idempotency_key == "i-1"
 
 
 @pytest.mark.parametrize("headers", [{"Idempotency-Key": ""}, {"X-Message-Key": "x" * 201}])
@@ -45,7 +45,7 @@ async def test_a_key_that_is_not_allowed_is_refused(hub: Hub, headers: dict[str,
     async with hub.client(**PUBLISHER) as client:
         answer = await client.post("/api/publish/a", content=b"1", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
-    assert hub.engine.published == []
+    assert hub.node.published == []
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ async def test_bad_input_is_a_problem_and_publishes_nothing(
     assert answer.headers["content-type"] == "application/problem+json"
     assert problem["code"] == code
     assert {"type", "title", "detail"} <= problem.keys()
-    assert hub.engine.published == []
+    assert hub.node.published == []
     assert hub.counters.http_errors[code] == 1
 
 
@@ -99,7 +99,7 @@ async def test_a_grant_covers_only_its_channels(files: Path) -> None:
         allowed = await client.post("/api/publish/chat:1", content=b"1")
         refused = await client.post("/api/publish/prices", content=b"1")
     assert (allowed.status_code, refused.status_code) == (200, 403)
-    assert [request.sender for request in hub.engine.published] == ["ann"]
+    assert [request.sender for request in hub.node.published] == ["ann"]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ async def test_what_the_broker_did_not_take_says_when_to_retry(
     hub: Hub, error: Exception, status: int, code: str
 ) -> None:
     """Both are retryable and carry Retry-After."""
-    hub.engine.fails["a"] = error
+    hub.node.fails["a"] = error
     async with hub.client(**PUBLISHER) as client:
         answer = await client.post("/api/publish/a", content=b"1")
     assert (answer.status_code, answer.json()["code"]) == (status, code)
@@ -131,25 +131,25 @@ async def test_a_batch_answers_every_item_in_order(hub: Hub) -> None:
     assert [(row["channel"], row["offset"]) for row in answer.json()] == [
         ("c0", 1), ("c1", 2), ("c2", 3),
     ]  # fmt: skip
-    assert [(r.key, r.idempotency_key) for r in hub.engine.published] == [
+    assert [(r.key, r.idempotency_key) for r in hub.node.published] == [
         ("k", "i0"), ("k", "i1"), ("k", "i2"),
     ]  # fmt: skip
 
 
 async def test_one_object_is_answered_with_one_object(hub: Hub) -> None:
     """And its error with a problem."""
-    hub.engine.fails["b"] = ConflictError("other data")
+    hub.node.fails["b"] = ConflictError("other data")
     async with hub.client(**PUBLISHER) as client:
         good = await client.post("/api/publish", json={"channel": "a", "data": None})
         bad = await client.post("/api/publish", json={"channel": "b", "data": None})
     assert good.json() == {"channel": "a", "offset": 1, "epoch": "e1"}
-    assert hub.engine.published[0].data == b"null"
+    assert hub.node.published[0].data == b"null"
     assert (bad.status_code, bad.json()["code"]) == (409, "conflict")
 
 
 async def test_a_batch_whose_items_differ_is_a_207(hub: Hub) -> None:
     """A broken item costs nobody else anything, also one that the hub itself trips over."""
-    hub.engine.fails = {"away": NotPublishedError("away"), "bug": RuntimeError("bug")}
+    hub.node.fails = {"away": NotPublishedError("away"), "bug": RuntimeError("bug")}
     body = (
         b'[{"channel":"a","data":1},{"channel":"!","data":1},{"channel":"away","data":1},'
         b'{"channel":"bug","data":1},{"data":1},{"channel":"b","data":"\xff"}]'
@@ -165,7 +165,7 @@ async def test_a_batch_whose_items_differ_is_a_207(hub: Hub) -> None:
 
 async def test_a_batch_that_fails_alike_has_that_status(hub: Hub) -> None:
     """With its Retry-After, so that a simple client that looks at the status only does right."""
-    hub.engine.fails["a"] = NotPublishedError("away")
+    hub.node.fails["a"] = NotPublishedError("away")
     async with hub.client(**PUBLISHER) as client:
         answer = await client.post("/api/publish", json=[{"channel": "a", "data": 1}] * 2)
     assert (answer.status_code, len(answer.json())) == (503, 2)
@@ -241,7 +241,7 @@ async def test_a_peer_that_leaves_inside_its_body_publishes_nothing(hub: Hub) ->
     }
     await hub.app(scope, receive, send)
     assert sent[0]["status"] == 400
-    assert hub.engine.published == []
+    assert hub.node.published == []
 
 
 async def test_a_repeat_is_told_that_it_is_one(hub: Hub) -> None:
@@ -276,9 +276,9 @@ async def test_an_operator_may_publish_too(hub: Hub) -> None:
 @pytest.mark.parametrize("together", [False, True])
 async def test_one_call_for_many_answers_as_one_for_each(hub: Hub, *, together: bool) -> None:
     """Each item has its own outcome at its own place, whichever way the broker took it."""
-    hub.engine.together = together
-    hub.engine.fails["away"] = NotPublishedError("the broker is away")
-    hub.engine.fails["broken"] = ConflictError("used with other data")
+    hub.node.together = together
+    hub.node.fails["away"] = NotPublishedError("the broker is away")
+    hub.node.fails["broken"] = ConflictError("used with other data")
     items = [
         {"channel": "a", "data": 1},
         {"channel": "not allowed", "data": 1},
@@ -309,7 +309,7 @@ async def test_a_fault_of_many_at_once_leaves_their_outcome_open(
     def fails(_: object) -> None:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(hub.engine, "publish_many_now", fails)
+    monkeypatch.setattr(hub.node, "publish_many_now", fails)
     items = [{"channel": "a", "data": 1}, {"channel": "not allowed", "data": 1}]
     async with hub.client(**PUBLISHER) as client:
         answer = await client.post("/api/publish", json=items)
@@ -325,7 +325,7 @@ async def test_one_payload_goes_to_several_channels(hub: Hub) -> None:
     assert answer.status_code == one.status_code == 200
     assert [row["channel"] for row in answer.json()] == ["b", "a"]
     assert [row["channel"] for row in one.json()] == ["c"]
-    assert [(r.channel, r.data, r.key, r.idempotency_key) for r in hub.engine.published[:2]] == [
+    assert [(r.channel, r.data, r.key, r.idempotency_key) for r in hub.node.published[:2]] == [
         ("b", b'{"n":1}', "k", "i"), ("a", b'{"n":1}', "k", "i")
     ]  # fmt: skip
 
@@ -345,7 +345,7 @@ async def test_grants_are_judged_for_each_of_several_channels(files: Path) -> No
     told = [row.get("code") or row["channel"] for row in answer.json()]
     assert told == ["chat:1", "forbidden", "bad_request", "chat:2"]
     assert [row["code"] for row in none.json()] == ["forbidden"] * 2
-    assert [request.channel for request in hub.engine.published] == ["chat:1", "chat:2"]
+    assert [request.channel for request in hub.node.published] == ["chat:1", "chat:2"]
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ async def test_what_several_channels_cannot_be_is_refused_and_publishes_nothing(
     async with hub.client(**PUBLISHER) as client:
         answer = await client.post("/api/publish", json=asked)
     assert answer.status_code == status
-    assert hub.engine.published == []
+    assert hub.node.published == []
 
 
 async def test_a_row_is_taken_away_by_its_key(hub: Hub) -> None:
@@ -380,7 +380,7 @@ async def test_a_row_is_taken_away_by_its_key(hub: Hub) -> None:
     async with hub.client() as client:
         anybody = await client.delete("/api/channels/table:a/state/a")
     assert gone.json() == {"channel": "table:a", "offset": 1, "epoch": "e1"}
-    (request,) = hub.engine.published
+    (request,) = hub.node.published
     assert (request.key, request.data, request.marks) == ("a/b é", b"null", REMOVES)
     assert [each.status_code for each in (none, long, anybody)] == [400, 400, 401]
 
@@ -397,7 +397,7 @@ async def test_a_publication_says_how_long_history_may_hold_it(hub: Hub) -> None
         await client.post("/api/publish", json={"channels": ["a"], "data": 1, "ttl_seconds": 2})
         for headers in ({"X-Message-TTL": "3"}, {"X-Message-History": "false"}, {}):
             await client.post("/api/publish/a", content=b"1", headers=headers)
-    kept = [request.keep_ms for request in hub.engine.published]
+    kept = [request.keep_ms for request in hub.node.published]
     assert kept == [1500, 0, 0, 2000, 3000, 0, None]
 
 
@@ -411,4 +411,4 @@ async def test_a_time_to_live_that_is_none_is_refused(hub: Hub, ttl: float) -> N
         )
         odd = await client.post("/api/publish/a", content=b"1", headers={"X-Message-History": "no"})
     assert [each.status_code for each in (refused, header, odd)] == [400] * 3
-    assert hub.engine.published == []
+    assert hub.node.published == []

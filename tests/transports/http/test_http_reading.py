@@ -27,7 +27,7 @@ def token(**grants: list[str]) -> str:
 
 async def test_channels_come_in_pages_by_name(hub: Hub) -> None:
     """`next` is the `after` of the following page, null on the last."""
-    hub.engine.known = ["chat:2", "prices", "chat:1", "chat:3"]
+    hub.node.known = ["chat:2", "prices", "chat:1", "chat:3"]
     async with hub.client() as client:
         first = (await client.get("/api/channels?prefix=chat:&limit=2")).json()
         second = (await client.get(f"/api/channels?prefix=chat:&after={first['next']}")).json()
@@ -43,7 +43,7 @@ async def test_channels_come_in_pages_by_name(hub: Hub) -> None:
 
 async def test_an_operator_sorts_channels_by_any_column(hub: Hub) -> None:
     """Of all nodes; the next page begins where this one ended, in any order."""
-    hub.engine.known = ["b", "c", "a"]
+    hub.node.known = ["b", "c", "a"]
     async with hub.client(**OPERATOR) as client:
         first = (await client.get("/api/channels?sort=-subscribers&limit=2")).json()
         second = (
@@ -59,7 +59,7 @@ async def test_an_operator_sorts_channels_by_any_column(hub: Hub) -> None:
     assert by_name["next"] == "b"
     assert [row["channel"] for row in last["channels"]] == ["c"]
     assert (wrong.status_code, nowhere.status_code) == (400, 400)
-    asked = hub.engine.channel_queries[1]
+    asked = hub.node.channel_queries[1]
     assert (asked.sort, asked.skip, asked.after) == ("subscribers", 2, None)
 
 
@@ -86,7 +86,7 @@ async def test_a_limit_outside_1_to_1000_is_refused(hub: Hub, limit: str) -> Non
 async def test_a_token_reads_only_what_it_may_subscribe_to(files: Path) -> None:
     """The list leaves other channels out; their history and presence are forbidden."""
     hub = make_hub(files, policy=Policy(token_keys=[SECRET]))
-    hub.engine.known = ["chat:1", "prices"]
+    hub.node.known = ["chat:1", "prices"]
     async with hub.client() as client:
         stranger = await client.get("/api/channels")
         client.headers["Authorization"] = f"Bearer {token(subscribe=['chat:*'])}"
@@ -123,17 +123,17 @@ async def test_history_keeps_bytes_and_says_what_is_missing(hub: Hub) -> None:
     assert (page["epoch"], page["position"], page["oldest"]) == ("e1", "e1:3", 2)
     assert (page["complete"], page["next"]) == (True, None)
     assert not any(each["complete"] for each in (older, other, future, everything))
-    assert hub.engine.asked[:2] == [
+    assert hub.node.asked[:2] == [
         ("a", Position("e1", 1), 7), ("a", Position("e1", 0), 100),
     ]  # fmt: skip
 
 
 async def test_a_malformed_since_is_refused(hub: Hub) -> None:
-    """The engine is not asked."""
+    """The node is not asked."""
     async with hub.client() as client:
         answer = await client.get("/api/channels/a/history?since=a=e1:1")
     assert answer.status_code == 400
-    assert hub.engine.asked == []
+    assert hub.node.asked == []
 
 
 async def test_presence_lists_members_where_it_is_on(hub: Hub) -> None:
@@ -219,7 +219,7 @@ async def test_a_node_that_does_not_know_the_others_lists_what_it_last_knew(hub:
 
 
 async def test_a_command_carries_the_sessions_secret(hub: Hub) -> None:
-    """The reply comes back as the engine encoded it."""
+    """The reply comes back as the node encoded it."""
     path = "/command?connection=c1"
     async with hub.client() as client:
         good = await client.post(path, content=b"{}", headers={"Authorization": "Bearer s1"})
@@ -292,7 +292,7 @@ async def test_a_hub_error_without_a_table_entry_is_a_500(hub: Hub) -> None:
     class StrangeError(HubError):
         code = "strange"
 
-    hub.engine.fails["a"] = StrangeError("odd")
+    hub.node.fails["a"] = StrangeError("odd")
     async with hub.client(**PUBLISHER) as client:
         answer = await client.post("/api/publish/a", content=b"1")
     assert (answer.status_code, answer.json()["code"]) == (500, "strange")
@@ -327,7 +327,7 @@ async def test_state_comes_in_pages_that_go_on(hub: Hub) -> None:
         "rows": [{"key": "k", "offset": 5, "time": 1000, "from": "ann", "data": [1]}],
         "next": None,
     }
-    assert hub.engine.asked_state == [("table:a", "a/b", 5), ("table:a", "", 1000)]
+    assert hub.node.asked_state == [("table:a", "a/b", 5), ("table:a", "", 1000)]
     assert (plain.status_code, wrong.status_code, other.status_code) == (200, 400, 400)
 
 
@@ -341,7 +341,7 @@ async def test_history_is_read_from_a_moment_on(hub: Hub, moment: str) -> None:
     async with hub.client() as client:
         answer = await client.get(f"/api/channels/a/history?from_time={moment}&limit=7")
     assert answer.status_code == 200
-    assert hub.engine.looked_back == [LookBack(7, 1_764_000_000_500)]
+    assert hub.node.looked_back == [LookBack(7, 1_764_000_000_500)]
 
 
 async def test_history_is_read_backwards(hub: Hub) -> None:
@@ -351,15 +351,15 @@ async def test_history_is_read_backwards(hub: Hub) -> None:
     page = answer.json()
     assert [row["offset"] for row in page["publications"]] == [3, 2]
     assert (page["next"], page["complete"]) == ("e1:2", True)
-    assert hub.engine.looked_back == [LookBack(2, None, Position("e1", 9), reverse=True)]
+    assert hub.node.looked_back == [LookBack(2, None, Position("e1", 9), reverse=True)]
 
 
 @pytest.mark.parametrize("query", ["from_time=yesterday", "from_time=-1", "reverse=1"])
 async def test_a_moment_or_a_direction_that_is_none_is_refused(hub: Hub, query: str) -> None:
-    """The engine is not asked."""
+    """The node is not asked."""
     async with hub.client() as client:
         assert (await client.get(f"/api/channels/a/history?{query}")).status_code == 400
-    assert hub.engine.looked_back == []
+    assert hub.node.looked_back == []
 
 
 async def test_operators_let_go_of_history(hub: Hub) -> None:
@@ -369,4 +369,4 @@ async def test_operators_let_go_of_history(hub: Hub) -> None:
     async with hub.client(**OPERATOR) as client:
         assert (await client.delete("/api/channels/a/history")).status_code == 204
         assert (await client.delete("/api/channels/a%20b/history")).status_code == 400
-    assert hub.engine.cleared == ["a"]
+    assert hub.node.cleared == ["a"]
