@@ -45,7 +45,14 @@ class PostFailedError(Exception):
 def not_reached(error: Exception) -> PostFailedError:
     """There is no connection."""
     text = str(error) or "no connection in time"
-    return PostFailedError(f"ConnectError: {text}; is a hub running there?", reached=False)
+    return PostFailedError(f"ConnectError: {text}; {hint(text)}", reached=False)
+
+
+def hint(text: str) -> str:
+    """What to look at first where no connection came about."""
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "SSL_CERT_FILE may name the certificate to trust"
+    return "is a hub running there?"
 
 
 def cut(error: Exception | None) -> PostFailedError:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import httpx2
 
-from hub_client.answer import MAX_ANSWER_BYTES, Answer, PostFailedError
+from hub_client.answer import MAX_ANSWER_BYTES, Answer, PostFailedError, hint
 from hub_client.route import HTTP_ERRORS, SOCKS_ERRORS, Route
 
 # Errors of a request that cannot have reached the hub, and the one that is our own doing.
@@ -104,6 +104,6 @@ def _answer(response: httpx2.Response, body: bytes) -> Answer:
 def _failed(error: Exception) -> PostFailedError:
     why = f"{type(error).__name__}: {str(error) or 'no answer in time'}"
     if isinstance(error, _NOBODY_THERE):
-        why += "; is a hub running there?"
+        why += f"; {hint(why)}"
     ours = isinstance(error, httpx2.PoolTimeout)
     return PostFailedError(why, reached=not isinstance(error, _NOT_SENT), ours=ours)
