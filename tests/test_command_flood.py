@@ -27,7 +27,9 @@ async def test_of_600_posted_commands_as_many_wait_as_may_and_the_rest_is_told_w
     publish = MemoryBroker.publish_now
 
     async def slowly(self: MemoryBroker, request: PublishRequest) -> PublishResult:
-        began.append(request.channel)
+        # Figures are published all the time.
+        if not request.channel.startswith("hub:"):
+            began.append(request.channel)
         await gate.wait()
         return publish(self, request)
 
