@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
+from hub_client.answer import hint
 from hub_client.errors import RejectedError, rejection
 from hub_client.route import Route
 from hub_client.shown import whole_url
@@ -134,7 +135,7 @@ def refused(
 
 def unreachable(error: Exception) -> CannotConnectError:
     """Nobody was there to refuse anything."""
-    return CannotConnectError(f"{type(error).__name__}: {error}; is a hub running there?")
+    return CannotConnectError(f"{type(error).__name__}: {error}; {hint(str(error))}")
 
 
 def check_base_url(url: str) -> str:
