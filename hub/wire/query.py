@@ -87,6 +87,9 @@ def is_memorable(raw_query: bytes) -> bool:
 
 def _parse(raw_query: bytes, max_channels: int) -> SubscriptionQuery:
     given = split_query(raw_query)
+    if "every_ms" in given:
+        # Passed over, it would be thought to work.
+        raise BadRequestError("every_ms is a field of the subscribe command: no URL asks for it")
     channels = _channels(given.get("channel", []), max_channels)
     patterns = _patterns(given.get("pattern", []))
     return SubscriptionQuery(

@@ -40,7 +40,13 @@ from hub.core.ports import (
 from hub.core.publication import Position
 from hub.core.records import BrokerRecord
 from hub.core.reserved import is_kept, is_reserved
-from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError, UnavailableError
+from hub.errors import (
+    BadRequestError,
+    ConflictError,
+    NotPublishedError,
+    OutcomeUnknownError,
+    UnavailableError,
+)
 
 # Three seconds in all: a comparison of epochs takes two round trips and a barrier.
 _EPOCH_TRIES = 100
@@ -199,7 +205,7 @@ class RedisBroker:
 
     async def follow(self, appeared: Appeared) -> Sequence[str]:  # noqa: ARG002 - the port's shape
         """Not possible so far: no node knows which channels others publish in."""
-        raise UnavailableError("patterns are not possible where the broker is Redis")
+        raise BadRequestError("patterns are not possible so far where the broker is Redis")
 
     def unfollow(self) -> None:
         """Nothing is followed."""
