@@ -17,8 +17,8 @@ from hub.wire.payload import check_payload
 
 if TYPE_CHECKING:
     from hub.hooks.asking import ApplicationHooks
-    from hub.hooks.once import AskOthers, Watching
     from hub.hooks.telling import Teller
+    from hub.hooks.watching import AskOthers, Watching
 
 _GRANTS = "grants"
 # As long as an application may take to write a batch down. Guess.
@@ -60,9 +60,9 @@ def watching_of(
     if not settings.webhook_url:
         return None, None
     from hub.hooks.calling import Caller  # noqa: PLC0415 - seldom
-    from hub.hooks.once import Watching  # noqa: PLC0415 - as above
     from hub.hooks.spans import Spans  # noqa: PLC0415 - as above
     from hub.hooks.telling import Teller  # noqa: PLC0415 - as above
+    from hub.hooks.watching import Watching  # noqa: PLC0415 - as above
 
     teller = Teller(
         Caller(settings.webhook_url, timeout_seconds=_WEBHOOK_SECONDS, connections=1),
@@ -79,7 +79,7 @@ def watching_of(
 
 def watched(roster: Roster, watching: "Watching") -> Roster:
     """`roster`, whose changes `watching` sees."""
-    from hub.hooks.once import WatchedRoster  # noqa: PLC0415 - as above
+    from hub.hooks.watching import WatchedRoster  # noqa: PLC0415 - as above
 
     return WatchedRoster(roster, watching)
 
