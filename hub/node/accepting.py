@@ -38,23 +38,21 @@ class Acceptor:
     async def accept(self, listening: socket.socket) -> Accepting:
         """Begin to accept at `listening`, which is closed with what is returned."""
         settings, context = self._node.settings, self._context
-        if settings.proxy_protocol:
+        if settings.proxy_protocol or self._tls is not None:
             proxied = ProxiedListener(
                 listening,
                 lambda address: Connection(context, address),
-                trusted=TrustedProxies(settings.trusted_proxies),
+                proxies=TrustedProxies(settings.trusted_proxies),
+                headed=settings.proxy_protocol,
                 tls=self._tls,
                 timeout_seconds=settings.handshake_timeout_seconds,
                 max_waiting=settings.max_connections,
+                max_of_one=settings.address_connections,
                 refused=self._refused,
             )
-            return _Running(context.spawn(proxied.run()))
+            return _Running(proxied, context.spawn(proxied.run()))
         return await asyncio.get_running_loop().create_server(
-            lambda: Connection(context),
-            sock=listening,
-            backlog=settings.backlog,
-            ssl=self._tls,
-            ssl_handshake_timeout=None if self._tls is None else settings.handshake_timeout_seconds,
+            lambda: Connection(context), sock=listening, backlog=settings.backlog
         )
 
     def _refused(self, address: str, error: BadRequestError) -> None:
@@ -65,8 +63,10 @@ class Acceptor:
 class _Running:
     """A task that accepts."""
 
-    def __init__(self, task: "asyncio.Task[None]") -> None:
+    def __init__(self, listener: ProxiedListener, task: "asyncio.Task[None]") -> None:
+        self._listener = listener
         self._task = task
 
     def close(self) -> None:
-        self._task.cancel()
+        # Whose handshake is under way is served still: the listener waits for its tasks.
+        self._listener.stop()

@@ -243,6 +243,25 @@ async def test_who_does_not_shake_hands_is_bounded(certificates: Certificates) -
         assert (await ask(hub, LINE, trusting(made))).startswith(b"HTTP/1.1 200")
 
 
+@needs_openssl
+async def test_who_begins_no_handshake_counts_for_its_address(certificates: Certificates) -> None:
+    """Those above its bound end at once, and the others by the deadline of a handshake."""
+    made = certificates
+    async with running(
+        tls_cert=str(made.certificate),
+        tls_key=str(made.key),
+        address_connections=3,
+        handshake_timeout_seconds=30,
+    ) as hub:
+        port = int(hub.url.rpartition(":")[2])
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+        async with asyncio.timeout(10):
+            assert [await reader.read() for reader, _ in silent[3:]] == [b""] * 5
+        assert not any(reader.at_eof() for reader, _ in silent[:3])
+        for _, writer in silent:
+            writer.close()
+
+
 def test_a_key_without_its_certificate_is_no_start_without_tls() -> None:
     with pytest.raises(SettingsError, match="HUB_TLS_CERT"):
         Settings(tls_key="/etc/key.pem")

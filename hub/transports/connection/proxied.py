@@ -1,4 +1,6 @@
-"""Connections that begin with a PROXY protocol header.
+"""Connections that begin with a PROXY protocol header, or with a TLS handshake.
+
+Both come before there is anything that a node counts, so they are counted and bounded here.
 
 The header stands before everything, TLS included, and no transport can be handed bytes that were
 read already. So it is taken from the socket before there is a transport: what is looked at stays
@@ -13,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from hub.auth.proxies import TrustedProxies
+from hub.core.counters import Counts
+from hub.core.limits import party
 from hub.errors import BadRequestError
 from hub.transports.connection import proxy_protocol
 
@@ -29,63 +33,93 @@ class ProxiedListener:
 
     Args:
         listening: does not block.
-        trusted: whose connections begin with a header; every peer's where it names none.
+        proxies: whose connections begin with a header, every peer's where it names none.
+        headed: whether connections begin with a header at all.
         timeout_seconds: from the connection to the end of its header, and for the TLS handshake.
         max_waiting: connections whose header or TLS handshake is not whole; more are closed.
+        max_of_one: of these, by address or /64 of IPv6, but for trusted proxies; 0 is any number.
         refused: is told of a peer whose header cannot be read.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what bounds a connection that nobody else counts yet
         self,
         listening: socket.socket,
         make: Make,
         *,
-        trusted: TrustedProxies,
+        proxies: TrustedProxies,
+        headed: bool,
         tls: ssl.SSLContext | None,
         timeout_seconds: float,
         max_waiting: int,
+        max_of_one: int,
         refused: Callable[[str, BadRequestError], None],
     ) -> None:
         self._listening = listening
         self._make = make
-        self._trusted = trusted
+        self._proxies = proxies
+        self._headed = headed
         self._tls = tls
         self._timeout_seconds = timeout_seconds
         self._max_waiting = max_waiting
+        self._max_of_one = max_of_one
+        self._by_party = Counts()
         self._refused = refused
         self.waiting = 0
         """Connections whose header or TLS handshake is not whole: no node counts them yet."""
+        self._stopped = False
+        self._accepting: asyncio.Future[tuple[socket.socket, object]] | None = None
 
     async def run(self) -> None:
         """Accept connections; the listening socket is closed at the end."""
-        with self._listening:
-            async with asyncio.TaskGroup() as tasks:
-                while True:
-                    if (found := await self._accept()) is None:
-                        continue
-                    accepted, peer = found
-                    if self.waiting >= self._max_waiting:
-                        accepted.close()
-                        continue
-                    self.waiting += 1
-                    begun = tasks.create_task(self._begin(accepted, plain_address(peer)))
-                    begun.add_done_callback(self._done)
+        async with asyncio.TaskGroup() as tasks:
+            with self._listening:
+                while not self._stopped:
+                    if (found := await self._accept()) is not None:
+                        self._take(tasks, *found)
+
+    def stop(self) -> None:
+        """Accept no more; `run` ends when those that were accepted have begun."""
+        self._stopped = True
+        if self._accepting is not None:
+            self._accepting.cancel()
+
+    def _take(self, tasks: asyncio.TaskGroup, accepted: socket.socket, peer: object) -> None:
+        address = plain_address(peer)
+        counted = self._max_of_one > 0 and not self._proxies.trusts(address)
+        one = party(address) if counted else ""
+        too_many = one and self._by_party[one] >= self._max_of_one
+        if too_many or self.waiting >= self._max_waiting:
+            accepted.close()
+            return
+        self.waiting += 1
+        self._by_party[one] += 1
+        begun = tasks.create_task(self._begin(accepted, address))
+        begun.add_done_callback(lambda _: self._done(one))
 
     async def _accept(self) -> tuple[socket.socket, object] | None:
         """The next connection; None for one that has gone, or where there is no room for any."""
+        loop = asyncio.get_running_loop()
+        self._accepting = asyncio.ensure_future(loop.sock_accept(self._listening))
         try:
-            return await asyncio.get_running_loop().sock_accept(self._listening)
+            return await self._accepting
         except OSError as error:
             await asyncio.sleep(_PAUSE_SECONDS if error.errno in _FULL else 0)
             return None
+        except asyncio.CancelledError:
+            if self._stopped:
+                return None
+            raise
 
-    def _done(self, _: "asyncio.Task[None]") -> None:
+    def _done(self, one: str) -> None:
         self.waiting -= 1
+        self._by_party[one] -= 1
+        if not self._by_party[one]:
+            del self._by_party[one]
 
     async def _begin(self, accepted: socket.socket, peer: str) -> None:
         try:
             address = None
-            if not self._trusted or self._trusted.trusts(peer):
+            if self._headed and (not self._proxies or self._proxies.trusts(peer)):
                 async with asyncio.timeout(self._timeout_seconds):
                     address = await _read_header(accepted)
         except BadRequestError as error:
