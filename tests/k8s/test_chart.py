@@ -143,7 +143,9 @@ def test_the_values_in_the_documents_commands_are_values_of_the_chart() -> None:
 
 def host_of(given: str) -> dict[str, Any]:
     """What has to stand beside it."""
-    return {"ingress": {"enabled": True, "host": "a.example"}} if "ingress" in given else {}
+    if "ingress" not in given:
+        return {}
+    return {"ingress": {"enabled": True, "host": "a.example", "operatorsHost": "b.example"}}
 
 
 def test_a_changed_setting_rolls_the_nodes() -> None:

@@ -26,6 +26,7 @@ ROWS = {
     "Event loop and process",
     "Redis",
     "Who may",
+    "Hooks",
 }
 # Prometheus' own, and those of kube-state-metrics.
 FOREIGN = re.compile(r"up|kube_(deployment|horizontalpodautoscaler)_\w+")
