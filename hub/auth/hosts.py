@@ -27,7 +27,7 @@ _ENTRY = re.compile(r"(?:\*\.)?[a-z0-9_~-][a-z0-9._~-]*")
 # Enough to recognise it in a log; the rest is whatever a stranger sent.
 _SHOWN_CHARACTERS = 100
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 # Of some 200 bytes each; what is beyond is looked at each time.
@@ -105,17 +105,21 @@ def _entry(text: str, setting: str) -> str:
     return text.removesuffix(".")
 
 
-def _address(name: str) -> _Address | None:
+def _address(name: str) -> Address | None:
     try:
         address = ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
     except ValueError:
         return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    return one_form(address)
 
 
-def _is_this_machine(name: str, address: _Address | None) -> bool:
+def one_form(address: Address) -> Address:
+    """An IPv4 address that a socket for both families shows as one of IPv6 is itself."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _is_this_machine(name: str, address: Address | None) -> bool:
     if address is not None:
         return address.is_loopback
     return name == "localhost" or name.endswith(".localhost")

@@ -20,6 +20,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from hub.auth.hosts import one_form
 from hub.errors import SettingsError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -147,9 +148,6 @@ def _address(hop: str) -> str | None:
         found = ipaddress.ip_address(text)
     except ValueError:
         return None
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.scope_id is not None:
-            return None
-        if found.ipv4_mapped is not None:
-            return str(found.ipv4_mapped)
-    return str(found)
+    if isinstance(found, ipaddress.IPv6Address) and found.scope_id is not None:
+        return None
+    return str(one_form(found))

@@ -4,7 +4,6 @@ import asyncio
 import socket
 from typing import Protocol
 
-from hub.auth.proxies import TrustedProxies
 from hub.errors import BadRequestError
 from hub.node.node import Node
 from hub.node.tls import Certificate
@@ -42,7 +41,7 @@ class Acceptor:
             proxied = ProxiedListener(
                 listening,
                 lambda address: Connection(context, address),
-                proxies=TrustedProxies(settings.trusted_proxies),
+                proxies=self._node.proxies,
                 headed=settings.proxy_protocol,
                 tls=self._tls,
                 timeout_seconds=settings.handshake_timeout_seconds,

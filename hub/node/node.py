@@ -152,11 +152,12 @@ class Node:
             clock=self.clock,
             outbox_budget=self.outbox_budget,
         )
+        self.proxies = TrustedProxies(settings.trusted_proxies)
         self.sockets = Sockets(
             self.registry,
             max_connections=settings.max_connections,
             max_unsent_bytes=settings.body_total_bytes,
-            proxies=TrustedProxies(settings.trusted_proxies),
+            proxies=self.proxies,
         )
         self.bodies = BodyBudget(settings.body_total_bytes)
         self.drainer = Drainer(self.registry, self._is_alone, is_between_polls)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from hub import dashboard
 from hub.admin.scraping import Scraping
-from hub.auth.proxies import TrustedProxies
 from hub.errors import HubError
 from hub.node.core import VERSION
 from hub.node.node import Node
@@ -167,7 +166,7 @@ def http_deps(node: Node, app: ASGIApp | None) -> HttpDeps:
             max_poll_channels=min(MAX_CHANNELS, settings.max_subscriptions),
             max_poll_wait_seconds=settings.poll_max_wait_seconds,
         ),
-        proxies=TrustedProxies(settings.trusted_proxies),
+        proxies=node.proxies,
         hooks=node.hooks,
         new_connection=node.registry.new_id,
         check_publish=limiter.check_publish if limiter.limits_publishes else None,

@@ -11,6 +11,7 @@ address with the bytes behind it comes out.
 import ipaddress
 from dataclasses import dataclass
 
+from hub.auth.hosts import one_form
 from hub.errors import BadRequestError
 
 _LINE = b"PROXY "
@@ -72,13 +73,7 @@ def _ip(text: str, version: int) -> str | None:
         found = ipaddress.ip_address(text)
     except ValueError:
         return None
-    return _plain(found) if found.version == version else None
-
-
-def _plain(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    """The address in its one form; an IPv4 client of a socket for both looks like one."""
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return str(mapped or found)
+    return str(one_form(found)) if found.version == version else None
 
 
 def _is_port(text: str) -> bool:
@@ -105,4 +100,4 @@ def _read_block(data: bytes) -> Told | None:
     if size < 2 * width + 4:
         raise BadRequestError("the PROXY protocol block is too short for its addresses")
     source = data[_BLOCK_HEAD_BYTES : _BLOCK_HEAD_BYTES + width]
-    return Told(_plain(ipaddress.ip_address(source)), rest)
+    return Told(str(one_form(ipaddress.ip_address(source))), rest)
