@@ -5,10 +5,10 @@ from typing import Any
 
 from hub.admin.listing import Listing, Page, Part, Query, Selection, look_at_slices, merge
 from hub.admin.requests import Admin, AdminRequest, Everywhere, Handlers
+from hub.core.fanout.membership import Membership
 from hub.core.forensics.journal import Journal
 from hub.core.forensics.noted import ClosedSession
 from hub.core.records import Column, Origin, SessionRecord, columns, plain, session_record
-from hub.core.recovery.subscribing import Subscribing
 from hub.core.registry import SessionRegistry
 from hub.core.session.session import Session
 from hub.errors import NotFoundError
@@ -86,12 +86,10 @@ class Unsubscribe(AdminRequest[None], frozen=True, tag="unsubscribe"):
 class Connections:
     """Carries these out at this node; one per node, owned by the event loop."""
 
-    def __init__(
-        self, registry: SessionRegistry, subscribing: Subscribing, journal: Journal
-    ) -> None:
+    def __init__(self, registry: SessionRegistry, membership: Membership, journal: Journal) -> None:
         self._registry = registry
         self._journal = journal
-        self._subscribing = subscribing
+        self._membership = membership
         self._listing = asyncio.Lock()
         """Lists come one after another: many who ask must not multiply what the loop does."""
 
@@ -133,7 +131,7 @@ class Connections:
             raise NotFoundError(
                 f"connection {asked.connection!r} is not subscribed to {asked.channel[:200]!r}"
             )
-        self._subscribing.expel(session, asked.channel, "unsubscribed by operator")
+        self._membership.expel(session, asked.channel, "unsubscribed by operator")
 
     def _found(self, connection: str) -> Session:
         if (session := self._registry.sessions.get(connection)) is None:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from hub.admin.requests import AdminRequest, Handlers
+from hub.core.fanout.channels import OpenChannels
 from hub.core.forensics.answers import Answer
 from hub.core.forensics.archive import Recall
 from hub.core.forensics.explaining import Explainer, Explanation, Question
@@ -20,7 +21,6 @@ from hub.core.forensics.recalled import Recalled
 from hub.core.forensics.stretches import Case, joined
 from hub.core.ports import Broker
 from hub.core.publication import Position
-from hub.core.recovery.subscribing import Subscribing
 from hub.core.registry import SessionRegistry
 from hub.core.session.session import Session
 from hub.errors import HubError
@@ -96,14 +96,14 @@ class Explaining:
         *,
         registry: SessionRegistry,
         journal: Journal,
-        subscribing: Subscribing,
+        channels: OpenChannels,
         broker: Broker,
         recall: Recall | None = None,
     ) -> None:
         self._recall = recall
         self._registry = registry
         self._journal = journal
-        self._subscribing = subscribing
+        self._channels = channels
         self._broker = broker
 
     def handlers(self) -> Handlers:
@@ -233,7 +233,7 @@ class Explaining:
         try:
             return (await self._broker.history(channel, offset - 1, 1)).head
         except HubError:
-            here = self._subscribing.channels.get(channel)
+            here = self._channels.get(channel)
             if here is None or offset > here.offset:
                 raise
             return here.head

@@ -14,6 +14,7 @@ from hub.admin.explain import Explained
 from hub.admin.explain_subject import ExplainSubject, Held, Moment, SubjectPart, Visit
 from hub.admin.listing import slices
 from hub.admin.requests import Handlers
+from hub.core.fanout.channels import OpenChannels
 from hub.core.forensics.answers import Answer
 from hub.core.forensics.archive import Recall
 from hub.core.forensics.explaining import Explanation, Question
@@ -25,7 +26,6 @@ from hub.core.forensics.timeline import Timeline
 from hub.core.ports import Broker
 from hub.core.publication import Position
 from hub.core.records import Origin, SessionRecord, session_record
-from hub.core.recovery.subscribing import Subscribing
 from hub.core.registry import SessionRegistry
 from hub.core.session.session import Session
 from hub.errors import HubError
@@ -90,13 +90,13 @@ class SubjectExplaining:
         *,
         registry: SessionRegistry,
         journal: Journal,
-        subscribing: Subscribing,
+        channels: OpenChannels,
         broker: Broker,
         recall: Recall | None = None,
     ) -> None:
         self._registry = registry
         self._journal = journal
-        self._subscribing = subscribing
+        self._channels = channels
         self._broker = broker
         self._recall = recall
         self._asking = asyncio.Lock()
@@ -176,7 +176,7 @@ class SubjectExplaining:
         try:
             return (await self._broker.history(channel, 0, 1)).head
         except HubError:
-            here = self._subscribing.channels.get(channel)
+            here = self._channels.get(channel)
             return None if here is None else here.head
 
 

@@ -1,7 +1,7 @@
 """All connections of a subject: closed, or taken out of a channel, on whatever nodes they are."""
 
 from hub.admin.requests import Admin, AdminRequest, Answers, Everywhere, Handlers
-from hub.core.recovery.subscribing import Subscribing
+from hub.core.fanout.membership import Membership
 from hub.core.registry import SessionRegistry
 from hub.core.session.session import Session
 from hub.errors import UnavailableError
@@ -25,9 +25,9 @@ class UnsubscribeSubject(AdminRequest[int], frozen=True, tag="unsubscribe_subjec
 class Subjects:
     """Carries these out at this node."""
 
-    def __init__(self, registry: SessionRegistry, subscribing: Subscribing) -> None:
+    def __init__(self, registry: SessionRegistry, membership: Membership) -> None:
         self._registry = registry
-        self._subscribing = subscribing
+        self._membership = membership
 
     def handlers(self) -> Handlers:
         return {DisconnectSubject: self._disconnect, UnsubscribeSubject: self._unsubscribe}
@@ -41,7 +41,7 @@ class Subjects:
     async def _unsubscribe(self, asked: UnsubscribeSubject) -> int:
         found = [each for each in self._of(asked.subject) if asked.channel in each.subscriptions]
         for session in found:
-            self._subscribing.expel(session, asked.channel, "unsubscribed by operator")
+            self._membership.expel(session, asked.channel, "unsubscribed by operator")
         return len(found)
 
     def _of(self, subject: str) -> list[Session]:

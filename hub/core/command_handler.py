@@ -13,7 +13,9 @@ from hub.core.asking import Asker, Hooks
 from hub.core.commands import Command
 from hub.core.counters import Counters
 from hub.core.fanout.fanout import Fanout
+from hub.core.fanout.membership import Membership
 from hub.core.fanout.presence import page_of
+from hub.core.fanout.presence_commands import PresenceCommands
 from hub.core.identity import Identity
 from hub.core.look_back import Found, LookBack, look_back
 from hub.core.ports import (
@@ -60,8 +62,10 @@ class CommandHandler:
         *,
         broker: Broker,
         fanout: Fanout,
+        membership: Membership,
         subscribing: Subscribing,
         patterns: PatternSubscribing,
+        presence: PresenceCommands,
         policy: Policy,
         counters: Counters,
         max_backlog_bytes: int,
@@ -74,8 +78,10 @@ class CommandHandler:
         self.publishes_now = broker.answers_at_once and broker.publish_now is not None
         """Whether publications are done in a plain call."""
         self._fanout = fanout
+        self._membership = membership
         self._subscribing = subscribing
         self._patterns = patterns
+        self._presence = presence
         self._policy = policy
         self._counters = counters
         self._max_backlog_bytes = max_backlog_bytes
@@ -141,7 +147,7 @@ class CommandHandler:
             case commands.Presence():
                 return await self._members(session, command)
             case commands.PresenceUpdate():
-                self._subscribing.update_presence(session, command.channel, command.data)
+                self._presence.update(session, command.channel, command.data)
                 return {"channel": command.channel}
             case commands.Authenticate():
                 return await self._authenticate(session, command)
@@ -309,7 +315,7 @@ class CommandHandler:
         if held is not None and patterns is not None and patterns.covers(command.channel):
             self._subscribing.only_through_pattern(subscription := held)
         else:
-            subscription = self._subscribing.unsubscribe(session, command.channel)
+            subscription = self._membership.unsubscribe(session, command.channel)
         ok = {"channel": command.channel}
         if not reply_in_stream:
             return ok
@@ -359,8 +365,7 @@ class CommandHandler:
 
     def check_keyed(self, channel: str) -> None:
         """Raise `BadRequestError` where the channel's namespace keeps no state."""
-        if not self._subscribing.options(channel).keyed:
-            raise BadRequestError(f"{channel!r} keeps no state: its namespace is not keyed")
+        self._membership.channels.options(channel).check_keyed(channel)
 
     async def state(self, channel: str, after: str, limit: int) -> StatePage:
         """At most `limit` rows with keys above `after`, and 1 MiB, in the order of their keys.
@@ -384,7 +389,7 @@ class CommandHandler:
 
     async def _members(self, session: Session, command: commands.Presence) -> Ok:
         session.identity.check_subscribe(command.channel)
-        everybody = await self._subscribing.members(command.channel)
+        everybody = await self._presence.members(command.channel)
         if command.count:
             return {"channel": command.channel, "count": len(everybody)}
         members, after = page_of(everybody, command.limit, command.after)
@@ -415,12 +420,12 @@ class CommandHandler:
             identity.check_subscribe(name)
         for pattern in () if session.patterns is None else session.patterns.by_text:
             identity.check_pattern(pattern)
-        self._subscribing.change_identity(session, identity)
+        self._presence.change_identity(session, identity)
 
     def ended(self, session: Session) -> None:
         """The session is gone: it leaves its channels."""
         self._patterns.leave_all(session)
-        self._subscribing.leave_all(session)
+        self._membership.leave_all(session)
 
 
 def _asker(session: Session, identity: Identity) -> Asker:

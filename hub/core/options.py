@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from hub.errors import BadRequestError
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -40,6 +42,16 @@ class ChannelOptions:
     @property
     def keeps_history(self) -> bool:
         return self.history_size > 0 and self.history_ttl_seconds > 0
+
+    def check_presence(self, channel: str) -> None:
+        """Raise `BadRequestError` where `channel`, which has these options, keeps no presence."""
+        if not self.presence:
+            raise BadRequestError(f"presence is off for {channel!r}")
+
+    def check_keyed(self, channel: str) -> None:
+        """Raise `BadRequestError` where `channel`, which has these options, keeps no state."""
+        if not self.keyed:
+            raise BadRequestError(f"{channel!r} keeps no state: its namespace is not keyed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ from hub.admin.requests import AtConnection
 from hub.admin.sessions import CheckSecret, Poll, SendCommand
 from hub.core.command_handler import CommandHandler
 from hub.core.eager import begin
+from hub.core.fanout.channels import OpenChannels
+from hub.core.fanout.presence_commands import PresenceCommands
 from hub.core.look_back import Found, LookBack
 from hub.core.polling import PollRequest
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, StatePage
 from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, LiveChannel, NodeRecord, channel_record
-from hub.core.recovery.subscribing import Subscribing
 from hub.core.reserved import STATS_CHANNEL
 from hub.errors import HubError, UnavailableError
 from hub.node.broker import NodeBroker
@@ -36,7 +37,7 @@ class KnownChannels:
     """The channels that this node knows: `hub.admin.channels.Known`."""
 
     broker: NodeBroker
-    subscribing: Subscribing
+    channels: OpenChannels
     ask: Callable[[], Awaitable[None]] | None = None
     """See `hub.node.broker.Brokerage.look`."""
 
@@ -62,14 +63,14 @@ class KnownChannels:
 
     def live(self, name: str, head: Position, held: int | None) -> LiveChannel:
         """The channel, of which the broker says this."""
-        here = self.subscribing.channels.get(name)
+        here = self.channels.get(name)
         members = () if here is None else here
         watchers = 0 if here is None else self._watchers(name)
-        return LiveChannel(name, head, held, members, self.subscribing.options(name), watchers)
+        return LiveChannel(name, head, held, members, self.channels.options(name), watchers)
 
     def _watchers(self, name: str) -> int:
         """How many dashboards are in the channel: each reads the nodes' figures too."""
-        dashboards = self.subscribing.channels.get(STATS_CHANNEL) or ()
+        dashboards = self.channels.get(STATS_CHANNEL) or ()
         return sum(name in each.session.subscriptions for each in dashboards)
 
 
@@ -78,7 +79,7 @@ class NodeApi:
     """One per node; keeps nothing of its own."""
 
     command_handler: CommandHandler
-    subscribing: Subscribing
+    presence_commands: PresenceCommands
     cluster: Cluster
     polling: PollTransport
     waiting_polls: WaitingPolls
@@ -121,7 +122,7 @@ class NodeApi:
         await self.command_handler.clear_history(channel)
 
     async def presence(self, channel: str) -> Sequence[Member]:
-        return await self.subscribing.members(channel)
+        return await self.presence_commands.members(channel)
 
     def check_secret(self, connection: str, secret: str) -> Coroutine[Any, Any, None] | None:
         """At once for a session of this node, else by asking the one that holds it."""

@@ -15,8 +15,12 @@ from hub.core.asking import Hooks
 from hub.core.command_handler import CommandHandler
 from hub.core.counters import Counters
 from hub.core.eager import begin
+from hub.core.fanout.channels import OpenChannels
+from hub.core.fanout.downstream import ChannelDownstream
 from hub.core.fanout.fanout import Fanout, FanoutRuntime
+from hub.core.fanout.membership import Membership
 from hub.core.fanout.presence import PresenceTable
+from hub.core.fanout.presence_commands import PresenceCommands
 from hub.core.forensics.journal import Journal
 from hub.core.limits import Limiter, PeerLimits
 from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
@@ -159,29 +163,42 @@ class NodeCore:
             wall_clock=shared.wall_clock,
             leave_delay_seconds=settings.leave_delay_seconds,
         )
+        self.channels = OpenChannels(broker, settings.namespaces())
+        self.downstream = ChannelDownstream(
+            self.channels, self.fanout, counters=shared.counters, journal=shared.journal
+        )
+        self.presence_commands = PresenceCommands(self.channels, self.fanout, self.presence)
+        self.membership = Membership(
+            channels=self.channels,
+            fanout=self.fanout,
+            presence=self.presence,
+            journal=shared.journal,
+        )
         self.subscribing = Subscribing(
+            membership=self.membership,
             replay=self.replay,
             fanout=self.fanout,
             presence=self.presence,
-            namespaces=settings.namespaces(),
             limits=settings.session_limits(),
             counters=shared.counters,
             journal=shared.journal,
         )
         self.patterns = PatternSubscribing(
+            membership=self.membership,
             subscribing=self.subscribing,
             fanout=self.fanout,
-            directory=broker,
+            broker=broker,
             limits=settings.session_limits(),
-            answers_at_once=broker.answers_at_once,
             spawn=shared.spawn,
             on_fault=self._on_fault,
         )
         self.command_handler = CommandHandler(
             broker=tracing.traced(broker) if tracing else broker,
             fanout=self.fanout,
+            membership=self.membership,
             subscribing=self.subscribing,
             patterns=self.patterns,
+            presence=self.presence_commands,
             policy=policy,
             counters=shared.counters,
             max_backlog_bytes=shared.max_backlog_bytes,

@@ -140,10 +140,9 @@ class Node:
             hooks=self.hooks,
         )
         self.registry = self.core.registry
-        self._subscribing = self.core.subscribing
         if self._watching is not None:
             self.registry.watch = self._watching
-            self._subscribing.watch = self._watching.used
+            self.core.membership.watch = self._watching.used
         polling = PollTransport(
             registry=self.registry,
             dialect=PollDialect(),
@@ -166,7 +165,8 @@ class Node:
             worker=0 if worker is None else worker.number,
             started_seconds=self.started_seconds,
             registry=self.registry,
-            subscribing=self._subscribing,
+            membership=self.core.membership,
+            channels=self.core.channels,
             outbox_budget=self.outbox_budget,
             broker=self.broker,
             outage=self._outage,
@@ -191,7 +191,7 @@ class Node:
             worker=self.reporter.worker,
         )
         self.waiting_polls = WaitingPolls()
-        known = KnownChannels(self.broker, self._subscribing, brokerage.look)
+        known = KnownChannels(self.broker, self.core.channels, brokerage.look)
         lists = Channels(known, self.registry.origin)
         self.cluster = Cluster(
             tag=self.tag,
@@ -202,7 +202,7 @@ class Node:
         )
         self.api = NodeApi(
             command_handler=self.core.command_handler,
-            subscribing=self._subscribing,
+            presence_commands=self.core.presence_commands,
             cluster=self.cluster,
             polling=polling,
             waiting_polls=self.waiting_polls,
@@ -213,19 +213,19 @@ class Node:
 
     def _handlers(self, polling: PollTransport, channels: Channels, lag: LoopLag) -> Handlers:
         """What carries out at this node what is asked of it here or from another one."""
-        settings, registry, subscribing = self.settings, self.registry, self._subscribing
+        settings, registry, membership = self.settings, self.registry, self.core.membership
         sessions = Sessions(registry, polling.poll, max_message_bytes=settings.max_message_bytes)
         explaining = Explaining(
             registry=registry,
             journal=self.journal,
-            subscribing=subscribing,
+            channels=self.core.channels,
             broker=self.broker,
             recall=self.archive,
         )
         subjects = SubjectExplaining(
             registry=registry,
             journal=self.journal,
-            subscribing=subscribing,
+            channels=self.core.channels,
             broker=self.broker,
             recall=self.archive,
         )
@@ -237,8 +237,8 @@ class Node:
         )
         return {
             **sessions.handlers(),
-            **Connections(registry, subscribing, self.journal).handlers(),
-            **Subjects(registry, subscribing).handlers(),
+            **Connections(registry, membership, self.journal).handlers(),
+            **Subjects(registry, membership).handlers(),
             **self.access_log.handlers(),
             **channels.handlers(),
             **Held(Spans(time.time) if self._watching is None else self._watching.spans).handlers(),
@@ -255,22 +255,22 @@ class Node:
         if publication.channel == ACCESS_CHANNEL:
             self.access_log.deliver(publication)
         else:
-            self._subscribing.deliver(publication)
+            self.core.downstream.deliver(publication)
 
     def lost(self, gap: Gap) -> None:
         if gap.channel == ACCESS_CHANNEL:
             self.access_log.read_again()
-        self._subscribing.lost(gap)
+        self.core.downstream.lost(gap)
 
     def reset(self, channel: str, head: Position) -> None:
         if channel == ACCESS_CHANNEL:
             self.access_log.read_again()
-        self._subscribing.reset(channel, head)
-        if self._subscribing.options(channel).presence:
+        self.core.downstream.reset(channel, head)
+        if self.core.channels.options(channel).presence:
             self.announce(channel, PresenceReset(channel))
 
     def announce(self, channel: str, change: Change | PresenceReset) -> None:
-        self._subscribing.announce(channel, change)
+        self.core.downstream.announce(channel, change)
         if isinstance(change, PresenceReset):
             self._roster.refresh(channel)
 

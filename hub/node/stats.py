@@ -9,11 +9,12 @@ import orjson
 
 from hub.admin.drain import Drainer
 from hub.core.counters import Counters
+from hub.core.fanout.channels import OpenChannels
+from hub.core.fanout.membership import Membership
 from hub.core.forensics.journal import Journal
 from hub.core.ports import Monotonic, PublishRequest
 from hub.core.rates import Rates
 from hub.core.records import NodeRecord
-from hub.core.recovery.subscribing import Subscribing
 from hub.core.registry import SessionRegistry
 from hub.core.reserved import STATS_CHANNEL
 from hub.core.session.outbox import OutboxBudget
@@ -40,7 +41,8 @@ class Reporter:
     started_seconds: float
     """Since 1970 UTC."""
     registry: SessionRegistry
-    subscribing: Subscribing
+    membership: Membership
+    channels: OpenChannels
     outbox_budget: OutboxBudget
     broker: NodeBroker
     outage: Outage
@@ -64,8 +66,8 @@ class Reporter:
         oldest_at = self.outbox_budget.oldest_at()
         return Gauges(
             connections=dict(self.registry.by_transport),
-            subscriptions=self.subscribing.held,
-            channels=len(self.subscribing.channels),
+            subscriptions=self.membership.held,
+            channels=len(self.channels),
             outbox_bytes=self.outbox_budget.bounded_bytes,
             outbox_oldest_age_seconds=0.0 if oldest_at is None else self.clock() - oldest_at,
             congested_sessions=len(self.outbox_budget.sessions),

@@ -28,7 +28,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.node = SmallNode()
-        made = Connections(self.node.registry, self.node.subscribing, self.node.journal)
+        made = Connections(self.node.registry, self.node.membership, self.node.journal)
         self.handlers = made.handlers()
 
     async def ask(self, request: Any) -> Any:

@@ -22,7 +22,7 @@ class Asked:
         self.explaining = Explaining(
             registry=self.node.registry,
             journal=self.node.journal,
-            subscribing=self.node.subscribing,
+            channels=self.node.channels,
             broker=self.node.memory,
         )
 

@@ -37,7 +37,7 @@ class Town:
             made = SubjectExplaining(
                 registry=node.registry,
                 journal=node.journal,
-                subscribing=node.subscribing,
+                channels=node.channels,
                 broker=node.memory,
             )
             clusters.append(await self.network.join(tag, made.handlers()))

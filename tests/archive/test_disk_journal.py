@@ -35,7 +35,7 @@ class Kept:
         self.archive = DiskJournal(writer, clock=node.clock, wall_offset_seconds=offset)
         node.journal.archive = self.archive
         parts: dict[str, Any] = {
-            "registry": node.registry, "journal": node.journal, "subscribing": node.subscribing,
+            "registry": node.registry, "journal": node.journal, "channels": node.channels,
             "broker": node.memory, "recall": self.archive,
         }  # fmt: skip
         self.explaining = Explaining(**parts)

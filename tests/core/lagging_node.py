@@ -40,7 +40,7 @@ class LaggingNode(SmallNode):
     ) -> HistoryPage:
         """Whoever is shown an epoch is at a node that has reached it."""
         page = await self._history(channel, after, limit, max_bytes=max_bytes)
-        if (known := self.subscribing.channels.get(channel)) is not None:
+        if (known := self.channels.get(channel)) is not None:
             self._enter_epoch(known)
         return page
 
@@ -79,7 +79,7 @@ class LaggingNode(SmallNode):
         for _ in range(min(count, len(waiting))):
             arrived = waiting.popleft()
             # Nobody here, or gone and come back since: they begin at the head.
-            if (channel := self.subscribing.channels.get(name)) is not None and not arrived.lost:
+            if (channel := self.channels.get(name)) is not None and not arrived.lost:
                 self._take(channel, arrived)
 
     def _take(self, channel: Channel, arrived: OnItsWay) -> None:
@@ -92,16 +92,16 @@ class LaggingNode(SmallNode):
                     self._fill(channel, publication.offset - 1)
                     # It may have been in history, and so have come with what was missing.
                     if publication.offset > channel.offset:
-                        self.subscribing.deliver(publication)
+                        self.downstream.deliver(publication)
             case None:
                 self._enter_epoch(channel)
             case change:
-                self.subscribing.announce(channel.name, change)
+                self.downstream.announce(channel.name, change)
 
     def catch_up(self, name: str) -> None:
         """All that is on its way arrives, and then the node compares its head with history's."""
         self.arrive(name, ALL)
-        if (channel := self.subscribing.channels.get(name)) is not None:
+        if (channel := self.channels.get(name)) is not None:
             self._enter_epoch(channel)
             self._fill(channel, self.memory._logs[name].offset)
 
@@ -110,7 +110,7 @@ class LaggingNode(SmallNode):
     def _enter_epoch(self, channel: Channel) -> None:
         log = self.memory._logs[channel.name]
         if log.epoch != channel.epoch:
-            self.subscribing.reset(channel.name, Position(log.epoch, log.oldest - 1))
+            self.downstream.reset(channel.name, Position(log.epoch, log.oldest - 1))
 
     def _fill(self, channel: Channel, through: int) -> None:
         """What is missing up to `through`: from history, or announced."""
@@ -123,7 +123,7 @@ class LaggingNode(SmallNode):
         for publication in kept:
             if publication.offset <= through:
                 self._give_up(channel, publication.offset - 1)
-                self.subscribing.deliver(publication)
+                self.downstream.deliver(publication)
         self._give_up(channel, through)
 
     def _give_up(self, channel: Channel, last: int) -> None:

@@ -212,6 +212,8 @@ class SmallNode:
         )
         self.fanout, self.presence = core.fanout, core.presence
         self.subscribing, self.command_handler = core.subscribing, core.command_handler
+        self.channels, self.membership = core.channels, core.membership
+        self.downstream, self.presence_commands = core.downstream, core.presence_commands
         self.heartbeats, self.replay = core.heartbeats, core.replay
         self.registry = core.registry
 
@@ -220,20 +222,20 @@ class SmallNode:
     def deliver(self, publication: Publication) -> None:
         if self.losing:
             name, offset = publication.channel, publication.offset
-            epoch = self.subscribing.channels[name].epoch
+            epoch = self.channels[name].epoch
             self.lost_offsets.add((name, epoch, offset))
             self.lost(Gap(name, epoch, offset, offset, GapReason.BROKER))
         else:
-            self.subscribing.deliver(publication)
+            self.downstream.deliver(publication)
 
     def lost(self, gap: Gap) -> None:
-        self.subscribing.lost(gap)
+        self.downstream.lost(gap)
 
     def reset(self, channel: str, head: Position) -> None:
-        self.subscribing.reset(channel, head)
+        self.downstream.reset(channel, head)
 
     def announce(self, channel: str, change: Change | PresenceReset) -> None:
-        self.subscribing.announce(channel, change)
+        self.downstream.announce(channel, change)
 
     # -- what tests do -------------------------------------------------------------------------
 
@@ -300,7 +302,7 @@ class SmallNode:
 
     def members(self, channel: str) -> Sequence[Member]:
         """Who is present; nothing waits for anything here."""
-        asking = self.subscribing.members(channel)
+        asking = self.presence_commands.members(channel)
         try:
             asking.send(None)
         except StopIteration as stop:

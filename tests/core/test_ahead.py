@@ -25,7 +25,7 @@ class Behind:
         self.node = SmallNode(Shape(NAMESPACES))
         self.level = Subscriber(self.node, CHANNEL)
         self.level.publish(CHANNEL, 1)
-        self.epoch = self.node.subscribing.channels[CHANNEL].epoch
+        self.epoch = self.node.channels[CHANNEL].epoch
         # From here on nothing of it reaches the node before a test brings it.
         self.node.memory.unsubscribe(CHANNEL)
         places = [self.node.publish(CHANNEL).position for _ in range(3)]

@@ -38,7 +38,7 @@ def test_publishing_answers_with_the_position_and_reaches_subscribers() -> None:
     node = SmallNode()
     reader, publisher = Subscriber(node, "a"), Subscriber(node, identity=ANN)
     node.do(publisher.session, Publish(1, "a", b'{"n":1}', key="k"))
-    epoch = node.subscribing.channels["a"].epoch
+    epoch = node.channels["a"].epoch
     assert one(publisher)["ok"] == {"channel": "a", "epoch": epoch, "offset": 1}
     message = one(reader)
     assert (message["data"], message["key"], message["from"]) == ({"n": 1}, "k", "ann")

@@ -90,7 +90,7 @@ def test_what_a_new_epoch_had_already_was_passed_over_by_its_reset() -> None:
     node = small()
     reader = Subscriber(node, "a")
     reader.publish("a", 2)
-    node.subscribing.reset("a", Position("new", 3))
+    node.downstream.reset("a", Position("new", 3))
     question = Question("a", "new", 2, 3)
     told = node.explain(reader.session, question)
     assert told.answer is Answer.LOST

@@ -185,7 +185,7 @@ def test_a_session_that_ends_during_a_broadcast_does_not_stop_it() -> None:
     node.publish("a")
     node.loop.settle()
     assert offsets(readers[2].read()) == [1]
-    assert len(node.subscribing.channels["a"]) == 1
+    assert len(node.channels["a"]) == 1
 
 
 def test_what_the_broker_lost_is_announced_in_its_place() -> None:
@@ -193,7 +193,7 @@ def test_what_the_broker_lost_is_announced_in_its_place() -> None:
     node = SmallNode()
     readers = [Subscriber(node, "a") for _ in range(2)]
     node.publish("a")
-    epoch = node.subscribing.channels["a"].epoch
+    epoch = node.channels["a"].epoch
     node.lost(Gap("a", epoch, 2, 4, GapReason.BROKER))
     node.loop.settle()
     for reader in readers:

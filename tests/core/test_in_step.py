@@ -19,12 +19,12 @@ def offsets(pushes: list[Push]) -> list[object]:
 
 
 def group_of(node: SmallNode, channel: str = "a") -> Group:
-    [group] = node.subscribing.channels[channel].groups()
+    [group] = node.channels[channel].groups()
     return group
 
 
 def in_step(node: SmallNode, channel: str = "a") -> int:
-    return sum(group.in_step for group in node.subscribing.channels[channel].groups())
+    return sum(group.in_step for group in node.channels[channel].groups())
 
 
 def test_a_live_member_comes_into_step_with_the_first_batch() -> None:
@@ -224,7 +224,7 @@ def test_each_dialect_has_members_in_step_of_its_own() -> None:
     text = Subscriber(node, "a")
     framed = Subscriber(node, "a", dialect=WebSocketDialect(), read=read_websocket)
     text.publish("a", 2)
-    groups = node.subscribing.channels["a"].groups()
+    groups = node.channels["a"].groups()
     assert [group.in_step for group in groups] == [1, 1]
     assert [offsets(each.read()) for each in (text, framed)] == [[1, 2]] * 2
 

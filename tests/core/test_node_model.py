@@ -205,7 +205,7 @@ class OneNode(GuestRules, PollerRules):
     @rule(name=names)
     def lose(self, name: int) -> None:
         """A publication that the broker numbered does not come through to this node."""
-        self.node.losing = self.names[name] in self.node.subscribing.channels
+        self.node.losing = self.names[name] in self.node.channels
         self.node.publish(self.names[name])
         self.node.losing = False
 
@@ -258,7 +258,7 @@ class OneNode(GuestRules, PollerRules):
     @invariant()
     def who_is_in_step_can_be_written_to(self) -> None:
         """Past its session and its link, so both must allow it, at every moment."""
-        channels = self.node.subscribing.channels.values() if hasattr(self, "node") else ()
+        channels = self.node.channels.values() if hasattr(self, "node") else ()
         for group in [group for channel in channels for group in channel.groups()]:
             for place, member in enumerate(group.members):
                 if member is not None:

@@ -46,7 +46,7 @@ def test_a_pattern_brings_the_channels_that_there_are_and_those_that_appear(
     publish(node, "prices:a", "news")
     session, link = node.open()
     node.do(session, SubscribePattern(1, "prices:*"))
-    epoch = node.subscribing.channels["prices:a"].epoch
+    epoch = node.channels["prices:a"].epoch
     assert reply(link)["ok"] == {
         "pattern": "prices:*",
         "channels": ["prices:a"],
@@ -178,8 +178,8 @@ def test_a_session_that_ends_leaves_nothing_behind(node: SmallNode) -> None:
     publish(node, "p:a")
     node.do(session, SubscribePattern(1, "p:*"))
     session.close(1000, "over")
-    assert not node.subscribing.channels
-    assert node.subscribing.held == 0
+    assert not node.channels
+    assert node.membership.held == 0
     publish(node, "p:b", "p:a")
 
 

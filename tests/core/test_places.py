@@ -176,7 +176,7 @@ def test_a_channel_that_the_peer_left_is_not_resumed() -> None:
     node = latent()
     session, _ = begun(node, asks(A), asks(B), asks(C))
     node.loop.settle()
-    node.subscribing.expel(session, B, "moderation")
+    node.membership.expel(session, B, "moderation")
     assert session.resume_from().keys() == {A, C}
 
 

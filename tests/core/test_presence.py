@@ -95,9 +95,9 @@ def test_another_subject_is_another_member() -> None:
     node = node_with_presence()
     watcher, guest = Subscriber(node, "a"), Subscriber(node, "a")
     changes(watcher)
-    node.subscribing.change_identity(guest.session, person("ann"))
+    node.presence_commands.change_identity(guest.session, person("ann"))
     assert changes(watcher) == [("leave", guest.session.id), ("join", "ann")]
-    node.subscribing.change_identity(guest.session, person("ann"))
+    node.presence_commands.change_identity(guest.session, person("ann"))
     assert changes(watcher) == []
 
 
@@ -307,5 +307,5 @@ def test_who_becomes_somebody_else_still_says_the_same() -> None:
     node = node_with_presence()
     member = Subscriber(node)
     enter(member, b"1")
-    node.subscribing.change_identity(member.session, person("ann"))
+    node.presence_commands.change_identity(member.session, person("ann"))
     assert [(each.id, each.data) for each in node.members("a")] == [("ann", b"1")]

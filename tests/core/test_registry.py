@@ -149,7 +149,7 @@ def test_what_fails_while_a_session_opens_ends_it_and_leaves_nothing_of_it(where
     assert node.registry.by_transport["websocket"] == 0
     assert node.faults
     assert all(not slot for slot in node.heartbeats._slots)
-    assert not node.subscribing.channels
+    assert not node.channels
     if where == "dialect":
         assert link.aborted
     else:

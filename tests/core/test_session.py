@@ -45,7 +45,7 @@ def test_a_lost_session_owes_nothing_any_more() -> None:
     reader.session.lost(1006, "gone")
     assert node.outbox_budget.bytes == 0
     assert not node.outbox_budget.sessions
-    assert node.subscribing.channels == {}
+    assert node.channels == {}
     reader.link.drain()
     assert node.counters.closed == {"1006": 1}
 

@@ -43,7 +43,7 @@ def test_the_reply_comes_first_and_says_where_the_stream_starts() -> None:
     node.publish("a")
     node.loop.settle()
     reply, message = reader.read()
-    position = str(node.subscribing.channels["a"].epoch) + ":1"
+    position = str(node.channels["a"].epoch) + ":1"
     assert ok(reply) == {"channel": "a", "position": position, "recovered": True, "replayed": 0}
     assert message["offset"] == 2
 
@@ -114,7 +114,7 @@ def test_another_epoch_is_reset_and_what_is_held_follows(offset: int) -> None:
     reader = Subscriber(node)
     reader.subscribe("a", since=Position("before", offset))
     reply, reset, *rest = reader.read()
-    epoch = node.subscribing.channels["a"].epoch
+    epoch = node.channels["a"].epoch
     assert ok(reply) == {
         "channel": "a", "position": f"{epoch}:0", "recovered": False, "replayed": 2,
     }  # fmt: skip
@@ -138,7 +138,7 @@ def test_who_comes_from_a_node_that_is_ahead_is_not_reset() -> None:
     Subscriber(node, "a")
     node.publish("a")
     node.loop.settle()
-    channel = node.subscribing.channels["a"]
+    channel = node.channels["a"]
     node.memory.unsubscribe("a")
     places = [node.publish("a").position for _ in range(2)]
     assert (channel.offset, places[0].offset) == (1, 2)
@@ -149,7 +149,7 @@ def test_who_comes_from_a_node_that_is_ahead_is_not_reset() -> None:
     assert (ok(reply)["recovered"], ok(reply)["replayed"]) == (True, 1)
     assert offsets(rest) == [3]
     for late in asyncio.run(node.memory.history("a", 1, 2)).publications:
-        node.subscribing.deliver(late)
+        node.downstream.deliver(late)
     asyncio.run(node.memory.subscribe("a", lambda _head: None))
     node.publish("a")
     node.loop.settle()
@@ -205,7 +205,7 @@ def test_two_who_open_a_channel_at_once_are_both_served(first_leaves: bool) -> N
     """The broker's answer to the second must not replace the channel that the first is in, nor
     may the first close it under the second."""
     node = SmallNode()
-    node.subscribing.channels._broker = UnevenBroker(node.memory)
+    node.channels._broker = UnevenBroker(node.memory)
     first, second = Subscriber(node), Subscriber(node)
     node.registry.submit(first.session, Subscribe(1, "a"))
     node.registry.submit(second.session, Subscribe(1, "a"))
@@ -228,7 +228,7 @@ def test_a_channel_nobody_needs_is_closed() -> None:
     node = SmallNode()
     reader = Subscriber(node, "a")
     reader.unsubscribe("a")
-    assert node.subscribing.channels == {}
+    assert node.channels == {}
     assert not node.memory._logs["a"].subscribed
 
     async def unavailable(*_: object, **__: object) -> None:
@@ -237,7 +237,7 @@ def test_a_channel_nobody_needs_is_closed() -> None:
     node.memory.history = unavailable  # type: ignore[method-assign,assignment]  # a broker that is away
     reader.subscribe("a", last=3)
     assert code(reader.read()[-1]) == "unavailable"
-    assert node.subscribing.channels == {}
+    assert node.channels == {}
 
 
 def test_refusals_change_nothing_and_name_the_reason() -> None:
@@ -251,7 +251,7 @@ def test_refusals_change_nothing_and_name_the_reason() -> None:
     failures = [code(push) for push in pushes if "error" in push]
     assert failures == ["forbidden", "conflict", "too_many_subscriptions", "bad_request"]
     assert set(reader.session.subscriptions) == {"a", "b"}
-    assert set(node.subscribing.channels) == {"a", "b"}
+    assert set(node.channels) == {"a", "b"}
 
 
 def test_an_event_stream_that_gets_its_second_channel_in_a_broadcast_ends_with_all_positions() -> (
@@ -271,7 +271,7 @@ def test_an_event_stream_that_gets_its_second_channel_in_a_broadcast_ends_with_a
     node.loop.step()
     node.loop.settle()
     ids = [push.get("_id", push.get("id")) for push in reader.read() if push["op"] != "reply"]
-    epoch_a, epoch_b = (node.subscribing.channels[name].epoch for name in "ab")
+    epoch_a, epoch_b = (node.channels[name].epoch for name in "ab")
     assert ids[-1] == f"a={epoch_a}:1,b={epoch_b}:0"
 
 
@@ -281,13 +281,13 @@ def test_an_event_stream_changes_its_ids_with_its_second_channel() -> None:
     dialect = SseDialect(SeveralSseDialect())
     reader = Subscriber(node, "a", dialect=dialect, read=read_sse, transport="sse")
     reader.publish("a", 1)
-    epoch_a = node.subscribing.channels["a"].epoch
+    epoch_a = node.channels["a"].epoch
     assert reader.read()[0]["_id"] == f"{epoch_a}:1"
     reader.subscribe("b")
     node.publish("a")
     node.publish("b")
     node.loop.settle()
-    epoch_b = node.subscribing.channels["b"].epoch
+    epoch_b = node.channels["b"].epoch
     pushes = reader.read()
     assert all("_id" not in push for push in pushes if push["op"] == "message")
     assert pushes[-1] == {"op": "positions", "_id": f"a={epoch_a}:2,b={epoch_b}:1"}
@@ -323,7 +323,7 @@ def test_the_last_one_of_a_channel_is_followed_by_unsubscribed() -> None:
     for reader in readers:
         assert told(reader.read()) == [1, 2, "ended", 1]
         assert list(reader.session.subscriptions) == ["b"]
-    assert "a" not in node.subscribing.channels
+    assert "a" not in node.channels
 
 
 @pytest.mark.parametrize("latent", [False, True])
@@ -393,7 +393,7 @@ def test_who_resumes_past_what_was_not_kept_gets_expired_in_its_place() -> None:
     live = Subscriber(node)
     live.subscribe("a")
     live.read()
-    start = node.subscribing.channels["a"].head
+    start = node.channels["a"].head
     for keep_ms in (None, 0, 0, None, 0):
         node.request(PublishRequest("a", b"1", "backend", keep_ms=keep_ms))
     node.loop.settle()

@@ -148,7 +148,7 @@ def test_an_invalid_one_is_a_gap_that_moves_nothing() -> None:
     node.publish("a")
     node.loop.settle()
     reader.read()
-    channel = node.subscribing.channels["a"]
+    channel = node.channels["a"]
     node.lost(Gap("a", channel.epoch, 0, 0, GapReason.INVALID, 1))
     node.loop.settle()
     assert channel.offset == reader.session.subscriptions["a"].position.offset == 1
@@ -169,7 +169,7 @@ def test_a_slow_reader_is_owed_no_more_of_the_invalid_than_of_the_valid() -> Non
     reader.block()
     node.publish("a")
     node.loop.settle()
-    epoch = node.subscribing.channels["a"].epoch
+    epoch = node.channels["a"].epoch
     for _ in range(40):
         node.lost(Gap("a", epoch, 0, 0, GapReason.INVALID, 1))
         node.loop.settle()

@@ -62,7 +62,7 @@ class Hub:
     @property
     def held(self) -> tuple[int, int]:
         """Sessions and channels of the node."""
-        return len(self.node.registry.sessions), len(self.node.subscribing.channels)
+        return len(self.node.registry.sessions), len(self.node.channels)
 
 
 def ask(*channels: str, since: dict[str, str] | None = None, **more: Any) -> PollRequest:

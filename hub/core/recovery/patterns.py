@@ -16,13 +16,14 @@ from hub.core.commands import Subscribe, SubscribePattern, UnsubscribePattern
 from hub.core.eager import Rest, begin
 from hub.core.fanout.channels import Channel
 from hub.core.fanout.fanout import Fanout
+from hub.core.fanout.membership import Membership, speak
 from hub.core.options import SessionLimits
 from hub.core.patterns import PatternTree, check_pattern, matches, names_reserved
-from hub.core.ports import Directory, Spawn
+from hub.core.ports import DirectoryBroker, Spawn
 from hub.core.publication import Position
 from hub.core.pushes import PatternSubscribed, PatternUnsubscribed, Reply
-from hub.core.recovery.start import Start
-from hub.core.recovery.subscribing import Opened, Subscribing, switch
+from hub.core.recovery.start import Opened, Start
+from hub.core.recovery.subscribing import Subscribing
 from hub.core.reserved import is_reserved
 from hub.core.session.patterns import Following, SessionPatterns
 from hub.core.session.session import Session
@@ -47,20 +48,20 @@ class PatternSubscribing:
     def __init__(
         self,
         *,
+        membership: Membership,
         subscribing: Subscribing,
         fanout: Fanout,
-        directory: Directory,
+        broker: DirectoryBroker,
         limits: SessionLimits,
-        answers_at_once: bool,
         spawn: Spawn,
         on_fault: Callable[[Session, Exception], None],
     ) -> None:
+        self._membership = membership
         self._subscribing = subscribing
-        self._channels = subscribing.channels
+        self._channels = membership.channels
         self._fanout = fanout
-        self._directory = directory
+        self._broker = broker
         self._limits = limits
-        self._answers_at_once = answers_at_once
         self._spawn = spawn
         self._on_fault = on_fault
         self._tree: PatternTree[Following] = PatternTree()
@@ -76,14 +77,14 @@ class PatternSubscribing:
         """
         self._check(session, command)
         if (several := session.dialect.several) is not None:
-            switch(session, several)
+            speak(session, several)
         following = Following(session, command)
         if session.patterns is None:
             session.patterns = SessionPatterns()
         session.patterns.by_text[command.pattern] = following
         self._tree.add(command.pattern, following)
         try:
-            names = self._wanted(following, await self._directory.follow(self.appeared))
+            names = self._wanted(following, await self._broker.follow(self.appeared))
             positions = await self._begin(following, names, reply_in_stream=reply_in_stream)
         except BaseException:
             self._end(following)
@@ -141,7 +142,7 @@ class PatternSubscribing:
             for name in missing:
                 channel = await self._channels.open(name)
                 opened.append((channel, _of_channel(command, channel)))
-            began = await self._subscribing.starts(opened)
+            began = await self._subscribing.starts.of(opened)
             if session.closing or following.over:
                 raise UnavailableError("the session is closing")
             return self._enter_all(following, names, opened, began, reply_in_stream=reply_in_stream)
@@ -209,7 +210,7 @@ class PatternSubscribing:
         if not joining:
             return
         work = self._join(name, joining)
-        if not self._answers_at_once:
+        if not self._broker.answers_at_once:
             self._spawn(work)
         elif isinstance(rest := begin(work), Rest):
             self._spawn(rest.run())
@@ -242,7 +243,7 @@ class PatternSubscribing:
     async def _start(self, channel: Channel, beginning: Subscribe) -> Start:
         if not channel.offset:
             return Start(channel.head, 0, recovered=True)
-        [began] = await self._subscribing.starts([(channel, beginning)])
+        [began] = await self._subscribing.starts.of([(channel, beginning)])
         return began
 
     def _enter(self, following: Following, channel: Channel, began: Start) -> None:
@@ -296,7 +297,7 @@ class PatternSubscribing:
         ]
         for held in leaving:
             if not held.closed:
-                self._subscribing.unsubscribe(session, held.channel.name)
+                self._membership.unsubscribe(session, held.channel.name)
         return leaving
 
     def _forget(self, following: Following) -> None:
@@ -306,7 +307,7 @@ class PatternSubscribing:
             session.patterns.by_text.pop(following.pattern, None)
         self._tree.remove(following.pattern, following)
         if not self._tree:
-            self._directory.unfollow()
+            self._broker.unfollow()
 
 
 def _may(following: Following, name: str) -> bool:

@@ -1,14 +1,23 @@
 """Where a subscription starts: decided from what it asked for and what history holds.
 
-A pure function. What it decides is announced at the head of the stream; the replay itself
-is read in pages by `hub.core.recovery.replay`.
+`start` decides, a pure function; `Starts` asks the broker what it decides by. The decision is
+announced at the head of the stream; the replay itself is read in pages by
+`hub.core.recovery.replay`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from hub.core.commands import Subscribe
+from hub.core.fanout.channels import Channel
 from hub.core.ports import HistoryPage
 from hub.core.publication import Position
+from hub.core.recovery.ending import Ending
+from hub.core.recovery.replay import Replay
 from hub.core.values import value
+
+Opened = tuple[Channel, Subscribe]
+"""A channel that is open here, and the command that asks for it."""
 
 
 @value(frozen=True, slots=True)
@@ -87,3 +96,75 @@ def as_read(began: Start, page: HistoryPage) -> Start:
         replayed=max(0, began.replayed - gone),
         page=page,
     )
+
+
+class Starts:
+    """Where subscriptions start; one per node, keeps nothing of its own."""
+
+    def __init__(self, replay: Replay, ending: Ending) -> None:
+        self._broker = replay.broker
+        self._replay = replay
+        self._ending = ending
+
+    async def of(self, opened: Sequence[Opened]) -> Sequence[Start]:
+        """Where each begins, as of one moment: asking for the last one takes its time."""
+        while True:
+            asked = [await self._start(channel, command) for channel, command in opened]
+            now = [
+                _as_of_now(channel, command, found)
+                for (channel, command), found in zip(opened, asked, strict=True)
+            ]
+            if None not in now:
+                return [at for at in now if at is not None]
+
+    async def _start(self, channel: Channel, command: Subscribe) -> Start:
+        """Ask history only where something of it was asked for."""
+        if command.state and command.since is None:
+            await self._ending.has_ended(channel)
+            return with_state(at_head(channel.head), channel.head, fresh=True)
+        began = await self._history_start(channel, command)
+        return with_state(began, channel.head, fresh=False) if command.state else began
+
+    async def _history_start(self, channel: Channel, command: Subscribe) -> Start:
+        """Of a channel that has ended everything is asked for: nothing else will come."""
+        asks = command.since is not None or bool(command.last)
+        ended = not asks and await self._ending.has_ended(channel)
+        if not asks and not ended:
+            return start(since=None, last=None, head=channel.head, oldest=channel.offset + 1)
+        page = await self._broker.history(channel.name, channel.offset, limit=1)
+        if page.head.epoch != channel.epoch:
+            # An epoch ended while it was asked. Once more: should it still be another one, then
+            # a `reset` is on its way and says all there is to say.
+            page = await self._broker.history(channel.name, channel.offset, limit=1)
+        head = channel.head
+        if page.head.epoch != head.epoch:
+            return start(since=command.since, last=command.last, head=head, oldest=head.offset + 1)
+        if page.head.offset > head.offset:
+            # What another node delivered already may still be on its way to this one. Who comes
+            # from there is ahead of this channel, not lost: it skips what it has.
+            head = page.head
+        everything = command.last is None and ended
+        began = start(
+            since=command.since,
+            last=head.offset + 1 - page.oldest if everything else command.last,
+            head=head,
+            oldest=min(page.oldest, head.offset + 1),
+        )
+        if command.since is None and began.replayed:
+            first = await self._replay.first_page(channel.name, began.position.offset)
+            began = as_read(began, first)
+        if asks and not began.replayed:
+            # Where something is replayed, its last one says so.
+            await self._ending.has_ended(channel)
+        return began
+
+
+def _as_of_now(channel: Channel, command: Subscribe, asked: Start) -> Start | None:
+    """What was found out a while ago, as it is now; None where it has to be asked again."""
+    if asked.state:
+        return replace(asked, position=channel.head)
+    asked_for_some = command.last or (command.last is None and channel.ended)
+    if command.since is None and not (asked_for_some and channel.options.keeps_history):
+        head = channel.head
+        return start(since=None, last=command.last, head=head, oldest=head.offset + 1)
+    return asked if asked.position.epoch == channel.epoch else None

@@ -1,4 +1,4 @@
-"""Joining and leaving channels: the seams between history and the live stream.
+"""How subscriptions begin: the seams between history and the live stream.
 
 A subscription starts at the head this node knows, or at the position it asks to resume from.
 It is a member of its channel before the first page of history is read, so nothing can fall
@@ -6,33 +6,22 @@ between the two: offsets decide what comes from where (`hub.core.fanout.fanout`)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
-from typing import Protocol
 
 from hub.core.commands import Subscribe
 from hub.core.counters import Counters
-from hub.core.fanout.channels import Channel, OpenChannels
+from hub.core.fanout.channels import Channel
 from hub.core.fanout.fanout import Fanout
+from hub.core.fanout.membership import Membership
 from hub.core.fanout.presence import PresenceTable
 from hub.core.forensics.journal import Journal
-from hub.core.identity import Identity
-from hub.core.options import ChannelOptions, Namespaces, SessionLimits
+from hub.core.options import SessionLimits
 from hub.core.ports import Dialect
-from hub.core.publication import Position, Publication
-from hub.core.pushes import (
-    Change,
-    Gap,
-    GapReason,
-    Member,
-    PresenceReset,
-    Reply,
-    Subscribed,
-    Unsubscribed,
-)
+from hub.core.publication import Position
+from hub.core.pushes import Gap, GapReason, Reply, Subscribed
 from hub.core.recovery.ending import Ending
 from hub.core.recovery.replay import Replay
-from hub.core.recovery.start import Start, as_read, at_head, start, with_state
+from hub.core.recovery.start import Opened, Start, Starts, at_head
 from hub.core.session.session import Session
 from hub.core.session.subscription import NOWHERE, Subscription
 from hub.core.session.throttle import Throttle
@@ -47,45 +36,33 @@ from hub.errors import (
 # Many connect to one channel between two of its publications. A frame has about 200 bytes.
 _CACHED_ANSWERS = 256
 
-Opened = tuple[Channel, Subscribe]
-"""A channel that is open here, and the command that asks for it."""
-
-
-class ChannelWatch(Protocol):
-    """Sees channels come into use here, and fall out of it."""
-
-    def __call__(self, channel: str, *, used: bool) -> None: ...
-
 
 class Subscribing:
-    """One per node; owns the channels that have sessions here."""
+    """One per node; has sessions begin in the channels that are open here."""
 
     def __init__(
         self,
         *,
+        membership: Membership,
         replay: Replay,
         fanout: Fanout,
         presence: PresenceTable,
-        namespaces: Namespaces,
         limits: SessionLimits,
         counters: Counters,
         journal: Journal,
     ) -> None:
-        broker = self._broker = replay.broker
         self._fanout = fanout
         self._replay = replay
         self._presence = presence
         self._limits = limits
         self._counters = counters
         self._journal = journal
-        self.channels = OpenChannels(broker, namespaces)
-        self._ending = Ending(broker, fanout, self._end)
+        self._channels = membership.channels
+        self._ending = Ending(replay.broker, fanout, membership.end)
+        self._membership = membership
+        self.starts = Starts(replay, self._ending)
         replay.on_caught_up = self._ending.caught_up
         self._subscribed_live = lru_cache(maxsize=_CACHED_ANSWERS)(_subscribed_live)
-        self.held = 0
-        """Subscriptions of all sessions: counted, because figures are told every second."""
-        self.watch: ChannelWatch | None = None
-        """Told of channels that get their first session here, or lose their last."""
 
     async def subscribe(
         self, session: Session, command: Subscribe, *, reply_in_stream: bool
@@ -112,7 +89,7 @@ class Subscribing:
             # It is begun anew, behind everything that it already had.
             self._check_may(session, command)
             self._fanout.settle(held)
-            self._leave(held, lost=False)
+            self._membership.leave(held, lost=False)
         self._check(session, command)
         session.expect(command)
         try:
@@ -136,7 +113,7 @@ class Subscribing:
         """
         opened = []
         for command in commands:
-            channel = self.channels.find(command.channel)
+            channel = self._channels.find(command.channel)
             if channel is None or command.since is not None or command.last or command.state:
                 return None
             if channel.ended or not channel.end_known:
@@ -188,14 +165,14 @@ class Subscribing:
         `tell` says where to resume before it says anything of them.
         """
         for command in commands:
-            self.channels.joining(command.channel)
+            self._channels.joining(command.channel)
         try:
-            opened = [(await self.channels.open(each.channel), each) for each in commands]
-            began = await self.starts(opened)
+            opened = [(await self._channels.open(each.channel), each) for each in commands]
+            began = await self.starts.of(opened)
             self._enter_all(session, opened, began, reply_in_stream=reply_in_stream, tell=tell)
         finally:
             for command in commands:
-                self.channels.joined(command.channel)
+                self._channels.joined(command.channel)
         return began
 
     def _enter_all(
@@ -220,17 +197,6 @@ class Subscribing:
             self._check(session, command)
             self._enter(session, channel, command, at, reply_in_stream=reply_in_stream)
 
-    async def starts(self, opened: Sequence[Opened]) -> Sequence[Start]:
-        """Where each begins, as of one moment: asking for the last one takes its time."""
-        while True:
-            asked = [await self._start(channel, command) for channel, command in opened]
-            now = [
-                _as_of_now(channel, command, found)
-                for (channel, command), found in zip(opened, asked, strict=True)
-            ]
-            if None not in now:
-                return [at for at in now if at is not None]
-
     def _enter(
         self,
         session: Session,
@@ -243,7 +209,7 @@ class Subscribing:
         cursor = began.position.offset
         subscription = _subscription(session, channel, command, cursor)
         self._journal.began(subscription, cursor)
-        self._join(subscription, command)
+        self._membership.join(subscription, command)
         if not began.recovered and command.since is None:
             # Nothing else may say it: a cut from here on goes on from here.
             session.tell_positions()
@@ -262,7 +228,7 @@ class Subscribing:
         offset = channel.offset
         subscription = _subscription(session, channel, command, offset)
         self._journal.began(subscription, offset)
-        self._join(subscription, command)
+        self._membership.join(subscription, command)
         dialect = session.dialect
         frame = self._subscribed_live(dialect, channel.name, channel.epoch, offset)
         session.push_frame_in_order(subscription, frame)
@@ -279,7 +245,7 @@ class Subscribing:
         if session.patterns is not None:
             session.patterns.channels[channel.name] = None
         self._journal.began(subscription, cursor)
-        self._join(subscription, command)
+        self._membership.join(subscription, command)
         if told:
             if not began.recovered and command.since is None:
                 session.tell_positions()
@@ -330,13 +296,13 @@ class Subscribing:
             raise UnavailableError("the session is closing")
         session.identity.check_subscribe(command.channel)
         if command.presence is not None:
-            self._check_presence(command.channel)
+            self._channels.options(command.channel).check_presence(command.channel)
         held = len(session.subscriptions)
         if held and command.channel in session.subscriptions:
             # Of its own code: a browser may send the command again by itself.
             raise ConflictError(f"already subscribed to {command.channel!r}")
-        if command.state and not self.options(command.channel).keyed:
-            raise BadRequestError(f"{command.channel!r} keeps no state: its namespace is not keyed")
+        if command.state:
+            self._channels.options(command.channel).check_keyed(command.channel)
         if command.state and command.filter is not None:
             # A removal, or a row whose tags change, would not get through, and leave a row behind.
             raise BadRequestError("state and filter do not go together")
@@ -347,63 +313,6 @@ class Subscribing:
             held = most if held >= most else held - len(session.patterns.channels)
         if held >= limit:
             raise TooManySubscriptionsError(f"a session may hold {limit} subscriptions")
-
-    async def _start(self, channel: Channel, command: Subscribe) -> Start:
-        """Ask history only where something of it was asked for."""
-        if command.state and command.since is None:
-            await self._ending.has_ended(channel)
-            return with_state(at_head(channel.head), channel.head, fresh=True)
-        began = await self._history_start(channel, command)
-        return with_state(began, channel.head, fresh=False) if command.state else began
-
-    async def _history_start(self, channel: Channel, command: Subscribe) -> Start:
-        """Of a channel that has ended everything is asked for: nothing else will come."""
-        asks = command.since is not None or bool(command.last)
-        ended = not asks and await self._ending.has_ended(channel)
-        if not asks and not ended:
-            return start(since=None, last=None, head=channel.head, oldest=channel.offset + 1)
-        page = await self._broker.history(channel.name, channel.offset, limit=1)
-        if page.head.epoch != channel.epoch:
-            # An epoch ended while it was asked. Once more: should it still be another one, then
-            # a `reset` is on its way and says all there is to say.
-            page = await self._broker.history(channel.name, channel.offset, limit=1)
-        head = channel.head
-        if page.head.epoch != head.epoch:
-            return start(since=command.since, last=command.last, head=head, oldest=head.offset + 1)
-        if page.head.offset > head.offset:
-            # What another node delivered already may still be on its way to this one. Who comes
-            # from there is ahead of this channel, not lost: it skips what it has.
-            head = page.head
-        everything = command.last is None and ended
-        began = start(
-            since=command.since,
-            last=head.offset + 1 - page.oldest if everything else command.last,
-            head=head,
-            oldest=min(page.oldest, head.offset + 1),
-        )
-        if command.since is None and began.replayed:
-            first = await self._replay.first_page(channel.name, began.position.offset)
-            began = as_read(began, first)
-        if asks and not began.replayed:
-            # Where something is replayed, its last one says so.
-            await self._ending.has_ended(channel)
-        return began
-
-    def _join(self, subscription: Subscription, command: Subscribe) -> None:
-        session, channel = subscription.session, subscription.channel
-        if session.subscriptions and (several := session.dialect.several) is not None:
-            switch(session, several)
-        session.subscriptions[channel.name] = subscription
-        if command.every_ms is not None:
-            self._journal.throttled(session, channel.name, command.every_ms)
-        if subscription.filter is not None:
-            self._journal.filtered(session, channel.name, subscription.filter.text.decode())
-        channel.add(subscription)
-        self.held += 1
-        if self.watch is not None and len(channel) == 1:
-            self.watch(channel.name, used=True)
-        if channel.options.presence and not subscription.through_pattern:
-            self._presence.enter(channel.name, session, command.presence)
 
     def _begin(self, subscription: Subscription, command: Subscribe, began: Start) -> None:
         session, channel = subscription.session, subscription.channel
@@ -432,140 +341,6 @@ class Subscribing:
         if session.dialect.marks_positions:
             self._fanout.mark(session)
         self._ending.caught_up(subscription)
-
-    # -- leaving ---------------------------------------------------------------------------
-
-    def unsubscribe(self, session: Session, name: str) -> Subscription:
-        """Leave a channel behind everything it already had for this session."""
-        if (subscription := session.subscriptions.get(name)) is None:
-            raise BadRequestError(f"not subscribed to {name!r}")
-        self._fanout.settle(subscription)
-        self._leave(subscription, lost=False)
-        session.forget(name)
-        return subscription
-
-    def expel(self, session: Session, name: str, reason: str) -> None:
-        """Take the session out of a channel, behind everything it already had, and tell it."""
-        subscription = self.unsubscribe(session, name)
-        session.push_in_order(subscription, Unsubscribed(name, reason))
-
-    def _end(self, subscription: Subscription, reason: str) -> None:
-        name = subscription.channel.name
-        if subscription.session.subscriptions.get(name) is subscription:
-            self.expel(subscription.session, name, reason)
-
-    def leave_all(self, session: Session) -> None:
-        """The session has ended: nothing is written to it any more."""
-        for subscription in tuple(session.subscriptions.values()):
-            self._leave(subscription, lost=True)
-
-    def _leave(self, subscription: Subscription, *, lost: bool) -> None:
-        session, channel = subscription.session, subscription.channel
-        if subscription.closed:
-            # Writing its last to it was too much: the session has ended under it.
-            return
-        self._note_end(subscription, lost=lost)
-        subscription.close()
-        session.subscriptions.pop(channel.name, None)
-        channel.remove(subscription)
-        self.held -= 1
-        if self.watch is not None and not len(channel):
-            self.watch(channel.name, used=False)
-        if subscription.through_pattern:
-            if session.patterns is not None:
-                del session.patterns.channels[channel.name]
-        elif channel.options.presence:
-            self._presence.exit(channel.name, session, lost=lost)
-        self.channels.close_if_empty(channel)
-
-    def _note_end(self, subscription: Subscription, *, lost: bool) -> None:
-        """What is owed at an unsubscribe still goes out; what is owed at the end never will."""
-        last = subscription.position.offset
-        if lost:
-            self._journal.left(subscription, last, "closed")
-        else:
-            self._journal.left(subscription, max(last, subscription.offset), "unsubscribed")
-
-    # -- presence --------------------------------------------------------------------------
-
-    def options(self, channel: str) -> ChannelOptions:
-        return self.channels.options(channel)
-
-    async def members(self, channel: str) -> Sequence[Member]:
-        """Who is present on any node.
-
-        Raises `BadRequestError` where the namespace keeps no presence.
-        """
-        self._check_presence(channel)
-        if (asked := self.channels.get(channel)) is None:
-            return await self._presence.members(channel)
-        self._fanout.asks_members(asked)
-        try:
-            return await self._presence.members(channel)
-        finally:
-            self._fanout.told_members(asked, lag_seconds=self._presence.lag_seconds)
-
-    def update_presence(self, session: Session, channel: str, data: bytes) -> None:
-        """Let the session's member say something else of itself.
-
-        Raises `BadRequestError` where the session is no member of the channel.
-        """
-        if channel not in session.subscriptions:
-            raise BadRequestError(f"not subscribed to {channel!r}")
-        self._check_presence(channel)
-        self._presence.update(channel, session, data)
-
-    def _check_presence(self, channel: str) -> None:
-        if not self.options(channel).presence:
-            raise BadRequestError(f"presence is off for {channel!r}")
-
-    def change_identity(self, session: Session, identity: Identity) -> None:
-        """Give the session another identity; its members change with its subject."""
-        present = [
-            s.channel.name
-            for s in session.subscriptions.values()
-            if s.channel.options.presence and not s.through_pattern
-        ]
-        if session.identity.subject == identity.subject:
-            session.identity = identity
-            return
-        said = {name: self._presence.data(name, session) for name in present}
-        for name in said:
-            self._presence.exit(name, session, lost=False)
-        session.identity = identity
-        for name, data in said.items():
-            self._presence.enter(name, session, data)
-
-    # -- hub.core.ports.Downstream -----------------------------------------------------------
-
-    def deliver(self, publication: Publication) -> None:
-        if (channel := self.channels.get(publication.channel)) is not None:
-            self._fanout.add(channel, publication)
-
-    def lost(self, gap: Gap) -> None:
-        if (channel := self.channels.get(gap.channel)) is not None:
-            self._counters.gaps[gap.reason] += len(channel)
-            self._journal.lost(gap)
-            if gap.first and channel.options.keyed:
-                self._mend_by_state(channel)
-            self._fanout.add(channel, gap)
-
-    def _mend_by_state(self, channel: Channel) -> None:
-        """Something is lost: subscriptions with state are sent the rows in place of a gap."""
-        for subscription in [each for each in channel if each.state_need is not None]:
-            if subscription.live:
-                self._fanout.settle(subscription)
-            if not subscription.closed and subscription.live:
-                subscription.session.read_state(subscription, subscription.resume_from)
-
-    def reset(self, channel: str, head: Position) -> None:
-        if (open_channel := self.channels.get(channel)) is not None:
-            self._counters.gaps[GapReason.RESET] += len(open_channel)
-            self._fanout.reset(open_channel, head)
-
-    def announce(self, channel: str, change: Change | PresenceReset) -> None:
-        if (open_channel := self.channels.get(channel)) is not None:
-            self._fanout.announce(open_channel, change)
 
 
 def _subscribed_live(dialect: Dialect, channel: str, epoch: str, offset: int) -> bytes:
@@ -600,23 +375,3 @@ def _ok(channel: str, began: Start) -> dict[str, object]:
         "replayed": began.replayed,
         **rows,
     }
-
-
-def _as_of_now(channel: Channel, command: Subscribe, asked: Start) -> Start | None:
-    """What was found out a while ago, as it is now; None where it has to be asked again."""
-    if asked.state:
-        return replace(asked, position=channel.head)
-    asked_for_some = command.last or (command.last is None and channel.ended)
-    if command.since is None and not (asked_for_some and channel.options.keeps_history):
-        head = channel.head
-        return start(since=None, last=command.last, head=head, oldest=head.offset + 1)
-    return asked if asked.position.epoch == channel.epoch else None
-
-
-def switch(session: Session, dialect: Dialect) -> None:
-    """Speak another dialect from the next batch on, in every channel."""
-    for subscription in session.subscriptions.values():
-        subscription.channel.remove(subscription)
-    session.dialect = dialect
-    for subscription in session.subscriptions.values():
-        subscription.channel.add(subscription)
