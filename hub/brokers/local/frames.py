@@ -8,8 +8,8 @@ number, which their answer repeats:
     broker to worker    [DELIVER, channel, 42, data, ...]             as `Publication` has them
                         [PUBLISHED, 7, epoch, 42, false]
 
-Both ends have to be of one kind: `SHAPE` names all fields, and a peer of another shape is refused
-when it says hello. No I/O but the transport that is handed in.
+Both ends have to be of one kind: `SHAPE` is made of all layouts and fields, and a peer of another
+shape is refused when it says hello. No I/O but the transport that is handed in.
 """
 
 import asyncio
@@ -24,55 +24,68 @@ import msgspec
 from hub.core.options import KIB, MIB
 from hub.core.ports import PublishRequest
 from hub.core.publication import Publication
-from hub.core.pushes import Change, Join, Leave, Member, Update
+from hub.core.pushes import Change, Gap, Join, Leave, Member, Update
 from hub.core.records import NodeRecord
 
 Message = Sequence[Any]
 
+_LAYOUTS: dict[int, str] = {}
+
+
+def _kind(number: int, layout: str) -> int:
+    """A kind of message and what follows it: part of `SHAPE`, so write there what is sent."""
+    _LAYOUTS[number] = layout
+    return number
+
+
 # A worker says:
-HELLO = 1  # shape, tag
-PUBLISH = 2  # number, the fields of a PublishRequest
-SUBSCRIBE = 3  # number, channel
-UNSUBSCRIBE = 4  # channel
-HISTORY = 5  # number, channel, after, limit, max_bytes
-PING = 6  # number
-CHANGE = 7  # channel, whether it is there (a join or an update), the fields of a Member
-PRESENT = 8  # channel, lists of the fields of all members that this worker has there
-TOLD_ALL = 9  # in channels that were not named since HELLO this worker has no members
-MEMBERS = 10  # number, channel
-RECORD = 11  # this node's record
-OTHERS = 12  # number
-ASK = 13  # number, tag, question, whether it lasts
-ANSWER = 14  # the asker's tag and number, answer
-GIVE_UP = 15  # the tag that was asked, number
-PUBLISH_MANY = 17  # number, lists of the fields of a PublishRequest
-FOLLOW = 21  # number; told of all channels that are published in for the first time from now on
-UNFOLLOW = 22
-NAMES = 16  # number, from which on; 0 begins
-STATE = 18  # number, channel, after, limit, upto, max_bytes
-CLEAR = 19  # number, channel
+HELLO = _kind(1, "shape, tag")
+PUBLISH = _kind(2, "number, the fields of a PublishRequest")
+SUBSCRIBE = _kind(3, "number, channel")
+UNSUBSCRIBE = _kind(4, "channel")
+HISTORY = _kind(5, "number, channel, after, limit, max_bytes")
+PING = _kind(6, "number")
+CHANGE = _kind(7, "channel, whether it is there (a join or an update), the fields of a Member")
+PRESENT = _kind(8, "channel, lists of the fields of all members that this worker has there")
+TOLD_ALL = _kind(9, "in channels that were not named since HELLO this worker has no members")
+MEMBERS = _kind(10, "number, channel")
+RECORD = _kind(11, "this node's record")
+OTHERS = _kind(12, "number")
+ASK = _kind(13, "number, tag, question, whether it lasts")
+ANSWER = _kind(14, "the asker's tag and number, answer")
+GIVE_UP = _kind(15, "the tag that was asked, number")
+PUBLISH_MANY = _kind(17, "number, lists of the fields of a PublishRequest")
+FOLLOW = _kind(
+    21, "number; told of all channels that are published in for the first time from now on"
+)
+UNFOLLOW = _kind(22, "")
+NAMES = _kind(16, "number, from which on; 0 begins")
+STATE = _kind(18, "number, channel, after, limit, upto, max_bytes")
+CLEAR = _kind(19, "number, channel")
 # The broker process says:
-WELCOME = 32  # shape
-PUBLISHED = 33  # number, epoch, offset, whether it is a duplicate
-REFUSED = 34  # number, code, message
-HEAD = 35  # number, epoch, offset
-PAGE = 36  # number, epoch, offset, oldest, lists of the fields of publications
-PONG = 37  # number, bytes of history, their limit, what keeps the broker from working
-DELIVER = 38  # the fields of a Publication
-LOST = 39  # the fields of a Gap
-RESET = 40  # channel, epoch, offset
-ANNOUNCE = 41  # channel, the name of the change (None: a reset), the fields of a Member
-MEMBERS_ARE = 42  # number, lists of the fields of members
-OTHERS_ARE = 43  # number, records by tag
-ASKED = 44  # the asker's tag and number, question, whether it lasts
-ANSWERED = 45  # number, answer; None where the node lives no more
-GIVEN_UP = 46  # the asker's tag and number
-PUBLISHED_MANY = 48  # number, for each epoch, offset, duplicate; or code, message
-CLEARED = 50  # number
-FOLLOWED = 52  # number, names of the channels that were published in
-APPEARED = 53  # channel
-NAMES_ARE = 47  # number, lists of name, epoch, offset, held; from which on there are more, or 0
-ROWS = 49  # number, epoch, offset, next, dropped, lists of the fields of publications
+WELCOME = _kind(32, "shape")
+PUBLISHED = _kind(33, "number, epoch, offset, whether it is a duplicate")
+REFUSED = _kind(34, "number, code, message")
+HEAD = _kind(35, "number, epoch, offset")
+PAGE = _kind(36, "number, epoch, offset, oldest, lists of the fields of publications")
+PONG = _kind(37, "number, bytes of history, their limit, what keeps the broker from working")
+DELIVER = _kind(38, "the fields of a Publication")
+LOST = _kind(39, "the fields of a Gap")
+RESET = _kind(40, "channel, epoch, offset")
+ANNOUNCE = _kind(41, "channel, the name of the change (None: a reset), the fields of a Member")
+MEMBERS_ARE = _kind(42, "number, lists of the fields of members")
+OTHERS_ARE = _kind(43, "number, records by tag")
+ASKED = _kind(44, "the asker's tag and number, question, whether it lasts")
+ANSWERED = _kind(45, "number, answer; None where the node lives no more")
+GIVEN_UP = _kind(46, "the asker's tag and number")
+PUBLISHED_MANY = _kind(48, "number, for each epoch, offset, duplicate; or code, message")
+CLEARED = _kind(50, "number")
+FOLLOWED = _kind(52, "number, names of the channels that were published in")
+APPEARED = _kind(53, "channel")
+NAMES_ARE = _kind(
+    47, "number, lists of name, epoch, offset, held; from which on there are more, or 0"
+)
+ROWS = _kind(49, "number, epoch, offset, next, dropped, lists of the fields of publications")
 
 _HEADER_BYTES = 4
 # A frame that has so much leaves before the turn of the loop ends: decoding it takes 0.1 ms.
@@ -88,13 +101,14 @@ def _names(kind: Any) -> tuple[str, ...]:
 
 
 def _shape() -> str:
-    kinds = (PublishRequest, Publication, Member, NodeRecord)
-    text = ";".join(f"{kind.__name__}:{','.join(_names(kind))}" for kind in kinds)
-    return "4-" + blake2b(text.encode(), digest_size=8).hexdigest()
+    kinds = (PublishRequest, Publication, Gap, Member, NodeRecord)
+    said = [f"{number}:{layout}" for number, layout in sorted(_LAYOUTS.items())]
+    said += [f"{kind.__name__}:{','.join(_names(kind))}" for kind in kinds]
+    return blake2b(";".join(said).encode(), digest_size=8).hexdigest()
 
 
 SHAPE = _shape()
-"""What both ends agree on: the version of this module, and the fields of what travels."""
+"""What both ends agree on: the layout of each message, and the fields of what travels."""
 request_fields: Callable[[PublishRequest], tuple[Any, ...]] = attrgetter(*_names(PublishRequest))
 publication_fields: Callable[[Publication], tuple[Any, ...]] = attrgetter(*_names(Publication))
 member_fields: Callable[[Member], tuple[Any, ...]] = attrgetter(*_names(Member))

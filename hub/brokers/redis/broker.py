@@ -3,13 +3,13 @@
 Translates between the core and what is below: everything that is raised here is a `HubError`.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from structlog.typing import FilteringBoundLogger
 
+from hub.brokers.epochs import once_reached
 from hub.brokers.redis.channels.context import ShardContext
 from hub.brokers.redis.channels.messages import envelope
 from hub.brokers.redis.link.outcomes import (
@@ -47,10 +47,6 @@ from hub.errors import (
     OutcomeUnknownError,
     UnavailableError,
 )
-
-# Three seconds in all: a comparison of epochs takes two round trips and a barrier.
-_EPOCH_TRIES = 100
-_EPOCH_STEP_SECONDS = 0.03
 
 
 class RedisBroker:
@@ -217,21 +213,12 @@ class RedisBroker:
 
         What is kept but is no JSON or too large is left out.
         """
-        max_bytes = min(max_bytes, PAGE_BYTES)
-        for _ in range(_EPOCH_TRIES):
-            page = await self._page(channel, after, limit, max_bytes)
-            tracker = self.shard(channel).channels.tracker(channel)
-            if (
-                tracker is None
-                or tracker.state is State.OPENING
-                or tracker.epoch == page.head.epoch
-            ):
-                return page
-            # Redis is in an epoch that this node has not reached. A session that resumed in it
-            # now would be set back to the old one, so the node catches up first.
-            self.shard(channel).poke(tracker)
-            await asyncio.sleep(_EPOCH_STEP_SECONDS)
-        raise UnavailableError(f"no history of {channel!r}: its epoch is changing")
+        return await once_reached(
+            lambda: self._page(channel, after, limit, min(max_bytes, PAGE_BYTES)),
+            lambda: self.shard(channel).channels.tracker(channel),
+            what=f"history of {channel!r}",
+            catch_up=lambda tracker: self.shard(channel).poke(tracker),
+        )
 
     async def state(
         self,
@@ -246,27 +233,12 @@ class RedisBroker:
         if not self._namespaces.options(channel).keyed:
             page = await self.history(channel, 0, 1)
             return StatePage(page.head, (), None)
-        for _ in range(_EPOCH_TRIES):
-            shard = self.shard(channel)
-            try:
-                async with shard.reads:
-                    rows = await shard.history.rows(
-                        channel, after, limit, min(max_bytes, PAGE_BYTES), upto
-                    )
-            except CallError as error:
-                why = public_reason(error)
-                raise UnavailableError(f"no state of {channel!r}: {why}") from None
-            tracker = shard.channels.tracker(channel)
-            if (
-                tracker is None
-                or tracker.state is State.OPENING
-                or tracker.epoch == rows.head.epoch
-            ):
-                return rows
-            # As above.
-            shard.poke(tracker)
-            await asyncio.sleep(_EPOCH_STEP_SECONDS)
-        raise UnavailableError(f"no state of {channel!r}: its epoch is changing")
+        return await once_reached(
+            lambda: self._rows(channel, after, limit, min(max_bytes, PAGE_BYTES), upto),
+            lambda: self.shard(channel).channels.tracker(channel),
+            what=f"state of {channel!r}",
+            catch_up=lambda tracker: self.shard(channel).poke(tracker),
+        )
 
     async def clear(self, channel: str) -> None:
         """Raise `UnavailableError` when Redis is away."""
@@ -292,6 +264,16 @@ class RedisBroker:
             raise UnavailableError(f"no history of {channel!r}: {public_reason(error)}") from None
         found = tuple(m.publication for m in page.messages if m.publication is not None)
         return HistoryPage(page.head, page.oldest, found, tuple(invalid))
+
+    async def _rows(
+        self, channel: str, after: str, limit: int, max_bytes: int, upto: int | None
+    ) -> StatePage:
+        shard = self.shard(channel)
+        try:
+            async with shard.reads:
+                return await shard.history.rows(channel, after, limit, max_bytes, upto)
+        except CallError as error:
+            raise UnavailableError(f"no state of {channel!r}: {public_reason(error)}") from None
 
     # -- what this node knows ----------------------------------------------------------------
 

@@ -116,6 +116,22 @@ async def test_a_broker_process_that_began_anew_is_a_reset(made: Machine) -> Non
     assert (await one.publish()).position.epoch == head.epoch
 
 
+async def test_rows_of_an_epoch_that_a_worker_has_not_reached_wait_until_it_has(
+    made: Machine,
+) -> None:
+    """As pages of history do: a session that began with them would be set back."""
+    one = await made.worker()
+    before = await one.subscribe("table:a")
+    made.process.die()
+    await one.is_down()
+    made.process.begin()
+    while not one.link.is_up:
+        await asyncio.sleep(0)
+    page = await one.local.state("table:a", "", 10)
+    assert page.head.epoch != before.epoch
+    assert [head for _, head in one.resets] == [page.head]
+
+
 async def test_without_a_broker_process_nothing_is_published_and_that_is_known(
     made: Machine,
 ) -> None:
@@ -235,7 +251,7 @@ async def test_an_unsubscribed_channel_is_followed_no_more(made: Machine) -> Non
 async def test_presence_is_asked_for_again_after_a_cut(made: Machine) -> None:
     """Joins and leaves have no offsets."""
     one = await made.worker()
-    one.local._namespaces = Namespaces(ChannelOptions(presence=True))
+    one.local._followed._namespaces = Namespaces(ChannelOptions(presence=True))
     await one.subscribe("a")
     made.process.cut()
     await one.is_down()

@@ -68,7 +68,7 @@ async def test_members_of_a_worker_that_died_leave_when_its_lease_ends(made: Mac
 async def test_a_worker_that_comes_back_says_all_it_has(made: Machine) -> None:
     """Who left while it was cut off has left; who stayed never did."""
     one, two = await made.worker(), await made.worker()
-    two.local._namespaces = Namespaces(ChannelOptions(presence=True))
+    two.local._followed._namespaces = Namespaces(ChannelOptions(presence=True))
     await two.subscribe("a")
     join(one, ADA)
     join(one, BOB)

@@ -1,0 +1,277 @@
+"""The channels that a worker follows: how far it has come in each, and what it missed is read.
+
+The connection carries everything once and in order, so nothing is missing while it lasts. After a
+reconnect every channel asks for its head; what is between is read from history, or announced:
+decisions are those of `hub.brokers.tracker`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hub.brokers.local import frames
+from hub.brokers.local.link import Link, NoAnswerError, NotSentError
+from hub.brokers.tracker import HoldBudget, Page, State, Step, Tracker
+from hub.brokers.tracker import Message as Held
+from hub.core.counters import Counters
+from hub.core.options import Namespaces
+from hub.core.ports import PAGE_BYTES, Downstream, HistoryPage, OnOpen, Spawn
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Gap, GapReason, Member, PresenceReset
+from hub.errors import HubError, UnavailableError
+
+_PAGE_PUBLICATIONS = 1000
+# Read at a time after a reconnect, so that publications find their way between the pages.
+_FILLING_AT_ONCE = 32
+_RETRY_SECONDS = 0.2
+
+
+async def read_page(
+    link: Link, channel: str, after: int, limit: int, max_bytes: int
+) -> HistoryPage:
+    """Of the broker process; raises what `Link.ask` raises."""
+    answer = await link.ask(frames.HISTORY, channel, after, limit, max_bytes)
+    _, _, epoch, offset, oldest, found = answer
+    publications = tuple(Publication(*each) for each in found)
+    return HistoryPage(Position(epoch, offset), oldest, publications)
+
+
+@dataclass(slots=True)
+class _Followed:
+    """One channel that this worker subscribes to."""
+
+    tracker: Tracker
+    epoch: str = ""
+    """Of what the broker process delivers now; the tracker may still be in the one before."""
+    callers: list[tuple[asyncio.Future[None], OnOpen]] = field(default_factory=list)
+    """Those that wait for its head."""
+    filling: bool = False
+
+    def opened(self) -> None:
+        """Give one of the callers the head, then let all of them go on."""
+        living = [pair for pair in self.callers if not pair[0].done()]
+        self.callers.clear()
+        if living:
+            living[0][1](self.tracker.position)
+        for done, _ in living:
+            done.set_result(None)
+
+    def fail(self, error: HubError) -> None:
+        for done, _ in self.callers:
+            if not done.done():
+                done.set_exception(error)
+        self.callers.clear()
+
+
+class FollowedChannels:
+    """One per worker; takes what the broker process delivers."""
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        downstream: Downstream,
+        namespaces: Namespaces,
+        spawn: Spawn,
+        counters: Counters,
+        hold: HoldBudget,
+    ) -> None:
+        self._link = link
+        self._downstream = downstream
+        self._namespaces = namespaces
+        self._spawn = spawn
+        self._counters = counters
+        self._hold = hold
+        self._channels: dict[str, _Followed] = {}
+        self._reads = asyncio.Semaphore(_FILLING_AT_ONCE)
+        link.on(frames.DELIVER, self._on_deliver)
+        link.on(frames.LOST, self._on_lost)
+        link.on(frames.RESET, self._on_reset)
+        link.on(frames.ANNOUNCE, self._on_announce)
+        link.on_up(self._on_up)
+        link.on_down(self._on_down)
+
+    def names(self) -> Sequence[str]:
+        return tuple(self._channels)
+
+    def tracker(self, channel: str) -> Tracker | None:
+        """Where this worker stands in a channel; None where it does not follow it."""
+        followed = self._channels.get(channel)
+        return None if followed is None else followed.tracker
+
+    @property
+    def filling(self) -> int:
+        """How many read now what they missed."""
+        return sum(each.filling for each in self._channels.values())
+
+    async def subscribe(self, channel: str, on_open: OnOpen) -> None:
+        """Deliver the channel from now on; raise `UnavailableError` without a broker process."""
+        if (followed := self._channels.get(channel)) is None:
+            followed = self._channels[channel] = _Followed(Tracker(channel, self._hold))
+            try:
+                self._ask_head(channel, followed)
+            except NotSentError as error:
+                self._forget(channel)
+                raise UnavailableError(
+                    f"cannot subscribe to {channel!r}: {error.message}"
+                ) from None
+        elif followed.tracker.state is not State.OPENING:
+            on_open(followed.tracker.position)
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        followed.callers.append((done, on_open))
+        await done
+
+    def unsubscribe(self, channel: str) -> None:
+        if self._forget(channel):
+            self._link.send((frames.UNSUBSCRIBE, channel))
+
+    def _on_up(self) -> None:
+        for channel, followed in self._channels.items():
+            self._ask_head(channel, followed, again=True)
+
+    def _on_down(self) -> None:
+        """Nobody waits for a head that was asked of a connection which has ended."""
+        opening = [n for n, each in self._channels.items() if each.tracker.state is State.OPENING]
+        for channel in opening:
+            self._fail(channel, self._channels[channel], NoAnswerError("the broker process ended"))
+
+    def _ask_head(self, channel: str, followed: _Followed, *, again: bool = False) -> None:
+        def answered(answer: frames.Message | HubError) -> None:
+            if self._channels.get(channel) is not followed:
+                return
+            if isinstance(answer, HubError):
+                self._fail(channel, followed, answer)
+                return
+            _, _, epoch, offset = answer
+            self._go_on(channel, followed, Position(epoch, offset))
+
+        # After a reconnect all channels ask, however many there are.
+        self._link.call((frames.SUBSCRIBE, channel), answered, lasts=again)
+
+    def _fail(self, channel: str, followed: _Followed, error: HubError) -> None:
+        if followed.tracker.state is not State.OPENING:
+            # Without a head nothing would say what is missing.
+            self._spawn(self._ask_head_again(channel, followed, error))
+            return
+        self.unsubscribe(channel)
+        if isinstance(error, NoAnswerError | NotSentError):
+            error = UnavailableError(f"cannot subscribe to {channel!r}: {error.message}")
+        followed.fail(error)
+
+    async def _ask_head_again(self, channel: str, followed: _Followed, error: HubError) -> None:
+        if isinstance(error, NoAnswerError):
+            # Whether it is subscribed to is not known: a connection made anew asks for all heads.
+            self._link.reconnect()
+            return
+        await asyncio.sleep(_RETRY_SECONDS)
+        if self._channels.get(channel) is followed and self._link.is_up:
+            self._ask_head(channel, followed, again=True)
+
+    def _go_on(self, channel: str, followed: _Followed, head: Position) -> None:
+        """The broker process delivers what follows `head` from now on."""
+        tracker, followed.epoch = followed.tracker, head.epoch
+        if tracker.state is State.OPENING:
+            tracker.open(head)
+            followed.opened()
+            return
+        if tracker.epoch == head.epoch and self._namespaces.options(channel).presence:
+            # Joins and leaves have no offsets: what came meanwhile is asked for.
+            self._downstream.announce(channel, PresenceReset(channel))
+        tracker.confirm(head)
+        self._fill_if_behind(channel, followed)
+
+    def _forget(self, channel: str) -> bool:
+        if (followed := self._channels.pop(channel, None)) is None:
+            return False
+        followed.tracker.let_go()
+        return True
+
+    def _on_deliver(self, message: frames.Message) -> None:
+        publication = Publication(*message[1:])
+        channel, offset = publication.channel, publication.offset
+        if (followed := self._channels.get(channel)) is None:
+            return
+        self._counters.broker_received += 1
+        tracker = followed.tracker
+        if tracker.state is State.LIVE and offset == tracker.offset + 1:
+            tracker.offset = offset
+            self._downstream.deliver(publication)
+        elif tracker.state is not State.OPENING:
+            held = Held(followed.epoch, offset, publication, len(publication.data))
+            self._carry_out(channel, tracker.receive(held))
+            self._fill_if_behind(channel, followed)
+
+    def _on_lost(self, message: frames.Message) -> None:
+        """The broker itself lost a range."""
+        _, channel, epoch, first, last, reason, unsequenced = message
+        followed = self._channels.get(channel)
+        if followed is None or followed.tracker.state is State.OPENING:
+            return
+        tracker = followed.tracker
+        if tracker.state is State.LIVE and epoch == tracker.epoch and first == tracker.offset + 1:
+            tracker.offset = last
+            gap = Gap(channel, epoch, first, last, GapReason(reason), unsequenced)
+            self._downstream.lost(gap)
+        else:
+            tracker.confirm(Position(epoch, last))
+            self._fill_if_behind(channel, followed)
+
+    def _on_reset(self, message: frames.Message) -> None:
+        """The broker itself began another epoch."""
+        _, channel, epoch, offset = message
+        followed = self._channels.get(channel)
+        if followed is not None and followed.tracker.state is not State.OPENING:
+            self._go_on(channel, followed, Position(epoch, offset))
+
+    def _on_announce(self, message: frames.Message) -> None:
+        _, channel, name, *who = message
+        change = (
+            PresenceReset(channel) if name is None else frames.CHANGES[name](channel, Member(*who))
+        )
+        if channel in self._channels:
+            self._downstream.announce(channel, change)
+
+    def _fill_if_behind(self, channel: str, followed: _Followed) -> None:
+        if followed.tracker.state is State.FILLING and not followed.filling:
+            followed.filling = True
+            self._counters.broker_holes += 1
+            self._spawn(self._fill(channel, followed))
+
+    async def _fill(self, channel: str, followed: _Followed) -> None:
+        """Read what is missing; a connection that ends meanwhile begins it again."""
+        tracker = followed.tracker
+        try:
+            while tracker.state is State.FILLING and self._channels.get(channel) is followed:
+                async with self._reads:
+                    after = tracker.ask()
+                    page = await self._try_page(channel, after)
+                if page is None:
+                    await asyncio.sleep(_RETRY_SECONDS)
+                elif self._channels.get(channel) is followed:
+                    self._carry_out(channel, tracker.on_page(page))
+        finally:
+            followed.filling = False
+
+    async def _try_page(self, channel: str, after: int) -> Page | None:
+        try:
+            page = await read_page(self._link, channel, after, _PAGE_PUBLICATIONS, PAGE_BYTES)
+        except HubError:
+            return None
+        messages = [
+            Held(page.head.epoch, each.offset, each, len(each.data)) for each in page.publications
+        ]
+        complete = not messages or page.last == page.head.offset
+        self._counters.broker_filled += len(messages)
+        return Page(page.head, page.oldest, messages, complete=complete)
+
+    def _carry_out(self, channel: str, steps: Sequence[Step]) -> None:
+        for step in steps:
+            if isinstance(step, Publication):
+                self._downstream.deliver(step)
+            elif isinstance(step, Gap):
+                self._counters.broker_lost += step.last - step.first + 1
+                self._downstream.lost(step)
+            else:
+                self._counters.broker_resets += 1
+                self._downstream.reset(channel, step)
