@@ -1,7 +1,11 @@
 """Scenarios measure what their rows say, beside whom they are told to; no speed is asserted."""
 
 import json
+import math
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +15,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hub.bench import peers
+from hub.bench.cores import Cores
+from hub.bench.loop_watch import FILE_VARIABLE, WATCHED_COMMAND, LoopStall, stalls_between
 from hub.bench.plan import Plan
 from hub.bench.scenarios.picture import goal_line
 from hub.bench.scenarios.registry import SCENARIOS
 from hub.bench.scenarios.scenario import Goal
+from hub.bench.server import own_server
 from hub.bench.stream_check import ChannelsCheck
 from hub.cli import build
 
@@ -148,3 +155,19 @@ def test_several_channels_are_checked_each_by_itself() -> None:
 def test_a_publication_goes_to_its_channels_subscribers() -> None:
     assert Plan(subscribers=1000, channels=1000, channels_each=10).receivers == 10
     assert Plan(subscribers=1000).receivers == 1000
+
+
+def test_the_hubs_own_part_of_a_stall_is_told_from_the_machines(tmp_path: Path) -> None:
+    """The loop of a real hub is watched; it is found late when its process is stopped."""
+    notes = tmp_path / "notes"
+    settings = {FILE_VARIABLE: str(notes)}
+    began = time.monotonic()
+    with own_server(Cores.divide(), command=WATCHED_COMMAND, settings=settings) as server:
+        assert server.meter is not None
+        os.kill(server.meter.pid, signal.SIGSTOP)
+        time.sleep(0.05)
+        os.kill(server.meter.pid, signal.SIGCONT)
+        while not any(stall.seconds > 0.05 for stall in stalls_between(notes, began, math.inf)):
+            time.sleep(0.01)
+    assert stalls_between(notes, math.inf, math.inf) == []
+    assert LoopStall(0.0, 0.3, 0.2).own_ms == pytest.approx(100)

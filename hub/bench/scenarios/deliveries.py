@@ -2,12 +2,12 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from hub.bench.contest import Outcome, run
 from hub.bench.figures import Figures
 from hub.bench.plan import Contestant, Plan
-from hub.bench.scenarios.probe import MeasuredPhase, probed
+from hub.bench.scenarios.probe import MeasuredPhase, Waits, watched
 from hub.bench.scenarios.scenario import Bar, Goal, Request, Result
 from hub.bench.server import own_server
 
@@ -28,8 +28,8 @@ class Measured:
     """A run as its goals read it."""
 
     outcome: Outcome
-    longest_answer_ms: float | None
-    """Of a probe beside the load, the median of the rounds; None where none was asked."""
+    waits: Waits | None
+    """What others waited beside the load, medians of the rounds; None where nobody looked."""
 
     @property
     def hub(self) -> Figures:
@@ -51,23 +51,31 @@ class Deliveries:
 
     def __call__(self, request: Request) -> Result:
         plan, peer = _scaled(self.plan, request), request.peer
-        longest: list[float] = []
+        waits: list[Waits] = []
         phases = MeasuredPhase(request.watch)
-        open_server = probed(own_server, phases, longest) if self.probes else own_server
+        open_server = watched(phases, waits) if self.probes else own_server
         others = {}
         if peer is not None:
             plan = replace(plan, contestants=(*plan.contestants, peer.contestant))
             others[peer.contestant] = peer.open_server
         outcome = run(plan, open_server, phases, others)
-        measured = Measured(outcome, statistics.median(longest) if longest else None)
+        measured = Measured(outcome, _medians(waits) if waits else None)
         return Result(
             goals=[*self.goals(measured), *_beside(measured, request)],
             bars=_bars(outcome),
             bars_about="server CPU per delivery, microseconds",
             sound=outcome.sound,
             disturbed=any(each.disturbed for each in outcome.rounds),
-            details=outcome.as_dict(),
+            details={**outcome.as_dict(), "waits": [asdict(each) for each in waits]},
         )
+
+
+def _medians(waits: Sequence[Waits]) -> Waits:
+    return Waits(
+        statistics.median(each.loop_ms for each in waits),
+        statistics.median(each.turn_ms for each in waits),
+        statistics.median(each.answer_ms for each in waits),
+    )
 
 
 def _scaled(plan: Plan, request: Request) -> Plan:

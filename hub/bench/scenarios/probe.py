@@ -1,24 +1,42 @@
-"""How long a server lets somebody else wait meanwhile: a small request every few milliseconds.
+"""How long a hub lets others wait meanwhile: seen from inside its loop, and by a small request.
 
-The longest answer bounds the longest stall of the server's loop from above: what the load's own
-core took is in it too.
+What the loop was held up without the time that it had no core (`hub.bench.loop_watch`) is the hub's
+own doing. The longest answer to a request every few milliseconds bounds it from above: what the
+machine and the load's own core took is in it too.
 """
 
 import contextlib
 import http.client
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Self
 
 from hub.bench.cores import Cores
+from hub.bench.loop_watch import FILE_VARIABLE, WATCHED_COMMAND, stalls_between
 from hub.bench.plan import Target
-from hub.bench.server import Server
+from hub.bench.scenarios.scenario import Goal
+from hub.bench.server import NO_SETTINGS, Server, own_server
 from hub.bench.watch import Watch
 
 EVERY_SECONDS = 0.01
 _TIMEOUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """The longest of a measured time, in milliseconds."""
+
+    loop_ms: float
+    """That the hub itself held its loop up in one turn; 0 where that was shorter than a slice."""
+    turn_ms: float
+    """That a turn took, with what the machine did meanwhile."""
+    answer_ms: float
+    """That a request beside the load waited for its answer."""
 
 
 class Probe:
@@ -52,17 +70,50 @@ class Probe:
                 self.longest_ms = max(self.longest_ms, (time.perf_counter() - began) * 1000)
 
 
+def stall_goals(waits: Waits | None, *, at_most_ms: float) -> Sequence[Goal]:
+    """What the hub may hold its loop up in one turn, and what is told beside it."""
+    own, turn, answer = (None,) * 3 if waits is None else astuple(waits)
+    return (
+        Goal("the longest that the hub held its loop up", own, at_most=at_most_ms, unit="ms"),
+        Goal("the longest turn, with what the machine did", turn, unit="ms"),
+        Goal("the longest that a request beside it waited", answer, unit="ms"),
+    )
+
+
+class WatchedServer:
+    """A hub whose loop is watched from inside, and asked from outside."""
+
+    def __init__(self, server: Server, probe: Probe, notes: Path) -> None:
+        self.server = server
+        self._probe = probe
+        self._notes = notes
+
+        self._began_seconds = 0.0
+
+    def begin(self) -> None:
+        """What was before does not count."""
+        self._began_seconds = time.monotonic()
+        self._probe.longest_ms = 0.0
+
+    def waits(self) -> Waits:
+        """Since the beginning."""
+        stalls = stalls_between(self._notes, self._began_seconds, time.monotonic())
+        own = max((stall.own_ms for stall in stalls), default=0.0)
+        turn = max((stall.seconds * 1000 for stall in stalls), default=0.0)
+        return Waits(own, turn, self._probe.longest_ms)
+
+
 class MeasuredPhase:
-    """Tells somebody of phases, and a probe to forget what was before the measured one."""
+    """Tells somebody of phases; what is watched begins with the last one, which is measured."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self.probe: Probe | None = None
+        self.hub: WatchedServer | None = None
 
     def phase(self, name: str, total: float) -> None:
         """Pass it on."""
-        if self.probe is not None:
-            self.probe.longest_ms = 0.0
+        if self.hub is not None:
+            self.hub.begin()
         self._watch.phase(name, total)
 
     def reached(self, done: float) -> None:
@@ -70,23 +121,32 @@ class MeasuredPhase:
         self._watch.reached(done)
 
 
-def probed(
-    open_server: Callable[[Cores], AbstractContextManager[Server]],
-    phases: MeasuredPhase,
-    longest: list[float],
-) -> Callable[[Cores], AbstractContextManager[Server]]:
-    """The same servers, each with a probe; `longest` gets the longest answer of each, in ms.
+@contextlib.contextmanager
+def watched_server(
+    cores: Cores, settings: Mapping[str, str] = NO_SETTINGS
+) -> Iterator[WatchedServer]:
+    """A fresh hub as `own_server` starts it."""
+    with tempfile.TemporaryDirectory() as folder:
+        notes = Path(folder) / "stalls"
+        watched = {**settings, FILE_VARIABLE: str(notes)}
+        with (
+            own_server(cores, command=WATCHED_COMMAND, settings=watched) as server,
+            Probe(server.target) as probe,
+        ):
+            yield WatchedServer(server, probe, notes)
 
-    Of the last phase that `phases` is told of, which is the measured one.
-    """
+
+def watched(
+    phases: MeasuredPhase, found: list[Waits]
+) -> Callable[[Cores], AbstractContextManager[Server]]:
+    """As `own_server`; `found` gets the longest waits of each one's last phase."""
 
     @contextlib.contextmanager
     def opened(cores: Cores) -> Iterator[Server]:
-        with open_server(cores) as server:
-            with Probe(server.target) as probe:
-                phases.probe = probe
-                yield server
-            phases.probe = None
-            longest.append(probe.longest_ms)
+        with watched_server(cores) as hub:
+            phases.hub = hub
+            yield hub.server
+            phases.hub = None
+            found.append(hub.waits())
 
     return opened

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from hub.bench.plan import BenchError, Contestant, Plan
 from hub.bench.scenarios import on_workers, storm
 from hub.bench.scenarios.deliveries import ROUNDS, Deliveries, Measured
+from hub.bench.scenarios.probe import stall_goals
 from hub.bench.scenarios.scenario import Goal, Scenario
 
 FEW_WINDOW = 256
@@ -25,11 +26,11 @@ def _fanout(measured: Measured) -> Sequence[Goal]:
 
 
 def _many(measured: Measured) -> Sequence[Goal]:
-    longest = measured.longest_answer_ms
+    waits = measured.waits
     return (
         Goal("times the send() loop in C", measured.ratio(_WEBSOCKET, _C), at_most=1.6),
         Goal("times the descriptor loop", measured.ratio(_WEBSOCKET, _PYTHON)),
-        Goal("the longest that anybody else waited", longest, at_most=20, unit="ms"),
+        *stall_goals(waits, at_most_ms=20),
     )
 
 
