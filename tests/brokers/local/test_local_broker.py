@@ -206,8 +206,8 @@ async def test_a_worker_that_takes_nothing_is_cut_off_and_reads_it_later(
     """What the broker process holds for it is bounded."""
     one, other = await made.worker("one"), await made.worker("other")
     await one.subscribe("long:a")
-    await eventually(lambda: len(made.process.server._channels) == 1)
-    (reader,) = made.process.server._channels["long:a"].workers
+    await eventually(lambda: len(made.process.server._channels._channels) == 1)
+    (reader,) = made.process.server._channels._channels["long:a"].workers
     reader.frames._max_waiting_bytes = 100_000
     transport = one.link._frames._transport  # type: ignore[union-attr]
     transport.pause_reading()  # type: ignore[union-attr]
@@ -244,7 +244,7 @@ async def test_an_unsubscribed_channel_is_followed_no_more(made: Machine) -> Non
     one.local.unsubscribe("a")
     assert (await one.publish()).offset == 1
     assert one.delivered == []
-    await eventually(lambda: not made.process.server._channels)
+    await eventually(lambda: not made.process.server._channels._channels)
     assert (await one.subscribe("a")).offset == 1
 
 

@@ -110,7 +110,7 @@ async def answering(made: Machine, *names: str) -> list[Worker]:
 
 async def test_workers_know_and_ask_each_other(made: Machine) -> None:
     one, _ = await answering(made, "one", "two")
-    await eventually(lambda: made.process.server._nodes["two"].record)
+    await eventually(lambda: made.process.server._nodes._nodes["two"].record)
     assert await one.bus.others() == {"two": record("two")}
     assert await one.bus.ask("two", b"this") == b"heard this"
     assert await one.bus.ask("three", b"this") is None
@@ -125,7 +125,7 @@ async def test_a_question_to_a_worker_that_dies_is_answered_at_once(made: Machin
 
     await two.bus.start(never, lambda: record("two"))
     asking = asyncio.create_task(one.bus.ask("two", b"this", wait_seconds=100))
-    await eventually(lambda: made.process.server._asked)
+    await eventually(lambda: made.process.server._nodes._asked)
     two.link.stop()
     assert await asking is None
 
@@ -146,7 +146,7 @@ async def test_a_lasting_question_that_is_given_up_ends_there(made: Machine) -> 
     await eventually(lambda: two.bus._lasting)
     asking.cancel()
     await eventually(ended.is_set)
-    await eventually(lambda: not made.process.server._asked)
+    await eventually(lambda: not made.process.server._nodes._asked)
 
 
 async def test_a_question_has_a_deadline(made: Machine) -> None:
@@ -160,7 +160,7 @@ async def test_a_question_has_a_deadline(made: Machine) -> None:
     one.bus._answer_seconds = 0.05
     with pytest.raises(OutcomeUnknownError):
         await one.bus.ask("two", b"this")
-    await eventually(lambda: not made.process.server._asked)
+    await eventually(lambda: not made.process.server._nodes._asked)
 
 
 async def test_what_a_member_said_last_counts_whichever_worker_told_it(made: Machine) -> None:
