@@ -2,18 +2,20 @@
 
     uv run python -m tests.benchmarks.publish_cost [--number 5000] [--rounds 5]
 
-CPU time of this process, in microseconds for each publication, the least of the rounds; and how
-many are made in a second of wall time. The hub runs in a process of its own, on the first core
-where there are two, and this one on the last.
+Every round measures each way once, so that they share what else the machine does: CPU time of this
+process in microseconds for each publication (the least of the rounds), how many are made in a
+second of wall time (the most), and how often the event loop asks the kernel for each. The hub
+runs in a process of its own, on the first core where there are two, and this one on the last.
 """
 
 import argparse
 import asyncio
 import http.client
 import os
+import selectors
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,24 +25,49 @@ from tests.support.hub_process import HubProcess
 
 DATA = {"eur": 1.08, "n": 12345}
 
+Publish = Callable[[int], object]
 
-class Row:
+
+class CountingSelector(selectors.DefaultSelector):
+    """Counts the turns of an event loop: each asks the selector once."""
+
+    turns = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.turns += 1
+        return super().select(timeout)
+
+
+class Way:
     """One way to publish, measured."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.cpu_us = float("inf")
-        self.per_second = 0.0
+    def __init__(
+        self, name: str, publish: Publish, *, number: int, selector: CountingSelector | None = None
+    ) -> None:
+        self._name = name
+        self._publish = publish
+        self._number = number
+        self._selector = selector or CountingSelector()
+        self._cpu_us = float("inf")
+        self._per_second = 0.0
+        self._turns = 0.0
+        publish(number // 10)
 
-    def note(self, number: int, cpu_seconds: float, seconds: float) -> None:
-        self.cpu_us = min(self.cpu_us, cpu_seconds / number * 1e6)
-        self.per_second = max(self.per_second, number / seconds)
+    def measure(self) -> None:
+        turns = self._selector.turns
+        began, cpu = time.perf_counter(), time.process_time()
+        self._publish(self._number)
+        cpu, seconds = time.process_time() - cpu, time.perf_counter() - began
+        self._cpu_us = min(self._cpu_us, cpu / self._number * 1e6)
+        self._per_second = max(self._per_second, self._number / seconds)
+        self._turns = (self._selector.turns - turns) / self._number
 
     def __str__(self) -> str:
-        return f"{self.name:32} {self.cpu_us:8.0f} us {self.per_second:10,.0f} /s"
+        turns = f"{self._turns:6.2f} turns" if self._turns else ""
+        return f"{self._name:24} {self._cpu_us:6.0f} us {self._per_second:9,.0f} /s {turns}"
 
 
-def by_http_client(url: str) -> Callable[[int], None]:
+def by_http_client(url: str) -> Publish:
     """The floor: one connection, one request after another, nothing tried again."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc)
     headers = {"Content-Type": "application/json"}
@@ -55,7 +82,7 @@ def by_http_client(url: str) -> Callable[[int], None]:
     return publish
 
 
-def by_sync_publisher(url: str) -> Callable[[int], None]:
+def by_sync_publisher(url: str) -> Publish:
     publisher = SyncPublisher(url)
 
     def publish(number: int) -> None:
@@ -65,40 +92,28 @@ def by_sync_publisher(url: str) -> Callable[[int], None]:
     return publish
 
 
-def measure(row: Row, publish: Callable[[int], None], number: int, rounds: int) -> Row:
-    publish(number // 10)
-    for _ in range(rounds):
-        began, cpu = time.perf_counter(), time.process_time()
-        publish(number)
-        row.note(number, time.process_time() - cpu, time.perf_counter() - began)
-    return row
+def measured(url: str, number: int, runner: asyncio.Runner, turns: CountingSelector) -> list[Way]:
+    publisher = Publisher(url)
 
+    async def loop(number: int) -> None:
+        for _ in range(number):
+            await publisher.publish("a", DATA)
 
-async def measure_async(
-    row: Row, publish: Callable[[int], Awaitable[object]], number: int, rounds: int
-) -> Row:
-    await publish(number // 10)
-    for _ in range(rounds):
-        began, cpu = time.perf_counter(), time.process_time()
-        await publish(number)
-        row.note(number, time.process_time() - cpu, time.perf_counter() - began)
-    return row
+    async def gather(number: int) -> None:
+        await asyncio.gather(*(publisher.publish("a", DATA) for _ in range(number)))
 
+    def in_turn(number: int) -> None:
+        runner.run(loop(number))
 
-async def by_publisher(url: str, number: int, rounds: int) -> list[Row]:
-    async with Publisher(url) as publisher:
+    def at_once(number: int) -> None:
+        runner.run(gather(number))
 
-        async def loop(number: int) -> None:
-            for _ in range(number):
-                await publisher.publish("a", DATA)
-
-        async def gather(number: int) -> None:
-            await asyncio.gather(*(publisher.publish("a", DATA) for _ in range(number)))
-
-        return [
-            await measure_async(Row("Publisher, a loop"), loop, number, rounds),
-            await measure_async(Row("Publisher, gather"), gather, 10 * number, rounds),
-        ]
+    return [
+        Way("http.client", by_http_client(url), number=number),
+        Way("SyncPublisher", by_sync_publisher(url), number=number),
+        Way("Publisher, a loop", in_turn, number=number, selector=turns),
+        Way("Publisher, gather", at_once, number=10 * number, selector=turns),
+    ]
 
 
 def main() -> None:
@@ -108,13 +123,18 @@ def main() -> None:
     given = options.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[:1])
-    with HubProcess() as hub:
+    turns = CountingSelector()
+    with (
+        HubProcess() as hub,
+        asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner,
+    ):
         os.sched_setaffinity(0, cores[-1:])
-        ways = {"http.client": by_http_client, "SyncPublisher": by_sync_publisher}
-        for name, way in ways.items():
-            print(measure(Row(name), way(hub.url), given.number, given.rounds), flush=True)
-        for row in asyncio.run(by_publisher(hub.url, given.number, given.rounds)):
-            print(row, flush=True)
+        ways = measured(hub.url, given.number, runner, turns)
+        for _ in range(given.rounds):
+            for way in ways:
+                way.measure()
+        for way in ways:
+            print(way, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import httptools
 # An answer of 1,000 results is some 200 KiB; what is longer is not the hub's.
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,17 @@ class Server:
 
 
 class AnswerReader:
-    """Reads one answer."""
+    """Reads the answers of one connection, one after another."""
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
+        self._forget()
+
+    def begin(self) -> None:
+        """Another request goes out; the answer before was whole, and `may_reuse`."""
+        self._forget()
+
+    def _forget(self) -> None:
         self._retry_after = ""
         self._framed = False
         self._body: list[bytes] = []
@@ -125,8 +133,10 @@ class AnswerReader:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            text = f"RemoteProtocolError: {error}"
-            raise PostFailedError(text, reached=True) from None
+            self.may_reuse = False
+            if self.answer is None:
+                text = f"RemoteProtocolError: {error}"
+                raise PostFailedError(text, reached=True) from None
         if self.answer is None and self._size > MAX_ANSWER_BYTES:
             self._finish()
 
@@ -144,11 +154,15 @@ class AnswerReader:
 
     # -- called by the parser --------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        if self.answer is not None:
+            self.may_reuse = False  # an answer that nobody has asked for
+
     def on_header(self, name: bytes, value: bytes) -> None:
         lowered = name.lower()
         if lowered == b"retry-after":
             self._retry_after = value.decode("latin-1")
-        elif lowered in {b"content-length", b"transfer-encoding"}:
+        elif lowered in _FRAMING:
             self._framed = True
 
     def on_headers_complete(self) -> None:

@@ -1,7 +1,13 @@
-"""POST for asyncio, straight to a hub: connections that are kept open, one request on each."""
+"""POST for asyncio, straight to a hub: connections that are kept open, one request on each.
+
+A request on a connection that is open already needs no task and no timer of its own: it is written
+in the call that brings it, and its answer is handed on in the call that reads it.
+"""
 
 import asyncio
+import functools
 import ssl
+from collections.abc import Callable
 from typing import Any, cast
 
 from hub_client.answer import (
@@ -13,6 +19,9 @@ from hub_client.answer import (
     none_free,
     not_reached,
 )
+from hub_client.turns import Turns
+
+OnAnswer = Callable[[Answer | PostFailedError], None]
 
 
 class AsyncPost:
@@ -30,33 +39,73 @@ class AsyncPost:
         self._server = server
         self._tls = tls if server.secure else None
         self._connect_seconds = connect_seconds
-        self._places = asyncio.Semaphore(max_connections)
+        self._places = Turns(max_connections)
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
+        self._look: asyncio.TimerHandle | None = None
+        """When the answers that are late are given up: one timer for all of them."""
         self.is_closed = False
+
+    def begin(self, body: bytes, *, seconds: float, on_answer: OnAnswer) -> bool:
+        """Send now, if that needs no wait; False where it does, and nothing was sent.
+
+        Args:
+            body: of the request.
+            seconds: within which the answer has to be whole.
+            on_answer: told the answer, or why there is none; never before this returns.
+        """
+        if self.is_closed or not self._places.take():
+            return False
+        connection = self._kept()
+        if connection is None:
+            self._places.give_back()
+            return False
+        deadline = asyncio.get_running_loop().time() + seconds
+        self._ask(connection, body, deadline, on_answer)
+        return True
 
     async def post(self, body: bytes, *, seconds: float) -> Answer:
         """The answer; raise `PostFailedError` where none comes whole in `seconds`."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        if self._places.locked():
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        if not self._places.take():
             try:
-                async with asyncio.timeout(self._connect_seconds):
-                    await self._places.acquire()
+                await self._places.wait(self._connect_seconds)
             except TimeoutError:
                 raise none_free() from None
-        else:
-            await self._places.acquire()
         try:
             connection = self._kept() or await self._connect()
-            try:
-                return await connection.exchange(self._server.request(body), deadline)
-            finally:
-                if connection.may_reuse and not self.is_closed:
-                    self._idle.append(connection)
-                else:
-                    self._end(connection)
+        except BaseException:
+            self._places.give_back()
+            raise
+        known: asyncio.Future[Answer | PostFailedError] = loop.create_future()
+        self._ask(connection, body, deadline, functools.partial(_tell, known))
+        try:
+            answer = await known
         finally:
-            self._places.release()
+            if known.cancelled():
+                # Nobody waits for the answer any more, and nobody may read it as his own.
+                connection.give_up(cut(None))
+        if isinstance(answer, PostFailedError):
+            raise answer
+        return answer
+
+    def _ask(
+        self, connection: "_Connection", body: bytes, deadline: float, on_answer: OnAnswer
+    ) -> None:
+        self._watch(deadline)
+        on_end = functools.partial(self._answered, connection, on_answer)
+        connection.ask(self._server.request(body), deadline, on_end)
+
+    def _answered(
+        self, connection: "_Connection", on_answer: OnAnswer, answer: Answer | PostFailedError
+    ) -> None:
+        if connection.may_reuse and not self.is_closed:
+            self._idle.append(connection)
+        else:
+            self._end(connection)
+        self._places.give_back()
+        on_answer(answer)
 
     def _kept(self) -> "_Connection | None":
         while self._idle:
@@ -92,9 +141,30 @@ class AsyncPost:
         self._open.discard(connection)
         connection.abort()
 
+    # -- answers that are late -------------------------------------------------------------
+
+    def _watch(self, deadline: float) -> None:
+        if self._look is not None:
+            if self._look.when() <= deadline:
+                return
+            self._look.cancel()
+        self._look = asyncio.get_running_loop().call_at(deadline, self._give_up_late)
+
+    def _give_up_late(self) -> None:
+        self._look = None
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self._open):
+            if connection.deadline is not None and connection.deadline <= now:
+                connection.give_up(cut(TimeoutError()))
+        waiting = [each.deadline for each in self._open if each.deadline is not None]
+        if waiting:
+            self._watch(min(waiting))
+
     async def close(self) -> None:
         """End all connections; requests under way end as cut."""
         self.is_closed = True
+        if self._look is not None:
+            self._look.cancel()
         connections = tuple(self._open)
         for connection in connections:
             self._end(connection)
@@ -107,32 +177,35 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.may_reuse = False
+        self.deadline: float | None = None
+        """Of the answer that is waited for, on the loop's clock."""
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
-        self._reader: AnswerReader | None = None
-        self._answered: asyncio.Future[Answer] | None = None
+        self._reader = AnswerReader()
+        self._on_answer: OnAnswer | None = None
 
-    async def exchange(self, request: bytes, deadline: float) -> Answer:
-        loop = asyncio.get_running_loop()
+    def ask(self, request: bytes, deadline: float, on_answer: OnAnswer) -> None:
+        """Send `request`; `on_answer` is told what came of it, once."""
         self.may_reuse = False
+        self.deadline, self._on_answer = deadline, on_answer
+        self._reader.begin()
         if self._transport is None or self._transport.is_closing():
-            raise cut(None)
-        self._reader, self._answered = AnswerReader(), loop.create_future()
-        timer = loop.call_at(deadline, self._fail, cut(TimeoutError()))
-        self._transport.write(request)
-        try:
-            return await self._answered
-        finally:
-            timer.cancel()
-            self._answered = None
+            asyncio.get_running_loop().call_soon(self.give_up, cut(None))
+        else:
+            self._transport.write(request)
+
+    def give_up(self, error: PostFailedError) -> None:
+        """Wait no longer for the answer."""
+        self._tell(error)
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
-    def _fail(self, error: PostFailedError) -> None:
-        if self._answered is not None and not self._answered.done():
-            self._answered.set_exception(error)
+    def _tell(self, answer: Answer | PostFailedError) -> None:
+        told, self._on_answer, self.deadline = self._on_answer, None, None
+        if told is not None:
+            told(answer)
 
     # -- called by the event loop ----------------------------------------------------------
 
@@ -140,34 +213,42 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._reader is None or self._answered is None or self._answered.done():
+        if self._on_answer is None:
             self.may_reuse = False  # what nobody has asked for
             return
         try:
             self._reader.feed(data)
         except PostFailedError as error:
-            self._fail(error)
-        self._check()
+            self._tell(error)
+        else:
+            self._check()
 
     def eof_received(self) -> None:
         self.may_reuse = False
-        if self._reader is None:
+        if self._on_answer is None:
             return
         try:
             self._reader.end()
         except PostFailedError as error:
-            self._fail(error)
-        self._check(ended=True)
+            self._tell(error)
+        else:
+            self._check(ended=True)
 
     def _check(self, *, ended: bool = False) -> None:
-        if self._reader is None or self._reader.answer is None or self._answered is None:
-            return
-        if not self._answered.done():
+        answer = self._reader.answer
+        if answer is not None:
             self.may_reuse = self._reader.may_reuse and not ended
-            self._answered.set_result(self._reader.answer)
+            self._tell(answer)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.may_reuse = False
-        self._fail(cut(error))
+        self._tell(cut(error))
         if not self.over.done():
             self.over.set_result(None)
+
+
+def _tell(
+    known: "asyncio.Future[Answer | PostFailedError]", answer: Answer | PostFailedError
+) -> None:
+    if not known.done():
+        known.set_result(answer)

@@ -41,8 +41,8 @@ class BlockingPost:
         self._tls = tls
         self._connect_seconds = connect_seconds
         self._places = threading.BoundedSemaphore(max_connections)
-        self._idle: list[socket.socket] = []
-        self._open: set[socket.socket] = set()
+        self._idle: list[_Line] = []
+        self._open: set[_Line] = set()
         self._closed = False
 
     def post(self, body: bytes, *, seconds: float) -> Answer:
@@ -55,8 +55,9 @@ class BlockingPost:
         finally:
             self._places.release()
 
-    def _exchange(self, connection: socket.socket, body: bytes, deadline: float) -> Answer:
-        reader = AnswerReader()
+    def _exchange(self, line: "_Line", body: bytes, deadline: float) -> Answer:
+        reader, connection = line.reader, line.socket
+        reader.begin()
         try:
             connection.settimeout(max(0.001, deadline - time.monotonic()))
             connection.sendall(self._server.request(body))
@@ -72,22 +73,22 @@ class BlockingPost:
         finally:
             # Also where a signal's exception ends this in the middle.
             if reader.may_reuse and not self._closed:
-                self._idle.append(connection)
+                self._idle.append(line)
             else:
-                self._end(connection)
+                self._end(line)
         return reader.answer
 
-    def _connection(self) -> socket.socket:
+    def _connection(self) -> "_Line":
         while True:
             try:
-                connection = self._idle.pop()
+                line = self._idle.pop()
             except IndexError:
                 return self._connect()
-            if not _has_ended(connection):
-                return connection
-            self._end(connection)
+            if not _has_ended(line.socket):
+                return line
+            self._end(line)
 
-    def _connect(self) -> socket.socket:
+    def _connect(self) -> "_Line":
         server = self._server
         connection: socket.socket | None = None
         try:
@@ -101,24 +102,35 @@ class BlockingPost:
             if isinstance(error, OSError | UnicodeError):
                 raise not_reached(error) from None
             raise
-        self._open.add(connection)
+        line = _Line(connection)
+        self._open.add(line)
         if self._closed:
-            self._end(connection)
+            self._end(line)
             raise PostFailedError("closed", reached=False, ours=True)
-        return connection
+        return line
 
-    def _end(self, connection: socket.socket) -> None:
-        self._open.discard(connection)
-        connection.close()
+    def _end(self, line: "_Line") -> None:
+        self._open.discard(line)
+        line.socket.close()
 
     def close(self) -> None:
         """End all connections; requests under way in other threads end as cut."""
         self._closed = True
-        for connection in tuple(self._open):
+        for line in tuple(self._open):
             with contextlib.suppress(OSError):  # it has ended already
-                connection.shutdown(socket.SHUT_RDWR)
-            if connection in self._idle:
-                self._end(connection)
+                line.socket.shutdown(socket.SHUT_RDWR)
+            if line in self._idle:
+                self._end(line)
+
+
+class _Line:
+    """One connection, and the reader of its answers."""
+
+    __slots__ = ("reader", "socket")
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.reader = AnswerReader()
 
 
 def _has_ended(connection: socket.socket) -> bool:

@@ -100,8 +100,9 @@ class Campaign:
 
     def next_step(self, now: float) -> Send | Wait | None:
         """What to do; None when every publication has its outcome."""
-        oldest = now + self._retry.request_timeout_seconds - KEY_HOLDS_SECONDS
-        self._batch.give_up_sent_before(oldest, self._report(now))
+        if self._batch.may_have_happened_already:
+            oldest = now + self._retry.request_timeout_seconds - KEY_HOLDS_SECONDS
+            self._batch.give_up_sent_before(oldest, self._report(now))
         if not self._batch.pending:
             return None
         if self._pause is not None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import httpx2
 
 from hub_client.answer import MAX_ANSWER_BYTES, Answer, PostFailedError, hint
+from hub_client.async_post import OnAnswer
 from hub_client.route import HTTP_ERRORS, SOCKS_ERRORS, Route
 
 # Errors of a request that cannot have reached the hub, and the one that is our own doing.
@@ -59,6 +60,10 @@ class ProxiedAsyncPost:
     @property
     def is_closed(self) -> bool:
         return self._http.is_closed
+
+    def begin(self, _: bytes, *, seconds: float, on_answer: OnAnswer) -> bool:  # noqa: ARG002 - as `AsyncPost`
+        """Nothing past a proxy is sent without a wait."""
+        return False
 
     async def post(self, body: bytes, *, seconds: float) -> Answer:
         try:

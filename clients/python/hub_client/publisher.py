@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from hub_client.answer import PostFailedError
-from hub_client.campaign import Campaign, Send
+from hub_client.campaign import Campaign
 from hub_client.collector import Collector, Ticket
+from hub_client.delivery import Carrier, Delivery
 from hub_client.errors import NotPublishedError, PublishError
 from hub_client.messages import Published, Tags
 from hub_client.posting import Attempts, PublisherOptions, publish_headers, publish_url
@@ -42,13 +42,20 @@ class Publisher:
         self._post = self._options.async_post(
             publish_url(url), publish_headers(key), find_route(url)
         )
-        self._attempts = Attempts(self._options)
         self._window = Window(
             self._options.batching.max_waiting_items,
             patience_seconds=self._options.patience_seconds,
         )
+        self._carrier = Carrier(
+            self._post,
+            Attempts(self._options),
+            request_timeout_seconds=self._options.retry.request_timeout_seconds,
+            on_progress=self._window.progressed,
+        )
         self._collector = Collector(self._options.batching)
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[Delivery] = set()
+        self._ended = asyncio.Event()
+        """One of `_sending` is not under way any more."""
         self._due: asyncio.Handle | None = None
         self._calls = 0
         """How many `publish` have no outcome yet."""
@@ -77,11 +84,11 @@ class Publisher:
             while self._sending or self._calls:
                 self._send()
                 # Those that wait for a turn come in the next turn of the loop.
-                await (asyncio.wait(self._sending) if self._sending else asyncio.sleep(0))
+                await (self._one_ended() if self._sending else asyncio.sleep(0))
         finally:
             self._abandon()
             while self._sending:
-                await asyncio.wait(self._sending)
+                await self._one_ended()
             await self._post.close()
 
     async def publish(  # noqa: PLR0913 - the fields of a publication
@@ -123,7 +130,8 @@ class Publisher:
         self._check_open()
         self._calls += 1
         try:
-            await self._turn()
+            if not self._window.try_enter():
+                await self._turn()
             try:
                 outcome = await self._outcome(item)
             finally:
@@ -143,7 +151,7 @@ class Publisher:
         """
         self._check_open()
         campaign = Campaign(items, self._rules, now=time.monotonic())
-        await self._carry_out(campaign)
+        await self._carrier.carry_out(campaign, self._carrier.next_step(campaign))
         return campaign.outcomes()
 
     def _check_open(self) -> None:
@@ -152,8 +160,7 @@ class Publisher:
 
     async def _turn(self) -> None:
         """Wait for a place among those that wait for the hub: memory has a bound."""
-        if self._window.is_full:
-            self._wake()
+        self._wake()
         try:
             await self._window.enter()
         except TimeoutError:
@@ -193,44 +200,23 @@ class Publisher:
         if tickets := self._collector.take():
             items = [ticket.item for ticket in tickets]
             campaign = Campaign(items, self._rules, now=time.monotonic())
-            job = asyncio.create_task(self._carry_out(campaign))
-            self._sending.add(job)
-            # Not at the end of the task: one that is cancelled at once never begins.
-            job.add_done_callback(functools.partial(self._sent, tickets, campaign))
+            delivery = Delivery(tickets, campaign, self._carrier, self._sent)
+            self._sending.add(delivery)
+            delivery.begin()
 
-    def _sent(self, tickets: list[Ticket], campaign: Campaign, job: asyncio.Task[None]) -> None:
-        self._sending.discard(job)
-        for ticket, outcome in zip(tickets, campaign.outcomes(), strict=True):
-            ticket.settle(outcome)
+    def _sent(self, delivery: Delivery) -> None:
+        self._sending.discard(delivery)
         self._wake()
+        self._ended.set()
 
-    async def _carry_out(self, campaign: Campaign) -> None:
-        while not self._post.is_closed and (step := campaign.next_step(time.monotonic())):
-            if isinstance(step, Send):
-                await self._attempt(campaign, step)
-            else:
-                self._attempts.retrying(step.notice)
-                await asyncio.sleep(step.notice.pause_seconds)
-
-    async def _attempt(self, campaign: Campaign, sent: Send) -> None:
-        seconds = self._options.retry.request_timeout_seconds
-        try:
-            answer = await self._post.post(sent.body, seconds=seconds)
-        except PostFailedError as error:
-            self._attempts.failed(campaign, sent, error)
-        except BaseException as error:
-            campaign.interrupted(sent)
-            # httpx2 says RuntimeError where `close` took the connections away.
-            if not (self._post.is_closed and isinstance(error, RuntimeError)):
-                raise
-        else:
-            self._attempts.answered(campaign, sent, answer)
-            self._window.progressed()
+    async def _one_ended(self) -> None:
+        self._ended.clear()
+        await self._ended.wait()
 
     def _abandon(self) -> None:
         self._abandoned = True
-        for job in self._sending:
-            job.cancel()
+        for delivery in tuple(self._sending):
+            delivery.cancel()
         while tickets := self._collector.take():
             for ticket in tickets:
                 ticket.settle(_closed_before())

@@ -4,7 +4,7 @@ For each publication it keeps the one thing that matters at the end: whether it 
 surely did not happen, or may have happened.
 """
 
-import uuid
+import os
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -37,7 +37,7 @@ _ITEM_OVERHEAD_BYTES = 120
 
 def new_idempotency_key() -> str:
     """One that nobody else has."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,11 @@ class Batch:
     def pending(self) -> int:
         """How many publications still have no outcome."""
         return len(self._pending)
+
+    @property
+    def may_have_happened_already(self) -> bool:
+        """Whether an attempt was made that may have reached the broker."""
+        return bool(self._may_have_happened)
 
     def next_request(self) -> tuple[int, ...]:
         """The first of what is pending, as much as one request may hold, at least one."""

@@ -4,9 +4,10 @@ A turn is waited for as long as things get done. Where nothing gets done for a w
 are given up in the same moment, and not one window after another.
 """
 
-import asyncio
 import contextlib
 import time
+
+from hub_client.turns import Turns
 
 
 class Window:
@@ -17,7 +18,7 @@ class Window:
         size: how many may be under way.
         patience_seconds: a turn is waited for so long without progress.
         """
-        self._turns = asyncio.Semaphore(size)
+        self._turns = Turns(size)
         self._patience_seconds = patience_seconds
         self._progress_at = 0.0
 
@@ -27,12 +28,15 @@ class Window:
 
     @property
     def is_full(self) -> bool:
-        return self._turns.locked()
+        return self._turns.all_taken
+
+    def try_enter(self) -> bool:
+        """As `enter`, where nobody has to wait; False where somebody has to."""
+        return self._turns.take()
 
     async def enter(self) -> None:
         """Wait for a turn, to be given back by `leave`; raise `TimeoutError`."""
-        if not self.is_full:
-            await self._turns.acquire()
+        if self._turns.take():
             return
         since = time.monotonic()
         while True:
@@ -40,9 +44,8 @@ class Window:
             if (seconds := until - time.monotonic()) <= 0:
                 raise TimeoutError
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._turns.acquire()
-                    return
+                await self._turns.wait(seconds)
+                return
 
     def leave(self) -> None:
-        self._turns.release()
+        self._turns.give_back()

@@ -153,6 +153,45 @@ async def test_a_connection_is_used_again_until_the_hub_ends_it(kind: str) -> No
 
 
 @both
+@pytest.mark.parametrize("more", [OK, OK[:20]], ids=["whole", "begun"])
+async def test_an_answer_that_nobody_asked_for_is_nobodys(kind: str, more: bytes) -> None:
+    """It comes in one read with the one before it: the next request takes another connection."""
+    connections = 0
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        number = connections
+        await asked(reader)
+        body = b"%d" % number
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + body + more)
+        await reader.read()
+
+    async with raw_server(say) as url, poster(kind, url) as post:
+        assert [(await post(b"[]")).body for _ in range(3)] == [b"1", b"2", b"3"]
+
+
+async def test_an_answer_is_late_by_its_own_deadline() -> None:
+    """One timer serves all connections: a later deadline hides no earlier one."""
+
+    async def say(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await asked(reader)
+        await asyncio.Event().wait()
+
+    async with raw_server(say) as url:
+        server = Server.of(url, {})
+        post = AsyncPost(server, tls=None, max_connections=2, connect_seconds=DEADLINE_SECONDS)
+        patient = asyncio.create_task(post.post(b"[]", seconds=3600))
+        await eventually(lambda: post._look is not None)
+        with pytest.raises(PostFailedError, match="no answer in time"):
+            await post.post(b"[]", seconds=0.05)
+        assert not patient.done()
+        patient.cancel()
+        await asyncio.wait([patient])
+        await post.close()
+
+
+@both
 async def test_an_answer_that_is_too_long_is_not_read_to_its_end(kind: str) -> None:
     """What is longer than a hub's is somebody else's."""
 

@@ -17,6 +17,7 @@ from hub_client import (
     PublishRefusedError,
     PublishRetry,
 )
+from tests.benchmarks.publish_cost import CountingSelector
 from tests.clients.python.fakes import (
     DEADLINE_SECONDS,
     HttpAnswer,
@@ -160,6 +161,75 @@ async def test_leaving_by_an_error_waits_for_nobody_and_says_what_is_known() -> 
             await sent
         with pytest.raises(NotPublishedError):
             await queued
+
+
+async def test_one_after_another_takes_three_turns_of_the_loop_each() -> None:
+    """What is sent, what is read and what goes on each have a turn; nothing else has.
+
+    Counted where nobody else uses the loop, because a hub in it would take turns of its own.
+    """
+    number = 50
+    async with http_hub(answers_all) as (url, _):
+        turns = await asyncio.to_thread(_turns_of_a_loop, url, number)
+    assert turns <= 3 * number
+
+
+def _turns_of_a_loop(url: str, number: int) -> int:
+    selector = CountingSelector()
+
+    async def publish() -> int:
+        async with Publisher(url) as publisher:
+            await publisher.publish("a", 0)  # connects
+            before = selector.turns
+            for n in range(number):
+                await publisher.publish("a", n)
+            return selector.turns - before
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        return runner.run(publish())
+
+
+async def test_leaving_by_an_error_gives_up_what_a_kept_connection_was_sent() -> None:
+    """It may have happened, as what went out on a new connection may have."""
+    arrived = asyncio.Event()
+
+    async def once(request: HttpRequest) -> HttpAnswer:
+        if request.json[0]["data"] == 1:
+            return answers_all(request)
+        arrived.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with http_hub(once) as (url, _):
+        with suppress(KeyError):
+            async with Publisher(url) as publisher:
+                await publisher.publish("a", 1)
+                sent = asyncio.create_task(publisher.publish("a", 2))
+                await arrived.wait()
+                raise KeyError
+        with pytest.raises(OutcomeUnknownError, match="interrupted"):
+            await sent
+
+
+async def test_two_that_close_a_publisher_both_wait_for_what_is_under_way() -> None:
+    """Neither is left waiting for ever."""
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: HttpRequest) -> HttpAnswer:
+        arrived.set()
+        await go.wait()
+        return answers_all(request)
+
+    async with http_hub(slow) as (url, _):
+        publisher = Publisher(url)
+        call = asyncio.create_task(publisher.publish("a", 1))
+        await arrived.wait()
+        closing = [asyncio.create_task(publisher.close()) for _ in range(2)]
+        await asyncio.sleep(0)
+        go.set()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await asyncio.gather(*closing)
+        assert (await call).position.offset == 1
 
 
 async def test_more_than_may_wait_wait_for_their_turn() -> None:

@@ -1,0 +1,148 @@
+"""Publications on their way: all attempts of a campaign, from one event loop.
+
+The first attempt goes out in the call that begins it, where a connection is open already, and what
+came of it is known in the call that reads the answer. Only what needs a wait (a connection, a
+pause before the next attempt) gets a task. One publication after another takes half as many
+turns of the loop that way, and half the CPU.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from hub_client.answer import Answer, PostFailedError
+from hub_client.async_post import OnAnswer
+from hub_client.campaign import Campaign, Send, Wait
+from hub_client.collector import Ticket
+from hub_client.posting import Attempts, PostsAsync
+
+
+class Carrier:
+    """Carries out campaigns over the connections of one publisher."""
+
+    def __init__(
+        self,
+        post: PostsAsync,
+        attempts: Attempts,
+        *,
+        request_timeout_seconds: float,
+        on_progress: Callable[[], None],
+    ) -> None:
+        """Args:
+        post: where requests go.
+        attempts: told of each.
+        request_timeout_seconds: of one request, from connecting to its answer.
+        on_progress: told that the hub, or something on the way, answered.
+        """
+        self.post = post
+        self._attempts = attempts
+        self._seconds = request_timeout_seconds
+        self._on_progress = on_progress
+
+    def begin(self, sent: Send, on_answer: OnAnswer) -> bool:
+        """Make an attempt now, if it needs no wait; False where it does, and none was made."""
+        return self.post.begin(sent.body, seconds=self._seconds, on_answer=on_answer)
+
+    def note(self, campaign: Campaign, sent: Send, answer: Answer | PostFailedError) -> None:
+        """An attempt has ended."""
+        if isinstance(answer, PostFailedError):
+            self._attempts.failed(campaign, sent, answer)
+        else:
+            self._attempts.answered(campaign, sent, answer)
+            self._on_progress()
+
+    def next_step(self, campaign: Campaign) -> Send | Wait | None:
+        """What to do next; None at the end, and once the connections were closed."""
+        return None if self.post.is_closed else campaign.next_step(time.monotonic())
+
+    async def carry_out(self, campaign: Campaign, step: Send | Wait | None) -> None:
+        """Do `step` and all that come after it."""
+        while step is not None:
+            if isinstance(step, Send):
+                await self._attempt(campaign, step)
+            else:
+                self._attempts.retrying(step.notice)
+                await asyncio.sleep(step.notice.pause_seconds)
+            step = self.next_step(campaign)
+
+    async def _attempt(self, campaign: Campaign, sent: Send) -> None:
+        try:
+            answer: Answer | PostFailedError
+            answer = await self.post.post(sent.body, seconds=self._seconds)
+        except PostFailedError as error:
+            answer = error
+        except BaseException as error:
+            campaign.interrupted(sent)
+            # httpx2 says RuntimeError where `close` took the connections away.
+            if not (self.post.is_closed and isinstance(error, RuntimeError)):
+                raise
+            return
+        self.note(campaign, sent, answer)
+
+
+class Delivery:
+    """The publications of one request, until each of them has its outcome."""
+
+    def __init__(
+        self,
+        tickets: list[Ticket],
+        campaign: Campaign,
+        carrier: Carrier,
+        on_end: "Callable[[Delivery], None]",
+    ) -> None:
+        """Args:
+        tickets: settled at the end.
+        campaign: of the same publications, in the same order.
+        carrier: carries it out.
+        on_end: told when all tickets are settled; never before `begin` returns.
+        """
+        self._tickets = tickets
+        self._campaign = campaign
+        self._carrier = carrier
+        self._on_end = on_end
+        self._sent: Send | None = None
+        """What was sent without a task, as long as its answer is waited for."""
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Make the first attempt, now if it can be."""
+        step = self._carrier.next_step(self._campaign)
+        if isinstance(step, Send):
+            self._sent = step
+            if self._carrier.begin(step, self._answered):
+                return
+            self._sent = None
+        self._go_on(step)
+
+    def _answered(self, answer: Answer | PostFailedError) -> None:
+        sent, self._sent = self._sent, None
+        if sent is None:
+            return  # `cancel` was first
+        step: Send | Wait | None = None
+        try:
+            self._carrier.note(self._campaign, sent, answer)
+            step = self._carrier.next_step(self._campaign)
+        finally:
+            if step is None:
+                self._settle()
+        if step is not None:
+            self._go_on(step)
+
+    def _go_on(self, step: Send | Wait | None) -> None:
+        self._task = asyncio.create_task(self._carrier.carry_out(self._campaign, step))
+        # Not at the end of the task: one that is cancelled at once never begins.
+        self._task.add_done_callback(self._settle)
+
+    def cancel(self) -> None:
+        """Stop waiting: what was sent may have happened."""
+        if self._task is not None:
+            self._task.cancel()
+        elif self._sent is not None:
+            sent, self._sent = self._sent, None
+            self._campaign.interrupted(sent)
+            self._settle()
+
+    def _settle(self, _: object = None) -> None:
+        for ticket, outcome in zip(self._tickets, self._campaign.outcomes(), strict=True):
+            ticket.settle(outcome)
+        self._on_end(self)
