@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from typing import Protocol
 
 from hub.core.identity import Identity
@@ -21,6 +22,17 @@ class Asker:
     address: str
     headers: Mapping[str, str]
     """Of its request, by lower-case name; few of them are told to the application."""
+
+
+@value(frozen=True, slots=True)
+class Admission:
+    """Who comes in by the application's word, and what it gives along with that."""
+
+    identity: Identity
+    given: bytes | None = None
+    """For the peer's welcome, as JSON on one line."""
+    of_channels: Mapping[str, bytes] = field(default_factory=dict)
+    """The same for the subscriptions that were asked about."""
 
 
 class Hooks(Protocol):
@@ -40,7 +52,7 @@ class Hooks(Protocol):
 
     async def admit(
         self, asker: Asker, channels: Sequence[str] = (), *, nobody: bool = False
-    ) -> Identity:
+    ) -> Admission:
         """Who comes in, and may subscribe to `channels`, by the application's word.
 
         `nobody` is for a peer that sent no credentials where some are needed: it has no rights
@@ -49,8 +61,11 @@ class Hooks(Protocol):
         """
         ...
 
-    async def check_subscribe(self, asker: Asker, channel: str) -> None:
-        """Raise as `admit` does unless the asker may read `channel`."""
+    async def check_subscribe(self, asker: Asker, channel: str) -> bytes | None:
+        """What the application gives along with its yes, as JSON on one line.
+
+        Raises as `admit` does unless the asker may read `channel`.
+        """
         ...
 
     async def check_publish(self, asker: Asker, channel: str, data: bytes) -> bytes:

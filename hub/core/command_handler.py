@@ -28,7 +28,7 @@ from hub.core.ports import (
     UndecidedError,
 )
 from hub.core.publication import REMOVES, Position
-from hub.core.pushes import Reply
+from hub.core.pushes import JsonText, Reply
 from hub.core.recovery.patterns import PatternSubscribing
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.session.session import Session
@@ -104,6 +104,8 @@ class CommandHandler:
 
         Raises `HubError` as `execute` does.
         """
+        if self._hooks is not None and not all(each.judged for each in subscribe):
+            return False
         opened = self._subscribing.open_now(subscribe)
         if opened is None:
             return False
@@ -167,22 +169,27 @@ class CommandHandler:
                         "the application is asked about each channel: a pattern names none"
                     )
                 return command
-            case commands.Subscribe(in_url=True):
+            case commands.Subscribe(judged=True):
                 # It was asked about before the session was opened.
                 return command
-            case commands.Subscribe() | commands.History() | commands.Presence():
+            case commands.Subscribe():
+                given = await self._ask_to_read(hooks, session, command.channel)
+                return replace(command, judged=True, given=given)
+            case commands.History() | commands.Presence():
                 await self._ask_to_read(hooks, session, command.channel)
                 return command
             case _:
                 return command
 
-    async def _ask_to_read(self, hooks: Hooks, session: Session, channel: str) -> None:
+    async def _ask_to_read(self, hooks: Hooks, session: Session, channel: str) -> bytes | None:
+        """What the application gives along with its yes."""
         identity = session.identity
         if channel in session.subscriptions or not hooks.asks_subscribe(identity):
-            return
+            return None
         identity.check_subscribe(channel)
-        await hooks.check_subscribe(_asker(session, identity), channel)
+        given = await hooks.check_subscribe(_asker(session, identity), channel)
         _check_goes_on(session, identity)
+        return given
 
     async def _asked_publish(
         self, hooks: Hooks, session: Session, command: commands.Publish
@@ -397,6 +404,7 @@ class CommandHandler:
         return ok if after is None else ok | {"next": after}
 
     async def _authenticate(self, session: Session, command: commands.Authenticate) -> Ok:
+        given = None
         try:
             try:
                 identity = self._policy.authenticate(command.token)
@@ -405,12 +413,13 @@ class CommandHandler:
                 identity = self._policy.authenticate(command.token)
             if self._hooks is not None:
                 # Its word about this peer must not end with the peer's next token.
-                identity = await self._hooks.admit(_asker(session, identity))
+                admission = await self._hooks.admit(_asker(session, identity))
+                identity, given = admission.identity, admission.given
             self._change_identity(session, identity)
         except HubError as error:
             self._on_refused(session, error)
             raise
-        return None
+        return None if given is None else {"data": JsonText(given)}
 
     def _change_identity(self, session: Session, identity: Identity) -> None:
         before = session.identity.subject

@@ -28,6 +28,10 @@ class Subscribe:
     """Publications at most that often: the newest of each key, or of the channel."""
     state: bool = False
     """Begin with the rows of a keyed channel, and again where history cannot make it whole."""
+    judged: bool = False
+    """The application was asked about it already, and gives this along with its yes: ..."""
+    given: bytes | None = None
+    """... JSON on one line, None for nothing."""
 
 
 @value(frozen=True, slots=True)

@@ -5,7 +5,7 @@ which method it came, or in which form.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hub.core.identity import Identity
 from hub.core.options import MIB
@@ -41,4 +41,8 @@ class PollRequest:
     max_bytes: int = MIB
     """From there on an answer takes nothing more; what does not fit comes with the next."""
     named: str | None = None
-    """The id of a new session, where the application was asked about it by that."""
+    """The id of a new session, where the application was asked about it by that, ..."""
+    given: bytes | None = None
+    """... what the application gives along with its yes, as JSON on one line, ..."""
+    of_channels: Mapping[str, bytes] = field(default_factory=dict)
+    """... and the same for its channels."""

@@ -27,6 +27,8 @@ class Welcome:
     heartbeat_seconds: float
     version: str
     secret: str
+    given: bytes | None = None
+    """What the application gives along with its yes, as JSON on one line."""
 
 
 @value(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Subscribed:
     replayed: int
     state: bool = False
     """Rows follow: until the last of them a peer that is cut has nothing."""
+    given: bytes | None = None
+    """As in `Welcome`."""
 
 
 @value(frozen=True, slots=True)
@@ -156,6 +160,13 @@ class Goodbye:
     reason: str
     reconnect_within_ms: int | None = None
     """The peer picks a moment in this window; None where it should not come back unchanged."""
+
+
+@value(frozen=True, slots=True)
+class JsonText:
+    """JSON in a reply's `ok`, as the bytes that came."""
+
+    text: bytes
 
 
 @value(frozen=True, slots=True)

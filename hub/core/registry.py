@@ -148,10 +148,12 @@ class SessionRegistry:
         head: bytes = b"",
         subscriptions: Iterable[InUrl] = (),
         named: str | None = None,
+        given: bytes | None = None,
     ) -> Session:
         """Take a session in, welcome it and begin its subscriptions.
 
-        `named` is what `new_id` gave it before; None gives it a new one.
+        `named` is what `new_id` gave it before; None gives it a new one. `given` is what the
+        application says with its welcome, as JSON.
 
         Call `check_open` before answering the handshake. `head` is the transport's own answer:
         it, the welcome, and what the broker has at once for the subscriptions leave in one write.
@@ -167,7 +169,7 @@ class SessionRegistry:
             self._aging.add(session)
             if identity.expires_at is not None:
                 self._expiry.watch(session)
-            session.control(dialect.encode(self.welcome(session), ""))
+            session.control(dialect.encode(self.welcome(session, given), ""))
             self._subscribe(session, tuple(subscriptions))
         except Exception as error:  # noqa: BLE001 - logged with traceback, neutral to the peer
             self.failed(session, error)
@@ -256,7 +258,7 @@ class SessionRegistry:
             session.abort()
             self.ended(session, self._our_fault, "internal error")
 
-    def welcome(self, session: Session) -> Welcome:
+    def welcome(self, session: Session, given: bytes | None = None) -> Welcome:
         options = self._options
         return Welcome(
             session.id,
@@ -264,6 +266,7 @@ class SessionRegistry:
             options.heartbeat_seconds,
             options.version,
             self._secret(session.id),
+            given,
         )
 
     def _secret(self, connection: str) -> str:
@@ -375,7 +378,7 @@ class SessionRegistry:
                     self._count_subject(session)
                 # Its time begins anew.
                 left = self._expiry.watch(session)
-                ok = {"expires_in_seconds": None if left is None else round(left)}
+                ok = {"expires_in_seconds": None if left is None else round(left), **(ok or {})}
             if ok is not None:
                 (respond or session.push)(Reply(command.id, ok))
         except HubError as error:

@@ -23,8 +23,11 @@ class Answer(msgspec.Struct, frozen=True):
     grants: dict[str, Any] | None = None
     expires_in_seconds: float | None = None
     data: msgspec.Raw = msgspec.Raw(b"")
-    """What is to be published instead, as it came; empty where nothing is."""
+    """As it came: of `publish` what is to be published instead, else what the peer is given along
+    with the yes; empty where there is none."""
     reason: str = ""
+    size: int = 0
+    """Of the body that it came in, in bytes."""
 
 
 def read_answer(body: bytes) -> Answer:
@@ -38,7 +41,8 @@ def read_answer(body: bytes) -> Answer:
     # A copy: the body that it is a part of need not stay.
     # Null is what many libraries write of a field that is not set.
     data = msgspec.Raw(b"") if bytes(answer.data) in {b"", b"null"} else answer.data.copy()
-    return msgspec.structs.replace(answer, data=data, reason=answer.reason[:_MAX_REASON_CHARACTERS])
+    reason = answer.reason[:_MAX_REASON_CHARACTERS]
+    return msgspec.structs.replace(answer, data=data, reason=reason, size=len(body))
 
 
 class Remembered:
@@ -67,13 +71,13 @@ class Remembered:
             return None
         return found[0]
 
-    def take(self, asked: bytes, answer: Answer, size: int) -> None:
-        """Remember an answer that came with `size` bytes."""
+    def take(self, asked: bytes, answer: Answer) -> None:
+        """Remember what the application answered."""
         if not self._seconds:
             return
         self._forget(asked)
         seconds = min(self._seconds, answer.expires_in_seconds or self._seconds)
-        size += len(asked) + _ANSWER_BYTES
+        size = answer.size + len(asked) + _ANSWER_BYTES
         self._answers[asked] = answer, self._clock() + seconds, size
         self.bytes += size
         while len(self._answers) > _MAX_REMEMBERED or self.bytes > _MAX_REMEMBERED_BYTES:

@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from hub.core.asking import Asker
+from hub.core.asking import Admission, Asker
 from hub.core.counters import Counters
 from hub.core.identity import Identity
 from hub.core.ports import Monotonic
@@ -80,7 +80,7 @@ class Judges:
     read_grants: Callable[[Mapping[str, Any], str | None], tuple[tuple[str, ...], tuple[str, ...]]]
     """The patterns to subscribe and to publish; raises `HubError`."""
     check_data: Callable[[bytes], bytes]
-    """Raises `HubError` unless it may be published."""
+    """Raises `HubError` unless it may be published, and so told to peers."""
     check_standing: Callable[[Identity], None]
     """Raises `HubError` where operators have banned who it is."""
     is_trusted: Callable[[Identity], bool]
@@ -125,31 +125,39 @@ class ApplicationHooks:
 
     async def admit(
         self, asker: Asker, channels: Sequence[str] = (), *, nobody: bool = False
-    ) -> Identity:
-        identity = asker.identity
+    ) -> Admission:
+        identity, given, of_channels = asker.identity, None, {}
         if self.asks_connect(identity):
             answer = await self._ask(CONNECT, asker)
             identity = self._admitted(identity, answer, nobody=nobody)
+            given = self._given(answer)
         if channels and self.asks_subscribe(identity):
             for channel in channels:
                 identity.check_subscribe(channel)
             asker = replace(asker, identity=identity)
             # Together: a URL may name as many channels as a session may hold.
-            asked = [self._ask(SUBSCRIBE, asker, channel) for channel in channels]
-            for outcome in await asyncio.gather(*asked, return_exceptions=True):
+            asked = [self.check_subscribe(asker, channel) for channel in channels]
+            outcomes = await asyncio.gather(*asked, return_exceptions=True)
+            for channel, outcome in zip(channels, outcomes, strict=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
-        return identity
+                if outcome is not None:
+                    of_channels[channel] = outcome
+        return Admission(identity, given, of_channels)
 
-    async def check_subscribe(self, asker: Asker, channel: str) -> None:
-        await self._ask(SUBSCRIBE, asker, channel)
+    async def check_subscribe(self, asker: Asker, channel: str) -> bytes | None:
+        return self._given(await self._ask(SUBSCRIBE, asker, channel))
 
     async def check_publish(self, asker: Asker, channel: str, data: bytes) -> bytes:
-        answer = await self._ask(PUBLISH, asker, channel, data)
-        if answer is None or not (instead := bytes(answer.data)):
-            return data
+        instead = self._given(await self._ask(PUBLISH, asker, channel, data))
+        return data if instead is None else instead
+
+    def _given(self, answer: Answer | None) -> bytes | None:
+        """The answer's `data`, fit to be told to peers; None where it has none."""
+        if answer is None or not (data := bytes(answer.data)):
+            return None
         try:
-            return self._judges.check_data(instead)
+            return self._judges.check_data(data)
         except HubError as error:
             self._failed("invalid", f"data: {error.message}")
             raise UnavailableError("the application's answer cannot be read") from None
@@ -263,7 +271,7 @@ class ApplicationHooks:
         self._breaker.answered()
         self._counters.hook_calls["allowed" if answer.allow else "refused"] += 1
         if key:
-            self._remembered.take(key, answer, len(body))
+            self._remembered.take(key, answer)
         return answer
 
     async def _answer(self, body: bytes) -> Answer:

@@ -41,6 +41,7 @@ from hub.wire.query import MAX_CHANNELS, SubscriptionQuery, is_memorable, of_pat
 # Header fields that say who asks, or from where on.
 _PROVES = frozenset({"authorization", "cookie", "x-api-key", "last-event-id"})
 _MAX_STRANGERS = 256
+_NOTHING_GIVEN: Mapping[str, bytes] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class Admitted:
     subscriptions: Sequence[InUrl]
     connection: str | None = None
     """The id that the application was told; None where it was not asked."""
+    given: bytes | None = None
+    """What the application says with the welcome, as JSON."""
 
 
 OnRefused = Callable[[HubError, Head, str], None]
@@ -198,11 +201,13 @@ class Openings:
             raise BadRequestError("two tokens are given: one in the URL, one as a subprotocol")
         credentials = credentials_of(head, token or query.token)
         later_seconds = None if query.channels or query.patterns else later_seconds
-        connection = None
+        connection, given, of_channels = None, None, _NOTHING_GIVEN
         if self._hooks is None:
             identity = self._policy.identify(credentials, later_seconds=later_seconds)
         elif (verdict := head.verdict) is not None:
-            identity, connection = verdict.identity(), verdict.connection
+            admission, connection = verdict.admission(), verdict.connection
+            identity, given = admission.identity, admission.given
+            of_channels = admission.of_channels
         else:
             identity = self._ask(self._hooks, head, query, address, credentials, later_seconds)
         for channel in query.channels:
@@ -222,12 +227,14 @@ class Openings:
                 query.filter,
                 in_url=True,
                 state=query.state,
+                judged=True,
+                given=of_channels.get(name),
             )
             for name in query.channels
         )
         for pattern in query.patterns:
             subscriptions += (pattern_of(query, pattern, since),)
-        return Admitted(identity, query, subscriptions, connection)
+        return Admitted(identity, query, subscriptions, connection, given)
 
     def _ask(
         self,
@@ -305,6 +312,7 @@ class Openings:
                 head=answer,
                 subscriptions=admitted.subscriptions,
                 named=admitted.connection,
+                given=admitted.given,
             )
 
 

@@ -10,7 +10,7 @@ A session outlives its poll by a lease, which is short where nobody may continue
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hub.core.commands import Subscribe, SubscribePattern
@@ -65,6 +65,10 @@ class Polling:
     """Whether the peer was answered, and may know the session by its name."""
     continued: bool = False
     """Whether any poll went on with it."""
+    given: bytes | None = None
+    """What the application gives along with its yes, until a poll shows that the peer has it."""
+    of_channels: Mapping[str, bytes] = field(default_factory=dict)
+    """The same for the channels that it began with."""
     ever: set[str] = field(default_factory=set)
     """The channels and patterns that it is in, and of those that it has left the ones that its
     poll still names.
@@ -152,7 +156,14 @@ class PollSessions:
     def begin(self, request: PollRequest) -> Polling:
         """The session that answers this; its link takes nothing yet. Raises `HubError`."""
         polling = self._find(request) or self._open(
-            request, request.channels, request.since, request.identity, request.patterns
+            request,
+            [
+                _subscribe(request, name, request.since.get(name), judged=True)
+                for name in request.channels
+            ],
+            request.since,
+            request.identity,
+            request.patterns,
         )
         self._release(polling)
         polling.request = request
@@ -170,7 +181,8 @@ class PollSessions:
         # What moved comes last: whose URL has not room for all begins there.
         ordered = sorted(polling.answered.items(), key=lambda item: item[0] in moved)
         positions = {name: str(place) for name, place in ordered}
-        return answer(frames, positions, self._registry.welcome(polling.session))
+        welcome = self._registry.welcome(polling.session, polling.given)
+        return answer(frames, positions, welcome, polling.of_channels)
 
     def last_answer(self, polling: Polling) -> bytes:
         """Answer a poll whose peer may be gone; whoever is not goes on from the positions."""
@@ -210,22 +222,26 @@ class PollSessions:
         if (polling := self._polling.get(session.id)) is None:
             raise BadRequestError(f"connection {session.id!r} does not poll")
         if not polling.link.taking and polling.has(request):
+            polling.given, polling.of_channels = None, {}
             self._subscribe_more(polling, request)
             polling.continued = True
             return polling
         # An answer was lost, or the peer of the poll that still waits is gone.
         places = polling.places(request)
         patterns = () if session.patterns is None else tuple(session.patterns.by_text)
-        by_name = tuple(
-            name
+        by_name = [
+            # One that has not begun yet may be what the application is still being asked about.
+            _subscribe(request, name, places.get(name), judged=held is not None)
             for name in session.places or ()
             if (held := session.subscriptions.get(name)) is None or not held.through_pattern
-        )
+        ]
         self._end(polling, "continued by another poll")
         if request.session and not request.since.keys() >= places.keys():
             # Where the peer is in the others it knows better: it has to begin anew.
             raise NotFoundError(f"an answer to {session.id!r} was lost: begin a new session")
-        return self._open(request, by_name, places, session.identity, patterns)
+        opened = self._open(request, by_name, places, session.identity, patterns)
+        opened.given, opened.of_channels = polling.given, polling.of_channels
+        return opened
 
     def _subscribe_more(self, polling: Polling, request: PollRequest) -> None:
         """A client that names a channel which its session never had asks for it.
@@ -244,7 +260,7 @@ class PollSessions:
             raise TooManySubscriptionsError(
                 f"a session may hold {session.dialect.max_channels} subscriptions"
             )
-        asked = [_subscribe(request, name, request.since.get(name)) for name in more]
+        asked = [_subscribe(request, name, request.since.get(name), judged=False) for name in more]
         for command in asked:
             session.expect(command)
         for command in asked:
@@ -256,7 +272,7 @@ class PollSessions:
     def _open(
         self,
         request: PollRequest,
-        channels: tuple[str, ...],
+        channels: Sequence[Subscribe],
         since: Places,
         identity: Identity,
         patterns: tuple[str, ...],
@@ -266,7 +282,7 @@ class PollSessions:
         self._registry.check_subject(identity.subject)
         # One that fills every answer must not be the first every time.
         first = self._choose(len(channels)) if channels else 0
-        names = channels[first:] + channels[:first]
+        asked = [*channels[first:], *channels[:first]]
         link = PollLink(
             address=request.address, user_agent=request.user_agent, budget=self._outbox_budget
         )
@@ -275,14 +291,18 @@ class PollSessions:
             self._session_dialect if request.session else self._dialect,
             identity,
             subscriptions=[
-                *(_subscribe(request, name, since.get(name)) for name in names),
+                *asked,
                 *(_pattern(request, pattern, since) for pattern in patterns),
             ],
             named=request.named,
         )
         session.on_progress = link.progressed
-        asked = {name: at for name, at in since.items() if name in channels or patterns}
-        polling = self._polling[session.id] = Polling(session, link, request, asked, asked)
+        names = {each.channel for each in asked}
+        places = {name: at for name, at in since.items() if name in names or patterns}
+        polling = self._polling[session.id] = Polling(session, link, request, places, places)
+        polling.given = request.given
+        # Else it stands in the `subscribed` that is pushed.
+        polling.of_channels = {} if request.session else request.of_channels
         polling.ever |= set(patterns)
         return polling
 
@@ -325,10 +345,22 @@ class PollSessions:
             polling.link.drop()
 
 
-def _subscribe(request: PollRequest, name: str, since: Position | None) -> Subscribe:
+def _subscribe(
+    request: PollRequest, name: str, since: Position | None, *, judged: bool
+) -> Subscribe:
+    """`judged` is whether the application was asked about it, where it is asked at all."""
     wanted = None if request.filter is None else read_filter(request.filter.encode())
     return Subscribe(
-        None, name, since, request.last, fill=True, filter=wanted, in_url=True, state=request.state
+        None,
+        name,
+        since,
+        request.last,
+        fill=True,
+        filter=wanted,
+        in_url=True,
+        state=request.state,
+        judged=judged,
+        given=request.of_channels.get(name),
     )
 
 

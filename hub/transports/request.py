@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from hub.core.asking import Admission
 from hub.core.identity import Identity
 
 Cut = tuple[bytes, int, int, str | None]
@@ -41,7 +42,7 @@ class Verdict(Protocol):
     connection: str
     """The id that the session has if it may be."""
 
-    def identity(self) -> Identity:
+    def admission(self) -> Admission:
         """Who sends the request; raise `HubError` where the application refuses it."""
         ...
 

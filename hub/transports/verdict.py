@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from hub.core.asking import Asker, Hooks
-from hub.core.identity import Identity
+from hub.core.asking import Admission, Asker, Hooks
 from hub.errors import HubError, UnauthorizedError, UnavailableError
 
 
@@ -28,7 +27,7 @@ class AskedVerdict:
         self._hooks = hooks
         self._channels = channels
         self._nobody = nobody
-        self._said: Identity | HubError | None = None
+        self._said: Admission | HubError | None = None
         self.asker = asker
         self.connection = asker.connection or ""
 
@@ -42,13 +41,14 @@ class AskedVerdict:
         else:
             self._said = said
 
-    def identity(self) -> Identity:
+    def admission(self) -> Admission:
         """Who sends the request; raise `HubError` where the application refuses it."""
         said = self._said
         if said is None:
             raise UnavailableError("the application was not asked to the end")
         if isinstance(said, HubError):
             raise said
-        if self._nobody is not None and not (said.subject or said.subscribe or said.publish):
+        who = said.identity
+        if self._nobody is not None and not (who.subject or who.subscribe or who.publish):
             raise self._nobody
         return said

@@ -22,6 +22,7 @@ from hub.core.pushes import (
     Goodbye,
     Heartbeat,
     Join,
+    JsonText,
     Leave,
     Member,
     PatternSubscribed,
@@ -401,7 +402,10 @@ def _welcome(welcome: Welcome) -> bytes:
     # The ids and secrets that the hub makes need no JSON escape.
     node = _node(welcome.node, welcome.heartbeat_seconds, welcome.version)
     connection, secret = welcome.connection.encode(), welcome.secret.encode()
-    return b'{"op":"welcome","connection":"%b",%b,"secret":"%b"}' % (connection, node, secret)
+    given = b"" if welcome.given is None else b',"data":%b' % welcome.given
+    return b'{"op":"welcome","connection":"%b",%b,"secret":"%b"%b}' % (
+        connection, node, secret, given,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=8)
@@ -421,6 +425,7 @@ def _object(push: Push) -> Mapping[str, object]:  # noqa: C901, PLR0912 - one ta
                 "recovered": push.recovered,
                 "replayed": push.replayed,
                 **({"state": True} if push.state else {}),
+                **({} if push.given is None else {"data": orjson.Fragment(push.given)}),
             }
         case PatternSubscribed():
             return {"op": "subscribed", "pattern": push.pattern, **_begun(push.positions)}
@@ -507,6 +512,8 @@ def _default(value: object) -> object:
         return publication_object(value)
     if isinstance(value, Member):
         return member_object(value)
+    if isinstance(value, JsonText):
+        return orjson.Fragment(value.text)
     raise TypeError(type(value).__name__)
 
 

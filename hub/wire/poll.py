@@ -43,13 +43,21 @@ class SessionPollDialect(PollDialect):
     _unsaid = (Heartbeat, Welcome)
 
 
-def answer(frames: bytes, positions: Mapping[str, str], welcome: Welcome) -> bytes:
-    """The JSON body of one poll, from the frames its session was given."""
-    fragment = orjson.Fragment(b"[%b]" % frames.removesuffix(_SEPARATOR))
-    return orjson.dumps(
-        {
-            "pushes": fragment,
-            "positions": dict(positions),
-            "welcome": orjson.Fragment(native.encode(welcome)),
-        }
-    )
+def answer(
+    frames: bytes,
+    positions: Mapping[str, str],
+    welcome: Welcome,
+    of_channels: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """The JSON body of one poll, from the frames its session was given.
+
+    `of_channels` is what the application gives for subscriptions of whose start nothing is said.
+    """
+    said: dict[str, object] = {
+        "pushes": orjson.Fragment(b"[%b]" % frames.removesuffix(_SEPARATOR)),
+        "positions": dict(positions),
+        "welcome": orjson.Fragment(native.encode(welcome)),
+    }
+    if of_channels:
+        said["data"] = {name: orjson.Fragment(data) for name, data in of_channels.items()}
+    return orjson.dumps(said)

@@ -73,6 +73,7 @@ def built(case: Case) -> Push:
         "member": _member,
         "tags": lambda tags: json.dumps(tags, separators=(",", ":")).encode(),
         "data": lambda data: json.dumps(data, separators=(",", ":")).encode(),
+        "given": lambda data: json.dumps(data, separators=(",", ":")).encode(),
     }
     made = {field: convert.get(field, lambda as_it_is: as_it_is)(v) for field, v in fields.items()}
     push: Push = (Publication if name == "Publication" else getattr(pushes, name))(**made)
@@ -145,9 +146,11 @@ def test_an_answer_to_a_poll_is_as_its_golden_file_says(case: Case) -> None:
     frames = b"".join(
         dialect.encode(built(golden_case("pushes", name)), "k3f9") for name in case["pushes"]
     )
-    welcome = built(golden_case("pushes", "welcome"))
+    welcome = built(golden_case("pushes", case.get("to", "welcome")))
     assert isinstance(welcome, Welcome)
-    assert json.loads(poll.answer(frames, case["wire"]["positions"], welcome)) == case["wire"]
+    given = {name: json.dumps(data).encode() for name, data in case["wire"].get("data", {}).items()}
+    answer = poll.answer(frames, case["wire"]["positions"], welcome, given)
+    assert json.loads(answer) == case["wire"]
 
 
 @pytest.mark.parametrize("case", golden("problems"), ids=name_of)
@@ -185,7 +188,8 @@ def test_a_golden_request_to_publish_is_read_item_by_item() -> None:
 
 
 def test_every_command_and_each_of_its_fields_is_in_a_golden_file() -> None:
-    """`in_url` is no field of the wire: a subscription by URL has no command."""
+    """`in_url` is no field of the wire: a subscription by URL has no command. What the application
+    says of a subscription is none of its command either."""
     for kind in get_args(Command):
         golden_fields = {
             name
@@ -193,7 +197,7 @@ def test_every_command_and_each_of_its_fields_is_in_a_golden_file() -> None:
             if case["means"]["class"] == kind.__name__
             for name in case["means"]
         }
-        fields = {field.name for field in dataclasses.fields(kind)} - {"in_url"}
+        fields = {field.name for field in dataclasses.fields(kind)} - {"in_url", "judged", "given"}
         assert fields == golden_fields - {"class"}, kind.__name__
     assert {case["wire"]["op"] for case in COMMANDS} == {case["to"] for case in REPLIES} - {None}
 

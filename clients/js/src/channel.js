@@ -33,6 +33,8 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
   let offset = 0;
   let asked = ""; // the epoch that the newest connection was asked to resume in
   let head = 0; // the newest offset that is known of
+  /** @type {{ data?: any }} what the application gave with the newest start */
+  let given = {};
   /** @type {Set<Member>} later subscriptions that begin when the channel does */
   const waiting = new Set();
 
@@ -79,6 +81,7 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
       // A position that is known stays. That of another epoch moves with the `reset` that
       // follows; moving now would hide it if the connection ended in between.
       epochs.set(channel, epochOf(item.position));
+      given = "data" in item ? { data: item.data } : {};
       if (!epoch) move(item.position);
       if (epochOf(item.position) === epoch) {
         const start = Number(item.position.slice(epoch.length + 1));
@@ -121,7 +124,7 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
       members.add(member);
       if (!carried) return void waiting.add(member);
       member.begin(epoch, offset, Math.max(head, offset));
-      const told = { channel, position: position(), recovered: true, replayed: 0 };
+      const told = { channel, position: position(), recovered: true, replayed: 0, ...given };
       queueMicrotask(() => members.has(member) && member.push("subscribed", told));
     },
 

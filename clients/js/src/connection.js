@@ -39,6 +39,7 @@ import { openWebSocket } from "./websocket.js";
  * @property {boolean} [duplex] a reply stands in the stream, at its place
  * @property {Map<string, string>} epochs channel to epoch, of what it is subscribed to
  * @property {number} at index of its transport
+ * @property {{ data: any }} [given] what the application says with the welcome
  * @property {boolean} [dialled] its transport was asked: before that no failure is the transport's
  * @property {number} heardAt when its last frame came
  * @property {number} silenceMs a longer silence is a lost connection; the welcome says it
@@ -199,6 +200,7 @@ export function connection(base, options, events) {
     if (op === "welcome") {
       mine.token = "";
       mine.silenceMs = push.heartbeat_seconds * 1500;
+      if ("data" in push) mine.given = { data: push.data };
       mine.send(PING);
       probe(mine); // the first half took its time, perhaps
     } else if (op === "goodbye") {
@@ -249,7 +251,7 @@ export function connection(base, options, events) {
       pause.reset();
       refreshed = false;
     });
-    show("connected");
+    show("connected", mine.given);
     events.up(mine);
   };
 

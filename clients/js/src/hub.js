@@ -62,6 +62,8 @@ export class Hub {
   #client;
   /** What of `State` the last event said. @type {State["state"]} */
   state = "waiting";
+  /** What the application that the hub asks gave at the last connect. @type {any} */
+  data;
   /** In use, or being tried. @type {Transport} */
   transport = "websocket";
 
@@ -75,6 +77,7 @@ export class Hub {
     this.#client = openClient(locate(`${url}`), { ...options }, (state) => {
       this.state = state.state;
       this.transport = state.transport;
+      if (state.state === "connected") this.data = state.data;
     });
   }
 

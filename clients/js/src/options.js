@@ -19,6 +19,8 @@
  * @property {number} [code] the close code that led to `waiting` or `closed`
  * @property {string} [reason]
  * @property {number} [retryInMs]
+ * @property {any} [data] with `connected`: what the application that the hub asks gives along with
+ *   its yes
  */
 /**
  * @typedef {object} Options

@@ -43,7 +43,14 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {string} [position] after a `reset`: where the stream continues
  * @property {number} [unsequenced] how many publications without an offset were dropped
  */
-/** @typedef {{ channel: string, position: string, recovered: boolean, replayed: number }} Subscribed */
+/**
+ * @typedef {object} Subscribed
+ * @property {string} channel
+ * @property {string} position
+ * @property {boolean} recovered
+ * @property {number} replayed
+ * @property {any} [data] what the application that the hub asks gives along with its yes
+ */
 /**
  * @typedef {object} Presence
  * @property {"join"|"leave"|"update"|"presence_reset"} op at a `presence_reset` some were lost: ask again

@@ -48,6 +48,12 @@ export type Link = {
      */
     at: number;
     /**
+     * what the application says with the welcome
+     */
+    given?: {
+        data: any;
+    };
+    /**
      * its transport was asked: before that no failure is the transport's
      */
     dialled?: boolean;

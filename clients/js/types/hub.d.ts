@@ -105,6 +105,8 @@ export declare class Hub {
     #private;
     /** What of `State` the last event said. @type {State["state"]} */
     state: State["state"];
+    /** What the application that the hub asks gave at the last connect. @type {any} */
+    data: any;
     /** In use, or being tried. @type {Transport} */
     transport: Transport;
     /**

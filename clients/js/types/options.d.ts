@@ -21,6 +21,11 @@ export type State = {
     code?: number;
     reason?: string;
     retryInMs?: number;
+    /**
+     * with `connected`: what the application that the hub asks gives along with
+     * its yes
+     */
+    data?: any;
 };
 export type Options = {
     /**
@@ -75,6 +80,8 @@ export type Options = {
  * @property {number} [code] the close code that led to `waiting` or `closed`
  * @property {string} [reason]
  * @property {number} [retryInMs]
+ * @property {any} [data] with `connected`: what the application that the hub asks gives along with
+ *   its yes
  */
 /**
  * @typedef {object} Options

@@ -71,6 +71,10 @@ export type Subscribed = {
     position: string;
     recovered: boolean;
     replayed: number;
+    /**
+     * what the application that the hub asks gives along with its yes
+     */
+    data?: any;
 };
 export type Presence = {
     /**

@@ -72,6 +72,11 @@ class Channels:
         )
         self._job = asyncio.create_task(self._keep_connected())
 
+    @property
+    def given(self) -> object:
+        """What the application gives with the present connection; None without one."""
+        return None if self._link is None else self._link.given
+
     def trouble(self) -> str:
         """To which hub there is no connection, and why; empty where there is one."""
         if self._up.is_set():
@@ -162,7 +167,7 @@ class Channels:
                 return
             if isinstance(outcome, frames.Frame):
                 if link.wire.starts_in_reply:
-                    self._started(feed, frames.subscribed_position(outcome.ok), link)
+                    self._started(feed, *frames.subscribed(outcome.ok), link)
             elif isinstance(outcome, CommandError) and outcome.retryable:
                 self._ask_later(feed, link, outcome)
             # Where it came twice, the stream tells where the first one started.
@@ -182,7 +187,8 @@ class Channels:
         timer = self._loop.call_later(pause, again)
         self._later.add(timer)
 
-    def _started(self, feed: Feed, position: Position, link: Link) -> None:
+    def _started(self, feed: Feed, position: Position, given: object, link: Link) -> None:
+        feed.given = given
         source = self._source(feed, link, newer=link is self._link and self._is_brought(feed))
         feed.put(feed.channel.subscribed(position, source))
         feed.started.set()
@@ -257,7 +263,7 @@ class Channels:
         elif feed is None:
             return
         elif frame.op == "subscribed":
-            self._started(feed, frames.position(frame.position), link)
+            self._started(feed, frames.position(frame.position), frames.given(frame), link)
         elif frame.op == "unsubscribed":
             # An operator's doing, which must not be undone by asking again, or its natural end.
             if frame.reason == _ENDED:

@@ -108,6 +108,11 @@ class HubClient:
         except TimeoutError:
             raise TimeoutError(f"{channels.trouble()} in {timeout_seconds:g} seconds") from None
 
+    @property
+    def data(self) -> Any:
+        """What the application that the hub asks gave with this connection; None for nothing."""
+        return self._open_channels().given
+
     @overload
     def subscribe(
         self,

@@ -221,7 +221,8 @@ class Connections:
         `DisconnectedError` where it ends before."""
         self._choice.worked(link.wire.transport)
         link.proved_at = time.monotonic()
-        self._report(ConnectionState("connected", transport=link.wire.transport))
+        transport = link.wire.transport
+        self._report(ConnectionState("connected", transport=transport, data=link.given))
         self._host.up(link)
         reading, writing = _job(self._read(link)), _job(self._write(link))
         moving = asyncio.create_task(self._move(link))

@@ -49,6 +49,8 @@ class Feed:
         self.on_room: Callable[[], None] = lambda: None
         """Called when the application has taken something."""
         self.started = asyncio.Event()
+        self.given: object = None
+        """What the application gave with its newest start."""
         self.abandoned = False
         """Nobody will read it any more; set from wherever the handle was collected."""
         self._limits = limits
@@ -164,6 +166,11 @@ class Subscription(Generic[ItemT_co]):
     def position(self) -> Position | None:
         """After the last item taken from the iteration: what to save and pass as `since`."""
         return self._position
+
+    @property
+    def data(self) -> Any:
+        """What the application that the hub asks gave when this last started; None for nothing."""
+        return self._feed.given
 
     def statistics(self) -> FeedStatistics:
         return self._feed.statistics()

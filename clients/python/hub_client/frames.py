@@ -134,6 +134,7 @@ def raw_json(data: bytes) -> msgspec.Raw:
 
 class _Subscribed(msgspec.Struct, frozen=True):
     position: str
+    data: Any = None
 
 
 class _PublishOk(msgspec.Struct, frozen=True):
@@ -165,9 +166,16 @@ def position(text: str | None) -> Position:
         raise ProtocolError(str(error)) from None
 
 
-def subscribed_position(ok: msgspec.Raw) -> Position:
-    """Where a subscription starts, from a subscribe's reply."""
-    return position(_read(ok, _Subscribed).position)
+def subscribed(ok: msgspec.Raw) -> tuple[Position, Any]:
+    """Where a subscription starts, and what the application gives with it, from a subscribe's
+    reply."""
+    started = _read(ok, _Subscribed)
+    return position(started.position), started.data
+
+
+def given(frame: Frame) -> Any:
+    """What the application gives with a welcome or a `subscribed`; None for nothing."""
+    return _read(frame.data, object) if bytes(frame.data) else None
 
 
 def published(ok: bytes | msgspec.Raw) -> Published:

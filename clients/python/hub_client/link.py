@@ -38,6 +38,8 @@ class Link:
         self.epochs: Epochs = {}
         self.heartbeat_seconds = _HEARTBEAT_SECONDS
         self.waits_for = "welcome"
+        self.given: object = None
+        """What the application says with the welcome."""
         self.goodbye: frames.Frame | None = None
         self.leave_at: float | None = None
         self.asked_to_leave = asyncio.Event()
@@ -92,6 +94,7 @@ class Link:
                 self.wire.welcomed(frame.connection, frame.secret)
                 if frame.heartbeat_seconds > 0:
                     self.heartbeat_seconds = frame.heartbeat_seconds
+                self.given = frames.given(frame)
                 self.waits_for = "answer to a ping"
 
     async def _answered(self) -> None:

@@ -186,3 +186,5 @@ class ConnectionState:
     detail: str = ""
     transport: str = ""
     retry_in_seconds: float | None = None
+    data: Any = None
+    """With `connected`: what the application that the hub asks gives along with its yes."""

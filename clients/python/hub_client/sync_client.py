@@ -97,6 +97,11 @@ class SyncHubClient:
         """Return once connected; raise `TimeoutError`, or the error that ended the client."""
         self._run(self._client.wait_connected(timeout_seconds=timeout_seconds))
 
+    @property
+    def data(self) -> Any:
+        """As of `HubClient`."""
+        return self._client.data
+
     @overload
     def subscribe(
         self,
@@ -292,6 +297,11 @@ class SyncSubscription(Generic[ItemT_co]):
     def position(self) -> Position | None:
         """After the last item taken from the iteration: what to save and pass as `since`."""
         return self._position
+
+    @property
+    def data(self) -> Any:
+        """As of `Subscription`."""
+        return self._subscription.data
 
     def __iter__(self) -> "Iterator[ItemT_co]":
         return self

@@ -18,7 +18,7 @@ from hub.core.forensics.journal import Journal
 from hub.core.options import SessionLimits
 from hub.core.ports import Dialect
 from hub.core.publication import Position
-from hub.core.pushes import Gap, GapReason, Reply, Subscribed
+from hub.core.pushes import Gap, GapReason, JsonText, Reply, Subscribed
 from hub.core.recovery.ending import Ending
 from hub.core.recovery.replay import Replay
 from hub.core.recovery.start import Opened, Start, Starts, at_head
@@ -103,7 +103,7 @@ class Subscribing:
                         error if isinstance(error, HubError) else HubError("internal error")
                     )
             raise
-        return _ok(command.channel, began)
+        return _ok(command, began)
 
     def open_now(self, commands: Sequence[Subscribe]) -> Sequence[Opened] | None:
         """The channels of these commands, where there is nothing to wait for; None else.
@@ -144,7 +144,12 @@ class Subscribing:
         of any, and each id of a stream names them all.
         """
         session.expect(command)
-        unplaced = [each for each in session.unstarted if each.since is None]
+        # Where the application is asked, each waits until it was.
+        unplaced = [
+            each
+            for each in session.unstarted
+            if each.since is None and (each.judged or not command.judged)
+        ]
         if unplaced and not session.subscriptions:
             await self._together(session, unplaced, reply_in_stream=False, tell=True)
         if session.places is None or command in session.unstarted:
@@ -215,10 +220,15 @@ class Subscribing:
             session.tell_positions()
         answer: Reply | Subscribed
         if reply_in_stream:
-            answer = Reply(command.id, _ok(channel.name, began))
+            answer = Reply(command.id, _ok(command, began))
         else:
             answer = Subscribed(
-                channel.name, began.position, began.recovered, began.replayed, began.state
+                channel.name,
+                began.position,
+                began.recovered,
+                began.replayed,
+                began.state,
+                command.given,
             )
         session.push_in_order(subscription, answer)
         self._begin(subscription, command, began)
@@ -230,7 +240,10 @@ class Subscribing:
         self._journal.began(subscription, offset)
         self._membership.join(subscription, command)
         dialect = session.dialect
-        frame = self._subscribed_live(dialect, channel.name, channel.epoch, offset)
+        if command.given is None:
+            frame = self._subscribed_live(dialect, channel.name, channel.epoch, offset)
+        else:
+            frame = _subscribed_live(dialect, channel.name, channel.epoch, offset, command.given)
         session.push_frame_in_order(subscription, frame)
         subscription.go_live(offset)
         if dialect.marks_positions:
@@ -265,12 +278,14 @@ class Subscribing:
         if channel.options.presence:
             self._presence.enter(channel.name, session, command.presence)
         at = Start(held.position, 0, recovered=True)
-        answer: Reply | Subscribed = Subscribed(channel.name, at.position, at.recovered, 0)
+        answer: Reply | Subscribed = Subscribed(
+            channel.name, at.position, at.recovered, 0, given=command.given
+        )
         if reply_in_stream:
-            answer = Reply(command.id, _ok(channel.name, at))
+            answer = Reply(command.id, _ok(command, at))
         self._fanout.settle(held)
         session.push_in_order(held, answer)
-        return _ok(channel.name, at)
+        return _ok(command, at)
 
     def only_through_pattern(self, held: Subscription) -> None:
         """The session has left a channel that one of its patterns still brings."""
@@ -343,10 +358,12 @@ class Subscribing:
         self._ending.caught_up(subscription)
 
 
-def _subscribed_live(dialect: Dialect, channel: str, epoch: str, offset: int) -> bytes:
+def _subscribed_live(
+    dialect: Dialect, channel: str, epoch: str, offset: int, given: bytes | None = None
+) -> bytes:
     """What is said to all who subscribe to a channel while this is its head."""
     head = at_head(Position(epoch, offset))
-    said = Subscribed(channel, head.position, head.recovered, head.replayed)
+    said = Subscribed(channel, head.position, head.recovered, head.replayed, given=given)
     return dialect.encode(said, epoch)
 
 
@@ -366,12 +383,14 @@ def _subscription(
     return subscription
 
 
-def _ok(channel: str, began: Start) -> dict[str, object]:
+def _ok(command: Subscribe, began: Start) -> dict[str, object]:
     rows = {"state": True} if began.state else {}
+    given = {} if command.given is None else {"data": JsonText(command.given)}
     return {
-        "channel": channel,
+        "channel": command.channel,
         "position": str(began.position),
         "recovered": began.recovered,
         "replayed": began.replayed,
         **rows,
+        **given,
     }

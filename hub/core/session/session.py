@@ -259,7 +259,9 @@ class Session:
     def expect(self, command: Subscribe) -> None:
         """The peer asks for a channel: from now on it is among the places it resumes from."""
         if self.places is not None:
-            self.places.setdefault(command.channel, command)
+            known = self.places.setdefault(command.channel, command)
+            if command.judged and isinstance(known, Subscribe):
+                self.places[command.channel] = command
 
     def starts(self, channel: str, place: Position) -> None:
         """A channel that was asked for starts there."""

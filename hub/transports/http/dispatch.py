@@ -58,7 +58,7 @@ class Call:
     route: Route | None = None
     answer: Answer | None = None
     """Decided before the handler was called: a refusal, or what needs none."""
-    admission: Coroutine[Any, Any, None] | None = None
+    admission: Coroutine[Any, Any, object] | None = None
     """What has to be asked before the body may be read."""
     foreign = False
     """The application beside the hub answers."""

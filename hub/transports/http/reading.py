@@ -101,7 +101,7 @@ class Reading:
             answers=ok("Found.", ref(schema)),
         )
 
-    def _admit(self, request: Request) -> Coroutine[Any, Any, None] | None:
+    def _admit(self, request: Request) -> Coroutine[Any, Any, object] | None:
         identity, channel = request.identity, check_channel(request.params["channel"])
         identity.check_subscribe(channel)
         if self._hooks is None or not self._hooks.asks_subscribe(identity):

@@ -20,7 +20,7 @@ from hub.transports.http.schemas import Json
 from hub.transports.request import Request
 
 Handler = Callable[[Request], Answer | Coroutine[Any, Any, Answer]]
-Admission = Callable[[Request], Coroutine[Any, Any, None] | None]
+Admission = Callable[[Request], Coroutine[Any, Any, object] | None]
 
 
 class Access(Enum):

@@ -237,7 +237,12 @@ _COMMON: Json = {
             "pushes": array({"type": "object", "required": ["op"]}),
             "positions": {"type": "object", "additionalProperties": POSITION},
             "welcome": {"type": "object", "required": ["connection", "secret"]},
-        }
+            "data": {
+                "type": "object",
+                "description": "What the application gives with channels, by channel.",
+            },
+        },
+        optional=("data",),
     ),
     "Reply": {
         "type": "object",

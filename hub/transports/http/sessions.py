@@ -4,7 +4,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from hub.admin.sessions import Poll, SendCommand
-from hub.core.asking import Asker, Hooks
+from hub.core.asking import Admission, Asker, Hooks
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
 from hub.errors import BadRequestError, UnauthorizedError, UpgradeRequiredError
@@ -133,12 +133,12 @@ class Sessions:
         connection = self._new_connection()
         asker = Asker(identity, connection, request.address, request.headers)
         verdict = AskedVerdict(hooks, asker, query.channels, nobody=without)
-        request.given = {"query": query, "named": connection}
         return _asked(verdict, request, query)
 
     async def poll(self, request: Request) -> Answer:
         query: SubscriptionQuery = request.given["query"]
         headers = request.headers
+        admission: Admission | None = request.given.get("admission")
         asked = PollRequest(
             channels=query.channels,
             patterns=query.patterns,
@@ -155,13 +155,17 @@ class Sessions:
             user_agent=headers.get("user-agent", ""),
             state=query.state,
             named=request.given.get("named"),
+            given=None if admission is None else admission.given,
+            of_channels={} if admission is None else admission.of_channels,
         )
         return Answer(await self._poll(asked))
 
 
 async def _asked(verdict: AskedVerdict, request: Request, query: SubscriptionQuery) -> None:
     await verdict.wait()
-    request.identity = _checked(verdict.identity(), query)
+    admission = verdict.admission()
+    request.given = {"query": query, "named": verdict.connection, "admission": admission}
+    request.identity = _checked(admission.identity, query)
 
 
 def _checked(identity: Identity, query: SubscriptionQuery) -> Identity:

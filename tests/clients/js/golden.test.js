@@ -276,6 +276,24 @@ test("the golden end of a subscription is told with its reason, and not asked fo
   assert.equal(asked(), 1);
 });
 
+test("what the application gives with its yes is handed on", async (context) => {
+  const fake = fakeHub({ answer: ({ op }) => (op === "subscribe" ? "subscribe, with what the application gives" : undefined) });
+  const push = fake.WebSocket.prototype.push;
+  const welcome = wireOf("pushes", "welcome, with what the application gives");
+  fake.WebSocket.prototype.push = function (said) {
+    push.call(this, said.op === "welcome" ? welcome : said);
+  };
+  const hub = open(context, { WebSocket: fake.WebSocket, transports: ["websocket"] });
+  const states = [];
+  hub.on("state", (state) => states.push(state));
+  const told = await new Promise((onSubscribed) => hub.subscribe("prices", () => {}, { onSubscribed }));
+  assert.deepEqual(told.data, { title: "Prices" });
+  const later = await new Promise((onSubscribed) => hub.subscribe("prices", () => {}, { onSubscribed }));
+  assert.deepEqual(later.data, { title: "Prices" });
+  assert.deepEqual(hub.data, { plan: "pro" });
+  assert.deepEqual(states.find(({ state }) => state === "connected").data, { plan: "pro" });
+});
+
 test("the golden goodbye decides when to come back", async (context) => {
   const fake = fakeHub();
   const hub = open(context, { WebSocket: fake.WebSocket, transports: ["websocket"] });

@@ -12,6 +12,7 @@ import pytest
 from hub_client import (
     ClientOptions,
     CommandError,
+    ConnectionState,
     Gap,
     HistoryPage,
     HubClient,
@@ -336,3 +337,42 @@ async def test_the_golden_end_of_a_subscription_ends_the_iteration_with_its_reas
                 await anext(hub.subscribe(wire["channel"]))
             await hub.ping()
     assert caught.value.code == "unsubscribed"
+
+
+async def test_what_the_application_gives_with_its_yes_is_handed_on() -> None:
+    """With the connection, and with each subscription."""
+    states: list[ConnectionState] = []
+    name = "with what the application gives"
+
+    async def script(peer: Peer) -> None:
+        await peer.push(golden_case("pushes", f"welcome, {name}")["wire"])
+        await peer.push(reply_to(await peer.command(), f"subscribe, {name}"))
+        await peer.socket.wait_closed()
+
+    async with websocket_hub(script) as fake:
+        options = ClientOptions(timing=TIMING, on_state=states.append)
+        async with HubClient(fake.url, transports=("websocket",), options=options) as hub:
+            assert hub.data is None
+            prices = hub.subscribe("prices")
+            await prices.wait_started()
+            assert prices.data == {"title": "Prices"}
+            assert hub.data == {"plan": "pro"}
+    assert [state.data for state in states if state.name == "connected"] == [{"plan": "pro"}]
+
+
+async def test_the_same_over_server_sent_events() -> None:
+    blocks: asyncio.Queue[bytes | None] = asyncio.Queue()
+    name = "with what the application gives"
+
+    def answer(request: HttpRequest) -> HttpAnswer:
+        if request.method == "POST":
+            return proved(blocks) if is_probe(request.json) else json_answer({})
+        for block in (f"welcome, {name}", f"subscribed, {name}"):
+            blocks.put_nowait(golden_case("pushes", block)["sse"].encode())
+        return HttpAnswer(stream=blocks)
+
+    async with http_hub(answer) as (url, _), client(url, "sse") as hub:
+        prices = hub.subscribe("prices")
+        await prices.wait_started()
+        assert (prices.data, hub.data) == ({"title": "Prices"}, {"plan": "pro"})
+        blocks.put_nowait(None)
