@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from hub.brokers.sqlite import broker as broker_module
+from hub.brokers.sqlite import writing
 from hub.errors import NotPublishedError
 from tests.brokers.sqlite.nodes import StoredNode
 from tests.multi_node.fleet import NO_TLS, is_ready, publish
@@ -75,7 +75,7 @@ async def test_a_file_system_that_is_read_only_is_waited_for(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a kernel makes it after an error, until somebody mends it."""
-    monkeypatch.setattr(broker_module, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(writing, "FIRST_RETRY_SECONDS", 0.01)
     path = small / "hub.db"
     async with StoredNode(path) as node:
         first = await node.publish()

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hub.brokers.sqlite.faults import Fault, FileError
-from hub.brokers.sqlite.file import APPLICATION_ID, connected, sync, told
+from hub.brokers.sqlite.file import connected, sync, told
+from hub.brokers.sqlite.layout import APPLICATION_ID
 
 
 def copy(source: str, target: str) -> int:

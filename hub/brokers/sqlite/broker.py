@@ -12,25 +12,24 @@ When the file does not take a commit, nothing of it is published and whoever wai
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import partial
-from pathlib import Path
-from shutil import disk_usage
 from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_history import ChannelLog
-from hub.brokers.sqlite.faults import Fault, FileError, translated
-from hub.brokers.sqlite.file import HistoryFile, Stored, StoredKey, StoredRow
+from hub.brokers.sqlite.faults import Fault, FileError
+from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.intake import Batch, StoredLogs
+from hub.brokers.sqlite.layout import Stored, StoredKey, StoredRow
 from hub.brokers.sqlite.options import SqliteOptions
 from hub.brokers.sqlite.reading import Pages
 from hub.brokers.sqlite.restoring import Restoring
-from hub.brokers.sqlite.tending import Tending
+from hub.brokers.sqlite.tending import Step, Tending
 from hub.brokers.sqlite.waiting import Outcome, Waiting
+from hub.brokers.sqlite.writing import HistoryWriter, Work
 from hub.core.counters import Counters
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
@@ -52,11 +51,6 @@ from hub.errors import HubError, NotPublishedError, OutcomeUnknownError, Unavail
 # In one commit: what an SSD takes in some milliseconds, so that nobody waits long for another.
 MAX_COMMIT_BYTES = 4 * MIB
 MAX_COMMIT = 10_000
-# Between attempts at a file that does not take what it should. Guesses.
-FIRST_RETRY_SECONDS = 0.1
-MAX_RETRY_SECONDS = 2.0
-# A disk that has no more than this beside what was to be written counts as full still.
-_ROOM_BYTES = 256 * 1024
 # How long an end waits for what is being written.
 _STOP_SECONDS = 10.0
 _SWEEPS_A_SECOND = 20
@@ -95,7 +89,6 @@ class SqliteBroker:
         self._log = log
         self._counters = counters
         self._options = options
-        self._file: HistoryFile | None = None
         self._memory: MemoryBroker | None = None
         """None until the file was read for the first time."""
         self._restoring = Restoring(
@@ -108,26 +101,15 @@ class SqliteBroker:
         )
         self._keys = self._restoring.no_keys()
         self._logs = StoredLogs(1)
-        self._line = ""
-        self._commits = 0
         self._clock_begin = (0, 0.0)
         """A time of the file, and what `clock` said then."""
-        self._problem: FileError | None = FileError(Fault.CLOSED, options.path)
-        self._recovering = False
-        self._uncertain: Batch | None = None
-        """A commit that failed and may be in the file all the same."""
         self._waiting = Waiting()
-        self._wanted_bytes = 0
-        """Of the commit that failed last: a disk must have room for it to count as mended."""
-        self._busy = False
-        """Whether the one that writes has something to do."""
-        self._soon = False
-        self._stopping = False
-        self._idle: asyncio.Future[None] | None = None
         self._gone: list[int] = []
         self._ended: dict[int, int] = {}
         self._sweeps = 0
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="history-writer")
+        self._writer = HistoryWriter(
+            options.path, self, clock=clock, spawn=spawn, log=log, counters=counters
+        )
         self._pages = Pages(spawn, self._on_unreadable)
         self._tending = Tending(options.history_total_bytes, self._logs)
         self._appeared: Appeared | None = None
@@ -145,7 +127,7 @@ class SqliteBroker:
             raise refusal
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.add(request, partial(_settle, future))
-        self._write_soon()
+        self._writer.soon()
         began = self._clock()
         outcome = await future
         self._counters.broker_calls.observe(self._clock() - began)
@@ -163,7 +145,7 @@ class SqliteBroker:
             return [refusal] * len(requests)
         future: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
         self._waiting.add_many(requests, size, partial(_settle, future))
-        self._write_soon()
+        self._writer.soon()
         began = self._clock()
         outcomes = await future
         self._counters.broker_calls.observe(self._clock() - began)
@@ -228,18 +210,18 @@ class SqliteBroker:
         through = log.offset
 
         def work() -> int:
-            if (file := self._file) is None:
+            if (file := self._writer.file) is None:
                 raise FileError(Fault.CLOSED, self._options.path)
             return file.clear(stored.id, through)
 
         try:
-            blocks = await self._by_writer(work)
+            blocks = await self._writer.by_thread(work)
         except FileError as error:
             raise UnavailableError(error.message) from error
         self._tending.cleared(stored, through, blocks)
         log.let_go(through)
         memory.place(log)
-        self._write_soon()
+        self._writer.soon()
 
     # -- hub.core.ports.Directory ---------------------------------------------------------------
 
@@ -258,37 +240,31 @@ class SqliteBroker:
 
     async def start(self) -> None:
         """Open the file; returns also when that fails, and is tried again then."""
-        try:
-            await self._take_up(await self._by_writer(self._opened))
-        except FileError as error:
-            self._failed(error)
+        await self._writer.start()
 
     async def stop(self) -> None:
         """Write what waits, and let go of the file."""
-        if self._stopping:
+        writer = self._writer
+        if writer.stopping:
             return
-        self._stopping = True
+        writer.stopping = True
         loop = asyncio.get_running_loop()
         ends = loop.time() + _STOP_SECONDS
-        while self._busy or ((self._waiting or self._gone) and self._problem is None):
+        while writer.busy or ((self._waiting or self._gone) and writer.problem is None):
             if (left := ends - loop.time()) <= 0:
                 self._log.warning("history_left_behind", waiting=len(self._waiting))
                 break
-            self._idle = loop.create_future()
-            self._write_soon()
-            await asyncio.wait([self._idle], timeout=left)
+            await writer.until_idle(left)
         self._waiting.refuse(self._refusal())
         await self._pages.stop()
-        if not self._busy:
-            await self._by_writer(self._close)
-        self._writer.shutdown(wait=False, cancel_futures=True)
+        await writer.stop()
 
     def impaired(self) -> Sequence[str]:
         """Nothing that is so at other nodes: the file is this one's."""
         return ()
 
     def problems(self) -> Sequence[str]:
-        return () if self._problem is None else (self._problem.message,)
+        return () if self._writer.problem is None else (self._writer.problem.message,)
 
     def away(self) -> Sequence[str]:
         """It is this process."""
@@ -296,7 +272,7 @@ class SqliteBroker:
 
     def record(self) -> BrokerRecord:
         return BrokerRecord(
-            unwritable_servers=0 if self._problem is None else 1,
+            unwritable_servers=0 if self._writer.problem is None else 1,
             pending_calls=len(self._waiting),
             history_bytes=self._tending.used_bytes,
             history_limit_bytes=self._options.history_total_bytes,
@@ -321,47 +297,32 @@ class SqliteBroker:
         self._sweeps += 1
         if self._sweeps % _SWEEPS_A_SECOND == 0:
             self._tending.a_second_passed()
-            if not self._busy:
-                self._write_soon()
+            if not self._writer.busy:
+                self._writer.soon()
 
-    # -- writing --------------------------------------------------------------------------------
+    # -- hub.brokers.sqlite.writing.Source ------------------------------------------------------
 
-    def _write_soon(self) -> None:
-        """At the end of this turn of the loop, so that all that it brings goes together."""
-        if not self._busy and not self._soon:
-            self._soon = True
-            asyncio.get_running_loop().call_soon(self._write_now)
-
-    def _write_now(self) -> None:
-        self._soon = False
-        self._next()
-
-    def _next(self) -> None:
-        """Give the one that writes its next work, if there is any."""
-        done = self._stopping and not self._waiting and not self._gone
-        if self._busy or done or self._problem is not None or self._file is None:
-            self._told_idle()
-            return
+    def next_work(self, file: HistoryFile) -> Work | None:
+        """What keeps the file small enough goes first, then what waits, then the rest."""
+        if self._writer.stopping and not self._waiting and not self._gone:
+            return None
         if self._tending.checkpoint_due():
-            self._spawn(self._checkpoint(self._file))
+            self._spawn(self._checkpoint(file))
         coming = min(self._waiting.bytes, MAX_COMMIT_BYTES)
-        if (step := self._tending.urgent(self._file, self._now_ms(), coming)) is not None:
-            self._tend(step)
-        elif self._waiting or self._gone:
-            self._commit()
-        elif (step := self._tending.next(self._file, self._now_ms())) is not None:
-            self._tend(step)
-        else:
-            self._told_idle()
+        if (step := self._tending.urgent(file, self._now_ms(), coming)) is not None:
+            return self._tend(step)
+        if self._waiting or self._gone:
+            return self._commit(file)
+        if (step := self._tending.next(file, self._now_ms())) is not None:
+            return self._tend(step)
+        return None
 
-    def _told_idle(self) -> None:
-        if self._idle is not None and not self._idle.done() and not self._busy:
-            self._idle.set_result(None)
+    def refuse(self, error: HubError) -> None:
+        self._waiting.refuse(error)
 
-    def _commit(self) -> None:
-        memory, file = self._memory, self._file
-        assert memory is not None  # noqa: S101 - the caller has looked
-        assert file is not None  # noqa: S101
+    def _commit(self, file: HistoryFile) -> Work | None:
+        memory = self._memory
+        assert memory is not None  # noqa: S101 - the file was read before anything waits
         now_ms, waiting = self._now_ms(), self._waiting
         batch = Batch(
             memory,
@@ -379,42 +340,36 @@ class SqliteBroker:
         if not batch and not gone:
             # All were answered from keys that are remembered.
             if waiting:
-                self._write_soon()
-            else:
-                self._told_idle()
-            return
-        commit = batch.commit(self._commits + 1, gone=gone, ended=ended.items())
-        self._busy = True
+                self._writer.soon()
+            return None
+        commit = batch.commit(self._writer.commits + 1, gone=gone, ended=ended.items())
 
         def done(error: FileError | None) -> None:
-            self._busy = False
             if error is None:
-                self._commits += 1
+                self._writer.commits += 1
                 del self._gone[: len(gone)]
                 for place, generation in ended.items():
                     if self._ended.get(place) == generation:
                         del self._ended[place]
                 self._tending.written(len(commit.data), batch.apply())
-            else:
-                self._not_committed(batch, error)
-            self._next()
+                return
+            fails = OutcomeUnknownError if error.uncertain else NotPublishedError
+            batch.fail(fails(error.message))
+            self._writer.not_committed(batch, error)
 
-        self._write(partial(file.commit, commit), done)
+        return partial(file.commit, commit), done
 
-    def _tend(self, step: Callable[[], Callable[[], object]]) -> None:
+    def _tend(self, step: Step) -> Work:
         """Have the file looked after: `step` is for the one that writes, what it returns for us."""
-        self._busy = True
+        found: list[Callable[[], object]] = []
 
         def done(error: FileError | None) -> None:
-            self._busy = False
             if error is not None:
-                self._failed(error)
+                self._writer.failed(error)
             else:
                 found[0]()
-            self._next()
 
-        found: list[Callable[[], object]] = []
-        self._write(lambda: found.append(step()), done)
+        return lambda: found.append(step()), done
 
     async def _checkpoint(self, file: HistoryFile) -> None:
         """Bring the WAL into the file beside what is written."""
@@ -424,61 +379,25 @@ class SqliteBroker:
             self._on_unreadable(error)
         finally:
             self._tending.checkpointed()
-        self._write_soon()
-
-    def _write(self, work: Callable[[], object], done: Callable[[FileError | None], None]) -> None:
-        """Run `work` where writing is done, and `done` here."""
-        future = asyncio.get_running_loop().run_in_executor(self._writer, work)
-
-        def on_done(finished: asyncio.Future[object]) -> None:
-            error = None if finished.cancelled() else finished.exception()
-            if error is not None and not isinstance(error, FileError):
-                self._log.error("history_writer_failed", exc_info=error)
-                error = FileError(Fault.IO, self._options.path, "see the log", uncertain=True)
-            done(error)
-
-        future.add_done_callback(on_done)
-
-    async def _by_writer(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, work)
+        self._writer.soon()
 
     # -- what goes wrong ------------------------------------------------------------------------
 
-    def _not_committed(self, batch: Batch, error: FileError) -> None:
-        self._wanted_bytes = batch.bytes
-        if error.uncertain:
-            self._uncertain = batch
-            batch.fail(OutcomeUnknownError(error.message))
-        else:
-            batch.fail(NotPublishedError(error.message))
-        self._failed(error)
-
-    def _failed(self, error: FileError) -> None:
-        """Refuse what comes until the file takes something again, and see to it."""
-        before, self._problem = self._problem, error
-        if before is None or before.fault is not error.fault or not self._recovering:
-            self._log.error("history_not_written", reason=error.message, fault=str(error.fault))
-        self._counters.broker_call_errors["refused"] += 1
-        self._waiting.refuse(NotPublishedError(error.message))
-        if not self._recovering and not self._stopping:
-            self._recovering = True
-            self._spawn(self._recover())
-
     def _refusal_of(self, count: int, size: int) -> NotPublishedError | None:
         """Why so many more of this size are not taken; None where they are."""
-        if self._problem is not None or self._stopping:
+        if self._writer.problem is not None or self._writer.stopping:
             return self._refusal()
         return self._waiting.refusal(count, size)
 
     def _refusal(self) -> NotPublishedError:
-        if self._problem is not None:
-            return NotPublishedError(self._problem.message)
+        if self._writer.problem is not None:
+            return NotPublishedError(self._writer.problem.message)
         return NotPublishedError("the hub is stopping")
 
     def _known(self) -> MemoryBroker:
         """Once the file was read; raise `UnavailableError` before."""
         if self._memory is None:
-            problem = self._problem
+            problem = self._writer.problem
             raise UnavailableError(
                 "the history file is not read yet" if problem is None else problem.message
             )
@@ -486,112 +405,29 @@ class SqliteBroker:
 
     def _on_unreadable(self, error: FileError) -> None:
         """A page could not be read."""
-        if self._problem is None and error.fault is not Fault.LOCKED:
-            self._failed(error)
-
-    async def _recover(self) -> None:
-        """Try until the file takes something again."""
-        began, delay_seconds = self._clock(), FIRST_RETRY_SECONDS
-        try:
-            while not self._stopping:
-                await asyncio.sleep(delay_seconds)
-                delay_seconds = min(delay_seconds * 2, MAX_RETRY_SECONDS)
-                if self._busy or self._stopping:
-                    continue
-                self._busy = True
-                try:
-                    await self._take_up(await self._by_writer(self._mended))
-                except FileError as error:
-                    self._failed(error)
-                else:
-                    away_seconds = round(self._clock() - began, 3)
-                    self._log.info("history_written_again", seconds=away_seconds)
-                    return
-                finally:
-                    self._busy = False
-        finally:
-            self._recovering = False
-            self._write_soon()
-
-    def _mended(self) -> Stored | None:
-        """What the file says where it had to be opened again, None where it goes on as it is.
-
-        By the one that writes; raises `FileError`.
-        """
-        path, problem, file = self._options.path, self._problem, self._file
-        if problem is not None and problem.fault is Fault.FULL:
-            try:
-                free = disk_usage(Path(path).parent).free
-            except OSError as error:
-                raise translated(error, path) from error
-            if free < _ROOM_BYTES + 2 * self._wanted_bytes:
-                raise FileError(Fault.FULL, path, f"{free:,} bytes are free")
-        certain = self._uncertain is None
-        if file is not None and certain and problem and problem.fault in {Fault.FULL, Fault.LOCKED}:
-            file.check()
-            return None
-        self._close()
-        return self._opened()
-
-    def _opened(self) -> Stored:
-        """By the one that writes; raises `FileError`."""
-        file = HistoryFile(self._options.path)
-        try:
-            stored = file.load()
-            if self._memory is not None and not self._goes_on(stored):
-                # Somebody has put another file there. What was given out meanwhile must not be
-                # given out again.
-                file.begin_line()
-                stored = file.load()
-            file.check()
-        except BaseException:
-            file.close()
-            raise
-        self._file = file
-        return stored
-
-    def _goes_on(self, stored: Stored) -> bool:
-        """Whether it is the file that was written here, and stands where it was left."""
-        possible = {self._commits} if self._uncertain is None else {
-            self._commits, self._commits + 1,
-        }  # fmt: skip
-        return stored.line == self._line and stored.commits in possible
-
-    def _close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            self._pages.forget()
-            file.close()
+        if self._writer.problem is None and error.fault is not Fault.LOCKED:
+            self._writer.failed(error)
 
     # -- what the file says ---------------------------------------------------------------------
 
-    async def _take_up(self, stored: Stored | None) -> None:
-        """Go on from what the file says."""
-        file = self._file
-        if stored is not None and file is not None:
-            uncertain, self._uncertain = self._uncertain, None
-            if self._memory is None or stored.line != self._line:
-                await self._begin(file, stored)
-            elif stored.commits > self._commits and uncertain is not None:
-                self._commits = stored.commits
-                uncertain.apply()
-            self._pages.use(file)
-            self._tending.opened()
-        self._problem = None
-        self._write_soon()
+    def opened(self, file: HistoryFile) -> None:
+        self._pages.use(file)
+        self._tending.opened()
 
-    async def _begin(self, file: HistoryFile, stored: Stored) -> None:
+    def closed(self) -> None:
+        self._pages.forget()
+
+    async def begin(self, file: HistoryFile, stored: Stored) -> None:
         """Know all channels and keys of the file, and only these."""
-        self._line, self._commits = stored.line, stored.commits
         wall_ms = int(self._wall_clock() * 1000)
         self._clock_begin = (max(wall_ms, stored.clock_ms), self._clock())
         now_ms = self._now_ms()
 
         async def load_keys(after: int, limit: int) -> Sequence[StoredKey]:
-            return await self._by_writer(partial(file.load_keys, after, now_ms, limit))
+            return await self._writer.by_thread(partial(file.load_keys, after, now_ms, limit))
 
         async def load_rows(after: tuple[int, str], limit: int) -> Sequence[StoredRow]:
-            return await self._by_writer(partial(file.load_rows, after, limit))
+            return await self._writer.by_thread(partial(file.load_rows, after, limit))
 
         known = await self._restoring.known(stored, now_ms, load_keys, load_rows)
         before, self._memory, self._keys = self._memory, known.memory, known.keys
@@ -621,7 +457,7 @@ class SqliteBroker:
             self._tending.forgotten(stored.id)
         place, generation = ended
         self._ended[place] = generation
-        self._write_soon()
+        self._writer.soon()
 
     def _now_ms(self) -> int:
         """The time that history ages by: as much later as the clock went on."""

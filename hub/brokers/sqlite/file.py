@@ -1,11 +1,7 @@
-"""The history file: what lies where, written and read by plain calls that may wait for the disk.
+"""The history file, written and read by plain calls that may wait for the disk.
 
 SQLite in WAL mode with `synchronous=FULL`: a commit has been through fsync when it returns. One
-thread writes, a few read; none is the event loop's. Everything that a call writes is one
-statement, because the interpreter's lock is let go, and has to be got again, once per step: a
-view takes the whole commit as JSON and one run of bytes, and its trigger puts it into the tables.
-
-Times are milliseconds of the broker's own clock, which no wall clock that jumps can move.
+thread writes, a few read; none is the event loop's. What lies where: `hub.brokers.sqlite.layout`.
 """
 
 import fcntl
@@ -21,11 +17,24 @@ from typing import IO, Any
 import orjson
 
 from hub.brokers.sqlite.faults import Fault, FileError, translated
+from hub.brokers.sqlite.layout import (
+    APPLICATION_ID,
+    BEGIN_LINE,
+    INTAKE,
+    LOAD_CHANNELS,
+    PAGE,
+    ROWS,
+    SCHEMA,
+    VERSION,
+    VICTIMS,
+    Commit,
+    Stored,
+    StoredChannel,
+    StoredKey,
+    StoredRow,
+)
 from hub.core.options import KIB, MIB
 
-# "hubH": what `file` and other programs know the format by.
-APPLICATION_ID = 0x68756248
-VERSION = 2
 # Of SQLite's own cache, for the one that writes and for each that reads, in KiB. Guesses.
 _WRITER_CACHE_KIB = 8 * KIB
 _READER_CACHE_KIB = 2 * KIB
@@ -37,173 +46,6 @@ _TRIM_BLOCKS = 256
 _TRIM_BYTES = MIB
 _TRIM_KEYS = 1000
 _VACUUM_PAGES = 128
-
-# Of version 2: the newest of each key of a channel that keeps state.
-_ROWS = """
-CREATE TABLE row (
-  channel INTEGER NOT NULL, key TEXT NOT NULL, offset INTEGER NOT NULL, taken_ms INTEGER NOT NULL,
-  data BLOB NOT NULL, PRIMARY KEY (channel, key)
-);
-"""
-
-_SCHEMA = """
-CREATE TABLE fact (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE channel (
-  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch TEXT NOT NULL,
-  offset INTEGER NOT NULL, used_ms INTEGER NOT NULL
-);
-CREATE TABLE block (
-  id INTEGER PRIMARY KEY, channel INTEGER NOT NULL, first INTEGER NOT NULL,
-  last INTEGER NOT NULL, taken_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL,
-  bytes INTEGER NOT NULL, data BLOB NOT NULL
-);
-CREATE INDEX block_place ON block (channel, last);
-CREATE INDEX block_expiry ON block (expires_ms);
-CREATE TABLE ended (place INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
-CREATE TABLE made (
-  id INTEGER PRIMARY KEY, publisher TEXT NOT NULL, scope TEXT NOT NULL, content INTEGER NOT NULL,
-  expires_ms INTEGER NOT NULL, epoch TEXT NOT NULL, offset INTEGER NOT NULL,
-  UNIQUE (publisher, scope)
-);
-CREATE INDEX made_expiry ON made (expires_ms);
-INSERT INTO fact VALUES ('line', lower(hex(randomblob(8)))), ('secret', hex(randomblob(16))),
-  ('commits', 0), ('clock_ms', 0), ('copied', 0);
-"""
-
-_INTAKE = """
-CREATE TEMP VIEW intake AS SELECT '' AS what, x'' AS data;
-CREATE TEMP TRIGGER take_in INSTEAD OF INSERT ON intake BEGIN
-  DELETE FROM channel WHERE id IN (SELECT value FROM json_each(NEW.what, '$.gone'));
-  DELETE FROM row WHERE channel IN (SELECT value FROM json_each(NEW.what, '$.gone'));
-  INSERT OR REPLACE INTO ended
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')
-    FROM json_each(NEW.what, '$.ended');
-  INSERT INTO channel (id, name, epoch, offset, used_ms)
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-      json_extract(value, '$[3]'), json_extract(value, '$[4]')
-    FROM json_each(NEW.what, '$.channels') WHERE true
-    ON CONFLICT (id) DO UPDATE SET offset = excluded.offset, used_ms = excluded.used_ms;
-  INSERT INTO block (channel, first, last, taken_ms, expires_ms, bytes, data)
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-      json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-      substr(NEW.data, json_extract(value, '$[6]'), json_extract(value, '$[7]'))
-    FROM json_each(NEW.what, '$.blocks');
-  DELETE FROM row WHERE (channel, key) IN (
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')
-    FROM json_each(NEW.what, '$.removed'));
-  INSERT OR REPLACE INTO row (channel, key, offset, taken_ms, data)
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-      json_extract(value, '$[3]'),
-      substr(NEW.data, json_extract(value, '$[4]'), json_extract(value, '$[5]'))
-    FROM json_each(NEW.what, '$.rows');
-  INSERT OR REPLACE INTO made (publisher, scope, content, expires_ms, epoch, offset)
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-      json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]')
-    FROM json_each(NEW.what, '$.made');
-  UPDATE fact SET value = json_extract(NEW.what, '$.commits') WHERE name = 'commits';
-  UPDATE fact SET value = json_extract(NEW.what, '$.clock_ms') WHERE name = 'clock_ms';
-END;
-"""
-
-# A page of one channel: where what is held begins, and the blocks that fit, one after another.
-# Sizes are added up before any data is touched.
-_PAGE = """
-WITH near AS (
-  SELECT id, last, bytes FROM block
-  WHERE channel = :channel AND last > :after AND taken_ms >= :fresh_ms ORDER BY last LIMIT :limit
-), fits AS (SELECT id, last, sum(bytes) OVER (ORDER BY last) - bytes AS before FROM near)
-SELECT
-  (SELECT first FROM block
-    WHERE channel = :channel AND taken_ms >= :fresh_ms ORDER BY last LIMIT 1),
-  (SELECT CAST(group_concat(CAST(data AS TEXT), '') AS BLOB) FROM (
-    SELECT data FROM fits JOIN block USING (id) WHERE before < :max_bytes ORDER BY fits.last))
-"""
-
-_VICTIMS = """
-WITH near AS (SELECT id, channel, last, bytes FROM block WHERE {which} LIMIT {blocks}),
-fits AS (SELECT id, channel, last, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) - bytes AS before
-  FROM near)
-SELECT json_group_array(json_array(id, channel, last)) FROM fits WHERE before < {bytes}
-"""
-
-_LOAD_CHANNELS = """
-SELECT id, name, epoch, offset, used_ms, coalesce(
-  (SELECT first FROM block WHERE channel = channel.id ORDER BY last LIMIT 1), offset + 1)
-FROM channel ORDER BY used_ms, id
-"""
-
-_BEGIN_LINE = """
-UPDATE fact SET value = lower(hex(randomblob(8))) WHERE name = 'line';
-UPDATE fact SET value = hex(randomblob(16)) WHERE name = 'secret';
-UPDATE fact SET value = 0 WHERE name = 'copied';
-UPDATE channel SET epoch = lower(hex(randomblob(6)));
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredChannel:
-    """A channel as it was committed last."""
-
-    id: int
-    name: str
-    epoch: str
-    offset: int
-    used_ms: int
-    oldest: int
-    """The first offset held; `offset + 1` where none is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What a file holds beside publications and idempotency keys."""
-
-    line: str
-    """Of one history: a copy that is opened begins another."""
-    secret: bytes
-    commits: int
-    clock_ms: int
-    channels: Sequence[StoredChannel]
-    ended: dict[int, int]
-    next_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredKey:
-    """An answer that is remembered under an idempotency key."""
-
-    id: int
-    publisher: str
-    scope: str
-    content: int
-    expires_ms: int
-    epoch: str
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRow:
-    """The newest publication of a key, as `hub.brokers.sqlite.blocks` writes it."""
-
-    channel: int
-    key: str
-    taken_ms: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What is written at once, or not at all. Rows as the trigger above takes them."""
-
-    commits: int
-    clock_ms: int
-    channels: Sequence[tuple[int, str, str, int, int]] = ()
-    blocks: Sequence[tuple[int, int, int, int, int, int, int, int]] = ()
-    made: Sequence[tuple[str, str, int, int, str, int]] = ()
-    rows: Sequence[tuple[int, str, int, int, int, int]] = ()
-    removed: Sequence[tuple[int, str]] = ()
-    gone: Sequence[int] = ()
-    ended: Sequence[tuple[int, int]] = ()
-    data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +94,10 @@ class HistoryFile:
         db.execute("PRAGMA synchronous = FULL")
         if not tables:
             identity = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
-            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {_ROWS} {identity} COMMIT;")
+            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {ROWS} {identity} COMMIT;")
         elif version < VERSION:
-            db.executescript(f"BEGIN IMMEDIATE; {_ROWS} PRAGMA user_version={VERSION}; COMMIT;")
-        db.executescript(_INTAKE)
+            db.executescript(f"BEGIN IMMEDIATE; {ROWS} PRAGMA user_version={VERSION}; COMMIT;")
+        db.executescript(INTAKE)
         if self._fact("copied"):
             self.begin_line()
 
@@ -278,13 +120,13 @@ class HistoryFile:
     def begin_line(self) -> None:
         """Every channel goes on in another epoch: what was given out elsewhere is not repeated."""
         with told(self.path):
-            self._db.executescript(f"BEGIN IMMEDIATE; {_BEGIN_LINE} COMMIT;")
+            self._db.executescript(f"BEGIN IMMEDIATE; {BEGIN_LINE} COMMIT;")
 
     def load(self) -> Stored:
         """All that has to be known before the first publication; raise `FileError`."""
         with told(self.path):
             db = self._db
-            channels = [StoredChannel(*row) for row in db.execute(_LOAD_CHANNELS)]
+            channels = [StoredChannel(*row) for row in db.execute(LOAD_CHANNELS)]
             ended = dict(db.execute("SELECT place, generation FROM ended").fetchall())
             (next_id,) = db.execute(
                 "SELECT 1 + max(coalesce((SELECT max(id) FROM channel), 0), "
@@ -379,7 +221,7 @@ class HistoryFile:
         return count
 
     def _trim(self, which: str, values: tuple[int, ...]) -> Sequence[tuple[int, int]]:
-        query = _VICTIMS.format(which=which, blocks=_TRIM_BLOCKS, bytes=_TRIM_BYTES)
+        query = VICTIMS.format(which=which, blocks=_TRIM_BLOCKS, bytes=_TRIM_BYTES)
         with told(self.path), self._without_waiting():
             (found,) = self._db.execute(query, values).fetchone()
             victims = json.loads(found)
@@ -452,7 +294,7 @@ class Reader:
             "max_bytes": wanted.max_bytes, "fresh_ms": wanted.fresh_ms,
         }  # fmt: skip
         with told(self._path):
-            oldest, raw = self._db.execute(_PAGE, values).fetchone()
+            oldest, raw = self._db.execute(PAGE, values).fetchone()
         return oldest, raw or b""
 
     def checkpoint(self) -> None:

@@ -11,7 +11,7 @@ from hub.brokers.idempotency import IdempotencyKeys, lasting_content, scope_of
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_history import ChannelLog
 from hub.brokers.sqlite.blocks import cut, record
-from hub.brokers.sqlite.file import Commit
+from hub.brokers.sqlite.layout import Commit
 from hub.brokers.sqlite.waiting import Ticket
 from hub.brokers.state_rows import StateRows
 from hub.core.ports import PublishRequest, PublishResult

@@ -11,8 +11,8 @@ from hub.brokers.idempotency import IdempotencyKeys, lasting_content
 from hub.brokers.memory import Epochs, MemoryBroker
 from hub.brokers.memory_history import ChannelLog
 from hub.brokers.sqlite.blocks import records
-from hub.brokers.sqlite.file import Stored, StoredKey, StoredRow
 from hub.brokers.sqlite.intake import StoredLogs
+from hub.brokers.sqlite.layout import Stored, StoredKey, StoredRow
 from hub.brokers.sqlite.options import SqliteOptions
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import Downstream, Monotonic

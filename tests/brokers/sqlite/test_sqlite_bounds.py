@@ -17,7 +17,7 @@ KIB = 1024
 
 
 def blocks(node: StoredNode) -> int:
-    file = node.stored._file
+    file = node.stored._writer.file
     assert file is not None
     with_it: list[int] = file.reader()._db.execute("SELECT count(*) FROM block").fetchone()
     return with_it[0]
@@ -27,7 +27,7 @@ async def settled(node: StoredNode) -> None:
     """Until there is nothing to do any more, a second having passed for the node."""
     for _ in range(20):
         node.stored.sweep()
-    await eventually(lambda: not node.stored._busy and not node.stored._soon)
+    await eventually(lambda: node.stored._writer.settled)
     await eventually(lambda: not node.stored._tending._checkpointing)
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hub.brokers.sqlite import broker as broker_module
+from hub.brokers.sqlite import writing
 from hub.brokers.sqlite.faults import Fault, FileError
-from hub.brokers.sqlite.file import Commit, HistoryFile
+from hub.brokers.sqlite.file import HistoryFile
+from hub.brokers.sqlite.layout import Commit
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import REMOVES, Position
 from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError
@@ -23,8 +24,8 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_module, "FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(broker_module, "MAX_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(writing, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(writing, "MAX_RETRY_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -107,11 +108,11 @@ async def test_what_was_acknowledged_is_in_a_copy_taken_at_any_moment_after(
 async def test_several_in_one_call_share_a_commit_and_keep_their_order(node: StoredNode) -> None:
     """Each with its own outcome."""
     await node.subscribe("a")
-    before = node.stored._commits
+    before = node.stored._writer.commits
     requests = [PublishRequest("a", b"%d" % n, "p", idempotency_key="i") for n in range(2)]
     requests += [PublishRequest("a", b"%d" % n, "p") for n in range(2, 500)]
     outcomes = await node.stored.publish_many(requests)
-    assert node.stored._commits == before + 1
+    assert node.stored._writer.commits == before + 1
     assert isinstance(outcomes[1], ConflictError)
     made = [each for each in outcomes if isinstance(each, PublishResult)]
     assert [each.offset for each in made] == list(range(1, 500))
@@ -242,6 +243,33 @@ async def test_a_file_that_was_replaced_begins_new_epochs(path: Path, node: Stor
     assert node.delivered[-1].offset == 2
     assert [p.offset for p in (await node.history()).publications] == [1, 2]
     assert first.epoch != position.epoch
+
+
+async def test_a_replaced_file_that_cannot_be_read_at_first_is_known_afterwards(
+    path: Path, node: StoredNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not taken for the one before because it was opened once."""
+    await node.publish()
+    await node.subscribe("a")
+    older = as_it_lies(path, path.parent / "older")
+    await node.publish()
+    load_keys, fails = HistoryFile.load_keys, [True, False]
+
+    def at_first_not(file: HistoryFile, after: int, now_ms: int, limit: int) -> object:
+        if fails and fails.pop(0):
+            raise FileError(Fault.IO, str(path))
+        return load_keys(file, after, now_ms, limit)
+
+    monkeypatch.setattr(HistoryFile, "load_keys", at_first_not)
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        (path.parent / name).unlink(missing_ok=True)
+    for lying in older.parent.iterdir():
+        shutil.copy(lying, path.parent / lying.name)
+    for _ in range(20):
+        node.stored.sweep()
+    await eventually(lambda: not fails and not node.stored.problems())
+    [(channel, position)] = node.resets
+    assert (channel, position.offset) == ("a", 1)
 
 
 @pytest.mark.parametrize("kind", ["text", "another program's", "cut", "newer"])

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from hub.brokers.sqlite import broker as broker_module
-from hub.brokers.sqlite import restoring, tending
+from hub.brokers.sqlite import restoring, tending, writing
 from hub.brokers.sqlite.faults import Fault, FileError
-from hub.brokers.sqlite.file import Commit, HistoryFile
+from hub.brokers.sqlite.file import HistoryFile
+from hub.brokers.sqlite.layout import Commit
 from hub.core.ports import PublishRequest, PublishResult
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError
 from tests.brokers.conftest import NAMESPACES
@@ -202,7 +202,7 @@ async def test_it_is_what_a_list_would_be(
     tmp_path: Path, seed: int, in_memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever comes in whatever order."""
-    monkeypatch.setattr(broker_module, "FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(writing, "FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(restoring, "MEMORY_BYTES", in_memory)
     monkeypatch.setattr(tending, "_CHECKPOINT_BYTES", 200_000)
     walk = Walk(tmp_path, seed, monkeypatch)
