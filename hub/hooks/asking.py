@@ -37,9 +37,9 @@ from hub.errors import ForbiddenError, HubError, UnavailableError
 from hub.hooks.answers import Answer, Remembered, read_answer
 from hub.hooks.breaker import Breaker
 from hub.hooks.calling import Caller, CallError
+from hub.hooks.names import CONNECT, PUBLISH, SUBSCRIBE
 from hub.hooks.signing import sign
 
-CONNECT, SUBSCRIBE, PUBLISH = "connect", "subscribe", "publish"
 # Of a peer's header fields. `Authorization` and `X-API-Key` are the hub's own to judge, and an
 # application that logs what it is asked must not collect them.
 TOLD_HEADERS = ("cookie", "origin", "user-agent", "x-request-id", "accept-language")

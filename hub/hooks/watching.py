@@ -19,7 +19,7 @@ from hub.core.ports import Roster, Spawn
 from hub.core.pushes import Join, Leave, Member, Update
 from hub.core.reserved import is_reserved
 from hub.core.session.session import Session
-from hub.hooks.events import CLOSED, JOINED, LEFT, OCCUPIED, OPENED, VACATED
+from hub.hooks.names import CLOSED, JOINED, LEFT, OCCUPIED, OPENED, VACATED
 from hub.hooks.spans import Spans
 from hub.hooks.telling import Teller
 

@@ -24,6 +24,7 @@ from hub.errors import SettingsError
 from hub.settings.catalog import Origin, SettingInfo, by_name
 from hub.settings.explain import RULE, explain
 from hub.settings.fields import Fields
+from hub.settings.reading import is_loopback, rate_of
 from hub.settings.sources import (
     CONFIG_VARIABLE,
     Layer,
@@ -33,7 +34,6 @@ from hub.settings.sources import (
     origins,
     unknown_variables,
 )
-from hub.settings.values import is_loopback, rate_of
 
 # RFC 7518 section 3.2: a key of at least the hash's size must be used with HS256.
 HS256_MIN_KEY_BYTES = 32

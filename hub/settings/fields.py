@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hub.brokers.redis.keys import DEFAULT_PREFIX
 from hub.core.options import KIB, MIB, Overflow
-from hub.hooks.events import EVENT_NAMES
+from hub.hooks.names import EVENT_NAMES, HOOK_NAMES
 from hub.settings.declaring import (
     ACCESS,
     ADDRESS,
@@ -235,9 +235,7 @@ class Fields(BaseSettings):
         "",
         "Address of the application that is asked who may connect, subscribe and publish.",
     )
-    hooks: Hooks = setting(
-        HOOKS, ("connect", "subscribe", "publish"), "What the application at hook_url is asked."
-    )
+    hooks: Hooks = setting(HOOKS, HOOK_NAMES, "What the application at hook_url is asked.")
     hook_timeout_seconds: Seconds = setting(
         HOOKS, 2, "Seconds that the application has for its answer.", ge=0.01, le=60
     )

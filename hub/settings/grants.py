@@ -6,7 +6,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from hub.auth.grants import SUBJECT, check_pattern
 from hub.errors import BadRequestError
-from hub.settings.values import GRANTS, parse_json_object, split_list
+from hub.settings.reading import parse_json_object, split_list
+from hub.settings.values import GRANTS
 
 
 def _check(value: str) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from hub.settings.declaring import DAY_SECONDS, MAX_HISTORY
+from hub.settings.reading import parse_json_object
 from hub.settings.values import (
     NAMESPACES,
     Count,
@@ -12,7 +13,6 @@ from hub.settings.values import (
     OverflowPolicy,
     Seconds,
     Switch,
-    parse_json_object,
 )
 
 

@@ -1,4 +1,7 @@
-"""The events that the application may be told of."""
+"""What the application may be asked, and the events that it may be told of."""
+
+CONNECT, SUBSCRIBE, PUBLISH = "connect", "subscribe", "publish"
+HOOK_NAMES = (CONNECT, SUBSCRIBE, PUBLISH)
 
 OCCUPIED, VACATED = "channel.occupied", "channel.vacated"
 JOINED, LEFT = "member.joined", "member.left"
