@@ -1,9 +1,8 @@
-"""Patterns over every transport and broker of one machine: what matches comes, in order, once."""
+"""Patterns over every transport and broker: what matches comes, in order, once."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx2 as httpx
@@ -11,13 +10,32 @@ import pytest
 import websockets
 
 from hub import Hub, Settings
+from tests.support.redis_server import RedisServer
 
 DEADLINE_SECONDS = 20
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def hub(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Hub]:
-    broker = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/history.db"
+def _redis(request: pytest.FixtureRequest) -> str:
+    redis: RedisServer = request.getfixturevalue("redis")
+    return redis.url
+
+
+BROKERS: dict[str, Callable[[pytest.FixtureRequest], str]] = {
+    "memory": lambda _: "memory://",
+    "sqlite": lambda request: f"sqlite:///{request.getfixturevalue('tmp_path')}/history.db",
+    "redis": _redis,
+}
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(params=BROKERS)
+async def hub(request: pytest.FixtureRequest) -> AsyncIterator[Hub]:
+    broker = BROKERS[request.param](request)
     async with Hub(Settings(port=0, drain_seconds=0, broker=broker)) as hub:
         yield hub
 

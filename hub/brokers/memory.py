@@ -11,11 +11,12 @@ from hashlib import blake2b
 from zlib import crc32
 
 from hub.brokers.idempotency import IdempotencyKeys
+from hub.brokers.memory_directory import MemoryDirectory
 from hub.brokers.memory_history import ChannelLog, HistoryBudget
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
-    Appeared,
+    Appearances,
     Downstream,
     HistoryPage,
     Monotonic,
@@ -124,8 +125,7 @@ class MemoryBroker:
         self._with_history: dict[str, ChannelLog] = {}
         """... and where something is."""
         self._to_sweep: list[str] = []
-        self._appeared: Appeared | None = None
-        """Told of each channel before its first publication, where somebody asked for it."""
+        self._directory = MemoryDirectory(self._logs)
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         """As `publish_now`: nothing in it waits."""
@@ -160,8 +160,8 @@ class MemoryBroker:
 
     def take(self, log: ChannelLog, publication: Publication, request: PublishRequest) -> Position:
         """Keep and deliver what is numbered: the next of `log`. Returns its position."""
-        if publication.offset == 1 and self._appeared is not None:
-            self._appeared(log.name)
+        if publication.offset == 1:
+            self._directory.began(log.name)
         log.append(publication, log.used_at_seconds)
         head = Position(log.epoch, publication.offset)
         if request.idempotency_key is not None:
@@ -229,8 +229,8 @@ class MemoryBroker:
             )
             for offset, request in enumerate(requests, log.offset + 1)
         ]
-        if not log.offset and self._appeared is not None:
-            self._appeared(name)
+        if not log.offset:
+            self._directory.began(name)
         log.extend(publications, log.used_at_seconds)
         if log.subscribed:
             for publication in publications:
@@ -298,13 +298,18 @@ class MemoryBroker:
             log.let_go(log.offset)
             self.place(log)
 
-    async def follow(self, appeared: Appeared) -> Sequence[str]:
-        """As `hub.core.ports.Directory`; `appeared` is called before a first publication."""
-        self._appeared = appeared
-        return [name for name, log in self._logs.items() if log.offset]
+    def expect(self, channels: Sequence[str]) -> None:
+        """Nothing in `subscribe` waits."""
+
+    def follow(self, appearances: Appearances) -> None:
+        """As `hub.core.ports.Directory`; what appears is told before its first publication."""
+        self._directory.follow(appearances)
 
     def unfollow(self) -> None:
-        self._appeared = None
+        self._directory.unfollow()
+
+    async def matching(self, pattern: str, most: int) -> Sequence[str]:
+        return await self._directory.matching(pattern, most)
 
     async def start(self) -> None:
         """Nothing to connect to."""
@@ -398,6 +403,7 @@ class MemoryBroker:
         self._without_history.pop(log.name, None)
         self._with_history.pop(log.name, None)
         if log.offset:
+            self._directory.ended(log.name)
             self._on_forgotten(log, self._epochs.end(log.name))
 
     def sweep(self) -> None:

@@ -30,7 +30,7 @@ def check_pattern(pattern: object) -> str:
     text = str(pattern)
     # What a channel may be with anything in the places of the stars.
     check_channel(text.replace("*", "_"))
-    parts = _parts(text)
+    parts = segments(text)
     for place, part in enumerate(parts):
         segment = part.lstrip(":.") if place else part
         if "*" in segment and segment != ONE and (segment != REST or place != len(parts) - 1):
@@ -62,7 +62,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
     return re.compile(made)
 
 
-def _parts(text: str) -> Sequence[str]:
+def segments(text: str) -> Sequence[str]:
     """The first segment, and each other one behind its separator: `a`, `:b`, `.c`."""
     first, *others = _SEPARATOR.split(text)
     return [first, *map("".join, zip(others[::2], others[1::2], strict=True))]
@@ -94,7 +94,7 @@ class PatternTree(Generic[T]):
 
     def add(self, pattern: str, item: T) -> None:
         """`item` belongs to a checked pattern."""
-        *before, last = _parts(pattern)
+        *before, last = segments(pattern)
         branch = self._root
         for part in before:
             branch = branch.branches.setdefault(part, _Branch())
@@ -105,7 +105,7 @@ class PatternTree(Generic[T]):
 
     def remove(self, pattern: str, item: T) -> None:
         """It belongs there no more."""
-        *before, last = _parts(pattern)
+        *before, last = segments(pattern)
         way = [self._root]
         for part in before:
             way.append(way[-1].branches[part])
@@ -124,10 +124,23 @@ class PatternTree(Generic[T]):
                 return
             del branch.branches[part]
 
+    def patterns(self) -> Sequence[str]:
+        """Those that something belongs to, each once."""
+        return list(_texts(self._root, ""))
+
     def matching(self, channel: str) -> Sequence[T]:
         """What belongs to patterns that match this name."""
-        parts = _parts(channel)
+        parts = segments(channel)
         return list(_found(self._root, parts, 0)) if self._root else ()
+
+
+def _texts(branch: _Branch[T], text: str) -> Iterator[str]:
+    if branch.here:
+        yield text
+    for separator in branch.rest:
+        yield f"{text}{separator}{REST}"
+    for part, following in branch.branches.items():
+        yield from _texts(following, text + part)
 
 
 def _found(branch: _Branch[T], parts: Sequence[str], place: int) -> Iterator[T]:

@@ -249,23 +249,45 @@ class Broker(Protocol):
         ...
 
 
-Appeared = Callable[[str], None]
-"""Takes the name of a channel before its first publication is delivered, or soon after it."""
+class Appearances(Protocol):
+    """Where a broker tells which channels come to be."""
+
+    def appeared(self, name: str) -> None:
+        """A channel has its first publication: told before that is delivered, or soon after it.
+
+        Repeating it is harmless.
+        """
+        ...
+
+    def missed(self) -> None:
+        """Channels may have appeared that nobody was told of: `Directory.matching` knows them."""
+        ...
 
 
 class Directory(Protocol):
     """Which channels there are."""
 
-    async def follow(self, appeared: Appeared) -> Sequence[str]:
-        """The channels that were published in; each further one is told to `appeared`.
+    def follow(self, appearances: Appearances) -> None:
+        """Tell of each channel that is published in for the first time from now on.
 
-        What is told between the call and its end may be in the answer as well. Repeating it is
-        harmless. Raises `HubError` where it cannot be known, and then tells nothing.
+        Returns at once; harmless when repeated.
         """
         ...
 
     def unfollow(self) -> None:
         """Tell of no more channels. Returns at once."""
+        ...
+
+    async def matching(self, pattern: str, most: int) -> Sequence[str]:
+        """At most so many channels that were published in and that a checked pattern matches.
+
+        Only while it is followed: what appears between the call and its end is told, and may be in
+        the answer as well. Raises `HubError` where it cannot be known.
+        """
+        ...
+
+    def expect(self, channels: Sequence[str]) -> None:
+        """These will be subscribed to at once, one after another: begin with all of them."""
         ...
 
 

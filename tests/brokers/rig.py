@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from hub.core.ports import PAGE_BYTES, Broker, HistoryPage, PublishRequest, PublishResult
+from hub.core.ports import PAGE_BYTES, DirectoryBroker, HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from tests.core.fakes import FakeClock
@@ -11,7 +11,7 @@ from tests.core.fakes import FakeClock
 class Rig:
     """Notes what the broker hands down; see `hub.core.ports.Downstream`."""
 
-    broker: Broker
+    broker: DirectoryBroker
     forget: Callable[[str], object]
     """Has the broker lose a channel, as a restart does: its epoch has ended."""
 
@@ -22,6 +22,7 @@ class Rig:
         self.gaps: list[Gap] = []
         self.resets: list[tuple[str, Position]] = []
         self.announced: list[Change | PresenceReset] = []
+        self.appearances: list[str] = []
 
     def deliver(self, publication: Publication) -> None:
         self.delivered.append(publication)
@@ -34,6 +35,12 @@ class Rig:
 
     def announce(self, channel: str, change: Change | PresenceReset) -> None:
         self.announced.append(change)
+
+    def appeared(self, name: str) -> None:
+        self.appearances.append(name)
+
+    def missed(self) -> None:
+        """Whoever tests it has a listener of its own."""
 
     async def subscribe(self, channel: str) -> Position:
         await self.broker.subscribe(channel, self.heads.append)

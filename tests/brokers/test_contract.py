@@ -6,6 +6,7 @@ from hub.core.ports import PublishRequest
 from hub.core.publication import ENDS, REMOVES, Position
 from hub.errors import ConflictError
 from tests.brokers.rig import Rig
+from tests.support.waiting import eventually
 
 
 async def test_publications_are_numbered_from_one_in_one_epoch(rig: Rig) -> None:
@@ -405,3 +406,65 @@ async def test_a_repeat_with_an_idempotency_key_changes_no_row(rig: Rig) -> None
     again = await rig.publish("rows:a", b"1", key="a", idempotency_key="once")
     assert again.duplicate
     assert await rig.rows("rows:a") == {"a": (2, b"2")}
+
+
+async def test_a_pattern_finds_the_channels_that_were_published_in(rig: Rig) -> None:
+    """Not those that somebody has only subscribed to, or read."""
+    for channel in ("prices:a", "prices:b", "prices:b:c", "news", "none:a"):
+        await rig.publish(channel)
+    await rig.subscribe("prices:d")
+    await rig.history("prices:e")
+    rig.broker.follow(rig)
+
+    async def found(pattern: str, most: int = 100) -> list[str]:
+        return sorted(await rig.broker.matching(pattern, most))
+
+    assert await found("prices:*") == ["prices:a", "prices:b"]
+    assert await found("prices:**") == ["prices:a", "prices:b", "prices:b:c"]
+    assert await found("none:*") == ["none:a"]
+    assert await found("nothing:*") == []
+    assert len(await found("**", 2)) == 2
+    await rig.publish("prices:d")
+    assert await found("prices:*", 3) == ["prices:a", "prices:b", "prices:d"]
+
+
+async def test_a_channel_is_told_of_once_it_is_published_in(rig: Rig) -> None:
+    """Each with its first publication, in whatever epoch; until nobody follows."""
+    await rig.publish("a")
+    rig.broker.follow(rig)
+    assert list(await rig.broker.matching("*", 9)) == ["a"]
+    await rig.subscribe("b")
+    await rig.publish("a")
+    await rig.publish("b")
+    await rig.publish("none:c")
+    await eventually(lambda: rig.appearances == ["b", "none:c"])
+    rig.broker.unsubscribe("b")
+    rig.forget("b")
+    await rig.publish("b")
+    await eventually(lambda: rig.appearances == ["b", "none:c", "b"])
+    assert sorted(await rig.broker.matching("**", 9)) == ["a", "b", "none:c"]
+    rig.broker.unfollow()
+    await rig.publish("d")
+    rig.broker.follow(rig)
+    assert sorted(await rig.broker.matching("**", 9)) == ["a", "b", "d", "none:c"]
+    await rig.publish("e")
+    await eventually(lambda: rig.appearances[-1] == "e")
+    assert rig.appearances == ["b", "none:c", "b", "e"]
+
+
+async def test_a_pattern_finds_no_channel_of_the_hub_itself_unless_it_names_them(rig: Rig) -> None:
+    """Those that only operators read."""
+    await rig.publish("hub:stats")
+    await rig.publish("hub")
+    rig.broker.follow(rig)
+    assert list(await rig.broker.matching("**", 9)) == ["hub"]
+    assert list(await rig.broker.matching("hub:*", 9)) == ["hub:stats"]
+
+
+async def test_channels_that_are_expected_are_subscribed_to_as_ever(rig: Rig) -> None:
+    await rig.publish("a")
+    rig.broker.expect(["a", "b"])
+    assert [(await rig.subscribe(name)).offset for name in ("a", "b")] == [1, 0]
+    await rig.publish("a")
+    await rig.publish("b")
+    await eventually(lambda: [(p.channel, p.offset) for p in rig.delivered] == [("a", 2), ("b", 1)])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Generator, Sequence
 from hub.core.ports import (
     NO_DESCRIPTOR,
     PAGE_BYTES,
-    Appeared,
+    Appearances,
     DirectoryBroker,
     HistoryPage,
     OnOpen,
@@ -104,11 +104,17 @@ class LatentBroker:
     def __init__(self, broker: DirectoryBroker) -> None:
         self._broker = broker
 
-    async def follow(self, appeared: Appeared) -> Sequence[str]:
+    def follow(self, appearances: Appearances) -> None:
+        self._broker.follow(appearances)
+
+    async def matching(self, pattern: str, most: int) -> Sequence[str]:
         await Pause()
-        names = await self._broker.follow(appeared)
+        names = await self._broker.matching(pattern, most)
         await Pause()
         return names
+
+    def expect(self, channels: Sequence[str]) -> None:
+        self._broker.expect(channels)
 
     def unfollow(self) -> None:
         self._broker.unfollow()

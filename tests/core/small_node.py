@@ -215,7 +215,7 @@ class SmallNode:
         self.channels, self.membership = core.channels, core.membership
         self.downstream, self.presence_commands = core.downstream, core.presence_commands
         self.heartbeats, self.replay = core.heartbeats, core.replay
-        self.registry = core.registry
+        self.registry, self.patterns = core.registry, core.patterns
 
     # -- hub.core.ports.Downstream -----------------------------------------------------------
 

@@ -85,6 +85,22 @@ def test_a_resume_in_an_epoch_that_is_over_says_so(node: SmallNode) -> None:
     assert (gap["channel"], gap["reason"]) == ("p:a", "reset")
 
 
+def test_channels_that_nobody_told_of_are_looked_for(node: SmallNode) -> None:
+    """As behind a cut to the broker: read from their beginning, each once."""
+    publish(node, "p:a")
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "p:*"))
+    node.memory.unfollow()
+    publish(node, "p:a", "p:b", "p:b", "q:a")
+    assert messages(link) == [("p:a", 2)]
+    node.patterns.missed()
+    node.loop.settle()
+    assert messages(link) == [("p:a", 2), ("p:b", 1), ("p:b", 2)]
+    node.patterns.missed()
+    publish(node, "p:b")
+    assert messages(link)[3:] == [("p:b", 3)]
+
+
 def test_by_name_and_through_a_pattern_is_one_delivery(node: SmallNode) -> None:
     """In whichever order; what is left by name still comes through the pattern."""
     publish(node, "p:a")

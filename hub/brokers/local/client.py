@@ -20,7 +20,7 @@ from hub.core.counters import Counters
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
-    Appeared,
+    Appearances,
     Downstream,
     HistoryPage,
     Monotonic,
@@ -72,7 +72,7 @@ class LocalBroker:
             total_bytes=hold_total_bytes,
             counters=counters,
         )
-        self._directory = ChannelDirectory(link, spawn=spawn, clock=clock)
+        self._directory = ChannelDirectory(link, clock=clock)
         self._followed = FollowedChannels(
             link,
             downstream=downstream,
@@ -180,12 +180,19 @@ class LocalBroker:
 
     # -- hub.core.ports.Directory --------------------------------------------------------------
 
-    async def follow(self, appeared: Appeared) -> Sequence[str]:
-        """All channels; `appeared` is called beside a first publication, which is in history."""
-        return await self._directory.follow(appeared)
+    def follow(self, appearances: Appearances) -> None:
+        """What appears is told beside a first publication, which is in history then."""
+        self._directory.follow(appearances)
 
     def unfollow(self) -> None:
         self._directory.unfollow()
+
+    async def matching(self, pattern: str, most: int) -> Sequence[str]:
+        """Raise `UnavailableError` without a broker process."""
+        return await self._directory.matching(pattern, most)
+
+    def expect(self, channels: Sequence[str]) -> None:
+        """What is asked one after another is answered soon enough."""
 
     async def look(self) -> None:
         """Learn of all channels, so that `names` and `held` tell of those nobody here follows."""

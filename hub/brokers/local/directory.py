@@ -1,19 +1,17 @@
 """Which channels there are at the broker process, as far as a worker has asked.
 
-For patterns it asks once and is told of each channel that appears; for operators' lists it asks
-when they look.
+For patterns it asks each time, and is told of each channel that appears; for operators' lists it
+asks when they look.
 """
 
 from collections.abc import Mapping, Sequence
 
 from hub.brokers.local import frames
 from hub.brokers.local.link import Link, NoAnswerError, NotSentError
-from hub.core.ports import Appeared, Monotonic, Spawn
+from hub.core.ports import Appearances, Monotonic
 from hub.core.publication import Position
 from hub.errors import HubError, UnavailableError
 
-# Of channels whose names a worker keeps while it has patterns.
-_MAX_NAMES = 1_000_000
 # For operators, who look at several pages of a list.
 _LISTED_SECONDS = 4.0
 
@@ -21,71 +19,51 @@ _LISTED_SECONDS = 4.0
 class ChannelDirectory:
     """One per worker."""
 
-    def __init__(self, link: Link, *, spawn: Spawn, clock: Monotonic) -> None:
+    def __init__(self, link: Link, *, clock: Monotonic) -> None:
         self._link = link
-        self._spawn = spawn
         self._clock = clock
         self.listed: Mapping[str, tuple[Position, int | None]] = {}
         """By channel, its head and how much of it is held, as `look` has learned them."""
         self._listed_at = 0.0
-        self._appeared: Appeared | None = None
-        self._names: dict[str, None] | None = None
-        """Of the channels that were published in; None while the broker process tells of none."""
-        link.on(frames.APPEARED, lambda message: self._on_appeared(message[1]))
+        self._appearances: Appearances | None = None
+        link.on(frames.APPEARED, self._on_appeared)
+        link.on(frames.MISSED, self._on_missed)
         link.on_up(self._on_up)
 
     def sweep(self) -> None:
         if self.listed and self._clock() - self._listed_at > _LISTED_SECONDS:
             self.listed = {}
 
-    def _on_up(self) -> None:
-        if self._appeared is not None:
-            self._spawn(self._follow_again(self._names or {}))
-
-    async def follow(self, appeared: Appeared) -> Sequence[str]:
-        """Asked of the broker process once, and again after each reconnect.
-
-        `appeared` is called beside a first publication, which is in history then.
-        """
-        self._appeared = appeared
-        if (names := self._names) is None:
-            try:
-                names = await self._ask_names()
-            except (NotSentError, NoAnswerError) as error:
-                raise UnavailableError(f"no list of channels: {error.message}") from None
-        return tuple(names)
+    def follow(self, appearances: Appearances) -> None:
+        """What appears is told beside a first publication, which is in history then."""
+        if self._appearances is None:
+            self._link.send((frames.FOLLOW,))
+        self._appearances = appearances
 
     def unfollow(self) -> None:
-        self._appeared = self._names = None
+        self._appearances = None
         self._link.send((frames.UNFOLLOW,))
 
-    async def _ask_names(self) -> dict[str, None]:
-        """What appears from the question on is told behind its answer."""
-        _, _, found = await self._link.ask(frames.FOLLOW)
-        names = dict.fromkeys(found)
-        if self._appeared is not None:
-            names |= self._names or {}
-            self._names = names
-        return names
-
-    def _on_appeared(self, name: str) -> None:
-        if self._names is not None:
-            self._names[name] = None
-            if len(self._names) > _MAX_NAMES:
-                # Also those that are forgotten by now: they are asked for anew.
-                self._names = None
-        if self._appeared is not None:
-            self._appeared(name)
-
-    async def _follow_again(self, before: Mapping[str, None]) -> None:
-        """Learn of what appeared while there was no connection."""
+    async def matching(self, pattern: str, most: int) -> Sequence[str]:
+        """Raise `UnavailableError` without a broker process."""
         try:
-            names = await self._ask_names()
-        except (NotSentError, NoAnswerError):
-            return  # The next connection asks again.
-        for name in names:
-            if name not in before and self._appeared is not None:
-                self._appeared(name)
+            _, _, found = await self._link.ask(frames.MATCH, pattern, most)
+        except (NotSentError, NoAnswerError) as error:
+            raise UnavailableError(f"no list of channels: {error.message}") from None
+        return tuple(found)
+
+    def _on_up(self) -> None:
+        if self._appearances is not None:
+            self._link.send((frames.FOLLOW,))
+            self._appearances.missed()
+
+    def _on_appeared(self, message: frames.Message) -> None:
+        if self._appearances is not None:
+            self._appearances.appeared(message[1])
+
+    def _on_missed(self, _message: frames.Message) -> None:
+        if self._appearances is not None:
+            self._appearances.missed()
 
     async def look(self) -> None:
         """Learn of all channels, so that `listed` tells of those nobody here follows.

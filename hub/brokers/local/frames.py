@@ -55,10 +55,9 @@ ASK = _kind(13, "number, tag, question, whether it lasts")
 ANSWER = _kind(14, "the asker's tag and number, answer")
 GIVE_UP = _kind(15, "the tag that was asked, number")
 PUBLISH_MANY = _kind(17, "number, lists of the fields of a PublishRequest")
-FOLLOW = _kind(
-    21, "number; told of all channels that are published in for the first time from now on"
-)
+FOLLOW = _kind(21, "told of all channels that are published in for the first time from now on")
 UNFOLLOW = _kind(22, "")
+MATCH = _kind(23, "number, pattern, how many at most")
 NAMES = _kind(16, "number, from which on; 0 begins")
 STATE = _kind(18, "number, channel, after, limit, upto, max_bytes")
 CLEAR = _kind(19, "number, channel")
@@ -80,8 +79,9 @@ ANSWERED = _kind(45, "number, answer; None where the node lives no more")
 GIVEN_UP = _kind(46, "the asker's tag and number")
 PUBLISHED_MANY = _kind(48, "number, for each epoch, offset, duplicate; or code, message")
 CLEARED = _kind(50, "number")
-FOLLOWED = _kind(52, "number, names of the channels that were published in")
+MATCHING = _kind(52, "number, names of channels that were published in")
 APPEARED = _kind(53, "channel")
+MISSED = _kind(54, "channels may have appeared that nobody was told of")
 NAMES_ARE = _kind(
     47, "number, lists of name, epoch, offset, held; from which on there are more, or 0"
 )

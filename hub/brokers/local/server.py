@@ -103,6 +103,7 @@ class BrokerServer:
             frames.NAMES: self._tell_names,
             frames.FOLLOW: self._follow,
             frames.UNFOLLOW: lambda worker, _: self._unfollow(worker),
+            frames.MATCH: self._match,
         }
         self.broker = self._channels.broker = make(self._channels)
         self._publish_now = self.broker.publish_now if self.broker.answers_at_once else None
@@ -268,17 +269,25 @@ class BrokerServer:
 
     # -- which channels there are ------------------------------------------------------------
 
-    def _follow(self, worker: Worker, message: Message) -> None:
-        number = message[1]
+    def _follow(self, worker: Worker, _message: Message) -> None:
         self._followers[worker] = None
-        self._run(worker, number, self._followed(number))
+        self.broker.follow(self)
 
-    async def _followed(self, number: int) -> Message:
-        return (frames.FOLLOWED, number, list(await self.broker.follow(self._appeared)))
-
-    def _appeared(self, name: str) -> None:
+    def appeared(self, name: str) -> None:
+        """As `hub.core.ports.Appearances`."""
         for worker in self._followers:
             worker.frames.send((frames.APPEARED, name))
+
+    def missed(self) -> None:
+        for worker in self._followers:
+            worker.frames.send((frames.MISSED,))
+
+    def _match(self, worker: Worker, message: Message) -> None:
+        _, number, pattern, most = message
+        self._run(worker, number, self._matching(number, pattern, most))
+
+    async def _matching(self, number: int, pattern: str, most: int) -> Message:
+        return (frames.MATCHING, number, list(await self.broker.matching(pattern, most)))
 
     def _unfollow(self, worker: Worker) -> None:
         if self._followers.pop(worker, 0) is None and not self._followers:

@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from hub.brokers.epochs import once_reached
 from hub.brokers.redis.channels.context import ShardContext
 from hub.brokers.redis.channels.messages import envelope
+from hub.brokers.redis.directory import ChannelDirectory
 from hub.brokers.redis.link.outcomes import (
     CallError,
     NoAnswerError,
@@ -27,7 +28,7 @@ from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
-    Appeared,
+    Appearances,
     Downstream,
     HistoryPage,
     Monotonic,
@@ -41,7 +42,6 @@ from hub.core.publication import Position
 from hub.core.records import BrokerRecord
 from hub.core.reserved import is_kept, is_reserved
 from hub.errors import (
-    BadRequestError,
     ConflictError,
     NotPublishedError,
     OutcomeUnknownError,
@@ -104,6 +104,14 @@ class RedisBroker:
         self._keys = options.keys
         self._namespaces = namespaces
         self._topology = make_topology(url, context)
+        self._directory = ChannelDirectory(
+            shard=self.shard,
+            shards=self.shards,
+            options=options,
+            clock=clock,
+            spawn=spawn,
+            log=log,
+        )
 
     def shard(self, channel: str) -> Shard:
         """Where a channel lives."""
@@ -118,6 +126,7 @@ class RedisBroker:
         await self._topology.start()
 
     async def stop(self) -> None:
+        await self._directory.stop()
         await self._topology.stop()
 
     def problems(self) -> Sequence[str]:
@@ -199,12 +208,28 @@ class RedisBroker:
     def unsubscribe(self, channel: str) -> None:
         self.shard(channel).channels.unsubscribe(channel)
 
-    async def follow(self, appeared: Appeared) -> Sequence[str]:  # noqa: ARG002 - the port's shape
-        """Not possible so far: no node knows which channels others publish in."""
-        raise BadRequestError("patterns are not possible so far where the broker is Redis")
+    # -- hub.core.ports.Directory ------------------------------------------------------------
+
+    def follow(self, appearances: Appearances) -> None:
+        """See `hub.brokers.redis.directory`."""
+        self._directory.follow(appearances)
 
     def unfollow(self) -> None:
-        """Nothing is followed."""
+        self._directory.unfollow()
+
+    async def matching(self, pattern: str, most: int) -> Sequence[str]:
+        """Raise `UnavailableError` when Redis is away."""
+        return await self._directory.matching(pattern, most)
+
+    def expect(self, channels: Sequence[str]) -> None:
+        """One round trip for all of them, not one for each."""
+        for channel in channels:
+            try:
+                self.shard(channel).channels.expect(channel)
+            except CallError:
+                return  # Who subscribes is told why.
+
+    # -- what is read ------------------------------------------------------------------------
 
     async def history(
         self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES

@@ -57,6 +57,14 @@ class Keys:
         """The pub/sub channel for what anybody may send by plain PUBLISH, unsequenced."""
         return f"{self.prefix}:raw:{channel}"
 
+    def channel(self, meta: str) -> str:
+        """The channel that a `meta` is of; of other keys something that is no channel."""
+        return meta.removeprefix(f"{self.prefix}:{{").removesuffix("}:meta")
+
+    def born(self) -> str:
+        """The pub/sub channel that says which channels have their first publication."""
+        return f"{self.prefix}:born"
+
     def line(self) -> str:
         """A hash: which line of replication history the server is in (see library.lua)."""
         return f"{self.stem(NODES)}:line"

@@ -184,6 +184,7 @@ class Shard:
         """Redis sends these from now on: messages before may have been missed."""
         if self._canary.name in names:
             self._canary.hurry()
+        self.listeners.heard(names)
         found = [tracker for name in names if (tracker := self.channels.find(name))]
         if found:
             self._context.spawn(self._backfill.compare(found))

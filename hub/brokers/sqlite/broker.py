@@ -34,7 +34,7 @@ from hub.core.counters import Counters
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
-    Appeared,
+    Appearances,
     Downstream,
     HistoryPage,
     Monotonic,
@@ -112,7 +112,7 @@ class SqliteBroker:
         )
         self._pages = Pages(spawn, self._on_unreadable)
         self._tending = Tending(options.history_total_bytes, self._logs)
-        self._appeared: Appeared | None = None
+        self._appearances: Appearances | None = None
 
     # -- hub.core.ports.Broker ------------------------------------------------------------------
 
@@ -225,16 +225,23 @@ class SqliteBroker:
 
     # -- hub.core.ports.Directory ---------------------------------------------------------------
 
-    async def follow(self, appeared: Appeared) -> Sequence[str]:
-        """All channels of the file; `appeared` is called when a first publication is written."""
-        names = await self._known().follow(appeared)
-        self._appeared = appeared
-        return names
+    def follow(self, appearances: Appearances) -> None:
+        """What appears is told when its first publication is written."""
+        self._appearances = appearances
+        if self._memory is not None:
+            self._memory.follow(appearances)
 
     def unfollow(self) -> None:
-        self._appeared = None
+        self._appearances = None
         if self._memory is not None:
             self._memory.unfollow()
+
+    async def matching(self, pattern: str, most: int) -> Sequence[str]:
+        """Of all channels of the file; raise `UnavailableError` while there is none."""
+        return await self._known().matching(pattern, most)
+
+    def expect(self, channels: Sequence[str]) -> None:
+        """Nothing in `subscribe` waits."""
 
     # -- hub.node.broker.NodeBroker -------------------------------------------------------------
 
@@ -433,9 +440,14 @@ class SqliteBroker:
         before, self._memory, self._keys = self._memory, known.memory, known.keys
         self._logs, self._gone, self._ended = known.logs, list(known.gone), {}
         self._tending.begin(known.logs)
+        appearances = self._appearances
+        if appearances is not None:
+            known.memory.follow(appearances)
         if before is not None:
             self._log.warning("history_replaced", path=self._options.path)
             await self._reset(before, known.memory)
+            if appearances is not None:
+                appearances.missed()
         channels, keys = len(stored.channels), len(known.keys)
         self._log.info("history_opened", path=self._options.path, channels=channels, keys=keys)
 
@@ -446,9 +458,6 @@ class SqliteBroker:
             if log is not None and log.subscribed:
                 await memory.subscribe(name, partial(self._downstream.reset, name))
                 self._counters.broker_resets += 1
-        if self._appeared is not None:
-            for name in await memory.follow(self._appeared):
-                self._appeared(name)
 
     def _on_forgotten(self, log: ChannelLog, ended: tuple[int, int]) -> None:
         """The file is to forget the channel with the next commit; its blocks go by age."""

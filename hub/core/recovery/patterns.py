@@ -84,7 +84,10 @@ class PatternSubscribing:
         session.patterns.by_text[command.pattern] = following
         self._tree.add(command.pattern, following)
         try:
-            names = self._wanted(following, await self._broker.follow(self.appeared))
+            self._broker.follow(self)
+            most = len(session.subscriptions) + self._room(session) + 1
+            found = await self._broker.matching(command.pattern, most)
+            names = self._wanted(following, found, most)
             positions = await self._begin(following, names, reply_in_stream=reply_in_stream)
         except BaseException:
             self._end(following)
@@ -109,18 +112,21 @@ class PatternSubscribing:
             if name != pattern and not matches(pattern, name):
                 raise BadRequestError(f"since names {name!r}, which {pattern!r} does not match")
 
-    def _wanted(self, following: Following, known: Sequence[str]) -> Sequence[str]:
-        """The channels to begin with; raise `TooManySubscriptionsError` where they are too many."""
+    def _wanted(self, following: Following, known: Sequence[str], most: int) -> Sequence[str]:
+        """The channels to begin with; raise `TooManySubscriptionsError` where they are too many.
+
+        `known` are all that match, or `most` of them where there are more.
+        """
         session, pattern = following.session, following.pattern
         resumed = following.command.since or {}
-        found = [name for name in known if matches(pattern, name) and _may(following, name)]
+        found = [name for name in known if _may(following, name)]
         found += [name for name in resumed if name != pattern and _may(following, name)]
         names = tuple(dict.fromkeys(found))
         more = [name for name in names if name not in session.subscriptions]
-        if len(more) > (room := self._room(session)):
+        if len(more) > (room := self._room(session)) or len(known) == most:
             raise TooManySubscriptionsError(
-                f"{pattern!r} matches {len(more):,} more channels, and {room:,} more may come "
-                "through patterns of this session"
+                f"{pattern!r} matches more channels than the {room:,} that may still come through "
+                "patterns of this session"
             )
         return names
 
@@ -139,6 +145,7 @@ class PatternSubscribing:
             self._channels.joining(name)
         try:
             opened: list[Opened] = []
+            self._broker.expect([name for name in missing if name not in self._channels])
             for name in missing:
                 channel = await self._channels.open(name)
                 opened.append((channel, _of_channel(command, channel)))
@@ -214,6 +221,21 @@ class PatternSubscribing:
             self._spawn(work)
         elif isinstance(rest := begin(work), Rest):
             self._spawn(rest.run())
+
+    def missed(self) -> None:
+        """Channels may have appeared untold, as while the broker was away: look for them."""
+        self._spawn(self._look_again())
+
+    async def _look_again(self) -> None:
+        # Who may have fewer of them ends its pattern.
+        most = self._limits.max_pattern_channels + self._limits.max_subscriptions + 1
+        for pattern in self._tree.patterns():
+            try:
+                names = await self._broker.matching(pattern, most)
+            except HubError:
+                return  # The broker is away once more, and tells when it is back.
+            for name in names:
+                self.appeared(name)
 
     async def _join(self, name: str, joining: Sequence[Following]) -> None:
         """Join a channel from its beginning; a session that cannot ends, and resumes."""

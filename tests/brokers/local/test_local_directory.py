@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from hub.core.ports import PublishRequest
 from hub.errors import UnavailableError
 from tests.brokers.local.rig import Machine, machine
 from tests.support.waiting import eventually
@@ -15,41 +16,61 @@ async def made() -> AsyncGenerator[Machine]:
         yield made
 
 
+class Told:
+    """What is told of channels that appear."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.missed_times = 0
+
+    def appeared(self, name: str) -> None:
+        self.names.append(name)
+
+    def missed(self) -> None:
+        self.missed_times += 1
+
+
 async def test_a_worker_learns_of_channels_that_others_publish_in(made: Machine) -> None:
     """Those that there are, and each that appears, once."""
     one, other = await made.worker(), await made.worker()
     await other.publish("a")
-    appeared: list[str] = []
-    assert list(await one.local.follow(appeared.append)) == ["a"]
+    told = Told()
+    one.local.follow(told)
+    assert list(await one.local.matching("*", 9)) == ["a"]
     await other.publish("a")
     await other.publish("b")
     await one.publish("c")
-    await eventually(lambda: len(appeared) == 2)
-    assert appeared == ["b", "c"]
-    assert sorted(await one.local.follow(appeared.append)) == ["a", "b", "c"]
+    await eventually(lambda: len(told.names) == 2)
+    assert told.names == ["b", "c"]
+    assert sorted(await one.local.matching("**", 9)) == ["a", "b", "c"]
+    assert len(await one.local.matching("*", 2)) == 2
     one.local.unfollow()
     await one.publish("d")
     await other.publish("d")
-    assert appeared == ["b", "c"]
+    assert told.names == ["b", "c"]
 
 
 async def test_what_appeared_while_a_worker_was_cut_off_is_told_behind(made: Machine) -> None:
     one, other = await made.worker("one"), await made.worker("other")
     await other.publish("a")
-    appeared: list[str] = []
-    await one.local.follow(appeared.append)
+    told = Told()
+    one.local.follow(told)
     made.process.is_there = False
     made.process.cut()
     await one.is_down()
+    made.process.memory.publish_now(PublishRequest("b", b"1", "backend"))
     made.process.is_there = True
+    await eventually(lambda: told.missed_times == 1)
+    assert sorted(await one.local.matching("*", 9)) == ["a", "b"]
     await other.is_up()
-    await other.publish("b")
-    await eventually(lambda: appeared == ["b"])
+    await other.publish("c")
+    await eventually(lambda: told.names == ["c"])
 
 
 async def test_without_a_broker_process_nobody_knows(made: Machine) -> None:
     one = await made.worker()
     made.process.die()
     await one.is_down()
+    one.local.follow(Told())
     with pytest.raises(UnavailableError):
-        await one.local.follow(lambda _: None)
+        await one.local.matching("*", 9)

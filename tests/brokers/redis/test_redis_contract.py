@@ -111,6 +111,10 @@ class _Settled:
         self.clear = broker.clear
         self.subscribe = broker.subscribe
         self.unsubscribe = broker.unsubscribe
+        self.follow = broker.follow
+        self.unfollow = broker.unfollow
+        self.matching = broker.matching
+        self.expect = broker.expect
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         result = await self._broker.publish(request)

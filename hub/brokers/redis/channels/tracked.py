@@ -125,8 +125,8 @@ class TrackedChannels:
             tracked = self._listen(name, channel)
         tracked.stay()
         tracker = tracked.tracker
+        tracker.muted = False
         if tracker.state is not State.OPENING:
-            tracker.muted = False
             on_open(tracker.position)
             return
         try:
@@ -135,6 +135,17 @@ class TrackedChannels:
         finally:
             if tracker.state is State.OPENING and not tracked.callers and self.is_current(tracker):
                 self._forget(name)
+
+    def expect(self, channel: str) -> None:
+        """Begin to listen for a caller that comes within `linger_seconds`.
+
+        Raises `CallError` when Redis is away.
+        """
+        name = self._name(channel)
+        if name not in self._tracked:
+            self._check_up()
+            self._listen(name, channel)
+            self.unsubscribe(channel)
 
     def unsubscribe(self, channel: str) -> None:
         """Stop listening, unless somebody comes back within `linger_seconds`."""

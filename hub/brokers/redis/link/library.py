@@ -39,7 +39,7 @@ Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
 # Raised whenever `publish_from_outside` changes in library.lua.
-PUBLIC_VERSION = 6
+PUBLIC_VERSION = 7
 
 _BODY = "".join(
     files("hub.brokers.redis").joinpath("lua", name).read_text("utf-8")
@@ -51,6 +51,8 @@ _NODES = ("register", "tell", "writable")
 _NAMES = (*_LINES, "open", "page", "rows", "clear", "publish", *_PRESENCE, *_NODES)
 # What the functions above do in Redis, on behalf of the user who calls them.
 _USED = tuple(sorted(set(re.findall(r"redis\.p?call\('([A-Z]+)'", _BODY))))
+# ... and what a node asks of it by itself.
+_ASKED = ("SCAN",)
 # Which of these the user may not: `acl_check_cmd` is there from 7.0 on. It looks for keys and
 # channels among the arguments, wherever the command has them.
 _RIGHTS = """
@@ -175,7 +177,8 @@ class Library:
         """Whether this user can call them: it may be that another one has loaded them."""
         refusals = [await _refusal(connection, "FUNCTION", "LOAD", _OWN)]
         try:
-            await self._check_rights(connection, _USED, "FCALL", f"hub_rights_{_DIGEST}")
+            used = (*_USED, *_ASKED)
+            await self._check_rights(connection, used, "FCALL", f"hub_rights_{_DIGEST}")
         except ResponseError as error:
             refusals.append(RefusedError(error))
             # Before 7.0 there are none, which is nothing to warn of.
@@ -210,7 +213,7 @@ class Library:
             self._say("redis_scripts_not_loaded", refused)
             self._prefixes = {name: ("EVAL", script) for name, script in scripts.items()}
         try:
-            used = (*_USED, "SETRANGE")
+            used = (*_USED, *_ASKED, "SETRANGE")
             await self._check_rights(connection, used, "EVAL", _RIGHTS_SCRIPT)
         except ResponseError as error:
             if refused is not None:

@@ -38,17 +38,33 @@ class Listeners:
     def __init__(self, pubsub: PubSub) -> None:
         self._pubsub = pubsub
         self._by_name: dict[bytes, OnMessage] = {}
+        self._on_heard: dict[bytes, Callable[[], None]] = {}
 
-    def listen(self, name: bytes, on_message: OnMessage) -> None:
-        """Hand over what comes under `name`. Harmless when repeated."""
+    def listen(
+        self, name: bytes, on_message: OnMessage, *, on_heard: Callable[[], None] | None = None
+    ) -> None:
+        """Hand over what comes under `name`. Harmless when repeated.
+
+        `on_heard` is called each time that Redis sends it from now on: what was sent before may
+        have been missed.
+        """
         if name not in self._by_name:
             self._by_name[name] = on_message
+            if on_heard is not None:
+                self._on_heard[name] = on_heard
             self._pubsub.add(name)
 
     def ignore(self, name: bytes) -> None:
         """End what `listen` began."""
         if self._by_name.pop(name, None) is not None:
+            self._on_heard.pop(name, None)
             self._pubsub.remove(name)
+
+    def heard(self, names: Sequence[bytes]) -> None:
+        """Redis has confirmed that it sends these."""
+        for name in names:
+            if (on_heard := self._on_heard.get(name)) is not None:
+                on_heard()
 
     def receive(self, name: bytes, raw: bytes) -> bool:
         """Whether somebody listens to `name`, and has it now."""

@@ -380,6 +380,12 @@ local function publish(keys, args)
     redis.call('PEXPIRE', once, options.once)
   end
   local name = string.match(meta, '^(.*):meta$')
+  if offset == 1 then
+    -- For nodes that have patterns. Who may publish in this channel alone says nothing: they look
+    -- for what they were not told of from time to time.
+    local prefix, channel = string.match(name, '^([^:]+):{(.*)}$')
+    redis.pcall('PUBLISH', prefix .. ':born', channel)
+  end
   if args[5] and args[5] ~= '' then
     -- Before the message and beside it: a node of a version that knows no traces passes over it.
     local mark = { 'presence', 'trace', epoch, number, args[5] }
