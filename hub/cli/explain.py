@@ -1,7 +1,8 @@
 """`hub explain`: why somebody did not get something.
 
 Of one connection and one publication it prints a sentence. Of a subject (`--subject`) it prints all
-its connections on one line of time: what they got, what they missed, and why.
+its connections on one line of time: what they got, what they missed, and why. It ends with 1 where
+nothing is known of what was asked for, so that a mistyped name does not look like an answer.
 """
 
 import datetime as dt
@@ -12,11 +13,13 @@ import typer
 
 from hub.cli.address import DEFAULT_URL, Url
 from hub.cli.columns import Column, clock, of, print_rows, shown
-from hub.cli.ending import WRONG_USE, fail, say
+from hub.cli.ending import FAILED, WRONG_USE, fail, say
 from hub.cli.operating import tell_silent
 from hub.cli.operator import AsJson, Json, Key, Operator, operate, print_json
 
 _DAY = dt.timedelta(days=1)
+# Answers about what there never was, or what nobody remembers.
+_NOTHING = frozenset({"unknown", "not_published"})
 _TIMES = "17:20, 17:20:30 or 2026-11-29 17:20"
 
 
@@ -52,7 +55,8 @@ def explain(
 
     Open connections, and those that ended in the last ten minutes, or as long as the nodes keep a
     journal on disk; what is out of reach is `unknown`. Without an epoch the channel's present one
-    is meant.
+    is meant. Ends with 1 where nothing is known: no such connection or subject, no such
+    publication, or what happened is forgotten.
     """
     given = words or []
     if subject is not None:
@@ -73,6 +77,8 @@ def explain(
             typer.echo(sentence(told))
         else:
             _print_line(told)
+        if not is_known(told):
+            raise typer.Exit(FAILED)
 
     operate(url, key, act)
 
@@ -127,6 +133,14 @@ def moment(text: str, now_seconds: float, *, after: float | None = None) -> floa
     if found < begin:
         found = dt.datetime.combine(begin.date() + _DAY, day).astimezone()
     return found.timestamp()
+
+
+def is_known(told: Json) -> bool:
+    """Whether the answer says what became of anything."""
+    verdict = told if "answer" in told else told.get("explained")
+    if verdict is not None:
+        return verdict.get("answer") not in _NOTHING
+    return bool(told.get("events") or told.get("connections"))
 
 
 def sentence(told: Json) -> str:

@@ -25,6 +25,7 @@ from hub.core.publication import Position
 from hub.core.records import BrokerRecord
 from hub.errors import SettingsError, UnauthorizedError
 from hub.node.core import Shared
+from hub.node.history_directory import make_history_directory
 from hub.node.worker import Worker
 from hub.observe.log_levels import BROKER
 from hub.settings import Settings
@@ -111,7 +112,7 @@ def make_brokerage(
 ) -> Brokerage:
     """What `HUB_BROKER` names, or the way to the broker process that holds it for all workers.
 
-    Raises `SettingsError` where it names nothing.
+    Raises `SettingsError` where it names nothing that can be used.
     """
     if worker is not None and worker.connect is not None:
         return _of_process(settings, shared, tag, downstream, worker.connect)
@@ -170,6 +171,7 @@ def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Broke
     from hub.brokers.sqlite.broker import SqliteBroker  # noqa: PLC0415 - as below
     from hub.brokers.sqlite.options import SqliteOptions  # noqa: PLC0415
 
+    make_history_directory(settings, shared.log)
     broker = SqliteBroker(
         downstream=downstream,
         namespaces=settings.namespaces(),

@@ -16,7 +16,7 @@ const field = (id) => /** @type {HTMLInputElement} */ (byId(id));
 
 const TRANSPORTS = { websocket: "WebSocket", sse: "SSE", poll: "Long polling" };
 
-const TOKEN_NEEDED = "closed: a token is needed. Make one with hub token, and add ?token=TOKEN to the address";
+const TOKEN_NEEDED = "This hub wants a token. Make one with hub token, and add ?token=TOKEN to the address of this page.";
 
 const query = new URLSearchParams(location.search);
 const forced = /** @type {keyof typeof TRANSPORTS} */ (query.get("transport"));
@@ -39,8 +39,9 @@ hub.on("state", ({ state, transport, code, reason, retryInMs }) => {
   byId("connection").title = reason ?? "";
   byId("state").textContent = state;
   byId("transport").textContent = TRANSPORTS[transport];
-  if (state === "closed" && reason) byId("state").textContent = `closed: ${reason}`;
-  if (state === "closed" && code === 4401 && !query.has("token")) byId("state").textContent = TOKEN_NEEDED;
+  byId("closed").hidden = state !== "closed";
+  if (state === "closed") for (const each of document.querySelectorAll(".card:not([data-live]) .detail")) each.textContent = "no connection";
+  byId("closed").textContent = code === 4401 && !query.has("token") ? TOKEN_NEEDED : `The hub has closed the connection: ${reason}`;
   if (state !== "waiting") return;
   const due = performance.now() + (retryInMs ?? 0);
   const tell = () => {
@@ -50,6 +51,16 @@ hub.on("state", ({ state, transport, code, reason, retryInMs }) => {
   tell();
   ticking = setInterval(tell, 500);
 });
+
+/**
+ * Says what a channel was refused for. Where the whole connection was, each channel hears of it
+ * before the page does; then it is said once, above.
+ * @param {(message: string) => void} say
+ * @returns {(error: { message: string }) => void}
+ */
+const ofTheChannel = (say) => ({ message }) => {
+  setTimeout(() => hub.state === "closed" || say(message));
+};
 
 function countMessage() {
   received += 1;
@@ -175,7 +186,7 @@ function showCard({ name, title, ceiling, second, read }) {
       chart.add(shown.points[0], shown.points[1]);
       box.dataset.live = "true";
     },
-    { last: 100, onGap: countGap, onError: ({ message }) => (detail.textContent = message) },
+    { last: 100, onGap: countGap, onError: ofTheChannel((message) => (detail.textContent = message)) },
   );
 }
 
@@ -201,8 +212,8 @@ function addLine(offset, text, time = Date.now(), kind = "") {
   byId("log-empty").hidden = true;
 }
 
-/** @param {{ message: string }} error */
-const addProblem = ({ message }) => addLine("!", message, undefined, "problem");
+/** @param {string} message */
+const addProblem = (message) => addLine("!", message, undefined, "problem");
 
 /** @param {Message} message */
 function showMessage({ data, offset, time }) {
@@ -249,7 +260,7 @@ function subscribe() {
   byId("log").replaceChildren();
   byId("log-empty").hidden = false;
   byId("subscribed").textContent = channel;
-  subscription = hub.subscribe(channel, showMessage, { onGap: showGap, onError: addProblem });
+  subscription = hub.subscribe(channel, showMessage, { onGap: showGap, onError: ofTheChannel(addProblem) });
 }
 
 /** @param {string} id @param {() => void} run */
@@ -264,7 +275,7 @@ onSubmit("subscribe", subscribe);
 onSubmit("publish", () => {
   if (!/** @type {HTMLFormElement} */ (byId("subscribe")).reportValidity()) return;
   subscribe();
-  subscription?.publish(JSON.parse(messageAsJson())).catch(addProblem);
+  subscription?.publish(JSON.parse(messageAsJson())).catch(({ message }) => addProblem(message));
 });
 byId("copy").addEventListener("click", async () => {
   const done = await navigator.clipboard.writeText(byId("curl").textContent ?? "").then(

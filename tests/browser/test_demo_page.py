@@ -142,13 +142,17 @@ async def test_a_page_without_its_hub_says_what_it_waits_for_and_then_what_a_res
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-async def test_a_page_that_is_refused_says_why(page: Page, width: int) -> None:
-    """A hub that wants tokens, opened without one."""
+async def test_a_page_that_is_refused_says_why_once(page: Page, width: int) -> None:
+    """A hub that wants tokens, opened without one: the cards and the log do not repeat it."""
     await page.set_viewport_size({"width": width, "height": 900})
     with HubProcess(HUB_TOKEN_KEYS="0123456789abcdef" * 2) as hub:
         await page.goto(hub.url)
-        await expect(page.locator("#state")).to_contain_text("closed: ")
-        await expect(page.locator("#log li .body")).to_contain_text("token")
+        await expect(page.locator("#closed")).to_contain_text("?token=TOKEN")
+        await expect(page.locator("#state")).to_have_text("closed")
+        await expect(page.locator(".detail")).to_have_text(["no connection"] * len(CHANNELS))
+        assert await page.locator("#log li").count() == 0
+        await page.locator("#message").press("Enter")
+        await expect(page.locator("#log li")).to_have_count(1)  # what was asked for is answered
         if picture := os.environ.get("HUB_SCREENSHOTS"):
             await page.screenshot(path=f"{picture}/refused-{width}.png", full_page=True)
         assert await page.evaluate("document.documentElement.scrollWidth") == width

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import certificates
 from tests.support.hub_process import HubProcess
 
 SECONDS = 40.0
@@ -30,6 +32,8 @@ COMMANDS = {
     "drain": ("drain", "n"),
     "rebalance": ("rebalance",),
 }
+# They have nothing to publish where stdin is empty; that of a file says more than one line.
+TAKE_NO_LINE = {"publish-lines", "ingest", "ingest-file"}
 every_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 
 
@@ -73,6 +77,25 @@ def test_certificates_that_are_gone_are_one_line_and_code_2(
     ended = run(*command, "--url", "https://127.0.0.1:9", SSL_CERT_FILE=gone)
     assert (ended.returncode, ended.stdout) == (2, ""), ended
     assert ended.stderr == f"hub: SSL_CERT_FILE is {gone!r}: No such file or directory\n"
+
+
+@pytest.mark.skipif(not certificates.is_installed(), reason="no openssl here")
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in TAKE_NO_LINE])
+async def test_a_certificate_that_is_not_trusted_ends_a_command_with_the_cure(
+    name: str, tmp_path: Path
+) -> None:
+    """Another attempt would meet the same one: one line, and not for ever."""
+    made = certificates.make_certificates(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(made.certificate, made.key)
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        ended = await asyncio.to_thread(run, *COMMANDS[name], "--url", url)
+    assert (ended.returncode, ended.stdout) == (1, ""), ended
+    [line] = ended.stderr.splitlines()
+    assert "the hub's certificate is not trusted" in line
+    assert "SSL_CERT_FILE" in line
 
 
 @pytest.mark.parametrize(

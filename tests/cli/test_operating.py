@@ -138,9 +138,34 @@ async def test_what_a_subject_got_stands_on_one_line_of_time(channel: str) -> No
     assert [row[at:].split()[0] for row in rows] == [
         "opened", "subscribed", "written", "closed", "absent",
     ]  # fmt: skip
-    assert (early.code, early.out) == (0, "")
+    assert (early.code, early.out) == (1, "")
     assert "no connection of ada is open" in early.err
     assert json.loads(as_json.out)["explained"]["answer"] == "written"
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "says"),
+    [
+        (("nobody", "here", "1"), "unknown: no connection of that name is open"),
+        (("{peer}", "hree", "1"), "not_published: "),
+        (("{peer}", "here", "99"), "not_published: the newest of here is "),
+        (("--subject", "aad"), "no connection of aad is open, or among those that are remembered"),
+        (("--subject", "aad", "here", "1"), "no connection of aad is open"),
+    ],
+)
+async def test_a_name_that_nobody_knows_does_not_look_like_an_answer(
+    hub: HubProcess, mistyped: tuple[str, ...], says: str
+) -> None:
+    """The command ends with 1, as JSON too."""
+    variables = environment(hub.url)
+    async with subscribed(hub, "here") as peer:
+        await publish(hub, "here", 1)
+        words = ("explain", *(word.format(peer=peer.id) for word in mistyped))
+        said = await run(*words, **variables)
+        as_json = await run(*words, "--json", **variables)
+    assert (said.code, as_json.code) == (1, 1)
+    assert says in said.out + said.err
+    assert json.loads(as_json.out)
 
 
 async def test_a_node_is_drained_waited_for_and_taken_back() -> None:

@@ -7,6 +7,7 @@ reads requests with. What goes past a proxy is left to httpx2 (`proxied_post`).
 """
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
@@ -32,28 +33,49 @@ class Answer:
 class PostFailedError(Exception):
     """No answer came; internal to the package."""
 
-    def __init__(self, why: str, *, reached: bool, ours: bool = False) -> None:
+    def __init__(
+        self, why: str, *, reached: bool, ours: bool = False, untrusted: bool = False
+    ) -> None:
         """Args:
         why: for the error's message.
         reached: whether the hub may have read the request.
         ours: whether it is no fault of the hub (no connection was free).
+        untrusted: whether the hub's certificate is not trusted, so that another attempt is vain.
         """
         super().__init__(why)
         self.reached = reached
         self.ours = ours
+        self.untrusted = untrusted
 
 
 def not_reached(error: Exception) -> PostFailedError:
     """There is no connection."""
     text = str(error) or "no connection in time"
-    return PostFailedError(f"ConnectError: {text}; {hint(text)}", reached=False)
+    if (said := untrusted(text)) is not None:
+        return PostFailedError(said, reached=False, untrusted=True)
+    return PostFailedError(f"ConnectError: {text}; {HINT}", reached=False)
 
 
-def hint(text: str) -> str:
-    """What to look at first where no connection came about."""
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return "SSL_CERT_FILE may name the certificate to trust"
-    return "is a hub running there?"
+HINT = "is a hub running there?"
+"""What to look at first where no connection came about."""
+UNTRUSTED = "untrusted_certificate"
+"""The code of an error that says so."""
+
+
+def untrusted(text: str) -> str | None:
+    """What is wrong with a certificate, and the cure; None where the error `text` is about
+    something else. The words are OpenSSL's, as Python passes them on."""
+    if "CERTIFICATE_VERIFY_FAILED" not in text:
+        return None
+    found = re.search(r"certificate verify failed: (.+?)\.?(?: \(_ssl.*)?$", text)
+    why = found[1] if found else text
+    if "expired" in why:
+        cure = "the hub needs a new one"
+    elif "not valid for" in why:
+        cure = "use a name that stands in it"
+    else:
+        cure = "SSL_CERT_FILE names a file with the certificates to trust"
+    return f"the hub's certificate is not trusted ({why}): {cure}"
 
 
 def cut(error: Exception | None) -> PostFailedError:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from hub_client.answer import UNTRUSTED
 from hub_client.breaker import Breaker
 from hub_client.collector import Batching
 from hub_client.publishing import Batch, Outcome, Outgoing
@@ -79,7 +80,7 @@ class Campaign:
     """One call's publications, from the first attempt to the last outcome.
 
     Ask `next_step` until it says None; after each `Send` call exactly one of `answered`,
-    `failed` and `interrupted`.
+    `failed`, `untrusted` and `interrupted`.
     """
 
     def __init__(self, items: Iterable[Outgoing], rules: Rules, *, now: float) -> None:
@@ -149,6 +150,12 @@ class Campaign:
         if self._breaker is not None:
             self._breaker.abandoned() if ours else self._breaker.failed(now, why)
         self._retry_after(why, 0.0)
+
+    def untrusted(self, _: Send, why: str) -> None:
+        """The hub's certificate is not trusted: nothing was sent, and nothing will be."""
+        if self._breaker is not None:
+            self._breaker.abandoned()
+        self._batch.give_up(why, code=UNTRUSTED, retryable=False)
 
     def interrupted(self, sent: Send) -> None:
         """The attempt was cancelled: the hub may have read the request."""

@@ -36,6 +36,7 @@ from hub_client.timing import Backoff, ReconnectTiming, better_timing
 from hub_client.tokens import TokenCancelledError, TokenSource
 from hub_client.transport import (
     ABNORMAL_CLOSE,
+    UNTRUSTED_CLOSE,
     CannotConnectError,
     Dialer,
     DisconnectedError,
@@ -86,6 +87,11 @@ class Choice:
             return self._transports
         others = (name for name in self._transports if name != self._working)
         return (self._working, *others)
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether there was ever a connection."""
+        return self._working is not None
 
     def better_than(self, transport: str) -> tuple[str, ...]:
         """What is preferred to `transport`, the best first."""
@@ -151,7 +157,7 @@ class Connections:
         try:
             link = await self._open(self._choice.order(), self._host.wanted())
         except CannotConnectError as problem:
-            if problem.rejected is not None:
+            if problem.rejected is not None and not self._may_mend(problem.rejected):
                 return self._rejected(problem.rejected, pause=0.0)
             # On top of what is asked for: everybody is told the same second.
             pause = problem.asked_seconds + self._backoff.next_pause()
@@ -380,6 +386,11 @@ class Connections:
         if forbids_reconnect(end.code):
             return self._rejected(rejection(end.code, end.reason), pause=pause)
         return self._waiting(str(end), pause)
+
+    def _may_mend(self, error: RejectedError) -> bool:
+        """Whether waiting helps: who was connected before has trusted the hub's certificate, and
+        one that has expired since will be renewed."""
+        return error.close_code == UNTRUSTED_CLOSE and self._choice.has_worked
 
     def _rejected(self, error: RejectedError, *, pause: float) -> float:
         if isinstance(error, UnauthorizedError) and self._tokens.discard():

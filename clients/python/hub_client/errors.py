@@ -52,7 +52,8 @@ class CommandError(HubClientError):
 class RejectedError(HubClientError):
     """The hub will not serve this client unchanged, so the client does not come back.
 
-    `close_code` is the WebSocket close code, or the one that belongs to the HTTP status.
+    `close_code` is the WebSocket close code, or the one that belongs to the HTTP status; 1015 with
+    the code `untrusted_certificate` where the hub's certificate was not trusted.
     """
 
     def __init__(self, message: str, *, close_code: int, code: str = "rejected") -> None:
@@ -137,7 +138,8 @@ class NotPublishedError(PublishError):
     """Every attempt failed and none can have reached the broker: it did not happen.
 
     Besides the hub's codes `circuit_open` (the hub has failed for a while, nothing was tried),
-    `overloaded` (too much waits in this process) and `closed` (the publisher is closed).
+    `overloaded` (too much waits in this process), `closed` (the publisher is closed) and
+    `untrusted_certificate` (the hub shows one that this process does not trust).
     """
 
 

@@ -107,6 +107,9 @@ class Attempts:
 
     def failed(self, campaign: Campaign, sent: Send, error: PostFailedError) -> None:
         """No answer came."""
+        if error.untrusted:
+            campaign.untrusted(sent, str(error))
+            return
         now = time.monotonic()
         campaign.failed(sent, str(error), reached=error.reached, ours=error.ours, now=now)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import httpx2
 
-from hub_client.answer import MAX_ANSWER_BYTES, Answer, PostFailedError, hint
+from hub_client.answer import HINT, MAX_ANSWER_BYTES, Answer, PostFailedError, untrusted
 from hub_client.async_post import OnAnswer
 from hub_client.route import HTTP_ERRORS, SOCKS_ERRORS, Route
 
@@ -108,7 +108,9 @@ def _answer(response: httpx2.Response, body: bytes) -> Answer:
 
 def _failed(error: Exception) -> PostFailedError:
     why = f"{type(error).__name__}: {str(error) or 'no answer in time'}"
+    if (said := untrusted(why)) is not None:
+        return PostFailedError(said, reached=False, untrusted=True)
     if isinstance(error, _NOBODY_THERE):
-        why += f"; {hint(why)}"
+        why += f"; {HINT}"
     ours = isinstance(error, httpx2.PoolTimeout)
     return PostFailedError(why, reached=not isinstance(error, _NOT_SENT), ours=ours)

@@ -152,10 +152,10 @@ class Batch:
         for index in indices:
             self._may_have_happened.setdefault(index, at)
 
-    def give_up(self, why: str, *, code: str = "not_published") -> None:
-        """What is pending has failed for good."""
+    def give_up(self, why: str, *, code: str = "not_published", retryable: bool = True) -> None:
+        """What is pending has failed for good; `retryable` says whether it may succeed later."""
         for index in list(self._pending):
-            self._settle(index, self._given_up(index, why, code))
+            self._settle(index, self._given_up(index, why, code, retryable=retryable))
 
     def give_up_sent_before(self, moment: float, why: str) -> None:
         """What may have happened by an attempt before `moment` is not tried again."""
@@ -200,10 +200,10 @@ class Batch:
             self._settle(index, PublishRefusedError(code, text))
         return ""
 
-    def _given_up(self, index: int, why: str, code: str) -> PublishError:
+    def _given_up(self, index: int, why: str, code: str, *, retryable: bool) -> PublishError:
         if index in self._may_have_happened:
             return self._unknown(index, "outcome_unknown", why)
-        return NotPublishedError(code, why, retryable=True)
+        return NotPublishedError(code, why, retryable=retryable)
 
     def _unknown(self, index: int, code: str, text: str) -> OutcomeUnknownError:
         return OutcomeUnknownError(code, text, idempotency_key=self._items[index].idempotency_key)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from hub_client.answer import hint
+from hub_client.answer import HINT, UNTRUSTED, untrusted
 from hub_client.errors import RejectedError, rejection
 from hub_client.route import Route
 from hub_client.shown import whole_url
@@ -16,7 +16,9 @@ from hub_client.timing import asked_seconds
 
 # Whatever an answer to a handshake asks for, in seconds: a client waits, but not for ever.
 MAX_ASKED_SECONDS = 300.0
-ABNORMAL_CLOSE = 1006  # RFC 6455 section 7.4.1: ended without a close frame
+# RFC 6455 section 7.4.1: ended without a close frame; a TLS handshake that failed.
+ABNORMAL_CLOSE = 1006
+UNTRUSTED_CLOSE = 1015
 
 _CLOSE_OF_STATUS: Mapping[int, int] = MappingProxyType(
     {401: 4401, 403: 4403, 413: 4413, 414: 4413, 431: 4413}
@@ -134,8 +136,11 @@ def refused(
 
 
 def unreachable(error: Exception) -> CannotConnectError:
-    """Nobody was there to refuse anything."""
-    return CannotConnectError(f"{type(error).__name__}: {error}; {hint(str(error))}")
+    """Nobody was there to refuse anything, or it is not known who."""
+    if (said := untrusted(str(error))) is not None:
+        rejected = RejectedError(said, close_code=UNTRUSTED_CLOSE, code=UNTRUSTED)
+        return CannotConnectError(said, rejected=rejected)
+    return CannotConnectError(f"{type(error).__name__}: {error}; {HINT}")
 
 
 def check_base_url(url: str) -> str:

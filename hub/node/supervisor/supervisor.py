@@ -26,6 +26,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.node.binding import url_of
 from hub.node.greeting import say_where
+from hub.node.history_directory import make_history_directory
 from hub.node.supervisor import control
 from hub.node.supervisor.child import Child
 from hub.node.supervisor.roles import BROKER, Role
@@ -51,10 +52,11 @@ _LAST_SECONDS = 5.0
 def run_supervisor(settings: Settings, *, command: Sequence[str], demo: bool, beside: bool) -> int:
     """Run workers until a signal; returns the exit code.
 
-    Raises `SettingsError` where the port cannot be had. `command` starts this program again.
-    `demo` and `beside` are for `hub.node.greeting` alone.
+    Raises `SettingsError` where the port or the history's directory cannot be had. `command`
+    starts this program again. `demo` and `beside` are for `hub.node.greeting` alone.
     """
     adopt_stdlib(settings)
+    make_history_directory(settings, make_logger(settings))
     with contextlib.ExitStack() as stack:
         listening = [stack.enter_context(each) for each in listening_sockets(settings)]
         is_here = not settings.broker_is_elsewhere

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import ssl
+from typing import NoReturn
 
 import pytest
 
@@ -14,9 +16,12 @@ from hub_client import (
     NotConnectedError,
     Position,
     ReconnectTiming,
+    RejectedError,
     UnauthorizedError,
 )
 from hub_client.commands import MAX_UNDER_WAY
+from hub_client.transport import unreachable
+from hub_client.websocket import WebSocketDialer
 from tests.clients.python.fakes import (
     DEADLINE_SECONDS,
     Peer,
@@ -325,3 +330,52 @@ async def test_a_command_that_was_not_sent_goes_by_the_next_connection() -> None
         published = await hub.publish("a", 1)
     assert fake.connections == 2
     assert published.position == Position("e1", 1)
+
+
+@pytest.mark.parametrize("connected_before", [False, True])
+async def test_a_certificate_that_is_not_trusted_ends_a_client_that_never_trusted_it(
+    connected_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was connected waits: a certificate that has expired meanwhile will be renewed."""
+    said = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired"
+    troubles: list[str] = []
+    connected = asyncio.Event()
+
+    async def expired(*_: object) -> NoReturn:
+        raise unreachable(ssl.SSLCertVerificationError(1, said))
+
+    async def cut(peer: Peer) -> None:
+        await peer.push(welcome())
+        await connected.wait()
+        monkeypatch.setattr(WebSocketDialer, "dial", expired)
+        peer.socket.transport.abort()
+
+    async def renewed(peer: Peer) -> None:
+        await peer.push(welcome())
+        await peer.start("e1:0")
+        await peer.socket.wait_closed()
+
+    def told(state: ConnectionState) -> None:
+        if state.name == "connected":
+            connected.set()
+        if "not trusted (certificate has expired)" in state.detail:
+            troubles.append(state.name)
+        if len(troubles) == 3:
+            monkeypatch.undo()
+
+    if not connected_before:
+        monkeypatch.setattr(WebSocketDialer, "dial", expired)
+    options = ClientOptions(timing=QUICK, on_state=told)
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS),
+        websocket_hub(*([cut] if connected_before else []), renewed) as fake,
+        HubClient(fake.url, transports=ONLY_WEBSOCKET, options=options) as hub,
+    ):
+        messages = hub.subscribe("a")
+        if connected_before:
+            await messages.wait_started(timeout_seconds=DEADLINE_SECONDS)
+            assert troubles == ["waiting"] * 3
+        else:
+            with pytest.raises(RejectedError, match="the hub needs a new one") as raised:
+                await anext(messages)
+            assert (raised.value.code, raised.value.close_code) == ("untrusted_certificate", 1015)
