@@ -4,7 +4,7 @@ The answer is found by `hub.core.forensics.explaining`.
 """
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import msgspec
@@ -24,7 +24,7 @@ from hub.core.publication import Position
 from hub.core.registry import SessionRegistry
 from hub.core.session.session import Session
 from hub.errors import HubError
-from hub.wire.filters import TagFilter, read_filter
+from hub.wire.filters import TagFilter
 
 MAX_RANGE = 1000
 """Offsets in one question."""
@@ -84,27 +84,30 @@ _PERHAPS_KEPT = frozenset({Answer.UNKNOWN, Answer.NOT_PUBLISHED})
 _PASSES_FILTERS = frozenset({Answer.WRITTEN, Answer.QUEUED})
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a node knows of what became of publications."""
+
+    registry: SessionRegistry
+    journal: Journal
+    channels: OpenChannels
+    broker: Broker
+    recall: Recall | None = None
+    """What was kept longer than the journal keeps it; None where nothing is."""
+
+    def seen(self, channel: str) -> Position | None:
+        """The head of a channel as it came here; None where no session here is in it."""
+        here = self.channels.get(channel)
+        return None if here is None else here.head
+
+
 class Explaining:
-    """Carries these out at this node; one per node.
+    """Carries these out at this node; one per node."""
 
-    Args:
-        recall: what was kept longer than the journal keeps it; None where nothing is.
-    """
-
-    def __init__(
-        self,
-        *,
-        registry: SessionRegistry,
-        journal: Journal,
-        channels: OpenChannels,
-        broker: Broker,
-        recall: Recall | None = None,
-    ) -> None:
-        self._recall = recall
-        self._registry = registry
-        self._journal = journal
-        self._channels = channels
-        self._broker = broker
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._registry = evidence.registry
+        self._journal = evidence.journal
 
     def handlers(self) -> Handlers:
         return {Explain: self.explain}
@@ -119,16 +122,18 @@ class Explaining:
         closed = None if session is not None else self._journal.closed.get(asked.connection)
         question = Question(channel, epoch, offset, head, current)
         found = Explainer(question, self._journal, session=session, closed=closed).explain()
-        if found.answer in _PERHAPS_KEPT and self._recall is not None:
-            kept = await self._recalled(self._recall, asked, question)
+        if found.answer in _PERHAPS_KEPT and self._evidence.recall is not None:
+            kept = await self._recalled(self._evidence.recall, asked, question)
             if kept is not None and kept[0].answer is not Answer.UNKNOWN:
                 found, epoch = kept
                 current = epoch == newest.epoch
         told = self._told(found, epoch, head if current else UNSET)
-        wanted = self._filter(session or closed, channel)
+        held = session or closed
+        text = _newest_note(held, channel, What.FILTERED)
+        wanted = TagFilter(text.encode()) if text else None
         if wanted is not None and found.answer in _PASSES_FILTERS:
             told = await self._filtered(told, wanted, channel, offset)
-        every_ms = self._every_ms(session or closed, channel)
+        every_ms = _newest_note(held, channel, What.THROTTLED)
         if every_ms and told.answer in _PASSES_FILTERS:
             unless = f"unless a newer one took its place: it wants one each {every_ms} ms"
             told = msgspec.structs.replace(
@@ -142,29 +147,13 @@ class Explaining:
             fates = tuple(_as_filtered(fate, wanted) for fate in fates)
         return msgspec.structs.replace(told, stretches=fates)
 
-    def _filter(self, held: Session | ClosedSession | None, channel: str) -> TagFilter | None:
-        """What the newest subscription to the channel wanted of it; None for all."""
-        notes = None if held is None else held.notes
-        for event in reversed(() if notes is None else notes.events):
-            if event.channel == channel and event.what is What.FILTERED:
-                return read_filter(event.detail.encode())
-        return None
-
-    def _every_ms(self, held: Session | ClosedSession | None, channel: str) -> str:
-        """How often its newest subscription to the channel wanted news; empty for always."""
-        notes = None if held is None else held.notes
-        for event in reversed(() if notes is None else notes.events):
-            if event.channel == channel and event.what is What.THROTTLED:
-                return event.detail
-        return ""
-
     async def _filtered(
         self, told: Explained, wanted: TagFilter, channel: str, offset: int
     ) -> Explained:
         """The answer where the subscription has a filter, which history may tell about."""
         text = wanted.text.decode()
         try:
-            page = await self._broker.history(channel, offset - 1, 1)
+            page = await self._evidence.broker.history(channel, offset - 1, 1)
         except HubError:
             page = None
         found = next((p for p in page.publications if p.offset == offset), None) if page else None
@@ -231,12 +220,12 @@ class Explaining:
     async def _newest(self, channel: str, offset: int) -> Position:
         """The channel's head; where the broker is away, the one seen here, if it came so far."""
         try:
-            return (await self._broker.history(channel, offset - 1, 1)).head
+            return (await self._evidence.broker.history(channel, offset - 1, 1)).head
         except HubError:
-            here = self._channels.get(channel)
+            here = self._evidence.seen(channel)
             if here is None or offset > here.offset:
                 raise
-            return here.head
+            return here
 
     def _told(self, found: Explanation, epoch: str, head: int | UnsetType) -> Explained:
         at, until = found.at_seconds, found.until_seconds
@@ -272,3 +261,12 @@ def _epoch_of(notes: Notes, question: Question) -> str | None:
         and event.first <= question.offset <= event.last
     )
     return next(held, None)
+
+
+def _newest_note(held: Session | ClosedSession | None, channel: str, what: What) -> str:
+    """What was noted so of its newest subscription to the channel; empty where nothing was."""
+    notes = None if held is None else held.notes
+    for event in reversed(() if notes is None else notes.events):
+        if event.channel == channel and event.what is what:
+            return event.detail
+    return ""

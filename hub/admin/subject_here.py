@@ -10,23 +10,18 @@ from dataclasses import dataclass
 
 from msgspec import UNSET, UnsetType
 
-from hub.admin.explain import Explained
+from hub.admin.explain import Evidence, Explained
 from hub.admin.explain_subject import ExplainSubject, Held, Moment, SubjectPart, Visit
 from hub.admin.listing import slices
 from hub.admin.requests import Handlers
-from hub.core.fanout.channels import OpenChannels
 from hub.core.forensics.answers import Answer
-from hub.core.forensics.archive import Recall
 from hub.core.forensics.explaining import Explanation, Question
-from hub.core.forensics.journal import Journal
 from hub.core.forensics.noted import ClosedSession, Notes, What
 from hub.core.forensics.recalled import Recalled
 from hub.core.forensics.stretches import Case, Hold, Stretch, Window, joined
 from hub.core.forensics.timeline import Timeline
-from hub.core.ports import Broker
 from hub.core.publication import Position
 from hub.core.records import Origin, SessionRecord, session_record
-from hub.core.registry import SessionRegistry
 from hub.core.session.session import Session
 from hub.errors import HubError
 
@@ -79,26 +74,13 @@ class _Known:
 
 
 class SubjectExplaining:
-    """Carries it out at this node; one per node.
+    """Carries it out at this node; one per node."""
 
-    Args:
-        recall: what was kept longer than the journal keeps it; None where nothing is.
-    """
-
-    def __init__(
-        self,
-        *,
-        registry: SessionRegistry,
-        journal: Journal,
-        channels: OpenChannels,
-        broker: Broker,
-        recall: Recall | None = None,
-    ) -> None:
-        self._registry = registry
-        self._journal = journal
-        self._channels = channels
-        self._broker = broker
-        self._recall = recall
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._registry = evidence.registry
+        self._journal = evidence.journal
+        self._recall = evidence.recall
         self._asking = asyncio.Lock()
         """Questions come one after another: many who ask must not multiply what the loop does."""
 
@@ -117,7 +99,7 @@ class SubjectExplaining:
         if more and asked.offset is not None:
             # Stable: among those that were owed it, and among the others, the newest stay last.
             known.sort(key=lambda each: each.was_owed(asked))
-        telling = _Telling(asked, window, origin, self._journal, self._recall)
+        telling = _Telling(asked, window, self._evidence)
         for each in known[-MAX_VISITS:]:
             channels = each.channels() if asked.channel is None else [asked.channel]
             heads = {channel: await self._head(channel) for channel in channels}
@@ -174,28 +156,20 @@ class SubjectExplaining:
     async def _head(self, channel: str) -> Position | None:
         """Of now; where the broker is away, the one seen here."""
         try:
-            return (await self._broker.history(channel, 0, 1)).head
+            return (await self._evidence.broker.history(channel, 0, 1)).head
         except HubError:
-            here = self._channels.get(channel)
-            return None if here is None else here.head
+            return self._evidence.seen(channel)
 
 
 class _Telling:
     """The answer of one node, while it grows connection by connection."""
 
-    def __init__(
-        self,
-        asked: ExplainSubject,
-        window: Window,
-        origin: Origin,
-        journal: Journal,
-        recall: Recall | None,
-    ) -> None:
+    def __init__(self, asked: ExplainSubject, window: Window, evidence: Evidence) -> None:
         self._asked = asked
         self._window = window
-        self._origin = origin
-        self._journal = journal
-        self._recall = recall
+        self._origin = evidence.registry.origin
+        self._journal = evidence.journal
+        self._recall = evidence.recall
         self._visits: list[Visit] = []
         self._moments: list[Moment] = []
         self._held: list[Held] = []

@@ -16,7 +16,7 @@ from hub.admin.cluster import Cluster
 from hub.admin.connections import Connections
 from hub.admin.debugging import Debugging
 from hub.admin.drain import Drainer
-from hub.admin.explain import Explaining
+from hub.admin.explain import Evidence, Explaining
 from hub.admin.held import Held, held_elsewhere
 from hub.admin.nodes import Draining
 from hub.admin.requests import Handlers
@@ -215,14 +215,7 @@ class Node:
         """What carries out at this node what is asked of it here or from another one."""
         settings, registry, membership = self.settings, self.registry, self.core.membership
         sessions = Sessions(registry, polling.poll, max_message_bytes=settings.max_message_bytes)
-        explaining = Explaining(
-            registry=registry,
-            journal=self.journal,
-            channels=self.core.channels,
-            broker=self.broker,
-            recall=self.archive,
-        )
-        subjects = SubjectExplaining(
+        evidence = Evidence(
             registry=registry,
             journal=self.journal,
             channels=self.core.channels,
@@ -242,8 +235,8 @@ class Node:
             **self.access_log.handlers(),
             **channels.handlers(),
             **Held(Spans(time.time) if self._watching is None else self._watching.spans).handlers(),
-            **explaining.handlers(),
-            **subjects.handlers(),
+            **Explaining(evidence).handlers(),
+            **SubjectExplaining(evidence).handlers(),
             **draining.handlers(),
             **scraping(self.metrics.render),
             **Debugging(lag=lag, log=self.log, spawn=self._spawn).handlers(),

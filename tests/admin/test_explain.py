@@ -19,12 +19,7 @@ class Asked:
         self.node = SmallNode()
         self.reader = Subscriber(self.node, "a")
         self.reader.publish("a", 2)
-        self.explaining = Explaining(
-            registry=self.node.registry,
-            journal=self.node.journal,
-            channels=self.node.channels,
-            broker=self.node.memory,
-        )
+        self.explaining = Explaining(self.node.evidence())
 
     async def why(self, offset: int, epoch: str | None = None) -> Any:
         asked = Explain(self.reader.session.id, "a", offset, epoch)

@@ -34,12 +34,7 @@ class Town:
     async def ask(self, **asked: Any) -> dict[str, Any]:
         clusters = []
         for tag, node in self.nodes.items():
-            made = SubjectExplaining(
-                registry=node.registry,
-                journal=node.journal,
-                channels=node.channels,
-                broker=node.memory,
-            )
+            made = SubjectExplaining(node.evidence())
             clusters.append(await self.network.join(tag, made.handlers()))
         told = await explain_subject(clusters[0], ExplainSubject(**asked))
         plain: dict[str, Any] = to_builtins(told)

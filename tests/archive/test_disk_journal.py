@@ -34,12 +34,9 @@ class Kept:
         offset = node.clock.wall() - node.clock()
         self.archive = DiskJournal(writer, clock=node.clock, wall_offset_seconds=offset)
         node.journal.archive = self.archive
-        parts: dict[str, Any] = {
-            "registry": node.registry, "journal": node.journal, "channels": node.channels,
-            "broker": node.memory, "recall": self.archive,
-        }  # fmt: skip
-        self.explaining = Explaining(**parts)
-        self.subjects = SubjectExplaining(**parts)
+        evidence = node.evidence(self.archive)
+        self.explaining = Explaining(evidence)
+        self.subjects = SubjectExplaining(evidence)
 
     def _lose(self, notes: int) -> None:
         self.lost += notes

@@ -7,10 +7,12 @@ from typing import Any, cast
 
 from structlog.typing import FilteringBoundLogger
 
+from hub.admin.explain import Evidence
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.core.commands import Command, InUrl
 from hub.core.fanout.presence import LocalRoster
+from hub.core.forensics.archive import Recall
 from hub.core.forensics.explaining import Explainer, Explanation, Question
 from hub.core.identity import Identity
 from hub.core.limits import PeerLimits
@@ -299,6 +301,10 @@ class SmallNode:
         except StopIteration:
             return results[0]
         raise AssertionError("the memory broker waited while publishing")
+
+    def evidence(self, recall: Recall | None = None) -> Evidence:
+        """What this node knows of what became of publications."""
+        return Evidence(self.registry, self.journal, self.channels, self.memory, recall)
 
     def members(self, channel: str) -> Sequence[Member]:
         """Who is present; nothing waits for anything here."""
