@@ -134,7 +134,10 @@ class Openings:
         """
         admitted = self._admit_sse(head, address)
         connection = SseConnection(
-            transport, address=address, user_agent=head.headers.get("user-agent", "")
+            transport,
+            self._websocket.turns.crowd,
+            address=address,
+            user_agent=head.headers.get("user-agent", ""),
         )
         answer = response_head(head.headers.get("origin"))
         self._begin(connection, self._sse_dialect(admitted), admitted, answer)

@@ -1,10 +1,12 @@
 """A server-sent events session's connection: a response without an end."""
 
+import asyncio
 import time
 from email.utils import formatdate
 from functools import lru_cache
 
 from hub.transports.stream import StreamConnection
+from hub.transports.turns import Lane
 from hub.wire.sse import retry
 
 # How long a plain EventSource waits after a cut without a goodbye. The browser default is
@@ -55,9 +57,19 @@ def _head_of_nobody(second: int) -> bytes:
 class SseConnection(StreamConnection):
     """Whatever the peer sends after its request is ignored."""
 
-    __slots__ = ()
+    __slots__ = ("_lane",)
 
     transport = "sse"
+
+    def __init__(
+        self, transport: asyncio.Transport, crowd: Lane, *, address: str, user_agent: str
+    ) -> None:
+        super().__init__(transport, address=address, user_agent=user_agent)
+        self._lane = crowd
+
+    @property
+    def _crowd(self) -> Lane:
+        return self._lane
 
     def data_received(self, data: bytes) -> None:
         pass

@@ -16,6 +16,7 @@ from typing import cast
 
 from hub.core.ports import MAX_AGENT_CHARACTERS, NO_DESCRIPTOR
 from hub.core.session.session import Session
+from hub.transports.turns import Lane
 
 _Field = tuple[int, struct.Struct]
 # struct tcp_info, linux/tcp.h: tcpi_bytes_acked is a u64 at byte 120, tcpi_notsent_bytes a u32
@@ -206,11 +207,32 @@ class StreamConnection(asyncio.Protocol):
             self._open_fd = self._fd
         self._on_writable()
 
+    @property
+    def _crowd(self) -> Lane:
+        """Where its end has its turn: many may end at once."""
+        raise NotImplementedError
+
+    def eof_received(self) -> bool | None:
+        """The peer says no more, which ends the stream."""
+        # Behind TLS the transport closes by itself, whatever is returned.
+        stays = self._fd != NO_DESCRIPTOR
+        self._crowd.do(self._leave)
+        return stays
+
+    def _leave(self) -> None:
+        self._transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._forget_fd()
         self._lost = True
         if self.session is not None:
-            self.session.lost(1006, "connection lost")
+            self._crowd.do(self._tell_lost)
+
+    def _tell_lost(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            # Neither refers to the other any more than it must: nothing is left to a collector.
+            session.lost(1006, "connection lost")
 
     def _on_writable(self) -> None:
         if self.session is not None and not self._lost and not self._paused:

@@ -15,7 +15,7 @@ from hub.core.time.heartbeats import Heartbeats
 from hub.errors import HubError, RequestTimeoutError, TooLargeError
 from hub.transports.inbound import Closed, Event, Inbound, Ping, ProtocolError, Seen
 from hub.transports.stream import StreamConnection
-from hub.transports.turns import PIECE_BYTES, PIECE_FRAMES, PIECE_SECONDS, Turns
+from hub.transports.turns import PIECE_BYTES, PIECE_FRAMES, PIECE_SECONDS, Lane, Turns
 from hub.wire import native
 from hub.wire.codes import CloseCode
 from hub.wire.websocket import close_frame, echo_frame, ping_frame, pong_frame
@@ -183,10 +183,10 @@ class WebSocketConnection(StreamConnection):
 
     def _wait(self, reading: _Reading) -> None:
         reading.queued = True
-        self._options.turns.wait(self)
+        self._options.turns.wait(self._take_turn)
         self._pace(reading)
 
-    def take_turn(self) -> None:
+    def _take_turn(self) -> None:
         """Its turn has come: work off a piece of what waits."""
         if (reading := self._reading) is not None:
             reading.queued = False
@@ -368,6 +368,10 @@ class WebSocketConnection(StreamConnection):
             super().pause_reading()
         return not self._deaf
 
+    @property
+    def _crowd(self) -> Lane:
+        return self._options.turns.crowd
+
     def _leave(self) -> None:
         if self.session is not None:
             self.session.left(CloseCode.ABNORMAL, "connection ended without a close frame")
@@ -380,9 +384,7 @@ class WebSocketConnection(StreamConnection):
             # What came before the end is carried out first.
             reading.ended = True
             return True
-        if self.session is not None:
-            self.session.left(CloseCode.ABNORMAL, "connection ended without a close frame")
-        return None
+        return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if (reading := self._reading) is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from typing import cast
 
@@ -10,7 +11,8 @@ import pytest
 
 from hub.core.ports import NO_DESCRIPTOR
 from hub.core.session.session import Session
-from hub.transports.stream import StreamConnection
+from hub.transports.sse import SseConnection
+from hub.transports.turns import Turns
 
 Ends = tuple[socket.socket, socket.socket]
 """The hub's end of a connection and the peer's."""
@@ -61,8 +63,9 @@ def ends() -> Iterator[Ends]:
         yield ours, theirs
 
 
-def connection(transport: NotingTransport) -> StreamConnection:
-    return StreamConnection(cast("asyncio.Transport", transport), address="", user_agent="")
+def connection(transport: NotingTransport) -> SseConnection:
+    given = cast("asyncio.Transport", transport)
+    return SseConnection(given, Turns(time.monotonic).crowd, address="", user_agent="")
 
 
 def has_nothing(peer: socket.socket) -> bool:
@@ -186,7 +189,7 @@ def test_what_is_gathered_is_dropped_with_the_connection(ends: Ends) -> None:
 class StandingSession:
     """In step: its descriptor may be written to by others until it says that it stands apart."""
 
-    def __init__(self, link: StreamConnection) -> None:
+    def __init__(self, link: SseConnection) -> None:
         self.link = link
         link.session = cast("Session", self)
         self.in_step = True

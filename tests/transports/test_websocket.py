@@ -1,6 +1,8 @@
 """A WebSocket connection works off what comes in bounded pieces, and ends as RFC 6455 says."""
 
 import asyncio
+import gc
+import weakref
 import zlib
 from collections.abc import Callable
 
@@ -33,6 +35,16 @@ def turns(node: SmallNode) -> Turns:
 @pytest.fixture
 def wired(node: SmallNode, turns: Turns) -> Wired:
     return Wired(node, turns)
+
+
+class Reasons(list[tuple[int, str]]):
+    """Why sessions ended."""
+
+    def opened(self, session: Session) -> None:
+        """Nobody asks."""
+
+    def closed(self, session: Session, code: int, reason: str) -> None:
+        self.append((code, reason))
 
 
 async def turn() -> None:
@@ -414,6 +426,60 @@ async def test_a_lost_connection_leaves_nothing_waiting(
     wired.connection.connection_lost(None)
     node.wait(31)
     assert wired.pushes() == []
+
+
+@pytest.mark.parametrize("way", ["lost", "ended"])
+async def test_of_many_that_end_at_once_each_has_its_turn(
+    node: SmallNode, turns: Turns, way: str
+) -> None:
+    """What is open goes on meanwhile, and whoever has gone is written nothing."""
+    leaving, staying = Wired(node, turns, channels=("a",)), Wired(node, turns, channels=("a",))
+    turns.crowd.spent(2 * TURN_SECONDS)
+    if way == "lost":
+        leaving.connection.connection_lost(None)
+    else:
+        leaving.connection.eof_received()
+    assert not leaving.session.closing
+    node.publish("a", b"1")
+    node.loop.settle()
+    assert [push["op"] for push in staying.pushes()] == ["message"]
+    assert way == "ended" or leaving.pushes() == []
+    await turn()
+    assert leaving.session.closing
+    assert list(node.registry.sessions) == [staying.session.id]
+    assert leaving.connection.descriptor is None
+
+
+async def test_an_end_that_waits_for_its_turn_keeps_its_reason(node: SmallNode) -> None:
+    """Although its transport is lost before its turn."""
+    turns, reasons = Turns(node.clock), Reasons()
+    wired = Wired(node, turns)
+    node.registry.watch = reasons
+    turns.crowd.spent(2 * TURN_SECONDS)
+    wired.connection.eof_received()
+    wired.connection.connection_lost(None)
+    await turn()
+    assert reasons == [(1006, "connection ended without a close frame")]
+    assert wired.session.gone
+
+
+async def test_a_connection_that_ends_leaves_nothing_to_the_garbage_collector(
+    node: SmallNode, turns: Turns
+) -> None:
+    """Of 15,000 that end in a storm, none waits for a collection of all that lives."""
+    gc.collect()
+    gc.disable()
+    try:
+        wired = Wired(node, turns, channels=("a",))
+        wired.receive(ping(1))
+        gone = weakref.ref(wired.transport)
+        wired.connection.connection_lost(None)
+        # As a real transport does at its end.
+        wired.transport.protocol = None
+        del wired
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_ping_is_answered_with_its_payload(wired: Wired) -> None:

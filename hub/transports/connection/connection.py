@@ -40,8 +40,8 @@ class Connection(asyncio.Protocol):
     """Owns its transport until it ends or a stream takes it over."""
 
     __slots__ = (
-        "_address", "_context", "_discarded", "_ends_clean", "_held", "_outgoing", "_peer_done",
-        "_phase", "_reader", "_reading_paused", "_requests", "_transport", "_waits",
+        "_address", "_context", "_discarded", "_ends_clean", "_has_turn", "_held", "_outgoing",
+        "_peer_done", "_phase", "_reader", "_reading_paused", "_requests", "_transport", "_waits",
     )  # fmt: skip
 
     def __init__(self, context: ConnectionContext, address: str | None = None) -> None:
@@ -57,6 +57,8 @@ class Connection(asyncio.Protocol):
         """What came behind a request that waits, or waits for its turn."""
         self._waits = False
         """Whether what is held has its turn in the loop to come."""
+        self._has_turn = False
+        """Whether a stream may be opened, however many others are."""
         self._ends_clean = False
         """Nothing of a request is left unread behind the last answer."""
         self._peer_done = False
@@ -198,10 +200,10 @@ class Connection(asyncio.Protocol):
             self._hold(data[at:])
             if self._held and self._may_parse():
                 self._waits = True
-                self._context.turns.wait(self)
+                self._context.turns.wait(self._take_turn)
         self.settle()
 
-    def take_turn(self) -> None:
+    def _take_turn(self) -> None:
         """Go on with what is held: the loop has done its other work."""
         self._waits = False
         self.go_on()
@@ -244,6 +246,32 @@ class Connection(asyncio.Protocol):
             # The stream writes past the transport.
             self._requests.put_back(call)
             return
+        crowd = self._context.turns.crowd
+        began = crowd.clock()
+        if self._has_turn:
+            self._open_stream(call, stream)
+        elif crowd.may_begin(began):
+            try:
+                self._open_stream(call, stream)
+            finally:
+                crowd.spent(crowd.clock() - began)
+        else:
+            self._requests.wait_for_turn(call)
+            crowd.wait(self._take_stream_turn)
+
+    def _take_stream_turn(self) -> None:
+        """Open the stream that waits: those before it were opened, or have gone."""
+        self._has_turn = True
+        try:
+            self._requests.turn_came()
+        finally:
+            self._has_turn = False
+        if self._phase.state is State.STREAMING:
+            self._reader.close()
+        else:
+            self.settle()
+
+    def _open_stream(self, call: Call, stream: Stream) -> None:
         context, rest = self._context, (self._reader.rest or b"") + self._held
         if self._reading_paused:
             # From here on the reading is the stream's to pause.

@@ -192,6 +192,23 @@ class Requests:
         self.begun -= 1
         self.queue.appendleft(call)
 
+    def wait_for_turn(self, call: Call) -> None:
+        """Its stream is opened in a turn of its own; nothing behind it is looked at before."""
+        self.begun -= 1
+        self.answering = call
+
+    def turn_came(self) -> None:
+        """What waited for its turn is given it, unless nobody wants it any more."""
+        call = self.answering
+        if call is None or self.lost or self.closing:
+            return
+        self.answering = None
+        if self.peer_done:
+            # Its peer would have ended the stream, had that been there when it came.
+            self._owner.abort()
+        else:
+            self.begin(call)
+
     def _begin_apart(self, call: Call) -> bool:
         """Begin what is not simply the handler of a route; return whether it was that."""
         route = call.route

@@ -279,11 +279,15 @@ class Rig:
         self.now += seconds
         self.deadlines.tick(self.now)
 
+    async def turn(self) -> None:
+        """One turn of the loop."""
+        await asyncio.sleep(0)
+        self.end_turn()
+
     async def settle(self) -> None:
         """Let tasks run as far as they can."""
         for _ in range(10):
-            await asyncio.sleep(0)
-            self.end_turn()
+            await self.turn()
 
     @property
     def answers(self) -> list[int]:
