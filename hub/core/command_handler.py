@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any, NoReturn, get_args
 
 from hub.core import commands
-from hub.core.asking import Asker, Hooks
 from hub.core.commands import Command
 from hub.core.counters import Counters
 from hub.core.fanout.fanout import Fanout
 from hub.core.fanout.membership import Membership
 from hub.core.fanout.presence import page_of
 from hub.core.fanout.presence_commands import PresenceCommands
+from hub.core.hooks import Asker, Hooks
 from hub.core.identity import Identity
 from hub.core.look_back import Found, LookBack, look_back
 from hub.core.ports import (
@@ -29,7 +29,7 @@ from hub.core.ports import (
 )
 from hub.core.publication import REMOVES, Position
 from hub.core.pushes import JsonText, Reply
-from hub.core.recovery.patterns import PatternSubscribing
+from hub.core.recovery.pattern_subscribing import PatternSubscribing
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.session.session import Session
 from hub.errors import BadRequestError, ForbiddenError, HubError, UnavailableError

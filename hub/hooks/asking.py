@@ -1,4 +1,4 @@
-"""Asks the application who may connect, subscribe and publish: `hub.core.asking.Hooks`.
+"""Asks the application who may connect, subscribe and publish: `hub.core.hooks.Hooks`.
 
 The application's word narrows and replaces, it never goes past the hub's own: a credential that
 does not hold is refused before anybody is asked, and a channel has to be granted before the
@@ -29,8 +29,8 @@ from typing import Any
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from hub.core.asking import Admission, Asker
 from hub.core.counters import Counters
+from hub.core.hooks import Admission, Asker
 from hub.core.identity import Identity
 from hub.core.ports import Monotonic
 from hub.errors import ForbiddenError, HubError, UnavailableError
@@ -112,7 +112,7 @@ class ApplicationHooks:
         self._remembered = Remembered(rules.cache_seconds, clock)
         self._quiet_until_seconds = float("-inf")
 
-    # -- hub.core.asking.Hooks -----------------------------------------------------------------
+    # -- hub.core.hooks.Hooks -----------------------------------------------------------------
 
     def asks_connect(self, identity: Identity) -> bool:
         return CONNECT in self._rules.hooks and not self._judges.is_trusted(identity)

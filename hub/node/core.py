@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.core.asking import Hooks
 from hub.core.command_handler import CommandHandler
 from hub.core.counters import Counters
 from hub.core.eager import begin
@@ -22,10 +21,11 @@ from hub.core.fanout.membership import Membership
 from hub.core.fanout.presence import PresenceTable
 from hub.core.fanout.presence_commands import PresenceCommands
 from hub.core.forensics.journal import Journal
+from hub.core.hooks import Hooks
 from hub.core.limits import Limiter, PeerLimits
 from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
 from hub.core.ports import Defer, DirectoryBroker, Monotonic, Policy, Roster, Spawn, WriteEach
-from hub.core.recovery.patterns import PatternSubscribing
+from hub.core.recovery.pattern_subscribing import PatternSubscribing
 from hub.core.recovery.replay import Replay
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.registry import Runtime, SessionRegistry

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hub.auth.policy import Credentials, Policy
-from hub.core.asking import Asker, Hooks
 from hub.core.commands import InUrl, Subscribe, SubscribePattern
+from hub.core.hooks import Asker, Hooks
 from hub.core.identity import Identity
 from hub.core.ports import Dialect, UndecidedError
 from hub.core.publication import Position

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from hub.core.asking import Admission
+from hub.core.hooks import Admission
 from hub.core.identity import Identity
 
 Cut = tuple[bytes, int, int, str | None]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hub.core.asking import Admission, Asker, Hooks
+from hub.core.hooks import Admission, Asker, Hooks
 from hub.errors import HubError, UnauthorizedError, UnavailableError
 
 

@@ -11,7 +11,7 @@ from hub.core.forensics.explaining import Question
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Position
-from hub.core.recovery import patterns
+from hub.core.recovery import pattern_subscribing as patterns
 from tests.core.fakes import FakeLink
 from tests.core.small_node import Shape, SmallNode, limits
 

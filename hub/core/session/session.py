@@ -21,8 +21,8 @@ from hub.core.session.context import SessionContext
 from hub.core.session.encoded import Encoded
 from hub.core.session.link import Link
 from hub.core.session.outbox import Outbox
-from hub.core.session.patterns import SessionPatterns
 from hub.core.session.ring import Entry, Kind
+from hub.core.session.session_patterns import SessionPatterns
 from hub.core.session.subscription import Kept, Subscription
 from hub.errors import HubError, SlowError
 

@@ -13,8 +13,8 @@ from hub.admin.listing import Page, Query
 from hub.admin.requests import Admin
 from hub.auth.policy import Credentials
 from hub.auth.proxies import TrustedProxies
-from hub.core.asking import Hooks
 from hub.core.counters import Counters
+from hub.core.hooks import Hooks
 from hub.core.identity import Identity
 from hub.core.look_back import Found, LookBack
 from hub.core.options import KIB, MIB

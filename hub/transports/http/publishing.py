@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from hub.core import decimals
-from hub.core.asking import Hooks
+from hub.core.hooks import Hooks
 from hub.core.identity import Identity
 from hub.core.limits import party
 from hub.core.ports import PublishRequest, PublishResult
@@ -16,7 +16,7 @@ from hub.core.publication import REMOVES, check_channel
 from hub.errors import BadRequestError, HubError, OutcomeUnknownError
 from hub.transports.http.access import text_header
 from hub.transports.http.answer import Answer
-from hub.transports.http.asking import judged_by_application, judged_each
+from hub.transports.http.judged import judged_by_application, judged_each
 from hub.transports.http.parameters import documented, header
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.problem import problem_fields, problem_headers

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from hub.admin.channels import CHANNELS
-from hub.core.asking import Asker
 from hub.core.fanout.presence import MAX_PAGE_MEMBERS, page_of
+from hub.core.hooks import Asker
 from hub.core.look_back import LookBack
 from hub.core.ports import HistoryPage
 from hub.core.publication import Position, check_channel

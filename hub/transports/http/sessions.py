@@ -4,7 +4,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from hub.admin.sessions import Poll, SendCommand
-from hub.core.asking import Admission, Asker, Hooks
+from hub.core.hooks import Admission, Asker, Hooks
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
 from hub.errors import BadRequestError, UnauthorizedError, UpgradeRequiredError

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from hub.core.asking import Asker, Hooks
+from hub.core.hooks import Asker, Hooks
 from hub.core.ports import PublishRequest
 from hub.core.publication import REMOVES
 from hub.errors import HubError

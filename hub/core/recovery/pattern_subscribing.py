@@ -25,8 +25,8 @@ from hub.core.pushes import PatternSubscribed, PatternUnsubscribed, Reply
 from hub.core.recovery.start import Opened, Start
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.reserved import is_reserved
-from hub.core.session.patterns import Following, SessionPatterns
 from hub.core.session.session import Session
+from hub.core.session.session_patterns import Following, SessionPatterns
 from hub.core.session.subscription import Subscription
 from hub.errors import (
     BadRequestError,
