@@ -32,6 +32,10 @@ _HASHED = re.compile(
 )
 
 
+# What nobody writes by chance: taken for a key, it would be one that nobody has.
+_MEANT_HASHED = re.compile(r"(?:[A-Za-z0-9_.-]{1,64}:)?sha256:", re.ASCII)
+
+
 def digest(key: str) -> bytes:
     # A header may have been decoded to lone surrogates: those must not raise here, only not match.
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
@@ -69,6 +73,8 @@ def read_publish_key(entry: str) -> HeldKey:
     else:
         channels = tuple(_channel(pattern.strip()) for pattern in patterns.split("|"))
     hashed = _HASHED.fullmatch(text)
+    if hashed is None and _MEANT_HASHED.match(text):
+        raise ValueError("what follows sha256: has to be 64 hexadecimal digits")
     if hashed is None:
         return HeldKey.of_digest(digest(text), channels=channels)
     return HeldKey.of_digest(bytes.fromhex(hashed["digest"]), hashed["name"], channels)

@@ -41,7 +41,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SHOWN_CHARACTERS = 100
 # W3C Fetch Metadata, section 2.3. `same-site` is another host or port of this site, `none` what
 # a user asks for, as by typing an address.
-_SAME_ORIGIN, _ASKED_BY_USER, _ELSEWHERE = "same-origin", "none", "cross-site"
+_SAME_ORIGIN, _ASKED_BY_USER = "same-origin", "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,12 @@ class OriginList:
 def _site(header: str | None) -> str | None:
     """Where a browser says that a request comes from; None where none says anything.
 
-    Somewhere between the two may write the field its own way, or twice, and a later standard
-    knows more words: whatever is not plain is elsewhere.
+    A word counts only as browsers write it (RFC 9651: tokens have a case). Twice, in other letters
+    or with more behind it, it was written by something else, and is none that lets in.
     """
     if header is None or not header.strip():
         return None
-    words = {word.strip().lower() for word in header.split(",")}
-    return words.pop() if len(words) == 1 else _ELSEWHERE
+    return header.strip()
 
 
 def _entry(text: str, setting: str) -> Origin:

@@ -29,6 +29,8 @@ FIELDS = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-proto"})
 """Header fields that are read here, in lower case."""
 # Proxies between a client and a hub: a request that names more was not written by them.
 _MAX_HOPS = 32
+# Before an IPv4 address that is written as one of IPv6 (RFC 4291 section 2.5.5.2).
+_MAPPED_BITS = 96
 # RFC 7239 section 4: name=token or name="quoted string", by semicolons; hops by commas.
 _PAIR = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s";,]*)\s*(;|,|$)')
 _PORT = re.compile(r":[0-9]{1,5}")
@@ -103,12 +105,17 @@ class TrustedProxies:
 
 def _network(entry: str, setting: str) -> Network:
     try:
-        return ipaddress.ip_network(entry.strip(), strict=False)
+        network = ipaddress.ip_network(entry.strip(), strict=False)
     except ValueError:
         raise SettingsError(
             f"{setting}: {entry!r} is not allowed: an address such as 10.0.0.7, or a network such"
             " as 10.0.0.0/8 or fd00::/8"
         ) from None
+    first = one_form(network.network_address)
+    if first == network.network_address or network.prefixlen < _MAPPED_BITS:
+        return network
+    # ::ffff:10.0.0.0/104 is 10.0.0.0/8, and so its addresses are written here.
+    return ipaddress.ip_network(f"{first}/{network.prefixlen - _MAPPED_BITS}")
 
 
 def _hops(field: str) -> list[dict[str, str]]:

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Generic, TypeVar
 
-from hub.core.publication import check_channel
+from hub.core.publication import MAX_CHANNEL_LENGTH, check_channel
 from hub.core.reserved import NAMESPACE
 from hub.errors import BadRequestError
 
 ONE, REST = "*", "**"
 _SEPARATOR = re.compile(r"([:.])")
 _KNOWN = 4096
+_SHOWN = 60
 
 T = TypeVar("T")
 
@@ -28,8 +29,15 @@ def check_pattern(pattern: object) -> str:
     if not isinstance(pattern, str):
         check_channel(pattern)
     text = str(pattern)
-    # What a channel may be with anything in the places of the stars.
-    check_channel(text.replace("*", "_"))
+    try:
+        # What a channel may be with anything in the places of the stars.
+        check_channel(text.replace("*", "_"))
+    except BadRequestError:
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+        raise BadRequestError(
+            f"pattern {shown!r} is not allowed: 1 to {MAX_CHANNEL_LENGTH} characters of a channel"
+            " and *"
+        ) from None
     parts = segments(text)
     for place, part in enumerate(parts):
         segment = part.lstrip(":.") if place else part

@@ -12,6 +12,7 @@ from hub.node.node import Node
 from hub.observe.log_levels import HTTP
 from hub.transports.asgi import AsgiSessions
 from hub.transports.asgi_types import ASGIApp
+from hub.transports.asked import UrlRules
 from hub.transports.connection.application import Application
 from hub.transports.connection.arrivals import Arrivals
 from hub.transports.connection.context import ConnectionContext, Run
@@ -72,11 +73,16 @@ def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
         dialects=Dialects(lru_cache(websocket), TextDialect(), SseDialect(several), several),
         websocket=websocket_options,
         max_subscriptions=settings.max_subscriptions,
-        max_patterns=settings.max_patterns,
+        rules=url_rules(node),
         deflate=minimum > 0,
         on_refused=on_refused,
         hooks=node.hooks,
     )
+
+
+def url_rules(node: Node) -> UrlRules:
+    settings = node.settings
+    return UrlRules(settings.namespaces(), settings.max_patterns)
 
 
 def dispatcher(node: Node, app: ASGIApp | None) -> Dispatcher:
@@ -167,6 +173,7 @@ def http_deps(node: Node, app: ASGIApp | None) -> HttpDeps:
             max_poll_wait_seconds=settings.poll_max_wait_seconds,
         ),
         proxies=node.proxies,
+        url_rules=url_rules(node),
         hooks=node.hooks,
         new_connection=node.registry.new_id,
         check_publish=limiter.check_publish if limiter.limits_publishes else None,

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from hub.settings.fields import Fields
 from hub.settings.namespaces import NamespaceChanges
-from hub.settings.values import KEYS, SIZE, SWITCH, Kind, choice, show_size
+from hub.settings.values import KEYS, SECRET, SIZE, SWITCH, Kind, choice, show_size
 
 ENV_PREFIX = "HUB_"
 
@@ -54,7 +54,7 @@ class SettingInfo:
 
     @property
     def is_secret(self) -> bool:
-        return self.kind is KEYS
+        return self.kind in (KEYS, SECRET)
 
     def spelled(self, origin: Origin) -> str:
         """The name by which whoever set the value knows it."""

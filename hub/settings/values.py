@@ -119,7 +119,8 @@ NETWORKS = Kind(
     "NETWORKS",
 )
 RATE = Kind(
-    "RATE/SECONDS or RATE/SECONDS:BURST, such as 10/1 or 10/1:50; each above 0, and sizes such as"
+    "RATE/SECONDS or RATE/SECONDS:BURST, such as 10/1 or 10/1:50; each above 0, SECONDS up to"
+    " 86400, RATE and BURST whole numbers or sizes such as"
     " 64KiB too; empty is off",
     "RATE",
 )

@@ -27,9 +27,9 @@ from hub.core.values import value
 from hub.errors import (
     BadRequestError,
     HubError,
-    TooManySubscriptionsError,
     UnauthorizedError,
 )
+from hub.transports.asked import UrlRules
 from hub.transports.http.access import credentials_of
 from hub.transports.request import Head
 from hub.transports.sse import SseConnection, response_head
@@ -84,7 +84,7 @@ class Openings:
         dialects: Dialects,
         websocket: WebSocketOptions,
         max_subscriptions: int,
-        max_patterns: int,
+        rules: UrlRules,
         deflate: bool,
         on_refused: OnRefused,
         hooks: Hooks | None = None,
@@ -96,7 +96,7 @@ class Openings:
         self._dialects = dialects
         self._websocket = websocket
         self._max_subscriptions = max_subscriptions
-        self._max_patterns = max_patterns
+        self._rules = rules
         self._deflate = deflate
         self.on_refused = on_refused
         self._strangers: dict[tuple[bytes, int], Admitted] = {}
@@ -213,12 +213,7 @@ class Openings:
             of_channels = admission.of_channels
         else:
             identity = self._ask(self._hooks, head, query, address, credentials, later_seconds)
-        for channel in query.channels:
-            identity.check_subscribe(channel)
-        if len(query.patterns) > self._max_patterns:
-            raise TooManySubscriptionsError(f"a session may have {self._max_patterns} patterns")
-        for pattern in query.patterns:
-            identity.check_pattern(pattern)
+        self._rules.check(identity, query)
         since = query.resume_from(head.headers.get("last-event-id"))
         subscriptions: tuple[InUrl, ...] = tuple(
             Subscribe(

@@ -40,9 +40,11 @@ from hub.errors import BadRequestError, HubError
 from hub.wire import salvage
 from hub.wire.filters import read_filter
 from hub.wire.payload import (
+    ABSENT,
     MAX_KEY_LENGTH,
     check_key,
     check_payload,
+    data_of,
     keep_of,
     marks_of,
     too_deep,
@@ -60,10 +62,6 @@ MAX_EVERY_MS = 3_600_000
 """Between two publications of a subscription that wants them only now and then."""
 
 
-# Of a field that holds any JSON and was not sent.
-_ABSENT = msgspec.Raw(b"")
-
-
 class _Command(msgspec.Struct, tag_field="op"):
     id: str | int
 
@@ -71,7 +69,7 @@ class _Command(msgspec.Struct, tag_field="op"):
 class _Says(msgspec.Struct):
     """What a member says of itself."""
 
-    data: msgspec.Raw = _ABSENT
+    data: msgspec.Raw = ABSENT
 
 
 class _Subscribe(_Command, tag="subscribe"):
@@ -80,7 +78,7 @@ class _Subscribe(_Command, tag="subscribe"):
     since: str | dict[str, str] | None = None
     last: int | None = None
     fill: bool = False
-    filter: msgspec.Raw = _ABSENT
+    filter: msgspec.Raw = ABSENT
     state: bool = False
     presence: _Says | None = None
     every_ms: int | None = None
@@ -93,7 +91,7 @@ class _Unsubscribe(_Command, tag="unsubscribe"):
 
 class _Publish(_Command, tag="publish"):
     channel: str
-    data: msgspec.Raw
+    data: msgspec.Raw = ABSENT
     key: str | None = None
     echo: bool = True
     idempotency_key: str | None = None
@@ -259,7 +257,7 @@ def _publish(command: _Publish, max_message_bytes: int) -> commands.Publish:
     return commands.Publish(
         command.id,
         check_channel(command.channel),
-        check_payload(bytes(command.data), limit=max_message_bytes),
+        check_payload(data_of(command.data, remove=command.remove), limit=max_message_bytes),
         command.key,
         command.echo,
         command.idempotency_key,

@@ -20,6 +20,8 @@ from hub.errors import BadRequestError, HubError, TooLargeError
 from hub.wire import salvage
 
 _JSON_WHITESPACE = b" \t\r\n"  # RFC 8259 section 2
+# Of a field that holds any JSON and was not sent.
+ABSENT = msgspec.Raw(b"")
 # Of a publication's key and of an idempotency key, in characters: as long as a channel name
 # may be. Guess, not measured; they are kept per entry in rings and for 5 minutes in the broker.
 MAX_KEY_LENGTH = 200
@@ -168,6 +170,19 @@ def marks_of(*, remove: bool, end: bool, key: str | None) -> int:
     return (REMOVES if remove else 0) | (ENDS if end else 0)
 
 
+def data_of(data: msgspec.Raw, *, remove: bool) -> bytes:
+    """The JSON that a publication says: `null` where it only takes a row away.
+
+    Raises `BadRequestError` where nothing was sent and a row stays.
+    """
+    raw = bytes(data)
+    if raw:
+        return raw
+    if not remove:
+        raise BadRequestError("missing required field `data`")
+    return b"null"
+
+
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One publication of `POST /api/publish`.
 
@@ -175,7 +190,7 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     channel: str
-    data: msgspec.Raw
+    data: msgspec.Raw = ABSENT
     """Not validated yet, not even as UTF-8: that is `check_payload`'s work."""
     key: str | None = None
     idempotency_key: str | None = None
@@ -194,7 +209,7 @@ class ToMany(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One payload for several channels: an object of `POST /api/publish` that names `channels`."""
 
     channels: tuple[str, ...]
-    data: msgspec.Raw
+    data: msgspec.Raw = ABSENT
     key: str | None = None
     idempotency_key: str | None = None
     tags: dict[str, str | bool | int | float] | None = None
@@ -264,6 +279,10 @@ def _one_item(raw: bytes) -> Batch:
     try:
         many = _TO_MANY.decode(raw)
     except msgspec.ValidationError as error:
+        if "unknown field `channel`" in str(error):
+            raise BadRequestError(
+                "channel and channels are given, allowed is one of them"
+            ) from None
         return Batch((BadRequestError(f"not a publication: {error}"),), is_array=False)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Batch((item,), is_array=False)

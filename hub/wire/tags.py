@@ -59,6 +59,10 @@ def read_tags(header: str) -> bytes:
     for pair in header.split(","):
         name, equals, value = pair.partition("=")
         if not equals:
-            raise BadRequestError(f"{pair.strip()[:60]!r} is not of the form name=value")
-        tags[name.strip()] = value.strip()
+            raise BadRequestError(
+                f"X-Message-Tags: {pair.strip()[:60]!r} is not of the form name=value"
+            )
+        if (plain := name.strip()) in tags:
+            raise BadRequestError(f"X-Message-Tags names {plain[:60]!r} twice")
+        tags[plain] = value.strip()
     return encode_tags(tags)

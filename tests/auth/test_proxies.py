@@ -103,3 +103,11 @@ def test_no_field_raises_and_none_makes_more_than_an_address(first: str, second:
 def test_an_entry_that_is_no_network_is_named() -> None:
     with pytest.raises(SettingsError, match=r"HUB_TRUSTED_PROXIES: 'proxy.local'"):
         TrustedProxies(["10.0.0.1", "proxy.local"])
+
+
+@pytest.mark.parametrize("entry", ["::ffff:10.0.0.0/104", "::ffff:10.0.0.5", "::ffff:0:0/96"])
+def test_a_network_of_ipv4_may_be_written_as_one_of_ipv6(entry: str) -> None:
+    """Addresses have one form each, and so have networks: else the entry would cover nobody."""
+    proxies = TrustedProxies([entry])
+    assert proxies.trusts("10.0.0.5")
+    assert not proxies.trusts("::1")

@@ -167,3 +167,29 @@ def test_open_host_without_keys_is_refused_with_both_ways_out(host: str) -> None
     assert message.startswith(f"HUB_HOST is {host!r}: with no key at all only this machine")
     assert "HUB_PUBLISH_KEYS" in message
     assert "HUB_INSECURE=true (--insecure)" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("HUB_PORT", "8_311", "a whole number"),
+        ("HUB_PORT", "+8311", "a whole number"),
+        ("HUB_PORT", "٨", "a whole number"),
+        ("HUB_KEEP_ALIVE_SECONDS", "1e3", "a number of seconds"),
+        ("HUB_WORKERS", "AUTO", "or auto"),
+        ("HUB_RATE_COMMANDS", "10/86401", "SECONDS up to 86400"),
+        ("HUB_RATE_COMMANDS", "0.5/1", "RATE and BURST whole numbers"),
+        ("HUB_HOSTS", "hub.example:80", "without a port"),
+        ("HUB_PUBLISH_KEYS", "shop:sha256:12ab", "64 hexadecimal digits"),
+        ("HUB_PUBLISH_KEYS", "sha256:12ab=orders:*", "64 hexadecimal digits"),
+    ],
+)
+def test_a_value_that_only_looks_right_is_refused(name: str, value: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        load_settings(config_file=None, flags={}, environ={name: value})
+
+
+def test_a_secret_that_is_wrong_is_not_repeated() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings(config_file=None, flags={}, environ={"HUB_WEBHOOK_SECRET": "whsec_?hidden"})
+    assert "hidden" not in str(refused.value)

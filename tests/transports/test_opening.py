@@ -20,6 +20,7 @@ from hub.errors import (
     UnavailableError,
     UpgradeRequiredError,
 )
+from hub.transports.asked import UrlRules
 from hub.transports.opening import Dialects, Openings
 from hub.transports.request import Verdict
 from hub.transports.turns import Turns
@@ -75,7 +76,7 @@ class Door:
                 message_timeout_seconds=30,
             ),
             max_subscriptions=3,
-            max_patterns=2,
+            rules=UrlRules(max_patterns=2),
             deflate=True,
             on_refused=lambda error, _, address: self.refusals.append((error.code, address)),
         )

@@ -25,6 +25,7 @@ from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord
 from hub.errors import HubError
 from hub.transports.asgi_types import ASGIApp
+from hub.transports.asked import UrlRules
 
 
 class Node(Protocol):
@@ -213,6 +214,8 @@ class HttpDeps:
     base_path: str = ""
     """Goes before every path: empty, or such as `/hub` without a slash at its end."""
     limits: HttpLimits = field(default_factory=HttpLimits)
+    url_rules: UrlRules = field(default_factory=UrlRules)
+    """What the URL of a session may ask for."""
     hooks: Hooks | None = None
     """Ask the application; None where it need not be asked."""
     new_connection: Callable[[], str] = str

@@ -5,6 +5,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import orjson
 
 from hub.core import decimals
@@ -35,12 +36,30 @@ from hub.transports.http.schemas import (
 )
 from hub.transports.request import Request
 from hub.wire.codes import http_status
-from hub.wire.payload import Batch, Item, check_key, check_payload, keep_of, marks_of, split_items
+from hub.wire.payload import (
+    Batch,
+    Item,
+    check_key,
+    check_payload,
+    data_of,
+    keep_of,
+    marks_of,
+    split_items,
+)
 from hub.wire.query import single, split_form
 from hub.wire.tags import encode_tags, read_tags
 
 _MULTI_STATUS = 207  # RFC 4918 section 11.1: the items tell
 _TRACE = header("traceparent", STRING, "W3C Trace Context; followed where the hub traces.")
+
+# What header fields say at `/api/publish/{channel}`, and fields of a publication in a body.
+_ELSEWHERE = {
+    "x-message-key": "key",
+    "x-message-tags": "tags",
+    "x-message-ttl": "ttl_seconds",
+    "x-message-history": "history",
+}
+_OF_ONE = frozenset({"idempotency-key", *_ELSEWHERE})
 
 Outcome = str | HubError
 """Of an item: its result as JSON, or why there is none."""
@@ -107,7 +126,10 @@ class Publishing:
                 handler=self.batch,
                 at_once=True,
                 summary="Publish one or many",
-                parameters=(_TRACE,),
+                parameters=(
+                    header("Idempotency-Key", KEY, "Of one publication; not with an array."),
+                    _TRACE,
+                ),
                 body={
                     "anyOf": [
                         ref("Item"),
@@ -206,6 +228,8 @@ class Publishing:
     async def batch(self, request: Request) -> Answer:
         """One object or an array of them; an array is answered with one, in its order."""
         batch = split_items(request.body, max_items=self._limits.max_batch_items)
+        if not _OF_ONE.isdisjoint(request.headers):
+            batch = _with_headers(batch, request)
         trace = request.headers.get("traceparent") if self._traced else None
         identity = request.identity
         self._check_rate(request, len(batch.channels) or len(batch.items))
@@ -346,7 +370,7 @@ class Publishing:
             checked.add(channel)
         return PublishRequest(
             channel,
-            check_payload(bytes(item.data), limit=self._max_bytes),
+            check_payload(data_of(item.data, remove=item.remove), limit=self._max_bytes),
             identity.publisher,
             None if key is None else check_key(key, "key"),
             identity.subject,
@@ -359,6 +383,27 @@ class Publishing:
             if item.history and item.ttl_seconds is None
             else keep_of(ttl_seconds=item.ttl_seconds, history=item.history),
         )
+
+
+def _with_headers(batch: Batch, request: Request) -> Batch:
+    """The batch with what header fields say of its one publication: its idempotency key.
+
+    Raises `BadRequestError` for a field that counts only where the body is the data, or that
+    says nothing of any one item: passed over, it would be thought to work.
+    """
+    for name, field in _ELSEWHERE.items():
+        if name in request.headers:
+            raise BadRequestError(
+                f"{name} counts at /api/publish/{{channel}}: here a publication has {field!r}"
+            )
+    if batch.is_array:
+        raise BadRequestError("in an array each item has its own 'idempotency_key'")
+    key, item = text_header(request, "idempotency-key"), batch.items[0]
+    if key is None or not isinstance(item, Item):
+        return batch
+    if item.idempotency_key not in (None, key):
+        raise BadRequestError("Idempotency-Key and 'idempotency_key' differ")
+    return replace(batch, items=(msgspec.structs.replace(item, idempotency_key=key),))
 
 
 def _asked(judged: Sequence[PublishRequest | HubError]) -> list[PublishRequest]:

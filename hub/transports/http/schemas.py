@@ -100,7 +100,8 @@ _SAID: Json = {
     "ttl_seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TTL_SECONDS},
     "history": BOOLEAN,
 }
-_SAID_OPTIONAL = tuple(name for name in _SAID if name != "data")
+# `data` is needed too, but where `remove` says that a row goes.
+_SAID_OPTIONAL = tuple(_SAID)
 
 _COMMON: Json = {
     "Problem": record(

@@ -33,6 +33,7 @@ class Sessions:
         self._limits = deps.limits
         self._hooks = deps.hooks
         self._new_connection = deps.new_connection
+        self._rules = deps.url_rules
 
     def routes(self) -> tuple[Route, ...]:
         limits = self._limits
@@ -110,7 +111,7 @@ class Sessions:
             return self._ask(self._hooks, request, query)
         else:
             identity = self._policy.identify(credentials_of(request, query.token))
-            request.identity = _checked(identity, query)
+            request.identity = self._checked(identity, query)
         return None
 
     def _ask(
@@ -128,12 +129,24 @@ class Sessions:
         if not (
             hooks.asks_connect(identity) or (query.channels and hooks.asks_subscribe(identity))
         ):
-            request.identity = _checked(identity, query)
+            request.identity = self._checked(identity, query)
             return None
         connection = self._new_connection()
         asker = Asker(identity, connection, request.address, request.headers)
         verdict = AskedVerdict(hooks, asker, query.channels, nobody=without)
-        return _asked(verdict, request, query)
+        return self._asked(verdict, request, query)
+
+    async def _asked(
+        self, verdict: AskedVerdict, request: Request, query: SubscriptionQuery
+    ) -> None:
+        await verdict.wait()
+        admission = verdict.admission()
+        request.given = {"query": query, "named": verdict.connection, "admission": admission}
+        request.identity = self._checked(admission.identity, query)
+
+    def _checked(self, identity: Identity, query: SubscriptionQuery) -> Identity:
+        self._rules.check(identity, query)
+        return identity
 
     async def poll(self, request: Request) -> Answer:
         query: SubscriptionQuery = request.given["query"]
@@ -159,21 +172,6 @@ class Sessions:
             of_channels={} if admission is None else admission.of_channels,
         )
         return Answer(await self._poll(asked))
-
-
-async def _asked(verdict: AskedVerdict, request: Request, query: SubscriptionQuery) -> None:
-    await verdict.wait()
-    admission = verdict.admission()
-    request.given = {"query": query, "named": verdict.connection, "admission": admission}
-    request.identity = _checked(admission.identity, query)
-
-
-def _checked(identity: Identity, query: SubscriptionQuery) -> Identity:
-    for channel in query.channels:
-        identity.check_subscribe(channel)
-    for pattern in query.patterns:
-        identity.check_pattern(pattern)
-    return identity
 
 
 def _not_a_handshake(_request: Request) -> Answer:

@@ -4,7 +4,6 @@ Times in answers are milliseconds since 1970 UTC. `issued_before` is compared wi
 counts seconds; a number that can only be milliseconds is taken as such.
 """
 
-import math
 from typing import Any
 
 import msgspec
@@ -32,6 +31,8 @@ MAX_SECONDS = 3650 * _DAY_SECONDS
 _REVOKED_SECONDS = 365 * _DAY_SECONDS
 # Seconds since 1970 reach it in the year 5138, milliseconds did in 1973.
 _MILLISECONDS_FROM = 1e11
+# The end of the year 9999; behind it a mistyped time would refuse every token there will be.
+_LAST_SECOND = 253_402_300_799
 _CLOSED = "closed by operator"
 
 
@@ -198,9 +199,10 @@ def _seconds(value: float) -> float:
 
 
 def _before(value: float) -> float:
-    if not (math.isfinite(value) and value >= 0):
-        raise BadRequestError("issued_before is no time since 1970")
-    return value / 1000 if value >= _MILLISECONDS_FROM else value
+    seconds = value / 1000 if value >= _MILLISECONDS_FROM else value
+    if not 0 <= seconds <= _LAST_SECOND:
+        raise BadRequestError("issued_before is no time from 1970 to 9999")
+    return seconds
 
 
 def _reason(text: str) -> str:

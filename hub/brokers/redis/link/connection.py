@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from hiredis import pack_command
 from redis.asyncio.connection import (
@@ -25,7 +26,7 @@ from redis.backoff import NoBackoff
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.link.outcomes import CONNECTION_ERRORS, Call, LostError, RefusedError
-from hub.brokers.redis.link.urls import check_form, without_secrets
+from hub.brokers.redis.link.urls import check_database, check_form, scheme, without_secrets
 from hub.brokers.redis.options import RedisOptions
 from hub.core.counters import Counters
 from hub.core.ports import Monotonic
@@ -130,6 +131,8 @@ class Server(Endpoint):
         """Raise `SettingsError` for a URL that names no Redis; the message masks passwords."""
         self.name = without_secrets(url)
         check_form(url)
+        if scheme(url) != "unix":
+            check_database(urlsplit(url).path.strip("/"), url)
         try:
             arguments = parse_url(url)
             self._class = _CLASSES[arguments.pop("connection_class", Connection)]

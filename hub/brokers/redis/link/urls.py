@@ -134,6 +134,15 @@ def check_form(url: str) -> None:
         )
 
 
+def check_database(name: str, url: str) -> None:
+    """Raise `SettingsError` where what names a database is no number: redis-py takes 0 then."""
+    if re.fullmatch("[0-9]*", name) is None:
+        raise SettingsError(
+            f"{without_secrets(url)!r} is not the URL of a Redis: its database is {name[:40]!r},"
+            " expected a number"
+        )
+
+
 def _can_be_split(url: str) -> bool:
     """Its errors repeat what it was given, so they must not be shown."""
     try:
@@ -174,6 +183,7 @@ def parse_sentinel(url: str) -> SentinelUrl:
             f"{without_secrets(url)!r} names no service: expected "
             "redis+sentinel://host:port,host:port/service"
         )
+    check_database(database, url)
     query = dict(parse_qsl(parts.query))
     name, password = query.pop("sentinel_username", ""), query.pop("sentinel_password", "")
     login = f"{quote(name, safe='')}:{quote(password, safe='')}@" if password else ""

@@ -171,3 +171,14 @@ def test_url_of_another_setting_shows_no_password_either() -> None:
             Settings(**{name: "https://user:s3cr3t/w0rd@host"})
         assert "s3cr3t" not in refused.value.message
         assert "w0rd" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://host/x", "redis://host:6379/0x1", "rediss://host/1/2", "redis://host/-1"]
+)
+def test_a_database_that_is_no_number_is_refused(url: str) -> None:
+    """redis-py takes 0 then, and two hubs that should know nothing of each other share one."""
+    with pytest.raises(SettingsError, match="expected a number"):
+        Server(url)
+    with pytest.raises(SettingsError, match="expected a number"):
+        urls.parse_sentinel("redis+sentinel://host/service/x")
