@@ -250,7 +250,7 @@ class PollSessions:
         """
         session = polling.session
         held = (session.places or {}).keys()
-        polling.ever |= held
+        polling.ever |= held | set(() if session.patterns is None else session.patterns.by_text)
         more = [name for name in request.channels if name not in polling.ever]
         patterns = [text for text in request.patterns if text not in polling.ever]
         polling.ever &= held | {*request.channels, *request.patterns}

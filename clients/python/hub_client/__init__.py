@@ -37,8 +37,9 @@ from hub_client.options import ClientOptions
 from hub_client.posting import PublisherOptions
 from hub_client.publisher import Publisher
 from hub_client.publishing import Outcome, Outgoing
-from hub_client.sync_client import SyncHubClient, SyncSubscription
+from hub_client.sync_client import SyncHubClient
 from hub_client.sync_publisher import SyncPublisher
+from hub_client.sync_subscription import SyncSubscription
 from hub_client.timing import ReconnectTiming
 
 __all__ = [

@@ -11,7 +11,7 @@ dropped, and 7 is told. Where the older one ends after 5, `gap 6..6` is told ins
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,16 @@ class Source:
     """Whether it is the connection for what has no offset to compare."""
     newer: bool = False
     """Whether another connection, which was there before, still brings the channel."""
+    shared: bool = False
+    """Whether this connection brought the channel before, for another subscription: what was before
+    that does not come again."""
 
 
 class Channel:
     """One subscription's place in its channel; survives every connection."""
+
+    kind = "channel"
+    """As the wire calls what is subscribed to."""
 
     __slots__ = (
         "_asked",
@@ -50,6 +56,7 @@ class Channel:
         "every_ms",
         "fill",
         "filter",
+        "key",
         "last",
         "name",
         "position",
@@ -70,8 +77,11 @@ class Channel:
         presence_data: object = None,
         every_ms: int | None = None,
         state: bool = False,
+        key: str = "",
     ) -> None:
         self.name = name
+        self.key = key or name
+        """By which connections know that they bring it."""
         self.since = since
         self.last = last
         self.fill = fill
@@ -115,7 +125,7 @@ class Channel:
     def subscribed(self, start: Position, source: Source) -> tuple[Item, ...]:
         """The connection starts here. A position that is known stays: a start in another epoch
         is followed by a `reset`, and moving now would hide that if the connection ended first."""
-        source.epochs[self.name] = start.epoch
+        source.epochs[self.key] = start.epoch
         if self.position is None:
             if self.state:
                 # Until the last of its rows has come there is nothing to resume from.
@@ -124,7 +134,17 @@ class Channel:
         ahead = start.epoch == self._epoch and start.offset > self.position.offset
         if source.newer and ahead:
             self._hold(*self._lacking_before(start), source, front=True)
+        elif source.shared and ahead:
+            return (*self._take(*self._lacking_before(start), source), *self.release())
         return self.release()
+
+    def follows(self, start: Position) -> bool:
+        """Whether it lacks nothing of what a connection brings that begins there: it may go on
+        with what was asked for by another subscription."""
+        place = self.position
+        if place is None or self.state:
+            return False
+        return place.epoch != start.epoch or place.offset >= start.offset
 
     def push(self, frame: Frame, raw: bytes, source: Source) -> tuple[Item, ...]:
         """What the application gets for one push of this channel, in order."""
@@ -145,6 +165,13 @@ class Channel:
             items += self._take(frame, raw, source)
         return tuple(items)
 
+    def keys(self) -> Iterator[str]:
+        """By which a connection knows its places: there is this one."""
+        yield self.key
+
+    def all_places(self) -> "Iterator[Channel]":
+        yield self
+
     @property
     def _epoch(self) -> str:
         return self.position.epoch if self.position is not None else ""
@@ -159,7 +186,7 @@ class Channel:
         if frame.op != "gap" or frame.reason not in _LACKING or frame.to is None:
             return False
         place = self.position
-        epoch = source.epochs.get(self.name)
+        epoch = source.epochs.get(self.key)
         return place is not None and epoch == place.epoch and frame.to > place.offset
 
     def _lacking_before(self, start: Position) -> tuple[Frame, bytes]:
@@ -170,7 +197,7 @@ class Channel:
         return decode(raw), raw
 
     def _take(self, frame: Frame, raw: bytes, source: Source) -> tuple[Item, ...]:
-        epoch = source.epochs.get(self.name)
+        epoch = source.epochs.get(self.key)
         if epoch is None:
             # Still under way from a subscription that was given up on this connection.
             return ()
@@ -194,13 +221,28 @@ class Channel:
     def _state(self, frame: Frame, raw: bytes, source: Source) -> tuple[Item, ...]:
         """Rows; with the last of them this is where the next resume goes on."""
         place = position(frame.position)
+        if self.key != self.name:
+            return self._passed_over(place, source, more=frame.more)
         begins = place != self._table
         self._table = place if frame.more else None
-        source.epochs[self.name] = place.epoch
+        source.epochs[self.key] = place.epoch
         if not frame.more:
             self.position = place
         found = rows(frame, place.epoch)
         return (State(self.name, place, found, frame.more, begins, frame.dropped, raw),)
+
+    def _passed_over(self, place: Position, source: Source, *, more: bool) -> tuple[Item, ...]:
+        """Rows that a subscription by name asked for stand in place of messages: for a pattern,
+        which cannot ask for them, a gap."""
+        if more or self.position is None:
+            return ()
+        if place.epoch != self._epoch:
+            source.epochs[self.key] = place.epoch
+            self.position = place
+            return self._unannounced_reset(place)
+        if place.offset <= self.position.offset:
+            return ()
+        return self._take(*self._lacking_before(place), source)
 
     def _message(self, frame: Frame, raw: bytes, epoch: str, source: Source) -> tuple[Item, ...]:
         offset = frame.offset or 0
@@ -237,7 +279,7 @@ class Channel:
         return (Gap(self.name, place.epoch, 0, place.offset, "reset", frame=frame),)
 
     def _reset(self, start: Position, raw: bytes, source: Source) -> tuple[Item, ...]:
-        source.epochs[self.name] = start.epoch
+        source.epochs[self.key] = start.epoch
         if start.epoch == self._epoch and self._asked != start.epoch:
             return ()  # the other connection said it
         self.position = start

@@ -6,6 +6,7 @@ the browser client (clients/js/src/client.js).
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Mapping
 
@@ -15,6 +16,7 @@ from hub_client import frames
 from hub_client.channel import Channel, Source
 from hub_client.commands import Command, Commands, Outcome
 from hub_client.connection import Connections
+from hub_client.dialers import make_dialers
 from hub_client.errors import (
     AlreadySubscribedError,
     ClosedError,
@@ -22,16 +24,16 @@ from hub_client.errors import (
     ConnectionLostError,
 )
 from hub_client.feed import OVERFULL, Feed
+from hub_client.feeds import Feeds
 from hub_client.link import Link
 from hub_client.messages import ConnectionState, Position
 from hub_client.options import ClientOptions
 from hub_client.outages import OutageLog
-from hub_client.poll import PollDialer
-from hub_client.sse import SseDialer
+from hub_client.pattern import Pattern, key_of
 from hub_client.tokens import TokenSource
-from hub_client.transport import Dialer, Target, public_url
-from hub_client.websocket import WebSocketDialer
+from hub_client.transport import Target, public_url
 
+_LOG = logging.getLogger("hub_client")
 # Why a subscription ends of which the last publication came: no error.
 _ENDED = "ended"
 _OF_A_CHANNEL = frozenset({"message", "gap", "state", "join", "leave", "update", "presence_reset"})
@@ -51,7 +53,7 @@ class Channels:
         self._hub = public_url(target.base_url)
         self._report = options.on_state or OutageLog(self._hub)
         self._loop = asyncio.get_running_loop()
-        self._feeds: dict[str, Feed] = {}
+        self._feeds = Feeds()
         self._link: Link | None = None
         self._before: set[Link] = set()
         """Connections that were it before, and may still bring something."""
@@ -119,10 +121,10 @@ class Channels:
 
     # -- subscriptions ---------------------------------------------------------------------
 
-    def subscribe(self, channel: Channel) -> Feed:
+    def subscribe(self, channel: Channel | Pattern) -> Feed:
         """Raise `AlreadySubscribedError`, or what ended the client."""
         self.check_open()
-        former = self._feeds.get(channel.name)
+        former = self._feeds.get(channel.key)
         if former is not None and not former.abandoned:
             raise AlreadySubscribedError(f"subscribed to {channel.name!r} already")
         if former is not None:
@@ -133,19 +135,19 @@ class Channels:
 
     def said(self, name: str, data: object) -> None:
         """A member said something else of itself: so does its next subscribe."""
-        if (feed := self._feeds.get(name)) is not None:
-            feed.channel.presence_data = data
+        if (known := self._feeds.by_name(name)) is not None:
+            known[1].presence_data = data
 
     def take_over(self, former: "Channels") -> None:
         """The subscriptions of a client that was closed go on here."""
-        for feed in former._feeds.values():
+        for feed in former._feeds:
             if not feed.abandoned:
                 feed.reopen()
                 self._add(feed)
 
     def _add(self, feed: Feed) -> None:
         feed.on_room = self._room.set
-        self._feeds[feed.channel.name] = feed
+        self._feeds.add(feed)
         if self._link is not None:
             self._ask(feed)
 
@@ -162,14 +164,15 @@ class Channels:
             return
 
         def told(outcome: Outcome) -> None:
-            # The stream may have told already: of a reply that comes later, or was lost.
-            if self._feeds.get(channel.name) is not feed or channel.name in link.epochs:
+            if not self._feeds.has(feed):
                 return
             if isinstance(outcome, frames.Frame):
                 if link.wire.starts_in_reply:
-                    self._started(feed, *frames.subscribed(outcome.ok), link)
+                    self._told(feed, outcome.ok, link)
             elif isinstance(outcome, CommandError) and outcome.retryable:
-                self._ask_later(feed, link, outcome)
+                # The stream may have told already: of a reply that comes later, or was lost.
+                if channel.key not in link.epochs:
+                    self._ask_later(feed, link, outcome)
             # Where it came twice, the stream tells where the first one started.
             elif isinstance(outcome, CommandError) and outcome.code != "conflict":
                 self._end_feed(feed, outcome)
@@ -180,63 +183,108 @@ class Channels:
     def _ask_later(self, feed: Feed, link: Link, error: CommandError) -> None:
         def again() -> None:
             self._later.discard(timer)
-            if link is self._link and self._feeds.get(feed.channel.name) is feed:
+            if link is self._link and self._feeds.has(feed):
                 self._ask(feed)
 
         pause = random.uniform(*ask_again_between(error.retry_after_seconds))
         timer = self._loop.call_later(pause, again)
         self._later.add(timer)
 
-    def _started(self, feed: Feed, position: Position, given: object, link: Link) -> None:
-        feed.given = given
-        source = self._source(feed, link, newer=link is self._link and self._is_brought(feed))
-        feed.put(feed.channel.subscribed(position, source))
+    def _told(self, feed: Feed, ok: msgspec.Raw, link: Link) -> None:
+        """A subscribe was answered in the stream."""
+        if isinstance(feed.channel, Pattern):
+            self._pattern_starts(feed, feed.channel, frames.begun_positions(ok), link)
+        else:
+            start, given = frames.subscribed(ok)
+            self._starts(feed.channel.name, start, link, of=feed.channel, given=given)
+
+    def _pattern_starts(
+        self, feed: Feed, pattern: Pattern, positions: Mapping[str, Position], link: Link
+    ) -> None:
+        link.epochs[pattern.key] = ""
+        pattern.begun = True
+        for name, start in positions.items():
+            self._starts(name, start, link, of=pattern.place(name))
+        for by_name in [each.channel for each in self._feeds if each.channel.key in link.epochs]:
+            # One that nobody has published to is brought by name alone.
+            at = by_name.position
+            if isinstance(by_name, Channel) and at is not None and pattern.matches(by_name.name):
+                place = pattern.place(by_name.name)
+                if place.position is None:
+                    self._starts(by_name.name, at, link, of=place)
         feed.started.set()
 
+    def _starts(
+        self,
+        name: str,
+        start: Position,
+        link: Link,
+        *,
+        of: Channel | None = None,
+        given: object = None,
+    ) -> None:
+        """A channel starts on this connection: for the one subscription `of` that asked, or for
+        any, and for each other one that lacks nothing of what follows."""
+        wanted = list(self._feeds.wanting(name))
+        shared = any(place.key in link.epochs for _, place in wanted if place is not of)
+        for feed, place in wanted:
+            by_name = place is feed.channel
+            is_new = not by_name and place.position is None
+            if place is of or (of is None and by_name) or is_new or place.follows(start):
+                feed.put(place.subscribed(start, self._source(place, link, shared=shared)))
+                if by_name:
+                    feed.given = given or feed.given
+                    feed.started.set()
+
     def _end_feed(self, feed: Feed, error: Exception | None) -> None:
-        del self._feeds[feed.channel.name]
+        self._feeds.remove(feed)
         feed.end(error)
 
     def _drop(self, feed: Feed) -> None:
         feed.abandoned = True
         feed.end()
-        name = feed.channel.name
-        if self._feeds.get(name) is not feed:
+        channel = feed.channel
+        if not self._feeds.has(feed):
             return
-        del self._feeds[name]
-        for former in self._before:
-            former.epochs.pop(name, None)
+        self._feeds.remove(feed)
+        for link in (*self._before, self._link):
+            if link is not None:
+                for key in (channel.key, *channel.keys()):
+                    link.epochs.pop(key, None)
         if self._link is not None:
-            self._link.epochs.pop(name, None)
-            self._unsubscribe(name, self._link)
+            self._unsubscribe(channel.kind, channel.name, self._link)
 
-    def _unsubscribe(self, name: str, link: Link) -> None:
+    def _unsubscribe(self, kind: str, name: str, link: Link) -> None:
         """The answer changes nothing."""
-        link.send(self._commands.make("unsubscribe", lambda _: None, own=True, channel=name))
+        link.send(self._commands.make("unsubscribe", lambda _: None, own=True, **{kind: name}))
 
-    def _is_brought(self, feed: Feed) -> bool:
+    def _is_brought(self, place: Channel) -> bool:
         """Whether a connection that was taken over from still brings the channel."""
-        return any(feed.channel.name in link.epochs for link in self._before)
+        return any(place.key in link.epochs for link in self._before)
 
-    def _source(self, feed: Feed, link: Link, *, newer: bool) -> Source:
+    def _source(self, place: Channel, link: Link, *, shared: bool = False) -> Source:
         # While two connections bring a channel, one is for what has no offset to compare.
-        carried = self._link is not None and feed.channel.name in self._link.epochs
-        return Source(link.epochs, link is self._link or not carried, newer)
+        current = link is self._link
+        carried = self._link is not None and place.key in self._link.epochs
+        newer = current and self._is_brought(place)
+        return Source(link.epochs, current or not carried, newer, shared)
 
     # -- what the connections tell ---------------------------------------------------------
 
     def wanted(self) -> tuple[Mapping[str, object], ...]:
-        return tuple(feed.channel.request() for feed in self._feeds.values())
+        """What a URL may ask for."""
+        return tuple(channel.request() for channel in self._feeds.of_urls())
 
     def up(self, link: Link) -> None:
         if self._link is not None:
             self._before.add(self._link)
         self._link = link
         self._commands.forget_own()
-        for name in link.wire.in_url - self._feeds.keys():
-            self._unsubscribe(name, link)
-        for name, feed in self._feeds.items():
-            if name not in link.wire.in_url:
+        for name in link.wire.in_url:
+            if self._feeds.get(name) is None:
+                self._unsubscribe("channel", name, link)
+        for feed in self._feeds.in_order():
+            if feed.channel.key not in link.wire.in_url:
                 self._ask(feed)
         # After the subscribes: a publisher may wait for its own message.
         for command in self._commands.unsent():
@@ -252,36 +300,53 @@ class Channels:
         self._commands.lost(link, ConnectionLostError(text))
         if link in self._before:
             self._before.remove(link)
-            for feed in self._feeds.values():
-                if not self._is_brought(feed):
-                    feed.put(feed.channel.release(everything=True))
+            for feed in self._feeds:
+                for place in feed.channel.all_places():
+                    if not self._is_brought(place):
+                        feed.put(place.release(everything=True))
 
     def heard(self, frame: frames.Frame, raw: bytes, link: Link) -> None:
-        feed = self._feeds.get(frame.channel)
         if frame.op == "reply":
             self._commands.reply(frame)
-        elif feed is None:
-            return
+        elif frame.op == "subscribed" and frame.pattern:
+            if (known := self._feeds.by_pattern(frame.pattern)) is not None:
+                self._pattern_starts(*known, frames.places(frame.positions or {}), link)
         elif frame.op == "subscribed":
-            self._started(feed, frames.position(frame.position), frames.given(frame), link)
+            start, given = frames.position(frame.position), frames.given(frame)
+            self._starts(frame.channel, start, link, given=given)
         elif frame.op == "unsubscribed":
-            # An operator's doing, which must not be undone by asking again, or its natural end.
-            if frame.reason == _ENDED:
-                feed.put(feed.channel.release(everything=True))
-                self._end_feed(feed, None)
-            else:
-                self._end_feed(feed, CommandError("unsubscribed", frame.reason))
+            self._left(frame, link)
         elif frame.op in _OF_A_CHANNEL:
-            newer = link is self._link and self._is_brought(feed)
-            source = self._source(feed, link, newer=newer)
-            feed.put(feed.channel.push(frame, raw, source))
+            for feed, place in self._feeds.places(frame.channel):
+                feed.put(place.push(frame, raw, self._source(place, link)))
+                if frame.op == "state" and link is self._link:
+                    self._only_here(place)
+
+    def _only_here(self, place: Channel) -> None:
+        """A table begins anew: what the connection before brings may be in it already."""
+        for former in self._before:
+            former.epochs.pop(place.key, None)
+
+    def _left(self, frame: frames.Frame, link: Link) -> None:
+        """An operator's doing, which must not be undone by asking again, or its natural end."""
+        key = key_of(frame.pattern) if frame.pattern else frame.channel
+        feed = self._feeds.get(key)
+        if feed is not None and frame.reason == _ENDED:
+            feed.put(feed.channel.release(everything=True))
+            self._end_feed(feed, None)
+        elif feed is not None:
+            self._end_feed(feed, CommandError("unsubscribed", frame.reason))
+        for _, place in self._feeds.places(frame.channel):
+            # Its pattern goes on.
+            if link.epochs.pop(place.key, None) is not None and frame.reason != _ENDED:
+                _LOG.warning("%s: out of %r (%s)", self._hub, frame.channel, frame.reason)
 
     async def room(self, channel: str) -> None:
         """The one wait without a time-out: how long the application takes is its own affair."""
-        feed = self._feeds.get(channel)
-        while feed is not None and feed.holds(OVERFULL if self._commands.asking else 1):
-            self._room.clear()
-            await self._room.wait()
+        for feed, _ in list(self._feeds.places(channel)):
+            while feed.holds(OVERFULL if self._commands.asking else 1):
+                self._room.clear()
+                await self._room.wait()
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -297,7 +362,7 @@ class Channels:
         self._end = self._end or error
         for timer in self._later:
             timer.cancel()
-        for feed in self._feeds.values():
+        for feed in self._feeds:
             feed.end(for_feeds)
         self._commands.fail(error)
         # Wakes those that wait for a connection, to find out that there will be none.
@@ -314,16 +379,3 @@ def ask_again_between(told_seconds: float) -> tuple[float, float]:
     guess, not measured.
     """
     return told_seconds + 1.0, told_seconds + 3.0
-
-
-def make_dialers(transports: tuple[str, ...]) -> dict[str, Dialer]:
-    """In the order given; raise `ValueError` for a name that is no transport."""
-    kinds: dict[str, type[WebSocketDialer | SseDialer | PollDialer]] = {
-        WebSocketDialer.transport: WebSocketDialer,
-        SseDialer.transport: SseDialer,
-        PollDialer.transport: PollDialer,
-    }
-    unknown = set(transports) - kinds.keys()
-    if unknown or not transports:
-        raise ValueError(f"transports are {transports!r}, allowed are {', '.join(kinds)}")
-    return {name: kinds[name]() for name in transports}

@@ -17,11 +17,13 @@ from hub_client.messages import (
     Member,
     Message,
     Position,
+    Positions,
     Presence,
     Published,
     Tags,
 )
 from hub_client.options import ClientOptions
+from hub_client.pattern import Pattern
 from hub_client.route import find_route
 from hub_client.tokens import Token, TokenSource
 from hub_client.transport import Target, check_base_url
@@ -222,12 +224,11 @@ class HubClient:
             ValueError: `since` is not a position.
             ClosedError, RejectedError: the client is not entered, or has ended.
         """
-        start = Position.parse(since) if isinstance(since, str) else since
         channels = self._open_channels()
         feed = channels.subscribe(
             Channel(
                 channel,
-                since=start,
+                since=None if since is None else Position.of(since),
                 last=last,
                 fill=fill,
                 filter=filter,
@@ -237,8 +238,72 @@ class HubClient:
             )
         )
         wanted = Wanted(gaps=gaps, presence=presence, on_gap=on_gap, get_state=get_state)
+        return self._subscription(feed, wanted)
+
+    @overload
+    def subscribe_pattern(
+        self,
+        pattern: str,
+        *,
+        since: Positions | None = None,
+        last: int | None = None,
+        fill: bool = False,
+        filter: Filter | None = None,
+        gaps: Literal[False] = False,
+        presence: Literal[False] = False,
+        on_gap: OnGap | None = None,
+    ) -> Subscription[Message]: ...
+
+    @overload
+    def subscribe_pattern(
+        self,
+        pattern: str,
+        *,
+        since: Positions | None = None,
+        last: int | None = None,
+        fill: bool = False,
+        filter: Filter | None = None,
+        gaps: bool = False,
+        presence: bool = False,
+        on_gap: OnGap | None = None,
+    ) -> Subscription[Message | Gap | Presence]: ...
+
+    def subscribe_pattern(  # noqa: PLR0913 - what a subscription may ask for
+        self,
+        pattern: str,
+        *,
+        since: Positions | None = None,
+        last: int | None = None,
+        fill: bool = False,
+        filter: Filter | None = None,  # noqa: A002 - as the wire calls it
+        gaps: bool = False,
+        presence: bool = False,
+        on_gap: OnGap | None = None,
+    ) -> Subscription[Any]:
+        """Subscribe to every channel that `pattern` matches, now and later, as `subscribe` does.
+
+        `*` is one segment of a name between `:` or `.`, `**` at the end all the rest. Messages say
+        their channel, and are in order within it. A channel comes here and to its own
+        subscription, where there are both.
+
+        Args:
+            pattern: such as `prices:*`; one subscription per pattern and client.
+            since: resume after these positions (`Subscription.positions`); a channel that they do
+                not name is read from its beginning, as far as history holds. None: from now on.
+            last, fill, filter, gaps, presence, on_gap: as of `subscribe`, in each channel.
+        """
+        places = None if since is None else {name: Position.of(at) for name, at in since.items()}
+        feed = self._open_channels().subscribe(
+            Pattern(pattern, since=places, last=last, fill=fill, filter=filter)
+        )
+        return self._subscription(feed, Wanted(gaps=gaps, presence=presence, on_gap=on_gap))
+
+    def _subscription(self, feed: Feed, wanted: Wanted) -> Subscription[Any]:
+        def trouble() -> str:
+            return self._open_channels().trouble()
+
         return Subscription[Item](
-            feed, wanted, release=self._release, trouble=self._trouble, history=self._page
+            feed, wanted, release=self._release, trouble=trouble, history=self._page
         )
 
     async def publish(  # noqa: PLR0913 - the fields of a publication
@@ -292,11 +357,9 @@ class HubClient:
         self, channel: str, *, since: Position | str | None = None, limit: int = 100
     ) -> HistoryPage:
         """At most `limit` messages after `since`, oldest first; from the oldest without it."""
-        position = None if since is None else str(since)
-        channels = self._open_channels()
-        return frames.history_page(
-            await channels.request("history", channel=channel, since=position, limit=limit)
-        )
+        fields = {"since": None if since is None else str(since), "limit": limit}
+        asked = self._open_channels().request("history", channel=channel, **fields)
+        return frames.history_page(await asked)
 
     async def _page(self, channel: str, since: Position) -> HistoryPage:
         return await self.history(channel, since=since, limit=1000)
@@ -314,9 +377,8 @@ class HubClient:
 
     async def presence_count(self, channel: str) -> int:
         """How many members are present now."""
-        return frames.member_count(
-            await self._open_channels().request("presence", channel=channel, count=True)
-        )
+        asked = self._open_channels().request("presence", channel=channel, count=True)
+        return frames.member_count(await asked)
 
     async def presence_update(self, channel: str, data: object) -> None:
         """Say something else of this member; raise `CommandError` where it is none.
@@ -336,9 +398,6 @@ class HubClient:
 
     def _release(self, feed: Feed) -> None:
         self._open_channels().release(feed)
-
-    def _trouble(self) -> str:
-        return self._open_channels().trouble()
 
     def _open_channels(self) -> Channels:
         if self._channels is None:

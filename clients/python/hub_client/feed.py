@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar, cast
 from hub_client import frames
 from hub_client.channel import Channel
 from hub_client.messages import Gap, HistoryPage, Item, Message, Position, Presence, State
+from hub_client.pattern import Pattern
 
 ItemT_co = TypeVar("ItemT_co", bound=Item, covariant=True)
 OnGap = Callable[[Gap], Awaitable[None] | None]
@@ -44,7 +45,7 @@ class FeedStatistics:
 class Feed:
     """What one subscription has not consumed yet."""
 
-    def __init__(self, channel: Channel, *, limits: FeedLimits) -> None:
+    def __init__(self, channel: Channel | Pattern, *, limits: FeedLimits) -> None:
         self.channel = channel
         self.on_room: Callable[[], None] = lambda: None
         """Called when the application has taken something."""
@@ -127,10 +128,11 @@ class Wanted:
 class Subscription(Generic[ItemT_co]):
     """Messages of one channel, in order: `async for message in subscription`.
 
-    It subscribes when made, and ends with `close()`, at the end of `async with`, or when
-    nobody refers to it any more: `async for ... in hub.subscribe(...)` with a `break` needs
-    no clean-up. Cancelling a wait for the next message loses nothing; cancelled in the middle
-    of an `on_gap` it is called with the same gap again. One task iterates.
+    Those of a pattern are in order within each channel. It subscribes when made, and ends with
+    `close()`, at the end of `async with`, or when nobody refers to it any more:
+    `async for ... in hub.subscribe(...)` with a `break` needs no clean-up. Cancelling a wait for
+    the next message loses nothing; cancelled in the middle of an `on_gap` it is called with the
+    same gap again. One task iterates.
     """
 
     def __init__(
@@ -146,7 +148,8 @@ class Subscription(Generic[ItemT_co]):
         self._wanted = wanted
         self._release = release
         self._trouble = trouble
-        self._position = feed.channel.since
+        self._positions: dict[str, Position] = {}
+        """By channel, after the last item taken."""
         self._history = history
         self._begun = wanted.get_state is None
         self._behind: Position | None = None
@@ -160,12 +163,27 @@ class Subscription(Generic[ItemT_co]):
 
     @property
     def channel(self) -> str:
+        """Its channel, or its pattern."""
         return self._feed.channel.name
 
     @property
     def position(self) -> Position | None:
-        """After the last item taken from the iteration: what to save and pass as `since`."""
-        return self._position
+        """After the last item taken from the iteration: what to save and pass as `since`.
+
+        A pattern has `positions` instead.
+        """
+        return self._positions.get(self.channel, self._feed.channel.since)
+
+    @property
+    def positions(self) -> Mapping[str, Position]:
+        """The same for each channel, also for one that has brought nothing yet."""
+        return {**self.starts, **self._positions}
+
+    @property
+    def starts(self) -> Mapping[str, Position]:
+        """Where it began in each channel."""
+        places = tuple(self._feed.channel.all_places())
+        return {each.name: each.start for each in places if each.start is not None}
 
     @property
     def data(self) -> Any:
@@ -205,7 +223,8 @@ class Subscription(Generic[ItemT_co]):
                 if self._wanted.get_state is not None and item.reason != "conflated":
                     self._behind = item.position
             self._held = None
-            self._position = position_after(item) or self._position
+            if (place := position_after(item)) is not None:
+                self._positions[item.channel] = place
             if self._shows(item):
                 # `_shows` lets through exactly what the overloads of subscribe promise.
                 return cast("ItemT_co", item)

@@ -68,6 +68,9 @@ class Frame(msgspec.Struct, frozen=True, rename={"origin": "from"}):
     ok: msgspec.Raw = _NOTHING
     error: WireError | None = None
     channel: str = ""
+    pattern: str = ""
+    positions: dict[str, str] | None = None
+    """Of a pattern that begins: where each of its channels does."""
     epoch: str = ""
     offset: int | None = None
     data: msgspec.Raw = _NOTHING
@@ -176,6 +179,20 @@ def subscribed(ok: msgspec.Raw) -> tuple[Position, Any]:
 def given(frame: Frame) -> Any:
     """What the application gives with a welcome or a `subscribed`; None for nothing."""
     return _read(frame.data, object) if bytes(frame.data) else None
+
+
+class _Begun(msgspec.Struct, frozen=True):
+    positions: dict[str, str]
+
+
+def begun_positions(ok: msgspec.Raw) -> Mapping[str, Position]:
+    """Where a pattern begins in each of its channels, from a subscribe's reply."""
+    return places(_read(ok, _Begun).positions)
+
+
+def places(positions: Mapping[str, str]) -> Mapping[str, Position]:
+    """Raise `ProtocolError` where one is no position."""
+    return {name: position(text) for name, text in positions.items()}
 
 
 def published(ok: bytes | msgspec.Raw) -> Published:

@@ -179,7 +179,7 @@ def url_subscriptions(wanted: tuple[Mapping[str, object], ...]) -> tuple[list[st
         more = _pairs(fields)
         fits = len(encode_query(pairs + more)) <= _MAX_QUERY_BYTES
         if fits and _shared(fields) == shared:
-            channels.append(str(fields["channel"]))
+            channels.append(str(fields.get("channel", "")))
             pairs += more
     return channels, encode_query(pairs)
 
@@ -192,6 +192,7 @@ def _shared(fields: Mapping[str, object]) -> list[tuple[str, str]]:
 
 
 def _pairs(fields: Mapping[str, object]) -> list[tuple[str, str]]:
-    channel = str(fields["channel"])
-    since = [("since", f"{channel}={fields['since']}")] if "since" in fields else []
-    return [("channel", channel), *since]
+    kind = "channel" if "channel" in fields else "pattern"
+    name = str(fields[kind])
+    since = [("since", f"{name}={fields['since']}")] if "since" in fields else []
+    return [(kind, name), *since]

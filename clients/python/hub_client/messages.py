@@ -25,8 +25,17 @@ class Position:
             raise ValueError(f"position {text[:80]!r} is not of the form epoch:offset")
         return cls(epoch, int(digits))
 
+    @classmethod
+    def of(cls, place: "Position | str") -> "Position":
+        """Read it where it is text; raises as `parse`."""
+        return cls.parse(place) if isinstance(place, str) else place
+
     def __str__(self) -> str:
         return f"{self.epoch}:{self.offset}"
+
+
+Positions = Mapping[str, "Position | str"]
+"""By channel."""
 
 
 Tags = Mapping[str, str | int | float | bool]

@@ -95,7 +95,7 @@ class PollConnection:
         # What the answer moved stands last in it: named first, because a URL has not room for all,
         # it shows whether the answer came.
         newest = reversed(tuple(self._positions.items()))
-        places = tuple({"channel": name, "since": place} for name, place in newest)
+        places = tuple({_kind(name): name, "since": place} for name, place in newest)
         _, query = url_subscriptions(places)
         own = [("session", "true"), ("connection", session.connection)]
         own.append(("wait", f"{self._wait_seconds:g}"))
@@ -121,3 +121,8 @@ class PollConnection:
 
     async def close(self) -> None:
         """Nothing is held open; the hub forgets who does not poll."""
+
+
+def _kind(name: str) -> str:
+    """A pattern stands among positions for as long as it has no channel."""
+    return "pattern" if "*" in name else "channel"

@@ -7,14 +7,13 @@ beyond the client's own bounded queue: who is slower than the channel learns wha
 import asyncio
 import concurrent.futures
 import threading
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 from hub_client.client import HubClient
 from hub_client.errors import ClosedError
-from hub_client.feed import ItemT_co, Subscription, position_after
+from hub_client.feed import Subscription
 from hub_client.messages import (
     Filter,
     Gap,
@@ -23,16 +22,15 @@ from hub_client.messages import (
     Member,
     Message,
     Position,
+    Positions,
     Presence,
     Published,
     Tags,
 )
 from hub_client.options import ClientOptions
+from hub_client.sync_subscription import OnGap, SyncSubscription
 from hub_client.tokens import Token
 
-# What one turn between the two threads brings at most: a turn costs as much as ten messages. Guess.
-_MAX_TAKEN = 100
-OnGap = Callable[[Gap], object]
 ResultT = TypeVar("ResultT")
 
 
@@ -191,6 +189,61 @@ class SyncHubClient:
 
         return SyncSubscription[Any](self._run(begin()), self._submit, gaps=gaps, on_gap=on_gap)
 
+    @overload
+    def subscribe_pattern(
+        self,
+        pattern: str,
+        *,
+        since: Positions | None = None,
+        last: int | None = None,
+        fill: bool = False,
+        filter: Filter | None = None,
+        gaps: Literal[False] = False,
+        presence: Literal[False] = False,
+        on_gap: OnGap | None = None,
+    ) -> "SyncSubscription[Message]": ...
+
+    @overload
+    def subscribe_pattern(
+        self,
+        pattern: str,
+        *,
+        since: Positions | None = None,
+        last: int | None = None,
+        fill: bool = False,
+        filter: Filter | None = None,
+        gaps: bool = False,
+        presence: bool = False,
+        on_gap: OnGap | None = None,
+    ) -> "SyncSubscription[Message | Gap | Presence]": ...
+
+    def subscribe_pattern(  # noqa: PLR0913 - as there
+        self,
+        pattern: str,
+        *,
+        since: Positions | None = None,
+        last: int | None = None,
+        fill: bool = False,
+        filter: Filter | None = None,  # noqa: A002 - as the wire calls it
+        gaps: bool = False,
+        presence: bool = False,
+        on_gap: OnGap | None = None,
+    ) -> "SyncSubscription[Any]":
+        """As `HubClient.subscribe_pattern`."""
+
+        async def begin() -> Subscription[Item]:
+            return self._client.subscribe_pattern(
+                pattern,
+                since=since,
+                last=last,
+                fill=fill,
+                filter=filter,
+                gaps=True,
+                presence=presence,
+            )
+
+        return SyncSubscription[Any](self._run(begin()), self._submit, gaps=gaps, on_gap=on_gap)
+
     def publish(  # noqa: PLR0913 - as there
         self,
         channel: str,
@@ -261,111 +314,3 @@ class SyncHubClient:
         except BaseException:
             asked.cancel()
             raise
-
-
-Submit = Callable[[Coroutine[Any, Any, list[Item]]], "concurrent.futures.Future[list[Item]] | None"]
-
-
-class SyncSubscription(Generic[ItemT_co]):
-    """Messages of one channel, in order: `for message in subscription`.
-
-    It ends with `close()`, at the end of `with`, or when nobody refers to it any more. One thread
-    iterates. What interrupts a wait, such as Ctrl-C, loses no message.
-    """
-
-    def __init__(
-        self,
-        subscription: Subscription[Item],
-        submit: Submit,
-        *,
-        gaps: bool,
-        on_gap: OnGap | None,
-    ) -> None:
-        self._subscription = subscription
-        self._submit = submit
-        self._gaps = gaps
-        self._on_gap = on_gap
-        self._position = subscription.position
-        self._taken: deque[Item] = deque()
-        self._asked: concurrent.futures.Future[list[Item]] | None = None
-
-    @property
-    def channel(self) -> str:
-        return self._subscription.channel
-
-    @property
-    def position(self) -> Position | None:
-        """After the last item taken from the iteration: what to save and pass as `since`."""
-        return self._position
-
-    @property
-    def data(self) -> Any:
-        """As of `Subscription`."""
-        return self._subscription.data
-
-    def __iter__(self) -> "Iterator[ItemT_co]":
-        return self
-
-    def __next__(self) -> ItemT_co:
-        item = self.receive()
-        if item is None:
-            raise StopIteration
-        return item
-
-    def receive(self, *, timeout_seconds: float | None = None) -> ItemT_co | None:
-        """The next item; None when the client was closed.
-
-        Raises:
-            TimeoutError: none came in `timeout_seconds`.
-            HubClientError: what ended the subscription.
-        """
-        while True:
-            if not self._taken and not self._take(timeout_seconds):
-                return None
-            item = self._taken[0]
-            if isinstance(item, Gap) and self._on_gap is not None:
-                self._on_gap(item)
-            self._taken.popleft()
-            self._position = position_after(item) or self._position
-            if self._gaps or not isinstance(item, Gap):
-                # The overloads of `subscribe` promise exactly what is let through here.
-                return cast("ItemT_co", item)
-
-    def _take(self, timeout_seconds: float | None) -> bool:
-        """Whether there is more."""
-        if self._asked is None:
-            self._asked = self._submit(_some(self._subscription))
-        if self._asked is None:
-            return False
-        try:
-            self._taken.extend(self._asked.result(timeout_seconds))
-        except concurrent.futures.CancelledError:
-            return False
-        finally:
-            if self._asked.done():
-                self._asked = None
-        return bool(self._taken)
-
-    def close(self) -> None:
-        """Unsubscribe; what waits is dropped. Harmless when called twice."""
-        self._subscription.close()
-        if self._asked is not None:
-            self._asked.cancel()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
-
-
-async def _some(subscription: Subscription[Item]) -> list[Item]:
-    """What there is, at least one; nothing at the end."""
-    first = await anext(subscription, None)
-    items: list[Item] = [] if first is None else [first]
-    while items and len(items) < _MAX_TAKEN and subscription.statistics().waiting:
-        items.append(await anext(subscription))
-    return items

@@ -16,6 +16,7 @@ SAYS = {
     "sync": r"\{'id': 3\}\n",
     "threads": r"\w+:\d+\n",
     "options": r"",
+    "pattern": r"prices:eur 1.08\nprices:usd 0.93\n",
 }
 
 
