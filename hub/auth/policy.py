@@ -289,7 +289,8 @@ class Policy:
         """
         try:
             self._hosts.check(host)
-        except HubError:
+        except HubError as error:
+            error.refusal = "host"
             self._refusals["host"] += 1
             raise
 
@@ -299,7 +300,8 @@ class Policy:
         """Raise `ForbiddenError` unless a page of `origin` may talk to the hub at `host`."""
         try:
             self._origins.check(origin, host, fetch_site)
-        except HubError:
+        except HubError as error:
+            error.refusal = "origin"
             self._refusals["origin"] += 1
             raise
 

@@ -237,6 +237,31 @@ CLOSED = (
 )
 """Of `GET /api/closed`."""
 
+REFUSALS = (
+    Column("LAST", of("last_ms", clock), width=8),
+    Column("REASON", of("reason"), width=12),
+    Column("TIMES", of("count"), width=6, number=True),
+    Column("ADDRESS", lambda row: shown(row.get("address") or "others"), width=9),
+    Column("ORIGIN", of("origin"), width=8, rank=2),
+    Column("SINCE", of("first_ms", clock), width=8, rank=1),
+    Column("NODE", of("node"), width=6, rank=3),
+    Column("HOST", of("host"), width=8, rank=5),
+    Column("TOLD", of("detail"), width=12, rank=4),
+)
+"""Of `GET /api/refusals`."""
+
+LIMITED = (
+    Column("LAST", of("last_ms", clock), width=8),
+    Column("LIMIT", of("limit"), width=12),
+    Column("TIMES", of("count"), width=6, number=True),
+    Column("HOLDS", of("by"), width=7),
+    Column("NAME", lambda row: shown(row.get("name") or "others"), width=12),
+    Column("ADDRESS", of("address"), width=9, rank=2),
+    Column("SINCE", of("since_ms", clock), width=8, rank=1),
+    Column("NODE", of("node"), width=6, rank=3),
+)
+"""Of `GET /api/limited`."""
+
 
 # -- tables: what fits a terminal's width, and everything in a pipe --------------------------------
 

@@ -15,7 +15,9 @@ from hub.cli.columns import (
     CHANNELS,
     CLOSED,
     CONNECTIONS,
+    LIMITED,
     NODES,
+    REFUSALS,
     Column,
     away_sentence,
     print_rows,
@@ -29,10 +31,11 @@ After = Annotated[str | None, typer.Option(help="Go on after a list's mark.")]
 
 
 def register_lists(app: typer.Typer) -> None:
-    """Add `nodes`, `connections`, `closed` and `channels` to `app`."""
+    """Add `nodes`, `connections`, `closed`, `refused` and `channels` to `app`."""
     app.command("nodes")(nodes)
     app.command("connections")(connections)
     app.command("closed")(closed)
+    app.command("refused")(refused)
     app.command("channels")(channels)
 
 
@@ -152,6 +155,29 @@ def closed(
     async def act(operator: Operator) -> None:
         page = await operator.ask("closed", subject=subject, limit=limit)
         print_list(page, "closed", CLOSED, as_json=as_json)
+
+    operate(url, key, act)
+
+
+def refused(
+    address: Annotated[str | None, typer.Option(help="From this address.")] = None,
+    limit: Limit = 100,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """List who was refused and why, and whom limits held back, newest first."""
+
+    async def act(operator: Operator) -> None:
+        refusals = await operator.ask("refusals", address=address, limit=limit)
+        limited = await operator.ask("limited", address=address, limit=limit)
+        if as_json:
+            print_json({**refusals, **limited})
+            return
+        print_list(refusals, "refusals", REFUSALS, as_json=False)
+        if limited["limited"]:
+            typer.echo()
+            print_rows(LIMITED, limited["limited"])
 
     operate(url, key, act)
 

@@ -12,7 +12,7 @@ does now, for operators, is `hub.core.rates`.
 
 import ipaddress
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -137,10 +137,36 @@ class Meter:
         return now_seconds - self._since_seconds >= PATIENCE_SECONDS
 
 
-class Limiter:
-    """One per node: judges, counts what it refuses, and says so."""
+@value(frozen=True, slots=True)
+class Held:
+    """Whom a limit holds back."""
 
-    def __init__(self, limits: PeerLimits, clock: Monotonic, counters: Counters) -> None:
+    limit: str
+    """As `hub_rate_limited_total` counts it."""
+    by: str
+    """What `name` is: `address`, `subject`, `key` or `connection`."""
+    name: str
+    address: str
+    """Empty where it is not known."""
+    why: str
+    """As its peer is told."""
+
+
+class Limiter:
+    """One per node: judges, counts what it refuses, and says so.
+
+    Args:
+        on_held: told of each refusal.
+    """
+
+    def __init__(
+        self,
+        limits: PeerLimits,
+        clock: Monotonic,
+        counters: Counters,
+        on_held: Callable[[Held], None] = lambda _: None,
+    ) -> None:
+        self._on_held = on_held
         self._limits = limits
         self._clock = clock
         self._counters = counters
@@ -155,39 +181,52 @@ class Limiter:
         """Raise `RateLimitedError` where `address` has begun too many sessions."""
         if self._handshakes is None:
             return
-        if wait := self._handshakes.take(party(address)):
-            raise self._refusal("handshakes", "this address begins too many sessions", wait)
+        one = party(address)
+        if wait := self._handshakes.take(one):
+            why = "this address begins too many sessions"
+            raise self._refusal(Held("handshakes", "address", one, address, why), wait)
 
-    def check_address(self, connections: int) -> None:
+    def check_address(self, connections: int, address: str = "") -> None:
         """Raise `RateLimitedError` where an address that has so many may have no other."""
         limit = self._limits.address_connections
         if limit and connections >= limit:
-            text = f"this address has {connections:,} connections, limit is {limit:,}"
-            raise self._refusal("address_connections", text, 1)
+            why = f"this address has {connections:,} connections, limit is {limit:,}"
+            raise self._refusal(_of_address(address, why), 1)
 
-    def overruns_address(self, connections: int) -> bool:
+    def overruns_address(self, connections: int, address: str = "") -> bool:
         """Whether an address that has so many is not even answered."""
         limit = self._limits.address_connections
         if over := bool(limit) and connections >= 2 * limit + _ADDRESS_RESERVE:
-            self._counters.rate_limited["address_connections"] += 1
+            self._count(_of_address(address, "this address has too many connections"))
         return over
 
-    def check_subject(self, connections: int) -> None:
+    def check_subject(self, connections: int, subject: str = "", address: str = "") -> None:
         """Raise `RateLimitedError` where a subject that has so many may have no other."""
         limit = self._limits.subject_connections
         if limit and connections >= limit:
-            text = f"this subject has {connections:,} connections, limit is {limit:,}"
-            raise self._refusal("subject_connections", text, 1)
+            why = f"this subject has {connections:,} connections, limit is {limit:,}"
+            raise self._refusal(Held("subject_connections", "subject", subject, address, why), 1)
 
-    def check_publish(self, publisher: str, count: int = 1) -> None:
-        """Raise `RateLimitedError` where `publisher` may not publish `count` more now."""
+    def check_publish(
+        self, publisher: str, count: int = 1, *, connection: str = "", address: str = ""
+    ) -> None:
+        """Raise `RateLimitedError` where `publisher` may not publish `count` more now.
+
+        Of a publisher without a name of its own that is its `connection`, or else its address.
+        """
         if self._publishes is not None and (wait := self._publishes.take(publisher, count)):
-            raise self._refusal("publishes", "this publisher sends too many publications", wait)
+            kind, _, name = publisher.partition(":")
+            by = "connection" if publisher == connection else _PUBLISHERS.get(kind, "address")
+            name = name if by == "subject" else publisher
+            why = "this publisher sends too many publications"
+            raise self._refusal(Held("publishes", by, name, address, why), wait)
 
     def new_meter(self) -> Meter:
         return Meter(self._limits, self._clock())
 
-    def check_command(self, meter: Meter, size: int) -> tuple[RateLimitedError, bool] | None:
+    def check_command(
+        self, meter: Meter, size: int, connection: str = "", address: str = ""
+    ) -> tuple[RateLimitedError, bool] | None:
         """Take a command of `size` bytes of a connection.
 
         Returns what to refuse it with, and whether its peer is to be closed for going on; None
@@ -198,13 +237,26 @@ class Limiter:
             return None
         limit, wait = over
         what = "commands" if limit == "commands" else "bytes"
-        error = self._refusal(limit, f"this connection sends too many {what}", wait)
+        why = f"this connection sends too many {what}"
+        error = self._refusal(Held(limit, "connection", connection, address, why), wait)
         return error, meter.refused(now)
 
-    def _refusal(self, limit: str, text: str, wait_seconds: float) -> RateLimitedError:
-        self._counters.rate_limited[limit] += 1
+    def _refusal(self, held: Held, wait_seconds: float) -> RateLimitedError:
+        self._count(held)
         seconds = max(1, math.ceil(wait_seconds))
-        return RateLimitedError(text, retry_after_seconds=seconds)
+        return RateLimitedError(held.why, retry_after_seconds=seconds)
+
+    def _count(self, held: Held) -> None:
+        self._counters.rate_limited[held.limit] += 1
+        self._on_held(held)
+
+
+# How names of publishers begin, and what they are of.
+_PUBLISHERS = {"sub": "subject", "key": "key"}
+
+
+def _of_address(address: str, why: str) -> Held:
+    return Held("address_connections", "address", party(address), address, why)
 
 
 @lru_cache(maxsize=4096)

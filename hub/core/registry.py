@@ -132,12 +132,12 @@ class SessionRegistry:
             return
         self.limiter.check_handshake(address)
         if self.limiter.counts_addresses:
-            self.limiter.check_address(self.by_address[party(address)])
+            self.limiter.check_address(self.by_address[party(address)], address)
 
-    def check_subject(self, subject: str | None) -> None:
+    def check_subject(self, subject: str | None, address: str) -> None:
         """Raise `RateLimitedError` when `subject` may have no other session."""
         if self.limiter.counts_subjects and subject is not None:
-            self.limiter.check_subject(self.by_subject[subject])
+            self.limiter.check_subject(self.by_subject[subject], subject, address)
 
     def open(
         self,
@@ -298,7 +298,8 @@ class SessionRegistry:
             return None
         if (meter := session.meter) is None:
             meter = session.meter = self.limiter.new_meter()
-        if (over := self.limiter.check_command(meter, size)) is None:
+        address = session.link.address
+        if (over := self.limiter.check_command(meter, size, session.id, address)) is None:
             return None
         error, goes_on = over
         if goes_on:
@@ -347,7 +348,8 @@ class SessionRegistry:
 
     def _check_publish(self, session: Session) -> None:
         if self.limiter.limits_publishes:
-            self.limiter.check_publish(session.identity.publisher_or(session.id))
+            publisher, address = session.identity.publisher_or(session.id), session.link.address
+            self.limiter.check_publish(publisher, connection=session.id, address=address)
 
     async def _work(self, session: Session, inbox: Inbox, rest: Rest[None] | None) -> None:
         """Carry out what waits, behind the `rest` of the command that began at once."""
@@ -395,7 +397,7 @@ class SessionRegistry:
         others = self.by_subject[subject]
         self.by_subject[subject] += 1
         try:
-            self.limiter.check_subject(others)
+            self.limiter.check_subject(others, subject, session.link.address)
         except HubError as error:
             session.close_error(error)
 

@@ -8,6 +8,7 @@ import { connectionView } from "./views/connection.js";
 import { connectionsView } from "./views/connections.js";
 import { explainView } from "./views/explain.js";
 import { overviewView } from "./views/overview.js";
+import { refusedView } from "./views/refused.js";
 
 /** @typedef {import("./live.js").Live} Live */
 /** @typedef {{ element: any, close?: () => void }} View */
@@ -18,6 +19,7 @@ export const VIEWS = [
   { path: "/channels", title: "Channels" },
   { path: "/connections", title: "Connections" },
   { path: "/closed", title: "Closed" },
+  { path: "/refused", title: "Refused" },
   { path: "/explain", title: "Why not?" },
 ];
 
@@ -27,6 +29,7 @@ const LISTS = {
   "/channels": channelsView,
   "/connections": connectionsView,
   "/closed": closedView,
+  "/refused": refusedView,
   "/explain": explainView,
 };
 

@@ -188,18 +188,36 @@ export function table({ caption, columns, id, load, sort, onSort, empty, action 
 }
 
 /**
+ * A page of rows that the hub gives all at once.
+ * @param {any[]} all
+ * @param {{ sort: string, after: string | null, limit: number }} asked
+ */
+export function pageOf(all, { sort, after, limit }) {
+  const name = sort.replace("-", "");
+  const way = sort.startsWith("-") ? -1 : 1;
+  const order = (/** @type {any} */ a, /** @type {any} */ b) => {
+    const [one, other] = [a[name] ?? "", b[name] ?? ""];
+    return one === other ? 0 : one < other ? -way : way;
+  };
+  const from = Number(after ?? 0);
+  const rows = all.sort(order).slice(from, from + limit);
+  return { rows, total: all.length, next: from + limit < all.length ? String(from + limit) : null };
+}
+
+/**
  * Calls `reload` when figures say that something changed: not more often than every three
  * seconds, less often where the hub takes long to answer, and only while somebody may look.
  * @param {import("./live.js").Live} live
  * @param {() => Promise<unknown>} reload
+ * @param {boolean} [always] also where the figures do not say it
  */
-export function whenChanged(live, reload) {
+export function whenChanged(live, reload, always = false) {
   let seen = live.changes;
   let nextAt = performance.now() + LEAST_MS;
   return live.on(async () => {
     const { changes } = live;
     const began = performance.now();
-    if (changes === seen || document.hidden || began < nextAt) return;
+    if ((changes === seen && !always) || document.hidden || began < nextAt) return;
     seen = changes;
     nextAt = Infinity;
     await reload();

@@ -228,6 +228,7 @@ def _redis(settings: Settings, shared: Shared, tag: str, downstream: Downstream)
             address="redis",
             reason="no operator's key proves a message between nodes:"
             " HUB_OPERATOR_KEYS has to be the same at all of them",
+            refusal="node",
         )
 
     keys = [key.get_secret_value() for key in settings.operator_keys]

@@ -28,6 +28,7 @@ from hub.core.ports import Defer, DirectoryBroker, Monotonic, Policy, Roster, Sp
 from hub.core.recovery.pattern_subscribing import PatternSubscribing
 from hub.core.recovery.replay import Replay
 from hub.core.recovery.subscribing import Subscribing
+from hub.core.refused import RefusedTable
 from hub.core.registry import Runtime, SessionRegistry
 from hub.core.session.context import SessionContext
 from hub.core.session.outbox import OutboxBudget
@@ -117,6 +118,7 @@ class Shared:
         self.journal = Journal(clock=clock, wall_clock=wall_clock, max_bytes=settings.journal_bytes)
         self.refusals = Refusals(
             log=log,
+            table=RefusedTable(settings.node, lambda: int(wall_clock() * 1000)),
             in_seconds=lambda seconds, then: self.deadlines.at(clock() + seconds, then),
         )
 
@@ -145,7 +147,9 @@ class NodeCore:
         self._settings = settings
         self._shared = shared
         self._broker = broker
-        self.limiter = Limiter(settings.peer_limits(), shared.clock, shared.counters)
+        self.limiter = Limiter(
+            settings.peer_limits(), shared.clock, shared.counters, shared.refusals.held
+        )
         self._session_log = shared.log.bind(subsystem=SESSION)
         self.replay = Replay(broker, shared.counters, shared.journal)
         self.fanout = Fanout(
@@ -284,7 +288,10 @@ class NodeCore:
 
     def _on_refused(self, session: Session, error: HubError) -> None:
         self._shared.refusals.refused(
-            error.code, address=session.link.address, reason=error.message
+            error.code,
+            address=session.link.address,
+            reason=error.message,
+            refusal=error.refusal,
         )
 
     def _on_closed(self, session: Session, code: int, reason: str) -> None:

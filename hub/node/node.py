@@ -19,6 +19,7 @@ from hub.admin.drain import Drainer
 from hub.admin.explain import Evidence, Explaining
 from hub.admin.held import Held, held_elsewhere
 from hub.admin.nodes import Draining
+from hub.admin.refused import Refused
 from hub.admin.requests import Handlers
 from hub.admin.scraping import scraping
 from hub.admin.sessions import Sessions
@@ -232,6 +233,7 @@ class Node:
             **sessions.handlers(),
             **Connections(registry, membership, self.journal).handlers(),
             **Subjects(registry, membership).handlers(),
+            **Refused(self.refusals.table, registry.origin).handlers(),
             **self.access_log.handlers(),
             **channels.handlers(),
             **Held(Spans(time.time) if self._watching is None else self._watching.spans).handlers(),

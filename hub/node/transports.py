@@ -65,6 +65,7 @@ def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
             reason=error.message,
             origin=head.headers.get("origin"),
             host=head.headers.get("host"),
+            refusal=error.refusal,
         )
 
     return Openings(

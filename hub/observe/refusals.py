@@ -1,4 +1,4 @@
-"""Who was refused, and why: one log line each, and of a flood some of them.
+"""Who was refused, and why: one log line each, and of a flood some of them; all in a table.
 
 Whoever may not come in cannot ask anybody but the operator, who has to find the reason in the
 log; and whoever tries keys shows there. Counters (`hub_handshake_failures_total`,
@@ -18,11 +18,18 @@ holds none. What a stranger wrote (origin, host) is cut.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.errors import ForbiddenError, MisdirectedRequestError, UnauthorizedError
+from hub.core.limits import Held
+from hub.core.refused import MAX_ADDRESS_CHARACTERS, MAX_HOST_CHARACTERS, RefusedTable
+from hub.errors import (
+    ForbiddenError,
+    MisdirectedRequestError,
+    RateLimitedError,
+    UnauthorizedError,
+)
 from hub.observe.log_levels import HTTP
 
 # All three are guesses, not measured.
@@ -30,10 +37,6 @@ WINDOW_SECONDS = 10.0
 LINES_PER_ADDRESS = 10
 LINES = 50
 ORIGIN_WINDOWS = 6  # a minute
-# An IPv6 address with its zone is 50; whatever is longer is no address.
-_ADDRESS_CHARACTERS = 64
-# Enough to recognise a host; its greatest length is 253 (RFC 1035 section 2.3.4).
-_NAME_CHARACTERS = 100
 _REASON_CHARACTERS = 500
 _LOGGED = frozenset({UnauthorizedError.code, ForbiddenError.code, MisdirectedRequestError.code})
 
@@ -42,6 +45,7 @@ class Refusals:
     """One per node, called by one event loop.
 
     Args:
+        table: remembers them for operators.
         in_seconds: calls back after a number of seconds.
     """
 
@@ -49,9 +53,11 @@ class Refusals:
         self,
         *,
         log: FilteringBoundLogger,
+        table: RefusedTable,
         in_seconds: Callable[[float, Callable[[], None]], object],
     ) -> None:
         self._log = log.bind(subsystem=HTTP)
+        self.table = table
         self._in_seconds = in_seconds
         self._is_open = False
         """Whether a window is under way: its first refusal opened it."""
@@ -71,6 +77,7 @@ class Refusals:
         reason: str,
         origin: str | None = None,
         host: str | None = None,
+        refusal: str = "",
     ) -> None:
         """Say that somebody was refused; nothing for codes that do not ask who somebody is.
 
@@ -80,14 +87,36 @@ class Refusals:
             reason: the error's message.
             origin: the request's `Origin` header.
             host: its `Host` header.
+            refusal: what exactly is refused, as `HubError.refusal`.
         """
         if code not in _LOGGED:
             return
+        self.table.refused(
+            refusal or code, address=address, detail=reason, origin=origin, host=host
+        )
+        self._say(code, address, reason, origin, {"origin": origin, "host": host})
+
+    def held(self, held: Held) -> None:
+        """Say that a limit holds somebody back."""
+        self.table.limited(held.limit, by=held.by, name=held.name, address=held.address)
+        # A field `key` would be masked.
+        named = {"limit": held.limit, "by": held.by, "name": held.name}
+        self._say(RateLimitedError.code, held.address, held.why, None, named)
+
+    def _say(
+        self,
+        code: str,
+        address: str,
+        reason: str,
+        origin: str | None,
+        named: Mapping[str, str | None],
+    ) -> None:
+        """One line, unless there were too many."""
         if not self._is_open:
             self._is_open = True
             self._in_seconds(WINDOW_SECONDS, self._end_window)
-        who = code, address[:_ADDRESS_CHARACTERS]
-        page = None if origin is None else (origin[:_NAME_CHARACTERS], reason)
+        who = code, address[:MAX_ADDRESS_CHARACTERS]
+        page = None if origin is None else (origin[:MAX_HOST_CHARACTERS], reason)
         is_full = self._lines[who] >= LINES_PER_ADDRESS or self._lines.total() >= LINES
         if is_full or page in self._origins:
             self._left_out[code] += 1
@@ -95,14 +124,15 @@ class Refusals:
         if page is not None:
             self._origins[page] = ORIGIN_WINDOWS
         self._lines[who] += 1
-        named = {"origin": origin, "host": host}
         self._log.info(
             "refused",
             code=code,
             address=who[1],
             reason=reason[:_REASON_CHARACTERS],
             **{
-                name: value[:_NAME_CHARACTERS] for name, value in named.items() if value is not None
+                name: value[:MAX_HOST_CHARACTERS]
+                for name, value in named.items()
+                if value is not None
             },
         )
 

@@ -273,7 +273,7 @@ class Openings:
                 token=token,
                 later_seconds=self._websocket.token_timeout_seconds,
             )
-            self._registry.check_subject(admitted.identity.subject)
+            self._registry.check_subject(admitted.identity.subject, address)
         except HubError as error:
             if isinstance(error, UndecidedError) and error.may_wait(has_waited=head.has_waited):
                 raise
@@ -289,7 +289,7 @@ class Openings:
         query = admitted.query
         if not (query.channels or query.patterns or query.session):
             raise BadRequestError("channel is missing: GET /sse?channel=<channel>")
-        self._registry.check_subject(admitted.identity.subject)
+        self._registry.check_subject(admitted.identity.subject, address)
         return admitted
 
     def _sse_dialect(self, admitted: Admitted) -> Dialect:

@@ -279,7 +279,7 @@ class PollSessions:
     ) -> Polling:
         self._make_room()
         self._registry.check_open(request.address)
-        self._registry.check_subject(identity.subject)
+        self._registry.check_subject(identity.subject, request.address)
         # One that fills every answer must not be the first every time.
         first = self._choose(len(channels)) if channels else 0
         asked = [*channels[first:], *channels[:first]]

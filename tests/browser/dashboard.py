@@ -5,7 +5,7 @@ from playwright.async_api import Locator, Page, expect
 
 from tests.browser.watched_hub import OPERATOR_KEY
 
-VIEWS = ("", "channels", "connections", "closed", "explain")
+VIEWS = ("", "channels", "connections", "closed", "refused", "explain")
 # axe-core's own words for what keeps somebody out.
 _FAULTS = {"serious", "critical"}
 

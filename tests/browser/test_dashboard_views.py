@@ -209,7 +209,7 @@ async def test_the_keyboard_alone_reaches_every_view(hub: WatchedHub, page: Page
     """From the top of the page by Tab and Enter; the content gets the focus then."""
     await sign_in(page)
     await go(page, hub.url)
-    for view in ("Channels", "Connections", "Closed", "Why not?", "Overview"):
+    for view in ("Channels", "Connections", "Closed", "Refused", "Why not?", "Overview"):
         await page.evaluate("document.body.tabIndex = -1; document.body.focus()")
         for _ in range(12):
             await page.keyboard.press("Tab")

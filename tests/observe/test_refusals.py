@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import ReturnLogger
 
+from hub.core.limits import Held
+from hub.core.refused import RefusedTable
 from hub.errors import HubError
 from hub.observe.refusals import LINES, LINES_PER_ADDRESS, WINDOW_SECONDS, Refusals
 from tests.wire.test_codes import every_error
@@ -25,7 +27,8 @@ class Rig:
         log = structlog.wrap_logger(
             ReturnLogger(), wrapper_class=structlog.BoundLogger, processors=[self._keep]
         )
-        self.refusals = Refusals(log=log, in_seconds=self._in_seconds)
+        self.table = RefusedTable("n1", lambda: 1000)
+        self.refusals = Refusals(log=log, table=self.table, in_seconds=self._in_seconds)
 
     def _keep(self, _: object, level: str, event: MutableMapping[str, Any]) -> str:
         self.lines.append({**event, "level": level})
@@ -70,6 +73,35 @@ def test_a_refusal_is_one_line_with_address_reason_origin_and_host() -> None:
         "origin": "http://a",
         "host": "hub.example",
     }
+
+
+def test_whom_a_limit_holds_back_is_one_line_with_its_name() -> None:
+    """So is each refusal; of a flood some, as of any other kind."""
+    rig = Rig()
+    for _ in range(LINES_PER_ADDRESS + 5):
+        rig.refusals.held(Held("publishes", "subject", "ann", "10.0.0.1", "too many"))
+    assert rig.lines[0] == {
+        "event": "refused",
+        "level": "info",
+        "subsystem": "http",
+        "code": "rate_limited",
+        "address": "10.0.0.1",
+        "reason": "too many",
+        "limit": "publishes",
+        "by": "subject",
+        "name": "ann",
+    }
+    assert len(rig.refused()) == LINES_PER_ADDRESS
+    (row,) = rig.table.held_back()
+    assert row.count == LINES_PER_ADDRESS + 5
+
+
+def test_every_refusal_is_in_the_table_also_those_without_a_line() -> None:
+    rig = Rig()
+    for _ in range(LINES_PER_ADDRESS + 5):
+        rig.refuse()
+    (row,) = rig.table.refusals()
+    assert (row.reason, row.count) == ("unauthorized", LINES_PER_ADDRESS + 5)
 
 
 def test_what_a_request_did_not_name_is_not_in_the_line() -> None:

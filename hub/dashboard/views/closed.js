@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { field, h } from "../dom.js";
 import { count, duration, time } from "../format.js";
 import { address, connectionLink, remember } from "../links.js";
-import { agent, cut, table, whenChanged } from "../table.js";
+import { agent, cut, pageOf, table, whenChanged } from "../table.js";
 import { silent } from "./connections.js";
 
 /** As many as the API gives. */
@@ -43,16 +43,6 @@ function code(number) {
   return h("span", { class: tone }, `${number} ${MEANINGS[number] ?? ""}`);
 }
 
-/** @param {string} sort */
-function order(sort) {
-  const name = sort.replace("-", "");
-  const way = sort.startsWith("-") ? -1 : 1;
-  return (/** @type {any} */ a, /** @type {any} */ b) => {
-    const [one, other] = [a[name] ?? "", b[name] ?? ""];
-    return one === other ? 0 : one < other ? -way : way;
-  };
-}
-
 /**
  * @param {import("../live.js").Live} live
  * @param {URLSearchParams} query
@@ -66,13 +56,10 @@ export function closedView(live, query) {
     id: (row) => row.connection,
     sort: "-closed_ms",
     empty: ["None lately", "No such connection has ended since the nodes began to note it."],
-    async load({ sort, after, limit }) {
+    async load(asked) {
       const { closed, unanswered, complete } = await get("api/closed", { subject, limit: MOST });
       for (const row of closed) row.lived_ms = row.closed_ms - row.opened_ms;
-      const from = Number(after ?? 0);
-      const rows = closed.sort(order(sort)).slice(from, from + limit);
-      const next = from + limit < closed.length ? String(from + limit) : null;
-      return { rows, total: closed.length, next, note: silent({ complete, unanswered }) };
+      return { ...pageOf(closed, asked), note: silent({ complete, unanswered }) };
     },
   });
   const form = h("form", { class: "filters", role: "search" },

@@ -87,7 +87,7 @@ class Sockets:
             return UnavailableError("the node holds no more connections")
         if (others := self._others(address)) is not None:
             try:
-                self._registry.limiter.check_address(others)
+                self._registry.limiter.check_address(others, address)
             except RateLimitedError as error:
                 return error
         return None
@@ -97,7 +97,7 @@ class Sockets:
         if self.count() > self._max_connections + RESERVE:
             return True
         others = self._others(address)
-        return others is not None and self._registry.limiter.overruns_address(others)
+        return others is not None and self._registry.limiter.overruns_address(others, address)
 
     def _others(self, address: str) -> int | None:
         """How many connections the address has beside the one just counted; None: any number."""

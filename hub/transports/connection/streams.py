@@ -26,7 +26,14 @@ class Told(Protocol):
     """Where a refusal is logged; `hub.observe.refusals` has it."""
 
     def __call__(
-        self, code: str, *, address: str, reason: str, origin: str | None, host: str | None
+        self,
+        code: str,
+        *,
+        address: str,
+        reason: str,
+        origin: str | None,
+        host: str | None,
+        refusal: str,
     ) -> None: ...
 
 
@@ -80,6 +87,7 @@ class Streams:
             reason=error.message,
             origin=headers.get("origin"),
             host=headers.get("host"),
+            refusal=error.refusal,
         )
         origin = headers.get("origin")
         if (

@@ -347,6 +347,7 @@ class Dispatcher:
             reason=error.message,
             origin=headers.get("origin"),
             host=headers.get("host"),
+            refusal=error.refusal,
         )
         return self._decide(call, problem(error))
 

@@ -19,7 +19,9 @@ from hub.admin.connections import (
 )
 from hub.admin.explain import MAX_RANGE, UNKNOWN, Explain, Explained
 from hub.admin.explain_subject import ExplainSubject, explain_subject
+from hub.admin.listing import Page
 from hub.admin.nodes import MAX_WINDOW_SECONDS, Closing, Drain, Shed, Undrain, rebalance
+from hub.admin.refused import ListLimited, ListRefusals, list_limited, list_refusals
 from hub.admin.requests import AdminRequest, AtConnection, AtNode, Everywhere
 from hub.core.counters import Counters, Histogram
 from hub.core.publication import MAX_OFFSET, check_channel
@@ -47,6 +49,7 @@ TRANSPORTS = ("websocket", "sse", "poll")
 _DISCONNECT_REASON = "disconnected by operator"
 _WINDOW = number("window_seconds", "Over which the closes are spread.", highest=MAX_WINDOW_SECONDS)
 _SUBJECT = text("subject")
+_ADDRESS = text("address", "As the hub sees it, without the port.")
 
 
 class Operators:
@@ -65,7 +68,7 @@ class Operators:
             _SUBJECT,
             text("channel"),
             choice("transport", TRANSPORTS, default=None),
-            text("address", "As the hub sees it, without the port."),
+            _ADDRESS,
             text("node", "A node's name."),
             choice("sort", CONNECTIONS.orders, "`-`: descending.", default="connection"),
         )
@@ -97,6 +100,12 @@ class Operators:
                    "Take a connection out of a channel", taken_out),
             _read(ListClosed, "/api/closed", self.closed, "Connections that ended last", "Closed",
                   _SUBJECT, LIMIT),
+            _read(ListRefusals, "/api/refusals", self.refusals, "Who was refused", "Refusals",
+                  text("reason", "As `hub_refusals_total` counts it, or an error's code."),
+                  _ADDRESS, LIMIT),
+            _read(ListLimited, "/api/limited", self.limited, "Whom limits held back", "Limited",
+                  text("name", "An address, a subject, a key's name or a connection."),
+                  _ADDRESS, LIMIT),
             _route(Explain, "GET", "/api/explain", self.explain, "Why a message did not come",
                    explained, *asked),
             _read(None, "/api/nodes", self.nodes, "List nodes", "Nodes"),
@@ -153,6 +162,14 @@ class Operators:
         return json_answer(
             {"closed": page.records, "unanswered": page.unanswered, "complete": page.complete}
         )
+
+    async def refusals(self, request: Request) -> Answer:
+        """Rows of reason and address, on all nodes, the newest first."""
+        return _newest("refusals", await list_refusals(self._admin, **request.given))
+
+    async def limited(self, request: Request) -> Answer:
+        """Rows of a limit and whom it held back, on all nodes, the newest first."""
+        return _newest("limited", await list_limited(self._admin, **request.given))
 
     async def explain(self, request: Request) -> Answer:
         """Why a connection did not get a publication, or when it did; or all that a subject got."""
@@ -277,6 +294,11 @@ def _act(
 ) -> Route:
     begun = {"202": content("Begun.", ref(schema))}
     return _route(asks, method, path, handler, summary, begun, *parameters)
+
+
+def _newest(name: str, page: Page[Any]) -> Answer:
+    rows = [plain(each) for each in page.records]
+    return json_answer({name: rows, "unanswered": page.unanswered, "complete": page.complete})
 
 
 def _unknown(connection: str) -> NotFoundError:

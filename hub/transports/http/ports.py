@@ -152,8 +152,21 @@ class Refused(Protocol):
     """Where a refusal is logged; `hub.observe.refusals` has it."""
 
     def __call__(
-        self, code: str, *, address: str, reason: str, origin: str | None, host: str | None
+        self,
+        code: str,
+        *,
+        address: str,
+        reason: str,
+        origin: str | None,
+        host: str | None,
+        refusal: str,
     ) -> None: ...
+
+
+class CheckPublish(Protocol):
+    """Counts publications of a publisher; `hub.core.limits.Limiter` has it."""
+
+    def __call__(self, publisher: str, count: int, *, address: str) -> None: ...
 
 
 Scraped = tuple[bytes, str]
@@ -220,7 +233,7 @@ class HttpDeps:
     """Ask the application; None where it need not be asked."""
     new_connection: Callable[[], str] = str
     """The id of a session that is to be."""
-    check_publish: Callable[[str, int], None] | None = None
+    check_publish: CheckPublish | None = None
     """Raises `RateLimitedError` where a publisher may not publish so many more; None where all
     may."""
     proxies: TrustedProxies = field(default_factory=TrustedProxies)

@@ -161,7 +161,9 @@ class Publishing:
 
     def _check_rate(self, request: Request, count: int) -> None:
         if self._check_publish is not None:
-            self._check_publish(request.identity.publisher_or(party(request.address)), count)
+            address = request.address
+            publisher = request.identity.publisher_or(party(address))
+            self._check_publish(publisher, count, address=address)
 
     def one(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
         """The body is the data, whatever its content type says."""

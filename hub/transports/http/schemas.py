@@ -9,6 +9,7 @@ from dataclasses import fields
 from hub.core.forensics.answers import Answer
 from hub.core.publication import Position
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
+from hub.core.refused import LimitedRecord, RefusalRecord
 from hub.wire.codes import HTTP_STATUS
 from hub.wire.payload import MAX_CHANNELS, MAX_KEY_LENGTH, MAX_TTL_SECONDS
 from hub.wire.tags import MAX_TAGS
@@ -313,6 +314,20 @@ _MOMENT = record(
     optional=("at_ms", "to_ms", "channel", "epoch", "first", "last", "detail"),
 )
 _OPERATORS: Json = {
+    "Refusals": record(
+        {
+            "refusals": array(record(fields_of(RefusalRecord))),
+            "unanswered": array(STRING),
+            "complete": BOOLEAN,
+        }
+    ),
+    "Limited": record(
+        {
+            "limited": array(record(fields_of(LimitedRecord))),
+            "unanswered": array(STRING),
+            "complete": BOOLEAN,
+        }
+    ),
     "Closed": record({"closed": array(_CLOSED), "unanswered": array(STRING), "complete": BOOLEAN}),
     "Explanation": record(
         {
