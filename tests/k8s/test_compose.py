@@ -1,7 +1,8 @@
 """`k8s/compose.yaml`: valid by the Compose Specification, and at one with the hub.
 
 `docker compose` itself is not asked: a parser that is strict about the specification is, the
-package compose-spec. What nginx does there is shown by `tests/multi_node/test_documented_proxies`.
+package compose-spec. What nginx does there is shown by `tests/multi_node/test_documented_proxies`,
+and what the file starts by `tests/k8s/test_compose_processes`.
 """
 
 import re
