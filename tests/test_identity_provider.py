@@ -261,3 +261,41 @@ async def test_public_keys_of_files_need_no_provider(tmp_path: Path) -> None:
         async with http_client(base_url=hub.url) as http:
             answer: httpx.Response = await http.get(f"/poll?channel=news&token={forged}")
             assert answer.status_code == 401
+
+
+async def test_public_keys_of_files_are_replaced_while_the_hub_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one holds and the old one no more; a session that is open goes on."""
+    monkeypatch.setattr("hub.node.file_watch.LOOK_SECONDS", 0.02)
+    old, new, path = make_key("EdDSA"), make_key("RS256"), tmp_path / "id.pem"
+    path.write_text(public_pem(old))
+    claims: Json = {"sub": "ann", "hub": {"subscribe": ["news"]}}
+    before, after = sign(old, "EdDSA", claims), sign(new, "RS256", claims)
+    async with (
+        Hub(Settings(port=0, token_public_keys=str(path))) as hub,
+        http_client(base_url=hub.url) as http,
+        WebSocketPeer(hub.url, Query("news", token=before), {}) as peer,
+    ):
+
+        async def status(token: str) -> int:
+            answer = await http.get(f"/poll?channel=news&wait=0&token={token}")
+            return answer.status_code
+
+        assert (await status(before), await status(after)) == (200, 401)
+        path.write_text("-----BEGIN PUBLIC KEY-----\nhalf of it")
+
+        async def is_counted() -> bool:
+            counted = 'hub_token_key_reloads_total{outcome="failed"} 1.0'
+            return counted in (await http.get("/metrics")).text
+
+        await eventually(is_counted)
+        assert (await status(before), await status(after)) == (200, 401)
+        path.write_text(public_pem(new))
+
+        async def new_one_holds() -> bool:
+            return await status(after) == 200
+
+        await eventually(new_one_holds)
+        assert await status(before) == 401
+        assert "ok" in await peer.command(op="ping")

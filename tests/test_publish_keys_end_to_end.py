@@ -51,7 +51,7 @@ async def test_keys_are_replaced_while_the_hub_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key that is taken out holds no more, also on connections that have used it for long."""
-    monkeypatch.setattr("hub.node.key_watch.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("hub.node.file_watch.LOOK_SECONDS", 0.02)
     file = tmp_path / "hub.toml"
     config(file, OLD)
     async with Hub(load_settings(config_file=file, flags={}, environ={})) as hub:

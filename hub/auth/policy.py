@@ -38,8 +38,9 @@ well be no cookie.
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from hub.auth.basic import read_password
 from hub.auth.cookies import read_cookie
@@ -52,6 +53,9 @@ from hub.core.identity import Identity
 from hub.core.ports import UndecidedError
 from hub.core.values import value
 from hub.errors import ForbiddenError, HubError, UnauthorizedError
+
+if TYPE_CHECKING:
+    from hub.auth.public_keys import PublicKey
 
 # A key in the forms in which it is sent; what is beyond is read each time.
 _MAX_KNOWN = 256
@@ -215,6 +219,10 @@ class Policy:
         self._known.clear()
         for forget in self._forget:
             forget()
+
+    def replace_token_keys(self, keys: "Iterable[PublicKey]") -> None:
+        """Verify tokens by these public keys from now on, beside secrets and a provider's."""
+        self._tokens.take_public_keys(keys)
 
     def when_keys_change(self, forget: Callable[[], None]) -> None:
         """Have `forget` called then: whatever was remembered of holders of keys is void."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Signatures:
     """The keys of the settings, and those of a provider."""
 
-    __slots__ = ("_jws", "_keys", "_provider", "algorithms")
+    __slots__ = ("_allowed", "_jws", "_keys", "_provider", "_secrets", "algorithms")
 
     def __init__(
         self,
@@ -44,7 +44,6 @@ class Signatures:
             SettingsError: a secret is empty, or is an asymmetric key or JWK, which is no secret.
         """
         allowed = tuple(algorithms) or ALGORITHMS
-        keys: dict[str, list[bytes | Key]] = {name: [] for name in allowed}
         secrets, public_keys = tuple(secrets), tuple(public_keys)
         self._jws: Jws | None = None
         if secrets or public_keys or provider is not None:
@@ -52,18 +51,30 @@ class Signatures:
 
             self._jws = jws.Jws()
             prepared = [_prepared(self._jws, secret, setting) for secret in secrets]
-            if HMAC in keys:
-                keys[HMAC].extend(prepared)
+        else:
+            prepared = []
+        self._provider = provider
+        self._allowed = allowed
+        self._secrets = prepared
+        self._keys: dict[str, list[bytes | Key]] = {}
+        self.algorithms: tuple[str, ...] = ()
+        """Those that some key may be used with."""
+        self.take_public_keys(public_keys)
+
+    def take_public_keys(self, public_keys: "Iterable[PublicKey]") -> None:
+        """Have these in place of the public keys before; secrets and the provider stay."""
+        keys: dict[str, list[bytes | Key]] = {name: [] for name in self._allowed}
+        if HMAC in keys:
+            keys[HMAC].extend(self._secrets)
         for public in public_keys:
             for name in public.algorithms:
                 if name in keys:
                     keys[name].append(public.key)
-        self._provider = provider
+        provides = self._provider is not None
         self._keys = keys
         self.algorithms = tuple(
-            name for name in allowed if keys[name] or (provider is not None and name in PUBLIC)
+            name for name in self._allowed if keys[name] or (provides and name in PUBLIC)
         )
-        """Those that some key may be used with."""
 
     def __len__(self) -> int:
         """How many there are, a provider counted as one."""

@@ -26,13 +26,16 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hub.auth.algorithms import HMAC
 from hub.auth.grants import CLAIM, read_grants
 from hub.auth.signatures import Signatures
 from hub.core.identity import Identity
 from hub.errors import UnauthorizedError
+
+if TYPE_CHECKING:
+    from hub.auth.public_keys import PublicKey
 
 ALGORITHM = HMAC
 # A URL stays below 4 KB (clients/PROTOCOL.md), and a token has to fit in one.
@@ -88,6 +91,10 @@ class TokenVerifier:
 
     def __len__(self) -> int:
         return len(self._signatures)
+
+    def take_public_keys(self, keys: "Iterable[PublicKey]") -> None:
+        """Have these in place of the public keys before."""
+        self._signatures.take_public_keys(keys)
 
     def verify(self, token: str) -> Identity:
         """Who the token says it is.

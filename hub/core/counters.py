@@ -111,6 +111,11 @@ class Counters:
     key_reloads: Counts = _counts(
         "hub_key_reloads", "Times that publisher keys were read again.", KEY_RELOAD
     )
+    token_key_reloads: Counts = _counts(
+        "hub_token_key_reloads",
+        "Times that PEM files of HUB_TOKEN_PUBLIC_KEYS were read again.",
+        KEY_RELOAD,
+    )
     token_key_fetches: Counts = _counts(
         "hub_token_key_fetches",
         "Requests for the identity provider's keys (HUB_TOKEN_JWKS_URL).",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hub.auth.provider import ProviderKeys
     from hub.auth.public_keys import PublicKey
 
-_PEM = "-----BEGIN"
+PEM = "-----BEGIN"
 
 
 def provider_of(settings: Settings, shared: Shared) -> "ProviderKeys | None":
@@ -97,9 +97,9 @@ def public_keys_of(files: tuple[str, ...]) -> "list[PublicKey]":
 
     keys: list[PublicKey] = []
     for number, named in enumerate(files, start=1):
-        shown = f"entry {number}" if named.startswith(_PEM) else named
+        shown = f"entry {number}" if named.startswith(PEM) else named
         try:
-            text = named if named.startswith(_PEM) else Path(named).read_text(encoding="utf-8")
+            text = named if named.startswith(PEM) else Path(named).read_text(encoding="utf-8")
             keys += read_pem(text)
         except OSError as error:
             why = error.strerror or type(error).__name__

@@ -1,32 +1,31 @@
-"""Publisher keys read again when the config file changes: no restart, nobody is cut for it.
+"""Keys read again when their files change (`hub.node.file_watch`): publishers', and those that
+verify tokens.
 
-The file is looked at once a second. One that changed is read when it has stood still for a second,
-so that half a file is not taken for a whole one. What cannot be read changes nothing and is said in
-the log. Not by a signal: SIGHUP ends a hub, and has workers replaced one by one; and in a container
-a file that is mounted anew sends none.
-
-What is set by flag or environment wins over the file, and cannot change while a process runs: then
-nothing is watched.
+What cannot be read changes nothing, is counted and said in the log. What is set by flag or
+environment wins over the config file, and cannot change while a process runs: then publishers' keys
+are not watched.
 """
 
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
 from hub.auth.keys import HeldKey, read_publish_key
 from hub.core.counters import Counters
 from hub.errors import SettingsError
+from hub.node.access import PEM, public_keys_of
+from hub.node.file_watch import FileWatch
 from hub.settings import Settings
 from hub.settings.catalog import Origin
 from hub.settings.sources import Layer, file_layer
 
-LOOK_SECONDS = 1.0
-_SETTING = "publish_keys"
+if TYPE_CHECKING:
+    from hub.auth.public_keys import PublicKey
 
-_Mark = tuple[int, int, int] | None
-"""What tells one state of a file from another; None where there is no file."""
+_SETTING = "publish_keys"
 
 
 def watched_file(settings: Settings) -> Path | None:
@@ -35,8 +34,8 @@ def watched_file(settings: Settings) -> Path | None:
     return settings.config_path if origin in {Origin.FILE, Origin.DEFAULT} else None
 
 
-class KeyWatch:
-    """One per node that has such a file."""
+class KeyWatch(FileWatch):
+    """Of publishers' keys; one per node whose config file may have some."""
 
     def __init__(
         self,
@@ -47,27 +46,13 @@ class KeyWatch:
         log: FilteringBoundLogger,
     ) -> None:
         """`replace` takes the keys from now on; it returns how many sessions that ended."""
+        super().__init__([path], self._read)
         self._path = path
         self._replace = replace
         self._counters = counters
         self._log = log
-        self._taken = _mark(path)
-        self._seen = self._taken
 
-    async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.look()
-
-    async def look(self) -> None:
-        """Look once; read the file where it has changed and stands still."""
-        # In a thread: the file may lie on a disk of the network.
-        now = await asyncio.to_thread(_mark, self._path)
-        before, self._seen = self._seen, now
-        if now == self._taken or now != before:
-            return
-        self._taken = now
+    async def _read(self) -> None:
         try:
             keys = await asyncio.to_thread(read_keys, self._path)
         except SettingsError as error:
@@ -92,9 +77,43 @@ def read_keys(path: Path) -> list[HeldKey]:
     return [read_publish_key(key.get_secret_value()) for key in Settings(only).publish_keys]
 
 
-def _mark(path: Path) -> _Mark:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+def key_files(settings: Settings) -> list[Path]:
+    """The PEM files of `HUB_TOKEN_PUBLIC_KEYS`; what stands there as text is in no file."""
+    return [Path(each) for each in settings.token_public_keys if not each.startswith(PEM)]
+
+
+class TokenKeyWatch(FileWatch):
+    """Of the public keys that verify tokens; one per node that has such files.
+
+    A token whose key was taken out verifies nothing any more; a session that it has opened ends
+    with the token, as where a provider takes one out of its set.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        replace: "Callable[[list[PublicKey]], None]",
+        counters: Counters,
+        log: FilteringBoundLogger,
+    ) -> None:
+        super().__init__(key_files(settings), self._read)
+        self._named = settings.token_public_keys
+        self._replace = replace
+        self._counters = counters
+        self._log = log
+
+    async def _read(self) -> None:
+        try:
+            keys = await asyncio.to_thread(public_keys_of, self._named)
+        except SettingsError as error:
+            self._counters.token_key_reloads["failed"] += 1
+            self._log.warning(
+                "token_public_keys_not_read",
+                reason=error.message[:500],
+                message="the keys before it still hold",
+            )
+            return
+        self._counters.token_key_reloads["read"] += 1
+        self._replace(keys)
+        self._log.info("token_public_keys_read", keys=len(keys))

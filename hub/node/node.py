@@ -43,7 +43,7 @@ from hub.node.api import KnownChannels, NodeApi
 from hub.node.broker import is_all_here, make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared
 from hub.node.hooks import hooks_of, watched, watching_of
-from hub.node.key_watch import KeyWatch, watched_file
+from hub.node.key_watch import KeyWatch, TokenKeyWatch, key_files, watched_file
 from hub.node.outage import Outage
 from hub.node.stats import Reporter, publish_stats, say_farewell
 from hub.node.worker import Worker
@@ -285,6 +285,14 @@ class Node:
                 log=self.log.bind(subsystem=HTTP),
             )
             self._spawn(watch.run())
+        if key_files(self.settings):
+            token_watch = TokenKeyWatch(
+                self.settings,
+                replace=self.policy.replace_token_keys,
+                counters=self.counters,
+                log=self.log.bind(subsystem=HTTP),
+            )
+            self._spawn(token_watch.run())
         if self._teller is not None:
             self._teller.start()
         await self.broker.start()
