@@ -126,10 +126,13 @@ class _Walk:
             if part in branch.branches:
                 yield from self._at(branch.branches[part], text + part, place, is_last=is_last)
             return
-        for each, following in tuple(branch.branches.items()):
+        for each in tuple(branch.branches):
             self._looked_at += 1
             if not self._looked_at % _TURN:
                 yield None
+            if each not in branch.branches:
+                continue
+            following = branch.branches[each]
             if not each.startswith(separator):
                 continue
             is_empty = each == separator
@@ -151,10 +154,13 @@ class _Walk:
             yield text
 
     def _all(self, branch: _Branch, text: str) -> Iterator[str | None]:
-        for each, following in tuple(branch.branches.items()):
+        for each in tuple(branch.branches):
             self._looked_at += 1
             if not self._looked_at % _TURN:
                 yield None
+            if each not in branch.branches:
+                continue
+            following = branch.branches[each]
             if following is None or following.is_name:
                 yield text + each
             if following is not None:
