@@ -107,7 +107,7 @@ class Sessions:
         back until its buffer is full is found out by nothing else in time.
         """
         session = self._registry.find(asked.connection, asked.secret)
-        over = self._registry.over_limit(session, len(asked.raw))
+        over = self._registry.commands.over_limit(session, len(asked.raw))
         try:
             command = native.decode(asked.raw, max_message_bytes=self._max_message_bytes)
         except HubError as error:
@@ -123,7 +123,7 @@ class Sessions:
                 reply.set_result(answer)
 
         try:
-            self._registry.submit(session, command, respond)
+            self._registry.commands.submit(session, command, respond)
         except RateLimitedError as error:
             return native.encode(Reply(command.id, error=error))
         try:
