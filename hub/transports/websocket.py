@@ -16,7 +16,7 @@ from hub.errors import HubError, RequestTimeoutError, TooLargeError
 from hub.transports.inbound import Closed, Event, Inbound, Ping, ProtocolError, Seen
 from hub.transports.stream import StreamConnection
 from hub.transports.turns import PIECE_BYTES, PIECE_FRAMES, PIECE_SECONDS, Lane, Turns
-from hub.wire import native
+from hub.wire import native_commands
 from hub.wire.codes import CloseCode
 from hub.wire.websocket import close_frame, echo_frame, ping_frame, pong_frame
 
@@ -67,7 +67,7 @@ class WebSocketOptions:
             return
         over = self.registry.commands.over_limit(session, len(message))
         try:
-            command = native.decode(message, max_message_bytes=self.max_message_bytes)
+            command = native_commands.decode(message, max_message_bytes=self.max_message_bytes)
         except HubError as error:
             self.registry.commands.refuse(session, error)
         else:
