@@ -83,9 +83,11 @@ class Reader:
         """It has come as far as every channel that matches."""
         self.read()
         assert self.places is not None
-        for name, log in self.node.memory._logs.items():
-            if matches(self.pattern, name) and log.offset > begun_at.get(name, 0):
-                assert self.places[name] == log.head
+        for name in self.node.memory.names():
+            held = self.node.memory.held(name)
+            assert held is not None
+            if matches(self.pattern, name) and held[0].offset > begun_at.get(name, 0):
+                assert self.places[name] == held[0]
 
 
 @settings(deadline=None, max_examples=120)
