@@ -176,7 +176,6 @@ class TracedBroker:
     """A broker whose publishing is traced; implements `hub.core.ports.Broker`."""
 
     publish_now = None
-    publish_soon = None
     publish_many_now = None
     publish_many = None
 

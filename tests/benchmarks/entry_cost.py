@@ -25,6 +25,7 @@ from hub import Hub, Settings
 from hub.node.transports import connection_context
 from hub.transports.connection.connection import Connection
 from hub.transports.connection.context import ConnectionContext
+from hub.transports.turns import Lane
 from hub.wire.handshake import accept
 from hub.wire.websocket import frame
 from tests.benchmarks.http_floor import Floor
@@ -38,6 +39,8 @@ UPGRADE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 STREAM = b"GET /sse?channel=news HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+MISSED = 20
+_DEFLATE = b"\r\nSec-WebSocket-Extensions: permessage-deflate"
 POSTERS = 16
 _POST = b"POST /api/publish/intake-%d HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 200\r\n\r\n%b"
 _COMMAND = b'{"op":"publish","id":%d,"channel":"intake","data":"%b"}'
@@ -166,11 +169,22 @@ async def main() -> None:
     async with Hub(settings) as hub:
         gc.freeze()
         context = connection_context(hub.node, asyncio.ensure_future, app=None, beside=None)
+        # All of a round begin in one call: nobody is to wait for a turn.
+        context.turns.crowd = Lane(lambda: 0.0)
         floor = least(bare_connects, CONNECTIONS)
         row("bare handshake and two frames", floor, floor)
         for name, request in (("WebSocket", UPGRADE), ("SSE", STREAM)):
             made = least(partial(_connects, context, request), CONNECTIONS)
             row(f"{name} with one subscription", made, floor)
+        for name, request in (
+            ("WebSocket", await _resume(hub)),
+            ("deflated", await _resume(hub, _DEFLATE)),
+        ):
+            row(
+                f"{name} that resumes {MISSED}",
+                least(partial(_connects, context, request), CONNECTIONS),
+                floor,
+            )
         data = commands()
         floor = least(lambda: bare_commands(data), COMMANDS)
         row("bare frame, JSON and reply, each", floor, floor)
@@ -184,6 +198,15 @@ async def main() -> None:
             best.append((time.process_time() - began) / COMMANDS * 1e6)
         row("publish command, each", min(best), floor)
         await _posts(context)
+
+
+async def _resume(hub: Hub, more: bytes = b"") -> bytes:
+    """The request of a WebSocket that has missed the last publications of a channel."""
+    made = [await hub.publish("news", {"text": "x" * 190}) for _ in range(MISSED + 1)]
+    since = str(made[0].position).encode()
+    return UPGRADE.replace(b"?", b"?since=news=%b&" % since).replace(
+        b"\r\n\r\n", more + b"\r\n\r\n"
+    )
 
 
 async def _posts(context: ConnectionContext) -> None:

@@ -218,7 +218,6 @@ class SmallNode:
         self.downstream, self.presence_commands = core.downstream, core.presence_commands
         self.heartbeats, self.replay = core.heartbeats, core.replay
         self.registry, self.patterns = core.registry, core.patterns
-        self.commands = core.registry.commands
 
     # -- hub.core.ports.Downstream -----------------------------------------------------------
 
@@ -276,7 +275,7 @@ class SmallNode:
 
     def do(self, session: Session, command: Command) -> None:
         """Have the command carried out, and everything that follows from it."""
-        self.commands.submit(session, command)
+        self.registry.submit(session, command)
         self.loop.settle()
 
     def wait(self, seconds: float) -> None:

@@ -6,7 +6,7 @@ history, and the subscription goes live when its cursor meets the head. Where hi
 faster than the peer reads, a gap `expired` says so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hub.core.counters import Counters
 from hub.core.forensics.journal import Journal
@@ -14,6 +14,7 @@ from hub.core.options import KIB, MIB
 from hub.core.ports import PAGE_BYTES, Broker, HistoryPage
 from hub.core.publication import ENDS, Position, Publication
 from hub.core.pushes import Change, Gap, GapReason, PresenceReset, State
+from hub.core.recovery.pages import SharedPages
 from hub.core.session.encoded import Encoded, Item, entry, skipped, unwanted
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.session import Session
@@ -52,6 +53,7 @@ class Replay:
         self._counters = counters
         self._journal = journal
         self._kept = KeptBudget(max_kept_bytes)
+        self._pages = SharedPages()
         self.on_caught_up: Callable[[Subscription], None] = lambda _: None
         """Is told a subscription that has read all there is, and is live."""
 
@@ -181,27 +183,38 @@ class Replay:
             state.tries += 1
             subscription.go_back_to_state(subscription.position)
             return
-        items = _items(subscription, page)
-        if items:
+        first = subscription.replay_cursor + 1
+        if (shared := self._pages.find(subscription, page)) is not None:
+            taken = self._send(session, shared.encoded)
+            if taken == len(page.publications):
+                subscription.replay_cursor = page.last
+                channel.ended_offset = max(channel.ended_offset, shared.ended_offset)
+            else:
+                self._move(subscription, page.publications[:taken])
+        elif items := _items(subscription, page):
             encoded = Encoded([_entry(item, subscription) for item in items])
-            first = subscription.replay_cursor + 1
-            for item in items[: self._send(session, encoded)]:
-                if isinstance(item, Gap):
-                    self._counters.gaps[item.reason] += 1
-                    self._journal.missing(subscription, item)
-                    subscription.replay_cursor = item.last
-                elif isinstance(item, Publication):
-                    subscription.replay_cursor = item.offset
-                    if item.marks & ENDS:
-                        channel.ended_offset = max(channel.ended_offset, item.offset)
-                    if item.skip_connection == session.id:
-                        self._journal.own(subscription, item.offset)
-            self._journal.replayed(subscription, first, subscription.replay_cursor)
+            self._move(subscription, items[: self._send(session, encoded)])
+        self._journal.replayed(subscription, first, subscription.replay_cursor)
         if subscription.replay_cursor >= channel.offset:
             channel.end_known = True
             self._go_live(session, subscription, subscription.replay_cursor)
         else:
             self._keep(subscription, page)
+
+    def _move(self, subscription: Subscription, items: Sequence[Item]) -> None:
+        """These are at the link."""
+        session, channel = subscription.session, subscription.channel
+        for item in items:
+            if isinstance(item, Gap):
+                self._counters.gaps[item.reason] += 1
+                self._journal.missing(subscription, item)
+                subscription.replay_cursor = item.last
+            elif isinstance(item, Publication):
+                subscription.replay_cursor = item.offset
+                if item.marks & ENDS:
+                    channel.ended_offset = max(channel.ended_offset, item.offset)
+                if item.skip_connection == session.id:
+                    self._journal.own(subscription, item.offset)
 
     def _send(self, session: Session, encoded: Encoded) -> int:
         """Write a page while the link takes it; return how many frames it took."""

@@ -101,7 +101,6 @@ class _Settled:
 
     answers_at_once = False
     publish_now = None
-    publish_soon = None
     publish_many_now = None
     publish_many = None
 
