@@ -246,3 +246,60 @@ async def test_what_operators_say_of_subjects_is_judged(
     method = "PUT" if path.endswith("ban") else "POST"
     answer = await http.request(method, path, json=body)
     assert answer.status_code == status, answer.text
+
+
+# -- the end of a channel, for whoever asks with the same URL again --------------------------------
+
+
+@pytest.mark.parametrize("pattern", [False, True], ids=["by name", "through a pattern"])
+@pytest.mark.parametrize("stays", [True, False], ids=["one session", "a session each"])
+async def test_a_poll_names_a_channel_that_has_ended(
+    http: httpx.AsyncClient, pattern: bool, stays: bool
+) -> None:
+    """Else whoever passes the positions on, as the contract says, got all of it again each time."""
+    name = f"fin:{stays}" if pattern else f"fin.{stays}"
+    other = f"on.{pattern}.{stays}"
+    asked = f"pattern=fin:{stays}&channel={other}" if pattern else f"channel={name}&channel={other}"
+    await http.post(f"/api/publish/{name}", json=1)
+    first = (await http.get(f"/poll?{asked}&wait=0")).json()
+    await http.post("/api/publish", json={"channel": name, "data": 2, "end": True})
+
+    async def poll(before: dict[str, Any]) -> Any:
+        since = "".join(f"&since={name}={at}" for name, at in before["positions"].items())
+        query, headers = f"{asked}{since}&wait=0", {}
+        if stays:
+            query += f"&connection={before['welcome']['connection']}"
+            headers = {"Authorization": f"Bearer {before['welcome']['secret']}"}
+        return (await http.get(f"/poll?{query}", headers=headers)).json()
+
+    second = await poll(first)
+    assert [each["op"] for each in second["pushes"]] == ["message", "unsubscribed"]
+    assert second["positions"][name].endswith(":2")
+    lost = await poll(first)
+    assert [each["op"] for each in lost["pushes"]] == ["message", "unsubscribed"]
+    third = await poll(lost)
+    assert [each["op"] for each in third["pushes"]] in ([], ["unsubscribed"])
+    assert third["positions"][name] == second["positions"][name]
+
+
+async def test_an_id_names_a_channel_that_has_ended(http: httpx.AsyncClient) -> None:
+    """An `EventSource` comes back with it, and would get the whole channel again."""
+    await http.post("/api/publish/fin.sse", json=1)
+    ids: list[str] = []
+    async with http.stream("GET", "/sse?channel=fin.sse&channel=on.sse") as stream:
+        lines = stream.aiter_lines()
+        async for line in lines:
+            if '"subscribed"' in line and "on.sse" in line:
+                break
+        await http.post("/api/publish", json={"channel": "fin.sse", "data": 2, "end": True})
+        await http.post("/api/publish/on.sse", json=1)
+        async for line in lines:
+            if line.startswith("id: "):
+                ids.append(line)
+            if any(place.endswith(":1") for place in places(ids) if place.startswith("on.sse")):
+                break
+    assert any(place.endswith(":2") for place in places(ids) if place.startswith("fin.sse"))
+
+
+def places(ids: list[str]) -> list[str]:
+    return ids[-1].removeprefix("id: ").split(",") if ids else []

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 
 from hub.core.commands import Subscribe, SubscribePattern
 from hub.core.identity import Identity
+from hub.core.patterns import matches
 from hub.core.polling import PollRequest
 from hub.core.ports import Dialect, Monotonic
 from hub.core.publication import Position
 from hub.core.registry import SessionRegistry
 from hub.core.session.outbox import OutboxBudget
-from hub.core.session.session import Session
+from hub.core.session.session import Session, known_place
+from hub.core.session.subscription import Subscription
 from hub.core.time.deadlines import Deadline, Deadlines
 from hub.errors import (
     BadRequestError,
@@ -102,11 +104,11 @@ class Polling:
         What it does not name it has as far as the answer before told; what was new in the lost
         one, from its start.
         """
-        starts: Mapping[str, Subscribe | Position] = self.session.places or {}
+        starts: Mapping[str, Subscribe | Position | Subscription] = self.session.places or {}
         known = self.answered if self.has(request) else self.before
         places: dict[str, Position] = {}
         for name, start in starts.items():
-            asked = start.since if isinstance(start, Subscribe) else start
+            asked = known_place(start)
             if (place := request.since.get(name) or known.get(name) or asked) is not None:
                 places[name] = place
         return places
@@ -232,8 +234,9 @@ class PollSessions:
         by_name = [
             # One that has not begun yet may be what the application is still being asked about.
             _subscribe(request, name, places.get(name), judged=held is not None)
-            for name in session.places or ()
+            for name, at in (session.places or {}).items()
             if (held := session.subscriptions.get(name)) is None or not held.through_pattern
+            if not (_has_ended(at) and _through_pattern(session, name))
         ]
         self._end(polling, "continued by another poll")
         if request.session and not request.since.keys() >= places.keys():
@@ -253,10 +256,15 @@ class PollSessions:
         polling.ever |= held | set(() if session.patterns is None else session.patterns.by_text)
         more = [name for name in request.channels if name not in polling.ever]
         patterns = [text for text in request.patterns if text not in polling.ever]
+        ended = {name for name, at in (session.places or {}).items() if _has_ended(at)}
+        for name in ended.difference(request.channels):
+            # Its peer has been told. Places of a pattern's channels stay: it names them all.
+            if not _through_pattern(session, name):
+                session.forget(name)
         polling.ever &= held | {*request.channels, *request.patterns}
         for name in more:
             session.identity.check_subscribe(name)
-        if more and len(held) + len(more) > session.dialect.max_channels:
+        if more and len(held) - len(ended) + len(more) > session.dialect.max_channels:
             raise TooManySubscriptionsError(
                 f"a session may hold {session.dialect.max_channels} subscriptions"
             )
@@ -343,6 +351,16 @@ class PollSessions:
         if is_resting:
             # A poll that waits is answered with what came.
             polling.link.drop()
+
+
+def _has_ended(place: Subscribe | Position | Subscription) -> bool:
+    """Whether the place is that of a channel which has had its last publication."""
+    return isinstance(place, Subscription)
+
+
+def _through_pattern(session: Session, name: str) -> bool:
+    patterns = session.patterns
+    return patterns is not None and any(matches(text, name) for text in patterns.by_text)
 
 
 def _subscribe(

@@ -76,9 +76,13 @@ class Membership:
 
     def end(self, subscription: Subscription, reason: str) -> None:
         """As `expel`, where the subscription is still the session's."""
-        name = subscription.channel.name
-        if subscription.session.subscriptions.get(name) is subscription:
-            self.expel(subscription.session, name, reason)
+        name, session = subscription.channel.name, subscription.session
+        if session.subscriptions.get(name) is subscription:
+            self._fanout.settle(subscription)
+            last = subscription.offset
+            self.expel(session, name, reason)
+            subscription.replay_cursor = last
+            session.keep_place(subscription)
 
     def leave_all(self, session: Session) -> None:
         """The session has ended: nothing is written to it any more."""

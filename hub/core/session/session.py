@@ -64,7 +64,9 @@ class Session:
         self.id = id
         self.subscriptions: ByChannel[Subscription] = ByChannel()
         tells = dialect.marks_positions or dialect.several is not None
-        self.places: ByChannel[Subscribe | Position] | None = ByChannel() if tells else None
+        self.places: ByChannel[Subscribe | Position | Subscription] | None = (
+            ByChannel() if tells else None
+        )
         """Every channel it asked for: as it was asked for, and where it started once that is
         known. Of peers that keep no positions of their own only, which resume from what the hub
         tells them (`resume_from`)."""
@@ -275,6 +277,13 @@ class Session:
         if self.places is not None:
             self.places.pop(channel, None)
 
+    def keep_place(self, ended: Subscription) -> None:
+        """The peer is in this channel no more, because it has ended: who asks for it again, as a
+        URL does by itself, still resumes behind what it got. So many channels as a URL may name.
+        """
+        if self.places is not None and len(self.places) < self.dialect.max_channels:
+            self.places[ended.channel.name] = ended
+
     @property
     def unstarted(self) -> Sequence[Subscribe]:
         """What was asked for and has not started, in the order of asking."""
@@ -293,7 +302,7 @@ class Session:
         for channel, place in (self.places or {}).items():
             if (subscription := self.subscriptions.get(channel)) is not None:
                 found[channel] = subscription.resume_from
-            elif (known := place.since if isinstance(place, Subscribe) else place) is not None:
+            elif (known := known_place(place)) is not None:
                 found[channel] = known
         if self.patterns is not None and self.places is not None:
             self.patterns.mark(found)
@@ -488,3 +497,10 @@ class Session:
         outbox_budget.handed_bytes -= self.handed_bytes
         outbox_budget.leaving_bytes += self.handed_bytes
         self.replaying = ()
+
+
+def known_place(place: Subscribe | Position | Subscription) -> Position | None:
+    """Where a channel resumes that is not subscribed to; None where it begins as at first."""
+    if isinstance(place, Subscribe):
+        return place.since
+    return place if isinstance(place, Position) else place.resume_from
