@@ -176,10 +176,11 @@ class RedisBroker:
             OutcomeUnknownError: it was sent and no answer came.
         """
         shard, keys = self.shard(request.channel), self._keys
-        names = [keys.meta(request.channel), keys.log(request.channel), *shard.line_keys]
+        names = shard.history.names(request.channel)
         digest: bytes | str = ""
         if request.idempotency_key is not None:
-            names.append(keys.once(request.channel, request.publisher, request.idempotency_key))
+            once = keys.once(request.channel, request.publisher, request.idempotency_key)
+            names = (*names, once)
             digest = _digest(request)
         settings = shard.history.settings(request.channel)
         traced: tuple[str | int, ...] = () if request.trace is None else (request.trace,)
@@ -189,7 +190,7 @@ class RedisBroker:
         try:
             passes = is_reserved(request.channel) and not is_kept(request.channel)
             function = "tell" if passes else "publish"
-            answer = await shard.calls.run_function(function, tuple(names), arguments)
+            answer = await shard.calls.run_function(function, names, arguments)
         except CallError as error:
             raise _publish_error(error) from None
         return _published(request, answer)

@@ -40,6 +40,11 @@ class Keys:
         """A stream: the history, IDs are `<offset>-0`."""
         return f"{self.stem(channel)}:log"
 
+    def table(self, channel: str) -> tuple[str, str, str]:
+        """Of a keyed channel: a hash of rows, a sorted set of their keys, another of their ages."""
+        stem = self.stem(channel)
+        return f"{stem}:rows", f"{stem}:keys", f"{stem}:ages"
+
     def once(self, channel: str, publisher: str, idempotency_key: str) -> str:
         """A hash: the answer that an idempotency key got."""
         scope = blake2b(f"{publisher}\0{idempotency_key}".encode(), digest_size=16)

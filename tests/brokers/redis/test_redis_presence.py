@@ -23,6 +23,7 @@ from tests.support.waiting import eventually
 
 NAMESPACES = {"room": ChannelOptions(presence=True)}
 ROOM = "room:1"
+KEYS = Keys()
 ANN, BOB = Member("ann", "c1", "ann"), Member("bob", "c2", "bob")
 # Longer than a node needs to renew on a busy machine, and as short as a test likes it.
 LEASE_SECONDS = 1.5
@@ -399,3 +400,75 @@ async def test_what_a_member_said_last_counts_whichever_node_told_it(
         b.roster.change(ROOM, leave(newest))
         a.roster.change(ROOM, leave(older))
         await a.has_announced(join(newer), Update(ROOM, newest), leave(newest))
+
+
+async def test_members_who_say_much_come_in_pages_bounded_in_bytes(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what is told nor what is asked for is much more than a page."""
+    data = b'"' + b"x" * 4000 + b'"'
+    said = [Member(f"m{number:03}", "c", None, data, 1) for number in range(200)]
+    sizes: list[int] = []
+    async with place(redis, "one") as one, place(redis, "two") as two:
+        run = RedisRoster._run
+
+        async def noted(roster: RedisRoster, function: str, channel: str, *rest: Any) -> object:
+            answer = await run(roster, function, channel, *rest)
+            asked = sum(len(each) for each in rest if isinstance(each, bytes))
+            sizes.append(asked + sum(map(len, answer[1])) if isinstance(answer, list) else asked)
+            return answer
+
+        monkeypatch.setattr(RedisRoster, "_run", noted)
+        for member in said:
+            one.roster.change(ROOM, Join(ROOM, member))
+        await eventually(lambda: len(sizes) == len(said))
+        assert sorted(await two.ids()) == [member.id for member in said]
+        redis.ask("DEL", KEYS.here(ROOM))
+        one.roster.refresh(ROOM)
+        await eventually(lambda: one.ids())
+        await eventually(lambda: _all_there(two, said))
+        assert max(sizes) < 300_000
+
+
+async def _all_there(one: Place, said: Sequence[Member]) -> bool:
+    return len(await one.ids()) == len(said)
+
+
+async def test_who_is_not_here_any_more_is_withdrawn_when_all_is_told_anew(
+    redis: RedisServer,
+) -> None:
+    """And who is said to be there by another node stays."""
+    async with place(redis, "one") as one, place(redis, "two") as two:
+        one.roster.change(ROOM, Join(ROOM, ANN))
+        one.roster.change(ROOM, Join(ROOM, BOB))
+        two.roster.change(ROOM, Join(ROOM, BOB))
+        await eventually(lambda: _all_there(two, [ANN, BOB]))
+        # As if Redis had not heard that they left.
+        one.roster._here[ROOM] = {"eve": Member("eve", "c3", None)}
+        one.roster.refresh(ROOM)
+
+        async def settled() -> bool:
+            return sorted(await two.ids()) == ["bob", "eve"]
+
+        await eventually(settled)
+        one.roster.change(ROOM, Leave(ROOM, Member("eve", "c3", None)))
+        two.roster.change(ROOM, Leave(ROOM, BOB))
+        await eventually(lambda: _all_there(two, []))
+
+
+async def test_a_member_of_a_later_version_is_listed_and_one_that_cannot_be_read_left_out(
+    redis: RedisServer,
+) -> None:
+    """In the middle of a roll-out nobody's list fails for what another node knows more."""
+    async with place(redis, "one") as one:
+        one.roster.change(ROOM, Join(ROOM, ANN))
+        await eventually(lambda: _all_there(one, [ANN]))
+        for id_, member in (
+            ("new", b'["new","c",null,"1",5,{"more":true}]'),
+            ("newer", b'["newer","c",null,null,null,7]'),
+            ("other", b'{"another":"shape"}'),
+        ):
+            redis.ask("HSET", KEYS.here(ROOM), id_, b"one 1\n" + b"9\n" + member)
+        await eventually(lambda: _all_there(one, [ANN, ANN, ANN]))
+        members = {member.id: member.data for member in await one.roster.members(ROOM)}
+        assert members == {"ann": None, "new": b"1", "newer": None}

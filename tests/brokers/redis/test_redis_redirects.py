@@ -11,6 +11,7 @@ from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.topology import slots
 from hub.brokers.redis.topology.cluster import Cluster
 from hub.brokers.redis.topology.moves import Redirects
+from hub.core.options import ChannelOptions
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError
 from tests.brokers.redis.nodes import FAST, TestNode, node
 from tests.brokers.redis.test_redis_failures import KEEPS_ALL, arrives, feeding
@@ -108,6 +109,28 @@ async def test_call_that_needs_a_key_of_either_server_waits(
         await eventually(lambda: stream.data == [b"0", b"2", b"3"])
         await eventually(lambda: not redirects._lanes)
         assert redirects._waiting == redirects._bytes == 0
+
+
+async def test_rows_of_a_table_come_along_with_their_channel(
+    cluster: RedisCluster, channel: str
+) -> None:
+    """Keys go one by one: a row that is written meanwhile must not begin another table."""
+    tables = {"table": ChannelOptions(history_size=100, keyed=True)}
+    move = Move(cluster, f"table:{channel}", cluster.masters[1])
+    async with node(cluster.url, options=PATIENT, namespaces=tables) as one:
+        await one.is_ready()
+        for key in ("a", "b"):
+            await one.publish(move.channel, 1, key=key)
+        move.begin()
+        move.keys(b":meta")
+        move.keys(b":log")
+        waiting = asyncio.create_task(one.publish(move.channel, 2, key="b"))
+        await asyncio.sleep(0.05)
+        move.keys()
+        move.end()
+        assert (await waiting).position.offset == 3
+        page = await one.broker.state(move.channel, "", 9)
+        assert [(row.key, row.data) for row in page.rows] == [("a", b"1"), ("b", b"2")]
 
 
 def _waiting(redirects: Redirects, channel: str) -> list[bytes]:

@@ -50,9 +50,13 @@ class HistoryReader:
     def settings(self, channel: str) -> str:
         return self._options.settings(self._namespaces.options(channel))
 
-    def _names(self, channel: str) -> tuple[str, ...]:
+    def names(self, channel: str) -> tuple[str, ...]:
+        """All keys of a channel, as calls about it pass them: of a slot that moves they come one by
+        one, and a cluster waits for those that are passed alone."""
         keys = self._options.keys
-        return (keys.meta(channel), keys.log(channel), *self._line_keys)
+        names = (keys.meta(channel), keys.log(channel), *self._line_keys)
+        keyed = self._namespaces.options(channel).keyed
+        return (*names, *keys.table(channel)) if keyed else names
 
     async def head(self, channel: str, seen: Position) -> Position:
         """The newest offset given out; the channel's life is renewed.
@@ -61,7 +65,7 @@ class HistoryReader:
         begins a new epoch.
         """
         arguments = (self.settings(channel), seen.epoch, seen.offset)
-        answer = await self._calls.run_function("open", self._names(channel), arguments)
+        answer = await self._calls.run_function("open", self.names(channel), arguments)
         match answer:
             case [bytes() as epoch, int() as offset]:
                 return Position(epoch.decode(), offset)
@@ -78,7 +82,7 @@ class HistoryReader:
         arguments: Command = (self.settings(channel), after, limit, max_bytes)
         if seen is not None:
             arguments += ("1", seen)
-        answer = await self._calls.run_function("page", self._names(channel), arguments)
+        answer = await self._calls.run_function("page", self.names(channel), arguments)
         match answer:
             case [
                 bytes() as epoch,
@@ -99,7 +103,7 @@ class HistoryReader:
         arguments: Command = (
             self.settings(channel), after, limit, max_bytes, "" if upto is None else upto,
         )  # fmt: skip
-        answer = await self._calls.run_function("rows", self._names(channel), arguments)
+        answer = await self._calls.run_function("rows", self.names(channel), arguments)
         match answer:
             case [
                 bytes() as epoch,

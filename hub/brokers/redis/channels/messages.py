@@ -21,6 +21,7 @@ second word passes over the message.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
@@ -96,8 +97,7 @@ def _milliseconds(digits: bytes) -> int:
 
 
 _MARK = b"presence\n"
-_Fields = list[str | int | None]
-_FIELDS = msgspec.json.Decoder(_Fields)
+_FIELDS = msgspec.json.Decoder(list[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +129,16 @@ def encode_member(member: Member) -> bytes:
 def decode_member(raw: bytes) -> Member:
     """Read a member; raise `ValueError` for other bytes (msgspec's errors are some)."""
     match _FIELDS.decode(raw):
-        case [str(id_), str(connection), str() | None as subject]:
+        case [str(id_), str(connection), str() | None as subject] | [
+            str(id_),
+            str(connection),
+            str() | None as subject,
+            None,
+            *_,
+        ]:
             return Member(id_, connection, subject)
-        case [str(id_), str(connection), str() | None as subject, str(data), int(said)]:
+        # A later version may say more.
+        case [str(id_), str(connection), str() | None as subject, str(data), int(said), *_]:
             try:
                 said_of_itself = check_payload(data.encode(), limit=MAX_DATA_BYTES)
             except HubError as error:

@@ -46,7 +46,7 @@ _BODY = "".join(
     for name in ("lines.lua", "library.lua", "presence.lua", "nodes.lua")
 )
 _LINES = ("enter_line", "leave_line", "adopt")
-_PRESENCE = ("join", "leave", "renew", "assert_present", "members")
+_PRESENCE = ("join", "leave", "renew", "present", "absent", "members")
 _NODES = ("register", "tell", "writable")
 _NAMES = (*_LINES, "open", "page", "rows", "clear", "publish", *_PRESENCE, *_NODES)
 # What the functions above do in Redis, on behalf of the user who calls them.

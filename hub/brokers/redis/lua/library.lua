@@ -4,7 +4,7 @@
 -- one script of it per function (before). Every key is passed as a key and lies in its
 -- channel's slot: meta (epoch, offset, who counted, settings), log (the history as a stream,
 -- IDs are `<offset>-0`), once (what an idempotency key stands for). All of them expire.
--- Of a keyed channel there are three more, named after meta: rows (a hash: the newest message of each
+-- Of a keyed channel nodes pass three more, behind the line's and named after meta: rows (a hash: the newest message of each
 -- key), keys (a sorted set: their order), ages (a sorted set: by the offset of their last change).
 --
 -- An epoch belongs to one line of replication history. What answers after a restart or a
@@ -41,6 +41,12 @@ local function parse(settings)
   end
   return { size = tonumber(size), history = history, position = position, once = once,
     keys = tonumber(keys), life = tonumber(life) }
+end
+
+-- The line's key, which is the third where there is one.
+local function line_among(keys, count)
+  local third = count > 2 and keys[3]
+  return third and string.sub(third, -5) == ':line' and third or nil
 end
 
 -- Where the rows of a channel are, their keys in order, and their ages.
@@ -250,7 +256,7 @@ end
 -- args: settings, then where the caller stands in the channel, if it does: epoch, offset
 -- returns: epoch, offset
 local function open(keys, args)
-  local epoch, offset = head(keys[1], keys[2], keys[3], args[1], args[2], args[3])
+  local epoch, offset = head(keys[1], keys[2], line_among(keys, #keys), args[1], args[2], args[3])
   return epoch and { epoch, offset } or offset
 end
 
@@ -265,7 +271,7 @@ local function page(keys, args)
   if args[5] ~= '1' and not redis.call('HMGET', keys[1], 'epoch')[1] then
     return { 'none', 0, 1, {}, 1 }
   end
-  local epoch, offset, options = head(keys[1], keys[2], keys[3], args[1], args[6])
+  local epoch, offset, options = head(keys[1], keys[2], line_among(keys, #keys), args[1], args[6])
   if not epoch then
     return offset
   end
@@ -296,7 +302,7 @@ local function rows(keys, args)
   if redis.call('EXISTS', held) == 0 and not redis.call('HGET', keys[1], 'epoch') then
     return { 'none', 0, {}, '', 0 }
   end
-  local epoch, offset, options = head(keys[1], keys[2], keys[3], args[1])
+  local epoch, offset, options = head(keys[1], keys[2], line_among(keys, #keys), args[1])
   if not epoch then
     return offset
   end
@@ -334,16 +340,17 @@ local function rows(keys, args)
   end
 end
 
--- keys: meta, log, line (nowhere in a cluster), and the idempotency key's where there is one
+-- keys: meta, log, line (nowhere in a cluster), the table's, and the idempotency key's where there is one
 -- args: data, envelope ('' for none), digest of what the idempotency key stands for ('' for
 --       none), settings (nil for those of the last hub node), trace (nil or '' for most), how many
 --       milliseconds history may hold it (nil for as long as the channel's; 0 for not at all)
 -- returns: epoch, offset, 1 for a duplicate; or 'conflict'
 local function publish(keys, args)
-  local meta, log, once, line_key = keys[1], keys[2], nil, keys[3]
+  local meta, log, once, count = keys[1], keys[2], nil, #keys
   if args[3] ~= '' then
-    once, line_key = keys[#keys], #keys == 4 and keys[3] or nil
+    once, count = keys[count], count - 1
   end
+  local line_key = line_among(keys, count)
   local epoch, offset, options = head(meta, log, line_key, args[4])
   if not epoch then
     return offset

@@ -53,7 +53,7 @@ end
 
 -- When a member said something of itself (milliseconds), 0 where it never did.
 local function said_ms(member)
-  return cjson.decode(member)[5] or 0
+  return tonumber(cjson.decode(member)[5]) or 0
 end
 
 -- A member that is there and says something newer of itself is written anew.
@@ -112,10 +112,14 @@ local function sweep(keys, lease_ms)
   for _, tag in ipairs(redis.call('ZRANGE', keys[2], 0, -1)) do
     lives[tag] = true
   end
-  local entries = redis.call('HGETALL', keys[1])
-  for i = 1, #entries, 2 do
-    withdraw(keys, entries[i], entries[i + 1], function(tag) return lives[tag] end)
-  end
+  local place, stays = '0', function(tag) return lives[tag] end
+  repeat
+    local part = redis.call('HSCAN', keys[1], place, 'COUNT', 100)
+    place = part[1]
+    for i = 1, #part[2], 2 do
+      withdraw(keys, part[2][i], part[2][i + 1], stays)
+    end
+  until place == '0'
 end
 
 -- keys of all of these: here, leases
@@ -155,22 +159,26 @@ local function renew(keys, args)
   return ends and (late and 2 or 1) or 0
 end
 
--- args: node tag, lease (milliseconds), then id and member of all who are there, and no others
-local function assert_present(keys, args)
-  local present = {}
+-- args: node tag, lease (milliseconds), then id and member of some who are there
+local function present(keys, args)
   for i = 3, #args, 2 do
-    present[args[i]] = true
     enter(keys, args[1], args[i], args[i + 1])
-  end
-  local entries = redis.call('HGETALL', keys[1])
-  for i = 1, #entries, 2 do
-    local id = entries[i]
-    withdraw(keys, id, entries[i + 1], function(tag) return tag ~= args[1] or present[id] end)
   end
   lease(keys, args[1], args[2])
 end
 
--- args: where to go on, '0' at first; about how many entries to look at; lease (milliseconds)
+-- args: node tag, then ids of members that are not there, whoever said so
+local function absent(keys, args)
+  for i = 2, #args do
+    local entry = redis.call('HGET', keys[1], args[i])
+    if entry then
+      withdraw(keys, args[i], entry, function(tag) return tag ~= args[1] end)
+    end
+  end
+end
+
+-- args: where to go on, '0' at first; about how many entries to look at; lease (milliseconds); after how
+--       many bytes to look at no more
 -- returns: where to go on, '0' at the end; entries of the hash. Who is there from the first call to
 --          the last is in one of them at least.
 -- Members whose nodes have no lease are let go of as they are met, where that may be judged. Leases that
@@ -182,13 +190,19 @@ local function members(keys, args)
   for i = 1, #leases, 2 do
     lives[leases[i]] = tonumber(leases[i + 1]) > now
   end
-  local part = redis.call('HSCAN', keys[1], args[1], 'COUNT', args[2])
-  local entries, found = part[2], {}
-  for i = 1, #entries, 2 do
-    local stays = function(tag) return lives[tag] or not judges end
-    if withdraw(keys, entries[i], entries[i + 1], stays) then
-      found[#found + 1] = entries[i + 1]
+  local stays = function(tag) return lives[tag] or not judges end
+  local place, found, count, bytes = args[1], {}, 0, 0
+  -- A few at a time: a member may be 4 KiB, and what is too much is not read.
+  repeat
+    local part = redis.call('HSCAN', keys[1], place, 'COUNT', 32)
+    local entries = part[2]
+    place, count = part[1], count + 32
+    for i = 1, #entries, 2 do
+      if withdraw(keys, entries[i], entries[i + 1], stays) then
+        found[#found + 1] = entries[i + 1]
+        bytes = bytes + #entries[i + 1]
+      end
     end
-  end
-  return { part[1], found }
+  until place == '0' or count >= tonumber(args[2]) or bytes >= tonumber(args[4])
+  return { place, found }
 end

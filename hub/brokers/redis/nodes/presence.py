@@ -11,7 +11,8 @@ finds the ended lease at second 13.3 at the latest. `bob` leaves; `ada` stays, a
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 from structlog.typing import FilteringBoundLogger
@@ -21,14 +22,17 @@ from hub.brokers.redis.link.library import Argument
 from hub.brokers.redis.link.outcomes import CallError, public_reason
 from hub.brokers.redis.nodes.registry import LEASE_SECONDS, RENEWALS, until_renewal
 from hub.brokers.redis.shard import Shard
+from hub.core.options import KIB
 from hub.core.ports import Spawn
 from hub.core.pushes import Change, Leave, Member
 from hub.errors import UnavailableError
 
 # Channels renewed in one pipeline: 1 ms of work for Redis at some 10 us each (measured).
 _BATCH = 100
-# Members asked for in one call: some 200 bytes each, a page of history in all.
+# Members asked for in one call, and bytes of them behind which no more are looked at; 32 members,
+# of 4 KiB each at most, may come above that.
 _PAGE_MEMBERS = 500
+_PAGE_BYTES = 128 * KIB
 # Pub/sub that is later than a canary may be is given up, and all rooms are asked for anew.
 _LAG_SECONDS = 30.0
 
@@ -79,20 +83,25 @@ class RedisRoster:
     async def members(self, channel: str) -> Sequence[Member]:
         """In the order they came; raise `UnavailableError` when Redis is away."""
         found: dict[str, tuple[int, Member]] = {}
-        place: bytes | None = b"0"
         try:
-            while place is not None:
-                async with self._shard(channel).reads:
-                    answer = await self._run(
-                        "members", channel, place, _PAGE_MEMBERS, self._lease_ms
-                    )
-                place, entries = _part(answer)
-                found |= {member.id: (came, member) for came, member in map(_entry, entries)}
+            async for entries in self._pages(channel):
+                found |= {each.member.id: (each.came, each.member) for each in entries}
         except CallError as error:
             raise UnavailableError(
                 f"cannot tell who is in {channel!r}: {public_reason(error)}"
             ) from None
         return [member for _, member in sorted(found.values(), key=lambda each: each[0])]
+
+    async def _pages(self, channel: str) -> AsyncIterator[Sequence["_Entry"]]:
+        """Everybody who is there all the while, once or more often."""
+        place: bytes | None = b"0"
+        while place is not None:
+            async with self._shard(channel).reads:
+                answer = await self._run(
+                    "members", channel, place, _PAGE_MEMBERS, self._lease_ms, _PAGE_BYTES
+                )
+            place, entries = _part(answer)
+            yield [each for raw in entries if (each := _entry(raw)) is not None]
 
     # -- telling Redis -----------------------------------------------------------------------
 
@@ -120,16 +129,38 @@ class RedisRoster:
             self._spawn(self._assert(channel))
 
     async def _assert(self, channel: str) -> None:
-        arguments: list[Argument] = [self._tag, self._lease_ms]
-        for member in self._here.get(channel, {}).values():
-            arguments += [member.id, encode_member(member)]
-        if len(arguments) == 2:
+        """Say who is here, and then that nobody else is; again with the next round on failure."""
+        if channel not in self._here:
             return
         self._stale.pop(channel, None)
         try:
-            await self._run("assert_present", channel, *arguments)
+            for some in self._pieces(channel):
+                await self._run("present", channel, self._tag, self._lease_ms, *some)
+            async for entries in self._pages(channel):
+                here = self._here.get(channel, {})
+                gone = [
+                    e.member.id for e in entries if self._tag in e.tags and e.member.id not in here
+                ]
+                if gone:
+                    await self._run("absent", channel, self._tag, *gone)
         except CallError:
             self._stale[channel] = 0
+
+    def _pieces(self, channel: str) -> Iterator[Sequence[Argument]]:
+        """Ids and members in turn, of a page's bytes; who has left meanwhile is in none."""
+        piece: list[Argument] = []
+        size = 0
+        for id_ in tuple(self._here[channel]):
+            if (member := self._here.get(channel, {}).get(id_)) is None:
+                continue
+            encoded = encode_member(member)
+            piece += [id_, encoded]
+            size += len(encoded)
+            if size >= _PAGE_BYTES:
+                yield piece
+                piece, size = [], 0
+        if piece:
+            yield piece
 
     # -- renewing ----------------------------------------------------------------------------
 
@@ -172,6 +203,20 @@ def _part(answer: object) -> tuple[bytes | None, list[bytes]]:
     raise CallError(f"not members: {answer!r:.100}")
 
 
-def _entry(raw: bytes) -> tuple[int, Member]:
-    _, came, member = raw.split(b"\n", 2)
-    return int(came), decode_member(member)
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One member, as Redis has it."""
+
+    tags: Sequence[str]
+    """The nodes where it is."""
+    came: int
+    member: Member
+
+
+def _entry(raw: bytes) -> _Entry | None:
+    """None for one that this version cannot read: the others are there all the same."""
+    try:
+        tags, came, member = raw.split(b"\n", 2)
+        return _Entry(tags.decode().split(), int(came), decode_member(member))
+    except ValueError:
+        return None
