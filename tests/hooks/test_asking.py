@@ -322,3 +322,38 @@ async def test_a_pattern_is_refused_to_whom_the_application_is_asked_about(
             assert reply["error"]["code"] == "forbidden"
         async with WebSocketPeer(hub.url, Query(pattern="room:*"), {}) as peer:
             assert (await goodbye(peer))[0] == 4403
+
+
+async def test_questions_that_wait_slow_nobody_who_is_not_asked_about(
+    app: Application, channel: str
+) -> None:
+    """More of them than are asked at a time: a reader goes on, and a backend with a key."""
+    answers = asyncio.Event()
+
+    async def slowly(asked: Asked) -> Answer:
+        if asked.json.get("channel") == "slow":
+            await answers.wait()
+        return says(allow=True)
+
+    app.answer = slowly
+    told = settings(app, "subscribe", publish_keys=PUBLISH, hook_timeout_seconds=30)
+    keyed = {"Authorization": f"Bearer {PUBLISH}"}
+    async with Hub(told) as hub, http_client(base_url=hub.url) as http:
+        async with WebSocketPeer(hub.url, Query(channel), {}) as reader:
+            slow = [WebSocketPeer(hub.url, Query(), {}) for _ in range(70)]
+            for peer in slow:
+                await peer.__aenter__()
+                await peer._socket.send(json.dumps({"op": "subscribe", "id": 1, "channel": "slow"}))
+            await app.until(lambda: len(app.questions("subscribe")) == 1 + 64)
+            for number in range(20):
+                answer = await http.post(f"/api/publish/{channel}", json=number, headers=keyed)
+                assert answer.status_code == 200
+            assert await reader.data(20) == list(range(20))
+            assert "ok" in await reader.command(op="ping")
+            # Who waits may still be told things: its stream goes on, in order behind the question.
+            await slow[0]._socket.send(json.dumps({"op": "ping", "id": 2}))
+            answers.set()
+            replies = [(await slow[0].push())["id"] for _ in range(2)]
+            assert replies == [1, 2]
+            for peer in slow:
+                await peer.__aexit__(None, None, None)

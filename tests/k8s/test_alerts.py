@@ -6,11 +6,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.k8s import alerts_of_broker, alerts_of_nodes, alerts_of_sessions
+from tests.k8s import (
+    alerts_of_application,
+    alerts_of_broker,
+    alerts_of_nodes,
+    alerts_of_sessions,
+)
 from tests.k8s.alert_case import Case
 from tests.k8s.tools import ROOT, Manifest, alerts, rule_groups, run
 
-CASES = (*alerts_of_nodes.CASES, *alerts_of_sessions.CASES, *alerts_of_broker.CASES)
+CASES = (
+    *alerts_of_nodes.CASES,
+    *alerts_of_sessions.CASES,
+    *alerts_of_broker.CASES,
+    *alerts_of_application.CASES,
+)
 RUNBOOK = "hub/docs/runbook.md"
 
 
