@@ -1,7 +1,10 @@
 # One hub node. Two stages: what builds stays behind, and only the finished environment is kept.
 # tests/test_container.py runs these steps as they stand here.
 
-FROM python:3.13.14-slim-bookworm AS build
+# A tag can be moved to another image. For production name the one that you have looked at:
+#   --build-arg BASE=python:3.13.14-slim-bookworm@sha256:...   (hub/docs/kubernetes.md)
+ARG BASE=python:3.13.14-slim-bookworm
+FROM ${BASE} AS build
 
 RUN pip install --no-cache-dir --disable-pip-version-check uv==0.13.9
 
@@ -28,7 +31,7 @@ COPY hub hub
 RUN uv sync --frozen --no-dev --no-editable
 
 
-FROM python:3.13.14-slim-bookworm
+FROM ${BASE}
 
 # The same path as in the first stage: an environment's scripts name their interpreter.
 COPY --from=build /opt/hub /opt/hub

@@ -20,6 +20,7 @@ from tests.k8s.tools import (
     built,
     deployment,
     of_chart,
+    rendered,
     run,
     the,
 )
@@ -113,6 +114,9 @@ def test_the_settings_of_the_chart_are_settings_of_the_hub() -> None:
     "wrong",
     [
         {"image": {"tag": "latest"}},
+        {"image": {"digest": "sha256:short"}},
+        {"redis": {"image": "redis"}},
+        {"dns": {"label": ""}},
         {"settings": {"HUB_OPERATOR_KEYS": "a-key-that-everybody-could-read"}},
         {"settings": {"HUB_DRAIN_SECONDS": 30}},
         {"ingress": {"enabled": True}},
@@ -146,6 +150,32 @@ def host_of(given: str) -> dict[str, Any]:
     if "ingress" not in given:
         return {}
     return {"ingress": {"enabled": True, "host": "a.example", "operatorsHost": "b.example"}}
+
+
+def test_a_digest_wins_over_a_tag() -> None:
+    """Of the hub's own image, and of Redis' where it stands behind the tag or alone."""
+    digest = "sha256:" + "0a" * 32
+    for redis in (f"redis:7.2.11-bookworm@{digest}", f"redis@{digest}"):
+        given = {
+            "image": {"repository": "r.example/hub", "tag": "1.2.3", "digest": digest},
+            "redis": {"enabled": True, "image": redis},
+        }
+        manifests = rendered(given)
+        images = {
+            name: deployment(manifests, name)["spec"]["template"]["spec"]["containers"][0]["image"]
+            for name in ("hub", "hub-redis")
+        }
+        assert images == {"hub": f"r.example/hub@{digest}", "hub-redis": redis}
+
+
+def test_the_way_to_the_application_is_open_where_it_is_named_and_only_there() -> None:
+    """Nodes that ask or tell it, or an identity provider, get no further."""
+    named = rendered({"application": {"cidrs": ["203.0.113.0/24"], "ports": [8443]}})
+    (policy,) = [each for each in named if each["metadata"]["name"] == "hub-to-application"]
+    assert policy["spec"]["egress"] == [
+        {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": 8443}]}
+    ]
+    assert "hub-to-application" not in [each["metadata"]["name"] for each in rendered({})]
 
 
 def test_a_changed_setting_rolls_the_nodes() -> None:

@@ -1,6 +1,7 @@
 """What `kubectl apply -k` sends: valid, restricted, closed, and at one with itself."""
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,7 @@ def test_images_have_a_version(overlay: str) -> None:
     for image in found(pods(built(overlay)), "image"):
         _, _, tag = image.rpartition(":")
         assert tag, image
+        assert "@" not in image or re.search(r"@sha256:[0-9a-f]{64}$", image), image
         assert tag not in {image, "latest"}, image
 
 
@@ -195,12 +197,13 @@ def test_every_pod_is_closed_in_both_directions_but_for_what_is_named(overlay: s
             assert rule["ports"], policy
         for rule in policy.get("egress", []):
             assert rule["ports"], policy
-            assert "to" in rule or {port["port"] for port in rule["ports"]} == {53}, policy
+            # Nor would one of these mean nobody.
+            assert rule["to"], policy
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_nodes_may_ask_for_names(overlay: str) -> None:
-    """Or they would find no Redis: over both protocols, and only where the policy is for egress."""
+    """Or they would find no Redis: over both protocols, of the cluster's DNS and of nobody else."""
     base = next(
         m["spec"]
         for m in of_kind(built(overlay), "NetworkPolicy")
@@ -209,6 +212,37 @@ def test_nodes_may_ask_for_names(overlay: str) -> None:
     assert base["policyTypes"] == ["Ingress", "Egress"]
     ports = [port for rule in base["egress"] for port in rule["ports"]]
     assert ports == [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
+    (rule,) = base["egress"]
+    dns, cache = rule["to"]
+    assert dns["podSelector"]["matchLabels"] == {"k8s-app": "kube-dns"}
+    assert dns["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "kube-system"}
+    assert ipaddress.ip_network(cache["ipBlock"]["cidr"]).is_link_local
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nodes_may_reach_dns_and_redis_and_nothing_else(overlay: str) -> None:
+    """Over all policies that select them, which add up."""
+    hub = {"app.kubernetes.io/name": "hub"}
+    policies = [m["spec"] for m in of_kind(built(overlay), "NetworkPolicy")]
+    ports = {
+        port["port"]
+        for policy in policies
+        if policy["podSelector"]["matchLabels"] == hub
+        for rule in policy.get("egress", [])
+        for port in rule["ports"]
+    }
+    assert ports <= {53, 6379, 26379}
+    assert {53, 6379} <= ports
+
+
+def test_behind_the_ingress_every_limit_is_set() -> None:
+    """One that is off there is one that somebody forgot."""
+    settings = the(built("production"), "ConfigMap", "hub-settings")["data"]
+    limits = {name for name in settings if "RATE" in name or name.endswith("_CONNECTIONS")}
+    assert limits == {
+        "HUB_MAX_CONNECTIONS", "HUB_ADDRESS_CONNECTIONS", "HUB_SUBJECT_CONNECTIONS",
+        "HUB_RATE_HANDSHAKES", "HUB_RATE_COMMANDS", "HUB_RATE_PUBLISHES", "HUB_RATE_INBOUND_BYTES",
+    }  # fmt: skip
 
 
 def test_the_nodes_of_dev_may_go_to_its_redis_and_nobody_else_may() -> None:

@@ -62,10 +62,18 @@ def built(overlay: str) -> list[Manifest]:
 
 @cache
 def _rendered(values: str) -> str:
+    return _templates(yaml.safe_load((CHART / values).read_text()))
+
+
+def rendered(given: dict[str, Any]) -> list[Manifest]:
+    """What these values make, over the chart's own."""
+    return [each for each in yaml.safe_load_all(_templates(given)) if each]
+
+
+def _templates(given: dict[str, Any]) -> str:
     # Imported here: a library of 80 MiB, which only the tests of the chart need.
     from helm_python import Chart
 
-    given = yaml.safe_load((CHART / values).read_text())
     with Chart.load(CHART) as chart:
         files: dict[str, str] = chart.render(given, name="hub", namespace="hub")
     return "\n---\n".join(text for name, text in files.items() if name.endswith(".yaml"))

@@ -2,6 +2,9 @@
 {{- define "hub.selector" -}}
 app.kubernetes.io/name: hub
 {{- end }}
+{{- define "hub.image" -}}
+{{- with .Values.image }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}{{ end }}
+{{- end }}
 {{- define "hub.labels" -}}
 app.kubernetes.io/name: hub
 app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | quote }}
