@@ -15,7 +15,7 @@ from hub.core.polling import PollRequest
 from hub.core.pushes import Reply
 from hub.core.registry import SessionRegistry
 from hub.errors import HubError, OutcomeUnknownError, RateLimitedError, UnavailableError
-from hub.wire import native
+from hub.wire import native_commands, native_pushes
 
 # Of the answer to a poll at another node: Redis cuts a subscriber that is 32 MB behind at once
 # (client-output-buffer-limit pubsub), which is 500 of these.
@@ -39,7 +39,7 @@ class SendCommand(AdminRequest[bytes], frozen=True, tag="command"):
     def without_answer(self, why: str) -> HubError:
         """A publish must not look as if it had not been made."""
         try:
-            command = native.decode(self.raw, max_message_bytes=len(self.raw))
+            command = native_commands.decode(self.raw, max_message_bytes=len(self.raw))
         except HubError:
             return super().without_answer(why)
         if isinstance(command, Publish):
@@ -107,13 +107,13 @@ class Sessions:
         back until its buffer is full is found out by nothing else in time.
         """
         session = self._registry.find(asked.connection, asked.secret)
-        over = self._registry.over_limit(session, len(asked.raw))
+        over = self._registry.commands.over_limit(session, len(asked.raw))
         try:
-            command = native.decode(asked.raw, max_message_bytes=self._max_message_bytes)
+            command = native_commands.decode(asked.raw, max_message_bytes=self._max_message_bytes)
         except HubError as error:
-            return native.encode(Reply(error.command_id, error=error))
+            return native_pushes.encode(Reply(error.command_id, error=error))
         if over is not None:
-            return native.encode(Reply(command.id, error=over))
+            return native_pushes.encode(Reply(command.id, error=over))
         if isinstance(command, Ping):
             session.push(Reply(command.id))
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -123,12 +123,12 @@ class Sessions:
                 reply.set_result(answer)
 
         try:
-            self._registry.submit(session, command, respond)
+            self._registry.commands.submit(session, command, respond)
         except RateLimitedError as error:
-            return native.encode(Reply(command.id, error=error))
+            return native_pushes.encode(Reply(command.id, error=error))
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                return native.encode(await reply)
+                return native_pushes.encode(await reply)
         except TimeoutError:
             raise _late(command) from None
 

@@ -5,7 +5,7 @@ a chunk start after the last one seen and there are as many messages as offsets,
 only otherwise every offset is looked at. (A duplicate and a hole that make up for each other
 within one chunk would pass; a hub that does so has a gap or an outbox, and those show.)
 
-The needles rely on what `hub.wire.native` writes: a message holds `"offset":` once and the
+The needles rely on what `hub.wire.native_pushes` writes: a message holds `"offset":` once and the
 benchmark's own payload does not hold it. No I/O.
 """
 

@@ -1,4 +1,4 @@
-"""Tells the person at the terminal how far a round is; the null version tells nobody."""
+"""Tells the person at the terminal how far a round is."""
 
 from typing import Protocol, Self
 
@@ -23,16 +23,6 @@ class Watch(Protocol):
     def reached(self, done: float) -> None:
         """The phase is as far as this."""
         ...
-
-
-class SilentWatch:
-    """Tells nobody."""
-
-    def phase(self, name: str, total: float) -> None:
-        """Nothing."""
-
-    def reached(self, done: float) -> None:
-        """Nothing."""
 
 
 class ProgressBar:

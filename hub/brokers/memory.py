@@ -89,6 +89,7 @@ class MemoryBroker:
     """
 
     answers_at_once = True
+    publish_soon = None
     publish_many = None
 
     def __init__(  # noqa: PLR0913 - what every broker is offered, and its bounds
@@ -137,8 +138,11 @@ class MemoryBroker:
         Raises `ConflictError` for an idempotency key used with other data, and
         `UnavailableError` when a bound of this node is reached.
         """
-        log, key = self.log(request.channel), request.idempotency_key
-        if key is not None:
+        now = self._clock()
+        if (log := self._logs.get(request.channel)) is None:
+            log = self._make(request.channel, now)
+        log.used_at_seconds = now
+        if request.idempotency_key is not None:
             made = self._idempotency.find(request, epoch=log.epoch)
             if made is not None:
                 return made
@@ -366,10 +370,15 @@ class MemoryBroker:
         """Of a channel that is used now; raise `UnavailableError` where there is no room for it."""
         now = self._clock()
         if (log := self._logs.get(channel)) is None:
-            self._make_room()
-            epoch, options = self._epochs.next(channel), self._namespaces.options(channel)
-            log = self._logs[channel] = ChannelLog(channel, epoch, options, now, self._history)
+            log = self._make(channel, now)
         log.used_at_seconds = now
+        return log
+
+    def _make(self, channel: str, now_seconds: float) -> ChannelLog:
+        self._make_room()
+        epoch, options = self._epochs.next(channel), self._namespaces.options(channel)
+        log = ChannelLog(channel, epoch, options, now_seconds, self._history)
+        self._logs[channel] = log
         return log
 
     def place(self, log: ChannelLog) -> None:

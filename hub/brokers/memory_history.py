@@ -86,9 +86,10 @@ class ChannelLog:
         if self.keeps:
             if publication.keep_ms == 0:
                 publication = _place_of(publication)
-            self._kept.append(publication)
+            kept = self._kept
+            kept.append(publication)
             self._at.append(now_seconds)
-            if len(self._kept) - self._first > self.options.history_size:
+            if len(kept) - self._first > self.options.history_size:
                 self._budget.exchange(self, self.drop_first(), publication)
             else:
                 self._budget.take(self, publication)
@@ -153,10 +154,11 @@ class ChannelLog:
 
     def drop_first(self) -> Publication:
         """Hold the oldest no longer and return it; whoever calls it settles with the budget."""
-        dropped = self._kept[self._first]
-        self._kept[self._first] = _GONE
-        self._first += 1
-        if self._first >= _COMPACT_FROM:
+        kept, first = self._kept, self._first
+        dropped = kept[first]
+        kept[first] = _GONE
+        self._first = first + 1
+        if first >= _COMPACT_FROM:
             self._compact()
         return dropped
 

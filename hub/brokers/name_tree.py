@@ -119,43 +119,53 @@ class _Walk:
 
     def from_(self, branch: _Branch, text: str, place: int) -> Iterator[str | None]:
         """The names below `branch`, which stands for `text`, that the parts from `place` match."""
-        part, is_last = self._parts[place], place == len(self._parts) - 1
+        part = self._parts[place]
         separator = part[:1] if place else ""
         star = part.removeprefix(separator)
-        if star not in {ONE, REST}:
-            if part in branch.branches:
-                yield from self._at(branch.branches[part], text + part, place, is_last=is_last)
-            return
-        for each, following in tuple(branch.branches.items()):
-            self._looked_at += 1
-            if not self._looked_at % _TURN:
-                yield None
-            if not each.startswith(separator):
-                continue
-            is_empty = each == separator
-            if star == REST:
-                if not is_empty and (following is None or following.is_name):
-                    yield text + each
-                if following is not None:
-                    yield from self._all(following, text + each)
-            elif not is_empty:
-                yield from self._at(following, text + each, place, is_last=is_last)
+        if star == REST:
+            yield from self._rest(branch, text, separator)
+        elif star == ONE:
+            for each, following in self._branches(branch):
+                if each is None:
+                    yield None
+                elif each.startswith(separator) and each != separator:
+                    yield from self._at(following, text + each, place)
+        elif part in branch.branches:
+            yield from self._at(branch.branches[part], text + part, place)
 
-    def _at(
-        self, following: _Branch | None, text: str, place: int, *, is_last: bool
-    ) -> Iterator[str | None]:
-        if not is_last:
+    def _at(self, following: _Branch | None, text: str, place: int) -> Iterator[str | None]:
+        if place < len(self._parts) - 1:
             if following is not None:
                 yield from self.from_(following, text, place + 1)
         elif following is None or following.is_name:
             yield text
 
-    def _all(self, branch: _Branch, text: str) -> Iterator[str | None]:
-        for each, following in tuple(branch.branches.items()):
-            self._looked_at += 1
-            if not self._looked_at % _TURN:
+    def _rest(self, branch: _Branch, text: str, separator: str) -> Iterator[str | None]:
+        for each, following in self._branches(branch):
+            if each is None:
                 yield None
+            elif each.startswith(separator):
+                if each != separator and (following is None or following.is_name):
+                    yield text + each
+                if following is not None:
+                    yield from self._all(following, text + each)
+
+    def _all(self, branch: _Branch, text: str) -> Iterator[str | None]:
+        for each, following in self._branches(branch):
+            if each is None:
+                yield None
+                continue
             if following is None or following.is_name:
                 yield text + each
             if following is not None:
                 yield from self._all(following, text + each)
+
+    def _branches(self, branch: _Branch) -> Iterator[tuple[str | None, _Branch | None]]:
+        """Those of this moment that are still there when it is their turn; None for a turn of
+        others."""
+        for each in tuple(branch.branches):
+            self._looked_at += 1
+            if not self._looked_at % _TURN:
+                yield None, None
+            if each in branch.branches:
+                yield each, branch.branches[each]

@@ -18,9 +18,6 @@ from typer.main import get_command
 from hub.cli.ending import WRONG_USE, say
 
 if TYPE_CHECKING:
-    # Typer 0.29 carries its own copy of click and gives these two no public name.
-    from typer._click import Context, Parameter
-
     from hub.errors import SettingsError
     from hub.settings import Settings
     from hub.settings.catalog import SettingInfo
@@ -36,15 +33,16 @@ ConfigFile = Annotated[
 class SettingsCommand(TyperCommand):
     """A command with a flag for every setting; `settings_of` turns them into `Settings`."""
 
-    def get_params(self, ctx: "Context") -> "list[Parameter]":
+    # Typer has no public name for the context and the parameters that its methods take.
+    def get_params(self, ctx: Any) -> list[Any]:
         if self._setting_flags is None:
             self._setting_flags = _flags()
         *own, help_option = super().get_params(ctx)
         return [*own, *self._setting_flags, help_option]
 
-    _setting_flags: "list[Parameter] | None" = None
+    _setting_flags: list[Any] | None = None
 
-    def invoke(self, ctx: "Context") -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Keep the flags from the command's own function, whose signature does not name them."""
         names = [flag.name for flag in self._setting_flags or [] if flag.name]
         ctx.meta[_FLAGS] = {name: ctx.params.pop(name) for name in names}
@@ -70,7 +68,7 @@ def refused(error: "SettingsError") -> typer.Exit:
     return typer.Exit(WRONG_USE)
 
 
-def _flags() -> "list[Parameter]":
+def _flags() -> list[Any]:
     """The options of a function that nobody calls."""
     from hub.settings.catalog import declared
 

@@ -5,16 +5,12 @@ signs and exponents too.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from hub.core import decimals
-
-if TYPE_CHECKING:
-    # Typer 0.29 carries its own copy of click and gives these no public name.
-    from typer._click import Command, Context
 
 _READERS: dict[object, Callable[[str], float | None]] = {
     int: decimals.whole,
@@ -25,7 +21,8 @@ _READERS: dict[object, Callable[[str], float | None]] = {
 class PlainNumbers(TyperGroup):
     """The group of all commands."""
 
-    def get_command(self, ctx: "Context", cmd_name: str) -> "Command | None":
+    # Typer has no public name for the context and the command.
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
         for parameter in command.params if command else ():
             _make_strict(parameter)

@@ -21,9 +21,12 @@ from hub.core.look_back import Found, LookBack, look_back
 from hub.core.ports import (
     Broker,
     HistoryPage,
+    OnPublished,
     Policy,
+    PublishNow,
     PublishRequest,
     PublishResult,
+    PublishSoon,
     StatePage,
     UndecidedError,
 )
@@ -224,16 +227,53 @@ class CommandHandler:
         Raises `UnavailableError` while the node has more to write than it may queue, and what
         the broker raises.
         """
-        if not self.publishes_now or (publish_now := self._broker.publish_now) is None:
-            return self._publish_later(request)
+        return self._publish_now(request) if self.publishes_now else self._publish_later(request)
+
+    @property
+    def publish_now(self) -> PublishNow | None:
+        """`publish` where it is always done when it returns; None elsewhere."""
+        return self._publish_now if self.publishes_now else None
+
+    def _publish_now(self, request: PublishRequest) -> PublishResult:
+        publish_now = self._broker.publish_now
+        assert publish_now is not None  # noqa: S101 - `publishes_now` says so
+        counters = self._counters
         try:
             if self._fanout.backlog_bytes > self._max_backlog_bytes:
                 self._refuse_more()
             result = publish_now(request)
         except HubError as error:
+            counters.publish_errors[error.code] += 1
+            raise
+        if result.duplicate:
+            counters.duplicates += 1
+        else:
+            counters.publications += 1
+        return result
+
+    @property
+    def publish_soon(self) -> PublishSoon | None:
+        """`publish` with a call back; None where the broker has none."""
+        return None if self._broker.publish_soon is None else self._publish_soon
+
+    def _publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
+        publish_soon = self._broker.publish_soon
+        assert publish_soon is not None  # noqa: S101 - as above
+
+        def done(outcome: PublishResult | HubError) -> None:
+            if isinstance(outcome, PublishResult):
+                self._count(outcome)
+            else:
+                self._counters.publish_errors[outcome.code] += 1
+            on_done(outcome)
+
+        try:
+            if self._fanout.backlog_bytes > self._max_backlog_bytes:
+                self._refuse_more()
+            publish_soon(request, done)
+        except HubError as error:
             self._counters.publish_errors[error.code] += 1
             raise
-        return self._count(result)
 
     def publish_many_now(
         self, requests: Sequence[PublishRequest]

@@ -144,6 +144,8 @@ class StatePage:
 
 
 PublishNow = Callable[[PublishRequest], PublishResult]
+OnPublished = Callable[[PublishResult | HubError], None]
+PublishSoon = Callable[[PublishRequest, OnPublished], None]
 PublishManyNow = Callable[[Sequence[PublishRequest]], Sequence[PublishResult | HubError]]
 PublishMany = Callable[
     [Sequence[PublishRequest]], Coroutine[Any, Any, Sequence["PublishResult | HubError"]]
@@ -185,6 +187,15 @@ class Broker(Protocol):
     @property
     def publish_now(self) -> PublishNow | None:
         """`publish` as a plain call, where nothing in it ever waits; None where something may."""
+        ...
+
+    @property
+    def publish_soon(self) -> PublishSoon | None:
+        """`publish` with a call back in place of a coroutine, which costs a task and a future less.
+
+        It calls back once, after it has returned, or raises and does not. In order with `publish`.
+        None where `publish_now` does as well, or where the broker has only coroutines.
+        """
         ...
 
     @property

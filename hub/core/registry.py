@@ -1,9 +1,7 @@
-"""The node's sessions: opened, given commands to carry out, warned, and ended.
+"""The node's sessions: opened, warned, and ended.
 
-Transports call it; it writes to sessions and asks the `CommandHandler`. A session's commands are
-carried out one after another, in the order they came. One that has nothing to wait for is
-carried out in the call that brings it; the first that waits gets a short-lived task, and
-those that come meanwhile queue behind it. An idle session has no task and no queue.
+Transports call it, and write to sessions. What a session asks for goes into its `commands`
+(`hub.core.command_queue`).
 """
 
 import random
@@ -15,17 +13,16 @@ from hmac import compare_digest
 from typing import Protocol
 
 from hub.core.command_handler import CommandHandler
-from hub.core.commands import Authenticate, Command, InUrl, Publish, Subscribe, SubscribePattern
+from hub.core.command_queue import CommandQueue
+from hub.core.commands import InUrl, Subscribe, SubscribePattern
 from hub.core.counters import Counters, Counts
-from hub.core.eager import Rest, begin
 from hub.core.identity import Identity
 from hub.core.limits import party
 from hub.core.options import NodeOptions
 from hub.core.ports import Dialect, Monotonic, Spawn
-from hub.core.pushes import Reply, Welcome
+from hub.core.pushes import Welcome
 from hub.core.records import Origin, session_record
-from hub.core.session.context import Respond, SessionContext
-from hub.core.session.inbox import Inbox
+from hub.core.session.context import SessionContext
 from hub.core.session.link import Link
 from hub.core.session.session import Session
 from hub.core.time.aging import Aging
@@ -35,14 +32,9 @@ from hub.core.time.heartbeats import Heartbeats
 from hub.errors import (
     HubError,
     NotFoundError,
-    RateLimitedError,
     UnauthorizedError,
     UnavailableError,
 )
-
-# Of an error's message while its peer takes nothing: replies to as many commands as may wait then
-# fit into what may be owed of replies.
-_BRIEF_BYTES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +78,14 @@ class SessionRegistry:
         self._expiry = expiry
         self._runtime = runtime
         self.limiter = context.limiter
+        self.commands = CommandQueue(
+            context,
+            command_handler,
+            spawn=runtime.spawn,
+            on_fault=runtime.on_fault,
+            failed=self.failed,
+            authenticated=self._authenticated,
+        )
         self.origin = Origin(options.node, self.clock, runtime.wall_clock() - self.clock())
         # Secrets are derived, so that they cost no memory and any node that shares the key
         # can check them.
@@ -185,7 +185,7 @@ class SessionRegistry:
         if len(asked) < len(in_url):
             for each in in_url:
                 if isinstance(each, SubscribePattern):
-                    self.submit(session, each)
+                    self.commands.submit(session, each)
 
     def _subscribe_channels(self, session: Session, asked: Sequence[Subscribe]) -> None:
         if session.places is not None:
@@ -195,10 +195,10 @@ class SessionRegistry:
             if self._command_handler.subscribe_now(session, asked):
                 return
         except HubError as error:
-            self._fail(session, asked[0], error, None)
+            self.commands.fail(session, asked[0], error)
             return
         for subscription in asked:
-            self.submit(session, subscription)
+            self.commands.submit(session, subscription)
 
     def turn_away(
         self, link: Link, dialect: Dialect, error: HubError, *, head: bytes = b""
@@ -258,6 +258,24 @@ class SessionRegistry:
             session.abort()
             self.ended(session, self._our_fault, "internal error")
 
+    def _authenticated(self, session: Session, before: str | None) -> float | None:
+        """Its time begins anew."""
+        if before is None:
+            self._count_subject(session)
+        return self._expiry.watch(session)
+
+    def _count_subject(self, session: Session) -> None:
+        """A session says only now whose it is: as at its opening, one too many ends."""
+        subject = session.identity.subject
+        if subject is None or not self.limiter.counts_subjects or session.closing:
+            return
+        others = self.by_subject[subject]
+        self.by_subject[subject] += 1
+        try:
+            self.limiter.check_subject(others, subject, session.link.address)
+        except HubError as error:
+            session.close_error(error)
+
     def welcome(self, session: Session, given: bytes | None = None) -> Welcome:
         options = self._options
         return Welcome(
@@ -286,144 +304,6 @@ class SessionRegistry:
         if (session := self.sessions.get(connection)) is None:
             raise NotFoundError(f"connection {connection!r} is not open")
         return session
-
-    # -- commands --------------------------------------------------------------------------
-
-    def over_limit(self, session: Session, size: int) -> RateLimitedError | None:
-        """Take a command of `size` bytes from what the session may send; why it may not.
-
-        A peer that goes on sending for ten seconds is closed.
-        """
-        if not self.limiter.meters_commands:
-            return None
-        if (meter := session.meter) is None:
-            meter = session.meter = self.limiter.new_meter()
-        address = session.link.address
-        if (over := self.limiter.check_command(meter, size, session.id, address)) is None:
-            return None
-        error, goes_on = over
-        if goes_on:
-            session.close_error(error)
-        return error
-
-    def submit(self, session: Session, command: Command, respond: Respond | None = None) -> None:
-        """Have a command carried out behind those before it.
-
-        The reply goes into the stream, or to `respond`. Where nothing waits and the command has
-        nothing to wait for, it is carried out when this returns. While the inbox is full the
-        session is not read from until all in it are done; what came with `respond` came another
-        way, and raises `RateLimitedError` then.
-        """
-        if session.closing and respond is None:
-            return
-        if (inbox := session.inbox) is None:
-            if isinstance(command, Publish) and self._command_handler.publishes_for(session):
-                self._publish(session, command, respond)
-                return
-            rest = None
-            if at_once := self._command_handler.may_begin(command):
-                rest = begin(self._carry_out(session, command, respond))
-                if rest is None:
-                    return
-            inbox = session.inbox = Inbox(self._context.limits)
-            self._runtime.spawn(self._work(session, inbox, rest))
-            if at_once:
-                return
-        if respond is not None and inbox.crowded:
-            raise RateLimitedError(f"{len(inbox)} commands of this session wait already")
-        if inbox.add(command, respond):
-            session.link.pause_reading()
-
-    def _publish(self, session: Session, command: Publish, respond: Respond | None) -> None:
-        """Most commands are publications, and most brokers of one node answer in a plain call."""
-        try:
-            self._check_publish(session)
-            ok = self._command_handler.publish_for(session, command)
-            (respond or session.push)(Reply(command.id, ok))
-        except HubError as error:
-            self._fail(session, command, error, respond)
-        except Exception as error:  # noqa: BLE001 - the border, as in `_carry_out`
-            self._runtime.on_fault(session, error)
-            self._fail_for_us(session, command, respond)
-
-    def _check_publish(self, session: Session) -> None:
-        if self.limiter.limits_publishes:
-            publisher, address = session.identity.publisher_or(session.id), session.link.address
-            self.limiter.check_publish(publisher, connection=session.id, address=address)
-
-    async def _work(self, session: Session, inbox: Inbox, rest: Rest[None] | None) -> None:
-        """Carry out what waits, behind the `rest` of the command that began at once."""
-        try:
-            if rest is not None:
-                await rest.run()
-            while (job := inbox.take()) is not None:
-                command, respond = job
-                if session.closing and respond is None:
-                    continue
-                await self._carry_out(session, command, respond)
-        finally:
-            session.inbox = None
-            # Also of a session that is closing: its peer's farewell must not wait unread.
-            if inbox.full:
-                session.read_on()
-
-    async def _carry_out(self, session: Session, command: Command, respond: Respond | None) -> None:
-        try:
-            before = session.identity.subject
-            if isinstance(command, Publish):
-                self._check_publish(session)
-            ok = await self._command_handler.execute(
-                session, command, reply_in_stream=respond is None and not _in_url(command)
-            )
-            if isinstance(command, Authenticate):
-                if before is None:
-                    self._count_subject(session)
-                # Its time begins anew.
-                left = self._expiry.watch(session)
-                ok = {"expires_in_seconds": None if left is None else round(left), **(ok or {})}
-            if ok is not None:
-                (respond or session.push)(Reply(command.id, ok))
-        except HubError as error:
-            self._fail(session, command, error, respond)
-        except Exception as error:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
-            self._runtime.on_fault(session, error)
-            self._fail_for_us(session, command, respond)
-
-    def _count_subject(self, session: Session) -> None:
-        """A session says only now whose it is: as at its opening, one too many ends."""
-        subject = session.identity.subject
-        if subject is None or not self.limiter.counts_subjects or session.closing:
-            return
-        others = self.by_subject[subject]
-        self.by_subject[subject] += 1
-        try:
-            self.limiter.check_subject(others, subject, session.link.address)
-        except HubError as error:
-            session.close_error(error)
-
-    def _fail_for_us(self, session: Session, command: Command, respond: Respond | None) -> None:
-        """The fault is the hub's; where not even the reply can be made, the session ends."""
-        try:
-            self._fail(session, command, HubError("internal error"), respond)
-        except Exception as fault:  # noqa: BLE001 - as above
-            self.failed(session, fault)
-
-    def _fail(
-        self, session: Session, command: Command, error: HubError, respond: Respond | None
-    ) -> None:
-        self._context.counters.command_errors[error.code] += 1
-        if isinstance(command, Subscribe) and command.channel not in session.subscriptions:
-            self._context.journal.refused(session, command.channel, error.code)
-        if _in_url(command) or session.identity.awaits_token:
-            session.close_error(error)
-        else:
-            told = error if respond else _told(session, error)
-            (respond or session.push)(Reply(command.id, error=told))
-
-    def refuse(self, session: Session, error: HubError) -> None:
-        """Reply to what could not be read as a command."""
-        self._context.counters.command_errors[error.code] += 1
-        session.push(Reply(error.command_id, error=_told(session, error)))
 
     # -- ending ----------------------------------------------------------------------------
 
@@ -475,13 +355,3 @@ def _add(counts: Counts, key: str, change: int) -> None:
     counts[key] += change
     if not counts[key]:
         del counts[key]
-
-
-def _in_url(command: Command) -> bool:
-    return isinstance(command, InUrl) and command.in_url
-
-
-def _told(session: Session, error: HubError) -> HubError:
-    """The error as its peer is told: briefly while it takes nothing, so that whoever sends many
-    commands before it reads is not closed for how much it repeats of them."""
-    return error if session.writable else error.brief(_BRIEF_BYTES)

@@ -20,7 +20,14 @@ from hub.core.fanout.channels import OpenChannels
 from hub.core.fanout.presence_commands import PresenceCommands
 from hub.core.look_back import Found, LookBack
 from hub.core.polling import PollRequest
-from hub.core.ports import HistoryPage, PublishRequest, PublishResult, StatePage
+from hub.core.ports import (
+    HistoryPage,
+    PublishNow,
+    PublishRequest,
+    PublishResult,
+    PublishSoon,
+    StatePage,
+)
 from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, LiveChannel, NodeRecord, channel_record
@@ -91,6 +98,14 @@ class NodeApi:
         self, request: PublishRequest
     ) -> PublishResult | Coroutine[Any, Any, PublishResult]:
         return self.command_handler.publish(request)
+
+    @property
+    def publish_now(self) -> PublishNow | None:
+        return self.command_handler.publish_now
+
+    @property
+    def publish_soon(self) -> PublishSoon | None:
+        return self.command_handler.publish_soon
 
     def publish_many_now(
         self, requests: Sequence[PublishRequest]

@@ -176,6 +176,7 @@ class TracedBroker:
     """A broker whose publishing is traced; implements `hub.core.ports.Broker`."""
 
     publish_now = None
+    publish_soon = None
     publish_many_now = None
     publish_many = None
 

@@ -272,10 +272,10 @@ class PollSessions:
         for command in asked:
             session.expect(command)
         for command in asked:
-            self._registry.submit(session, command)
+            self._registry.commands.submit(session, command)
         for pattern in patterns:
             polling.ever.add(pattern)
-            self._registry.submit(session, _pattern(request, pattern, request.since))
+            self._registry.commands.submit(session, _pattern(request, pattern, request.since))
 
     def _open(
         self,

@@ -16,7 +16,7 @@ from hub.errors import HubError, RequestTimeoutError, TooLargeError
 from hub.transports.inbound import Closed, Event, Inbound, Ping, ProtocolError, Seen
 from hub.transports.stream import StreamConnection
 from hub.transports.turns import PIECE_BYTES, PIECE_FRAMES, PIECE_SECONDS, Lane, Turns
-from hub.wire import native
+from hub.wire import native_commands
 from hub.wire.codes import CloseCode
 from hub.wire.websocket import close_frame, echo_frame, ping_frame, pong_frame
 
@@ -65,17 +65,17 @@ class WebSocketOptions:
             # RFC 6455 section 8.1: a text message that is not UTF-8 fails the connection.
             session.close(CloseCode.INVALID_DATA, "text frame is not UTF-8")
             return
-        over = self.registry.over_limit(session, len(message))
+        over = self.registry.commands.over_limit(session, len(message))
         try:
-            command = native.decode(message, max_message_bytes=self.max_message_bytes)
+            command = native_commands.decode(message, max_message_bytes=self.max_message_bytes)
         except HubError as error:
-            self.registry.refuse(session, error)
+            self.registry.commands.refuse(session, error)
         else:
             if over is None:
-                self.registry.submit(session, command)
+                self.registry.commands.submit(session, command)
             else:
                 over.command_id = command.id
-                self.registry.refuse(session, over)
+                self.registry.commands.refuse(session, over)
 
 
 class _Reading:
@@ -237,10 +237,10 @@ class WebSocketConnection(StreamConnection):
     def _act(self, session: Session, event: Event) -> None:
         match event:
             case Seen.PONG:
-                self._options.registry.over_limit(session, 0)
+                self._options.registry.commands.over_limit(session, 0)
                 self._options.heartbeats.pong(session)
             case Ping(payload):
-                if self._options.registry.over_limit(session, len(payload)) is None:
+                if self._options.registry.commands.over_limit(session, len(payload)) is None:
                     session.control(pong_frame(payload))
             case Seen.BINARY:
                 session.close(

@@ -11,7 +11,7 @@ import orjson
 
 from hub.core.publication import Position
 from hub.core.pushes import Heartbeat, PatternSubscribed, Push, Subscribed, Welcome
-from hub.wire import native
+from hub.wire import native_pushes
 from hub.wire.query import MAX_CHANNELS
 
 _SEPARATOR = b","
@@ -30,7 +30,7 @@ class PollDialect:
     def encode(self, push: Push, epoch: str) -> bytes:  # noqa: ARG002 - the port's shape
         if isinstance(push, self._unsaid):
             return b""
-        return native.encode(push) + _SEPARATOR
+        return native_pushes.encode(push) + _SEPARATOR
 
     def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:  # noqa: ARG002
         return b""
@@ -56,7 +56,7 @@ def answer(
     said: dict[str, object] = {
         "pushes": orjson.Fragment(b"[%b]" % frames.removesuffix(_SEPARATOR)),
         "positions": dict(positions),
-        "welcome": orjson.Fragment(native.encode(welcome)),
+        "welcome": orjson.Fragment(native_pushes.encode(welcome)),
     }
     if of_channels:
         said["data"] = {name: orjson.Fragment(data) for name, data in of_channels.items()}

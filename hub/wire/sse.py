@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, Goodbye, Heartbeat, Push, State, Subscribed
-from hub.wire import native
+from hub.wire import native_pushes
 from hub.wire.query import MAX_CHANNELS
 
 _HEARTBEAT = b": heartbeat\n\n"
@@ -29,7 +29,7 @@ def retry(milliseconds: int) -> bytes:
 
 
 def _block(push: Push) -> bytes:
-    said = native.encode(push)
+    said = native_pushes.encode(push)
     data = b"data: %b\n\n" % said
     if isinstance(push, Publication):
         return data

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hub.core.publication import Position
 from hub.core.pushes import Push
-from hub.wire import native
+from hub.wire import native_pushes
 
 
 class TextDialect:
@@ -16,7 +16,7 @@ class TextDialect:
     several = None
 
     def encode(self, push: Push, epoch: str) -> bytes:  # noqa: ARG002 - the port's shape
-        return native.encode(push) + b"\n"
+        return native_pushes.encode(push) + b"\n"
 
     def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:  # noqa: ARG002
         return b""

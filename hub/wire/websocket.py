@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from hub.core.publication import Position
 from hub.core.pushes import Push
-from hub.wire import native
+from hub.wire import native_pushes
 
 _FIN_TEXT = 0x81
 _FIN_RSV1_TEXT = 0xC1
@@ -81,7 +81,7 @@ class WebSocketDialect:
         self._compress_from_bytes = compress_from_bytes
 
     def encode(self, push: Push, epoch: str) -> bytes:  # noqa: ARG002 - the port's shape
-        payload = native.encode(push)
+        payload = native_pushes.encode(push)
         if self._window_bits is not None and len(payload) >= self._compress_from_bytes:
             deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -self._window_bits)
             packed = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)

@@ -76,7 +76,7 @@ class Fan:
         session, link = node.open(dialect=dialect)
         session.link = TakingLink(node.loop.defer, self._fd)
         link.session = None
-        node.registry.submit(session, Subscribe(1, channel))
+        node.commands.submit(session, Subscribe(1, channel))
 
     def second(self, number: int, *, dashboard: bool) -> None:
         for _ in range(RATE):

@@ -98,6 +98,7 @@ class LatentBroker:
 
     answers_at_once = False
     publish_now = None
+    publish_soon = None
     publish_many_now = None
     publish_many = None
 

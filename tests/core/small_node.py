@@ -218,6 +218,7 @@ class SmallNode:
         self.downstream, self.presence_commands = core.downstream, core.presence_commands
         self.heartbeats, self.replay = core.heartbeats, core.replay
         self.registry, self.patterns = core.registry, core.patterns
+        self.commands = core.registry.commands
 
     # -- hub.core.ports.Downstream -----------------------------------------------------------
 
@@ -275,7 +276,7 @@ class SmallNode:
 
     def do(self, session: Session, command: Command) -> None:
         """Have the command carried out, and everything that follows from it."""
-        self.registry.submit(session, command)
+        self.commands.submit(session, command)
         self.loop.settle()
 
     def wait(self, seconds: float) -> None:

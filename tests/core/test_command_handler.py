@@ -146,7 +146,7 @@ async def test_publishing_is_refused_while_too_much_waits_to_be_written() -> Non
     node.publish("a", b'"%b"' % (b"x" * 200))
     publisher = Subscriber(node)
     node.publish("a", b'"%b"' % (b"x" * 200))
-    node.registry.submit(publisher.session, Publish(1, "a", b"1"))
+    node.commands.submit(publisher.session, Publish(1, "a", b"1"))
     node.loop.step()
     push = one(publisher)
     assert error(push)["code"] == "unavailable"

@@ -82,7 +82,7 @@ def test_who_authenticates_while_it_ends_is_let_go_of_all_the_same() -> None:
     waiting = len(node.deadlines)
     replies: list[Reply] = []
     reader.session.lost(1006, "gone")
-    node.registry.submit(reader.session, Authenticate(1, "new"), replies.append)
+    node.commands.submit(reader.session, Authenticate(1, "new"), replies.append)
     node.loop.settle()
     assert replies[0].ok == {"expires_in_seconds": 100}
     assert len(node.deadlines) == waiting

@@ -202,7 +202,7 @@ def test_a_peer_that_is_read_from_again_has_its_whole_time() -> None:
     node = SmallNode(Shape(limits=limits(inbox_max_commands=2), latent=True))
     session, link = pinged(node)
     for number in range(4):
-        node.registry.submit(session, Publish(number, "a", b"1"))
+        node.commands.submit(session, Publish(number, "a", b"1"))
     assert not link.reading
     run_only_time(node, TIMEOUT_SECONDS - 1)
     node.loop.settle()

@@ -110,7 +110,7 @@ class OneNode(GuestRules, PollerRules):
         command = Subscribe(self.next_id(peer, "subscribe", channel), channel, since, last, fill)
         if since is not None:
             self.peers[peer].checker.asked[str(command.id)] = str(since)
-        self.node.registry.submit(self.peers[peer].session, command)
+        self.node.commands.submit(self.peers[peer].session, command)
 
     # -- what peers do -------------------------------------------------------------------------
 
@@ -145,18 +145,18 @@ class OneNode(GuestRules, PollerRules):
         channel = self.names[name]
         if channel in self.peers[peer].session.subscriptions:
             command = Unsubscribe(self.next_id(peer, "unsubscribe", channel), channel)
-            self.node.registry.submit(self.peers[peer].session, command)
+            self.node.commands.submit(self.peers[peer].session, command)
 
     @rule(peer=peers, name=names, echo=st.booleans(), key=st.sampled_from((None, "a")))
     def publish_from_peer(self, peer: int, name: int, echo: bool, key: str | None) -> None:
         channel = self.names[name]
         id_ = self.next_id(peer, "publish", channel)
         command = Publish(id_, channel, self.payload(1), key, echo)
-        self.node.registry.submit(self.peers[peer].session, command)
+        self.node.commands.submit(self.peers[peer].session, command)
 
     @rule(peer=peers)
     def ping(self, peer: int) -> None:
-        self.node.registry.submit(self.peers[peer].session, Ping(self.next_id(peer, "ping", "")))
+        self.node.commands.submit(self.peers[peer].session, Ping(self.next_id(peer, "ping", "")))
 
     @rule(peer=peers, plain=st.booleans())
     def reconnect(self, peer: int, plain: bool = True) -> None:

@@ -170,7 +170,7 @@ def test_errors_are_brief_while_the_peer_takes_nothing() -> None:
     long = BadRequestError("é" * 2000, command_id="c" * 20)
     reader.block()
     for _ in range(256):
-        node.registry.refuse(reader.session, long)
+        node.commands.refuse(reader.session, long)
     assert not reader.session.closing
     replies = [push for push in reader.drain() if push["op"] == "reply"]
     assert len(replies) == 256
@@ -179,7 +179,7 @@ def test_errors_are_brief_while_the_peer_takes_nothing() -> None:
         assert isinstance(error, dict)
         assert error["message"] == "é" * 48 + "..."
         assert (error["code"], reply["id"]) == ("bad_request", "c" * 20)
-    node.registry.refuse(reader.session, long)
+    node.commands.refuse(reader.session, long)
     (whole,) = reader.read()
     assert isinstance(whole["error"], dict)
     assert len(str(whole["error"]["message"])) > 1000

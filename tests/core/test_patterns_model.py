@@ -38,7 +38,7 @@ class Reader:
         self.session, self.link = self.node.open(room=self.room)
         self.read_bytes = 0
         since = None if self.places is None else dict(self.places)
-        self.node.registry.submit(self.session, SubscribePattern(0, self.pattern, since))
+        self.node.commands.submit(self.session, SubscribePattern(0, self.pattern, since))
 
     def cut(self) -> None:
         self.read()
@@ -83,9 +83,11 @@ class Reader:
         """It has come as far as every channel that matches."""
         self.read()
         assert self.places is not None
-        for name, log in self.node.memory._logs.items():
-            if matches(self.pattern, name) and log.offset > begun_at.get(name, 0):
-                assert self.places[name] == log.head
+        for name in self.node.memory.names():
+            held = self.node.memory.held(name)
+            assert held is not None
+            if matches(self.pattern, name) and held[0].offset > begun_at.get(name, 0):
+                assert self.places[name] == held[0]
 
 
 @settings(deadline=None, max_examples=120)
@@ -121,7 +123,7 @@ def test_everything_that_matches_arrives_in_order_or_is_announced(
             reader.read()
         elif matches(pattern, channel):
             kind = Subscribe if action == "name" else Unsubscribe
-            node.registry.submit(reader.session, kind(number, channel))
+            node.commands.submit(reader.session, kind(number, channel))
     for _ in range(4):
         node.loop.settle()
         reader.link.drain(ENDLESS)

@@ -247,7 +247,7 @@ def test_updates_within_a_tick_are_one() -> None:
     node = node_with_presence()
     watcher = Subscriber(node, "a")
     member = Subscriber(node, identity=person("ann"))
-    submit = node.registry.submit
+    submit = node.commands.submit
     submit(member.session, Subscribe(1, "a", presence=b"1"))
     submit(member.session, PresenceUpdate(2, "a", b"2"))
     assert said(watcher) == [("join", 2)]

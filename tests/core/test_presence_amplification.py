@@ -33,8 +33,8 @@ def changes(watcher: Subscriber) -> list[tuple[object, object]]:
 def come_and_go(member: Subscriber, times: int) -> None:
     """As one write of the peer brings it: all before the loop turns."""
     for _ in range(times):
-        member.node.registry.submit(member.session, Subscribe(1, NAMED))
-        member.node.registry.submit(member.session, Unsubscribe(2, NAMED))
+        member.node.commands.submit(member.session, Subscribe(1, NAMED))
+        member.node.commands.submit(member.session, Unsubscribe(2, NAMED))
 
 
 def test_joins_and_leaves_of_one_member_within_a_tick_cancel_out() -> None:
@@ -58,8 +58,8 @@ def test_a_member_that_leaves_and_is_back_within_a_tick_was_never_gone() -> None
     watcher = Subscriber(node, NAMED)
     member = Subscriber(node, NAMED, identity=person("ann"))
     assert changes(watcher) == [("join", "ann")]
-    node.registry.submit(member.session, Unsubscribe(1, NAMED))
-    node.registry.submit(member.session, Subscribe(2, NAMED))
+    node.commands.submit(member.session, Unsubscribe(1, NAMED))
+    node.commands.submit(member.session, Subscribe(2, NAMED))
     assert changes(watcher) == []
     assert [m.id for m in node.members(NAMED)][-1] == "ann"
 
@@ -92,9 +92,9 @@ def test_who_was_told_of_a_member_in_between_is_told_that_it_left() -> None:
     watcher = Subscriber(node, NAMED)
     member = Subscriber(node, identity=person("ann"))
     changes(watcher)
-    node.registry.submit(member.session, Subscribe(1, NAMED))
-    node.registry.submit(watcher.session, Presence(2, NAMED))
-    node.registry.submit(member.session, Unsubscribe(3, NAMED))
+    node.commands.submit(member.session, Subscribe(1, NAMED))
+    node.commands.submit(watcher.session, Presence(2, NAMED))
+    node.commands.submit(member.session, Unsubscribe(3, NAMED))
     node.loop.settle()
     ops = [push["op"] for push in watcher.read()]
     assert ops == ["reply", "join", "leave"]
@@ -109,7 +109,7 @@ def test_members_that_come_all_at_once_are_one_notice_to_ask() -> None:
     watcher.read()
     before = len(watcher.link.received)
     for member in crowd:
-        node.registry.submit(member.session, Subscribe(1, NAMED))
+        node.commands.submit(member.session, Subscribe(1, NAMED))
     node.loop.settle()
     assert len(watcher.link.received) - before <= MAX_BYTES
     assert [push["op"] for push in watcher.read()] == ["presence_reset"]
@@ -142,7 +142,7 @@ class View:
                     self.members.discard(member["id"])
 
     def ask(self) -> None:
-        self.subscriber.node.registry.submit(self.subscriber.session, Presence(1, NAMED))
+        self.subscriber.node.commands.submit(self.subscriber.session, Presence(1, NAMED))
 
 
 def newcomer(node: SmallNode, chance: random.Random) -> Subscriber:
@@ -168,9 +168,9 @@ def do_something(
             session.lost(1006, "gone")
             crowd[place] = newcomer(node, chance)
         case _ if NAMED in session.subscriptions:
-            node.registry.submit(session, Unsubscribe(1, NAMED))
+            node.commands.submit(session, Unsubscribe(1, NAMED))
         case _:
-            node.registry.submit(session, Subscribe(1, NAMED))
+            node.commands.submit(session, Subscribe(1, NAMED))
 
 
 @pytest.mark.parametrize("seed", range(12))

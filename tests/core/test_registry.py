@@ -196,7 +196,7 @@ def test_commands_of_a_session_are_carried_out_in_their_order() -> None:
     reader = Subscriber(node)
     commands: list[Command] = [Publish(1, "a", b"1"), Subscribe(2, "a", last=1), Ping(3)]
     for command in commands:
-        node.registry.submit(reader.session, command)
+        node.commands.submit(reader.session, command)
     assert len(node.loop.tasks) == 1
     node.loop.settle()
     pushes = reader.read()
@@ -212,7 +212,7 @@ def test_a_command_that_has_nothing_to_wait_for_is_carried_out_as_it_comes() -> 
         Subscribe(1, "a"), Publish(2, "a", b"1"), History(3, "a"), Ping(4), Unsubscribe(5, "a"),
     ]  # fmt: skip
     for command in commands:
-        node.registry.submit(reader.session, command)
+        node.commands.submit(reader.session, command)
     assert not node.loop.tasks
     pushes = reader.read()
     assert [push["id"] for push in pushes if push["op"] == "reply"] == [1, 2, 3, 4, 5]
@@ -224,10 +224,10 @@ def test_what_asks_no_broker_does_not_wait_for_a_slow_one() -> None:
     """Unless a command that came before it does."""
     node = SmallNode(Shape(latent=True))
     reader = Subscriber(node)
-    node.registry.submit(reader.session, Ping(1))
+    node.commands.submit(reader.session, Ping(1))
     assert [push["id"] for push in reader.read()] == [1]
-    node.registry.submit(reader.session, Publish(2, "a", b"1"))
-    node.registry.submit(reader.session, Ping(3))
+    node.commands.submit(reader.session, Publish(2, "a", b"1"))
+    node.commands.submit(reader.session, Ping(3))
     assert reader.read() == []
     node.loop.settle()
     assert [push["id"] for push in reader.read()] == [2, 3]
@@ -239,8 +239,8 @@ def test_a_command_that_waits_after_it_began_goes_on_in_a_task_and_the_next_wait
     reader = Subscriber(node)
     for _ in range(70):
         node.publish("a")
-    node.registry.submit(reader.session, History(1, "a", limit=64))
-    node.registry.submit(reader.session, Publish(2, "a", b"1"))
+    node.commands.submit(reader.session, History(1, "a", limit=64))
+    node.commands.submit(reader.session, Publish(2, "a", b"1"))
     assert reader.read() == []
     assert len(node.loop.tasks) == 1
     node.loop.settle()
@@ -263,7 +263,7 @@ def test_a_peer_that_asks_too_fast_is_not_read_from_until_it_was_answered() -> N
     for data in ([b"1"] * 3, [b"1" * 99, b"1"]):
         for one in data:
             assert reader.link.reading
-            node.registry.submit(reader.session, Publish(1, "a", one))
+            node.commands.submit(reader.session, Publish(1, "a", one))
         assert not reader.link.reading
         node.loop.settle()
         assert reader.link.reading
@@ -274,10 +274,10 @@ def test_tokens_that_wait_to_be_judged_count_as_bytes() -> None:
     """One may be as long as a message: 256 of them would be 64 MiB."""
     node = SmallNode(Shape(limits=limits(inbox_max_bytes=100), latent=True))
     reader = Subscriber(node)
-    node.registry.submit(reader.session, Publish(1, "a", b"1"))
-    node.registry.submit(reader.session, Authenticate(2, "t" * 98))
+    node.commands.submit(reader.session, Publish(1, "a", b"1"))
+    node.commands.submit(reader.session, Authenticate(2, "t" * 98))
     assert reader.link.reading
-    node.registry.submit(reader.session, Authenticate(3, "t"))
+    node.commands.submit(reader.session, Authenticate(3, "t"))
     assert not reader.link.reading
     node.loop.settle()
     assert reader.link.reading
@@ -291,15 +291,15 @@ def test_commands_that_come_another_way_are_refused_while_the_inbox_is_full() ->
     reader = Subscriber(node)
     replies: list[Reply] = []
     for number in range(5):
-        node.registry.submit(reader.session, Publish(number, "a", b"1"), replies.append)
+        node.commands.submit(reader.session, Publish(number, "a", b"1"), replies.append)
     for number in range(595):
         with pytest.raises(RateLimitedError, match="5 commands of this session wait already"):
-            node.registry.submit(reader.session, Publish(number, "a", b"1"), replies.append)
-    node.registry.submit(reader.session, Publish("own", "a", b"1"))
+            node.commands.submit(reader.session, Publish(number, "a", b"1"), replies.append)
+    node.commands.submit(reader.session, Publish("own", "a", b"1"))
     node.loop.settle()
     assert [reply.id for reply in replies] == [0, 1, 2, 3, 4]
     assert [push["id"] for push in reader.read()] == ["own"]
-    node.registry.submit(reader.session, Publish(7, "a", b"1"), replies.append)
+    node.commands.submit(reader.session, Publish(7, "a", b"1"), replies.append)
     node.loop.settle()
     assert replies[-1].id == 7
 
@@ -309,8 +309,8 @@ def test_a_reply_may_go_another_way() -> None:
     node = SmallNode()
     reader = Subscriber(node)
     replies: list[Reply] = []
-    node.registry.submit(reader.session, Subscribe(7, "a"), replies.append)
-    node.registry.submit(reader.session, Subscribe(8, "a"), replies.append)
+    node.commands.submit(reader.session, Subscribe(7, "a"), replies.append)
+    node.commands.submit(reader.session, Subscribe(8, "a"), replies.append)
     node.loop.settle()
     (push,) = reader.read()
     assert (push["op"], push["recovered"]) == ("subscribed", True)
@@ -352,7 +352,7 @@ def test_a_fault_of_the_hub_is_reported_and_the_peer_gets_a_neutral_error() -> N
 def test_what_cannot_be_read_as_a_command_is_answered() -> None:
     node = SmallNode()
     reader = Subscriber(node)
-    node.registry.refuse(reader.session, BadRequestError("no op", command_id=5))
+    node.commands.refuse(reader.session, BadRequestError("no op", command_id=5))
     (push,) = reader.read()
     assert push["id"] == 5
     assert node.counters.command_errors == {"bad_request": 1}

@@ -63,7 +63,7 @@ def test_what_is_published_during_a_replay_follows_it_once() -> None:
     """The cursor meets the head, wherever that has got to."""
     node = node_with(200, latent=True)
     reader = Subscriber(node)
-    node.registry.submit(reader.session, Subscribe(1, "a", since=beginning(node)))
+    node.commands.submit(reader.session, Subscribe(1, "a", since=beginning(node)))
     for _ in range(60):
         node.loop.step()
         node.publish("a")
@@ -94,7 +94,7 @@ def test_a_page_that_was_read_before_more_came_declares_nothing_expired() -> Non
     place = beginning(node, "short:a")
     node.clock.advance(301)
     reader = Subscriber(node)
-    node.registry.submit(reader.session, Subscribe(1, "short:a", since=place))
+    node.commands.submit(reader.session, Subscribe(1, "short:a", since=place))
     while not reader.session.replay_running:
         node.loop.step()
     node.loop.step()
@@ -111,7 +111,7 @@ def test_a_page_that_an_epoch_ended_under_is_not_sent(read_before: bool) -> None
     node = node_with(5, latent=True)
     reader = Subscriber(node)
     place = Position(beginning(node).epoch, 3)
-    node.registry.submit(reader.session, Subscribe(1, "a", since=place))
+    node.commands.submit(reader.session, Subscribe(1, "a", since=place))
     while not reader.session.replay_running:
         node.loop.step()
     if read_before:
@@ -128,7 +128,7 @@ def test_leaving_during_a_replay_ends_it() -> None:
     """Nothing comes behind the reply, and joining again starts afresh."""
     node = node_with(300, latent=True)
     reader = Subscriber(node)
-    node.registry.submit(reader.session, Subscribe(1, "a", since=beginning(node)))
+    node.commands.submit(reader.session, Subscribe(1, "a", since=beginning(node)))
     while not reader.link.received.count(b"message"):
         node.loop.step()
     reader.unsubscribe("a")
@@ -190,7 +190,7 @@ def test_a_reply_counts_what_the_epoch_holds_that_began_meanwhile(steps: int) ->
     node = node_with(5, "short:a", latent=True)
     place = Position(beginning(node, "short:a").epoch, 4)
     witness, reader = Subscriber(node, "short:a"), Subscriber(node)
-    node.registry.submit(reader.session, Subscribe(1, "short:a", since=place))
+    node.commands.submit(reader.session, Subscribe(1, "short:a", since=place))
     for _ in range(steps):
         node.loop.step()
     node.begin_epoch("short:a")

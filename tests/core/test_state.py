@@ -250,7 +250,7 @@ def test_the_place_to_resume_from_is_none_until_the_last_row_is_sent() -> None:
         put(node, "table:a", f"k{number:02}", b'"%b"' % (b"x" * 100))
     reader = Subscriber(node)
     reader.link.room = 500
-    node.registry.submit(reader.session, Subscribe(1, "table:a", state=True))
+    node.commands.submit(reader.session, Subscribe(1, "table:a", state=True))
     node.loop.settle()
     subscription = reader.session.subscriptions["table:a"]
     if subscription.state_need is not None and subscription.state_need.reading:
@@ -349,7 +349,7 @@ class Story:
             reader.link.room = 300
             self.table.start()
             since = None if self.table.position is None else position(self.table)
-            self.node.registry.submit(reader.session, Subscribe(1, self.channel, since, state=True))
+            self.node.commands.submit(reader.session, Subscribe(1, self.channel, since, state=True))
 
     def finish(self) -> None:
         assert self.reader is not None

@@ -178,7 +178,7 @@ def test_one_who_waits_for_history_keeps_the_channel_open() -> None:
     place = node.publish("a").position
     node.loop.settle()
     second = Subscriber(node)
-    node.registry.submit(second.session, Subscribe(1, "a", since=place))
+    node.commands.submit(second.session, Subscribe(1, "a", since=place))
     node.loop.step()
     first.session.lost(1006, "gone")
     node.loop.settle()
@@ -207,13 +207,13 @@ def test_two_who_open_a_channel_at_once_are_both_served(first_leaves: bool) -> N
     node = SmallNode()
     node.channels._broker = UnevenBroker(node.memory)
     first, second = Subscriber(node), Subscriber(node)
-    node.registry.submit(first.session, Subscribe(1, "a"))
-    node.registry.submit(second.session, Subscribe(1, "a"))
+    node.commands.submit(first.session, Subscribe(1, "a"))
+    node.commands.submit(second.session, Subscribe(1, "a"))
     while not first.session.subscriptions:
         node.loop.step()
     assert not second.session.subscriptions
     if first_leaves:
-        node.registry.submit(first.session, Unsubscribe(2, "a"))
+        node.commands.submit(first.session, Unsubscribe(2, "a"))
     node.loop.settle()
     assert [push["op"] for push in second.read()] == ["reply"]
     first.read()
@@ -267,7 +267,7 @@ def test_an_event_stream_that_gets_its_second_channel_in_a_broadcast_ends_with_a
     node.loop.turn()
     assert first.read()
     assert not reader.read(), "the broadcast is over"
-    node.registry.submit(reader.session, Subscribe(9, "b"))
+    node.commands.submit(reader.session, Subscribe(9, "b"))
     node.loop.step()
     node.loop.settle()
     ids = [push.get("_id", push.get("id")) for push in reader.read() if push["op"] != "reply"]

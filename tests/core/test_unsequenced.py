@@ -76,7 +76,7 @@ def test_unsequenced_publications_do_not_wait_for_a_replay(room: int) -> None:
     reader = Subscriber(node)
     reader.link.room = room
     beginning = Position(held[0].epoch, 0)
-    node.registry.submit(reader.session, Subscribe(1, "a", since=beginning))
+    node.commands.submit(reader.session, Subscribe(1, "a", since=beginning))
     sent = 0
     pushes: list[Push] = []
     for _ in range(3000):
@@ -104,7 +104,7 @@ def test_a_peer_that_takes_half_of_them_during_a_replay_misses_none() -> None:
     held = node.memory.held("a")
     assert held is not None
     reader = Subscriber(node)
-    node.registry.submit(reader.session, Subscribe(1, "a", since=Position(held[0].epoch, 0)))
+    node.commands.submit(reader.session, Subscribe(1, "a", since=Position(held[0].epoch, 0)))
     while "a" not in reader.session.subscriptions:
         node.loop.step()
         node.loop.turn()
@@ -128,7 +128,7 @@ def test_one_that_waits_between_what_a_replay_brought_is_still_sent() -> None:
     assert held is not None
     reader = Subscriber(node)
     reader.link.room = 0
-    node.registry.submit(reader.session, Subscribe(1, "a", since=Position(held[0].epoch, 0)))
+    node.commands.submit(reader.session, Subscribe(1, "a", since=Position(held[0].epoch, 0)))
     node.loop.settle()
     node.publish("a")
     send_raw(node, b'"between"')

@@ -132,7 +132,7 @@ async def a_server_stands_still(story: Story) -> None:
 
 CALM: list[Step] = [
     ordinary.publish_some, ordinary.publish_many, ordinary.someone_comes, ordinary.someone_moves,
-    ordinary.someone_leaves,
+    ordinary.someone_leaves, ordinary.a_channel_is_born,
 ]  # fmt: skip
 FAULTS: list[Step] = [
     a_node_hears_nothing, a_node_says_nothing, everybody_is_cut, a_server_stands_still,

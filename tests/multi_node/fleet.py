@@ -52,6 +52,12 @@ async def publish(
         return await client.post(f"{hub.url}/api/publish/{channel}", json=data, headers=headers)
 
 
+async def publish_one(hub: HubProcess, item: Mapping[str, object]) -> httpx.Response:
+    """One attempt, with all that a publication may say of itself."""
+    async with httpx.AsyncClient(timeout=TRY_SECONDS, verify=NO_TLS) as client:
+        return await client.post(f"{hub.url}/api/publish", json=item)
+
+
 async def status(hub: HubProcess, path: str) -> int:
     async with httpx.AsyncClient(timeout=TRY_SECONDS, verify=NO_TLS) as client:
         return (await client.get(hub.url + path)).status_code
@@ -95,6 +101,8 @@ class Seat:
         self.connects = 0
         self.id = self.secret = ""
         """Of the connection, as its welcome said."""
+        self.more: dict[str, str] = {}
+        """What it asks for besides."""
         self.changes: list[tuple[str, str]] = []
         """Who joined and who left, in the order they came."""
         self._connection: ClientConnection | None = None
@@ -110,7 +118,7 @@ class Seat:
         await eventually(lambda: self._try(hub), seconds=25, what=f"a seat at {hub.url}")
 
     async def _try(self, hub: HubProcess) -> bool:
-        query = {"channel": self.channel}
+        query = {"channel": self.channel, **self.more}
         if self.view.position is not None:
             epoch, offset = self.view.position
             query["since"] = f"{self.channel}={epoch}:{offset}"

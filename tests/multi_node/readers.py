@@ -8,7 +8,7 @@ it passes all it knows. Each is judged channel by channel, by a `Chair` in each 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 import httpx2 as httpx
@@ -28,8 +28,10 @@ AGAIN_SECONDS = 0.1
 class Reader(Protocol):
     """In all channels of a story."""
 
-    views: dict[str, View]
     connects: int
+
+    @property
+    def views(self) -> Mapping[str, View]: ...
 
     @property
     def seated(self) -> bool: ...
@@ -81,11 +83,18 @@ class _Running:
 
     def __init__(self, name: str, channels: Sequence[str]) -> None:
         self.channels = channels
-        self.views = {channel: View(f"{name} of {channel}") for channel in channels}
+        self.views: dict[str, View] = {
+            channel: View(f"{name} of {channel}") for channel in channels
+        }
         self.connects = 0
         self._reading: asyncio.Task[None] | None = None
         timeout = httpx.Timeout(TRY_SECONDS, read=SILENCE_SECONDS)
         self._client = httpx.AsyncClient(timeout=timeout, verify=NO_TLS)
+
+    @property
+    def asks(self) -> dict[str, list[str]]:
+        """The parameters that say what for."""
+        return {"channel": list(self.channels)}
 
     @property
     def seated(self) -> bool:
@@ -120,13 +129,13 @@ class EventStream(_Running):
 
     async def _try(self, hub: HubProcess) -> bool:
         headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
-        url, params = f"{hub.url}/sse", {"channel": list(self.channels)}
-        request = self._client.build_request("GET", url, params=params, headers=headers)
+        url = f"{hub.url}/sse"
+        request = self._client.build_request("GET", url, params=self.asks, headers=headers)
         try:
             response = await self._client.send(request, stream=True)
         except httpx.TransportError:
             return False
-        self._starting = set(self.channels)
+        self._starting = {name for names in self.asks.values() for name in names}
         pushes = self._pushes(response)
         try:
             async with asyncio.timeout(TRY_SECONDS):
@@ -152,9 +161,13 @@ class EventStream(_Running):
                     self._check_id()
                 yield json.loads(block.data)
 
+    @property
+    def is_several(self) -> bool:
+        return len(self.channels) > 1
+
     def _check_id(self) -> None:
         """From its first id on it names every channel, where there are several."""
-        if len(self.channels) == 1:
+        if not self.is_several:
             return
         names = {pair.partition("=")[0] for pair in self._last_id.split(",")}
         if names != set(self.channels):
@@ -170,10 +183,10 @@ class EventStream(_Running):
             await response.aclose()
 
     def _take(self, push: Push) -> None:
-        view = self.views.get(push.get("channel", ""))
-        if view is None:
+        channel = push.get("channel")
+        if channel is None:
             return
-        channel = push["channel"]
+        view = self.views[channel]
         if push["op"] == "subscribed":
             self._starting.discard(channel)
             self._started(channel, view, push)
@@ -184,7 +197,7 @@ class EventStream(_Running):
         self._has.pop(channel, None)
         start, known = place(push["position"]), view.position
         repeats = known is not None and start[0] == known[0] and start[1] <= known[1]
-        if known is not None and repeats and len(self.channels) > 1:
+        if known is not None and repeats and self.is_several:
             # Behind what it has got: from there on it is repeated.
             self._has[channel] = known[1]
         else:
@@ -245,7 +258,7 @@ class Polls(_Running):
 
     async def _poll(self, wait: float) -> bool:
         assert self._hub is not None
-        params: dict[str, object] = {"channel": list(self.channels), "wait": wait}
+        params: dict[str, object] = {**self.asks, "wait": wait}
         params["since"] = [f"{name}={at}" for name, at in self._positions.items()]
         headers = {}
         if self._says_all and self._welcome:
@@ -261,12 +274,17 @@ class Polls(_Running):
         self._take(answer.raise_for_status().json())
         return True
 
-    def _take(self, told: Push) -> None:
-        positions = told["positions"]
-        if positions.keys() != set(self.channels):
+    def _check_named(self, told: Push) -> Sequence[str]:
+        """The channels that an answer says something of."""
+        if told["positions"].keys() != set(self.channels):
             # Only a goodbye of a hub that could not open them has an excuse.
             assert any(push["op"] == "goodbye" for push in told["pushes"]), told
-        for channel, position in positions.items():
+        return list(told["positions"])
+
+    def _take(self, told: Push) -> None:
+        positions = told["positions"]
+        for channel in self._check_named(told):
+            position = positions[channel]
             view = self.views[channel]
             pushes = [push for push in told["pushes"] if push.get("channel") == channel]
             if view.position is None:
@@ -276,6 +294,10 @@ class Polls(_Running):
             if view.position != place(position):
                 view.faults.append(f"{view.name}: at {view.position}, told to be at {position}")
         self._positions |= positions
+        for marker in self._positions.keys() - positions.keys():
+            # The name of a pattern, which stood for none of its channels.
+            if "*" in marker:
+                del self._positions[marker]
         self._welcome = told["welcome"]
 
     def _begin(self, view: View, position: str, pushes: Sequence[Push]) -> None:

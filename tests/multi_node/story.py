@@ -1,7 +1,8 @@
 """A hub in use, told at random: what has happened so far, and all that can happen next.
 
-Three channels side by side: one that keeps everything, one that keeps little, one that keeps
-nothing. Nodes reach Redis through a proxy that can cut an answer in the middle.
+Four channels side by side: one that keeps everything, one that keeps little, one that keeps
+nothing, and one that keeps a table. Further ones come to be meanwhile, of which only those hear who
+follow a pattern. Nodes reach Redis through a proxy that can cut an answer in the middle.
 """
 
 import asyncio
@@ -20,14 +21,22 @@ import httpx2 as httpx
 
 from tests.brokers.redis.proxy import Proxy
 from tests.multi_node.checker import Place, Truth, faults
-from tests.multi_node.fleet import NO_TLS, Seat, hubs, is_ready, kept, publish
+from tests.multi_node.fleet import NO_TLS, Seat, hubs, is_ready, kept, publish_one
+from tests.multi_node.followers import Follower, PollFollower, StreamFollower
 from tests.multi_node.readers import Chair, EventStream, Polls, Reader, stream
+from tests.multi_node.tables import TableSeat, TableView, key_of, removes, rows_of
+from tests.multi_node.tables import faults as table_faults
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
-NAMESPACES = '{"bare":{"history_size":0},"short":{"history_size":20}}'
-SEATS = 8 + 3 * 3
+NAMESPACES = (
+    '{"bare":{"history_size":0},"short":{"history_size":20},'
+    '"table":{"keyed":true,"history_size":50}}'
+)
+LANES = 4
+SEATS = 2 + 8 * LANES
+MAX_BORN = 4
 MAX_ABSENT = 2
 MANY = 300
 # What costs seconds happens so often at most.
@@ -42,6 +51,9 @@ class Lane:
 
     channel: str
     keeps_all: bool
+    keyed: bool = False
+    born: bool = False
+    """Whether it came to be in the story: it begins before its first publication, for everybody."""
     seats: list[Seat] = field(default_factory=list)
     said: dict[Place, object] = field(default_factory=dict)
     asked_at: dict[Place, float] = field(default_factory=dict)
@@ -66,6 +78,8 @@ class Story:
     """Whether nothing has happened that can cost a message."""
     node_kills: int = 0
     redis_kills: int = 0
+    followers: list[Reader] = field(default_factory=list)
+    """In each channel that there is, by a pattern."""
 
     async def tell(self, steps: Sequence[Step], count: int) -> None:
         """Carry out `count` of them, chosen by chance."""
@@ -103,6 +117,8 @@ class Story:
     async def sit(self, lane: Lane) -> None:
         """Somebody new comes, on whatever transport."""
         makes: tuple[Callable[[str, str], Seat], ...] = (Seat, stream)
+        if lane.keyed:
+            makes = (TableSeat, TableSeat, Seat)
         made = self.chance.choice(makes)
         seat = made(lane.channel, f"{made.__name__} {len(self.seats)}")
         lane.seats.append(seat)
@@ -121,13 +137,28 @@ class Story:
                 lane.seats.append(Chair(lane.channel, name, reader))
             await reader.join(self.anywhere())
 
+    async def follow_everywhere(self) -> None:
+        """Somebody comes who follows a pattern, over each transport."""
+        readers: dict[str, Reader] = {
+            "a follower": Follower("a follower", "**"),
+            "a stream of a pattern": StreamFollower("a stream of a pattern", "**"),
+            "polls of a pattern": PollFollower("polls of a pattern", "**"),
+        }
+        for name, reader in readers.items():
+            await reader.join(self.anywhere())
+            self.followers.append(reader)
+            for lane in self.lanes:
+                lane.seats.append(Chair(lane.channel, name, reader))
+
     async def end(self) -> list[str]:
         """Peace, one last publication everywhere; returns all that was wrong."""
         self.proxy.cut_at, self.proxy.cut_message = None, False
         for hub in self.nodes:
             await eventually(partial(is_ready, hub), seconds=30, what="readiness")
         for seat in self.absent():
-            await seat.join(self.anywhere())
+            # It may have come back in another of its channels.
+            if not seat.seated:
+                await seat.join(self.anywhere())
         found: list[str] = []
         for lane in self.lanes:
             found += await self._judge(lane)
@@ -142,6 +173,7 @@ class Story:
         await publishing
         head, held = await kept(self.nodes[0], lane.channel)
         views = [seat.view for seat in lane.seats]
+        tables = [view for view in views if isinstance(view, TableView)]
         # Whoever does not get there is named by the checker.
         with contextlib.suppress(AssertionError):
             await eventually(lambda: all(view.position == head for view in views))
@@ -150,7 +182,15 @@ class Story:
         truth = partial(Truth, lane.said, held, head, epochs=1 + self.redis_kills)
         stayed = [seat.view for seat in lane.seats if seat.connects == 1]
         found = faults(views, truth(may_lose=not lane.keeps_all))
-        return found + faults(stayed, truth(may_lose=not (lane.keeps_all or self.calm)))
+        found += faults(stayed, truth(may_lose=not (lane.keeps_all or self.calm)))
+        if lane.keyed:
+            at, rows = await rows_of(self.nodes[0], lane.channel)
+            assert at == head
+            found += table_faults(tables, lane.said, head, rows)
+        if lane.born:
+            late = [view for view in views if view.began is None or view.began[1] > 0]
+            found += [f"{view.name} began at {view.began}" for view in late]
+        return found
 
     def break_once_more(self) -> None:
         """What is published last is lost on its way to the nodes."""
@@ -201,12 +241,16 @@ async def telling_at(
         Lane(channel, keeps_all=True),
         Lane(f"short:{channel}", keeps_all=False),
         Lane(f"bare:{channel}", keeps_all=False),
+        Lane(f"table:{channel}", keeps_all=False, keyed=True),
     ]
     told = begin(nodes, lanes, random.Random(seed))
     try:
         for lane in (*lanes, *lanes):
             await told.sit(lane)
         await told.sit_everywhere()
+        for lane in lanes:
+            await publish_at_once(told, lane, 1)
+        await told.follow_everywhere()
         yield told
     finally:
         print(told.told, told.figures, sep="\n")
@@ -230,7 +274,7 @@ async def _publish(lane: Lane, number: int, hub: HubProcess) -> None:
     async def published() -> bool:
         asked_at = time.monotonic()
         try:
-            answer = await publish(hub, lane.channel, number, key=f"key-{number}")
+            answer = await publish_one(hub, _item(lane, number))
         except httpx.TransportError:
             return False
         if answer.status_code == 503:
@@ -267,14 +311,27 @@ async def publish_many(story: Story) -> None:
 
 
 def _item(lane: Lane, number: int) -> dict[str, object]:
-    return {"channel": lane.channel, "data": number, "idempotency_key": f"key-{number}"}
+    item = {"channel": lane.channel, "data": number, "idempotency_key": f"key-{number}"}
+    return item | {"key": key_of(number), "remove": removes(number)} if lane.keyed else item
+
+
+async def a_channel_is_born(story: Story) -> None:
+    """Nobody hears of it but who follows a pattern, from its first publication on."""
+    born = [lane for lane in story.lanes if lane.born]
+    if len(born) == MAX_BORN:
+        await publish_some(story)
+        return
+    lane = Lane(f"born{len(born)}:{story.lanes[0].channel}", keeps_all=True, born=True)
+    lane.seats += [Chair(lane.channel, "", reader) for reader in story.followers]
+    story.lanes.append(lane)
+    await publish_at_once(story, lane, story.chance.randint(1, 20))
 
 
 # -- coming and going ----------------------------------------------------------------------------
 
 
 async def someone_comes(story: Story) -> None:
-    if len(story.seats) < SEATS:
+    if sum(len(lane.seats) for lane in story.lanes if not lane.born) < SEATS:
         await story.sit(story.lane())
 
 
@@ -375,7 +432,7 @@ async def node_dies(story: Story) -> None:
 
 CALM: list[Step] = [
     publish_some, publish_some, publish_many, someone_comes, someone_moves, someone_leaves,
-    messages_are_late,
+    messages_are_late, a_channel_is_born,
 ]  # fmt: skip
 CUTS: list[Step] = [
     redis_cuts_subscribers, redis_cuts_everybody, an_answer_is_cut, a_message_is_cut,

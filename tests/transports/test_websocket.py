@@ -252,7 +252,7 @@ async def test_an_inbox_filled_from_elsewhere_stops_the_reading_too(node: SmallN
     node = SmallNode(Shape(latent=True, limits=limits(inbox_max_commands=1)))
     wired = Wired(node, Turns(node.clock))
     replies: list[Reply] = []
-    node.registry.submit(wired.session, Publish(7, "a", b"1"), replies.append)
+    node.commands.submit(wired.session, Publish(7, "a", b"1"), replies.append)
     assert not wired.transport.reading
     wired.receive(ping(1))
     assert wired.replies() == []

@@ -15,7 +15,7 @@ from hub.core.publication import Position, Publication
 from hub.core.pushes import GapReason, Member, Push, Reply, Welcome
 from hub.errors import HubError
 from hub.transports.http.problem import problem_fields
-from hub.wire import native, poll
+from hub.wire import native_commands, native_pushes, poll
 from hub.wire.codes import HTTP_STATUS, CloseCode
 from hub.wire.filters import TagFilter
 from hub.wire.payload import split_items
@@ -84,13 +84,13 @@ def built(case: Case) -> Push:
 def test_a_golden_command_means_to_the_hub_what_it_says(case: Case) -> None:
     """Every field arrives, and no other is set."""
     raw = json.dumps(case["wire"]).encode()
-    assert meaning(native.decode(raw, max_message_bytes=1000)) == case["means"]
+    assert meaning(native_commands.decode(raw, max_message_bytes=1000)) == case["means"]
 
 
 @pytest.mark.parametrize("case", PUSHES, ids=name_of)
 def test_a_push_is_encoded_as_its_golden_file_says(case: Case) -> None:
     """As a WebSocket frame's text."""
-    assert json.loads(native.encode(built(case))) == case["wire"]
+    assert json.loads(native_pushes.encode(built(case))) == case["wire"]
 
 
 @pytest.mark.parametrize("case", [case for case in PUSHES if "sse" in case], ids=name_of)
@@ -105,7 +105,7 @@ def test_a_reply_is_encoded_as_its_golden_file_says(case: Case) -> None:
     """Its `ok` as the registry makes it is compared by `tests/transports/test_golden_hub.py`."""
     wire = case["wire"]
     error = made_error(wire["error"]) if "error" in wire else None
-    assert json.loads(native.encode(Reply(wire["id"], wire.get("ok"), error))) == wire
+    assert json.loads(native_pushes.encode(Reply(wire["id"], wire.get("ok"), error))) == wire
 
 
 def made_error(said: Case) -> HubError:

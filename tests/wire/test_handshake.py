@@ -16,7 +16,7 @@ from websockets.uri import parse_uri
 
 from hub.core.publication import Publication
 from hub.errors import BadRequestError, UpgradeRequiredError
-from hub.wire import native
+from hub.wire import native_pushes
 from hub.wire.handshake import accept, offered_token
 from hub.wire.websocket import WebSocketDialect
 
@@ -210,7 +210,7 @@ def test_a_real_client_accepts_the_answer_and_reads_what_follows(
     answer, message = protocol.events_received()
     assert isinstance(answer, Response)
     assert not isinstance(message, Response)
-    assert bytes(getattr(message, "data", b"")) == native.encode(push)
+    assert bytes(getattr(message, "data", b"")) == native_pushes.encode(push)
     if bits is not None:
         (agreed,) = protocol.extensions
         assert isinstance(agreed, PerMessageDeflate)

@@ -27,14 +27,16 @@ from hub.core.pushes import (
     Welcome,
 )
 from hub.errors import BadRequestError, ForbiddenError, HubError, TooLargeError, UnavailableError
-from hub.wire import native
+from hub.wire import native_commands, native_pushes
 
 LIMIT = 1000
 HUGE = b"123456789012345678901234567890"
 
 
 def read(raw: str | bytes) -> Command:
-    return native.decode(raw.encode() if isinstance(raw, str) else raw, max_message_bytes=LIMIT)
+    return native_commands.decode(
+        raw.encode() if isinstance(raw, str) else raw, max_message_bytes=LIMIT
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ def test_nesting_ends_in_an_error_not_in_a_fault(depth: int) -> None:
     deep = b"[" * depth + b"]" * depth
     for raw in (deep, b'{"op":"ping","id":%b}' % deep, b'{"op":"ping","id":1,"x":%b}' % deep):
         try:
-            native.decode(raw, max_message_bytes=1_000_000)
+            native_commands.decode(raw, max_message_bytes=1_000_000)
         except BadRequestError:
             continue
 
@@ -316,7 +318,7 @@ MEMBER = Member("ann", "c1", "ann")
 )
 def test_pushes_are_written_as_the_wire_contract_shows_them(push: Push, text: str) -> None:
     """One line each; the order of fields is ours and does not matter to peers."""
-    encoded = native.encode(push)
+    encoded = native_pushes.encode(push)
     assert encoded.decode() == text
     assert b"\n" not in encoded
     assert json.loads(encoded) == json.loads(text)
@@ -325,7 +327,7 @@ def test_pushes_are_written_as_the_wire_contract_shows_them(push: Push, text: st
 def test_a_history_reply_carries_publications_byte_for_byte() -> None:
     """And members as a join shows them."""
     ok = {"publications": (PUBLICATION,), "members": [MEMBER]}
-    encoded = native.encode(Reply(1, ok))
+    encoded = native_pushes.encode(Reply(1, ok))
     assert b'{"offset":42,"time":1700000000000,"data":%b}' % HUGE in encoded
     assert b'"members":[{"id":"ann","connection":"c1","sub":"ann"}]' in encoded
 
@@ -345,9 +347,9 @@ def test_what_is_published_is_what_arrives(data: object, key: str | None) -> Non
         raw,
         json.dumps(key).encode(),
     )
-    command = native.decode(sent, max_message_bytes=100_000)
+    command = native_commands.decode(sent, max_message_bytes=100_000)
     assert isinstance(command, commands.Publish)
-    encoded = native.encode(Publication("a", 1, command.data, 5, command.key))
+    encoded = native_pushes.encode(Publication("a", 1, command.data, 5, command.key))
     fields = msgspec.json.decode(encoded, type=dict[str, msgspec.Raw])
     assert bytes(fields["data"]) == raw
     assert json.loads(encoded).get("key") == key

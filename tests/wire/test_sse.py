@@ -23,7 +23,7 @@ from hub.core.pushes import (
     Subscribed,
     Welcome,
 )
-from hub.wire import native
+from hub.wire import native_pushes
 from hub.wire.query import parse_event_id
 from hub.wire.sse import SeveralSseDialect, SseDialect, retry
 
@@ -101,7 +101,7 @@ def test_a_push_is_one_event_with_the_native_object_as_its_data(
     """`event:` names every push except a message; a browser and a client agree on it."""
     block = dialect.encode(push, "e")
     ((type_, data, _),) = Browser().read(block).events
-    assert (type_, data.encode()) == (event, native.encode(push))
+    assert (type_, data.encode()) == (event, native_pushes.encode(push))
     response = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=block)
     (found,) = EventSource(response).iter_sse()
     assert (found.event, found.data) == (type_, data)

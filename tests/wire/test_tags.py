@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hub.core.publication import ENDS, REMOVES, Publication
 from hub.errors import BadRequestError
-from hub.wire import native
+from hub.wire import native_pushes
 from hub.wire.payload import marks_of
 from hub.wire.tags import MAX_TAGS, check_tags, read_tags
 
@@ -63,13 +63,15 @@ def test_they_come_back_as_they_were(tags: dict[str, object]) -> None:
 @pytest.mark.parametrize("marks", [0, REMOVES, ENDS, REMOVES | ENDS])
 def test_a_message_says_its_tags_and_marks(marks: int) -> None:
     publication = Publication("a", 1, b"1", 5, "k", tags=b'{"x":1}', marks=marks)
-    said = json.loads(native.encode(publication))
+    said = json.loads(native_pushes.encode(publication))
     assert said["tags"] == {"x": 1}
     assert (said.get("remove", False), said.get("end", False)) == (
         bool(marks & REMOVES),
         bool(marks & ENDS),
     )
-    assert orjson.loads(orjson.dumps(native.publication_object(publication)))["tags"] == {"x": 1}
+    assert orjson.loads(orjson.dumps(native_pushes.publication_object(publication)))["tags"] == {
+        "x": 1
+    }
 
 
 def test_a_row_is_removed_by_its_key() -> None:

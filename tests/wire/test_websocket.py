@@ -13,7 +13,7 @@ from websockets.uri import parse_uri
 
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Heartbeat
-from hub.wire import native
+from hub.wire import native_pushes
 from hub.wire.websocket import (
     MAX_CLOSE_REASON_BYTES,
     WebSocketDialect,
@@ -65,7 +65,7 @@ def test_every_length_is_framed_so_that_a_client_reads_it(size: int) -> None:
 def test_a_push_arrives_as_its_native_object(size: int) -> None:
     push = publication(size)
     (text,) = received(client(), WebSocketDialect().encode(push, "e"))
-    assert bytes(text.data) == native.encode(push)
+    assert bytes(text.data) == native_pushes.encode(push)
 
 
 @pytest.mark.parametrize("window_bits", WINDOWS)
@@ -77,8 +77,8 @@ def test_compressed_frames_are_read_in_every_window(window_bits: int) -> None:
         push = publication(size, offset)
         encoded = dialect.encode(push, "e")
         (text,) = received(protocol, encoded)
-        assert bytes(text.data) == native.encode(push)
-        assert size < 300 or len(encoded) < len(native.encode(push))
+        assert bytes(text.data) == native_pushes.encode(push)
+        assert size < 300 or len(encoded) < len(native_pushes.encode(push))
 
 
 def test_one_compressed_frame_is_read_by_connections_of_different_pasts() -> None:
@@ -97,14 +97,14 @@ def test_whatever_is_compressed_arrives_unchanged(window_bits: int, data: bytes)
     push = Publication("a", 1, json.dumps(data.hex()).encode(), 5)
     encoded = WebSocketDialect(window_bits=window_bits).encode(push, "e")
     (text,) = received(client(window_bits), encoded)
-    assert bytes(text.data) == native.encode(push)
-    assert len(encoded) <= len(native.encode(push)) + 4
+    assert bytes(text.data) == native_pushes.encode(push)
+    assert len(encoded) <= len(native_pushes.encode(push)) + 4
 
 
 def test_short_payloads_are_not_compressed() -> None:
     """From the threshold on they are."""
     push = publication(500)
-    size = len(native.encode(push))
+    size = len(native_pushes.encode(push))
     short = WebSocketDialect(window_bits=15, compress_from_bytes=size + 1)
     long = WebSocketDialect(window_bits=15, compress_from_bytes=size)
     assert short.encode(push, "e") == WebSocketDialect().encode(push, "e")

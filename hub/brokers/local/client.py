@@ -6,6 +6,7 @@ announced (`hub.brokers.local.followed`). A broker process that has begun anew h
 every channel that kept its history in that process' memory gets a `reset`.
 """
 
+from asyncio import Future, get_running_loop
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from hub.core.ports import (
     HistoryPage,
     Monotonic,
     OnOpen,
+    OnPublished,
     PublishRequest,
     PublishResult,
     Spawn,
@@ -97,18 +99,37 @@ class LocalBroker:
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         """Number, keep and deliver; calls of one worker keep their order."""
+        future: Future[PublishResult] = get_running_loop().create_future()
+
+        def done(outcome: PublishResult | HubError) -> None:
+            if future.done():
+                return  # Nobody waits any more.
+            if isinstance(outcome, HubError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        self.publish_soon(request, done)
+        return await future
+
+    def publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
+        """As `publish`."""
+
+        def answered(answer: frames.Message | HubError) -> None:
+            if isinstance(answer, NoAnswerError):
+                why = f"it is not known whether it was published: {answer.message}"
+                on_done(OutcomeUnknownError(why))
+            elif isinstance(answer, HubError):
+                on_done(answer)
+            else:
+                _, _, epoch, offset, duplicate = answer
+                on_done(PublishResult(Position(epoch, offset), duplicate=duplicate))
+
+        message = (frames.PUBLISH, *frames.request_fields(request))
         try:
-            answer = await self._link.ask(
-                frames.PUBLISH, *frames.request_fields(request), size_bytes=len(request.data)
-            )
+            self._link.call(message, answered, len(request.data))
         except NotSentError as error:
             raise NotPublishedError(f"not published: {error.message}") from None
-        except NoAnswerError as error:
-            raise OutcomeUnknownError(
-                f"it is not known whether it was published: {error.message}"
-            ) from None
-        _, _, epoch, offset, duplicate = answer
-        return PublishResult(Position(epoch, offset), duplicate=duplicate)
 
     async def publish_many(
         self, requests: Sequence[PublishRequest]

@@ -67,6 +67,7 @@ class RedisBroker:
 
     answers_at_once = False
     publish_now = None
+    publish_soon = None
     publish_many_now = None
     publish_many = None
 

@@ -39,6 +39,7 @@ from hub.core.ports import (
     HistoryPage,
     Monotonic,
     OnOpen,
+    OnPublished,
     PublishRequest,
     PublishResult,
     Spawn,
@@ -122,19 +123,26 @@ class SqliteBroker:
         Raises `NotPublishedError` where the file does not take it, `OutcomeUnknownError` where
         nobody knows whether it did, `ConflictError` and `UnavailableError` as every broker does.
         """
-        size = len(request.data)
-        if (refusal := self._refusal_of(1, size)) is not None:
-            raise refusal
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.add(request, partial(_settle, future))
-        self._writer.soon()
-        began = self._clock()
+        self.publish_soon(request, partial(_settle, future))
         outcome = await future
-        self._counters.broker_calls.observe(self._clock() - began)
         if isinstance(outcome, HubError):
             # Of its own: others of the same commit may raise theirs at the same time.
             raise copy(outcome)
         return outcome
+
+    def publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
+        """As `publish`; what refuses a whole commit is told to all of it as one error."""
+        if (refusal := self._refusal_of(1, len(request.data))) is not None:
+            raise refusal
+        began = self._clock()
+
+        def settled(outcome: Outcome) -> None:
+            self._counters.broker_calls.observe(self._clock() - began)
+            on_done(outcome)
+
+        self._waiting.add(request, settled)
+        self._writer.soon()
 
     async def publish_many(self, requests: Sequence[PublishRequest]) -> Sequence[Outcome]:
         """As `publish` for each, in their order; they share commits."""

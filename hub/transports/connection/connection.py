@@ -17,7 +17,7 @@ from hub.errors import BadRequestError, HubError, RequestTimeoutError
 from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.outgoing import Outgoing
-from hub.transports.connection.phase import Phase
+from hub.transports.connection.phase import PARSE, STREAMING, Phase
 from hub.transports.connection.proxied import plain_address
 from hub.transports.connection.reader import RequestReader
 from hub.transports.connection.requests import Requests
@@ -97,13 +97,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         phase, requests = self._phase, self._requests
-        if phase.incoming is Incoming.PARSE and not self._held:
+        if phase.incoming is PARSE and not self._held:
             if len(data) <= PIECE_BYTES and requests.answering is None:
                 self._reader.feed(data)
                 self.settle()
             else:
                 self._work(data)
-            if phase.state is State.STREAMING:
+            if phase.state is STREAMING:
                 # Its parser and its requests refer to each other: now nobody needs either.
                 self._reader.close()
         elif requests.closing or phase.incoming is Incoming.DROP:
@@ -214,7 +214,7 @@ class Connection(asyncio.Protocol):
             self._context.budget.hold_unparsed(self, len(data))
         self._held = data
 
-    # -- hub.transports.connection.requests.Owner ----------------------------------------------
+    # -- hub.transports.connection.owner.Owner ----------------------------------------------
 
     def go_on(self) -> None:
         """What stood in the way is gone: the next request, and what is held."""
@@ -324,7 +324,7 @@ class Connection(asyncio.Protocol):
     def settle(self) -> None:
         """Bytes have come, or an answer has: write, and see what the connection waits for now."""
         requests, phase, outgoing = self._requests, self._phase, self._outgoing
-        if requests.lost or phase.state is State.STREAMING:
+        if requests.lost or phase.state is STREAMING:
             return
         if outgoing.answers and not (
             outgoing.blocked or requests.reading or requests.answering or requests.closing
@@ -332,8 +332,8 @@ class Connection(asyncio.Protocol):
             or requests.queue or self._reader.in_head
         ):  # fmt: skip
             # Nearly always: whole requests came and are answered.
-            mark = (requests.begun, self._reader.messages)
-            phase.between(mark, self._context.limits.keep_alive_seconds)
+            seconds = self._context.limits.keep_alive_seconds
+            phase.between(requests.begun, self._reader.messages, seconds)
             # Last: where it writes at once and the peer does not take it, that is another phase.
             outgoing.put_off()
             return

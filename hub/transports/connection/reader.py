@@ -15,7 +15,7 @@ from typing import Protocol
 import httptools
 
 from hub.errors import BadRequestError, HeadersTooLargeError, HubError
-from hub.transports.http.known import KnownHead, KnownHeads, cut
+from hub.transports.http.known import KnownHead, KnownHeads, again, cut
 from hub.transports.request import Cut, Request, has_body
 
 # RFC 9110 section 7.2: host [":" port]. Anything else, a list of two included, is no host.
@@ -77,8 +77,9 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_address", "_bare_bytes", "_cut", "_fed_head_bytes", "_fields", "_has_payload",
-        "_head_bytes", "_heads", "_host", "_keep_raw", "_last", "_max_head_bytes", "_measured",
+        "_address", "_bare_bytes", "_cut", "_edition", "_fed_head_bytes", "_fields",
+        "_has_payload", "_head_bytes", "_heads", "_host", "_keep_raw", "_known", "_last",
+        "_max_head_bytes", "_measured",
         "_overhead", "_parser", "_request", "_silent", "_sink", "_stopped", "_strange", "_takes",
         "_target", "in_head", "in_message", "messages", "rest",
     )  # fmt: skip
@@ -100,6 +101,10 @@ class RequestReader:
         self._heads = None if keep_raw else heads
         self._cut: Cut | None = None
         """The head that is fed next, as it may come again."""
+        self._known: KnownHead | None = None
+        """The one that was known last: the next is nearly always the same."""
+        self._edition = 0
+        """Of what was known then."""
         self._strange = 0
         """How many heads in a row were not known."""
         self._host: str | None = None
@@ -164,25 +169,44 @@ class RequestReader:
 
         Only between two messages, where the parser has no memory of what came before.
         """
-        at, sink = 0, self._sink
-        while self.rest is None and not self._stopped and data.startswith(_POST, at):
-            if (head := cut(data, at)) is None or head[1] > self._max_head_bytes:
-                break
-            known, begins = heads.find(head), at + head[1]
-            ends = begins + head[2]
-            if known is None:
-                self._strange += 1
-                self._cut = head
-                if self._strange > _MAX_STRANGE:
-                    self._heads = None
-                break
-            self._strange = 0
-            if ends > len(data):
+        at, size, sink = 0, len(data), self._sink
+        while at < size and self.rest is None and not self._stopped:
+            known = self._known if self._edition == heads.edition else None
+            found = None if known is None else again(known, data, at)
+            if (
+                known is None
+                or found is None
+                or found[0] > self._max_head_bytes
+                or found[1] > known.route.body_limit
+            ):
+                if (known := self._look_up(data, at, heads)) is None:
+                    break
+                self._known, self._edition = known, heads.edition
+                continue
+            head_bytes, body_bytes, key = found
+            begins = at + head_bytes
+            if (ends := begins + body_bytes) > size:
                 break
             self.messages += 1
-            sink.known_read(known, head[3], data[begins:ends])
+            sink.known_read(known, key, data[begins:ends])
             at = ends
         return data[at:] if at else data
+
+    def _look_up(self, data: bytes, at: int, heads: KnownHeads) -> KnownHead | None:
+        """What the head that begins in `data` at `at` means, where it is known."""
+        if not data.startswith(_POST, at) or (head := cut(data, at)) is None:
+            return None
+        if head[1] > self._max_head_bytes:
+            return None
+        known = heads.find(head)
+        if known is not None:
+            self._strange = 0
+            return known
+        self._strange += 1
+        self._cut = head
+        if self._strange > _MAX_STRANGE:
+            self._heads = None
+        return None
 
     def stop(self) -> None:
         """Read nothing more: what follows belongs to no request."""

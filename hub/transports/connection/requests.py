@@ -8,44 +8,22 @@ deadlines and the transport are the connection's.
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from hub.errors import HubError, UnavailableError
-from hub.transports.connection.application import ApplicationCall, Carrier
+from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.outgoing import Outgoing
-from hub.transports.http.answer import Answer, encode
+from hub.transports.connection.owner import Owner
+from hub.transports.http.answer import Answer, encode, encode_json
 from hub.transports.http.dispatch import Call
 from hub.transports.http.known import KnownHead
-from hub.transports.http.routes import Access, Stream
+from hub.transports.http.routes import Access, PreparedLater, PreparedNow, Stream
 from hub.transports.poll import ANSWER_NOW
 from hub.transports.request import Request
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Owner(Carrier, Protocol):
-    """The connection, as its requests see it."""
-
-    def open_stream(self, call: Call, stream: Stream) -> None:
-        """Have a stream take the connection over; the request waits where that cannot be yet."""
-        ...
-
-    def go_on(self) -> None:
-        """What stood in the way of the next request is gone."""
-        ...
-
-    def settle(self) -> None:
-        """An answer is decided: write it, and see what is waited for now."""
-        ...
-
-    def end(self, *, clean: bool) -> None:
-        """The last answer is decided; `clean` where nothing of its request is left unread."""
-        ...
-
-    def read_no_more(self) -> None:
-        """What follows is no request."""
-        ...
 
 
 class Requests:
@@ -101,14 +79,62 @@ class Requests:
         return call.route.stream is Stream.WEBSOCKET and request.method == "GET"
 
     def known_read(self, known: KnownHead, key: str | None, body: bytes) -> None:
-        call = self._context.dispatcher.open_known(known, key, self._address, body)
-        call.complete = True
+        prepared = known.prepared
+        if prepared is not None and self.crowded is None and not self.stopping and self.may_begin():
+            if prepared.now is not None:
+                self._answer_now(prepared.now, known, key, body)
+                return
+            if prepared.later is not None:
+                self._answer_prepared_later(prepared.later, known, key, body)
+                return
+        call = self._call_of(known, key, body)
         if self.crowded is not None:
             self._turn_away(call)
         if self.may_begin():
             self.begin(call)
         else:
             self.queue.append(call)
+
+    def _call_of(self, known: KnownHead, key: str | None, body: bytes) -> Call:
+        call = self._context.dispatcher.open_known(known, key, self._address, body)
+        call.complete = True
+        return call
+
+    def _answer_now(
+        self, answer: PreparedNow, known: KnownHead, key: str | None, body: bytes
+    ) -> None:
+        """As `begin`, for what nearly every publisher sends."""
+        self.begun += 1
+        try:
+            content = answer(body, key, self._address)
+        except Exception as error:  # noqa: BLE001 - the edge: what is not refused is ours
+            call = self._call_of(known, key, body)
+            self.respond(call, self._context.dispatcher.fail(call, error))
+        else:
+            self._outgoing.add(encode_json(content))
+
+    def _answer_prepared_later(
+        self, answer: PreparedLater, known: KnownHead, key: str | None, body: bytes
+    ) -> None:
+        self.begun += 1
+        call = self._call_of(known, key, body)
+        try:
+            answer(body, key, self._address, partial(self._prepared_answered, call))
+        except Exception as error:  # noqa: BLE001 - as above
+            self.respond(call, self._context.dispatcher.fail(call, error))
+        else:
+            self.answering = call
+            self._context.budget.hold(call)
+
+    def _prepared_answered(self, call: Call, outcome: bytes | HubError) -> None:
+        if call is not self.answering:
+            return  # It took too long.
+        if self.lost:
+            self.answering = None
+        elif isinstance(outcome, HubError):
+            self._answered(call, self._context.dispatcher.refuse(call, outcome))
+        else:
+            self._answered(call, Answer(outcome))
 
     def _turn_away(self, call: Call) -> None:
         """There is no room; only who asks for a stream can be told so in its own way."""
@@ -335,16 +361,17 @@ class Requests:
             self._owner.go_on()
 
     def give_up(self) -> None:
-        """The handler takes too long: it is cancelled, and the peer told so."""
+        """The handler takes too long: what waits for it is cancelled, and the peer told so."""
         call, task = self.answering, self._task
-        if call is None or call.route is None or task is None:
+        if call is None or call.route is None or (task is None and call.route.stream is not None):
             self._owner.abort()
             return
         answer = self._context.dispatcher.gave_up(call, call.route.answer_seconds)
         self.answering = self._task = None
         call.request.keep_alive = False
         self.respond(call, answer)
-        task.cancel()
+        if task is not None:
+            task.cancel()
         self._owner.settle()
 
     # -- the end -------------------------------------------------------------------------------

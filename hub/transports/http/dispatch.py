@@ -337,6 +337,10 @@ class Dispatcher:
         except Exception:  # noqa: BLE001 - the edge, as above
             return self._failed(call)
 
+    def fail(self, call: Call, error: Exception) -> Answer:
+        """What is answered where `error` was raised: called while it is handled."""
+        return self.refuse(call, error) if isinstance(error, HubError) else self._failed(call)
+
     def refuse(self, call: Call, error: HubError) -> Answer:
         """Decide on a problem document."""
         headers = call.request.headers

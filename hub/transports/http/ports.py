@@ -19,7 +19,14 @@ from hub.core.identity import Identity
 from hub.core.look_back import Found, LookBack
 from hub.core.options import KIB, MIB
 from hub.core.polling import PollRequest
-from hub.core.ports import HistoryPage, PublishRequest, PublishResult, StatePage
+from hub.core.ports import (
+    HistoryPage,
+    PublishNow,
+    PublishRequest,
+    PublishResult,
+    PublishSoon,
+    StatePage,
+)
 from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord
@@ -36,6 +43,16 @@ class Node(Protocol):
     ) -> PublishResult | Coroutine[Any, Any, PublishResult]:
         """At once where nothing waits; calls made one after another within one tick are carried
         out in that order."""
+        ...
+
+    @property
+    def publish_now(self) -> PublishNow | None:
+        """`publish` where it never waits; None elsewhere."""
+        ...
+
+    @property
+    def publish_soon(self) -> PublishSoon | None:
+        """`publish` with a call back; None where the broker has none."""
         ...
 
     def publish_many_now(

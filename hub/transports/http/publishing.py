@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
 import orjson
 
-from hub.core import decimals
 from hub.core.hooks import Hooks
 from hub.core.identity import Identity
 from hub.core.limits import party
@@ -20,6 +20,14 @@ from hub.transports.http.answer import Answer
 from hub.transports.http.judged import judged_by_application, judged_each
 from hub.transports.http.parameters import documented, header
 from hub.transports.http.ports import HttpDeps
+from hub.transports.http.prepared import (
+    keep_ms_of,
+    message_key,
+    optional_key,
+    prepared,
+    result_json,
+    tags_of,
+)
 from hub.transports.http.problem import problem_fields, problem_headers
 from hub.transports.http.routes import Access, Route
 from hub.transports.http.schemas import (
@@ -46,8 +54,7 @@ from hub.wire.payload import (
     marks_of,
     split_items,
 )
-from hub.wire.query import single, split_form
-from hub.wire.tags import encode_tags, read_tags
+from hub.wire.tags import encode_tags
 
 _MULTI_STATUS = 207  # RFC 4918 section 11.1: the items tell
 _TRACE = header("traceparent", STRING, "W3C Trace Context; followed where the hub traces.")
@@ -79,6 +86,7 @@ class Publishing:
         self._at_once = deps.at_once
         self._check_publish = deps.check_publish
         self._hooks = deps.hooks
+        self._prepare = partial(prepared, deps)
 
     def routes(self) -> tuple[Route, ...]:
         outcomes = ref("Outcomes")
@@ -90,6 +98,7 @@ class Publishing:
                 access=Access.PUBLISHER,
                 admits=self._admit_one,
                 handler=self.one,
+                prepare=self._prepare,
                 at_once=True,
                 summary="Publish the body",
                 parameters=(
@@ -172,31 +181,27 @@ class Publishing:
         channel, identity, headers = request.params["channel"], request.identity, request.headers
         idempotency_key = None
         if "idempotency-key" in headers:
-            idempotency_key = _optional_key(
+            idempotency_key = optional_key(
                 text_header(request, "idempotency-key"), "Idempotency-Key"
             )
         asked = PublishRequest(
             channel,
             check_payload(request.body, limit=self._max_bytes),
             identity.publisher,
-            _message_key(request) if "x-message-key" in headers or b"?" in request.target else None,
+            message_key(request),
             identity.subject,
             None,
             idempotency_key,
             headers.get("traceparent") if self._traced else None,
-            read_tags(text_header(request, "x-message-tags") or "")
-            if "x-message-tags" in headers
-            else None,
+            tags_of(request),
             0,
-            _keep(request)
-            if "x-message-ttl" in headers or "x-message-history" in headers
-            else None,
+            keep_ms_of(request),
         )
         if self._hooks is not None and self._hooks.asks_publish(identity):
             return self._one_asked(self._hooks, request, asked)
         result = self._node.publish(asked)
         if isinstance(result, PublishResult):
-            return Answer(_result(channel, result).encode())
+            return Answer(result_json(channel, result).encode())
         return _published_later(channel, result)
 
     def remove(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
@@ -210,7 +215,7 @@ class Publishing:
             identity.publisher,
             check_key(request.params["key"], "key"),
             identity.subject,
-            idempotency_key=_optional_key(
+            idempotency_key=optional_key(
                 text_header(request, "idempotency-key"), "Idempotency-Key"
             ),
             trace=request.headers.get("traceparent") if self._traced else None,
@@ -321,7 +326,7 @@ class Publishing:
     ) -> list[Outcome]:
         """What each item is answered: of those that were asked for the result, else why not."""
         came: list[Outcome] = [
-            _result(request.channel, result)
+            result_json(request.channel, result)
             if isinstance(result, PublishResult)
             else self._failed(result)
             for request, result in zip(asked, results, strict=True)
@@ -338,14 +343,14 @@ class Publishing:
         try:
             result = self._node.publish(judged)
             if isinstance(result, PublishResult):
-                return _result(judged.channel, result)
+                return result_json(judged.channel, result)
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(error)
         return self._later(judged.channel, result)
 
     async def _later(self, channel: str, work: Coroutine[Any, Any, PublishResult]) -> Outcome:
         try:
-            return _result(channel, await work)
+            return result_json(channel, await work)
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(error)
 
@@ -416,43 +421,12 @@ async def _outcome(attempt: Attempt) -> Outcome:
     return attempt if isinstance(attempt, str | HubError) else await attempt
 
 
-def _result(channel: str, result: PublishResult) -> str:
-    """Neither a channel nor an epoch has a character that JSON would escape."""
-    position = result.position
-    again = ',"duplicate":true' if result.duplicate else ""
-    return f'{{"channel":"{channel}","offset":{position.offset},"epoch":"{position.epoch}"{again}}}'
-
-
 def _published(channel: str, result: PublishResult) -> Answer:
-    return Answer(_result(channel, result).encode())
+    return Answer(result_json(channel, result).encode())
 
 
 async def _published_later(channel: str, work: Coroutine[Any, Any, PublishResult]) -> Answer:
     return _published(channel, await work)
-
-
-def _optional_key(value: str | None, name: str) -> str | None:
-    return None if value is None else check_key(value, name)
-
-
-def _message_key(request: Request) -> str | None:
-    """The publication's key: the header `X-Message-Key`, else `?key=`."""
-    if "x-message-key" in request.headers:
-        return _optional_key(text_header(request, "x-message-key"), "X-Message-Key")
-    return _optional_key(single(split_form(request.query), "key"), "key")
-
-
-def _keep(request: Request) -> int | None:
-    """As long as history may hold it: `X-Message-TTL`, `X-Message-History`."""
-    kept = request.headers.get("x-message-history", "true").strip().lower()
-    if kept not in {"true", "false"}:
-        raise BadRequestError(f"X-Message-History is {kept[:40]!r}, allowed are true and false")
-    ttl_seconds = None
-    if (text := request.headers.get("x-message-ttl")) is not None:
-        ttl_seconds = decimals.number(text.strip())
-        if ttl_seconds is None:
-            raise BadRequestError(f"X-Message-TTL is {text[:40]!r}, expected seconds")
-    return keep_of(ttl_seconds=ttl_seconds, history=kept == "true")
 
 
 def _batch_answer(outcomes: Sequence[Outcome]) -> Answer:

@@ -35,7 +35,7 @@ from hub.transports.http.ports import HttpDeps
 from hub.transports.http.routes import Access, Handler, Route
 from hub.transports.http.schemas import ok, ref
 from hub.transports.request import Request
-from hub.wire.native import member_object, publication_object, row
+from hub.wire.native_pushes import member_object, publication_object, row
 
 
 class Reading:

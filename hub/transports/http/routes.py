@@ -13,13 +13,32 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from hub.admin.requests import AdminRequest, Rights
-from hub.errors import BadRequestError, SettingsError
+from hub.errors import BadRequestError, HubError, SettingsError
 from hub.transports.http.answer import Answer
 from hub.transports.http.parameters import Parameter
 from hub.transports.http.schemas import Json
 from hub.transports.request import Request
 
 Handler = Callable[[Request], Answer | Coroutine[Any, Any, Answer]]
+OnAnswer = Callable[[bytes | HubError], None]
+PreparedNow = Callable[[bytes, str | None, str], bytes]
+PreparedLater = Callable[[bytes, str | None, str, OnAnswer], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What answers requests of one head that has passed, by what differs between them.
+
+    Both take the body, the idempotency key and the address that the request came from, and answer
+    with JSON and status 200. What is wrong is a `HubError`.
+    """
+
+    now: PreparedNow | None = None
+    """Answers in the call; None where something has to be waited for."""
+    later: PreparedLater | None = None
+    """Calls back once with the answer, after it has returned; or raises, and does not."""
+
+
 Admission = Callable[[Request], Coroutine[Any, Any, object] | None]
 
 
@@ -78,6 +97,9 @@ class Route:
     """Bytes of the body, also after inflating."""
     admits: Admission | None = None
     """Judges what the access alone does not, before a body is read; raises `HubError`."""
+    prepare: Callable[[Request], Prepared | None] | None = None
+    """Makes of a request that has passed what answers others of its head; None where each of them
+    needs the handler."""
     at_once: bool = False
     """The handler's coroutine may begin without a task where the broker answers at once."""
     answer_seconds: float = ANSWER_SECONDS

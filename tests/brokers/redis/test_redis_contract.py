@@ -101,6 +101,7 @@ class _Settled:
 
     answers_at_once = False
     publish_now = None
+    publish_soon = None
     publish_many_now = None
     publish_many = None
 

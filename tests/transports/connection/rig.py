@@ -8,7 +8,8 @@ from typing import Any
 
 from hub.auth.policy import Policy
 from hub.core.counters import Counters
-from hub.core.ports import PublishRequest, PublishResult
+from hub.core.eager import begin
+from hub.core.ports import OnPublished, PublishRequest, PublishResult
 from hub.core.time.deadlines import Deadlines
 from hub.errors import HubError, UnavailableError
 from hub.transports.connection.application import Application
@@ -21,7 +22,7 @@ from hub.transports.http.answer import Answer
 from hub.transports.http.app import make_routes
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.http.dispatch import Dispatcher
-from hub.transports.http.ports import HttpLimits
+from hub.transports.http.ports import CheckPublish, HttpLimits
 from hub.transports.http.problem import problem
 from hub.transports.http.routes import Stream
 from hub.transports.request import Request
@@ -139,6 +140,30 @@ class WaitingNode(FakeNode):
     """Publishes into the channel `slow` only when it is let go."""
 
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    telling: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def offer(self, publishes: str) -> None:
+        """Have `publish` as a plain call too (`now`), or with a call back (`soon`)."""
+        self.publish_now = self._publish_now if publishes == "now" else None
+        self.publish_soon = self._publish_soon if publishes == "soon" else None
+
+    def _publish_now(self, request: PublishRequest) -> PublishResult:
+        published = begin(FakeNode.publish(self, request))
+        assert isinstance(published, PublishResult)
+        return published
+
+    def _publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
+        task = asyncio.get_running_loop().create_task(self._tell(request, on_done))
+        self.telling.add(task)
+        task.add_done_callback(self.telling.discard)
+
+    async def _tell(self, request: PublishRequest, on_done: OnPublished) -> None:
+        outcome: PublishResult | HubError
+        try:
+            outcome = await self.publish(request)
+        except HubError as error:
+            outcome = error
+        on_done(outcome)
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         if request.channel == "slow":
@@ -207,10 +232,13 @@ class Rig:
         body_total_bytes: int = 10_000,
         application: Application | None = None,
         at_once: bool = True,
+        publishes: str = "by coroutine",
+        check_publish: CheckPublish | None = None,
     ) -> None:
         self.now = 1000.0
         self.deadlines = Deadlines(self.now)
         self.registry = WaitingNode()
+        self.registry.offer(publishes)
         self.streams = FakeStreams()
         self.sockets = FakeSockets()
         self.budget = BodyBudget(body_total_bytes)
@@ -228,6 +256,7 @@ class Rig:
             node=self.registry,
             counters=self.counters,
             at_once=at_once,
+            check_publish=check_publish,
             fallback=None if application is None else application.app,
         )
         self.context = ConnectionContext(

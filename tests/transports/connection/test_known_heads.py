@@ -200,7 +200,7 @@ def streams(draw: st.DrawFn) -> list[bytes]:
     return [b"".join(order[at : at + 2]) for at in range(0, len(order), 2)] if glued else order
 
 
-async def outcome(reads: Sequence[bytes], heads: KnownHeads | None) -> object:
+async def outcome(reads: Sequence[bytes], heads: KnownHeads | None, publishes: str) -> object:
     """What a node that begins anew answers and publishes; each connection that ends is followed by
     another."""
     with tempfile.TemporaryDirectory() as directory:
@@ -208,7 +208,7 @@ async def outcome(reads: Sequence[bytes], heads: KnownHeads | None) -> object:
         for name in ("pages", "client"):
             (files / name).mkdir()
         (files / "pages" / "client.min.js").touch()
-        rig = Rig(files)
+        rig = Rig(files, publishes=publishes)
         if heads is not None:
             rig.context.dispatcher.heads = heads
             rig.connect()
@@ -224,12 +224,12 @@ async def outcome(reads: Sequence[bytes], heads: KnownHeads | None) -> object:
 
 
 @settings(max_examples=300, deadline=None)
-@given(streams())
-def test_known_heads_change_no_answer(reads: list[bytes]) -> None:
+@given(streams(), st.sampled_from(["by coroutine", "now", "soon"]))
+def test_known_heads_change_no_answer(reads: list[bytes], publishes: str) -> None:
     """The same reads go to a node that knows heads and to one that reads each of them."""
-    found, expected = asyncio.run(_both(reads))
+    found, expected = asyncio.run(_both(reads, publishes))
     assert found == expected
 
 
-async def _both(reads: list[bytes]) -> tuple[object, object]:
-    return await outcome(reads, None), await outcome(reads, Unknown())
+async def _both(reads: list[bytes], publishes: str) -> tuple[object, object]:
+    return await outcome(reads, None, publishes), await outcome(reads, Unknown(), publishes)

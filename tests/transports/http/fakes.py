@@ -20,7 +20,14 @@ from hub.core.counters import Counters
 from hub.core.eager import begin
 from hub.core.look_back import Found, LookBack
 from hub.core.polling import PollRequest
-from hub.core.ports import HistoryPage, PublishRequest, PublishResult, StatePage
+from hub.core.ports import (
+    HistoryPage,
+    PublishNow,
+    PublishRequest,
+    PublishResult,
+    PublishSoon,
+    StatePage,
+)
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Member
 from hub.core.records import ChannelRecord, NodeRecord, Origin, SessionRecord, SubscriptionRecord
@@ -103,6 +110,8 @@ class FakeNode:
     channel_queries: list[Query] = field(default_factory=list)
 
     publishes_many: bool = False
+    publish_now: PublishNow | None = None
+    publish_soon: PublishSoon | None = None
 
     async def publish_many(
         self, requests: Sequence[PublishRequest]

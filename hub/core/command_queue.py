@@ -1,0 +1,183 @@
+"""The commands of sessions: carried out one after another, in the order they came, and answered.
+
+A command that has nothing to wait for is carried out in the call that brings it; the first that
+waits gets a short-lived task, and those that come meanwhile queue behind it. An idle session has
+no task and no queue. What a command does: `hub.core.command_handler`.
+"""
+
+from collections.abc import Callable
+
+from hub.core.command_handler import CommandHandler
+from hub.core.commands import Authenticate, Command, InUrl, Publish, Subscribe
+from hub.core.eager import Rest, begin
+from hub.core.ports import Spawn
+from hub.core.pushes import Reply
+from hub.core.session.context import Respond, SessionContext
+from hub.core.session.inbox import Inbox
+from hub.core.session.session import Session
+from hub.errors import HubError, RateLimitedError
+
+# Of an error's message while its peer takes nothing: replies to as many commands as may wait then
+# fit into what may be owed of replies.
+_BRIEF_BYTES = 100
+
+
+class CommandQueue:
+    """One per node; a session's queue is its `inbox`.
+
+    Args:
+        on_fault: told of errors that are the hub's own; the peer gets a neutral one.
+        failed: ends a session to which not even that can be said.
+        authenticated: told that a session sent a token which holds, and whose it was before;
+            returns for how many seconds it holds, None for ever.
+    """
+
+    def __init__(
+        self,
+        context: SessionContext,
+        command_handler: CommandHandler,
+        *,
+        spawn: Spawn,
+        on_fault: Callable[[Session, Exception], None],
+        failed: Callable[[Session, Exception], None],
+        authenticated: Callable[[Session, str | None], float | None],
+    ) -> None:
+        self._context = context
+        self._limiter = context.limiter
+        self._command_handler = command_handler
+        self._spawn = spawn
+        self._on_fault = on_fault
+        self._failed = failed
+        self._authenticated = authenticated
+
+    def over_limit(self, session: Session, size: int) -> RateLimitedError | None:
+        """Take a command of `size` bytes from what the session may send; why it may not.
+
+        A peer that goes on sending for ten seconds is closed.
+        """
+        if not self._limiter.meters_commands:
+            return None
+        if (meter := session.meter) is None:
+            meter = session.meter = self._limiter.new_meter()
+        address = session.link.address
+        if (over := self._limiter.check_command(meter, size, session.id, address)) is None:
+            return None
+        error, goes_on = over
+        if goes_on:
+            session.close_error(error)
+        return error
+
+    def submit(self, session: Session, command: Command, respond: Respond | None = None) -> None:
+        """Have a command carried out behind those before it.
+
+        The reply goes into the stream, or to `respond`. Where nothing waits and the command has
+        nothing to wait for, it is carried out when this returns. While the inbox is full the
+        session is not read from until all in it are done; what came with `respond` came another
+        way, and raises `RateLimitedError` then.
+        """
+        if session.closing and respond is None:
+            return
+        if (inbox := session.inbox) is None:
+            if isinstance(command, Publish) and self._command_handler.publishes_for(session):
+                self._publish(session, command, respond)
+                return
+            rest = None
+            if at_once := self._command_handler.may_begin(command):
+                rest = begin(self._carry_out(session, command, respond))
+                if rest is None:
+                    return
+            inbox = session.inbox = Inbox(self._context.limits)
+            self._spawn(self._work(session, inbox, rest))
+            if at_once:
+                return
+        if respond is not None and inbox.crowded:
+            raise RateLimitedError(f"{len(inbox)} commands of this session wait already")
+        if inbox.add(command, respond):
+            session.link.pause_reading()
+
+    def _publish(self, session: Session, command: Publish, respond: Respond | None) -> None:
+        """Most commands are publications, and most brokers of one node answer in a plain call."""
+        try:
+            self._check_publish(session)
+            ok = self._command_handler.publish_for(session, command)
+            (respond or session.push)(Reply(command.id, ok))
+        except HubError as error:
+            self.fail(session, command, error, respond)
+        except Exception as error:  # noqa: BLE001 - the border, as in `_carry_out`
+            self._on_fault(session, error)
+            self._fail_for_us(session, command, respond)
+
+    def _check_publish(self, session: Session) -> None:
+        if self._limiter.limits_publishes:
+            publisher, address = session.identity.publisher_or(session.id), session.link.address
+            self._limiter.check_publish(publisher, connection=session.id, address=address)
+
+    async def _work(self, session: Session, inbox: Inbox, rest: Rest[None] | None) -> None:
+        """Carry out what waits, behind the `rest` of the command that began at once."""
+        try:
+            if rest is not None:
+                await rest.run()
+            while (job := inbox.take()) is not None:
+                command, respond = job
+                if session.closing and respond is None:
+                    continue
+                await self._carry_out(session, command, respond)
+        finally:
+            session.inbox = None
+            # Also of a session that is closing: its peer's farewell must not wait unread.
+            if inbox.full:
+                session.read_on()
+
+    async def _carry_out(self, session: Session, command: Command, respond: Respond | None) -> None:
+        try:
+            before = session.identity.subject
+            if isinstance(command, Publish):
+                self._check_publish(session)
+            ok = await self._command_handler.execute(
+                session, command, reply_in_stream=respond is None and not _in_url(command)
+            )
+            if isinstance(command, Authenticate):
+                left = self._authenticated(session, before)
+                ok = {"expires_in_seconds": None if left is None else round(left), **(ok or {})}
+            if ok is not None:
+                (respond or session.push)(Reply(command.id, ok))
+        except HubError as error:
+            self.fail(session, command, error, respond)
+        except Exception as error:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
+            self._on_fault(session, error)
+            self._fail_for_us(session, command, respond)
+
+    def _fail_for_us(self, session: Session, command: Command, respond: Respond | None) -> None:
+        """The fault is the hub's; where not even the reply can be made, the session ends."""
+        try:
+            self.fail(session, command, HubError("internal error"), respond)
+        except Exception as fault:  # noqa: BLE001 - as above
+            self._failed(session, fault)
+
+    def fail(
+        self, session: Session, command: Command, error: HubError, respond: Respond | None = None
+    ) -> None:
+        """Say that a command could not be carried out."""
+        self._context.counters.command_errors[error.code] += 1
+        if isinstance(command, Subscribe) and command.channel not in session.subscriptions:
+            self._context.journal.refused(session, command.channel, error.code)
+        if _in_url(command) or session.identity.awaits_token:
+            session.close_error(error)
+        else:
+            told = error if respond else _told(session, error)
+            (respond or session.push)(Reply(command.id, error=told))
+
+    def refuse(self, session: Session, error: HubError) -> None:
+        """Reply to what could not be read as a command."""
+        self._context.counters.command_errors[error.code] += 1
+        session.push(Reply(error.command_id, error=_told(session, error)))
+
+
+def _in_url(command: Command) -> bool:
+    return isinstance(command, InUrl) and command.in_url
+
+
+def _told(session: Session, error: HubError) -> HubError:
+    """The error as its peer is told: briefly while it takes nothing, so that whoever sends many
+    commands before it reads is not closed for how much it repeats of them."""
+    return error if session.writable else error.brief(_BRIEF_BYTES)
