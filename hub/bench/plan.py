@@ -178,8 +178,6 @@ class ReaderReport:
     duplicates: int
     skipped: int
     """Offsets that did not come although a later one did."""
-    last_sum: int
-    """The sum of every connection's last offset: what is short of all was lost at the end."""
     gaps: int
     announced: int
     """How many offsets the gaps named."""

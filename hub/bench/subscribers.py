@@ -89,7 +89,6 @@ class Subscribers:
             received=sum(check.received for check in checks),
             duplicates=sum(check.duplicates for check in checks),
             skipped=sum(check.skipped for check in checks),
-            last_sum=sum(check.last for check in checks),
             gaps=sum(check.gaps for check in checks),
             announced=sum(check.announced for check in checks),
             heartbeats=sum(check.quiet for check in checks),

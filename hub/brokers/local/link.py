@@ -92,7 +92,6 @@ class Link:
         self._on_up: list[Callable[[], None]] = []
         self._on_down: list[Callable[[], None]] = []
         self._stopping = False
-        self._connected_at = clock()
         self.is_up = False
         """Whether calls are taken."""
         self.refusal = ""
@@ -141,7 +140,7 @@ class Link:
                 on_messages=self._on_messages,
                 on_lost=self._lost.set,
             )
-            self._connected_at = self.heard_at = self._clock()
+            self.heard_at = self._clock()
             await asyncio.get_running_loop().create_unix_connection(lambda: made, sock=end)
             self._frames = made
             made.send((frames.HELLO, frames.SHAPE, self._tag))

@@ -7,7 +7,7 @@ reads what it missed from history when it is back.
 
 from collections.abc import Callable, Coroutine, Sequence
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
@@ -35,8 +35,6 @@ from hub.errors import HubError
 LEASE_SECONDS = 5.0
 # Channels told of in one message: some 60 bytes each.
 NAMES_AT_ONCE = 1000
-
-T = TypeVar("T")
 
 
 class Served(DirectoryBroker, Protocol):
