@@ -32,7 +32,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 def read_answer(body: bytes) -> Answer:
     """Raise `ValueError` where it is no answer."""
-    answer = msgspec.json.decode(body, type=Answer)
+    try:
+        answer = msgspec.json.decode(body, type=Answer)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
     if answer.sub is not None and not 0 < len(answer.sub) <= _MAX_SUBJECT_CHARACTERS:
         raise ValueError(f"sub must be 1 to {_MAX_SUBJECT_CHARACTERS} characters")
     seconds = answer.expires_in_seconds
