@@ -276,7 +276,7 @@ class Hub:
     async def history(
         self, channel: str, since: Position | None = None, limit: int = 100
     ) -> HistoryPage:
-        """See `hub.core.command_handler.CommandHandler.history`."""
+        """See `hub.core.reading.Reading.history`."""
         return await self.node.api.history(check_channel(channel), since, limit)
 
 

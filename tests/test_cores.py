@@ -53,7 +53,7 @@ def workers(text: str) -> int:
 
 
 def test_auto_is_one_worker_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hub.settings.reading.usable_cores", lambda: 5)
+    monkeypatch.setattr("hub.settings.parsing.usable_cores", lambda: 5)
     assert (workers("auto"), workers("3")) == (5, 3)
 
 

@@ -14,7 +14,7 @@ from hub.settings import Settings
 from hub.settings.catalog import SettingInfo, by_name, declared
 from hub.settings.fields import Fields
 from hub.settings.memory import usable_bytes
-from hub.settings.reading import is_loopback, parse_size
+from hub.settings.parsing import is_loopback, parse_size
 from hub.settings.values import show_size
 
 

@@ -14,7 +14,6 @@ from hub.admin.cluster import Cluster
 from hub.admin.listing import Page, Query
 from hub.admin.requests import AtConnection
 from hub.admin.sessions import CheckSecret, Poll, SendCommand
-from hub.core.command_handler import CommandHandler
 from hub.core.eager import begin
 from hub.core.fanout.channels import OpenChannels
 from hub.core.fanout.presence_commands import PresenceCommands
@@ -29,7 +28,9 @@ from hub.core.ports import (
     StatePage,
 )
 from hub.core.publication import Position
+from hub.core.publishing import Publishing
 from hub.core.pushes import Member
+from hub.core.reading import Reading
 from hub.core.records import ChannelRecord, LiveChannel, NodeRecord, channel_record
 from hub.core.reserved import STATS_CHANNEL
 from hub.errors import HubError, UnavailableError
@@ -85,7 +86,8 @@ class KnownChannels:
 class NodeApi:
     """One per node; keeps nothing of its own."""
 
-    command_handler: CommandHandler
+    publishing: Publishing
+    reading: Reading
     presence_commands: PresenceCommands
     cluster: Cluster
     polling: PollTransport
@@ -97,44 +99,44 @@ class NodeApi:
     def publish(
         self, request: PublishRequest
     ) -> PublishResult | Coroutine[Any, Any, PublishResult]:
-        return self.command_handler.publish(request)
+        return self.publishing.publish(request)
 
     @property
     def publish_now(self) -> PublishNow | None:
-        return self.command_handler.publish_now
+        return self.publishing.publish_now
 
     @property
     def publish_soon(self) -> PublishSoon | None:
-        return self.command_handler.publish_soon
+        return self.publishing.publish_soon
 
     def publish_many_now(
         self, requests: Sequence[PublishRequest]
     ) -> Sequence[PublishResult | HubError] | None:
-        return self.command_handler.publish_many_now(requests)
+        return self.publishing.publish_many_now(requests)
 
     @property
     def publishes_many(self) -> bool:
-        return self.command_handler.publishes_many
+        return self.publishing.publishes_many
 
     async def publish_many(
         self, requests: Sequence[PublishRequest]
     ) -> Sequence[PublishResult | HubError]:
-        return await self.command_handler.publish_many(requests)
+        return await self.publishing.publish_many(requests)
 
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
-        return await self.command_handler.history(channel, since, limit)
+        return await self.reading.history(channel, since, limit)
 
     async def state(self, channel: str, after: str, limit: int) -> StatePage:
-        return await self.command_handler.state(channel, after, limit)
+        return await self.reading.state(channel, after, limit)
 
     def check_keyed(self, channel: str) -> None:
-        self.command_handler.check_keyed(channel)
+        self.reading.check_keyed(channel)
 
     async def look_back(self, channel: str, asked: LookBack) -> Found:
-        return await self.command_handler.look_back(channel, asked)
+        return await self.reading.look_back(channel, asked)
 
     async def clear_history(self, channel: str) -> None:
-        await self.command_handler.clear_history(channel)
+        await self.reading.clear_history(channel)
 
     async def presence(self, channel: str) -> Sequence[Member]:
         return await self.presence_commands.members(channel)
@@ -170,7 +172,7 @@ class NodeApi:
             return await self.lists.added_up(self.cluster, record)
         if record is not None or not self.known.broker.record().servers:
             return record
-        page = await self.command_handler.history(name, None, 1)
+        page = await self.reading.history(name, None, 1)
         if not page.head.offset:
             return None
         held = page.head.offset - page.oldest + 1

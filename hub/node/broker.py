@@ -1,6 +1,6 @@
 """Which broker a node gets: the one place that names concrete ones.
 
-`hub.settings.reading.check_broker` has judged before what `HUB_BROKER` says.
+`hub.settings.parsing.check_broker` has judged before what `HUB_BROKER` says.
 
 A node that stands alone does not import the Redis client, which takes a third of its start.
 """

@@ -25,6 +25,8 @@ from hub.core.hooks import Hooks
 from hub.core.limits import Limiter, PeerLimits
 from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
 from hub.core.ports import Defer, DirectoryBroker, Monotonic, Policy, Roster, Spawn, WriteEach
+from hub.core.publishing import Publishing
+from hub.core.reading import Reading
 from hub.core.recovery.pattern_subscribing import PatternSubscribing
 from hub.core.recovery.replay import Replay
 from hub.core.recovery.subscribing import Subscribing
@@ -167,7 +169,8 @@ class NodeCore:
             wall_clock=shared.wall_clock,
             leave_delay_seconds=settings.leave_delay_seconds,
         )
-        self.channels = OpenChannels(broker, settings.namespaces())
+        namespaces = settings.namespaces()
+        self.channels = OpenChannels(broker, namespaces)
         self.downstream = ChannelDownstream(
             self.channels, self.fanout, counters=shared.counters, journal=shared.journal
         )
@@ -196,16 +199,21 @@ class NodeCore:
             spawn=shared.spawn,
             on_fault=self._on_fault,
         )
+        traced = tracing.traced(broker) if tracing else broker
+        self.publishing = Publishing(
+            traced, self.fanout, shared.counters, max_backlog_bytes=shared.max_backlog_bytes
+        )
+        self.reading = Reading(traced, namespaces)
         self.command_handler = CommandHandler(
-            broker=tracing.traced(broker) if tracing else broker,
-            fanout=self.fanout,
+            publishing=self.publishing,
+            reading=self.reading,
             membership=self.membership,
             subscribing=self.subscribing,
             patterns=self.patterns,
             presence=self.presence_commands,
             policy=policy,
             counters=shared.counters,
-            max_backlog_bytes=shared.max_backlog_bytes,
+            answers_at_once=traced.answers_at_once,
             on_refused=self._on_refused,
             hooks=hooks,
         )

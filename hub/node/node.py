@@ -202,7 +202,8 @@ class Node:
             log=log.bind(subsystem=BROKER),
         )
         self.api = NodeApi(
-            command_handler=self.core.command_handler,
+            publishing=self.core.publishing,
+            reading=self.core.reading,
             presence_commands=self.core.presence_commands,
             cluster=self.cluster,
             polling=polling,

@@ -24,7 +24,7 @@ from hub.errors import SettingsError
 from hub.settings.catalog import Origin, SettingInfo, by_name
 from hub.settings.explain import RULE, explain
 from hub.settings.fields import Fields
-from hub.settings.reading import is_loopback, rate_of
+from hub.settings.parsing import is_loopback, rate_of
 from hub.settings.sources import (
     CONFIG_VARIABLE,
     Layer,

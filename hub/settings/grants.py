@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from hub.auth.grants import SUBJECT, check_pattern
 from hub.errors import BadRequestError
-from hub.settings.reading import parse_json_object, split_list
+from hub.settings.parsing import parse_json_object, split_list
 from hub.settings.values import GRANTS
 
 

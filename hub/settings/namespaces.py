@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from hub.settings.declaring import DAY_SECONDS, MAX_HISTORY
-from hub.settings.reading import parse_json_object
+from hub.settings.parsing import parse_json_object
 from hub.settings.values import (
     NAMESPACES,
     Count,

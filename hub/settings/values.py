@@ -1,7 +1,7 @@
 """The kinds of values that settings take: how each is explained, shown and read.
 
 A `Kind` rides in the metadata of a field's type, so that messages, `--help` and `hub config`
-say the same about it. How values are read: `hub.settings.reading`.
+say the same about it. How values are read: `hub.settings.parsing`.
 """
 
 import json
@@ -16,7 +16,7 @@ from hub.auth.algorithms import ALGORITHMS as TOKEN_ALGORITHMS
 from hub.brokers.redis.link import urls
 from hub.core.options import KIB, MIB, Overflow
 from hub.hooks.names import EVENT_NAMES, HOOK_NAMES
-from hub.settings import reading
+from hub.settings import parsing
 
 MASK = urls.HIDDEN
 CHOICE = "CHOICE"
@@ -124,7 +124,7 @@ RATE = Kind(
     " 64KiB too; empty is off",
     "RATE",
 )
-NAMESPACES = Kind(reading.NAMESPACES_ALLOWED, "JSON", show_json)
+NAMESPACES = Kind(parsing.NAMESPACES_ALLOWED, "JSON", show_json)
 BROKER = Kind(
     "memory://, sqlite:///path, redis://host:port/db, rediss://host, unix:///path, several of "
     "these Redis URLs separated by commas (the same on every node; channels are spread over "
@@ -139,42 +139,42 @@ def choice(*values: str) -> Kind:
     return Kind(f"one of {', '.join(values)}", CHOICE)
 
 
-Count = Annotated[int, BeforeValidator(reading.parse_whole), COUNT]
-Workers = Annotated[int, BeforeValidator(reading.parse_workers), WORKERS]
-Seconds = Annotated[float, BeforeValidator(reading.parse_number), SECONDS]
-Share = Annotated[float, BeforeValidator(reading.parse_number), SHARE]
-Bytes = Annotated[int, BeforeValidator(reading.parse_size), SIZE]
+Count = Annotated[int, BeforeValidator(parsing.parse_whole), COUNT]
+Workers = Annotated[int, BeforeValidator(parsing.parse_workers), WORKERS]
+Seconds = Annotated[float, BeforeValidator(parsing.parse_number), SECONDS]
+Share = Annotated[float, BeforeValidator(parsing.parse_number), SHARE]
+Bytes = Annotated[int, BeforeValidator(parsing.parse_size), SIZE]
 Switch = Annotated[bool, SWITCH]
 OverflowPolicy = Annotated[Overflow, choice(*Overflow)]
-Port = Annotated[int, BeforeValidator(reading.check_port), Kind("a whole number", "PORT")]
-Host = Annotated[str, AfterValidator(reading.check_host), Kind("an address", "ADDRESS")]
-BasePath = Annotated[str, AfterValidator(reading.check_base_path), Kind("a path", "PATH")]
+Port = Annotated[int, BeforeValidator(parsing.check_port), Kind("a whole number", "PORT")]
+Host = Annotated[str, AfterValidator(parsing.check_host), Kind("an address", "ADDRESS")]
+BasePath = Annotated[str, AfterValidator(parsing.check_base_path), Kind("a path", "PATH")]
 FilePath = Annotated[str, Kind("the path of a file or a directory", "PATH")]
-Node = Annotated[str, AfterValidator(reading.check_node), Kind("a name", "NAME")]
-BrokerUrl = Annotated[str, AfterValidator(reading.check_broker), BROKER]
-BrokerPrefix = Annotated[str, AfterValidator(reading.check_prefix), Kind("a name", "NAME")]
-Key = Annotated[SecretStr, AfterValidator(reading.check_key)]
-Keys = Annotated[tuple[Key, ...], BeforeValidator(reading.split_list), KEYS]
-PublishKey = Annotated[SecretStr, AfterValidator(reading.check_publish_key)]
-PublishKeys = Annotated[tuple[PublishKey, ...], BeforeValidator(reading.split_publish_keys), KEYS]
-Origin = Annotated[str, AfterValidator(reading.check_origin)]
-Origins = Annotated[tuple[Origin, ...], BeforeValidator(reading.split_list), ORIGINS]
-HostName = Annotated[str, AfterValidator(reading.check_host_name)]
-Hosts = Annotated[tuple[HostName, ...], BeforeValidator(reading.split_list), HOSTS]
-Text = Annotated[str, AfterValidator(reading.check_text)]
-Files = Annotated[tuple[Text, ...], BeforeValidator(reading.split_files), FILES]
-Texts = Annotated[tuple[Text, ...], BeforeValidator(reading.split_list), TEXTS]
-Algorithm = Annotated[str, AfterValidator(reading.check_algorithm)]
-Algorithms = Annotated[tuple[Algorithm, ...], BeforeValidator(reading.split_list), ALGORITHMS]
-Hook = Annotated[str, AfterValidator(reading.check_hook)]
-Hooks = Annotated[tuple[Hook, ...], BeforeValidator(reading.split_list), HOOKS]
-Event = Annotated[str, AfterValidator(reading.check_event)]
-Events = Annotated[tuple[Event, ...], BeforeValidator(reading.split_list), EVENTS]
-Secret = Annotated[SecretStr, AfterValidator(reading.check_secret), SECRET]
-WebAddress = Annotated[str, AfterValidator(reading.check_web_address), WEB_ADDRESS]
-Cookie = Annotated[str, AfterValidator(reading.check_cookie), COOKIE]
-ClaimName = Annotated[str, AfterValidator(reading.check_text), Kind("the name of a claim", "CLAIM")]
-Network = Annotated[str, AfterValidator(reading.check_network)]
-Networks = Annotated[tuple[Network, ...], BeforeValidator(reading.split_list), NETWORKS]
-RateLimit = Annotated[str, AfterValidator(reading.check_rate), RATE]
-NamespaceName = Annotated[str, AfterValidator(reading.check_namespace)]
+Node = Annotated[str, AfterValidator(parsing.check_node), Kind("a name", "NAME")]
+BrokerUrl = Annotated[str, AfterValidator(parsing.check_broker), BROKER]
+BrokerPrefix = Annotated[str, AfterValidator(parsing.check_prefix), Kind("a name", "NAME")]
+Key = Annotated[SecretStr, AfterValidator(parsing.check_key)]
+Keys = Annotated[tuple[Key, ...], BeforeValidator(parsing.split_list), KEYS]
+PublishKey = Annotated[SecretStr, AfterValidator(parsing.check_publish_key)]
+PublishKeys = Annotated[tuple[PublishKey, ...], BeforeValidator(parsing.split_publish_keys), KEYS]
+Origin = Annotated[str, AfterValidator(parsing.check_origin)]
+Origins = Annotated[tuple[Origin, ...], BeforeValidator(parsing.split_list), ORIGINS]
+HostName = Annotated[str, AfterValidator(parsing.check_host_name)]
+Hosts = Annotated[tuple[HostName, ...], BeforeValidator(parsing.split_list), HOSTS]
+Text = Annotated[str, AfterValidator(parsing.check_text)]
+Files = Annotated[tuple[Text, ...], BeforeValidator(parsing.split_files), FILES]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(parsing.split_list), TEXTS]
+Algorithm = Annotated[str, AfterValidator(parsing.check_algorithm)]
+Algorithms = Annotated[tuple[Algorithm, ...], BeforeValidator(parsing.split_list), ALGORITHMS]
+Hook = Annotated[str, AfterValidator(parsing.check_hook)]
+Hooks = Annotated[tuple[Hook, ...], BeforeValidator(parsing.split_list), HOOKS]
+Event = Annotated[str, AfterValidator(parsing.check_event)]
+Events = Annotated[tuple[Event, ...], BeforeValidator(parsing.split_list), EVENTS]
+Secret = Annotated[SecretStr, AfterValidator(parsing.check_secret), SECRET]
+WebAddress = Annotated[str, AfterValidator(parsing.check_web_address), WEB_ADDRESS]
+Cookie = Annotated[str, AfterValidator(parsing.check_cookie), COOKIE]
+ClaimName = Annotated[str, AfterValidator(parsing.check_text), Kind("the name of a claim", "CLAIM")]
+Network = Annotated[str, AfterValidator(parsing.check_network)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(parsing.split_list), NETWORKS]
+RateLimit = Annotated[str, AfterValidator(parsing.check_rate), RATE]
+NamespaceName = Annotated[str, AfterValidator(parsing.check_namespace)]

@@ -219,6 +219,7 @@ class SmallNode:
         self.heartbeats, self.replay = core.heartbeats, core.replay
         self.registry, self.patterns = core.registry, core.patterns
         self.commands = core.registry.commands
+        self.publishing, self.reading = core.publishing, core.reading
 
     # -- hub.core.ports.Downstream -----------------------------------------------------------
 

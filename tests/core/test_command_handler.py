@@ -2,12 +2,12 @@
 
 import pytest
 
-from hub.core.command_handler import MAX_HISTORY_BYTES
 from hub.core.commands import Authenticate, History, Ping, Publish
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
+from hub.core.reading import MAX_HISTORY_BYTES
 from hub.errors import BadRequestError, UnavailableError
 from tests.core.small_node import Shape, SmallNode
 from tests.core.streams import Push
@@ -92,7 +92,7 @@ def test_history_since_another_epoch_is_all_there_is() -> None:
 @pytest.mark.parametrize("limit", [0, -1, 1001])
 async def test_a_limit_that_is_not_allowed_is_refused_with_both_bounds(limit: int) -> None:
     with pytest.raises(BadRequestError, match=f"limit is {limit}, allowed is 1 to 1000"):
-        await SmallNode().command_handler.history("a", None, limit)
+        await SmallNode().reading.history("a", None, limit)
 
 
 async def test_a_history_answer_is_bounded_in_bytes() -> None:
@@ -100,10 +100,10 @@ async def test_a_history_answer_is_bounded_in_bytes() -> None:
     node = SmallNode()
     for _ in range(30):
         node.publish("a", b'"%b"' % (b"x" * 60_000))
-    page = await node.command_handler.history("a", None, 100)
+    page = await node.reading.history("a", None, 100)
     assert len(page.publications) == MAX_HISTORY_BYTES // 60_002
     node.publish("big", b'"%b"' % (b"x" * MAX_HISTORY_BYTES))
-    assert len((await node.command_handler.history("big", None, 5)).publications) == 1
+    assert len((await node.reading.history("big", None, 5)).publications) == 1
 
 
 async def test_a_history_answer_is_put_together_from_what_a_broker_gives_at_a_time(
@@ -125,14 +125,14 @@ async def test_a_history_answer_is_put_together_from_what_a_broker_gives_at_a_ti
         return page
 
     monkeypatch.setattr(node.memory, "history", history)
-    first = await node.command_handler.history("a", None, 7)
+    first = await node.reading.history("a", None, 7)
     assert [publication.offset for publication in first.publications] == list(range(11, 18))
     assert first.oldest == 11
-    full = await node.command_handler.history("a", Position(first.head.epoch, 17), 1000)
+    full = await node.reading.history("a", Position(first.head.epoch, 17), 1000)
     offsets = [publication.offset for publication in full.publications]
     assert offsets == list(range(18, 18 + MAX_HISTORY_BYTES // 60_000))
     assert full.oldest == 11
-    trimmed = await node.command_handler.history("a", None, 1000)
+    trimmed = await node.reading.history("a", None, 1000)
     offsets = [publication.offset for publication in trimmed.publications]
     assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
 
@@ -162,7 +162,7 @@ def test_many_are_not_published_in_one_call_where_the_bound_may_come_between_two
     node = SmallNode(Shape(max_backlog_bytes=100))
     Subscriber(node, "a")
     data = b'"%b"' % (b"x" * 58)
-    handler, asked = node.command_handler, PublishRequest("a", data, "backend")
+    handler, asked = node.publishing, PublishRequest("a", data, "backend")
     assert handler.publish_many_now([asked, asked]) is None
     assert node.counters.publications == 0
     outcomes = handler.publish_many_now([asked])

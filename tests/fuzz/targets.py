@@ -19,14 +19,14 @@ from hub.auth.tokens import TokenVerifier
 from hub.brokers.redis.channels import messages
 from hub.errors import HubError, SettingsError
 from hub.hooks.answers import read_answer
-from hub.settings.reading import parse_size, rate_of
+from hub.settings.parsing import parse_size, rate_of
 from hub.transports.connection import proxy_protocol
 from hub.transports.connection.reader import RequestReader
 from hub.transports.http.bodies import plain
 from hub.transports.http.known import KnownHead
 from hub.transports.inbound import Closed, Inbound, ProtocolError
 from hub.transports.request import Request
-from hub.wire import native, salvage
+from hub.wire import native_commands, salvage
 from hub.wire.filters import read_filter
 from hub.wire.handshake import accept, offered_token
 from hub.wire.payload import check_payload, split_items
@@ -119,7 +119,7 @@ def frames(data: bytes) -> None:
 
 
 def command(data: bytes) -> None:
-    _refusing(lambda: native.decode(data, max_message_bytes=LIMIT))
+    _refusing(lambda: native_commands.decode(data, max_message_bytes=LIMIT))
 
 
 def publications(data: bytes) -> None:
