@@ -7,7 +7,7 @@ _PREFIX = f"{NAMESPACE}:"
 STATS_CHANNEL = "hub:stats"
 """Every node's `hub.core.records.NodeRecord`, once a second, with its name as the key."""
 ACCESS_CHANNEL = "hub:access"
-"""Who is banned and which tokens are revoked: `hub.admin.standing`. Nodes alone read it."""
+"""Who is banned and which tokens are revoked: `hub.admin.bans`. Nodes alone read it."""
 ACCESS_OPTIONS = ChannelOptions(history_size=20_000, history_ttl_seconds=30 * 24 * 3600)
 """Twice as many as may be in force; nodes say again what is older than half of that."""
 OPTIONS = ChannelOptions(

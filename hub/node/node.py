@@ -11,6 +11,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
+from hub.admin.bans import AccessLog
 from hub.admin.channels import Channels
 from hub.admin.cluster import Cluster
 from hub.admin.connections import Connections
@@ -23,7 +24,6 @@ from hub.admin.refused import Refused
 from hub.admin.requests import Handlers
 from hub.admin.scraping import scraping
 from hub.admin.sessions import Sessions
-from hub.admin.standing import AccessLog
 from hub.admin.subject_here import SubjectExplaining
 from hub.admin.subjects import Subjects
 from hub.archive.disk_journal import DiskJournal

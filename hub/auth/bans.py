@@ -3,7 +3,7 @@
 A `Standing` is one such word, about one name. Nodes hear the same words, in any order and more than
 once, and agree all the same: of two about one name the later one counts (`at_ms`), and a word that
 is lifted stays known as long as the one it lifts would have held, so that no node brings that one
-back. No I/O and no clock; how words travel and are kept stands in `hub.admin.standing`.
+back. No I/O and no clock; how words travel and are kept stands in `hub.admin.bans`.
 
 Worked example: `ann` is banned at 12:00 for an hour and let in again at 12:10. A node that heard
 only of the ban, because it was cut off, tells it again at 12:20: the word of 12:10 is the later

@@ -3,7 +3,7 @@
 The broker keeps them in a channel of the hub's own, `hub:access`, like any other publications with
 history: so they survive nodes, and whatever else the broker survives. Each node listens to the
 channel, reads its history when it starts, and has all of it in a table
-(`hub.auth.standings.Standings`) that it asks at every door. What order words come in does not
+(`hub.auth.bans.Standings`) that it asks at every door. What order words come in does not
 matter there, so reading and listening need no seam.
 
 History loses what is old, too much, or in a Redis that was emptied. So nodes look every ten seconds
@@ -24,7 +24,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from hub.admin.requests import AdminRequest, Handlers
-from hub.auth.standings import MAX_STANDINGS, Kind, Standing, Standings
+from hub.auth.bans import MAX_STANDINGS, Kind, Standing, Standings
 from hub.auth.waiting import Waiters
 from hub.core.identity import Identity
 from hub.core.ports import Broker, PublishRequest, Spawn, UndecidedError

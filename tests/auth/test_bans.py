@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.auth.standings import Kind, Standing, Standings
+from hub.auth.bans import Kind, Standing, Standings
 from hub.core.identity import Identity
 from hub.errors import ForbiddenError, HubError
 

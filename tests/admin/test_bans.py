@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
-from hub.admin.standing import AccessLog, Lift, Say
-from hub.auth.standings import MAX_STANDINGS, Kind, Standing
+from hub.admin.bans import AccessLog, Lift, Say
+from hub.auth.bans import MAX_STANDINGS, Kind, Standing
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.core.identity import Identity
@@ -104,9 +104,9 @@ class Running:
 
 @pytest.fixture
 async def running(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("hub.admin.standing._LOOK_SECONDS", 0.01)
-    monkeypatch.setattr("hub.admin.standing._RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("hub.admin.standing.random.uniform", lambda low, _high: low)
+    monkeypatch.setattr("hub.admin.bans._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("hub.admin.bans._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("hub.admin.bans.random.uniform", lambda low, _high: low)
     async with AsyncExitStack() as stack:
         running = Running()
         stack.push_async_callback(running.stop)
