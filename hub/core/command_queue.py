@@ -178,6 +178,6 @@ def _in_url(command: Command) -> bool:
 
 
 def _told(session: Session, error: HubError) -> HubError:
-    """The error as its peer is told: briefly while it takes nothing, so that whoever sends many
+    """The error as its peer is told: briefly while it takes nothing, so that a peer that sends many
     commands before it reads is not closed for how much it repeats of them."""
     return error if session.writable else error.brief(_BRIEF_BYTES)

@@ -81,7 +81,7 @@ def _times(metric: str, about: str) -> Any:
 
 @dataclass(slots=True)
 class Counters:
-    """One per node, handed to whoever counts."""
+    """One per node, handed to every part that counts."""
 
     publications: int = _count("hub_publications", "Publications accepted by this node's broker.")
     publish_errors: Counts = _counts(

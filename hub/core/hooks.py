@@ -1,7 +1,6 @@
 """What the application is asked before a peer may do something, as a border of the core.
 
-`hub.hooks` has the shape. Where no hook is configured there is none, and whoever would ask finds
-`None` in its place.
+`hub.hooks` has the shape. Where no hook is configured, `None` stands in its place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from hub.core.values import value
 
 @value(frozen=True, slots=True)
 class Asker:
-    """Who wants to do something."""
+    """The peer that wants to do something."""
 
     identity: Identity
     connection: str | None
@@ -26,7 +25,7 @@ class Asker:
 
 @value(frozen=True, slots=True)
 class Admission:
-    """Who comes in by the application's word, and what it gives along with that."""
+    """The identity that comes in by the application's word, and what it is given with that."""
 
     identity: Identity
     given: bytes | None = None
@@ -53,7 +52,7 @@ class Hooks(Protocol):
     async def admit(
         self, asker: Asker, channels: Sequence[str] = (), *, nobody: bool = False
     ) -> Admission:
-        """Who comes in, and may subscribe to `channels`, by the application's word.
+        """The peer's identity, which may subscribe to `channels`, by the application's word.
 
         `nobody` is for a peer that sent no credentials where some are needed: it has no rights
         but those that the application gives. Raises `ForbiddenError` where the application

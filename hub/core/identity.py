@@ -1,4 +1,4 @@
-"""Who a session or publisher is, and what it may do. Made by `hub.auth`, asked everywhere."""
+"""A session or publisher by name, and what it may do. Made by `hub.auth`, asked everywhere."""
 
 from dataclasses import dataclass
 
@@ -49,7 +49,7 @@ class Identity:
     """Nothing was sent where something is needed: the first command has to be `authenticate`."""
 
     def publisher_or(self, other: str) -> str:
-        """Who publishes, as a key or a subject tells; `other` where many share what tells."""
+        """The publisher, as its key or subject names it; `other` where many share the name."""
         shared = self.subject is None and self.publisher in _SHARED
         return other if shared else self.publisher
 

@@ -255,7 +255,7 @@ class Broker(Protocol):
     async def clear(self, channel: str) -> None:
         """Hold nothing of the channel that was published before; its numbers go on.
 
-        Who resumes from before gets `expired`. A channel that is not known is left alone.
+        A reader that resumes from before gets `expired`. A channel that is not known is left alone.
         """
         ...
 
@@ -307,7 +307,7 @@ class DirectoryBroker(Broker, Directory, Protocol):
 
 
 class Roster(Protocol):
-    """Who is present in which channel, on any node. Raises only `HubError`."""
+    """The members of channels, on any node. Raises only `HubError`."""
 
     @property
     def lag_seconds(self) -> float:
@@ -329,7 +329,7 @@ class Roster(Protocol):
 class UndecidedError(UnauthorizedError):
     """Whether credentials hold has to be asked elsewhere: await `wait`, and judge them again.
 
-    Whoever cannot wait, or has waited once, takes it for the refusal that it is: one to try again.
+    A caller that cannot wait, or has waited once, takes it for a refusal that may be tried again.
     `wait` comes to an end by itself, needs no task of its own before it first waits, and raises
     nothing.
     """

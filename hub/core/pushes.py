@@ -103,7 +103,7 @@ class Gap:
 
 @value(frozen=True, slots=True)
 class Member:
-    """Who is present: `id` is the token's subject, or the connection where there is none."""
+    """One that is present: `id` is the token's subject, or the connection where there is none."""
 
     id: str
     connection: str

@@ -1,4 +1,4 @@
-"""Who was refused lately, and who is held to a limit: what operators see of it.
+"""Peers that were refused lately, and those held to a limit: what operators see of them.
 
 Metrics say how many, log lines say who, as long as somebody reads the log. This is a table of both
 that a node keeps in memory: a row is one reason and one address, or one limit and whom it held

@@ -7,13 +7,13 @@ _PREFIX = f"{NAMESPACE}:"
 STATS_CHANNEL = "hub:stats"
 """Every node's `hub.core.records.NodeRecord`, once a second, with its name as the key."""
 ACCESS_CHANNEL = "hub:access"
-"""Who is banned and which tokens are revoked: `hub.admin.bans`. Nodes alone read it."""
+"""Bans and revoked tokens: `hub.admin.bans`. Nodes alone read it."""
 ACCESS_OPTIONS = ChannelOptions(history_size=20_000, history_ttl_seconds=30 * 24 * 3600)
 """Twice as many as may be in force; nodes say again what is older than half of that."""
 OPTIONS = ChannelOptions(
     history_size=1200, history_ttl_seconds=150, overflow=Overflow.LATEST_PER_KEY
 )
-"""Two minutes of ten nodes, with which a dashboard's charts begin. Whoever reads slowly gets the
+"""Two minutes of ten nodes, with which a dashboard's charts begin. A slow reader gets the
 newest of each node."""
 
 

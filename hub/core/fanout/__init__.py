@@ -1,4 +1,4 @@
-"""Who is in a channel on this node, and how a publication goes from its channel to all of them.
+"""The sessions of each channel on this node, and how a publication goes to all of them.
 
 How one session is written to does not belong here (`hub.core.session`), nor how history is read
 (`hub.core.recovery`).

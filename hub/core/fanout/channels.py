@@ -17,7 +17,7 @@ from hub.core.session.subscription import Subscription
 from hub.errors import UnavailableError
 
 Spoken = tuple[Dialect, Filter | None]
-"""Who shares them gets the same bytes."""
+"""Subscriptions that share both get the same bytes."""
 
 
 class Batch:

@@ -21,7 +21,7 @@ _FRAME_BYTES = 60
 @dataclass(slots=True)
 class _Changed:
     before: Member | None
-    """Who was there when the batch began, as far as is known; None where nobody was."""
+    """As the member was when the batch began, as far as is known; None where it was not there."""
     updated: bool
     """Whether `before` says something else of itself than it did when the batch began."""
     left: bool = False

@@ -1,4 +1,4 @@
-"""Who is present in which channel of this node, and whom it tells of that.
+"""The members of this node's channels, and what the roster is told of them.
 
 A member is a token's subject, or a connection where there is none. It is present while it has
 at least one session in the channel. A subject that loses its last connection may reconnect
@@ -57,7 +57,7 @@ def page_of(
     """A part of them, and after which id to ask for the rest; None where there is none.
 
     All are in the order they came where all go into one answer. Else they are in the order of
-    their ids: who is there from the first page to the last is in one of them, whoever else comes
+    their ids: a member that is there from the first page to the last is in one, whoever else comes
     and goes meanwhile. Raises `BadRequestError` for a limit that is not 1 to `MAX_PAGE_MEMBERS`.
     """
     if limit is not None and not 1 <= limit <= MAX_PAGE_MEMBERS:
@@ -161,7 +161,7 @@ class PresenceTable:
         return await self._roster.members(channel)
 
     def enter(self, channel: str, session: Session, data: bytes | None = None) -> None:
-        """Count a session in; the first of its member is a join. Who only looks is not there.
+        """Count a session in; the first of its member is a join. An observer is not counted.
 
         `data`: what it says of itself.
         """

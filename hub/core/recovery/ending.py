@@ -68,7 +68,7 @@ class Ending:
             try:
                 page = await self._broker.history(channel.name, offset - 1, 1)
             except HubError:
-                # Who asks for nothing of history need not wait for it.
+                # A peer that asks for nothing of history need not wait for it.
                 return False
             newest = page.publications[-1] if page.publications else None
             if page.head.epoch == channel.epoch == epoch:

@@ -39,7 +39,7 @@ class Start:
 
 
 def at_head(head: Position) -> Start:
-    """The start of who asks for nothing of history."""
+    """The start of a subscription that asks for nothing of history."""
     return Start(head, 0, recovered=True)
 
 
@@ -82,8 +82,9 @@ def with_state(whole: Start, head: Position, *, fresh: bool) -> Start:
 def as_read(began: Start, page: HistoryPage) -> Start:
     """`began`, which asked for the newest publications, at the oldest of them that `page` has.
 
-    History goes on between two questions to a broker. Who asks for the newest 100 of a channel that
-    keeps 100 misses nothing when the first of them has gone meanwhile: it begins one further on.
+    History goes on between two questions to a broker. A peer that asks for the newest 100 of a
+    channel which keeps 100 misses nothing when the first of them has gone meanwhile: it begins one
+    further on.
     Example: at head 500 the start is 400; the page says that 403 is the oldest, so it becomes 402.
     """
     position = began.position
@@ -140,8 +141,8 @@ class Starts:
         if page.head.epoch != head.epoch:
             return start(since=command.since, last=command.last, head=head, oldest=head.offset + 1)
         if page.head.offset > head.offset:
-            # What another node delivered already may still be on its way to this one. Who comes
-            # from there is ahead of this channel, not lost: it skips what it has.
+            # What another node delivered already may still be on its way to this one. A peer that
+            # comes from there is ahead of this channel, not lost: it skips what it has.
             head = page.head
         everything = command.last is None and ended
         began = start(

@@ -97,7 +97,7 @@ class OutboxBudget:
         return self.bytes + self.handed_bytes
 
     def relieve(self) -> None:
-        """At the bound, close whoever is owed most until there is room again."""
+        """At the bound, close the sessions that are owed most until there is room again."""
         while self.bytes + self.handed_bytes > self.max_bytes and self.sessions:
             most = max(self.sessions, key=lambda session: session.held_bytes)
             handed = most.handed_bytes
@@ -215,7 +215,7 @@ class Outbox:
         return None
 
     def _over_limit(self, subscription: Owed, now_seconds: float) -> Owed | None:
-        """Who has to give way now that the subscription is owed more; None while all fits.
+        """The ring that has to give way now that this one is owed more; None while all fits.
 
         Its own ring where that has too many messages or one too old; the largest where the
         session's bytes are short.

@@ -205,7 +205,7 @@ class Ring:
     def take(self, announce: Announce, presence_reset: Callable[[], bytes]) -> Iterator[Taken]:
         """Yield what is owed, oldest first, each hole announced where it stands.
 
-        What is yielded is no longer owed; whoever stops iterating loses nothing else.
+        An entry that was yielded is no longer owed; a caller that stops iterating loses no other.
         """
         while self._kept:
             slow, entry = self._kept[0]

@@ -79,8 +79,8 @@ class StateNeed:
 class Subscription:
     """Live while `offset` follows the channel; replaying while it reads history instead.
 
-    Who writes moves the place: the fanout while live, the replay while replaying, the ring
-    while the peer is congested.
+    The part that writes moves the place: the fanout while live, the replay while replaying, the
+    ring while the peer is congested.
     """
 
     __slots__ = (

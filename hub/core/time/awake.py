@@ -1,7 +1,7 @@
 """Time in which this node could have read what its peers sent.
 
 A busy host, a suspended machine, SIGSTOP: the clock goes on, and nothing is read. What peers
-said meanwhile waits in the kernel, so none of that time is their silence. Whoever waits for a
+said meanwhile waits in the kernel, so none of that time is their silence. A part that waits for a
 peer therefore counts by this clock, which goes on by little during a stall, and is asked to
 look only when something has been read since.
 
