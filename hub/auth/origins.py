@@ -39,6 +39,9 @@ MAX_PORT = 65_535
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # Enough to recognise it in a log; the rest is whatever a stranger sent.
 _SHOWN_CHARACTERS = 100
+# What was judged of pages is known of so many, of at most so many characters each: 300 KB.
+_MAX_KNOWN = 256
+_KNOWN_CHARACTERS = 400
 # W3C Fetch Metadata, section 2.3. `same-site` is another host or port of this site, `none` what
 # a user asks for, as by typing an address.
 _SAME_ORIGIN, _ASKED_BY_USER = "same-origin", "none"
@@ -64,13 +67,15 @@ def _parse(text: str) -> Origin | None:
 class OriginList:
     """The allow list, parsed once at the start."""
 
-    __slots__ = ("_any", "_exact", "_subdomains")
+    __slots__ = ("_any", "_exact", "_known", "_subdomains")
 
     def __init__(self, entries: Iterable[str], *, setting: str = "HUB_ORIGINS") -> None:
         """Take the entries; raise `SettingsError` naming the first that cannot be an origin."""
         entries = tuple(entries)
         parsed = [_entry(entry, setting) for entry in entries if entry != "*"]
         self._any = "*" in entries
+        self._known: dict[tuple[str | None, str | None, str | None], str] = {}
+        """What was judged: why not, by what was asked. The same pages ask again and again."""
         self._exact = frozenset(origin for origin in parsed if not origin.host.startswith("*."))
         self._subdomains = tuple(origin for origin in parsed if origin.host.startswith("*."))
 
@@ -85,17 +90,33 @@ class OriginList:
         site = _site(fetch_site)
         if self._any or site == _SAME_ORIGIN:
             return
-        if origin is None:
-            if site not in {None, _ASKED_BY_USER}:
-                shown = (fetch_site or "").strip()[:_SHOWN_CHARACTERS]
-                raise ForbiddenError(
-                    f"a page of elsewhere asks ({shown}) and its browser names no origin"
-                    " that could be allowed (see HUB_ORIGINS)"
-                )
+        if origin is None and site in {None, _ASKED_BY_USER}:
             return
+        asked = origin, host, site
+        if (known := self._known.get(asked)) is not None:
+            if known:
+                raise ForbiddenError(known)
+            return
+        why = self._judge(origin, host, site)
+        if sum(len(part) for part in asked if part is not None) <= _KNOWN_CHARACTERS:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[asked] = why
+        if why:
+            raise ForbiddenError(why)
+
+    def _judge(self, origin: str | None, host: str | None, site: str | None) -> str:
+        """Why a page of `origin` may not; empty where it may."""
+        if origin is None:
+            shown = (site or "")[:_SHOWN_CHARACTERS]
+            return (
+                f"a page of elsewhere asks ({shown}) and its browser names no origin"
+                " that could be allowed (see HUB_ORIGINS)"
+            )
         page = _parse(origin)
         if page is None or not (_same_host(page, host) or self._covers(page)):
-            raise ForbiddenError(_refusal(origin, page, host))
+            return _refusal(origin, page, host)
+        return ""
 
     def names(self, origin: str | None, host: str | None, fetch_site: str | None = None) -> bool:
         """Whether a page sent the request that is the hub's own, or of an origin listed by name.

@@ -28,9 +28,11 @@ class Connecting:
 
     contestant: Contestant
     needle: bytes = b'"op":"subscribed"'
+    more: str = ""
+    """Further fields of the request, each with its line end."""
 
     def request(self, target: Target) -> bytes:
-        return subscribe_request(target, self.contestant, "connects")
+        return subscribe_request(target, self.contestant, "connects", more=self.more)
 
 
 class _Caller(asyncio.Protocol):

@@ -38,8 +38,13 @@ def channel_name(name: str, number: int, count: int) -> str:
     return name if count == 1 else f"{name}-{number % count}"
 
 
-def subscribe_request(target: Target, contestant: Contestant, *channels: str) -> bytes:
-    """The request head that opens a stream of these channels; nothing for a bare loop."""
+def subscribe_request(
+    target: Target, contestant: Contestant, *channels: str, more: str = ""
+) -> bytes:
+    """The request head that opens a stream of these channels; nothing for a bare loop.
+
+    `more` are further fields, each with its line end.
+    """
     if contestant in FLOORS:
         return b""
     if contestant is Contestant.NCHAN:
@@ -49,7 +54,7 @@ def subscribe_request(target: Target, contestant: Contestant, *channels: str) ->
     if contestant is Contestant.COMPRESSED:
         fields += _DEFLATE
     query = "&".join(f"channel={quote(channel)}" for channel in channels)
-    return _head(target, f"{path}?{query}", fields)
+    return _head(target, f"{path}?{query}", fields + more)
 
 
 def publisher_request(target: Target) -> bytes:

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -37,11 +37,12 @@ from hub.bench.senders import (
     keyed,
     page_of_the_loop,
     pipelined,
+    refused,
     single,
     subscribing,
     websocket,
 )
-from hub.bench.server import Server, free_port, own_server
+from hub.bench.server import NO_SETTINGS, Server, free_port, own_server
 from hub.bench.several_nodes import redis
 
 SETTLE_SECONDS = 0.5
@@ -64,28 +65,50 @@ class Way:
     broker: str = "memory"
     """`memory`, `sqlite`, `redis`; `floor` or `disk` where there is no hub at all, only a bare
     loop on a socket, or on a file."""
-    keys: bool = False
+    settings: Mapping[str, str] = field(default_factory=lambda: NO_SETTINGS)
+    """Of the node, beside the defaults."""
     connecting: Connecting | None = None
     """Connections are taken in, not publications."""
     starting: bool = False
     """The process is started, and nothing is sent."""
 
 
-def connects(name: str, how: Connecting, broker: str = "memory") -> Way:
-    return Way(f"connects: {name}", single, AT_A_TIME, broker, connecting=how)
+def connects(
+    name: str,
+    how: Connecting,
+    broker: str = "memory",
+    settings: Mapping[str, str] = NO_SETTINGS,
+) -> Way:
+    return Way(f"connects: {name}", single, AT_A_TIME, broker, settings, connecting=how)
 
 
+_KEYS = {"HUB_PUBLISH_KEYS": KEY}
+_TOKENS = {"HUB_TOKEN_KEYS": KEY}
+# One, and then none for an hour.
+_NO_PUBLISHES = {"HUB_RATE_PUBLISHES": "1/3600"}
+_NO_HANDSHAKES = {"HUB_RATE_HANDSHAKES": "1/3600"}
+_ELSEWHERE = "Origin: https://elsewhere.example\r\n"
+_FORGED = "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ." + "A" * 43 + "\r\n"
+_ANY = b"HTTP/1.1 "
 WAYS: Sequence[Way] = (
     Way("bare httptools loop, 16 at a time", single, 16, broker="floor"),
     Way("single POSTs, 16 at a time", single, 16),
-    Way("with a key and an Idempotency-Key", keyed, 16, keys=True),
+    Way("with a key and an Idempotency-Key", keyed, 16, settings=_KEYS),
+    Way("refused POSTs, no key (401), 16 at a time", refused(401), 16, settings=_KEYS),
+    Way(
+        "refused POSTs, a wrong key (401), 16 at a time", refused(401, _FORGED), 16, settings=_KEYS
+    ),
+    Way("refused POSTs, another origin (403), 16 at a time", refused(403, _ELSEWHERE), 16),
+    Way(
+        "refused POSTs, over the rate (429), 16 at a time", refused(429), 16, settings=_NO_PUBLISHES
+    ),
     Way("pipelined on one connection", pipelined, 1),
     Way("arrays of 100, 4 at a time", array, 4),
     Way("WebSockets, 32 at a time", websocket, 32),
     Way("WebSockets: subscribe and unsubscribe, 32 at a time", subscribing, 32),
     Way("bare SQLite loop, 64 a commit", single, 64, broker="disk"),
     Way("sqlite: single POSTs, 64 at a time", single, 64, broker="sqlite"),
-    Way("sqlite: with a key and an Idempotency-Key, 64 at a time", keyed, 64, "sqlite", keys=True),
+    Way("sqlite: with a key and an Idempotency-Key, 64 at a time", keyed, 64, "sqlite", _KEYS),
     Way("bare SQLite loop, 400 a commit", array, 400, broker="disk"),
     Way("sqlite: arrays of 100, 4 at a time", array, 4, broker="sqlite"),
     Way("sqlite: arrays of 100, 16 at a time", array, 16, broker="sqlite"),
@@ -96,6 +119,17 @@ WAYS: Sequence[Way] = (
     connects("bare httptools loop", Connecting(Contestant.SSE, needle=OK), broker="floor"),
     connects("WebSocket with one subscription", Connecting(Contestant.WEBSOCKET)),
     connects("SSE with one subscription", Connecting(Contestant.SSE)),
+    connects("refused, another origin (403)", Connecting(Contestant.WEBSOCKET, _ANY, _ELSEWHERE)),
+    connects(
+        "refused, over the rate (429)",
+        Connecting(Contestant.WEBSOCKET, _ANY),
+        settings=_NO_HANDSHAKES,
+    ),
+    connects(
+        "refused, a forged token (401)",
+        Connecting(Contestant.SSE, _ANY, _FORGED),
+        settings=_TOKENS,
+    ),
     Way("history: bare httptools loop, as many bytes", page_of_the_loop, 4, broker="floor"),
     Way("history: pages of 100, 4 at a time", history, 4),
     Way("start: bare httptools loop", single, 0, broker="floor", starting=True),
@@ -154,7 +188,7 @@ async def _measure_all(ways: Sequence[Way], seconds: float, rounds: int) -> list
 
 @contextlib.contextmanager
 def _serving(way: Way, cores: Cores) -> Iterator[Server]:
-    settings = {"HUB_PUBLISH_KEYS": KEY} if way.keys else {}
+    settings = way.settings
     beside = Cores(server=cores.load, load=cores.load)
     if way.broker == "floor":
         with _floor(cores) as server:
@@ -162,7 +196,7 @@ def _serving(way: Way, cores: Cores) -> Iterator[Server]:
     elif way.broker == "sqlite":
         with tempfile.TemporaryDirectory() as inside:
             url = f"sqlite://{inside}/hub.db"
-            with own_server(cores, settings=settings | {"HUB_BROKER": url}) as server:
+            with own_server(cores, settings={**settings, "HUB_BROKER": url}) as server:
                 yield server
     elif way.broker == "redis":
         with redis(beside) as url, own_server(cores, settings={"HUB_BROKER": url}) as server:

@@ -85,6 +85,16 @@ def single(target: Target, number: int) -> Sender:
     return Sender(b"", lambda: request, needle=OK, answers=1)
 
 
+def refused(status: int, more: str = "") -> Callable[[Target, int], Sender]:
+    """A single POST that the node answers with `status`; `more` are further fields."""
+
+    def make(target: Target, number: int) -> Sender:
+        request = post(target, f"/api/publish/intake-{number}", PAYLOAD, more)
+        return Sender(b"", lambda: request, needle=b"HTTP/1.1 %d" % status, answers=1)
+
+    return make
+
+
 def keyed(target: Target, number: int) -> Sender:
     """With a publisher's key, and an idempotency key of its own each."""
     count = itertools.count()

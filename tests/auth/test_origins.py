@@ -305,3 +305,22 @@ def test_a_page_without_an_origin_is_told_to_be_served() -> None:
 def test_a_slash_at_an_origins_end_is_named() -> None:
     with pytest.raises(SettingsError, match="leave out the / at its end"):
         OriginList(["http://localhost:8080/"])
+
+
+def test_what_was_judged_once_is_judged_alike_and_its_memory_is_bounded() -> None:
+    """Whoever is refused by the thousand costs little; names without end do not stay."""
+    allowed = OriginList(["https://shop.example"])
+    for _ in range(3):
+        allowed.check("https://shop.example", "hub.example")
+        with pytest.raises(ForbiddenError, match=r"elsewhere\.example"):
+            allowed.check("https://elsewhere.example", "hub.example")
+        # The same page of another host is another question.
+        allowed.check("https://elsewhere.example", "elsewhere.example")
+    for number in range(5_000):
+        with pytest.raises(ForbiddenError):
+            allowed.check(f"https://{number}.example", "hub.example")
+        with pytest.raises(ForbiddenError):
+            allowed.check(f"https://{number}.example", "h" * 5_000)
+    kept = allowed._known
+    assert len(kept) <= 256
+    assert all(len(str(asked)) < 1_000 for asked in kept)

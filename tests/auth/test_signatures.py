@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from jwt.algorithms import HMACAlgorithm
 
 from hub.auth.public_keys import MAX_KEYS, read_pem, read_set
 from hub.auth.signatures import Signatures
@@ -232,3 +233,25 @@ def test_tokens_of_known_providers_say_who_and_what(case: dict[str, Any]) -> Non
     assert list(identity.publish) == case["publish"]
     assert identity.token_id == case["claims"].get("jti")
     assert identity.expires_at == case["claims"]["exp"]
+
+
+def test_a_secret_is_prepared_once_and_a_forged_token_costs_a_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing of what a forged token says is read; one that holds is read by the library."""
+    signatures = Signatures(["s" * 32])
+    read: list[str] = []
+    decode = jwt.PyJWS.decode
+
+    def counted(self: Any, token: str, *rest: Any, **more: Any) -> Any:
+        read.append(token)
+        return decode(self, token, *rest, **more)
+
+    good = jwt.encode({"sub": "ann"}, "s" * 32, algorithm="HS256")
+    monkeypatch.setattr(jwt.PyJWS, "decode", counted)
+    monkeypatch.setattr(HMACAlgorithm, "prepare_key", None)
+    assert json.loads(signatures.payload(good)) == {"sub": "ann"}
+    forged = good.rpartition(".")[0] + "." + "A" * 43
+    with pytest.raises(UnauthorizedError, match="matches no key"):
+        signatures.payload(forged)
+    assert read == [good]

@@ -5,6 +5,7 @@ title the status phrase: the code already says what a type URI would.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import orjson
 
@@ -21,15 +22,26 @@ _DEFAULT_RETRY_AFTER_SECONDS = 1
 
 def problem_fields(error: HubError) -> dict[str, object]:
     """The problem document of `error`, as it also stands in the answer to a batch."""
-    status = http_status(error.code)
+    return _fields(error.code, error.message, error.retryable)
+
+
+def _fields(code: str, message: str, retryable: bool) -> dict[str, object]:
+    status = http_status(code)
     return {
         "type": "about:blank",
         "title": status_phrase(status),
         "status": status.value,
-        "detail": error.message,
-        "code": error.code,
-        "retryable": error.retryable,
+        "detail": message,
+        "code": code,
+        "retryable": retryable,
     }
+
+
+# Whoever is refused by the thousand is told the same each time. Messages have 1,000 characters at
+# most, so these are half a megabyte at most.
+@lru_cache(maxsize=128)
+def _body(code: str, message: str, retryable: bool) -> bytes:
+    return orjson.dumps(_fields(code, message, retryable))
 
 
 def problem_headers(error: HubError) -> dict[str, str]:
@@ -54,7 +66,7 @@ def problem_headers(error: HubError) -> dict[str, str]:
 def problem(error: HubError, *, headers: Mapping[str, str] | None = None) -> Answer:
     """The answer that tells a peer of `error`; `headers` come on top of the usual ones."""
     return Answer(
-        orjson.dumps(problem_fields(error)),
+        _body(error.code, error.message, error.retryable),
         status=http_status(error.code),
         content_type=MEDIA_TYPE,
         headers=problem_headers(error) | dict(headers or {}),
