@@ -21,8 +21,8 @@ from hub.core.ports import Dialect, Monotonic
 from hub.core.publication import Position
 from hub.core.registry import SessionRegistry
 from hub.core.session.outbox import OutboxBudget
-from hub.core.session.session import Session, known_place
-from hub.core.session.subscription import Subscription
+from hub.core.session.places import Place, has_ended, known_place
+from hub.core.session.session import Session
 from hub.core.time.deadlines import Deadline, Deadlines
 from hub.errors import (
     BadRequestError,
@@ -47,7 +47,7 @@ _GONE_LEASE_SECONDS = 10.0
 _RESTING_SHARE = 4
 _LEAST_RESTING = 16
 
-Places = Mapping[str, Position]
+Positions = Mapping[str, Position]
 
 
 @dataclass(slots=True, eq=False)
@@ -58,9 +58,9 @@ class Polling:
     link: PollLink
     request: PollRequest
     """The poll that waits, or the last one."""
-    answered: Places = field(default_factory=dict)
+    answered: Positions = field(default_factory=dict)
     """Every channel's position, as the last answer said; before the first as it was asked for."""
-    before: Places = field(default_factory=dict)
+    before: Positions = field(default_factory=dict)
     """The same of the answer before it."""
     lease: Deadline | None = None
     is_known: bool = False
@@ -98,13 +98,13 @@ class Polling:
             return False
         return all(since[name] == self.answered[name] for name in since.keys() & self.answered)
 
-    def places(self, request: PollRequest) -> Places:
+    def places(self, request: PollRequest) -> Positions:
         """Where to go on for who asks this without having got the last answer.
 
         What it does not name it has as far as the answer before told; what was new in the lost
         one, from its start.
         """
-        starts: Mapping[str, Subscribe | Position | Subscription] = self.session.places or {}
+        starts: Mapping[str, Place] = self.session.places or {}
         known = self.answered if self.has(request) else self.before
         places: dict[str, Position] = {}
         for name, start in starts.items():
@@ -236,7 +236,7 @@ class PollSessions:
             _subscribe(request, name, places.get(name), judged=held is not None)
             for name, at in (session.places or {}).items()
             if (held := session.subscriptions.get(name)) is None or not held.through_pattern
-            if not (_has_ended(at) and _through_pattern(session, name))
+            if not (has_ended(at) and _through_pattern(session, name))
         ]
         self._end(polling, "continued by another poll")
         if request.session and not request.since.keys() >= places.keys():
@@ -256,7 +256,7 @@ class PollSessions:
         polling.ever |= held | set(() if session.patterns is None else session.patterns.by_text)
         more = [name for name in request.channels if name not in polling.ever]
         patterns = [text for text in request.patterns if text not in polling.ever]
-        ended = {name for name, at in (session.places or {}).items() if _has_ended(at)}
+        ended = {name for name, at in (session.places or {}).items() if has_ended(at)}
         for name in ended.difference(request.channels):
             # Its peer has been told. Places of a pattern's channels stay: it names them all.
             if not _through_pattern(session, name):
@@ -281,7 +281,7 @@ class PollSessions:
         self,
         request: PollRequest,
         channels: Sequence[Subscribe],
-        since: Places,
+        since: Positions,
         identity: Identity,
         patterns: tuple[str, ...],
     ) -> Polling:
@@ -353,11 +353,6 @@ class PollSessions:
             polling.link.drop()
 
 
-def _has_ended(place: Subscribe | Position | Subscription) -> bool:
-    """Whether the place is that of a channel which has had its last publication."""
-    return isinstance(place, Subscription)
-
-
 def _through_pattern(session: Session, name: str) -> bool:
     patterns = session.patterns
     return patterns is not None and any(matches(text, name) for text in patterns.by_text)
@@ -382,7 +377,7 @@ def _subscribe(
     )
 
 
-def _pattern(request: PollRequest, pattern: str, since: Places) -> SubscribePattern:
+def _pattern(request: PollRequest, pattern: str, since: Positions) -> SubscribePattern:
     wanted = None if request.filter is None else read_filter(request.filter.encode())
     places = of_pattern(pattern, since)
     return SubscribePattern(

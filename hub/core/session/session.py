@@ -21,6 +21,7 @@ from hub.core.session.context import SessionContext
 from hub.core.session.encoded import Encoded
 from hub.core.session.link import Link
 from hub.core.session.outbox import Outbox
+from hub.core.session.places import Places
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.session_patterns import SessionPatterns
 from hub.core.session.subscription import Kept, Subscription
@@ -64,9 +65,7 @@ class Session:
         self.id = id
         self.subscriptions: ByChannel[Subscription] = ByChannel()
         tells = dialect.marks_positions or dialect.several is not None
-        self.places: ByChannel[Subscribe | Position | Subscription] | None = (
-            ByChannel() if tells else None
-        )
+        self.places = Places() if tells else None
         """Every channel it asked for: as it was asked for, and where it started once that is
         known. Of peers that keep no positions of their own only, which resume from what the hub
         tells them (`resume_from`)."""
@@ -261,9 +260,7 @@ class Session:
     def expect(self, command: Subscribe) -> None:
         """The peer asks for a channel: from now on it is among the places it resumes from."""
         if self.places is not None:
-            known = self.places.setdefault(command.channel, command)
-            if command.judged and isinstance(known, Subscribe):
-                self.places[command.channel] = command
+            self.places.expect(command)
 
     def starts(self, channel: str, place: Position) -> None:
         """A channel that was asked for starts there."""
@@ -287,24 +284,16 @@ class Session:
     @property
     def unstarted(self) -> Sequence[Subscribe]:
         """What was asked for and has not started, in the order of asking."""
-        asked = () if self.places is None else self.places.values()
-        return [place for place in asked if isinstance(place, Subscribe)]
+        return () if self.places is None else self.places.unstarted
 
     def resume_from(self) -> Mapping[str, Position]:
-        """Where a peer resumes that is cut behind what its link has been handed.
-
-        Every channel that was asked for is named: at the place that was asked for until it is
-        subscribed. One whose start is still unknown is left out: it begins as at first.
-        """
+        """Where a peer resumes that is cut behind what its link has been handed."""
         if self.left_at is not None:
             return self.left_at
-        found: dict[str, Position] = {}
-        for channel, place in (self.places or {}).items():
-            if (subscription := self.subscriptions.get(channel)) is not None:
-                found[channel] = subscription.resume_from
-            elif (known := known_place(place)) is not None:
-                found[channel] = known
-        if self.patterns is not None and self.places is not None:
+        if self.places is None:
+            return {}
+        found = self.places.resume_from(self.subscriptions)
+        if self.patterns is not None:
             self.patterns.mark(found)
         return found
 
@@ -497,10 +486,3 @@ class Session:
         outbox_budget.handed_bytes -= self.handed_bytes
         outbox_budget.leaving_bytes += self.handed_bytes
         self.replaying = ()
-
-
-def known_place(place: Subscribe | Position | Subscription) -> Position | None:
-    """Where a channel resumes that is not subscribed to; None where it begins as at first."""
-    if isinstance(place, Subscribe):
-        return place.since
-    return place if isinstance(place, Position) else place.resume_from
