@@ -1,11 +1,11 @@
-"""`hub ban`, `hub unban` and `hub revoke`: who is kept out of every node, and which tokens are."""
+"""`hub ban`, `unban`, `revoke` and `bans`: who is kept out of every node, and which tokens are."""
 
 from typing import Annotated
 
 import typer
 
 from hub.cli.address import DEFAULT_URL, Url
-from hub.cli.columns import clock
+from hub.cli.columns import BANS, clock, print_rows
 from hub.cli.ending import WRONG_USE, fail, say
 from hub.cli.operator import AsJson, Key, Operator, operate, print_json
 from hub.cli.token import seconds_of
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("ban")(ban)
     app.command("unban")(unban)
     app.command("revoke")(revoke)
+    app.command("bans")(bans)
 
 
 def ban(
@@ -55,6 +56,24 @@ def unban(sub: Sub, as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = 
             print_json({"sub": sub})
         else:
             say(f"{sub} may come in again")
+
+    operate(url, key, act)
+
+
+def bans(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """List bans and revocations in force; those that end last come first."""
+
+    async def act(operator: Operator) -> None:
+        told = await operator.ask("bans", limit=limit)
+        if as_json:
+            print_json(told)
+        else:
+            print_rows(BANS, told["bans"])
 
     operate(url, key, act)
 

@@ -237,6 +237,15 @@ CLOSED = (
 )
 """Of `GET /api/closed`."""
 
+BANS = (
+    Column("KIND", of("kind"), width=7),
+    Column("NAME", lambda row: shown(row.get("sub") or row.get("jti")), width=12),
+    Column("ENDS IN", lambda row: span(row["until_ms"] / 1000 - time.time()), width=7, number=True),
+    Column("SINCE", of("at_ms", clock), width=8, rank=1),
+    Column("REASON", of("reason"), width=12),
+)
+"""Of `GET /api/bans`."""
+
 REFUSALS = (
     Column("LAST", of("last_ms", clock), width=8),
     Column("REASON", of("reason"), width=12),

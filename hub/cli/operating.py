@@ -23,7 +23,7 @@ from hub.cli.columns import (
     print_rows,
     with_age,
 )
-from hub.cli.ending import say
+from hub.cli.ending import WRONG_USE, fail, say
 from hub.cli.operator import AsJson, Json, Key, Operator, operate, print_json
 
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]
@@ -182,41 +182,59 @@ def refused(
     operate(url, key, act)
 
 
-ConnectionId = Annotated[
-    str, typer.Argument(metavar="CONNECTION", help="A connection's id, as in hub connections.")
+OfSubject = Annotated[
+    str | None, typer.Option(help="All connections whose token says so, on all nodes.")
 ]
 
 
 def disconnect(
-    connection: ConnectionId,
+    connection: Annotated[
+        str | None,
+        typer.Argument(metavar="CONNECTION", help="A connection's id, as in hub connections."),
+    ] = None,
+    subject: OfSubject = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
 ) -> None:
-    """Close a connection, on whatever node; its client is told not to come back (4403)."""
+    """Close a connection, or all of a subject; clients are told not to come back (4403)."""
+    if (connection is None) == (subject is None):
+        raise fail(WRONG_USE, "give either CONNECTION or --subject")
 
     async def act(operator: Operator) -> None:
-        await operator.tell("DELETE", "connections", connection)
-        _done({"connection": connection}, f"{connection} is disconnected", as_json=as_json)
+        if subject is not None:
+            await operator.tell("DELETE", "subjects", subject, "connections")
+            _done({"sub": subject}, f"{subject} is disconnected", as_json=as_json)
+        elif connection is not None:
+            await operator.tell("DELETE", "connections", connection)
+            _done({"connection": connection}, f"{connection} is disconnected", as_json=as_json)
 
     operate(url, key, act)
 
 
 def unsubscribe(
-    connection: ConnectionId,
-    channel: Annotated[
-        str, typer.Argument(metavar="CHANNEL", help="The channel to take it out of.")
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CONNECTION CHANNEL",
+            help="A connection's id and the channel; with --subject the channel alone.",
+        ),
     ],
+    subject: OfSubject = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
 ) -> None:
-    """Take a connection out of one channel; its client is told, and stays connected."""
+    """Take a connection, or all of a subject, out of one channel; clients stay connected."""
+    if len(names) != (2 if subject is None else 1):
+        raise fail(WRONG_USE, "give CONNECTION and CHANNEL, or --subject and CHANNEL")
+    kind, whom = ("subjects", subject) if subject is not None else ("connections", names[0])
+    channel = names[-1]
 
     async def act(operator: Operator) -> None:
-        await operator.tell("DELETE", "connections", connection, "subscriptions", channel)
-        done = {"connection": connection, "channel": channel}
-        _done(done, f"{connection} no longer gets {channel}", as_json=as_json)
+        await operator.tell("DELETE", kind, whom, "subscriptions", channel)
+        done = {"connection" if subject is None else "sub": whom, "channel": channel}
+        _done(done, f"{whom} no longer gets {channel}", as_json=as_json)
 
     operate(url, key, act)
 

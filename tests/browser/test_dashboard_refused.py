@@ -70,3 +70,24 @@ async def test_an_operator_sees_who_is_refused_and_whom_limits_hold_back(
     await expect(page.get_by_text("Nobody was refused")).to_be_visible()
     await expect(held).to_be_visible()
     assert page.url.endswith("#/refused?address=198.51.100.7")
+
+
+async def test_bans_are_listed_and_lifted_there(hub: HubProcess, page: Page) -> None:
+    """Also those of a subject that has no connection any more."""
+    operator = {"Authorization": f"Bearer {OPERATOR}"}
+    with httpx.Client(base_url=hub.url, headers=operator) as client:
+        ban = {"seconds": 7200, "reason": "spam"}
+        assert client.put("/api/subjects/ann/ban", json=ban).status_code == 200
+        assert client.post("/api/tokens/revoke", json={"jti": "t-1"}).status_code == 200
+        await sign_in(page, OPERATOR)
+        await go(page, hub.url, "refused")
+        bans = page.get_by_role("table", name="Bans and revocations")
+        ann = bans.get_by_role("row").filter(has_text="ann")
+        await expect(ann).to_contain_text("spam")
+        await expect(ann).to_contain_text("1 h 59 min")
+        await expect(bans.get_by_role("row").filter(has_text="t-1")).to_contain_text("one token")
+        assert await faults(page) == []
+        await ann.get_by_role("button", name="Lift").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Lift the ban").click()
+        await expect(ann).to_have_count(0)
+        assert client.get("/api/subjects/ann").json()["ban"] is None

@@ -50,6 +50,10 @@ async def test_a_subject_is_banned_and_let_in_again(channel: str) -> None:
 async def test_a_wrong_call_ends_with_2() -> None:
     for arguments in (
         ("ban",),
+        ("disconnect",),
+        ("disconnect", "c1", "--subject", "ann"),
+        ("unsubscribe", "c1"),
+        ("unsubscribe", "--subject", "ann", "c1", "news"),
         ("ban", "ann", "--for", "never"),
         ("ban", "ann", "--for", "soon"),
         ("revoke",),
@@ -57,3 +61,37 @@ async def test_a_wrong_call_ends_with_2() -> None:
         ("revoke", "--jti", "7", "--sub", "ann", "--issued-before", "1"),
     ):
         assert (await run(*arguments, HUB_URL="http://127.0.0.1:9")).code == 2, arguments
+
+
+async def test_all_connections_of_a_subject_are_closed_or_leave_a_channel(channel: str) -> None:
+    with OperatedHub(HUB_TOKEN_KEYS=TOKEN_KEY) as hub:
+        variables = environment(hub.url)
+        asked = Query(channel, token=token("ann"))
+        async with (
+            WebSocketPeer(hub.url, asked, {}) as one,
+            WebSocketPeer(hub.url, asked, {}) as two,
+            WebSocketPeer(hub.url, Query(channel, token=token("bob")), {}) as bob,
+        ):
+            left = await run("unsubscribe", "--subject", "ann", channel, **variables)
+            assert (left.code, left.err) == (0, f"hub: ann no longer gets {channel}\n")
+            for peer in (one, two):
+                while (push := await peer.push())["op"] != "unsubscribed":
+                    pass
+                assert push["channel"] == channel
+            gone = await run("disconnect", "--subject", "ann", "--json", **variables)
+            assert (gone.code, json.loads(gone.out)) == (0, {"sub": "ann"})
+            assert [(await goodbye(peer))[0] for peer in (one, two)] == [4403, 4403]
+            assert "ok" in await bob.command(op="ping")
+
+
+async def test_bans_and_revocations_in_force_are_listed() -> None:
+    with OperatedHub(HUB_TOKEN_KEYS=TOKEN_KEY) as hub:
+        variables = environment(hub.url)
+        assert (await run("ban", "ann", "--for", "2h", "--reason", "spam", **variables)).code == 0
+        assert (await run("revoke", "--jti", "7", **variables)).code == 0
+        listed = await run("bans", **variables)
+        as_json = json.loads((await run("bans", "--json", **variables)).out)
+    (ban,) = [line for line in listed.out.splitlines() if "ann" in line]
+    assert "spam" in ban
+    assert "1h59m" in ban
+    assert {row["kind"] for row in as_json["bans"]} == {"ban", "token"}

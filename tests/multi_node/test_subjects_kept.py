@@ -1,10 +1,19 @@
 """A ban over brokers that are not Redis: a file outlives the hub, a process serves all workers."""
 
+import contextlib
+import signal
+import time
 from pathlib import Path
 
+import httpx2 as httpx
+import jwt
+import pytest
+
+from tests.multi_node.fleet import hubs
 from tests.multi_node.test_subjects import close_code
-from tests.multi_node.watcher import SETTINGS, operator
+from tests.multi_node.watcher import SETTINGS, SIGNING, operator, token
 from tests.support.hub_process import HubProcess
+from tests.support.redis_server import RedisServer, is_installed
 from tests.support.waiting import eventually
 
 BAN = {"seconds": 600, "reason": "spam"}
@@ -41,3 +50,78 @@ async def test_a_ban_holds_at_every_worker() -> None:
                 return {await close_code(hub, "ann") for _ in range(6)} == {0}
 
             await eventually(let_in)
+
+
+async def revoke_two(hub: HubProcess) -> None:
+    """One token by its name, and a subject's older ones."""
+    async with operator(hub) as client:
+        for body in ({"jti": "t-1"}, {"sub": "bob", "issued_before": time.time() - 50}):
+            assert (await client.post("/api/tokens/revoke", json=body)).status_code == 200
+
+
+async def refused(hub: HubProcess) -> list[int]:
+    """What becomes of the revoked ones, then of others that are not."""
+    now = time.time()
+    revoked = [made("ann", jti="t-1"), made("bob", iat=now - 100)]
+    others = [made("ann", jti="t-2"), made("bob", iat=now)]
+    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as http:
+        asked = [f"/poll?channel=news&wait=0&token={each}" for each in revoked + others]
+        return [(await http.get(each)).status_code for each in asked]
+
+
+async def test_revocations_in_a_file_outlive_the_hub(tmp_path: Path) -> None:
+    settings = SETTINGS | {"HUB_BROKER": f"sqlite://{tmp_path / 'hub.db'}"}
+    with HubProcess(allow_tracebacks=False, **settings) as hub:
+        await revoke_two(hub)
+        assert await refused(hub) == [401, 401, 200, 200]
+    with HubProcess(allow_tracebacks=False, **settings) as hub:
+        assert await refused(hub) == [401, 401, 200, 200]
+
+
+@pytest.mark.skipif(not is_installed(), reason="redis-server is not installed")
+async def test_revocations_hold_at_every_node_and_after_all_are_new() -> None:
+    with RedisServer() as redis:
+        async with hubs(redis.url, 2, **SETTINGS) as (one, two):
+            await revoke_two(one)
+            assert await refused(one) == [401, 401, 200, 200]
+
+            async def held_back() -> bool:
+                return await refused(two) == [401, 401, 200, 200]
+
+            await eventually(held_back)
+        async with hubs(redis.url, 1, **SETTINGS) as (later,):
+            assert await refused(later) == [401, 401, 200, 200]
+
+
+async def test_a_worker_that_is_new_knows_who_is_banned_and_what_is_revoked() -> None:
+    """Each worker is replaced in turn (SIGHUP): the broker's process keeps what was said."""
+    with HubProcess(allow_tracebacks=False, HUB_WORKERS="2", **SETTINGS) as hub:
+        async with operator(hub) as client:
+            assert (await client.put("/api/subjects/cyd/ban", json=BAN)).status_code == 200
+            await revoke_two(hub)
+        before = await started(hub)
+        hub.signal(signal.SIGHUP)
+
+        async def all_new() -> bool:
+            now = await started(hub)
+            return len(now) == 2 and not before & now
+
+        await eventually(all_new, seconds=60)
+        for _ in range(4):
+            assert await close_code(hub, "cyd") == 4403
+            assert await refused(hub) == [401, 401, 200, 200]
+
+
+async def started(hub: HubProcess) -> set[int]:
+    """When each worker did; nothing while the one that is asked goes."""
+    with contextlib.suppress(httpx.HTTPError):
+        async with operator(hub) as client:
+            nodes = (await client.get("/api/nodes")).json()["nodes"]
+            return {row["started_ms"] for row in nodes if row["worker"]}
+    return set()
+
+
+def made(subject: str, **claims: object) -> str:
+    """A token that says more."""
+    read = jwt.decode(token(subject), SIGNING, algorithms=["HS256"])
+    return jwt.encode(read | claims, SIGNING, algorithm="HS256")

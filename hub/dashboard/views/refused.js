@@ -1,6 +1,7 @@
 /** Who was refused and why, and whom limits hold back, on all nodes. */
 
 import { get } from "../api.js";
+import { unban } from "../dialogs.js";
 import { field, h } from "../dom.js";
 import { count, dateTime, duration, time } from "../format.js";
 import { address as link, connectionLink, remember } from "../links.js";
@@ -83,6 +84,22 @@ const LIMITED = [
   { name: "node", label: "Node", short: true, cell: (row) => row.node },
 ];
 
+const KINDS = /** @type {Record<string, string>} */ ({
+  ban: "banned", token: "one token", subject: "older tokens",
+});
+
+/** @type {import("../table.js").Column[]} */
+const BANS = [
+  { name: "kind", label: "Kind", short: true, cell: ({ kind }) => KINDS[kind] ?? kind },
+  {
+    name: "name", label: "Subject or token",
+    cell: ({ sub, name }) => sub ? h("a", { href: link("/connections", { subject: sub }), class: "name" }, sub) : cut(name),
+  },
+  { name: "reason", label: "Reason", cell: (row) => cut(row.reason) },
+  { name: "at_ms", label: "Since", number: true, cell: (row) => dateTime(row.at_ms) },
+  { name: "until_ms", label: "Ends in", number: true, cell: (row) => duration((row.until_ms - Date.now()) / 1000) },
+];
+
 /**
  * @param {import("../live.js").Live} live
  * @param {URLSearchParams} query
@@ -116,6 +133,21 @@ export function refusedView(live, query) {
     empty: ["Nobody was held back", "No limit was reached, or none is set."],
     load: load("api/limited", "limited"),
   });
+  const bans = table({
+    caption: "Bans and revocations",
+    columns: BANS,
+    id: (row) => `${row.kind} ${row.name}`,
+    sort: "-until_ms",
+    empty: ["Nobody is banned", "And no token is revoked."],
+    async load(page) {
+      const { bans: found } = await get("api/bans", { limit: MOST });
+      for (const row of found) row.name = row.sub ?? row.jti;
+      return pageOf(found, page);
+    },
+    action: ({ kind, sub }) => kind === "ban" && h("button", {
+      type: "button", onclick: async () => (await unban(sub)) && bans.reload(),
+    }, "Lift"),
+  });
   const form = h("form", { class: "filters", role: "search" },
     field("Address", input), h("button", { type: "submit" }, "Filter"));
   form.addEventListener("submit", (/** @type {Event} */ event) => {
@@ -131,9 +163,11 @@ export function refusedView(live, query) {
       h("p", { class: "hint" }, "Of each reason the hundred addresses that came last; the others are counted in one row."),
       refusals.element,
       h("h2", {}, "Held back by a limit"),
-      limited.element),
+      limited.element,
+      h("h2", {}, "Banned and revoked"),
+      bans.element),
     close: whenChanged(live, async () => {
-      await Promise.all([refusals.reload(), limited.reload()]);
+      await Promise.all([refusals.reload(), limited.reload(), bans.reload()]);
     }, true),
   };
 }
