@@ -21,11 +21,11 @@ from hub.observe.memory import MAX_SECONDS
 from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import Parameter, number, text
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.routes import Handler, Route, access_of
+from hub.transports.http.routes import Handler, Route
+from hub.transports.http.rows import route
 from hub.transports.http.schemas import LEVEL_CHANGES, Json, content, ok, ref
 from hub.transports.request import Request
 
-_MAX_BODY_BYTES = 4096
 _LEVELS = msgspec.json.Decoder(dict[str, str | None])
 _NODE = text("node", "A node's name; the one that is asked where left out.")
 _SECONDS = number("seconds", highest=MAX_SECONDS, above_zero=True)
@@ -94,14 +94,5 @@ def _route(
     *parameters: Parameter,
     body: Json | None = None,
 ) -> Route:
-    return Route(
-        method=method,
-        path=f"/api/debug/{name}",
-        access=access_of(asks),
-        handler=handler,
-        summary=summary,
-        parameters=(_NODE, *parameters),
-        body=body,
-        body_limit=_MAX_BODY_BYTES if body is not None else 0,
-        answers=answers,
-    )
+    path = f"/api/debug/{name}"
+    return route(asks, method, path, handler, summary, answers, _NODE, *parameters, body=body)

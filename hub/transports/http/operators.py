@@ -32,7 +32,6 @@ from hub.transports.http.parameters import (
     AFTER,
     LATEST_MS,
     LIMIT,
-    Parameter,
     channel,
     choice,
     number,
@@ -40,8 +39,9 @@ from hub.transports.http.parameters import (
 )
 from hub.transports.http.parameters import whole as whole_number
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.routes import Access, Handler, Route, access_of
-from hub.transports.http.schemas import Json, content, ok, ref
+from hub.transports.http.routes import Route
+from hub.transports.http.rows import act, read, route
+from hub.transports.http.schemas import ok, ref
 from hub.transports.request import Request
 from hub.wire.codes import CloseCode
 
@@ -92,31 +92,31 @@ class Operators:
         taken_out = {"204": {"description": "Done; the session got a push `unsubscribed`."}}
         explained = ok("Found.", {"anyOf": [ref("Explanation"), ref("SubjectExplanation")]})
         return (
-            _read(ListConnections, "/api/connections", self.connections, "List connections",
+            read(ListConnections, "/api/connections", self.connections, "List connections",
                   "Connections", LIMIT, AFTER, *filters),
-            _read(GetConnection, one, self.connection, "One connection", "Connection"),
-            _route(Disconnect, "DELETE", one, self.disconnect, "Close a connection", closed),
-            _route(Unsubscribe, "DELETE", one + "/subscriptions/{channel}", self.unsubscribe,
+            read(GetConnection, one, self.connection, "One connection", "Connection"),
+            route(Disconnect, "DELETE", one, self.disconnect, "Close a connection", closed),
+            route(Unsubscribe, "DELETE", one + "/subscriptions/{channel}", self.unsubscribe,
                    "Take a connection out of a channel", taken_out),
-            _read(ListClosed, "/api/closed", self.closed, "Connections that ended last", "Closed",
+            read(ListClosed, "/api/closed", self.closed, "Connections that ended last", "Closed",
                   _SUBJECT, LIMIT),
-            _read(ListRefusals, "/api/refusals", self.refusals, "Who was refused", "Refusals",
+            read(ListRefusals, "/api/refusals", self.refusals, "Who was refused", "Refusals",
                   text("reason", "As `hub_refusals_total` counts it, or an error's code."),
                   _ADDRESS, LIMIT),
-            _read(ListLimited, "/api/limited", self.limited, "Whom limits held back", "Limited",
+            read(ListLimited, "/api/limited", self.limited, "Whom limits held back", "Limited",
                   text("name", "An address, a subject, a key's name or a connection."),
                   _ADDRESS, LIMIT),
-            _route(Explain, "GET", "/api/explain", self.explain, "Why a message did not come",
+            route(Explain, "GET", "/api/explain", self.explain, "Why a message did not come",
                    explained, *asked),
-            _read(None, "/api/nodes", self.nodes, "List nodes", "Nodes"),
-            _act(Drain, "POST", node, self.drain, "Close all sessions of a node", "Draining",
+            read(None, "/api/nodes", self.nodes, "List nodes", "Nodes"),
+            act(Drain, "POST", node, self.drain, "Close all sessions of a node", "Draining",
                  _WINDOW),
-            _act(Undrain, "DELETE", node, self.undrain, "Let a node take sessions again",
+            act(Undrain, "DELETE", node, self.undrain, "Let a node take sessions again",
                  "Draining", _WINDOW),
-            _act(Shed, "POST", "/api/rebalance", self.rebalance, "Spread connections evenly",
+            act(Shed, "POST", "/api/rebalance", self.rebalance, "Spread connections evenly",
                  "Rebalance", _WINDOW),
-            _read(None, "/api/stats", self.stats, "Counters of this node", "Stats"),
-            _route(None, "POST", "/api/ticket", self.ticket, "A `token` for an operator's sessions",
+            read(None, "/api/stats", self.stats, "Counters of this node", "Stats"),
+            route(None, "POST", "/api/ticket", self.ticket, "A `token` for an operator's sessions",
                    ok("Found.", ref("Ticket"))),
         )  # fmt: skip
 
@@ -250,50 +250,6 @@ class Operators:
     async def ticket(self, _request: Request) -> Answer:
         """For the `?token=` of an operator's page; null where the hub asks for no keys."""
         return json_answer({"ticket": self._policy.ticket()})
-
-
-_Asks = type[AdminRequest[Any]] | None
-"""What a row brings to a node; None where it asks this one alone, for operators."""
-
-
-def _route(
-    asks: _Asks,
-    method: str,
-    path: str,
-    handler: Handler,
-    summary: str,
-    answers: Json,
-    *parameters: Parameter,
-) -> Route:
-    return Route(
-        method=method,
-        path=path,
-        access=Access.OPERATOR if asks is None else access_of(asks),
-        handler=handler,
-        summary=summary,
-        parameters=parameters,
-        answers=answers,
-    )
-
-
-def _read(
-    asks: _Asks, path: str, handler: Handler, summary: str, schema: str, *parameters: Parameter
-) -> Route:
-    found = ok("Found.", ref(schema))
-    return _route(asks, "GET", path, handler, summary, found, *parameters)
-
-
-def _act(
-    asks: _Asks,
-    method: str,
-    path: str,
-    handler: Handler,
-    summary: str,
-    schema: str,
-    *parameters: Parameter,
-) -> Route:
-    begun = {"202": content("Begun.", ref(schema))}
-    return _route(asks, method, path, handler, summary, begun, *parameters)
 
 
 def _newest(name: str, page: Page[Any]) -> Answer:

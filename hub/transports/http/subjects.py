@@ -18,12 +18,12 @@ from hub.errors import BadRequestError
 from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import AFTER, LIMIT
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.routes import Route, access_of
+from hub.transports.http.routes import Route
+from hub.transports.http.rows import read, route
 from hub.transports.http.schemas import BAN, REVOCATION, array, ok, record, ref
 from hub.transports.request import Request
 from hub.wire.codes import CloseCode
 
-_MAX_BODY_BYTES = 4096
 _DAY_SECONDS = 24 * 3600
 # Whoever is banned for longer is so for ever, and is that by the application.
 MAX_SECONDS = 3650 * _DAY_SECONDS
@@ -57,70 +57,24 @@ class Subjects:
     def routes(self) -> tuple[Route, ...]:
         one = "/api/subjects/{sub}"
         done = {"204": {"description": "Done at every node."}}
+        banned, revoked = ok("Banned.", ref("Ban")), ok("Revoked.", ref("Ban"))
+        listed = ok("Found.", record({"bans": array(ref("Ban"))}))
         return (
-            Route(
-                method="GET",
-                path=one,
-                access=access_of(GetStanding),
-                handler=self.subject,
-                summary="A subject's connections, and whether it is banned",
-                parameters=(LIMIT, AFTER),
-                answers=ok("Found.", ref("Subject")),
-            ),
-            Route(
-                method="DELETE",
-                path=f"{one}/connections",
-                access=access_of(DisconnectSubject),
-                handler=self.disconnect,
-                summary="Close all connections of a subject",
-                answers=done,
-            ),
-            Route(
-                method="DELETE",
-                path=one + "/subscriptions/{channel}",
-                access=access_of(UnsubscribeSubject),
-                handler=self.unsubscribe,
-                summary="Take all connections of a subject out of a channel",
-                answers=done,
-            ),
-            Route(
-                method="PUT",
-                path=f"{one}/ban",
-                access=access_of(Say),
-                handler=self.ban,
-                summary="Ban a subject, and close its connections",
-                body=BAN,
-                body_limit=_MAX_BODY_BYTES,
-                answers=ok("Banned.", ref("Ban")),
-            ),
-            Route(
-                method="DELETE",
-                path=f"{one}/ban",
-                access=access_of(Lift),
-                handler=self.unban,
-                summary="Let a subject in again",
-                answers={"204": {"description": "It may come in."}},
-            ),
-            Route(
-                method="GET",
-                path="/api/bans",
-                access=access_of(ListStandings),
-                handler=self.bans,
-                summary="Bans and revocations in force",
-                parameters=(LIMIT,),
-                answers=ok("Found.", record({"bans": array(ref("Ban"))})),
-            ),
-            Route(
-                method="POST",
-                path="/api/tokens/revoke",
-                access=access_of(Say),
-                handler=self.revoke,
-                summary="Revoke a token, or a subject's older tokens",
-                body=REVOCATION,
-                body_limit=_MAX_BODY_BYTES,
-                answers=ok("Revoked.", ref("Ban")),
-            ),
-        )
+            read(GetStanding, one, self.subject,
+                 "A subject's connections, and whether it is banned", "Subject", LIMIT, AFTER),
+            route(DisconnectSubject, "DELETE", f"{one}/connections", self.disconnect,
+                  "Close all connections of a subject", done),
+            route(UnsubscribeSubject, "DELETE", one + "/subscriptions/{channel}", self.unsubscribe,
+                  "Take all connections of a subject out of a channel", done),
+            route(Say, "PUT", f"{one}/ban", self.ban, "Ban a subject, and close its connections",
+                  banned, body=BAN),
+            route(Lift, "DELETE", f"{one}/ban", self.unban, "Let a subject in again",
+                  {"204": {"description": "It may come in."}}),
+            route(ListStandings, "GET", "/api/bans", self.bans, "Bans and revocations in force",
+                  listed, LIMIT),
+            route(Say, "POST", "/api/tokens/revoke", self.revoke,
+                  "Revoke a token, or a subject's older tokens", revoked, body=REVOCATION),
+        )  # fmt: skip
 
     async def subject(self, request: Request) -> Answer:
         """A page of its connections on all nodes."""
