@@ -216,6 +216,18 @@ async def test_publications_of_a_key_are_limited_and_another_key_is_not() -> Non
         assert (await publish("b")).status_code == 200
 
 
+async def test_a_body_that_cannot_be_read_counts_and_is_not_read_over_the_rate() -> None:
+    """4 MiB of brackets take longer to read than to refuse."""
+    async with running(rate_publishes="3/60") as (_, http):
+        whole = [{"channel": "x", "data": 1}]
+        assert (await http.post("/api/publish", json=whole * 4)).status_code == 200
+        # What may be published at once is never too much; what was taken ahead is given back.
+    async with running(rate_publishes="3/60") as (_, http):
+        codes = [(await http.post("/api/publish", content=b"[" * 9)).status_code for _ in range(4)]
+        assert codes == [400, 400, 400, 429]
+        assert (await http.post("/api/publish", json=whole)).status_code == 429
+
+
 async def test_a_session_without_a_subject_is_its_own_publisher() -> None:
     async with running(rate_publishes="2/60") as (hub, http), ws(hub) as one, ws(hub) as other:
         command = {"op": "publish", "id": 1, "channel": "a", "data": 1}

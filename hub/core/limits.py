@@ -212,6 +212,8 @@ class Limiter:
     ) -> None:
         """Raise `RateLimitedError` where `publisher` may not publish `count` more now.
 
+        A `count` below 0 is given back.
+
         Of a publisher without a name of its own that is its `connection`, or else its address.
         """
         if self._publishes is not None and (wait := self._publishes.take(publisher, count)):

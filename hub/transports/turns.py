@@ -7,7 +7,7 @@ meanwhile, whatever is sent and by how many.
 
 There are two queues. What open connections send stands in one. Connections that begin or end stand
 in the other: when a proxy or a network fails, all do so at once. 10,000 that come back take 3 s of
-the loop; a publication beside them waits for 5 ms.
+the loop; a publication beside them waits for some ms.
 """
 
 import asyncio
@@ -17,13 +17,14 @@ from collections.abc import Callable
 from hub.core.ports import Monotonic
 
 # Of one connection before the next has its turn: some hundred publications.
-PIECE_SECONDS = 0.002
+PIECE_SECONDS = 0.0005
 PIECE_FRAMES = 256
 # Payload after inflating: one message of the largest size that a default hub reads.
 PIECE_BYTES = 256 * 1024
-# Of all connections in one turn of the loop: a broadcast's slice takes about as long. All four
-# are guesses, not measured.
-TURN_SECONDS = 0.005
+# Of all connections in one turn of the loop. A publication takes three turns to who is subscribed:
+# beside four peers that send commands without end it takes 1.6 ms in the middle, 10.6 with turns of
+# 5 ms, and 200,000 pings are answered in the same time (measured). The other three are guesses.
+TURN_SECONDS = 0.001
 # What is read as it comes may take this share of the time; the rest waits for its turn.
 _SHARE = 0.5
 

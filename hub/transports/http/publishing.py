@@ -234,11 +234,15 @@ class Publishing:
 
     async def batch(self, request: Request) -> Answer:
         """One object or an array of them; an array is answered with one, in its order."""
+        # One is taken before the body is looked into: to read 4 MiB takes longer than to refuse it,
+        # and what cannot be read counts as well.
+        self._check_rate(request, 1)
         batch = split_items(request.body, max_items=self._limits.max_batch_items)
         if not _OF_ONE.isdisjoint(request.headers):
             batch = _with_headers(batch, request)
         trace = request.headers.get("traceparent") if self._traced else None
         identity = request.identity
+        self._check_rate(request, -1)
         self._check_rate(request, len(batch.channels) or len(batch.items))
         if batch.channels:
             return await self._answer_each(request, self._to_many(identity, batch, trace))
