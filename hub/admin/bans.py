@@ -19,6 +19,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Protocol
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
@@ -83,10 +84,23 @@ class ListStandings(AdminRequest[list[Standing]], frozen=True, tag="standings"):
     limit: int
 
 
+class Kept(Protocol):
+    """Where the words are kept that no broker keeps; `hub.node.bans_file` has the shape."""
+
+    def read(self) -> list[Standing]:
+        """All of them."""
+        ...
+
+    async def write(self, words: Iterable[Standing]) -> None:
+        """Have these in their place; raises `UnavailableError` where that fails."""
+        ...
+
+
 class AccessLog:
     """One per node; owned by the event loop.
 
     Args:
+        kept: keeps them where there is no broker; None has them end with the process.
         broker: keeps the words; None where this node's table is all there is.
         now_ms: milliseconds since 1970 UTC.
     """
@@ -98,8 +112,12 @@ class AccessLog:
         *,
         now_ms: Callable[[], int],
         log: FilteringBoundLogger,
+        kept: Kept | None = None,
     ) -> None:
         self.standings = Standings()
+        self._kept = kept
+        for said in () if kept is None else kept.read():
+            self.standings.merge(said, now_ms())
         self._broker = broker
         self._registry = registry
         self._now_ms = now_ms
@@ -176,6 +194,8 @@ class AccessLog:
             result = await self._broker.publish(request)
             self._places[said.key] = (result.epoch, result.offset, self._now_ms())
         self._take(said)
+        if self._kept is not None:
+            await self._kept.write(self.standings)
 
     # -- what the broker brings ----------------------------------------------------------------
 

@@ -214,6 +214,11 @@ class Settings(Fields):
                 f"{self._name('namespace_changes')}: {reserved.NAMESPACE} is the hub's own "
                 "namespace, and what is set for it does not count"
             )
+        if self.bans_path and not (self.broker.startswith("memory:") and self.workers == 1):
+            yield (
+                f"{self._name('bans_path')} is set and not used: the broker keeps bans and "
+                "revocations, of workers their broker's process while it runs"
+            )
         if self.journal_path and not self.journal_bytes:
             yield (
                 f"{self._name('journal_path')} is set and {self._name('journal_bytes')} is 0: what "

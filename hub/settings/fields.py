@@ -485,6 +485,11 @@ class Fields(BaseSettings):
         ge=8 * MIB,
         le=MAX_BYTES,
     )
+    bans_path: FilePath = setting(
+        NODE,
+        "",
+        "File in which a node with the memory broker keeps bans and revocations; other brokers do.",
+    )
     stats_seconds: Seconds = setting(
         NODE,
         1,

@@ -8,7 +8,10 @@ from pathlib import Path
 import httpx2 as httpx
 import jwt
 import pytest
+import structlog
 
+from hub.errors import SettingsError
+from hub.node.bans_file import BansFile
 from tests.multi_node.fleet import hubs
 from tests.multi_node.test_subjects import close_code
 from tests.multi_node.watcher import SETTINGS, SIGNING, operator, token
@@ -125,3 +128,43 @@ def made(subject: str, **claims: object) -> str:
     """A token that says more."""
     read = jwt.decode(token(subject), SIGNING, algorithms=["HS256"])
     return jwt.encode(read | claims, SIGNING, algorithm="HS256")
+
+
+async def test_what_the_memory_broker_does_not_keep_a_file_does(tmp_path: Path) -> None:
+    """Killed, not stopped: what was answered is on the disk. A lifted ban stays lifted."""
+    settings = SETTINGS | {"HUB_BANS_PATH": str(tmp_path / "bans")}
+    with HubProcess(allow_tracebacks=False, **settings) as hub:
+        async with operator(hub) as client:
+            for name in ("cyd", "dan"):
+                answer = await client.put(f"/api/subjects/{name}/ban", json=BAN)
+                assert answer.status_code == 200
+            assert (await client.delete("/api/subjects/dan/ban")).status_code == 204
+        await revoke_two(hub)
+        hub.kill()
+        hub.start()
+        assert [await close_code(hub, name) for name in ("cyd", "dan")] == [4403, 0]
+        assert await refused(hub) == [401, 401, 200, 200]
+    assert (tmp_path / "bans").stat().st_mode & 0o077 == 0
+
+
+async def test_a_file_that_takes_nothing_is_said_and_the_ban_holds_until_the_node_ends(
+    tmp_path: Path,
+) -> None:
+    """The operator learns that it will be gone then."""
+    path = tmp_path / "away" / "bans"
+    path.parent.mkdir()
+    with HubProcess(allow_tracebacks=False, **SETTINGS, HUB_BANS_PATH=str(path)) as hub:
+        path.parent.rmdir()
+        async with operator(hub) as client:
+            answer = await client.put("/api/subjects/cyd/ban", json=BAN)
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            assert "could not be written" in answer.json()["detail"]
+        assert await close_code(hub, "cyd") == 4403
+
+
+def test_a_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
+    """A hub that does not know who is banned lets nobody in."""
+    path = tmp_path / "bans"
+    path.write_text("rubbish")
+    with pytest.raises(SettingsError, match="HUB_BANS_PATH"):
+        BansFile(path, structlog.get_logger()).read()
