@@ -112,7 +112,7 @@ def _welcome(welcome: Welcome) -> bytes:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=8, typed=True)
 def _node(name: str, heartbeat_seconds: float, version: str) -> bytes:
     """The members of a welcome that are the same for all connections of a node."""
     said = {"node": name, "heartbeat_seconds": heartbeat_seconds, "version": version}
