@@ -188,7 +188,8 @@ class Story:
             assert at == head
             found += table_faults(tables, lane.said, head, rows)
         if lane.born:
-            late = [view for view in views if view.began is None or view.began[1] > 0]
+            followers = [reader.views[lane.channel] for reader in self.followers]
+            late = [view for view in followers if view.began is None or view.began[1] > 0]
             found += [f"{view.name} began at {view.began}" for view in late]
         return found
 
