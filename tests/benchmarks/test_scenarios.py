@@ -105,6 +105,28 @@ def test_a_storm_counts_who_got_exactly_what_was_missed(measure: Measure, tmp_pa
     assert written(tmp_path, "storm")["sound"] is True
 
 
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("patterns", ["a pattern each", "a channel each"]),
+        ("filters", ["100 filters", "no filter"]),
+        ("keyed", ["keyed", "plain"]),
+        ("state", ["a row of a table"]),
+    ],
+)
+def test_what_feeds_are_made_of_is_measured_beside_what_is_plain(
+    measure: Measure, tmp_path: Path, name: str, labels: list[str]
+) -> None:
+    """In turns at one hub, until everything has come."""
+    result = measure(name, "--subscribers", "30")
+    assert result.exit_code == 0, result.output
+    told = written(tmp_path, name)
+    assert told["sound"] is True
+    bars: Any = told["bars"]
+    assert [bar["label"] for bar in bars] == labels
+    assert all(bar["value"] > 0 for bar in bars)
+
+
 def test_workers_are_metered_each_by_itself(measure: Measure, tmp_path: Path) -> None:
     result = measure("workers", "--subscribers", "20", "--seconds", "0.5")
     assert result.exit_code == 0, result.output
