@@ -16,13 +16,14 @@ const AXIS = ["2 min ago", "1 min", "now"];
  */
 
 /**
- * The next of 1, 2, 5, 10, 20, ... at or above `value`, so that the scale seldom changes.
+ * The next of 1, 2, 4, 10, 20, 40, ... at or above `value`, so that the scale seldom changes. Half of
+ * each stands at the middle of the axis, and 2.5 connections would be told as 3.
  * @param {number} value
  */
 export function ceiling(value) {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return power * ([1, 2, 5].find((step) => step * power >= value * 0.999) ?? 10);
+  return power * ([1, 2, 4].find((step) => step * power >= value * 0.999) ?? 10);
 }
 
 /**

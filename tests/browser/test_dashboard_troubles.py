@@ -235,6 +235,9 @@ async def test_nothing_stands_alone_on_a_row_or_over_a_line(
         "all => all.filter((each) => each.scrollWidth > each.clientWidth).length"
     )
     assert overflowing == 0
+    # Nothing of it is cut off, and nobody has to find out that it scrolls.
+    fits = "(views) => views.scrollWidth <= views.clientWidth"
+    assert await page.locator("header > nav").evaluate(fits)
     scales, plots = await boxes(page.locator(".scale")), await boxes(page.locator(".plot svg"))
     for scale, plot in zip(scales, plots, strict=True):
         assert scale["right"] <= plot["left"]
