@@ -66,16 +66,17 @@ class WebSocketOptions:
             session.close(CloseCode.INVALID_DATA, "text frame is not UTF-8")
             return
         over = self.registry.commands.over_limit(session, len(message))
+        if over is not None:
+            # Whose reply it is, and nothing more: what is refused is to cost little.
+            over.command_id = native_commands.read_id(message)
+            self.registry.commands.refuse(session, over)
+            return
         try:
             command = native_commands.decode(message, max_message_bytes=self.max_message_bytes)
         except HubError as error:
             self.registry.commands.refuse(session, error)
         else:
-            if over is None:
-                self.registry.commands.submit(session, command)
-            else:
-                over.command_id = command.id
-                self.registry.commands.refuse(session, over)
+            self.registry.commands.submit(session, command)
 
 
 class _Reading:

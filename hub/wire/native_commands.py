@@ -131,7 +131,7 @@ def decode(raw: bytes, *, max_message_bytes: int) -> Command:
         command = _COMMAND.decode(raw)
         return _checked(command, max_message_bytes)
     except HubError as error:
-        error.command_id = _read_id(raw)
+        error.command_id = read_id(raw)
         raise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _explain(raw, error) from None
@@ -260,7 +260,7 @@ def _position(text: str | None) -> Position | None:
     return None if text is None else Position.parse(text)
 
 
-def _read_id(raw: bytes) -> CommandId:
+def read_id(raw: bytes) -> CommandId:
     """The command's `id`, where the rest of it may be wrong; None where it has none.
 
     Who waits for a reply to a command that is no JSON (half an emoji in its data, say) would
@@ -289,11 +289,11 @@ def _is_id(id_: str | int) -> bool:
 def _explain(raw: bytes, error: Exception) -> BadRequestError:
     if isinstance(error, RecursionError):
         refusal = too_deep(raw)
-        refusal.command_id = _read_id(raw)
+        refusal.command_id = read_id(raw)
         return refusal
     if not isinstance(error, msgspec.ValidationError):
-        return BadRequestError(why_not_read(raw, error), command_id=_read_id(raw))
+        return BadRequestError(why_not_read(raw, error), command_id=read_id(raw))
     message = str(error)
     if message.endswith("`$.op`"):
         message = f"unknown op ({message}); known are {_OPS}"
-    return BadRequestError(message, command_id=_read_id(raw))
+    return BadRequestError(message, command_id=read_id(raw))
