@@ -7,14 +7,14 @@ are not watched.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
 from hub.auth.keys import HeldKey, read_publish_key
-from hub.core.counters import Counters
+from hub.core.counters import Counters, Counts
 from hub.errors import SettingsError
 from hub.node.access import PEM, public_keys_of
 from hub.node.file_watch import FileWatch
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _SETTING = "publish_keys"
 
+_KeyT = TypeVar("_KeyT")
+
 
 def watched_file(settings: Settings) -> Path | None:
     """The file whose publisher keys count, or would if it had some; None where none does."""
@@ -34,7 +36,49 @@ def watched_file(settings: Settings) -> Path | None:
     return settings.config_path if origin in {Origin.FILE, Origin.DEFAULT} else None
 
 
-class KeyWatch(FileWatch):
+class _KeyWatch(FileWatch, Generic[_KeyT]):
+    """Reads keys of some kind again and hands them on.
+
+    Args:
+        name: of the setting that they are of, and of the log's lines.
+        read: gives the keys, in a thread; raises `SettingsError` where they cannot be read.
+        take: uses them from now on; what it returns is logged.
+        reloads: counts what was `read` and what `failed`.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        name: str,
+        read: Callable[[], list[_KeyT]],
+        take: Callable[[list[_KeyT]], dict[str, object]],
+        reloads: Counts,
+        log: FilteringBoundLogger,
+    ) -> None:
+        super().__init__(paths, self._read_again)
+        self._name = name
+        self._read = read
+        self._take = take
+        self._reloads = reloads
+        self._log = log
+
+    async def _read_again(self) -> None:
+        try:
+            keys = await asyncio.to_thread(self._read)
+        except SettingsError as error:
+            self._reloads["failed"] += 1
+            self._log.warning(
+                f"{self._name}_not_read",
+                reason=error.message[:500],
+                message="the keys before it still hold",
+            )
+            return
+        self._reloads["read"] += 1
+        self._log.info(f"{self._name}_read", **self._take(keys))
+
+
+class KeyWatch(_KeyWatch[HeldKey]):
     """Of publishers' keys; one per node whose config file may have some."""
 
     def __init__(
@@ -46,27 +90,18 @@ class KeyWatch(FileWatch):
         log: FilteringBoundLogger,
     ) -> None:
         """`replace` takes the keys from now on; it returns how many sessions that ended."""
-        super().__init__([path], self._read)
-        self._path = path
-        self._replace = replace
-        self._counters = counters
-        self._log = log
 
-    async def _read(self) -> None:
-        try:
-            keys = await asyncio.to_thread(read_keys, self._path)
-        except SettingsError as error:
-            self._counters.key_reloads["failed"] += 1
-            self._log.warning(
-                "publish_keys_not_read",
-                reason=error.message[:500],
-                message="the keys before it still hold",
-            )
-            return
-        self._counters.key_reloads["read"] += 1
-        ended = self._replace(keys)
-        self._log.info(
-            "publish_keys_read", keys=sorted(key.name for key in keys), sessions_ended=ended
+        def take(keys: list[HeldKey]) -> dict[str, object]:
+            ended = replace(keys)
+            return {"keys": sorted(key.name for key in keys), "sessions_ended": ended}
+
+        super().__init__(
+            [path],
+            name=_SETTING,
+            read=lambda: read_keys(path),
+            take=take,
+            reloads=counters.key_reloads,
+            log=log,
         )
 
 
@@ -82,7 +117,7 @@ def key_files(settings: Settings) -> list[Path]:
     return [Path(each) for each in settings.token_public_keys if not each.startswith(PEM)]
 
 
-class TokenKeyWatch(FileWatch):
+class TokenKeyWatch(_KeyWatch["PublicKey"]):
     """Of the public keys that verify tokens; one per node that has such files.
 
     A token whose key was taken out verifies nothing any more; a session that it has opened ends
@@ -97,23 +132,17 @@ class TokenKeyWatch(FileWatch):
         counters: Counters,
         log: FilteringBoundLogger,
     ) -> None:
-        super().__init__(key_files(settings), self._read)
-        self._named = settings.token_public_keys
-        self._replace = replace
-        self._counters = counters
-        self._log = log
+        named = settings.token_public_keys
 
-    async def _read(self) -> None:
-        try:
-            keys = await asyncio.to_thread(public_keys_of, self._named)
-        except SettingsError as error:
-            self._counters.token_key_reloads["failed"] += 1
-            self._log.warning(
-                "token_public_keys_not_read",
-                reason=error.message[:500],
-                message="the keys before it still hold",
-            )
-            return
-        self._counters.token_key_reloads["read"] += 1
-        self._replace(keys)
-        self._log.info("token_public_keys_read", keys=len(keys))
+        def take(keys: "list[PublicKey]") -> dict[str, object]:
+            replace(keys)
+            return {"keys": len(keys)}
+
+        super().__init__(
+            key_files(settings),
+            name="token_public_keys",
+            read=lambda: public_keys_of(named),
+            take=take,
+            reloads=counters.token_key_reloads,
+            log=log,
+        )
