@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 from hub_client import frames
 from hub_client.channel import Channel
@@ -25,6 +25,7 @@ from hub_client.messages import (
 from hub_client.options import ClientOptions
 from hub_client.pattern import Pattern
 from hub_client.route import find_route
+from hub_client.subscribe_options import ChannelOptions, PatternOptions
 from hub_client.tokens import Token, TokenSource
 from hub_client.transport import Target, check_base_url
 
@@ -121,16 +122,11 @@ class HubClient:
         channel: str,
         *,
         state: bool,
-        since: Position | str | None = None,
-        last: int | None = None,
-        fill: bool = False,
-        filter: Filter | None = None,
         gaps: bool = False,
         presence: bool = False,
-        presence_data: object = None,
-        every_ms: int | None = None,
         get_state: GetState | None = None,
         on_gap: OnGap | None = None,
+        **options: Unpack[ChannelOptions],
     ) -> Subscription[Item]: ...
 
     @overload
@@ -138,16 +134,11 @@ class HubClient:
         self,
         channel: str,
         *,
-        since: Position | str | None = None,
-        last: int | None = None,
-        fill: bool = False,
-        filter: Filter | None = None,
         gaps: Literal[False] = False,
         presence: Literal[False] = False,
-        presence_data: object = None,
-        every_ms: int | None = None,
         get_state: GetState | None = None,
         on_gap: OnGap | None = None,
+        **options: Unpack[ChannelOptions],
     ) -> Subscription[Message]: ...
 
     @overload
@@ -155,16 +146,11 @@ class HubClient:
         self,
         channel: str,
         *,
-        since: Position | str | None = None,
-        last: int | None = None,
-        fill: bool = False,
-        filter: Filter | None = None,
         gaps: Literal[True],
         presence: Literal[False] = False,
-        presence_data: object = None,
-        every_ms: int | None = None,
         get_state: GetState | None = None,
         on_gap: OnGap | None = None,
+        **options: Unpack[ChannelOptions],
     ) -> Subscription[Message | Gap]: ...
 
     @overload
@@ -172,16 +158,11 @@ class HubClient:
         self,
         channel: str,
         *,
-        since: Position | str | None = None,
-        last: int | None = None,
-        fill: bool = False,
-        filter: Filter | None = None,
         gaps: bool = False,
         presence: bool = False,
-        presence_data: object = None,
-        every_ms: int | None = None,
         get_state: GetState | None = None,
         on_gap: OnGap | None = None,
+        **options: Unpack[ChannelOptions],
     ) -> Subscription[Message | Gap | Presence]: ...
 
     def subscribe(  # noqa: PLR0913 - what a subscription may ask for
@@ -245,13 +226,10 @@ class HubClient:
         self,
         pattern: str,
         *,
-        since: Positions | None = None,
-        last: int | None = None,
-        fill: bool = False,
-        filter: Filter | None = None,
         gaps: Literal[False] = False,
         presence: Literal[False] = False,
         on_gap: OnGap | None = None,
+        **options: Unpack[PatternOptions],
     ) -> Subscription[Message]: ...
 
     @overload
@@ -259,13 +237,10 @@ class HubClient:
         self,
         pattern: str,
         *,
-        since: Positions | None = None,
-        last: int | None = None,
-        fill: bool = False,
-        filter: Filter | None = None,
         gaps: bool = False,
         presence: bool = False,
         on_gap: OnGap | None = None,
+        **options: Unpack[PatternOptions],
     ) -> Subscription[Message | Gap | Presence]: ...
 
     def subscribe_pattern(  # noqa: PLR0913 - what a subscription may ask for

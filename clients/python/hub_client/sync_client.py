@@ -9,7 +9,7 @@ import concurrent.futures
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from hub_client.client import HubClient
 from hub_client.errors import ClosedError
@@ -28,6 +28,7 @@ from hub_client.messages import (
     Tags,
 )
 from hub_client.options import ClientOptions
+from hub_client.subscribe_options import ChannelOptions, PatternOptions
 from hub_client.sync_subscription import OnGap, SyncSubscription
 from hub_client.tokens import Token
 
@@ -106,15 +107,10 @@ class SyncHubClient:
         channel: str,
         *,
         state: bool,
-        since: Position | str | None = None,
-        last: int | None = None,
-        fill: bool = False,
-        filter: Filter | None = None,
         gaps: bool = False,
         presence: bool = False,
-        presence_data: object = None,
-        every_ms: int | None = None,
         on_gap: OnGap | None = None,
+        **options: Unpack[ChannelOptions],
     ) -> "SyncSubscription[Item]": ...
 
     @overload
@@ -122,16 +118,11 @@ class SyncHubClient:
         self,
         channel: str,
         *,
-        since: Position | str | None = None,
-        last: int | None = None,
-        fill: bool = False,
-        filter: Filter | None = None,
         gaps: Literal[False] = False,
         presence: Literal[False] = False,
-        presence_data: object = None,
-        every_ms: int | None = None,
         get_state: Callable[[], Mapping[str, Any]] | None = None,
         on_gap: OnGap | None = None,
+        **options: Unpack[ChannelOptions],
     ) -> "SyncSubscription[Message]": ...
 
     @overload
@@ -139,16 +130,11 @@ class SyncHubClient:
         self,
         channel: str,
         *,
-        since: Position | str | None = None,
-        last: int | None = None,
-        fill: bool = False,
-        filter: Filter | None = None,
         gaps: bool = False,
         presence: bool = False,
-        presence_data: object = None,
-        every_ms: int | None = None,
         get_state: Callable[[], Mapping[str, Any]] | None = None,
         on_gap: OnGap | None = None,
+        **options: Unpack[ChannelOptions],
     ) -> "SyncSubscription[Message | Gap | Presence]": ...
 
     def subscribe(  # noqa: PLR0913 - as there
@@ -194,13 +180,10 @@ class SyncHubClient:
         self,
         pattern: str,
         *,
-        since: Positions | None = None,
-        last: int | None = None,
-        fill: bool = False,
-        filter: Filter | None = None,
         gaps: Literal[False] = False,
         presence: Literal[False] = False,
         on_gap: OnGap | None = None,
+        **options: Unpack[PatternOptions],
     ) -> "SyncSubscription[Message]": ...
 
     @overload
@@ -208,13 +191,10 @@ class SyncHubClient:
         self,
         pattern: str,
         *,
-        since: Positions | None = None,
-        last: int | None = None,
-        fill: bool = False,
-        filter: Filter | None = None,
         gaps: bool = False,
         presence: bool = False,
         on_gap: OnGap | None = None,
+        **options: Unpack[PatternOptions],
     ) -> "SyncSubscription[Message | Gap | Presence]": ...
 
     def subscribe_pattern(  # noqa: PLR0913 - as there
