@@ -78,10 +78,7 @@ class Publishing:
         assert publish_soon is not None  # noqa: S101 - as above
 
         def done(outcome: PublishResult | HubError) -> None:
-            if isinstance(outcome, PublishResult):
-                self._count(outcome)
-            else:
-                self._counters.publish_errors[outcome.code] += 1
+            self._count(outcome)
             on_done(outcome)
 
         try:
@@ -125,7 +122,8 @@ class Publishing:
         except HubError as error:
             self._counters.publish_errors[error.code] += 1
             raise
-        return self._count(result)
+        self._count(result)
+        return result
 
     @property
     def publishes_many(self) -> bool:
@@ -146,10 +144,7 @@ class Publishing:
         except HubError as error:
             outcomes = [error] * len(requests)
         for outcome in outcomes:
-            if isinstance(outcome, PublishResult):
-                self._count(outcome)
-            else:
-                self._counters.publish_errors[outcome.code] += 1
+            self._count(outcome)
         return outcomes
 
     def _refuse_more(self) -> NoReturn:
@@ -158,9 +153,10 @@ class Publishing:
             f"limit is {self._max_backlog_bytes:,}: publish more slowly"
         )
 
-    def _count(self, result: PublishResult) -> PublishResult:
-        if result.duplicate:
+    def _count(self, outcome: PublishResult | HubError) -> None:
+        if isinstance(outcome, HubError):
+            self._counters.publish_errors[outcome.code] += 1
+        elif outcome.duplicate:
             self._counters.duplicates += 1
         else:
             self._counters.publications += 1
-        return result
