@@ -9,13 +9,13 @@ from functools import partial
 
 import httpx2 as httpx
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import WebSocketException
 
 from tests.multi_node.checker import Place, Push, View
+from tests.multi_node.socket_reader import TRY_SECONDS, SocketReader
 from tests.support.hub_process import HubProcess
 from tests.support.waiting import eventually
 
-TRY_SECONDS = 10.0
 # Hubs are reached without TLS. Else each client reads the certificates that the system trusts: at
 # each attempt 19 ms in which a proxy of the same loop stands still, and Redis seems to be away.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -92,10 +92,11 @@ async def _page(client: httpx.AsyncClient, path: str, query: Mapping[str, str]) 
     return page
 
 
-class Seat:
+class Seat(SocketReader):
     """A subscriber of one channel that comes and goes, and resumes where it was."""
 
     def __init__(self, channel: str, name: str) -> None:
+        super().__init__()
         self.channel = channel
         self.view = View(name)
         self.connects = 0
@@ -105,17 +106,6 @@ class Seat:
         """What it asks for besides."""
         self.changes: list[tuple[str, str]] = []
         """Who joined and who left, in the order they came."""
-        self._connection: ClientConnection | None = None
-        self._reading: asyncio.Task[None] | None = None
-
-    @property
-    def seated(self) -> bool:
-        return self._reading is not None and not self._reading.done()
-
-    async def join(self, hub: HubProcess) -> None:
-        """Connect and subscribe, after what was seen last; as often as it takes."""
-        await self.leave()
-        await eventually(lambda: self._try(hub), seconds=25, what=f"a seat at {hub.url}")
 
     async def _try(self, hub: HubProcess) -> bool:
         query = {"channel": self.channel, **self.more}
@@ -133,29 +123,14 @@ class Seat:
             return False
         self.view.feed(push)
         self.connects += 1
-        self._connection = connection
-        self._reading = asyncio.create_task(self._read(connection))
+        self._read_on(connection)
         return True
 
-    async def _read(self, connection: ClientConnection) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            async for text in connection:
-                push: Push = json.loads(text)
-                if push.get("channel") == self.channel:
-                    self.view.feed(push)
-                    if push["op"] in {"join", "leave"}:
-                        self.changes.append((push["op"], push["member"]["id"]))
-
-    async def leave(self) -> None:
-        """Disconnect; what was read until now counts."""
-        if self._connection is not None and self._reading is not None:
-            await self._connection.close()
-            await self._reading
-            self._connection = self._reading = None
-
-    async def close(self) -> None:
-        """Leave for good."""
-        await self.leave()
+    async def _take(self, _connection: ClientConnection, push: Push) -> None:
+        if push.get("channel") == self.channel:
+            self.view.feed(push)
+            if push["op"] in {"join", "leave"}:
+                self.changes.append((push["op"], push["member"]["id"]))
 
     @property
     def data(self) -> list[object]:

@@ -6,18 +6,16 @@ also in channels that came to be after it had begun.
 """
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Sequence
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import WebSocketException
 
 from tests.multi_node.checker import Push, View
-from tests.multi_node.fleet import TRY_SECONDS
 from tests.multi_node.readers import EventStream, Polls
+from tests.multi_node.socket_reader import TRY_SECONDS, SocketReader
 from tests.support.hub_process import HubProcess
-from tests.support.waiting import eventually
 
 
 class _Views(dict[str, View]):
@@ -41,23 +39,14 @@ class _Views(dict[str, View]):
         return {name: f"{at[0]}:{at[1]}" for name, at in known.items() if at is not None}
 
 
-class Follower:
+class Follower(SocketReader):
     """Over WebSocket; a `hub.tests.multi_node.readers.Reader`."""
 
     def __init__(self, name: str, pattern: str) -> None:
+        super().__init__()
         self.pattern = pattern
         self.views = _Views(name)
         self.connects = 0
-        self._connection: ClientConnection | None = None
-        self._reading: asyncio.Task[None] | None = None
-
-    @property
-    def seated(self) -> bool:
-        return self._reading is not None and not self._reading.done()
-
-    async def join(self, hub: HubProcess) -> None:
-        await self.leave()
-        await eventually(lambda: self._try(hub), seconds=25, what=f"a follower at {hub.url}")
 
     async def _try(self, hub: HubProcess) -> bool:
         command: dict[str, object] = {"op": "subscribe", "id": 1, "pattern": self.pattern}
@@ -77,26 +66,13 @@ class Follower:
             return False
         self.views.begin(push["ok"]["positions"])
         self.connects += 1
-        self._connection = connection
-        self._reading = asyncio.create_task(self._read(connection))
+        self._read_on(connection)
         return True
 
-    async def _read(self, connection: ClientConnection) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            async for text in connection:
-                push: Push = json.loads(text)
-                assert push["op"] != "unsubscribed", push
-                if "channel" in push:
-                    self.views[push["channel"]].feed(push)
-
-    async def leave(self) -> None:
-        if self._connection is not None and self._reading is not None:
-            await self._connection.close()
-            await self._reading
-            self._connection = self._reading = None
-
-    async def close(self) -> None:
-        await self.leave()
+    async def _take(self, _connection: ClientConnection, push: Push) -> None:
+        assert push["op"] != "unsubscribed", push
+        if "channel" in push:
+            self.views[push["channel"]].feed(push)
 
 
 class StreamFollower(EventStream):

@@ -5,27 +5,26 @@ joins and leaves.
 """
 
 import asyncio
-import contextlib
 import json
 
 import httpx2 as httpx
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import WebSocketException
 
 from tests.multi_node.checker import Push
-from tests.multi_node.fleet import TRY_SECONDS
+from tests.multi_node.socket_reader import TRY_SECONDS, SocketReader
 from tests.multi_node.watcher import token
 from tests.support.hub_process import HubProcess
-from tests.support.waiting import eventually
 
 # Before a refused question is asked again.
 AGAIN_SECONDS = 0.2
 
 
-class Guest:
-    """`come` and `leave` as often as one likes."""
+class Guest(SocketReader):
+    """`join` and `leave` as often as one likes."""
 
     def __init__(self, channel: str, subject: str) -> None:
+        super().__init__()
         self.channel = channel
         self.subject = subject
         self.others: set[str] = set()
@@ -35,17 +34,6 @@ class Guest:
         self._answered = 0
         self._since: list[Push] = []
         """Joins and leaves that came since the last question."""
-        self._connection: ClientConnection | None = None
-        self._reading: asyncio.Task[None] | None = None
-
-    @property
-    def seated(self) -> bool:
-        return self._reading is not None and not self._reading.done()
-
-    async def come(self, hub: HubProcess) -> None:
-        """Leave where he is, and connect there; as often as it takes."""
-        await self.leave()
-        await eventually(lambda: self._try(hub), seconds=25, what=f"a seat at {hub.url}")
 
     async def _try(self, hub: HubProcess) -> bool:
         query = httpx.QueryParams({"channel": self.channel, "token": token(self.subject)})
@@ -56,20 +44,8 @@ class Guest:
             await self._take(connection, push)
         except (OSError, TimeoutError, WebSocketException):
             return False
-        self._connection = connection
-        self._reading = asyncio.create_task(self._read(connection))
+        self._read_on(connection)
         return True
-
-    async def leave(self) -> None:
-        if self._connection is not None and self._reading is not None:
-            await self._connection.close()
-            await self._reading
-            self._connection = self._reading = None
-
-    async def _read(self, connection: ClientConnection) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            async for text in connection:
-                await self._take(connection, json.loads(text))
 
     async def _take(self, connection: ClientConnection, push: Push) -> None:
         self.log.append(push)

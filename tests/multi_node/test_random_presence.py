@@ -55,7 +55,7 @@ class Evening:
         # Nothing follows that could make good what these cuts cost.
         for _ in range(3):
             await redis_cuts_subscribers(self)
-        await self.guests[0].come(self.anywhere())
+        await self.guests[0].join(self.anywhere())
         there = {guest.subject for guest in self.guests if guest.seated}
         known = [partial(self._knows, guest, there) for guest in self.guests]
         for knows in known:
@@ -78,7 +78,7 @@ class Evening:
 
 
 async def somebody_comes(evening: Evening) -> None:
-    await evening.anybody().come(evening.anywhere())
+    await evening.anybody().join(evening.anywhere())
 
 
 async def somebody_leaves(evening: Evening) -> None:
@@ -95,7 +95,7 @@ async def redis_cuts_everybody(evening: Evening) -> None:
 
 async def _cut_while_people_move(evening: Evening, kind: str) -> None:
     some = evening.chance.sample(evening.guests, 4)
-    moving = [guest.come(evening.anywhere()) for guest in some[:2]]
+    moving = [guest.join(evening.anywhere()) for guest in some[:2]]
     moving += [guest.leave() for guest in some[2:]]
     cutting = _cut(evening, kind)
     await asyncio.gather(cutting, *moving)

@@ -7,7 +7,8 @@ import httpx2 as httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.multi_node.fleet import TRY_SECONDS, hubs, seats
+from tests.multi_node.fleet import hubs, seats
+from tests.multi_node.socket_reader import TRY_SECONDS
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
