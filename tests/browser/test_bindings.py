@@ -18,6 +18,7 @@ from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 MODULES = ROOT / "clients" / "js" / "node_modules"
+NAMESPACES = '{"chat": {"presence": true}, "keyed": {"keyed": true}}'
 PAGES = {"react": "react_page.jsx", "vue": "vue_page.js"}
 pytestmark = [
     pytest.mark.browser,
@@ -78,7 +79,7 @@ async def test_components_of_one_channel_each_get_what_they_ask_for(
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-    with HubProcess(HUB_ORIGINS=pages, HUB_NAMESPACES='{"chat": {"presence": true}}') as hub:
+    with HubProcess(HUB_ORIGINS=pages, HUB_NAMESPACES=NAMESPACES) as hub:
         for number in range(1, 5):
             publish(hub, "prices", number)
         publish(hub, "other", "first")
@@ -104,12 +105,45 @@ async def test_components_of_one_channel_each_get_what_they_ask_for(
 
         def subscribed() -> list[str]:
             [connection] = httpx.get(f"{hub.url}/api/connections").json()["connections"]
-            return [each["channel"] for each in connection["subscriptions"]]
+            return sorted(each["channel"] for each in connection["subscriptions"])
 
-        async def only_presence() -> bool:
-            return subscribed() == ["chat:1"]
+        async def only_the_others() -> bool:
+            return subscribed() == ["chat:1", "keyed:t"]
 
-        assert await eventually(only_presence)
+        assert await eventually(only_the_others)
+    assert problems == []
+
+
+@pytest.mark.parametrize("framework", ["react", "vue"])
+async def test_a_pattern_a_table_and_what_a_member_says(
+    page: Page, pages: str, framework: str
+) -> None:
+    """Two tables of one channel, a channel that appears, a member that changes its mind."""
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    with HubProcess(HUB_ORIGINS=pages, HUB_NAMESPACES=NAMESPACES) as hub:
+
+        def row(key: str, data: object) -> None:
+            params = {"key": key}
+            httpx.post(
+                f"{hub.url}/api/publish/keyed:t", params=params, json=data
+            ).raise_for_status()
+
+        row("a", 1)
+        row("b", 2)
+        await page.goto(f"{pages}/{framework}.html?hub={hub.url}")
+        for table in ("#table", "#again"):
+            await expect(page.locator(table)).to_have_text("a=1,b=2")
+        row("a", 3)
+        httpx.delete(f"{hub.url}/api/channels/keyed:t/state/b").raise_for_status()
+        for table in ("#table", "#again"):
+            await expect(page.locator(table)).to_have_text("a=3")
+        publish(hub, "p:new", 1)
+        publish(hub, "p:other", 2)
+        await expect(page.locator("#everything")).to_have_text("p:new=1,p:other=2")
+        await expect(page.locator("#mood")).to_have_text("fine")
+        await page.locator("#mood").click()
+        await expect(page.locator("#mood")).to_have_text("busy")
     assert problems == []
 
 

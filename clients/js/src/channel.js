@@ -18,17 +18,20 @@ import { MAX_QUEUE } from "./limits.js";
 // What another connection may have: it asked earlier, or is at another node (PROTOCOL.md, gaps).
 const LACKING = /^(expired|broker)$/;
 
+// `began` is told by this client: the connection was asked for another subscription.
+const START = /^(subscribed|began)$/;
+
 /** @param {string} position `epoch:offset`, split at its last colon */
 export const epochOf = (position) => position.slice(0, position.lastIndexOf(":"));
 
 /**
  * @param {string} channel
  * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object,
- *   every_ms?: number }} first how the first subscription starts
+ *   every_ms?: number, state?: boolean }} first how the first subscription starts
+ * @param {Set<Member>} [members]
+ * @param {string} [key] by which connections know that they bring it
  */
-export function openChannel(channel, { since, last, fill, filter, presence, every_ms }) {
-  /** @type {Set<Member>} */
-  const members = new Set();
+export function openChannel(channel, { since, last, fill, filter, presence, every_ms, state }, members = new Set(), key = channel) {
   let epoch = "";
   let offset = 0;
   let asked = ""; // the epoch that the newest connection was asked to resume in
@@ -37,6 +40,9 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
   let given = {};
   /** @type {Set<Member>} later subscriptions that begin when the channel does */
   const waiting = new Set();
+  /** @type {Map<string, any>} by key, for later subscriptions */
+  const rows = new Map();
+  let table = ""; // as of which rows come now
 
   const position = () => `${epoch}:${offset}`;
 
@@ -55,7 +61,7 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
    * @param {Map<string, string>} epochs
    */
   const lacks = ({ op, reason, to }, epochs) =>
-    op === "gap" && LACKING.test(reason) && to > offset && epochs.get(channel) === epoch;
+    op === "gap" && LACKING.test(reason) && to > offset && epochs.get(key) === epoch;
 
   /**
    * Tell what waits and lacks nothing any more.
@@ -75,14 +81,14 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
    * @param {boolean} first
    */
   const take = ({ op, ...item }, epochs, first) => {
-    const theirs = epochs.get(channel);
+    const theirs = epochs.get(key);
     const last = item.offset ?? item.to;
-    if (op === "subscribed") {
+    if (START.test(op)) {
       // A position that is known stays. That of another epoch moves with the `reset` that
       // follows; moving now would hide it if the connection ended in between.
-      epochs.set(channel, epochOf(item.position));
+      epochs.set(key, epochOf(item.position));
       given = "data" in item ? { data: item.data } : {};
-      if (!epoch) move(item.position);
+      if (!epoch && !state) move(item.position); // with rows there is no place before the last of them
       if (epochOf(item.position) === epoch) {
         const start = Number(item.position.slice(epoch.length + 1));
         head = Math.max(head, start + item.replayed);
@@ -90,8 +96,31 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
       waiting.forEach((member) => member.begin(epoch, offset, Math.max(head, offset)));
       waiting.clear();
     } else if (!theirs) return; // owed to an earlier subscription
-    else if (item.position) {
-      epochs.set(channel, item.epoch);
+    else if (op === "state") {
+      const at = item.position;
+      const epochThen = epochOf(at);
+      if (!state) {
+        // What another subscription asked for stands in place of messages.
+        const to = Number(at.slice(epochThen.length + 1));
+        const gap = { op: "gap", channel, epoch: epochThen };
+        if (item.more || !epoch) return;
+        if (epochThen !== epoch) return take({ ...gap, position: at, reason: "reset" }, epochs, first);
+        return take({ ...gap, from: offset + 1, to, reason: "expired" }, epochs, first);
+      }
+      item.begins = at !== table;
+      if (item.begins) rows.clear();
+      table = item.more ? at : "";
+      epochs.set(key, epochThen);
+      if (!item.more) move(at);
+      item.rows = item.rows.map((/** @type {Json} */ row) => ({
+        channel,
+        epoch: epochThen,
+        ...row,
+        position: `${epochThen}:${row.offset}`,
+      }));
+      for (const row of item.rows) rows.set(row.key, row);
+    } else if (item.position) {
+      epochs.set(key, item.epoch);
       if (item.epoch === epoch && asked !== epoch) return; // the other connection said it
       move(item.position);
       head = 0;
@@ -103,17 +132,29 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
     if (op === "message") {
       item.epoch = epoch;
       item.position = position();
+      if (state && item.key && !item.remove) rows.set(item.key, item);
+      else rows.delete(item.key);
     }
     [...members].forEach((member) => member.push(op, item));
   };
 
   if (since) move(since);
 
-  return {
-    channel,
+  const self = {
+    name: channel,
+    kind: "channel",
+    key,
     members,
-    filter: JSON.stringify(filter), // the hub's, so of all its members
+    terms: JSON.stringify([filter, state]), // the hub's, so of all its members
     release,
+    position: () => epoch && position(),
+    all: () => [self],
+
+    /**
+     * Whether it lacks nothing of what a connection brings from there on.
+     * @param {string} start
+     */
+    follows: (start) => !!epoch && !state && (epochOf(start) !== epoch || Number(start.slice(epoch.length + 1)) <= offset),
 
     /**
      * A further subscription: it begins here, or when the channel does.
@@ -122,8 +163,12 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
      */
     join(member, carried) {
       members.add(member);
-      if (!carried) return void waiting.add(member);
-      member.begin(epoch, offset, Math.max(head, offset));
+      if (state && (epoch || table)) {
+        const whole = { channel, position: table || position(), rows: [...rows.values()], more: !!table, begins: true };
+        queueMicrotask(() => members.has(member) && member.push("state", whole));
+      } else if (!carried) return void (state || waiting.add(member));
+      if (!carried) return;
+      if (!state) member.begin(epoch, offset, Math.max(head, offset));
       const told = { channel, position: position(), recovered: true, replayed: 0, ...given };
       queueMicrotask(() => members.has(member) && member.push("subscribed", told));
     },
@@ -142,7 +187,8 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
     /** What to ask the hub for: the present position, or else how the application starts. */
     request() {
       asked = epoch;
-      return { channel, since: epoch ? position() : undefined, last, fill, filter, presence, every_ms };
+      table = "";
+      return { channel, since: epoch ? position() : undefined, last, fill, filter, presence, every_ms, state };
     },
 
     /**
@@ -150,17 +196,22 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
      * @param {Map<string, string>} epochs of the channels that the connection is subscribed to
      * @param {boolean} first whether this is the connection for what has no offset
      * @param {boolean} newer whether another one, which was there before, still brings the channel
+     * @param {boolean} [shared] whether the connection brings it already, for another subscription:
+     *   what was before that does not come again
      */
-    push(push, epochs, first, newer) {
+    push(push, epochs, first, newer, shared) {
       if (newer && (held.length || lacks(push, epochs))) held.push([push, epochs, first]);
       else take(push, epochs, first);
-      if (newer && push.op === "subscribed" && epochs.get(channel) === epoch) {
-        // Where it starts further on, that much is lacking.
+      if ((newer || shared) && START.test(push.op) && epochs.get(key) === epoch) {
+        // Where it starts further on, that much is lacking, or in the rows that follow.
         const to = Number(push.position.slice(epoch.length + 1));
         const gap = { op: "gap", channel, epoch, from: offset + 1, to, reason: "expired" };
-        if (to > offset) held.unshift([gap, epochs, first]);
+        if (to <= offset || state) return release();
+        if (newer) held.unshift([gap, epochs, first]);
+        else take(gap, epochs, first);
       }
       release(held.length > MAX_QUEUE);
     },
   };
+  return self;
 }

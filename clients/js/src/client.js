@@ -5,12 +5,15 @@ import { commands } from "./commands.js";
 import { connection as openConnection } from "./connection.js";
 import { call, complain, HubError } from "./errors.js";
 import { NO_PAGE, WRITE } from "./limits.js";
-import { check, SUBSCRIBE_OPTIONS } from "./options.js";
+import { check, PATTERN_OPTIONS, SUBSCRIBE_OPTIONS } from "./options.js";
+import { openPattern } from "./pattern.js";
 import { openSubscription } from "./subscription.js";
 
 /** @typedef {import("./commands.js").Json} Json */
 /** @typedef {import("./channel.js").Channel} Channel */
 /** @typedef {import("./connection.js").Link} Link */
+/** @typedef {ReturnType<typeof openPattern>} Pattern */
+/** @typedef {Channel | Pattern} Wanted */
 /** @typedef {import("./options.js").State} State */
 /** @typedef {import("./subscription.js").Member} Member */
 
@@ -30,6 +33,8 @@ export function openClient(base, options, show) {
   const pending = commands(() => link?.send);
   /** @type {Map<string, Channel>} */
   const channels = new Map();
+  /** @type {Map<string, Pattern>} */
+  const patterns = new Map();
   const listeners = new Set([show]);
   /** @type {Link | null} */
   let link = null;
@@ -62,63 +67,134 @@ export function openClient(base, options, show) {
   /**
    * Subscribe by command. What is refused for now is asked again, at once on a new connection;
    * what is refused for good ends the subscriptions.
-   * @param {Channel} channel
+   * @param {Wanted} wanted
    */
-  const ask = (channel) => {
-    const { channel: name } = channel;
+  const ask = (wanted) => {
     const mine = /** @type {Link} */ (link);
-    const current = () => channels.get(name) === channel;
-    const again = () => mine === link && current() && ask(channel);
-    pending.request({ op: "subscribe", ...channel.request() }, (error, ok) => {
-      // The stream may have told already: of a reply that comes later, or was lost.
-      if (!current() || mine.epochs.get(name)) return;
-      if (ok) {
-        const told = { op: "subscribed", ...ok };
-        if (mine.duplex) channel.push(told, mine.epochs, true, brings(channel));
-      } else if (error?.retryable) setTimeout(again, askAgainMs(error.retryAfterSeconds));
+    const current = () => homeOf(wanted).get(wanted.name) === wanted;
+    const again = () => mine === link && current() && ask(wanted);
+    pending.request({ op: "subscribe", ...wanted.request() }, (error, ok) => {
+      if (!current()) return;
+      if (ok) mine.duplex && begin(wanted, ok, mine);
+      else if (error?.retryable) {
+        // The stream may have told already: of a reply that was lost.
+        if (!mine.epochs.get(wanted.key)) setTimeout(again, askAgainMs(error.retryAfterSeconds));
+      }
       // A browser sent the command twice: the stream will tell where the first one started.
-      else if (error?.code !== "conflict") end(channel, error);
+      else if (error?.code !== "conflict") end(wanted, error);
     });
+  };
+
+  /** @param {Wanted} wanted */
+  const homeOf = ({ kind }) => /** @type {Map<string, Wanted>} */ (kind === "pattern" ? patterns : channels);
+
+  /** All that is wanted, as it is asked for: who resumes through a pattern is not passed by name. */
+  const all = () => [...patterns.values(), ...channels.values()];
+
+  /**
+   * Who has a place in a channel: one by name, and patterns.
+   * @param {string} name
+   */
+  const placesIn = (name) => {
+    const found = [channels.get(name)];
+    patterns.forEach((pattern) => found.push(pattern.of(name)));
+    return /** @type {Channel[]} */ (found.filter(Boolean));
+  };
+
+  /**
+   * @param {Channel} place
+   * @param {Json} push
+   * @param {Link} from
+   * @param {boolean} [shared]
+   */
+  const hear = (place, push, from, shared) => {
+    // While two connections bring a channel, one is for what has no offset to compare.
+    const first = from === link || !link?.epochs.get(place.key);
+    place.push(push, from.epochs, first, from === link && brings(place), shared);
+    // A table begins anew: what the connection before brings may be in it already.
+    if (push.op === "state" && from === link) before.forEach(({ epochs }) => epochs.delete(place.key));
+  };
+
+  /**
+   * The hub has answered a subscribe at its place in the stream.
+   * @param {Wanted} wanted
+   * @param {Json} told
+   * @param {Link} from
+   */
+  const begin = (wanted, told, from) => {
+    if (!("matches" in wanted)) return starts({ op: "subscribed", ...told }, from, wanted);
+    from.epochs.set(wanted.key, "*");
+    wanted.begin();
+    /** @type {(channel: string, position: string) => void} */
+    const startsIn = (channel, position) =>
+      starts({ op: "began", channel, position, replayed: 0 }, from, wanted.place(channel));
+    for (const [channel, position] of Object.entries(told.positions)) startsIn(channel, position);
+    // One that nobody has published to is brought by name alone.
+    for (const { name, key, position } of channels.values()) {
+      const at = wanted.matches(name) && !wanted.of(name) && from.epochs.get(key) && position();
+      if (at) startsIn(name, at);
+    }
+    wanted.members.forEach((member) => member.push("subscribed", told));
+  };
+
+  /**
+   * A channel starts on a connection: for the one that asked, or any; and for each other one
+   * that lacks nothing of what follows.
+   * @param {Json} told
+   * @param {Link} from
+   * @param {Channel} [asked]
+   */
+  const starts = (told, from, asked) => {
+    const { channel, position } = told;
+    patterns.forEach((pattern) => pattern.matches(channel) && pattern.place(channel));
+    const places = placesIn(channel);
+    const shared = places.some((place) => place !== asked && from.epochs.get(place.key));
+    for (const place of places) {
+      const named = place === channels.get(channel);
+      const mine = place === asked || (named ? !asked : !place.position());
+      if (mine || place.follows(position)) hear(place, mine ? told : { ...told, op: "began" }, from, shared);
+    }
   };
 
   /**
    * Whether a connection that was taken over from still brings the channel.
-   * @param {Channel} channel
+   * @param {Channel} place
    */
-  const brings = ({ channel }) => [...before].some(({ epochs }) => epochs.get(channel));
+  const brings = ({ key }) => [...before].some(({ epochs }) => epochs.get(key));
 
   /**
-   * @param {Channel} channel
+   * @param {Wanted} wanted
    * @param {HubError | 1} [error] 1 where the channel has had its last publication
    */
-  const end = (channel, error) => {
-    channels.delete(channel.channel);
-    channel.release(true);
-    channel.members.forEach((member) => member.end(error));
+  const end = (wanted, error) => {
+    homeOf(wanted).delete(wanted.name);
+    wanted.all().forEach((place) => place.release(true));
+    wanted.members.forEach((member) => member.end(error));
   };
 
   /**
    * The connection is over until `connect`: what listens by callback goes on then.
-   * @param {Channel} channel
+   * @param {Wanted} wanted
    * @param {HubError} [error]
    */
-  const pause = (channel, error) => {
-    for (const member of [...channel.members]) member.pause(error) || channel.leave(member);
-    if (!channel.members.size) channels.delete(channel.channel);
+  const pause = (wanted, error) => {
+    for (const member of [...wanted.members]) member.pause(error) || wanted.leave(member);
+    if (!wanted.members.size) homeOf(wanted).delete(wanted.name);
   };
 
   /**
-   * @param {string} channel
+   * @param {Wanted} wanted
    * @param {Member} member
    */
-  const leave = (channel, member) => {
-    const left = /** @type {Channel} */ (channels.get(channel));
-    left.leave(member);
-    if (left.members.size) return;
-    channels.delete(channel);
-    if (!link) return;
-    link.epochs.delete(channel);
-    request({ op: "unsubscribe", channel }).catch(() => {}); // the answer changes nothing
+  const leave = (wanted, member) => {
+    wanted.leave(member);
+    if (wanted.members.size) return;
+    const { name, kind } = wanted;
+    homeOf(wanted).delete(name);
+    const mine = link;
+    if (!mine) return;
+    [wanted, ...wanted.all()].forEach(({ key }) => mine.epochs.delete(key));
+    request({ op: "unsubscribe", [kind]: name }).catch(() => {}); // the answer changes nothing
   };
 
   const connection = openConnection(base, options, {
@@ -126,7 +202,7 @@ export function openClient(base, options, show) {
       if (link) before.add(link);
       link = next;
       pending.drop();
-      channels.forEach(ask);
+      all().forEach(ask);
       pending.flush(); // after the subscribes: who publishes may wait for its own message
     },
 
@@ -136,27 +212,31 @@ export function openClient(base, options, show) {
     },
 
     over(gone) {
-      if (before.delete(gone)) channels.forEach((channel) => brings(channel) || channel.release(true));
+      if (!before.delete(gone)) return;
+      all().forEach((wanted) => wanted.all().forEach((place) => brings(place) || place.release(true)));
     },
 
     push(push, from) {
-      const { op, channel } = push;
-      const known = channels.get(channel);
+      const { op, channel, pattern } = push;
       if (op === "reply") pending.reply(push);
-      // An operator's doing, which must not be undone by asking again; or the channel has ended.
-      else if (op === "unsubscribed") known && end(known, push.reason === "ended" ? 1 : new HubError(op, false, push.reason));
-      else if (known) {
-        // While two connections bring a channel, one is for what has no offset to compare.
-        const first = from === link || !link?.epochs.get(channel);
-        known.push(push, from.epochs, first, from === link && brings(known));
-      }
+      else if (op === "unsubscribed") {
+        // An operator's doing, which must not be undone by asking again; or the channel has ended.
+        const known = pattern ? patterns.get(pattern) : channels.get(channel);
+        const error = push.reason === "ended" ? 1 : new HubError(op, false, push.reason);
+        if (known) end(known, error);
+        // A pattern goes on.
+        for (const { key } of placesIn(channel))
+          if (from.epochs.delete(key) && error !== 1) complain(`no messages of "${channel}" (${op})`, push.reason);
+      } else if (op !== "subscribed") placesIn(channel).forEach((place) => hear(place, push, from));
+      else if (!pattern) starts(push, from);
+      else if (patterns.has(pattern)) begin(/** @type {Wanted} */ (patterns.get(pattern)), push, from);
     },
 
     state(state) {
       if (state.state === "closed") {
         const error = (closed = new HubError("closed", false, state.reason));
         link = null;
-        channels.forEach((channel) => pause(channel, state.code ? error : undefined));
+        all().forEach((wanted) => pause(wanted, state.code ? error : undefined));
         if (state.code) complain(`${base} refuses this client (${state.code})`, state.reason);
         pending.refuse(error);
       }
@@ -190,24 +270,29 @@ export function openClient(base, options, show) {
     },
 
     /**
-     * @param {string} name
+     * @param {string} name of a channel, or a pattern
      * @param {import("./subscription.js").Listening} on
+     * @param {boolean} [isPattern]
      */
-    subscribe(name, on) {
-      check(on, SUBSCRIBE_OPTIONS);
+    subscribe(name, on, isPattern) {
+      check(on, isPattern ? PATTERN_OPTIONS : SUBSCRIBE_OPTIONS);
+      if (!on.state !== !on.onState) throw new TypeError("state and onState go together");
       reachable();
-      const member = openSubscription({ leave, request }, name, on);
+      const home = /** @type {Map<string, Wanted>} */ (isPattern ? patterns : channels);
+      /** @param {Member} member */
+      const leaves = (member) => leave(/** @type {Wanted} */ (home.get(name)), member);
+      const member = openSubscription({ leave: leaves, request }, name, on);
       if (on.signal?.aborted) member.end();
       else if (!closed || member.pause(closed)) {
-        const known = channels.get(name);
-        if (known && known.filter !== JSON.stringify(on.filter))
-          member.end(new HubError("conflict", false, `"${name}" is subscribed with another filter`));
-        else if (known) known.join(member, !!link?.epochs.get(name));
+        const known = home.get(name);
+        if (known && known.terms !== JSON.stringify([on.filter, on.state]))
+          member.end(new HubError("conflict", false, `"${name}" is subscribed with another filter, or state`));
+        else if (known) known.join(member, !!link?.epochs.get(known.key));
         else {
-          const channel = openChannel(name, { ...on, every_ms: on.everyMs });
-          channels.set(name, channel);
-          channel.members.add(member);
-          if (link) ask(channel);
+          const wanted = (isPattern ? openPattern : openChannel)(name, { ...on, every_ms: on.everyMs });
+          home.set(name, wanted);
+          wanted.members.add(member);
+          if (link) ask(wanted);
         }
         wake();
       }

@@ -19,6 +19,8 @@
  * @property {string} [since] begin after this position
  * @property {number} [last] begin with the newest n
  * @property {boolean} [fill] get from history what a slow reader missed
+ * @property {Record<string, any>} [filter] only what has such tags
+ * @property {number} [everyMs] the newest of each key, or of the channel, at most that often
  * @property {(message: Message<T>) => void} [onMessage] called with each message at once
  * @property {(gap: Gap) => void} [onGap]
  */
@@ -32,6 +34,23 @@
  * @property {HubError | undefined} error why the hub refuses the subscription
  * @property {Subscribed | undefined} subscribed what the hub said when it began or resumed
  */
+/**
+ * @template [T=any]
+ * @typedef {Omit<ChannelOptions<T>, "since" | "everyMs"> & { since?: Record<string, string> }} PatternOptions
+ */
+/**
+ * @template [T=any]
+ * @typedef {Pick<ChannelOptions<T>, "onMessage" | "onGap">} TableOptions
+ */
+/**
+ * @template [T=any]
+ * @typedef {object} TableState
+ * @property {Message<T>[]} rows the newest message of each key
+ * @property {boolean} whole whether they are all there: nothing is shown of a table that is not
+ * @property {Gap | undefined} gap the newest one
+ * @property {HubError | undefined} error why the hub refuses the subscription
+ */
+/** @typedef {{ data?: any }} PresenceOptions what this member says of itself, 4 KiB of JSON at most */
 /**
  * @typedef {object} PresenceState
  * @property {PresentMember[]} members
@@ -47,6 +66,8 @@ export const NOTHING = {
   error: undefined,
   subscribed: undefined,
 };
+/** @type {TableState} */
+export const NO_ROWS = { rows: [], whole: false, gap: undefined, error: undefined };
 /** @type {PresenceState} */
 export const NOBODY = { members: [], error: undefined };
 
@@ -56,47 +77,117 @@ const nextFrame = /** @type {(run: () => void) => void} */ (
 );
 
 /**
- * Follow a channel. What comes between two frames of the screen is one change.
- * @param {Hub} hub
- * @param {string} channel
- * @param {ChannelOptions} options
- * @param {(state: ChannelState) => void} change
- * @returns {() => void} stops it
+ * What comes between two frames of the screen is one change.
+ * @param {() => void} change
  */
-export function followChannel(hub, channel, { keep = 1, onMessage, onGap, ...options }, change) {
-  let state = NOTHING;
+function perFrame(change) {
   let stopped = false;
   let due = false;
+  return {
+    soon() {
+      if (due) return;
+      due = true;
+      nextFrame(() => {
+        due = false;
+        if (!stopped) change();
+      });
+    },
+    stop: () => void (stopped = true),
+  };
+}
+
+/**
+ * Follow a channel, or all that a pattern matches.
+ * @param {Hub} hub
+ * @param {string} channel
+ * @param {ChannelOptions | PatternOptions} options
+ * @param {(state: ChannelState) => void} change
+ * @param {"subscribe" | "subscribePattern"} [how]
+ * @returns {() => void} stops it
+ */
+export function followChannel(hub, channel, { keep = 1, onMessage, onGap, ...options }, change, how = "subscribe") {
+  let state = NOTHING;
+  const frames = perFrame(() => change(state));
 
   /** @param {Partial<ChannelState>} next */
   const set = (next) => {
     state = { ...state, ...next };
-    if (due) return;
-    due = true;
-    nextFrame(() => {
-      due = false;
-      if (!stopped) change(state);
-    });
+    frames.soon();
   };
 
-  const { unsubscribe } = hub.subscribe(
+  // What the options may be depends on which of the two it is.
+  const { unsubscribe } = /** @type {Hub & { subscribePattern: any }} */ (hub)[how](
     channel,
-    (message) => {
+    (/** @type {Message} */ message) => {
       set({ messages: [...state.messages, message].slice(-keep), message, data: message.data });
       onMessage?.(message);
     },
-    {
+    /** @type {any} */ ({
       ...options,
+      /** @param {Gap} gap */
       onGap(gap) {
         set({ gap });
         onGap?.(gap);
       },
-      onSubscribed: (subscribed) => set({ subscribed, error: undefined }),
-      onError: (error) => set({ error }),
+      onSubscribed: (/** @type {Subscribed} */ subscribed) => set({ subscribed, error: undefined }),
+      onError: (/** @type {HubError} */ error) => set({ error }),
+    }),
+  );
+  return () => {
+    frames.stop();
+    unsubscribe();
+  };
+}
+
+/**
+ * Follow the rows of a keyed channel. A table that begins anew is shown once it is whole.
+ * @param {Hub} hub
+ * @param {string} channel
+ * @param {TableOptions} options
+ * @param {(state: TableState) => void} change
+ * @returns {() => void} stops it
+ */
+export function followTable(hub, channel, { onMessage, onGap }, change) {
+  /** @type {Map<string | undefined, Message>} */
+  let rows = new Map();
+  let more = true;
+  /** @type {Gap | undefined} */
+  let gap;
+  /** @type {HubError | undefined} */
+  let error;
+  const show = () => change({ rows: [...rows.values()], whole: true, gap, error });
+  const frames = perFrame(() => (error ? change({ ...NO_ROWS, gap, error }) : more || show()));
+
+  const { unsubscribe } = hub.subscribe(
+    channel,
+    (message) => {
+      if (message.remove) rows.delete(message.key);
+      else if (message.key !== undefined) rows.set(message.key, message);
+      frames.soon();
+      onMessage?.(message);
+    },
+    {
+      state: true,
+      onState(page) {
+        if (page.begins) rows = new Map();
+        for (const row of page.rows) rows.set(row.key, row);
+        ({ more } = page);
+        frames.soon();
+      },
+      onGap(missing) {
+        gap = missing;
+        frames.soon();
+        onGap?.(missing);
+      },
+      onSubscribed: () => void (error = undefined),
+      onError(refused) {
+        error = refused;
+        frames.soon();
+      },
     },
   );
   return () => {
-    stopped = true;
+    frames.stop();
     unsubscribe();
   };
 }
@@ -106,9 +197,10 @@ export function followChannel(hub, channel, { keep = 1, onMessage, onGap, ...opt
  * @param {Hub} hub
  * @param {string} channel
  * @param {(state: PresenceState) => void} change
+ * @param {any} [data] what this member says of itself
  * @returns {() => void} stops it
  */
-export function followPresence(hub, channel, change) {
+export function followPresence(hub, channel, change, data) {
   /** @type {Map<string, PresentMember>} by id */
   let members = new Map();
   let asked = 0;
@@ -140,6 +232,7 @@ export function followPresence(hub, channel, change) {
   };
 
   const { unsubscribe } = hub.subscribe(channel, {
+    presence: data === undefined ? undefined : { data },
     onSubscribed: () => void ask(),
     onError: show,
     onPresence({ op, member }) {

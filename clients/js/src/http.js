@@ -72,9 +72,13 @@ export function openHttp(link, run) {
     if (id) link.push(answer.op ? answer : { op: "reply", id, error: answer });
   };
 
-  // One after the other within a channel: two POSTs at once may overtake each other.
+  // One after the other within a channel: two POSTs at once may overtake each other. Channels wait
+  // for patterns, which come first: who resumes through one is then not passed by name.
   link.send = (command) => {
-    lines[command.channel] = post(command, lines[command.channel]);
+    const { channel, pattern } = command;
+    const line = pattern ?? channel;
+    lines[line] = post(command, lines[line] ?? lines["*"]);
+    if (pattern) lines["*"] = lines[line];
   };
   link.close = () => stop.abort();
   run(get, (push) => {

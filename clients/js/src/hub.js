@@ -29,7 +29,12 @@ export { HubError, LoggedOutError };
  * @template [T=any]
  * @typedef {import("./subscription.js").OnMessage<T>} OnMessage
  */
+/** @typedef {import("./subscription.js").PatternOptions} PatternOptions */
 /** @typedef {import("./subscription.js").Presence} Presence */
+/**
+ * @template [T=any]
+ * @typedef {import("./subscription.js").Rows<T>} Rows
+ */
 /** @typedef {import("./subscription.js").PublishOptions} PublishOptions */
 /** @typedef {import("./subscription.js").Subscribed} Subscribed */
 /** @typedef {import("./subscription.js").SubscribeOptions} SubscribeOptions */
@@ -105,6 +110,34 @@ export class Hub {
   subscribe(channel, onMessage, options) {
     const on = typeof onMessage === "function" ? { ...options, onMessage } : { ...onMessage };
     return this.#client.subscribe(channel, on);
+  }
+
+  /**
+   * Listen to every channel that a pattern matches, now and later: `*` is one segment of a name
+   * between `:` or `.`, `**` at the end all the rest. Messages say their channel, and are in order
+   * within it.
+   * @template [T=any]
+   * @overload
+   * @param {string} pattern such as `prices:*`
+   * @param {OnMessage<T>} onMessage
+   * @param {PatternOptions} [options]
+   * @returns {Subscription<T>}
+   */
+  /**
+   * @template [T=any]
+   * @overload
+   * @param {string} pattern
+   * @param {PatternOptions} [options]
+   * @returns {Subscription<T>}
+   */
+  /**
+   * @param {string} pattern
+   * @param {OnMessage | PatternOptions} [onMessage]
+   * @param {PatternOptions} [options]
+   */
+  subscribePattern(pattern, onMessage, options) {
+    const on = typeof onMessage === "function" ? { ...options, onMessage } : { ...onMessage };
+    return this.#client.subscribe(pattern, on, true);
   }
 
   /**

@@ -40,9 +40,10 @@
 export const HUB_OPTIONS = [
   "token", "transports", "WebSocket", "fetch", "random", "probeMs", "betterMs", "storage",
 ];
-export const SUBSCRIBE_OPTIONS = [
-  "since", "last", "fill", "filter", "presence", "everyMs", "getState", "signal", "onMessage", "onGap", "onPresence", "onSubscribed", "onError",
+export const PATTERN_OPTIONS = [
+  "since", "last", "fill", "filter", "signal", "onMessage", "onGap", "onPresence", "onSubscribed", "onError",
 ];
+export const SUBSCRIBE_OPTIONS = [...PATTERN_OPTIONS, "presence", "everyMs", "getState", "state", "onState"];
 // `idempotency_key` is the name on the wire, which earlier versions took.
 export const PUBLISH_OPTIONS = [
   "key", "echo", "idempotencyKey", "idempotency_key", "tags", "remove", "end", "ttlSeconds", "ttl_seconds", "history",

@@ -28,7 +28,8 @@ export const openPoll = (link) =>
       for (const [channel, position] of Object.entries(answer.positions).reverse()) {
         if (places.length > MAX_PLACES) break;
         const name = encodeURIComponent(channel);
-        places += `&channel=${name}&since=${name}=${position}`;
+        // A pattern stands there for as long as it has no channel.
+        places += `&${channel.includes("*") ? "pattern" : "channel"}=${name}&since=${name}=${position}`;
       }
     }
   });

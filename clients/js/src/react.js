@@ -19,10 +19,23 @@ import {
   useState,
   useSyncExternalStore,
 } from "react";
-import { followChannel, followPresence, NOBODY, NOTHING } from "./feed.js";
+import { followChannel, followPresence, followTable, NO_ROWS, NOBODY, NOTHING } from "./feed.js";
 
 /** @typedef {import("./hub.js").Hub} Hub */
 /** @typedef {import("./feed.js").PresenceState} PresenceState */
+/** @typedef {import("./feed.js").PresenceOptions} PresenceOptions */
+/**
+ * @template [T=any]
+ * @typedef {import("./feed.js").PatternOptions<T>} PatternOptions
+ */
+/**
+ * @template [T=any]
+ * @typedef {import("./feed.js").TableOptions<T>} TableOptions
+ */
+/**
+ * @template [T=any]
+ * @typedef {import("./feed.js").TableState<T>} TableState
+ */
 /**
  * @template [T=any]
  * @typedef {import("./feed.js").ChannelOptions<T>} ChannelOptions
@@ -53,53 +66,99 @@ export function useHub() {
 }
 
 /**
+ * Follow by `follow`, and anew whenever the hub, the name or an option that is not a function
+ * changes. Callbacks may change from one rendering to the next.
+ * @template {object} State
+ * @template {{ onMessage?: (message: any) => void, onGap?: (gap: any) => void }} Wanted
+ * @param {string | null | undefined} name nothing is subscribed to without one
+ * @param {Wanted} options
+ * @param {State} empty
+ * @param {(hub: Hub, name: string, options: Wanted, change: (state: State) => void) => () => void} follow
+ *   the same at each rendering
+ * @returns {State}
+ */
+function useFollowing(name, options, empty, follow) {
+  const hub = useHub();
+  const [state, change] = useState(empty);
+  const asked = JSON.stringify(options); // leaves functions out
+  const newest = useRef(options);
+  useEffect(() => {
+    newest.current = options;
+  });
+  useEffect(() => {
+    change(empty);
+    if (name == null) return;
+    const on = {
+      ...JSON.parse(asked),
+      onMessage: (/** @type {any} */ message) => newest.current.onMessage?.(message),
+      onGap: (/** @type {any} */ gap) => newest.current.onGap?.(gap),
+    };
+    return follow(hub, name, on, change);
+  }, [hub, name, asked, empty, follow]);
+  return state;
+}
+
+/** @type {typeof followChannel} */
+const followPattern = (hub, pattern, options, change) =>
+  followChannel(hub, pattern, options, change, "subscribePattern");
+
+/**
  * The newest messages of a channel. Each component gets its own `last` or `since`, also where
- * another one listens to the same channel. Callbacks may change from one rendering to the next.
+ * another one listens to the same channel.
  * @template [T=any]
  * @param {string | null | undefined} channel nothing is subscribed to without one
  * @param {ChannelOptions<T>} [options]
  * @returns {ChannelState<T>}
  */
 export function useChannel(channel, options = {}) {
-  const hub = useHub();
-  const [state, change] = useState(/** @type {ChannelState<T>} */ (NOTHING));
-  const { keep, since, last, fill } = options;
-  const newest = useRef(options);
-  useEffect(() => {
-    newest.current = options;
-  });
-  useEffect(() => {
-    change(NOTHING);
-    if (channel == null) return;
-    return followChannel(
-      hub,
-      channel,
-      {
-        keep,
-        since,
-        last,
-        fill,
-        onMessage: (message) => newest.current.onMessage?.(message),
-        onGap: (gap) => newest.current.onGap?.(gap),
-      },
-      change,
-    );
-  }, [hub, channel, keep, since, last, fill]);
-  return state;
+  return useFollowing(channel, options, NOTHING, followChannel);
+}
+
+/**
+ * The newest messages of all channels that a pattern matches, now and later.
+ * @template [T=any]
+ * @param {string | null | undefined} pattern such as `prices:*`
+ * @param {PatternOptions<T>} [options]
+ * @returns {ChannelState<T>}
+ */
+export function usePattern(pattern, options = {}) {
+  return useFollowing(pattern, options, NOTHING, /** @type {any} */ (followPattern));
+}
+
+/**
+ * The rows of a keyed channel, kept current.
+ * @template [T=any]
+ * @param {string | null | undefined} channel
+ * @param {TableOptions<T>} [options]
+ * @returns {TableState<T>}
+ */
+export function useTable(channel, options = {}) {
+  return useFollowing(channel, options, NO_ROWS, followTable);
 }
 
 /**
  * Who is in a channel that keeps presence.
  * @param {string | null | undefined} channel nobody without one
+ * @param {PresenceOptions} [options]
  * @returns {PresenceState}
  */
-export function usePresence(channel) {
+export function usePresence(channel, { data } = {}) {
   const hub = useHub();
   const [state, change] = useState(NOBODY);
+  const said = JSON.stringify(data);
+  const first = useRef(said);
   useEffect(() => {
     change(NOBODY);
-    return channel == null ? undefined : followPresence(hub, channel, change);
+    first.current = said;
+    return channel == null ? undefined : followPresence(hub, channel, change, said && JSON.parse(said));
+    // Another `said` is no other subscription: others would see a leave and a join.
   }, [hub, channel]);
+  useEffect(() => {
+    if (channel == null || said === first.current) return;
+    first.current = said;
+    const failed = (/** @type {any} */ error) => change((before) => ({ ...before, error }));
+    hub.presenceUpdate(channel, JSON.parse(said ?? "null")).catch(failed);
+  }, [hub, channel, said]);
   return state;
 }
 

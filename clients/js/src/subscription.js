@@ -78,8 +78,27 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {AbortSignal} [signal] unsubscribes when aborted
  * @property {(gap: Gap) => void} [onGap]
  * @property {(presence: Presence) => void} [onPresence]
+ * @property {boolean} [state] rows of a keyed channel first, and again where history cannot make a
+ *   resume whole; the same for all subscriptions to a channel
+ * @property {(state: Rows<any>) => void} [onState] gets the rows; what follows them are messages
  * @property {(subscribed: Subscribed) => void} [onSubscribed] after every (re)connect
  * @property {(error: HubError) => void} [onError]
+ */
+/**
+ * What `hub.subscribePattern` may ask for; not what belongs to one channel.
+ * @typedef {Omit<SubscribeOptions, "since" | "presence" | "everyMs" | "getState" | "state" | "onState"> & {
+ *   since?: Record<string, string> }} PatternOptions `since` is what `positions` of a subscription said;
+ *   a channel that it does not name is read from its beginning
+ */
+/**
+ * @template [T=any]
+ * @typedef {object} Rows rows of a keyed channel as of `position`
+ * @property {string} channel
+ * @property {string} position
+ * @property {Message<T>[]} rows the newest message of each key, in the order of the keys
+ * @property {boolean} more whether further rows as of the same position follow
+ * @property {boolean} begins whether the table begins anew: forget the rows that came so far
+ * @property {number} [dropped] rows that the hub let go of for want of room
  */
 /**
  * @typedef {object} PublishOptions
@@ -104,6 +123,7 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @template [T=any]
  * @typedef {{
  *   channel: string,
+ *   positions: Record<string, string>,
  *   publish: (data: unknown, options?: PublishOptions) => Promise<Published>,
  *   unsubscribe: () => void,
  *   [Symbol.asyncIterator]: () => AsyncGenerator<Message<T>, void, void>,
@@ -119,10 +139,10 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {(error?: HubError | 1) => void} end no more messages; a loop ends, or throws `error`;
  *   1: a loop ends behind all that came
  */
-/** @typedef {SubscribeOptions & { onMessage?: OnMessage }} Listening */
+/** @typedef {Omit<SubscribeOptions, "since"> & { onMessage?: OnMessage, since?: any }} Listening */
 /**
  * @typedef {object} Owner
- * @property {(channel: string, member: Member) => void} leave
+ * @property {(member: Member) => void} leave
  * @property {(command: Record<string, any>) => Promise<any>} request
  */
 
@@ -154,6 +174,17 @@ export function openSubscription({ leave, request }, channel, on) {
   let begun = false;
   let skipEpoch = ""; // in which a later subscription does not get
   let skip = 0; // this offset, and those before it
+  /** @type {Record<string, string>} by channel, after what was handed on */
+  const places = typeof since === "string" ? { [channel]: since } : { ...since };
+
+  /**
+   * The application is given this now.
+   * @param {any} [item]
+   */
+  const pass = (item) => {
+    const to = item?.position ?? (item?.to && `${item.epoch}:${item.to}`);
+    if (to && !item.more) places[item.channel] = to;
+  };
 
   /**
    * The next message; gaps before it are reported. Nothing while there is none, or while
@@ -162,11 +193,15 @@ export function openSubscription({ leave, request }, channel, on) {
   const take = () => {
     while (!filling && !syncing) {
       const item = queue.shift();
-      if (!item?.reason) return item;
-      // History tells of no filter.
-      const fillable = !on.filter && (item.ask || (on.fill && item.from && FILLABLE.test(item.reason)));
-      if (fillable) fill((filling = item));
-      else report(item);
+      if (!item?.reason) pass(item);
+      if (item?.rows) call(on.onState, item);
+      else if (!item?.reason) return item;
+      else {
+        // History tells of no filter.
+        const fillable = !on.filter && (item.ask || (on.fill && item.from && FILLABLE.test(item.reason)));
+        if (fillable) fill((filling = item));
+        else report(item);
+      }
     }
   };
 
@@ -175,6 +210,7 @@ export function openSubscription({ leave, request }, channel, on) {
    * @param {any} gap
    */
   const report = ({ ask, ...gap }) => {
+    pass(gap);
     if (ask !== "last" && ask !== "state") call(on.onGap, gap);
     if (on.getState && gap.reason !== "conflated") sync(gap, ask === "state");
   };
@@ -233,7 +269,7 @@ export function openSubscription({ leave, request }, channel, on) {
    */
   const fill = async ({ ...gap }) => {
     const asked = filling;
-    const { epoch, to } = gap;
+    const { channel, epoch, to } = gap;
     const found = [];
     const since = `${epoch}:${gap.from - 1}`;
     const command = { op: "history", channel, since, limit: MAX_QUEUE };
@@ -254,16 +290,30 @@ export function openSubscription({ leave, request }, channel, on) {
     go();
   };
 
+  /** Make one gap of the two oldest neighbours in a channel. */
+  const shrink = () => {
+    for (const [at, item] of queue.entries()) {
+      if (item.rows || item.reason === "reset") continue;
+      const next = queue.findIndex(({ channel }, place) => place > at && channel === item.channel);
+      if (next < 0) continue;
+      queue[next] = join(item, queue[next]);
+      return void queue.splice(at, 1);
+    }
+  };
+
   const unsubscribe = () => {
     if (ended) return;
     member.end();
-    leave(channel, member);
+    leave(member);
   };
 
   /** @type {Member} */
   const member = {
     subscription: {
       channel,
+      get positions() {
+        return { ...places };
+      },
       publish: (data, options) => publish(request, channel, data, options),
       unsubscribe,
       async *[Symbol.asyncIterator]() {
@@ -300,10 +350,12 @@ export function openSubscription({ leave, request }, channel, on) {
     },
 
     push(op, item) {
-      if (op === "subscribed") {
-        start(epochOf(item.position), item.position);
-        call(on.onSubscribed, item);
-      } else if (op === "message" || op === "gap") {
+      const { position, positions = { [item.channel]: position } } = item;
+      if (op === "subscribed" || op === "began") {
+        for (const [name, at] of Object.entries(positions)) places[name] ??= at;
+        if (position) start(epochOf(position), position);
+        if (op === "subscribed") call(on.onSubscribed, item);
+      } else if (op === "message" || op === "gap" || op === "state") {
         if (item.epoch === skipEpoch) {
           if ((item.offset ?? item.to) <= skip) return;
           if (item.from <= skip) item = { ...item, from: skip + 1 };
@@ -313,8 +365,7 @@ export function openSubscription({ leave, request }, channel, on) {
             report(filling);
             filling = null;
           } else {
-            const at = queue[0].reason === "reset" ? 1 : 0;
-            queue.splice(at, 2, join(queue[at], queue[at + 1]));
+            shrink();
           }
         }
         go();
@@ -375,7 +426,7 @@ const span = ({ reason, offset, from, to, unsequenced = 0 }) =>
  * @param {any} second
  */
 function join(first, second) {
-  if (second.reason === "reset") return second;
+  if (second.reason === "reset" || second.rows) return second;
   const [from, until, before] = span(first);
   const [next, to, after] = span(second);
   return {

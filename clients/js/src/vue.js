@@ -10,10 +10,22 @@
  */
 
 import { inject, onScopeDispose, shallowReactive, shallowRef, toRefs, toValue, watch } from "vue";
-import { followChannel, followPresence, NOBODY, NOTHING } from "./feed.js";
+import { followChannel, followPresence, followTable, NO_ROWS, NOBODY, NOTHING } from "./feed.js";
 
 /** @typedef {import("./hub.js").Hub} Hub */
 /** @typedef {import("./feed.js").PresenceState} PresenceState */
+/**
+ * @template [T=any]
+ * @typedef {import("./feed.js").PatternOptions<T>} PatternOptions
+ */
+/**
+ * @template [T=any]
+ * @typedef {import("./feed.js").TableOptions<T>} TableOptions
+ */
+/**
+ * @template [T=any]
+ * @typedef {import("./feed.js").TableState<T>} TableState
+ */
 /**
  * @template [T=any]
  * @typedef {import("./feed.js").ChannelOptions<T>} ChannelOptions
@@ -66,6 +78,21 @@ function following(channel, state, empty, follow) {
 }
 
 /**
+ * @template {object} State
+ * @param {ChannelName} name
+ * @param {any} options
+ * @param {State} empty
+ * @param {(hub: Hub, name: string, options: any, change: (state: any) => void) => () => void} follow
+ * @returns {import("vue").ToRefs<State>}
+ */
+function refs(name, options, empty, follow) {
+  const hub = useHub();
+  const state = shallowReactive({ ...empty });
+  following(name, state, empty, (found) => follow(hub, found, options, (next) => Object.assign(state, next)));
+  return toRefs(state);
+}
+
+/**
  * The newest messages of a channel, as refs. Each component gets its own `last` or `since`, also
  * where another one listens to the same channel.
  * @template [T=any]
@@ -74,25 +101,54 @@ function following(channel, state, empty, follow) {
  * @returns {import("vue").ToRefs<ChannelState<T>>}
  */
 export function useChannel(channel, options = {}) {
-  const hub = useHub();
-  const state = shallowReactive({ ...NOTHING });
-  following(channel, state, NOTHING, (name) =>
-    followChannel(hub, name, options, (next) => Object.assign(state, next)),
+  return refs(channel, options, NOTHING, followChannel);
+}
+
+/**
+ * The newest messages of all channels that a pattern matches, now and later, as refs.
+ * @template [T=any]
+ * @param {ChannelName} pattern such as `prices:*`
+ * @param {PatternOptions<T>} [options]
+ * @returns {import("vue").ToRefs<ChannelState<T>>}
+ */
+export function usePattern(pattern, options = {}) {
+  return refs(pattern, options, NOTHING, (hub, name, on, change) =>
+    followChannel(hub, name, on, change, "subscribePattern"),
   );
-  return toRefs(state);
+}
+
+/**
+ * The rows of a keyed channel, kept current, as refs.
+ * @template [T=any]
+ * @param {ChannelName} channel
+ * @param {TableOptions<T>} [options]
+ * @returns {import("vue").ToRefs<TableState<T>>}
+ */
+export function useTable(channel, options = {}) {
+  return refs(channel, options, NO_ROWS, followTable);
 }
 
 /**
  * Who is in a channel that keeps presence, as refs.
  * @param {ChannelName} channel nobody without one
+ * @param {{ data?: import("vue").MaybeRefOrGetter<any> }} [options] what this member says of itself
  * @returns {import("vue").ToRefs<PresenceState>}
  */
-export function usePresence(channel) {
+export function usePresence(channel, { data } = {}) {
   const hub = useHub();
   const state = shallowReactive({ ...NOBODY });
   following(channel, state, NOBODY, (name) =>
-    followPresence(hub, name, (next) => Object.assign(state, next)),
+    followPresence(hub, name, (next) => Object.assign(state, next), toValue(data)),
   );
+  if (globalThis.document && data !== undefined)
+    watch(
+      () => JSON.stringify(toValue(data)),
+      (said) => {
+        const name = toValue(channel);
+        const failed = (/** @type {any} */ error) => Object.assign(state, { error });
+        if (name != null) hub.presenceUpdate(name, JSON.parse(said ?? "null")).catch(failed);
+      },
+    );
   return toRefs(state);
 }
 

@@ -16,20 +16,32 @@ export declare const epochOf: (position: string) => string;
 /**
  * @param {string} channel
  * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object,
- *   every_ms?: number }} first how the first subscription starts
+ *   every_ms?: number, state?: boolean }} first how the first subscription starts
+ * @param {Set<Member>} [members]
+ * @param {string} [key] by which connections know that they bring it
  */
-export declare function openChannel(channel: string, { since, last, fill, filter, presence, every_ms }: {
+export declare function openChannel(channel: string, { since, last, fill, filter, presence, every_ms, state }: {
     since?: string;
     last?: number;
     fill?: boolean;
     filter?: object;
     presence?: object;
     every_ms?: number;
-}): {
-    channel: string;
+    state?: boolean;
+}, members?: Set<Member>, key?: string): {
+    name: string;
+    kind: string;
+    key: string;
     members: Set<import("./subscription.js").Member>;
-    filter: string;
+    terms: string;
     release: (whole?: boolean) => void;
+    position: () => string;
+    all: () => /*elided*/ any[];
+    /**
+     * Whether it lacks nothing of what a connection brings from there on.
+     * @param {string} start
+     */
+    follows: (start: string) => boolean;
     /**
      * A further subscription: it begins here, or when the channel does.
      * @param {Member} member
@@ -49,12 +61,15 @@ export declare function openChannel(channel: string, { since, last, fill, filter
         filter: object | undefined;
         presence: object | undefined;
         every_ms: number | undefined;
+        state: boolean | undefined;
     };
     /**
      * @param {Json} push
      * @param {Map<string, string>} epochs of the channels that the connection is subscribed to
      * @param {boolean} first whether this is the connection for what has no offset
      * @param {boolean} newer whether another one, which was there before, still brings the channel
+     * @param {boolean} [shared] whether the connection brings it already, for another subscription:
+     *   what was before that does not come again
      */
-    push(push: Json, epochs: Map<string, string>, first: boolean, newer: boolean): void;
+    push(push: Json, epochs: Map<string, string>, first: boolean, newer: boolean, shared?: boolean): void;
 };

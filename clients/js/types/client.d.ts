@@ -1,7 +1,10 @@
 /** Which channels are wanted, and what of them the present connection carries. */
+import { openPattern } from "./pattern.js";
 export type Json = import("./commands.js").Json;
 export type Channel = import("./channel.js").Channel;
 export type Link = import("./connection.js").Link;
+export type Pattern = ReturnType<typeof openPattern>;
+export type Wanted = Channel | Pattern;
 export type State = import("./options.js").State;
 export type Member = import("./subscription.js").Member;
 /**
@@ -22,8 +25,9 @@ export declare function openClient(base: URL, options: import("./options.js").Op
     /** @param {(state: State) => void} listener */
     on(listener: (state: State) => void): () => undefined;
     /**
-     * @param {string} name
+     * @param {string} name of a channel, or a pattern
      * @param {import("./subscription.js").Listening} on
+     * @param {boolean} [isPattern]
      */
-    subscribe(name: string, on: import("./subscription.js").Listening): import("./subscription.js").Subscription<any>;
+    subscribe(name: string, on: import("./subscription.js").Listening, isPattern?: boolean): import("./subscription.js").Subscription<any>;
 };

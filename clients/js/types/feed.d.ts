@@ -26,6 +26,14 @@ export type ChannelOptions<T = any> = {
      */
     fill?: boolean;
     /**
+     * only what has such tags
+     */
+    filter?: Record<string, any>;
+    /**
+     * the newest of each key, or of the channel, at most that often
+     */
+    everyMs?: number;
+    /**
      * called with each message at once
      */
     onMessage?: (message: Message<T>) => void;
@@ -57,6 +65,31 @@ export type ChannelState<T = any> = {
      */
     subscribed: Subscribed | undefined;
 };
+export type PatternOptions<T = any> = Omit<ChannelOptions<T>, "since" | "everyMs"> & {
+    since?: Record<string, string>;
+};
+export type TableOptions<T = any> = Pick<ChannelOptions<T>, "onMessage" | "onGap">;
+export type TableState<T = any> = {
+    /**
+     * the newest message of each key
+     */
+    rows: Message<T>[];
+    /**
+     * whether they are all there: nothing is shown of a table that is not
+     */
+    whole: boolean;
+    /**
+     * the newest one
+     */
+    gap: Gap | undefined;
+    /**
+     * why the hub refuses the subscription
+     */
+    error: HubError | undefined;
+};
+export type PresenceOptions = {
+    data?: any;
+};
 export type PresenceState = {
     members: PresentMember[];
     /**
@@ -80,6 +113,8 @@ export type PresenceState = {
  * @property {string} [since] begin after this position
  * @property {number} [last] begin with the newest n
  * @property {boolean} [fill] get from history what a slow reader missed
+ * @property {Record<string, any>} [filter] only what has such tags
+ * @property {number} [everyMs] the newest of each key, or of the channel, at most that often
  * @property {(message: Message<T>) => void} [onMessage] called with each message at once
  * @property {(gap: Gap) => void} [onGap]
  */
@@ -94,28 +129,58 @@ export type PresenceState = {
  * @property {Subscribed | undefined} subscribed what the hub said when it began or resumed
  */
 /**
+ * @template [T=any]
+ * @typedef {Omit<ChannelOptions<T>, "since" | "everyMs"> & { since?: Record<string, string> }} PatternOptions
+ */
+/**
+ * @template [T=any]
+ * @typedef {Pick<ChannelOptions<T>, "onMessage" | "onGap">} TableOptions
+ */
+/**
+ * @template [T=any]
+ * @typedef {object} TableState
+ * @property {Message<T>[]} rows the newest message of each key
+ * @property {boolean} whole whether they are all there: nothing is shown of a table that is not
+ * @property {Gap | undefined} gap the newest one
+ * @property {HubError | undefined} error why the hub refuses the subscription
+ */
+/** @typedef {{ data?: any }} PresenceOptions what this member says of itself, 4 KiB of JSON at most */
+/**
  * @typedef {object} PresenceState
  * @property {PresentMember[]} members
  * @property {HubError | undefined} error why the hub does not tell
  */
 /** @type {ChannelState} */
 export declare const NOTHING: ChannelState;
+/** @type {TableState} */
+export declare const NO_ROWS: TableState;
 /** @type {PresenceState} */
 export declare const NOBODY: PresenceState;
 /**
- * Follow a channel. What comes between two frames of the screen is one change.
+ * Follow a channel, or all that a pattern matches.
  * @param {Hub} hub
  * @param {string} channel
- * @param {ChannelOptions} options
+ * @param {ChannelOptions | PatternOptions} options
  * @param {(state: ChannelState) => void} change
+ * @param {"subscribe" | "subscribePattern"} [how]
  * @returns {() => void} stops it
  */
-export declare function followChannel(hub: Hub, channel: string, { keep, onMessage, onGap, ...options }: ChannelOptions, change: (state: ChannelState) => void): () => void;
+export declare function followChannel(hub: Hub, channel: string, { keep, onMessage, onGap, ...options }: ChannelOptions | PatternOptions, change: (state: ChannelState) => void, how?: "subscribe" | "subscribePattern"): () => void;
+/**
+ * Follow the rows of a keyed channel. A table that begins anew is shown once it is whole.
+ * @param {Hub} hub
+ * @param {string} channel
+ * @param {TableOptions} options
+ * @param {(state: TableState) => void} change
+ * @returns {() => void} stops it
+ */
+export declare function followTable(hub: Hub, channel: string, { onMessage, onGap }: TableOptions, change: (state: TableState) => void): () => void;
 /**
  * Follow who is there: asked for once the hub tells of changes, and again where it lost some.
  * @param {Hub} hub
  * @param {string} channel
  * @param {(state: PresenceState) => void} change
+ * @param {any} [data] what this member says of itself
  * @returns {() => void} stops it
  */
-export declare function followPresence(hub: Hub, channel: string, change: (state: PresenceState) => void): () => void;
+export declare function followPresence(hub: Hub, channel: string, change: (state: PresenceState) => void, data?: any): () => void;

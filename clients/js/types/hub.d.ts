@@ -15,7 +15,9 @@ export type Transport = import("./options.js").Transport;
 export type Gap = import("./subscription.js").Gap;
 export type Message<T = any> = import("./subscription.js").Message<T>;
 export type OnMessage<T = any> = import("./subscription.js").OnMessage<T>;
+export type PatternOptions = import("./subscription.js").PatternOptions;
 export type Presence = import("./subscription.js").Presence;
+export type Rows<T = any> = import("./subscription.js").Rows<T>;
 export type PublishOptions = import("./subscription.js").PublishOptions;
 export type Subscribed = import("./subscription.js").Subscribed;
 export type SubscribeOptions = import("./subscription.js").SubscribeOptions;
@@ -73,7 +75,12 @@ export type PresentMember = {
  * @template [T=any]
  * @typedef {import("./subscription.js").OnMessage<T>} OnMessage
  */
+/** @typedef {import("./subscription.js").PatternOptions} PatternOptions */
 /** @typedef {import("./subscription.js").Presence} Presence */
+/**
+ * @template [T=any]
+ * @typedef {import("./subscription.js").Rows<T>} Rows
+ */
 /** @typedef {import("./subscription.js").PublishOptions} PublishOptions */
 /** @typedef {import("./subscription.js").Subscribed} Subscribed */
 /** @typedef {import("./subscription.js").SubscribeOptions} SubscribeOptions */
@@ -159,6 +166,54 @@ export declare class Hub {
      * @param {SubscribeOptions} [options]
      */
     subscribe<T = any>(channel: string, options?: SubscribeOptions): Subscription<T>;
+    /**
+     * Listen to every channel that a pattern matches, now and later: `*` is one segment of a name
+     * between `:` or `.`, `**` at the end all the rest. Messages say their channel, and are in order
+     * within it.
+     * @template [T=any]
+     * @overload
+     * @param {string} pattern such as `prices:*`
+     * @param {OnMessage<T>} onMessage
+     * @param {PatternOptions} [options]
+     * @returns {Subscription<T>}
+     */
+    /**
+     * @template [T=any]
+     * @overload
+     * @param {string} pattern
+     * @param {PatternOptions} [options]
+     * @returns {Subscription<T>}
+     */
+    /**
+     * @param {string} pattern
+     * @param {OnMessage | PatternOptions} [onMessage]
+     * @param {PatternOptions} [options]
+     */
+    subscribePattern<T = any>(pattern: string, onMessage: OnMessage<T>, options?: PatternOptions): Subscription<T>;
+    /**
+     * Listen to every channel that a pattern matches, now and later: `*` is one segment of a name
+     * between `:` or `.`, `**` at the end all the rest. Messages say their channel, and are in order
+     * within it.
+     * @template [T=any]
+     * @overload
+     * @param {string} pattern such as `prices:*`
+     * @param {OnMessage<T>} onMessage
+     * @param {PatternOptions} [options]
+     * @returns {Subscription<T>}
+     */
+    /**
+     * @template [T=any]
+     * @overload
+     * @param {string} pattern
+     * @param {PatternOptions} [options]
+     * @returns {Subscription<T>}
+     */
+    /**
+     * @param {string} pattern
+     * @param {OnMessage | PatternOptions} [onMessage]
+     * @param {PatternOptions} [options]
+     */
+    subscribePattern<T = any>(pattern: string, options?: PatternOptions): Subscription<T>;
     /**
      * Resolves with the publication's position when the hub has it.
      * @param {string} channel

@@ -98,6 +98,7 @@ export type Options = {
  *   `localStorage` in a page
  */
 export declare const HUB_OPTIONS: string[];
+export declare const PATTERN_OPTIONS: string[];
 export declare const SUBSCRIBE_OPTIONS: string[];
 export declare const PUBLISH_OPTIONS: string[];
 /**

@@ -10,6 +10,10 @@
  */
 export type Hub = import("./hub.js").Hub;
 export type PresenceState = import("./feed.js").PresenceState;
+export type PresenceOptions = import("./feed.js").PresenceOptions;
+export type PatternOptions<T = any> = import("./feed.js").PatternOptions<T>;
+export type TableOptions<T = any> = import("./feed.js").TableOptions<T>;
+export type TableState<T = any> = import("./feed.js").TableState<T>;
 export type ChannelOptions<T = any> = import("./feed.js").ChannelOptions<T>;
 export type ChannelState<T = any> = import("./feed.js").ChannelState<T>;
 /**
@@ -27,7 +31,7 @@ export declare function HubProvider({ hub, children }: {
 export declare function useHub(): Hub;
 /**
  * The newest messages of a channel. Each component gets its own `last` or `since`, also where
- * another one listens to the same channel. Callbacks may change from one rendering to the next.
+ * another one listens to the same channel.
  * @template [T=any]
  * @param {string | null | undefined} channel nothing is subscribed to without one
  * @param {ChannelOptions<T>} [options]
@@ -35,11 +39,28 @@ export declare function useHub(): Hub;
  */
 export declare function useChannel<T = any>(channel: string | null | undefined, options?: ChannelOptions<T>): ChannelState<T>;
 /**
+ * The newest messages of all channels that a pattern matches, now and later.
+ * @template [T=any]
+ * @param {string | null | undefined} pattern such as `prices:*`
+ * @param {PatternOptions<T>} [options]
+ * @returns {ChannelState<T>}
+ */
+export declare function usePattern<T = any>(pattern: string | null | undefined, options?: PatternOptions<T>): ChannelState<T>;
+/**
+ * The rows of a keyed channel, kept current.
+ * @template [T=any]
+ * @param {string | null | undefined} channel
+ * @param {TableOptions<T>} [options]
+ * @returns {TableState<T>}
+ */
+export declare function useTable<T = any>(channel: string | null | undefined, options?: TableOptions<T>): TableState<T>;
+/**
  * Who is in a channel that keeps presence.
  * @param {string | null | undefined} channel nobody without one
+ * @param {PresenceOptions} [options]
  * @returns {PresenceState}
  */
-export declare function usePresence(channel: string | null | undefined): PresenceState;
+export declare function usePresence(channel: string | null | undefined, { data }?: PresenceOptions): PresenceState;
 /**
  * How the connection is: `connecting`, `connected`, `waiting` or `closed`, and over which transport.
  * @returns {{ state: Hub["state"], transport: Hub["transport"], hub: Hub }}

@@ -128,10 +128,42 @@ export type SubscribeOptions = {
     onGap?: (gap: Gap) => void;
     onPresence?: (presence: Presence) => void;
     /**
+     * rows of a keyed channel first, and again where history cannot make a
+     * resume whole; the same for all subscriptions to a channel
+     */
+    state?: boolean;
+    /**
+     * gets the rows; what follows them are messages
+     */
+    onState?: (state: Rows<any>) => void;
+    /**
      * after every (re)connect
      */
     onSubscribed?: (subscribed: Subscribed) => void;
     onError?: (error: HubError) => void;
+};
+export type PatternOptions = Omit<SubscribeOptions, "since" | "presence" | "everyMs" | "getState" | "state" | "onState"> & {
+    since?: Record<string, string>;
+};
+export type Rows<T = any> = {
+    channel: string;
+    position: string;
+    /**
+     * the newest message of each key, in the order of the keys
+     */
+    rows: Message<T>[];
+    /**
+     * whether further rows as of the same position follow
+     */
+    more: boolean;
+    /**
+     * whether the table begins anew: forget the rows that came so far
+     */
+    begins: boolean;
+    /**
+     * rows that the hub let go of for want of room
+     */
+    dropped?: number;
 };
 export type PublishOptions = {
     key?: string;
@@ -179,6 +211,7 @@ export type Published = {
 };
 export type Subscription<T = any> = {
     channel: string;
+    positions: Record<string, string>;
     publish: (data: unknown, options?: PublishOptions) => Promise<Published>;
     unsubscribe: () => void;
     [Symbol.asyncIterator]: () => AsyncGenerator<Message<T>, void, void>;
@@ -201,11 +234,12 @@ export type Member = {
      */
     end: (error?: HubError | 1) => void;
 };
-export type Listening = SubscribeOptions & {
+export type Listening = Omit<SubscribeOptions, "since"> & {
     onMessage?: OnMessage;
+    since?: any;
 };
 export type Owner = {
-    leave: (channel: string, member: Member) => void;
+    leave: (member: Member) => void;
     request: (command: Record<string, any>) => Promise<any>;
 };
 /**

@@ -10,6 +10,9 @@
  */
 export type Hub = import("./hub.js").Hub;
 export type PresenceState = import("./feed.js").PresenceState;
+export type PatternOptions<T = any> = import("./feed.js").PatternOptions<T>;
+export type TableOptions<T = any> = import("./feed.js").TableOptions<T>;
+export type TableState<T = any> = import("./feed.js").TableState<T>;
 export type ChannelOptions<T = any> = import("./feed.js").ChannelOptions<T>;
 export type ChannelState<T = any> = import("./feed.js").ChannelState<T>;
 export type ChannelName = import("vue").MaybeRefOrGetter<string | null | undefined>;
@@ -36,11 +39,30 @@ export declare function useHub(): Hub;
  */
 export declare function useChannel<T = any>(channel: ChannelName, options?: ChannelOptions<T>): import("vue").ToRefs<ChannelState<T>>;
 /**
+ * The newest messages of all channels that a pattern matches, now and later, as refs.
+ * @template [T=any]
+ * @param {ChannelName} pattern such as `prices:*`
+ * @param {PatternOptions<T>} [options]
+ * @returns {import("vue").ToRefs<ChannelState<T>>}
+ */
+export declare function usePattern<T = any>(pattern: ChannelName, options?: PatternOptions<T>): import("vue").ToRefs<ChannelState<T>>;
+/**
+ * The rows of a keyed channel, kept current, as refs.
+ * @template [T=any]
+ * @param {ChannelName} channel
+ * @param {TableOptions<T>} [options]
+ * @returns {import("vue").ToRefs<TableState<T>>}
+ */
+export declare function useTable<T = any>(channel: ChannelName, options?: TableOptions<T>): import("vue").ToRefs<TableState<T>>;
+/**
  * Who is in a channel that keeps presence, as refs.
  * @param {ChannelName} channel nobody without one
+ * @param {{ data?: import("vue").MaybeRefOrGetter<any> }} [options] what this member says of itself
  * @returns {import("vue").ToRefs<PresenceState>}
  */
-export declare function usePresence(channel: ChannelName): import("vue").ToRefs<PresenceState>;
+export declare function usePresence(channel: ChannelName, { data }?: {
+    data?: import("vue").MaybeRefOrGetter<any>;
+}): import("vue").ToRefs<PresenceState>;
 /**
  * How the connection is: `connecting`, `connected`, `waiting` or `closed`, and over which transport.
  * @returns {{

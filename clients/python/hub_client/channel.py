@@ -132,6 +132,8 @@ class Channel:
                 return self.release()
             self.position = self.start = start
         ahead = start.epoch == self._epoch and start.offset > self.position.offset
+        if self.state:
+            ahead = False  # what lies between is in the rows that follow
         if source.newer and ahead:
             self._hold(*self._lacking_before(start), source, front=True)
         elif source.shared and ahead:

@@ -3,7 +3,7 @@
 import { StrictMode, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { Hub } from "broadcast-hub-client";
-import { HubProvider, useChannel, useConnection, usePresence } from "broadcast-hub-client/react";
+import { HubProvider, useChannel, useConnection, usePattern, usePresence, useTable } from "broadcast-hub-client/react";
 
 const hub = new Hub(new URLSearchParams(location.search).get("hub"));
 const seen = (globalThis.seen = { newest: [], all: [] });
@@ -24,6 +24,22 @@ function Present() {
   return <p id="present">{members.length}</p>;
 }
 
+function Everything() {
+  const { messages } = usePattern("p:*", { keep: 3 });
+  return <p id="everything">{messages.map(({ channel, data }) => `${channel}=${data}`).join(",")}</p>;
+}
+
+function Table({ id }) {
+  const { rows, whole } = useTable("keyed:t");
+  return <p id={id}>{whole ? rows.map(({ key, data }) => `${key}=${data}`).join(",") : "not yet"}</p>;
+}
+
+function Mood() {
+  const [mood, setMood] = useState("fine");
+  const { members } = usePresence("chat:1", { data: mood });
+  return <button id="mood" onClick={() => setMood("busy")}>{members.map(({ data }) => data).join(",")}</button>;
+}
+
 function App() {
   const { state, transport } = useConnection();
   const [channel, setChannel] = useState("prices");
@@ -34,7 +50,11 @@ function App() {
       <button id="none" onClick={() => setChannel(null)} />
       <Newest channel={channel} />
       <List channel={channel} />
+      <Mood />
       <Present />
+      <Everything />
+      <Table id="table" />
+      <Table id="again" />
     </>
   );
 }

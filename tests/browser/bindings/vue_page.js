@@ -2,7 +2,7 @@
 
 import { createApp, h, ref } from "vue";
 import { Hub } from "broadcast-hub-client";
-import { hubPlugin, useChannel, useConnection, usePresence } from "broadcast-hub-client/vue";
+import { hubPlugin, useChannel, useConnection, usePattern, usePresence, useTable } from "broadcast-hub-client/vue";
 
 const hub = new Hub(new URLSearchParams(location.search).get("hub"));
 const seen = (globalThis.seen = { newest: [], all: [] });
@@ -31,6 +31,31 @@ const Present = {
   },
 };
 
+const Everything = {
+  setup() {
+    const { messages } = usePattern("p:*", { keep: 3 });
+    return () => h("p", { id: "everything" }, messages.value.map(({ channel, data }) => `${channel}=${data}`).join(","));
+  },
+};
+
+const Table = {
+  props: ["id"],
+  setup({ id }) {
+    const { rows, whole } = useTable("keyed:t");
+    const text = () => rows.value.map(({ key, data }) => `${key}=${data}`).join(",");
+    return () => h("p", { id }, whole.value ? text() : "not yet");
+  },
+};
+
+const Mood = {
+  setup() {
+    const mood = ref("fine");
+    const { members } = usePresence("chat:1", { data: mood });
+    const text = () => members.value.map(({ data }) => data).join(",");
+    return () => h("button", { id: "mood", onClick: () => (mood.value = "busy") }, text());
+  },
+};
+
 const App = {
   setup() {
     const { state, transport } = useConnection();
@@ -41,7 +66,11 @@ const App = {
       h("button", { id: "none", onClick: to(null) }),
       h(Newest),
       h(List),
+      h(Mood),
       h(Present),
+      h(Everything),
+      h(Table, { id: "table" }),
+      h(Table, { id: "again" }),
     ];
   },
 };

@@ -19,9 +19,9 @@ const PUSHES = golden("pushes").filter(({ wire }) => OF_A_CHANNEL.includes(wire.
 const DEADLINE_MS = 10000;
 
 /** The golden reply to a command, under its id. */
-const replyTo = ({ op, id, channel }, name = op) => {
+const replyTo = ({ op, id, channel, pattern }, name = pattern ? `${op}, a pattern` : op) => {
   const { ok, ...reply } = wireOf("replies", name);
-  return { ...reply, id, ...(ok && { ok: op === "subscribe" ? { ...ok, channel } : ok }) };
+  return { ...reply, id, ...(ok && { ok: op === "subscribe" && channel ? { ...ok, channel } : ok }) };
 };
 
 /** The hub's end: welcomes, and answers every command with the golden reply of `answer`. */
@@ -96,6 +96,19 @@ const CALLS = {
   "subscribe, the newest first": (hub) => hub.subscribe("chat:42", () => {}, { last: 50 }),
   "subscribe to what has some tags": (hub) =>
     hub.subscribe("games", () => {}, { filter: { league: "nba" } }),
+  "subscribe, rows of a keyed channel first": (hub) =>
+    hub.subscribe("prices", () => {}, { state: true, onState: () => {} }),
+  "subscribe to a pattern": (hub) =>
+    hub.subscribePattern("prices:*", () => {}, { last: 1, fill: true, filter: { league: "nba" } }),
+  "subscribe to a pattern, resuming": (hub) =>
+    hub.subscribePattern("prices:*", () => {}, { since: { "prices:eur": "k3f9:41" } }),
+  "unsubscribe from a pattern": async (hub) => {
+    await new Promise((onSubscribed) => {
+      const subscription = hub.subscribePattern("prices:*", () => {}, {
+        onSubscribed: () => onSubscribed(queueMicrotask(() => subscription.unsubscribe())),
+      });
+    });
+  },
   unsubscribe: async (hub) => {
     await new Promise((onSubscribed) => {
       const subscription = hub.subscribe("prices", () => {}, {
@@ -120,10 +133,6 @@ const CALLS = {
   ping: (hub) => hub.subscribe("prices", () => {}),
 };
 const ELSEWHERE = {
-  "subscribe, rows of a keyed channel first": "no option so far",
-  "subscribe to a pattern": "no method so far",
-  "subscribe to a pattern, resuming": "no method so far",
-  "unsubscribe from a pattern": "no method so far",
   authenticate: "its test is below",
   "presence, the next page": "asked by itself, as often as the hub says that there is one",
   "publish, repeatable": "a page publishes once; backends repeat, and have the Python client",

@@ -1,12 +1,14 @@
 import { createSSRApp, h } from "vue";
 import { renderToString } from "vue/server-renderer";
 import { Hub } from "broadcast-hub-client";
-import { hubPlugin, useChannel, useConnection, usePresence } from "broadcast-hub-client/vue";
+import { hubPlugin, useChannel, useConnection, usePattern, usePresence, useTable } from "broadcast-hub-client/vue";
 
 const Prices = {
   setup() {
     const { messages } = useChannel("prices", { last: 1 });
-    usePresence("prices");
+    usePresence("prices", { data: 1 });
+    usePattern("prices:*");
+    useTable("prices");
     const { state } = useConnection();
     return () => h("p", `${messages.value.length} ${state.value}`);
   },

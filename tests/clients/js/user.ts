@@ -1,7 +1,7 @@
 /** What a TypeScript application writes: it has to compile against the package's types. */
 
 import { Hub, HubError, LoggedOutError } from "broadcast-hub-client";
-import type { Gap, History, Message, Published, State, Subscription } from "broadcast-hub-client";
+import type { Gap, History, Message, Published, Rows, State, Subscription } from "broadcast-hub-client";
 
 declare const token: () => Promise<string>;
 declare const show: (text: string) => void;
@@ -25,6 +25,21 @@ export async function run(): Promise<void> {
   for await (const { data, position } of hub.subscribe("chat:42", { last: 10 })) show(`${position} ${data}`);
   show(`${publications[0]?.time} ${members[0]?.sub}`);
 }
+
+const all: Subscription = hub.subscribePattern("prices:*", ({ channel, data }: Message) => show(`${channel} ${data.eur}`), {
+  since: { "prices:eur": "k3f9:41" },
+  filter: { desk: "fx" },
+});
+show(Object.keys(all.positions).join());
+hub.subscribe("prices:fx", ({ key, remove }: Message) => show(`${key} ${remove}`), {
+  state: true,
+  everyMs: 500,
+  onState: ({ rows, begins, more, position }: Rows) => show(`${rows[0]?.key} ${begins} ${more} ${position}`),
+});
+// @ts-expect-error a pattern resumes by the positions of its channels
+hub.subscribePattern("prices:*", () => {}, { since: "k3f9:41" });
+// @ts-expect-error rows are of a channel
+hub.subscribePattern("prices:*", () => {}, { state: true });
 
 interface Price {
   eur: number;
