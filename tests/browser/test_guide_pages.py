@@ -29,8 +29,8 @@ def hub() -> Iterator[HubProcess]:
         yield running
 
 
-def publish(hub: HubProcess, eur: float) -> None:
-    url = f"{hub.url}/api/publish/prices"
+def publish(hub: HubProcess, eur: float, *, to: str = "prices") -> None:
+    url = f"{hub.url}/api/publish/{to}"
     httpx.post(url, json={"eur": eur}, timeout=SECONDS).raise_for_status()
 
 
@@ -96,6 +96,31 @@ async def test_presence_counts_who_comes(hub: HubProcess, page: Page, browser: B
     await Logged(await context.new_page(), hub).run("presence")
     await logged.wait_for("here: 2")
     await context.close()
+
+
+async def test_a_page_follows_what_a_pattern_matches(hub: HubProcess, page: Page) -> None:
+    """Also what appears later."""
+    logged = Logged(page, hub)
+    await logged.run("page-pattern")
+    await logged.wait_for("prices:eur 1.08")
+    await asyncio.to_thread(publish, hub, 0.93, to="prices:usd")
+    await logged.wait_for("following prices:usd")
+    await logged.wait_for("prices:usd {eur: 0.93}")
+
+
+async def test_a_page_keeps_a_table(page: Page) -> None:
+    """The rows, a change of one, and one that is taken away."""
+    with HubProcess(HUB_NAMESPACES='{"prices": {"keyed": true}}') as hub:
+        for key in ("EURUSD", "EURGBP"):
+            publish(hub, 1, to=f"prices:fx?key={key}")
+        logged = Logged(page, hub)
+        await logged.run("page-state")
+        await logged.wait_for('table {"EURGBP":{"eur":1},"EURUSD":{"eur":1}}')
+        await asyncio.to_thread(publish, hub, 2, to="prices:fx?key=EURUSD")
+        await logged.wait_for('table {"EURGBP":{"eur":1},"EURUSD":{"eur":2}}')
+        row = f"{hub.url}/api/channels/prices:fx/state/EURGBP"
+        (await asyncio.to_thread(httpx.delete, row, timeout=SECONDS)).raise_for_status()
+        await logged.wait_for('table {"EURUSD":{"eur":2}}')
 
 
 async def test_a_page_talks_and_reads_history(hub: HubProcess, page: Page) -> None:

@@ -7,14 +7,16 @@ from hypothesis import strategies as st
 
 from hub_client.channel import Channel, Source
 from hub_client.frames import decode
-from hub_client.messages import Gap, Item, Message, Position
+from hub_client.messages import Gap, Item, Message, Position, State
 
 
 class Place:
     """Channel `a` over one connection after another."""
 
-    def __init__(self, *, since: Position | None = None, last: int | None = None) -> None:
-        self.channel = Channel("a", since=since, last=last, fill=False)
+    def __init__(
+        self, *, since: Position | None = None, last: int | None = None, state: bool = False
+    ) -> None:
+        self.channel = Channel("a", since=since, last=last, fill=False, state=state)
         self.source = Source({})
 
     def connect(self, start: Position) -> None:
@@ -198,3 +200,26 @@ def test_a_newer_connection_that_starts_further_on_lacks_what_is_between() -> No
     assert (gap.first, gap.last, gap.reason) == (7, 7, "expired")
     assert isinstance(item, Message)
     assert item.offset == 8
+
+
+def rows(place: Place, at: str, *keys: str) -> tuple[Item, ...]:
+    found = [{"key": key, "offset": n, "time": 1, "data": n} for n, key in enumerate(keys, 1)]
+    return feed(place, op="state", position=at, rows=found, more=False)
+
+
+def test_a_table_lacks_nothing_where_a_newer_connection_starts_further_on() -> None:
+    """The rows that follow hold what lies between, so neither a gap nor a message waits for the
+    older connection."""
+    place = Place(state=True)
+    place.connect(Position("e1", 5))
+    rows(place, "e1:5", "x")
+    newer = Source({}, newer=True)
+    place.channel.request()
+    assert place.channel.subscribed(Position("e1", 7), newer) == ()
+    place.source = newer
+    (table,) = rows(place, "e1:7", "x", "y")
+    assert isinstance(table, State)
+    assert [row.key for row in table.rows] == ["x", "y"]
+    (item,) = say(place, 8)
+    assert isinstance(item, Message)
+    assert place.channel.release(everything=True) == ()
