@@ -29,7 +29,8 @@ from hub.transports.request import Request
 from hub.wire import native_commands, salvage
 from hub.wire.filters import read_filter
 from hub.wire.handshake import accept, offered_token
-from hub.wire.payload import check_payload, split_items
+from hub.wire.items import split_items
+from hub.wire.payload import check_payload
 from hub.wire.query import parse_query, split_form
 from hub.wire.tags import check_tags, read_tags
 

@@ -18,7 +18,7 @@ from hub.transports.http.problem import problem_fields
 from hub.wire import native_commands, native_pushes, poll
 from hub.wire.codes import HTTP_STATUS, CloseCode
 from hub.wire.filters import TagFilter
-from hub.wire.payload import split_items
+from hub.wire.items import split_items
 from hub.wire.query import parse_query
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from tests.support.golden import Case, golden, golden_case, name_of

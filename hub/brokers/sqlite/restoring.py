@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from hub.brokers.idempotency import IdempotencyKeys, lasting_content
-from hub.brokers.memory import Epochs, MemoryBroker
+from hub.brokers.memory import MemoryBroker
+from hub.brokers.memory_epochs import Epochs
 from hub.brokers.memory_history import ChannelLog
 from hub.brokers.sqlite.blocks import records
 from hub.brokers.sqlite.intake import StoredLogs

@@ -11,7 +11,8 @@ from hub.core.publication import Position
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
 from hub.core.refused import LimitedRecord, RefusalRecord
 from hub.wire.codes import HTTP_STATUS
-from hub.wire.payload import MAX_CHANNELS, MAX_KEY_LENGTH, MAX_TTL_SECONDS
+from hub.wire.items import MAX_CHANNELS
+from hub.wire.payload import MAX_KEY_LENGTH, MAX_TTL_SECONDS
 from hub.wire.tags import MAX_TAGS
 
 Json = Mapping[str, object]
