@@ -14,6 +14,7 @@ class Subscribe:
     id: CommandId
     channel: str
     since: Position | None = None
+    """Resume after it; `BEGINNING` is for a peer that was never in the channel."""
     last: int | None = None
     """Replay the newest `last` publications first, 0 or more; `since` wins over it."""
     fill: bool = False

@@ -58,6 +58,10 @@ class Position:
         return f"{self.epoch}:{self.offset}"
 
 
+BEGINNING = Position("", 0)
+"""Before the first publication of whichever epoch the channel is in; no peer can say it."""
+
+
 REMOVES = 1
 """Takes the row of its key away, in a channel that keeps state."""
 ENDS = 2

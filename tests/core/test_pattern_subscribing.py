@@ -232,3 +232,28 @@ def test_what_a_pattern_brought_is_explained_like_any_subscription(node: SmallNo
     assert answer("p:a", 1) is Answer.NOT_SUBSCRIBED
     assert answer("p:a", 2) is Answer.WRITTEN
     assert answer("p:b", 1) is Answer.WRITTEN
+
+
+@pytest.mark.parametrize("steps", range(14))
+@pytest.mark.parametrize("is_open", [False, True], ids=["opened for it", "open before"])
+def test_a_channel_that_a_resume_does_not_name_begins_without_a_reset(
+    steps: int, is_open: bool
+) -> None:
+    """Also where its epoch ends while it is being opened: its peer was in no epoch before."""
+    node = SmallNode(Shape(latent=True))
+    publish(node, "p:a", "p:b", "p:b")
+    known = Position.parse(f"{node.memory._logs['p:a'].epoch}:1")
+    if is_open:
+        other, _ = node.open()
+        node.do(other, Subscribe(1, "p:b"))
+    session, link = node.open()
+    node.commands.submit(session, SubscribePattern(1, "p:*", {"p:a": known}))
+    for _ in range(steps):
+        node.loop.turn()
+        node.loop.step()
+    node.begin_epoch("p:b")
+    publish(node, "p:b")
+    begun = Position.parse(reply(link)["ok"]["positions"]["p:b"])
+    resets = [Position.parse(p["position"]) for p in heard(link) if p.get("reason") == "reset"]
+    assert begun.epoch not in {at.epoch for at in resets}
+    assert messages(link)[-1] == ("p:b", 1)

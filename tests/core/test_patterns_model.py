@@ -15,10 +15,14 @@ from tests.core.small_node import Shape, SmallNode
 
 CHANNELS = ("a:x", "a:y", "a:x:z", "a.x", "b:x", "a:w")
 PATTERNS = ("a:*", "a:**", "*:x", "**", "a.*")
+STEPS = {"a few steps": 2, "many steps": 7}
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("publish"), st.sampled_from(CHANNELS)),
-        st.tuples(st.sampled_from(["cut", "turn", "name", "leave"]), st.sampled_from(CHANNELS)),
+        st.tuples(
+            st.sampled_from(["cut", "turn", "name", "leave", "epoch"]), st.sampled_from(CHANNELS)
+        ),
+        st.tuples(st.sampled_from(["a few steps", "many steps"]), st.just("")),
     ),
     max_size=60,
 )
@@ -30,8 +34,8 @@ class Reader:
     def __init__(self, node: SmallNode, pattern: str, room: int) -> None:
         self.node, self.pattern, self.room = node, pattern, room
         self.places: dict[str, Position] | None = None
-        self.epochs: dict[str, str] = {}
-        self.wanted: dict[int, int] = {}
+        self.resets_due: dict[str, Position] = {}
+        """By channel, where a resume said that it begins in place of what was asked for."""
         self.connect()
 
     def connect(self) -> None:
@@ -57,12 +61,13 @@ class Reader:
         if op == "reply" and push["id"] == 0:
             before = self.places or {}
             begun = {name: Position.parse(at) for name, at in push["ok"]["positions"].items()}
-            for name, at in before.items():
-                assert begun[name] == at
+            self.resets_due = {
+                name: begun[name] for name, at in before.items() if begun[name] != at
+            }
             if self.places is not None:
                 # What was not known has come since.
                 assert all(at.offset == 0 for name, at in begun.items() if name not in before)
-            self.places = begun
+            self.places = begun | before
         elif op == "reply" and "position" in push.get("ok", {}):
             # Subscribed by name, before or after the pattern brought it.
             assert self.places is not None
@@ -71,13 +76,23 @@ class Reader:
             at = Position.parse(push["position"])
             assert self.places is not None
             assert self.places.setdefault(channel, at) == at
+        elif push.get("reason") == "reset":
+            self.reset(channel, Position.parse(push["position"]))
         elif op in {"message", "gap"}:
+            assert channel not in self.resets_due, push
             assert self.places is not None
             assert matches(self.pattern, channel)
             place = self.places[channel]
             first, last = (push["offset"],) * 2 if op == "message" else (push["from"], push["to"])
             assert first == place.offset + 1, push
             self.places[channel] = Position(place.epoch, last)
+
+    def reset(self, channel: str, at: Position) -> None:
+        """It is owed to who was in another epoch, and to nobody else."""
+        assert self.places is not None
+        assert self.resets_due.pop(channel, at) == at
+        assert self.places[channel].epoch != at.epoch
+        self.places[channel] = at
 
     def check(self, begun_at: dict[str, int]) -> None:
         """It has come as far as every channel that matches."""
@@ -88,6 +103,18 @@ class Reader:
             assert held is not None
             if matches(self.pattern, name) and held[0].offset > begun_at.get(name, 0):
                 assert self.places[name] == held[0]
+
+
+def go_on(node: SmallNode, steps: int) -> None:
+    for _ in range(steps):
+        node.loop.turn()
+        node.loop.step()
+
+
+def begin_epoch(node: SmallNode, channel: str) -> None:
+    """Of a channel that there is."""
+    if node.memory.held(channel) is not None:
+        node.begin_epoch(channel)
 
 
 @settings(deadline=None, max_examples=120)
@@ -111,12 +138,18 @@ def test_everything_that_matches_arrives_in_order_or_is_announced(
     node = SmallNode(Shape(latent=latent, namespaces=Namespaces(ChannelOptions(history_size=kept))))
     for channel in before:
         node.publish(channel)
+    begun_at = {name: before.count(name) for name in before}
     reader = Reader(node, pattern, room)
     for number, (action, channel) in enumerate(actions, 1):
         if action == "publish":
             node.publish(channel)
         elif action == "cut":
             reader.cut()
+        elif action in STEPS:
+            go_on(node, STEPS[action])
+        elif action == "epoch":
+            begin_epoch(node, channel)
+            begun_at.pop(channel, None)
         elif action == "turn":
             node.loop.settle()
             reader.link.drain(room)
@@ -127,5 +160,4 @@ def test_everything_that_matches_arrives_in_order_or_is_announced(
     for _ in range(4):
         node.loop.settle()
         reader.link.drain(ENDLESS)
-    begun_at = {name: before.count(name) for name in before}
     reader.check(begun_at)

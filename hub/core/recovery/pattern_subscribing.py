@@ -20,7 +20,7 @@ from hub.core.fanout.membership import Membership, speak
 from hub.core.options import SessionLimits
 from hub.core.patterns import PatternTree, check_pattern, matches, names_reserved
 from hub.core.ports import DirectoryBroker, Spawn
-from hub.core.publication import Position
+from hub.core.publication import BEGINNING, Position
 from hub.core.pushes import PatternSubscribed, PatternUnsubscribed, Reply
 from hub.core.recovery.start import Opened, Start
 from hub.core.recovery.subscribing import Subscribing
@@ -243,8 +243,7 @@ class PatternSubscribing:
         self._channels.joining(name)
         try:
             channel = await self._channels.open(name)
-            beginning = Subscribe(None, name, Position(channel.epoch, 0))
-            began = await self._start(channel, beginning)
+            began = await self._start(channel, Subscribe(None, name, BEGINNING))
             if channel.options.keeps_history:
                 # The others read from there what comes meanwhile.
                 joining, later = joining[:_SLICE_SESSIONS], joining[_SLICE_SESSIONS:]
@@ -277,7 +276,7 @@ class PatternSubscribing:
             session.push(PatternUnsubscribed(following.pattern, TOO_MANY))
             return
         asked = following.command
-        command = Subscribe(None, name, Position(channel.epoch, 0), None, asked.fill, asked.filter)
+        command = Subscribe(None, name, BEGINNING, None, asked.fill, asked.filter)
         session.starts(name, began.position)
         self._subscribing.enter_through_pattern(session, channel, command, began, told=True)
 
@@ -342,7 +341,7 @@ def _may(following: Following, name: str) -> bool:
 def _of_channel(command: SubscribePattern, channel: Channel) -> Subscribe:
     since = None
     if command.since is not None:
-        since = command.since.get(channel.name) or Position(channel.epoch, 0)
+        since = command.since.get(channel.name, BEGINNING)
     return Subscribe(
         None, channel.name, since, command.last, command.fill, command.filter, in_url=False
     )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hub.core.commands import Subscribe
 from hub.core.fanout.channels import Channel
 from hub.core.ports import HistoryPage
-from hub.core.publication import Position
+from hub.core.publication import BEGINNING, Position
 from hub.core.recovery.ending import Ending
 from hub.core.recovery.replay import Replay
 from hub.core.values import value
@@ -47,7 +47,8 @@ def start(*, since: Position | None, last: int | None, head: Position, oldest: i
     """Decide the start of a subscription to a channel whose history holds `oldest` to `head`.
 
     Args:
-        since: resume after this position; wins over `last`.
+        since: resume after this position; wins over `last`. `BEGINNING` is no position of a peer,
+            so no start from it is a reset.
         last: begin with the newest `last` publications, 0 or more.
         head: the newest offset given out.
         oldest: the first offset held; `head.offset + 1` where none is.
@@ -58,6 +59,9 @@ def start(*, since: Position | None, last: int | None, head: Position, oldest: i
         after = max(head.offset - wanted, held_after) if wanted else head.offset
         replayed = head.offset - after
         return Start(Position(head.epoch, after), replayed, recovered=replayed == wanted)
+    if since == BEGINNING:
+        # Decided here: while the start was asked for, another epoch may have begun.
+        since = Position(head.epoch, 0)
     if since.epoch == head.epoch and since.offset <= head.offset:
         replayed = head.offset - max(since.offset, held_after)
         return Start(since, replayed, recovered=since.offset >= held_after)
