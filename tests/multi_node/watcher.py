@@ -37,6 +37,7 @@ class Watcher:
         self.connection = connection
         self.id: str = welcome["connection"]
         self.secret: str = welcome["secret"]
+        self.node: str = welcome["node"]
         self.pushes: list[dict[str, Any]] = []
 
     @property
