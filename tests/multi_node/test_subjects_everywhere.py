@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx2 as httpx
@@ -145,13 +146,18 @@ async def test_what_is_said_of_a_subject_precedes_the_next_message_at_every_node
             async with operator(place[0]) as client:
                 (await case.act(client, sub)).raise_for_status()
             await publish(place[-1], after)
-            await eventually(lambda bobs=bobs, after=after: all(has(bob, after) for bob in bobs))
+            await all_of(bobs, partial(has, data=after))
             assert await statuses(place, sub) == {case.status}
             # It holds at all nodes; what they have written may still be on its way to this process.
-            await eventually(lambda theirs=theirs: all(map(ends, theirs)), what=f"the ends: {sub}")
+            await all_of(theirs, ends)
             assert {tuple(ends(each)) for each in theirs} == {(case.sees,)}
             assert not any(has(each, after) for each in theirs)
             assert not any(map(ends, bobs))
+
+
+async def all_of(watchers: Sequence[Watcher], seen: Callable[[Watcher], object]) -> None:
+    """Wait until each of them has seen something."""
+    await eventually(lambda: all(map(seen, watchers)), what="what all see")
 
 
 async def seconds_until(request: Awaitable[httpx.Response], seen: Callable[[], bool]) -> float:
