@@ -19,11 +19,12 @@ from hub.admin.requests import HERE, AdminRequest, AtNode
 from hub.errors import BadRequestError
 from hub.observe.memory import MAX_SECONDS
 from hub.transports.http.answer import Answer, json_answer
+from hub.transports.http.operator_schemas import LEVEL_CHANGES
 from hub.transports.http.parameters import Parameter, number, text
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.routes import Handler, Route
 from hub.transports.http.rows import route
-from hub.transports.http.schemas import LEVEL_CHANGES, Json, content, ok, ref
+from hub.transports.http.schemas import Json, content, ok, ref
 from hub.transports.request import Request
 
 _LEVELS = msgspec.json.Decoder(dict[str, str | None])

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import orjson
 
+from hub.transports.http.operator_schemas import OPERATOR_SCHEMAS
 from hub.transports.http.problem import MEDIA_TYPE
 from hub.transports.http.routes import Access, Route
 from hub.transports.http.schemas import (
@@ -42,7 +43,10 @@ def openapi_json(routes: Iterable[Route], *, version: str, base_path: str) -> by
             "info": {"title": "Broadcast hub", "version": version},
             "servers": [{"url": base_path or "/"}],
             "paths": paths,
-            "components": {"schemas": SCHEMAS, "securitySchemes": SECURITY_SCHEMES},
+            "components": {
+                "schemas": {**SCHEMAS, **OPERATOR_SCHEMAS},
+                "securitySchemes": SECURITY_SCHEMES,
+            },
         }
     )
 
