@@ -39,11 +39,9 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import field
 from typing import TYPE_CHECKING
 
-from hub.auth.basic import read_password
-from hub.auth.cookies import read_cookie
+from hub.auth.credentials import NO_CREDENTIALS, Credentials, read_cookie, read_password
 from hub.auth.hosts import HostList
 from hub.auth.keys import EVERYWHERE, KEY_PREFIX, HeldKey, KeyRing, digest
 from hub.auth.origins import OriginList
@@ -51,7 +49,6 @@ from hub.auth.tickets import Tickets
 from hub.auth.tokens import TokenVerifier
 from hub.core.identity import Identity
 from hub.core.ports import UndecidedError
-from hub.core.values import value
 from hub.errors import ForbiddenError, HubError, UnauthorizedError
 
 if TYPE_CHECKING:
@@ -61,29 +58,6 @@ if TYPE_CHECKING:
 _MAX_KNOWN = 256
 # RFC 6750 section 3: for 401 answers to all other requests; no browser opens a dialogue for it.
 BEARER_CHALLENGE = 'Bearer realm="hub"'
-
-
-@value(frozen=True, slots=True)
-class Credentials:
-    """What a request brought along, unread. Never shown: `repr` leaves the values out."""
-
-    authorization: str | None = field(default=None, repr=False)
-    """The `Authorization` header: `Bearer <key or token>` or `Basic <any name:key>`."""
-    api_key: str | None = field(default=None, repr=False)
-    """The `X-API-Key` header."""
-    token: str | None = field(default=None, repr=False)
-    """The `token` parameter of the URL, or of a WebSocket's subprotocols."""
-    cookie: str | None = field(default=None, repr=False)
-    """The `Cookie` header, ..."""
-    origin: str | None = field(default=None, repr=False)
-    """... and beside it the `Origin` header, ..."""
-    host: str | None = field(default=None, repr=False)
-    """... the `Host` header, ..."""
-    fetch_site: str | None = field(default=None, repr=False)
-    """... and the `Sec-Fetch-Site` header."""
-
-
-NO_CREDENTIALS = Credentials()
 
 
 class Policy:

@@ -15,7 +15,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hub.auth.policy import Credentials, Policy
+from hub.auth.credentials import Credentials
+from hub.auth.policy import Policy
 from hub.core.commands import InUrl, Subscribe, SubscribePattern
 from hub.core.hooks import Asker, Hooks
 from hub.core.identity import Identity

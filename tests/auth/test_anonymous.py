@@ -7,7 +7,7 @@ import jwt
 import pytest
 
 from hub import Hub, Settings
-from hub.auth.policy import Credentials
+from hub.auth.credentials import Credentials
 from hub.errors import SettingsError, UnauthorizedError
 from hub.node.access import policy_of
 from tests.support.raw_connection import raw_connection

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.auth.cookies import read_cookie
-from hub.auth.policy import Credentials, Policy
+from hub.auth.credentials import Credentials, read_cookie
+from hub.auth.policy import Policy
 from hub.errors import UnauthorizedError
 
 KEY = "a-token-key-of-at-least-32-bytes"

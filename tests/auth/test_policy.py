@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.auth.policy import Credentials, Policy
+from hub.auth.credentials import Credentials
+from hub.auth.policy import Policy
 from hub.core.identity import Identity
 from hub.errors import ForbiddenError, HubError, UnauthorizedError
 

@@ -8,8 +8,9 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.auth.credentials import Credentials
 from hub.auth.keys import HeldKey, digest, read_publish_key
-from hub.auth.policy import Credentials, Policy
+from hub.auth.policy import Policy
 from hub.core.counters import Counters
 from hub.errors import ForbiddenError, SettingsError, UnauthorizedError
 from hub.node.access import publish_keys_of

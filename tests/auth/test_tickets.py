@@ -3,7 +3,8 @@
 import jwt
 import pytest
 
-from hub.auth.policy import Credentials, Policy
+from hub.auth.credentials import Credentials
+from hub.auth.policy import Policy
 from hub.auth.tickets import LIFE_SECONDS
 from hub.errors import ForbiddenError, UnauthorizedError
 

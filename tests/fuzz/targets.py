@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from hub.auth.cookies import read_cookie
+from hub.auth.credentials import read_cookie
 from hub.auth.grants import read_grants
 from hub.auth.hosts import HostList
 from hub.auth.keys import read_publish_key

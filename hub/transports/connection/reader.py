@@ -7,28 +7,20 @@ that head alone, and reads the body and all that follows.
 No I/O and no clock. What is read goes to a `Sink` as it is read; nothing is raised.
 """
 
-import re
-from collections.abc import Sequence
-from functools import lru_cache
 from typing import Protocol
 
 import httptools
 
 from hub.errors import BadRequestError, HeadersTooLargeError, HubError
+from hub.transports.connection.heads import FIELD_BYTES, fields_by_name, refuse_ambiguous
 from hub.transports.http.known import KnownHead, KnownHeads, again, cut
 from hub.transports.request import Cut, Request, has_body
 
-# RFC 9110 section 7.2: host [":" port]. Anything else, a list of two included, is no host.
-_HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
-_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)")
 # Chunks of one byte are six times their payload. More than this is no publisher's framing.
 _WIRE_TIMES_PAYLOAD = 8
 _WIRE_ALLOWANCE_BYTES = 64 * 1024
 # Each field is an object or two, whatever few bytes it came in. Apache takes 100.
 MAX_FIELDS = 128
-# Of a field beside its name and value: a colon, a space and the end of the line.
-_FIELD_BYTES = 4
-_KNOWN_NAME_BYTES = 64
 _SECRET = frozenset({"authorization", "cookie", "x-api-key"})
 _NO_HEAD: tuple[list[tuple[bytes, bytes]], dict[str, str], int] = ([], {}, 0)
 _NO_REQUEST = Request()
@@ -236,7 +228,7 @@ class RequestReader:
                 alone = not was_in_message and begins == 1
                 self._fed_head_bytes = size if alone else 0
             for name, value in self._fields[self._measured :]:
-                self._head_bytes += len(name) + len(value) + _FIELD_BYTES
+                self._head_bytes += len(name) + len(value) + FIELD_BYTES
             self._measured = len(self._fields)
             self._check_head(max(self._head_bytes, self._fed_head_bytes), self._measured)
         elif was_in_message and not begins:
@@ -329,7 +321,7 @@ class RequestReader:
             or method == "CONNECT"
         ):
             try:
-                _check(request)
+                refuse_ambiguous(request)
             except HubError as error:
                 self._break(error)
                 return
@@ -342,7 +334,7 @@ class RequestReader:
         if fields == self._last[0]:
             _, headers, size = self._last
             return headers.copy(), size
-        headers, size = _read(fields)
+        headers, size = fields_by_name(fields)
         # What is secret is compared in no place where the time would tell of it.
         # Most connections bring one request; of those with more, the second is the first to repeat.
         small = (
@@ -389,54 +381,3 @@ class RequestReader:
             self._stopped = True
             self._fields = []
             self._sink.broken(error)
-
-
-def _read(fields: Sequence[tuple[bytes, bytes]]) -> tuple[dict[str, str], int]:
-    """A head's fields by lower-case name, and how many bytes they took."""
-    headers: dict[str, str] = {}
-    size = _FIELD_BYTES * len(fields)
-    for name, value in fields:
-        size += len(name) + len(value)
-        key = _lower(name) if len(name) <= _KNOWN_NAME_BYTES else name.decode("latin-1").lower()
-        # RFC 9110 section 5.5: white space around a value is no part of it.
-        text = value.strip(b" \t").decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
-    return headers, size
-
-
-@lru_cache(maxsize=256)
-def _lower(name: bytes) -> str:
-    """The same few names come again and again."""
-    return str(name, "latin-1").lower()
-
-
-def _check(request: Request) -> None:
-    """Refuse what llhttp lets pass and other readers of HTTP may read otherwise."""
-    headers = request.headers
-    if request.version not in {"1.0", "1.1"} or request.method == "CONNECT":
-        raise BadRequestError(f"{request.method} of HTTP/{request.version} is not spoken here")
-    if (coding := headers.get("transfer-encoding")) is not None and (
-        coding.lower() != "chunked" or request.version == "1.0"
-    ):
-        # RFC 9112 sections 6.1 and 6.3.
-        raise BadRequestError("Transfer-Encoding may only be chunked, and only in HTTP/1.1")
-    host = headers.get("host")
-    if (host is None and request.version == "1.1") or (host and not _HOST.fullmatch(host)):
-        # RFC 9112 section 3.2.
-        raise BadRequestError("the request needs one Host field that is a host")
-    if request.target[:1] != b"/":
-        _read_absolute(request)
-
-
-def _read_absolute(request: Request) -> None:
-    """RFC 9112 section 3.2.2: a target in absolute form names the host itself."""
-    if request.target == b"*" and request.method == "OPTIONS":
-        return
-    if (found := _ABSOLUTE.match(request.target)) is None:
-        raise BadRequestError("the request target is neither a path nor an http URL")
-    host = str(found.group(1), "latin-1")
-    if not host or not _HOST.fullmatch(host):
-        raise BadRequestError("the request target names no host")
-    request.headers["host"] = host
-    rest = request.target[found.end() :]
-    request.target = rest if rest.startswith(b"/") else b"/" + rest

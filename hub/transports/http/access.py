@@ -1,6 +1,6 @@
 """What a request says about who sends it; whether that holds is asked of `hub.auth.policy`."""
 
-from hub.auth.policy import NO_CREDENTIALS, Credentials
+from hub.auth.credentials import NO_CREDENTIALS, Credentials
 from hub.errors import BadRequestError
 from hub.transports.request import Head, Request
 

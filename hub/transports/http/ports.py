@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from hub.admin.listing import Page, Query
 from hub.admin.requests import Admin
-from hub.auth.policy import Credentials
+from hub.auth.credentials import Credentials
 from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counters
 from hub.core.hooks import Hooks

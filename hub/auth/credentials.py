@@ -1,0 +1,68 @@
+"""What a request brings along to say who sends it, and how `Basic` and cookies are read.
+
+Whether it holds is asked of `hub.auth.policy`.
+"""
+
+import base64
+import binascii
+from dataclasses import field
+
+from hub.core.values import value
+from hub.errors import UnauthorizedError
+
+
+@value(frozen=True, slots=True)
+class Credentials:
+    """What a request brought along, unread. Never shown: `repr` leaves the values out."""
+
+    authorization: str | None = field(default=None, repr=False)
+    """The `Authorization` header: `Bearer <key or token>` or `Basic <any name:key>`."""
+    api_key: str | None = field(default=None, repr=False)
+    """The `X-API-Key` header."""
+    token: str | None = field(default=None, repr=False)
+    """The `token` parameter of the URL, or of a WebSocket's subprotocols."""
+    cookie: str | None = field(default=None, repr=False)
+    """The `Cookie` header, ..."""
+    origin: str | None = field(default=None, repr=False)
+    """... and beside it the `Origin` header, ..."""
+    host: str | None = field(default=None, repr=False)
+    """... the `Host` header, ..."""
+    fetch_site: str | None = field(default=None, repr=False)
+    """... and the `Sec-Fetch-Site` header."""
+
+
+NO_CREDENTIALS = Credentials()
+
+
+def read_password(value: str) -> str:
+    """The password of `Basic` credentials (RFC 7617), as browsers send a key that is typed as one.
+
+    The name before the colon is free. Raises `UnauthorizedError`.
+    """
+    try:
+        _, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        colon = password = ""
+    if not colon:
+        raise UnauthorizedError("Basic credentials are malformed", refusal="malformed")
+    return password
+
+
+def read_cookie(header: str, name: str) -> str | None:
+    """The value of the cookie `name` (RFC 6265 section 5.4); None without one, or an empty one.
+
+    Raises:
+        UnauthorizedError: there are two with different values, as a page of another host of the
+            same domain can bring about.
+    """
+    values = set()
+    for pair in header.replace(",", ";").split(";"):
+        key, equals, value = pair.strip().partition("=")
+        if equals and key.strip() == name:
+            values.add(value.strip().strip('"'))
+    values.discard("")
+    if len(values) > 1:
+        raise UnauthorizedError(
+            f"there are {len(values)} cookies {name} with different values", refusal="malformed"
+        )
+    return values.pop() if values else None
