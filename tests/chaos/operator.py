@@ -42,14 +42,17 @@ class Operator:
         *,
         size: int = 2000,
         key: Callable[[int], str | None] = lambda _: None,
+        at_once: int = _BATCH,
     ) -> dict[str, int]:
         """Publish `count` messages of about `size` bytes to each channel, in turn.
+
+        A request has `at_once` messages for each channel.
 
         Returns each channel's head.
         """
         heads: dict[str, int] = {}
-        for start in range(0, count, _BATCH):
-            many = min(_BATCH, count - start)
+        for start in range(0, count, at_once):
+            many = min(at_once, count - start)
             items = [self._item(name, size, key) for _ in range(many) for name in channels]
             answer = await self._client.post("/api/publish", content=json.dumps(items))
             assert answer.status_code == 200, answer.text[:500]

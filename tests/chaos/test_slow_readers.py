@@ -68,16 +68,20 @@ async def test_kernel_hides_little_of_what_a_stalled_reader_is_owed(
 
 
 async def test_memory_for_a_stalled_reader_is_bounded(hub: HubProcess, transport: str) -> None:
-    """While 30 MB are published for it the process grows by a fraction of that."""
+    """While 30 MB are published for it the process grows by a fraction of that.
+
+    In requests of 150 KB: of one of 3.75 MB malloc keeps up to 15 MB for the next, also where
+    nobody subscribes, and the process holds 2 MB of it (measured).
+    """
     name = f"memory-{transport}"
     async with (
         operating(hub) as operator,
         narrowly_subscribed(hub.port, transport, name),
     ):
-        await operator.flood([name], 500, size=15_000)
+        await operator.flood([name], 500, size=15_000, at_once=10)
         before = operator.rss_bytes
-        await operator.flood([name], 2000, size=15_000)
-        assert operator.rss_bytes - before < 12_000_000
+        await operator.flood([name], 2000, size=15_000, at_once=10)
+        assert operator.rss_bytes - before < 6_000_000
 
 
 async def test_reader_that_stalls_again_is_told_again(hub: HubProcess, transport: str) -> None:
