@@ -16,7 +16,7 @@ from typing import Self
 from structlog.typing import FilteringBoundLogger
 
 from hub.admin.drain import abort_all
-from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn
+from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn, StatePage
 from hub.core.publication import Position, check_channel
 from hub.core.time.deadlines import GRANULARITY_SECONDS
 from hub.node import siblings
@@ -246,11 +246,13 @@ class Hub:
         *,
         key: str | None = None,
         idempotency_key: str | None = None,
+        remove: bool = False,
         end: bool = False,
     ) -> PublishResult:
         """Publish anything orjson can encode; `bytes` are taken as JSON that is encoded already.
 
-        As orjson does, NaN and the infinities become null. `end`: it is the last of its channel.
+        As orjson does, NaN and the infinities become null. `remove` takes the row of `key` away.
+        `end`: it is the last of its channel.
 
         Raises:
             BadRequestError: the channel or a key is not allowed, or `data` is not JSON.
@@ -266,7 +268,7 @@ class Hub:
             check_payload(raw, limit=self.settings.max_message_bytes),
             _IN_PROCESS,
             key=key,
-            marks=marks_of(remove=False, end=end, key=key),
+            marks=marks_of(remove=remove, end=end, key=key),
             idempotency_key=idempotency_key,
             trace=tracing.current() if (tracing := self.node.tracing) else None,
         )
@@ -278,6 +280,10 @@ class Hub:
     ) -> HistoryPage:
         """See `hub.core.reading.Reading.history`."""
         return await self.node.api.history(check_channel(channel), since, limit)
+
+    async def state(self, channel: str, after: str = "", limit: int = 100) -> StatePage:
+        """See `hub.core.reading.Reading.state`."""
+        return await self.node.api.state(check_channel(channel), after, limit)
 
 
 def _with_state(inner: ASGIApp, hub: Hub) -> ASGIApp:

@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.app import Hub
 from hub.node.demo import run_demo
+from hub.node.demo_processes import run_processes
 from hub.node.greeting import say_where
 from hub.node.supervisor.control import (
     DRAIN,
@@ -61,7 +62,7 @@ async def _serve_worker(settings: Settings, app: ASGIApp | None, role: Role, *, 
     async with (
         hub,
         _beside(_watch_files(hub, log, _allowed_files())),
-        _beside(run_demo(hub.publish, log=log) if demo and worker.number == 1 else None),
+        _beside(_demo(hub, log) if demo and worker.number == 1 else None),
         _beside(_obey(control, hub, stop)),
         _beside(control.stay_alive()),
         _beside(_tell_readiness(control, hub)),
@@ -136,7 +137,7 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
     async with (
         hub,
         _beside(_watch_files(hub, log, _allowed_files())),
-        _beside(run_demo(hub.publish, log=log) if demo else None),
+        _beside(_demo(hub, log) if demo else None),
     ):
         _leave_alone_what_stays()
         if is_console(settings, sys.stderr):
@@ -152,6 +153,13 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
         )
     log.info("stopped")
     return 0 if len(received) == 1 else 128 + received[-1]
+
+
+async def _demo(hub: Hub, log: FilteringBoundLogger) -> None:
+    """Publish what the demo page shows."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_demo(hub.publish, log=log))
+        group.create_task(run_processes(hub, log=log))
 
 
 def _ending_signals() -> tuple[signal.Signals, ...]:

@@ -33,6 +33,20 @@ async def test_a_program_publishes_to_its_own_hub(channel: str) -> None:
     assert [publication.offset for publication in page.publications] == [2]
 
 
+async def test_a_program_keeps_a_table_in_its_own_hub() -> None:
+    """Rows come by key, are read, and are taken away."""
+    keyed = Settings(port=0, drain_seconds=0, namespaces={"prices": {"keyed": True}})
+    async with Hub(keyed) as hub:
+        await hub.publish("prices:fx", 1.08, key="eur")
+        await hub.publish("prices:fx", 0.86, key="gbp")
+        await hub.publish("prices:fx", None, key="eur", remove=True)
+        page = await hub.state("prices:fx")
+        with pytest.raises(BadRequestError, match="not keyed"):
+            await hub.state("news")
+    assert [(row.key, row.data) for row in page.rows] == [("gbp", b"0.86")]
+    assert page.head.offset == 3
+
+
 async def test_an_idempotency_key_works_from_python_too(channel: str) -> None:
     async with Hub(QUICK) as hub:
         first = await hub.publish(channel, 1, idempotency_key="k")

@@ -9,7 +9,9 @@ from hub.cli.flags import ConfigFile, SettingsCommand, refused, settings_of
 
 Demo = Annotated[
     bool,
-    typer.Option("--demo", help="Also publish this machine's load on demo.* channels."),
+    typer.Option(
+        "--demo", help="Also publish this machine's load and its busiest processes, by name alone."
+    ),
 ]
 
 
@@ -28,6 +30,10 @@ def serve(ctx: typer.Context, config_file: ConfigFile = None, demo: Demo = False
     from hub.errors import SettingsError
     from hub.node.supervisor.roles import run_beside_nodes, take_role
 
+    if demo:
+        from hub.node.demo_processes import demo_settings
+
+        settings = demo_settings(settings)
     role = take_role()
     try:
         code = run_beside_nodes(settings, role, command=_this_command(), demo=demo)

@@ -2,12 +2,14 @@
 
 Real input without another service, sent through the ordinary publish path. Readings are
 taken in a thread, because a system call may block (a dead network mount holds `statvfs` up).
-It knows a `publish` callable and nothing of the hub.
+It knows a `publish` callable and nothing of the hub. The table of processes beside it:
+`hub.node.demo_processes`.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +31,35 @@ class Log(Protocol):
     def info(self, event: str, **context: object) -> object: ...
 
     def warning(self, event: str, **context: object) -> object: ...
+
+
+class Trouble:
+    """Says once that readings or publications fail, and once that they do no more.
+
+    Four lines a second would hide everything else.
+    """
+
+    def __init__(self, log: Log, *, of: str) -> None:
+        self._log = log
+        self._of = of
+        self._failing = False
+
+    @contextlib.contextmanager
+    def survived(self) -> Iterator[None]:
+        """Do what may fail; what is known to fail at times is not raised."""
+        try:
+            yield
+        except (HubError, TimeoutError, *_READ_ERRORS) as error:
+            if not self._failing:
+                kind = type(error).__name__
+                self._log.warning("demo_failing", of=self._of, error=str(error), kind=kind)
+            self._failing = True
+
+    def over(self) -> None:
+        """Something was published."""
+        if self._failing:
+            self._log.info("demo_recovered", of=self._of)
+        self._failing = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,25 +141,15 @@ async def run_demo(
     read: Callable[[], Reading] = take_reading,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Publish on `demo.*` every `interval_seconds` until cancelled.
-
-    A reading or a publication that fails is logged once, when the failing begins, and so is
-    its end: four lines a second would hide everything else.
-    """
+    """Publish on `demo.*` every `interval_seconds` until cancelled, whatever fails meanwhile."""
     before: tuple[Reading, float] | None = None
-    failing = False
+    trouble = Trouble(log, of="load")
     while True:
-        try:
+        with trouble.survived():
             now = await asyncio.wait_for(asyncio.to_thread(read), READ_TIMEOUT_SECONDS), clock()
             if before is not None and now[1] > before[1]:
                 for channel, data in messages(before[0], now[0], now[1] - before[1]).items():
                     await publish(channel, data)
-                if failing:
-                    log.info("demo_recovered")
-                failing = False
+                trouble.over()
             before = now
-        except (HubError, TimeoutError, *_READ_ERRORS) as error:
-            if not failing:
-                log.warning("demo_failing", error=str(error), kind=type(error).__name__)
-            failing = True
         await asyncio.sleep(interval_seconds)

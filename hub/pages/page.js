@@ -1,7 +1,8 @@
-/** The demo page: four live cards and a channel to try. `?transport=sse` or `poll` is all it uses. */
+/** The demo page: four live cards, a table and a channel to try. `?transport=sse` or `poll` is all it uses. */
 
 import { Hub } from "./client.js";
 import { createChart } from "./chart.js";
+import { showProcesses } from "./processes.js";
 
 /** @typedef {import("./client/subscription.js").Message} Message */
 /** @typedef {import("./client/subscription.js").Subscription} Subscription */
@@ -191,6 +192,15 @@ function showCard({ name, title, ceiling, second, read }) {
 }
 
 CARDS.forEach(showCard);
+showProcesses(hub, {
+  section: byId("processes"),
+  body: byId("processes-rows"),
+  place: byId("processes-place"),
+  told: byId("processes-told"),
+  size: plain,
+  onMessage: countMessage,
+  onGap: countGap,
+});
 setTimeout(() => {
   if (hub.state === "connected" && !document.querySelector("[data-live]")) {
     byId("empty").hidden = false;

@@ -1,0 +1,160 @@
+"""The table of processes, with readings and a hub that are fakes."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import count
+
+import orjson
+import psutil
+
+from hub.core.ports import StatePage
+from hub.core.publication import Position, Publication
+from hub.errors import NotPublishedError
+from hub.node.demo_processes import (
+    CHANNEL,
+    ROWS,
+    Process,
+    demo_settings,
+    rows_of,
+    run_processes,
+    shown_name,
+    take_processes,
+)
+from hub.settings import Settings
+from tests.node.test_demo import FakeLog
+
+POSTGRES = Process(pid=7, name="postgres", cpu_percent=3.0, memory_bytes=50_000_000)
+SHELL = Process(pid=8, name="bash", cpu_percent=0.0, memory_bytes=4_000_000)
+
+
+class FakeTable:
+    """Keeps rows as a keyed channel does, and remembers what was published."""
+
+    def __init__(self, refuse: Callable[[int], bool] = lambda number: False) -> None:
+        self.rows: dict[str, bytes] = {}
+        self.published: list[tuple[str, bool]] = []
+        """Key, and whether it was removed."""
+        self._refuse = refuse
+        self._numbers = count(1)
+
+    async def publish(
+        self, channel: str, data: object, *, key: str | None = None, remove: bool = False
+    ) -> None:
+        assert channel == CHANNEL
+        assert key is not None
+        if self._refuse(next(self._numbers)):
+            raise NotPublishedError("the broker is away")
+        self.published.append((key, remove))
+        if remove:
+            del self.rows[key]
+        else:
+            assert isinstance(data, bytes)
+            self.rows[key] = data
+
+    async def state(self, channel: str, after: str = "", limit: int = 100) -> StatePage:
+        rows = tuple(
+            Publication(channel=channel, offset=1, data=data, time_ms=0, key=key)
+            for key, data in sorted(self.rows.items())
+        )
+        return StatePage(Position("e", 1), rows, None)
+
+    def shown(self) -> dict[str, object]:
+        """Names by number."""
+        return {key: orjson.loads(data)["name"] for key, data in self.rows.items()}
+
+
+def one_by_one(*readings: Sequence[Process]) -> Callable[[], Sequence[Process]]:
+    """Each once, and the last one for ever."""
+    left: Iterator[Sequence[Process]] = iter(readings[:-1])
+    return lambda: next(left, readings[-1])
+
+
+async def run_until(
+    table: FakeTable,
+    enough: Callable[[], bool],
+    read: Callable[[], Sequence[Process]],
+    log: FakeLog | None = None,
+) -> None:
+    """Keep the table without pauses until `enough()`."""
+    log = log or FakeLog()
+    task = asyncio.create_task(run_processes(table, log=log, interval_seconds=0, read=read))
+    async with asyncio.timeout(10):
+        while not enough() and not task.done():
+            await asyncio.sleep(0)
+    assert not task.done(), task
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def test_the_busiest_are_rows_by_their_number() -> None:
+    """By CPU first, and by memory among those that rest."""
+    rows = rows_of([SHELL, POSTGRES], most=1)
+    assert orjson.loads(rows["7"]) == {
+        "pid": 7,
+        "name": "postgres",
+        "cpu_percent": 3.0,
+        "memory_bytes": 50_000_000,
+    }
+    assert list(rows_of([SHELL, POSTGRES])) == ["7", "8"]
+    assert len(rows_of([Process(n, "x", 0.0, n) for n in range(100)])) == ROWS
+
+
+def test_what_changes_by_less_than_is_shown_is_the_same_row() -> None:
+    """So that a process that rests is published once."""
+    nearly = Process(pid=7, name="postgres", cpu_percent=3.04, memory_bytes=50_020_000)
+    assert rows_of([POSTGRES]) == rows_of([nearly])
+
+
+def test_a_name_is_one_word_and_never_the_rest_of_a_command_line() -> None:
+    """Some programs write there what they do, or were given."""
+    assert shown_name("postgres: ada shop 10.0.0.7(51234) idle") == "postgres"
+    assert shown_name("curl --user ada:secret") == "curl"
+    assert shown_name("a-name-that-psutil-completed-from-the-command-line") == "a-name-that-psu"
+    assert shown_name("") == "?"
+
+
+def test_no_command_line_or_environment_is_published() -> None:
+    """Only what every user of this machine may see."""
+    found = {each.pid: each for each in take_processes()}
+    assert found[os.getpid()].memory_bytes > 0
+    said = b"".join(rows_of(found.values(), most=len(found)).values()).decode()
+    arguments = [word for word in psutil.Process().cmdline()[1:] if len(word) > 3]
+    assert not [word for word in arguments if word in said]
+
+
+async def test_rows_appear_change_and_are_removed_as_processes_end() -> None:
+    """What did not change is not published again."""
+    table = FakeTable()
+    busier = Process(pid=7, name="postgres", cpu_percent=9.0, memory_bytes=50_000_000)
+    readings = one_by_one([POSTGRES, SHELL], [busier, SHELL], [busier])
+    await run_until(table, lambda: len(table.published) >= 4, readings)
+    assert table.published == [("7", False), ("8", False), ("7", False), ("8", True)]
+    assert table.shown() == {"7": "postgres"}
+
+
+async def test_rows_of_an_earlier_run_are_removed() -> None:
+    """A hub that was killed left them in its file, or in Redis."""
+    table = FakeTable()
+    table.rows["4711"] = b"{}"
+    await run_until(table, lambda: "7" in table.rows, lambda: [POSTGRES])
+    assert table.shown() == {"7": "postgres"}
+
+
+async def test_a_publication_that_fails_is_made_up_for_and_said_once() -> None:
+    """The next reading is compared with what the hub really has."""
+    table, log = FakeTable(refuse=lambda number: number <= 3), FakeLog()
+    await run_until(table, lambda: log.events[-1:] == ["demo_recovered"], lambda: [POSTGRES], log)
+    assert table.shown() == {"7": "postgres"}
+    assert log.events == ["demo_failing", "demo_recovered"]
+
+
+def test_the_demos_namespace_is_keyed_whatever_else_is_said_of_it() -> None:
+    """An operator's own options of the namespace stay."""
+    assert demo_settings(Settings()).namespaces().options(CHANNEL).keyed
+    changed = demo_settings(Settings(namespaces={"demo": {"history_size": 5}, "chat": {}}))
+    assert changed.namespaces().options(CHANNEL).keyed
+    assert changed.namespaces().options(CHANNEL).history_size == 5
+    assert not changed.namespaces().options("chat:1").keyed
