@@ -258,6 +258,7 @@ async def test_a_killed_worker_is_started_again_and_its_sessions_resume(
             await feed.more()
             before = hub.processes()
             hub.kill_child(1)
+            assert not psutil.pid_exists(before[1])
             await eventually(lambda: sum(not seat.seated for seat in seats) >= 2)
             for seat in seats:
                 if not seat.seated:
