@@ -16,6 +16,7 @@ from hub.core.fanout.presence import page_of
 from hub.core.fanout.presence_commands import PresenceCommands
 from hub.core.hooks import Asker, Hooks
 from hub.core.identity import Identity
+from hub.core.look_back import LookBack
 from hub.core.ports import (
     Policy,
     PublishRequest,
@@ -25,7 +26,7 @@ from hub.core.ports import (
 from hub.core.publication import REMOVES
 from hub.core.publishing import Publishing
 from hub.core.pushes import JsonText, Reply
-from hub.core.reading import Reading, history_ok
+from hub.core.reading import Reading, history_ok, look_back_ok
 from hub.core.recovery.pattern_subscribing import PatternSubscribing
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.session.session import Session
@@ -139,9 +140,7 @@ class CommandHandler:
             case commands.UnsubscribePattern():
                 return self._patterns.unsubscribe(session, command, reply_in_stream=reply_in_stream)
             case commands.History():
-                session.identity.check_subscribe(command.channel)
-                page = await self._reading.history(command.channel, command.since, command.limit)
-                return history_ok(command.channel, page)
+                return await self._history(session, command)
             case commands.Presence():
                 return await self._members(session, command)
             case commands.PresenceUpdate():
@@ -229,6 +228,14 @@ class CommandHandler:
             return ok
         session.push_in_order(subscription, Reply(command.id, ok))
         return None
+
+    async def _history(self, session: Session, command: commands.History) -> Ok:
+        channel, since = command.channel, command.since
+        session.identity.check_subscribe(channel)
+        if command.from_ms is None and not command.reverse:
+            return history_ok(channel, await self._reading.history(channel, since, command.limit))
+        asked = LookBack(command.limit, command.from_ms, since, command.reverse)
+        return look_back_ok(channel, await self._reading.look_back(channel, asked))
 
     async def _members(self, session: Session, command: commands.Presence) -> Ok:
         session.identity.check_subscribe(command.channel)

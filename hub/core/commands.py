@@ -85,6 +85,10 @@ class History:
     channel: str
     since: Position | None = None
     limit: int = 100
+    from_ms: int | None = None
+    """Nothing older: milliseconds since 1970."""
+    reverse: bool = False
+    """Newest first; then `since` asks for what is before it."""
 
 
 @value(frozen=True, slots=True)

@@ -27,8 +27,7 @@ class Reading:
 
         Without `since`, or when it belongs to another epoch, from the oldest that is held.
         """
-        if not 1 <= limit <= MAX_HISTORY_LIMIT:
-            raise BadRequestError(f"limit is {limit}, allowed is 1 to {MAX_HISTORY_LIMIT}")
+        _check_limit(limit)
         after = 0 if since is None else since.offset
         page = await self._broker.history(channel, after, limit, max_bytes=MAX_HISTORY_BYTES)
         if since is not None and since.epoch != page.head.epoch and after:
@@ -36,7 +35,8 @@ class Reading:
         return await self._lengthened(channel, page, limit)
 
     async def look_back(self, channel: str, asked: LookBack) -> Found:
-        """Part of history, from a moment on or backwards."""
+        """At most `limit` publications (1 to 1,000), from a moment on or backwards."""
+        _check_limit(asked.limit)
         return await look_back(self._broker, channel, asked)
 
     async def clear_history(self, channel: str) -> None:
@@ -88,6 +88,11 @@ class Reading:
         return StatePage(head, tuple(rows), page.next, page.dropped)
 
 
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= MAX_HISTORY_LIMIT:
+        raise BadRequestError(f"limit is {limit}, allowed is 1 to {MAX_HISTORY_LIMIT}")
+
+
 def history_ok(channel: str, page: HistoryPage) -> dict[str, object]:
     """A history answer as the wire shows it."""
     return {
@@ -96,3 +101,9 @@ def history_ok(channel: str, page: HistoryPage) -> dict[str, object]:
         "oldest": page.oldest,
         "publications": page.publications,
     }
+
+
+def look_back_ok(channel: str, found: Found) -> dict[str, object]:
+    """The same of a look back: with whether all is there, and how to go on."""
+    following = None if found.next is None else str(found.next)
+    return {**history_ok(channel, found.page), "complete": found.complete, "next": following}

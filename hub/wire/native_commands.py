@@ -15,6 +15,7 @@ from hub.core.publication import Position, check_channel
 from hub.errors import BadRequestError, HubError
 from hub.wire import salvage
 from hub.wire.filters import read_filter
+from hub.wire.moments import read_moment
 from hub.wire.payload import (
     ABSENT,
     MAX_KEY_LENGTH,
@@ -82,6 +83,8 @@ class _History(_Command, tag="history"):
     channel: str
     since: str | None = None
     limit: int = DEFAULT_HISTORY_LIMIT
+    from_time: int | str | None = None
+    reverse: bool = False
 
 
 class _Presence(_Command, tag="presence"):
@@ -156,8 +159,7 @@ def _checked(  # noqa: C901 - a case per command
                 return commands.UnsubscribePattern(id_, _pattern(command))
             return commands.Unsubscribe(id_, _channel(command))
         case _History():
-            channel = check_channel(command.channel)
-            return commands.History(id_, channel, _position(command.since), command.limit)
+            return _history(command)
         case _Presence():
             channel = check_channel(command.channel)
             after = None if command.after is None else check_member(command.after, "after")
@@ -240,6 +242,18 @@ def _publish(command: _Publish, max_message_bytes: int) -> commands.Publish:
         None if command.tags is None else encode_tags(command.tags),
         marks_of(remove=command.remove, end=command.end, key=command.key),
         keep_of(ttl_seconds=command.ttl_seconds, history=command.history),
+    )
+
+
+def _history(command: _History) -> commands.History:
+    moment = command.from_time
+    return commands.History(
+        command.id,
+        check_channel(command.channel),
+        _position(command.since),
+        command.limit,
+        None if moment is None else read_moment("from_time", moment),
+        command.reverse,
     )
 
 

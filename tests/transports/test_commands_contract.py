@@ -88,6 +88,27 @@ async def test_history_tells_what_is_held(
     assert (ok["position"], ok["oldest"]) == (f"{answers[0]['epoch']}:4", 1)
 
 
+async def test_history_is_read_backwards_and_from_a_moment_on(
+    http: httpx.AsyncClient, open_peer: Open, channel: str
+) -> None:
+    """Newest first, page by page until `next` is null; a moment as a number and as text."""
+    answers = await publish(http, channel, 1, 2, 3)
+    async with open_peer(channel) as peer:
+        wanted: Json = {"op": "history", "channel": channel, "reverse": True, "limit": 2}
+        newest = (await peer.command(**wanted))["ok"]
+        older = (await peer.command(**wanted, since=newest["next"]))["ok"]
+        moment = newest["publications"][0]["time"]
+        late = (await peer.command(op="history", channel=channel, from_time=moment))["ok"]
+        text = "9999-12-31T00:00:00Z"
+        none = (await peer.command(op="history", channel=channel, from_time=text))["ok"]
+    assert [each["data"] for each in newest["publications"]] == [3, 2]
+    assert newest["next"] == f"{answers[0]['epoch']}:2"
+    assert ([each["data"] for each in older["publications"]], older["next"]) == ([1], None)
+    assert [each["data"] for each in late["publications"]][-1] == 3
+    assert all(each["time"] >= moment for each in late["publications"])
+    assert (none["publications"], none["next"], none["complete"]) == ([], None, True)
+
+
 async def test_a_session_publishes(open_peer: Open, channel: str) -> None:
     """The reply has the position, and the session gets its own publication."""
     async with open_peer(channel) as peer:
@@ -169,6 +190,9 @@ async def _presence_push(peer: Any) -> tuple[str, str]:
         ({"op": "publish", "channel": "x", "data": "y" * 70_000}, "too_large"),
         ({"op": "history", "channel": "x", "limit": 0}, "bad_request"),
         ({"op": "history", "channel": "x", "limit": 1001}, "bad_request"),
+        ({"op": "history", "channel": "x", "limit": 0, "reverse": True}, "bad_request"),
+        ({"op": "history", "channel": "x", "from_time": "yesterday"}, "bad_request"),
+        ({"op": "history", "channel": "x", "from_time": -1}, "bad_request"),
         ({"op": "presence", "channel": "no-presence-here"}, "bad_request"),
         ({"op": "authenticate", "token": "x.y.z"}, "unauthorized"),
     ],

@@ -30,7 +30,6 @@ from hub.errors import BadRequestError, NotFoundError, UnavailableError
 from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import (
     AFTER,
-    LATEST_MS,
     LIMIT,
     channel,
     choice,
@@ -44,6 +43,7 @@ from hub.transports.http.rows import act, read, route
 from hub.transports.http.schemas import ok, ref
 from hub.transports.request import Request
 from hub.wire.codes import CloseCode
+from hub.wire.moments import LATEST_MS
 
 TRANSPORTS = ("websocket", "sse", "poll")
 _DISCONNECT_REASON = "disconnected by operator"

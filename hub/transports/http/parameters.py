@@ -1,10 +1,8 @@
 """Parameters of a route: how each is read, and what the OpenAPI document says of it."""
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from hub.core import decimals
@@ -12,12 +10,11 @@ from hub.core.fanout.presence import MAX_MEMBER_LENGTH, check_member
 from hub.core.publication import Position, check_channel
 from hub.errors import BadRequestError
 from hub.transports.http.schemas import CHANNEL, KEY, POSITION, STRING, Json
+from hub.wire.moments import LATEST_MS, read_moment
 from hub.wire.payload import check_key
 from hub.wire.query import single, split_form, whole_number
 
 Read = Callable[[str, str], object]
-LATEST_MS = 253_402_300_799_999
-"""Since 1970: the last day that every calendar knows, 9999-12-31."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +125,9 @@ def moment(name: str, about: str = "") -> Parameter:
     schema: Json = {"oneOf": [{"type": "integer", "minimum": 0, "maximum": LATEST_MS}, STRING]}
 
     def read(named: str, value: str) -> int:
-        if value.isascii() and value.isdigit():
-            return whole_number(named, value, lowest=0, highest=LATEST_MS)
         # A `+` in a query is a space.
         plain = re.sub(r" (\d\d:?\d\d)$", r"+\1", value) if value.count(":") > 1 else value
-        try:
-            found = datetime.fromisoformat(plain)
-            found = found if found.tzinfo else found.replace(tzinfo=UTC)
-            return max(0, math.ceil(found.timestamp() * 1000 - 0.001))
-        except (ValueError, OverflowError):
-            raise BadRequestError(
-                f"{named} is {value[:40]!r}, expected milliseconds since 1970 or ISO 8601"
-            ) from None
+        return read_moment(named, plain)
 
     return Parameter(name, schema, about=about, read=read)
 
