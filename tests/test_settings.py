@@ -1,7 +1,6 @@
 """The settings as such: declarations, kinds of values, the Python API."""
 
 import contextlib
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +12,7 @@ from hub.errors import SettingsError
 from hub.settings import Settings
 from hub.settings.catalog import SettingInfo, by_name, declared
 from hub.settings.fields import Fields
-from hub.settings.memory import usable_bytes
+from hub.settings.machine import usable_bytes
 from hub.settings.parsing import is_loopback, parse_size
 from hub.settings.values import show_size
 
@@ -165,55 +164,3 @@ def test_limits_that_contradict_each_other_are_a_warning() -> None:
         "outbox_max_bytes (1,024) is smaller than HUB_MAX_MESSAGE_BYTES (65,536), "
         "which can never be used up"
     )
-
-
-@pytest.mark.parametrize(
-    ("own", "parent", "expected"),
-    [("1048576", "max", MIB), ("max", "2097152", 2 * MIB), ("4194304", "2097152", 2 * MIB)],
-)
-def test_memory_is_the_smallest_limit_from_our_cgroup_up(
-    tmp_path: Path, own: str, parent: str, expected: int
-) -> None:
-    """Kernel documentation, "Control Group v2": a limit holds for the whole subtree."""
-    group = tmp_path / "cgroup" / "a" / "b"
-    group.mkdir(parents=True)
-    (group / "memory.max").write_text(own + "\n")
-    (group.parent / "memory.max").write_text(parent + "\n")
-    membership = tmp_path / "self"
-    membership.write_text("4:memory:/old\n0::/a/b\n")
-    assert usable_bytes(membership, tmp_path / "cgroup") == expected
-
-
-def test_memory_without_cgroups_is_the_machines(tmp_path: Path) -> None:
-    """No file is no limit."""
-    assert usable_bytes(tmp_path / "absent", tmp_path) > 16 * MIB
-
-
-NO_LIMIT_OF_VERSION_1 = 2**63 - 4096
-
-
-@pytest.mark.parametrize(
-    ("seen_as", "own", "above", "stat", "expected"),
-    [
-        ("/a/b", MIB, NO_LIMIT_OF_VERSION_1, NO_LIMIT_OF_VERSION_1, MIB),
-        ("/a/b", NO_LIMIT_OF_VERSION_1, 2 * MIB, NO_LIMIT_OF_VERSION_1, 2 * MIB),
-        ("/a/b", NO_LIMIT_OF_VERSION_1, NO_LIMIT_OF_VERSION_1, 3 * MIB, 3 * MIB),
-        # In a container, whose hierarchy begins at its own group.
-        ("/docker/0123", NO_LIMIT_OF_VERSION_1, 4 * MIB, NO_LIMIT_OF_VERSION_1, 4 * MIB),
-    ],
-)
-def test_memory_limits_of_the_first_version_of_cgroups_are_seen(
-    tmp_path: Path, seen_as: str, own: int, above: int, stat: int, expected: int
-) -> None:
-    """Also beside an empty hierarchy of the second, as where both are mounted."""
-    hierarchy = tmp_path / "cgroup"
-    group = hierarchy / "memory" / "a" / "b"
-    group.mkdir(parents=True)
-    (group / "memory.limit_in_bytes").write_text(f"{own}\n")
-    (group / "memory.stat").write_text(f"cache 1\nhierarchical_memory_limit {stat}\n")
-    (hierarchy / "memory" / "memory.limit_in_bytes").write_text(f"{above}\n")
-    membership = tmp_path / "self"
-    membership.write_text(
-        f"12:cpu,cpuacct:/x\n4:hugetlb,memory:{seen_as}\n1:name=systemd:/y\n0::/\n"
-    )
-    assert usable_bytes(membership, hierarchy) == expected

@@ -53,7 +53,7 @@ from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import HubCollector, Metrics
 from hub.observe.sampling import make_tracing
 from hub.settings import Settings
-from hub.settings.memory import usable_bytes
+from hub.settings.machine import usable_bytes
 from hub.transports.connection.sockets import Sockets
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.poll import PollTransport

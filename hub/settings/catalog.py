@@ -9,7 +9,7 @@ import annotated_types
 from pydantic.fields import FieldInfo
 
 from hub.settings.fields import Fields
-from hub.settings.namespaces import NamespaceChanges
+from hub.settings.tables import NamespaceChanges
 from hub.settings.values import KEYS, SECRET, SIZE, SWITCH, Kind, choice, show_size
 
 ENV_PREFIX = "HUB_"

@@ -1,26 +1,21 @@
 """Every setting, declared once: name, kind, default, allowed range, meaning with its unit.
 
 The environment variable, TOML key, command-line flag, `--help`, `hub config` and every error
-message are derived from these fields. Where no source is named beside a number it is a guess
+message are derived from these fields, of which those about access stand in
+`hub.settings.access_fields`. Where no source is named beside a number it is a guess
 that measurement may change.
 """
 
 from typing import Literal
 
-from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
 from hub.brokers.redis.keys import DEFAULT_PREFIX
 from hub.core.options import KIB, MIB, Overflow
-from hub.hooks.names import EVENT_NAMES, HOOK_NAMES
+from hub.settings.access_fields import AccessFields
 from hub.settings.declaring import (
-    ACCESS,
-    ADDRESS,
     CHANNELS,
     DAY_SECONDS,
     GIB,
     HEARTBEATS,
-    HOOKS,
     INPUT,
     MAX_BYTES,
     MAX_HISTORY,
@@ -29,234 +24,24 @@ from hub.settings.declaring import (
     node_name,
     setting,
 )
-from hub.settings.grants import DefaultGrants, Grants
-from hub.settings.memory import usable_bytes
-from hub.settings.namespaces import Changes
+from hub.settings.machine import usable_bytes
+from hub.settings.tables import Changes
 from hub.settings.values import (
-    Algorithms,
-    BasePath,
     BrokerPrefix,
     BrokerUrl,
     Bytes,
-    ClaimName,
-    Cookie,
     Count,
-    Events,
     FilePath,
-    Files,
-    Hooks,
-    Host,
-    Hosts,
-    Keys,
-    Networks,
     Node,
-    Origins,
     OverflowPolicy,
-    Port,
-    PublishKeys,
-    RateLimit,
     Seconds,
-    Secret,
     Share,
     Switch,
-    Texts,
-    WebAddress,
-    Workers,
 )
 
 
-class Fields(BaseSettings):
+class Fields(AccessFields):
     """The table of settings. `hub.settings.Settings` is what to use."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        validate_by_name=False,
-        validate_by_alias=True,
-    )
-
-    host: Host = setting(
-        ADDRESS,
-        "127.0.0.1",
-        "Address to listen on; :: is every one, 0.0.0.0 of IPv4. Any other than loopback needs keys"
-        " or insecure.",
-    )
-    port: Port = setting(
-        ADDRESS, 8000, "TCP port to listen on; 0 takes any free one.", ge=0, le=65535
-    )
-    base_path: BasePath = setting(ADDRESS, "", "Path that goes before every path of the hub.")
-    backlog: Count = setting(
-        ADDRESS, 2048, "Connections the kernel queues before they are accepted.", ge=1, le=65535
-    )
-    max_connections: Count = setting(
-        ADDRESS, 100_000, "Connections of this node; more are refused.", ge=1, le=10_000_000
-    )
-    workers: Workers = setting(
-        ADDRESS,
-        1,
-        "Processes that share the port, each a node; auto is one per usable core.",
-        ge=1,
-        le=1024,
-    )
-
-    trusted_proxies: Networks = setting(
-        ADDRESS,
-        (),
-        "Proxies whose Forwarded, X-Forwarded-For and X-Forwarded-Proto count: the client is the "
-        "first address from the right that is none of them.",
-    )
-    proxy_protocol: Switch = setting(
-        ADDRESS,
-        False,
-        "Whether connections begin with a PROXY protocol header (version 1 or 2): those of "
-        "trusted_proxies, or all where none is set.",
-    )
-    tls_cert: FilePath = setting(
-        ADDRESS, "", "PEM file of the certificate and its chain, read again on change."
-    )
-    tls_key: FilePath = setting(
-        ADDRESS, "", "PEM file of its private key; none where tls_cert holds it too."
-    )
-
-    address_connections: Count = setting(
-        ACCESS,
-        0,
-        "Connections of one address, or /64 of IPv6; more are refused. 0 is any number.",
-        ge=0,
-        le=10_000_000,
-    )
-    subject_connections: Count = setting(
-        ACCESS,
-        0,
-        "Sessions of one token's subject at this node. 0 is any number.",
-        ge=0,
-        le=10_000_000,
-    )
-    rate_handshakes: RateLimit = setting(
-        ACCESS, "", "Sessions that one address may begin, such as 20/1 or 20/1:100."
-    )
-    rate_commands: RateLimit = setting(
-        ACCESS, "", "Commands and control frames that one connection may send."
-    )
-    rate_publishes: RateLimit = setting(
-        ACCESS, "", "Publications of one publisher key, subject or connection."
-    )
-    rate_inbound_bytes: RateLimit = setting(
-        ACCESS, "", "Bytes that one connection may send, after inflating, such as 64KiB/1:1MiB."
-    )
-
-    publish_keys: PublishKeys = setting(
-        ACCESS,
-        (),
-        "Keys that may publish over HTTP; KEY=orders:*|stock only there. In the file also as "
-        "digests, and read again when it changes. Other users of this machine can see a flag's "
-        "value: prefer the environment or the file.",
-    )
-    operator_keys: Keys = setting(ACCESS, (), "Keys that may see connections, nodes and dashboard.")
-    token_keys: Keys = setting(
-        ACCESS, (), "Keys that sign the subscribers' tokens (HS256; each should have 32 bytes)."
-    )
-    token_public_keys: Files = setting(
-        ACCESS,
-        (),
-        "PEM files with the public keys that verify the subscribers' tokens (RS256, PS256, ES256, "
-        "EdDSA).",
-    )
-    token_jwks_url: WebAddress = setting(
-        ACCESS,
-        "",
-        "Where an identity provider publishes such keys (JSON Web Key set); read again as they "
-        "change.",
-    )
-    token_algorithms: Algorithms = setting(
-        ACCESS,
-        (),
-        "Algorithms that tokens may be signed with; with none, all that the keys are for.",
-    )
-    token_issuer: Texts = setting(
-        ACCESS, (), "Issuers (iss) of tokens; with none any, and none at all."
-    )
-    token_audience: Texts = setting(
-        ACCESS, (), "Audiences (aud) of tokens; with none, only tokens without one."
-    )
-    token_leeway_seconds: Seconds = setting(
-        ACCESS,
-        10,
-        "Seconds by which clocks may differ where tokens begin (nbf) and end (exp).",
-        ge=0,
-        le=3600,
-    )
-    token_max_age_seconds: Seconds = setting(
-        ACCESS,
-        0,
-        "Seconds that a token holds from when it was made (iat), whatever its end; 0 sets no "
-        "bound.",
-        ge=0,
-        le=3650 * DAY_SECONDS,
-    )
-    token_cookie: Cookie = setting(
-        ACCESS,
-        "",
-        "Name of a cookie that may hold the token; taken only from pages of the same host or of a "
-        "listed origin.",
-    )
-    token_grants_claim: ClaimName = setting(
-        ACCESS,
-        "hub",
-        "Claim of a token that holds its grants; a name, or a path such as app_metadata.hub.",
-    )
-    token_default_grants: Grants = setting(
-        ACCESS,
-        DefaultGrants(),
-        "Grants of tokens that hold none, such as user:{sub}:*. JSON, or a table in TOML.",
-    )
-    origins: Origins = setting(
-        ACCESS, (), "Origins of pages that may connect besides those of the same host; * is any."
-    )
-    anonymous: Literal["auto", "subscribe", "none"] = setting(
-        ACCESS,
-        "auto",
-        "What a peer without credentials may do; auto is none where tokens are taken, or where a "
-        "key is set and other machines can connect, else subscribe. With no key at all everything.",
-    )
-    hosts: Hosts = setting(
-        ACCESS,
-        (),
-        "Host names that requests may name besides this machine's own; * is any. With none: any "
-        "where a key is set, else only this machine's.",
-    )
-    insecure: Switch = setting(
-        ACCESS, False, "Whether a host other than loopback may be used without any key."
-    )
-
-    hook_url: WebAddress = setting(
-        HOOKS,
-        "",
-        "Address of the application that is asked who may connect, subscribe and publish.",
-    )
-    hooks: Hooks = setting(HOOKS, HOOK_NAMES, "What the application at hook_url is asked.")
-    hook_timeout_seconds: Seconds = setting(
-        HOOKS, 2, "Seconds that the application has for its answer.", ge=0.01, le=60
-    )
-    hook_cache_seconds: Seconds = setting(
-        HOOKS, 0, "Seconds that its answer holds for the same question; 0 asks each time.",
-        ge=0, le=3600,
-    )  # fmt: skip
-    hook_when_down: Literal["deny", "allow"] = setting(
-        HOOKS, "deny", "What holds while the application does not answer."
-    )
-    webhook_url: WebAddress = setting(
-        HOOKS, "", "Address of the application that is told of events."
-    )
-    webhook_secret: Secret = setting(
-        HOOKS,
-        SecretStr(""),
-        "Secret that signs events and questions (Standard Webhooks); with none nothing is signed.",
-    )
-    webhook_events: Events = setting(
-        HOOKS, EVENT_NAMES, "Events that the application at webhook_url is told of."
-    )
 
     broker: BrokerUrl = setting(CHANNELS, "memory://", "Where publications and history live.")
     broker_prefix: BrokerPrefix = setting(

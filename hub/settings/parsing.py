@@ -26,8 +26,8 @@ from hub.core.publication import odd_character
 from hub.errors import SettingsError
 from hub.hooks.names import EVENT_NAMES, HOOK_NAMES
 from hub.hooks.signing import read_secret
-from hub.settings.cores import usable_cores
 from hub.settings.declaring import DAY_SECONDS
+from hub.settings.machine import usable_cores
 
 NAMESPACES_ALLOWED = 'a JSON object such as {"chat":{"presence":true}}'
 _SPACES = " \t\r\n"

@@ -1,12 +1,15 @@
-"""How much memory this process may use: the machine's, or less where a cgroup says so.
+"""What of the machine this process may use: cores and memory, or less where a cgroup says so.
 
-Kernel documentation, "Control Group v2": a limit holds for the whole subtree, and `max` means
-none. "Memory Resource Controller" of version 1: a file of another name in a hierarchy of its own,
-where no limit is a number near 2^63, and `memory.stat` says the least of those above, also of what
-a container does not see. In a container the hierarchy's root is the container's own group, while
-`/proc/self/cgroup` may name the path outside.
+Kernel documentation, "Control Group v2": `cpu.max` says microseconds in each period, or `max`,
+which means no limit; a limit of memory holds for the whole subtree. Version 1 has files of other
+names in hierarchies of their own: `cpu.cfs_quota_us`, where -1 is no limit, and
+`cpu.cfs_period_us`; `memory.limit_in_bytes`, where no limit is a number near 2^63, and
+`memory.stat`, which says the least of those above, also of what a container does not see. In a
+container the hierarchy's root is the container's own group, while `/proc/self/cgroup` may name the
+path outside.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,27 @@ import psutil
 
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _HIERARCHY = Path("/sys/fs/cgroup")
+
+
+def usable_cores(hierarchy: Path = _HIERARCHY) -> int:
+    """How many cores it may keep busy, at least 1. A part of a core counts as a whole one."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [
+        _share(_text(hierarchy / "cpu.max").split()),
+        _share(
+            _text(hierarchy / "cpu" / "cpu.cfs_quota_us").split()
+            + _text(hierarchy / "cpu" / "cpu.cfs_period_us").split()
+        ),
+    ]
+    return max(1, min([here, *(limit for limit in limits if limit is not None)]))
+
+
+def _share(words: list[str]) -> int | None:
+    """Of quota and period, rounded up; None where there is no limit."""
+    if len(words) != 2 or not all(word.isdigit() and int(word) for word in words):
+        return None
+    quota, period = map(int, words)
+    return -(-quota // period)
 
 
 def usable_bytes(membership: Path = _MEMBERSHIP, hierarchy: Path = _HIERARCHY) -> int:
@@ -45,7 +69,7 @@ def _own_group(membership: Path, controller: str) -> str:
 
     Of version 2 the line is `0::path`.
     """
-    for line in _lines(membership):
+    for line in _text(membership).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controller in controllers.split(","):
@@ -55,14 +79,14 @@ def _own_group(membership: Path, controller: str) -> str:
 
 def _numbers(file: Path, name: str) -> Iterator[int]:
     """The whole numbers that stand alone on a line after `name`."""
-    for line in _lines(file):
+    for line in _text(file).splitlines():
         text = line.removeprefix(name).strip()
         if line.startswith(name) and text.isdigit():
             yield int(text)
 
 
-def _lines(file: Path) -> list[str]:
+def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="ascii", errors="replace").splitlines()
+        return file.read_text(encoding="ascii", errors="replace")
     except OSError:
-        return []
+        return ""
