@@ -22,7 +22,7 @@ import psutil
 from hub.core.ports import StatePage
 from hub.node.demo import READ_TIMEOUT_SECONDS, Log, Trouble
 from hub.settings import Settings
-from hub.settings.namespaces import NamespaceChanges
+from hub.settings.tables import NamespaceChanges
 
 CHANNEL = "demo:processes"
 INTERVAL_SECONDS = 1.0
