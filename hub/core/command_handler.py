@@ -72,6 +72,7 @@ class CommandHandler:
         """
         self._hooks = hooks
         self._publishing = publishing
+        self._publish_now = publishing.publish_now
         self._reading = reading
         self._membership = membership
         self._subscribing = subscribing
@@ -85,7 +86,7 @@ class CommandHandler:
     def publishes_for(self, session: Session) -> bool:
         """Whether `publish_for` may be used: nothing is waited for, and nobody is asked."""
         hooks = self._hooks
-        return self._publishing.publishes_now and (
+        return self._publish_now is not None and (
             hooks is None or not hooks.asks_publish(session.identity)
         )
 
@@ -204,9 +205,9 @@ class CommandHandler:
     def publish_for(self, session: Session, command: commands.Publish) -> Ok:
         """As `execute`, where `publishes_for` says so."""
         self._counters.commands["publish"] += 1
-        result = self._publishing.publish(_asked(session, command))
-        assert isinstance(result, PublishResult)  # noqa: S101 - the caller has asked
-        return _published(command, result)
+        publish_now = self._publish_now
+        assert publish_now is not None  # noqa: S101 - the caller has asked
+        return _published(command, publish_now(_asked(session, command)))
 
     # -- the others ------------------------------------------------------------------------
 

@@ -149,9 +149,10 @@ def _checked(  # noqa: C901 - a case per command
             f"id is not allowed: a string of at most {MAX_ID_LENGTH} characters or a whole "
             "number of 64 bits"
         )
+    if isinstance(command, _Publish):
+        # Before the table: most commands are publications.
+        return _publish(command, max_message_bytes)
     match command:
-        case _Publish():
-            return _publish(command, max_message_bytes)
         case _Subscribe():
             return _subscribe(command)
         case _Unsubscribe():
@@ -232,6 +233,11 @@ def _publish(command: _Publish, max_message_bytes: int) -> commands.Publish:
         check_key(command.key, "key")
     if command.idempotency_key is not None:
         check_key(command.idempotency_key, "idempotency_key")
+    marks, keep_ms = 0, None
+    if command.remove or command.end:
+        marks = marks_of(remove=command.remove, end=command.end, key=command.key)
+    if command.ttl_seconds is not None or not command.history:
+        keep_ms = keep_of(ttl_seconds=command.ttl_seconds, history=command.history)
     return commands.Publish(
         command.id,
         check_channel(command.channel),
@@ -240,8 +246,8 @@ def _publish(command: _Publish, max_message_bytes: int) -> commands.Publish:
         command.echo,
         command.idempotency_key,
         None if command.tags is None else encode_tags(command.tags),
-        marks_of(remove=command.remove, end=command.end, key=command.key),
-        keep_of(ttl_seconds=command.ttl_seconds, history=command.history),
+        marks,
+        keep_ms,
     )
 
 

@@ -53,12 +53,14 @@ def encode(push: Push) -> bytes:
 
 def _message(publication: Publication) -> bytes:
     # A channel name needs no JSON escape: its alphabet has no quote, backslash or control.
-    parts = [b'{"op":"message","channel":"%b"' % publication.channel.encode()]
-    if publication.offset:
-        parts.append(b',"offset":%d' % publication.offset)
-    parts.append(_optional(publication))
-    parts.append(b',"data":%b}' % publication.data)
-    return b"".join(parts)
+    offset = b',"offset":%d' % publication.offset if publication.offset else b""
+    return b'{"op":"message","channel":"%b"%b,"time":%d%b,"data":%b}' % (
+        publication.channel.encode(),
+        offset,
+        publication.time_ms,
+        _optional(publication),
+        publication.data,
+    )
 
 
 def _state(state: State) -> bytes:
@@ -83,7 +85,8 @@ def row(publication: Publication) -> bytes:
 
 
 def _optional(publication: Publication) -> bytes:
-    text = b',"time":%d' % publication.time_ms
+    """What nearly no publication has."""
+    text = b""
     if publication.key is not None:
         text += b',"key":' + orjson.dumps(publication.key)
     if publication.sender is not None:
@@ -224,4 +227,5 @@ def _default(value: object) -> object:
 def publication_object(publication: Publication) -> orjson.Fragment:
     """A publication as an answer about one channel lists it."""
     head = b'{"offset":%d' % publication.offset
-    return orjson.Fragment(head + _optional(publication) + b',"data":%b}' % publication.data)
+    head += b',"time":%d' % publication.time_ms + _optional(publication)
+    return orjson.Fragment(head + b',"data":%b}' % publication.data)

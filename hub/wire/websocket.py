@@ -19,6 +19,9 @@ _FIN_RSV1_TEXT = 0xC1
 _FIN_CLOSE = 0x88
 _FIN_PING = 0x89
 _FIN_PONG = 0x8A
+# RFC 6455 section 5.2: the head of a frame whose length takes two bytes, and eight.
+_PACK_16 = struct.Struct("!BBH").pack
+_PACK_64 = struct.Struct("!BBQ").pack
 # RFC 6455 section 5.5: a control payload is at most 125 bytes; the close code takes 2.
 MAX_CLOSE_REASON_BYTES = 123
 # RFC 7692 sections 7.2.1 and 7.2.2: what ends a flushed deflate block, left off on the wire.
@@ -33,8 +36,8 @@ def frame(payload: bytes, first_byte: int = _FIN_TEXT) -> bytes:
     if length < 126:
         return bytes((first_byte, length)) + payload
     if length < 65536:
-        return struct.pack("!BBH", first_byte, 126, length) + payload
-    return struct.pack("!BBQ", first_byte, 127, length) + payload
+        return _PACK_16(first_byte, 126, length) + payload
+    return _PACK_64(first_byte, 127, length) + payload
 
 
 def ping_frame(payload: bytes) -> bytes:

@@ -27,7 +27,8 @@ class Batch:
     """
 
     __slots__ = (
-        "_encoded", "at_seconds", "base", "epoch", "groups", "items", "last", "sent", "skips",
+        "_encoded", "at", "at_seconds", "base", "epoch", "groups", "items", "last", "sent",
+        "skips",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,8 @@ class Batch:
         """To how many members it has been written."""
         self.skips = _skips(items)
         self._encoded: dict[Spoken, Encoded] = {}
+        self.at = 0
+        """Which of the groups is written to now."""
 
     def take(self, subscription: Subscription) -> bool:
         """Whether it was still to be written to this member, which stands apart: no more now."""
@@ -72,12 +75,11 @@ class Batch:
         return encoded
 
     def forget(self, group: Group) -> None:
-        """It is written to all of `group`.
+        """It is written to all of `group`, which has a filter.
 
         Of filters there may be as many as members, and each has bytes of its own.
         """
-        if group.filter is not None:
-            self._encoded.pop((group.dialect, group.filter), None)
+        self._encoded.pop((group.dialect, group.filter), None)
 
     def _entries(self, dialect: Dialect, wanted: Filter | None) -> list[Entry]:
         if wanted is None:
@@ -165,6 +167,11 @@ class Channel:
     @property
     def head(self) -> Position:
         return Position(self.epoch, self.offset)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is still to be written to its members."""
+        return self.under_way is not None or bool(self.open)
 
     @property
     def ended(self) -> bool:

@@ -12,7 +12,7 @@ subscribing and going live in the middle of a broadcast neither repeats nor skip
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -79,7 +79,8 @@ class Fanout:
         self._ticking = False
         self._waiting: dict[Channel, None] = {}
         """Channels with an open batch and none under way, oldest first."""
-        self._sending: deque[tuple[Channel, Generator[int, None, None]]] = deque()
+        self._sending: deque[Channel] = deque()
+        """Channels with a batch under way, in the order of their next slices."""
         self._unmarked: dict[Session, None] = {}
         """Sessions whose positions are to be written at the end of the tick."""
         self.backlog_bytes = 0
@@ -151,10 +152,11 @@ class Fanout:
         write to its descriptor would overtake.
         """
         channel.break_step()
-        if self._waiting.pop(channel, 0) is None:
-            self._sending.append((channel, self._send(channel)))
-        for sending in [work for other, work in self._sending if other is channel]:
-            deque(sending, maxlen=0)
+        self._waiting.pop(channel, None)
+        with contextlib.suppress(ValueError):
+            self._sending.remove(channel)
+        while channel.has_more:
+            self._write_some(channel)
         for subscription in channel:
             self._slow_path.release(subscription)
 
@@ -184,8 +186,7 @@ class Fanout:
 
     def _tick(self) -> None:
         self._ticking = False
-        for channel in self._waiting:
-            self._sending.append((channel, self._send(channel)))
+        self._sending.extend(self._waiting)
         self._waiting.clear()
         try:
             self._send_slices()
@@ -193,39 +194,47 @@ class Fanout:
             # Also when a fault ends this tick: the other channels go on with the next.
             if self._sending or self._waiting:
                 self._schedule()
-        self._write_marks()
+        if self._unmarked:
+            self._write_marks()
 
     def _send_slices(self) -> None:
-        spent = 0
-        while self._sending and spent < self._slice_sessions:
-            channel, sending = self._sending.popleft()
-            if written := next(sending, 0):
-                spent += written
-                self._sending.append((channel, sending))
+        spent, sending = 0, self._sending
+        while sending and spent < self._slice_sessions:
+            channel = sending.popleft()
+            try:
+                spent += self._write_some(channel)
+            finally:
+                # Also when a fault ends this: what came meanwhile must not wait for ever.
+                if channel.has_more:
+                    sending.append(channel)
 
-    def _send(self, channel: Channel) -> Generator[int, None, None]:
-        """Send batch after batch until nothing is open; yield what each step took, in sessions."""
-        while channel.open:
+    def _write_some(self, channel: Channel) -> int:
+        """Write a slice of the batch under way, or of the next one; return how many sessions that
+        was, or as long as to how many it took."""
+        if (batch := channel.under_way) is None:
             batch = channel.seal()
             if batch.skips:
                 self._part_from(channel, batch.skips)
-            try:
-                for group in batch.groups:
+        spent = 0
+        try:
+            while batch.at < len(batch.groups):
+                group = batch.groups[batch.at]
+                spent += self._write_slice(batch, group)
+                if group.pending:
+                    return spent
+                if group.filter is not None:
                     # To ask a filter of a publication takes as long as to write to a session.
-                    asked = 0 if group.filter is None else len(batch.items)
-                    while written := self._write_slice(batch, group):
-                        yield written + asked
-                        asked = 0
+                    spent += len(batch.items)
                     batch.forget(group)
-            except Exception:
-                _end_those_without(batch)
-                if channel.open:
-                    self._waiting[channel] = None
-                raise
-            finally:
-                # Also when a fault ends this: the channel must not wait for it for ever.
-                channel.sent()
-                self._sent(channel, batch)
+                batch.at += 1
+                if spent >= self._slice_sessions:
+                    return spent
+        except Exception:
+            _end_those_without(batch)
+            self._sent(channel, batch)
+            raise
+        self._sent(channel, batch)
+        return spent
 
     def _part_from(self, channel: Channel, connections: Iterable[str]) -> None:
         """Let those stand apart who are not to get all of the batch under way."""
@@ -291,12 +300,19 @@ class Fanout:
             self._unmarked.update((s, None) for s in sessions if s.dialect.marks_positions)
 
     def _sent(self, channel: Channel, batch: Batch) -> None:
+        """The batch is written to all whom it was for, or a fault has ended it."""
+        channel.sent()
         self._journal.sent(channel.name, batch, since_seconds=channel.sent_since(batch))
-        publications = [item for item in batch.items if isinstance(item, Publication)]
-        self.backlog_bytes -= sum(len(item.data) for item in publications)
         elapsed = self._clock() - batch.at_seconds
-        self._counters.publish_to_write.observe(elapsed, len(publications))
+        count = size = 0
+        for item in batch.items:
+            if isinstance(item, Publication):
+                count += 1
+                size += len(item.data)
+        self.backlog_bytes -= size
+        self._counters.publish_to_write.observe(elapsed, count)
         if self._on_written is not None:
+            publications = [item for item in batch.items if isinstance(item, Publication)]
             self._on_written(batch, publications, elapsed)
         if batch.base < channel.ended_offset <= batch.last and self.on_ended is not None:
             self.on_ended(channel)

@@ -72,6 +72,11 @@ class Group:
         return len(self.members) - len(self._holes)
 
     @property
+    def pending(self) -> bool:
+        """Whether the batch under way is still to be written to somebody."""
+        return self.reached < len(self.descriptors) or bool(self.owed)
+
+    @property
     def holed(self) -> bool:
         """Whether somebody in step left since the batch under way was sealed."""
         return bool(self._holes)

@@ -227,12 +227,13 @@ class Journal:
         if batch.last == batch.base or not self._max_bytes:
             return
         timeline = self._timeline(channel, batch.epoch, batch.base)
-        if not timeline:
-            # A loss may have been noted before what came before it was sent.
-            timeline.began_offset = min(timeline.began_offset, batch.base)
-        elif batch.base > timeline.last:
-            # What came while nobody subscribed here must not be taken for sent.
-            self.bytes += timeline.lost(timeline.last + 1, batch.base)
+        if batch.base != (last := timeline.last):
+            if not timeline:
+                # A loss may have been noted before what came before it was sent.
+                timeline.began_offset = min(timeline.began_offset, batch.base)
+            elif batch.base > last:
+                # What came while nobody subscribed here must not be taken for sent.
+                self.bytes += timeline.lost(last + 1, batch.base)
         now = self._clock()
         if timeline.passed(batch.last, since_seconds=since_seconds, now_seconds=now):
             if self.archive is not None:

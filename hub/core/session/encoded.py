@@ -15,13 +15,16 @@ from hub.core.session.ring import Entry, Kind
 
 Item = Publication | Change | PresenceReset | Gap
 """What belongs to a channel's order."""
+# To look a member of an enumeration up costs 0.06 us each time.
+_PUBLICATION = Kind.PUBLICATION
+_RAW = _LAST_PUBLISHED = Kind.RAW
 
 
 def entry(item: Item, dialect: Dialect, epoch: str, at_seconds: float) -> Entry:
     """`item` as one frame of `dialect`."""
     frame = dialect.encode(item, epoch)
     if isinstance(item, Publication):
-        kind = Kind.PUBLICATION if item.offset else Kind.RAW
+        kind = _PUBLICATION if item.offset else _RAW
         return Entry(kind, item.offset, frame, at_seconds, item.key, item.offset)
     if isinstance(item, Gap) and item.unsequenced:
         # It stands for what has no offset, and gives way like that.
@@ -54,9 +57,15 @@ class Encoded:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
-        self.data = b"".join([entry.frame for entry in entries])
+        if len(entries) == 1:
+            # Nearly always where channels are many: a third of what the general case takes.
+            (only,) = entries
+            self.data = only.frame
+            self.publications = int(only.kind <= _LAST_PUBLISHED)
+        else:
+            self.data = b"".join([entry.frame for entry in entries])
+            self.publications = sum([entry.kind <= _LAST_PUBLISHED for entry in entries])
         self.size = len(self.data)
-        self.publications = sum(entry.kind <= Kind.RAW for entry in entries)
 
     def split(self, taken: int) -> tuple[int, bytes]:
         """Where a write that took fewer than `size` bytes stopped.
