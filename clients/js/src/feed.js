@@ -3,6 +3,8 @@
  * are there, as values that change. It knows no framework.
  */
 
+import { check } from "./options.js";
+
 /** @typedef {import("./hub.js").Hub} Hub */
 /** @typedef {import("./hub.js").HubError} HubError */
 /** @typedef {import("./hub.js").PresentMember} PresentMember */
@@ -66,6 +68,9 @@ export const NOTHING = {
   error: undefined,
   subscribed: undefined,
 };
+const TABLE_OPTIONS = ["onMessage", "onGap"];
+const PRESENCE_OPTIONS = ["data"];
+
 /** @type {TableState} */
 export const NO_ROWS = { rows: [], whole: false, gap: undefined, error: undefined };
 /** @type {PresenceState} */
@@ -106,6 +111,7 @@ function perFrame(change) {
  * @returns {() => void} stops it
  */
 export function followChannel(hub, channel, { keep = 1, onMessage, onGap, ...options }, change, how = "subscribe") {
+  if (!(keep >= 1)) throw new TypeError(`keep is ${keep}`); // all would be kept, until the page dies
   let state = NOTHING;
   const frames = perFrame(() => change(state));
 
@@ -147,7 +153,8 @@ export function followChannel(hub, channel, { keep = 1, onMessage, onGap, ...opt
  * @param {(state: TableState) => void} change
  * @returns {() => void} stops it
  */
-export function followTable(hub, channel, { onMessage, onGap }, change) {
+export function followTable(hub, channel, { onMessage, onGap, ...others }, change) {
+  check(others, TABLE_OPTIONS);
   /** @type {Map<string | undefined, Message>} */
   let rows = new Map();
   let more = true;
@@ -197,10 +204,11 @@ export function followTable(hub, channel, { onMessage, onGap }, change) {
  * @param {Hub} hub
  * @param {string} channel
  * @param {(state: PresenceState) => void} change
- * @param {any} [data] what this member says of itself
+ * @param {PresenceOptions} [options]
  * @returns {() => void} stops it
  */
-export function followPresence(hub, channel, change, data) {
+export function followPresence(hub, channel, change, { data, ...others } = {}) {
+  check(others, PRESENCE_OPTIONS);
   /** @type {Map<string, PresentMember>} by id */
   let members = new Map();
   let asked = 0;

@@ -12,8 +12,8 @@ import { openClient } from "./client.js";
 import { HubError, LoggedOutError } from "./errors.js";
 import { home } from "./home.js";
 import { NO_PAGE, WRITE } from "./limits.js";
-import { check, HUB_OPTIONS } from "./options.js";
-import { publish } from "./subscription.js";
+import { check, HISTORY_OPTIONS, HUB_OPTIONS } from "./options.js";
+import { publish, publishEach } from "./publishing.js";
 
 export { HubError, LoggedOutError };
 
@@ -35,14 +35,15 @@ export { HubError, LoggedOutError };
  * @template [T=any]
  * @typedef {import("./subscription.js").Rows<T>} Rows
  */
-/** @typedef {import("./subscription.js").PublishOptions} PublishOptions */
+/** @typedef {import("./publishing.js").PublishOptions} PublishOptions */
 /** @typedef {import("./subscription.js").Subscribed} Subscribed */
 /** @typedef {import("./subscription.js").SubscribeOptions} SubscribeOptions */
 /**
  * @template [T=any]
  * @typedef {import("./subscription.js").Subscription<T>} Subscription
  */
-/** @typedef {import("./subscription.js").Published} Published */
+/** @typedef {import("./publishing.js").Published} Published */
+/** @typedef {import("./publishing.js").NotPublished} NotPublished */
 /**
  * @typedef {object} Publication
  * @property {number} offset
@@ -60,6 +61,15 @@ export { HubError, LoggedOutError };
  * @property {string} position of the newest offset given out
  * @property {number} oldest first offset still held
  * @property {Publication[]} publications
+ * @property {string | null} [next] with `fromTime` or `reverse`: the `since` of the page that goes on
+ * @property {boolean} [complete] with these: false where something of what was asked for is held no more
+ */
+/**
+ * @typedef {object} HistoryOptions
+ * @property {string} [since] what follows this position; with `reverse`, what is before it
+ * @property {number} [limit] 1 to 1,000; 100
+ * @property {Date | number | string} [fromTime] nothing older: milliseconds since 1970, or ISO 8601
+ * @property {boolean} [reverse] newest first
  */
 /** @typedef {{ id: string, connection: string, sub?: string, data?: any }} PresentMember */
 
@@ -142,22 +152,43 @@ export class Hub {
 
   /**
    * Resolves with the publication's position when the hub has it.
+   * @overload
    * @param {string} channel
    * @param {unknown} data anything JSON can say
    * @param {PublishOptions} [options]
    * @returns {Promise<Published>}
    */
-  publish(channel, data, options) {
-    return publish(this.#client.request, channel, data, options);
+  /**
+   * In several channels: resolves with what became of each, in their order; `error` where it was
+   * refused, or nobody knows.
+   * @overload
+   * @param {string[]} channels
+   * @param {unknown} data
+   * @param {PublishOptions} [options]
+   * @returns {Promise<(Published | NotPublished)[]>}
+   */
+  /**
+   * @param {string | string[]} to
+   * @param {unknown} data
+   * @param {PublishOptions} [options]
+   * @returns {Promise<any>}
+   */
+  publish(to, data, options) {
+    const { request } = this.#client;
+    return Array.isArray(to) ? publishEach(request, to, data, options) : publish(request, to, data, options);
   }
 
   /**
    * @param {string} channel
-   * @param {{ since?: string, limit?: number }} [options]
+   * @param {HistoryOptions} [options]
    * @returns {Promise<History>}
    */
-  history(channel, options) {
-    return this.#client.request({ ...options, op: "history", channel });
+  async history(channel, options = {}) {
+    check(options, HISTORY_OPTIONS);
+    const { fromTime, ...more } = options;
+    // An invalid date throws here: as JSON it would be no date at all.
+    const from_time = fromTime instanceof Date ? fromTime.toISOString() : fromTime;
+    return this.#client.request({ ...more, from_time, op: "history", channel });
   }
 
   /**

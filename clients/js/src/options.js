@@ -48,13 +48,18 @@ export const SUBSCRIBE_OPTIONS = [...PATTERN_OPTIONS, "presence", "everyMs", "ge
 export const PUBLISH_OPTIONS = [
   "key", "echo", "idempotencyKey", "idempotency_key", "tags", "remove", "end", "ttlSeconds", "ttl_seconds", "history",
 ];
+export const HISTORY_OPTIONS = ["since", "limit", "fromTime", "reverse"];
 
 /**
- * Throws on a name that does not exist: a misspelt one would be ignored in silence.
- * @param {object} options
+ * Throws on a name that does not exist: a misspelt one would be ignored in silence. So would a
+ * number that is none, or endless: JSON has neither, and says `null`.
+ * @param {Record<string, any>} options
  * @param {string[]} known
  */
 export function check(options, known) {
   const unknown = Object.keys(options).find((name) => !known.includes(name));
   if (unknown) throw new TypeError(`no option "${unknown}": there are ${known.join(", ")}`);
+  for (const [name, value] of Object.entries(options))
+    if (typeof value === "number" && !isFinite(value) && known !== HUB_OPTIONS)
+      throw new TypeError(`${name} is ${value}`);
 }

@@ -142,15 +142,16 @@ export function useTable(channel, options = {}) {
  * @param {PresenceOptions} [options]
  * @returns {PresenceState}
  */
-export function usePresence(channel, { data } = {}) {
+export function usePresence(channel, options = {}) {
   const hub = useHub();
+  const { data } = options;
   const [state, change] = useState(NOBODY);
   const said = JSON.stringify(data);
   const first = useRef(said);
   useEffect(() => {
     change(NOBODY);
     first.current = said;
-    return channel == null ? undefined : followPresence(hub, channel, change, said && JSON.parse(said));
+    return channel == null ? undefined : followPresence(hub, channel, change, { ...options, data: said && JSON.parse(said) });
     // Another `said` is no other subscription: others would see a leave and a join.
   }, [hub, channel]);
   useEffect(() => {

@@ -13,9 +13,11 @@
 import { epochOf } from "./channel.js";
 import { call, complain } from "./errors.js";
 import { MAX_QUEUE } from "./limits.js";
-import { check, PUBLISH_OPTIONS } from "./options.js";
+import { publish } from "./publishing.js";
 
 /** @typedef {import("./errors.js").HubError} HubError */
+/** @typedef {import("./publishing.js").PublishOptions} PublishOptions */
+/** @typedef {import("./publishing.js").Published} Published */
 
 /**
  * @template [T=any]
@@ -99,25 +101,6 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {boolean} more whether further rows as of the same position follow
  * @property {boolean} begins whether the table begins anew: forget the rows that came so far
  * @property {number} [dropped] rows that the hub let go of for want of room
- */
-/**
- * @typedef {object} PublishOptions
- * @property {string} [key]
- * @property {boolean} [echo] `false`: not back to here
- * @property {string} [idempotencyKey] with the same key again it is published once
- * @property {Record<string, string|number|boolean>} [tags] what filters look at, at most 16
- * @property {boolean} [remove] it takes the row of its key away
- * @property {boolean} [end] it is the last one of its channel
- * @property {number} [ttlSeconds] history holds it no longer than this
- * @property {boolean} [history] `false`: history does not hold it
- */
-/**
- * @typedef {object} Published
- * @property {string} channel
- * @property {string} epoch
- * @property {number} offset
- * @property {string} position `epoch:offset`
- * @property {boolean} [duplicate] the idempotency key was seen before: this is the first answer again
  */
 /**
  * @template [T=any]
@@ -395,22 +378,6 @@ export function openSubscription({ leave, request }, channel, on) {
 
   signal?.addEventListener("abort", unsubscribe);
   return member;
-}
-
-/**
- * Publish by `request`; resolves with where the publication stands.
- * @param {Owner["request"]} request
- * @param {string} channel
- * @param {unknown} [data]
- * @param {PublishOptions} [options]
- * @returns {Promise<Published>}
- */
-export async function publish(request, channel, data = null, options = {}) {
-  check(options, PUBLISH_OPTIONS);
-  const { idempotencyKey, idempotency_key = idempotencyKey, ttlSeconds, ...more } =
-    /** @type {PublishOptions & { idempotency_key?: string }} */ (options);
-  const ok = await request({ op: "publish", channel, data, idempotency_key, ttl_seconds: ttlSeconds, ...more });
-  return { ...ok, position: `${ok.epoch}:${ok.offset}` };
 }
 
 /**

@@ -134,11 +134,11 @@ export function useTable(channel, options = {}) {
  * @param {{ data?: import("vue").MaybeRefOrGetter<any> }} [options] what this member says of itself
  * @returns {import("vue").ToRefs<PresenceState>}
  */
-export function usePresence(channel, { data } = {}) {
+export function usePresence(channel, { data, ...others } = {}) {
   const hub = useHub();
   const state = shallowReactive({ ...NOBODY });
   following(channel, state, NOBODY, (name) =>
-    followPresence(hub, name, (next) => Object.assign(state, next), toValue(data)),
+    followPresence(hub, name, (next) => Object.assign(state, next), { ...others, data: toValue(data) }),
   );
   if (globalThis.document && data !== undefined)
     watch(

@@ -174,13 +174,13 @@ export declare function followChannel(hub: Hub, channel: string, { keep, onMessa
  * @param {(state: TableState) => void} change
  * @returns {() => void} stops it
  */
-export declare function followTable(hub: Hub, channel: string, { onMessage, onGap }: TableOptions, change: (state: TableState) => void): () => void;
+export declare function followTable(hub: Hub, channel: string, { onMessage, onGap, ...others }: TableOptions, change: (state: TableState) => void): () => void;
 /**
  * Follow who is there: asked for once the hub tells of changes, and again where it lost some.
  * @param {Hub} hub
  * @param {string} channel
  * @param {(state: PresenceState) => void} change
- * @param {any} [data] what this member says of itself
+ * @param {PresenceOptions} [options]
  * @returns {() => void} stops it
  */
-export declare function followPresence(hub: Hub, channel: string, change: (state: PresenceState) => void, data?: any): () => void;
+export declare function followPresence(hub: Hub, channel: string, change: (state: PresenceState) => void, { data, ...others }?: PresenceOptions): () => void;

@@ -18,11 +18,12 @@ export type OnMessage<T = any> = import("./subscription.js").OnMessage<T>;
 export type PatternOptions = import("./subscription.js").PatternOptions;
 export type Presence = import("./subscription.js").Presence;
 export type Rows<T = any> = import("./subscription.js").Rows<T>;
-export type PublishOptions = import("./subscription.js").PublishOptions;
+export type PublishOptions = import("./publishing.js").PublishOptions;
 export type Subscribed = import("./subscription.js").Subscribed;
 export type SubscribeOptions = import("./subscription.js").SubscribeOptions;
 export type Subscription<T = any> = import("./subscription.js").Subscription<T>;
-export type Published = import("./subscription.js").Published;
+export type Published = import("./publishing.js").Published;
+export type NotPublished = import("./publishing.js").NotPublished;
 export type Publication = {
     offset: number;
     data: any;
@@ -56,6 +57,32 @@ export type History = {
      */
     oldest: number;
     publications: Publication[];
+    /**
+     * with `fromTime` or `reverse`: the `since` of the page that goes on
+     */
+    next?: string | null;
+    /**
+     * with these: false where something of what was asked for is held no more
+     */
+    complete?: boolean;
+};
+export type HistoryOptions = {
+    /**
+     * what follows this position; with `reverse`, what is before it
+     */
+    since?: string;
+    /**
+     * 1 to 1,000; 100
+     */
+    limit?: number;
+    /**
+     * nothing older: milliseconds since 1970, or ISO 8601
+     */
+    fromTime?: Date | number | string;
+    /**
+     * newest first
+     */
+    reverse?: boolean;
 };
 export type PresentMember = {
     id: string;
@@ -81,14 +108,15 @@ export type PresentMember = {
  * @template [T=any]
  * @typedef {import("./subscription.js").Rows<T>} Rows
  */
-/** @typedef {import("./subscription.js").PublishOptions} PublishOptions */
+/** @typedef {import("./publishing.js").PublishOptions} PublishOptions */
 /** @typedef {import("./subscription.js").Subscribed} Subscribed */
 /** @typedef {import("./subscription.js").SubscribeOptions} SubscribeOptions */
 /**
  * @template [T=any]
  * @typedef {import("./subscription.js").Subscription<T>} Subscription
  */
-/** @typedef {import("./subscription.js").Published} Published */
+/** @typedef {import("./publishing.js").Published} Published */
+/** @typedef {import("./publishing.js").NotPublished} NotPublished */
 /**
  * @typedef {object} Publication
  * @property {number} offset
@@ -106,6 +134,15 @@ export type PresentMember = {
  * @property {string} position of the newest offset given out
  * @property {number} oldest first offset still held
  * @property {Publication[]} publications
+ * @property {string | null} [next] with `fromTime` or `reverse`: the `since` of the page that goes on
+ * @property {boolean} [complete] with these: false where something of what was asked for is held no more
+ */
+/**
+ * @typedef {object} HistoryOptions
+ * @property {string} [since] what follows this position; with `reverse`, what is before it
+ * @property {number} [limit] 1 to 1,000; 100
+ * @property {Date | number | string} [fromTime] nothing older: milliseconds since 1970, or ISO 8601
+ * @property {boolean} [reverse] newest first
  */
 /** @typedef {{ id: string, connection: string, sub?: string, data?: any }} PresentMember */
 export declare class Hub {
@@ -216,21 +253,58 @@ export declare class Hub {
     subscribePattern<T = any>(pattern: string, options?: PatternOptions): Subscription<T>;
     /**
      * Resolves with the publication's position when the hub has it.
+     * @overload
      * @param {string} channel
      * @param {unknown} data anything JSON can say
      * @param {PublishOptions} [options]
      * @returns {Promise<Published>}
      */
+    /**
+     * In several channels: resolves with what became of each, in their order; `error` where it was
+     * refused, or nobody knows.
+     * @overload
+     * @param {string[]} channels
+     * @param {unknown} data
+     * @param {PublishOptions} [options]
+     * @returns {Promise<(Published | NotPublished)[]>}
+     */
+    /**
+     * @param {string | string[]} to
+     * @param {unknown} data
+     * @param {PublishOptions} [options]
+     * @returns {Promise<any>}
+     */
     publish(channel: string, data: unknown, options?: PublishOptions): Promise<Published>;
     /**
+     * Resolves with the publication's position when the hub has it.
+     * @overload
      * @param {string} channel
-     * @param {{ since?: string, limit?: number }} [options]
+     * @param {unknown} data anything JSON can say
+     * @param {PublishOptions} [options]
+     * @returns {Promise<Published>}
+     */
+    /**
+     * In several channels: resolves with what became of each, in their order; `error` where it was
+     * refused, or nobody knows.
+     * @overload
+     * @param {string[]} channels
+     * @param {unknown} data
+     * @param {PublishOptions} [options]
+     * @returns {Promise<(Published | NotPublished)[]>}
+     */
+    /**
+     * @param {string | string[]} to
+     * @param {unknown} data
+     * @param {PublishOptions} [options]
+     * @returns {Promise<any>}
+     */
+    publish(channels: string[], data: unknown, options?: PublishOptions): Promise<(Published | NotPublished)[]>;
+    /**
+     * @param {string} channel
+     * @param {HistoryOptions} [options]
      * @returns {Promise<History>}
      */
-    history(channel: string, options?: {
-        since?: string;
-        limit?: number;
-    }): Promise<History>;
+    history(channel: string, options?: HistoryOptions): Promise<History>;
     /**
      * @param {string} channel
      * @returns {Promise<{ channel: string, members: PresentMember[] }>}

@@ -101,9 +101,11 @@ export declare const HUB_OPTIONS: string[];
 export declare const PATTERN_OPTIONS: string[];
 export declare const SUBSCRIBE_OPTIONS: string[];
 export declare const PUBLISH_OPTIONS: string[];
+export declare const HISTORY_OPTIONS: string[];
 /**
- * Throws on a name that does not exist: a misspelt one would be ignored in silence.
- * @param {object} options
+ * Throws on a name that does not exist: a misspelt one would be ignored in silence. So would a
+ * number that is none, or endless: JSON has neither, and says `null`.
+ * @param {Record<string, any>} options
  * @param {string[]} known
  */
-export declare function check(options: object, known: string[]): void;
+export declare function check(options: Record<string, any>, known: string[]): void;

@@ -60,7 +60,7 @@ export declare function useTable<T = any>(channel: string | null | undefined, op
  * @param {PresenceOptions} [options]
  * @returns {PresenceState}
  */
-export declare function usePresence(channel: string | null | undefined, { data }?: PresenceOptions): PresenceState;
+export declare function usePresence(channel: string | null | undefined, options?: PresenceOptions): PresenceState;
 /**
  * How the connection is: `connecting`, `connected`, `waiting` or `closed`, and over which transport.
  * @returns {{ state: Hub["state"], transport: Hub["transport"], hub: Hub }}

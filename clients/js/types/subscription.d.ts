@@ -10,6 +10,8 @@
  * oldest, which become a gap with reason `client`.
  */
 export type HubError = import("./errors.js").HubError;
+export type PublishOptions = import("./publishing.js").PublishOptions;
+export type Published = import("./publishing.js").Published;
 export type Message<T = any> = {
     channel: string;
     data: T;
@@ -165,50 +167,6 @@ export type Rows<T = any> = {
      */
     dropped?: number;
 };
-export type PublishOptions = {
-    key?: string;
-    /**
-     * `false`: not back to here
-     */
-    echo?: boolean;
-    /**
-     * with the same key again it is published once
-     */
-    idempotencyKey?: string;
-    /**
-     * what filters look at, at most 16
-     */
-    tags?: Record<string, string | number | boolean>;
-    /**
-     * it takes the row of its key away
-     */
-    remove?: boolean;
-    /**
-     * it is the last one of its channel
-     */
-    end?: boolean;
-    /**
-     * history holds it no longer than this
-     */
-    ttlSeconds?: number;
-    /**
-     * `false`: history does not hold it
-     */
-    history?: boolean;
-};
-export type Published = {
-    channel: string;
-    epoch: string;
-    offset: number;
-    /**
-     * `epoch:offset`
-     */
-    position: string;
-    /**
-     * the idempotency key was seen before: this is the first answer again
-     */
-    duplicate?: boolean;
-};
 export type Subscription<T = any> = {
     channel: string;
     positions: Record<string, string>;
@@ -249,12 +207,3 @@ export type Owner = {
  * @returns {Member}
  */
 export declare function openSubscription({ leave, request }: Owner, channel: string, on: Listening): Member;
-/**
- * Publish by `request`; resolves with where the publication stands.
- * @param {Owner["request"]} request
- * @param {string} channel
- * @param {unknown} [data]
- * @param {PublishOptions} [options]
- * @returns {Promise<Published>}
- */
-export declare function publish(request: Owner["request"], channel: string, data?: unknown, options?: PublishOptions): Promise<Published>;

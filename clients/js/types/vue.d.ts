@@ -60,7 +60,7 @@ export declare function useTable<T = any>(channel: ChannelName, options?: TableO
  * @param {{ data?: import("vue").MaybeRefOrGetter<any> }} [options] what this member says of itself
  * @returns {import("vue").ToRefs<PresenceState>}
  */
-export declare function usePresence(channel: ChannelName, { data }?: {
+export declare function usePresence(channel: ChannelName, { data, ...others }?: {
     data?: import("vue").MaybeRefOrGetter<any>;
 }): import("vue").ToRefs<PresenceState>;
 /**

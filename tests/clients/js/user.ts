@@ -1,7 +1,7 @@
 /** What a TypeScript application writes: it has to compile against the package's types. */
 
 import { Hub, HubError, LoggedOutError } from "broadcast-hub-client";
-import type { Gap, History, Message, Published, Rows, State, Subscription } from "broadcast-hub-client";
+import type { Gap, History, Message, NotPublished, Published, Rows, State, Subscription } from "broadcast-hub-client";
 
 declare const token: () => Promise<string>;
 declare const show: (text: string) => void;
@@ -24,6 +24,15 @@ export async function run(): Promise<void> {
   const { members } = await hub.presence("prices");
   for await (const { data, position } of hub.subscribe("chat:42", { last: 10 })) show(`${position} ${data}`);
   show(`${publications[0]?.time} ${members[0]?.sub}`);
+}
+
+export async function more(): Promise<void> {
+  const results: (Published | NotPublished)[] = await hub.publish(["a", "b"], { eur: 1 }, { tags: { desk: "fx" }, ttlSeconds: 60 });
+  for (const result of results) show("error" in result ? result.error.code : result.position);
+  const { next, complete, publications }: History = await hub.history("a", { fromTime: new Date(), reverse: true });
+  show(`${next} ${complete} ${publications.length}`);
+  // @ts-expect-error options have one naming style
+  await hub.history("a", { from_time: 1 });
 }
 
 const all: Subscription = hub.subscribePattern("prices:*", ({ channel, data }: Message) => show(`${channel} ${data.eur}`), {
