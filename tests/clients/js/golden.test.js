@@ -123,6 +123,8 @@ const CALLS = {
   "publish what history holds for a minute, at most": (hub) => hub.publish("prices", 1, { ttlSeconds: 60 }),
   "publish what history does not hold": (hub) => hub.publish("prices", 1, { history: false }),
   history: (hub) => hub.history("prices", { since: "k3f9:40", limit: 2 }),
+  "history, from a moment on": (hub) => hub.history("prices", { fromTime: 1764000000000 }),
+  "history, backwards": (hub) => hub.history("prices", { fromTime: "2025-11-24T16:00:00Z", reverse: true, limit: 2 }),
   presence: (hub) => hub.presence("chat:42"),
   "presence, how many": (hub) => hub.presenceCount("chat:42"),
   "subscribe, saying something of oneself": (hub) =>
@@ -172,11 +174,11 @@ test("at the golden warning it authenticates with the next token", async (contex
   assert.deepEqual(withoutId(sent), withoutId(expected));
 });
 
-for (const name of ["publish", "publish, repeated", "history", "presence"]) {
+for (const name of ["publish", "publish, repeated", "history", "history, backwards", "presence"]) {
   test(`a golden reply is what the promise resolves with: ${name}`, async (context) => {
     const fake = fakeHub({ answer: ({ id }) => (id ? name : undefined) });
     const hub = open(context, { WebSocket: fake.WebSocket, transports: ["websocket"] });
-    const call = { history: "history", presence: "presence" }[name] ?? "publish, not back to me";
+    const call = name in CALLS ? name : "publish, not back to me";
     const { ok } = wireOf("replies", name);
     const position = call.startsWith("publish") ? { position: `${ok.epoch}:${ok.offset}` } : {};
     assert.deepEqual(await CALLS[call](hub), { ...ok, ...position });
