@@ -17,6 +17,7 @@ import uvloop
 from structlog.typing import FilteringBoundLogger
 
 from hub.app import Hub
+from hub.errors import SettingsError
 from hub.node.demo import run_demo
 from hub.node.demo_processes import run_processes
 from hub.node.greeting import say_where
@@ -50,10 +51,20 @@ _FULL_COLLECTION_AFTER = 100
 
 async def _serve_worker(settings: Settings, app: ASGIApp | None, role: Role, *, demo: bool) -> int:
     """Run one of several nodes until its supervisor says so, or has died; returns the exit code."""
+    control = await Control.open(adopted(role.control))
+    try:
+        return await _work(settings, app, role, control, demo=demo)
+    except SettingsError as error:
+        await control.refuse(error)
+        return 1
+
+
+async def _work(
+    settings: Settings, app: ASGIApp | None, role: Role, control: Control, *, demo: bool
+) -> int:
     worker = role.worker()
     settings = worker.settings(settings, node=role.node)
     log = make_logger(settings)
-    control = await Control.open(adopted(role.control))
     stop = asyncio.Event()
     # A terminal, or a service manager, may send them to all processes, and more than once.
     for number in _ending_signals():

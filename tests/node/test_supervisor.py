@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 import structlog
 
+from hub.errors import SettingsError
 from hub.node.supervisor import supervisor as module
 from hub.node.supervisor.child import Child
 from hub.node.supervisor.control import RETIRE
@@ -44,16 +45,21 @@ class FakeChild(Child):
         await self._tell()
 
 
+def supervise(listening: Sequence[socket.socket]) -> Supervisor:
+    """With a worker for each of these."""
+    return Supervisor(
+        Settings(workers=len(listening)), ["hub"], listening, None, structlog.get_logger(),
+        outlives_terminal=False,
+    )  # fmt: skip
+
+
 @pytest.fixture
 async def made(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Supervisor]:
     """With three workers that are up."""
     FakeChild.made.clear()
     monkeypatch.setattr(module, "Child", FakeChild)
     listening = [socket.socket() for _ in range(3)]
-    supervisor = Supervisor(
-        Settings(workers=3), ["hub"], listening, None, structlog.get_logger(),
-        outlives_terminal=False,
-    )  # fmt: skip
+    supervisor = supervise(listening)
     running = asyncio.create_task(supervisor.run())
     await eventually(lambda: len(FakeChild.made) == 3)
     for child in tuple(FakeChild.made):
@@ -107,6 +113,38 @@ async def test_a_child_that_ends_again_and_again_waits_longer(made: Supervisor) 
     assert waits[-1] == 10.0
     child.started_at -= 60
     assert made._back_off(child) == 0.1
+
+
+async def test_settings_that_no_child_can_use_end_the_start_with_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the first child says of them, once, whatever the others say."""
+    FakeChild.made.clear()
+    monkeypatch.setattr(module, "Child", FakeChild)
+    listening = [socket.socket() for _ in range(3)]
+    running = asyncio.create_task(supervise(listening).run())
+    await eventually(lambda: len(FakeChild.made) == 3)
+    for child in FakeChild.made:
+        child.wrong = ["HUB_TLS_CERT is none.pem: no such file"]
+        await child.ends()
+    with pytest.raises(SettingsError, match=r"^HUB_TLS_CERT is none.pem: no such file$"):
+        await running
+    for each in listening:
+        each.close()
+
+
+async def test_settings_that_a_later_child_cannot_use_are_tried_again(made: Supervisor) -> None:
+    """The others go on meanwhile, and the log has the reason."""
+    with structlog.testing.capture_logs() as lines:
+        made._log = structlog.get_logger()
+        child = FakeChild.made[0]
+        child.wrong = ["HUB_TLS_CERT is none.pem: no such file"]
+        await child.ends()
+        await eventually(lambda: len(FakeChild.made) == 4)
+    assert not made._stopping.is_set()
+    [line] = [line for line in lines if line["event"] == "worker_ended"]
+    assert (line["exit_code"], line["reason"]) == (1, "HUB_TLS_CERT is none.pem: no such file")
+    await FakeChild.made[3].comes_up()
 
 
 async def test_a_child_that_says_nothing_for_long_is_killed(

@@ -13,7 +13,6 @@ import contextlib
 import gc
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncGenerator, Coroutine
 
@@ -47,15 +46,21 @@ def run_broker_process(settings: Settings, role: Role) -> int:
         signal.signal(number, signal.SIG_IGN)
     settings = settings.model_copy(update={"node": role.node})
     log = make_logger(settings).bind(subsystem=BROKER)
+    return uvloop.run(_run(settings, role, log))
+
+
+async def _run(settings: Settings, role: Role, log: FilteringBoundLogger) -> int:
+    control = await Control.open(adopted(role.control))
     try:
-        return uvloop.run(_serve(settings, role, log))
+        return await _serve(settings, role, control, log)
     except SettingsError as error:
-        print(f"Error: {error.message}", file=sys.stderr)  # noqa: T201 - to whoever started it
+        await control.refuse(error)
         return 1
 
 
-async def _serve(settings: Settings, role: Role, log: FilteringBoundLogger) -> int:
-    control = await Control.open(adopted(role.control))
+async def _serve(
+    settings: Settings, role: Role, control: Control, log: FilteringBoundLogger
+) -> int:
     (listening,) = map(adopted, role.listening)
     async with _tasks(log) as spawn:
         awake = AwakeClock(time.monotonic)

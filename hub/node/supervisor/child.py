@@ -3,12 +3,15 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from hub.node.supervisor.control import ALIVE, LEAVING, READY, TAKING, UP, Control
+from hub.node.supervisor.control import ALIVE, LEAVING, READY, TAKING, UP, WRONG, Control
 from hub.node.supervisor.roles import Role
+
+# Of a child that has ended: its end of the stream is closed then, so nothing is waited for.
+_LAST_WORDS_SECONDS = 1.0
 
 
 class Child:
@@ -23,7 +26,8 @@ class Child:
         self._on_change = on_change
         self._process: asyncio.subprocess.Process | None = None
         self._control: Control | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._hearing: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Task[None] | None = None
         self.started_at = asyncio.get_running_loop().time()
         self.is_up = False
         self.is_ready = False
@@ -35,12 +39,20 @@ class Child:
         """Where it was told to accept."""
         self.silent_seconds = 0.0
         """Since it said anything, as the supervisor counts."""
+        self.wrong: list[str] = []
+        """What it says of its settings, where it cannot use them."""
         self.exit_code: int | None = None
         self.changed = asyncio.Condition()
 
     @property
     def pid(self) -> int:
         return 0 if self._process is None else self._process.pid
+
+    @property
+    def ending(self) -> Mapping[str, object]:
+        """How it ended, for a line of the log."""
+        told = {"exit_code": self.exit_code}
+        return told | {"reason": "; ".join(self.wrong)} if self.wrong else told
 
     async def start(self, command: Sequence[str], inherited: Sequence[int]) -> None:
         """Start the process; raises `OSError` where the system does not."""
@@ -56,7 +68,8 @@ class Child:
                 start_new_session=True,
             )
         self._control = await Control.open(mine)
-        self._tasks = [asyncio.create_task(self._hear()), asyncio.create_task(self._wait())]
+        self._hearing = asyncio.create_task(self._hear())
+        self._waiting = asyncio.create_task(self._wait(self._hearing))
 
     def say(self, *words: str) -> None:
         if self._control is not None and self.exit_code is None:
@@ -82,15 +95,20 @@ class Child:
             self.silent_seconds = 0.0
             if word == ALIVE:
                 continue
+            if word == WRONG:
+                self.wrong.append(" ".join(words[1:]))
             self.is_up = self.is_up or word == UP
             self.is_ready = self.is_ready or word == READY
             if word in {LEAVING, TAKING}:
                 self.is_leaving = word == LEAVING
             await self._tell()
 
-    async def _wait(self) -> None:
+    async def _wait(self, hearing: "asyncio.Task[None]") -> None:
         assert self._process is not None and self._control is not None  # noqa: S101, PT018
-        self.exit_code = await self._process.wait()
+        exit_code = await self._process.wait()
+        # What it said last may still be on its way.
+        await asyncio.wait([hearing], timeout=_LAST_WORDS_SECONDS)
+        self.exit_code = exit_code
         self._control.close()
         await self._tell()
 

@@ -4,6 +4,7 @@
                  alive               its event loop runs; every few seconds
                  ready               a worker may get traffic
                  leaving | taking    an operator drains the worker; it takes sessions again
+                 wrong HUB_TLS_CERT  it ends, because of this in its settings; a line of text each
     supervisor   slots 0 2           accept at these of the listening sockets, and at no others
                  retire              stop accepting, drain, end
                  drain               drain, end; peers are accepted and told meanwhile
@@ -13,10 +14,14 @@ The end of the stream is the other's death. A child whose supervisor died drains
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 
+from hub.errors import SettingsError
+
 UP, ALIVE, READY, LEAVING, TAKING = "up", "alive", "ready", "leaving", "taking"
+WRONG = "wrong"
 SLOTS, RETIRE, DRAIN, NOW = "slots", "retire", "drain", "now"
 
 
@@ -38,6 +43,14 @@ class Control:
         """Lost where the other is dead, of which the end of the stream tells."""
         if not self._writer.is_closing():
             self._writer.write(" ".join(words).encode() + b"\n")
+
+    async def refuse(self, error: SettingsError) -> None:
+        """Say why this process ends; the supervisor tells it once for all that say the same."""
+        for line in error.message.splitlines():
+            self.say(WRONG, line)
+        with contextlib.suppress(OSError):
+            await self._writer.drain()
+        self.close()
 
     async def heard(self) -> AsyncIterator[list[str]]:
         """What the other says, until it is dead."""

@@ -24,6 +24,7 @@ from importlib import metadata
 
 from structlog.typing import FilteringBoundLogger
 
+from hub.errors import SettingsError
 from hub.node.binding import url_of
 from hub.node.greeting import say_where
 from hub.node.history_directory import make_history_directory
@@ -52,8 +53,9 @@ _LAST_SECONDS = 5.0
 def run_supervisor(settings: Settings, *, command: Sequence[str], demo: bool, beside: bool) -> int:
     """Run workers until a signal; returns the exit code.
 
-    Raises `SettingsError` where the port or the history's directory cannot be had. `command`
-    starts this program again. `demo` and `beside` are for `hub.node.greeting` alone.
+    Raises `SettingsError` where the port or the history's directory cannot be had, or a child
+    cannot use its settings at the start. `command` starts this program again. `demo` and `beside`
+    are for `hub.node.greeting` alone.
     """
     adopt_stdlib(settings)
     make_history_directory(settings, make_logger(settings))
@@ -122,8 +124,8 @@ class Supervisor:
         self._received: list[signal.Signals] = []
         self._stopping = asyncio.Event()
         self._starting = True
-        self._failed: int | None = None
-        """The exit code of a child that did not come up at the start."""
+        self._failed: Child | None = None
+        """The first child that did not come up at the start."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._replacing: asyncio.Task[None] | None = None
         self._replace_again = False
@@ -141,7 +143,7 @@ class Supervisor:
         return [self._current[n] for n in self._numbers if n in self._current]
 
     async def run(self) -> int:
-        """From the start of all to the end of all; returns the exit code."""
+        """From the start of all to the end of all; the exit code, or a `SettingsError`."""
         try:
             await self._start_all()
             if not self._stopping.is_set():
@@ -154,7 +156,9 @@ class Supervisor:
         finally:
             await self._end_all()
         if self._failed is not None:
-            return self._failed
+            if self._failed.wrong:
+                raise SettingsError("\n".join(self._failed.wrong))
+            return self._failed.exit_code or 1
         return 0 if len(self._received) <= 1 else 128 + self._received[-1]
 
     def stop(self, number: signal.Signals) -> None:
@@ -185,7 +189,7 @@ class Supervisor:
         for number in numbers:
             child = self._current[number]
             if not await child.until(lambda child=child: child.is_up, _READY_SECONDS):  # type: ignore[misc]
-                self._failed = child.exit_code or 1
+                self._failed = child
                 self._stopping.set()
             if self._stopping.is_set():
                 return
@@ -239,7 +243,7 @@ class Supervisor:
             "broker_process_ended" if number == BROKER else "worker_ended",
             worker=number,
             pid=child.pid,
-            exit_code=child.exit_code,
+            **child.ending,
             restart_in_seconds=round(wait_seconds, 2),
         )
         self._spawn(self._start_again(number, wait_seconds))
@@ -316,7 +320,7 @@ class Supervisor:
                 "worker_did_not_come_up",
                 worker=number,
                 pid=new.pid,
-                exit_code=new.exit_code,
+                **new.ending,
                 message="the workers that are not replaced yet stay as they are",
             )
             new.kill()

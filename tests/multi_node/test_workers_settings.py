@@ -1,0 +1,60 @@
+"""Settings that only a worker finds wrong end the hub at the start, and are waited for later."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.multi_node.fleet import is_ready
+from tests.multi_node.workers import WorkersHub
+from tests.support.identity_provider import make_key, public_pem
+from tests.support.programs import outside
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("HUB_TOKEN_PUBLIC_KEYS", {}),
+        ("HUB_TLS_CERT", {"HUB_TLS_KEY": "none.pem"}),
+    ],
+)
+def test_what_no_worker_can_use_is_said_once_and_ends_the_hub(
+    tmp_path: Path, name: str, others: dict[str, str]
+) -> None:
+    """As with one process: exit code 2 and one line for the setting."""
+    told = subprocess.run(
+        [sys.executable, "-m", "hub", "serve", "--workers", "2", "--port", "0"],
+        env=outside() | {name: str(tmp_path / "none.pem")} | others,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert told.returncode == 2
+    [line] = [line for line in told.stderr.splitlines() if name in line]
+    assert line.startswith(f"hub: {name}")
+    assert "Traceback" not in told.stderr
+
+
+async def test_what_a_worker_cannot_use_later_is_tried_until_it_is_mended(tmp_path: Path) -> None:
+    """The other worker serves meanwhile, and the log says what is wrong."""
+    file, pem = tmp_path / "keys.pem", public_pem(make_key("EdDSA"))
+    file.write_text(pem)
+    with WorkersHub(HUB_TOKEN_PUBLIC_KEYS=str(file)) as hub:
+        file.unlink()
+        hub.kill_child(1)
+        await eventually(lambda: hub.stderr.count('"worker_ended"') >= 3, seconds=60)
+        assert await is_ready(hub)
+        file.write_text(pem)
+        lines = [json.loads(line) for line in hub.stderr.splitlines()]
+        reasons = {line.get("reason") for line in lines if line["event"] == "worker_ended"}
+        assert reasons == {
+            None, f"HUB_TOKEN_PUBLIC_KEYS: {file} cannot be read: No such file or directory",
+        }  # fmt: skip
+        started = hub.stderr.count('"worker_started"')
+        await eventually(lambda: hub.stderr.count('"worker_started"') > started, seconds=60)
