@@ -16,6 +16,7 @@ from hub_client.messages import (
     Item,
     Member,
     Message,
+    Moment,
     Position,
     Positions,
     Presence,
@@ -329,12 +330,37 @@ class HubClient:
         return frames.published(ok)
 
     async def history(
-        self, channel: str, *, since: Position | str | None = None, limit: int = 100
+        self,
+        channel: str,
+        *,
+        since: Position | str | None = None,
+        limit: int | None = None,
+        from_time: Moment | None = None,
+        reverse: bool = False,
     ) -> HistoryPage:
-        """At most `limit` messages after `since`, oldest first; from the oldest without it."""
-        fields = {"since": None if since is None else str(since), "limit": limit}
-        asked = self._open_channels().request("history", channel=channel, **fields)
-        return frames.history_page(await asked)
+        """A page of what the hub holds; `since=page.next` asks for the page that goes on.
+
+        Args:
+            channel: of which.
+            since: only what follows this position; with `reverse` what is before it.
+            limit: at most so many messages, 1 to 1,000; None: 100.
+            from_time: nothing older, by the hub's clock: a `datetime` with its time zone,
+                milliseconds since 1970, or ISO 8601.
+            reverse: newest first; without it oldest first.
+
+        Raises:
+            ValueError: `since` is not a position, or `from_time` has no time zone.
+            CommandError: the hub refuses, as a channel without a grant.
+        """
+        ok = await self._open_channels().request(
+            "history",
+            channel=channel,
+            since=None if since is None else str(Position.of(since)),
+            limit=limit,
+            from_time=frames.moment(from_time),
+            reverse=reverse or None,
+        )
+        return frames.history_page(ok)
 
     async def _page(self, channel: str, since: Position) -> HistoryPage:
         return await self.history(channel, since=since, limit=1000)

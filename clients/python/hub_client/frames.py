@@ -7,12 +7,13 @@ fields that a later hub may add.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from hub_client.errors import CommandError, ProtocolError
-from hub_client.messages import HistoryPage, Member, Message, Position, Published
+from hub_client.messages import HistoryPage, Member, Message, Moment, Position, Published
 
 _NOTHING = msgspec.Raw(b"")
 
@@ -152,6 +153,8 @@ class _HistoryOk(msgspec.Struct, frozen=True):
     position: str
     oldest: int = 0
     publications: tuple[_Publication, ...] = ()
+    next: str | msgspec.UnsetType | None = msgspec.UNSET
+    """Not there where history was read from its oldest on."""
 
 
 class _PresenceOk(msgspec.Struct, frozen=True):
@@ -205,7 +208,23 @@ def history_page(ok: msgspec.Raw) -> HistoryPage:
     answer = _read(ok, _HistoryOk)
     head = position(answer.position)
     messages = _messages(answer.channel, head.epoch, answer.publications)
-    return HistoryPage(answer.channel, head, answer.oldest, messages)
+    return HistoryPage(answer.channel, head, answer.oldest, messages, _next(answer, head))
+
+
+def _next(answer: _HistoryOk, head: Position) -> Position | None:
+    if answer.next is not msgspec.UNSET:
+        return None if answer.next is None else position(answer.next)
+    last = answer.publications[-1].offset if answer.publications else head.offset
+    return Position(head.epoch, last) if last < head.offset else None
+
+
+def moment(given: Moment | None) -> int | str | None:
+    """As the wire has it; raise `ValueError` for a time that belongs to no zone."""
+    if not isinstance(given, datetime):
+        return given
+    if given.tzinfo is None:
+        raise ValueError(f"from_time is {given}, which has no time zone: say datetime.now(UTC)")
+    return given.isoformat()
 
 
 def rows(frame: Frame, epoch: str) -> tuple[Message, ...]:

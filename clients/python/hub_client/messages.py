@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -36,6 +37,10 @@ class Position:
 
 Positions = Mapping[str, "Position | str"]
 """By channel."""
+
+
+Moment = datetime | int | str
+"""With a time zone, as milliseconds since 1970 UTC, or as ISO 8601."""
 
 
 Tags = Mapping[str, str | int | float | bool]
@@ -166,7 +171,7 @@ Item = Message | Gap | Presence | State
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """A stretch of one channel's history, oldest first."""
+    """A stretch of one channel's history, in the order that was asked for."""
 
     channel: str
     position: Position
@@ -174,6 +179,8 @@ class HistoryPage:
     oldest: int
     """The first offset that history still holds."""
     messages: tuple[Message, ...]
+    next: Position | None = None
+    """`since` of the page that goes on, with the rest as it was; None where nothing is left."""
 
 
 @dataclass(frozen=True, slots=True)

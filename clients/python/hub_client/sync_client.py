@@ -21,6 +21,7 @@ from hub_client.messages import (
     Item,
     Member,
     Message,
+    Moment,
     Position,
     Positions,
     Presence,
@@ -255,10 +256,20 @@ class SyncHubClient:
         )
 
     def history(
-        self, channel: str, *, since: Position | str | None = None, limit: int = 100
+        self,
+        channel: str,
+        *,
+        since: Position | str | None = None,
+        limit: int | None = None,
+        from_time: Moment | None = None,
+        reverse: bool = False,
     ) -> HistoryPage:
-        """At most `limit` messages after `since`, oldest first; from the oldest without it."""
-        return self._run(self._client.history(channel, since=since, limit=limit))
+        """As `HubClient.history`."""
+        return self._run(
+            self._client.history(
+                channel, since=since, limit=limit, from_time=from_time, reverse=reverse
+            )
+        )
 
     def presence(self, channel: str) -> tuple[Member, ...]:
         """The members that are present now."""

@@ -7,6 +7,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -99,6 +100,32 @@ async def test_history_last_since_and_publish_work_over_every_transport(transpor
     assert [item.data for item in page.messages] == [2, 3]
     assert page.position == positions[4]
     assert data_of(newest) == [3, 4]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_history_is_read_page_by_page_in_both_directions(transport: str) -> None:
+    """`next` leads from page to page and is None behind the last; a moment may be a `datetime`."""
+    async with (
+        running_hub() as hub,
+        HubClient(hub.url, transports=(transport,), options=OPTIONS) as client,
+    ):
+        before = datetime.now(UTC)
+        for number in range(5):
+            await client.publish("a", number)
+        for reverse, expected in ((False, [0, 1, 2, 3, 4]), (True, [4, 3, 2, 1, 0])):
+            page = await client.history("a", limit=2, reverse=reverse, from_time=before)
+            found = [message.data for message in page.messages]
+            while page.next is not None:
+                page = await client.history("a", since=page.next, limit=2, reverse=reverse)
+                found += [message.data for message in page.messages]
+            assert found == expected
+        plain = await client.history("a", limit=3)
+        rest = await client.history("a", since=plain.next)
+        later = await client.history("a", from_time=before + timedelta(days=1))
+    assert [message.data for message in rest.messages] == [3, 4]
+    assert (rest.next, later.messages, later.next) == (None, (), None)
+    with pytest.raises(ValueError, match="no time zone"):
+        await client.history("a", from_time=before.replace(tzinfo=None))
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -222,6 +222,10 @@ ASKED: dict[str, Ask] = {
     ),
     "publish what history does not hold": lambda hub: hub.publish("prices", 1, history=False),
     "history": lambda hub: hub.history("prices", since="k3f9:40", limit=2),
+    "history, from a moment on": lambda hub: hub.history("prices", from_time=1764000000000),
+    "history, backwards": lambda hub: hub.history(
+        "prices", from_time="2025-11-24T16:00:00Z", reverse=True, limit=2
+    ),
     "presence": lambda hub: hub.presence("chat:42"),
     "presence, how many": lambda hub: hub.presence_count("chat:42"),
     "subscribe, saying something of oneself": lambda hub: _subscribe(
@@ -306,6 +310,11 @@ async def test_golden_replies_become_the_values_they_hold() -> None:
     listed = golden_case("replies", "history")["wire"]["ok"]["publications"]
     came = [without_op(on_the_wire(message)) for message in page.messages]
     assert came == listed
+    assert page.next is None
+    backwards = await answered("history, backwards", ASKED["history, backwards"])
+    assert isinstance(backwards, HistoryPage)
+    assert [message.offset for message in backwards.messages] == [42, 41]
+    assert backwards.next == Position("k3f9", 41)
     members = await answered("presence", ASKED["presence"])
     assert members == (Member("ada", "9f2c", "ada"), Member("77aa", "77aa"))
 
