@@ -1,6 +1,7 @@
 """The table of all routes of a node."""
 
 from hub.transports.http.answer import Answer
+from hub.transports.http.batches import Batches
 from hub.transports.http.debugging import Debugging
 from hub.transports.http.documents import Documents
 from hub.transports.http.health import Health
@@ -18,8 +19,10 @@ from hub.transports.http.subjects import Subjects
 
 def make_routes(deps: HttpDeps) -> RouteTable:
     """What a node answers. It reads the pages' files now."""
+    publishing = Publishing(deps)
     described = [
-        *Publishing(deps).routes(),
+        *publishing.routes(),
+        *Batches(deps, publishing).routes(),
         *Sessions(deps).routes(),
         *Reading(deps).routes(),
         *Operators(deps).routes(),

@@ -1,0 +1,336 @@
+"""`POST /api/publish`: one publication or many, each with its channel beside its data.
+
+The whole body is checked first. Each item is answered by itself, in the order of the items.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import orjson
+
+from hub.core.hooks import Hooks
+from hub.core.identity import Identity
+from hub.core.ports import PublishRequest, PublishResult
+from hub.core.publication import check_channel
+from hub.errors import BadRequestError, HubError, OutcomeUnknownError
+from hub.transports.http.access import text_header
+from hub.transports.http.answer import Answer
+from hub.transports.http.parameters import header
+from hub.transports.http.ports import HttpDeps
+from hub.transports.http.prepared import result_json
+from hub.transports.http.problem import problem_fields, problem_headers
+from hub.transports.http.publishing import TRACE, Publishing, judged_by_application
+from hub.transports.http.routes import Access, Route
+from hub.transports.http.schemas import KEY, Json, array, content, ref
+from hub.transports.request import Request
+from hub.wire.codes import http_status
+from hub.wire.items import Batch, Item, split_items
+from hub.wire.payload import check_key, check_payload, data_of, keep_of, marks_of
+from hub.wire.tags import encode_tags
+
+_MULTI_STATUS = 207  # RFC 4918 section 11.1: the items tell
+
+# What header fields say at `/api/publish/{channel}`, and fields of a publication in a body.
+_ELSEWHERE = {
+    "x-message-key": "key",
+    "x-message-tags": "tags",
+    "x-message-ttl": "ttl_seconds",
+    "x-message-history": "history",
+}
+_OF_ONE = frozenset({"idempotency-key", *_ELSEWHERE})
+# Of one request's items, the application is asked about so many at a time. Guess: an eighth of
+# what is asked at a time in all.
+_TOGETHER = 8
+
+Outcome = str | HubError
+"""Of an item: its result as JSON, or why there is none."""
+Attempt = Outcome | Coroutine[Any, Any, Outcome]
+
+
+class Batches:
+    """Hands what backends send at a time to the node.
+
+    Args:
+        alone: publishes what comes alone.
+    """
+
+    def __init__(self, deps: HttpDeps, alone: Publishing) -> None:
+        self._alone = alone
+        self._node = deps.node
+        self._counters = deps.counters
+        self._limits = deps.limits
+        self._max_bytes = deps.limits.max_message_bytes
+        self._log = deps.log
+        self._traced = deps.traced
+        self._at_once = deps.at_once
+        self._hooks = deps.hooks
+
+    def routes(self) -> tuple[Route, ...]:
+        outcomes = ref("Outcomes")
+        published: Json = {"anyOf": [ref("Published"), outcomes]}
+        return (
+            Route(
+                method="POST",
+                path="/api/publish",
+                access=Access.PUBLISHER,
+                handler=self.batch,
+                at_once=True,
+                summary="Publish one or many",
+                parameters=(
+                    header("Idempotency-Key", KEY, "Of one publication; not with an array."),
+                    TRACE,
+                ),
+                body={
+                    "anyOf": [
+                        ref("Item"),
+                        ref("ItemToMany"),
+                        {
+                            **array(ref("Item")),
+                            "minItems": 1,
+                            "maxItems": self._limits.max_batch_items,
+                        },
+                    ]
+                },
+                body_limit=self._limits.max_body_bytes,
+                answers={
+                    "200": content("All published: one result, or one per item.", published),
+                    "207": content("One result or problem per item; they differ.", outcomes),
+                    "default": {
+                        "description": "The request is refused, or all items with this status.",
+                        "content": {
+                            "application/problem+json": {"schema": ref("Problem")},
+                            "application/json": {"schema": outcomes},
+                        },
+                    },
+                },
+            ),
+        )
+
+    async def batch(self, request: Request) -> Answer:
+        """One object or an array of them; an array is answered with one, in its order."""
+        # One is taken before the body is looked into: to read 4 MiB takes longer than to refuse it,
+        # and what cannot be read counts as well.
+        self._alone.check_rate(request, 1)
+        batch = split_items(request.body, max_items=self._limits.max_batch_items)
+        if not _OF_ONE.isdisjoint(request.headers):
+            batch = _with_headers(batch, request)
+        trace = request.headers.get("traceparent") if self._traced else None
+        identity = request.identity
+        self._alone.check_rate(request, -1)
+        self._alone.check_rate(request, len(batch.channels) or len(batch.items))
+        if batch.channels:
+            return await self._answer_each(request, self._to_many(identity, batch, trace))
+        if not batch.is_array:
+            item = batch.items[0]
+            request_ = self._checked(identity, item, trace, set())
+            return await self._alone.answer(request, request_)
+        return await self._answer_each(request, self._judge(identity, batch.items, trace))
+
+    async def _answer_each(
+        self, request: Request, judged: Sequence[PublishRequest | HubError]
+    ) -> Answer:
+        """Publish in this order, and answer with an array in it."""
+        if self._hooks is not None and self._hooks.asks_publish(request.identity):
+            judged = await _judged_each(self._hooks, request, judged, self._failed)
+        if self._at_once and (outcomes := self._published_together(judged)) is not None:
+            return _batch_answer(outcomes)
+        if self._node.publishes_many:
+            asked = _asked(judged)
+            return _batch_answer(self._told(judged, asked, await self._node.publish_many(asked)))
+        attempts = [self._attempt(each) for each in judged]
+        if self._at_once:
+            # `_outcome` of what nearly all of them are, without a call for each.
+            return _batch_answer(
+                [each if type(each) is str else await _outcome(each) for each in attempts]
+            )
+        # Begun in their order, so that one channel's items keep theirs. Where a broker takes a
+        # round trip, what can travel together does.
+        return _batch_answer(await asyncio.gather(*map(_outcome, attempts)))
+
+    def _judge(
+        self, identity: Identity, items: Sequence[Item | HubError], trace: str | None
+    ) -> list[PublishRequest | HubError]:
+        """What each item asks for, or why it is refused."""
+        checked: set[str] = set()
+        judged: list[PublishRequest | HubError] = []
+        for item in items:
+            try:
+                judged.append(self._checked(identity, item, trace, checked))
+            except Exception as error:  # noqa: BLE001 - the other items' answers must not be lost with this one
+                judged.append(self._failed(error))
+        return judged
+
+    def _to_many(
+        self, identity: Identity, batch: Batch, trace: str | None
+    ) -> list[PublishRequest | HubError]:
+        """One payload for each of several channels, or why it is refused there.
+
+        Raises `HubError` for what is wrong with it in all of them.
+        """
+        first = self._checked(identity, batch.items[0], trace, set(batch.channels))
+        judged: list[PublishRequest | HubError] = []
+        for channel in batch.channels:
+            try:
+                identity.check_publish(check_channel(channel))
+                judged.append(replace(first, channel=channel))
+            except HubError as error:
+                judged.append(self._failed(error))
+        return judged
+
+    def _published_together(
+        self, judged: Sequence[PublishRequest | HubError]
+    ) -> list[Outcome] | None:
+        """What became of all items, where the node has one call for many; None else."""
+        asked = _asked(judged)
+        try:
+            results = self._node.publish_many_now(asked)
+        except Exception as error:  # noqa: BLE001 - as above
+            results = [self._failed(error)] * len(asked)
+        if results is None:
+            return None
+        return self._told(judged, asked, results)
+
+    def _told(
+        self,
+        judged: Sequence[PublishRequest | HubError],
+        asked: Sequence[PublishRequest],
+        results: Sequence[PublishResult | HubError],
+    ) -> list[Outcome]:
+        """What each item is answered: of those that were asked for the result, else why not."""
+        came: list[Outcome] = [
+            result_json(request.channel, result)
+            if isinstance(result, PublishResult)
+            else self._failed(result)
+            for request, result in zip(asked, results, strict=True)
+        ]
+        if len(came) == len(judged):
+            return came
+        in_order = iter(came)
+        return [each if isinstance(each, HubError) else next(in_order) for each in judged]
+
+    def _attempt(self, judged: PublishRequest | HubError) -> Attempt:
+        """What becomes of an item, at once where its publication is."""
+        if isinstance(judged, HubError):
+            return judged
+        try:
+            result = self._node.publish(judged)
+            if isinstance(result, PublishResult):
+                return result_json(judged.channel, result)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(error)
+        return self._later(judged.channel, result)
+
+    async def _later(self, channel: str, work: Coroutine[Any, Any, PublishResult]) -> Outcome:
+        try:
+            return result_json(channel, await work)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> HubError:
+        if isinstance(error, HubError):
+            self._counters.http_errors[error.code] += 1
+            return error
+        self._log.exception("http_batch_item_failed")
+        return OutcomeUnknownError("something went wrong in the hub; it is in its log")
+
+    def _checked(
+        self, identity: Identity, item: Item | HubError, trace: str | None, checked: set[str]
+    ) -> PublishRequest:
+        """What an item asks for; raise `HubError` where that may not be.
+
+        Args:
+            checked: the channels of the items before it that this identity may publish in.
+        """
+        if isinstance(item, HubError):
+            raise item
+        channel, key, idempotency_key = item.channel, item.key, item.idempotency_key
+        if channel not in checked:
+            identity.check_publish(check_channel(channel))
+            checked.add(channel)
+        return PublishRequest(
+            channel,
+            check_payload(data_of(item.data, remove=item.remove), limit=self._max_bytes),
+            identity.publisher,
+            None if key is None else check_key(key, "key"),
+            identity.subject,
+            None,
+            None if idempotency_key is None else check_key(idempotency_key, "idempotency_key"),
+            trace,
+            None if item.tags is None else encode_tags(item.tags),
+            marks_of(remove=item.remove, end=item.end, key=key) if item.remove or item.end else 0,
+            None
+            if item.history and item.ttl_seconds is None
+            else keep_of(ttl_seconds=item.ttl_seconds, history=item.history),
+        )
+
+
+async def _judged_each(
+    hooks: Hooks,
+    request: Request,
+    items: Sequence[PublishRequest | HubError],
+    failed: Callable[[Exception], HubError],
+) -> list[PublishRequest | HubError]:
+    """What is published of the items that are not refused yet, by the application's word.
+
+    The application is asked about a few at a time: other requests ask it too.
+    """
+
+    async def one(item: PublishRequest | HubError) -> PublishRequest | HubError:
+        if isinstance(item, HubError):
+            return item
+        try:
+            return await judged_by_application(hooks, request, item)
+        except Exception as error:  # noqa: BLE001 - the other items' answers must not be lost with this one
+            return failed(error)
+
+    outcomes: list[PublishRequest | HubError] = []
+    for start in range(0, len(items), _TOGETHER):
+        outcomes += await asyncio.gather(*map(one, items[start : start + _TOGETHER]))
+    return outcomes
+
+
+def _with_headers(batch: Batch, request: Request) -> Batch:
+    """The batch with what header fields say of its one publication: its idempotency key.
+
+    Raises `BadRequestError` for a field that counts only where the body is the data, or that
+    says nothing of any one item: passed over, it would be thought to work.
+    """
+    for name, field in _ELSEWHERE.items():
+        if name in request.headers:
+            raise BadRequestError(
+                f"{name} counts at /api/publish/{{channel}}: here a publication has {field!r}"
+            )
+    if batch.is_array:
+        raise BadRequestError("in an array each item has its own 'idempotency_key'")
+    key, item = text_header(request, "idempotency-key"), batch.items[0]
+    if key is None or not isinstance(item, Item):
+        return batch
+    if item.idempotency_key not in (None, key):
+        raise BadRequestError("Idempotency-Key and 'idempotency_key' differ")
+    return replace(batch, items=(msgspec.structs.replace(item, idempotency_key=key),))
+
+
+def _asked(judged: Sequence[PublishRequest | HubError]) -> list[PublishRequest]:
+    return [each for each in judged if isinstance(each, PublishRequest)]
+
+
+async def _outcome(attempt: Attempt) -> Outcome:
+    return attempt if isinstance(attempt, str | HubError) else await attempt
+
+
+def _batch_answer(outcomes: Sequence[Outcome]) -> Answer:
+    """200 where all were published, the common status where all failed with it, else 207."""
+    errors = [outcome for outcome in outcomes if isinstance(outcome, HubError)]
+    if not errors:
+        return Answer(f"[{','.join(outcomes)}]".encode())  # type: ignore[arg-type]  # all are texts
+    body = b",".join(
+        outcome.encode() if isinstance(outcome, str) else orjson.dumps(problem_fields(outcome))
+        for outcome in outcomes
+    )
+    statuses = {int(http_status(error.code)) for error in errors}
+    if len(errors) < len(outcomes) or len(statuses) > 1:
+        return Answer(b"[%b]" % body, status=_MULTI_STATUS)
+    return Answer(b"[%b]" % body, status=statuses.pop(), headers=problem_headers(errors[0]))
