@@ -3,6 +3,7 @@
 The answer is found by `hub.core.forensics.explaining`.
 """
 
+import asyncio
 import time
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -14,20 +15,22 @@ from hub.admin.requests import AdminRequest, Handlers
 from hub.core.fanout.channels import OpenChannels
 from hub.core.forensics.answers import Answer
 from hub.core.forensics.archive import Recall
-from hub.core.forensics.explaining import Explainer, Explanation, Question
+from hub.core.forensics.explaining import Explanation, Question
+from hub.core.forensics.held import NOTHING_HELD, HistoryHeld
 from hub.core.forensics.journal import Journal
-from hub.core.forensics.noted import ClosedSession, Notes, What
+from hub.core.forensics.noted import Notes, What
 from hub.core.forensics.recalled import Recalled
-from hub.core.forensics.stretches import Case, joined
+from hub.core.forensics.stretches import Case, Stretch, joined
+from hub.core.options import MIB
 from hub.core.ports import Broker
 from hub.core.publication import Position
 from hub.core.registry import SessionRegistry
-from hub.core.session.session import Session
 from hub.errors import HubError
-from hub.wire.filters import TagFilter
+from hub.wire.filters import read_filter
 
 MAX_RANGE = 1000
 """Offsets in one question."""
+_HISTORY_BYTES = MIB
 
 
 class Fate(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +83,8 @@ UNKNOWN = Explained(
 _PERHAPS_KEPT = frozenset({Answer.UNKNOWN, Answer.NOT_PUBLISHED})
 
 
-# What is said of all that a subscription was owed, without a look at its filter.
-_PASSES_FILTERS = frozenset({Answer.WRITTEN, Answer.QUEUED})
+# Explained before other work gets its turn: each takes some 50 us, more with many notes.
+_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,18 @@ class Evidence:
     broker: Broker
     recall: Recall | None = None
     """What was kept longer than the journal keeps it; None where nothing is."""
+
+    async def held(self, channel: str, epoch: str, first: int, last: int) -> HistoryHeld:
+        """What history holds of that stretch, the first `MAX_RANGE` of it; nothing where the
+        channel is in another epoch, or the broker is away."""
+        limit = min(last - first + 1, MAX_RANGE)
+        try:
+            page = await self.broker.history(channel, first - 1, limit, max_bytes=_HISTORY_BYTES)
+        except HubError:
+            return NOTHING_HELD
+        if page.head.epoch != epoch:
+            return NOTHING_HELD
+        return HistoryHeld({each.offset: each for each in page.publications}, read_filter)
 
     def seen(self, channel: str) -> Position | None:
         """The head of a channel as it came here; None where no session here is in it."""
@@ -118,69 +133,51 @@ class Explaining:
         epoch = asked.epoch or newest.epoch
         current = epoch == newest.epoch
         head = newest.offset if current else offset
-        session = self._registry.sessions.get(asked.connection)
-        closed = None if session is not None else self._journal.closed.get(asked.connection)
         question = Question(channel, epoch, offset, head, current)
-        found = Explainer(question, self._journal, session=session, closed=closed).explain()
+        case = self._case(asked.connection, question)
+        await self.look_at_history(case, offset, max(offset, asked.last or 0))
+        found = case.explain(offset)
         if found.answer in _PERHAPS_KEPT and self._evidence.recall is not None:
             kept = await self._recalled(self._evidence.recall, asked, question)
             if kept is not None and kept[0].answer is not Answer.UNKNOWN:
                 found, epoch = kept
                 current = epoch == newest.epoch
         told = self._told(found, epoch, head if current else UNSET)
-        held = session or closed
-        text = _newest_note(held, channel, What.FILTERED)
-        wanted = TagFilter(text.encode()) if text else None
-        if wanted is not None and found.answer in _PASSES_FILTERS:
-            told = await self._filtered(told, wanted, channel, offset)
-        every_ms = _newest_note(held, channel, What.THROTTLED)
-        if every_ms and told.answer in _PASSES_FILTERS:
-            unless = f"unless a newer one took its place: it wants one each {every_ms} ms"
-            told = msgspec.structs.replace(
-                told, detail=f"{told.detail}; {unless}" if told.detail else unless
-            )
         if asked.last is None:
             return told
-        question = replace(question, epoch=epoch, current=current)
-        fates = self._fates(asked, question, asked.last)
-        if wanted is not None:
-            fates = tuple(_as_filtered(fate, wanted) for fate in fates)
-        return msgspec.structs.replace(told, stretches=fates)
+        if epoch != question.epoch:
+            case = self._case(asked.connection, replace(question, epoch=epoch, current=current))
+        end = min(asked.last, offset + MAX_RANGE - 1)
+        return msgspec.structs.replace(told, stretches=await self._fates(case, offset, end))
 
-    async def _filtered(
-        self, told: Explained, wanted: TagFilter, channel: str, offset: int
-    ) -> Explained:
-        """The answer where the subscription has a filter, which history may tell about."""
-        text = wanted.text.decode()
-        try:
-            page = await self._evidence.broker.history(channel, offset - 1, 1)
-        except HubError:
-            page = None
-        found = next((p for p in page.publications if p.offset == offset), None) if page else None
-        if found is None or page is None or page.head.epoch != told.epoch:
-            unless = f"unless its filter left it out: {text}"
-            detail = f"{told.detail}; {unless}" if told.detail else unless
-            return msgspec.structs.replace(told, detail=detail)
-        if wanted.matches(found.tags):
-            return told
-        return msgspec.structs.replace(
-            told, answer=Answer.FILTERED.value, detail=f"its filter leaves it out: {text}"
-        )
-
-    def _fates(self, asked: Explain, question: Question, last: int) -> tuple[Fate, ...]:
+    def _case(self, connection: str, question: Question) -> Case:
         """As far as memory knows."""
-        session = self._registry.sessions.get(asked.connection)
-        closed = None if session is not None else self._journal.closed.get(asked.connection)
+        session = self._registry.sessions.get(connection)
+        closed = None if session is not None else self._journal.closed.get(connection)
         held = session or closed
         notes = None if held is None else held.notes
-        case = Case(
+        return Case(
             question,
             self._journal,
             notes=Notes() if notes is None else notes,
             session=session,
             closed=closed,
         )
-        end = min(last, asked.offset + MAX_RANGE - 1)
+
+    async def look_at_history(self, case: Case, first: int, last: int) -> None:
+        """Give the case what history holds, where its answers depend on that."""
+        if case.looks_at_history:
+            # What took the place of the last one may be behind it.
+            case.history = await self._evidence.held(
+                case.channel, case.epoch, first, last + MAX_RANGE
+            )
+
+    async def _fates(self, case: Case, first: int, last: int) -> tuple[Fate, ...]:
+        stretches: list[Stretch] = []
+        for place, each in enumerate(case.among(first, last)):
+            stretches.append(each)
+            if place % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
         return tuple(
             Fate(
                 first=each.first,
@@ -188,7 +185,7 @@ class Explaining:
                 answer=each.began.answer.value,
                 detail=each.began.detail,
             )
-            for each in joined(case.among(asked.offset, end))
+            for each in joined(iter(stretches))
         )
 
     async def _recalled(
@@ -212,10 +209,9 @@ class Explaining:
         if timeline is None or not timeline.reaches(question.offset):
             read = await recall.sending_of(question.channel, question.epoch, question.offset)
             timeline = timeline if read is None else read.before(timeline)
-        explainer = Explainer(
-            question, Recalled(timeline), session=session, closed=closed, notes=notes
-        )
-        return explainer.explain(), question.epoch
+        case = Case(question, Recalled(timeline), notes=notes, session=session, closed=closed)
+        await self.look_at_history(case, question.offset, question.offset)
+        return case.explain(question.offset), question.epoch
 
     async def _newest(self, channel: str, offset: int) -> Position:
         """The channel's head; where the broker is away, the one seen here, if it came so far."""
@@ -243,14 +239,6 @@ class Explaining:
         return int((time.time() - self._registry.clock() + at_seconds) * 1000)
 
 
-def _as_filtered(fate: Fate, wanted: TagFilter) -> Fate:
-    if fate.answer not in _PASSES_FILTERS:
-        return fate
-    unless = f"but for what its filter left out: {wanted.text.decode()}"
-    detail = f"{fate.detail}; {unless}" if fate.detail else unless
-    return msgspec.structs.replace(fate, detail=detail)
-
-
 def _epoch_of(notes: Notes, question: Question) -> str | None:
     """The newest epoch in which a subscription that has ended was owed the offset."""
     held = (
@@ -261,12 +249,3 @@ def _epoch_of(notes: Notes, question: Question) -> str | None:
         and event.first <= question.offset <= event.last
     )
     return next(held, None)
-
-
-def _newest_note(held: Session | ClosedSession | None, channel: str, what: What) -> str:
-    """What was noted so of its newest subscription to the channel; empty where nothing was."""
-    notes = None if held is None else held.notes
-    for event in reversed(() if notes is None else notes.events):
-        if event.channel == channel and event.what is what:
-            return event.detail
-    return ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from msgspec import UNSET, UnsetType
 
-from hub.admin.explain import Evidence, Explained
+from hub.admin.explain import MAX_RANGE, Evidence, Explained
 from hub.admin.explain_subject import ExplainSubject, Held, Moment, SubjectPart, Visit
 from hub.admin.listing import slices
 from hub.admin.requests import Handlers
@@ -168,6 +168,7 @@ class _Telling:
         self._asked = asked
         self._window = window
         self._origin = evidence.registry.origin
+        self._evidence = evidence
         self._journal = evidence.journal
         self._recall = evidence.recall
         self._visits: list[Visit] = []
@@ -230,6 +231,10 @@ class _Telling:
         connection = known.record.connection
         for hold in case.holds():
             self._tell_hold(connection, case, hold)
+        if case.looks_at_history and (reach := case.reach(self._window)) is not None:
+            # The newest of it, where it is longer than what is read.
+            first = max(reach[0], reach[1] - MAX_RANGE + 1)
+            case.history = await self._evidence.held(case.channel, case.epoch, first, reach[1])
         for place, stretch in enumerate(joined(case.stretches(self._window))):
             # What no subscription was there for is told once, for all connections together.
             if stretch.began.answer is not Answer.NOT_SUBSCRIBED:
@@ -305,6 +310,8 @@ class _Telling:
         if epoch is None:
             return Explained(answer=Answer.UNKNOWN.value, detail="the broker is away")
         case = await self._case(known, channel, epoch, head, offset=offset)
+        if case.looks_at_history:
+            case.history = await self._evidence.held(channel, epoch, offset, offset + MAX_RANGE)
         told = case.explain(offset)
         forgot = self._asked.epoch is None and not known.notes.complete
         if forgot and told.answer is Answer.NOT_PUBLISHED:

@@ -147,7 +147,8 @@ def sentence(told: Json) -> str:
     """Such as `dropped: dropped because ... (12:00:01 to 12:00:02)`."""
     first, last = clock(told.get("from_ms")), clock(told.get("to_ms"))
     when = first if first == last else f"{first} to {last}"
-    by = "" if told.get("by") is None else f", replaced by offset {told['by']}"
+    by = "" if told.get("by") is None else f"replaced by offset {told['by']}"
+    by = "" if not by or by in str(told.get("detail")) else f", {by}"
     known = "" if told.get("from_ms") is None else f" ({when})"
     return f"{shown(told.get('answer'))}: {shown(told.get('detail'))}{by}{known}"
 

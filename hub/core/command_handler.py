@@ -277,8 +277,8 @@ class CommandHandler:
 
     def ended(self, session: Session) -> None:
         """The session is gone: it leaves its channels."""
-        self._patterns.leave_all(session)
         self._membership.leave_all(session)
+        self._patterns.leave_all(session)
 
 
 def _asker(session: Session, identity: Identity) -> Asker:

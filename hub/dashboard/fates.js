@@ -6,7 +6,7 @@ import { h } from "./dom.js";
 
 /** How an answer of `GET /api/explain` is to be seen. */
 export const TONES = /** @type {Record<string, string>} */ ({
-  written: "good", own: "good", filtered: "good", queued: "warn", conflated: "warn", dropped: "bad", lost: "bad",
+  written: "good", as_row: "good", own: "good", filtered: "good", queued: "warn", conflated: "warn", dropped: "bad", lost: "bad",
   expired: "bad", forbidden: "bad", not_subscribed: "warn", closed: "warn", not_published: "warn",
   unknown: "quiet",
 });

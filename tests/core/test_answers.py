@@ -3,7 +3,7 @@
 from itertools import combinations
 
 from hub.core.forensics.answers import TABLE, Answer, Fact
-from hub.core.forensics.noted import What
+from hub.core.forensics.noted import TERMS, What
 
 
 def test_every_row_can_answer() -> None:
@@ -18,16 +18,18 @@ def test_whatever_the_facts_a_row_answers() -> None:
 
 
 def test_every_answer_is_given_by_a_row() -> None:
-    """But for what a filter left out, which history is asked for behind the table."""
-    assert {row.answer for row in TABLE} == set(Answer) - {Answer.FILTERED}
+    assert {row.answer for row in TABLE} == set(Answer)
 
 
 def test_every_note_of_a_publication_has_a_row_that_it_decides_alone() -> None:
-    """The others are no notes of one publication: how a subscription began or ended, a refusal."""
+    """The others are no notes of one publication: how a subscription ended, and what it had asked
+    for, a refusal."""
     alone = {fact for row in TABLE if len(row.facts) == 1 for fact in row.facts}
     assert {what for what in What if what not in alone} == {
-        What.HELD, What.REFUSED, What.FILTERED, What.THROTTLED,
-    }  # fmt: skip
+        What.HELD,
+        What.REFUSED,
+        *TERMS,
+    }
 
 
 def test_a_fact_and_a_note_are_never_taken_for_each_other() -> None:

@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.core.commands import Subscribe
-from hub.core.forensics.noted import What
 from hub.core.publication import Position
 from tests.core.small_node import SmallNode
 from tests.core.streams import Push
@@ -147,12 +146,3 @@ def test_the_newest_of_each_key_always_comes_and_offsets_rise_without_a_gap(
     assert came == sorted(set(came), key=lambda offset: int(str(offset)))
     assert set(newest.values()) <= set(came)
     assert reader.session.subscriptions["a"].position.offset == head
-
-
-def test_forensics_tells_that_a_newer_one_may_have_taken_its_place() -> None:
-    """The subscription is noted with how often it wants news."""
-    node = SmallNode()
-    reader = throttled(node)
-    notes = reader.session.notes
-    assert notes is not None
-    assert [event.detail for event in notes.events if event.what is What.THROTTLED] == ["500"]

@@ -98,6 +98,8 @@ class Fanout:
             channel.offset = item.offset or channel.offset
             if item.marks & ENDS:
                 channel.ended_offset = channel.offset
+            if item.keep_ms is not None:
+                self._journal.not_kept(channel.name, channel.epoch, item.offset, item.keep_ms)
             self.backlog_bytes += len(item.data)
         elif isinstance(item, Gap):
             channel.offset = item.last or channel.offset

@@ -49,10 +49,6 @@ class Membership:
         if session.subscriptions and (several := session.dialect.several) is not None:
             speak(session, several)
         session.subscriptions[channel.name] = subscription
-        if command.every_ms is not None:
-            self._journal.throttled(session, channel.name, command.every_ms)
-        if subscription.filter is not None:
-            self._journal.filtered(session, channel.name, subscription.filter.text.decode())
         channel.add(subscription)
         self.held += 1
         if self.watch is not None and len(channel) == 1:
@@ -60,18 +56,23 @@ class Membership:
         if channel.options.presence and not subscription.through_pattern:
             self._presence.enter(channel.name, session, command.presence)
 
-    def unsubscribe(self, session: Session, name: str) -> Subscription:
-        """Leave a channel behind everything it already had for this session."""
+    def unsubscribe(
+        self, session: Session, name: str, *, how: str = "unsubscribed"
+    ) -> Subscription:
+        """Leave a channel behind everything it already had for this session.
+
+        `how` is what the journal is told of it.
+        """
         if (subscription := session.subscriptions.get(name)) is None:
             raise BadRequestError(f"not subscribed to {name!r}")
         self._fanout.settle(subscription)
-        self.leave(subscription, lost=False)
+        self.leave(subscription, lost=False, how=how)
         session.forget(name)
         return subscription
 
     def expel(self, session: Session, name: str, reason: str) -> None:
         """Take the session out of a channel, behind everything it already had, and tell it."""
-        subscription = self.unsubscribe(session, name)
+        subscription = self.unsubscribe(session, name, how=reason)
         session.push_in_order(subscription, Unsubscribed(name, reason))
 
     def end(self, subscription: Subscription, reason: str) -> None:
@@ -89,13 +90,13 @@ class Membership:
         for subscription in tuple(session.subscriptions.values()):
             self.leave(subscription, lost=True)
 
-    def leave(self, subscription: Subscription, *, lost: bool) -> None:
+    def leave(self, subscription: Subscription, *, lost: bool, how: str = "unsubscribed") -> None:
         """Take a subscription out of its channel; `lost` where its session has ended."""
         session, channel = subscription.session, subscription.channel
         if subscription.closed:
             # Writing its last to it was too much: the session has ended under it.
             return
-        self._note_end(subscription, lost=lost)
+        self._note_end(subscription, "closed" if lost else how)
         subscription.close()
         session.subscriptions.pop(channel.name, None)
         channel.remove(subscription)
@@ -109,13 +110,12 @@ class Membership:
             self._presence.exit(channel.name, session, lost=lost)
         self.channels.close_if_empty(channel)
 
-    def _note_end(self, subscription: Subscription, *, lost: bool) -> None:
+    def _note_end(self, subscription: Subscription, how: str) -> None:
         """What is owed at an unsubscribe still goes out; what is owed at the end never will."""
         last = subscription.position.offset
-        if lost:
-            self._journal.left(subscription, last, "closed")
-        else:
-            self._journal.left(subscription, max(last, subscription.offset), "unsubscribed")
+        if how != "closed":
+            last = max(last, subscription.offset)
+        self._journal.left(subscription, last, how)
 
 
 def speak(session: Session, dialect: Dialect) -> None:

@@ -98,12 +98,17 @@ class SlowPath:
         throttle = subscription.throttle
         if throttle is None or not throttle.holds or subscription.closed:
             return
+        conflated = throttle.conflated
         entries, before = throttle.release()
         if any(entry.frame for entry in entries):
             throttle.next_seconds = self._clock() + throttle.every_seconds
         session = subscription.session
         if session.closing:
             return
+        if conflated:
+            written = [entry.offset for entry in entries if entry.frame and entry.offset]
+            every_ms = round(throttle.every_seconds * 1000)
+            self._journal.thinned(subscription, before + 1, throttle.cursor, every_ms, written)
         self._send(subscription, Encoded(entries), before)
         if session.dialect.marks_positions:
             session.write_positions()

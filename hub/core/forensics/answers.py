@@ -22,6 +22,8 @@ class Answer(StrEnum):
     """What became of one publication on its way to one connection."""
 
     WRITTEN = "written"
+    AS_ROW = "as_row"
+    """It is in the rows of its channel that were written, or what took its place there is."""
     QUEUED = "queued"
     DROPPED = "dropped"
     CONFLATED = "conflated"
@@ -47,6 +49,28 @@ class Fact(StrEnum):
     """The connection has ended."""
     FORGOTTEN = "forgotten"
     """Notes of the time when it was sent may be forgotten."""
+    LEFT_OUT = "left out"
+    """The subscription's filter does not let it through."""
+    PERHAPS_LEFT_OUT = "perhaps left out"
+    """The subscription has a filter, and history does not hold the publication any more."""
+    REPLACED = "replaced"
+    """It is known which newer one with its key took its place."""
+    UNTOLD = "untold"
+    """Of a stretch that was thinned it is not noted, and cannot be found, what was written."""
+    IN_TURN = "in turn"
+    """Of a stretch that was thinned this one was written."""
+    EVERY_SO_OFTEN = "every so often"
+    """The subscription wants the newest only now and then."""
+    MATCHED = "matched a pattern"
+    """The subscription came by a pattern."""
+    NO_MATCH = "no match"
+    """The connection has patterns, and none of them matches the channel."""
+    AFTER_ROWS = "after rows"
+    """The subscription began with rows."""
+    NEVER_KEPT = "never kept"
+    """It was published to be in no history."""
+    BRIEF = "brief"
+    """It was published to be in history for less than its channel's time."""
     DOUBTFUL = "doubtful"
     """Two subscriptions were still owed it, and which of them is not noted."""
 
@@ -66,11 +90,16 @@ class Fact(StrEnum):
     """Behind it; it was to be read from history."""
     REPLAYING = "replaying"
     CONGESTED = "congested"
+    HELD_BACK = "held back"
+    """Live, and it waits there until the subscription wants the newest again."""
     WAITING = "waiting"
     """Live, and before it."""
     CLOSED_BEFORE = "closed before"
     RESET_BEFORE = "reset before"
     LEFT_BEFORE = "left before"
+    ENDED_BEFORE = "ended before"
+    """The channel had its last publication, and the subscription ended with it."""
+    EXPELLED_BEFORE = "expelled before"
     BEGAN_AFTER = "began after"
     NEXT_EPOCH = "next epoch"
     """In an epoch that this node has not heard of yet."""
@@ -90,6 +119,8 @@ class Times(StrEnum):
     SENDING = "sending"
     END = "end"
     """Of the subscription."""
+    TURN = "turn"
+    """Of a stretch that was thinned: when the newest of it were written."""
     REFUSAL = "refusal"
 
 
@@ -121,14 +152,34 @@ TABLE = (
          detail="its own publication, which it asked not to get back (echo: false)"),
     _row(What.RESET, answer=Answer.LOST, times=Times.NOTE,
          detail="a new epoch began, and its `reset` went on behind it"),
+    _row(What.EXPIRED, Fact.NEVER_KEPT, answer=Answer.EXPIRED, times=Times.NOTE,
+         detail="it was published with `history: false`, so history never held it; announced as a"
+         " gap `expired`"),
+    _row(What.EXPIRED, Fact.BRIEF, answer=Answer.EXPIRED, times=Times.NOTE,
+         detail="it was published to be in history for {kept_seconds:g} s only, which were over;"
+         " announced as a gap `expired`"),
     _row(What.EXPIRED, answer=Answer.EXPIRED, times=Times.NOTE,
          detail="history no longer held it; announced as a gap `expired`"),
     _row(What.INVALID, answer=Answer.LOST, times=Times.NOTE,
          detail="it was no valid publication; announced as a gap `invalid`"),
+    _row(What.ROWS, answer=Answer.AS_ROW, times=Times.NOTE,
+         detail="history no longer held it, so rows were written anew: those as of offset {by}"
+         " stand for it"),
+    _row(Fact.LEFT_OUT, answer=Answer.FILTERED,
+         detail="the filter of its subscription leaves it out: {filter}"),
     _row(What.DROPPED, answer=Answer.DROPPED, times=Times.NOTE,
          detail="dropped because the peer read too slowly (policy {policy})"),
     _row(What.CONFLATED, answer=Answer.CONFLATED, times=Times.NOTE,
          detail="a newer one with the same key replaced it while it waited"),
+    _row(What.THINNED, Fact.UNTOLD, answer=Answer.UNKNOWN,
+         detail="the subscriber asked for at most one of each key per {every_ms} ms; which of these"
+         " gave way to a newer one is not noted one by one"),
+    _row(What.THINNED, Fact.REPLACED, answer=Answer.CONFLATED, times=Times.NOTE,
+         detail="the subscriber asked for at most one per {every_ms} ms; this one was replaced by"
+         " offset {by}"),
+    _row(What.THINNED, answer=Answer.CONFLATED, times=Times.NOTE,
+         detail="the subscriber asked for at most one of each key per {every_ms} ms; a newer one"
+         " with the same key, up to offset {until}, replaced this one"),
     _row(What.UNSENT, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
     _row(What.UNSENT, answer=Answer.CLOSED, times=Times.NOTE,
          detail="the connection ended while it waited in the outbox"),
@@ -144,7 +195,13 @@ TABLE = (
     _row(Fact.EPOCH_OVER, Fact.OUT_OF_REACH, answer=Answer.UNKNOWN,
          detail="that epoch is over, and this node does not remember that it came so far"),
     _row(Fact.HANDED, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(Fact.HANDED, Fact.IN_TURN, answer=Answer.WRITTEN, times=Times.TURN,
+         detail="written when its turn came: the subscriber asked for at most one per"
+         " {every_ms} ms"),
     _row(Fact.HANDED, Fact.NEVER_CAME, answer=Answer.LOST, detail=_NEVER_CAME),
+    _row(Fact.HANDED, Fact.SENT, Fact.EVERY_SO_OFTEN, answer=Answer.WRITTEN, times=Times.SENDING,
+         detail="written to its connection when it came, or up to {every_ms} ms later, as it"
+         " asked"),
     _row(Fact.HANDED, Fact.SENT, answer=Answer.WRITTEN, times=Times.SENDING,
          detail="written to its connection when it came"),
     _row(Fact.HANDED, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
@@ -154,6 +211,9 @@ TABLE = (
          detail="history is being read to it as fast as it takes it"),
     _row(Fact.CONGESTED, answer=Answer.QUEUED,
          detail="it waits in the outbox: the peer takes no more now"),
+    _row(Fact.HELD_BACK, answer=Answer.QUEUED,
+         detail="it waits for its turn, or has given way to a newer one: the subscriber asked for"
+         " at most one per {every_ms} ms"),
     _row(Fact.WAITING, answer=Answer.QUEUED, detail="it has not come to this node yet"),
     _row(Fact.NEXT_EPOCH, answer=Answer.QUEUED,
          detail="its new epoch has not come to this node yet"),
@@ -164,6 +224,13 @@ TABLE = (
     _row(Fact.RESET_BEFORE, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
     _row(Fact.RESET_BEFORE, answer=Answer.DROPPED, times=Times.END,
          detail="a new epoch began before its turn; announced as `reset`"),
+    _row(Fact.ENDED_BEFORE, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(Fact.ENDED_BEFORE, answer=Answer.NOT_SUBSCRIBED, times=Times.END,
+         detail="{left_after} was the last of its channel, and its subscription ended with that;"
+         " whoever subscribes anew gets what came later"),
+    _row(Fact.EXPELLED_BEFORE, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(Fact.EXPELLED_BEFORE, answer=Answer.NOT_SUBSCRIBED, times=Times.END,
+         detail="it was taken out of the channel after {left_after}: {how}"),
     _row(Fact.LEFT_BEFORE, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
     _row(Fact.LEFT_BEFORE, answer=Answer.NOT_SUBSCRIBED, times=Times.END,
          detail="it had left the channel after {left_after}"),
@@ -173,10 +240,24 @@ TABLE = (
     _row(Fact.NOT_ADMITTED, answer=Answer.NOT_SUBSCRIBED, times=Times.REFUSAL,
          detail="its subscription was refused: {refusal}"),
     _row(Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(Fact.BEGAN_AFTER, Fact.AFTER_ROWS, answer=Answer.AS_ROW,
+         detail="its subscription began with the rows as of offset {began_after}: this one is a row"
+         " there, unless a newer one with its key had replaced it or taken it away by then"),
+    _row(Fact.BEGAN_AFTER, Fact.MATCHED, answer=Answer.NOT_SUBSCRIBED,
+         detail="its pattern {pattern} matches the channel, and brings it since {began_after}"),
     _row(Fact.BEGAN_AFTER, answer=Answer.NOT_SUBSCRIBED,
          detail="its subscription began after {began_after}"),
     # A handshake without a grant ends so.
     _row(Fact.GONE, answer=Answer.NOT_SUBSCRIBED,
          detail="it was not subscribed to the channel then; it has ended: {code} {reason}"),
+    _row(Fact.NO_MATCH, answer=Answer.NOT_SUBSCRIBED,
+         detail="it was not subscribed to the channel then, and none of its patterns matches it:"
+         " {patterns}"),
     _row(answer=Answer.NOT_SUBSCRIBED, detail="it was not subscribed to the channel then"),
 )  # fmt: skip
+
+RESERVATIONS = (
+    (Fact.PERHAPS_LEFT_OUT, "unless the filter of its subscription left it out: {filter}"),
+)
+"""What is said behind an answer where the fact holds, and the answer is one of `OWED`."""
+OWED = frozenset({Answer.WRITTEN, Answer.QUEUED, Answer.CONFLATED, Answer.DROPPED})

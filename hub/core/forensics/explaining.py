@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from hub.core.forensics.answers import TABLE, Answer, Fact, Times
+from hub.core.forensics.answers import OWED, RESERVATIONS, TABLE, Answer, Fact, Row, Times
+from hub.core.forensics.held import NOTHING_HELD, HistoryHeld
 from hub.core.forensics.journal import Noted, Place
-from hub.core.forensics.noted import ClosedSession, Event, Notes, What
+from hub.core.forensics.noted import TERMS, ClosedSession, Event, Notes, What, written_of
 from hub.core.forensics.timeline import Timeline
 from hub.core.publication import Position
 from hub.errors import ForbiddenError
@@ -47,10 +48,15 @@ _STATES = {
     "congested": Fact.CONGESTED,
     "live": Fact.WAITING,
 }
-_ENDINGS = {"closed": Fact.CLOSED_BEFORE, "reset": Fact.RESET_BEFORE}
+_ENDINGS = {
+    "closed": Fact.CLOSED_BEFORE,
+    "reset": Fact.RESET_BEFORE,
+    "unsubscribed": Fact.LEFT_BEFORE,
+    "ended": Fact.ENDED_BEFORE,
+}
 _NOTHING_NOTED = Notes(forgotten_at=float("inf"))
 # What spans a stretch is asked after what was left out of it.
-_SPANNING = {What.UNSENT: 1, What.REPLAYED: 2, What.LATE: 3}
+_SPANNING = {What.THINNED: 1, What.UNSENT: 2, What.REPLAYED: 3, What.LATE: 4}
 # What was noted of a subscription before history was read to it, and not of one before it.
 _BESIDE_REPLAYED = frozenset({What.OWN, What.EXPIRED, What.INVALID})
 
@@ -64,12 +70,26 @@ class OpenPlace(Place, Protocol):
     @property
     def state(self) -> str: ...
 
+    def holds_back(self, offset: int) -> bool: ...
+
+
+class OpenPatterns(Protocol):
+    """The patterns of a session as they stand now."""
+
+    @property
+    def by_text(self) -> Mapping[str, object]: ...
+
+    def covers(self, channel: str) -> bool: ...
+
 
 class OpenSession(Noted, Protocol):
     """A session as it stands now."""
 
     @property
     def subscriptions(self) -> Mapping[str, OpenPlace]: ...
+
+    @property
+    def patterns(self) -> "OpenPatterns | None": ...
 
 
 class Remembers(Protocol):
@@ -86,6 +106,7 @@ class Explainer:
 
     Args:
         notes: what was noted of it, where that is more than the session itself has.
+        history: what is held of the channel, where a filter or keys have to be looked at.
     """
 
     def __init__(
@@ -96,8 +117,10 @@ class Explainer:
         session: OpenSession | None = None,
         closed: ClosedSession | None = None,
         notes: Notes | None = None,
+        history: HistoryHeld = NOTHING_HELD,
     ) -> None:
         held = session or closed
+        self._history = history
         self._question = question
         self._session = session
         self._closed = closed
@@ -121,18 +144,35 @@ class Explainer:
         found = [e for e in self._events if e.first <= question.offset <= e.last]
         self._found = self._standing(found)
         spanning_last = sorted(self._found, key=lambda event: _SPANNING.get(event.what, 0))
-        self._note = next((e for e in spanning_last if e.what is not What.HELD), None)
+        deciding = (e for e in spanning_last if e.what is not What.HELD)
+        self._turn = next((e for e in self._found if e.what is What.THINNED), None)
+        """The stretch of it that was thinned."""
+        self._thinned = self._fate_in_turn()
+        left_alone = {Fact.REPLACED, Fact.UNTOLD, None}
+        self._note = next(
+            (e for e in deciding if e is not self._turn or self._thinned in left_alone), None
+        )
         """What decides, of what was noted of it."""
         self._refusal = self._refused()
         self._place = self._subscription()
+        self._terms = self._agreed()
 
     def explain(self) -> Explanation:
         """The answer; `unknown` for what is out of reach."""
         facts = self._facts()
         row = next(row for row in TABLE if row.facts <= facts)
         at, until = self._times(row.times)
-        by = (self._note.by or None) if self._note and row.times is Times.NOTE else None
-        return Explanation(row.answer, row.detail.format_map(self._words()), at, until, by)
+        words = self._words()
+        said = [row.detail.format_map(words)]
+        if row.answer in OWED:
+            said += [text.format_map(words) for fact, text in RESERVATIONS if fact in facts]
+        return Explanation(row.answer, "; ".join(filter(None, said)), at, until, self._by(row))
+
+    def _by(self, row: Row) -> int | None:
+        """Of one that was conflated: what replaced it, where that is known."""
+        if row.answer is not Answer.CONFLATED or self._note is None:
+            return None
+        return (self._successor if self._note is self._turn else self._note.by) or None
 
     def _facts(self) -> set[Fact | What]:
         facts: set[Fact | What] = {self._known(), self._stands()}
@@ -151,6 +191,7 @@ class Explainer:
             facts.add(self._note.what)
         if self._doubtful():
             facts.add(Fact.DOUBTFUL)
+        facts |= self._facts_of_terms() | self._facts_of_history()
         if self._refusal is not None:
             granted = self._refusal.detail != ForbiddenError.code
             facts.add(Fact.NOT_ADMITTED if granted else Fact.NOT_GRANTED)
@@ -159,6 +200,8 @@ class Explainer:
     def _times(self, times: Times) -> tuple[float | None, float | None]:
         if times is Times.SENDING and self._sending is not None:
             return self._sending
+        if times is Times.TURN and self._turn is not None:
+            return self._turn.at_seconds, self._turn.until_seconds
         if times is Times.NOTE and self._note is not None:
             return self._note.at_seconds, self._note.until_seconds
         if times is Times.REFUSAL and self._refusal is not None:
@@ -170,7 +213,18 @@ class Explainer:
     def _words(self) -> dict[str, object]:
         """What details name."""
         asked, closed, ended = self._question, self._closed, self._ended_before()
+        kept_ms = self._timeline and self._timeline.kept_ms(asked.offset)
+        patterns = self._session and self._session.patterns
+        by = self._successor if self._note is self._turn else self._note and self._note.by
         return {
+            "by": by,
+            "until": self._turn and self._turn.by,
+            "filter": self._terms.get(What.FILTERED),
+            "every_ms": self._every_ms(),
+            "pattern": self._terms.get(What.MATCHED),
+            "patterns": ", ".join(patterns.by_text) if patterns else "",
+            "kept_seconds": (kept_ms or 0) / 1000,
+            "how": ended and ended.detail,
             "channel": asked.channel,
             "epoch": asked.epoch,
             "head": asked.head,
@@ -218,6 +272,83 @@ class Explainer:
         refusals = (event for event in self._events if event.what is What.REFUSED)
         return next((event for event in refusals if event.at_seconds <= until), None)
 
+    # -- what the subscription asked for ---------------------------------------------------------
+
+    def _agreed(self) -> Mapping[What, str]:
+        """Of the subscription that covers it, else of the one that decides."""
+        place, offset = self._place, self._question.offset
+        if place is not None and offset > place.began_offset:
+            return dict(place.terms)
+        covering = next((e for e in self._held if e.first <= offset <= e.last), None)
+        if (ended := covering or self._ended_before()) is None:
+            return {} if place is None else dict(place.terms)
+        terms: dict[What, str] = {}
+        older = iter(self._events[self._events.index(ended) + 1 :])
+        while (event := next(older, None)) is not None and event.what in TERMS:
+            terms[event.what] = event.detail
+        return terms
+
+    def _every_ms(self) -> str | None:
+        return written_of(self._turn)[0] if self._turn else self._terms.get(What.THROTTLED)
+
+    def _facts_of_terms(self) -> set[Fact]:
+        facts: set[Fact] = set()
+        stands = {
+            What.THROTTLED: Fact.EVERY_SO_OFTEN,
+            What.MATCHED: Fact.MATCHED,
+            What.KEYED: Fact.AFTER_ROWS,
+        }
+        facts |= {fact for what, fact in stands.items() if what in self._terms}
+        patterns = None if self._session is None else self._session.patterns
+        if patterns and not patterns.covers(self._question.channel):
+            facts.add(Fact.NO_MATCH)
+        return facts
+
+    def _facts_of_history(self) -> set[Fact]:
+        facts: set[Fact] = set()
+        offset = self._question.offset
+        text = self._terms.get(What.FILTERED)
+        if text is not None and self._covers(offset):
+            passes = self._history.lets_through(text, offset)
+            if not passes:
+                facts.add(Fact.PERHAPS_LEFT_OUT if passes is None else Fact.LEFT_OUT)
+        if self._turn is not None and self._thinned is not None:
+            facts.add(self._thinned)
+        if self._timeline is not None and (kept := self._timeline.kept_ms(offset)) is not None:
+            facts.add(Fact.BRIEF if kept else Fact.NEVER_KEPT)
+        return facts
+
+    def _covers(self, offset: int) -> bool:
+        """Whether a subscription, open or ended, was owed it."""
+        place = self._place
+        open_one = place is not None and offset > place.began_offset
+        return open_one or any(e.first <= offset <= e.last for e in self._held)
+
+    def _fate_in_turn(self) -> Fact | None:
+        """What became of it in the stretch that was thinned; None where it was replaced, and by
+        which one is not known."""
+        self._successor = 0
+        if self._turn is None:
+            return None
+        offset = self._question.offset
+        written = written_of(self._turn)[1]
+        if written is not None and offset in written:
+            return Fact.IN_TURN
+        if written and offset > max(written):
+            # Nothing gave way to it, and it was not written: it was never wanted.
+            return Fact.LEFT_OUT
+        if written and len(written) == 1:
+            # One key, or none: the newest stands for all before it.
+            [self._successor] = written
+            return Fact.REPLACED
+        found = self._history.successor(offset, self._turn.last)
+        if found:
+            self._successor = found
+            return Fact.REPLACED
+        if written is not None:
+            return None
+        return Fact.UNTOLD if found is None else Fact.IN_TURN
+
     # -- what the timeline knows, and how far the subscription has come ------------------------
 
     def _known(self) -> Fact:
@@ -240,14 +371,14 @@ class Explainer:
         live = any(max(e.first, e.by + 1) <= offset <= e.last for e in self._held)
         if place is not None and offset > place.began_offset:
             if offset > place.position.offset:
-                return _STATES[place.state]
+                return Fact.HELD_BACK if place.holds_back(offset) else _STATES[place.state]
             return Fact.HANDED if live or offset > place.replayed_until(offset) else Fact.READ
         if any(event.first <= offset <= event.last for event in self._held):
             return Fact.HANDED if live else Fact.READ
         if (ended := self._ended_before()) is not None:
             if ended.detail == "closed" and self._closed is None:
                 return Fact.LEFT_BEFORE
-            return _ENDINGS.get(ended.detail, Fact.LEFT_BEFORE)
+            return _ENDINGS.get(ended.detail, Fact.EXPELLED_BEFORE)
         if place is not None:
             return Fact.BEGAN_AFTER
         return Fact.NEXT_EPOCH if self._is_ahead() else Fact.NEVER_THERE

@@ -9,12 +9,20 @@ going first. Each keeper knows up to when it has forgotten, so that nobody has t
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from hub.core.forensics.archive import Archive
-from hub.core.forensics.noted import MAX_EVENTS, ClosedSession, Event, Farewell, Notes, What
+from hub.core.forensics.noted import (
+    MAX_EVENTS,
+    ClosedSession,
+    Event,
+    Farewell,
+    Notes,
+    What,
+    thinned_detail,
+)
 from hub.core.forensics.timeline import MARK_BYTES, TIMELINE_BYTES, Timeline
 from hub.core.ports import MAX_AGENT_CHARACTERS, Monotonic
 from hub.core.pushes import Gap, GapReason
@@ -63,6 +71,9 @@ class Place(Protocol):
 
     @property
     def began_at_seconds(self) -> float: ...
+
+    @property
+    def terms(self) -> Sequence[tuple[What, str]]: ...
 
     def begin(self, offset: int, now_seconds: float) -> None: ...
 
@@ -156,27 +167,39 @@ class Journal:
         """From now on everything after `offset` of the channel is owed."""
         subscription.begin(offset, self._clock())
 
-    def filtered(self, session: Noted, channel: str, text: str) -> None:
-        """A subscription begins that wants only what a filter lets through."""
-        now = self._clock()
-        self._add(session, Event(What.FILTERED, channel, "", 0, 0, now, now, text))
+    def thinned(
+        self, subscription: Place, first: int, last: int, every_ms: int, written: Sequence[int]
+    ) -> None:
+        """Of a stretch a subscription was written these, the newest of each key."""
+        detail = thinned_detail(every_ms, written)
+        self._note(subscription, What.THINNED, first, last, detail=detail, by=last)
 
-    def throttled(self, session: Noted, channel: str, every_ms: int) -> None:
-        """A subscription begins that wants the newest of each key, so often at most."""
-        now = self._clock()
-        self._add(session, Event(What.THROTTLED, channel, "", 0, 0, now, now, str(every_ms)))
+    def rows_sent(self, subscription: Place, first: int, last: int, position: int) -> None:
+        """Rows as of `position` stand for a stretch."""
+        if first <= last:
+            self._note(subscription, What.ROWS, first, last, by=position)
+
+    def not_kept(self, channel: str, epoch: str, offset: int, keep_ms: int) -> None:
+        """A publication came that history is to keep so long; the batch that has it follows."""
+        if self._max_bytes:
+            self.bytes += self._timeline(channel, epoch, offset - 1).brief_one(offset, keep_ms)
 
     def left(self, subscription: Place, last: int, how: str) -> None:
         """A subscription, or one epoch of it, ended after `last`."""
         channel, first = subscription.channel, subscription.began_offset + 1
         since, now = subscription.began_at_seconds, self._clock()
         live = subscription.replayed_until(last)
+        for what, detail in subscription.terms:
+            self._note(subscription, what, 0, 0, detail=detail)
         held = Event(What.HELD, channel.name, channel.epoch, first, last, since, now, how, live)
         self._add(subscription.session, held)
 
     def passed_over(self, subscription: Place, last: int) -> None:
-        """A new epoch had come so far already: the subscription goes on behind that."""
-        if last:
+        """A new epoch had come so far already: the subscription goes on behind that.
+
+        Of a keyed channel rows stand for it, and the subscription begins behind them.
+        """
+        if last and all(what is not What.KEYED for what, _ in subscription.terms):
             self._note(subscription, What.RESET, 1, last)
 
     def refused(self, session: Noted, channel: str, code: str) -> None:

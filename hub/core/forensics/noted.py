@@ -4,6 +4,7 @@ A connection for which all goes well has no events.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -42,12 +43,40 @@ class What(StrEnum):
     """A new epoch had come so far when it began here; its `reset` named the position behind."""
     INVALID = "invalid"
     """History had something that is no publication."""
+    THINNED = "thinned"
+    """Of these only the newest of each key was written, as the subscription asked (`detail` has how
+    often it wants them, and which were written: `thinned_detail`)."""
+    ROWS = "rows"
+    """Rows of the channel's state were sent in their place, as of position `by`."""
     THROTTLED = "throttled"
-    """A subscription began that wants the newest only now and then (`detail` has how often)."""
+    """The subscription that ends here wanted the newest only now and then (`detail` has how many
+    milliseconds apart)."""
     FILTERED = "filtered"
-    """A subscription began that wants a part of its channel (`detail` has the filter)."""
+    """The subscription that ends here wanted a part of its channel (`detail` has the filter)."""
+    MATCHED = "matched"
+    """The subscription that ends here came by a pattern alone (`detail` has the pattern)."""
+    KEYED = "keyed"
+    """The subscription that ends here began with the rows of its channel."""
     REFUSED = "refused"
     """A subscription to the channel was refused (`detail` has the error's code)."""
+
+
+TERMS = frozenset({What.THROTTLED, What.FILTERED, What.MATCHED, What.KEYED})
+"""What a subscription asked for. They stand right before the `HELD` of the subscription."""
+# Of more, which of them were written is not noted one by one: a note of 64 is 500 bytes.
+_MAX_WRITTEN = 64
+
+
+def thinned_detail(every_ms: int, written: Sequence[int]) -> str:
+    """What a note `THINNED` says: `500 7 9` where of its offsets 7 and 9 were written."""
+    named = "?" if len(written) > _MAX_WRITTEN else " ".join(map(str, written))
+    return f"{every_ms} {named}"
+
+
+def written_of(event: "Event") -> tuple[str, frozenset[int] | None]:
+    """Of a note `THINNED`: how often, and what was written; None where that is not noted."""
+    every_ms, *named = event.detail.split()
+    return every_ms, None if named == ["?"] else frozenset(map(int, named))
 
 
 @dataclass(slots=True, eq=False)
@@ -64,12 +93,12 @@ class Event:
     detail: str = ""
     by: int = 0
     """Of a conflated one: the offset that replaced it. Of a stretch that was held: up to where
-    it came from history."""
+    it came from history. Of one that was thinned: its last. Of rows: as of which offset."""
 
     @property
     def size(self) -> int:
         """In bytes, about."""
-        return EVENT_BYTES + len(self.channel)
+        return EVENT_BYTES + len(self.channel) + len(self.detail)
 
     def continues(self, before: "Event") -> bool:
         return (

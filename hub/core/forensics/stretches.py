@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from hub.core.forensics.explaining import Explainer, Explanation, OpenSession, Question, Remembers
-from hub.core.forensics.noted import ClosedSession, Notes, What
+from hub.core.forensics.held import NOTHING_HELD
+from hub.core.forensics.noted import ClosedSession, Event, Notes, What, written_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Window:
 
 
 ALWAYS = Window()
+_OF_CONTENT = frozenset({What.FILTERED, What.THINNED})
 
 
 class Case:
@@ -88,6 +90,15 @@ class Case:
         self._timeline = journal.timeline(self.channel, self.epoch)
         found = None if session is None else session.subscriptions.get(self.channel)
         self._place = found if found is not None and found.channel.epoch == self.epoch else None
+        self.history = NOTHING_HELD
+        """What is held of the channel, where `looks_at_history`."""
+
+    @property
+    def looks_at_history(self) -> bool:
+        """Whether an answer depends on what publications were: a filter, or the newest of keys."""
+        asked = () if self._place is None else [what for what, _ in self._place.terms]
+        noted = [event.what for event in self._notes.events]
+        return not _OF_CONTENT.isdisjoint([*asked, *noted])
 
     def explain(self, offset: int) -> Explanation:
         about = self._about
@@ -99,6 +110,7 @@ class Case:
             session=self._session,
             closed=self._closed,
             notes=self._notes,
+            history=self.history,
         ).explain()
 
     def holds(self) -> list[Hold]:
@@ -114,7 +126,7 @@ class Case:
 
     def stretches(self, window: Window = ALWAYS) -> Iterator[Stretch]:
         """In order, those that were sent, or about which something was noted, in that time."""
-        if (reach := self._reach(window)) is not None:
+        if (reach := self.reach(window)) is not None:
             yield from self.among(*reach)
 
     def among(self, first: int, last: int) -> Iterator[Stretch]:
@@ -134,7 +146,7 @@ class Case:
         yield from self._between(first, middle)
         yield from self._between(middle + 1, last)
 
-    def _reach(self, window: Window) -> tuple[int, int] | None:
+    def reach(self, window: Window) -> tuple[int, int] | None:
         """From where to where anything of its subscriptions happened in that time."""
         holds = self.holds()
         if not holds:
@@ -169,6 +181,9 @@ class Case:
             yield event.last + 1
             if event.what is What.HELD:
                 yield event.by + 1
+            if event.what is What.THINNED:
+                yield from self._edges_of_thinned(event)
+        yield from self._edges_of_filters()
         if (place := self._place) is not None:
             yield place.began_offset + 1
             yield place.position.offset + 1
@@ -181,6 +196,32 @@ class Case:
                 yield last + 1
             if forgotten := timeline.between(float("-inf"), self._notes.forgotten_at):
                 yield forgotten[1] + 1
+
+    def _edges_of_thinned(self, event: Event) -> Iterator[int]:
+        """Those that were written, and where there are several keys all the others as well: each
+        may have gone for another one."""
+        written = written_of(event)[1]
+        one_key = written is not None and len(written) == 1
+        for offset in written or () if one_key else range(event.first, event.last + 1):
+            yield offset
+            yield offset + 1
+
+    def _edges_of_filters(self) -> Iterator[int]:
+        """Where a filter begins to let through, or to leave out, or is not known to."""
+        terms = dict(() if self._place is None else self._place.terms)
+        texts = {e.detail for e in self._notes.events if e.what is What.FILTERED}
+        if What.FILTERED in terms:
+            texts.add(terms[What.FILTERED])
+        held = sorted(self.history.publications)
+        for text in texts:
+            before: tuple[int, bool | None] = (-1, None)
+            for offset in held:
+                passes = self.history.lets_through(text, offset)
+                if offset != before[0] + 1 or passes is not before[1]:
+                    yield before[0] + 1
+                    yield offset
+                before = offset, passes
+            yield before[0] + 1
 
 
 def joined(stretches: Iterator[Stretch]) -> Iterator[Stretch]:

@@ -13,6 +13,9 @@ MARK_BYTES = 32
 # journal, 150 for a loss.
 TIMELINE_BYTES = 700
 LOSS_BYTES = 160
+MAX_BRIEF = 1000
+# A guess: two integers and a place in a dictionary.
+BRIEF_BYTES = 160
 _AWAY = ""
 """Why nothing was sent while nobody subscribed here: no loss, but no sending either."""
 
@@ -20,7 +23,9 @@ _AWAY = ""
 class Timeline:
     """Marks of one channel and epoch, oldest first: by then everything up to an offset was sent."""
 
-    __slots__ = ("_offsets", "_since", "_times", "began_offset", "kept_offset", "losses", "name")
+    __slots__ = (
+        "_brief", "_offsets", "_since", "_times", "began_offset", "kept_offset", "losses", "name",
+    )  # fmt: skip
 
     def __init__(self, name: tuple[str, str], began_offset: int) -> None:
         self.name = name
@@ -31,6 +36,8 @@ class Timeline:
         """Up to here it was handed to an archive, where there is one."""
         self.losses: list[tuple[int, int, str]] = []
         """First and last offset that were not sent, and why; `_AWAY` while nobody was here."""
+        self._brief: dict[int, int] | None = None
+        """Those that history was to keep for so many milliseconds only; None without any."""
         self._since = array("d")
         """When the first that a mark stands for came, here or from history: nobody was sent it
         earlier."""
@@ -92,6 +99,20 @@ class Timeline:
         self.began_offset = max(self.began_offset, self.losses.pop(0)[1])
         return 0
 
+    def brief_one(self, offset: int, keep_ms: int) -> int:
+        """History keeps it for so long only; return how many bytes more that takes."""
+        if self._brief is None:
+            self._brief = {}
+        self._brief[offset] = keep_ms
+        if len(self._brief) <= MAX_BRIEF:
+            return BRIEF_BYTES
+        del self._brief[next(iter(self._brief))]
+        return 0
+
+    def kept_ms(self, offset: int) -> int | None:
+        """How long history was to keep it, where that is less than its channel's time."""
+        return None if self._brief is None else self._brief.get(offset)
+
     def why_lost(self, offset: int) -> str | None:
         return self._loss(offset) or None
 
@@ -142,4 +163,12 @@ class Timeline:
         kept = [loss for loss in self.losses if loss[1] > self.began_offset]
         freed = MARK_BYTES + LOSS_BYTES * (len(self.losses) - len(kept))
         self.losses = kept
-        return freed
+        return freed + self._forget_brief()
+
+    def _forget_brief(self) -> int:
+        if not self._brief:
+            return 0
+        gone = [offset for offset in self._brief if offset <= self.began_offset]
+        for offset in gone:
+            del self._brief[offset]
+        return BRIEF_BYTES * len(gone)

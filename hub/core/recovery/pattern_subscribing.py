@@ -318,7 +318,8 @@ class PatternSubscribing:
         ]
         for held in leaving:
             if not held.closed:
-                self._membership.unsubscribe(session, held.channel.name)
+                how = f"its pattern {following.pattern} ended"
+                self._membership.unsubscribe(session, held.channel.name, how=how)
         return leaving
 
     def _forget(self, following: Following) -> None:

@@ -154,9 +154,8 @@ class Replay:
         first, last = subscription.replay_cursor + 1, position.offset
         if fresh:
             self._journal.began(subscription, last)
-        elif first <= last:
-            name, epoch = subscription.channel.name, position.epoch
-            self._journal.missing(subscription, Gap(name, epoch, first, last, GapReason.EXPIRED))
+        else:
+            self._journal.rows_sent(subscription, first, last, last)
         subscription.replay_cursor = last
 
     def _go_live(self, session: Session, subscription: Subscription, offset: int) -> None:

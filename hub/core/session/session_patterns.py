@@ -46,6 +46,10 @@ class SessionPatterns:
         """Whether one of them matches this name."""
         return any(matches(pattern, channel) for pattern in self.by_text)
 
+    def pattern_of(self, channel: str) -> str:
+        """The first that matches this name; empty where none does any more."""
+        return next((pattern for pattern in self.by_text if matches(pattern, channel)), "")
+
     @property
     def starting(self) -> str:
         """One that has not begun; empty where all have."""

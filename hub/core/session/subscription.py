@@ -1,9 +1,11 @@
 """One session's place in one channel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hub.core.filters import Filter
+from hub.core.forensics.noted import What
 from hub.core.ports import HistoryPage
 from hub.core.publication import Position
 from hub.core.session.throttle import Throttle
@@ -154,6 +156,24 @@ class Subscription:
         """Whether nothing but patterns of its session brought it here: it is not present then."""
         patterns = self.session.patterns
         return patterns is not None and self.channel.name in patterns.channels
+
+    @property
+    def terms(self) -> Sequence[tuple[What, str]]:
+        """What it asked for, as it is noted when it ends."""
+        found: list[tuple[What, str]] = []
+        if self.filter is not None:
+            found.append((What.FILTERED, self.filter.text.decode()))
+        if self.throttle is not None:
+            found.append((What.THROTTLED, str(round(self.throttle.every_seconds * 1000))))
+        if self.state_need is not None:
+            found.append((What.KEYED, ""))
+        if self.through_pattern and (patterns := self.session.patterns) is not None:
+            found.append((What.MATCHED, patterns.pattern_of(self.channel.name)))
+        return found
+
+    def holds_back(self, offset: int) -> bool:
+        """Whether it came to the session, which wants it later, or not at all any more."""
+        return self.throttle is not None and self.live and self.throttle.holds_back(offset)
 
     @property
     def offset(self) -> int:

@@ -17,7 +17,9 @@ from hub.core.session.ring import Entry, Kind
 class Throttle:
     """Of one subscription."""
 
-    __slots__ = ("_held", "_last", "cancel", "cursor", "every_seconds", "next_seconds")
+    __slots__ = (
+        "_held", "_last", "cancel", "conflated", "cursor", "every_seconds", "next_seconds",
+    )  # fmt: skip
 
     def __init__(self, every_seconds: float) -> None:
         self.every_seconds = every_seconds
@@ -27,6 +29,8 @@ class Throttle:
         """Takes back the deadline at which what is held leaves; None without one."""
         self.cursor = 0
         """The last offset before what is held."""
+        self.conflated = 0
+        """How many gave way to what is held."""
         self._held: dict[str | None, Entry] = {}
         self._last = 0
 
@@ -44,7 +48,12 @@ class Throttle:
             if entry.frame:
                 conflated += self._held.pop(entry.key, None) is not None
                 self._held[entry.key] = entry
+        self.conflated += conflated
         return conflated
+
+    def holds_back(self, offset: int) -> bool:
+        """Whether it came, and waits or has given way."""
+        return self.holds and self.cursor < offset <= self._last
 
     def release(self) -> tuple[list[Entry], int]:
         """All that is held, oldest first, and the offset before it. Each stands for what was
@@ -65,6 +74,7 @@ class Throttle:
     def forget(self) -> None:
         """Hold nothing any more."""
         self._held = {}
+        self.conflated = 0
         self.cursor = self._last
         if self.cancel is not None:
             self.cancel()
