@@ -7,13 +7,14 @@ from typing import Any, Literal, Self, Unpack, overload
 from hub_client import frames
 from hub_client.channel import Channel
 from hub_client.channels import Channels
-from hub_client.errors import ClosedError
+from hub_client.errors import ClosedError, HubClientError
 from hub_client.feed import Feed, GetState, OnGap, Subscription, Wanted
 from hub_client.messages import (
     Filter,
     Gap,
     HistoryPage,
     Item,
+    ManyChannels,
     Member,
     Message,
     Moment,
@@ -21,10 +22,10 @@ from hub_client.messages import (
     Positions,
     Presence,
     Published,
-    Tags,
 )
 from hub_client.options import ClientOptions
 from hub_client.pattern import Pattern
+from hub_client.publishing import Outgoing, PublishOptions
 from hub_client.route import find_route
 from hub_client.subscribe_options import ChannelOptions, PatternOptions
 from hub_client.tokens import Token, TokenSource
@@ -282,50 +283,62 @@ class HubClient:
             feed, wanted, release=self._release, trouble=trouble, history=self._page
         )
 
-    async def publish(  # noqa: PLR0913 - the fields of a publication
+    @overload
+    async def publish(
+        self, channel: str, data: object, *, echo: bool = True, **options: Unpack[PublishOptions]
+    ) -> Published: ...
+
+    @overload
+    async def publish(
         self,
-        channel: str,
+        channel: ManyChannels,
         data: object,
         *,
-        key: str | None = None,
         echo: bool = True,
-        idempotency_key: str | None = None,
-        tags: Tags | None = None,
-        remove: bool = False,
-        end: bool = False,
-        ttl_seconds: float | None = None,
-        history: bool = True,
-    ) -> Published:
+        **options: Unpack[PublishOptions],
+    ) -> tuple[Published | HubClientError, ...]: ...
+
+    async def publish(
+        self,
+        channel: str | ManyChannels,
+        data: object,
+        *,
+        echo: bool = True,
+        **options: Unpack[PublishOptions],
+    ) -> Published | tuple[Published | HubClientError, ...]:
         """Publish over this client's session; its token must grant it.
 
         Nothing is retried here: after `ConnectionLostError` or `CommandTimeoutError` the
         outcome is unknown, and a repeat is harmless only with an `idempotency_key`.
         Backends publish with `Publisher`, which does that by itself.
 
+        In a list of channels it is published in each of them. What became of it in each is told
+        in their order: `Published`, or the error that publishing in that channel alone raises.
+
         Args:
-            channel: where.
+            channel: one channel, or a list of them.
             data: anything JSON can hold; a `msgspec.Raw` is sent byte for byte.
-            key: newer publications with the same key may replace this one for slow readers.
             echo: whether this client's own subscription gets it back.
-            idempotency_key: makes a repeat within 5 minutes harmless.
-            tags: what filters look at, at most 16.
-            remove: it takes the row of its key away.
-            end: it is the last one of its channel.
-            ttl_seconds: history holds it no longer; None: as long as its channel's does.
-            history: whether history holds it at all.
+            options: as of `Publisher.publish`.
+
+        Raises:
+            CommandError: the hub refuses it; it did not happen.
+            TypeError, ValueError: `data` is nothing that JSON can hold; a channel is named twice.
         """
+        if isinstance(channel, str):
+            return await self._publish(Outgoing.of(channel, data, **options), options, echo=echo)
+        items = Outgoing.to_each(channel, data, **options)
+        told = await asyncio.gather(
+            *(self._publish(item, options, echo=echo) for item in items), return_exceptions=True
+        )
+        return tuple(_outcome(each) for each in told)
+
+    async def _publish(self, item: Outgoing, options: PublishOptions, *, echo: bool) -> Published:
         ok = await self._open_channels().request(
             "publish",
-            channel=channel,
-            data=frames.raw_json(frames.encode(data)),
-            key=key,
+            **item.fields(),
             echo=None if echo else False,
-            idempotency_key=idempotency_key,
-            tags=tags,
-            remove=remove or None,
-            end=end or None,
-            ttl_seconds=ttl_seconds,
-            history=None if history else False,
+            idempotency_key=options.get("idempotency_key"),
         )
         return frames.published(ok)
 
@@ -404,3 +417,9 @@ class HubClient:
         if self._channels is None:
             raise ClosedError("the client is not entered: use `async with HubClient(...)`")
         return self._channels
+
+
+def _outcome(told: Published | BaseException) -> Published | HubClientError:
+    if isinstance(told, BaseException) and not isinstance(told, HubClientError):
+        raise told
+    return told

@@ -43,6 +43,10 @@ Moment = datetime | int | str
 """With a time zone, as milliseconds since 1970 UTC, or as ISO 8601."""
 
 
+ManyChannels = list[str] | tuple[str, ...]
+"""Several channels."""
+
+
 Tags = Mapping[str, str | int | float | bool]
 """What filters look at."""
 

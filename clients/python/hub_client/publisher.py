@@ -5,15 +5,15 @@ import functools
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack, overload
 
 from hub_client.campaign import Campaign
 from hub_client.collector import Collector, Ticket
 from hub_client.delivery import Carrier, Delivery
 from hub_client.errors import NotPublishedError, PublishError
-from hub_client.messages import Published, Tags
+from hub_client.messages import ManyChannels, Published
 from hub_client.posting import Attempts, PublisherOptions, publish_headers, publish_url
-from hub_client.publishing import Outcome, Outgoing
+from hub_client.publishing import Outcome, Outgoing, PublishOptions
 from hub_client.route import find_route
 from hub_client.window import Window
 
@@ -91,42 +91,49 @@ class Publisher:
                 await self._one_ended()
             await self._post.close()
 
-    async def publish(  # noqa: PLR0913 - the fields of a publication
-        self,
-        channel: str,
-        data: object,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        tags: Tags | None = None,
-        remove: bool = False,
-        end: bool = False,
-        ttl_seconds: float | None = None,
-        history: bool = True,
-    ) -> Published:
+    @overload
+    async def publish(
+        self, channel: str, data: object, **options: Unpack[PublishOptions]
+    ) -> Published: ...
+
+    @overload
+    async def publish(
+        self, channel: ManyChannels, data: object, **options: Unpack[PublishOptions]
+    ) -> tuple[Outcome, ...]: ...
+
+    async def publish(
+        self, channel: str | ManyChannels, data: object, **options: Unpack[PublishOptions]
+    ) -> Published | tuple[Outcome, ...]:
         """Publish `data`, anything JSON can hold (a `msgspec.Raw` is sent byte for byte).
+
+        In a list of channels it is published in each of them, with one payload and one request for
+        100 of them. What became of it in each is told as `publish_many` tells it, in their order.
 
         Cancelled before it was sent it does not happen; cancelled later it goes on in the
         background, because others may travel with it.
+
+        Args:
+            channel: one channel, or a list of them.
+            data: the payload.
+            key: the row of a keyed channel; newer ones with the same key may replace it for slow
+                readers.
+            idempotency_key: of your own, for a publication that you may repeat by yourself.
+            tags: what filters look at, at most 16.
+            remove: it takes the row of its key away.
+            end: it is the last one of its channel.
+            ttl_seconds: history holds it no longer; None: as long as its channel's does.
+            history: whether history holds it at all.
 
         Raises:
             PublishRefusedError: the hub refuses it; it did not happen.
             NotPublishedError: every attempt failed; it surely did not happen.
             OutcomeUnknownError: every attempt failed; it may have happened. Publishing
                 again with the error's `idempotency_key` within 5 minutes is harmless.
-            TypeError, ValueError: `data` is nothing that JSON can hold.
+            TypeError, ValueError: `data` is nothing that JSON can hold; a channel is named twice.
         """
-        item = Outgoing.of(
-            channel,
-            data,
-            key=key,
-            idempotency_key=idempotency_key,
-            tags=tags,
-            remove=remove,
-            end=end,
-            ttl_seconds=ttl_seconds,
-            history=history,
-        )
+        if not isinstance(channel, str):
+            return await self.publish_many(Outgoing.to_each(channel, data, **options))
+        item = Outgoing.of(channel, data, **options)
         self._check_open()
         self._calls += 1
         try:

@@ -5,8 +5,9 @@ surely did not happen, or may have happened.
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import TypedDict, Unpack
 
 import msgspec
 
@@ -18,7 +19,7 @@ from hub_client.errors import (
     PublishRefusedError,
 )
 from hub_client.frames import Problem, check_json, encode, published, read_problem, split_array
-from hub_client.messages import Published, Tags
+from hub_client.messages import ManyChannels, Published, Tags
 
 Outcome = Published | PublishError
 
@@ -33,6 +34,20 @@ _PERHAPS_ONE_ITEM = frozenset({400, 413, 422})
 _OK = range(200, 300)
 # Guess at what the JSON around an item's data and channel takes, in bytes.
 _ITEM_OVERHEAD_BYTES = 120
+MAX_CHANNELS = 100
+"""Of one payload in one request, as the hub takes them."""
+
+
+class PublishOptions(TypedDict, total=False):
+    """What a publication may say beside its channel and its data: as the fields of `Outgoing`."""
+
+    key: str | None
+    idempotency_key: str | None
+    tags: Tags | None
+    remove: bool
+    end: bool
+    ttl_seconds: float | None
+    history: bool
 
 
 def new_idempotency_key() -> str:
@@ -88,6 +103,53 @@ class Outgoing:
         again = idempotency_key or new_idempotency_key()
         return cls(channel, encode(data), key, again, tags, remove, end, ttl_seconds, history)
 
+    @classmethod
+    def to_each(
+        cls, channels: ManyChannels, data: object, **options: Unpack[PublishOptions]
+    ) -> "tuple[Outgoing, ...]":
+        """One for each of several channels, with one payload and one idempotency key.
+
+        They travel as one where they are published together. Raises `ValueError` for a channel
+        that is named twice, and otherwise as `of` does.
+        """
+        if twice := next((name for name in channels if channels.count(name) > 1), None):
+            raise ValueError(f"channel {twice!r} is named twice")
+        if not channels:
+            return ()
+        first = cls.of(channels[0], data, **options)
+        return tuple(replace(first, channel=channel) for channel in channels)
+
+    def goes_with(self, other: "Outgoing") -> bool:
+        """Whether the two differ in their channels alone."""
+        return (
+            self.idempotency_key == other.idempotency_key
+            and self.channel != other.channel
+            and self._said() == other._said()
+        )
+
+    def fields(self) -> dict[str, object]:
+        """What it says, under the names of the wire, but for the idempotency key."""
+        fields: dict[str, object] = {"channel": self.channel, "data": msgspec.Raw(self.data)}
+        if self.key is not None:
+            fields["key"] = self.key
+        if self.tags is not None:
+            fields["tags"] = self.tags
+        if self.remove:
+            fields["remove"] = True
+        if self.end:
+            fields["end"] = True
+        if self.ttl_seconds is not None:
+            fields["ttl_seconds"] = self.ttl_seconds
+        if not self.history:
+            fields["history"] = False
+        return fields
+
+    def _said(self) -> tuple[object, ...]:
+        """All but the channel and the idempotency key."""
+        return (
+            self.data, self.key, self.tags, self.remove, self.end, self.ttl_seconds, self.history,
+        )  # fmt: skip
+
     @property
     def size_bytes(self) -> int:
         """About what it takes in a request."""
@@ -117,19 +179,38 @@ class Batch:
         return bool(self._may_have_happened)
 
     def next_request(self) -> tuple[int, ...]:
-        """The first of what is pending, as much as one request may hold, at least one."""
-        chosen: list[int] = []
-        room = self._max_bytes
-        for index in islice(self._pending, self._max_items):
-            room -= self._items[index].size_bytes
-            if chosen and room < 0:
+        """The first of what is pending, as much as one request may hold, at least one.
+
+        One payload for several channels is a request of its own.
+        """
+        pending = islice(self._pending, self._max_items)
+        first = self._items[index := next(pending)]
+        chosen = [index]
+        room = self._max_bytes - first.size_bytes
+        before, alike = first, False
+        for index in pending:
+            item = self._items[index]
+            goes_with = item.goes_with(before)
+            if len(chosen) == 1:
+                alike = goes_with
+            elif alike != goes_with:
+                # What began to go together before this one travels by itself.
+                return tuple(chosen if alike else chosen[:-1])
+            room -= len(item.channel) if alike else item.size_bytes
+            if room < 0 or (alike and len(chosen) == MAX_CHANNELS):
                 break
             chosen.append(index)
+            before = item
         return tuple(chosen)
 
     def body(self, indices: tuple[int, ...]) -> bytes:
-        """The request for these publications: always an array, so that each is answered."""
-        return encode([_fields(self._items[index]) for index in indices])
+        """The request for these publications: always one that is answered with an array."""
+        items = [self._items[index] for index in indices]
+        if len(items) > 1 and items[1].goes_with(items[0]):
+            fields = _repeatable(items[0])
+            del fields["channel"]
+            return encode({"channels": [item.channel for item in items], **fields})
+        return encode([_repeatable(item) for item in items])
 
     def answered(self, indices: tuple[int, ...], status: int, body: bytes, *, at: float) -> str:
         """A response came to what was sent at `at`; why some of it is to be tried again."""
@@ -209,15 +290,5 @@ class Batch:
         return OutcomeUnknownError(code, text, idempotency_key=self._items[index].idempotency_key)
 
 
-def _fields(item: Outgoing) -> dict[str, object]:
-    fields: dict[str, object] = {"channel": item.channel, "data": msgspec.Raw(item.data)}
-    if item.key is not None:
-        fields["key"] = item.key
-    if item.tags is not None:
-        fields["tags"] = item.tags
-    fields |= {name: True for name in ("remove", "end") if getattr(item, name)}
-    if item.ttl_seconds is not None:
-        fields["ttl_seconds"] = item.ttl_seconds
-    if not item.history:
-        fields["history"] = False
-    return {**fields, "idempotency_key": item.idempotency_key}
+def _repeatable(item: Outgoing) -> dict[str, object]:
+    return {**item.fields(), "idempotency_key": item.idempotency_key}

@@ -12,13 +12,14 @@ from functools import partial
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from hub_client.client import HubClient
-from hub_client.errors import ClosedError
+from hub_client.errors import ClosedError, HubClientError
 from hub_client.feed import Subscription
 from hub_client.messages import (
     Filter,
     Gap,
     HistoryPage,
     Item,
+    ManyChannels,
     Member,
     Message,
     Moment,
@@ -26,9 +27,9 @@ from hub_client.messages import (
     Positions,
     Presence,
     Published,
-    Tags,
 )
 from hub_client.options import ClientOptions
+from hub_client.publishing import PublishOptions
 from hub_client.subscribe_options import ChannelOptions, PatternOptions
 from hub_client.sync_subscription import OnGap, SyncSubscription
 from hub_client.tokens import Token
@@ -225,35 +226,33 @@ class SyncHubClient:
 
         return SyncSubscription[Any](self._run(begin()), self._submit, gaps=gaps, on_gap=on_gap)
 
-    def publish(  # noqa: PLR0913 - as there
+    @overload
+    def publish(
+        self, channel: str, data: object, *, echo: bool = True, **options: Unpack[PublishOptions]
+    ) -> Published: ...
+
+    @overload
+    def publish(
         self,
-        channel: str,
+        channel: ManyChannels,
         data: object,
         *,
-        key: str | None = None,
         echo: bool = True,
-        idempotency_key: str | None = None,
-        tags: Tags | None = None,
-        remove: bool = False,
-        end: bool = False,
-        ttl_seconds: float | None = None,
-        history: bool = True,
-    ) -> Published:
+        **options: Unpack[PublishOptions],
+    ) -> tuple[Published | HubClientError, ...]: ...
+
+    def publish(
+        self,
+        channel: str | ManyChannels,
+        data: object,
+        *,
+        echo: bool = True,
+        **options: Unpack[PublishOptions],
+    ) -> Published | tuple[Published | HubClientError, ...]:
         """As `HubClient.publish`; backends publish with `SyncPublisher`, which tries again."""
-        return self._run(
-            self._client.publish(
-                channel,
-                data,
-                key=key,
-                echo=echo,
-                idempotency_key=idempotency_key,
-                tags=tags,
-                remove=remove,
-                end=end,
-                ttl_seconds=ttl_seconds,
-                history=history,
-            )
-        )
+        if isinstance(channel, str):
+            return self._run(self._client.publish(channel, data, echo=echo, **options))
+        return self._run(self._client.publish(channel, data, echo=echo, **options))
 
     def history(
         self,

@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 from hub_client import (
     Batching,
@@ -17,6 +20,7 @@ from hub_client import (
 )
 from hub_client.breaker import Breaker
 from hub_client.campaign import Campaign, Rules, Send
+from hub_client.publishing import Batch
 from hub_client.timing import asked_seconds
 
 HUB = "http://hub.example"
@@ -42,9 +46,11 @@ class Play:
         self.now = 1000.0
         self.notices: list[Retrying] = []
         self.requests: list[list[int]] = []
-        rules = Rules(retry or PublishRetry(), Batching(max_items=4), breaker, HUB, draw=highest)
+        self.rules = Rules(
+            retry or PublishRetry(), Batching(max_items=4), breaker, HUB, draw=highest
+        )
         outgoing = [Outgoing.of("a", number) for number in range(items)]
-        self.campaign = Campaign(outgoing, rules, now=self.now)
+        self.campaign = Campaign(outgoing, self.rules, now=self.now)
 
     def run(self, attempt: "Callable[[Play, Send], None]") -> tuple[Outcome, ...]:
         while step := self.campaign.next_step(self.now):
@@ -252,3 +258,63 @@ def test_a_refusal_is_no_failure_of_the_hub() -> None:
         play.now += moment
         play.run(refuse)
     assert shared.admit(2000) == 0
+
+
+def sent_by(items: "list[Outgoing]", *, answers: "Callable[[Play, Send], None]") -> list[Any]:
+    """The bodies of the requests for these items."""
+    bodies = []
+
+    def attempt(play: Play, sent: Send) -> None:
+        bodies.append(json.loads(sent.body))
+        answers(play, sent)
+
+    play = Play()
+    play.campaign = Campaign(items, play.rules, now=play.now)
+    while step := play.campaign.next_step(play.now):
+        if isinstance(step, Send):
+            attempt(play, step)
+        else:
+            play.now += step.notice.pause_seconds
+    return bodies
+
+
+def all_taken(play: Play, sent: Send) -> None:
+    play.answer(sent, *(ok(1) for _ in sent.indices))
+
+
+def test_one_payload_for_several_channels_is_one_request_with_one_payload() -> None:
+    """What stands before and behind it travels by itself; a list keeps its order."""
+    several = Outgoing.to_each(["a", "b", "c"], {"n": 1}, key="k", idempotency_key="i", end=True)
+    items = [Outgoing.of("x", 0), *several, Outgoing.of("y", 2), Outgoing.of("z", 3)]
+    before, together, behind = sent_by(items, answers=all_taken)
+    assert [item["channel"] for item in before] == ["x"]
+    assert together == {
+        "channels": ["a", "b", "c"], "data": {"n": 1}, "key": "k", "end": True,
+        "idempotency_key": "i",
+    }  # fmt: skip
+    assert [item["channel"] for item in behind] == ["y", "z"]
+
+
+def test_of_several_channels_only_those_that_failed_are_asked_again() -> None:
+    """Two as one request, and one alone as any other publication."""
+    answers = iter([(ok(1), GONE, GONE), (ok(1), GONE), (ok(1),)])
+    items = list(Outgoing.to_each(["a", "b", "c"], 1, idempotency_key="i"))
+    bodies = sent_by(items, answers=lambda play, sent: play.answer(sent, *next(answers)))
+    assert [body["channels"] for body in bodies[:2]] == [["a", "b", "c"], ["b", "c"]]
+    assert bodies[2] == [{"channel": "c", "data": 1, "idempotency_key": "i"}]
+
+
+def test_more_channels_than_the_hub_takes_at_once_are_several_requests() -> None:
+    """100 in one, and its bytes are those of one payload."""
+    items = list(Outgoing.to_each([f"c{n}" for n in range(250)], "x" * 60_000))
+    batch = Batch(tuple(items), max_items=250, max_bytes=1024 * 1024)
+    assert len(batch.next_request()) == 100
+    assert len(batch.body(batch.next_request())) < 70_000
+
+
+def test_a_channel_that_is_named_twice_and_an_option_that_is_none_are_refused_by_name() -> None:
+    """Before anything is sent."""
+    with pytest.raises(ValueError, match="'a' is named twice"):
+        Outgoing.to_each(["a", "b", "a"], 1)
+    with pytest.raises(TypeError, match="'ttl'"):
+        Outgoing.to_each(["a"], 1, ttl=3)  # type: ignore[call-arg]  # what the test is about

@@ -12,6 +12,8 @@ import httpx2 as httpx
 import pytest
 
 from hub_client import (
+    CommandError,
+    HubClient,
     NotPublishedError,
     Outgoing,
     Published,
@@ -164,3 +166,40 @@ async def test_json_that_only_the_hub_finds_wrong_does_not_take_its_neighbours_w
             outcomes = await publisher.publish_many(items)
         assert await history(hub.url) == [1, 3]
     assert [type(outcome) for outcome in outcomes] == [Published, PublishRefusedError, Published]
+
+
+async def test_one_payload_goes_to_several_channels_and_each_has_its_result() -> None:
+    """From both publishers and from a session; the channel without a grant is refused alone."""
+    channels = ["a:1", "b", "a:2"]
+    with HubProcess(HUB_PUBLISH_KEYS="k=a:*", HUB_ANONYMOUS="subscribe") as hub:
+        async with Publisher(hub.url, key="k") as publisher:
+            told = await publisher.publish(channels, {"n": 1}, tags={"of": "all"}, key="row")
+        with SyncPublisher(hub.url, key="k") as blocking:
+            by_thread = await asyncio.to_thread(blocking.publish, channels, {"n": 2})
+        async with httpx.AsyncClient(timeout=10) as http:
+            answer = await http.get(f"{hub.url}/api/channels/a:2/history")
+    for number, outcomes in enumerate((told, by_thread), 1):
+        first, refused, last = outcomes
+        assert isinstance(first, Published)
+        assert isinstance(last, Published)
+        assert (first.channel, last.channel) == ("a:1", "a:2")
+        assert (first.position.offset, last.position.offset) == (number, number)
+        assert isinstance(refused, PublishRefusedError)
+        assert refused.code == "forbidden"
+    kept = answer.json()["publications"]
+    assert [row["data"] for row in kept] == [{"n": 1}, {"n": 2}]
+    assert (kept[0]["key"], kept[0]["tags"]) == ("row", {"of": "all"})
+
+
+async def test_a_session_publishes_in_several_channels() -> None:
+    """One result for each, an error where it was refused."""
+    with HubProcess() as hub:
+        async with HubClient(hub.url) as client:
+            told = await client.publish(["a", "not allowed", "b"], 1, idempotency_key="once")
+            again = await client.publish(["a", "b"], 1, idempotency_key="once")
+    first, refused, last = told
+    assert isinstance(first, Published)
+    assert isinstance(last, Published)
+    assert isinstance(refused, CommandError)
+    assert refused.code == "bad_request"
+    assert all(isinstance(each, Published) and each.duplicate for each in again)
