@@ -8,7 +8,9 @@ matter there, so reading and listening need no seam.
 
 History loses what is old, too much, or in a Redis that was emptied. So nodes look every ten seconds
 or so at what history holds, and say again what is in force and is not in it, or will soon not be.
-The ten seconds are another number at each node, so that mostly one of them does.
+The ten seconds are another number at each node, so that mostly one of them does. What the memory
+broker has is gone when the hub ends: where a file is to keep the words (`HUB_BANS_PATH`), each is
+in it before its operator is answered, and nodes begin with what the file has.
 
 Until the history was read nobody knows who is banned: tokens wait for it, and are refused as ones
 to try again where it takes long. A node with the memory broker alone keeps its table and needs no
@@ -85,14 +87,14 @@ class ListStandings(AdminRequest[list[Standing]], frozen=True, tag="standings"):
 
 
 class Kept(Protocol):
-    """Where the words are kept that no broker keeps; `hub.node.bans_file` has the shape."""
+    """Where the words are kept that no broker keeps on disk; `hub.node.bans_file` has the shape."""
 
     def read(self) -> list[Standing]:
         """All of them."""
         ...
 
     async def write(self, words: Iterable[Standing]) -> None:
-        """Have these in their place; raises `UnavailableError` where that fails."""
+        """Keep these too; raises `UnavailableError` where that fails."""
         ...
 
 
@@ -100,7 +102,7 @@ class AccessLog:
     """One per node; owned by the event loop.
 
     Args:
-        kept: keeps them where there is no broker; None has them end with the process.
+        kept: has them on disk where the broker has not; None leaves them to the broker.
         broker: keeps the words; None where this node's table is all there is.
         now_ms: milliseconds since 1970 UTC.
     """
@@ -169,6 +171,7 @@ class AccessLog:
             before=asked.before,
         )
         await self._publish(said)
+        await self._keep()
         return said
 
     async def _lift(self, asked: Lift) -> None:
@@ -179,6 +182,7 @@ class AccessLog:
         await self._publish(
             msgspec.structs.replace(known, at_ms=_later(now, known), lifted=True, reason="")
         )
+        await self._keep()
 
     async def _get(self, asked: GetStanding) -> Standing | None:
         return self.standings.in_force(asked.kind, asked.name, self._now_ms())
@@ -194,6 +198,8 @@ class AccessLog:
             result = await self._broker.publish(request)
             self._places[said.key] = (result.epoch, result.offset, self._now_ms())
         self._take(said)
+
+    async def _keep(self) -> None:
         if self._kept is not None:
             await self._kept.write(self.standings)
 

@@ -1,29 +1,39 @@
-"""Bans and revocations in a file (`HUB_BANS_PATH`): of a node whose broker keeps nothing on disk.
+"""Bans and revocations in a file (`HUB_BANS_PATH`): of nodes whose broker keeps nothing on disk.
 
 The file has one JSON object a line, and is written anew as a whole for each change, beside itself
 and then put in its place: who is cut off while writing leaves the file before it. There are 20,000
 words at most, and operators say few of them.
+
+Workers of one machine share the file. Whichever of them an operator asks writes it, under a lock
+beside it, with what it has of the others' words: of two about one name the later one stays.
 """
 
 import asyncio
+import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from hub.auth.bans import Standing
+from hub.auth.bans import Standing, Standings
 from hub.errors import SettingsError, UnavailableError
+from hub.settings import Settings
 
 _LINE = msgspec.json.Decoder(Standing)
 
 
 class BansFile:
-    """Implements `hub.admin.bans.Kept`; one per node."""
+    """Implements `hub.admin.bans.Kept`; one per node.
 
-    def __init__(self, path: Path, log: FilteringBoundLogger) -> None:
+    Args:
+        now_ms: milliseconds since 1970 UTC.
+    """
+
+    def __init__(self, path: Path, log: FilteringBoundLogger, *, now_ms: Callable[[], int]) -> None:
         self._path = path
+        self._now_ms = now_ms
         self._log = log
         self._writing = asyncio.Lock()
 
@@ -43,17 +53,25 @@ class BansFile:
             raise SettingsError(f"HUB_BANS_PATH: {self._path} cannot be read: {why}") from None
 
     async def write(self, words: Iterable[Standing]) -> None:
-        """Have the file say these; raise `UnavailableError` where it does not take them."""
-        text = b"".join(msgspec.json.encode(each) + b"\n" for each in words)
+        """Have the file say these too; raise `UnavailableError` where it does not take them."""
+        said = tuple(words)
         async with self._writing:
             try:
-                await asyncio.to_thread(self._replace, text)
-            except OSError as error:
-                why = error.strerror or type(error).__name__
+                await asyncio.to_thread(self._add, said)
+            except (OSError, SettingsError) as error:
+                why = error.message if isinstance(error, SettingsError) else error.strerror
                 self._log.error("bans_not_written", path=str(self._path), reason=why)
                 raise UnavailableError(
                     f"it holds until this node ends, and could not be written: {why}"
                 ) from None
+
+    def _add(self, said: Iterable[Standing]) -> None:
+        known, now_ms = Standings(), self._now_ms()
+        with self._path.with_name(f"{self._path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for each in (*self.read(), *said):
+                known.merge(each, now_ms)
+            self._replace(b"".join(msgspec.json.encode(each) + b"\n" for each in known))
 
     def _replace(self, text: bytes) -> None:
         beside = self._path.with_name(f"{self._path.name}.new")
@@ -64,3 +82,12 @@ class BansFile:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self._path)
+
+
+def bans_file(
+    settings: Settings, log: FilteringBoundLogger, *, now_ms: Callable[[], int]
+) -> BansFile | None:
+    """The file that the settings name, where no broker keeps on disk what it has."""
+    if not settings.bans_path or not settings.broker.startswith("memory:"):
+        return None
+    return BansFile(Path(settings.bans_path), log, now_ms=now_ms)

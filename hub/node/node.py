@@ -40,7 +40,7 @@ from hub.errors import HubError, UnauthorizedError
 from hub.hooks.spans import Spans
 from hub.node.access import policy_of, provider_of
 from hub.node.api import KnownChannels, NodeApi
-from hub.node.bans_file import BansFile
+from hub.node.bans_file import bans_file
 from hub.node.broker import is_all_here, make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared
 from hub.node.hooks import hooks_of, watched, watching_of
@@ -101,7 +101,7 @@ class Node:
         brokerage = make_brokerage(settings, shared, tag=self.tag, downstream=self, worker=worker)
         self.broker, self._roster = brokerage.broker, brokerage.roster
         alone = is_all_here(settings, worker)
-        kept = BansFile(Path(settings.bans_path), log) if alone and settings.bans_path else None
+        kept = bans_file(settings, log, now_ms=lambda: int(shared.wall_clock() * 1000))
         self.access_log = AccessLog(
             None if alone else self.broker,
             lambda: self.registry,

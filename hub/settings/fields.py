@@ -273,7 +273,8 @@ class Fields(AccessFields):
     bans_path: FilePath = setting(
         NODE,
         "",
-        "File in which a node with the memory broker keeps bans and revocations; other brokers do.",
+        "File that keeps bans and revocations for the memory broker, also with workers; other brokers "
+        "do.",
     )
     stats_seconds: Seconds = setting(
         NODE,

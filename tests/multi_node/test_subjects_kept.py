@@ -1,5 +1,6 @@
 """A ban over brokers that are not Redis: a file outlives the hub, a process serves all workers."""
 
+import asyncio
 import contextlib
 import signal
 import time
@@ -7,14 +8,17 @@ from pathlib import Path
 
 import httpx2 as httpx
 import jwt
+import msgspec
 import pytest
 import structlog
 
+from hub.auth.bans import Kind, Standing
 from hub.errors import SettingsError
 from hub.node.bans_file import BansFile
-from tests.multi_node.fleet import hubs
+from tests.multi_node.fleet import hubs, is_ready
 from tests.multi_node.test_subjects import close_code
 from tests.multi_node.watcher import SETTINGS, SIGNING, operator, token
+from tests.multi_node.workers import BROKER, WorkersHub
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer, is_installed
 from tests.support.waiting import eventually
@@ -162,9 +166,61 @@ async def test_a_file_that_takes_nothing_is_said_and_the_ban_holds_until_the_nod
         assert await close_code(hub, "cyd") == 4403
 
 
+async def test_workers_keep_bans_in_a_file_too(tmp_path: Path) -> None:
+    """Said at whichever of them, and all processes end."""
+    settings = SETTINGS | {"HUB_BANS_PATH": str(tmp_path / "bans"), "HUB_WORKERS": "2"}
+    names = [f"cyd-{number}" for number in range(6)]
+    with HubProcess(allow_tracebacks=False, **settings) as hub:
+        for name in names:
+            async with operator(hub) as client:
+                answer = await client.put(f"/api/subjects/{name}/ban", json=BAN)
+                assert answer.status_code == 200
+        await revoke_two(hub)
+        hub.stop()
+        hub.start()
+        assert [await close_code(hub, name) for name in names] == [4403] * 6
+        assert await refused(hub) == [401, 401, 200, 200]
+
+
+async def test_workers_know_who_is_banned_when_the_broker_process_has_died() -> None:
+    """So does a worker that is started after it."""
+    with WorkersHub(2, **SETTINGS) as hub:
+        async with operator(hub) as client:
+            assert (await client.put("/api/subjects/cyd/ban", json=BAN)).status_code == 200
+
+        async def holds() -> bool:
+            return {await close_code(hub, "cyd") for _ in range(8)} == {4403}
+
+        await eventually(holds)
+        hub.kill_child(BROKER)
+        assert await holds()
+        await eventually(lambda: is_ready(hub), seconds=30)
+
+        for number in (1, 2):
+            started = hub.stderr.count('"worker_started"')
+            hub.kill_child(number)
+            await eventually(lambda: hub.stderr.count('"worker_started"') > started, seconds=60)  # noqa: B023 - awaited here
+            await eventually(holds, seconds=40)
+
+
+async def test_nodes_that_write_one_file_keep_each_other_s_words(tmp_path: Path) -> None:
+    """Of two about one name the later one; what has ended is left out."""
+    one, two = _file(tmp_path / "bans"), _file(tmp_path / "bans")
+    ann, bob, cyd = (Standing(Kind.BAN, name, 100, 2000) for name in ("ann", "bob", "cyd"))
+    lifted = msgspec.structs.replace(ann, at_ms=101, lifted=True)
+    await asyncio.gather(one.write([ann, bob]), two.write([cyd]))
+    await two.write([lifted, Standing(Kind.BAN, "dan", 100, 1000)])
+    await one.write([ann])
+    assert sorted(one.read(), key=lambda said: said.name) == [lifted, bob, cyd]
+
+
+def _file(path: Path) -> BansFile:
+    return BansFile(path, structlog.get_logger(), now_ms=lambda: 1000)
+
+
 def test_a_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
     """A hub that does not know who is banned lets nobody in."""
     path = tmp_path / "bans"
     path.write_text("rubbish")
     with pytest.raises(SettingsError, match="HUB_BANS_PATH"):
-        BansFile(path, structlog.get_logger()).read()
+        _file(path).read()
