@@ -273,8 +273,8 @@ class Fields(AccessFields):
     bans_path: FilePath = setting(
         NODE,
         "",
-        "File that keeps bans and revocations for the memory broker, also with workers; other brokers "
-        "do.",
+        "File that keeps bans and revocations for the memory broker, also with workers; "
+        "other brokers do.",
     )
     stats_seconds: Seconds = setting(
         NODE,
