@@ -18,11 +18,11 @@ from structlog.typing import FilteringBoundLogger
 from hub.admin.drain import abort_all
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn, StatePage
 from hub.core.publication import Position, check_channel
-from hub.core.time.deadlines import GRANULARITY_SECONDS
 from hub.node import siblings
 from hub.node.host_signals import HostSignals
 from hub.node.node import Node
 from hub.node.server import Listener
+from hub.node.ticks import Ticks
 from hub.node.transports import asgi_app
 from hub.node.worker import Worker
 from hub.observe.log_levels import LOOP
@@ -110,6 +110,8 @@ class Hub:
             lag=lag,
             worker=self._worker,
         )
+        ticks = Ticks(self._node.tick, self._log)
+        self._stack.callback(ticks.stop)
         self._stack.push_async_callback(self._node.stop)
         if self._worker is None and self.settings.workers > 1:
             self._log.warning("setting", message=_ONE_PROCESS)
@@ -118,7 +120,7 @@ class Hub:
         await self._node.start()
         lag.start(loop)
         self._stack.callback(lag.stop)
-        spawn(_tick(self._node))
+        ticks.start()
         self._inner = asgi_app(self._node)
         if self._listen or not self._hosted:
             inherited = () if self._worker is None else self._worker.sockets
@@ -319,12 +321,3 @@ async def _tasks(log: FilteringBoundLogger) -> AsyncGenerator[Spawn]:
         yield spawn
         for task in tuple(running):
             task.cancel()
-
-
-async def _tick(node: Node) -> None:
-    while True:
-        await asyncio.sleep(GRANULARITY_SECONDS)
-        try:
-            node.tick()
-        except Exception:
-            node.log.exception("tick_failed")

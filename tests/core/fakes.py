@@ -225,6 +225,8 @@ class FakeLink:
         self.writes = 0
         """How often the peer's socket was written to."""
         self.acknowledged = 0
+        self.asked_of_kernel = 0
+        """How often what is acknowledged was asked for."""
         self.unsent = 0
         self.reading = True
         self.closed: tuple[int, str] | None = None
@@ -307,6 +309,7 @@ class FakeLink:
         return b"\x89" + bytes((len(payload),)) + payload
 
     def acknowledged_bytes(self) -> int:
+        self.asked_of_kernel += 1
         return self.acknowledged
 
     def unsent_bytes(self) -> int:

@@ -13,6 +13,8 @@ from tests.core.subscribers import Subscriber
 
 STEP_SECONDS = 0.05
 INTERVAL_SECONDS, TIMEOUT_SECONDS = 25, 10
+# From when on a pong is late.
+LATE_SECONDS = 0.5
 # As `FakeLink` makes them; nothing else that it is sent has such a byte.
 PING = b"\x89"
 
@@ -139,10 +141,38 @@ def test_a_peer_that_reads_slowly_behind_a_full_kernel_is_not_dead() -> None:
     node = SmallNode()
     session, link = pinged(node)
     link.unsent = 1
+    run(node, LATE_SECONDS + STEP_SECONDS)
     for _ in range(10):
         link.acknowledged += 1
         run(node, TIMEOUT_SECONDS)
     assert not session.closing
+
+
+def test_the_kernel_is_asked_only_where_a_pong_is_late() -> None:
+    """Of each connection at each ping it would be an eighth of what an idle one costs."""
+    node = SmallNode()
+    session, link = pinged(node)
+    run(node, LATE_SECONDS / 2)
+    node.heartbeats.pong(session)
+    run(node, INTERVAL_SECONDS / 2)
+    assert link.asked_of_kernel == 0
+    while len(link.received.split(PING)) < 3:
+        run(node, STEP_SECONDS)
+    run(node, LATE_SECONDS + STEP_SECONDS)
+    assert link.asked_of_kernel == 1
+
+
+def test_of_a_peer_that_takes_nothing_the_kernel_is_asked_at_once() -> None:
+    """What it acknowledges from the moment on in which a sign of life is due is one."""
+    node = SmallNode()
+    reader = Subscriber(node, "a", transport="sse")
+    reader.block()
+    reader.publish("a", 3)
+    while not reader.link.asked_of_kernel:
+        run(node, STEP_SECONDS)
+    reader.link.acknowledged += 1
+    run(node, TIMEOUT_SECONDS + 1)
+    assert not reader.session.closing
 
 
 @pytest.mark.parametrize(("unsent", "moves"), [(0, 1), (1, 0)])

@@ -8,6 +8,7 @@ silence of the peer: time in which the node was held up, or did not read from it
 """
 
 import random
+from collections import deque
 from dataclasses import dataclass
 
 from hub.core.counters import Counters
@@ -17,17 +18,24 @@ from hub.core.session.session import Session
 from hub.core.time.deadlines import GRANULARITY_SECONDS
 from hub.errors import HeartbeatTimeoutError
 
+# Nearly all pongs come sooner. What the kernel knows of a connection is asked only where one does
+# not: to ask at each ping took an eighth of what an idle connection costs.
+_LATE_SECONDS = 0.5
+# At most this share of the time that a peer has.
+_LATE_SHARE = 0.1
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, eq=False)
 class _Ping:
     """One that is not answered yet."""
 
+    session: Session
     due_seconds: float
     """Monotonic ..."""
     awake_seconds: float
     """... and by the clock of `hub.core.time.awake`."""
-    acknowledged_bytes: int
-    """What the peer's kernel had acknowledged then."""
+    acknowledged_bytes: int = 0
+    """What the peer's kernel had acknowledged then, or when the pong began to be late."""
 
 
 class Heartbeats:
@@ -55,8 +63,11 @@ class Heartbeats:
         self._slots: list[set[Session]] = [set() for _ in range(count)]
         self._slot_seconds = heartbeat_seconds / count
         self._turned = int(clock() / self._slot_seconds)
+        self._late_seconds = min(_LATE_SECONDS, pong_timeout_seconds * _LATE_SHARE)
         self._awaited: dict[Session, _Ping] = {}
         """The unanswered pings, the one due longest first."""
+        self._young: deque[_Ping] = deque()
+        """Those that are not late yet, and some that were answered meanwhile."""
 
     def add(self, session: Session) -> None:
         """Give the session a slot of its own, spread evenly over the interval."""
@@ -77,7 +88,9 @@ class Heartbeats:
             for session in tuple(self._slots[turn % len(self._slots)]):
                 self._beat(session, now, turn, frames)
         self._turned = turned
-        self._check(now, self._awake())
+        awake = self._awake()
+        self._ask_of_late(awake)
+        self._check(now, awake)
 
     def _beat(
         self, session: Session, now: float, turn: int, frames: dict[tuple[Dialect, bool], bytes]
@@ -96,8 +109,21 @@ class Heartbeats:
             frames[said] = frame
         session.control(frame)
 
-    def _await(self, session: Session, now: float) -> None:
-        self._awaited[session] = _Ping(now, self._awake(), session.link.acknowledged_bytes())
+    def _await(self, session: Session, now: float, *, late: bool = False) -> None:
+        ping = self._awaited[session] = _Ping(session, now, self._awake())
+        if session.writable and session.link.answers_pings and not late:
+            self._young.append(ping)
+        else:
+            ping.acknowledged_bytes = session.link.acknowledged_bytes()
+
+    def _ask_of_late(self, awake: float) -> None:
+        """Note how far the kernels of those are whose pongs are late: from then on more of it is a
+        sign of life."""
+        young, since = self._young, awake - self._late_seconds
+        while young and young[0].awake_seconds <= since:
+            ping = young.popleft()
+            if self._awaited.get(ping.session) is ping:
+                ping.acknowledged_bytes = ping.session.link.acknowledged_bytes()
 
     def pong(self, session: Session) -> None:
         """The peer answered the ping."""
@@ -115,7 +141,7 @@ class Heartbeats:
             if session.writable and not session.link.answers_pings:
                 continue
             if _was_not_read(session, ping) or self._is_slow(session, ping):
-                self._await(session, now)
+                self._await(session, now, late=True)
             else:
                 self._cut(session)
 
@@ -123,8 +149,8 @@ class Heartbeats:
         """Whether a peer without a pong is slow, not dead; a slow one gets as much time again.
 
         Slow is whose transport drained since the ping was due, or whose kernel acknowledged
-        more of what it has no room for. Acknowledging the ping itself is no sign of life: a
-        kernel with room does so for a program that hangs.
+        more of what it has no room for since the pong was late. Acknowledging the ping itself
+        is no sign of life: a kernel with room does so for a program that hangs.
         """
         held_back = not session.writable or session.link.unsent_bytes() > 0
         return session.drained_at_seconds > ping.due_seconds or (

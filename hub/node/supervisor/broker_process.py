@@ -22,13 +22,13 @@ from structlog.typing import FilteringBoundLogger
 from hub.brokers.local.server import BrokerServer, Served
 from hub.core.ports import Downstream, Spawn
 from hub.core.time.awake import AwakeClock
-from hub.core.time.deadlines import GRANULARITY_SECONDS
 from hub.errors import SettingsError
 from hub.node.broker import NodeBroker, make_brokerage
 from hub.node.core import Shared
 from hub.node.supervisor.control import DRAIN, NOW, UP, Control
 from hub.node.supervisor.roles import Role, adopted
 from hub.node.supervisor.sockets import is_of_this_user
+from hub.node.ticks import Ticks
 from hub.observe.log_levels import BROKER
 from hub.observe.logs import adopt_stdlib, make_logger
 from hub.settings import Settings
@@ -81,7 +81,13 @@ async def _serve(
 
         server = BrokerServer(make, clock=awake, spawn=spawn, log=log)
         await made[0].start()
-        spawn(_tick(server, awake, log))
+
+        def tick() -> None:
+            awake.tick()
+            server.tick()
+
+        ticks = Ticks(tick, log)
+        ticks.start()
         spawn(control.stay_alive())
         spawn(_accept(server, listening, log))
         # As in a node: a full collection need not visit what never goes.
@@ -92,6 +98,7 @@ async def _serve(
         await _until_told(control)
         await _until_alone(server)
         await made[0].stop()
+        ticks.stop()
     log.info("broker_process_stopped", publications=server.publications)
     return 0
 
@@ -111,16 +118,6 @@ async def _accept(
         except OSError as error:
             log.warning("worker_not_accepted", reason=str(error))
             peer.close()
-
-
-async def _tick(server: BrokerServer, awake: AwakeClock, log: FilteringBoundLogger) -> None:
-    while True:
-        await asyncio.sleep(GRANULARITY_SECONDS)
-        awake.tick()
-        try:
-            server.tick()
-        except Exception:
-            log.exception("tick_failed")
 
 
 async def _until_told(control: Control) -> None:
