@@ -90,6 +90,17 @@ def test_a_snippet_publishes_with_an_offset_and_without(
     publishes_both(hub, lambda: finished(at(block, server)))
 
 
+def test_a_snippet_puts_a_row_and_takes_it_away(hub: HubProcess, server: RedisServer) -> None:
+    (block,) = blocks("redis-rows")
+    if shutil.which("redis-cli") is None:
+        pytest.skip("redis-cli is not installed")
+    finished(at(block, server))
+    path = "/api/channels/prices/history?limit=100"
+    *_, put, removed = httpx.get(hub.url + path).raise_for_status().json()["publications"]
+    assert (put["key"], put.get("remove", False)) == ("eur", False)
+    assert (removed["key"], removed["remove"]) == ("eur", True)
+
+
 def test_the_snippet_for_node_publishes_as_well(
     hub: HubProcess, server: RedisServer, tmp_path: Path
 ) -> None:

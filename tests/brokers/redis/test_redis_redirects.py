@@ -133,6 +133,30 @@ async def test_rows_of_a_table_come_along_with_their_channel(
         assert [(row.key, row.data) for row in page.rows] == [("a", b"1"), ("b", b"2")]
 
 
+async def test_an_outsider_s_row_waits_while_its_table_moves(
+    cluster: RedisCluster, channel: str
+) -> None:
+    """The public function is passed no keys of the table: it looks whether they are all there."""
+    tables = {"table": ChannelOptions(history_size=100, keyed=True)}
+    move = Move(cluster, f"table:{channel}", cluster.masters[1])
+    stem = f"hub:{{{move.channel}}}"
+    async with node(cluster.url, options=PATIENT, namespaces=tables) as one:
+        await one.is_ready()
+        await one.publish(move.channel, 1, key="a")
+        put = ("FCALL", "hub_publish", "2", f"{stem}:meta", f"{stem}:log", "2", "a")
+        before, after = cluster.masters[:2]
+        assert b"\r\n:2\r\n" in before.ask(*put)
+        move.begin()
+        move.keys(b":rows")
+        assert before.ask(*put).startswith(b"-TRYAGAIN")
+        assert before.ask("HGET", f"{stem}:meta", "offset") == b"$1\r\n2\r\n"
+        move.keys()
+        move.end()
+        assert b"\r\n:3\r\n" in after.ask(*put)
+        page = await one.broker.state(move.channel, "", 9)
+        assert [(row.key, row.offset) for row in page.rows] == [("a", 3)]
+
+
 def _waiting(redirects: Redirects, channel: str) -> list[bytes]:
     """Publications of a channel that follow, or wait to."""
     lane = redirects._lanes.get(Keys().meta(channel), ())

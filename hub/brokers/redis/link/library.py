@@ -9,11 +9,15 @@ an older one. Any Redis client publishes with it, sequenced and kept like the hu
 
     FCALL hub_publish 2 hub:{news}:meta hub:{news}:log '{"hello":1}'
     FCALL hub_publish 2 hub:{news}:meta hub:{news}:log '{"hello":1}' KEY
+    FCALL hub_publish 2 hub:{news}:meta hub:{news}:log null KEY remove
     FCALL hub_publish 3 hub:{news}:meta hub:{news}:log hub:{news}:once:ANY-ID '{"hello":1}'
 
-The third form publishes once however often it is called (within `idempotency_ttl_seconds`) and
-answers `conflict` for other data. The answer is epoch, offset, and 1 for a repeat. Size and
-age of the history are those of the hub node that used the channel last. Data that is no JSON
+The third form takes the row of the key away. The last form publishes once however often it is
+called (within `idempotency_ttl_seconds`) and answers `conflict` for other data. The answer is
+epoch, offset, and 1 for a repeat. Size and age of the history, and whether the channel has rows,
+are as with the hub node that used the channel last. Before the first one each key has a row, which
+goes if the channel turns out not to be keyed. In a cluster, a row whose slot moves is refused with
+TRYAGAIN for that time, because its keys are not among those that are passed. Data that is no JSON
 or too large reaches subscribers as a gap `invalid`. Every key begins with the prefix of the hub
 that is meant, `hub` unless it has another: these functions serve all hubs on one Redis.
 
@@ -39,7 +43,7 @@ Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
 # Raised whenever `publish_from_outside` changes in library.lua.
-PUBLIC_VERSION = 7
+PUBLIC_VERSION = 8
 
 _BODY = "".join(
     files("hub.brokers.redis").joinpath("lua", name).read_text("utf-8")

@@ -25,8 +25,12 @@
 -- the epoch that it is in: where that one has a later term, the one that is stored here was left.
 
 -- History size, history TTL, position TTL, idempotency TTL (milliseconds), for channels that no
--- hub node has used: the hub's own defaults.
-local DEFAULTS = '100 300000 604800000 300000'
+-- hub node has used: the hub's own defaults. No node writes a number with a zero before it.
+local DEFAULTS = '0100 300000 604800000 300000'
+
+-- The same of a channel in which others publish rows before any hub node has used it. Whether it is
+-- to be keyed only a node knows, so rows are kept until one comes: 10,000, for as long as positions.
+local UNDECIDED = DEFAULTS .. ' 10000 604800000'
 
 -- How long a channel that nobody has published in is kept at most (milliseconds): whoever subscribes
 -- to names without end must not fill Redis for days. Nodes renew it while they listen.
@@ -62,6 +66,16 @@ local function forget_row(meta, key)
   redis.call('ZREM', ages, key)
 end
 
+local function keep_for(life, ...)
+  for _, each in ipairs({ ... }) do
+    if life > 0 then
+      redis.call('PEXPIRE', each, life)
+    else
+      redis.call('PERSIST', each)
+    end
+  end
+end
+
 -- Takes what was published as the row of its key, or the row away.
 local function keep_row(meta, envelope, number, message, options)
   local said = envelope ~= '' and cjson.decode(envelope) or {}
@@ -86,12 +100,17 @@ local function keep_row(meta, envelope, number, message, options)
     local dropped = tonumber(redis.call('HGET', meta, 'dropped') or '0') + #oldest
     redis.call('HSET', meta, 'dropped', string.format('%.0f', dropped))
   end
-  for _, each in ipairs({ rows, order, ages }) do
-    if options.life > 0 then
-      redis.call('PEXPIRE', each, options.life)
-    else
-      redis.call('PERSIST', each)
-    end
+  keep_for(options.life, rows, order, ages)
+end
+
+-- A node has come to a channel that was UNDECIDED: its rows stay as long as it says, or go.
+local function decide(meta, options)
+  local rows, order, ages = places(meta)
+  if options.keys then
+    keep_for(options.life, rows, order, ages)
+  else
+    -- In a cluster a node that keeps no rows passes no keys of theirs: they may be elsewhere, and expire.
+    redis.pcall('DEL', rows, order, ages)
   end
 end
 
@@ -176,6 +195,9 @@ local function head(meta, log, line_key, settings, seen_epoch, seen_offset)
       'settings', chosen)
   end
   local options = parse(chosen)
+  if stored[5] == UNDECIDED and chosen ~= UNDECIDED then
+    decide(meta, options)
+  end
   local life = offset == '0' and math.min(options.position, UNUSED) or options.position
   redis.call('PEXPIRE', meta, life)
   offset = tonumber(offset)
@@ -438,19 +460,41 @@ local function without_stray(meta, answer)
   return redis.error_reply('TRYAGAIN the channel has just come from another server')
 end
 
+-- Whether rows may be written. In a cluster not while their slot moves and they are still, or already,
+-- elsewhere: a function gets at keys that were not passed only where they are all here.
+local function reaches_rows(meta, settings)
+  if not parse(settings).keys or not is_cluster() then
+    return true
+  end
+  local found = redis.pcall('EXISTS', places(meta))
+  return type(found) == 'number' or not string.find(found.err, 'non local key', 1, true)
+end
+
 -- For any Redis client, see `hub.brokers.redis.link.library`.
--- keys: meta, log, and the idempotency key's where there is one; args: data, message key (optional)
+-- keys: meta, log, and the idempotency key's where there is one; args: data, message key (optional),
+--       'remove' to take the key's row away (optional)
 local function publish_from_outside(keys, args)
-  local data, key = args[1], args[2]
-  if not data or args[3] or keys[4] or not belong_together(keys) then
+  local data, key, remove = args[1], args[2], args[3]
+  if not data or (remove and remove ~= 'remove') or args[4] or keys[4] or not belong_together(keys) then
     return redis.error_reply('ERR use: FCALL hub_publish 2 hub:{CHANNEL}:meta hub:{CHANNEL}:log'
-      .. ' JSON [KEY], or 3 with hub:{CHANNEL}:once:ID to publish once')
+      .. ' JSON [KEY [remove]], or 3 with hub:{CHANNEL}:once:ID to publish once')
   end
   if is_reserved(keys[1]) then
     return redis.error_reply('NOPERM only the hub itself publishes on channels that begin with hub:')
   end
-  local envelope = key and cjson.encode({ key, cjson.null, cjson.null }) or ''
-  local digest = keys[3] and redis.sha1hex(data .. '\0' .. (key or '')) or ''
+  local said = { key, cjson.null, cjson.null }
+  if remove then
+    said[4], said[5] = cjson.null, 1
+  end
+  local envelope = key and cjson.encode(said) or ''
+  local digest = keys[3] and redis.sha1hex(data .. '\0' .. (key or '') .. (remove and '\0' or '')) or ''
+  local settings = redis.call('HGET', keys[1], 'settings')
+  if key and (not settings or settings == DEFAULTS) then
+    settings = UNDECIDED
+  end
+  if key and not reaches_rows(keys[1], settings) then
+    return redis.error_reply('TRYAGAIN the table of the channel is on its way to another server')
+  end
   local line = string.match(keys[1], '^[^:]+') .. ':{/nodes}:line'
   local all = { keys[1], keys[2] }
   -- Where the caller may reach nothing but channels, nodes begin the epochs alone.
@@ -458,6 +502,6 @@ local function publish_from_outside(keys, args)
     all[3] = line
   end
   all[#all + 1] = keys[3]
-  local request = { data, envelope, digest }
+  local request = { data, envelope, digest, settings or nil }
   return without_stray(keys[1], publish(all, request)) or publish(all, request)
 end
