@@ -242,7 +242,10 @@ def settings_table() -> str:
         if info.group != group:
             group = info.group
             lines.append(f"| **{group}** | | |")
+        choices = info.allowed.removeprefix("one of ")
         meaning = info.meaning.replace("|", r"\|")
+        if choices != info.allowed:
+            meaning += f" One of {choices}."
         lines.append(f"| `{info.env}` | {info.default} | {meaning} |")
     return "\n".join(lines) + "\n"
 

@@ -58,8 +58,8 @@ class AccessFields(BaseSettings):
     host: Host = setting(
         ADDRESS,
         "127.0.0.1",
-        "Address to listen on; :: is every one, 0.0.0.0 of IPv4. Any other than loopback needs keys"
-        " or insecure.",
+        "Address to listen on; :: is every address, 0.0.0.0 every one of IPv4. An address that "
+        "others can reach needs keys, or insecure.",
     )
     port: Port = setting(
         ADDRESS, 8000, "TCP port to listen on; 0 takes any free one.", ge=0, le=65535
@@ -82,14 +82,14 @@ class AccessFields(BaseSettings):
     trusted_proxies: Networks = setting(
         ADDRESS,
         (),
-        "Proxies whose Forwarded, X-Forwarded-For and X-Forwarded-Proto count: the client is the "
-        "first address from the right that is none of them.",
+        "Addresses or networks of the proxies whose Forwarded, X-Forwarded-For and "
+        "X-Forwarded-Proto count. The client is the rightmost address there that is no such proxy.",
     )
     proxy_protocol: Switch = setting(
         ADDRESS,
         False,
-        "Whether connections begin with a PROXY protocol header (version 1 or 2): those of "
-        "trusted_proxies, or all where none is set.",
+        "Whether connections of trusted_proxies begin with a PROXY protocol header (version 1 or "
+        "2); where trusted_proxies is empty, all connections do.",
     )
     tls_cert: FilePath = setting(
         ADDRESS, "", "PEM file of the certificate and its chain, read again on change."
@@ -113,7 +113,10 @@ class AccessFields(BaseSettings):
         le=10_000_000,
     )
     rate_handshakes: RateLimit = setting(
-        ACCESS, "", "Sessions that one address may begin, such as 20/1 or 20/1:100."
+        ACCESS,
+        "",
+        "Sessions that one address may begin, as RATE/SECONDS or RATE/SECONDS:BURST, such as "
+        "20/1:100.",
     )
     rate_commands: RateLimit = setting(
         ACCESS, "", "Commands and control frames that one connection may send."
@@ -128,11 +131,13 @@ class AccessFields(BaseSettings):
     publish_keys: PublishKeys = setting(
         ACCESS,
         (),
-        "Keys that may publish over HTTP; KEY=orders:*|stock only there. In the file also as "
-        "digests, and read again when it changes. Other users of this machine can see a flag's "
-        "value: prefer the environment or the file.",
+        "Keys that may publish over HTTP; KEY=orders:*|stock may publish on these channels only. "
+        "The config file may hold digests of keys, and is read again when it changes. Other users "
+        "of this machine can see a flag's value: prefer the environment or the file.",
     )
-    operator_keys: Keys = setting(ACCESS, (), "Keys that may see connections, nodes and dashboard.")
+    operator_keys: Keys = setting(
+        ACCESS, (), "Keys of operators, who may see and close connections and use the dashboard."
+    )
     token_keys: Keys = setting(
         ACCESS, (), "Keys that sign the subscribers' tokens (HS256; each should have 32 bytes)."
     )
@@ -151,26 +156,31 @@ class AccessFields(BaseSettings):
     token_algorithms: Algorithms = setting(
         ACCESS,
         (),
-        "Algorithms that tokens may be signed with; with none, all that the keys are for.",
+        "Algorithms that tokens may be signed with; where empty, every one that fits the keys.",
     )
     token_issuer: Texts = setting(
-        ACCESS, (), "Issuers (iss) of tokens; with none any, and none at all."
+        ACCESS,
+        (),
+        "Issuers (iss) whose tokens are taken; where empty, tokens of any issuer or of none are.",
     )
     token_audience: Texts = setting(
-        ACCESS, (), "Audiences (aud) of tokens; with none, only tokens without one."
+        ACCESS,
+        (),
+        "Audiences (aud) whose tokens are taken; where empty, only tokens without an audience are.",
     )
     token_leeway_seconds: Seconds = setting(
         ACCESS,
         10,
-        "Seconds by which clocks may differ where tokens begin (nbf) and end (exp).",
+        "Seconds by which clocks may differ when the beginning (nbf) and end (exp) of a token are "
+        "judged.",
         ge=0,
         le=3600,
     )
     token_max_age_seconds: Seconds = setting(
         ACCESS,
         0,
-        "Seconds that a token holds from when it was made (iat), whatever its end; 0 sets no "
-        "bound.",
+        "Seconds that a token holds after it was made (iat), also where its end is later; 0 sets "
+        "no bound.",
         ge=0,
         le=3650 * DAY_SECONDS,
     )
@@ -196,17 +206,20 @@ class AccessFields(BaseSettings):
     anonymous: Literal["auto", "subscribe", "none"] = setting(
         ACCESS,
         "auto",
-        "What a peer without credentials may do; auto is none where tokens are taken, or where a "
-        "key is set and other machines can connect, else subscribe. With no key at all everything.",
+        "What a peer without credentials may do. auto: everything where no key at all is set; "
+        "nothing where tokens are taken, or where a key is set and other machines can connect; "
+        "else subscribe.",
     )
     hosts: Hosts = setting(
         ACCESS,
         (),
-        "Host names that requests may name besides this machine's own; * is any. With none: any "
-        "where a key is set, else only this machine's.",
+        "Host names that requests may name besides this machine's own; * is any. Where empty: any "
+        "name if a key is set, else only this machine's own.",
     )
     insecure: Switch = setting(
-        ACCESS, False, "Whether a host other than loopback may be used without any key."
+        ACCESS,
+        False,
+        "Whether the hub may do without keys on an address that others can reach.",
     )
 
     hook_url: WebAddress = setting(
@@ -214,7 +227,9 @@ class AccessFields(BaseSettings):
         "",
         "Address of the application that is asked who may connect, subscribe and publish.",
     )
-    hooks: Hooks = setting(HOOKS, HOOK_NAMES, "What the application at hook_url is asked.")
+    hooks: Hooks = setting(
+        HOOKS, HOOK_NAMES, "Questions that the application at hook_url is asked."
+    )
     hook_timeout_seconds: Seconds = setting(
         HOOKS, 2, "Seconds that the application has for its answer.", ge=0.01, le=60
     )
@@ -223,7 +238,7 @@ class AccessFields(BaseSettings):
         ge=0, le=3600,
     )  # fmt: skip
     hook_when_down: Literal["deny", "allow"] = setting(
-        HOOKS, "deny", "What holds while the application does not answer."
+        HOOKS, "deny", "The answer to each question while the application gives none."
     )
     webhook_url: WebAddress = setting(
         HOOKS, "", "Address of the application that is told of events."

@@ -43,9 +43,15 @@ from hub.settings.values import (
 class Fields(AccessFields):
     """The table of settings. `hub.settings.Settings` is what to use."""
 
-    broker: BrokerUrl = setting(CHANNELS, "memory://", "Where publications and history live.")
+    broker: BrokerUrl = setting(
+        CHANNELS,
+        "memory://",
+        "Where publications and history live: memory://, sqlite:///PATH, redis://HOST:PORT.",
+    )
     broker_prefix: BrokerPrefix = setting(
-        CHANNELS, DEFAULT_PREFIX, "What every name in Redis begins with; no other hub's there."
+        CHANNELS,
+        DEFAULT_PREFIX,
+        "What every name in Redis begins with; hubs that share a Redis need one each.",
     )
     history_size: Count = setting(
         CHANNELS, 100, "Publications kept per channel; 0 keeps none.", ge=0, le=MAX_HISTORY
@@ -61,7 +67,7 @@ class Fields(AccessFields):
         CHANNELS,
         "a quarter of memory",
         "Bytes for the history of all channels, in this process or its file; above it the oldest "
-        "go.",
+        "publications go.",
         default_factory=lambda: usable_bytes() // 4,
         ge=KIB,
         le=MAX_BYTES,
@@ -93,8 +99,8 @@ class Fields(AccessFields):
     idempotency_max_keys: Count = setting(
         CHANNELS,
         1_000_000,
-        "Idempotency-Keys this node remembers, 250 bytes each; above it the oldest of who has most "
-        "of them go.",
+        "Idempotency-Keys this node remembers, 250 bytes each; above it the publisher that has "
+        "most of them loses its oldest.",
         ge=1,
         le=100_000_000,
     )
@@ -107,8 +113,8 @@ class Fields(AccessFields):
     broker_hold_bytes: Bytes = setting(
         CHANNELS,
         64 * MIB,
-        "Bytes held while what the broker lost before them is read from history; what comes "
-        "above it is read too.",
+        "Bytes of publications that wait while missing ones before them are read from history; "
+        "what exceeds it is read from history as well.",
         ge=0,
         le=MAX_BYTES,
     )
@@ -120,12 +126,12 @@ class Fields(AccessFields):
         SESSIONS, MIB, "Bytes owed per session before messages are dropped.", ge=1, le=GIB
     )
     outbox_max_age_seconds: Seconds = setting(
-        SESSIONS, 30, "Seconds that a message may be owed.", ge=0.01, le=DAY_SECONDS
+        SESSIONS, 30, "Seconds that a message may wait for a session.", ge=0.01, le=DAY_SECONDS
     )
     outbox_total_bytes: Bytes = setting(
         SESSIONS,
         "a quarter of memory",
-        "Bytes owed to all sessions; above it the one owed most is closed.",
+        "Bytes owed to all sessions; above it the session that is owed most is closed.",
         default_factory=lambda: usable_bytes() // 4,
         ge=KIB,
         le=MAX_BYTES,
@@ -200,7 +206,7 @@ class Fields(AccessFields):
     expiry_warning_seconds: Seconds = setting(
         HEARTBEATS,
         30,
-        "Seconds before a token ends that its session is told.",
+        "Seconds before the end of its token at which a session is warned.",
         ge=0,
         le=DAY_SECONDS,
     )
@@ -230,8 +236,8 @@ class Fields(AccessFields):
     body_total_bytes: Bytes = setting(
         INPUT,
         64 * MIB,
-        "Bytes of all request bodies under way together; as many again of answers that peers do "
-        "not take.",
+        "Bytes of all request bodies under way; answers that peers do not take may hold as many "
+        "again.",
         ge=KIB,
         le=1024 * GIB,
     )
@@ -261,20 +267,21 @@ class Fields(AccessFields):
     journal_path: FilePath = setting(
         NODE,
         "",
-        "File or directory on disk for what happened to connections before that; empty keeps none.",
+        "File or directory on disk that remembers for longer what happened to connections; none "
+        "where empty.",
     )
     journal_disk_bytes: Bytes = setting(
         NODE,
         GIB,
-        "Bytes that it may take there; above it the oldest goes.",
+        "Bytes that the journal may take on disk; above it the oldest entries go.",
         ge=8 * MIB,
         le=MAX_BYTES,
     )
     bans_path: FilePath = setting(
         NODE,
         "",
-        "File that keeps bans and revocations for the memory broker, also with workers; "
-        "other brokers do.",
+        "File that keeps bans and revocations for the memory broker, also with workers; other "
+        "brokers keep them themselves.",
     )
     stats_seconds: Seconds = setting(
         NODE,

@@ -142,15 +142,20 @@ with transaction.atomic():
     answer = orders(Request())
     print("before", len(transaction.get_connection().run_on_commit))
 print(answer.content.decode())
+Request.POST = QueryDict("id=17&amount=4")
+print(orders(Request()).content.decode())
 """
 
 
 def test_the_view_of_django_publishes_after_the_commit(
     open_hub: HubProcess, tmp_path: Path
 ) -> None:
+    """Once; the same order with another amount is a line in the log, and no error page."""
     done = run_python(tmp_path, open_hub, "django-view", DJANGO)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == 'before 1\n{"id": "17", "amount": 3}\n'
+    shown = 'before 1\n{"id": "17", "amount": 3}\n{"id": "17", "amount": 4}\n'
+    assert done.stdout == shown
+    assert "order 17 is not announced: conflict: " in done.stderr
     assert history(open_hub, "orders") == [{"id": "17", "amount": 3}]
 
 
@@ -165,6 +170,13 @@ def test_the_view_of_flask_publishes(open_hub: HubProcess, tmp_path: Path) -> No
     done = run_python(tmp_path, open_hub, "flask-view", FLASK, "flask")
     assert done.returncode == 0, done.stderr
     assert history(open_hub, "prices")[before:] == [{"eur": 1.09}]
+
+
+def test_the_view_of_flask_says_what_the_hub_refuses(hub: HubProcess, tmp_path: Path) -> None:
+    """In JSON, and with a status that says to try again; here there is no key."""
+    done = run_python(tmp_path, hub, "flask-view", FLASK, "flask")
+    assert done.returncode == 0, done.stderr
+    assert "unauthorized: " in done.stdout
 
 
 CELERY = """
@@ -201,6 +213,22 @@ def test_an_application_of_fastapi_publishes_to_a_hub_of_its_own(
     with running(tmp_path / "log", *uvicorn, cwd=tmp_path):
         eventually_blocking(position, seconds=SECONDS, what="the application")
     assert history(open_hub, "prices")[-1] == {"eur": 1.25}
+
+
+def test_an_application_of_fastapi_says_what_the_hub_refuses(
+    hub: HubProcess, tmp_path: Path
+) -> None:
+    """In place of a bare 500; here it has no key."""
+    more = """
+from fastapi.testclient import TestClient
+
+with TestClient(app) as client:
+    answer = client.post("/price/1.25")
+    print(answer.status_code, answer.json())
+"""
+    done = run_python(tmp_path, hub, "fastapi-publisher", more)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("503 {'error': 'unauthorized: ")
 
 
 def test_every_block_is_a_program_that_python_reads() -> None:
