@@ -143,6 +143,14 @@ def test_the_secrets_that_the_commands_make_have_what_the_chart_asks_for() -> No
     }
 
 
+@pytest.mark.parametrize(
+    "label", ["cluster-secrets", "helm-install", "helm-redis", "image-digest", "container"]
+)
+def test_a_block_that_is_only_judged_has_nothing_else_in_it(label: str) -> None:
+    """What stood beside these programs would be run by nobody."""
+    assert {words[0] for words in commands(one(label).text)} <= {"kubectl", "helm", "docker"}
+
+
 @pytest.mark.parametrize("words", of_guides("helm"), ids=" ".join)
 def test_helm_renders_what_the_command_asks_for(words: list[str]) -> None:
     """By Helm's own engine, with the values of the command over the chart's."""

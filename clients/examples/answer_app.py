@@ -109,4 +109,5 @@ async def so_far(id_: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(hub.serve(app))
+    settings = hub.load_settings(environ=os.environ, config_file=None, flags={})
+    raise SystemExit(hub.serve(app, settings))

@@ -137,6 +137,7 @@ export function connection(base, options, events) {
     links.add(mine);
     if (at === index) settle();
     if (!current) show("connecting");
+    if (trial !== mine) return; // whoever was told has closed
     try {
       if (renew) {
         // Not the transport's time: a phone may take longer for it than for all the rest.
@@ -252,7 +253,7 @@ export function connection(base, options, events) {
       refreshed = false;
     });
     show("connected", mine.given);
-    events.up(mine);
+    if (current === mine) events.up(mine); // unless whoever was told has closed
   };
 
   /** Try the better transports again later, beside the one that works. */

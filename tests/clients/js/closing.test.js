@@ -54,6 +54,18 @@ test("closing says nothing", async () => {
   assert.deepEqual(said, []);
 });
 
+for (const [at, sockets] of [["connecting", 0], ["connected", 1]])
+  test(`a page that closes when it hears "${at}" leaves nothing behind`, async () => {
+    const wire = fakeWire();
+    const { hub } = connect(wire);
+    hub.on("state", ({ state }) => state === at && hub.close());
+    hub.subscribe("a", () => {});
+    await settle();
+    assert.equal(hub.state, "closed");
+    assert.equal(wire.sockets.length, sockets);
+    for (const socket of wire.sockets) assert.deepEqual([socket.open, socket.sent], [false, []]);
+  });
+
 test("a token function that says logged out is asked once, and closes the hub", async () => {
   console_();
   const wire = fakeWire();
