@@ -240,7 +240,7 @@ def with_stubs(block: Block, *names: str) -> Block:
 
 def test_the_request_behind_docker_compose_publishes() -> None:
     """With the key that the block has made."""
-    with HubProcess(**KEYS) as hub:
+    with HubProcess(allow_tracebacks=False, **KEYS) as hub:
         assert '"offset":1' in finished(with_stubs(one("compose"), "docker"), hub.url)
 
 
@@ -254,7 +254,7 @@ def test_the_request_behind_kubectl_publishes_with_the_key_of_the_dev_overlay() 
 
 
 def test_the_first_look_of_the_runbook_shows_readiness_and_nodes() -> None:
-    with HubProcess(**KEYS) as hub:
+    with HubProcess(allow_tracebacks=False, **KEYS) as hub:
         block = with_stubs(one("first-look"), "kubectl", "grep")
         operator = {"OPERATOR_KEY": KEYS["HUB_OPERATOR_KEYS"]}
         printed = finished(block, hub.url, variables=operator)
@@ -360,7 +360,7 @@ def test_a_key_with_a_name_is_taken_by_its_digest_for_its_channels(tmp_path: Pat
         (("--config", str(path)), {}),
         ((), {"HUB_PUBLISH_KEYS": variable.replace("DIGEST", made)}),
     ):
-        with HubProcess(*arguments, **settings) as hub:
+        with HubProcess(*arguments, allow_tracebacks=False, **settings) as hub:
             answers = [
                 httpx.post(f"{hub.url}/api/publish/{channel}", json=1, headers={"X-API-Key": KEY})
                 for channel in ("stock", "orders:17", "prices")
