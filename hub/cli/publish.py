@@ -1,10 +1,11 @@
-"""`hub publish`: one JSON document, or every line of stdin, to one channel over HTTP.
+"""`hub publish`: one JSON document, or every line of stdin, to channels over HTTP.
 
 Ends with 0 when all was published, 1 when something surely was not, 2 when the call itself is
 wrong, 3 when the hub never said whether it was, and 130 when interrupted.
 """
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from hub.cli.address import DEFAULT_URL, PublishKey, Url
 from hub.cli.ending import INTERRUPTED, UNKNOWN, WRONG_USE, fail, say
 from hub.cli.lines import MAX_LINE_BYTES, LineSource
 from hub.cli.publishing import NOT_PUBLISHED, Payloads, check_kinds
+from hub.cli.token import seconds_of
 from hub.ingest.encoding import without_zeros
 from hub.observe.terminal import to_json
 
 if TYPE_CHECKING:
     from hub_client import Outgoing, Published, Publisher, PublishError, Retrying
+    from hub_client.messages import Tags
+    from hub_client.publishing import PublishOptions
 
 # Errors that every further line would meet as well.
 _POINTLESS_TO_GO_ON = frozenset({"unauthorized", "forbidden", "not_found", "not_published"})
@@ -32,14 +36,42 @@ def register(app: typer.Typer) -> None:
 
 
 def publish(
-    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Channel to publish on.")],
+    channel: Annotated[
+        str,
+        typer.Argument(metavar="CHANNEL", help="Where to publish; several with commas: a,b,c."),
+    ],
     data: Annotated[
-        str | None, typer.Argument(metavar="[JSON|-]", help="The payload; - sends stdin's lines.")
+        str | None, typer.Argument(metavar="JSON|-", help="The payload; - sends stdin's lines.")
     ] = None,
     url: Url = DEFAULT_URL,
     key: PublishKey = None,
     message_key: Annotated[
-        str | None, typer.Option(help="The publication's key, for latest_per_key channels.")
+        str | None,
+        typer.Option(help="The message's key: its row, or what it is newer than for slow readers."),
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take the row of --message-key away.")
+    ] = False,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="What filters look at; true, false and numbers are such."
+        ),
+    ] = None,
+    ttl: Annotated[
+        str | None, typer.Option(help="How long history holds it at most: 30, 90s, 15m, 1h.")
+    ] = None,
+    no_history: Annotated[
+        bool, typer.Option("--no-history", help="History does not hold it.")
+    ] = False,
+    end: Annotated[
+        bool,
+        typer.Option(
+            "--end", help="The last message of its channel; with - null behind the lines."
+        ),
+    ] = False,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="With the same key again within 5 minutes it is one message.")
     ] = None,
     as_text: Annotated[
         bool, typer.Option("--text", help="Send the payload or every line as a JSON string.")
@@ -54,27 +86,72 @@ def publish(
     """Publish JSON, or with - each line of stdin: a line of JSON as it is, another as a string.
 
     Without a payload one JSON document is read from stdin. Prints the position of a single
-    publication as a line of JSON; with - a summary goes to stderr.
+    publication as a line of JSON, one for each channel; with - a summary goes to stderr.
     """
     check_kinds(as_text=as_text, as_json=as_json)
-    to_payload = Payloads(as_text=as_text, as_json=as_json or data != "-")
-    call = Call(channel, url, key, message_key, retry_seconds, to_payload)
+    lines = data == "-"
+    to_payload = Payloads(as_text=as_text, as_json=as_json or not lines)
     try:
-        asyncio.run(_publish_lines(call) if data == "-" else _publish_one(call, _document(data)))
+        options: PublishOptions = {
+            "key": message_key,
+            "remove": remove,
+            "tags": tags(tag or []),
+            "ttl_seconds": None if ttl is None else seconds_of(ttl, "--ttl"),
+            "history": not no_history,
+            "end": end,
+            "idempotency_key": idempotency_key,
+        }
+        _check(options, lines=lines)
+        call = Call(tuple(channel.split(",")), url, key, options, retry_seconds, to_payload)
+        asyncio.run(_publish_lines(call) if lines else _publish_one(call, _document(data, options)))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except ValueError as error:
         raise fail(WRONG_USE, str(error)) from None
 
 
+def _check(options: "PublishOptions", *, lines: bool) -> None:
+    """Raise `ValueError` for flags that do not go together."""
+    if options["remove"] and options["key"] is None:
+        raise ValueError("--remove takes a row away: --message-key says which")
+    if options["remove"] and lines:
+        raise ValueError("--remove takes one row away, and has no lines: leave - out")
+    if options["idempotency_key"] is not None and lines:
+        raise ValueError("--idempotency-key makes one message of all lines: leave it out with -")
+
+
+def tags(pairs: list[str]) -> "Tags | None":
+    """Tags of NAME=VALUE pairs, None for none; raise `ValueError` for what is no such pair.
+
+    A value that is a number, true or false in JSON is that, and any other is text.
+    """
+    found: dict[str, str | int | float | bool] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--tag {pair!r} is not of the form NAME=VALUE, such as league=nba")
+        if name in found:
+            raise ValueError(f"--tag names {name!r} twice")
+        found[name] = _scalar(value)
+    return found or None
+
+
+def _scalar(text: str) -> str | int | float | bool:
+    try:
+        found = json.loads(text, parse_constant=lambda _: None)
+    except ValueError:
+        return text
+    return found if isinstance(found, str | int | float) else text
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What was asked for on the command line."""
 
-    channel: str
+    channels: tuple[str, ...]
     url: str
     key: str | None
-    message_key: str | None
+    options: "PublishOptions"
     retry_seconds: float
     to_payload: Callable[[bytes], bytes]
 
@@ -106,15 +183,31 @@ class Call:
             seconds = f"{self.retry_seconds:g} s"
             say(f"{retrying.why}; trying again for up to {seconds}, at {retrying.hub}")
 
-    def outgoing(self, raw: bytes) -> "Outgoing":
+    def outgoing(self, raw: bytes) -> "tuple[Outgoing, ...]":
+        """One for each channel; raise `ValueError` where they cannot be made."""
+        import msgspec
+
         from hub_client import Outgoing
 
-        return Outgoing(self.channel, self.to_payload(raw), self.message_key)
+        payload = msgspec.Raw(self.to_payload(raw))
+        return Outgoing.to_each(self.channels, payload, **self.options)
+
+    def line(self, raw: bytes) -> "Iterator[Outgoing]":
+        """The same of one of many lines: they travel together, and the end comes behind them."""
+        import msgspec
+
+        from hub_client import Outgoing
+
+        payload = msgspec.Raw(self.to_payload(raw))
+        options: PublishOptions = {**self.options, "end": False}
+        return (Outgoing.of(channel, payload, **options) for channel in self.channels)
 
 
-def _document(data: str | None) -> bytes:
+def _document(data: str | None, options: "PublishOptions") -> bytes:
     if data is not None:
         return data.encode("utf-8", "surrogateescape")
+    if options["remove"]:
+        return b"null"
     if sys.stdin.isatty():
         raise fail(WRONG_USE, "nothing to publish: give JSON, or - to send the lines of stdin")
     try:
@@ -129,18 +222,28 @@ def _document(data: str | None) -> bytes:
 async def _publish_one(call: Call, raw: bytes) -> None:
     from hub_client import PublishError
 
+    items = call.outgoing(raw)
     async with call.publisher() as publisher:
-        (outcome,) = await publisher.publish_many([call.outgoing(raw)])
-    if isinstance(outcome, PublishError):
-        raise fail(_exit_code(outcome), call.failed(outcome))
+        outcomes = await publisher.publish_many(items)
+    exit_code = 0
+    for item, outcome in zip(items, outcomes, strict=True):
+        if isinstance(outcome, PublishError):
+            exit_code = max(exit_code, _exit_code(outcome))
+            of_which = f"{item.channel}: " if len(items) > 1 else ""
+            say(f"{of_which}{call.failed(outcome)}")
+        else:
+            typer.echo(to_json(_answer(outcome)))
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _answer(published: "Published") -> dict[str, object]:
     fields: dict[str, object] = {
-        "channel": outcome.channel,
-        "epoch": outcome.position.epoch,
-        "offset": outcome.position.offset,
+        "channel": published.channel,
+        "epoch": published.position.epoch,
+        "offset": published.position.offset,
     }
-    if outcome.duplicate:
-        fields["duplicate"] = True
-    typer.echo(to_json(fields))
+    return {**fields, "duplicate": True} if published.duplicate else fields
 
 
 async def _publish_lines(call: Call) -> None:
@@ -152,6 +255,8 @@ async def _publish_lines(call: Call) -> None:
         async with publisher:
             while lines := await source.take():
                 await stream.publish(publisher, lines)
+            if call.options["end"]:
+                await stream.end(publisher)
     finally:
         stream.summarize()
     if stream.exit_code:
@@ -178,7 +283,15 @@ class Stream:
 
     async def publish(self, publisher: "Publisher", lines: list[bytes | None]) -> None:
         """Raise `typer.Exit` where going on is pointless."""
-        numbered = list(self._readable(lines))
+        await self._send(publisher, list(self._readable(lines)))
+
+    async def end(self, publisher: "Publisher") -> None:
+        """Publish the last message of each channel."""
+        self._number += 1
+        items = self._call.outgoing(b"null")
+        await self._send(publisher, [(self._number, item) for item in items])
+
+    async def _send(self, publisher: "Publisher", numbered: "list[tuple[int, Outgoing]]") -> None:
         self._under_way = len(numbered)
         outcomes = await publisher.publish_many([item for _, item in numbered])
         self._under_way = 0
@@ -193,7 +306,8 @@ class Stream:
             try:
                 text, zeros = without_zeros(_present(line))
                 self._zeros += zeros
-                yield self._number, self._call.outgoing(text)
+                for item in self._call.line(text):
+                    yield self._number, item
             except ValueError as error:
                 self._reject(self._number, NOT_PUBLISHED, str(error))
 
@@ -221,7 +335,7 @@ class Stream:
         unknown = f", {self._under_way} under way when it ended" if self._under_way else ""
         zeros = f", {self._zeros} zero bytes before lines left out" if self._zeros else ""
         lines = f"{self._published} published, {self._failed} not{zeros}{unknown}"
-        say(f"{self._call.channel}: {lines}{where}")
+        say(f"{','.join(self._call.channels)}: {lines}{where}")
 
 
 def _present(line: bytes | None) -> bytes:

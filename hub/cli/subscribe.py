@@ -1,7 +1,7 @@
 """`hub subscribe`: the pushes of channels as JSON lines on stdout, through every outage.
 
-Ends with 1 when the hub refuses, 2 when the call itself is wrong, 0 when nobody reads stdout
-any more and 130 when interrupted. Only SIGINT, a refusal or a closed pipe end it.
+Ends with 1 when the hub refuses, 2 when the call itself is wrong, 130 when interrupted, and 0 when
+nobody reads stdout any more or all channels have ended.
 """
 
 import asyncio
@@ -52,7 +52,13 @@ def register(app: typer.Typer) -> None:
 
 
 def subscribe(
-    channels: Annotated[list[str], typer.Argument(metavar="CHANNEL...", help="Channels to read.")],
+    channels: Annotated[
+        list[str] | None, typer.Argument(metavar="CHANNEL...", help="Channels to read.")
+    ] = None,
+    pattern: Annotated[
+        list[str] | None,
+        typer.Option(help="All channels that match, now and later: 'prices:*', 'prices:**'."),
+    ] = None,
     url: Url = DEFAULT_URL,
     since: Annotated[
         list[str] | None,
@@ -75,25 +81,35 @@ def subscribe(
         str | None,
         typer.Option("--filter", help='Only messages with such tags, as \'{"league":"nba"}\'.'),
     ] = None,
+    every_ms: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=3_600_000, help="The newest of each key, or of the channel, that often."
+        ),
+    ] = None,
     token: Annotated[
         str | None, typer.Option(envvar="HUB_TOKEN", help="The subscriber's token.")
     ] = None,
     transport: Annotated[str, typer.Option(help="auto, websocket, sse or poll.")] = "auto",
 ) -> None:
-    """Print messages, gaps and presence of channels, one JSON line each, as they come.
+    """Print messages, gaps, rows and presence of channels, one JSON line each, as they come.
 
     Survives restarts of the hub and of the network: it reconnects, resumes where it was,
     and what is lost stands in the stream as a gap. Diagnostics go to stderr.
     """
     try:
+        names, patterns = unique(channels), unique(pattern)
+        check_patterns(names, patterns, state=state, every_ms=every_ms)
         plan = Plan(
-            tuple(dict.fromkeys(channels)),
+            names,
+            patterns,
             url,
-            positions(channels, since or []),
+            positions(names, patterns, since or []),
             last,
             fill,
             state,
             None if wanted is None else conditions(wanted),
+            every_ms,
             token,
             transports(transport),
         )
@@ -106,17 +122,39 @@ def subscribe(
         raise fail(WRONG_USE, str(error)) from None
 
 
+def unique(names: list[str] | None) -> tuple[str, ...]:
+    """Each once, in their order."""
+    return tuple(dict.fromkeys(names or ()))
+
+
+def check_patterns(
+    channels: tuple[str, ...], patterns: tuple[str, ...], *, state: bool, every_ms: int | None
+) -> None:
+    """Raise `ValueError` where nothing is asked for, or what no pattern can have."""
+    if not channels and not patterns:
+        raise ValueError("nothing to read: name a CHANNEL, or give a --pattern such as 'prices:*'")
+    for name in channels:
+        if "*" in name:
+            raise ValueError(f"{name!r} is no channel: --pattern {name!r} reads all that match")
+    if patterns and state:
+        raise ValueError("--state is of a channel, not of a --pattern: name the channels")
+    if patterns and every_ms is not None:
+        raise ValueError("--every-ms is of a channel, not of a --pattern: name the channels")
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What was asked for on the command line."""
 
     channels: tuple[str, ...]
+    patterns: tuple[str, ...]
     url: str
     since: "Mapping[str, str]"
     last: int | None
     fill: bool
     state: bool
     filter: "Mapping[str, object] | None"
+    every_ms: int | None
     token: str | None
     transports: tuple[str, ...]
 
@@ -127,7 +165,22 @@ class Plan:
             last=self.last,
             fill=self.fill,
             filter=self.filter,
+            every_ms=self.every_ms,
             state=self.state,
+            gaps=True,
+            presence=True,
+        )
+
+    def subscribe_pattern(self, hub: "HubClient", pattern: str) -> "Pushes":
+        from hub.core.patterns import matches
+
+        since = {name: at for name, at in self.since.items() if matches(pattern, name)}
+        return hub.subscribe_pattern(
+            pattern,
+            since=since or None,
+            last=self.last,
+            fill=self.fill,
+            filter=self.filter,
             gaps=True,
             presence=True,
         )
@@ -135,21 +188,28 @@ class Plan:
 
 def conditions(text: str) -> "Mapping[str, object]":
     """A filter as it is written; raise `ValueError` for other text."""
-    found = json.loads(text)
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f'--filter is no JSON ({error}), such as {{"league":"nba"}}') from None
     if not isinstance(found, dict):
         raise ValueError('--filter is a JSON object, such as {"league":"nba"}')  # noqa: TRY004
     return found
 
 
-def positions(channels: list[str], since: list[str]) -> dict[str, str]:
-    """Where to resume, by channel; raise `ValueError` for what names none of `channels`."""
+def positions(
+    channels: tuple[str, ...], patterns: tuple[str, ...], since: list[str]
+) -> dict[str, str]:
+    """Where to resume, by channel; raise `ValueError` for what names none that is asked for."""
+    from hub.core.patterns import matches
+
     found: dict[str, str] = {}
     for text in since:
         channel, equals, position = text.rpartition("=")
-        if not equals and len(channels) > 1:
+        if not equals and (len(channels) != 1 or patterns):
             raise ValueError(f"--since {text} does not say of which channel: CHANNEL=POSITION")
         channel = channel if equals else channels[0]
-        if channel not in channels:
+        if channel not in channels and not any(matches(each, channel) for each in patterns):
             raise ValueError(f"--since {text} names a channel that is not asked for")
         found[channel] = position
     return found
@@ -173,15 +233,32 @@ async def _print_pushes(plan: Plan) -> None:
         async with HubClient(
             plan.url, token=plan.token, transports=plan.transports, options=options
         ) as hub:
-            pushes = [plan.subscribe(hub, channel) for channel in plan.channels]
-            await asyncio.gather(
-                printer.wait_broken(), *(_follow(subscription, printer) for subscription in pushes)
-            )
+            # Patterns first: what both bring then goes on where it is.
+            pushes = [plan.subscribe_pattern(hub, pattern) for pattern in plan.patterns]
+            pushes += [plan.subscribe(hub, channel) for channel in plan.channels]
+            await _follow_all(pushes, printer)
     except HubClientError as error:
         hint = " (--token or HUB_TOKEN)" if error.code == "unauthorized" else ""
         raise fail(_REFUSED, f"{error}{hint}, at {shown_url}") from None
     finally:
         printer.flush(_FLUSH_SECONDS)
+
+
+async def _follow_all(pushes: "list[Pushes]", printer: "Printer") -> None:
+    """Return when all have ended; raise what ends one of them, or that nobody reads stdout."""
+
+    async def all_ended() -> None:
+        await asyncio.gather(*(_follow(subscription, printer) for subscription in pushes))
+
+    tasks = [asyncio.create_task(each()) for each in (all_ended, printer.wait_broken)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 async def _follow(subscription: "Pushes", printer: "Printer") -> None:
@@ -191,6 +268,7 @@ async def _follow(subscription: "Pushes", printer: "Printer") -> None:
     try:
         async for push in subscription:
             await printer.print(visible_json_bytes(push.frame))
+        say(f"{subscription.channel} has ended")
     except CommandError as error:
         # Of several, which: not every reason names it.
         raise CommandError(error.code, f"{subscription.channel}: {error.message}") from None

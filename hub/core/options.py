@@ -51,7 +51,9 @@ class ChannelOptions:
     def check_keyed(self, channel: str) -> None:
         """Raise `BadRequestError` where `channel`, which has these options, keeps no state."""
         if not self.keyed:
-            raise BadRequestError(f"{channel!r} keeps no state: its namespace is not keyed")
+            raise BadRequestError(
+                f"{channel!r} keeps no state: its namespace is not keyed (keyed = true)"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from hub.cli.subscribe import positions, transports
-from tests.cli.commands import DEADLINE_SECONDS, started
+from tests.cli.commands import DEADLINE_SECONDS, run, started
 from tests.clients.python.fakes import (
     Peer,
     message,
@@ -166,13 +166,37 @@ async def test_an_interrupt_ends_the_command_without_a_traceback() -> None:
 
 
 def test_since_names_its_channel_unless_there_is_only_one() -> None:
-    """POSITION suffices with one channel; with several it must be CHANNEL=POSITION."""
-    assert positions(["a"], ["e1:4"]) == {"a": "e1:4"}
-    assert positions(["a", "b:c"], ["b:c=e1:4", "a=e2:0"]) == {"b:c": "e1:4", "a": "e2:0"}
-    with pytest.raises(ValueError, match="CHANNEL=POSITION"):
-        positions(["a", "b"], ["e1:4"])
+    """POSITION suffices with one channel, and must be CHANNEL=POSITION with more or a pattern."""
+    assert positions(("a",), (), ["e1:4"]) == {"a": "e1:4"}
+    both = positions(("a", "b:c"), (), ["b:c=e1:4", "a=e2:0"])
+    assert both == {"b:c": "e1:4", "a": "e2:0"}
+    assert positions(("a",), ("b:*",), ["b:c=e1:4"]) == {"b:c": "e1:4"}
+    for channels, patterns in ((("a", "b"), ()), ((), ("b:*",))):
+        with pytest.raises(ValueError, match="CHANNEL=POSITION"):
+            positions(channels, patterns, ["e1:4"])
     with pytest.raises(ValueError, match="not asked for"):
-        positions(["a"], ["c=e1:4"])
+        positions(("a",), ("b:*",), ["c=e1:4"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "name a CHANNEL, or give a --pattern"),
+        (("prices:*",), "--pattern 'prices:*' reads all"),
+        (("--pattern", "a:*", "--state"), "--state is of a channel, not of a --pattern"),
+        (("--pattern", "a:*", "--every-ms", "5"), "--every-ms is of a channel, not of a --pattern"),
+        (("a", "--filter", "{league"), "--filter is no JSON"),
+        (("a", "--filter", "[1]"), '--filter is a JSON object, such as {"league":"nba"}'),
+    ],
+)
+async def test_flags_that_do_not_go_together_are_refused_in_one_line(
+    arguments: tuple[str, ...], said: str
+) -> None:
+    """Exit code 2, what is wrong and what to do; nobody is asked."""
+    ended = await run("subscribe", *arguments)
+    assert ended.code == 2
+    assert said in ended.err
+    assert len(ended.err.splitlines()) == 1
 
 
 def test_an_unknown_transport_is_refused_with_what_is_allowed() -> None:

@@ -89,6 +89,10 @@ def test_history_is_read_both_ways_and_from_a_moment_on_and_let_go_of() -> None:
         assert prices[:2] == [[1, 2, 3], [3, 2, 1]]
         assert prices[2] in ([1, 2, 3], [])  # by this machine's clock
         finished(block("history-less"), hub.url)
+        shown = documents(finished(block("history-shown"), hub.url))
+        (whole, *_) = documents(finished(block("history-read"), hub.url))
+        kept = whole["publications"]
+        assert shown == [*kept, *reversed(kept)]
         (page, *_) = documents(finished(block("history-read"), hub.url))
         kept = [each["data"] for each in page["publications"]]
         assert kept == [1, 2, 3, "for a minute"]

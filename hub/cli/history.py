@@ -1,0 +1,112 @@
+"""`hub history`: what the hub holds of a channel, and letting go of it."""
+
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.ending import WRONG_USE, fail, say
+from hub.cli.operator import Json, Key, Operator, operate
+from hub.observe.terminal import to_json
+
+_PAGE = 1000
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("history")(history)
+
+
+def history(
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Whose history.")],
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many messages; all where left out.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Only what follows this position; with --reverse what is before it."),
+    ] = None,
+    from_time: Annotated[
+        str | None, typer.Option(help="Nothing older: 2026-11-30T02:00:00Z, or milliseconds.")
+    ] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Newest first.")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Let go of all that was published so far.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --delete: do not ask.")] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Print the messages that history holds of a channel, one JSON line each, oldest first.
+
+    Says on stderr where some of what was asked for is held no more. With --delete the hub lets go
+    of them; numbers go on, and rows of a keyed channel stay.
+    """
+    asked = Asked(channel, limit, since, from_time, reverse)
+    if yes and not delete:
+        raise fail(WRONG_USE, "--yes is of --delete")
+    if delete and asked.narrowed:
+        raise fail(
+            WRONG_USE, "--delete lets go of all: no --limit, --since, --from-time, --reverse"
+        )
+    if delete and not yes:
+        _confirm(channel)
+
+    async def act(operator: Operator) -> None:
+        if delete:
+            await operator.tell("DELETE", "channels", channel, "history")
+            say(f"the history of {channel} is gone")
+            return
+        async for message in _messages(operator, asked):
+            typer.echo(to_json(message))
+
+    operate(url, key, act)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for on the command line."""
+
+    channel: str
+    limit: int | None
+    since: str | None
+    from_time: str | None
+    reverse: bool
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether it is anything but the whole history."""
+        return self.reverse or any((self.limit, self.since, self.from_time))
+
+
+def _confirm(channel: str) -> None:
+    """Raise `typer.Exit` unless somebody at a terminal agrees."""
+    if not sys.stdin.isatty():
+        raise fail(WRONG_USE, "--delete asks first, and nobody is there to answer: add --yes")
+    if not typer.confirm(f"Let go of the history of {channel}?", err=True):
+        raise typer.Exit(1)
+
+
+async def _messages(operator: Operator, asked: Asked) -> AsyncIterator[Json]:
+    left, since, first = asked.limit, asked.since, True
+    while left is None or left > 0:
+        page = await operator.ask(
+            "channels",
+            asked.channel,
+            "history",
+            since=since,
+            limit=_PAGE if left is None else min(left, _PAGE),
+            from_time=asked.from_time,
+            reverse="true" if asked.reverse else None,
+        )
+        if first and not page["complete"]:
+            say(f"history of {asked.channel} begins at {page['epoch']}:{page['oldest']}")
+        first = False
+        for message in page["publications"]:
+            yield message
+        left = None if left is None else left - len(page["publications"])
+        if (since := page["next"]) is None:
+            return
