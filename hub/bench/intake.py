@@ -119,6 +119,9 @@ WAYS: Sequence[Way] = (
     connects("bare httptools loop", Connecting(Contestant.SSE, needle=OK), broker="floor"),
     connects("WebSocket with one subscription", Connecting(Contestant.WEBSOCKET)),
     connects("SSE with one subscription", Connecting(Contestant.SSE)),
+    connects(
+        "bare loop, refused without a look", Connecting(Contestant.WEBSOCKET, _ANY), broker="floor"
+    ),
     connects("refused, another origin (403)", Connecting(Contestant.WEBSOCKET, _ANY, _ELSEWHERE)),
     connects(
         "refused, over the rate (429)",

@@ -80,6 +80,12 @@ class Bucket:
             return 0.0
         return (needed - left) / per_second
 
+    def wait(self, rate: Rate, now_seconds: float) -> float:
+        """The seconds until a token is there, 0 where one is; none is taken."""
+        per_second = rate.events / rate.seconds
+        left = self._left + max(0.0, now_seconds - self._at_seconds) * per_second
+        return max(0.0, (min(1.0, rate.burst) - left) / per_second)
+
 
 class Buckets:
     """A bucket for each of many parties."""
@@ -101,6 +107,11 @@ class Buckets:
                 del by_key[next(iter(by_key))]
         by_key[key] = bucket
         return bucket.take(self._rate, now, tokens)
+
+    def wait(self, key: Hashable) -> float:
+        """As `Bucket.wait`, of the party `key`."""
+        bucket = self._by_key.get(key)
+        return 0.0 if bucket is None else bucket.wait(self._rate, self._clock())
 
 
 def _buckets(rate: Rate | None, clock: Monotonic) -> Buckets | None:
@@ -172,6 +183,7 @@ class Limiter:
         self._counters = counters
         self._handshakes = _buckets(limits.handshakes, clock)
         self._publishes = _buckets(limits.publishes, clock)
+        self.limits_handshakes = self._handshakes is not None
         self.meters_commands = bool(limits.commands or limits.inbound_bytes)
         self.limits_publishes = self._publishes is not None
         self.counts_addresses = limits.address_connections > 0
@@ -181,16 +193,20 @@ class Limiter:
         """Raise `RateLimitedError` where `address` has begun too many sessions."""
         if self._handshakes is None:
             return
-        one = party(address)
-        if wait := self._handshakes.take(one):
-            why = "this address begins too many sessions"
-            raise self._refusal(Held("handshakes", "address", one, address, why), wait)
+        if wait := self._handshakes.take(party(address)):
+            raise self._refusal(_of_handshakes(address), wait)
+
+    def over_handshakes(self, address: str) -> RateLimitedError | None:
+        """Why `address` may begin no session now; None where it may, which counts none."""
+        if self._handshakes is None or not (wait := self._handshakes.wait(party(address))):
+            return None
+        return self._refusal(_of_handshakes(address), wait)
 
     def check_address(self, connections: int, address: str = "") -> None:
         """Raise `RateLimitedError` where an address that has so many may have no other."""
         limit = self._limits.address_connections
         if limit and connections >= limit:
-            why = f"this address has {connections:,} connections, limit is {limit:,}"
+            why = f"this address has as many connections as it may, which is {limit:,}"
             raise self._refusal(_of_address(address, why), 1)
 
     def overruns_address(self, connections: int, address: str = "") -> bool:
@@ -255,6 +271,11 @@ class Limiter:
 
 # How names of publishers begin, and what they are of.
 _PUBLISHERS = {"sub": "subject", "key": "key"}
+
+
+def _of_handshakes(address: str) -> Held:
+    why = "this address begins too many sessions"
+    return Held("handshakes", "address", party(address), address, why)
 
 
 def _of_address(address: str, why: str) -> Held:

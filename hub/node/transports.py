@@ -16,6 +16,7 @@ from hub.transports.asked import UrlRules
 from hub.transports.connection.application import Application
 from hub.transports.connection.arrivals import Arrivals
 from hub.transports.connection.context import ConnectionContext, Run
+from hub.transports.connection.door import Door
 from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.states import ConnectionLimits
 from hub.transports.connection.streams import Streams
@@ -106,9 +107,19 @@ def connection_context(
 ) -> ConnectionContext:
     """For the connections of the hub's own listener."""
     settings, websocket = node.settings, websocket_options(node)
+    deps = http_deps(node, app)
+    table = make_routes(deps)
+    streams = _streams(node, openings(node, websocket))
     return ConnectionContext(
-        dispatcher=dispatcher(node, app),
-        streams=_streams(node, openings(node, websocket)),
+        dispatcher=Dispatcher(table, deps),
+        streams=streams,
+        door=Door(
+            table,
+            streams,
+            limiter=node.core.limiter,
+            proxies=node.proxies,
+            counters=node.counters,
+        ),
         budget=node.bodies,
         sockets=node.sockets,
         limits=ConnectionLimits(

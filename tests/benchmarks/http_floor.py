@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.http_floor PORT
 
-A `GET /N` is answered with N bytes. It has no routes, no limits, no deadlines and no checks.
-`hub bench --intake` puts it beside the hub, under the same load in the same run.
+A `GET /N` is answered with N bytes, a `GET /ws` refused without a look and closed. It has no
+routes, no limits, no deadlines and no checks. `hub bench --intake` puts it beside the hub, under
+the same load in the same run.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ import uvloop
 
 _ANSWER = b'{"channel":"intake-0","offset":%d,"epoch":"0123456789ab"}'
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+
+_REFUSAL = b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class Floor(asyncio.Protocol):
@@ -30,6 +33,10 @@ class Floor(asyncio.Protocol):
         self._answers: list[bytes] = []
 
     def data_received(self, data: bytes) -> None:
+        if data.startswith(b"GET /ws"):
+            self._transport.write(_REFUSAL)
+            self._transport.close()
+            return
         self._parser.feed_data(data)
         self._transport.write(b"".join(self._answers))
         self._answers.clear()

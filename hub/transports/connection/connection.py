@@ -17,7 +17,7 @@ from hub.errors import BadRequestError, HubError, RequestTimeoutError
 from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.outgoing import Outgoing
-from hub.transports.connection.phase import PARSE, STREAMING, Phase
+from hub.transports.connection.phase import LOOK, PARSE, STREAMING, Phase
 from hub.transports.connection.proxied import plain_address
 from hub.transports.connection.reader import RequestReader
 from hub.transports.connection.requests import Requests
@@ -40,18 +40,22 @@ class Connection(asyncio.Protocol):
     """Owns its transport until it ends or a stream takes it over."""
 
     __slots__ = (
-        "_address", "_context", "_discarded", "_ends_clean", "_has_turn", "_held", "_outgoing",
-        "_peer_done", "_phase", "_reader", "_reading_paused", "_requests", "_transport", "_waits",
+        "_address", "_context", "_crowded", "_discarded", "_ends_clean", "_has_turn", "_held",
+        "_outgoing", "_peer_done", "_phase", "_reader", "_reading_paused", "_requests",
+        "_transport", "_waits",
     )  # fmt: skip
 
     def __init__(self, context: ConnectionContext, address: str | None = None) -> None:
         """`address` is the peer's where the socket does not tell it."""
         self._context = context
-        self._address = address
+        self._address = address or ""
         self._transport: asyncio.Transport
+        self._crowded: HubError | None = None
+        """Why only probes are answered: more connections than the node may hold, or its peer."""
         self._outgoing: Outgoing
         self._requests: Requests
         self._reader: RequestReader
+        """These three are made when the first bytes come: whoever is refused by less needs none."""
         self._phase = Phase(context.arrivals, context.deadlines, context.clock, self._late)
         self._held = b""
         """What came behind a request that waits, or waits for its turn."""
@@ -70,33 +74,60 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         context = self._context
         self._transport = cast("asyncio.Transport", transport)
-        self._outgoing = Outgoing(self._transport, context.turn, self.settle)
-        if (address := self._address) is None:
-            address = plain_address(transport.get_extra_info("peername"))
-        self._requests = Requests(context, self, self._outgoing, address=address)
-        self._reader = RequestReader(
-            self._requests,
-            max_head_bytes=context.limits.max_head_bytes,
-            address=address,
-            keep_raw=context.application is not None,
-            heads=context.dispatcher.heads,
-        )
-        context.sockets.enter(self, address)
+        if not self._address:
+            self._address = plain_address(transport.get_extra_info("peername"))
+        context.sockets.enter(self, self._address)
         # The transport is empty or paused, so that "paused" means what it says. One of TLS may be
         # paused at once: the end of the handshake is still on its way. It pauses at its mark where
         # a plain one pauses above it (`asyncio.sslproto`), and would at 0 when it is empty.
         high = 0 if transport.get_extra_info("sslcontext") is None else 1
         self._transport.set_write_buffer_limits(high=high, low=0)
-        if (crowded := context.sockets.refusal(address)) is not None:
-            self._requests.crowded = crowded
-            if context.sockets.is_overrun(address):
+        if (crowded := context.sockets.refusal(self._address)) is not None:
+            self._crowded = crowded
+            if context.sockets.is_overrun(self._address):
                 context.counters.refused[crowded.code] += 1
                 self._transport.abort()
                 return
         self._phase.arrive()
 
+    def _begin(self) -> None:
+        """Be ready to read requests, unless it is already."""
+        if self._phase.incoming is not LOOK:
+            return
+        context = self._context
+        self._phase.incoming = PARSE
+        self._outgoing = Outgoing(self._transport, context.turn, self.settle)
+        self._requests = Requests(context, self, self._outgoing, address=self._address)
+        self._requests.crowded = self._crowded
+        self._reader = RequestReader(
+            self._requests,
+            max_head_bytes=context.limits.max_head_bytes,
+            address=self._address,
+            keep_raw=context.application is not None,
+            heads=context.dispatcher.heads,
+        )
+
+    def _look(self, data: bytes) -> bool:
+        """Refuse who can be refused by address and first bytes; return whether it was."""
+        refused = self._context.door.refusal(self._address, self._crowded, data)
+        if refused is None:
+            self._begin()
+            return False
+        self._transport.write(refused.answer)
+        if refused.whole and self._phase.incoming is LOOK:
+            # Nearly always it is taken at once; else the first deadline is that of taking it.
+            self._transport.close()
+        else:
+            self._begin()
+            self.end(clean=refused.whole)
+            self._finish()
+        return True
+
     def data_received(self, data: bytes) -> None:
-        phase, requests = self._phase, self._requests
+        phase = self._phase
+        if phase.incoming is LOOK and self._look(data):
+            return
+        requests = self._requests
         if phase.incoming is PARSE and not self._held:
             if len(data) <= PIECE_BYTES and requests.answering is None:
                 self._reader.feed(data)
@@ -118,6 +149,8 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Return whether the peer, which says nothing more, still waits for answers."""
+        if self._phase.incoming is LOOK:
+            return False
         if self._outgoing.answers:
             self._outgoing.flush()
             self.settle()
@@ -137,10 +170,12 @@ class Connection(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
+        self._begin()
         self._outgoing.blocked = True
         self._context.sockets.hold(self, self._outgoing.unsent_bytes)
 
     def resume_writing(self) -> None:
+        self._begin()
         self._outgoing.blocked = False
         self._context.sockets.release(self)
         if (answering := self._requests.answering) is not None:
@@ -151,6 +186,10 @@ class Connection(asyncio.Protocol):
             self.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        if self._phase.incoming is LOOK:
+            self._context.sockets.leave(self)
+            self._phase.close()
+            return
         self._requests.connection_lost()
         self._leave()
         self._reader.close()
@@ -158,10 +197,12 @@ class Connection(asyncio.Protocol):
 
     def leave_after_next(self) -> None:
         """The next answer says that it is the last: whoever asks again finds another process."""
+        self._begin()
         self._requests.stopping = True
 
     def shut_down(self) -> None:
         """The listener stops: end now where nothing is under way, else with the next answer."""
+        self._begin()
         if self._phase.state in {State.AWAITING_HEAD, State.BETWEEN} and not self._held:
             # What was answered in this turn of the loop may be written still.
             self._outgoing.abort() if self._reader.in_head else self._outgoing.close()
@@ -317,6 +358,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """End at once, whatever is under way."""
+        self._begin()
         self._outgoing.abort()
 
     # -- states and deadlines ----------------------------------------------------------------------
@@ -412,6 +454,11 @@ class Connection(asyncio.Protocol):
 
     def _late(self) -> None:
         """The state has taken too long."""
+        if self._phase.state is State.AWAITING_HEAD and self._transport.is_closing():
+            # Refused at the door, and does not take the answer.
+            self._transport.abort()
+            return
+        self._begin()
         limits, requests = self._context.limits, self._requests
         match self._phase.when_late:
             case Late.REFUSE if requests.reading is not None:

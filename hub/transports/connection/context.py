@@ -10,6 +10,7 @@ from hub.core.ports import Monotonic
 from hub.core.time.deadlines import Deadlines
 from hub.transports.connection.application import Application
 from hub.transports.connection.arrivals import Arrivals
+from hub.transports.connection.door import Door
 from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.sockets import Sockets
 from hub.transports.connection.states import ConnectionLimits
@@ -28,6 +29,7 @@ class ConnectionContext:
 
     dispatcher: Dispatcher
     streams: Streams
+    door: Door
     budget: BodyBudget
     sockets: Sockets
     limits: ConnectionLimits

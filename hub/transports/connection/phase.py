@@ -12,6 +12,7 @@ from hub.transports.connection.timer import StateTimer
 BETWEEN = State.BETWEEN
 STREAMING = State.STREAMING
 PARSE = Incoming.PARSE
+LOOK = Incoming.LOOK
 # As `enter` would have it of a connection that has sent nothing: no request begun, no message.
 _ARRIVED: tuple[object, ...] = (State.AWAITING_HEAD, 0, 0)
 
@@ -47,7 +48,7 @@ class Phase:
         self._clock = clock
         self._late = late
         self.state = State.AWAITING_HEAD
-        self.incoming = Incoming.PARSE
+        self.incoming = Incoming.LOOK
         """What is done with bytes that come."""
         self._mark: tuple[object, ...] = ()
         """What the deadline of the state runs for: another mark begins another."""

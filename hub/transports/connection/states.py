@@ -38,6 +38,8 @@ class State(Enum):
 class Incoming(Enum):
     """What a connection does with bytes that come."""
 
+    LOOK = auto()
+    """They are the first: who may be refused without a parser is."""
     PARSE = auto()
     HOLD = auto()
     DROP = auto()

@@ -9,6 +9,7 @@ from typing import Any
 from hub.auth.policy import Policy
 from hub.core.counters import Counters
 from hub.core.eager import begin
+from hub.core.limits import Limiter, PeerLimits
 from hub.core.ports import OnPublished, PublishRequest, PublishResult
 from hub.core.time.deadlines import Deadlines
 from hub.errors import HubError, UnavailableError
@@ -16,6 +17,7 @@ from hub.transports.connection.application import Application
 from hub.transports.connection.arrivals import Arrivals
 from hub.transports.connection.connection import Connection
 from hub.transports.connection.context import ConnectionContext
+from hub.transports.connection.door import Door
 from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.states import ConnectionLimits
 from hub.transports.http.answer import Answer
@@ -234,6 +236,7 @@ class Rig:
         at_once: bool = True,
         publishes: str = "by coroutine",
         check_publish: CheckPublish | None = None,
+        peer_limits: PeerLimits | None = None,
     ) -> None:
         self.now = 1000.0
         self.deadlines = Deadlines(self.now)
@@ -259,9 +262,18 @@ class Rig:
             check_publish=check_publish,
             fallback=None if application is None else application.app,
         )
+        self.limiter = Limiter(peer_limits or PeerLimits(), lambda: self.now, self.counters)
+        table = make_routes(deps)
         self.context = ConnectionContext(
-            dispatcher=Dispatcher(make_routes(deps), deps),
+            dispatcher=Dispatcher(table, deps),
             streams=self.streams,  # type: ignore[arg-type]
+            door=Door(
+                table,
+                self.streams,  # type: ignore[arg-type]
+                limiter=self.limiter,
+                proxies=deps.proxies,
+                counters=self.counters,
+            ),
             budget=self.budget,
             sockets=self.sockets,  # type: ignore[arg-type]
             limits=limits,

@@ -491,6 +491,7 @@ async def test_a_connection_leaves_nothing_to_the_garbage_collector(rig: Rig) ->
             # As a real transport does at its end.
             rig.transport.protocol = None
         rig.connect()
+        rig.receive(b"G")
         assert _readers() == before + 1
     finally:
         gc.enable()

@@ -1,0 +1,125 @@
+"""Who is refused by address and first bytes alone: nothing of theirs is read any further.
+
+A connection too many, and one whose address begins too many sessions, are told so in a fixed
+answer before there is a parser, a request or a timer for them. What needs another look gets it: a
+probe, a head that has not come whole, a client behind a trusted proxy, whose address stands in the
+head. All that is told and counted is the same either way.
+"""
+
+import re
+import time
+from dataclasses import dataclass
+
+from hub.auth.proxies import TrustedProxies
+from hub.core.counters import Counters
+from hub.core.limits import Limiter
+from hub.errors import HubError
+from hub.transports.connection.streams import Streams
+from hub.transports.http.answer import encode
+from hub.transports.http.problem import problem
+from hub.transports.http.routes import RouteTable, Stream
+from hub.transports.opening import cross_origin
+from hub.transports.request import Request
+
+_LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/[^ ?\r\n]*)(?:\?[^ \r\n]*)? HTTP/1\.1\r\n")
+# Of printable characters alone: one of them is said again in the answer.
+_FIELD = re.compile(rb"\r\n(accept|origin|host):[ \t]*([ -~]*?)[ \t]*(?=\r\n)", re.IGNORECASE)
+_END = b"\r\n\r\n"
+# Answers that are kept for the second that they name: a few reasons, each with a few waits.
+_MAX_SAID = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What a connection is told before it ends."""
+
+    answer: bytes
+    whole: bool
+    """The request is here to its last byte, so nothing that comes could take the answer away."""
+
+
+class Door:
+    """One per node."""
+
+    def __init__(
+        self,
+        table: RouteTable,
+        streams: Streams,
+        *,
+        limiter: Limiter,
+        proxies: TrustedProxies,
+        counters: Counters,
+    ) -> None:
+        self._table = table
+        self._streams = streams
+        self._limiter = limiter
+        self._proxies = proxies
+        self._counters = counters
+        self._paths = {
+            f"{table.base_path}{route.path}".encode(): route.stream
+            for route in table.routes
+            if route.stream is not None
+        }
+        """What each path that opens a stream opens."""
+        self._said: dict[tuple[str, int | None, int], bytes] = {}
+
+    def refusal(self, address: str, crowded: HubError | None, data: bytes) -> Refused | None:
+        """What to tell a peer whose first bytes are `data`; None where it needs another look.
+
+        Args:
+            crowded: why its connection is one too many; None where it is not.
+        """
+        if crowded is None and not self._limiter.limits_handshakes:
+            return None
+        if (line := _LINE.match(data)) is None or (end := data.find(_END)) < 0:
+            return None
+        method, path = line.groups()
+        stream = self._paths.get(path) if method == b"GET" else None
+        if crowded is not None:
+            error = crowded
+            if stream is None and self._is_for_probes(path):
+                return None
+        else:
+            if stream is None or self._proxies.trusts(address):
+                return None
+            over = self._limiter.over_handshakes(address)
+            if over is None:
+                return None
+            error = over
+        if crowded is not None and stream is not Stream.SSE:
+            self._counters.http_errors[error.code] += 1
+        answer = self._answer(stream, address, error, data[: end + 2])
+        return Refused(answer, whole=method == b"GET" and end + len(_END) == len(data))
+
+    def _is_for_probes(self, path: bytes) -> bool:
+        try:
+            found = self._table.find(path)
+        except HubError:
+            return True
+        return found is not None and found[0].public
+
+    def _answer(self, stream: Stream | None, address: str, error: HubError, head: bytes) -> bytes:
+        if stream is Stream.SSE:
+            request = Request(_fields(head))
+            request.address = address
+            return encode(self._streams.refusal(Stream.SSE, request, error), close=True)
+        self._counters.refused[error.code] += 1
+        if stream is None and (origin := _fields(head).get("origin")) is not None:
+            return encode(problem(error, headers=cross_origin(origin)), close=True)
+        # Whoever asks for a WebSocket can read no status of its handshake, wherever it comes from.
+        return self._fixed(error, int(time.time()))
+
+    def _fixed(self, error: HubError, second: int) -> bytes:
+        """The same for all that are refused alike within a second, which it names."""
+        key = error.message, error.retry_after_seconds, second
+        if (known := self._said.get(key)) is None:
+            if len(self._said) >= _MAX_SAID:
+                self._said.clear()
+            known = self._said[key] = encode(problem(error), close=True)
+        return known
+
+
+def _fields(head: bytes) -> dict[str, str]:
+    """The few fields of a head that a refusal depends on."""
+    found = _FIELD.findall(head)
+    return {str(name, "latin-1").lower(): str(value, "latin-1") for name, value in found}

@@ -1,0 +1,133 @@
+"""Who is refused by address and first bytes costs no parser, and is told what others are told."""
+
+from pathlib import Path
+
+import pytest
+
+from hub.core.limits import PeerLimits, Rate
+from hub.transports.connection import connection as connections
+from tests.support.frames import UPGRADE
+from tests.transports.connection.rig import Rig, get, post
+
+LIMITS = PeerLimits(handshakes=Rate(1, 3600, 1))
+PEER = "192.0.2.7"
+
+
+@pytest.fixture
+async def limited(files: Path) -> Rig:
+    """Its address may begin one session in an hour, and has begun it."""
+    rig = Rig(files, peer_limits=LIMITS)
+    rig.limiter.check_handshake(PEER)
+    return rig
+
+
+def no_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise AssertionError("a reader was made")
+
+    monkeypatch.setattr(connections, "RequestReader", fails)
+
+
+@pytest.mark.parametrize("path", ["/ws?channel=a", "/sse?channel=a"])
+async def test_who_begins_too_many_sessions_is_told_so_before_anything_is_made(
+    limited: Rig, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    no_readers(monkeypatch)
+    limited.receive(get(path, UPGRADE))
+    assert limited.answers == [429]
+    assert b"\r\nRetry-After: 3600\r\n" in limited.transport.written
+    assert limited.transport.ended
+    assert not limited.sockets.http
+    assert limited.counters.rate_limited["handshakes"] == 1
+    told = 0 if path.startswith("/sse") else 1  # the rig's streams count nothing
+    assert limited.counters.refused["rate_limited"] == told
+
+
+async def test_looking_takes_no_session_from_whoever_has_one_left(files: Path) -> None:
+    rig = Rig(files, peer_limits=LIMITS)
+    for _ in range(2):
+        rig.connect()
+        rig.receive(get("/ws", UPGRADE))
+    assert len(rig.streams.opened) == 2  # the rig's streams take no session either
+
+
+@pytest.mark.parametrize(
+    "request_", [post("a", b"1"), get("/healthz"), get("/api/openapi.json"), get("/ws.html")]
+)
+async def test_who_begins_no_session_is_not_held_back_by_their_rate(
+    limited: Rig, request_: bytes
+) -> None:
+    limited.receive(request_)
+    assert limited.answers[0] in {200, 404}
+
+
+@pytest.mark.parametrize("cut", [1, 7, 40])
+async def test_a_head_that_comes_in_pieces_is_read_as_ever(limited: Rig, cut: int) -> None:
+    """And what then refuses it is asked where sessions are opened."""
+    limited.receive(get("/ws", UPGRADE), cut=cut)
+    assert len(limited.streams.opened) == 1
+
+
+@pytest.mark.parametrize("path", ["/ws", "/api/publish/a", "/api/connections", "/nowhere"])
+async def test_a_connection_too_many_is_told_so_before_anything_is_made(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    no_readers(monkeypatch)
+    rig.sockets.crowded = True
+    rig.connect()
+    rig.receive(get(path))
+    assert rig.answers == [503]
+    assert rig.transport.ended
+    assert rig.connection not in rig.sockets.http
+    assert (rig.counters.refused["unavailable"], rig.counters.http_errors["unavailable"]) == (1, 1)
+
+
+async def test_the_answer_is_the_one_that_a_head_in_pieces_gets(rig: Rig) -> None:
+    """Also for a page, which may read it where it can."""
+    rig.sockets.crowded = True
+    page = "Origin: http://localhost\r\n"
+    requests = [
+        get("/ws", UPGRADE),
+        get("/api/nodes", page),
+        get("/sse?channel=a"),
+        post("a", b"1"),
+    ]
+    for request in requests:
+        told = []
+        for cut in (None, 9):
+            rig.connect()
+            rig.receive(request, cut=cut)
+            head, _, body = rig.transport.written.partition(b"\r\n\r\n")
+            fields = [line for line in head.split(b"\r\n") if not line.startswith(b"Date:")]
+            told.append((sorted(fields), body))
+        assert told[0] == told[1], request
+
+
+async def test_a_body_that_is_still_on_its_way_does_not_take_the_answer_away(rig: Rig) -> None:
+    """The rest is read and thrown away, and the peer has its time to end."""
+    rig.sockets.crowded = True
+    rig.connect()
+    rig.receive(post("a", b"1" * 100, length=5000))
+    assert rig.answers == [503]
+    assert (rig.transport.eof, rig.transport.ended) == (True, False)
+    rig.receive(b"1" * 4900)
+    assert rig.answers == [503]
+    rig.wait(2.1)
+    assert rig.transport.ended
+    assert rig.published == []
+
+
+async def test_who_does_not_take_the_answer_is_cut_off(limited: Rig) -> None:
+    limited.transport.room = 0
+    limited.receive(get("/ws", UPGRADE))
+    assert limited.transport.ended
+    limited.wait(31)
+    assert not limited.sockets.http
+
+
+async def test_an_origin_with_controls_is_not_said_again(rig: Rig) -> None:
+    rig.sockets.crowded = True
+    rig.connect()
+    rig.receive(get("/api/nodes", "Origin: http://a\x00b\r\n"))
+    assert b"\x00" not in rig.transport.written
+    assert rig.answers
