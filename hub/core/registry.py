@@ -188,9 +188,8 @@ class SessionRegistry:
                     self.commands.submit(session, each)
 
     def _subscribe_channels(self, session: Session, asked: Sequence[Subscribe]) -> None:
-        if session.places is not None:
-            for subscription in asked:
-                session.expect(subscription)
+        for subscription in asked:
+            session.places.expect(subscription)
         try:
             if self._command_handler.subscribe_now(session, asked):
                 return

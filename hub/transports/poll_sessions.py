@@ -104,7 +104,7 @@ class Polling:
         What it does not name it has as far as the answer before told; what was new in the lost
         one, from its start.
         """
-        starts: Mapping[str, Place] = self.session.places or {}
+        starts: Mapping[str, Place] = self.session.places
         known = self.answered if self.has(request) else self.before
         places: dict[str, Position] = {}
         for name, start in starts.items():
@@ -174,7 +174,7 @@ class PollSessions:
     def answer(self, polling: Polling) -> bytes:
         """The answer's JSON, and the positions that go exactly with it."""
         frames = polling.link.take()
-        polling.ever |= (polling.session.places or {}).keys()
+        polling.ever |= polling.session.places.keys()
         polling.before = polling.answered
         polling.answered = polling.session.resume_from()
         polling.is_known = True
@@ -234,7 +234,7 @@ class PollSessions:
         by_name = [
             # One that has not begun yet may be what the application is still being asked about.
             _subscribe(request, name, places.get(name), judged=held is not None)
-            for name, at in (session.places or {}).items()
+            for name, at in session.places.items()
             if (held := session.subscriptions.get(name)) is None or not held.through_pattern
             if not (has_ended(at) and _through_pattern(session, name))
         ]
@@ -252,15 +252,15 @@ class PollSessions:
         Not one that the session has left since, by a command or on an operator's word.
         """
         session = polling.session
-        held = (session.places or {}).keys()
+        held = session.places.keys()
         polling.ever |= held | set(() if session.patterns is None else session.patterns.by_text)
         more = [name for name in request.channels if name not in polling.ever]
         patterns = [text for text in request.patterns if text not in polling.ever]
-        ended = {name for name, at in (session.places or {}).items() if has_ended(at)}
+        ended = {name for name, at in session.places.items() if has_ended(at)}
         for name in ended.difference(request.channels):
             # Its peer has been told. Places of a pattern's channels stay: it names them all.
             if not _through_pattern(session, name):
-                session.forget(name)
+                session.places.forget(name)
         polling.ever &= held | {*request.channels, *request.patterns}
         for name in more:
             session.identity.check_subscribe(name)
@@ -270,7 +270,7 @@ class PollSessions:
             )
         asked = [_subscribe(request, name, request.since.get(name), judged=False) for name in more]
         for command in asked:
-            session.expect(command)
+            session.places.expect(command)
         for command in asked:
             self._registry.commands.submit(session, command)
         for pattern in patterns:
@@ -304,7 +304,7 @@ class PollSessions:
             ],
             named=request.named,
         )
-        session.on_progress = link.progressed
+        session.places.on_progress = link.progressed
         names = {each.channel for each in asked}
         places = {name: at for name, at in since.items() if name in names or patterns}
         polling = self._polling[session.id] = Polling(session, link, request, places, places)

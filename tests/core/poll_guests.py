@@ -126,21 +126,21 @@ class PollerRules(RuleBasedStateMachine):
     def serve(self, poller: Poller, *, arrives: bool) -> None:
         """Answer it as soon as it can be, whether or not the answer gets there."""
         polling = poller.waits
-        if polling is None or (polling.session.unstarted and not polling.link.ended):
+        if polling is None or (polling.session.places.unstarted and not polling.link.ended):
             return
         poller.waits = None
         raw = json.loads(self.polls.answer(polling))
         if not arrives:
             return
         poller.welcome = raw["welcome"] if poller.says_connection else {}
-        places = (polling.session.places or {}).items()
+        places = polling.session.places.items()
         starts = {name: place for name, place in places if isinstance(place, Position)}
         poller.checker.answered(raw["pushes"], raw["positions"], starts)
 
     def take(self, poller: Poller) -> None:
         """As a poll does that waits: its channels have started, and so it takes what they have."""
         polling = poller.waits
-        if polling is not None and not polling.session.unstarted and not polling.link.taking:
+        if polling is not None and not polling.session.places.unstarted and not polling.link.taking:
             polling.link.begin(MAX_BYTES)
 
     # -- what may happen -----------------------------------------------------------------------

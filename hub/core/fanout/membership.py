@@ -67,7 +67,7 @@ class Membership:
             raise BadRequestError(f"not subscribed to {name!r}")
         self._fanout.settle(subscription)
         self.leave(subscription, lost=False, how=how)
-        session.forget(name)
+        session.places.forget(name)
         return subscription
 
     def expel(self, session: Session, name: str, reason: str) -> None:
@@ -83,7 +83,7 @@ class Membership:
             last = subscription.offset
             self.expel(session, name, reason)
             subscription.replay_cursor = last
-            session.keep_place(subscription)
+            session.places.keep(subscription)
 
     def leave_all(self, session: Session) -> None:
         """The session has ended: nothing is written to it any more."""

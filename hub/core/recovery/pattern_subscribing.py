@@ -92,8 +92,7 @@ class PatternSubscribing:
         except BaseException:
             self._end(following)
             raise
-        if session.on_progress is not None:
-            session.on_progress()
+        session.places.progressed()
         return _ok(command.pattern, positions)
 
     def _check(self, session: Session, command: SubscribePattern) -> None:
@@ -182,7 +181,7 @@ class PatternSubscribing:
                 _, asked, at = starts[name]
                 positions[name] = at.position
                 before = asked.since if at.reset else None
-                session.starts(name, at.position if before is None else before)
+                session.places.start(name, at.position if before is None else before)
         following_since, following.meanwhile = following.meanwhile or {}, None
         if session.dialect.marks_positions:
             session.tell_positions()
@@ -277,7 +276,7 @@ class PatternSubscribing:
             return
         asked = following.command
         command = Subscribe(None, name, BEGINNING, None, asked.fill, asked.filter)
-        session.starts(name, began.position)
+        session.places.start(name, began.position)
         self._subscribing.enter_through_pattern(session, channel, command, began, told=True)
 
     # -- ending ----------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from hub.core.pushes import Gap, GapReason, JsonText, Reply, Subscribed
 from hub.core.recovery.ending import Ending
 from hub.core.recovery.replay import Replay
 from hub.core.recovery.start import Opened, Start, Starts, at_head
+from hub.core.session.places import NO_PLACES
 from hub.core.session.session import Session
 from hub.core.session.subscription import NOWHERE, Subscription
 from hub.core.session.throttle import Throttle
@@ -91,12 +92,12 @@ class Subscribing:
             self._fanout.settle(held)
             self._membership.leave(held, lost=False)
         self._check(session, command)
-        session.expect(command)
+        session.places.expect(command)
         try:
             [began] = await self._together(session, [command], reply_in_stream=reply_in_stream)
         except BaseException as error:
             if command.channel not in session.subscriptions:
-                session.forget(command.channel)
+                session.places.forget(command.channel)
                 if brought:
                     # Its pattern would bring it no more: it has to come back for it.
                     session.close_error(
@@ -126,9 +127,9 @@ class Subscribing:
 
         It does what `subscribe` does, without a coroutine. Raises `HubError`.
         """
-        if session.places is not None:
+        if session.places is not NO_PLACES:
             for channel, _ in opened:
-                session.starts(channel.name, channel.head)
+                session.places.start(channel.name, channel.head)
             if session.dialect.marks_positions:
                 session.tell_positions()
         for channel, command in opened:
@@ -143,16 +144,16 @@ class Subscribing:
         the others: so a place to resume from is known of every channel before anything is said
         of any, and each id of a stream names them all.
         """
-        session.expect(command)
+        session.places.expect(command)
         # Where the application is asked, each waits until it was.
         unplaced = [
             each
-            for each in session.unstarted
+            for each in session.places.unstarted
             if each.since is None and (each.judged or not command.judged)
         ]
         if unplaced and not session.subscriptions:
             await self._together(session, unplaced, reply_in_stream=False, tell=True)
-        if session.places is None or command in session.unstarted:
+        if session.places is NO_PLACES or command in session.places.unstarted:
             self._check(session, command)
             await self._together(session, [command], reply_in_stream=False)
         return {}
@@ -194,7 +195,7 @@ class Subscribing:
             asked = command.since if at.reset else None
             if at.state:
                 asked = command.since or NOWHERE
-            session.starts(channel.name, at.position if asked is None else asked)
+            session.places.start(channel.name, at.position if asked is None else asked)
         if tell and session.dialect.marks_positions:
             session.tell_positions()
         for (channel, command), at in zip(opened, began, strict=True):
@@ -244,7 +245,7 @@ class Subscribing:
             frame = self._subscribed_live(dialect, channel.name, channel.epoch, offset)
         else:
             frame = _subscribed_live(dialect, channel.name, channel.epoch, offset, command.given)
-        session.push_frame_in_order(subscription, frame)
+        session.push_in_order(subscription, frame)
         subscription.go_live(offset)
         if dialect.marks_positions:
             self._fanout.mark(session)

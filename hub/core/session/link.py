@@ -2,8 +2,13 @@
 
 from typing import TYPE_CHECKING, Protocol
 
+from hub.core.options import KIB
+
 if TYPE_CHECKING:
     from hub.core.session.session import Session
+
+# As large as most frames that are no replies to `history` or `presence`.
+SLICE_BYTES = 64 * KIB
 
 
 class Link(Protocol):
@@ -87,3 +92,18 @@ class Link(Protocol):
     def abort(self) -> None:
         """End now."""
         ...
+
+
+def send_in_slices(link: Link, data: bytes) -> int:
+    """Send a large frame as far as the link takes it; return how many bytes that was.
+
+    What one call hands over, a transport of the event loop's or of TLS takes whole and holds
+    where nobody counts it; the next call it takes nothing of.
+    """
+    taken = 0
+    while part := data[taken : taken + SLICE_BYTES]:
+        sent = link.send(part)
+        taken += sent
+        if sent != len(part):
+            break
+    return taken

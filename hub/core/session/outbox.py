@@ -96,6 +96,26 @@ class OutboxBudget:
         """What the bound holds for: of sessions that are closed nothing more can be taken away."""
         return self.bytes + self.handed_bytes
 
+    def handed(self, session: Debtor, size: int) -> None:
+        """The session's transport holds so much more."""
+        self.handed_bytes += size
+        self.sessions[session] = None
+
+    def taken(self, session: Debtor, size: int, *, leaving: bool) -> None:
+        """The peer has taken what its transport held; `leaving` where its session is closed."""
+        if leaving:
+            self.leaving_bytes -= size
+            return
+        self.handed_bytes -= size
+        if session.outbox is None:
+            self.sessions.pop(session, None)
+
+    def leaves(self, session: Debtor) -> None:
+        """The session is closed: what its transport still holds counts as leaving."""
+        self.sessions.pop(session, None)
+        self.handed_bytes -= session.handed_bytes
+        self.leaving_bytes += session.handed_bytes
+
     def relieve(self) -> None:
         """At the bound, close the sessions that are owed most until there is room again."""
         while self.bytes + self.handed_bytes > self.max_bytes and self.sessions:

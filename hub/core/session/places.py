@@ -9,11 +9,13 @@ channel that it asked for has a place here, from the asking on.
     ended              the subscription that got the channel's last publication
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from hub.core.commands import Subscribe
 from hub.core.publication import Position
 from hub.core.session.by_channel import ByChannel
+from hub.core.session.session_patterns import SessionPatterns
 from hub.core.session.subscription import Subscription
 
 Place = Subscribe | Position | Subscription
@@ -32,9 +34,24 @@ def has_ended(place: Place) -> bool:
 
 
 class Places(ByChannel[Place]):
-    """Of one session, in the order of asking."""
+    """Of one session, in the order of asking.
 
-    __slots__ = ()
+    Args:
+        most: how many channels its URL may name.
+    """
+
+    __slots__ = ("_most", "on_progress")
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+        self.on_progress: Callable[[], None] | None = None
+        """Told when a channel went live or history was read; for a transport that waits for it."""
+
+    def progressed(self) -> None:
+        """A channel went live, or history was read."""
+        if self.on_progress is not None:
+            self.on_progress()
 
     def expect(self, command: Subscribe) -> None:
         """The peer asks for a channel: from now on it is among the places it resumes from."""
@@ -42,15 +59,42 @@ class Places(ByChannel[Place]):
         if command.judged and isinstance(known, Subscribe):
             self[command.channel] = command
 
+    def start(self, channel: str, place: Position) -> None:
+        """A channel that was asked for starts there."""
+        self[channel] = place
+        self.progressed()
+
+    def forget(self, channel: str) -> None:
+        """The peer is not in this channel: it does not resume it."""
+        self.pop(channel, None)
+
+    def keep(self, ended: Subscription) -> None:
+        """The peer is in this channel no more, because the channel has ended.
+
+        A peer that asks for it again, as a URL does by itself, still resumes behind what it got.
+        So many channels as a URL may name are kept.
+        """
+        if len(self) < self._most:
+            self[ended.channel.name] = ended
+
     @property
     def unstarted(self) -> Sequence[Subscribe]:
-        """What was asked for and has not started."""
+        """What was asked for and has not started, in the order of asking."""
         return [place for place in self.values() if isinstance(place, Subscribe)]
 
-    def resume_from(self, subscriptions: Mapping[str, Subscription]) -> dict[str, Position]:
+    def starting(self, patterns: SessionPatterns | None) -> str:
+        """A channel or pattern that was asked for and has not started; empty where all have."""
+        if unstarted := self.unstarted:
+            return unstarted[0].channel
+        return "" if patterns is None else patterns.starting
+
+    def resume_from(
+        self, subscriptions: Mapping[str, Subscription], patterns: SessionPatterns | None
+    ) -> dict[str, Position]:
         """Every channel that was asked for: at the place that was asked for until it is subscribed.
 
-        One whose start is still unknown is left out: it begins as at first.
+        One whose start is still unknown is left out: it begins as at first. A pattern of which no
+        channel is named resumes by its own name.
         """
         found: dict[str, Position] = {}
         for channel, place in self.items():
@@ -58,4 +102,31 @@ class Places(ByChannel[Place]):
                 found[channel] = subscription.resume_from
             elif (known := known_place(place)) is not None:
                 found[channel] = known
+        if patterns is not None:
+            patterns.mark(found)
         return found
+
+
+class _NoPlaces(Places):
+    """Those of a peer that keeps its own positions: it is told none."""
+
+    __slots__ = ()
+
+    def expect(self, command: Subscribe) -> None:
+        """Nothing."""
+
+    def start(self, channel: str, place: Position) -> None:
+        """Nothing."""
+
+    def keep(self, ended: Subscription) -> None:
+        """Nothing."""
+
+    def resume_from(
+        self,
+        subscriptions: Mapping[str, Subscription],  # noqa: ARG002 - nothing of them is told
+        patterns: SessionPatterns | None,  # noqa: ARG002
+    ) -> dict[str, Position]:
+        return {}
+
+
+NO_PLACES: Final = _NoPlaces(most=0)

@@ -5,23 +5,21 @@ first write that is not taken whole ends that; the link says when to go on. Noth
 waits: each method changes state and writes what the link takes at once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hub.core.commands import Subscribe
 from hub.core.forensics.noted import Notes
 from hub.core.identity import Identity
 from hub.core.limits import Meter
-from hub.core.options import KIB
 from hub.core.ports import Dialect
 from hub.core.publication import Position
 from hub.core.pushes import Goodbye, Push
 from hub.core.session.by_channel import ByChannel
 from hub.core.session.context import SessionContext
 from hub.core.session.encoded import Encoded
-from hub.core.session.link import Link
+from hub.core.session.link import SLICE_BYTES, Link, send_in_slices
 from hub.core.session.outbox import Outbox
-from hub.core.session.places import Places
+from hub.core.session.places import NO_PLACES, Places
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.session_patterns import SessionPatterns
 from hub.core.session.subscription import Kept, Subscription
@@ -31,21 +29,15 @@ if TYPE_CHECKING:
     from hub.core.session.inbox import Inbox
 
 
-# As large as most frames that are no replies to `history` or `presence`.
-_SLICE_BYTES = 64 * KIB
-
-
 class Session:
     """Open until `close` or `lost`; owned by the event loop."""
 
     __slots__ = (
         "_context", "beat_slot", "closing", "dialect", "drained_at_seconds", "gone",
         "handed_bytes", "id", "identity", "inbox", "left_at", "link", "meter", "notes",
-        "on_progress",
-        "opened_at_seconds", "outbox", "patterns",
-        "places", "read_again_at_seconds", "replay_running",
-        "replaying",
-        "round_trip_seconds", "sent_apart", "subscriptions", "writable",
+        "opened_at_seconds", "outbox", "patterns", "places", "read_again_at_seconds",
+        "replay_running", "replaying", "round_trip_seconds", "sent_apart", "subscriptions",
+        "writable",
     )  # fmt: skip
 
     def __init__(
@@ -65,16 +57,12 @@ class Session:
         self.id = id
         self.subscriptions: ByChannel[Subscription] = ByChannel()
         tells = dialect.marks_positions or dialect.several is not None
-        self.places = Places() if tells else None
-        """Every channel it asked for: as it was asked for, and where it started once that is
-        known. Of peers that keep no positions of their own only, which resume from what the hub
-        tells them (`resume_from`)."""
+        self.places = Places(most=dialect.max_channels) if tells else NO_PLACES
+        """Where its peer resumes that keeps no positions of its own, by channel."""
         self.patterns: SessionPatterns | None = None
         """What it subscribes to by patterns; made with the first."""
         self.left_at: Mapping[str, Position] | None = None
         """Where its peer resumes, once it has ended."""
-        self.on_progress: Callable[[], None] | None = None
-        """Told when a channel went live or history was read; for a transport that waits for it."""
         self.writable = True
         """Whether the next frame may go straight to the link; `block` ends that."""
         self.closing = False
@@ -146,7 +134,7 @@ class Session:
     def push_in_order(
         self,
         subscription: Subscription,
-        push: Push,
+        push: Push | bytes,
         offset: int = 0,
         *,
         resumes: Position | None = None,
@@ -154,21 +142,12 @@ class Session:
         """Send what belongs to a channel, behind all that channel already has for this session.
 
         Args:
+            push: or its frame, where it is encoded already.
             offset: where it moves the position, 0 where it does not.
             resumes: of a `reset`, where a peer resumes that is cut before it.
         """
-        frame = self.dialect.encode(push, subscription.channel.epoch)
-        self.push_frame_in_order(subscription, frame, offset, resumes=resumes)
-
-    def push_frame_in_order(
-        self,
-        subscription: Subscription,
-        frame: bytes,
-        offset: int = 0,
-        *,
-        resumes: Position | None = None,
-    ) -> None:
-        """As `push_in_order`, of what is encoded already."""
+        epoch = subscription.channel.epoch
+        frame = push if isinstance(push, bytes) else self.dialect.encode(push, epoch)
         if self.closing or not (frame or offset):
             return
         if self.writable:
@@ -181,7 +160,8 @@ class Session:
 
     def write(self, data: bytes) -> None:
         """Write while `writable`; what the link does not take it finishes."""
-        taken = self.link.send(data) if len(data) <= _SLICE_BYTES else self._send_in_slices(data)
+        link = self.link
+        taken = link.send(data) if len(data) <= SLICE_BYTES else send_in_slices(link, data)
         # As `count`, which is one call more for each frame.
         self._context.counters.bytes_sent += taken
         if taken != len(data):
@@ -194,20 +174,6 @@ class Session:
         taken whole: `hub.core.fanout.fanout` counts all of those at once.
         """
         self._context.counters.bytes_sent += size
-
-    def _send_in_slices(self, data: bytes) -> int:
-        """Send a large frame as far as the link takes it.
-
-        What one call hands over, a transport of the event loop's or of TLS takes whole and holds
-        where nobody counts it; the next call it takes nothing of.
-        """
-        taken = 0
-        while part := data[taken : taken + _SLICE_BYTES]:
-            sent = self.link.send(part)
-            taken += sent
-            if sent != len(part):
-                break
-        return taken
 
     def block(self) -> None:
         """Write nothing straight to the link until `on_writable`."""
@@ -227,9 +193,7 @@ class Session:
         self.block()
         self.handed_bytes += len(rest)
         self.count(len(rest))
-        outbox_budget = self._context.outbox_budget
-        outbox_budget.handed_bytes += len(rest)
-        outbox_budget.sessions[self] = None
+        self._context.outbox_budget.handed(self, len(rest))
         self.link.finish(rest)
 
     def uncork(self) -> None:
@@ -257,57 +221,20 @@ class Session:
         self._context.counters.deliveries += publications
         return whole
 
-    def expect(self, command: Subscribe) -> None:
-        """The peer asks for a channel: from now on it is among the places it resumes from."""
-        if self.places is not None:
-            self.places.expect(command)
-
-    def starts(self, channel: str, place: Position) -> None:
-        """A channel that was asked for starts there."""
-        if self.places is not None:
-            self.places[channel] = place
-            if self.on_progress is not None:
-                self.on_progress()
-
-    def forget(self, channel: str) -> None:
-        """The peer is not in this channel: it does not resume it."""
-        if self.places is not None:
-            self.places.pop(channel, None)
-
-    def keep_place(self, ended: Subscription) -> None:
-        """The peer is in this channel no more, because it has ended: who asks for it again, as a
-        URL does by itself, still resumes behind what it got. So many channels as a URL may name.
-        """
-        if self.places is not None and len(self.places) < self.dialect.max_channels:
-            self.places[ended.channel.name] = ended
-
-    @property
-    def unstarted(self) -> Sequence[Subscribe]:
-        """What was asked for and has not started, in the order of asking."""
-        return () if self.places is None else self.places.unstarted
-
     def resume_from(self) -> Mapping[str, Position]:
         """Where a peer resumes that is cut behind what its link has been handed."""
         if self.left_at is not None:
             return self.left_at
-        if self.places is None:
-            return {}
-        found = self.places.resume_from(self.subscriptions)
-        if self.patterns is not None:
-            self.patterns.mark(found)
-        return found
+        return self.places.resume_from(self.subscriptions, self.patterns)
 
     @property
     def starting(self) -> str:
         """A channel or pattern that was asked for and has not started; empty where all have."""
-        if (unstarted := self.unstarted) or self.patterns is None:
-            return unstarted[0].channel if unstarted else ""
-        return self.patterns.starting
+        return self.places.starting(self.patterns)
 
     def write_positions(self) -> None:
         """Tell how far every channel is, for dialects that resume from one mark."""
-        if self.on_progress is not None:
-            self.on_progress()
+        self.places.progressed()
         if self.writable and not self.closing and (frame := self._positions()):
             self.write(frame)
 
@@ -353,11 +280,7 @@ class Session:
 
     def owe(self, subscription: Subscription, entries: Sequence[Entry], cursor: int) -> None:
         """Owe frames of one channel, of which the last offset handed over is `cursor`."""
-        # Rows are never conflated or dropped on the way: what history lacks, state mends.
-        fills = subscription.state_need is not None or (
-            subscription.fill and subscription.channel.options.keeps_history
-        )
-        if fills and any(entry.kind is Kind.PUBLICATION for entry in entries):
+        if subscription.refills and any(entry.kind is Kind.PUBLICATION for entry in entries):
             self.read_history(subscription, cursor)
             # History has everything with an offset.
             entries = [entry for entry in entries if not entry.offset]
@@ -368,11 +291,9 @@ class Session:
 
     def _outbox(self) -> Outbox:
         if self.outbox is None:
-            context = self._context
-            self.outbox = Outbox(
-                context.limits, context.outbox_budget, context.counters, context.journal
-            )
-            context.outbox_budget.sessions[self] = None
+            its = self._context
+            self.outbox = Outbox(its.limits, its.outbox_budget, its.counters, its.journal)
+            its.outbox_budget.sessions[self] = None
         return self.outbox
 
     def on_writable(self) -> None:
@@ -410,14 +331,8 @@ class Session:
     def _taken(self) -> None:
         """The peer has taken all that the link was handed, or is gone."""
         if self.handed_bytes:
-            outbox_budget, size = self._context.outbox_budget, self.handed_bytes
-            self.handed_bytes = 0
-            if self.closing:
-                outbox_budget.leaving_bytes -= size
-                return
-            outbox_budget.handed_bytes -= size
-            if self.outbox is None:
-                outbox_budget.sessions.pop(self, None)
+            size, self.handed_bytes = self.handed_bytes, 0
+            self._context.outbox_budget.taken(self, size, leaving=self.closing)
 
     def _release_outbox(self) -> None:
         if self.outbox is not None:
@@ -481,8 +396,5 @@ class Session:
         # The outbox tells how far each channel has come.
         self._context.on_closed(self, code, reason)
         self._release_outbox()
-        outbox_budget = self._context.outbox_budget
-        outbox_budget.sessions.pop(self, None)
-        outbox_budget.handed_bytes -= self.handed_bytes
-        outbox_budget.leaving_bytes += self.handed_bytes
+        self._context.outbox_budget.leaves(self)
         self.replaying = ()

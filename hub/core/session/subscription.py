@@ -285,6 +285,14 @@ class Subscription:
         if self.state_need is not None:
             self.state_need.begin(resumes)
 
+    @property
+    def refills(self) -> bool:
+        """Whether it reads again what its peer was too slow for.
+
+        Rows are never conflated or dropped on the way: what history lacks, state mends.
+        """
+        return self.state_need is not None or (self.fill and self.channel.options.keeps_history)
+
     def go_back_to_history(self, cursor: int) -> None:
         """Stop following the channel; everything after `cursor` is read from history."""
         if self.throttle is not None:
