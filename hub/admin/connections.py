@@ -29,6 +29,9 @@ CONNECTIONS: Listing[Session] = Listing(
     filters={
         "subject": lambda session, subject: session.identity.subject == subject,
         "channel": lambda session, channel: channel in session.subscriptions,
+        "pattern": lambda session, pattern: (
+            session.patterns is not None and pattern in session.patterns.by_text
+        ),
         "transport": lambda session, transport: session.link.transport == transport,
         "address": lambda session, address: session.link.address == address,
     },

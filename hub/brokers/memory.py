@@ -315,6 +315,11 @@ class MemoryBroker:
         log.trim(self._clock())
         return log.head, len(log)
 
+    def rows_held(self, channel: str) -> tuple[int, int] | None:
+        """How many rows a keyed channel has, and their bytes."""
+        log = self._logs.get(channel)
+        return None if log is None else log.rows_held()
+
     def find(self, channel: str) -> ChannelLog | None:
         """Of a channel that has a position."""
         return self._logs.get(channel)

@@ -124,6 +124,10 @@ class ChannelLog:
             self._budget.give_back_many(self, self._drop_first(over))
         self._budget.make_room()
 
+    def rows_held(self) -> tuple[int, int] | None:
+        """How many rows there are, and their bytes; None where the channel is not keyed."""
+        return None if self.rows is None else (len(self.rows), self.rows.bytes)
+
     def trim(self, now_seconds: float) -> None:
         """Let go of what is older than `history_ttl_seconds`, and of rows that are too old."""
         if (rows := self.rows) is not None:

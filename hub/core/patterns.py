@@ -134,6 +134,10 @@ class PatternTree(Generic[T]):
 
     def patterns(self) -> Sequence[str]:
         """Those that something belongs to, each once."""
+        return [text for text, _ in _texts(self._root, "")]
+
+    def counts(self) -> Sequence[tuple[str, int]]:
+        """The same, and how much belongs to each."""
         return list(_texts(self._root, ""))
 
     def matching(self, channel: str) -> Sequence[T]:
@@ -142,11 +146,11 @@ class PatternTree(Generic[T]):
         return list(_found(self._root, parts, 0)) if self._root else ()
 
 
-def _texts(branch: _Branch[T], text: str) -> Iterator[str]:
+def _texts(branch: _Branch[T], text: str) -> Iterator[tuple[str, int]]:
     if branch.here:
-        yield text
-    for separator in branch.rest:
-        yield f"{text}{separator}{REST}"
+        yield text, len(branch.here)
+    for separator, items in branch.rest.items():
+        yield f"{text}{separator}{REST}", len(items)
     for part, following in branch.branches.items():
         yield from _texts(following, text + part)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
+from hub.core.forensics.noted import What
 from hub.core.labels import exported
 from hub.core.options import ChannelOptions
 from hub.core.ports import Monotonic
@@ -91,16 +92,31 @@ class SubscriptionRecord:
     """`live`, `replaying` or `congested`."""
     outbox_messages: int
     dropped: int
+    filter: str | None = None
+    """The condition on tags as JSON; None where it gets all."""
+    every_ms: int | None = None
+    """How often it wants the newest; None where it gets each."""
+    rows: bool = False
+    """Whether it asked for the rows of a keyed channel (`"state":true`)."""
+    fill: bool = False
+    """Whether the hub sends from history what the peer read too slowly."""
+    pattern: str | None = None
+    """Of a channel that came by a pattern alone."""
 
 
 def _subscription(subscription: Any) -> SubscriptionRecord:
-    ring = subscription.ring
+    ring, terms = subscription.ring, dict(subscription.terms)
     return SubscriptionRecord(
         channel=subscription.channel.name,
         position=subscription.position,
         state=subscription.state,
         outbox_messages=0 if ring is None else len(ring),
         dropped=subscription.dropped,
+        filter=terms.get(What.FILTERED),
+        every_ms=int(terms[What.THROTTLED]) if What.THROTTLED in terms else None,
+        rows=What.KEYED in terms,
+        fill=subscription.fill,
+        pattern=terms.get(What.MATCHED),
     )
 
 
@@ -121,6 +137,10 @@ def _owed_since(session: Any) -> float | None:
 def _owed_seconds(session: Any, origin: Origin) -> float:
     oldest = _owed_since(session)
     return 0.0 if oldest is None else round(origin.clock() - oldest, 3)
+
+
+def _patterns(session: Any) -> tuple[str, ...]:
+    return () if session.patterns is None else tuple(session.patterns.by_text)
 
 
 def _by_owed_since(session: Any, origin: Origin) -> float:
@@ -163,6 +183,10 @@ class SessionRecord:
     """Publications that it lacks: dropped, or still owed."""
     watches: bool = field(metadata=_column(lambda s, _: STATS_CHANNEL in s.subscriptions))
     """Whether it reads the nodes' figures, as a dashboard does: it looks, and is no user."""
+    patterns: tuple[str, ...] = field(
+        metadata=_column(lambda s, _: _patterns(s), sort=lambda s, _: len(_patterns(s)))
+    )
+    """What it subscribes to by patterns."""
     subscriptions: tuple[SubscriptionRecord, ...] = field(
         metadata=_column(
             lambda s, _: tuple(map(_subscription, s.subscriptions.values())),
@@ -194,10 +218,12 @@ class LiveChannel:
     options: ChannelOptions
     watchers: int = 0
     """Of its members those that are dashboards."""
+    rows: tuple[int, int] | None = None
+    """How many rows its state has, and their bytes, where that is known here."""
 
 
 def _most(one: float | None, other: float | None) -> float | None:
-    return max((rate for rate in (one, other) if rate is not None), default=None)
+    return max((number for number in (one, other) if number is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +259,22 @@ class ChannelRecord:
         metadata=_column(lambda c, _: c.watchers, join=operator.add),
     )
     """Dashboards among the subscribers: they look, and are no users."""
+    keyed: bool = field(default=False, metadata=_column(lambda c, _: c.options.keyed))
+    """Whether it keeps the newest publication of each key as a row."""
+    rows: int | None = field(
+        default=None,
+        metadata=_column(
+            lambda c, _: None if c.rows is None else c.rows[0],
+            sort=lambda r, _: r.rows or 0,
+            join=_most,
+        ),
+    )
+    """How many rows there are; None where it has none, or where only the broker knows."""
+    row_bytes: int | None = field(
+        default=None,
+        metadata=_column(lambda c, _: None if c.rows is None else c.rows[1], join=_most),
+    )
+    """What they take of the hub's memory."""
 
 
 def _held_at_most(record: ChannelRecord) -> int:

@@ -74,7 +74,9 @@ class KnownChannels:
         here = self.channels.get(name)
         members = () if here is None else here
         watchers = 0 if here is None else self._watchers(name)
-        return LiveChannel(name, head, held, members, self.channels.options(name), watchers)
+        options = self.channels.options(name)
+        rows = self.broker.rows_held(name) if options.keyed else None
+        return LiveChannel(name, head, held, members, options, watchers, rows)
 
     def _watchers(self, name: str) -> int:
         """How many dashboards are in the channel: each reads the nodes' figures too."""

@@ -66,6 +66,10 @@ class NodeBroker(DirectoryBroker, Protocol):
         """A channel's head and how many publications history holds, where that is known here."""
         ...
 
+    def rows_held(self, channel: str) -> tuple[int, int] | None:
+        """How many rows a keyed channel has, and their bytes, where that is known here."""
+        ...
+
 
 class NodeRoster(Roster, Protocol):
     """A roster as the node runs it."""

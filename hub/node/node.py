@@ -20,6 +20,7 @@ from hub.admin.drain import Drainer
 from hub.admin.explain import Evidence, Explaining
 from hub.admin.held import Held, held_elsewhere
 from hub.admin.nodes import Draining
+from hub.admin.patterns import Patterns
 from hub.admin.refused import Refused
 from hub.admin.requests import Handlers
 from hub.admin.scraping import scraping
@@ -239,6 +240,7 @@ class Node:
             **Connections(registry, membership, self.journal).handlers(),
             **Subjects(registry, membership).handlers(),
             **Refused(self.refusals.table, registry.origin).handlers(),
+            **Patterns(self.core.patterns.counts).handlers(),
             **self.access_log.handlers(),
             **channels.handlers(),
             **Held(Spans(time.time) if self._watching is None else self._watching.spans).handlers(),

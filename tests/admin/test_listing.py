@@ -37,6 +37,7 @@ class Held:
     owed_bytes: int = 0
     dropped: int = 0
     subscriptions: dict[str, object] = field(default_factory=dict)
+    patterns: None = None
 
     def __post_init__(self) -> None:
         self.identity = Identity(self.subject)
@@ -49,8 +50,9 @@ class Held:
         for name in self.channels:
             channel = SimpleNamespace(name=name)
             self.subscriptions[name] = SimpleNamespace(
-                channel=channel, position=None, state="live", ring=None, dropped=0
-            )
+                channel=channel, position=None, state="live", ring=None, dropped=0, terms=(),
+                fill=False,
+            )  # fmt: skip
 
 
 Nodes = dict[str, list[Held]]

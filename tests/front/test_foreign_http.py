@@ -139,11 +139,12 @@ PATHS = [
     "/api/channels/a", "/api/channels/a/history", "/api/channels/a/presence", "/api/connections",
     "/api/connections/x", "/api/connections/x/subscriptions/a", "/api/closed", "/api/explain",
     "/api/nodes", "/api/nodes/x/drain", "/api/rebalance", "/api/stats", "/api/ticket",
-    "/api/subjects/x", "/api/bans", "/api/refusals", "/api/limited", "/api/tokens/revoke",
+    "/api/subjects/x", "/api/bans", "/api/patterns", "/api/refusals", "/api/limited",
+    "/api/tokens/revoke",
     "/api/debug/log-levels", "/api/debug/memory", "/api/debug/stalls", "/api/debug/tasks",
     "/healthz", "/readyz", "/metrics", "/api/openapi.json", "/client.js", "/client/index.js",
     "/dashboard", "/dashboard/x.js", "/chart.js", "/icon.svg", "/index.html", "/page.css",
-    "/page.js", "/",
+    "/page.js", "/processes.js", "/",
 ]  # fmt: skip
 
 

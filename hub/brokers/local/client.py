@@ -234,6 +234,10 @@ class LocalBroker:
         position = tracker.position
         return position, listed[1] if listed is not None and listed[0] == position else None
 
+    def rows_held(self, channel: str) -> tuple[int, int] | None:
+        """How many rows a keyed channel has, and their bytes, where that was learned."""
+        return self._directory.rows.get(channel)
+
     def impaired(self) -> Sequence[str]:
         return ()
 

@@ -24,6 +24,8 @@ class ChannelDirectory:
         self._clock = clock
         self.listed: Mapping[str, tuple[Position, int | None]] = {}
         """By channel, its head and how much of it is held, as `look` has learned them."""
+        self.rows: Mapping[str, tuple[int, int]] = {}
+        """Of keyed ones, how many rows there are and their bytes, as `look` has learned them."""
         self._listed_at = 0.0
         self._appearances: Appearances | None = None
         link.on(frames.APPEARED, self._on_appeared)
@@ -32,7 +34,7 @@ class ChannelDirectory:
 
     def sweep(self) -> None:
         if self.listed and self._clock() - self._listed_at > _LISTED_SECONDS:
-            self.listed = {}
+            self.listed, self.rows = {}, {}
 
     def follow(self, appearances: Appearances) -> None:
         """What appears is told beside a first publication, which is in history then."""
@@ -72,13 +74,15 @@ class ChannelDirectory:
         process does not answer.
         """
         listed: dict[str, tuple[Position, int | None]] = {}
+        rows: dict[str, tuple[int, int]] = {}
         following = 0
         while True:
             try:
                 _, _, found, following = await self._link.ask(frames.NAMES, following)
             except HubError:
                 break
-            listed |= {name: (Position(*head), held) for name, *head, held in found}
+            listed |= {name: (Position(*head), held) for name, *head, held, _ in found}
+            rows |= {name: tuple(told) for name, *_, told in found if told is not None}
             if not following:
                 break
-        self.listed, self._listed_at = listed, self._clock()
+        self.listed, self.rows, self._listed_at = listed, rows, self._clock()

@@ -83,7 +83,9 @@ MATCHING = _kind(52, "number, names of channels that were published in")
 APPEARED = _kind(53, "channel")
 MISSED = _kind(54, "channels may have appeared that nobody was told of")
 NAMES_ARE = _kind(
-    47, "number, lists of name, epoch, offset, held; from which on there are more, or 0"
+    47,
+    "number, lists of name, epoch, offset, held, rows and their bytes; from which on there are"
+    " more, or 0",
 )
 ROWS = _kind(49, "number, epoch, offset, next, dropped, lists of the fields of publications")
 

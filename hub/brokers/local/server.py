@@ -50,6 +50,8 @@ class Served(DirectoryBroker, Protocol):
 
     def held(self, channel: str) -> tuple[Position, int | None] | None: ...
 
+    def rows_held(self, channel: str) -> tuple[int, int] | None: ...
+
 
 class BrokerServer:
     """One per broker process; `protocol` is what its listener makes for each connection.
@@ -258,7 +260,7 @@ class BrokerServer:
             worker.names = self.broker.names()
         following = first + NAMES_AT_ONCE
         told = [
-            (name, held[0].epoch, held[0].offset, held[1])
+            (name, held[0].epoch, held[0].offset, held[1], self.broker.rows_held(name))
             for name in islice(worker.names, first, following)
             if (held := self.broker.held(name)) is not None
         ]

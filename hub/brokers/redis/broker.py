@@ -318,6 +318,10 @@ class RedisBroker:
             return None
         return tracker.position, None
 
+    def rows_held(self, channel: str) -> tuple[int, int] | None:  # noqa: ARG002 - as others have it
+        """Only Redis knows."""
+        return None
+
     def sweep(self) -> None:
         """Redis forgets by itself: every key has a TTL."""
 

@@ -304,6 +304,10 @@ class SqliteBroker:
         stored = self._logs.find(log)
         return log.head, 0 if stored is None else max(0, log.offset - stored.first + 1)
 
+    def rows_held(self, channel: str) -> tuple[int, int] | None:
+        """How many rows a keyed channel has, and their bytes: memory has them all."""
+        return None if self._memory is None else self._memory.rows_held(channel)
+
     def sweep(self) -> None:
         """Forget what is too old; have the file looked after once a second."""
         if self._memory is None:

@@ -283,9 +283,9 @@ class Journal:
         now = self._clock()
         notes = session.notes = session.notes or Notes()
         # What a peer makes long must not be: channels are in the notes.
-        if record.subscriptions or len(record.user_agent) > MAX_AGENT_CHARACTERS:
+        if record.subscriptions or record.patterns or len(record.user_agent) > MAX_AGENT_CHARACTERS:
             agent = record.user_agent[:MAX_AGENT_CHARACTERS]
-            record = replace(record, subscriptions=(), user_agent=agent)
+            record = replace(record, subscriptions=(), patterns=(), user_agent=agent)
         gone = ClosedSession(record, int(self._wall_clock() * 1000), now, code, why, notes)
         self.closed[session.id] = gone
         if self.archive is not None:

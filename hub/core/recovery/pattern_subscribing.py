@@ -199,6 +199,10 @@ class PatternSubscribing:
                 self.appeared(name)
         return positions
 
+    def counts(self) -> Sequence[tuple[str, int]]:
+        """The patterns that sessions of this node subscribe to, and how many do."""
+        return self._tree.counts()
+
     # -- channels that appear --------------------------------------------------------------
 
     def appeared(self, name: str) -> None:

@@ -1,5 +1,6 @@
 """The OpenAPI document's bodies that operators send and get: lists, answers, bans, debugging."""
 
+from hub.admin.patterns import PatternRecord
 from hub.core.forensics.answers import Answer
 from hub.core.records import SessionRecord
 from hub.core.refused import LimitedRecord, RefusalRecord
@@ -124,6 +125,14 @@ OPERATOR_SCHEMAS: Json = {
             "refusals": array(record(fields_of(RefusalRecord))),
             "unanswered": array(STRING),
             "complete": BOOLEAN,
+        }
+    ),
+    "Patterns": record(
+        {
+            "patterns": array(record(fields_of(PatternRecord))),
+            "total": INTEGER,
+            "complete": BOOLEAN,
+            "unanswered": array(STRING),
         }
     ),
     "Limited": record(

@@ -21,6 +21,7 @@ from hub.admin.explain import MAX_RANGE, UNKNOWN, Explain, Explained
 from hub.admin.explain_subject import ExplainSubject, explain_subject
 from hub.admin.listing import Page
 from hub.admin.nodes import MAX_WINDOW_SECONDS, Closing, Drain, Shed, Undrain, rebalance
+from hub.admin.patterns import ListPatterns, list_patterns
 from hub.admin.refused import ListLimited, ListRefusals, list_limited, list_refusals
 from hub.admin.requests import AdminRequest, AtConnection, AtNode, Everywhere
 from hub.core.counters import Counters, Histogram
@@ -67,6 +68,7 @@ class Operators:
         filters = (
             _SUBJECT,
             text("channel"),
+            text("pattern", "Sessions that subscribe by this pattern."),
             choice("transport", TRANSPORTS, default=None),
             _ADDRESS,
             text("node", "A node's name."),
@@ -100,6 +102,8 @@ class Operators:
                    "Take a connection out of a channel", taken_out),
             read(ListClosed, "/api/closed", self.closed, "Connections that ended last", "Closed",
                   _SUBJECT, LIMIT),
+            read(ListPatterns, "/api/patterns", self.patterns,
+                  "Patterns that sessions subscribe to", "Patterns", LIMIT),
             read(ListRefusals, "/api/refusals", self.refusals, "Who was refused", "Refusals",
                   text("reason", "As `hub_refusals_total` counts it, or an error's code."),
                   _ADDRESS, LIMIT),
@@ -203,6 +207,10 @@ class Operators:
         told = await explain_subject(self._admin, asked)
         question = {name: getattr(asked, name) for name in asked.__struct_fields__}
         return json_answer({**question, **to_builtins(told)})
+
+    async def patterns(self, request: Request) -> Answer:
+        """By which patterns sessions subscribe, and how many do by each."""
+        return json_answer(to_builtins(await list_patterns(self._admin, request.given["limit"])))
 
     # -- nodes -----------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ def session_record(connection: str, *channels: str, transport: str = "sse") -> S
         outbox_age_seconds=0,
         missing=0,
         watches=False,
+        patterns=(),
         subscriptions=subscriptions,
         node="n1",
     )

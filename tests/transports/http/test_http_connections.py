@@ -26,6 +26,7 @@ ASKED = {
     "subject=ann&channel=a&transport=sse&address=::1": query(
         where={"subject": "ann", "channel": "a", "transport": "sse", "address": "::1"}
     ),
+    "pattern=prices:**": query(where={"pattern": "prices:**"}),
 }
 
 

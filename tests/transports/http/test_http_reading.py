@@ -37,7 +37,8 @@ async def test_channels_come_in_pages_by_name(hub: Hub) -> None:
     assert second["next"] is None
     assert first["channels"][0] == {
         "channel": "chat:1", "position": "e1:2", "subscribers": 1, "history": 2, "presence": False,
-        "publications_per_second": None, "watchers": 0,
+        "publications_per_second": None, "watchers": 0, "keyed": False, "rows": None,
+        "row_bytes": None,
     }  # fmt: skip
 
 
