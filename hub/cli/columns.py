@@ -163,6 +163,13 @@ CONNECTIONS = (
         rank=5,
         number=True,
     ),
+    Column(
+        "PATTERNS",
+        lambda row: shown(len(row.get("patterns") or ())),
+        width=8,
+        rank=11,
+        number=True,
+    ),
     Column("SENT", of("sent"), "sent", "s", width=7, number=True),
     Column("LACKS", of("missing"), "missing", "m", width=6, rank=6, number=True),
     Column("DROPPED", of("dropped"), "dropped", "d", width=7, number=True),
@@ -186,6 +193,7 @@ CHANNELS = (
     ),
     Column("POSITION", of("position"), "offset", "o", width=14, rank=1, number=True),
     Column("HISTORY", of("history"), "history", "i", width=7, number=True, rank=2),
+    Column("ROWS", of("rows"), "rows", "w", width=7, number=True, rank=4),
     Column("PRESENCE", lambda row: "yes" if row.get("presence") else _NOTHING, width=8, rank=3),
 )
 """Of `GET /api/channels`."""

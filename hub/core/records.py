@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-from hub.core.forensics.noted import What
 from hub.core.labels import exported
 from hub.core.options import ChannelOptions
 from hub.core.ports import Monotonic
@@ -105,18 +104,18 @@ class SubscriptionRecord:
 
 
 def _subscription(subscription: Any) -> SubscriptionRecord:
-    ring, terms = subscription.ring, dict(subscription.terms)
+    ring, wanted = subscription.ring, subscription.filter
     return SubscriptionRecord(
         channel=subscription.channel.name,
         position=subscription.position,
         state=subscription.state,
         outbox_messages=0 if ring is None else len(ring),
         dropped=subscription.dropped,
-        filter=terms.get(What.FILTERED),
-        every_ms=int(terms[What.THROTTLED]) if What.THROTTLED in terms else None,
-        rows=What.KEYED in terms,
+        filter=None if wanted is None else wanted.text.decode(),
+        every_ms=subscription.every_ms,
+        rows=subscription.state_need is not None,
         fill=subscription.fill,
-        pattern=terms.get(What.MATCHED),
+        pattern=subscription.pattern,
     )
 
 
@@ -183,9 +182,7 @@ class SessionRecord:
     """Publications that it lacks: dropped, or still owed."""
     watches: bool = field(metadata=_column(lambda s, _: STATS_CHANNEL in s.subscriptions))
     """Whether it reads the nodes' figures, as a dashboard does: it looks, and is no user."""
-    patterns: tuple[str, ...] = field(
-        metadata=_column(lambda s, _: _patterns(s), sort=lambda s, _: len(_patterns(s)))
-    )
+    patterns: tuple[str, ...] = field(metadata=_column(lambda s, _: _patterns(s)))
     """What it subscribes to by patterns."""
     subscriptions: tuple[SubscriptionRecord, ...] = field(
         metadata=_column(

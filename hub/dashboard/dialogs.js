@@ -104,19 +104,67 @@ export const unban = (subject) =>
     },
   });
 
+/** @param {string} subject */
+export const closeAll = (subject) =>
+  ask({
+    title: `Close all connections of ${subject}?`,
+    content: h("p", {}, "All that are open, on all nodes, are closed with 4403. Clients that follow the protocol do not come back by "
+      + "themselves. The subject is not banned: whoever connects again is let in."),
+    button: "Close all",
+    danger: true,
+    async act() {
+      await call("DELETE", `api/subjects/${part(subject)}/connections`);
+      return `All connections of ${subject} are closed.`;
+    },
+  });
+
 /**
  * @param {string} connection
  * @param {string} channel
+ * @param {string | null} [subject] whose other connections may leave as well
  */
-export const unsubscribe = (connection, channel) =>
-  ask({
+export function unsubscribe(connection, channel, subject) {
+  const all = h("input", { name: "all", type: "checkbox" });
+  return ask({
     title: `Unsubscribe from ${channel}?`,
-    content: h("p", {}, `${connection} gets no more of ${channel}. It is told, and stays connected.`),
+    content: h("div", { class: "fields" },
+      h("p", {}, `${connection} gets no more of ${channel}. It is told, and stays connected.`),
+      subject && h("label", { class: "check" }, all, h("span", {}, `All connections of ${subject}, on all nodes`))),
     button: "Unsubscribe",
     danger: true,
+    async act(form) {
+      const everywhere = subject && form.get("all");
+      const whose = everywhere ? `subjects/${part(subject)}` : `connections/${part(connection)}`;
+      await call("DELETE", `api/${whose}/subscriptions/${part(channel)}`);
+      return `${everywhere ? `Each connection of ${subject}` : connection} has left ${channel}.`;
+    },
+  });
+}
+
+/** @param {string} channel */
+export const clearHistory = (channel) =>
+  ask({
+    title: `Delete the history of ${channel}?`,
+    content: h("p", {}, "All that was published in it so far is let go of, for good. Offsets go on, and the rows of a keyed channel stay. "
+      + "Whoever resumes from before is told of a gap (expired)."),
+    button: "Delete history",
+    danger: true,
     async act() {
-      await call("DELETE", `api/connections/${part(connection)}/subscriptions/${part(channel)}`);
-      return `${connection} has left ${channel}.`;
+      await call("DELETE", `api/channels/${part(channel)}/history`);
+      return `The history of ${channel} is deleted.`;
+    },
+  });
+
+/** @param {string} channel @param {string} key */
+export const removeRow = (channel, key) =>
+  ask({
+    title: "Remove this row?",
+    content: h("p", {}, `The row ${key} of ${channel} goes. That is a publication: all subscribers are told.`),
+    button: "Remove",
+    danger: true,
+    async act() {
+      await call("DELETE", `api/channels/${part(channel)}/state/${part(key)}`);
+      return `The row ${key} is removed.`;
     },
   });
 

@@ -122,7 +122,7 @@ export function failure(title, error, again) {
 }
 
 /** What may be long has a row of its own. */
-const WIDE = ["User agent"];
+const WIDE = ["User agent", "Patterns"];
 
 /**
  * Terms and what they are, as a list of boxes.

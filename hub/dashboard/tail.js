@@ -25,21 +25,24 @@ const RATED_DRAWS = 20;
  */
 /** @typedef {{ element: any, row?: Row }} Line */
 
-/** @param {any} data */
-function text(data) {
+/** JSON on one line, cut where it is long. @param {any} data */
+export function text(data) {
   const json = escaped(JSON.stringify(data));
   return json.length > SHOWN_CHARACTERS ? `${json.slice(0, SHOWN_CHARACTERS)}… (${count(json.length)} characters)` : json;
 }
 
 /** @param {any} message @param {boolean} several @returns {Row} */
 function messageRow(message, several) {
-  const { channel, epoch, offset, data, key, from } = message;
+  const { channel, epoch, offset, data, key, from, tags, remove, end } = message;
   const mark = h("span", { class: "mark" });
   const element = h("li", {},
     h("span", { class: "when" }, message.time ? time(message.time) : "–"),
     h("span", { class: "place" }, several && channelLink(channel), " ", offset ?? "unnumbered"),
     key && h("span", { class: "tag" }, `key ${key}`),
     from && h("span", { class: "tag" }, `from ${from}`),
+    tags && h("span", { class: "tag" }, `tags ${text(tags)}`),
+    remove && h("span", { class: "tag" }, "removes its row"),
+    end && h("span", { class: "tag" }, "the last of its channel"),
     mark,
     h("code", {}, text(data)));
   return { channel, epoch, offset, element, mark };

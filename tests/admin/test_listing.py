@@ -50,8 +50,8 @@ class Held:
         for name in self.channels:
             channel = SimpleNamespace(name=name)
             self.subscriptions[name] = SimpleNamespace(
-                channel=channel, position=None, state="live", ring=None, dropped=0, terms=(),
-                fill=False,
+                channel=channel, position=None, state="live", ring=None, dropped=0, filter=None,
+                every_ms=None, state_need=None, fill=False, pattern=None,
             )  # fmt: skip
 
 

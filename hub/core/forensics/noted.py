@@ -7,10 +7,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from hub.core.records import SessionRecord
+from hub.core.records import SessionRecord
 
 MAX_EVENTS = 1000
 """Per connection."""
@@ -144,7 +142,7 @@ class Notes:
 class ClosedSession:
     """A connection that is gone."""
 
-    record: "SessionRecord"
+    record: SessionRecord
     """As it was in the end."""
     closed_ms: int
     """Milliseconds since 1970 UTC."""

@@ -163,13 +163,26 @@ class Subscription:
         found: list[tuple[What, str]] = []
         if self.filter is not None:
             found.append((What.FILTERED, self.filter.text.decode()))
-        if self.throttle is not None:
-            found.append((What.THROTTLED, str(round(self.throttle.every_seconds * 1000))))
+        if self.every_ms is not None:
+            found.append((What.THROTTLED, str(self.every_ms)))
         if self.state_need is not None:
             found.append((What.KEYED, ""))
-        if self.through_pattern and (patterns := self.session.patterns) is not None:
-            found.append((What.MATCHED, patterns.pattern_of(self.channel.name)))
+        if self.pattern is not None:
+            found.append((What.MATCHED, self.pattern))
         return found
+
+    @property
+    def every_ms(self) -> int | None:
+        """How often it wants the newest; None where it gets each."""
+        return None if self.throttle is None else round(self.throttle.every_seconds * 1000)
+
+    @property
+    def pattern(self) -> str | None:
+        """The pattern that alone brings it here; empty where that has just ended."""
+        patterns = self.session.patterns
+        if patterns is None or not self.through_pattern:
+            return None
+        return patterns.pattern_of(self.channel.name)
 
     def holds_back(self, offset: int) -> bool:
         """Whether it came to the session, which wants it later, or not at all any more."""

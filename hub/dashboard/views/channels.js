@@ -3,8 +3,9 @@
 import { get } from "../api.js";
 import { publish } from "../dialogs.js";
 import { field, h } from "../dom.js";
-import { count, offsetOf, rate } from "../format.js";
+import { bytes, count, offsetOf, rate } from "../format.js";
 import { channelLink, remember } from "../links.js";
+import { patternsList } from "../patterns.js";
 import { table, whenChanged } from "../table.js";
 import { silent } from "./connections.js";
 
@@ -12,6 +13,12 @@ import { silent } from "./connections.js";
 export function subscribers({ subscribers: all, watchers = 0 }) {
   const looking = watchers > 0 && h("span", { class: "tag" }, `+${count(watchers)} dashboard${watchers > 1 ? "s" : ""}`);
   return h("span", {}, looking, " ", count(all - watchers));
+}
+
+/** Of a keyed channel; how many there are may be known to the broker alone. @param {any} row */
+export function rows({ keyed, rows: all, row_bytes: size }) {
+  if (!keyed) return null;
+  return all === null ? "keyed" : `${count(all)}, ${bytes(size ?? 0)}`;
 }
 
 /** A rate is known once the hub was asked twice. */
@@ -30,6 +37,7 @@ const COLUMNS = [
     name: "history", label: "Held", number: true,
     cell: (row) => (row.history === null ? null : count(row.history)),
   },
+  { name: "rows", label: "Rows", number: true, cell: rows },
   { name: "presence", label: "Presence", fixed: true, cell: (row) => (row.presence ? "yes" : "no") },
 ];
 
@@ -72,10 +80,12 @@ export function channelsView(live, query) {
     list.restart();
   });
   const stop = whenChanged(live, list.reload);
+  const patterns = patternsList(live);
   return {
-    element: h("div", { class: "view" }, form, list.element),
+    element: h("div", { class: "view" }, form, list.element, patterns.element),
     close() {
       clearTimeout(again);
+      patterns.close();
       stop();
     },
   };

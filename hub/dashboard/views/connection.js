@@ -1,7 +1,7 @@
 /** One connection: what it is, what it is subscribed to, and what becomes of what it should get. */
 
 import { ApiError, get, part } from "../api.js";
-import { ban, disconnect, unban, unsubscribe } from "../dialogs.js";
+import { ban, closeAll, disconnect, unban, unsubscribe } from "../dialogs.js";
 import { factList, failure, h, notUpToDate, state, swap } from "../dom.js";
 import { age, bytes, count, dateTime, duration, ms, rate } from "../format.js";
 import { openFates } from "../fates.js";
@@ -23,6 +23,23 @@ const told = (shown, bad) => h("span", { class: bad ? "bad" : "" }, shown);
 /** @param {number} all @param {number | undefined} perSecond */
 const counted = (all, perSecond) => `${count(all)}${perSecond === undefined ? "" : `, ${rate(perSecond)}/s`}`;
 
+/** @param {string[]} all */
+const patterns = (all) =>
+  h("span", {}, ...all.flatMap((pattern, place) => [
+    place ? ", " : null, h("a", { href: address("/connections", { pattern }), class: "name" }, pattern)]));
+
+/** What a subscription asked for, beside all that comes. @param {any} row */
+function asked({ filter, every_ms: every, rows, fill, pattern }) {
+  const said = [
+    pattern !== null && `by the pattern ${pattern || "that has ended"}`,
+    rows && "rows first",
+    filter !== null && `only ${filter}`,
+    every !== null && `the newest each ${ms(every)}`,
+    fill && "filled from history",
+  ].filter(Boolean);
+  return said.length ? said.join("; ") : null;
+}
+
 /** @param {any} row @param {Rates} rates @returns {[string, any][]} */
 const facts = (row, rates) => [
   ["Subject", named(row)],
@@ -35,21 +52,23 @@ const facts = (row, rates) => [
   ["Dropped", told(counted(row.dropped, rates?.dropped), row.dropped > 0)],
   ["Outbox", told(`${bytes(row.outbox_bytes)} in ${count(row.outbox_messages)} messages`, row.outbox_messages > 0)],
   ["Oldest owed", row.outbox_messages ? told(duration(row.outbox_age_seconds), true) : null],
+  ["Patterns", row.patterns.length ? patterns(row.patterns) : null],
   ["User agent", row.user_agent],
 ];
 
-/** @param {string} connection @param {any[]} rows @param {() => unknown} changed */
-function subscriptions(connection, rows, changed) {
+/** @param {string} connection @param {string | null} subject @param {any[]} rows @param {() => unknown} changed */
+function subscriptions(connection, subject, rows, changed) {
   if (!rows.length) return state("No subscriptions", "It is connected and listens to nothing.");
-  const heads = ["Channel", "Position", "State", "Outbox", "Dropped"];
-  const lines = rows.map(({ channel, position, state: now, outbox_messages: owed, dropped }) => {
-    const cells = [channelLink(channel), h("code", {}, position),
+  const heads = ["Channel", "Asked for", "Position", "State", "Outbox", "Dropped"];
+  const lines = rows.map((row) => {
+    const { channel, position, state: now, outbox_messages: owed, dropped } = row;
+    const cells = [channelLink(channel), asked(row) ?? "all", h("code", {}, position),
       told(now, now === "congested"), told(count(owed), owed > 0), told(count(dropped), dropped > 0)];
     return h("tr", { role: "row" },
       ...cells.map((cell, index) => h("td", { role: "cell", "data-label": heads[index] }, h("span", {}, cell))),
       h("td", { role: "cell", class: "action" }, h("button", {
         type: "button", class: "quiet", "aria-label": `Unsubscribe from ${channel}`, "data-place": channel,
-        onclick: async () => (await unsubscribe(connection, channel)) && changed(),
+        onclick: async () => (await unsubscribe(connection, channel, subject)) && changed(),
       }, "Unsubscribe")));
   });
   const grid = h("table", { role: "table", "aria-label": "Subscriptions" },
@@ -80,6 +99,9 @@ export function connectionView(live, connection) {
     type: "button", class: "danger", onclick: async () => (await disconnect(connection, subject)) && load(),
   }, "Disconnect");
   const bars = [
+    h("button", {
+      type: "button", class: "danger", hidden: true, onclick: async () => subject && (await closeAll(subject)) && load(),
+    }, "Close all of its subject"),
     h("button", {
       type: "button", class: "danger", hidden: true, onclick: async () => subject && (await ban(subject)) && load(),
     }, "Ban subject"),
@@ -117,7 +139,7 @@ export function connectionView(live, connection) {
     if (now !== shown) {
       shown = now;
       swap(owned, [h("h2", {}, `Subscriptions (${count(row.subscriptions.length)})`),
-        subscriptions(connection, row.subscriptions, load)]);
+        subscriptions(connection, subject, row.subscriptions, load)]);
     }
     const names = row.subscriptions.map((/** @type {any} */ each) => each.channel);
     stream.follow(names.slice(0, FOLLOWED));

@@ -10,7 +10,7 @@ import { age, bytes, count, duration, ms } from "../format.js";
 import { connectionLink, remember } from "../links.js";
 import { agent, cut, table, whenChanged } from "../table.js";
 
-const FILTERS = ["subject", "channel", "address", "transport", "node"];
+const FILTERS = ["subject", "channel", "pattern", "address", "transport", "node"];
 
 /** @param {any} shown @param {boolean} bad */
 const told = (shown, bad) => (bad ? h("span", { class: "bad" }, shown) : shown);
@@ -19,6 +19,11 @@ const told = (shown, bad) => (bad ? h("span", { class: "bad" }, shown) : shown);
 export const named = ({ subject, watches }) =>
   (watches ? h("span", {}, subject, " ", h("span", { class: "tag" }, "dashboard")) : cut(subject));
 
+/** A star says that some of them come by patterns. @param {any} row */
+const channels = ({ subscriptions, patterns }) =>
+  h("span", {}, patterns.length > 0 && h("span", { class: "tag", title: `By patterns: ${patterns.join(", ")}` }, "*"),
+    " ", count(subscriptions.length));
+
 /** @type {import("../table.js").Column[]} */
 const COLUMNS = [
   { name: "connection", label: "Connection", short: true, cell: (row) => connectionLink(row.connection) },
@@ -26,7 +31,7 @@ const COLUMNS = [
   { name: "transport", label: "Transport", short: true, cell: (row) => row.transport },
   { name: "node", label: "Node", short: true, cell: (row) => row.node },
   { name: "address", label: "Address", short: true, cell: (row) => row.address },
-  { name: "subscriptions", label: "Channels", number: true, cell: (row) => count(row.subscriptions.length) },
+  { name: "subscriptions", label: "Channels", number: true, cell: channels },
   { name: "round_trip_ms", label: "Round trip", number: true, cell: (row) => ms(row.round_trip_ms) },
   { name: "sent", label: "Sent", number: true, cell: (row) => count(row.sent) },
   { name: "missing", label: "Lacks", number: true, cell: (row) => told(count(row.missing), row.missing > 0) },
@@ -81,7 +86,7 @@ export function connectionsView(live, query) {
       onclick: async () => (await disconnect(connection, subject)) && list.reload(),
     }, "Disconnect"),
   });
-  const labels = ["Subject", "Channel", "Address", "Transport", "Node"];
+  const labels = ["Subject", "Channel", "Pattern", "Address", "Transport", "Node"];
   const form = h("form", { class: "filters", role: "search" },
     ...inputs.map((input, index) => field(labels[index], input)),
     h("button", { type: "submit" }, "Filter"));

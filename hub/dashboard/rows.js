@@ -1,0 +1,51 @@
+/** The rows of a keyed channel, a page at a time in the order of their keys. */
+
+import { get, part } from "./api.js";
+import { removeRow } from "./dialogs.js";
+import { h } from "./dom.js";
+import { count, dateTime } from "./format.js";
+import { cut, table } from "./table.js";
+import { text } from "./tail.js";
+
+/** @type {import("./table.js").Column[]} */
+const COLUMNS = [
+  { name: "key", label: "Key", fixed: true, cell: ({ key }) => h("span", { class: "name" }, key) },
+  { name: "offset", label: "Offset", number: true, fixed: true, cell: ({ offset }) => offset },
+  { name: "time", label: "Since", short: true, fixed: true, cell: ({ time }) => dateTime(time) },
+  { name: "data", label: "Data", fixed: true, cell: ({ data }) => h("code", {}, cut(text(data))) },
+];
+
+/**
+ * @param {string} channel
+ * @param {() => number | null} known how many there are, where that is known
+ */
+export function rowsList(channel, known) {
+  let before = 0;
+  const list = table({
+    caption: "Rows",
+    columns: COLUMNS,
+    id: ({ key }) => key,
+    sort: "key",
+    empty: ["No rows", "Nothing with a key was published, or all of it was removed."],
+    async load({ after, limit }) {
+      const { rows, next } = await get(`api/channels/${part(channel)}/state`, { after, limit });
+      before = Math.max(before, rows.length);
+      const all = known();
+      return { rows, next, total: all ?? before, note: all === null && next !== null ? "There are more" : "" };
+    },
+    action: ({ key }) => h("button", {
+      type: "button", class: "quiet", "aria-label": `Remove ${key}`,
+      onclick: async () => (await removeRow(channel, key)) && list.reload(),
+    }, "Remove"),
+  });
+  const head = h("h2", {}, "Rows");
+  return {
+    element: h("section", {}, head,
+      h("p", { class: "hint" }, "The newest publication of each key. A subscriber that asks for state gets them first."), list.element),
+    reload() {
+      const all = known();
+      head.textContent = all === null ? "Rows" : `Rows (${count(all)})`;
+      return list.reload();
+    },
+  };
+}
