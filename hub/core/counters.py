@@ -102,11 +102,13 @@ class Counters:
     opened: Counts = _counts("hub_connections_opened", "Sessions opened, by transport.", TRANSPORT)
     closed: Counts = _counts("hub_closes", "Sessions closed, by close code.", CLOSE_CODE)
     refused: Counts = _counts(
-        "hub_handshake_failures", "Sessions refused before they existed, by reason.", REFUSAL
+        "hub_handshake_failures", "Sessions refused before they began, by reason.", REFUSAL
     )
     """Sessions refused before they existed, and requests that never became one, by reason."""
     refusals: Counts = _counts(
-        "hub_refusals", "Refusals of who somebody is or where a request comes from.", REFUSED_FOR
+        "hub_refusals",
+        "Requests refused for their credentials, their origin or their host.",
+        REFUSED_FOR,
     )
     key_reloads: Counts = _counts(
         "hub_key_reloads", "Times that publisher keys were read again.", KEY_RELOAD
@@ -125,7 +127,8 @@ class Counters:
         "hub_hook_calls", "Questions to the application (HUB_HOOK_URL), by the outcome.", HOOK
     )
     hook_seconds: Histogram = _times(
-        "hub_hook_seconds", "From a question to the application to its answer, errors included."
+        "hub_hook_seconds",
+        "Time from a question to the application to its answer, errors included.",
     )
     webhook_events: Counts = _counts(
         "hub_webhook_events",
@@ -136,7 +139,9 @@ class Counters:
         "hub_webhook_failures", "Requests with events that the application did not take."
     )
     rate_limited: Counts = _counts(
-        "hub_rate_limited", "Refused for asking too much, by the limit.", LIMIT
+        "hub_rate_limited",
+        "Requests refused because a peer asked for too much, by the limit.",
+        LIMIT,
     )
     http_errors: Counts = _counts(
         "hub_http_errors", "HTTP requests answered with a problem document, by error code.", CODE
@@ -158,7 +163,7 @@ class Counters:
         "hub_presence_dropped", "Joins and leaves replaced by a presence_reset push."
     )
     broker_calls: Histogram = _times(
-        "hub_broker_call_seconds", "From asking the broker to its answer, errors included."
+        "hub_broker_call_seconds", "Time from a call to the broker to its answer, errors included."
     )
     broker_call_errors: Counts = _counts(
         "hub_broker_call_errors", "Calls to the broker without a useful answer.", OUTCOME
@@ -175,34 +180,34 @@ class Counters:
     )
     broker_undecodable: int = _count(
         "hub_broker_undecodable",
-        "Messages from the broker whose place in a channel could not be told.",
+        "Messages from the broker whose channel and offset could not be read.",
     )
     broker_raw: int = _count(
         "hub_broker_raw", "Publications without an offset that came by plain PUBLISH."
     )
     broker_raw_refused: int = _count(
-        "hub_broker_raw_refused", "Of these, what was no JSON or too large."
+        "hub_broker_raw_refused", "Publications by plain PUBLISH that were no JSON, or too large."
     )
     broker_lag: Histogram = _times(
         "hub_broker_lag_seconds",
-        "From a publication's time by the broker's clock to its arrival by this machine's.",
+        "Time from a publication by the broker's clock to its arrival by this machine's.",
     )
     broker_holes: int = _count(
         "hub_broker_holes",
-        "Times that something of a channel was missing, or in doubt, and history was asked.",
+        "Times that history was asked because messages were missing or in doubt.",
     )
     broker_filled: int = _count(
-        "hub_broker_filled", "Publications that pub/sub lost and history had."
+        "hub_broker_filled", "Publications that pub/sub lost and history still had."
     )
     broker_lost: int = _count(
-        "hub_broker_lost", "Publications that pub/sub lost and history had not: announced as gaps."
+        "hub_broker_lost", "Publications that pub/sub lost and history lacked: gaps stand for them."
     )
     broker_resets: int = _count(
         "hub_broker_resets", "New epochs of channels with a subscriber on this node."
     )
     broker_hold_refused: int = _count(
         "hub_broker_hold_refused",
-        "Publications that found no room to wait behind a hole: read from history, or lost.",
+        "Publications that found no room to wait behind missing ones.",
     )
     journal_lost: int = _count(
         "hub_journal_lost",
@@ -210,8 +215,8 @@ class Counters:
     )
     publish_to_write: Histogram = _times(
         "hub_delivery_seconds",
-        "From the broker's delivery to the last write of the publication, once per publication.",
+        "Time from the broker's delivery to the last write, once per publication.",
     )
     heartbeat_round_trip: Histogram = _times(
-        "hub_heartbeat_round_trip_seconds", "From a WebSocket ping to its pong."
+        "hub_heartbeat_round_trip_seconds", "Time from a WebSocket ping to its pong."
     )

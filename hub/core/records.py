@@ -392,24 +392,29 @@ class BrokerRecord:
     """That answer, and refuse what is published: full, or unable to save."""
     canary_age_seconds: float = _gauge(
         "hub_broker_canary_age_seconds",
-        "Since the last canary came back, at the server where that is longest ago.",
+        "Time since the last canary came back, at the server where it is longest.",
     )
-    """Since the last canary came back, at the server where that is longest ago."""
+    """Time since the last canary came back, at the server where it is longest."""
     canary_round_trip_seconds: float = _gauge(
         "hub_broker_canary_round_trip_seconds",
         "The newest canary's way from publish to delivery, at the slowest server.",
     )
     """Of the newest one, at the slowest server."""
-    pending_calls: int = _gauge("hub_broker_pending_calls", "Calls asked and not answered.")
+    pending_calls: int = _gauge(
+        "hub_broker_pending_calls", "Calls to the broker that are not answered yet."
+    )
     filling_channels: int = _gauge(
-        "hub_broker_filling_channels", "Channels for which something missing is being read."
+        "hub_broker_filling_channels", "Channels for which missing messages are being read."
     )
     """Where something is missing that is being read from history."""
     held_bytes: int = _gauge(
-        "hub_broker_held_bytes", "Bytes received that wait for what is missing before them."
+        "hub_broker_held_bytes", "Bytes of messages that wait for missing ones before them."
     )
     """Received, and waiting for that."""
-    held_limit_bytes: int = _gauge("hub_broker_held_limit_bytes", "How many of these may wait.")
+    held_limit_bytes: int = _gauge(
+        "hub_broker_held_limit_bytes",
+        "Bytes of such messages that may wait (HUB_BROKER_HOLD_BYTES).",
+    )
     history_bytes: int = _gauge(
         "hub_history_bytes",
         "Bytes of the history of all channels, in this process or its file.",

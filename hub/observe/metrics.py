@@ -77,7 +77,7 @@ class Gauges:
         "Disk for what happened to connections (HUB_JOURNAL_DISK_BYTES bounds it).",
     )
     http_connections: int = _gauge(
-        "hub_http_connections", "Connections of peers that are no session now."
+        "hub_http_connections", "Connections over HTTP that belong to no session."
     )
     """Connections that are no session: between two requests, or one is under way."""
     body_bytes: int = _gauge(

@@ -284,6 +284,13 @@ def test_every_metric_has_a_prefix_and_a_meaning() -> None:
         assert f"| `{family.name}{counted}` | {family.documentation} |" in documented
 
 
+def test_the_documents_name_every_histogram() -> None:
+    """And nothing else as one: it has buckets to ask for a quantile of."""
+    told = METRICS_PAGE.read_text().partition("Histograms are ")[2].partition(". All")[0]
+    found = {each.name for each in hub_families(Counters()) if each.type == "histogram"}
+    assert set(re.findall("`([^`]+)`", told)) == found
+
+
 def test_help_texts_are_a_small_part_of_a_page() -> None:
     """Every scrape of every node carries them: they were half of it."""
     text, _ = page(busy_counters())
