@@ -169,21 +169,29 @@ class CommandHandler:
                 # It was asked about before the session was opened.
                 return command
             case commands.Subscribe():
-                given = await self._ask_to_read(hooks, session, command.channel)
+                given = await self._ask_to_read(hooks, session, command.channel, command.presence)
                 return replace(command, judged=True, given=given)
+            case commands.PresenceUpdate() if command.channel in session.subscriptions:
+                # What nobody would have let in with a subscription does not come in later.
+                await self._ask_to_read(hooks, session, command.channel, command.data)
+                return command
             case commands.History() | commands.Presence():
                 await self._ask_to_read(hooks, session, command.channel)
                 return command
             case _:
                 return command
 
-    async def _ask_to_read(self, hooks: Hooks, session: Session, channel: str) -> bytes | None:
+    async def _ask_to_read(
+        self, hooks: Hooks, session: Session, channel: str, presence: bytes | None = None
+    ) -> bytes | None:
         """What the application gives along with its yes."""
         identity = session.identity
-        if channel in session.subscriptions or not hooks.asks_subscribe(identity):
+        if not hooks.asks_subscribe(identity):
+            return None
+        if channel in session.subscriptions and presence is None:
             return None
         identity.check_subscribe(channel)
-        given = await hooks.check_subscribe(_asker(session, identity), channel)
+        given = await hooks.check_subscribe(_asker(session, identity), channel, presence)
         _check_goes_on(session, identity)
         return given
 

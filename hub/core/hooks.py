@@ -60,8 +60,12 @@ class Hooks(Protocol):
         """
         ...
 
-    async def check_subscribe(self, asker: Asker, channel: str) -> bytes | None:
+    async def check_subscribe(
+        self, asker: Asker, channel: str, presence: bytes | None = None
+    ) -> bytes | None:
         """What the application gives along with its yes, as JSON on one line.
+
+        `presence` is what the asker wants to say of itself there, as JSON.
 
         Raises as `admit` does unless the asker may read `channel`.
         """

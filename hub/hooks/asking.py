@@ -52,6 +52,12 @@ _REFUSALS = frozenset({401, 403})
 _TOO_MANY_REQUESTS = 429
 
 
+class _Presence(msgspec.Struct):
+    """As the peer's command has it."""
+
+    data: msgspec.Raw
+
+
 class _Question(msgspec.Struct, omit_defaults=True):
     hook: str
     connection: str | msgspec.UnsetType | None
@@ -60,6 +66,7 @@ class _Question(msgspec.Struct, omit_defaults=True):
     headers: Mapping[str, str]
     channel: str | None = None
     data: msgspec.Raw | None = None
+    presence: _Presence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +152,10 @@ class ApplicationHooks:
                     of_channels[channel] = outcome
         return Admission(identity, given, of_channels)
 
-    async def check_subscribe(self, asker: Asker, channel: str) -> bytes | None:
-        return self._given(await self._ask(SUBSCRIBE, asker, channel))
+    async def check_subscribe(
+        self, asker: Asker, channel: str, presence: bytes | None = None
+    ) -> bytes | None:
+        return self._given(await self._ask(SUBSCRIBE, asker, channel, presence=presence))
 
     async def check_publish(self, asker: Asker, channel: str, data: bytes) -> bytes:
         instead = self._given(await self._ask(PUBLISH, asker, channel, data))
@@ -206,7 +215,13 @@ class ApplicationHooks:
     # -- a question --------------------------------------------------------------------------
 
     async def _ask(
-        self, hook: str, asker: Asker, channel: str | None = None, data: bytes | None = None
+        self,
+        hook: str,
+        asker: Asker,
+        channel: str | None = None,
+        data: bytes | None = None,
+        *,
+        presence: bytes | None = None,
     ) -> Answer | None:
         """The answer that says yes, None where that is said without one; raise what says no."""
         question = _Question(
@@ -217,6 +232,7 @@ class ApplicationHooks:
             _told(asker.headers),
             channel,
             None if data is None else msgspec.Raw(data),
+            None if presence is None else _Presence(msgspec.Raw(presence)),
         )
         body = msgspec.json.encode(question)
         key = _key(question, body) if self._rules.cache_seconds else b""

@@ -81,11 +81,16 @@ class Teller:
     def tell(
         self, type_: str, fields: Mapping[str, object], at_seconds: float | None = None
     ) -> None:
-        """Have the application told; `at_seconds` since 1970 UTC is when it was, now without."""
+        """Have the application told; `at_seconds` since 1970 UTC is when it was, now without.
+
+        A field `data` of bytes is JSON.
+        """
         if type_ not in self.events:
             return
         at_seconds = self._wall_clock() if at_seconds is None else at_seconds
         told = {"type": type_, "time": round(at_seconds, 3), "node": self._node, **fields}
+        if isinstance(data := told.get("data"), bytes):
+            told["data"] = msgspec.Raw(data)
         event = msgspec.json.encode(told)
         if self.waiting_bytes + len(event) > MAX_WAITING_BYTES:
             self._lost("dropped", 1, "16 MiB of events wait already")

@@ -13,7 +13,7 @@ that was killed tells of no end.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from hub.core.ports import Roster, Spawn
 from hub.core.pushes import Join, Leave, Member, Update
@@ -32,8 +32,9 @@ _GATHER_SECONDS = 0.2
 # The others gather as long, and then ask.
 _LINGER_SECONDS = 0.6
 _MOMENTS = 1000
-# What waits for its question. At a thousand bytes each 50 MB.
-_MAX_PENDING = 50_000
+# Of what waits for its question, each a thousand beside what its member shows of itself.
+_MAX_PENDING_BYTES = 50_000_000
+_EACH_BYTES = 1_000
 
 
 class Watching:
@@ -51,6 +52,7 @@ class Watching:
         self._spawn = spawn
         self._ask_others = ask_others
         self._pending: list[tuple[str, Moment, dict[str, object]]] = []
+        self._pending_bytes = 0
         self._asking = False
 
     # -- what the core calls -------------------------------------------------------------------
@@ -69,19 +71,26 @@ class Watching:
 
     def member(self, channel: str, member: Member, *, came: bool) -> None:
         """The member has its first session in the channel here, or has lost its last."""
-        fields = {"channel": channel, "member": member.id, "sub": member.subject}
-        fields["connection"] = member.connection
+        fields: dict[str, object] = {
+            "channel": channel,
+            "member": member.id,
+            "sub": member.subject,
+            "connection": member.connection,
+        }
+        if member.data is not None:
+            fields["data"] = member.data
         name = f"{channel} {member.id}"
-        self._changed(JOINED if came else LEFT, name, dict(fields), begins=came)
+        self._changed(JOINED if came else LEFT, name, fields, begins=came)
 
     def _changed(self, type_: str, name: str, fields: dict[str, object], *, begins: bool) -> None:
         at_seconds = self.spans.begin(name) if begins else self.spans.end(name)
         if at_seconds is None or type_ not in self._teller.events:
             return
-        if self._ask_others is None or len(self._pending) >= _MAX_PENDING:
+        if self._ask_others is None or self._pending_bytes >= _MAX_PENDING_BYTES:
             self._teller.tell(type_, fields, at_seconds)
             return
         self._pending.append((type_, (name, at_seconds), fields))
+        self._pending_bytes += _size(fields)
         if not self._asking:
             self._asking = True
             self._spawn(self._ask())
@@ -105,6 +114,7 @@ class Watching:
         """Tell what waits, once the others have said what they had."""
         while self._ask_others is not None and self._pending:
             part, self._pending = self._pending[:_MOMENTS], self._pending[_MOMENTS:]
+            self._pending_bytes -= sum(_size(fields) for _, _, fields in part)
             held = await self._ask_others([moment for _, moment, _ in part])
             for (type_, (_, at_seconds), fields), elsewhere in zip(part, held, strict=True):
                 if not elsewhere:
@@ -129,6 +139,11 @@ class WatchedRoster:
 
     async def members(self, channel: str) -> Sequence[Member]:
         return await self._roster.members(channel)
+
+
+def _size(fields: Mapping[str, object]) -> int:
+    data = fields.get("data")
+    return _EACH_BYTES + (len(data) if isinstance(data, bytes) else 0)
 
 
 def _of(session: Session) -> dict[str, object]:

@@ -70,6 +70,36 @@ async def test_each_hook_says_what_is_asked(app: Application, channel: str) -> N
     assert "data" not in subscribe
 
 
+async def test_what_a_member_shows_of_itself_is_the_applications_to_judge(
+    app: Application, channel: str
+) -> None:
+    """With the subscription and whenever it changes; a refusal leaves it as it was."""
+
+    async def decent(asked: Asked) -> Answer:
+        shown = asked.json.get("presence", {}).get("data")
+        return says(allow=shown != "rude", reason="not that")
+
+    app.answer = decent
+    async with (
+        Hub(settings(app, "subscribe", presence=True)) as hub,
+        WebSocketPeer(hub.url, Query(), {}) as peer,
+    ):
+        for shown in ("rude", {"n": 1}):
+            asked = {"op": "subscribe", "channel": channel, "presence": {"data": shown}}
+            reply = await peer.command(**asked)
+            assert ("error" in reply) is (shown == "rude")
+        reply = await peer.command(op="presence_update", channel=channel, data="rude")
+        assert (reply["error"]["code"], reply["error"]["message"]) == ("forbidden", "not that")
+        members = (await peer.command(op="presence", channel=channel))["ok"]["members"]
+        assert [each["data"] for each in members] == [{"n": 1}]
+        assert "ok" in await peer.command(op="presence_update", channel=channel, data=2)
+        before = len(app.asked)
+        reply = await peer.command(op="presence_update", channel="elsewhere", data=3)
+        assert (reply["error"]["code"], len(app.asked)) == ("bad_request", before)
+    told = [each.get("presence") for each in app.questions("subscribe")]
+    assert told == [{"data": each} for each in ("rude", {"n": 1}, "rude", 2)]
+
+
 async def test_an_application_that_refuses_gives_its_reason(app: Application, channel: str) -> None:
     async def no(asked: Asked) -> Answer:
         return says(allow=asked.json["hook"] == "connect", reason="not you")

@@ -61,6 +61,25 @@ def teller(app: Application, secret: bytes = KEY) -> Teller:
     )
 
 
+async def test_what_a_member_shows_of_itself_is_told_with_it(
+    app: Application, channel: str
+) -> None:
+    """As it is when it comes, and when it goes."""
+    settings = Settings(
+        port=0, drain_seconds=0, webhook_url=app.url, presence=True, leave_delay_seconds=0
+    )
+    async with Hub(settings) as hub:
+        async with WebSocketPeer(hub.url, Query(), {}) as peer:
+            shown = {"data": {"n": 12345678901234567890}}
+            await peer.command(op="subscribe", channel=channel, presence=shown)
+            await peer.command(op="presence_update", channel=channel, data=["later"])
+        await app.until(lambda: any(each["type"] == "member.left" for each in events(app)))
+    told = {each["type"]: each for each in events(app)}
+    assert told["member.joined"]["data"] == {"n": 12345678901234567890}
+    assert told["member.left"]["data"] == ["later"]
+    assert "data" not in told["session.opened"]
+
+
 async def test_an_application_is_told_what_happened(app: Application, channel: str) -> None:
     """Sessions, channels and members, from the first to the last of each."""
     settings = Settings(
