@@ -135,6 +135,52 @@ def test_a_channel_by_name_with_a_position_begins_there(node: SmallNode) -> None
     assert not session.patterns.channels
 
 
+def test_a_pattern_that_resumes_further_back_gets_what_it_lacks(node: SmallNode) -> None:
+    """Also in channels that the session has by name: those begin again, and go on behind it."""
+    publish(node, *["p:a"] * 5, "p:b")
+    session, link = node.open()
+    node.do(session, Subscribe(1, "p:a"))
+    node.do(session, Subscribe(2, "p:b"))
+    epoch = node.channels["p:a"].epoch
+    node.publish("p:a")
+    node.do(session, SubscribePattern(3, "p:*", {"p:a": Position(epoch, 2)}))
+    told = reply(link)["ok"]["positions"]
+    # What a resume does not name is read from its beginning.
+    assert (told["p:a"], told["p:b"].split(":")[-1]) == (f"{epoch}:2", "0")
+    publish(node, "p:a")
+    after = heard(link)[heard(link).index(reply(link)) :]
+    came = [(push["channel"], push["offset"]) for push in after if push["op"] == "message"]
+    assert [n for name, n in came if name == "p:a"] == [3, 4, 5, 6, 7]
+    assert [n for name, n in came if name == "p:b"] == [1]
+    node.do(session, UnsubscribePattern(4, "p:*"))
+    assert list(session.subscriptions) == ["p:a", "p:b"]
+
+
+def test_a_pattern_that_resumes_further_on_changes_nothing(node: SmallNode) -> None:
+    """The position in the answer is that of the subscription that goes on."""
+    publish(node, *["p:a"] * 3)
+    session, link = node.open()
+    epoch = node.memory._logs["p:a"].epoch
+    node.do(session, Subscribe(1, "p:a", since=Position(epoch, 1)))
+    node.do(session, SubscribePattern(2, "p:*", {"p:a": Position(epoch, 3)}))
+    publish(node, "p:a")
+    assert reply(link)["ok"]["positions"] == {"p:a": f"{epoch}:3"}
+    assert messages(link) == [("p:a", 2), ("p:a", 3), ("p:a", 4)]
+
+
+def test_a_pattern_that_resumes_in_an_epoch_that_is_over_is_told_beside_a_name(
+    node: SmallNode,
+) -> None:
+    """And gets all of the epoch that there is."""
+    publish(node, "p:a", "p:a")
+    session, link = node.open()
+    node.do(session, Subscribe(1, "p:a"))
+    node.do(session, SubscribePattern(2, "p:*", {"p:a": Position("old", 7)}))
+    [gap] = [push for push in heard(link) if push["op"] == "gap"]
+    assert (gap["channel"], gap["reason"]) == ("p:a", "reset")
+    assert messages(link) == [("p:a", 1), ("p:a", 2)]
+
+
 def test_what_is_over_the_bound_ends_the_pattern_and_says_so(node: SmallNode) -> None:
     """At the beginning by an error, later by a push."""
     node = SmallNode(

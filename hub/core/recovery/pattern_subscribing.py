@@ -139,7 +139,8 @@ class PatternSubscribing:
         self, following: Following, names: Sequence[str], *, reply_in_stream: bool
     ) -> Mapping[str, Position]:
         session, command = following.session, following.command
-        missing = [name for name in names if name not in session.subscriptions]
+        held = session.subscriptions
+        missing = [name for name in names if name not in held or _resumes_beside(command)]
         for name in missing:
             self._channels.joining(name)
         try:
@@ -171,17 +172,15 @@ class PatternSubscribing:
             channel.name: (channel, asked, at)
             for (channel, asked), at in zip(opened, began, strict=True)
             # Another pattern may have brought it meanwhile.
-            if channel.name not in session.subscriptions
+            if (held := session.subscriptions.get(channel.name)) is None or _goes_back(held, at)
         }
-        positions: dict[str, Position] = {}
-        for name in names:
-            if (held := session.subscriptions.get(name)) is not None:
-                positions[name] = held.position
-            elif name in starts:
-                _, asked, at = starts[name]
-                positions[name] = at.position
-                before = asked.since if at.reset else None
-                session.places.start(name, at.position if before is None else before)
+        for _, asked, at in starts.values():
+            before = asked.since if at.reset else None
+            session.places.start(asked.channel, at.position if before is None else before)
+        begun = {name: at.position for name, (_, _, at) in starts.items()}
+        held_at = {name: held.position for name, held in session.subscriptions.items()}
+        places = held_at | begun
+        positions = {name: places[name] for name in names if name in places}
         following_since, following.meanwhile = following.meanwhile or {}, None
         if session.dialect.marks_positions:
             session.tell_positions()
@@ -193,7 +192,10 @@ class PatternSubscribing:
             if session.closing:
                 # What was written before was too much.
                 break
-            self._subscribing.enter_through_pattern(session, channel, asked, at, told=False)
+            if (held := session.subscriptions.get(channel.name)) is not None:
+                self._subscribing.go_back(held, asked, at)
+            else:
+                self._subscribing.enter_through_pattern(session, channel, asked, at, told=False)
         for name in following_since:
             if name not in session.subscriptions:
                 self.appeared(name)
@@ -340,6 +342,25 @@ def _may(following: Following, name: str) -> bool:
     if not is_reserved(name):
         return True
     return names_reserved(following.pattern) and following.session.identity.may_subscribe(name)
+
+
+def _resumes_beside(command: SubscribePattern) -> bool:
+    """Whether its places are not those of the subscriptions that the session has already.
+
+    A URL has one place for each channel, also where it names the channel and a pattern.
+    """
+    return command.since is not None and not command.in_url
+
+
+def _goes_back(held: Subscription, at: Start) -> bool:
+    """Whether a subscription that is there begins again where a pattern resumes.
+
+    Its peer has what is before and passes over it. Where the channel keeps no history, or the peer
+    is behind, the subscription goes on as it is: its position in the answer says what is missing.
+    """
+    if not held.live or held.ring is not None or not held.channel.options.keeps_history:
+        return False
+    return at.reset or at.position.offset < held.position.offset
 
 
 def _of_channel(command: SubscribePattern, channel: Channel) -> Subscribe:

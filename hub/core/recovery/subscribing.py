@@ -267,6 +267,15 @@ class Subscribing:
             session.push_in_order(subscription, said)
         self._begin(subscription, command, began)
 
+    def go_back(self, held: Subscription, command: Subscribe, began: Start) -> None:
+        """Begin again where a pattern resumes that is further back.
+
+        What the channel still has for it comes from history: nothing may stand before that.
+        """
+        self._journal.left(held, held.offset, "unsubscribed")
+        self._journal.began(held, began.position.offset)
+        self._begin(held, command, began)
+
     def _also_by_name(
         self, held: Subscription, command: Subscribe, *, reply_in_stream: bool
     ) -> Mapping[str, object]:
@@ -371,13 +380,9 @@ def _subscribed_live(
 def _subscription(
     session: Session, channel: Channel, command: Subscribe, cursor: int
 ) -> Subscription:
+    fill, state = command.fill, command.state
     subscription = Subscription(
-        session,
-        channel,
-        fill=command.fill,
-        cursor=cursor,
-        filter=command.filter,
-        state=command.state,
+        session, channel, fill=fill, cursor=cursor, filter=command.filter, state=state
     )
     if command.every_ms is not None:
         subscription.throttle = Throttle(command.every_ms / 1000)
