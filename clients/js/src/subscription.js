@@ -155,7 +155,7 @@ export function openSubscription({ leave, request }, channel, on) {
   /** @type {object | undefined} the application is being asked for its state */
   let syncing;
   let begun = false;
-  let skipEpoch = ""; // in which a later subscription does not get
+  let skipEpoch = ""; // in which a later subscription, or one whose state has it, does not get
   let skip = 0; // this offset, and those before it
   /** @type {Record<string, string>} by channel, after what was handed on */
   const places = typeof since === "string" ? { [channel]: since } : { ...since };
@@ -199,6 +199,15 @@ export function openSubscription({ leave, request }, channel, on) {
   };
 
   /**
+   * What of a message or gap the application does not have.
+   * @param {any} item
+   */
+  const fresh = (item) => {
+    if (item.epoch !== skipEpoch) return item;
+    return !((item.offset ?? item.to) <= skip) && (item.from <= skip ? { ...item, from: skip + 1 } : item);
+  };
+
+  /**
    * Ask the application for its state. What comes meanwhile waits, and what the state has already
    * is dropped; what lies between the two is asked of history, and where that lacks it, the
    * application once more.
@@ -220,8 +229,9 @@ export function openSubscription({ leave, request }, channel, on) {
       again = true;
     }
     const at = epochOf(state.position) === epoch ? offsetOf(state.position) : 0;
-    const has = Math.max(at, to);
-    const rest = queue.filter((item) => item.epoch !== epoch || !((item.offset ?? item.to) <= has));
+    skipEpoch = epoch;
+    skip = Math.max(at, to);
+    const rest = queue.map(fresh).filter(Boolean);
     const between = { channel, epoch, from: at + 1, to, reason: "expired", ask: "state" };
     const told = { channel, epoch, position: state.position, data: state.data, state: true };
     queue.splice(0, queue.length, told, ...(at < to ? [between] : []), ...rest);
@@ -339,11 +349,9 @@ export function openSubscription({ leave, request }, channel, on) {
         if (position) start(epochOf(position), position);
         if (op === "subscribed") call(on.onSubscribed, item);
       } else if (op === "message" || op === "gap" || op === "state") {
-        if (item.epoch === skipEpoch) {
-          if ((item.offset ?? item.to) <= skip) return;
-          if (item.from <= skip) item = { ...item, from: skip + 1 };
-        }
-        if (queue.push(item) > MAX_QUEUE) {
+        const news = fresh(item);
+        if (!news) return;
+        if (queue.push(news) > MAX_QUEUE) {
           if (filling) {
             report(filling);
             filling = null;

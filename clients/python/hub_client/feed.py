@@ -12,7 +12,7 @@ import inspect
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
 from hub_client import frames
@@ -242,8 +242,10 @@ class Subscription(Generic[ItemT_co]):
             item = await self._feed.get()
             place = position_after(item)
             known = self._known
-            if place is None or place.epoch != known.epoch or place.offset > known.offset:
+            if place is None or place.epoch != known.epoch:
                 return item
+            if place.offset > known.offset:
+                return _behind(item, known.offset)
 
     async def _sync(self, get_state: GetState, behind: Position) -> None:
         """Ask the application for its state, and history for what lies between it and the stream.
@@ -316,6 +318,13 @@ def position_after(item: Item) -> Position | None:
     if isinstance(item, State) and item.more:
         return None
     return item.position
+
+
+def _behind(item: Item, offset: int) -> Item:
+    """What of it is behind `offset`: of a gap the rest, where state has its beginning."""
+    if isinstance(item, Gap) and 0 < item.first <= offset:
+        return replace(item, first=offset + 1)
+    return item
 
 
 def _moves(gap: Gap) -> bool:

@@ -34,6 +34,31 @@ test("state comes first, and then what it does not have", async () => {
   assert.deepEqual(asked, []);
 });
 
+test("what the state has and comes later than it is not told twice", async () => {
+  const { member, told } = listen(["e:5", "e:9"]);
+  member.push("subscribed", { position: "e:3" });
+  await turn();
+  for (const offset of [4, 5, 6]) member.push("message", message(offset));
+  member.push("gap", { channel: "a", epoch: "e", from: 7, to: 8, reason: "slow" });
+  await turn();
+  for (const offset of [9, 10]) member.push("message", message(offset));
+  assert.deepEqual(told, ["state e:5", 6, "slow", "state e:9", 10]);
+});
+
+test("of a gap that the state covers in part the rest is missing", async () => {
+  const gaps = [];
+  const states = ["e:5", "e:8"];
+  const member = openSubscription({ leave() {}, request: async () => assert.fail() }, "a", {
+    getState: async () => ({ data: "rows", position: states.shift() }),
+    onMessage: () => {},
+    onGap: ({ from, to }) => gaps.push([from, to]),
+  });
+  member.push("subscribed", { position: "e:3" });
+  member.push("gap", { channel: "a", epoch: "e", from: 4, to: 7, reason: "slow" });
+  await turn();
+  assert.deepEqual(gaps, [[6, 7]]);
+});
+
 test("what lies between an older state and the stream comes from history", async () => {
   const { member, told } = listen(["e:1"], [message(2), message(3), message(4)]);
   member.push("subscribed", { position: "e:3" });

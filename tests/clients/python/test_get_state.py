@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from hub_client import HubClient, Publisher
+from hub_client import Gap, HubClient, Position, Publisher
+from hub_client.channel import Channel
+from hub_client.feed import Feed, FeedLimits, Subscription, Wanted
+from hub_client.messages import HistoryPage, Item
 from tests.support.hub_process import HubProcess
 
 DEADLINE_SECONDS = 30.0
@@ -85,3 +88,26 @@ async def test_what_history_has_lost_is_mended_by_state(
     assert application.asked >= 1
     assert came[0].data == 41
     assert came[1].data == 42
+
+
+async def test_of_a_gap_that_the_state_covers_in_part_the_rest_is_missing() -> None:
+    """The state is as of 5, so of 4 to 7 the application lacks 6 and 7."""
+    states = iter(["e:5", "e:7"])
+    feed = Feed(Channel("a", since=Position("e", 3), last=None, fill=False), limits=FeedLimits())
+    feed.started.set()
+    feed.put((Gap("a", "e", 4, 7, "slow"),))
+
+    async def history(channel: str, since: Position) -> HistoryPage:
+        raise AssertionError(f"{channel} is asked for from {since}")
+
+    items = Subscription[Item](
+        feed,
+        Wanted(gaps=True, get_state=lambda: {"data": 1, "position": next(states)}),
+        release=lambda _: None,
+        trouble=lambda: "",
+        history=history,
+    )
+    came = [await anext(items) for _ in range(3)]
+    assert isinstance(came[1], Gap)
+    assert (came[1].first, came[1].last) == (6, 7)
+    assert [str(item.position) for item in (came[0], came[2])] == ["e:5", "e:7"]  # type: ignore[union-attr]  # states
