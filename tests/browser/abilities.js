@@ -62,7 +62,7 @@ globalThis.play = async ({ steps }, transport) => {
       if (step.as) published[step.as] = answer;
     } else if (step.publish_each) {
       const results = await hub.publish(...step.publish_each);
-      check(step, results.map(({ error }) => error?.code ?? "ok"), step.is);
+      check(step, results.map(({ code }) => code ?? "ok"), step.is);
     } else if (step.subscribe) await subscribe(step.subscribe, step.as, step.refused);
     else if (step.wait) await until(() => told[step.wait[0]].length >= step.wait[1]);
     else if (step.wait_for) await until(() => told[step.wait_for[0]].includes(step.wait_for[1]));

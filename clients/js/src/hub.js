@@ -43,7 +43,6 @@ export { HubError, LoggedOutError };
  * @typedef {import("./subscription.js").Subscription<T>} Subscription
  */
 /** @typedef {import("./publishing.js").Published} Published */
-/** @typedef {import("./publishing.js").NotPublished} NotPublished */
 /**
  * @typedef {object} Publication
  * @property {number} offset
@@ -159,13 +158,13 @@ export class Hub {
    * @returns {Promise<Published>}
    */
   /**
-   * In several channels: resolves with what became of each, in their order; `error` where it was
-   * refused, or nobody knows.
+   * In several channels: resolves with what became of each, in their order; a `HubError` stands
+   * where it was refused, or nobody knows.
    * @overload
    * @param {string[]} channels
    * @param {unknown} data
    * @param {PublishOptions} [options]
-   * @returns {Promise<(Published | NotPublished)[]>}
+   * @returns {Promise<(Published | HubError)[]>}
    */
   /**
    * @param {string | string[]} to

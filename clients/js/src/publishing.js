@@ -23,7 +23,6 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {string} position `epoch:offset`
  * @property {boolean} [duplicate] the idempotency key was seen before: this is the first answer again
  */
-/** @typedef {{ channel: string, error: HubError }} NotPublished */
 
 /**
  * Publish by `request`; resolves with where the publication stands.
@@ -43,20 +42,21 @@ export async function publish(request, channel, data = null, options = {}) {
 
 /**
  * Publish one payload in each of several channels; resolves with what became of each, in their
- * order. Rejects where nothing was asked for: an option that does not exist, or data that is no JSON.
+ * order: where it stands, or the error. Rejects where nothing was asked for.
  * @param {Request} request
  * @param {string[]} channels
  * @param {unknown} data
  * @param {PublishOptions} [options]
- * @returns {Promise<(Published | NotPublished)[]>}
+ * @returns {Promise<(Published | HubError)[]>}
  */
-export function publishEach(request, channels, data, options) {
+export async function publishEach(request, channels, data, options) {
+  if (new Set(channels).size < channels.length) throw new TypeError("a channel is named twice");
   /** @param {string} channel */
   const one = async (channel) => {
     try {
       return await publish(request, channel, data, options);
     } catch (error) {
-      if (error instanceof HubError) return { channel, error };
+      if (error instanceof HubError) return error;
       throw error;
     }
   };

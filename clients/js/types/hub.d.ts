@@ -23,7 +23,6 @@ export type Subscribed = import("./subscription.js").Subscribed;
 export type SubscribeOptions = import("./subscription.js").SubscribeOptions;
 export type Subscription<T = any> = import("./subscription.js").Subscription<T>;
 export type Published = import("./publishing.js").Published;
-export type NotPublished = import("./publishing.js").NotPublished;
 export type Publication = {
     offset: number;
     data: any;
@@ -116,7 +115,6 @@ export type PresentMember = {
  * @typedef {import("./subscription.js").Subscription<T>} Subscription
  */
 /** @typedef {import("./publishing.js").Published} Published */
-/** @typedef {import("./publishing.js").NotPublished} NotPublished */
 /**
  * @typedef {object} Publication
  * @property {number} offset
@@ -260,13 +258,13 @@ export declare class Hub {
      * @returns {Promise<Published>}
      */
     /**
-     * In several channels: resolves with what became of each, in their order; `error` where it was
-     * refused, or nobody knows.
+     * In several channels: resolves with what became of each, in their order; a `HubError` stands
+     * where it was refused, or nobody knows.
      * @overload
      * @param {string[]} channels
      * @param {unknown} data
      * @param {PublishOptions} [options]
-     * @returns {Promise<(Published | NotPublished)[]>}
+     * @returns {Promise<(Published | HubError)[]>}
      */
     /**
      * @param {string | string[]} to
@@ -284,13 +282,13 @@ export declare class Hub {
      * @returns {Promise<Published>}
      */
     /**
-     * In several channels: resolves with what became of each, in their order; `error` where it was
-     * refused, or nobody knows.
+     * In several channels: resolves with what became of each, in their order; a `HubError` stands
+     * where it was refused, or nobody knows.
      * @overload
      * @param {string[]} channels
      * @param {unknown} data
      * @param {PublishOptions} [options]
-     * @returns {Promise<(Published | NotPublished)[]>}
+     * @returns {Promise<(Published | HubError)[]>}
      */
     /**
      * @param {string | string[]} to
@@ -298,7 +296,7 @@ export declare class Hub {
      * @param {PublishOptions} [options]
      * @returns {Promise<any>}
      */
-    publish(channels: string[], data: unknown, options?: PublishOptions): Promise<(Published | NotPublished)[]>;
+    publish(channels: string[], data: unknown, options?: PublishOptions): Promise<(Published | HubError)[]>;
     /**
      * @param {string} channel
      * @param {HistoryOptions} [options]

@@ -45,10 +45,6 @@ export type Published = {
      */
     duplicate?: boolean;
 };
-export type NotPublished = {
-    channel: string;
-    error: HubError;
-};
 /** @typedef {(command: Record<string, any>) => Promise<any>} Request */
 /**
  * @typedef {object} PublishOptions
@@ -69,7 +65,6 @@ export type NotPublished = {
  * @property {string} position `epoch:offset`
  * @property {boolean} [duplicate] the idempotency key was seen before: this is the first answer again
  */
-/** @typedef {{ channel: string, error: HubError }} NotPublished */
 /**
  * Publish by `request`; resolves with where the publication stands.
  * @param {Request} request
@@ -81,11 +76,11 @@ export type NotPublished = {
 export declare function publish(request: Request, channel: string, data?: unknown, options?: PublishOptions): Promise<Published>;
 /**
  * Publish one payload in each of several channels; resolves with what became of each, in their
- * order. Rejects where nothing was asked for: an option that does not exist, or data that is no JSON.
+ * order: where it stands, or the error. Rejects where nothing was asked for.
  * @param {Request} request
  * @param {string[]} channels
  * @param {unknown} data
  * @param {PublishOptions} [options]
- * @returns {Promise<(Published | NotPublished)[]>}
+ * @returns {Promise<(Published | HubError)[]>}
  */
-export declare function publishEach(request: Request, channels: string[], data: unknown, options?: PublishOptions): Promise<(Published | NotPublished)[]>;
+export declare function publishEach(request: Request, channels: string[], data: unknown, options?: PublishOptions): Promise<(Published | HubError)[]>;

@@ -1,7 +1,7 @@
 /** What a TypeScript application writes: it has to compile against the package's types. */
 
 import { Hub, HubError, LoggedOutError } from "broadcast-hub-client";
-import type { Gap, History, Message, NotPublished, Published, Rows, State, Subscription } from "broadcast-hub-client";
+import type { Gap, History, Message, Published, Rows, State, Subscription } from "broadcast-hub-client";
 
 declare const token: () => Promise<string>;
 declare const show: (text: string) => void;
@@ -27,8 +27,8 @@ export async function run(): Promise<void> {
 }
 
 export async function more(): Promise<void> {
-  const results: (Published | NotPublished)[] = await hub.publish(["a", "b"], { eur: 1 }, { tags: { desk: "fx" }, ttlSeconds: 60 });
-  for (const result of results) show("error" in result ? result.error.code : result.position);
+  const results: (Published | HubError)[] = await hub.publish(["a", "b"], { eur: 1 }, { tags: { desk: "fx" }, ttlSeconds: 60 });
+  for (const result of results) show(result instanceof HubError ? result.code : result.position);
   const { next, complete, publications }: History = await hub.history("a", { fromTime: new Date(), reverse: true });
   show(`${next} ${complete} ${publications.length}`);
   // @ts-expect-error options have one naming style
