@@ -29,6 +29,21 @@ async def subscribe(peer: ClientConnection, **command: object) -> None:
             pass
 
 
+async def are_measured(http: httpx.AsyncClient) -> bool:
+    """Of all workers together, but for rows: each tells the broker process' own."""
+    found: dict[str, list[float]] = {}
+    for line in (await http.get("/metrics")).text.splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            found.setdefault(name.partition("{")[0], []).append(float(value))
+    return (
+        sum(found["hub_patterns"]) == 3
+        and sum(found["hub_filtered_total"]) == 2
+        and max(found["hub_state_rows"]) == 2
+        and max(found["hub_state_row_bytes"]) > 0
+    )
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_patterns_rows_and_what_subscriptions_ask_for_are_listed(
     tmp_path: Path, way: str
@@ -97,3 +112,10 @@ async def test_patterns_rows_and_what_subscriptions_ask_for_are_listed(
 
             await eventually(are_known, seconds=20, what="rows in the list of channels")
             assert (await rows())["p:1"] == (False, None, False)
+
+            for league in ("nfl", "nba", "nfl"):
+                await http.post("/api/publish/scores", json=1, headers={
+                    "X-Message-Tags": f"league={league}"
+                })  # fmt: skip
+
+            await eventually(lambda: are_measured(http), seconds=20, what="the metrics of these")

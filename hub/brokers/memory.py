@@ -297,7 +297,12 @@ class MemoryBroker:
     def record(self) -> BrokerRecord:
         """There is nothing outside this process."""
         history = self._history
-        return BrokerRecord(history_bytes=history.bytes, history_limit_bytes=history.max_bytes)
+        return BrokerRecord(
+            history_bytes=history.bytes,
+            history_limit_bytes=history.max_bytes,
+            state_rows=history.row_count,
+            state_row_bytes=history.row_bytes,
+        )
 
     def names(self) -> Sequence[str]:
         """Of the channels that have a position; those that are forgotten first come first."""

@@ -240,6 +240,10 @@ class HistoryBudget:
         self._rows_max_bytes = rows_max_bytes
         self._rows_bytes = 0
         """Of rows that are bounded apart."""
+        self.row_count = self.row_bytes = 0
+        """Of all rows, wherever they are bounded."""
+        self._row_counts: dict[ChannelLog, int] = {}
+        """How many rows of a channel are counted."""
         self.on_empty = on_empty
         self.bytes = 0
         self._order: deque[ChannelLog] = deque()
@@ -309,6 +313,7 @@ class HistoryBudget:
         self._with_rows.pop(log, None)
         if rows:
             self._with_rows[log] = rows
+        self._count_rows(log, rows, more_bytes)
         if self._rows_max_bytes is None:
             self.bytes += more_bytes
             if more_bytes > 0:
@@ -325,7 +330,16 @@ class HistoryBudget:
         rows.drop_oldest()
         if not rows:
             del self._with_rows[log]
-        return rows.bytes - before
+        more_bytes = rows.bytes - before
+        self._count_rows(log, rows, more_bytes)
+        return more_bytes
+
+    def _count_rows(self, log: ChannelLog, rows: StateRows, more_bytes: int) -> None:
+        self.row_bytes += more_bytes
+        now = len(rows)
+        self.row_count += now - self._row_counts.pop(log, 0)
+        if now:
+            self._row_counts[log] = now
 
     def _drop_oldest(self) -> None:
         if not self._order:

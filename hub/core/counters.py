@@ -159,6 +159,9 @@ class Counters:
     throttled: int = _count(
         "hub_throttled", "Publications that gave way to a newer one, as `every_ms` asks."
     )
+    filtered: int = _count(
+        "hub_filtered", "Publications that filters left out, once for each subscription."
+    )
     presence_dropped: int = _count(
         "hub_presence_dropped", "Joins and leaves replaced by a presence_reset push."
     )

@@ -182,13 +182,14 @@ class SessionRecord:
     """Publications that it lacks: dropped, or still owed."""
     watches: bool = field(metadata=_column(lambda s, _: STATS_CHANNEL in s.subscriptions))
     """Whether it reads the nodes' figures, as a dashboard does: it looks, and is no user."""
-    patterns: tuple[str, ...] = field(metadata=_column(lambda s, _: _patterns(s)))
-    """What it subscribes to by patterns."""
+    patterns: tuple[str, ...] = field(default=(), metadata=_column(lambda s, _: _patterns(s)))
+    """What it subscribes to by patterns; a node of an earlier version does not say it."""
     subscriptions: tuple[SubscriptionRecord, ...] = field(
+        default=(),
         metadata=_column(
             lambda s, _: tuple(map(_subscription, s.subscriptions.values())),
             sort=lambda s, _: len(s.subscriptions),
-        )
+        ),
     )
 
 
@@ -424,6 +425,11 @@ class BrokerRecord:
         "hub_history_limit_bytes",
         "Bytes above which the oldest publications go (HUB_HISTORY_TOTAL_BYTES).",
     )
+    state_rows: int = _gauge(
+        "hub_state_rows", "Rows of all keyed channels, in this process or its file."
+    )
+    """Of a broker outside 0."""
+    state_row_bytes: int = _gauge("hub_state_row_bytes", "Bytes of memory that these rows take.")
     versions: Mapping[str, int] = field(default_factory=dict)
     """Servers by the version they run."""
 

@@ -189,6 +189,7 @@ class Node:
             http_connections=lambda: len(self.sockets.http),
             body_bytes=lambda: self.bodies.bytes,
             bans=lambda: len(self.access_log.standings),
+            patterns=lambda: self.core.patterns.held,
         )
         self.metrics = Metrics(
             CollectorRegistry(),

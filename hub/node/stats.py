@@ -61,6 +61,8 @@ class Reporter:
     body_bytes: Callable[[], int]
     bans: Callable[[], int] = lambda: 0
     """Bans and revocations that are known here."""
+    patterns: Callable[[], int] = lambda: 0
+    """Of all sessions."""
 
     def gauges(self) -> Gauges:
         oldest_at = self.outbox_budget.oldest_at()
@@ -82,6 +84,7 @@ class Reporter:
             outbox_limit_bytes=self.settings.outbox_total_bytes,
             memory_limit_bytes=self.memory_limit_bytes,
             bans=self.bans(),
+            patterns=self.patterns(),
             broker=self.broker.record(),
         )
 

@@ -99,6 +99,10 @@ class Gauges:
         default=0,
         metadata=exported("hub_bans", "Bans and revocations that this node knows of."),
     )
+    patterns: int = field(
+        default=0,
+        metadata=exported("hub_patterns", "Subscriptions of all open sessions to patterns."),
+    )
 
 
 _LOOP_GAUGES: tuple[tuple[str, str, Callable[[LoopLag], float]], ...] = (

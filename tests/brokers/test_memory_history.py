@@ -11,7 +11,7 @@ from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_history import HistoryBudget, cost_bytes
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
-from hub.core.publication import Position, Publication
+from hub.core.publication import REMOVES, Position, Publication
 from tests.brokers.conftest import memory_rig
 from tests.brokers.rig import Rig
 from tests.core.small_node import Shape, SmallNode
@@ -44,6 +44,35 @@ async def test_the_oldest_publications_go_first_over_all_channels() -> None:
     assert (page.head.offset, page.oldest) == (3, 4)
     assert broker.record().history_bytes == 4 * size
     assert broker.record().history_limit_bytes == 4 * size
+
+
+async def test_rows_are_counted_as_they_come_and_go() -> None:
+    """By removal, for want of room, and with their channel."""
+    keyed = Namespaces(by_name={"table": ChannelOptions(history_size=0, keyed=True)})
+    node = SmallNode(Shape(keyed))
+    broker = node.memory
+
+    def put(channel: str, key: str, *, remove: bool = False) -> None:
+        marks = REMOVES if remove else 0
+        node.request(PublishRequest(channel, DATA, "backend", key=key, marks=marks))
+
+    def counted() -> int:
+        """Rows; they and their bytes are those of all channels together."""
+        record = broker.record()
+        held = [broker.rows_held(name) or (0, 0) for name in broker.names()]
+        assert record.state_rows == sum(rows for rows, _ in held)
+        assert record.state_row_bytes == sum(taken for _, taken in held)
+        assert (record.state_row_bytes > 0) is (record.state_rows > 0)
+        return record.state_rows
+
+    for key in ("x", "y", "x"):
+        put("table:a", key)
+    put("table:b", "x")
+    assert counted() == 3
+    put("table:a", "y", remove=True)
+    assert counted() == 2
+    node.begin_epoch("table:a")
+    assert counted() == 1
 
 
 async def test_one_that_is_larger_than_all_is_delivered_and_not_kept() -> None:

@@ -270,6 +270,8 @@ class LocalBroker:
             held_limit_bytes=self._hold.total_bytes,
             history_bytes=link.history_bytes,
             history_limit_bytes=link.history_limit_bytes,
+            state_rows=link.state_rows,
+            state_row_bytes=link.state_row_bytes,
         )
 
 

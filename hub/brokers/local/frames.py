@@ -67,7 +67,11 @@ PUBLISHED = _kind(33, "number, epoch, offset, whether it is a duplicate")
 REFUSED = _kind(34, "number, code, message")
 HEAD = _kind(35, "number, epoch, offset")
 PAGE = _kind(36, "number, epoch, offset, oldest, lists of the fields of publications")
-PONG = _kind(37, "number, bytes of history, their limit, what keeps the broker from working")
+PONG = _kind(
+    37,
+    "number, bytes of history, their limit, rows of state, their bytes, what keeps the broker from"
+    " working",
+)
 DELIVER = _kind(38, "the fields of a Publication")
 LOST = _kind(39, "the fields of a Gap")
 RESET = _kind(40, "channel, epoch, offset")

@@ -100,6 +100,7 @@ class Link:
         self._pinged_at = clock()
         self.round_trip_seconds = 0.0
         self.history_bytes = self.history_limit_bytes = 0
+        self.state_rows = self.state_row_bytes = 0
         """Of the broker process, as it said last; and ..."""
         self.troubles: tuple[str, ...] = ()
         """... what keeps its broker from working, such as a full disk."""
@@ -214,7 +215,8 @@ class Link:
     def _ponged(self, asked_at: float, answer: Message | HubError) -> None:
         if not isinstance(answer, HubError):
             self.round_trip_seconds = self._clock() - asked_at
-            _, _, self.history_bytes, self.history_limit_bytes, troubles = answer
+            _, _, self.history_bytes, self.history_limit_bytes, *rows, troubles = answer
+            self.state_rows, self.state_row_bytes = rows
             self.troubles = tuple(troubles)
 
     @property

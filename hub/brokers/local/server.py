@@ -251,7 +251,15 @@ class BrokerServer:
     def _ping(self, worker: Worker, message: Message) -> None:
         record, troubles = self.broker.record(), list(self.broker.problems())
         worker.frames.send(
-            (frames.PONG, message[1], record.history_bytes, record.history_limit_bytes, troubles)
+            (
+                frames.PONG,
+                message[1],
+                record.history_bytes,
+                record.history_limit_bytes,
+                record.state_rows,
+                record.state_row_bytes,
+                troubles,
+            )
         )
 
     def _tell_names(self, worker: Worker, message: Message) -> None:

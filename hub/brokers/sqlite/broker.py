@@ -286,7 +286,10 @@ class SqliteBroker:
         return ()
 
     def record(self) -> BrokerRecord:
+        rows = BrokerRecord() if self._memory is None else self._memory.record()
         return BrokerRecord(
+            state_rows=rows.state_rows,
+            state_row_bytes=rows.state_row_bytes,
             unwritable_servers=0 if self._writer.problem is None else 1,
             pending_calls=len(self._waiting),
             history_bytes=self._tending.used_bytes,

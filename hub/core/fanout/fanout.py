@@ -227,6 +227,7 @@ class Fanout:
                 if group.filter is not None:
                     # To ask a filter of a publication takes as long as to write to a session.
                     spent += len(batch.items)
+                    self._count_left_out(batch, group)
                     batch.forget(group)
                 batch.at += 1
                 if spent >= self._slice_sessions:
@@ -282,6 +283,12 @@ class Fanout:
         group.reached = stop
         self._counters.deliveries += delivered * encoded.publications
         self._counters.bytes_sent += delivered * encoded.size
+
+    def _count_left_out(self, batch: Batch, group: Group) -> None:
+        """All of a group, which has a filter, were written what that leaves of the batch."""
+        if members := len(group):
+            whole, left = batch.encoded(group.dialect), batch.encoded(group.dialect, group.filter)
+            self._counters.filtered += members * (whole.publications - left.publications)
 
     def _part_with(self, group: Group, place: int, encoded: Encoded, taken: int, last: int) -> int:
         """The member at `place`, which is next, took only `taken` bytes; return who is next."""

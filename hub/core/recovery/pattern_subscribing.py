@@ -65,6 +65,8 @@ class PatternSubscribing:
         self._spawn = spawn
         self._on_fault = on_fault
         self._tree: PatternTree[Following] = PatternTree()
+        self.held = 0
+        """Patterns of all sessions: counted, because figures are told every second."""
 
     # -- beginning -------------------------------------------------------------------------
 
@@ -83,6 +85,7 @@ class PatternSubscribing:
             session.patterns = SessionPatterns()
         session.patterns.by_text[command.pattern] = following
         self._tree.add(command.pattern, following)
+        self.held += 1
         try:
             self._broker.follow(self)
             most = len(session.subscriptions) + self._room(session) + 1
@@ -333,6 +336,7 @@ class PatternSubscribing:
         if session.patterns is not None:
             session.patterns.by_text.pop(following.pattern, None)
         self._tree.remove(following.pattern, following)
+        self.held -= 1
         if not self._tree:
             self._broker.unfollow()
 

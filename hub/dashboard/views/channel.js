@@ -101,7 +101,7 @@ export function channelView(live, channel) {
         h("button", {
           type: "button", class: "danger", onclick: async () => (await clearHistory(channel)) && load(),
         }, "Delete history")),
-      people, kept, publications.element),
+      people, publications.element, kept),
     close() {
       clearTimeout(again);
       stop();

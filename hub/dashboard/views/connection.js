@@ -29,7 +29,7 @@ const patterns = (all) =>
     place ? ", " : null, h("a", { href: address("/connections", { pattern }), class: "name" }, pattern)]));
 
 /** What a subscription asked for, beside all that comes. @param {any} row */
-function asked({ filter, every_ms: every, rows, fill, pattern }) {
+function asked({ filter = null, every_ms: every = null, rows, fill, pattern = null }) {
   const said = [
     pattern !== null && `by the pattern ${pattern || "that has ended"}`,
     rows && "rows first",
@@ -52,7 +52,7 @@ const facts = (row, rates) => [
   ["Dropped", told(counted(row.dropped, rates?.dropped), row.dropped > 0)],
   ["Outbox", told(`${bytes(row.outbox_bytes)} in ${count(row.outbox_messages)} messages`, row.outbox_messages > 0)],
   ["Oldest owed", row.outbox_messages ? told(duration(row.outbox_age_seconds), true) : null],
-  ["Patterns", row.patterns.length ? patterns(row.patterns) : null],
+  ["Patterns", row.patterns?.length ? patterns(row.patterns) : null],
   ["User agent", row.user_agent],
 ];
 

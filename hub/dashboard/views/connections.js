@@ -20,7 +20,7 @@ export const named = ({ subject, watches }) =>
   (watches ? h("span", {}, subject, " ", h("span", { class: "tag" }, "dashboard")) : cut(subject));
 
 /** A star says that some of them come by patterns. @param {any} row */
-const channels = ({ subscriptions, patterns }) =>
+const channels = ({ subscriptions, patterns = [] }) =>
   h("span", {}, patterns.length > 0 && h("span", { class: "tag", title: `By patterns: ${patterns.join(", ")}` }, "*"),
     " ", count(subscriptions.length));
 
