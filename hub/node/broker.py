@@ -173,10 +173,10 @@ def _of_process(
 
 def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Brokerage:
     from hub.brokers.sqlite.broker import SqliteBroker  # noqa: PLC0415 - as below
-    from hub.brokers.sqlite.options import SqliteOptions  # noqa: PLC0415
+    from hub.brokers.sqlite.context import SqliteContext, SqliteOptions  # noqa: PLC0415
 
     make_history_directory(settings, shared.log)
-    broker = SqliteBroker(
+    context = SqliteContext(
         downstream=downstream,
         namespaces=settings.namespaces(),
         clock=shared.awake,
@@ -193,6 +193,7 @@ def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Broke
             history_total_bytes=settings.history_total_bytes,
         ),
     )
+    broker = SqliteBroker(context)
     return Brokerage(broker, LocalRoster(downstream.announce), NoOtherNodes())
 
 

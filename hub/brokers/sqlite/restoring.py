@@ -12,11 +12,10 @@ from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_epochs import Epochs
 from hub.brokers.memory_history import ChannelLog
 from hub.brokers.sqlite.blocks import records
+from hub.brokers.sqlite.context import SqliteContext
 from hub.brokers.sqlite.intake import StoredLogs
 from hub.brokers.sqlite.layout import Stored, StoredKey, StoredRow
-from hub.brokers.sqlite.options import SqliteOptions
-from hub.core.options import MIB, Namespaces
-from hub.core.ports import Downstream, Monotonic
+from hub.core.options import MIB
 from hub.core.publication import Position, Publication
 
 # The newest of all channels, for whoever comes back after a short absence.
@@ -50,19 +49,15 @@ class Restoring:
 
     def __init__(
         self,
+        context: SqliteContext,
         *,
-        downstream: Downstream,
-        namespaces: Namespaces,
-        clock: Monotonic,
-        wall_clock: Callable[[], float],
-        options: SqliteOptions,
         on_forgotten: Callable[[ChannelLog, tuple[int, int]], None],
     ) -> None:
-        self._downstream = downstream
-        self._namespaces = namespaces
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._options = options
+        self._downstream = context.downstream
+        self._namespaces = context.namespaces
+        self._clock = context.clock
+        self._wall_clock = context.wall_clock
+        self._options = context.options
         self._on_forgotten = on_forgotten
 
     async def known(

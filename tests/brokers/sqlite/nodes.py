@@ -9,7 +9,7 @@ from typing import Self
 import structlog
 
 from hub.brokers.sqlite.broker import SqliteBroker
-from hub.brokers.sqlite.options import SqliteOptions
+from hub.brokers.sqlite.context import SqliteContext, SqliteOptions
 from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from tests.brokers.conftest import NAMESPACES
@@ -42,14 +42,16 @@ class StoredNode(Rig):
         self.counters = Counters()
         self._tasks: set[asyncio.Task[None]] = set()
         self.broker = self.stored = SqliteBroker(
-            downstream=self,
-            namespaces=namespaces,
-            clock=self.clock,
-            wall_clock=self.clock.wall,
-            spawn=self._spawn,
-            log=structlog.wrap_logger(None, processors=[self.logged]),
-            counters=self.counters,
-            options=replace(OPTIONS, path=str(path), **options),  # type: ignore[arg-type]  # numbers
+            SqliteContext(
+                downstream=self,
+                namespaces=namespaces,
+                clock=self.clock,
+                wall_clock=self.clock.wall,
+                spawn=self._spawn,
+                log=structlog.wrap_logger(None, processors=[self.logged]),
+                counters=self.counters,
+                options=replace(OPTIONS, path=str(path), **options),  # type: ignore[arg-type]  # numbers
+            )
         )
         self.forget = self._forget
 
@@ -59,7 +61,7 @@ class StoredNode(Rig):
         task.add_done_callback(self._tasks.discard)
 
     def _forget(self, channel: str) -> None:
-        memory = self.stored._memory
+        memory = self.stored._commits.memory
         assert memory is not None
         memory._forget(memory._logs[channel])
 

@@ -194,8 +194,8 @@ async def test_a_long_history_takes_no_memory(tmp_path: Path) -> None:
     memory_bytes = restoring.MEMORY_BYTES
     async with StoredNode(tmp_path / "hub.db", namespaces=namespaces) as node:
         broker = node.stored
-        assert broker._memory is not None
-        broker._memory._history.max_bytes = 256 * KIB
+        assert broker._commits.memory is not None
+        broker._commits.memory._history.max_bytes = 256 * KIB
         await publish(node, "a", 1000)
         tracemalloc.start()
         for _ in range(20):
