@@ -258,7 +258,8 @@ class SqliteBroker:
 
     def rows_held(self, channel: str) -> tuple[int, int] | None:
         """How many rows a keyed channel has, and their bytes: memory has them all."""
-        return None if self._memory is None else self._memory.rows_held(channel)
+        memory = self._commits.memory
+        return None if memory is None else memory.rows_held(channel)
 
     def sweep(self) -> None:
         """Forget what is too old; have the file looked after once a second."""
