@@ -235,7 +235,7 @@ class SqliteBroker:
         return ()
 
     def record(self) -> BrokerRecord:
-        rows = BrokerRecord() if self._memory is None else self._memory.record()
+        rows = BrokerRecord() if self._commits.memory is None else self._commits.memory.record()
         return BrokerRecord(
             state_rows=rows.state_rows,
             state_row_bytes=rows.state_row_bytes,
