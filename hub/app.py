@@ -257,7 +257,8 @@ class Hub:
         `end`: it is the last of its channel.
 
         Raises:
-            BadRequestError: the channel or a key is not allowed, or `data` is not JSON.
+            BadRequestError: the channel or a key is not allowed, `data` is not JSON, or a row is
+                to go of a channel that keeps none.
             TooLargeError: `data` is over `max_message_bytes`.
             HubError: the broker did not take it.
         """
@@ -274,6 +275,8 @@ class Hub:
             idempotency_key=idempotency_key,
             trace=tracing.current() if (tracing := self.node.tracing) else None,
         )
+        if remove:
+            self.node.api.check_keyed(channel)
         result = self.node.api.publish(request)
         return result if isinstance(result, PublishResult) else await result
 

@@ -43,6 +43,8 @@ async def test_a_program_keeps_a_table_in_its_own_hub() -> None:
         page = await hub.state("prices:fx")
         with pytest.raises(BadRequestError, match="not keyed"):
             await hub.state("news")
+        with pytest.raises(BadRequestError, match="not keyed"):
+            await hub.publish("news", None, key="eur", remove=True)
     assert [(row.key, row.data) for row in page.rows] == [("gbp", b"0.86")]
     assert page.head.offset == 3
 

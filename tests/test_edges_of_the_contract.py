@@ -103,6 +103,26 @@ async def test_a_removal_needs_no_data(hub: HubProcess, http: httpx.AsyncClient)
     assert (await http.get("/api/channels/rows:gone/state")).json()["rows"] == []
 
 
+async def test_nothing_is_removed_where_no_rows_are_kept(
+    hub: HubProcess, http: httpx.AsyncClient
+) -> None:
+    """A removal there would mean nothing: 400 at every door, and nothing is published."""
+    item: dict[str, object] = {"channel": "plain", "key": "k", "remove": True}
+    one = await http.post("/api/publish", json=item)
+    deleted = await http.delete("/api/channels/plain/state/k")
+    assert (one.status_code, deleted.status_code) == (400, 400)
+    assert one.json()["code"] == "bad_request"
+    assert "not keyed" in one.json()["detail"]
+    array = await http.post("/api/publish", json=[item, item | {"channel": "rows:kept"}])
+    assert [each.get("status") for each in array.json()] == [400, None]
+    several = {"channels": ["plain", "rows:kept"], "key": "k", "remove": True}
+    answer = await http.post("/api/publish", json=several)
+    assert [each.get("status") for each in answer.json()] == [400, None]
+    reply = await command(hub, orjson.dumps(item | {"op": "publish", "id": 1}))
+    assert reply["error"]["code"] == "bad_request"
+    assert (await http.get("/api/channels/plain/history")).json()["publications"] == []
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [

@@ -214,6 +214,9 @@ def scope_of(channel: str, key: str) -> bytes:
 
 def brief_content(request: PublishRequest) -> int:
     """64 keyed bits: whoever finds two contents that share them has fooled nobody but himself."""
+    beside = said_beside(request)
+    if beside:
+        return hash((request.data, request.key, beside))
     return hash(request.data if request.key is None else (request.data, request.key))
 
 
@@ -222,4 +225,12 @@ def lasting_content(request: PublishRequest) -> int:
     digest = blake2b(request.data, digest_size=8, person=b"" if request.key is None else b"key")
     if request.key is not None:
         digest.update(b"\0" + request.key.encode())
+    digest.update(said_beside(request))
     return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def said_beside(request: PublishRequest) -> bytes:
+    """What a publication says beside its data and key; nothing for one that says no more."""
+    if not request.marks and request.tags is None and request.keep_ms is None:
+        return b""
+    return b"\0%d %a %b" % (request.marks, request.keep_ms, request.tags or b"")

@@ -122,7 +122,7 @@ class CommandHandler:
             command = await self._judged(self._hooks, session, command)
         match command:
             case commands.Publish():
-                result = self._publishing.publish(_asked(session, command))
+                result = self._publishing.publish(self._asked(session, command))
                 if not isinstance(result, PublishResult):
                     result = await result
                 return _published(command, result)
@@ -215,7 +215,30 @@ class CommandHandler:
         self._counters.commands["publish"] += 1
         publish_now = self._publish_now
         assert publish_now is not None  # noqa: S101 - the caller has asked
-        return _published(command, publish_now(_asked(session, command)))
+        return _published(command, publish_now(self._asked(session, command)))
+
+    def _asked(self, session: Session, command: commands.Publish) -> PublishRequest:
+        """What a session's command asks of the broker.
+
+        Raises `ForbiddenError` without a grant, `BadRequestError` where no rows are kept.
+        """
+        identity, channel = session.identity, command.channel
+        identity.check_publish(channel)
+        if command.marks & REMOVES:
+            self._reading.check_keyed(channel)
+        return PublishRequest(
+            channel,
+            command.data,
+            identity.publisher,
+            command.key,
+            identity.subject,
+            None if command.echo else session.id,
+            command.idempotency_key,
+            None,
+            command.tags,
+            command.marks,
+            command.keep_ms,
+        )
 
     # -- the others ------------------------------------------------------------------------
 
@@ -299,25 +322,6 @@ def _check_goes_on(session: Session, asked_for: Identity) -> None:
     """Raise `UnavailableError` where the session is not any more whom the application judged."""
     if session.closing or session.identity.subject != asked_for.subject:
         raise UnavailableError("the session changed while the application was asked")
-
-
-def _asked(session: Session, command: commands.Publish) -> PublishRequest:
-    """What a session's command asks of the broker; raises `ForbiddenError` without a grant."""
-    identity, channel = session.identity, command.channel
-    identity.check_publish(channel)
-    return PublishRequest(
-        channel,
-        command.data,
-        identity.publisher,
-        command.key,
-        identity.subject,
-        None if command.echo else session.id,
-        command.idempotency_key,
-        None,
-        command.tags,
-        command.marks,
-        command.keep_ms,
-    )
 
 
 def _published(command: commands.Publish, result: PublishResult) -> Ok:

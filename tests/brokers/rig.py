@@ -55,10 +55,19 @@ class Rig:
         key: str | None = None,
         idempotency_key: str | None = None,
         marks: int = 0,
+        tags: bytes | None = None,
+        keep_ms: int | None = None,
     ) -> PublishResult:
         return await self.broker.publish(
             PublishRequest(
-                channel, data, publisher, key=key, idempotency_key=idempotency_key, marks=marks
+                channel,
+                data,
+                publisher,
+                key=key,
+                idempotency_key=idempotency_key,
+                marks=marks,
+                tags=tags,
+                keep_ms=keep_ms,
             )
         )
 

@@ -1,5 +1,7 @@
 """What every broker has to keep (`hub.core.ports.Broker`)."""
 
+from typing import Any
+
 import pytest
 
 from hub.core.ports import PublishRequest
@@ -236,14 +238,18 @@ async def test_a_repeat_under_the_same_idempotency_key_gets_the_first_answer(rig
     assert [p.offset for p in rig.delivered] == [1, 2]
 
 
-@pytest.mark.parametrize("changed", [{"data": b"2"}, {"key": "k"}])
+@pytest.mark.parametrize(
+    "changed",
+    [{"data": b"2"}, {"key": "k"}, {"tags": b'{"a":1}'}, {"marks": ENDS}, {"keep_ms": 0}],
+    ids=lambda changed: next(iter(changed)),
+)
 async def test_the_same_idempotency_key_with_other_data_is_a_conflict(
-    rig: Rig, changed: dict[str, bytes]
+    rig: Rig, changed: dict[str, Any]
 ) -> None:
     """Nothing is published then, and the key still answers its first use."""
     first = await rig.publish(data=b"1", idempotency_key="i")
     with pytest.raises(ConflictError, match="'i' was used with other data"):
-        await rig.publish(**({"data": b"1"} | changed), idempotency_key="i")  # type: ignore[arg-type]  # data or key
+        await rig.publish(**({"data": b"1"} | changed), idempotency_key="i")
     assert (await rig.publish(data=b"1", idempotency_key="i")).position == first.position
     assert (await rig.history()).head.offset == 1
 

@@ -67,7 +67,7 @@ def test_a_golden_command_is_carried_out_and_answered_under_the_golden_names(
     if command["op"] == "subscribe":
         of = "pattern" if "pattern" in command else "channel"
         ask(session, {"op": "unsubscribe", "id": "u", of: command[of]})
-    if command.get("state"):
+    if command.get("state") or command.get("remove"):
         command = {**command, "channel": "rows:prices"}
     if command["op"] == "unsubscribe" and "pattern" in command:
         ask(session, {"op": "subscribe", "id": "s", "pattern": command["pattern"]})

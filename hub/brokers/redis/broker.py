@@ -10,6 +10,7 @@ from hashlib import blake2b
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.epochs import once_reached
+from hub.brokers.idempotency import said_beside
 from hub.brokers.redis.channels.context import ShardContext
 from hub.brokers.redis.channels.messages import envelope
 from hub.brokers.redis.directory import ChannelDirectory
@@ -327,7 +328,7 @@ class RedisBroker:
 
 
 def _digest(request: PublishRequest) -> bytes:
-    content = request.data + b"\0" + (request.key or "").encode()
+    content = request.data + b"\0" + (request.key or "").encode() + said_beside(request)
     return blake2b(content, digest_size=16).hexdigest().encode()
 
 

@@ -14,7 +14,7 @@ import orjson
 from hub.core.hooks import Hooks
 from hub.core.identity import Identity
 from hub.core.ports import PublishRequest, PublishResult
-from hub.core.publication import check_channel
+from hub.core.publication import REMOVES, check_channel
 from hub.errors import BadRequestError, HubError, OutcomeUnknownError
 from hub.transports.http.access import text_header
 from hub.transports.http.answer import Answer
@@ -125,7 +125,7 @@ class Batches:
             return await self._answer_each(request, self._to_many(identity, batch, trace))
         if not batch.is_array:
             item = batch.items[0]
-            request_ = self._checked(identity, item, trace, set())
+            request_ = self._removing(self._checked(identity, item, trace, set()))
             return await self._alone.answer(request, request_)
         return await self._answer_each(request, self._judge(identity, batch.items, trace))
 
@@ -158,7 +158,7 @@ class Batches:
         judged: list[PublishRequest | HubError] = []
         for item in items:
             try:
-                judged.append(self._checked(identity, item, trace, checked))
+                judged.append(self._removing(self._checked(identity, item, trace, checked)))
             except Exception as error:  # noqa: BLE001 - the other items' answers must not be lost with this one
                 judged.append(self._failed(error))
         return judged
@@ -175,10 +175,16 @@ class Batches:
         for channel in batch.channels:
             try:
                 identity.check_publish(check_channel(channel))
-                judged.append(replace(first, channel=channel))
+                judged.append(self._removing(replace(first, channel=channel)))
             except HubError as error:
                 judged.append(self._failed(error))
         return judged
+
+    def _removing(self, asked: PublishRequest) -> PublishRequest:
+        """The request; raise `BadRequestError` where it takes a row away and none are kept."""
+        if asked.marks & REMOVES:
+            self._node.check_keyed(asked.channel)
+        return asked
 
     def _published_together(
         self, judged: Sequence[PublishRequest | HubError]
