@@ -1,5 +1,6 @@
 """Sessions that subscribe by patterns, on the whole core."""
 
+import itertools
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ from hub.core.forensics.explaining import Question
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Position
+from hub.core.recovery import pattern_entering
 from hub.core.recovery import pattern_subscribing as patterns
 from tests.core.fakes import FakeLink
 from tests.core.small_node import Shape, SmallNode, limits
@@ -179,6 +181,54 @@ def test_a_pattern_that_resumes_in_an_epoch_that_is_over_is_told_beside_a_name(
     [gap] = [push for push in heard(link) if push["op"] == "gap"]
     assert (gap["channel"], gap["reason"]) == ("p:a", "reset")
     assert messages(link) == [("p:a", 1), ("p:a", 2)]
+
+
+def test_a_pattern_joins_its_channels_in_slices_and_misses_nothing(
+    node: SmallNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes between two slices is read from history, also where an epoch ends meanwhile."""
+    monkeypatch.setattr(pattern_entering, "SLICE_CHANNELS", 10)
+    names = [f"p:{number:02}" for number in range(45)]
+    publish(node, *names)
+    session, link = node.open()
+    node.commands.submit(session, SubscribePattern(1, "p:*"))
+    joined = [0]
+    while node.loop.tasks or node.loop.callbacks:
+        if (now := len(session.subscriptions.keys() & names)) > joined[-1]:
+            joined.append(now)
+            if len(joined) == 3:
+                node.publish(names[1])
+                node.publish(names[40])
+                node.publish("p:new")
+                node.begin_epoch(names[41])
+                node.publish(names[41])
+        node.loop.turn()
+        node.loop.step()
+    assert max(after - before for before, after in itertools.pairwise(joined)) == 10
+    assert reply(link)["ok"]["channels"] == names
+    publish(node, *names)
+    reset = [push["channel"] for push in heard(link) if push["op"] == "gap"]
+    assert reset == [names[41]]
+    came = sorted(messages(link))
+    twice = [names[1], names[40]]
+    wanted = [(name, 2) for name in names if name != names[41]] + [(name, 3) for name in twice]
+    assert came == sorted([*wanted, (names[41], 1), (names[41], 2), ("p:new", 1)])
+
+
+def test_a_pattern_that_ends_between_two_slices_leaves_nothing(
+    node: SmallNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its session ends or is taken out of it."""
+    monkeypatch.setattr(pattern_entering, "SLICE_CHANNELS", 2)
+    publish(node, *(f"p:{number}" for number in range(9)))
+    session, _ = node.open()
+    node.commands.submit(session, SubscribePattern(1, "p:*"))
+    while len(session.subscriptions) < 2:
+        node.loop.step()
+    session.close(1000, "over")
+    node.loop.settle()
+    assert not node.channels
+    assert node.membership.held == 0
 
 
 def test_what_is_over_the_bound_ends_the_pattern_and_says_so(node: SmallNode) -> None:

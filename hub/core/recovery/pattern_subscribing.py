@@ -13,7 +13,7 @@ session into more channels than it may have ends, and the session is told.
 from collections.abc import Callable, Mapping, Sequence
 
 from hub.core.commands import Subscribe, SubscribePattern, UnsubscribePattern
-from hub.core.eager import Rest, begin
+from hub.core.eager import NEXT_TURN, Rest, begin
 from hub.core.fanout.channels import Channel
 from hub.core.fanout.fanout import Fanout
 from hub.core.fanout.membership import Membership, speak
@@ -22,6 +22,7 @@ from hub.core.patterns import PatternTree, check_pattern, matches, names_reserve
 from hub.core.ports import DirectoryBroker, Spawn
 from hub.core.publication import BEGINNING, Position
 from hub.core.pushes import PatternSubscribed, PatternUnsubscribed, Reply
+from hub.core.recovery.pattern_entering import SLICE_CHANNELS, PatternEntering, goes_back
 from hub.core.recovery.start import Opened, Start
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.reserved import is_reserved
@@ -58,6 +59,7 @@ class PatternSubscribing:
     ) -> None:
         self._membership = membership
         self._subscribing = subscribing
+        self._entering = PatternEntering(subscribing)
         self._channels = membership.channels
         self._fanout = fanout
         self._broker = broker
@@ -134,7 +136,7 @@ class PatternSubscribing:
 
     def _room(self, session: Session) -> int:
         """How many more channels patterns may bring."""
-        through = 0 if session.patterns is None else len(session.patterns.channels)
+        through = 0 if session.patterns is None else session.patterns.count(session.subscriptions)
         of_dialect = session.dialect.max_channels - len(session.subscriptions)
         return max(0, min(self._limits.max_pattern_channels - through, of_dialect))
 
@@ -149,18 +151,22 @@ class PatternSubscribing:
         try:
             opened: list[Opened] = []
             self._broker.expect([name for name in missing if name not in self._channels])
-            for name in missing:
+            for number, name in enumerate(missing, 1):
+                if number % SLICE_CHANNELS == 0:
+                    await NEXT_TURN
                 channel = await self._channels.open(name)
                 opened.append((channel, _of_channel(command, channel)))
             began = await self._subscribing.starts.of(opened)
             if session.closing or following.over:
                 raise UnavailableError("the session is closing")
-            return self._enter_all(following, names, opened, began, reply_in_stream=reply_in_stream)
+            return await self._enter_all(
+                following, names, opened, began, reply_in_stream=reply_in_stream
+            )
         finally:
             for name in missing:
                 self._channels.joined(name)
 
-    def _enter_all(
+    async def _enter_all(
         self,
         following: Following,
         names: Sequence[str],
@@ -169,13 +175,13 @@ class PatternSubscribing:
         *,
         reply_in_stream: bool,
     ) -> Mapping[str, Position]:
-        """Answer, and join channels whose starts are known. Nothing waits from here on."""
+        """Answer, and join channels whose starts are known."""
         session, command = following.session, following.command
         starts = {
             channel.name: (channel, asked, at)
             for (channel, asked), at in zip(opened, began, strict=True)
             # Another pattern may have brought it meanwhile.
-            if (held := session.subscriptions.get(channel.name)) is None or _goes_back(held, at)
+            if (held := session.subscriptions.get(channel.name)) is None or goes_back(held, at)
         }
         for _, asked, at in starts.values():
             before = asked.since if at.reset else None
@@ -191,14 +197,7 @@ class PatternSubscribing:
             session.push(Reply(command.id, _ok(command.pattern, positions)))
         else:
             session.push(PatternSubscribed(command.pattern, positions))
-        for channel, asked, at in starts.values():
-            if session.closing:
-                # What was written before was too much.
-                break
-            if (held := session.subscriptions.get(channel.name)) is not None:
-                self._subscribing.go_back(held, asked, at)
-            else:
-                self._subscribing.enter_through_pattern(session, channel, asked, at, told=False)
+        await self._entering.enter(following, starts)
         for name in following_since:
             if name not in session.subscriptions:
                 self.appeared(name)
@@ -216,7 +215,8 @@ class PatternSubscribing:
             return
         joining = []
         for each in found:
-            if not _may(each, name) or name in each.session.subscriptions:
+            held = name in each.session.subscriptions or name in each.entering
+            if held or not _may(each, name):
                 continue
             if each.meanwhile is None:
                 joining.append(each)
@@ -354,17 +354,6 @@ def _resumes_beside(command: SubscribePattern) -> bool:
     A URL has one place for each channel, also where it names the channel and a pattern.
     """
     return command.since is not None and not command.in_url
-
-
-def _goes_back(held: Subscription, at: Start) -> bool:
-    """Whether a subscription that is there begins again where a pattern resumes.
-
-    Its peer has what is before and passes over it. Where the channel keeps no history, or the peer
-    is behind, the subscription goes on as it is: its position in the answer says what is missing.
-    """
-    if not held.live or held.ring is not None or not held.channel.options.keeps_history:
-        return False
-    return at.reset or at.position.offset < held.position.offset
 
 
 def _of_channel(command: SubscribePattern, channel: Channel) -> Subscribe:

@@ -1,6 +1,6 @@
 """What one session subscribes to by patterns."""
 
-from collections.abc import MutableMapping
+from collections.abc import Collection, Container, MutableMapping
 from typing import TYPE_CHECKING
 
 from hub.core.commands import SubscribePattern
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Following:
     """One session's pattern."""
 
-    __slots__ = ("command", "meanwhile", "over", "session")
+    __slots__ = ("command", "entering", "meanwhile", "over", "session")
 
     def __init__(self, session: "Session", command: SubscribePattern) -> None:
         self.session = session
@@ -23,6 +23,8 @@ class Following:
         self.over = False
         self.meanwhile: dict[str, None] | None = {}
         """Channels that appeared while it begins; None once it has begun."""
+        self.entering: Collection[str] = ()
+        """Channels that its answer names, and that the session has still to join."""
 
     @property
     def pattern(self) -> str:
@@ -41,6 +43,11 @@ class SessionPatterns:
 
     def __bool__(self) -> bool:
         return bool(self.by_text)
+
+    def count(self, joined: Container[str]) -> int:
+        """Through how many channels patterns hold it, with those that it is about to join."""
+        entering = (name for each in self.by_text.values() for name in each.entering)
+        return len(self.channels) + sum(name not in joined for name in entering)
 
     def covers(self, channel: str) -> bool:
         """Whether one of them matches this name."""
