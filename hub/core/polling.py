@@ -38,6 +38,8 @@ class PollRequest:
     """Conditions on tags as JSON, checked (`hub.wire.filters`)."""
     state: bool = False
     """Every channel begins with its rows, and again where history cannot make it whole."""
+    every_ms: int | None = None
+    """Publications of each channel at most that often."""
     max_bytes: int = MIB
     """From there on an answer takes nothing more; what does not fit comes with the next."""
     named: str | None = None

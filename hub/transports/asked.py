@@ -29,6 +29,8 @@ class UrlRules:
                 raise TooManySubscriptionsError(f"a session may have {self.max_patterns} patterns")
             for pattern in query.patterns:
                 identity.check_pattern(pattern)
+        if query.every_ms is not None and query.patterns and not query.channels:
+            raise BadRequestError("every_ms is of a channel, not of a pattern")
         if query.state:
             self._check_state(query)
 

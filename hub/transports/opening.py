@@ -225,6 +225,7 @@ class Openings:
                 query.fill,
                 query.filter,
                 in_url=True,
+                every_ms=query.every_ms,
                 state=query.state,
                 judged=True,
                 given=of_channels.get(name),

@@ -371,6 +371,7 @@ def _subscribe(
         fill=True,
         filter=wanted,
         in_url=True,
+        every_ms=request.every_ms,
         state=request.state,
         judged=judged,
         given=request.of_channels.get(name),

@@ -27,7 +27,7 @@ from hub.wire.payload import (
     too_deep,
     why_not_read,
 )
-from hub.wire.query import MAX_LAST
+from hub.wire.query import MAX_EVERY_MS, MAX_LAST
 from hub.wire.tags import Tags, encode_tags
 
 MAX_ID_LENGTH = MAX_KEY_LENGTH
@@ -35,8 +35,6 @@ MAX_ID_LENGTH = MAX_KEY_LENGTH
 MIN_ID, MAX_ID = -(2**63), 2**64 - 1
 """Of a command's `id` when it is a number: what orjson encodes."""
 DEFAULT_HISTORY_LIMIT = 100
-MAX_EVERY_MS = 3_600_000
-"""Between two publications of a subscription that wants them only now and then."""
 
 
 class _Command(msgspec.Struct, tag_field="op"):

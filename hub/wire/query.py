@@ -25,6 +25,8 @@ _BROKEN_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 MAX_CHANNELS = 32
 # As large as a history may be (`ChannelOptions.history_size`).
 MAX_LAST = 1_000_000
+MAX_EVERY_MS = 3_600_000
+"""Between two publications of a subscription that wants them only now and then."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # Of a query that is remembered with its meaning.
 _SHORT_BYTES = 256
@@ -52,6 +54,8 @@ class SubscriptionQuery:
     """The peer keeps to one session, which may begin without a channel."""
     state: bool = False
     """Every channel begins with its rows, and again where history cannot make it whole."""
+    every_ms: int | None = None
+    """Publications of each channel at most that often."""
 
     def resume_from(self, last_event_id: str | None = None) -> Mapping[str, Position]:
         """Where each channel resumes: the `Last-Event-ID` header wins over the parameter of
@@ -87,9 +91,6 @@ def is_memorable(raw_query: bytes) -> bool:
 
 def _parse(raw_query: bytes, max_channels: int) -> SubscriptionQuery:
     given = split_query(raw_query)
-    if "every_ms" in given:
-        # Passed over, it would be thought to work.
-        raise BadRequestError("every_ms is a field of the subscribe command: no URL asks for it")
     channels = _channels(given.get("channel", []), max_channels)
     patterns = _patterns(given.get("pattern", []))
     return SubscriptionQuery(
@@ -105,6 +106,7 @@ def _parse(raw_query: bytes, max_channels: int) -> SubscriptionQuery:
         filter=_filter(single(given, "filter")),
         session=_boolean("session", single(given, "session")),
         state=_boolean("state", single(given, "state")),
+        every_ms=_every(single(given, "every_ms")),
     )
 
 
@@ -222,6 +224,10 @@ def _positions(pairs: list[str]) -> Mapping[str, Position]:
 
 def _last(text: str | None) -> int | None:
     return None if text is None else whole_number("last", text, highest=MAX_LAST)
+
+
+def _every(text: str | None) -> int | None:
+    return None if text is None else whole_number("every_ms", text, lowest=1, highest=MAX_EVERY_MS)
 
 
 def _filter(text: str | None) -> TagFilter | None:

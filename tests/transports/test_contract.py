@@ -234,3 +234,27 @@ async def test_of_a_long_user_agent_only_its_beginning_is_kept(
             "connections"
         ]
     assert row["user_agent"] == "a browser " + "x" * (MAX_AGENT_CHARACTERS - 10)
+
+
+async def test_a_url_may_ask_for_the_newest_now_and_then(
+    http: httpx.AsyncClient, open_peer: Open, channel: str
+) -> None:
+    """The first comes at once, and later the newest of all that came meanwhile."""
+    async with open_peer(channel, every_ms="1000") as peer:
+        await publish(http, channel, *range(5))
+        came = [await peer.message() for _ in range(2)]
+    assert came[0]["data"] == 0
+    assert came[1]["data"] > 1
+
+
+async def test_the_interval_of_a_url_holds_back_what_is_not_due(
+    http: httpx.AsyncClient, open_peer: Open, channel: str
+) -> None:
+    """For each channel by itself, and without a gap; a resume brings what waited."""
+    async with open_peer(channel, f"{channel}.other", every_ms="3600000") as peer:
+        await publish(http, channel, 1, 2, 3)
+        await publish(http, f"{channel}.other", 4, 5)
+        assert await peer.data(2) == [1, 4]
+        place = f"{(await http.get(f'/api/channels/{channel}/history')).json()['epoch']}:1"
+    async with open_peer(channel, since={channel: place}, every_ms="3600000") as again:
+        assert await again.data(2) == [2, 3]

@@ -150,6 +150,6 @@ def test_any_bytes_are_either_read_or_refused(raw: bytes) -> None:
         parse_query(raw, max_channels=3)
 
 
-def test_what_no_url_can_ask_for_is_refused_and_not_passed_over() -> None:
-    with pytest.raises(BadRequestError, match="every_ms"):
-        parse_query(b"channel=a&every_ms=500", max_channels=8)
+def test_a_url_asks_for_the_newest_now_and_then() -> None:
+    assert parse_query(b"channel=a&every_ms=500", max_channels=8).every_ms == 500
+    assert parse_query(b"channel=a", max_channels=8).every_ms is None

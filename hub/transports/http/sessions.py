@@ -16,7 +16,7 @@ from hub.transports.http.routes import Access, Route, Stream, access_of
 from hub.transports.http.schemas import BOOLEAN, CHANNEL, NUMBER, STRING, Json, array, ok, ref
 from hub.transports.request import Request
 from hub.transports.verdict import AskedVerdict
-from hub.wire.query import MAX_LAST, SubscriptionQuery, parse_query
+from hub.wire.query import MAX_EVERY_MS, MAX_LAST, SubscriptionQuery, parse_query
 
 _DEFAULT_WAIT_SECONDS = 25.0  # The wire contract, long polling
 # A poll's answer comes within its wait; this is what the rest may take.
@@ -167,6 +167,7 @@ class Sessions:
             address=request.address,
             user_agent=headers.get("user-agent", ""),
             state=query.state,
+            every_ms=query.every_ms,
             named=request.given.get("named"),
             given=None if admission is None else admission.given,
             of_channels={} if admission is None else admission.of_channels,
@@ -186,6 +187,7 @@ def _head_of_a_stream(_request: Request) -> Answer:
 def _poll_parameters(max_channels: int, max_wait_seconds: float) -> tuple[Parameter, ...]:
     channels: Json = {"type": "array", "items": CHANNEL, "maxItems": max_channels}
     last: Json = {"type": "integer", "minimum": 0, "maximum": MAX_LAST}
+    every: Json = {"type": "integer", "minimum": 1, "maximum": MAX_EVERY_MS}
     wait: Json = {**NUMBER, "maximum": max_wait_seconds, "default": _DEFAULT_WAIT_SECONDS}
     return (
         documented("channel", channels, "Needed without `connection` and `session`."),
@@ -196,6 +198,7 @@ def _poll_parameters(max_channels: int, max_wait_seconds: float) -> tuple[Parame
         documented("fill", BOOLEAN),
         documented("filter", STRING, 'Conditions on tags as JSON, such as `{"league":"nba"}`.'),
         documented("state", BOOLEAN, "Rows of keyed channels first, then what follows them."),
+        documented("every_ms", every, "The newest of each key, or of each channel, that often."),
         documented("token", STRING),
         documented("connection", STRING, "The polling session to go on with."),
         documented("session", BOOLEAN, "Also push `subscribed`."),
