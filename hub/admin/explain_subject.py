@@ -47,6 +47,7 @@ _WEIGHT = {
     )
 }
 ABSENT = "absent"
+_NODES_GONE = "what a node noted that has stopped since is not known"
 # Of what happened in the same millisecond.
 _ORDER = {"opened": 0, "subscribed": 1, "left": 3, "closed": 4, ABSENT: 5}
 
@@ -293,4 +294,7 @@ def _verdict(
                 to_ms=absence.to_ms,
             )
             return found, None
+    if best.answer in weak:
+        # Such as the node that she was at before a deploy, where nothing of it is on disk.
+        best = msgspec.structs.replace(best, detail=f"{best.detail}; {_NODES_GONE}")
     return best, connection

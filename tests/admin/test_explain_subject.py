@@ -124,6 +124,18 @@ async def test_what_came_between_two_connections_names_both() -> None:
     assert "began after 2" in told["explained"]["detail"]
 
 
+async def test_what_came_before_all_that_is_known_may_have_been_got_at_a_node_that_is_gone() -> (
+    None
+):
+    """Such as before a deploy: its notes went with it, and the answer says so."""
+    town = Town()
+    Subscriber(town.node, "orders", identity=BOB).publish("orders", 1)
+    Subscriber(town.node, "orders", identity=ADA)
+    told = await town.ask(subject="ada", channel="orders", offset=1)
+    assert told["explained"]["answer"] == "not_subscribed"
+    assert told["explained"]["detail"].endswith("a node noted that has stopped since is not known")
+
+
 async def test_a_stretch_of_time_leaves_out_what_happened_before_and_after() -> None:
     """Connections that were open in it are named, whatever happened in it."""
     town = Town()
