@@ -1,8 +1,9 @@
 /**
  * The last two minutes of all nodes, second by second: what charts are drawn from.
  *
- * Nodes do not publish in step, so a node's figures stand for the two seconds after them as well;
- * a second in which nobody spoke, and nobody right before and after it, is a hole.
+ * Nodes do not publish in step, so a node's figures stand for the two seconds after them as well. So
+ * they do where a page asks a node every few seconds, because nothing can be heard. A second in which
+ * nobody spoke, and nobody within the two before and the two after it, is a hole.
  */
 
 /** How far back charts reach. */
@@ -22,8 +23,9 @@ export function openHistory(together) {
 
   /** @param {number} second */
   const sample = (second) => {
-    const spoken = seconds.has(second) || (seconds.has(second - 1) && seconds.has(second + 1));
-    if (!spoken) return undefined;
+    const near = Array.from({ length: STANDS }, (_, index) => index + 1);
+    const between = near.some((back) => seconds.has(second - back)) && near.some((ahead) => seconds.has(second + ahead));
+    if (!seconds.has(second) && !between) return undefined;
     /** @type {Map<string, Known>} */
     const standing = new Map();
     for (let back = STANDS; back >= 0; back--) {
@@ -38,7 +40,7 @@ export function openHistory(together) {
       newest = Math.max(newest, second);
       if (second <= newest - SECONDS) return;
       seconds.set(second, (seconds.get(second) ?? new Map()).set(name, known));
-      for (let near = second - 1; near <= second + STANDS; near++) samples.delete(near);
+      for (let near = second - STANDS; near <= second + STANDS; near++) samples.delete(near);
     },
     /** One per second, the newest last; holes are undefined. */
     samples() {

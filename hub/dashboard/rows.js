@@ -20,7 +20,8 @@ const COLUMNS = [
  * @param {() => number | null} known how many there are, where that is known
  */
 export function rowsList(channel, known) {
-  let before = 0;
+  /** As far as pages have shown it. */
+  let seen = { rows: 0, more: false };
   const list = table({
     caption: "Rows",
     columns: COLUMNS,
@@ -29,9 +30,9 @@ export function rowsList(channel, known) {
     empty: ["No rows", "Nothing with a key was published, or all of it was removed."],
     async load({ after, limit }) {
       const { rows, next } = await get(`api/channels/${part(channel)}/state`, { after, limit });
-      before = Math.max(before, rows.length);
+      if (after === null) seen = { rows: rows.length, more: next !== null };
       const all = known();
-      return { rows, next, total: all ?? before, note: all === null && next !== null ? "There are more" : "" };
+      return { rows, next, total: all ?? seen.rows, note: all === null && seen.more ? "There are more" : "" };
     },
     action: ({ key }) => h("button", {
       type: "button", class: "quiet", "aria-label": `Remove ${key}`,
@@ -40,12 +41,14 @@ export function rowsList(channel, known) {
   });
   const head = h("h2", {}, "Rows");
   return {
+    /** How many there are, in words. */
+    said: () => `${count(seen.rows)}${seen.more ? " or more" : ""}`,
     element: h("section", {}, head,
       h("p", { class: "hint" }, "The newest publication of each key. A subscriber that asks for state gets them first."), list.element),
-    reload() {
+    async reload() {
+      await list.reload();
       const all = known();
-      head.textContent = all === null ? "Rows" : `Rows (${count(all)})`;
-      return list.reload();
+      head.textContent = `Rows (${all === null ? this.said() : count(all)})`;
     },
   };
 }

@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.browser.dashboard import faults, go, row, sign_in, width_of
 from tests.browser.watched_hub import OPERATOR, OPERATOR_KEY, TOKEN_KEY, token
 from tests.support.hub_process import HubProcess
+from tests.support.redis_server import RedisServer, is_installed
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -159,6 +160,31 @@ async def test_a_keyed_channel_shows_its_rows_in_pages_and_a_row_can_be_removed(
     await expect(rows).to_have_count(ROWS - 101)
     await expect(page.get_by_role("heading", name=f"Rows ({ROWS - 1})")).to_be_visible()
     await expect(page.locator(".tail")).to_contain_text("removes its row")
+
+
+@pytest.mark.skipif(not is_installed(), reason="no redis-server here")
+async def test_where_only_redis_knows_how_many_rows_there_are_they_are_counted_as_shown(
+    page: Page,
+) -> None:
+    """A page of them, and whether there are more."""
+    keyed = json.dumps({"table": {"keyed": True}})
+    with (
+        RedisServer() as redis,
+        HubProcess(HUB_BROKER=redis.url, HUB_NAMESPACES=keyed) as hub,
+    ):
+        async with httpx.AsyncClient(base_url=hub.url) as http:
+
+            async def put(*keys: int) -> None:
+                rows = [{"channel": "table:fx", "key": f"k{n:03}", "data": n} for n in keys]
+                (await http.post("/api/publish", json=rows)).raise_for_status()
+
+            await put(*range(3))
+            await go(page, hub.url, "channels/table:fx")
+            counted = page.locator(".facts div", has_text="Rows").locator("dd")
+            await expect(counted).to_have_text("3")
+            await put(*range(60))
+            await expect(counted).to_have_text("50 or more")
+            await expect(page.get_by_role("heading", name="Rows (50 or more)")).to_be_visible()
 
 
 async def test_the_end_of_a_channel_and_what_members_say_of_themselves_are_shown(

@@ -13,13 +13,13 @@ import { RATE_MS, rows, subscribers } from "./channels.js";
 const LAST = 50;
 const MEMBERS = 100;
 
-/** @param {any} row @returns {[string, any][]} */
-const facts = (row) => [
+/** @param {any} row @param {ReturnType<typeof rowsList> | null} table @returns {[string, any][]} */
+const facts = (row, table) => [
   ["Subscribers", h("a", { href: address("/connections", { channel: row.channel }) }, subscribers(row))],
   ["Publications per second", row.publications_per_second === null ? null : rate(row.publications_per_second)],
   ["Position", h("code", {}, row.position)],
   ["Held in history", count(row.held)],
-  ...(row.keyed ? [/** @type {[string, any]} */ (["Rows", rows(row)])] : []),
+  ...(row.keyed ? [/** @type {[string, any]} */ (["Rows", row.rows === null ? table?.said() : rows(row)])] : []),
   ...(row.ended ? [/** @type {[string, any]} */ (["Ended", `with ${row.ended.offset}, ${dateTime(row.ended.time)}`])] : []),
 ];
 
@@ -80,9 +80,9 @@ export function channelView(live, channel) {
       drawn = row !== null;
       if (!row) return top.replaceChildren(unknown());
       newest = row;
-      top.replaceChildren(factList(facts(row)));
       if (row.keyed && !table) kept.replaceChildren((table = rowsList(channel, () => newest?.rows ?? null)).element);
-      table?.reload();
+      await table?.reload();
+      top.replaceChildren(factList(facts(row, table)));
       if (row.publications_per_second === null && !again) again = setTimeout(load, RATE_MS);
       if (!row.presence) return;
       const { members } = await get(`api/channels/${part(channel)}/presence`);

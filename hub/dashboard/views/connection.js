@@ -52,7 +52,7 @@ const facts = (row, rates) => [
   ["Dropped", told(counted(row.dropped, rates?.dropped), row.dropped > 0)],
   ["Outbox", told(`${bytes(row.outbox_bytes)} in ${count(row.outbox_messages)} messages`, row.outbox_messages > 0)],
   ["Oldest owed", row.outbox_messages ? told(duration(row.outbox_age_seconds), true) : null],
-  ["Patterns", row.patterns?.length ? patterns(row.patterns) : null],
+  ...(row.patterns?.length ? [/** @type {[string, any]} */ (["Patterns", patterns(row.patterns)])] : []),
   ["User agent", row.user_agent],
 ];
 

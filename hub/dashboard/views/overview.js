@@ -57,6 +57,8 @@ function condition({ record }, silent) {
 /** @param {Known} known */
 function broker({ record }) {
   if (!record.broker_servers) return "in this process";
+  // What is wrong stands above already.
+  if (record.broker_away_since_ms) return told(`away since ${time(record.broker_away_since_ms)}`, true);
   const problems = [...record.problems, ...record.impaired ?? []];
   const troubles = problems.filter((/** @type {string} */ each) => each !== "draining");
   if (troubles.length) return h("span", { class: "bad" }, troubles.join("; "));
