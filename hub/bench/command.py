@@ -16,7 +16,7 @@ from hub.bench import several_nodes, workers
 from hub.bench.contest import OpenServer, Outcome, run
 from hub.bench.cores import Cores
 from hub.bench.intake import Intake
-from hub.bench.peers import NCHAN, peer_of
+from hub.bench.peers import NCHAN, Peer, peer_of
 from hub.bench.plan import FLOORS, BenchError, Contestant, Plan
 from hub.bench.scenarios.picture import goal_line, picture
 from hub.bench.scenarios.registry import SCENARIOS, scenario_of
@@ -107,6 +107,21 @@ class Asked:
     readers: int | None
 
 
+def peer_asked_for(against: str | None) -> Peer | None:
+    """Whom `--against` names; None, with a line that says so, where nchan is not installed.
+
+    Raises:
+        BenchError: It names nobody.
+    """
+    try:
+        return None if against is None else peer_of(against)
+    except BenchError as error:
+        if against != NCHAN:
+            raise
+        typer.echo(f"hub bench: skipped: {error.message}", err=True)
+        return None
+
+
 def measure_scenario(asked: Asked, folder: Path, *, as_json: bool) -> bool:
     """Measure, print and write JSON and a picture; whether nothing was lost or came twice.
 
@@ -117,14 +132,7 @@ def measure_scenario(asked: Asked, folder: Path, *, as_json: bool) -> bool:
         for each in SCENARIOS.values():
             typer.echo(f"{each.name}: {each.about}")
         return True
-    scenario, peer = scenario_of(asked.scenario), None
-    if asked.against is not None:
-        try:
-            peer = peer_of(asked.against)
-        except BenchError as error:
-            if asked.against != NCHAN:
-                raise
-            typer.echo(f"hub bench: skipped: {error.message}", err=True)
+    scenario, peer = scenario_of(asked.scenario), peer_asked_for(asked.against)
     with ProgressBar(Console(stderr=True)) as bar:
         request = Request(
             bar,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+from hub.bench.certificate import trusting
 from hub.bench.greetings import subscribe_request
 from hub.bench.meter import ProcessMeter
 from hub.bench.plan import BenchError, Contestant, Target
@@ -79,12 +80,15 @@ async def _dial(
     target: Target, count: int, make: Callable[[], _Caller]
 ) -> list[asyncio.BaseTransport]:
     loop, held, left = asyncio.get_running_loop(), list[asyncio.BaseTransport](), count
+    secured = trusting() if target.tls else None
 
     async def one_after_another() -> None:
         nonlocal left
         while left > 0:
             left -= 1
-            transport, caller = await loop.create_connection(make, target.host, target.port)
+            transport, caller = await loop.create_connection(
+                make, target.host, target.port, ssl=secured
+            )
             held.append(transport)
             await caller.done
 

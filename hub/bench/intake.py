@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -23,121 +23,22 @@ from typing import TypeVar
 
 import uvloop
 
-from hub.bench import disk
-from hub.bench.connects import AT_A_TIME, CONNECTS, Connecting, connect
+from hub.bench import certificate, disk
+from hub.bench.connects import CONNECTS, connect
 from hub.bench.cores import Cores, started
 from hub.bench.meter import ProcessMeter
+from hub.bench.peers import Peer
 from hub.bench.plan import BenchError, Contestant, Target
-from hub.bench.senders import (
-    KEY,
-    OK,
-    Sender,
-    array,
-    history,
-    keyed,
-    page_of_the_loop,
-    pipelined,
-    refused,
-    single,
-    subscribing,
-    websocket,
-)
-from hub.bench.server import NO_SETTINGS, Server, free_port, own_server
+from hub.bench.senders import Sender
+from hub.bench.server import Server, free_port, own_server
 from hub.bench.several_nodes import redis
+from hub.bench.ways import NCHAN_WAYS, WAYS, Way
 
 SETTLE_SECONDS = 0.5
 Value = TypeVar("Value")
 FLOOR = Path(__file__).parents[2] / "tests" / "benchmarks" / "http_floor.py"
 _LISTENS_SECONDS = 10.0
 _STEP_SECONDS = 0.01
-
-
-Make = Callable[[Target, int], Sender]
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way of publishing."""
-
-    name: str
-    make: Make
-    connections: int
-    broker: str = "memory"
-    """`memory`, `sqlite`, `redis`; `floor` or `disk` where there is no hub at all, only a bare
-    loop on a socket, or on a file."""
-    settings: Mapping[str, str] = field(default_factory=lambda: NO_SETTINGS)
-    """Of the node, beside the defaults."""
-    connecting: Connecting | None = None
-    """Connections are taken in, not publications."""
-    starting: bool = False
-    """The process is started, and nothing is sent."""
-
-
-def connects(
-    name: str,
-    how: Connecting,
-    broker: str = "memory",
-    settings: Mapping[str, str] = NO_SETTINGS,
-) -> Way:
-    return Way(f"connects: {name}", single, AT_A_TIME, broker, settings, connecting=how)
-
-
-_KEYS = {"HUB_PUBLISH_KEYS": KEY}
-_TOKENS = {"HUB_TOKEN_KEYS": KEY}
-# One, and then none for an hour.
-_NO_PUBLISHES = {"HUB_RATE_PUBLISHES": "1/3600"}
-_NO_HANDSHAKES = {"HUB_RATE_HANDSHAKES": "1/3600"}
-_ELSEWHERE = "Origin: https://elsewhere.example\r\n"
-_FORGED = "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ." + "A" * 43 + "\r\n"
-_ANY = b"HTTP/1.1 "
-WAYS: Sequence[Way] = (
-    Way("bare httptools loop, 16 at a time", single, 16, broker="floor"),
-    Way("single POSTs, 16 at a time", single, 16),
-    Way("with a key and an Idempotency-Key", keyed, 16, settings=_KEYS),
-    Way("refused POSTs, no key (401), 16 at a time", refused(401), 16, settings=_KEYS),
-    Way(
-        "refused POSTs, a wrong key (401), 16 at a time", refused(401, _FORGED), 16, settings=_KEYS
-    ),
-    Way("refused POSTs, another origin (403), 16 at a time", refused(403, _ELSEWHERE), 16),
-    Way(
-        "refused POSTs, over the rate (429), 16 at a time", refused(429), 16, settings=_NO_PUBLISHES
-    ),
-    Way("pipelined on one connection", pipelined, 1),
-    Way("arrays of 100, 4 at a time", array, 4),
-    Way("WebSockets, 32 at a time", websocket, 32),
-    Way("WebSockets: subscribe and unsubscribe, 32 at a time", subscribing, 32),
-    Way("bare SQLite loop, 64 a commit", single, 64, broker="disk"),
-    Way("sqlite: single POSTs, 64 at a time", single, 64, broker="sqlite"),
-    Way("sqlite: with a key and an Idempotency-Key, 64 at a time", keyed, 64, "sqlite", _KEYS),
-    Way("bare SQLite loop, 400 a commit", array, 400, broker="disk"),
-    Way("sqlite: arrays of 100, 4 at a time", array, 4, broker="sqlite"),
-    Way("sqlite: arrays of 100, 16 at a time", array, 16, broker="sqlite"),
-    Way("Redis: single POSTs, 16 at a time", single, 16, broker="redis"),
-    Way("Redis: single POSTs, 64 at a time", single, 64, broker="redis"),
-    Way("Redis: arrays of 100, 4 at a time", array, 4, broker="redis"),
-    Way("Redis: WebSockets, 32 at a time", websocket, 32, broker="redis"),
-    connects("bare httptools loop", Connecting(Contestant.SSE, needle=OK), broker="floor"),
-    connects("WebSocket with one subscription", Connecting(Contestant.WEBSOCKET)),
-    connects("SSE with one subscription", Connecting(Contestant.SSE)),
-    connects(
-        "bare loop, refused without a look", Connecting(Contestant.WEBSOCKET, _ANY), broker="floor"
-    ),
-    connects("refused, another origin (403)", Connecting(Contestant.WEBSOCKET, _ANY, _ELSEWHERE)),
-    connects(
-        "refused, over the rate (429)",
-        Connecting(Contestant.WEBSOCKET, _ANY),
-        settings=_NO_HANDSHAKES,
-    ),
-    connects(
-        "refused, a forged token (401)",
-        Connecting(Contestant.SSE, _ANY, _FORGED),
-        settings=_TOKENS,
-    ),
-    Way("history: bare httptools loop, as many bytes", page_of_the_loop, 4, broker="floor"),
-    Way("history: pages of 100, 4 at a time", history, 4),
-    Way("start: bare httptools loop", single, 0, broker="floor", starting=True),
-    Way("start: until ready", single, 0, starting=True),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,23 +54,31 @@ class Intake:
     """Of the node's core, 0 to 1."""
 
 
-def run(seconds: float, *, rounds: int = 1, named: str = "") -> list[Intake]:
+def run(
+    seconds: float, *, rounds: int = 1, named: str = "", peer: Peer | None = None
+) -> list[Intake]:
     """Measure every way for so long in each round, each at a fresh node.
 
     Args:
         named: only ways whose name holds this.
+        peer: nginx with nchan, which does what it can of the same.
 
     Raises:
-        BenchError: there is no redis-server or no floor, a node does not become ready, or it
-            refuses.
+        BenchError: there is no redis-server, no openssl or no floor, a node does not become ready,
+            or it refuses.
     """
+    if peer is not None and peer.contestant is not Contestant.NCHAN:
+        raise BenchError("--intake is measured against nchan, and against nothing else")
     ways = [way for way in WAYS if named.lower() in way.name.lower()]
     if not ways:
         raise BenchError(f"no way of publishing is named {named!r}")
-    return uvloop.run(_measure_all(ways, seconds, rounds))
+    ways += NCHAN_WAYS if peer is not None else ()
+    return uvloop.run(_measure_all(ways, seconds, rounds, peer))
 
 
-async def _measure_all(ways: Sequence[Way], seconds: float, rounds: int) -> list[Intake]:
+async def _measure_all(
+    ways: Sequence[Way], seconds: float, rounds: int, peer: Peer | None
+) -> list[Intake]:
     cores = Cores.divide()
     found: dict[str, list[Intake]] = {way.name: [] for way in ways}
     with cores.as_load():
@@ -179,7 +88,7 @@ async def _measure_all(ways: Sequence[Way], seconds: float, rounds: int) -> list
                     found[way.name].append(_disk(way, cores, seconds))
                     continue
                 began = time.perf_counter()
-                with _serving(way, cores) as server:
+                with _serving(way, cores, peer) as server:
                     measured = (
                         _started(server, way, time.perf_counter() - began)
                         if way.starting
@@ -190,23 +99,28 @@ async def _measure_all(ways: Sequence[Way], seconds: float, rounds: int) -> list
 
 
 @contextlib.contextmanager
-def _serving(way: Way, cores: Cores) -> Iterator[Server]:
-    settings = way.settings
+def _serving(way: Way, cores: Cores, peer: Peer | None) -> Iterator[Server]:
+    settings = dict(way.settings)
     beside = Cores(server=cores.load, load=cores.load)
-    if way.broker == "floor":
-        with _floor(cores) as server:
-            yield server
-    elif way.broker == "sqlite":
-        with tempfile.TemporaryDirectory() as inside:
-            url = f"sqlite://{inside}/hub.db"
-            with own_server(cores, settings={**settings, "HUB_BROKER": url}) as server:
-                yield server
-    elif way.broker == "redis":
-        with redis(beside) as url, own_server(cores, settings={"HUB_BROKER": url}) as server:
-            yield server
-    else:
-        with own_server(cores, settings=settings) as server:
-            yield server
+    with contextlib.ExitStack() as stack:
+        files = stack.enter_context(certificate.made()) if way.tls else None
+        if way.broker == "floor":
+            yield stack.enter_context(_floor(cores, files))
+            return
+        if way.broker == "peer":
+            if peer is None:
+                raise BenchError(f"{way.name!r} needs another server")
+            yield stack.enter_context(peer.open_server(cores))
+            return
+        if files is not None:
+            settings["HUB_TLS_CERT"] = str(files.certificate)
+            settings["HUB_TLS_KEY"] = str(files.key)
+        if way.broker == "sqlite":
+            inside = stack.enter_context(tempfile.TemporaryDirectory())
+            settings["HUB_BROKER"] = f"sqlite://{inside}/hub.db"
+        elif way.broker == "redis":
+            settings["HUB_BROKER"] = stack.enter_context(redis(beside))
+        yield stack.enter_context(own_server(cores, settings=settings))
 
 
 def _disk(way: Way, cores: Cores, seconds: float) -> Intake:
@@ -216,18 +130,21 @@ def _disk(way: Way, cores: Cores, seconds: float) -> Intake:
 
 
 @contextlib.contextmanager
-def _floor(cores: Cores) -> Iterator[Server]:
-    """The bare loop, whose source lies with the tests."""
+def _floor(cores: Cores, files: certificate.Certificate | None) -> Iterator[Server]:
+    """The bare loop, whose source lies with the tests; over TLS where there are `files`."""
     if not FLOOR.is_file():
         raise BenchError(f"the floor needs {FLOOR}")
     port = free_port()
-    command = (sys.executable, str(FLOOR), str(port))
+    command = [sys.executable, str(FLOOR), str(port)]
+    if files is not None:
+        command += [str(files.certificate), str(files.key)]
     silent = subprocess.DEVNULL
     with started(
         command, cores.server, environment=os.environ, output=silent, errors=silent
     ) as process:
         _wait_listening(port)
-        yield Server(Target(host="127.0.0.1", port=port), ProcessMeter(process.pid))
+        target = Target(host="127.0.0.1", port=port, tls=files is not None)
+        yield Server(target, ProcessMeter(process.pid))
 
 
 def _wait_listening(port: int) -> None:
@@ -268,8 +185,11 @@ async def _measure(server: Server, way: Way, seconds: float) -> Intake:
         elapsed, spent = await connect(target, meter, way.connecting)
         return Intake(way.name, CONNECTS / elapsed, spent / CONNECTS * 1e6, spent / elapsed)
     senders = [way.make(target, number) for number in range(way.connections)]
+    secured = certificate.trusting() if target.tls else None
     for sender in senders:
-        await loop.create_connection(partial(_itself, sender), target.host, target.port)
+        await loop.create_connection(
+            partial(_itself, sender), target.host, target.port, ssl=secured
+        )
     await asyncio.sleep(SETTLE_SECONDS)
     before, cpu, began = _total(senders), meter.usage(), time.perf_counter()
     await asyncio.sleep(seconds)

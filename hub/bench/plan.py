@@ -58,6 +58,8 @@ class Target:
     port: int
     base_path: str = ""
     token: str | None = None
+    tls: bool = False
+    """Whether it speaks TLS, with a certificate that nobody checks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,13 @@ import json
 from collections.abc import Callable
 from typing import cast
 
-from hub.bench.greetings import command_frame, payload, publish_frame, publisher_request
+from hub.bench.greetings import (
+    command_frame,
+    nchan_post,
+    payload,
+    publish_frame,
+    publisher_request,
+)
 from hub.bench.plan import Target
 
 PAYLOAD = payload(0, 200)
@@ -83,6 +89,11 @@ def get(target: Target, path: str) -> bytes:
 def single(target: Target, number: int) -> Sender:
     request = post(target, f"/api/publish/intake-{number}", PAYLOAD)
     return Sender(b"", lambda: request, needle=OK, answers=1)
+
+
+def to_nchan(target: Target, number: int) -> Sender:
+    request = nchan_post(target, 1, f"intake-{number}", PAYLOAD)
+    return Sender(b"", lambda: request, needle=b"HTTP/1.1 20", answers=1)
 
 
 def refused(status: int, more: str = "") -> Callable[[Target, int], Sender]:

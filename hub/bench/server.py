@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import IO
 from urllib.parse import urlsplit
 
+from hub.bench.certificate import trusting
 from hub.bench.cores import Cores, started
 from hub.bench.meter import ProcessMeter
 from hub.bench.plan import BenchError, Target
@@ -49,7 +50,7 @@ def own_server(
     """
     port = free_port()
     command = [part.replace("{port}", str(port)) for part in command]
-    target = Target(host="127.0.0.1", port=port)
+    target = Target(host="127.0.0.1", port=port, tls="HUB_TLS_CERT" in settings)
     with (
         tempfile.TemporaryFile() as log,
         started(
@@ -113,7 +114,11 @@ def _wait_ready(target: Target, process: subprocess.Popen[bytes], log: IO[bytes]
 
 
 def _is_ready(target: Target) -> bool:
-    connection = http.client.HTTPConnection(target.host, target.port, timeout=1.0)
+    connection = (
+        http.client.HTTPSConnection(target.host, target.port, timeout=1.0, context=trusting())
+        if target.tls
+        else http.client.HTTPConnection(target.host, target.port, timeout=1.0)
+    )
     try:
         connection.request("GET", f"{target.base_path}/readyz")
         return connection.getresponse().status == 200

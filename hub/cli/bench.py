@@ -85,7 +85,10 @@ def bench(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(help="Beside a scenario: nchan, or what starts another version of the hub."),
+        typer.Option(
+            help="Beside a scenario: nchan, or what starts another version of the hub. "
+            "Beside --intake: nchan."
+        ),
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Where a scenario's bench-NAME.json and .svg are written.")
@@ -116,10 +119,9 @@ def bench(
                 raise typer.Exit(_UNSOUND)
             return
         if intake:
-            command.show_intake(
-                intakes.run(_first(seconds, DEFAULT_SECONDS), rounds=rounds or 1, named=way),
-                as_json=as_json,
-            )
+            seconds, peer = _first(seconds, DEFAULT_SECONDS), command.peer_asked_for(against)
+            rows = intakes.run(seconds, rounds=rounds or 1, named=way, peer=peer)
+            command.show_intake(rows, as_json=as_json)
             return
         asked = command.contestants(transport, compare, baseline=baseline)
         plan = Plan(

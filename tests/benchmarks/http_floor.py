@@ -1,6 +1,6 @@
 """The floor of a request: a bare httptools loop that reads a body, stores it and answers.
 
-    python -m tests.benchmarks.http_floor PORT
+    python -m tests.benchmarks.http_floor PORT [CERTIFICATE KEY]
 
 A `GET /N` is answered with N bytes, a `GET /ws` refused without a look and closed. It has no
 routes, no limits, no deadlines and no checks. `hub bench --intake` puts it beside the hub, under
@@ -8,6 +8,7 @@ the same load in the same run.
 """
 
 import asyncio
+import ssl
 import sys
 from typing import cast
 
@@ -60,11 +61,14 @@ class Floor(asyncio.Protocol):
         self._answers.append(_HEAD % (len(answer), answer))
 
 
-async def _serve(port: int) -> None:
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(Floor, "127.0.0.1", port)
+async def _serve(port: int, *files: str) -> None:
+    loop, secured = asyncio.get_running_loop(), None
+    if files:
+        secured = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        secured.load_cert_chain(*files)
+    server = await loop.create_server(Floor, "127.0.0.1", port, ssl=secured)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(int(sys.argv[1])))
+    uvloop.run(_serve(int(sys.argv[1]), *sys.argv[2:]))

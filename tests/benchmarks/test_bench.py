@@ -15,12 +15,12 @@ from typer.testing import CliRunner, Result
 
 from hub.bench.bare_loop import bare_frame
 from hub.bench.contest import Outcome, run
-from hub.bench.intake import WAYS
 from hub.bench.load import new_progress
 from hub.bench.plan import BenchError, Contestant, Plan
 from hub.bench.publisher import told_error
 from hub.bench.server import own_server, running_server
 from hub.bench.several_nodes import REDIS
+from hub.bench.ways import WAYS
 from hub.cli import build
 
 FAULTY_HUB = Path(__file__).with_name("faulty_hub.py")
@@ -84,6 +84,29 @@ def test_every_way_of_publishing_is_taken_in_and_metered(bench: Bench) -> None:
     assert arrays["cpu_microseconds"] < singles["cpu_microseconds"]
     history = rows["history: pages of 100, 4 at a time"]
     assert history["cpu_microseconds"] < rows["start: until ready"]["cpu_microseconds"]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_publications_and_connections_over_tls_are_metered_beside_their_floors(
+    bench: Bench,
+) -> None:
+    """To encrypt costs something, also the floor."""
+    result = bench("--intake", "--seconds", "0.3", "--way", "TLS")
+    assert result.exit_code == 0, result.output
+    ways = [(row["way"], row["cpu_microseconds"] > 0) for row in json.loads(result.stdout)]
+    assert ways == [
+        ("TLS: bare httptools loop, 16 at a time", True),
+        ("TLS: single POSTs, 16 at a time", True),
+        ("connects: bare httptools loop, TLS", True),
+        ("connects: WebSocket with one subscription, TLS", True),
+    ]
+
+
+def test_what_is_taken_in_is_measured_against_nchan_only(bench: Bench) -> None:
+    """Another version of the hub is measured by a scenario."""
+    result = bench("--intake", "--way", "TLS", "--against", sys.executable)
+    assert result.exit_code == 2
+    assert "nchan" in result.output
 
 
 def test_nodes_of_its_own_and_a_running_hub_exclude_each_other(bench: Bench) -> None:
