@@ -2,7 +2,7 @@
 
 Read once here so that the three transports agree; the HTTP API's is only split here. Two
 rules differ from HTML forms: `+` is a plus sign, because a channel name may contain one and
-nothing in these queries may contain a space; and percent-encoding that is cut short or is not
+nothing but a `filter` may contain a space; and percent-encoding that is cut short or is not
 UTF-8 is refused, not passed on. Unknown parameters are ignored: proxies and caches add some.
 """
 
@@ -159,6 +159,9 @@ def split_query(raw_query: bytes) -> dict[str, list[str]]:
     for part in raw_query.split(b"&"):
         if part:
             name, _, value = part.partition(b"=")
+            if name == b"filter":
+                # JSON has spaces, which most libraries write so.
+                value = value.replace(b"+", b" ")
             given.setdefault(_decode(name), []).append(_decode(value))
     return given
 

@@ -1,8 +1,9 @@
 """The query of `/ws`, `/sse` and `/poll` is read strictly and in one way."""
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import given
@@ -153,3 +154,12 @@ def test_any_bytes_are_either_read_or_refused(raw: bytes) -> None:
 def test_a_url_asks_for_the_newest_now_and_then() -> None:
     assert parse_query(b"channel=a&every_ms=500", max_channels=8).every_ms == 500
     assert parse_query(b"channel=a", max_channels=8).every_ms is None
+
+
+def test_a_filter_is_read_as_html_forms_write_it() -> None:
+    """Its spaces come as `+` from most libraries; a plus sign comes as %2B."""
+    form = urlencode({"channel": "a", "filter": '{"cup": ["euro league", "a+b"]}'})
+    found = parse_query(form.encode(), max_channels=8).filter
+    assert found is not None
+    assert json.loads(found.text) == {"cup": ["euro league", "a+b"]}
+    assert parse_query(b"channel=a+b", max_channels=8).channels == ("a+b",)
