@@ -19,7 +19,7 @@ from hub.transports.connection.owner import Owner
 from hub.transports.http.answer import Answer, encode, encode_json
 from hub.transports.http.dispatch import Call
 from hub.transports.http.known import KnownHead
-from hub.transports.http.routes import Access, PreparedLater, PreparedNow, Stream
+from hub.transports.http.routes import PreparedLater, PreparedNow, Stream
 from hub.transports.poll import ANSWER_NOW
 from hub.transports.request import Request
 
@@ -66,7 +66,7 @@ class Requests:
     def head_read(self, request: Request) -> bool:
         context = self._context
         call = context.dispatcher.open(request)
-        if self.crowded is not None and call.answer is None and not _is_for_probes(call):
+        if self.crowded is not None and call.answer is None and not call.is_for_probes:
             self._turn_away(call)
         if call.foreign and context.application is not None:
             call = context.application.begin(call, self._owner)
@@ -90,10 +90,7 @@ class Requests:
         call = self._call_of(known, key, body)
         if self.crowded is not None:
             self._turn_away(call)
-        if self.may_begin():
-            self.begin(call)
-        else:
-            self.queue.append(call)
+        self._begin_or_wait(call)
 
     def _call_of(self, known: KnownHead, key: str | None, body: bytes) -> Call:
         call = self._context.dispatcher.open_known(known, key, self._address, body)
@@ -127,14 +124,12 @@ class Requests:
             self._context.budget.hold(call)
 
     def _prepared_answered(self, call: Call, outcome: bytes | HubError) -> None:
-        if call is not self.answering:
-            return  # It took too long.
-        if self.lost:
-            self.answering = None
-        elif isinstance(outcome, HubError):
-            self._answered(call, self._context.dispatcher.refuse(call, outcome))
-        else:
-            self._answered(call, Answer(outcome))
+        if self._is_awaited(call):
+            if isinstance(outcome, HubError):
+                self.respond(call, self._context.dispatcher.refuse(call, outcome))
+            else:
+                self.respond(call, Answer(outcome))
+            self._owner.go_on()
 
     def _turn_away(self, call: Call) -> None:
         """There is no room; only who asks for a stream can be told so in its own way."""
@@ -166,10 +161,7 @@ class Requests:
             call.ended()
             if call is self.answering:
                 return
-        if self.may_begin():
-            self.begin(call)
-        else:
-            self.queue.append(call)
+        self._begin_or_wait(call)
 
     def broken(self, error: HubError) -> None:
         """What came is no request: answer what was asked before, then say so and end."""
@@ -183,16 +175,19 @@ class Requests:
                 return
         call = Call(Request())
         self._context.dispatcher.refuse(call, error)
-        if self.may_begin():
-            self.begin(call)
-        else:
-            self.queue.append(call)
+        self._begin_or_wait(call)
 
     # -- their turns and their answers ------------------------------------------------------------
 
     def may_begin(self) -> bool:
         """Whether the next request may have its turn."""
         return not (self.answering or self._outgoing.blocked or self.queue or self.closing)
+
+    def _begin_or_wait(self, call: Call) -> None:
+        if self.may_begin():
+            self.begin(call)
+        else:
+            self.queue.append(call)
 
     def begin(self, call: Call) -> None:
         """Give a request its turn: the whole of it is here, or its answer is decided."""
@@ -261,7 +256,8 @@ class Requests:
         Its peer may be gone: who has closed its socket and who has only nothing more to ask
         look the same until something is written.
         """
-        if self._task is not None and _ends_with_its_peer(self.answering):
+        call = self.answering
+        if self._task is not None and call is not None and call.ends_with_its_peer:
             # Not in this turn of the loop: a task that has not begun would never begin.
             asyncio.get_running_loop().call_soon(self._task.cancel, ANSWER_NOW)
 
@@ -281,11 +277,15 @@ class Requests:
                 raise
         self._answered(call, answer)
 
-    def _answered(self, call: Call, answer: Answer) -> None:
+    def _is_awaited(self, call: Call) -> bool:
+        """Whether the peer still waits for this answer: from now on it waits for none."""
         if call is not self.answering:
-            return
+            return False
         self.answering = self._task = None
-        if not self.lost:
+        return not self.lost
+
+    def _answered(self, call: Call, answer: Answer) -> None:
+        if self._is_awaited(call):
             self.respond(call, answer)
             self._owner.go_on()
 
@@ -319,10 +319,7 @@ class Requests:
 
     def finished(self, call: ApplicationCall, *, close: bool) -> None:
         """The application's answer is written whole."""
-        if call is not self.answering:
-            return
-        self.answering = self._task = None
-        if self.lost:
+        if not self._is_awaited(call):
             return
         if close or self._is_last(call):
             self._owner.end(clean=call.complete)
@@ -346,9 +343,8 @@ class Requests:
 
     async def _admit(self, call: Call) -> None:
         await self._context.dispatcher.admitted(call)
-        if call is not self.answering or self.lost:
+        if not self._is_awaited(call):
             return
-        self.answering = self._task = None
         stream = None if call.route is None else call.route.stream
         if stream is not None and call.answer is None and self.peer_done:
             # It would have ended the stream, had that been there when it came.
@@ -395,7 +391,8 @@ class Requests:
         for call in (self.reading, self.answering, *self.queue):
             if call is not None:
                 self.drop(call)
-        if self._task is not None and _ends_with_its_peer(self.answering):
+        call = self.answering
+        if self._task is not None and call is not None and call.ends_with_its_peer:
             self._task.cancel()
         self.queue.clear()
 
@@ -405,12 +402,3 @@ class Requests:
             del self._owner
         except AttributeError:
             """It was let go of before."""
-
-
-def _is_for_probes(call: Call) -> bool:
-    return call.route is not None and call.route.access is Access.ANYBODY
-
-
-def _ends_with_its_peer(call: Call | None) -> bool:
-    """Whether nobody but the peer wants the work done: a poll, but not a publication."""
-    return call is not None and call.route is not None and call.route.ends_with_its_peer

@@ -5,12 +5,11 @@ requests use it, the hub's own connection and somebody else's ASGI server. Nothi
 what is refused is an answer.
 """
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any
 
 from hub.auth.proxies import FIELDS
 from hub.core.eager import Rest, begin
-from hub.core.identity import Identity
 from hub.core.ports import UndecidedError
 from hub.errors import (
     BadRequestError,
@@ -45,9 +44,6 @@ _PREFLIGHT_SECONDS = 600
 _JUDGED = frozenset({"content-encoding", "expect", "origin", "sec-fetch-site"})
 # And those for which a head is not even known by its bytes.
 _READ_EACH_TIME = _JUDGED | FIELDS | {"cookie", "transfer-encoding"}
-# Heads that are remembered, and how long what distinguishes one may be.
-_MAX_KNOWN = 1024
-_MAX_KNOWN_CHARACTERS = 512
 # A body that no route wants is read and thrown away, so that the connection can go on.
 _IGNORED_BODY_BYTES = 64 * 1024
 
@@ -82,10 +78,15 @@ class Call:
         """The path as the table has it: the path itself may hold names and tokens."""
         return "" if self.route is None else self.route.path
 
+    @property
+    def is_for_probes(self) -> bool:
+        """Whether it is answered also where there is no room for another connection."""
+        return self.route is not None and self.route.access is Access.ANYBODY
 
-_Head = tuple[str, bytes, str | None, str | None, str | None]
-"""Method, target, host, `Authorization` and `X-API-Key`."""
-_Verdict = tuple[Route, Mapping[str, str], Identity]
+    @property
+    def ends_with_its_peer(self) -> bool:
+        """Whether nobody but the peer wants the work done: a poll, but not a publication."""
+        return self.route is not None and self.route.ends_with_its_peer
 
 
 class Dispatcher:
@@ -101,16 +102,9 @@ class Dispatcher:
         self._has_fallback = deps.fallback is not None
         self._at_once = deps.at_once
         self._proxies = deps.proxies
-        self._known: dict[_Head, _Verdict] = {}
-        """Publishers' heads that passed: theirs are the same for each publication. Only what holds
-        until keys change; a look-up by its hash tells nothing of a key by its time."""
         self.heads = KnownHeads()
-        """The same, found by their bytes before they are read."""
-        deps.policy.when_keys_change(self._forget)
-
-    def _forget(self) -> None:
-        self._known.clear()
-        self.heads.forget()
+        """Publishers' heads that passed: theirs are the same for each publication."""
+        deps.policy.when_keys_change(self.heads.forget)
 
     # -- before the body -----------------------------------------------------------------------
 
@@ -193,7 +187,7 @@ class Dispatcher:
 
     def _recognise(self, call: Call, request: Request) -> bool:
         """Whether such a head has passed before, and nothing in this one needs another look."""
-        known = self._known.get(_head_of(request))
+        known = self.heads.passed(request)
         if known is None or not _JUDGED.isdisjoint(request.headers):
             return False
         call.route, request.params, request.identity = known
@@ -201,12 +195,8 @@ class Dispatcher:
         return True
 
     def _remember(self, request: Request, route: Route) -> None:
-        head = _head_of(request)
-        size = sum(len(part) for part in head if part is not None)
-        if size <= _MAX_KNOWN_CHARACTERS and self._lasts(request):
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            self._known[head] = route, request.params, request.identity
+        if self._lasts(request):
+            self.heads.remember_read(request, route)
 
     def _lasts(self, request: Request) -> bool:
         """Whether the same head is the same publisher's until keys change.
@@ -376,11 +366,6 @@ class Dispatcher:
             answer.add_headers(cross_origin(call.origin))
         call.answer = answer
         return answer
-
-
-def _head_of(request: Request) -> _Head:
-    get = request.headers.get
-    return request.method, request.target, get("host"), get("authorization"), get("x-api-key")
 
 
 def _expects(request: Request) -> bool:

@@ -30,9 +30,17 @@ _MAX_LENGTH_DIGITS = 9
 # Heads that are remembered, and how long one may be.
 _MAX_HEADS = 1024
 _MAX_HEAD_BYTES = 1024
+# How long what distinguishes a head may be once it is read.
+_MAX_READ_CHARACTERS = 512
 
 Found = tuple[int, int, str | None]
 """The size of a head, what `Content-Length` says, and what `Idempotency-Key` says."""
+
+
+_Read = tuple[str, bytes, str | None, str | None, str | None]
+"""Method, target, host, `Authorization` and `X-API-Key`."""
+Passed = tuple[Route, Mapping[str, str], Identity]
+"""What a head that was read and judged means."""
 
 
 @value(frozen=True, slots=True)
@@ -115,12 +123,17 @@ def _key(said: bytes) -> str | None:
 
 
 class KnownHeads:
-    """One per node. A look-up by a hash of all bytes tells nothing of a key by its time."""
+    """One per node. A look-up by a hash of all bytes tells nothing of a key by its time.
 
-    __slots__ = ("_heads", "edition")
+    Only heads are known that hold until keys change.
+    """
+
+    __slots__ = ("_heads", "_read", "edition")
 
     def __init__(self) -> None:
         self._heads: dict[bytes, KnownHead] = {}
+        self._read: dict[_Read, Passed] = {}
+        """Of heads whose bytes are not known: by their fields, once these are read."""
         self.edition = 0
         """Another number whenever what was known is so no longer."""
 
@@ -132,7 +145,20 @@ class KnownHeads:
     def forget(self) -> None:
         """Know none any more: who may has changed."""
         self._heads.clear()
+        self._read.clear()
         self.edition += 1
+
+    def passed(self, request: Request) -> Passed | None:
+        """What a head with these fields means, which has been read; None where none has passed."""
+        return self._read.get(_fields(request))
+
+    def remember_read(self, request: Request, route: Route) -> None:
+        """Know a head by its fields from now on, unless they are too long."""
+        read = _fields(request)
+        if sum(len(part) for part in read if part is not None) <= _MAX_READ_CHARACTERS:
+            if len(self._read) >= _MAX_HEADS:
+                self._read.clear()
+            self._read[read] = route, request.params, request.identity
 
     def remember(self, head: Cut, request: Request, route: Route) -> None:
         """Know `head`, which was read as `request`, from now on.
@@ -164,6 +190,11 @@ class KnownHeads:
             key_first,
             None if route.prepare is None else route.prepare(request),
         )
+
+
+def _fields(request: Request) -> _Read:
+    get = request.headers.get
+    return request.method, request.target, get("host"), get("authorization"), get("x-api-key")
 
 
 def _parts(rest: bytes, *, has_key: bool) -> tuple[tuple[bytes, ...], bool]:

@@ -46,7 +46,7 @@ def dispatcher(files: Path) -> Dispatcher:
     made = make(files, Policy(publish_keys=[KEY]))
     for _ in range(2):
         assert status(ask(made, authorization=f"Bearer {KEY}")) == 200
-    assert len(made._known) == 1
+    assert len(made.heads._read) == 1
     return made
 
 
@@ -114,7 +114,7 @@ def test_a_token_ends_also_where_its_head_is_known(files: Path) -> None:
     clock.now = 1020
 
     assert status(ask(dispatcher, authorization=token)) == 401
-    assert not dispatcher._known
+    assert not dispatcher.heads._read
 
 
 def test_a_grant_is_judged_for_each_channel(files: Path) -> None:
@@ -122,14 +122,14 @@ def test_a_grant_is_judged_for_each_channel(files: Path) -> None:
     dispatcher = make(files, Policy(publish_keys=[KEY]))
     for _ in range(2):
         assert status(ask(dispatcher, "hub:stats", authorization=f"Bearer {KEY}")) == 403
-    assert not dispatcher._known
+    assert not dispatcher.heads._read
 
 
 def test_what_is_remembered_is_bounded(files: Path) -> None:
     dispatcher = make(files, Policy())
     for number in range(3000):
         assert status(ask(dispatcher, f"c{number}")) == 200
-        assert len(dispatcher._known) <= 1024
-    before = len(dispatcher._known)
+        assert len(dispatcher.heads._read) <= 1024
+    before = len(dispatcher.heads._read)
     ask(dispatcher, "a?" + "x" * 2000)
-    assert len(dispatcher._known) == before
+    assert len(dispatcher.heads._read) == before
