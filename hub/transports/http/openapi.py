@@ -25,6 +25,7 @@ _SECURITY: dict[Access, list[Json]] = {
     Access.PUBLISHER: [{"bearer": []}, {"key": []}, {}],
     Access.OPERATOR: [{"bearer": []}, {"key": []}, {"basic": []}],
     Access.SESSION: [{"secret": []}],
+    Access.STREAM: [{"bearer": []}, {}],
 }
 # A poll begins with a reader's credentials and goes on with its session's secret.
 _POLL = [*_SECURITY[Access.READER], *_SECURITY[Access.SESSION]]

@@ -9,8 +9,8 @@ from hub.core import decimals
 from hub.core.fanout.presence import MAX_MEMBER_LENGTH, check_member
 from hub.core.publication import Position, check_channel
 from hub.errors import BadRequestError
-from hub.transports.http.schemas import CHANNEL, KEY, POSITION, STRING, Json
-from hub.wire.moments import LATEST_MS, read_moment
+from hub.transports.http.schemas import CHANNEL, KEY, MOMENT, POSITION, STRING, Json
+from hub.wire.moments import read_moment
 from hub.wire.payload import check_key
 from hub.wire.query import single, split_form, whole_number
 
@@ -122,14 +122,13 @@ def number(name: str, about: str = "", *, highest: float, above_zero: bool = Fal
 
 def moment(name: str, about: str = "") -> Parameter:
     """Milliseconds since 1970 UTC, or ISO 8601; without an offset it is UTC."""
-    schema: Json = {"oneOf": [{"type": "integer", "minimum": 0, "maximum": LATEST_MS}, STRING]}
 
     def read(named: str, value: str) -> int:
         # A `+` in a query is a space.
         plain = re.sub(r" (\d\d:?\d\d)$", r"+\1", value) if value.count(":") > 1 else value
         return read_moment(named, plain)
 
-    return Parameter(name, schema, about=about, read=read)
+    return Parameter(name, MOMENT, about=about, read=read)
 
 
 def choice(name: str, values: Sequence[str], about: str = "", *, default: str | None) -> Parameter:

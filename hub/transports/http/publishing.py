@@ -26,8 +26,8 @@ from hub.transports.http.schemas import (
     ANY_JSON,
     BOOLEAN,
     KEY,
-    NUMBER,
     STRING,
+    TTL,
     ok,
     ref,
 )
@@ -64,7 +64,7 @@ class Publishing:
                     header("Idempotency-Key", KEY, "Makes a retry within 5 minutes harmless."),
                     header("X-Message-Key", KEY, "The publication's key."),
                     header("X-Message-Tags", STRING, "Tags: `name=value, ...` or a JSON object."),
-                    header("X-Message-TTL", NUMBER, "Seconds that history may hold it at most."),
+                    header("X-Message-TTL", TTL, "Seconds that history may hold it at most."),
                     header("X-Message-History", BOOLEAN, "`false`: history does not hold it."),
                     documented("key", KEY, "The publication's key; the header wins."),
                     TRACE,

@@ -11,7 +11,9 @@ from hub.core.publication import Position
 from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
 from hub.wire.codes import HTTP_STATUS
 from hub.wire.items import MAX_CHANNELS
+from hub.wire.moments import LATEST_MS
 from hub.wire.payload import MAX_KEY_LENGTH, MAX_TTL_SECONDS
+from hub.wire.query import MAX_EVERY_MS, MAX_LAST
 from hub.wire.tags import MAX_TAGS
 
 Json = Mapping[str, object]
@@ -90,6 +92,8 @@ def ok(description: str, schema: Json, media_type: str = "application/json") -> 
     return {"200": content(description, schema, media_type)}
 
 
+MOMENT: Json = {"oneOf": [{"type": "integer", "minimum": 0, "maximum": LATEST_MS}, STRING]}
+TTL: Json = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TTL_SECONDS}
 # What a publication of `POST /api/publish` says beside where it goes.
 _SAID: Json = {
     "data": ANY_JSON,
@@ -98,7 +102,7 @@ _SAID: Json = {
     "tags": TAGS,
     "remove": BOOLEAN,
     "end": BOOLEAN,
-    "ttl_seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TTL_SECONDS},
+    "ttl_seconds": TTL,
     "history": BOOLEAN,
 }
 # `data` is needed too, but where `remove` says that a row goes.
@@ -245,6 +249,63 @@ SCHEMAS: Json = {
             },
         },
         optional=("data",),
+    ),
+    "Command": record(
+        {
+            "op": {
+                "type": "string",
+                "enum": [
+                    "subscribe",
+                    "unsubscribe",
+                    "publish",
+                    "history",
+                    "presence",
+                    "presence_update",
+                    "authenticate",
+                    "ping",
+                ],
+            },
+            "id": {"type": ["string", "integer"]},
+            "channel": CHANNEL,
+            "pattern": STRING,
+            "since": {
+                "oneOf": [POSITION, {"type": "object", "additionalProperties": POSITION}],
+                "description": "Of a pattern a position for each channel.",
+            },
+            "last": {"type": "integer", "minimum": 0, "maximum": MAX_LAST},
+            "fill": BOOLEAN,
+            "filter": {"type": "object", "description": "A condition for each of some tags."},
+            "state": BOOLEAN,
+            "presence": {"type": "object", "properties": {"data": ANY_JSON}},
+            "every_ms": {"type": "integer", "minimum": 1, "maximum": MAX_EVERY_MS},
+            **_SAID,
+            "echo": {"type": "boolean", "default": True},
+            "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
+            "from_time": MOMENT,
+            "reverse": BOOLEAN,
+            "after": STRING,
+            "count": BOOLEAN,
+            "token": STRING,
+        },
+        optional=(
+            "channel",
+            "pattern",
+            "since",
+            "last",
+            "fill",
+            "filter",
+            "state",
+            "presence",
+            "every_ms",
+            *_SAID_OPTIONAL,
+            "echo",
+            "limit",
+            "from_time",
+            "reverse",
+            "after",
+            "count",
+            "token",
+        ),
     ),
     "Reply": {
         "type": "object",

@@ -46,7 +46,11 @@ class Sessions:
                 admits=self._admit_poll,
                 handler=self.poll,
                 summary="Wait for pushes",
-                parameters=_poll_parameters(limits.max_poll_channels, limits.max_poll_wait_seconds),
+                parameters=(
+                    *_url_parameters(limits.max_poll_channels),
+                    *_poll_parameters(limits.max_poll_wait_seconds),
+                    *_RESUMING,
+                ),
                 answers=ok("Pushes, or none after `wait` seconds.", ref("Pushes")),
                 answer_seconds=limits.max_poll_wait_seconds + _POLL_EXTRA_SECONDS,
                 ends_with_its_peer=True,
@@ -59,7 +63,7 @@ class Sessions:
                 handler=self.command,
                 summary="Send a command for a session",
                 parameters=(text("connection", "Of the session's welcome.", must=True),),
-                body={"type": "object", "required": ["op"]},
+                body=ref("Command"),
                 body_limit=limits.max_command_bytes,
                 answers=ok("The reply.", ref("Reply")),
             ),
@@ -70,6 +74,8 @@ class Sessions:
                 stream=Stream.WEBSOCKET,
                 handler=_not_a_handshake,
                 summary="A WebSocket session",
+                parameters=_url_parameters(),
+                answers={"101": {"description": "Frames of JSON, as PROTOCOL.md has them."}},
             ),
             Route(
                 method="GET",
@@ -78,6 +84,12 @@ class Sessions:
                 stream=Stream.SSE,
                 handler=_head_of_a_stream,
                 summary="A session as a stream of server-sent events",
+                parameters=(
+                    *_url_parameters(limits.max_poll_channels),
+                    documented("session", BOOLEAN, "A stream without a channel is allowed."),
+                    *_RESUMING,
+                ),
+                answers=ok("Events, as PROTOCOL.md has them.", STRING, "text/event-stream"),
             ),
         )
 
@@ -184,24 +196,34 @@ def _head_of_a_stream(_request: Request) -> Answer:
     return Answer(headers={"Content-Type": "text/event-stream; charset=utf-8"})
 
 
-def _poll_parameters(max_channels: int, max_wait_seconds: float) -> tuple[Parameter, ...]:
-    channels: Json = {"type": "array", "items": CHANNEL, "maxItems": max_channels}
+def _url_parameters(most: int | None = None) -> tuple[Parameter, ...]:
+    """What a URL may ask for at every door; at most `most` channels where there is such a limit."""
+    channels: Json = array(CHANNEL) if most is None else {**array(CHANNEL), "maxItems": most}
     last: Json = {"type": "integer", "minimum": 0, "maximum": MAX_LAST}
     every: Json = {"type": "integer", "minimum": 1, "maximum": MAX_EVERY_MS}
-    wait: Json = {**NUMBER, "maximum": max_wait_seconds, "default": _DEFAULT_WAIT_SECONDS}
     return (
-        documented("channel", channels, "Needed without `connection` and `session`."),
+        documented("channel", channels, "Repeatable."),
         documented("pattern", array(STRING), "Every channel that it matches, such as `prices:*`."),
         documented("since", array(STRING), "`channel=epoch:offset`, repeatable."),
         documented("last", last, "The newest n of each channel first."),
-        documented("wait", wait, "Seconds."),
-        documented("fill", BOOLEAN),
+        documented("fill", BOOLEAN, "Refill from history what a slow reader missed."),
         documented("filter", STRING, 'Conditions on tags as JSON, such as `{"league":"nba"}`.'),
         documented("state", BOOLEAN, "Rows of keyed channels first, then what follows them."),
         documented("every_ms", every, "The newest of each key, or of each channel, that often."),
-        documented("token", STRING),
-        documented("connection", STRING, "The polling session to go on with."),
-        documented("session", BOOLEAN, "Also push `subscribed`."),
-        documented("last_event_id", STRING),
-        header("Last-Event-ID", STRING, "As `last_event_id`; the header wins."),
+        documented("token", STRING, "The subscriber's, where no header can carry it."),
     )
+
+
+def _poll_parameters(max_wait_seconds: float) -> tuple[Parameter, ...]:
+    wait: Json = {**NUMBER, "maximum": max_wait_seconds, "default": _DEFAULT_WAIT_SECONDS}
+    return (
+        documented("wait", wait, "Seconds."),
+        documented("connection", STRING, "The polling session to go on with."),
+        documented("session", BOOLEAN, "Also push `subscribed`; no channel is needed."),
+    )
+
+
+_RESUMING = (
+    documented("last_event_id", STRING, "The id of the last event, before `since`."),
+    header("Last-Event-ID", STRING, "As `last_event_id`; the header wins."),
+)

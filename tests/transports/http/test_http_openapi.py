@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from hub.transports.http.answer import Answer
 from hub.transports.http.app import make_routes
 from hub.transports.http.routes import RouteTable
 from hub.transports.request import Request
+from hub.wire.query import SubscriptionQuery
+from tests.support.golden import golden
 from tests.transports.http.fakes import make_deps
 
-# Files, pages, and the two paths that are not HTTP requests with an answer.
-UNDESCRIBED = re.compile(r"/(|ws|sse|client\.js|client/.*|dashboard.*|index\.html|demo\.js|docs.*)")
+# Files and pages.
+UNDESCRIBED = re.compile(r"/(|client\.js|client/.*|dashboard.*|index\.html|demo\.js|docs.*)")
 
 
 @pytest.fixture
@@ -70,6 +72,30 @@ def test_every_security_requirement_names_a_scheme(document: dict[str, Any]) -> 
     schemes = document["components"]["securitySchemes"].keys()
     used = {name for _, each in operations(document) for need in each["security"] for name in need}
     assert used == schemes
+
+
+def test_what_a_url_may_ask_for_is_described_at_each_door(document: dict[str, Any]) -> None:
+    """Every parameter of `parse_query`, but those of polls at the other two."""
+    of_polls = {"wait", "connection"}
+    known = {field.name for field in fields(SubscriptionQuery)}
+    wire = {"channels": "channel", "patterns": "pattern"}
+    asked = {wire.get(name, name) for name in known}
+    for path in ("/ws", "/sse", "/poll"):
+        described = {
+            each["name"]
+            for each in document["paths"][path]["get"]["parameters"]
+            if each["in"] == "query"
+        }
+        of_path = asked if path == "/poll" else asked - of_polls
+        assert described == (of_path - {"session", "last_event_id"} if path == "/ws" else of_path)
+
+
+def test_every_field_of_a_command_is_described(document: dict[str, Any]) -> None:
+    """Those of the golden files, which hold all that there are."""
+    wires = [case["wire"] for case in golden("commands")]
+    described = document["components"]["schemas"]["Command"]["properties"]
+    assert set(described) == {name for wire in wires for name in wire}
+    assert set(described["op"]["enum"]) == {wire["op"] for wire in wires}
 
 
 def references(node: object) -> Iterator[str]:
