@@ -45,7 +45,6 @@ async def command(hub: HubProcess, text: bytes) -> dict[str, Any]:
     [
         ("channel=a&state=true", "bad_request", "keeps no state"),
         ("channel=rows:a&channel=a&state=true", "bad_request", "keeps no state"),
-        ('channel=rows:a&state=true&filter={"a":1}', "bad_request", "do not go together"),
         ("pattern=rows:*&state=true", "bad_request", "not of a pattern"),
         ("pattern=a:*&pattern=b:*&pattern=c:*", "too_many_subscriptions", "2 patterns"),
         (f"pattern={'*' * 201}", "bad_request", "pattern '***"),

@@ -35,8 +35,6 @@ class UrlRules:
             self._check_state(query)
 
     def _check_state(self, query: SubscriptionQuery) -> None:
-        if query.filter is not None:
-            raise BadRequestError("state and filter do not go together")
         if query.patterns and not query.channels:
             raise BadRequestError("state is of a channel, not of a pattern")
         for channel in query.channels:

@@ -50,6 +50,11 @@ class TagFilter:
 
     text: bytes
     """As JSON with its names in order."""
+    of_rows: bool = False
+    """As of `hub.core.filters.Filter`."""
+
+    def for_rows(self) -> "TagFilter":
+        return TagFilter(self.text, of_rows=True)
 
     def matches(self, tags: bytes | None) -> bool:
         """Whether publications with these tags are wanted."""

@@ -12,6 +12,7 @@ from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
 from hub.core.publication import REMOVES, Position
 from hub.core.recovery import replay
+from hub.wire.filters import TagFilter, read_filter
 from tests.core.small_node import Shape, SmallNode
 from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
@@ -31,10 +32,16 @@ def small_node(*, latent: bool = False) -> SmallNode:
 
 
 def put(
-    node: SmallNode, channel: str, key: str, data: bytes = b"1", *, remove: bool = False
+    node: SmallNode,
+    channel: str,
+    key: str,
+    data: bytes = b"1",
+    *,
+    remove: bool = False,
+    tags: bytes | None = None,
 ) -> None:
     marks = REMOVES if remove else 0
-    node.request(PublishRequest(channel, data, "backend", key=key, marks=marks))
+    node.request(PublishRequest(channel, data, "backend", key=key, marks=marks, tags=tags))
 
 
 @dataclass
@@ -259,6 +266,7 @@ def test_the_place_to_resume_from_is_none_until_the_last_row_is_sent() -> None:
     assert subscription.resume_from.offset == 40
 
 
+EVEN = read_filter(b'{"even":true}')
 STEP = st.one_of(
     st.tuples(st.just("put"), st.integers(0, 6), st.integers(0, 99)),
     st.tuples(st.just("remove"), st.integers(0, 6), st.just(0)),
@@ -271,21 +279,27 @@ STEP = st.one_of(
 )
 
 
+@pytest.mark.parametrize("wanted", [None, EVEN], ids=["all", "filtered"])
 @pytest.mark.parametrize("latent", [False, True])
 @pytest.mark.parametrize("channel", ["table:a", "short:a", "none:a"])
 @given(steps=st.lists(STEP, max_size=60), page=st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
 def test_rows_and_then_messages_are_the_true_state(
-    channel: str, latent: bool, steps: list[tuple[str, int, int]], page: int
+    channel: str,
+    latent: bool,
+    wanted: TagFilter | None,
+    steps: list[tuple[str, int, int]],
+    page: int,
 ) -> None:
     """Whatever happens in between: changes, cuts, slow readers, losses between nodes, new epochs.
 
-    Where something could not be made whole, a gap has said so.
+    With a filter it is the state of the rows that match. Where something could not be made whole, a
+    gap has said so.
     """
     before = replay.PAGE_ROWS
     replay.PAGE_ROWS = page
     try:
-        _follow(channel, steps, latent=latent)
+        _follow(Story(channel, wanted, latent=latent), steps)
     finally:
         replay.PAGE_ROWS = before
 
@@ -293,7 +307,8 @@ def test_rows_and_then_messages_are_the_true_state(
 class Story:
     """One channel, what is so at each of its positions, and a reader that comes and goes."""
 
-    def __init__(self, channel: str, *, latent: bool) -> None:
+    def __init__(self, channel: str, wanted: TagFilter | None, *, latent: bool) -> None:
+        self.wanted = wanted
         self.node = small_node(latent=latent)
         self.channel = channel
         self.now: dict[str, object] = {}
@@ -309,8 +324,12 @@ class Story:
         self.table.truth[str(held[0])] = dict(self.now)
 
     def put(self, number: int, value: int) -> None:
-        self.now[f"k{number}"] = value
-        put(self.node, self.channel, f"k{number}", b"%d" % value)
+        if self.wanted is None or value % 2 == 0:
+            self.now[f"k{number}"] = value
+        else:
+            self.now.pop(f"k{number}", None)
+        tags = b'{"even":true}' if value % 2 == 0 else b'{"even":false}'
+        put(self.node, self.channel, f"k{number}", b"%d" % value, tags=tags)
         self.note()
 
     def remove(self, number: int, _: int) -> None:
@@ -349,7 +368,8 @@ class Story:
             reader.link.room = 300
             self.table.start()
             since = None if self.table.position is None else position(self.table)
-            self.node.commands.submit(reader.session, Subscribe(1, self.channel, since, state=True))
+            command = Subscribe(1, self.channel, since, filter=self.wanted, state=True)
+            self.node.commands.submit(reader.session, command)
 
     def finish(self) -> None:
         assert self.reader is not None
@@ -361,8 +381,7 @@ class Story:
         assert not self.reader.session.closing
 
 
-def _follow(channel: str, steps: list[tuple[str, int, int]], *, latent: bool) -> None:
-    story = Story(channel, latent=latent)
+def _follow(story: Story, steps: list[tuple[str, int, int]]) -> None:
     for what, number, value in steps:
         getattr(story, what)(number, value)
     story.subscribe(0, 0)
@@ -370,7 +389,7 @@ def _follow(channel: str, steps: list[tuple[str, int, int]], *, latent: bool) ->
     table = story.table
     if table.gaps:
         assert {gap["reason"] for gap in table.gaps} == {"expired"}
-        assert channel != "table:a"
+        assert story.channel != "table:a"
     else:
         assert table.whole
         assert table.rows == story.now

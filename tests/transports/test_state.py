@@ -145,3 +145,41 @@ async def _output(*arguments: str) -> list[str]:
     out, _ = await process.communicate()
     assert process.returncode == 0
     return out.decode().splitlines()
+
+
+async def test_a_filtered_table_is_that_of_the_rows_that_match() -> None:
+    """What stops to match goes as a removal, live and in a resume; what begins to match comes."""
+    async with hub_with_tables() as hub, httpx.AsyncClient(base_url=hub.url) as http:
+        url = hub.url.replace("http", "ws") + "/ws"
+
+        async def put(key: str, data: int, league: str, **more: object) -> None:
+            item = {"channel": "big:t", "key": key, "data": data, "tags": {"league": league}}
+            assert (await http.post("/api/publish", json=item | more)).status_code == 200
+
+        await put("a", 1, "nba")
+        await put("b", 2, "nfl")
+        command = {"op": "subscribe", "id": 1, "channel": "big:t", "state": True}
+        command["filter"] = {"league": "nba"}
+        async with websockets.connect(url) as peer:
+            await peer.recv()
+            await peer.send(json.dumps(command))
+            reply, state = [json.loads(await peer.recv()) for _ in range(2)]
+            await put("a", 3, "nfl")
+            await put("b", 4, "nba")
+            await put("c", 5, "nfl")
+            await http.delete("/api/channels/big:t/state/b")
+            pushes = [json.loads(await peer.recv()) for _ in range(4)]
+        async with websockets.connect(url) as peer:
+            await peer.recv()
+            await peer.send(json.dumps(command | {"since": state["position"]}))
+            again = [json.loads(await peer.recv()) for _ in range(5)][1:]
+        of_url = "channel=big:t&state=true&filter=%7B%22league%22:%22nfl%22%7D"
+        polled = (await http.get(f"/poll?{of_url}")).json()["pushes"]
+    assert reply["ok"]["state"] is True
+    assert [(row["key"], row["data"]) for row in state["rows"]] == [("a", 1)]
+    removed = [(push["key"], push["data"], push.get("remove", False)) for push in pushes]
+    assert removed == [("a", None, True), ("b", 4, False), ("c", None, True), ("b", None, True)]
+    assert "tags" not in pushes[0]
+    assert [push["offset"] for push in pushes] == [3, 4, 5, 6]
+    assert again == pushes
+    assert [[row["key"] for row in push["rows"]] for push in polled] == [["a", "c"]]

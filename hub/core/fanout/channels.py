@@ -11,7 +11,7 @@ from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import Broker, Dialect
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
-from hub.core.session.encoded import Encoded, Item, entry, skipped, unwanted
+from hub.core.session.encoded import Encoded, Item, as_wanted, entry, skipped
 from hub.core.session.ring import Entry
 from hub.core.session.subscription import Subscription
 from hub.errors import UnavailableError
@@ -84,11 +84,15 @@ class Batch:
     def _entries(self, dialect: Dialect, wanted: Filter | None) -> list[Entry]:
         if wanted is None:
             return [entry(item, dialect, self.epoch, self.at_seconds) for item in self.items]
-        whole = zip(self.items, self.encoded(dialect).entries, strict=True)
-        return [
-            skipped(made.offset, self.at_seconds) if unwanted(item, wanted) else made
-            for item, made in whole
-        ]
+        found: list[Entry] = []
+        for item, made in zip(self.items, self.encoded(dialect).entries, strict=True):
+            if (left := as_wanted(item, wanted)) is item:
+                found.append(made)
+            elif left is None:
+                found.append(skipped(made.offset, self.at_seconds))
+            else:
+                found.append(entry(left, dialect, self.epoch, self.at_seconds))
+        return found
 
     def after(
         self,

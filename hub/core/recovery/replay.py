@@ -15,7 +15,7 @@ from hub.core.ports import PAGE_BYTES, Broker, HistoryPage
 from hub.core.publication import ENDS, Position, Publication
 from hub.core.pushes import Change, Gap, GapReason, PresenceReset, State
 from hub.core.recovery.pages import SharedPages
-from hub.core.session.encoded import Encoded, Item, entry, skipped, unwanted
+from hub.core.session.encoded import Encoded, Item, as_wanted, entry, skipped
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.session import Session
 from hub.core.session.subscription import Kept, KeptBudget, StateNeed, Subscription
@@ -139,7 +139,10 @@ class Replay:
             position = state.position = page.head
             self._begin_at(subscription, position, fresh=state.fresh)
         more = page.next is not None
-        push = State(channel.name, position, page.rows, more, page.dropped)
+        wanted, rows = subscription.filter, page.rows
+        if wanted is not None:
+            rows = tuple([row for row in rows if wanted.matches(row.tags)])
+        push = State(channel.name, position, rows, more, page.dropped)
         frame = session.dialect.encode(push, channel.epoch)
         session.deliver(Encoded([Entry(Kind.KEEP, position.offset, frame, 0.0)]))
         if page.next is not None:
@@ -233,9 +236,10 @@ def _take_kept(subscription: Subscription) -> HistoryPage | None:
 def _entry(item: Item, subscription: Subscription) -> Entry:
     session = subscription.session
     own = isinstance(item, Publication) and item.skip_connection == session.id
-    if isinstance(item, Publication) and (own or unwanted(item, subscription.filter)):
+    wanted = as_wanted(item, subscription.filter)
+    if isinstance(item, Publication) and (own or wanted is None):
         return skipped(item.offset, 0.0)
-    return entry(item, session.dialect, subscription.channel.epoch, 0.0)
+    return entry(wanted or item, session.dialect, subscription.channel.epoch, 0.0)
 
 
 def _items(subscription: Subscription, page: HistoryPage) -> list[Item]:

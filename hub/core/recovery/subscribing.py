@@ -27,7 +27,6 @@ from hub.core.session.session import Session
 from hub.core.session.subscription import NOWHERE, Subscription
 from hub.core.session.throttle import Throttle
 from hub.errors import (
-    BadRequestError,
     ConflictError,
     HubError,
     TooManySubscriptionsError,
@@ -328,9 +327,6 @@ class Subscribing:
             raise ConflictError(f"already subscribed to {command.channel!r}")
         if command.state:
             self._channels.options(command.channel).check_keyed(command.channel)
-        if command.state and command.filter is not None:
-            # A removal, or a row whose tags change, would not get through, and leave a row behind.
-            raise BadRequestError("state and filter do not go together")
         limit = min(self._limits.max_subscriptions, session.dialect.max_channels)
         if held >= limit and session.patterns is not None:
             # Those of patterns have a bound of their own.
@@ -381,8 +377,11 @@ def _subscription(
     session: Session, channel: Channel, command: Subscribe, cursor: int
 ) -> Subscription:
     fill, state = command.fill, command.state
+    wanted = command.filter
+    if wanted is not None and command.state:
+        wanted = wanted.for_rows()
     subscription = Subscription(
-        session, channel, fill=fill, cursor=cursor, filter=command.filter, state=state
+        session, channel, fill=fill, cursor=cursor, filter=wanted, state=state
     )
     if command.every_ms is not None:
         subscription.throttle = Throttle(command.every_ms / 1000)

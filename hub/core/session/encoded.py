@@ -5,11 +5,12 @@ Every session that speaks the dialect shares these bytes. This module knows no s
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 from hub.core.filters import Filter
 from hub.core.ports import Dialect
-from hub.core.publication import Publication
+from hub.core.publication import REMOVES, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.session.ring import Entry, Kind
 
@@ -40,14 +41,20 @@ def skipped(offset: int, at_seconds: float) -> Entry:
     return Entry(Kind.KEEP, offset, b"", at_seconds, first=offset)
 
 
-def unwanted(item: Item, wanted: Filter | None) -> bool:
-    """Whether a filter leaves `item` out. What has no offset has no tags either."""
-    return (
-        wanted is not None
-        and isinstance(item, Publication)
-        and item.offset > 0
-        and not wanted.matches(item.tags)
-    )
+def as_wanted(item: Item, wanted: Filter | None) -> Item | None:
+    """`item` as a filter lets it through; None where it leaves it out.
+
+    What has no offset has no tags either. A peer that keeps rows may have had the row of a
+    publication that does not match: it gets a removal in its place. Example, of rows with
+    `{"league":"nba"}`: row A changes to `nfl`, and the peer is told that A is gone.
+    """
+    if wanted is None or not isinstance(item, Publication) or item.offset == 0:
+        return item
+    if wanted.matches(item.tags):
+        return item
+    if not wanted.of_rows or item.key is None:
+        return None
+    return replace(item, data=b"null", tags=None, sender=None, marks=item.marks | REMOVES)
 
 
 class Encoded:
