@@ -44,7 +44,9 @@ def shown(value: object) -> str:
     """Any value as text that moves no cursor and changes no colour; `-` for nothing."""
     if value is None or value == "":
         return _NOTHING
-    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = f"{value:,}" if isinstance(value, int) else str(value)
     return visible(text)
 
 
