@@ -26,3 +26,33 @@ def test_every_folder_says_what_belongs_there_and_what_does_not(path: Path) -> N
     first = about.partition("\n")[0]
     assert "." in first or first.endswith(","), "it begins with a sentence"
     assert SAYS_NOT.search(about), "it does not say what does not belong there"
+
+
+ARCHITECTURE = (HUB / "ARCHITECTURE.md").read_text()
+WAYS = dict(
+    re.findall(r"^## (The way of .+?)\n(.*?)(?=^## |\Z)", ARCHITECTURE, re.MULTILINE | re.DOTALL)
+)
+STEP = re.compile(r"^  (\w+)(?:\.(\w+))?[ ,].*?(hub/\S+\.py)$", re.MULTILINE)
+
+
+def test_the_architecture_is_two_pages() -> None:
+    """What is longer belongs to the documents."""
+    assert len(ARCHITECTURE.splitlines()) <= 120
+    assert len(WAYS) == 3
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_names_at_most_five_files_and_who_acts_in_each(way: str) -> None:
+    """A step is a class, and a method of it, that stands in the file beside it."""
+    drawn = re.search(r"```text\n(.*?)```", WAYS[way], re.DOTALL)
+    assert drawn
+    steps = STEP.findall(drawn[1])
+    assert 3 <= len(steps) == len(set(re.findall(r"hub/\S+\.py", drawn[1]))) <= 5
+    for name, method, path in steps:
+        classes = {
+            each.name: {part.name for part in each.body if hasattr(part, "name")}
+            for each in ast.parse((HUB.parent / path).read_text()).body
+            if isinstance(each, ast.ClassDef)
+        }
+        assert name in classes, path
+        assert not method or method in classes[name], path

@@ -1,7 +1,7 @@
 """A connection whose peer takes a stream of frames: what WebSocket and SSE have in common.
 
 Frames go to the kernel with one `os.write`, which costs a seventh less than the transport's
-write (hub/ARCHITECTURE.md, "Choices and what they cost"). That is right only while the transport
+write (hub/docs/inside.md, "Choices and what they cost"). That is right only while the transport
 itself owes nothing and there is no TLS, so the transport's high-water mark is 0: it is either empty
 or paused.
 """
