@@ -225,6 +225,28 @@ async def test_rows_that_were_written_anew_stand_for_what_history_lost(case: Cas
     assert "as of offset 2001" in told["detail"]
 
 
+async def test_of_rows_with_a_filter_a_change_that_does_not_match_came_as_a_removal(
+    case: Case,
+) -> None:
+    """And a row that does not match was in no page."""
+    nba = b'{"league":"nba"}'
+    case.publish("table:a", key="x", tags=nba)
+    case.publish("table:a", key="y")
+    case.subscribe(Subscribe(None, "table:a", state=True, filter=NBA))
+    case.publish("table:a", key="x")
+    case.publish("table:a", key="z", tags=nba)
+    case.publish("table:a")
+    assert case.read() == [3, 4]
+    assert await case.answers("table:a", 5) == {
+        1: "as_row", 2: "filtered", 3: "written", 4: "written", 5: "filtered",
+    }  # fmt: skip
+    assert "as the removal of its row" in (await case.why("table:a", 3))["detail"]
+    assert "removal" not in (await case.why("table:a", 4))["detail"]
+    for number in range(12):
+        case.publish("table:a", key=str(number), tags=nba)
+    assert "unless the filter" in (await case.why("table:a", 1))["detail"]
+
+
 # -- patterns --------------------------------------------------------------------------------------
 
 

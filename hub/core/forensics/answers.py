@@ -53,6 +53,8 @@ class Fact(StrEnum):
     """The subscription's filter does not let it through."""
     PERHAPS_LEFT_OUT = "perhaps left out"
     """The subscription has a filter, and history does not hold the publication any more."""
+    AS_REMOVAL = "as a removal"
+    """The same, of a subscription that keeps rows: the removal of its row went in its place."""
     REPLACED = "replaced"
     """It is known which newer one with its key took its place."""
     UNTOLD = "untold"
@@ -258,6 +260,9 @@ TABLE = (
 
 RESERVATIONS = (
     (Fact.PERHAPS_LEFT_OUT, "unless the filter of its subscription left it out: {filter}"),
+    (Fact.AS_REMOVAL, "as the removal of its row, because the filter leaves it out: {filter}"),
 )
 """What is said behind an answer where the fact holds, and the answer is one of `OWED`."""
-OWED = frozenset({Answer.WRITTEN, Answer.QUEUED, Answer.CONFLATED, Answer.DROPPED})
+OWED = frozenset({
+    Answer.WRITTEN, Answer.AS_ROW, Answer.QUEUED, Answer.CONFLATED, Answer.DROPPED,
+})  # fmt: skip

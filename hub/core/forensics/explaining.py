@@ -307,16 +307,25 @@ class Explainer:
     def _facts_of_history(self) -> set[Fact]:
         facts: set[Fact] = set()
         offset = self._question.offset
-        text = self._terms.get(What.FILTERED)
-        if text is not None and self._covers(offset):
-            passes = self._history.lets_through(text, offset)
-            if not passes:
-                facts.add(Fact.PERHAPS_LEFT_OUT if passes is None else Fact.LEFT_OUT)
+        facts |= self._facts_of_filter(offset)
         if self._turn is not None and self._thinned is not None:
             facts.add(self._thinned)
         if self._timeline is not None and (kept := self._timeline.kept_ms(offset)) is not None:
             facts.add(Fact.BRIEF if kept else Fact.NEVER_KEPT)
         return facts
+
+    def _facts_of_filter(self, offset: int) -> set[Fact]:
+        text, keeps_rows = self._terms.get(What.FILTERED), What.KEYED in self._terms
+        is_owed = self._covers(offset)
+        if text is None or not (is_owed or keeps_rows):
+            return set()
+        passes = self._history.lets_through(text, offset)
+        if passes is None:
+            return {Fact.PERHAPS_LEFT_OUT}
+        if passes:
+            return set()
+        as_removal = is_owed and keeps_rows and self._history.has_key(offset)
+        return {Fact.AS_REMOVAL if as_removal else Fact.LEFT_OUT}
 
     def _covers(self, offset: int) -> bool:
         """Whether a subscription, open or ended, was owed it."""

@@ -30,6 +30,10 @@ class HistoryHeld:
             return None
         return self.read_filter(text.encode()).matches(found.tags)
 
+    def has_key(self, offset: int) -> bool:
+        """Whether a publication that is held has a key."""
+        return offset in self.publications and self.publications[offset].key is not None
+
     def successor(self, offset: int, last: int) -> int | None:
         """The next with the same key, up to `last`; 0 where there is none, None where that cannot
         be known."""

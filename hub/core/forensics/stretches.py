@@ -214,13 +214,13 @@ class Case:
             texts.add(terms[What.FILTERED])
         held = sorted(self.history.publications)
         for text in texts:
-            before: tuple[int, bool | None] = (-1, None)
+            before: tuple[int, object] = (-1, None)
             for offset in held:
-                passes = self.history.lets_through(text, offset)
-                if offset != before[0] + 1 or passes is not before[1]:
+                fate = self.history.lets_through(text, offset), self.history.has_key(offset)
+                if offset != before[0] + 1 or fate != before[1]:
                     yield before[0] + 1
                     yield offset
-                before = offset, passes
+                before = offset, fate
             yield before[0] + 1
 
 
