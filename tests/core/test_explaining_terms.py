@@ -212,6 +212,15 @@ async def test_what_came_before_the_rows_is_a_row_or_was_replaced(case: Case) ->
     assert "taken it away" in told["detail"]
 
 
+async def test_what_the_filter_of_a_table_leaves_out_was_a_removal(case: Case) -> None:
+    """The answer says what the peer got in its place."""
+    case.subscribe(Subscribe(None, "table:a", filter=NBA, state=True))
+    case.publish("table:a", key="x")
+    told = await case.why("table:a", 1)
+    assert told["answer"] == "filtered"
+    assert "told that its row is gone" in told["detail"]
+
+
 async def test_rows_that_were_written_anew_stand_for_what_history_lost(case: Case) -> None:
     """No gap `expired` was announced, so none is told of."""
     case.publish("brief:a", key="x")

@@ -156,3 +156,17 @@ def test_a_golden_request_to_publish_is_answered_under_the_golden_names(hub: Hub
     assert shape(first.json()[0]) == shape(published)
     assert shape(first.json()[1]) == shape(refused)
     assert shape(again.json()[2]) == shape(duplicate)
+
+
+def test_whatever_a_golden_publication_says_is_taken(hub: HubProcess) -> None:
+    """A removal, tags and an end, a time to live, and what is in no history; several channels."""
+    case = golden("publishing")
+    answer = httpx.post(hub.url + case["path"], json=case["options"], timeout=SECONDS)
+    assert answer.status_code == 200
+    assert [each["channel"] for each in answer.json()] == [
+        each["channel"] for each in case["options"]
+    ]
+    several = case["several"]
+    answer = httpx.post(hub.url + case["path"], json=several["request"], timeout=SECONDS)
+    assert answer.status_code == several["status"]
+    assert [shape(each) for each in answer.json()] == [shape(each) for each in several["answer"]]

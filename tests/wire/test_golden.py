@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 
 import hub.errors
@@ -18,7 +19,7 @@ from hub.transports.http.problem import problem_fields
 from hub.wire import native_commands, native_pushes, poll
 from hub.wire.codes import HTTP_STATUS, CloseCode
 from hub.wire.filters import TagFilter
-from hub.wire.items import split_items
+from hub.wire.items import Item, split_items
 from hub.wire.query import parse_query
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from tests.support.golden import Case, golden, golden_case, name_of
@@ -182,6 +183,37 @@ def test_a_golden_request_to_publish_is_read_item_by_item() -> None:
         fields["idempotency_key"] = item.idempotency_key
         read.append({name: value for name, value in fields.items() if value is not None})
     assert read == case["request"]
+
+
+def said(item: Item) -> Case:
+    """The fields of an item that are not at their default, as a golden file writes them."""
+    fields = {
+        field.name: getattr(item, field.name)
+        for field in msgspec.structs.fields(Item)
+        if getattr(item, field.name) != field.default
+    }
+    return {**fields, "data": json.loads(item.payload)}
+
+
+def test_whatever_a_publication_may_say_is_in_a_golden_file_and_read_as_it_stands() -> None:
+    """Each field of an item, at its place."""
+    options = golden("publishing")["options"]
+    items = split_items(json.dumps(options).encode(), max_items=10).items
+    read = [said(item) for item in items if isinstance(item, Item)]
+    assert read == options
+    request = [*golden("publishing")["request"], *options]
+    assert {name for item in request for name in item} == set(Item.__struct_fields__)
+
+
+def test_a_golden_payload_for_several_channels_is_read_as_one() -> None:
+    """An object with `channels`."""
+    request = dict(golden("publishing")["several"]["request"])
+    batch = split_items(json.dumps(request).encode(), max_items=10)
+    (item,) = batch.items
+    assert isinstance(item, Item)
+    channels = request.pop("channels")
+    assert list(batch.channels) == channels
+    assert said(item) == {"channel": channels[0], **request}
 
 
 # -- completeness ------------------------------------------------------------------------------

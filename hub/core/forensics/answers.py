@@ -167,6 +167,9 @@ TABLE = (
     _row(What.ROWS, answer=Answer.AS_ROW, times=Times.NOTE,
          detail="history no longer held it, so rows were written anew: those as of offset {by}"
          " stand for it"),
+    _row(Fact.LEFT_OUT, Fact.AFTER_ROWS, answer=Answer.FILTERED,
+         detail="the filter of its subscription leaves it out: {filter}; where it has a key, the"
+         " peer was told that its row is gone"),
     _row(Fact.LEFT_OUT, answer=Answer.FILTERED,
          detail="the filter of its subscription leaves it out: {filter}"),
     _row(What.DROPPED, answer=Answer.DROPPED, times=Times.NOTE,

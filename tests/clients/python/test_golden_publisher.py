@@ -44,6 +44,33 @@ async def test_the_publisher_sends_the_golden_request_and_reads_the_golden_answe
     assert "no grant to publish on 'news'" in str(second)
 
 
+async def test_the_publisher_says_all_that_a_golden_publication_may_say() -> None:
+    """Field by field."""
+    case = golden("publishing")
+    taken = [{"channel": item["channel"], "epoch": "e", "offset": 1} for item in case["options"]]
+    async with (
+        http_hub(lambda _: json_answer(taken)) as (url, requests),
+        Publisher(url) as publisher,
+    ):
+        await publisher.publish_many(Outgoing.of(**item) for item in case["options"])
+    assert requests[0].json == case["options"]
+
+
+async def test_one_payload_for_several_channels_is_the_golden_request() -> None:
+    """What became of each is told in their order."""
+    case = golden("publishing")["several"]
+    request = dict(case["request"])
+    channels: list[str] = request.pop("channels")
+    data = request.pop("data")
+    async with (
+        http_hub(lambda _: json_answer(case["answer"], case["status"])) as (url, requests),
+        Publisher(url) as publisher,
+    ):
+        told = await publisher.publish(channels, data, **request)
+    assert requests[0].json == case["request"]
+    assert told == (Published("prices", Position("k3f9", 43)), Published("news", Position("m1", 8)))
+
+
 @pytest.mark.parametrize("case", golden("problems"), ids=name_of)
 async def test_the_publisher_tries_again_what_a_golden_problem_allows(case: Case) -> None:
     """What it does not try again is refused under the problem's code."""
