@@ -201,7 +201,6 @@ export function openClient(base, options, show) {
     up(next) {
       if (link) before.add(link);
       link = next;
-      pending.drop();
       all().forEach(ask);
       pending.flush(); // after the subscribes: who publishes may wait for its own message
     },
@@ -237,7 +236,8 @@ export function openClient(base, options, show) {
         const error = (closed = new HubError("closed", false, state.reason));
         link = null;
         all().forEach((wanted) => pause(wanted, state.code ? error : undefined));
-        if (state.code) complain(`${base} refuses this client (${state.code})`, state.reason);
+        const cure = state.code === 4401 && !options.token ? "; give it one: new Hub(url, { token })" : "";
+        if (state.code) complain(`${base} refuses this client (${state.code})`, `${state.reason || "refused"}${cure}`);
         pending.refuse(error);
       }
       listeners.forEach((listener) => call(listener, state));

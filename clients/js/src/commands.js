@@ -3,8 +3,10 @@
  *
  * At most `MAX_PENDING` are under way: the hub's room for replies is bounded, and so is the time
  * that one of them takes. What the application asks for beyond that waits for its turn, without
- * a time limit: publications in their order, everything else before them, because a subscription
- * must not wait for ten thousand publications.
+ * a time limit: publications in their order, everything else before them. Pages of history are
+ * asked for one after the other, because each may be 1 MiB long, and the hub closes a session that
+ * does not take its replies. What belongs to subscriptions waits for nothing: who subscribes and
+ * then publishes ten thousand gets them all.
  *
  * A command under way waits for a connection where there is none. A command that was sent when
  * the connection broke is rejected as `disconnected`: nobody knows whether it was carried out.
@@ -18,6 +20,7 @@ import { COMMAND_MS, MAX_PENDING } from "./limits.js";
 /** @typedef {{ command: Json, settle: Settle }} Wish a command that has no turn yet */
 
 const OF_A_CONNECTION = /^(un)?subscribe$/;
+const PAGE = "history";
 
 /** @param {() => ((command: Json) => void) | undefined} sender of the present connection */
 export function commands(sender) {
@@ -30,11 +33,13 @@ export function commands(sender) {
   /** @type {Wish[]} */
   const others = [];
   let lastId = 0;
+  let reads = false; // a page of history is under way
 
   /** Begin what waits, as far as there is room. */
   const go = () => {
     while (pending.size < MAX_PENDING) {
-      const next = others.shift() ?? publications.shift();
+      const at = others.findIndex(({ command }) => !reads || command.op !== PAGE);
+      const next = at < 0 ? publications.shift() : others.splice(at, 1)[0];
       if (!next) return;
       begin(next);
     }
@@ -43,11 +48,14 @@ export function commands(sender) {
   /** @param {Wish} wish */
   const begin = ({ command, settle }) => {
     const id = ++lastId;
+    const isPage = command.op === PAGE;
+    reads ||= isPage;
     /** @type {Settle} */
     const done = (error, ok) => {
       clearTimeout(timer);
       pending.delete(id);
       waiting.delete(id);
+      if (isPage) reads = false;
       settle(error, ok);
       go();
     };
@@ -67,6 +75,7 @@ export function commands(sender) {
      */
     request(command, settle) {
       const wish = { command: JSON.parse(JSON.stringify(command)), settle }; // as it is now
+      if (OF_A_CONNECTION.test(command.op)) return begin(wish);
       (command.op === "publish" ? publications : others).push(wish);
       go();
     },
@@ -81,15 +90,6 @@ export function commands(sender) {
     fail() {
       const lost = [...pending.values()];
       lost.forEach((done) => done(new HubError("disconnected", true)));
-      this.drop();
-    },
-
-    /** Give up what was meant for the connection before and was not sent: the next is asked anew. */
-    drop() {
-      for (const wish of others.splice(0)) {
-        if (OF_A_CONNECTION.test(wish.command.op)) wish.settle(new HubError("disconnected", true));
-        else others.push(wish);
-      }
     },
 
     /**

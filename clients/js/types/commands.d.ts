@@ -3,8 +3,10 @@
  *
  * At most `MAX_PENDING` are under way: the hub's room for replies is bounded, and so is the time
  * that one of them takes. What the application asks for beyond that waits for its turn, without
- * a time limit: publications in their order, everything else before them, because a subscription
- * must not wait for ten thousand publications.
+ * a time limit: publications in their order, everything else before them. Pages of history are
+ * asked for one after the other, because each may be 1 MiB long, and the hub closes a session that
+ * does not take its replies. What belongs to subscriptions waits for nothing: who subscribes and
+ * then publishes ten thousand gets them all.
  *
  * A command under way waits for a connection where there is none. A command that was sent when
  * the connection broke is rejected as `disconnected`: nobody knows whether it was carried out.
@@ -28,8 +30,6 @@ export declare function commands(sender: () => ((command: Json) => void) | undef
     flush(): void;
     /** The connection is gone, and all under way was sent on it. */
     fail(): void;
-    /** Give up what was meant for the connection before and was not sent: the next is asked anew. */
-    drop(): void;
     /**
      * There will be no connection.
      * @param {HubError} error

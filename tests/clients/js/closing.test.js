@@ -40,7 +40,7 @@ test("a connection that the hub refuses for good is said once, whatever listens"
   for (const name of ["a", "b"]) hub.subscribe(name, () => {});
   await settle();
   assert.equal(hub.state, "closed");
-  assert.deepEqual(said, ["broadcast hub: http://hub.test/base/ refuses this client (4401): a token is required"]);
+  assert.deepEqual(said, ["broadcast hub: http://hub.test/base/ refuses this client (4401): a token is required; give it one: new Hub(url, { token })"]);
 });
 
 test("closing says nothing", async () => {

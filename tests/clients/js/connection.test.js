@@ -404,9 +404,8 @@ test("publications beyond 256 under way wait for their turn, in order, for as lo
   assert.equal(sent().length, 256);
   hub.subscribe("b", () => {});
   await settle();
-  assert.equal(socket.asked("subscribe").length, 0);
-  socket.reply(sent()[0], { epoch: "e", offset: 1 });
   assert.equal(socket.asked("subscribe").length, 1, "a subscription does not wait behind them");
+  socket.reply(sent()[0], { epoch: "e", offset: 1 });
   socket.confirm("b", "e:0");
   for (let at = 1; at < 600; at += 1) {
     if (at % 100 === 0) {
@@ -417,6 +416,46 @@ test("publications beyond 256 under way wait for their turn, in order, for as lo
   }
   assert.deepEqual((await Promise.all(published)).map(({ offset }) => offset), sent().map((_, at) => at + 1));
   assert.deepEqual(sent().map(({ data }) => data), published.map((_, n) => n));
+  hub.close();
+});
+
+test("what is subscribed to before many publications gets the first of them", async () => {
+  const wire = fakeWire();
+  const { hub } = connect(wire);
+  for (const channel of ["a", "b"]) hub.subscribe(channel, () => {});
+  for (let n = 0; n < 600; n += 1) hub.publish("a", n).catch(() => {});
+  await settle();
+  const ops = wire.sockets[0].sent.map(({ op }) => op);
+  assert.deepEqual(ops.slice(0, 3), ["subscribe", "subscribe", "publish"]);
+  hub.subscribe("c", () => {}).unsubscribe();
+  hub.subscribe("d", () => {});
+  wire.sockets[0].end(1006);
+  await pass(500);
+  const again = wire.sockets[1].sent.slice(0, 4).map(({ op, channel }) => [op, channel]);
+  assert.deepEqual(again, [["subscribe", "a"], ["subscribe", "b"], ["subscribe", "d"], ["publish", "a"]]);
+  hub.close();
+});
+
+// A page may be 1 MiB, and the hub closes a session that does not take its replies.
+test("pages of history are asked for one after the other, and hold nothing else up", async () => {
+  const wire = fakeWire();
+  const { hub } = connect(wire);
+  await settle();
+  const pages = ["a", "b", "c"].map((channel) => hub.history(channel));
+  const published = hub.publish("a", 1);
+  await settle();
+  const [socket] = wire.sockets;
+  assert.deepEqual(socket.sent.map(({ op, channel }) => [op, channel]), [["history", "a"], ["publish", "a"]]);
+  socket.reply(socket.asked("publish")[0], { epoch: "e", offset: 1 });
+  await published;
+  socket.reply(socket.asked("history")[0], { channel: "a" });
+  assert.equal(socket.asked("history").length, 2);
+  socket.end(1006);
+  await assert.rejects(pages[1], { code: "disconnected" });
+  await pass(500);
+  const [last] = wire.sockets[1].asked("history");
+  wire.sockets[1].reply(last, { channel: "c" });
+  assert.deepEqual(await Promise.all([pages[0], pages[2]]), [{ channel: "a" }, { channel: "c" }]);
   hub.close();
 });
 

@@ -74,7 +74,12 @@ test("a number that JSON has not is refused wherever an option takes one", async
 test("history begins at a moment, or with the newest", async () => {
   const { hub, socket } = await started();
   const moment = "2026-11-30T02:00:00.000Z";
-  for (const fromTime of [new Date(moment), moment, Date.parse(moment)]) hub.history("a", { fromTime, limit: 3 }).catch(() => {});
+  for (const fromTime of [new Date(moment), moment, Date.parse(moment)]) {
+    const asked = hub.history("a", { fromTime, limit: 3 });
+    await settle();
+    socket.reply(socket.asked("history").at(-1), {});
+    await asked;
+  }
   const backwards = hub.history("a", { since: "e:9", reverse: true });
   await settle();
   const asked = socket.asked("history");
