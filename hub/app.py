@@ -215,7 +215,7 @@ class Hub:
         """This hub as an ASGI application, to be mounted under any server.
 
         The hub has to be entered while requests come: in the outer application's lifespan, or
-        by the server itself where this is its application. It opens no port of its own then,
+        by the server itself where this is its application. The hub opens no port of its own then,
         unless it was made with `listen=True`. The signals of the server are the hub's first
         (`hub.node.host_signals`).
         """

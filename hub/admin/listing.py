@@ -110,7 +110,7 @@ class Listing(Generic[Item]):
     name: str
     """Its name in what operators are answered, such as `connections`."""
     named_by: str
-    """The column that names a row. Who asks for nothing else gets rows in its order."""
+    """The column that names a row. A question that names no other order gets rows in this one."""
     name_of: Callable[[Item], str]
     columns: Mapping[str, Column]
     filters: Mapping[str, Callable[[Item, str], bool]] = field(default_factory=dict)
@@ -199,7 +199,8 @@ def _finite(value: str) -> float:
 class Selection(Generic[Item]):
     """The first rows of one node's items, growing slice by slice.
 
-    It looks at live things, not at records of them: of 50,000 only those of the page are worth one.
+    A selection looks at live things, not at records of them: of 50,000 only those of the page are
+    worth one.
 
     Args:
         count: how many rows at most.

@@ -23,7 +23,7 @@ class Rights(Enum):
 
     OPERATOR = auto()
     SESSION = auto()
-    """Whoever has the secret of the session's welcome, which the request carries."""
+    """Each caller that has the secret of the session's welcome, which the request carries."""
 
 
 class AdminRequest(msgspec.Struct, Generic[A], frozen=True):

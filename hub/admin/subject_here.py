@@ -1,7 +1,7 @@
 """What a subject got and missed, as one node remembers it: `hub.admin.explain_subject` asks.
 
-It looks at the subject's open connections, at those that the journal remembers, and, where notes
-are kept longer than that, at what was kept of them (`hub.core.forensics.archive.Recall`).
+The node looks at the subject's open connections, at those that the journal remembers, and, where
+notes are kept longer than that, at what was kept of them (`hub.core.forensics.archive.Recall`).
 """
 
 import asyncio

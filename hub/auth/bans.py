@@ -46,7 +46,7 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
     before: float = 0.0
     """Of `SUBJECT`: seconds since 1970 UTC."""
     lifted: bool = False
-    """It takes back what was said before."""
+    """The record takes back what was said before."""
 
     @property
     def key(self) -> tuple[str, str]:

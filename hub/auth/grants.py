@@ -1,10 +1,10 @@
 """The grants in a token: from which claim they come, and `{sub}` in them.
 
 The claim is `hub` unless `HUB_TOKEN_GRANTS_CLAIM` names another: by its whole name, else as a path
-of names with dots between (`app_metadata.hub`). It holds
-`{"subscribe": ["prices", "user:{sub}:*"], "publish": ["chat:42"]}`, or the same as text, because
-some providers put nothing but text into a claim. A token without it has the default grants
-(`HUB_TOKEN_DEFAULT_GRANTS`), which are none unless they are set.
+of names with dots between (`app_metadata.hub`). The claim holds `{"subscribe": ["prices",
+"user:{sub}:*"], "publish": ["chat:42"]}`, or the same as text, because some providers put nothing
+but text into a claim. A token without it has the default grants (`HUB_TOKEN_DEFAULT_GRANTS`), which
+are none unless they are set.
 
 A grant is a channel, or a prefix ending in `*`. `{sub}` in it stands for the token's subject, made
 fit for a channel: letters, digits and `_ - @ +` as they are, every other byte of its UTF-8 as `~`

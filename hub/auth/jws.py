@@ -75,8 +75,8 @@ class Jws:
 def _is_forged(token: str, secret: bytes) -> bool:
     """Whether a whole HS256 signature is another than that of `secret`.
 
-    It refuses early and lets nobody in: what it does not know PyJWT finds out, strictly. A forged
-    token then costs a digest, and not the reading of all that it says.
+    This look refuses early and lets nobody in: what it does not know PyJWT finds out, strictly. A
+    forged token then costs a digest, and not the reading of all that it says.
     """
     signed, _, signature = token.rpartition(".")
     try:

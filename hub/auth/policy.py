@@ -1,4 +1,4 @@
-"""Who may do what: the one object that every transport asks.
+"""The access policy: the one object that every transport asks.
 
 Three rules for a peer that sends no credentials:
 
@@ -132,7 +132,7 @@ class Policy:
         )
 
     def identify(self, credentials: Credentials, *, later_seconds: float | None = None) -> Identity:
-        """Who is asking.
+        """Find the identity that is asking.
 
         Args:
             later_seconds: within which a peer that has sent nothing may still send a token; None
@@ -222,7 +222,7 @@ class Policy:
         return identity is self._stranger or self._holders.get(identity.publisher) is identity
 
     def authenticate(self, token: str) -> Identity:
-        """Who a session's token says it is, or an operator's ticket in its place.
+        """The identity that a session's token names, or that of an operator's ticket in its place.
 
         Raises as `identify` does unless it holds now.
         """
@@ -236,7 +236,7 @@ class Policy:
         return self._tickets.issue()
 
     def check_operator(self, credentials: Credentials) -> Identity:
-        """Who operates.
+        """Find the identity of the operator that asks.
 
         Raises:
             UnauthorizedError: nothing was sent, or something that does not hold.

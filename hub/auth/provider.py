@@ -11,8 +11,8 @@ now and then. The hub keeps the last good set and reads it again
 A provider that is down, slow or answers rubbish thus costs one request at a time, of bounded time
 and size, and changes nothing: the last good keys stay. What a stranger's token can cause is one
 request in 30 s and a place in a set of names. Worked example: keys are read at 12:00:00. At
-12:00:01 a thousand tokens name the key `b`: one request, and all wait for it. It has no `b`: all
-are refused for good. At 12:00:05 a token names `c`: nobody may ask before 12:00:31, so it is
+12:00:01 a thousand tokens name the key `b`: one request, and all wait for it. The set has no `b`:
+all are refused for good. At 12:00:05 a token names `c`: nobody may ask before 12:00:31, so it is
 refused as one to try again in 26 s.
 
 How a set is fetched stands in `hub.auth.fetching`, how it is read in `hub.auth.public_keys`.

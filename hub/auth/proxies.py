@@ -1,4 +1,4 @@
-"""Who asks, behind proxies: the client's address and scheme, as trusted proxies tell them.
+"""The peer behind proxies: the client's address and scheme, as trusted proxies tell them.
 
 A proxy writes the address of its own peer into `Forwarded` (RFC 7239) or `X-Forwarded-For`, behind
 what its peer wrote there. So only the end of the list is known, and only as far as proxies of the

@@ -97,7 +97,7 @@ class TokenVerifier:
         self._signatures.take_public_keys(keys)
 
     def verify(self, token: str) -> Identity:
-        """Who the token says it is.
+        """The identity that the token names.
 
         Raises:
             UndecidedError: its key has to be asked for; see `hub.core.ports`.

@@ -72,8 +72,9 @@ class IdempotencyKeys:
     """The scope of a key is publisher, channel and key.
 
     Above `max_keys` the publisher that has most of them gives way, the one that publishes before
-    others with as many. Whoever has most is looked for among `_COMPARED` of those with the most
-    binary digits in their number, so that it costs the same however many publishers there are.
+    others with as many. The publisher with most keys is looked for among `_COMPARED` of those with
+    the most binary digits in their number, so that it costs the same however many publishers there
+    are.
     """
 
     def __init__(

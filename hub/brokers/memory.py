@@ -288,7 +288,7 @@ class MemoryBroker:
         return ()
 
     def away(self) -> Sequence[str]:
-        """It is this process."""
+        """The broker is this process."""
         return ()
 
     def problems(self) -> Sequence[str]:

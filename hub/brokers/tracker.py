@@ -1,7 +1,8 @@
 """Where this node stands in one channel: what to deliver, what to drop, what is missing.
 
 A pure state machine: it takes messages and pages of history and returns steps to carry out in
-order. It never goes back and never skips: between two steps of an epoch lies nothing, or a gap.
+order. The tracker never goes back and never skips: between two steps of an epoch lies nothing, or a
+gap.
 
 Shared by the brokers outside this process. Over Redis the epoch changes only by what Redis answers,
 never by what pub/sub brings. A message of another
@@ -173,7 +174,8 @@ class Tracker:
         return head.epoch != self.epoch or head.offset > self.offset
 
     def confirm(self, head: Position) -> None:
-        """Whatever led to `head` has passed through pub/sub by now: what is missing is lost."""
+        """Each publication up to `head` has passed through pub/sub by now: what is missing is
+        lost."""
         if not self.is_behind(head):
             return
         self._confirmed = head

@@ -1,8 +1,9 @@
 """`hub explain`: why somebody did not get something.
 
 Of one connection and one publication it prints a sentence. Of a subject (`--subject`) it prints all
-its connections on one line of time: what they got, what they missed, and why. It ends with 1 where
-nothing is known of what was asked for, so that a mistyped name does not look like an answer.
+its connections on one line of time: what they got, what they missed, and why. The command ends with
+1 where nothing is known of what was asked for, so that a mistyped name does not look like an
+answer.
 """
 
 import datetime as dt

@@ -1,9 +1,9 @@
 """`hub tail`: what channels carry, live, for a human; or what one connection's channels do.
 
-With --connection it follows the channels that the connection is subscribed to, on a
-connection of this command's own, and looks at the other's record besides: what its outbox
-drops, where it falls behind, how it ends. It does not see the bytes that are written to it;
-`hub explain` tells what became of a single publication.
+With --connection it follows the channels that the connection is subscribed to, on a connection of
+this command's own, and looks at the other's record besides: what its outbox drops, where it falls
+behind, how it ends. The command does not see the bytes that are written to it; `hub explain` tells
+what became of a single publication.
 """
 
 import asyncio
@@ -117,7 +117,7 @@ _CLOSED = 1000
 
 
 class Follower(Protocol):
-    """Who prints; `hub.cli.tail.Followed`."""
+    """The printing part; `hub.cli.tail.Followed`."""
 
     def follow(self, channels: tuple[str, ...]) -> None: ...
 

@@ -1,9 +1,9 @@
 """`hub token`: make a subscriber's token, or say why one is refused.
 
-It reads the settings that the hub reads. A token is signed with the first of `HUB_TOKEN_KEYS`, or
-with a private key in a PEM file; it has the issuer and the audience that the hub wants, and a name
-(`jti`) by which it can be revoked. `--check` judges as a node would, but for what operators have
-revoked or banned, which only running nodes know.
+The command reads the settings that the hub reads. A token is signed with the first of
+`HUB_TOKEN_KEYS`, or with a private key in a PEM file; it has the issuer and the audience that the
+hub wants, and a name (`jti`) by which it can be revoked. `--check` judges as a node would, but for
+what operators have revoked or banned, which only running nodes know.
 
 Ends with 0 when it is made or holds, 1 when it is refused, 2 when the call itself is wrong.
 """

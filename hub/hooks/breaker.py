@@ -56,5 +56,5 @@ class Breaker:
         return not was_open
 
     def given_up(self) -> None:
-        """Whoever asked does not wait for the answer any more."""
+        """The caller does not wait for the answer any more."""
         self._trying = False

@@ -1,7 +1,7 @@
 """Signatures of what the hub sends, by Standard Webhooks (standardwebhooks.com).
 
 The receiver computes HMAC-SHA256 of `<id>.<timestamp>.<body>` with the shared secret and compares.
-It refuses a timestamp that is some minutes off, and an id that it has seen.
+The receiver refuses a timestamp that is some minutes off, and an id that it has seen.
 """
 
 import base64

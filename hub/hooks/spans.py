@@ -2,7 +2,7 @@
 
 That decides which node tells what happened once in the hub: a channel that gets its first session
 here was occupied before if any other node had one at that moment, and one that loses its last here
-is vacated unless any other node had one then. Whoever had none says so from here.
+is vacated unless any other node had one then. A node that had none says so from here.
 """
 
 from collections import deque
@@ -25,14 +25,14 @@ class Spans:
         self._order: deque[tuple[str, float]] = deque()
 
     def begin(self, name: str) -> float | None:
-        """It has one from now on; None where it had one already."""
+        """The channel has one from now on; None where it had one already."""
         if name in self._since:
             return None
         now = self._since[name] = self.changed_at = self.now()
         return now
 
     def end(self, name: str) -> float | None:
-        """It has none from now on; None where it had none."""
+        """The channel has none from now on; None where it had none."""
         if (since := self._since.pop(name, None)) is None:
             return None
         now = self.changed_at = self.now()

@@ -1,6 +1,6 @@
 """Where an ingestion is, in a file that is there whole or not at all.
 
-The id stands in every idempotency key. It is drawn at random per file and saved before the
+The id stands in every idempotency key. The id is drawn at random per file and saved before the
 first line is sent: a key made of inode and byte would come again when a truncated or recreated
 file reuses both, and the hub would take an equal line for a repeat.
 """

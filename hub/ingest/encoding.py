@@ -54,7 +54,7 @@ def without_zeros(line: bytes) -> tuple[bytes, int]:
     """A line of UTF-8 without the zeros that stand before its text, and how many they were.
 
     A file that was truncated under a writer who keeps its place (`copytruncate`) is filled
-    with them. Whoever leaves them out says so.
+    with them. The caller that leaves them out says so.
     """
     text = line.lstrip(b"\x00")
     if len(text) == len(line):

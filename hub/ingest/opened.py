@@ -64,7 +64,7 @@ class OpenFile:
         """When it had been written last while it still had its name."""
         self.is_copy = is_copy
         self.is_lost = False
-        """It was emptied and there is no copy of what it held: nothing of it can be read."""
+        """The file was emptied and there is no copy of what it held: nothing of it can be read."""
         self.changed_at = now
         """When it grew or lost its name last."""
         self.seen: Mark = self.place.mark
@@ -101,7 +101,7 @@ class OpenFile:
         return True
 
     def keep_name(self) -> None:
-        """It still has its name, as it was looked at last."""
+        """The file still has its name, as it was looked at last."""
         self.written_ns = max(self.written_ns, self._shape[1])
 
     def take(self, most: int, *, final: bool) -> Chunk | None:

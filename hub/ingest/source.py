@@ -54,7 +54,7 @@ class FileSource:
         self._clock = clock
         self._trail = Trail(path, place, tell=tell, encoding=encoding, clock=clock)
         self._turn = threading.Lock()
-        """Who has it uses the trail: a step, or a look."""
+        """Held by the thread that uses the trail: for a step, or for a look."""
         self._closing = threading.Event()
         self._looking: threading.Thread | None = None
         self._trouble: OSError | None = None

@@ -1,8 +1,9 @@
 """The files that had one name, one after the other, from the one that is read to the newest.
 
-It is looked at many times a second, also while nothing is read, so that a file which is renamed
-again and again, or copied and emptied, is held open before it is gone. Where files may have come
-and gone between two looks, that is told: what cannot be known is never silent. Blocking, no thread.
+The name is looked at many times a second, also while nothing is read, so that a file which is
+renamed again and again, or copied and emptied, is held open before it is gone. Where files may have
+come and gone between two looks, that is told: what cannot be known is never silent. Blocking, no
+thread.
 """
 
 import os
@@ -213,7 +214,8 @@ class Trail:
     # -- other content in the same file -------------------------------------------------------
 
     def _replaced(self, file: OpenFile) -> None:
-        """It was emptied, or written anew in its place: perhaps there is a copy of what it was."""
+        """The file was emptied, or written anew in its place: perhaps there is a copy of what it
+        was."""
         index = self._files.index(file)
         fresh = OpenFile(file.path, encoding=self._encoding, now=self._clock(), fd=os.dup(file.fd))
         copy = None if self.is_full else self._copy_of(file)
@@ -233,7 +235,7 @@ class Trail:
             self._files.insert(index, each)
 
     def _replaced_before_it_was_seen(self, file: OpenFile) -> None:
-        """It was empty when it was looked at, so nothing tells whether it was written, copied
+        """The file was empty when it was looked at, so nothing tells whether it was written, copied
         and emptied since: a copy that nobody knows does."""
         self._files.pop()
         for each in self._open_between(None, file):

@@ -1,4 +1,4 @@
-"""Who may, as the settings say: the policy and what it asks, made once per node."""
+"""The access policy that the settings describe, and what it asks, made once per node."""
 
 import time
 from collections import Counter

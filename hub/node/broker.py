@@ -87,7 +87,7 @@ class Brokerage:
 
     broker: NodeBroker
     roster: NodeRoster
-    """Who is present where the broker carries the channels."""
+    """The presence of members, where the broker carries the channels."""
     bus: NodeBus
     """The way to the nodes that share the broker."""
     look: Callable[[], Awaitable[None]] | None = None

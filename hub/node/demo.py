@@ -2,7 +2,7 @@
 
 Real input without another service, sent through the ordinary publish path. Readings are
 taken in a thread, because a system call may block (a dead network mount holds `statvfs` up).
-It knows a `publish` callable and nothing of the hub. The table of processes beside it:
+The feed knows a `publish` callable and nothing of the hub. The table of processes beside it:
 `hub.node.demo_processes`.
 """
 

@@ -4,7 +4,8 @@ A server such as uvicorn waits for its connections before it ends the lifespan. 
 when the hub says so, and the hub is told by the lifespan: they would wait for each other for ever,
 and a WebSocket would be cut without a goodbye. So the hub drains first and hands the signal on
 afterwards. A server that has given its handler to the event loop (hypercorn, granian) is told at
-the same time, whatever is done here. It cuts connections soon, so everybody is told at once.
+the same time, whatever is done here. Such a server cuts connections soon, so everybody is told at
+once.
 
 Nothing is taken where there is no handler of the server's: the signal keeps its own meaning there.
 """

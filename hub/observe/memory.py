@@ -1,8 +1,8 @@
 """Where memory goes: what was allocated while one looked, and which objects there are.
 
-Python's own tracing of allocations is on for a bounded time only, because it makes each of them
-two to six times as dear, measured. It shows lines of code and sizes; objects are counted by type.
-No value is ever read.
+Python's own tracing of allocations is on for a bounded time only, because it makes each of them two
+to six times as dear, measured. The tracing shows lines of code and sizes; objects are counted by
+type. No value is ever read.
 """
 
 import asyncio

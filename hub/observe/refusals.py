@@ -1,7 +1,7 @@
-"""Who was refused, and why: one log line each, and of a flood some of them; all in a table.
+"""Refusals and their reasons: one log line each, and of a flood some of them; all in a table.
 
-Whoever may not come in cannot ask anybody but the operator, who has to find the reason in the
-log; and whoever tries keys shows there. Counters (`hub_handshake_failures_total`,
+A peer that may not come in cannot ask anybody but the operator, who has to find the reason in the
+log; and a peer that tries keys shows there. Counters (`hub_handshake_failures_total`,
 `hub_http_errors_total`) say how many, these lines say who.
 
 A line costs disk and attention, and a stranger can cause thousands a second. So within a window

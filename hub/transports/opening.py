@@ -59,7 +59,7 @@ class Dialects:
 
 @value(frozen=True, slots=True)
 class Admitted:
-    """Who may come in, and what their URL subscribes to."""
+    """An identity that may come in, and what its URL subscribes to."""
 
     identity: Identity
     query: SubscriptionQuery
@@ -245,7 +245,8 @@ class Openings:
         credentials: Credentials,
         later_seconds: float | None,
     ) -> Identity:
-        """Who asks, where the application need not be asked; raise `UndecidedError` to ask it."""
+        """The identity that asks, where the application need not be asked; raise `UndecidedError`
+        to ask it."""
         without: UnauthorizedError | None = None
         try:
             identity = self._policy.identify(credentials, later_seconds=later_seconds)

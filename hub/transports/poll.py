@@ -2,8 +2,8 @@
 
 A poll that has no session yet is answered only once each of its channels has started: else the
 positions beside the pushes could not name it. Then, as soon as there is something, every channel
-has its turn: what history holds of the others comes with the same answer, as far as it goes. Who
-is cancelled while it waits has lost its peer (`PollSessions.give_up`).
+has its turn: what history holds of the others comes with the same answer, as far as it goes. A
+poll that is cancelled while it waits has lost its peer (`PollSessions.give_up`).
 
 A poll that comes to another node than its session's is sent on to that one
 (`hub.admin.sessions.Poll`).

@@ -75,7 +75,7 @@ class Polling:
     """The channels and patterns that it is in, and of those that it has left the ones that its
     poll still names.
 
-    Whoever names a channel no longer has been told; names that are left for good are forgotten.
+    A peer that names a channel no longer has been told; names that are left for good are forgotten.
     """
 
     @property
@@ -87,9 +87,9 @@ class Polling:
         """Whether who asks this has got the last answer.
 
         An answer comes whole or not at all, so what its channels show decides: those that it moved
-        are named as it said, or else it was lost. Browsers send a poll again by themselves. Who
-        keeps to one session names at least one channel that was new in the answer: else it has not
-        seen where the subscription started.
+        are named as it said, or else it was lost. Browsers send a poll again by themselves. A peer
+        that keeps to one session names at least one channel that was new in the answer: else it has
+        not seen where the subscription started.
         """
         since, moved = request.since, self.moved
         if named := since.keys() & moved:
@@ -206,7 +206,8 @@ class PollSessions:
     def give_up(self, polling: Polling, reason: str) -> None:
         """The poll goes without an answer.
 
-        Nobody can go on with a session whose name nobody was told. Who was told it may come back.
+        Nobody can go on with a session whose name nobody was told. A peer that was told of its
+        session may come back.
         """
         polling.link.give_up()
         if polling.is_known:

@@ -43,7 +43,8 @@ class Verdict(Protocol):
     """The id that the session has if it may be."""
 
     def admission(self) -> Admission:
-        """Who sends the request; raise `HubError` where the application refuses it."""
+        """The identity that sends the request; raise `HubError` where the application refuses
+        it."""
         ...
 
 
@@ -65,7 +66,7 @@ class Request:
     """`http` or `https`, as a trusted proxy tells; None where none does."""
     body = b""
     identity = _NOBODY
-    """Who asks; set where the route's `Access` has judged the credentials."""
+    """The identity that asks; set where the route's `Access` has judged the credentials."""
     params: Mapping[str, str] = _NOTHING
     """What stands in the places of the route's path, decoded."""
     given: Mapping[str, Any] = _NOTHING
@@ -77,7 +78,7 @@ class Request:
     cut: Cut | None = None
     """The head as it may come again, where one read brought all of it."""
     has_waited = False
-    """It was asked elsewhere who asks."""
+    """The request has waited for the answer who sends it."""
     verdict: Verdict | None = None
     """What the application says of it, once it was asked."""
     upgrade = False

@@ -55,7 +55,7 @@ def _head_of_nobody(second: int) -> bytes:
 
 
 class SseConnection(StreamConnection):
-    """Whatever the peer sends after its request is ignored."""
+    """All that the peer sends after its request is ignored."""
 
     __slots__ = ("_lane",)
 

@@ -36,7 +36,7 @@ _one_of = lru_cache(maxsize=1024)(str)
 class StreamConnection(asyncio.Protocol):
     """Implements `hub.core.session.link.Link` on an asyncio transport that was just taken over.
 
-    Whoever gives the transport has set its high-water mark to 0.
+    The caller that gives the transport has set its high-water mark to 0.
     """
 
     __slots__ = (

@@ -42,7 +42,8 @@ class AskedVerdict:
             self._said = said
 
     def admission(self) -> Admission:
-        """Who sends the request; raise `HubError` where the application refuses it."""
+        """The identity that sends the request; raise `HubError` where the application refuses
+        it."""
         said = self._said
         if said is None:
             raise UnavailableError("the application was not asked to the end")

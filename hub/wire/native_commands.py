@@ -281,8 +281,8 @@ def _position(text: str | None) -> Position | None:
 def read_id(raw: bytes) -> CommandId:
     """The command's `id`, where the rest of it may be wrong; None where it has none.
 
-    Who waits for a reply to a command that is no JSON (half an emoji in its data, say) would
-    otherwise wait until it gives up.
+    A peer that waits for a reply to a command that is no JSON (half an emoji in its data, say)
+    would otherwise wait until it gives up.
     """
     try:
         found: bytes | msgspec.Raw | None = _OBJECT.decode(raw).get("id")

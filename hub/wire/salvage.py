@@ -143,7 +143,7 @@ def shape(raw: bytes) -> bytes:
     """A document of the same length, with its brackets and separators in the same places, whose
     strings are all allowed and whose other words are numbers.
 
-    Who asks counts the quotes first (`MAX_QUOTES`).
+    The caller counts the quotes first (`MAX_QUOTES`).
     """
     escaped = raw.replace(b"\\\\", b"xx").replace(b'\\"', b"xx")
     parts = escaped.translate(_HARMLESS).split(b'"')

@@ -45,7 +45,7 @@ class NotSentError(HubError):
 
 
 class NoAnswerError(HubError):
-    """It may have carried the call out."""
+    """The broker process may have carried the call out."""
 
 
 @dataclass(slots=True)

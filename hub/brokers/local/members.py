@@ -1,4 +1,4 @@
-"""Who is present in which channel, at whichever worker: the broker process' side.
+"""The members of each channel at all workers: the broker process' side.
 
 A member is present while some worker says so. What a worker said holds for some seconds after its
 connection has ended, so that one which only lost its connection costs no leave; then it is

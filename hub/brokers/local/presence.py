@@ -1,4 +1,4 @@
-"""Who is present at any worker: implements `hub.core.ports.Roster` over the broker process.
+"""The members at all workers: implements `hub.core.ports.Roster` over the broker process.
 
 A worker tells of its own members, and tells all of them anew whenever its connection is up again.
 What it said holds for a while after the connection has ended (`hub.brokers.local.members`).

@@ -37,7 +37,7 @@ class RedisOptions:
     retire_timeout_seconds: float = 0.5
     """To tell the former master that it has been left."""
     retired_seconds: int = 15
-    """It takes no calls for so long; sentinels make it a replica after 10 s."""
+    """The former master takes no calls for so long; sentinels make it a replica after 10 s."""
     cluster_seconds: float = 2.0
     """Between two looks at a cluster's map of slots; at once when a server points elsewhere."""
     locate_timeout_seconds: float = 0.5

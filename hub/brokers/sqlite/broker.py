@@ -1,9 +1,9 @@
 """The durable broker: what it has acknowledged is on the disk, and goes on after a restart.
 
 The memory broker in front holds what is so everywhere: heads, idempotency keys, bounds, and the
-newest of history. It knows only what is committed. Behind it one thread writes: whatever came
-while it wrote goes into the next commit together, and is numbered, delivered and acknowledged
-once that is through fsync. Others read pages that memory does not hold any more.
+newest of history. The memory broker knows only what is committed. Behind it one thread writes:
+whatever came while it wrote goes into the next commit together, and is numbered, delivered and
+acknowledged once that is through fsync. Others read pages that memory does not hold any more.
 
 When the file does not take a commit, nothing of it is published and whoever waits is told
 `not_published`; until the file takes something again, publications are refused at once, and
@@ -231,7 +231,7 @@ class SqliteBroker:
         return () if self._writer.problem is None else (self._writer.problem.message,)
 
     def away(self) -> Sequence[str]:
-        """It is this process."""
+        """The broker is this process."""
         return ()
 
     def record(self) -> BrokerRecord:
@@ -296,6 +296,6 @@ class SqliteBroker:
 
 
 def _settle(future: "asyncio.Future[T]", outcome: T) -> None:
-    """Whoever waited may be gone."""
+    """The caller that waited may be gone."""
     if not future.done():
         future.set_result(outcome)

@@ -63,7 +63,7 @@ class Commits:
         self.pages = Pages(context.spawn, self._on_unreadable)
         self.tending = Tending(options.history_total_bytes, self.logs)
         self.appearances: Appearances | None = None
-        """Who is told of channels that appear, where somebody is."""
+        """Told of channels that appear; None where nobody follows them."""
 
     @property
     def pending(self) -> bool:

@@ -251,7 +251,8 @@ class Batch:
         )
 
     def apply(self) -> Sequence[StoredLog]:
-        """It is written: deliver, and tell those that wait. Returns the channels it went to."""
+        """The commit is written: deliver, and tell those that wait. Returns the channels it went
+        to."""
         for rows, told in self._told_gone:
             if rows.gone is not None and told in rows.gone:
                 rows.gone.remove(told)

@@ -1,7 +1,7 @@
 """The broker process of `hub serve --workers N`: the broker of one node, served to all workers.
 
-It serves no peers and reads no credentials. What it holds in memory ends with it. When it is told
-to end, or its supervisor has died, it ends as soon as no worker is connected.
+The process serves no peers and reads no credentials. What it holds in memory ends with it. When it
+is told to end, or its supervisor has died, it ends as soon as no worker is connected.
 
 Where it dies itself, `hub.node.supervisor.supervisor` starts another one. Workers keep their peers
 meanwhile: a call is refused or its outcome is unknown (`hub.brokers.local.link`). Then every

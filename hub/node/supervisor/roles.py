@@ -37,8 +37,8 @@ class Role(msgspec.Struct, frozen=True):
     listening: tuple[int, ...]
     """A worker's, to accept peers at; of the broker process the one where it accepts workers."""
     broker: str = ""
-    """Where the broker process accepts; empty where there is none. It begins with @ where it stands
-    in no directory (unix(7), abstract sockets)."""
+    """Where the broker process accepts; empty where there is none. The path begins with @ where it
+    stands in no directory (unix(7), abstract sockets)."""
 
     def environment(self) -> dict[str, str]:
         """What a process is started with to be this."""

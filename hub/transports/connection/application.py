@@ -1,8 +1,8 @@
 """The application beside the hub: plain ASGI, called by the connection itself.
 
-It answers what the table of routes does not have. Its requests are HTTP only; a WebSocket of its
-own it has to serve elsewhere. How long it takes to answer is its own business. Its peer's silence
-and its peer's refusal to read are not: both have the connection's deadlines.
+The application answers what the table of routes does not have. Its requests are HTTP only; a
+WebSocket of its own it has to serve elsewhere. How long it takes to answer is its own business. Its
+peer's silence and its peer's refusal to read are not: both have the connection's deadlines.
 """
 
 import asyncio

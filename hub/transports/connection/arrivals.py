@@ -37,7 +37,7 @@ class Arrivals:
             self._arm(due)
 
     def discard(self, late: Callable[[], None]) -> None:
-        """It is not waited for any more. Harmless when repeated."""
+        """The connection is not waited for any more. Harmless when repeated."""
         self._waiting.pop(late, None)
 
     def _arm(self, due: float) -> None:

@@ -1,4 +1,4 @@
-"""Who is refused by address and first bytes alone: nothing of theirs is read any further.
+"""Peers that are refused by address and first bytes alone: nothing of theirs is read further.
 
 A connection too many, and one whose address begins too many sessions, are told so in a fixed
 answer before there is a parser, a request or a timer for them. What needs another look gets it: a

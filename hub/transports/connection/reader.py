@@ -35,7 +35,7 @@ _MAX_STRANGE = 16
 
 
 class Sink(Protocol):
-    """Who gets what a reader reads, in the order of the bytes."""
+    """The receiver of what a reader reads, in the order of the bytes."""
 
     def head_read(self, request: Request) -> bool:
         """A head is whole. Returns whether the upgrade that it asks for would be taken."""
@@ -210,7 +210,7 @@ class RequestReader:
         try:
             del self._parser, self._sink
         except AttributeError:
-            """It was closed before."""
+            """The reader was closed before."""
 
     def _count(self, size: int, begins: int, *, was_in_message: bool, in_head: bool) -> None:
         """`size` bytes were fed, and a message is not whole: see that it stays in its limits.

@@ -401,4 +401,4 @@ class Requests:
         try:
             del self._owner
         except AttributeError:
-            """It was let go of before."""
+            """The connection was let go of before."""

@@ -75,7 +75,7 @@ class Sockets:
             self._by_party[one] += 1
 
     def leave(self, connection: "Connection") -> None:
-        """It is gone, or a stream has taken it over. Harmless when repeated."""
+        """The connection is gone, or a stream has taken it over. Harmless when repeated."""
         if one := self.http.pop(connection, ""):
             self._by_party[one] -= 1
             if not self._by_party[one]:

@@ -1,6 +1,6 @@
 """Answers as plain values.
 
-A handler returns an `Answer`. Whoever carried the request writes it: `encode` for the hub's own
+A handler returns an `Answer`. The carrier of the request writes it: `encode` for the hub's own
 connection, `hub.transports.http.asgi` for somebody else's server.
 """
 

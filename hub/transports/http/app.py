@@ -18,7 +18,7 @@ from hub.transports.http.subjects import Subjects
 
 
 def make_routes(deps: HttpDeps) -> RouteTable:
-    """What a node answers. It reads the pages' files now."""
+    """What a node answers. The pages' files are read now."""
     publishing = Publishing(deps)
     described = [
         *publishing.routes(),

@@ -157,7 +157,7 @@ class Dispatcher:
             self._remember(request, route)
 
     def _judge(self, call: Call, request: Request, route: Route) -> None:
-        """Who asks, and whether they may."""
+        """Find the identity that asks, and judge whether it may."""
         self._identify(request, route)
         if route.query:
             request.given = read_query(route.query, request.query)

@@ -163,8 +163,8 @@ class KnownHeads:
     def remember(self, head: Cut, request: Request, route: Route) -> None:
         """Know `head`, which was read as `request`, from now on.
 
-        It is not where a line of it may be anything but one of the fields: where such a head ends
-        is the parser's to say each time.
+        A head is not remembered where a line of it may be anything but one of the fields: where
+        such a head ends is the parser's to say each time.
         """
         rest, _, length, key = head
         headers, lines = dict(request.headers), rest.count(b"\r\n")

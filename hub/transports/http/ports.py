@@ -122,7 +122,7 @@ class Node(Protocol):
 
 
 class Policy(Protocol):
-    """Who may; `hub.auth.policy` has it."""
+    """The access policy; `hub.auth.policy` has it."""
 
     def identify(self, credentials: Credentials) -> Identity:
         """Raise `UnauthorizedError` for credentials that do not hold, or are missing."""

@@ -1,7 +1,7 @@
 """`POST /api/publish/{channel}` behind a head that came before: what it says is read once.
 
-A publisher's head is the same for each publication (`hub.transports.http.known`). Who asks, which
-channel, which key and tags follow from it, so that only the body, the idempotency key and the
+A publisher's head is the same for each publication (`hub.transports.http.known`). The identity,
+the channel, the key and the tags follow from it, so that only the body, the idempotency key and the
 publisher's limit are left for each of them.
 """
 

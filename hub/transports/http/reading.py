@@ -156,7 +156,7 @@ class Reading:
         return json_answer({**fields, "complete": found.complete, "next": following})
 
     async def clear(self, request: Request) -> Answer:
-        """Who resumes from before gets a gap `expired`."""
+        """A subscriber that resumes from before gets a gap `expired`."""
         await self._node.clear_history(check_channel(request.params["channel"]))
         return Answer(status=204)
 

@@ -43,12 +43,14 @@ Admission = Callable[[Request], Coroutine[Any, Any, object] | None]
 
 
 class Access(Enum):
-    """Who may; `hub.transports.http.dispatch` asks the policy accordingly."""
+    """The callers that a route takes; `hub.transports.http.dispatch` asks the policy
+    accordingly."""
 
     ANYBODY = auto()
     """No credentials, and pages of every origin: nothing there acts or is secret."""
     READER = auto()
-    """Whoever may subscribe; which channels, the handler checks by the identity's grants."""
+    """Every identity that may subscribe; which channels, the handler checks by the identity's
+    grants."""
     PUBLISHER = auto()
     OPERATOR = auto()
     SESSION = auto()
@@ -61,7 +63,7 @@ _ACCESS = {Rights.OPERATOR: Access.OPERATOR, Rights.SESSION: Access.SESSION}
 
 
 def access_of(asked: type[AdminRequest[Any]]) -> Access:
-    """Who may bring a request of this class: its own word, for every route that does."""
+    """The callers that may bring a request of this class, as the class says for all its routes."""
     return _ACCESS[asked.rights]
 
 

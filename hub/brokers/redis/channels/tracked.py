@@ -51,7 +51,7 @@ class _Tracked:
             done.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        """It will not be opened here."""
+        """The channel will not be opened here."""
         for done in self.callers:
             if not done.done():
                 done.set_exception(error)

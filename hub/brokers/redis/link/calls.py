@@ -82,7 +82,7 @@ class CallConnection:
     def call(self, *command: Argument) -> Answer:
         """Ask, in the order of calls; the answer is there once awaited.
 
-        It raises `NoAnswerError`, `NotSentError` or `RefusedError`, no later than
+        The call raises `NoAnswerError`, `NotSentError` or `RefusedError`, no later than
         `command_timeout_seconds` and a quarter of it from now.
 
         Raises:

@@ -253,7 +253,7 @@ class Connector:
     async def keep_up(self, use: Use, *, role: str, on_lost: Callable[[str], None]) -> None:
         """Run `use` again and again for ever, each time with a new connection.
 
-        It connects, and raises when the connection is lost. Between two connections there is an
+        `use` connects, and raises when the connection is lost. Between two connections there is an
         exponential back-off, which ends early where the endpoint has moved.
 
         Args:

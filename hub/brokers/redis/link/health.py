@@ -113,7 +113,7 @@ class Canary:
             await self._ask_again()
 
     def _note_unheard(self) -> None:
-        """It was sent; unless it came back already it is being waited for."""
+        """The canary was sent; unless it came back already it is waited for."""
         heard = self._heard_at_seconds
         if self._unheard_since_seconds is None and (heard is None or heard < self._sent_at_seconds):
             self._unheard_since_seconds = self._sent_at_seconds

@@ -83,7 +83,7 @@ class ReplicationLine:
     async def _leave_former(self, connection: AbstractConnection) -> None:
         """Have the former master take no more calls of nodes that still believe in it.
 
-        It may be frozen or gone: then nobody waits for it long.
+        That server may be frozen or gone: then nobody waits for it long.
         """
         former, config = self._endpoint.former(connection), self._endpoint.config_epoch(connection)
         if former is None or config is None:

@@ -1,8 +1,8 @@
 """One node asks another, and answers when asked: `hub.admin.cluster.NodeBus` over Redis.
 
 Each node hears questions and answers on a pub/sub channel of its own. What is asked is bytes here.
-Who asks proves that it has an operator's key (`hub.brokers.redis.nodes.proof`); secrets are checked
-by the node that holds the session, operators' rights by the node that they asked.
+The node that asks proves that it has an operator's key (`hub.brokers.redis.nodes.proof`); secrets
+are checked by the node that holds the session, operators' rights by the node that they asked.
 """
 
 import asyncio

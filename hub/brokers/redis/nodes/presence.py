@@ -1,4 +1,4 @@
-"""Who is present on any node: implements `hub.core.ports.Roster` over Redis.
+"""The members at all nodes: implements `hub.core.ports.Roster` over Redis.
 
 Every node tells Redis its members of a channel under a lease (presence.lua), which it renews for
 as long as it has any there. So the members of a node that was killed are announced as gone by

@@ -1,9 +1,9 @@
 """What nodes say to each other, proved by a key that Redis does not know.
 
-Whoever may publish in Redis could ask a node to close connections or to drain. So each message
-carries a keyed digest of its text, of whom it is for and of when it was sent. The key is made from
-the operators' keys, which all nodes of a hub share. Without any, nothing is proved: then everybody
-may operate anyway.
+Any program that may publish in Redis could ask a node to close connections or to drain. So each
+message carries a keyed digest of its text, of whom it is for and of when it was sent. The key is
+made from the operators' keys, which all nodes of a hub share. Without any, nothing is proved: then
+everybody may operate anyway.
 
     digest (32 bytes) | milliseconds since 1970 UTC (8 bytes) | message
 
