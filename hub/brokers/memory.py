@@ -126,6 +126,7 @@ class MemoryBroker:
 
     def take(self, log: ChannelLog, publication: Publication, request: PublishRequest) -> Position:
         """Keep and deliver what is numbered: the next of `log`. Returns its position."""
+        follows_end = log.ends
         if publication.offset == 1:
             self._directory.began(log.name)
         log.append(publication, log.used_at_seconds)
@@ -139,6 +140,9 @@ class MemoryBroker:
             self._with_history[log.name] = log
         else:
             self.place(log)
+        if follows_end and publication.offset > 1:
+            # Behind the delivery: who still has to leave for the end goes on with this.
+            self._directory.began(log.name)
         return head
 
     def publish_many_now(
@@ -195,6 +199,7 @@ class MemoryBroker:
             )
             for offset, request in enumerate(requests, log.offset + 1)
         ]
+        follows_end = bool(log.offset) and log.ends
         if not log.offset:
             self._directory.began(name)
         log.extend(publications, log.used_at_seconds)
@@ -203,6 +208,8 @@ class MemoryBroker:
                 self._downstream.deliver(publication)
         else:
             self.place(log)
+        if follows_end:
+            self._directory.began(name)
         return [PublishResult(Position(epoch, each.offset)) for each in publications]
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:

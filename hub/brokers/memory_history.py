@@ -12,7 +12,7 @@ from itertools import islice
 from hub.brokers.state_rows import StateRows
 from hub.core.options import ChannelOptions
 from hub.core.ports import PAGE_BYTES, HistoryPage
-from hub.core.publication import Position, Publication
+from hub.core.publication import ENDS, Position, Publication
 
 # The lists' dead heads are cut off when they are this long and the larger part.
 _COMPACT_FROM = 256
@@ -33,7 +33,7 @@ class ChannelLog:
     """Offsets are contiguous, so a publication's place follows from its offset."""
 
     __slots__ = (
-        "_at", "_budget", "_first", "_kept", "epoch", "keeps", "name", "offset", "options",
+        "_at", "_budget", "_first", "_kept", "ends", "epoch", "keeps", "name", "offset", "options",
         "pinned", "rows", "stored", "subscribed", "superseded", "used_at_seconds",
     )  # fmt: skip
 
@@ -50,6 +50,9 @@ class ChannelLog:
         self.epoch = epoch
         self.options = options
         self.offset = 0
+        self.ends = True
+        """Whether the newest publication is the last one, as far as is known: one of a run before,
+        or of those that came together, may be."""
         self.subscribed = False
         self.pinned = False
         """Whether something of it is under way, so that it may not be forgotten."""
@@ -83,6 +86,7 @@ class ChannelLog:
     def append(self, publication: Publication, now_seconds: float) -> None:
         """Take the publication numbered `offset + 1`."""
         self.offset = publication.offset
+        self.ends = publication.marks >= ENDS
         if self.keeps:
             if publication.keep_ms == 0:
                 publication = _place_of(publication)
@@ -112,6 +116,7 @@ class ChannelLog:
     def extend(self, publications: Sequence[Publication], now_seconds: float) -> None:
         """Take several, of which the first is numbered `offset + 1`."""
         self.offset = publications[-1].offset
+        self.ends = any(each.marks >= ENDS for each in publications)
         if self.rows is not None:
             self._put(self.rows, publications, now_seconds)
         if not self.keeps:

@@ -266,7 +266,7 @@ class Appearances(Protocol):
     def appeared(self, name: str) -> None:
         """A channel has its first publication: told before that is delivered, or soon after it.
 
-        Repeating it is harmless.
+        So is one that follows the last one (`ENDS`). Repeating it is harmless.
         """
         ...
 

@@ -458,6 +458,21 @@ async def test_a_channel_is_told_of_once_it_is_published_in(rig: Rig) -> None:
     assert rig.appearances == ["b", "none:c", "b", "e"]
 
 
+async def test_a_channel_is_told_of_again_when_something_follows_its_end(rig: Rig) -> None:
+    """Patterns bring it anew; one alone, or together with what follows it."""
+    rig.broker.follow(rig)
+    assert list(await rig.broker.matching("*", 9)) == []
+    for _ in range(2):
+        await rig.publish("a")
+        await rig.publish("a", marks=ENDS)
+    await eventually(lambda: rig.appearances == ["a", "a"])
+    await rig.publish("a")
+    await rig.publish("a")
+    await rig.publish("b")
+    await eventually(lambda: rig.appearances[-1] == "b")
+    assert rig.appearances == ["a", "a", "a", "b"]
+
+
 async def test_a_pattern_finds_no_channel_of_the_hub_itself_unless_it_names_them(rig: Rig) -> None:
     """Those that only operators read."""
     await rig.publish("hub:stats")

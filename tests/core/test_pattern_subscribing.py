@@ -11,7 +11,8 @@ from hub.core.forensics.answers import Answer
 from hub.core.forensics.explaining import Question
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.publication import Position
+from hub.core.ports import PublishRequest
+from hub.core.publication import ENDS, Position
 from hub.core.recovery import pattern_entering
 from hub.core.recovery import pattern_subscribing as patterns
 from tests.core.fakes import FakeLink
@@ -353,3 +354,70 @@ def test_a_channel_that_a_resume_does_not_name_begins_without_a_reset(
     resets = [Position.parse(p["position"]) for p in heard(link) if p.get("reason") == "reset"]
     assert begun.epoch not in {at.epoch for at in resets}
     assert messages(link)[-1] == ("p:b", 1)
+
+
+# -- channels with an end ----------------------------------------------------------------------
+
+
+def end(node: SmallNode, channel: str = "p:a") -> None:
+    node.request(PublishRequest(channel, b"1", "backend", marks=ENDS))
+
+
+def told_of_ends(link: FakeLink) -> list[object]:
+    """Offsets of messages, and the reason where the session left the channel."""
+    ops = {"message": "offset", "unsubscribed": "reason"}
+    return [push[ops[push["op"]]] for push in heard(link) if push["op"] in ops]
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["later", "before members have left"])
+def test_what_follows_an_end_comes_through_the_pattern(node: SmallNode, at_once: bool) -> None:
+    """It begins the channel anew, which the pattern matches as before."""
+    publish(node, "p:a")
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "p:*"))
+    for last in (4, 7):
+        publish(node, "p:a")
+        end(node)
+        if not at_once:
+            node.loop.settle()
+        node.publish("p:a")
+        node.loop.settle()
+        assert last in told_of_ends(link)
+    publish(node, "p:a")
+    came = told_of_ends(link)
+    assert [each for each in came if each != "ended"] == [2, 3, 4, 5, 6, 7, 8]
+    assert came.count("ended") == 2
+    assert list(session.subscriptions) == ["p:a"]
+
+
+def test_a_channel_that_has_ended_is_not_sent_again(node: SmallNode) -> None:
+    """Neither where channels are looked for nor where it is told of once more."""
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "p:*"))
+    publish(node, "p:a")
+    end(node)
+    node.loop.settle()
+    node.patterns.missed()
+    node.loop.settle()
+    node.patterns.appeared("p:a")
+    node.loop.settle()
+    assert told_of_ends(link) == [1, 2, "ended"]
+    node.memory.unfollow()
+    publish(node, "p:a")
+    assert told_of_ends(link) == [1, 2, "ended"]
+    node.patterns.missed()
+    node.loop.settle()
+    assert told_of_ends(link) == [1, 2, "ended", 3]
+
+
+def test_an_epoch_that_follows_an_end_is_a_reset(node: SmallNode) -> None:
+    """Its first publication tells of the channel."""
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "p:*"))
+    publish(node, "p:a")
+    end(node)
+    node.loop.settle()
+    node.begin_epoch("p:a")
+    publish(node, "p:a")
+    assert told_of_ends(link) == [1, 2, "ended", 1]
+    assert [push["reason"] for push in heard(link) if push["op"] == "gap"] == ["reset"]

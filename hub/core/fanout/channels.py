@@ -182,6 +182,11 @@ class Channel:
         """Whether the newest publication is the last one: nothing follows it until one does."""
         return 0 < self.ended_offset == self.offset
 
+    def goes_on(self) -> None:
+        """Something may follow the end: whether anything does, history knows."""
+        if self.ended:
+            self.ended_offset, self.end_known = 0, False
+
     def __len__(self) -> int:
         """How many sessions subscribe here."""
         return sum(map(len, self._groups))

@@ -3,6 +3,7 @@
 How a subscription begins, with what it missed, is `hub.core.recovery.subscribing`'s.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from hub.core.commands import Subscribe
@@ -11,6 +12,7 @@ from hub.core.fanout.fanout import Fanout
 from hub.core.fanout.presence import PresenceTable
 from hub.core.forensics.journal import Journal
 from hub.core.ports import Dialect
+from hub.core.publication import Position
 from hub.core.pushes import Unsubscribed
 from hub.core.session.session import Session
 from hub.core.session.subscription import Subscription
@@ -40,6 +42,8 @@ class Membership:
         self._journal = journal
         self.held = 0
         """Subscriptions of all sessions: counted, because figures are told every second."""
+        self.goes_on: Callable[[str], None] | None = None
+        """Told of a channel that a session has left at its end, and that has more by now."""
         self.watch: ChannelWatch | None = None
         """Told of channels that get their first session here, or lose their last."""
 
@@ -76,14 +80,22 @@ class Membership:
         session.push_in_order(subscription, Unsubscribed(name, reason))
 
     def end(self, subscription: Subscription, reason: str) -> None:
-        """As `expel`, where the subscription is still the session's."""
-        name, session = subscription.channel.name, subscription.session
+        """As `expel`, where the subscription is still the session's.
+
+        Where one of its patterns matches the channel, what follows the end comes through that.
+        """
+        channel, session = subscription.channel, subscription.session
+        name = channel.name
         if session.subscriptions.get(name) is subscription:
             self._fanout.settle(subscription)
             last = subscription.offset
             self.expel(session, name, reason)
             subscription.replay_cursor = last
             session.places.keep(subscription)
+            if session.patterns is not None and session.patterns.covers(name):
+                session.patterns.left_at_end(name, Position(channel.epoch, last))
+                if not channel.ended and self.goes_on is not None:
+                    self.goes_on(name)
 
     def leave_all(self, session: Session) -> None:
         """The session has ended: nothing is written to it any more."""

@@ -67,6 +67,7 @@ class PatternSubscribing:
         self._spawn = spawn
         self._on_fault = on_fault
         self._tree: PatternTree[Following] = PatternTree()
+        membership.goes_on = self.appeared
         self.held = 0
         """Patterns of all sessions: counted, because figures are told every second."""
 
@@ -210,25 +211,31 @@ class PatternSubscribing:
     # -- channels that appear --------------------------------------------------------------
 
     def appeared(self, name: str) -> None:
-        """A channel has its first publication now; its sessions join before it where they can."""
+        """A channel has its first publication now, or one behind an end.
+
+        Its sessions join before it where they can; one that has had the end goes on behind that.
+        """
         if not (found := self._tree.matching(name)):
             return
-        joining = []
+        if (channel := self._channels.find(name)) is not None:
+            channel.goes_on()
+        joining: dict[Position, list[Following]] = {}
         for each in found:
             held = name in each.session.subscriptions or name in each.entering
             if held or not _may(each, name):
                 continue
             if each.meanwhile is None:
-                joining.append(each)
+                patterns = each.session.patterns
+                ended = None if patterns is None else patterns.ended.get(name)
+                joining.setdefault(ended or BEGINNING, []).append(each)
             elif len(each.meanwhile) <= self._limits.max_pattern_channels:
                 each.meanwhile[name] = None
-        if not joining:
-            return
-        work = self._join(name, joining)
-        if not self._broker.answers_at_once:
-            self._spawn(work)
-        elif isinstance(rest := begin(work), Rest):
-            self._spawn(rest.run())
+        for place, some in joining.items():
+            work = self._join(name, place, some)
+            if not self._broker.answers_at_once:
+                self._spawn(work)
+            elif isinstance(rest := begin(work), Rest):
+                self._spawn(rest.run())
 
     def missed(self) -> None:
         """Channels may have appeared untold, as while the broker was away: look for them."""
@@ -245,20 +252,24 @@ class PatternSubscribing:
             for name in names:
                 self.appeared(name)
 
-    async def _join(self, name: str, joining: Sequence[Following]) -> None:
-        """Join a channel from its beginning; a session that cannot ends, and resumes."""
+    async def _join(self, name: str, since: Position, joining: Sequence[Following]) -> None:
+        """Join a channel behind `since`; a session that cannot ends, and resumes."""
         later: Sequence[Following] = ()
         self._channels.joining(name)
         try:
             channel = await self._channels.open(name)
-            began = await self._start(channel, Subscribe(None, name, BEGINNING))
+            began = await self._start(channel, Subscribe(None, name, since))
+            if since != BEGINNING:
+                if channel.ended and began.recovered and not began.replayed:
+                    return  # Nothing follows the end that they have had.
+                channel.goes_on()
             if channel.options.keeps_history:
                 # The others read from there what comes meanwhile.
                 joining, later = joining[:_SLICE_SESSIONS], joining[_SLICE_SESSIONS:]
             for following in joining:
-                self._enter(following, channel, began)
+                self._enter(following, channel, since, began)
             if later:
-                self._spawn(self._join(name, later))
+                self._spawn(self._join(name, since, later))
         except HubError as error:
             for following in joining:
                 following.session.close_error(error)
@@ -269,13 +280,13 @@ class PatternSubscribing:
         finally:
             self._channels.joined(name)
 
-    async def _start(self, channel: Channel, beginning: Subscribe) -> Start:
-        if not channel.offset:
+    async def _start(self, channel: Channel, command: Subscribe) -> Start:
+        if not channel.offset and command.since == BEGINNING:
             return Start(channel.head, 0, recovered=True)
-        [began] = await self._subscribing.starts.of([(channel, beginning)])
+        [began] = await self._subscribing.starts.of([(channel, command)])
         return began
 
-    def _enter(self, following: Following, channel: Channel, began: Start) -> None:
+    def _enter(self, following: Following, channel: Channel, since: Position, began: Start) -> None:
         session, name = following.session, channel.name
         if following.over or session.closing or name in session.subscriptions:
             return
@@ -284,8 +295,8 @@ class PatternSubscribing:
             session.push(PatternUnsubscribed(following.pattern, TOO_MANY))
             return
         asked = following.command
-        command = Subscribe(None, name, BEGINNING, None, asked.fill, asked.filter)
-        session.places.start(name, began.position)
+        command = Subscribe(None, name, since, None, asked.fill, asked.filter)
+        session.places.start(name, since if began.reset else began.position)
         self._subscribing.enter_through_pattern(session, channel, command, began, told=True)
 
     # -- ending ----------------------------------------------------------------------------

@@ -257,6 +257,7 @@ class Subscribing:
         subscription = _subscription(session, channel, command, cursor)
         if session.patterns is not None:
             session.patterns.channels[channel.name] = None
+            session.patterns.ended.pop(channel.name, None)
         self._journal.began(subscription, cursor)
         self._membership.join(subscription, command)
         if told:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from hub.core.session.session import Session
 
 
+# 200 bytes each. A channel that was forgotten and goes on is read from its beginning.
+_MAX_ENDED = 1000
+
+
 class Following:
     """One session's pattern."""
 
@@ -34,15 +38,24 @@ class Following:
 class SessionPatterns:
     """One per session that has a pattern."""
 
-    __slots__ = ("by_text", "channels")
+    __slots__ = ("by_text", "channels", "ended")
 
     def __init__(self) -> None:
         self.by_text: dict[str, Following] = {}
         self.channels: dict[str, None] = {}
         """Those that the session is in through nothing but patterns."""
+        self.ended: dict[str, Position] = {}
+        """Where it left channels that have ended: what follows there comes from behind that."""
 
     def __bool__(self) -> bool:
         return bool(self.by_text)
+
+    def left_at_end(self, channel: str, place: Position) -> None:
+        """The session has had all of a channel that one of them matches."""
+        self.ended.pop(channel, None)
+        self.ended[channel] = place
+        if len(self.ended) > _MAX_ENDED:
+            del self.ended[next(iter(self.ended))]
 
     def count(self, joined: Container[str]) -> int:
         """Through how many channels patterns hold it, with those that it is about to join."""

@@ -157,7 +157,7 @@ end
 -- where the caller has already seen more than is stored, or a later epoch. Returns nil and an error where there is
 -- none to be had.
 local function head(meta, log, line_key, settings, seen_epoch, seen_offset)
-  local stored = redis.call('HMGET', meta, 'epoch', 'offset', 'history', 'run', 'settings', 'loose')
+  local stored = redis.call('HMGET', meta, 'epoch', 'offset', 'history', 'run', 'settings', 'loose', 'ended')
   local state = { history = stored[3], run = stored[4], loose = stored[6] or nil }
   local epoch, offset, chosen = stored[1], stored[2], settings or stored[5] or DEFAULTS
   local line, refused
@@ -198,6 +198,7 @@ local function head(meta, log, line_key, settings, seen_epoch, seen_offset)
   if stored[5] == UNDECIDED and chosen ~= UNDECIDED then
     decide(meta, options)
   end
+  options.follows_end = stored[7] and stored[7] == offset
   local life = offset == '0' and math.min(options.position, UNUSED) or options.position
   redis.call('PEXPIRE', meta, life)
   offset = tonumber(offset)
@@ -389,7 +390,12 @@ local function publish(keys, args)
   local number = string.format('%.0f', offset)
   local time = string.format('%.0f', milliseconds(redis.call('TIME')))
   local message = table.concat({ epoch, number, time, args[2], args[1] }, '\n')
-  redis.call('HSET', meta, 'offset', number)
+  -- The envelope's last field are marks, where it has any: 2 for the last one of its channel.
+  if string.find(args[2], ',[23]%]$') then
+    redis.call('HSET', meta, 'offset', number, 'ended', number)
+  else
+    redis.call('HSET', meta, 'offset', number)
+  end
   if offset == 1 then
     redis.call('PEXPIRE', meta, options.position)
   end
@@ -409,7 +415,7 @@ local function publish(keys, args)
     redis.call('PEXPIRE', once, options.once)
   end
   local name = string.match(meta, '^(.*):meta$')
-  if offset == 1 then
+  if offset == 1 or options.follows_end then
     -- For nodes that have patterns. Who may publish in this channel alone says nothing: they look
     -- for what they were not told of from time to time.
     local prefix, channel = string.match(name, '^([^:]+):{(.*)}$')
