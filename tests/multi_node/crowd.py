@@ -11,6 +11,7 @@ import random
 import re
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.support.frames import PING, PONG, TEXT, FrameParser, masked
 from tests.support.raw_peer import END_OF_HEAD, get
@@ -31,6 +32,8 @@ class Crowd:
     """Monotonic time of every connection after a member's first."""
     refused: int = 0
     """Attempts that failed."""
+    sent_away: list[dict[str, Any]] = field(default_factory=list)
+    """Goodbyes that named no time to come back, such as to a member that answered no ping."""
 
 
 @dataclass
@@ -110,9 +113,18 @@ class Member:
         elif push["op"] == "gap":
             self.gaps.append(payload.decode())
         else:
-            self.wait_seconds = random.uniform(0, push["reconnect_within_ms"] / 1000)
+            self._leave(push)
             return True
         return False
+
+    def _leave(self, goodbye: dict[str, Any]) -> None:
+        """Come back when the goodbye says; note one that says nothing."""
+        within_ms = goodbye.get("reconnect_within_ms")
+        if within_ms is None:
+            self.crowd.sent_away.append(goodbye)
+            self.wait_seconds = random.uniform(*_RETRY_SECONDS)
+        else:
+            self.wait_seconds = random.uniform(0, within_ms / 1000)
 
 
 def per_second(times: list[float]) -> list[int]:

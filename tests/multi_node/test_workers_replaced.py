@@ -60,6 +60,7 @@ async def judged(crowd: Crowd, members: list[Member], published: list[int]) -> N
     moved = sum(member.connects - 1 for member in members)
     print(f"{moved} moves, {crowd.refused} refused, {len(published)} publications")
     assert crowd.refused == 0
+    assert not crowd.sent_away
     for member in members:
         assert not member.gaps
         first = member.offsets[0]
