@@ -48,14 +48,16 @@ class StreamCheck:
     def take(self, buffer: bytearray, end: int) -> int:
         """Account for `buffer[:end]`; return from where on it must stand before the next chunk.
 
-        Written for the usual chunk: whole messages, the next in sequence, nothing else.
+        Written for the usual chunk: whole messages, the next in sequence, nothing else. A gap
+        before one of them would leave offsets out, so it is searched for behind the last one only.
         """
         count = buffer.count(MESSAGE, 0, end)
-        final = _OFFSET.match(buffer, buffer.rfind(MESSAGE, 0, end), end) if count else None
+        at = buffer.rfind(MESSAGE, 0, end)
+        final = _OFFSET.match(buffer, at, end) if count else None
         if (
             final is None
             or buffer.find(PING, 0, end) >= 0
-            or buffer.find(GAP, 0, end) >= 0
+            or buffer.find(GAP, at, end) >= 0
             or not _leaves_nothing(buffer, end)
         ):
             return self._take_carefully(buffer, end)

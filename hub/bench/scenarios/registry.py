@@ -36,9 +36,11 @@ def _many(measured: Measured) -> Sequence[Goal]:
 
 def _flat_out(plan: Plan, least: float) -> Deliveries:
     def goals(measured: Measured) -> Sequence[Goal]:
-        hub = measured.hub
+        hub, cost = measured.hub, measured.hub.cpu_us_per_delivery
         return (
             Goal("deliveries per second", hub.deliveries_per_second, at_least=least),
+            # Where the load's core is full first, the hub's is not.
+            Goal("as many as fill the hub's core", cost and 1e6 / cost),
             Goal("p99", hub.latency_p99_ms, at_most=20, unit="ms"),
         )
 
