@@ -1,8 +1,10 @@
 """Files that are read again when they change: no restart, nobody is cut for it.
 
-They are looked at once a second. What changed is read when all of it has stood still for a second,
-so that half a file is not taken for a whole one. Not by a signal: SIGHUP ends a hub, and has
-workers replaced one by one; and in a container a file that is mounted anew sends none.
+Publishers' keys, keys that verify tokens and the hub's own certificate are followed here
+(`hub.node.key_watch`, `hub.node.tls`). Files are looked at once a second. What changed is read when
+all of it has stood still for a second, so that half a file is not taken for a whole one. Not by a
+signal: SIGHUP ends a hub, and has workers replaced one by one; and in a container a file that is
+mounted anew sends none.
 """
 
 import asyncio

@@ -92,7 +92,7 @@ class Listener:
             return None
         log = self._node.log.bind(subsystem=HTTP)
         certificate = await asyncio.to_thread(Certificate, settings.tls_cert, settings.tls_key, log)
-        self._watching = asyncio.get_running_loop().create_task(certificate.watch())
+        self._watching = asyncio.get_running_loop().create_task(certificate.run())
         return certificate
 
     async def stop_accepting(self) -> None:

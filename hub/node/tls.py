@@ -14,28 +14,25 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from hub.errors import SettingsError
-
-# How often the files are looked at: a renewal comes weeks before the old certificate ends.
-LOOK_SECONDS = 5.0
-
-_Stamp = tuple[tuple[int, int, int], ...]
+from hub.node.file_watch import FileWatch
 
 
-class Certificate:
-    """The certificate of a listener.
+class Certificate(FileWatch):
+    """The certificate of a listener, which follows its files (`hub.node.file_watch`).
 
-    Handshakes that begin after `reload` get the new one; connections that stand keep theirs.
+    A change counts once both files have stood still for a second: a renewal writes one after the
+    other. Handshakes that begin then get the new certificate; connections that stand keep theirs.
     """
 
     def __init__(self, cert: str, key: str, log: FilteringBoundLogger) -> None:
         """Read the files; raise `SettingsError` where they are no certificate and its key."""
         self._files = (cert, key or cert)
         self._log = log
+        super().__init__([Path(each) for each in self._files], self._read_again)
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
         try:
-            self._stamp = self._look()
             self._load(self.context)
         except (OSError, ValueError) as error:
             raise SettingsError(
@@ -44,33 +41,22 @@ class Certificate:
                 " without a passphrase"
             ) from None
 
-    def _look(self) -> _Stamp:
-        seen = (Path(each).stat() for each in self._files)
-        return tuple((each.st_mtime_ns, each.st_size, each.st_ino) for each in seen)
-
     def _load(self, context: ssl.SSLContext) -> None:
         context.load_cert_chain(*self._files, password=_no_passphrase)
 
-    def reload(self) -> None:
-        """Read the files where they have changed since; the old ones stay where that fails."""
+    async def _read_again(self) -> None:
+        """Take the new certificate; the old one stays where that fails."""
         try:
-            stamp = self._look()
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
-            # Tried apart: a context that has read half a pair serves nobody.
-            self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-            self._load(self.context)
+            await asyncio.to_thread(self._reload)
         except (OSError, ValueError) as error:
             self._log.error("tls_certificate_not_read", reason=_reason(error))
         else:
             self._log.info("tls_certificate_read", file=self._files[0])
 
-    async def watch(self) -> None:
-        """Look for changes until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await asyncio.to_thread(self.reload)
+    def _reload(self) -> None:
+        # Tried apart: a context that has read half a pair serves nobody.
+        self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        self._load(self.context)
 
 
 def _no_passphrase() -> str:

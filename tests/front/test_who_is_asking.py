@@ -15,7 +15,7 @@ import websockets
 
 from hub import Hub, Settings
 from hub.errors import SettingsError
-from hub.node import tls
+from hub.node import file_watch
 from tests.support.certificates import Certificates, is_installed, make_certificates
 from tests.support.waiting import eventually
 from tests.transports.connection.test_proxy_protocol import block
@@ -174,7 +174,7 @@ async def test_the_hub_speaks_tls_itself(certificates: Certificates) -> None:
 async def test_a_renewed_certificate_is_read_and_a_broken_one_is_not(
     certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(file_watch, "LOOK_SECONDS", 0.05)
     (tmp_path / "next").mkdir()
     following = make_certificates(tmp_path / "next")
     made = certificates
