@@ -1,0 +1,75 @@
+"""Arrays of many bytes are worked off a little in each turn of the loop, whatever they hold."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+
+import httpx2 as httpx
+import pytest
+
+from hub import Hub, Settings
+from hub.transports.http import batches
+from hub.wire.payload import check_payload
+
+PAYLOAD = json.dumps([[]] * 1000)
+ITEMS = 300
+
+
+def body(channel: str, *, last: str = PAYLOAD) -> bytes:
+    items = [f'{{"channel":"{channel}","data":{PAYLOAD}}}'] * (ITEMS - 1)
+    return f'[{",".join(items)},{{"channel":"{channel}","data":{last}}}]'.encode()
+
+
+class Turns:
+    """Counts the loop's turns, and what is judged in each."""
+
+    def __init__(self, check: Callable[..., bytes]) -> None:
+        self._check = check
+        self._running = True
+        self.turn = 0
+        self.judged: Counter[int] = Counter()
+        self._next()
+
+    def _next(self) -> None:
+        self.turn += 1
+        if self._running:
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def stop(self) -> None:
+        self._running = False
+
+    def check(self, raw: bytes, *, limit: int) -> bytes:
+        self.judged[self.turn] += len(raw)
+        return self._check(raw, limit=limit)
+
+
+@pytest.mark.parametrize("together", [1, 3])
+async def test_so_many_bytes_are_judged_in_a_turn_however_many_arrays_come(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """What comes first is looked at as it comes; then one of the arrays has each turn."""
+    turns = Turns(check_payload)
+    monkeypatch.setattr(batches, "check_payload", turns.check)
+    async with Hub(Settings(port=0, drain_seconds=0)) as hub:
+        async with httpx.AsyncClient(base_url=hub.url, timeout=30) as http:
+            posts = [http.post("/api/publish", content=body(f"c{n}")) for n in range(together)]
+            answers = await asyncio.gather(*posts)
+    turns.stop()
+    for answer in answers:
+        assert answer.status_code == 200
+        assert [each["offset"] for each in answer.json()] == list(range(1, ITEMS + 1))
+    assert sum(turns.judged.values()) == together * ITEMS * len(PAYLOAD)
+    assert max(turns.judged.values()) <= 64 * 1024 + len(PAYLOAD)
+
+
+async def test_an_item_at_the_end_that_is_refused_takes_no_other_with_it() -> None:
+    async with (
+        Hub(Settings(port=0, drain_seconds=0)) as hub,
+        httpx.AsyncClient(base_url=hub.url, timeout=30) as http,
+    ):
+        answer = await http.post("/api/publish", content=body("c", last="1e999"))
+    assert answer.status_code == 207
+    told = answer.json()
+    assert [each["offset"] for each in told[:-1]] == list(range(1, ITEMS))
+    assert told[-1]["code"] == "bad_request"
