@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
 
 def subscribe(
     channels: Annotated[
-        list[str] | None, typer.Argument(metavar="CHANNEL...", help="Channels to read.")
+        list[str] | None, typer.Argument(metavar="CHANNEL", help="Channels to read.")
     ] = None,
     pattern: Annotated[
         list[str] | None,
