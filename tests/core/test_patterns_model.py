@@ -1,6 +1,8 @@
 """Patterns in every order: what matches after a pattern began comes, in order, or is announced."""
 
+import contextlib
 import json
+import os
 from typing import Any
 
 from hypothesis import given, settings
@@ -9,19 +11,25 @@ from hypothesis import strategies as st
 from hub.core.commands import Subscribe, SubscribePattern, Unsubscribe
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.patterns import matches
-from hub.core.publication import Position
+from hub.core.ports import PublishRequest
+from hub.core.publication import ENDS, Position
 from tests.core.fakes import ENDLESS
 from tests.core.small_node import Shape, SmallNode
 
 CHANNELS = ("a:x", "a:y", "a:x:z", "a.x", "b:x", "a:w")
 PATTERNS = ("a:*", "a:**", "*:x", "**", "a.*")
+KINDS = {"end": (ENDS, None), "brief": (0, 1000), "not kept": (0, 0)}
+"""Publications that say something of themselves: marks, and how long history may hold them."""
+EXAMPLES = max(120, int(os.environ.get("HUB_TEST_EXAMPLES", "120")))
 STEPS = {"a few steps": 2, "many steps": 7}
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("publish"), st.sampled_from(CHANNELS)),
         st.tuples(
-            st.sampled_from(["cut", "turn", "name", "leave", "epoch"]), st.sampled_from(CHANNELS)
+            st.sampled_from(["cut", "turn", "name", "leave", "epoch", "clear", "wait"]),
+            st.sampled_from(CHANNELS),
         ),
+        st.tuples(st.sampled_from(sorted(KINDS)), st.sampled_from(CHANNELS)),
         st.tuples(st.sampled_from(["a few steps", "many steps"]), st.just("")),
     ),
     max_size=60,
@@ -36,6 +44,8 @@ class Reader:
         self.places: dict[str, Position] | None = None
         self.resets_due: dict[str, Position] = {}
         """By channel, where a resume said that it begins in place of what was asked for."""
+        self.missing: set[tuple[str, str, int]] = set()
+        """What gaps said would not come."""
         self.connect()
 
     def connect(self) -> None:
@@ -75,7 +85,9 @@ class Reader:
         elif op == "subscribed":
             at = Position.parse(push["position"])
             assert self.places is not None
-            assert self.places.setdefault(channel, at) == at
+            if self.places.setdefault(channel, at) != at:
+                # It goes on behind an end, and another epoch has begun since.
+                self.resets_due[channel] = at
         elif push.get("reason") == "reset":
             self.reset(channel, Position.parse(push["position"]))
         elif op in {"message", "gap"}:
@@ -85,6 +97,8 @@ class Reader:
             place = self.places[channel]
             first, last = (push["offset"],) * 2 if op == "message" else (push["from"], push["to"])
             assert first == place.offset + 1, push
+            if op == "gap":
+                self.missing |= {(channel, place.epoch, n) for n in range(first, last + 1)}
             self.places[channel] = Position(place.epoch, last)
 
     def reset(self, channel: str, at: Position) -> None:
@@ -103,21 +117,77 @@ class Reader:
             assert held is not None
             if matches(self.pattern, name) and held[0].offset > begun_at.get(name, 0):
                 assert self.places[name] == held[0]
+            log = self.node.memory._logs[name]
+            page = log.page(0, 1000, now_seconds=self.node.clock())
+            kept = {(name, log.epoch, each.offset) for each in page.publications}
+            assert not kept & self.missing
 
 
-def go_on(node: SmallNode, steps: int) -> None:
-    for _ in range(steps):
-        node.loop.turn()
-        node.loop.step()
+class Story:
+    """One node, one reader, and all that can happen."""
+
+    def __init__(self, node: SmallNode, reader: Reader, room: int, before: list[str]) -> None:
+        self.node, self.reader, self.room = node, reader, room
+        self.begun_at = {name: before.count(name) for name in before}
+        self.commands = 0
+
+    def publish(self, channel: str) -> None:
+        self.node.publish(channel)
+
+    def publish_of_a_kind(self, kind: str, channel: str) -> None:
+        marks, keep_ms = KINDS[kind]
+        request = PublishRequest(channel, b"1", "backend", marks=marks, keep_ms=keep_ms)
+        self.node.request(request)
+
+    def clear(self, channel: str) -> None:
+        """An operator deletes what history holds."""
+        clearing = self.node.memory.clear(channel)
+        with contextlib.suppress(StopIteration):
+            clearing.send(None)
+
+    def wait(self, _channel: str) -> None:
+        self.node.wait(2)
+
+    def cut(self, _channel: str) -> None:
+        self.reader.cut()
+
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            self.node.loop.turn()
+            self.node.loop.step()
+
+    def epoch(self, channel: str) -> None:
+        """Of a channel that there is."""
+        if self.node.memory.held(channel) is not None:
+            self.node.begin_epoch(channel)
+            self.begun_at.pop(channel, None)
+
+    def turn(self, _channel: str) -> None:
+        self.node.loop.settle()
+        self.reader.link.drain(self.room)
+        self.reader.read()
+
+    def name(self, channel: str) -> None:
+        self.command(Subscribe, channel)
+
+    def leave(self, channel: str) -> None:
+        self.command(Unsubscribe, channel)
+
+    def command(self, kind: type[Subscribe | Unsubscribe], channel: str) -> None:
+        self.commands += 1
+        if matches(self.reader.pattern, channel):
+            self.node.commands.submit(self.reader.session, kind(self.commands, channel))
+
+    def go_on(self, action: str, channel: str) -> None:
+        if action in KINDS:
+            self.publish_of_a_kind(action, channel)
+        elif action in STEPS:
+            self.steps(STEPS[action])
+        else:
+            getattr(self, action)(channel)
 
 
-def begin_epoch(node: SmallNode, channel: str) -> None:
-    """Of a channel that there is."""
-    if node.memory.held(channel) is not None:
-        node.begin_epoch(channel)
-
-
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(
     before=st.lists(st.sampled_from(CHANNELS), max_size=6),
     pattern=st.sampled_from(PATTERNS),
@@ -134,30 +204,15 @@ def test_everything_that_matches_arrives_in_order_or_is_announced(
     kept: int,
     room: int,
 ) -> None:
-    """Also across cuts, beside subscriptions by name, and where history keeps little."""
+    """Also across cuts, ends, epochs and deleted history, beside subscriptions by name."""
     node = SmallNode(Shape(latent=latent, namespaces=Namespaces(ChannelOptions(history_size=kept))))
     for channel in before:
         node.publish(channel)
-    begun_at = {name: before.count(name) for name in before}
-    reader = Reader(node, pattern, room)
-    for number, (action, channel) in enumerate(actions, 1):
-        if action == "publish":
-            node.publish(channel)
-        elif action == "cut":
-            reader.cut()
-        elif action in STEPS:
-            go_on(node, STEPS[action])
-        elif action == "epoch":
-            begin_epoch(node, channel)
-            begun_at.pop(channel, None)
-        elif action == "turn":
-            node.loop.settle()
-            reader.link.drain(room)
-            reader.read()
-        elif matches(pattern, channel):
-            kind = Subscribe if action == "name" else Unsubscribe
-            node.commands.submit(reader.session, kind(number, channel))
+    story = Story(node, Reader(node, pattern, room), room, before)
+    for action, channel in actions:
+        story.go_on(action, channel)
     for _ in range(4):
         node.loop.settle()
-        reader.link.drain(ENDLESS)
-    reader.check(begun_at)
+        story.reader.link.drain(ENDLESS)
+    assert node.faults == []
+    story.reader.check(story.begun_at)

@@ -279,6 +279,9 @@ STEP = st.one_of(
 )
 
 
+WAIT = st.tuples(st.just("wait"), st.integers(1, 8), st.just(0))
+
+
 @pytest.mark.parametrize("wanted", [None, EVEN], ids=["all", "filtered"])
 @pytest.mark.parametrize("latent", [False, True])
 @pytest.mark.parametrize("channel", ["table:a", "short:a", "none:a"])
@@ -304,15 +307,35 @@ def test_rows_and_then_messages_are_the_true_state(
         replay.PAGE_ROWS = before
 
 
+@pytest.mark.parametrize("latent", [False, True])
+@pytest.mark.parametrize("channel", ["table:a", "short:a", "none:a"])
+@given(steps=st.lists(st.one_of(STEP, WAIT), max_size=60), page=st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_rows_and_then_the_newest_of_each_key_come_to_the_true_state(
+    channel: str, latent: bool, steps: list[tuple[str, int, int]], page: int
+) -> None:
+    """With `every_ms` what is between is conflated: the rows are true once nothing is held back."""
+    before = replay.PAGE_ROWS
+    replay.PAGE_ROWS = page
+    try:
+        _follow(Story(channel, None, latent=latent, every_ms=500), steps)
+    finally:
+        replay.PAGE_ROWS = before
+
+
 class Story:
     """One channel, what is so at each of its positions, and a reader that comes and goes."""
 
-    def __init__(self, channel: str, wanted: TagFilter | None, *, latent: bool) -> None:
+    def __init__(
+        self, channel: str, wanted: TagFilter | None, *, latent: bool, every_ms: int | None = None
+    ) -> None:
         self.wanted = wanted
+        self.every_ms = every_ms
+        self.truth: dict[str, dict[str, object]] = {}
         self.node = small_node(latent=latent)
         self.channel = channel
         self.now: dict[str, object] = {}
-        self.table = Table(truth={})
+        self.table = Table(truth=None if every_ms else self.truth)
         self.reader: Subscriber | None = None
         self.put(0, 1)
         self.note()
@@ -320,8 +343,7 @@ class Story:
     def note(self) -> None:
         held = self.node.memory.held(self.channel)
         assert held is not None
-        assert self.table.truth is not None
-        self.table.truth[str(held[0])] = dict(self.now)
+        self.truth[str(held[0])] = dict(self.now)
 
     def put(self, number: int, value: int) -> None:
         if self.wanted is None or value % 2 == 0:
@@ -351,6 +373,10 @@ class Story:
         self.now.clear()
         self.note()
 
+    def wait(self, tenths: int, _: int) -> None:
+        self.node.clock.advance(tenths / 10)
+        self.node.deadlines.tick(self.node.clock())
+
     def drain(self, size: int, _: int) -> None:
         if self.reader is not None:
             self.reader.link.drain(size)
@@ -368,7 +394,9 @@ class Story:
             reader.link.room = 300
             self.table.start()
             since = None if self.table.position is None else position(self.table)
-            command = Subscribe(1, self.channel, since, filter=self.wanted, state=True)
+            command = Subscribe(
+                1, self.channel, since, filter=self.wanted, state=True, every_ms=self.every_ms
+            )
             self.node.commands.submit(reader.session, command)
 
     def finish(self) -> None:
@@ -376,6 +404,7 @@ class Story:
         for _ in range(40):
             self.reader.link.drain(1 << 20)
             self.node.loop.settle()
+            self.wait(1, 0)
         self.table.take(self.reader.read())
         assert self.node.faults == []
         assert not self.reader.session.closing
