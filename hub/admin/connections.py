@@ -3,7 +3,16 @@
 import asyncio
 from typing import Any
 
-from hub.admin.listing import Listing, Page, Part, Query, Selection, look_at_slices, merge
+from hub.admin.listing import (
+    Listing,
+    ListRequest,
+    Page,
+    Part,
+    Query,
+    Selection,
+    look_at_slices,
+    merge,
+)
 from hub.admin.requests import Admin, AdminRequest, Everywhere, Handlers
 from hub.core.fanout.membership import Membership
 from hub.core.forensics.journal import Journal
@@ -47,22 +56,12 @@ CLOSED: Listing[ClosedSession] = Listing(
 )
 
 
-class ListConnections(AdminRequest[Part[SessionRecord]], frozen=True, tag="connections"):
+class ListConnections(ListRequest[SessionRecord], frozen=True, tag="connections"):
     """This node's part of a page."""
 
-    query: Query
 
-    def fitting(self, answer: Part[SessionRecord]) -> Part[SessionRecord]:
-        return answer.fitting()
-
-
-class ListClosed(AdminRequest[Part[dict[str, Any]]], frozen=True, tag="closed"):
+class ListClosed(ListRequest[dict[str, Any]], frozen=True, tag="closed"):
     """The same of the connections that have ended."""
-
-    query: Query
-
-    def fitting(self, answer: Part[dict[str, Any]]) -> Part[dict[str, Any]]:
-        return answer.fitting()
 
 
 class GetConnection(AdminRequest[SessionRecord], frozen=True, tag="connection"):

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from hub.admin.requests import Answers
+from hub.admin.requests import AdminRequest, Answers
 from hub.core.options import MIB
 from hub.core.records import Column, Origin, Value, plain
 from hub.errors import BadRequestError
@@ -85,6 +85,20 @@ class Part(msgspec.Struct, Generic[Record], frozen=True):
         return msgspec.structs.replace(
             self, rows=rows, more=self.more or len(rows) < len(self.rows)
         )
+
+
+class ListRequest(AdminRequest[Part[Record]], Generic[Record], frozen=True):
+    """A node's part of a list of such records."""
+
+    query: Query
+
+    @classmethod
+    def answer_type(cls) -> Any:
+        """Of a class that names its records, a part with these."""
+        return Part[super().answer_type()]  # type: ignore[misc]  # known when it runs
+
+    def fitting(self, answer: Part[Record]) -> Part[Record]:
+        return answer.fitting()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
-"""Who was refused, and whom limits held back, at all nodes: what operators ask of it."""
+"""Refusals, and peers that limits held back, at all nodes: what operators ask of them."""
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
-from hub.admin.listing import Listing, Page, Part, Query, Selection, merge
-from hub.admin.requests import Admin, AdminRequest, Everywhere, Handlers
+from hub.admin.listing import Listing, ListRequest, Page, Part, Query, Selection, merge
+from hub.admin.requests import Admin, Everywhere, Handler, Handlers
 from hub.core.records import Column, Origin
 from hub.core.refused import LimitedRecord, RefusalRecord, RefusedTable
+
+Row = TypeVar("Row", RefusalRecord, LimitedRecord)
 
 
 def _last_ms(row: RefusalRecord | LimitedRecord, _origin: Origin) -> int:
@@ -36,22 +39,12 @@ LIMITED: Listing[LimitedRecord] = Listing(
 )
 
 
-class ListRefusals(AdminRequest[Part[RefusalRecord]], frozen=True, tag="refusals"):
+class ListRefusals(ListRequest[RefusalRecord], frozen=True, tag="refusals"):
     """This node's part, the newest first."""
 
-    query: Query
 
-    def fitting(self, answer: Part[RefusalRecord]) -> Part[RefusalRecord]:
-        return answer.fitting()
-
-
-class ListLimited(AdminRequest[Part[LimitedRecord]], frozen=True, tag="limited"):
+class ListLimited(ListRequest[LimitedRecord], frozen=True, tag="limited"):
     """The same of whom limits held back."""
-
-    query: Query
-
-    def fitting(self, answer: Part[LimitedRecord]) -> Part[LimitedRecord]:
-        return answer.fitting()
 
 
 class Refused:
@@ -62,34 +55,24 @@ class Refused:
         self._origin = origin
 
     def handlers(self) -> Handlers:
-        return {ListRefusals: self._refusals, ListLimited: self._limited}
+        return {
+            ListRefusals: self._listed(REFUSALS, self._table.refusals),
+            ListLimited: self._listed(LIMITED, self._table.held_back),
+        }
 
-    async def _refusals(self, asked: ListRefusals) -> Part[RefusalRecord]:
-        selection = Selection(REFUSALS, asked.query, self._origin, count=asked.query.limit)
-        selection.look_at(self._table.refusals())
-        return selection.part(lambda row: row)
+    def _listed(self, listing: Listing[Row], rows: Callable[[], Iterable[Row]]) -> Handler:
+        async def listed(asked: ListRequest[Row]) -> Part[Row]:
+            selection = Selection(listing, asked.query, self._origin, count=asked.query.limit)
+            selection.look_at(rows())
+            return selection.part(lambda row: row)
 
-    async def _limited(self, asked: ListLimited) -> Part[LimitedRecord]:
-        selection = Selection(LIMITED, asked.query, self._origin, count=asked.query.limit)
-        selection.look_at(self._table.held_back())
-        return selection.part(lambda row: row)
-
-
-# -- over all nodes --------------------------------------------------------------------------------
+        return listed
 
 
-async def list_refusals(admin: Admin, *, limit: int, **where: str | None) -> Page[RefusalRecord]:
-    """The newest of all nodes first; the page says who is missing."""
-    return merge(
-        query := _newest(limit, where), await admin.call(ListRefusals(query), Everywhere())
-    )
-
-
-async def list_limited(admin: Admin, *, limit: int, **where: str | None) -> Page[LimitedRecord]:
-    """The same of whom limits held back."""
-    return merge(query := _newest(limit, where), await admin.call(ListLimited(query), Everywhere()))
-
-
-def _newest(limit: int, where: dict[str, Any]) -> Query:
+async def list_newest(
+    admin: Admin, kind: Callable[[Query], ListRequest[Row]], *, limit: int, **where: str | None
+) -> Page[Row]:
+    """The newest rows of one of these lists on all nodes; the page says who is missing."""
     given = {name: value for name, value in where.items() if value is not None}
-    return Query(sort="last_ms", descending=True, limit=limit, where=given)
+    query = Query(sort="last_ms", descending=True, limit=limit, where=given)
+    return merge(query, await admin.call(kind(query), Everywhere()))

@@ -22,7 +22,7 @@ from hub.admin.explain_subject import ExplainSubject, explain_subject
 from hub.admin.listing import Page
 from hub.admin.nodes import MAX_WINDOW_SECONDS, Closing, Drain, Shed, Undrain, rebalance
 from hub.admin.patterns import ListPatterns, list_patterns
-from hub.admin.refused import ListLimited, ListRefusals, list_limited, list_refusals
+from hub.admin.refused import ListLimited, ListRefusals, list_newest
 from hub.admin.requests import AdminRequest, AtConnection, AtNode, Everywhere
 from hub.core.counters import Counters, Histogram
 from hub.core.publication import MAX_OFFSET, check_channel
@@ -169,11 +169,11 @@ class Operators:
 
     async def refusals(self, request: Request) -> Answer:
         """Rows of reason and address, on all nodes, the newest first."""
-        return _newest("refusals", await list_refusals(self._admin, **request.given))
+        return _newest("refusals", await list_newest(self._admin, ListRefusals, **request.given))
 
     async def limited(self, request: Request) -> Answer:
         """Rows of a limit and whom it held back, on all nodes, the newest first."""
-        return _newest("limited", await list_limited(self._admin, **request.given))
+        return _newest("limited", await list_newest(self._admin, ListLimited, **request.given))
 
     async def explain(self, request: Request) -> Answer:
         """Why a connection did not get a publication, or when it did; or all that a subject got."""
