@@ -12,6 +12,7 @@
  * the connection broke is rejected as `disconnected`: nobody knows whether it was carried out.
  */
 
+import { now } from "./backoff.js";
 import { HubError } from "./errors.js";
 import { COMMAND_MS, MAX_PENDING } from "./limits.js";
 
@@ -24,7 +25,7 @@ const PAGE = "history";
 
 /** @param {() => ((command: Json) => void) | undefined} sender of the present connection */
 export function commands(sender) {
-  /** @type {Map<number, Settle>} by id, of those under way */
+  /** @type {Map<number, { done: Settle, since: number }>} by id, of those under way */
   const pending = new Map();
   /** @type {Map<number, Json>} of these, those that wait for a connection */
   const waiting = new Map();
@@ -59,8 +60,14 @@ export function commands(sender) {
       settle(error, ok);
       go();
     };
-    const timer = setTimeout(done, COMMAND_MS, new HubError("timeout", true));
-    pending.set(id, done);
+    const mine = { done, since: now() };
+    const look = () => {
+      const left = mine.since + COMMAND_MS - now();
+      if (left > 0) timer = setTimeout(look, left);
+      else done(new HubError("timeout", true));
+    };
+    let timer = setTimeout(look, COMMAND_MS);
+    pending.set(id, mine);
     const asked = { ...command, id };
     const send = sender();
     if (send) send(asked);
@@ -89,7 +96,7 @@ export function commands(sender) {
     /** The connection is gone, and all under way was sent on it. */
     fail() {
       const lost = [...pending.values()];
-      lost.forEach((done) => done(new HubError("disconnected", true)));
+      lost.forEach(({ done }) => done(new HubError("disconnected", true)));
     },
 
     /**
@@ -98,7 +105,7 @@ export function commands(sender) {
      */
     refuse(error) {
       const wishes = [...others.splice(0), ...publications.splice(0)];
-      [...pending.values()].forEach((done) => done(error));
+      [...pending.values()].forEach(({ done }) => done(error));
       wishes.forEach(({ settle }) => settle(error));
     },
 
@@ -106,7 +113,9 @@ export function commands(sender) {
     reply({ id, ok, error }) {
       const told = error && new HubError(error.code, error.retryable, error.message ?? error.detail);
       if (told && error.retry_after_seconds > 0) told.retryAfterSeconds = error.retry_after_seconds;
-      pending.get(id)?.(told, ok);
+      // Its time runs from the reply before its own: over SSE they go one after the other.
+      pending.forEach((each, other) => other > id && (each.since = now()));
+      pending.get(id)?.done(told, ok);
     },
   };
 }

@@ -419,6 +419,31 @@ test("publications beyond 256 under way wait for their turn, in order, for as lo
   hub.close();
 });
 
+test("a command that stands behind others has its ten seconds from the reply before its own", async () => {
+  const wire = fakeWire();
+  const { hub } = connect(wire);
+  await settle();
+  const published = [0, 1, 2].map((n) => hub.publish("a", n));
+  await settle();
+  const [socket] = wire.sockets;
+  for (const at of [0, 1, 2]) {
+    await pass(9000);
+    socket.push({ op: "heartbeat" });
+    socket.reply(socket.asked("publish")[at], { epoch: "e", offset: at + 1 });
+  }
+  assert.deepEqual((await Promise.all(published)).map(({ offset }) => offset), [1, 2, 3]);
+  const lost = hub.publish("a", 3);
+  const later = hub.publish("a", 4);
+  await settle();
+  await pass(5000);
+  socket.reply(socket.asked("publish")[4], { epoch: "e", offset: 5 });
+  assert.equal((await later).offset, 5);
+  const failed = assert.rejects(lost, { code: "timeout" });
+  await pass(5000);
+  await failed;
+  hub.close();
+});
+
 test("what is subscribed to before many publications gets the first of them", async () => {
   const wire = fakeWire();
   const { hub } = connect(wire);
