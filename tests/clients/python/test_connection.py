@@ -298,6 +298,28 @@ async def test_more_commands_than_the_window_wait_for_their_turn() -> None:
     assert most <= MAX_UNDER_WAY
 
 
+async def test_a_command_behind_others_has_its_time_from_the_reply_before_its_own() -> None:
+    """Over SSE and polling commands go one after the other: the last of a window waits long."""
+
+    async def script(peer: Peer) -> None:
+        await peer.push(welcome())
+        for number in range(5):
+            command = await peer.command("publish")
+            await asyncio.sleep(0.4)
+            ok = {"channel": "a", "epoch": "e1", "offset": number + 1}
+            await peer.push({"op": "reply", "id": command["id"], "ok": ok})
+        await peer.socket.wait_closed()
+
+    options = ClientOptions(timing=QUICK, command_timeout_seconds=1.0)
+    async with (
+        websocket_hub(script) as fake,
+        HubClient(fake.url, transports=ONLY_WEBSOCKET, options=options) as hub,
+    ):
+        await hub.wait_connected(timeout_seconds=DEADLINE_SECONDS)
+        published = await asyncio.gather(*(hub.publish("a", n) for n in range(5)))
+    assert [each.position.offset for each in published] == [1, 2, 3, 4, 5]
+
+
 async def test_commands_that_wait_for_a_turn_are_given_up_where_nothing_is_answered() -> None:
     """All in the time of one, and not one window after another."""
     options = ClientOptions(timing=QUICK, command_timeout_seconds=0.3)
