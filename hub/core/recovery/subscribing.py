@@ -268,10 +268,7 @@ class Subscribing:
         self._begin(subscription, command, began)
 
     def go_back(self, held: Subscription, command: Subscribe, began: Start) -> None:
-        """Begin again where a pattern resumes that is further back.
-
-        What the channel still has for it comes from history: nothing may stand before that.
-        """
+        """Begin again where a pattern resumes: what the channel still has comes from history."""
         self._journal.left(held, held.offset, "unsubscribed")
         self._journal.began(held, began.position.offset)
         self._begin(held, command, began)
