@@ -22,14 +22,22 @@ NODES = ("hub1", "hub2")
 SLACK_SECONDS = 5
 
 
-def services() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
+IMAGE = re.compile(r"\$\{(\w+_IMAGE):-([^@}]+)\}")
+
+
+def text() -> str:
+    """The file as Compose reads it where the environment names no image."""
+    return IMAGE.sub(r"\2", FILE.read_text())
+
+
+def services(of: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(of or text())["services"]
     return found
 
 
 def test_the_file_is_valid() -> None:
     """By the specification, strictly: every name, every unit, every condition."""
-    parsed = compose_spec.PyCompose.from_yaml(FILE.read_text())
+    parsed = compose_spec.PyCompose.from_yaml(text())
     assert sorted(parsed.service_names()) == ["hub1", "hub2", "nginx", "redis"]
 
 
@@ -40,7 +48,7 @@ def test_the_file_is_valid() -> None:
 def test_a_slip_would_be_noticed(right: str, wrong: str) -> None:
     """A parser that takes anything would show nothing."""
     with pytest.raises(ValueError, match=r".+"):
-        compose_spec.PyCompose.from_yaml(FILE.read_text().replace(right, wrong))
+        compose_spec.PyCompose.from_yaml(text().replace(right, wrong))
 
 
 def test_both_nodes_are_the_same_and_their_variables_are_settings() -> None:
@@ -52,6 +60,18 @@ def test_both_nodes_are_the_same_and_their_variables_are_settings() -> None:
     keys = {name for name, value in environment.items() if value.startswith(f"${{{name}:?")}
     assert keys == {"HUB_PUBLISH_KEYS", "HUB_OPERATOR_KEYS", "HUB_TOKEN_KEYS"}
     assert environment["HUB_BROKER"] == "redis://redis:6379"
+
+
+def test_each_image_may_be_named_by_its_digest() -> None:
+    """By a variable, without which it is the tag that was tried."""
+    written = services(FILE.read_text()).items()
+    named = {name: IMAGE.fullmatch(service["image"]) for name, service in written}
+    assert {name: match and match[1] for name, match in named.items()} == {
+        "hub1": "NODE_IMAGE",
+        "hub2": "NODE_IMAGE",
+        "nginx": "NGINX_IMAGE",
+        "redis": "REDIS_IMAGE",
+    }
 
 
 def test_a_stop_fits_into_the_grace_period() -> None:
