@@ -18,8 +18,9 @@ const COLUMNS = [
 /**
  * @param {string} channel
  * @param {() => number | null} known how many there are, where that is known
+ * @param {() => unknown} changed is called when a row was removed here
  */
-export function rowsList(channel, known) {
+export function rowsList(channel, known, changed) {
   /** As far as pages have shown it. */
   let seen = { rows: 0, more: false };
   const list = table({
@@ -36,7 +37,7 @@ export function rowsList(channel, known) {
     },
     action: ({ key }) => h("button", {
       type: "button", class: "quiet", "aria-label": `Remove ${key}`,
-      onclick: async () => (await removeRow(channel, key)) && list.reload(),
+      onclick: async () => (await removeRow(channel, key)) && changed(),
     }, "Remove"),
   });
   const head = h("h2", {}, "Rows");

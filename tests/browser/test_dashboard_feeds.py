@@ -139,6 +139,7 @@ async def test_a_connection_says_what_each_subscription_asks_for(
         asked = row(page, channel).locator("[data-label='Asked for']")
         await expect(asked).to_have_text(said)
     await expect(page.locator(".facts")).to_contain_text("prices:*")
+    assert await faults(page) == []
 
 
 async def test_a_keyed_channel_shows_its_rows_in_pages_and_a_row_can_be_removed(
@@ -149,6 +150,7 @@ async def test_a_keyed_channel_shows_its_rows_in_pages_and_a_row_can_be_removed(
     rows = page.get_by_role("region", name="Rows").locator("tbody tr")
     await expect(page.get_by_role("heading", name=f"Rows ({ROWS})")).to_be_visible()
     await expect(rows).to_have_count(50)
+    assert await faults(page) == []
     await expect(rows.first).to_contain_text('{"eur":0}')
     await page.get_by_role("button", name="Next").click()
     await expect(rows.first).to_contain_text("k050")

@@ -80,7 +80,7 @@ export function channelView(live, channel) {
       drawn = row !== null;
       if (!row) return top.replaceChildren(unknown());
       newest = row;
-      if (row.keyed && !table) kept.replaceChildren((table = rowsList(channel, () => newest?.rows ?? null)).element);
+      if (row.keyed && !table) kept.replaceChildren((table = rowsList(channel, () => newest?.rows ?? null, load)).element);
       await table?.reload();
       top.replaceChildren(factList(facts(row, table)));
       if (row.publications_per_second === null && !again) again = setTimeout(load, RATE_MS);
