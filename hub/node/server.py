@@ -1,15 +1,16 @@
 """The one port: a listening socket, whose every connection is the hub's own, and who may end it.
 
 A worker has several: its own, and those of workers that take no connections now, at which it
-accepts as its supervisor says (`hub.node.worker`).
+accepts as its supervisor says (`hub.node.worker`). A connection is accepted plainly, with TLS, or
+behind a PROXY header.
 """
 
 import asyncio
 import socket
 from collections.abc import Collection, Coroutine, Sequence
+from typing import Protocol
 
-from hub.errors import SettingsError
-from hub.node.accepting import Accepting, Acceptor
+from hub.errors import BadRequestError, SettingsError
 from hub.node.binding import bind, url_of
 from hub.node.node import Node
 from hub.node.tls import Certificate
@@ -17,10 +18,72 @@ from hub.node.transports import connection_context
 from hub.observe.log_levels import HTTP
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.connection.application import Application, Lifespan
+from hub.transports.connection.connection import Connection
+from hub.transports.connection.context import ConnectionContext
+from hub.transports.connection.proxied import ProxiedListener
 
 # Of HTTP requests under way when the listener stops; sessions are gone by then.
 _GRACEFUL_SECONDS = 2.0
 _STEP_SECONDS = 0.02
+
+
+class Accepting(Protocol):
+    """Connections are accepted until it is closed."""
+
+    def close(self) -> None:
+        """Accept no more. Connections that stand go on."""
+        ...
+
+
+class Acceptor:
+    """Makes the connections of a node's listening sockets.
+
+    Args:
+        certificate: of the hub's own TLS; None without it.
+    """
+
+    def __init__(
+        self, node: Node, context: ConnectionContext, certificate: Certificate | None
+    ) -> None:
+        self._node = node
+        self._context = context
+        self._tls = None if certificate is None else certificate.context
+
+    async def accept(self, listening: socket.socket) -> Accepting:
+        """Begin to accept at `listening`, which is closed with what is returned."""
+        settings, context = self._node.settings, self._context
+        if settings.proxy_protocol or self._tls is not None:
+            proxied = ProxiedListener(
+                listening,
+                lambda address: Connection(context, address),
+                proxies=self._node.proxies,
+                headed=settings.proxy_protocol,
+                tls=self._tls,
+                timeout_seconds=settings.handshake_timeout_seconds,
+                max_waiting=settings.max_connections,
+                max_of_one=settings.address_connections,
+                refused=self._refused,
+            )
+            return _Running(proxied, context.spawn(proxied.run()))
+        return await asyncio.get_running_loop().create_server(
+            lambda: Connection(context), sock=listening, backlog=settings.backlog
+        )
+
+    def _refused(self, address: str, error: BadRequestError) -> None:
+        self._node.counters.refused[error.code] += 1
+        self._node.refusals.refused(error.code, address=address, reason=error.message)
+
+
+class _Running:
+    """A task that accepts."""
+
+    def __init__(self, listener: ProxiedListener, task: "asyncio.Task[None]") -> None:
+        self._listener = listener
+        self._task = task
+
+    def close(self) -> None:
+        # Whose handshake is under way is served still: the listener waits for its tasks.
+        self._listener.stop()
 
 
 class Listener:

@@ -3,7 +3,7 @@
 Versions and ciphers are those that Python's `ssl.create_default_context` chooses for servers: TLS
 1.2 with forward secrecy, and 1.3. ALPN offers `http/1.1` alone: HTTP/2 and 3 are a proxy's work.
 
-How long a handshake may take is not said here: `hub.node.accepting` tells the event loop, by
+How long a handshake may take is not said here: `hub.node.server` tells the event loop, by
 `HUB_HANDSHAKE_TIMEOUT_SECONDS`.
 """
 

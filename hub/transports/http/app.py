@@ -1,20 +1,48 @@
-"""The table of all routes of a node."""
+"""The table of all routes of a node, and the OpenAPI 3.1 document that is made from it."""
+
+import re
+from collections.abc import Iterable
+
+import orjson
 
 from hub.transports.http.answer import Answer
 from hub.transports.http.batches import Batches
 from hub.transports.http.debugging import Debugging
 from hub.transports.http.documents import Documents
 from hub.transports.http.health import Health
-from hub.transports.http.openapi import openapi_json
+from hub.transports.http.operator_schemas import OPERATOR_SCHEMAS
 from hub.transports.http.operators import Operators
 from hub.transports.http.pages import Pages
 from hub.transports.http.ports import HttpDeps
+from hub.transports.http.problem import MEDIA_TYPE
 from hub.transports.http.publishing import Publishing
 from hub.transports.http.reading import Reading
 from hub.transports.http.routes import Access, Route, RouteTable
-from hub.transports.http.schemas import ok
+from hub.transports.http.schemas import (
+    CHANNEL,
+    SCHEMAS,
+    SECURITY_SCHEMES,
+    STRING,
+    Json,
+    content,
+    media,
+    ok,
+    ref,
+)
 from hub.transports.http.sessions import Sessions
 from hub.transports.http.subjects import Subjects
+
+_SECURITY: dict[Access, list[Json]] = {
+    Access.ANYBODY: [{}],
+    Access.READER: [{"bearer": []}, {"key": []}, {}],
+    Access.PUBLISHER: [{"bearer": []}, {"key": []}, {}],
+    Access.OPERATOR: [{"bearer": []}, {"key": []}, {"basic": []}],
+    Access.SESSION: [{"secret": []}],
+    Access.STREAM: [{"bearer": []}, {}],
+}
+# A poll begins with a reader's credentials and goes on with its session's secret.
+_POLL = [*_SECURITY[Access.READER], *_SECURITY[Access.SESSION]]
+_IN_PATH = re.compile(r"{(\w+)}")
 
 
 def make_routes(deps: HttpDeps) -> RouteTable:
@@ -50,7 +78,7 @@ def _document(routes: list[Route], deps: HttpDeps) -> Route:
         summary="This document",
         answers=ok("This document.", {"type": "object"}),
     )
-    body = openapi_json([*routes, route], version=deps.version, base_path=deps.base_path)
+    body = _openapi_json([*routes, route], version=deps.version, base_path=deps.base_path)
     return route
 
 
@@ -64,3 +92,44 @@ def _to_the_page(base_path: str) -> Route:
         handler=lambda _request: Answer(status=308, headers=location),
         summary="The page",
     )
+
+
+def _openapi_json(routes: Iterable[Route], *, version: str, base_path: str) -> bytes:
+    """The encoded document of the routes that answer in JSON or text; files are left out."""
+    paths: dict[str, dict[str, Json]] = {}
+    for route in routes:
+        if route.answers:
+            paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return orjson.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "Broadcast hub", "version": version},
+            "servers": [{"url": base_path or "/"}],
+            "paths": paths,
+            "components": {
+                "schemas": {**SCHEMAS, **OPERATOR_SCHEMAS},
+                "securitySchemes": SECURITY_SCHEMES,
+            },
+        }
+    )
+
+
+def _operation(route: Route) -> Json:
+    in_path: list[Json] = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": CHANNEL if name == "channel" else STRING,
+        }
+        for name in _IN_PATH.findall(route.path)
+    ]
+    errors = {"default": content("An error.", ref("Problem"), MEDIA_TYPE)}
+    body = {} if route.body is None else {"requestBody": media(route.body) | {"required": True}}
+    return {
+        "summary": route.summary,
+        "parameters": in_path + [parameter.openapi() for parameter in route.parameters],
+        "responses": errors | dict(route.answers),
+        "security": _POLL if route.path == "/poll" else _SECURITY[route.access],
+        **body,
+    }

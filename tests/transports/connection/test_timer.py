@@ -4,7 +4,7 @@ import gc
 import weakref
 
 from hub.core.time.deadlines import GRANULARITY_SECONDS, Deadlines
-from hub.transports.connection.timer import StateTimer
+from hub.transports.connection.phase import StateTimer
 from tests.core.fakes import FakeClock
 
 
