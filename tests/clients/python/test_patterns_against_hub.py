@@ -71,6 +71,20 @@ async def test_channels_that_appear_a_cut_and_another_client(hub: Hub, transport
         await eventually(lambda: left_all(hub), seconds=DEADLINE_SECONDS)
 
 
+@pytest.mark.parametrize("transport", ["websocket", "sse", "poll"])
+async def test_what_follows_an_end_comes_too(hub: Hub, transport: str) -> None:
+    """Its pattern matches the channel as before."""
+    async with HubClient(hub.url, transports=(transport,), options=OPTIONS) as client:
+        items = client.subscribe_pattern("p:*", gaps=True)
+        await items.wait_started()
+        await hub.publish("p:a", 1)
+        await hub.publish("p:a", 1, end=True)
+        assert await take(items, 2) == [("p:a", 1), ("p:a", 2)]
+        for expected in (3, 4):
+            await hub.publish("p:a", 1)
+            assert await take(items, 1) == [("p:a", expected)]
+
+
 async def test_a_polling_client_without_a_channel_keeps_its_session(hub: Hub) -> None:
     """It names the pattern that it subscribed to by command, which is no second subscription."""
     said: list[ConnectionState] = []
