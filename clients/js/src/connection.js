@@ -11,7 +11,7 @@
 import { backoff, now, timer } from "./backoff.js";
 import { BETTER_MS, LINGER_MS, LOOK_MS, LOST, PATIENCE, PROBE_MS, STABLE_MS } from "./limits.js";
 import { OFFLINE_MS, TOKEN_MS } from "./limits.js";
-import { LoggedOutError } from "./errors.js";
+import { complain, LoggedOutError } from "./errors.js";
 import { remember } from "./memory.js";
 import { openPoll } from "./poll.js";
 import { openSse } from "./sse.js";
@@ -149,7 +149,9 @@ export function connection(base, options, events) {
       probe(mine);
       OPEN[transports[at]](mine);
     } catch (error) {
-      if (!isLoggedOut(error)) ended(mine, LOST, String(error));
+      if (isLoggedOut(error)) return;
+      if (!mine.dialled) complain("no token", `${error}`);
+      ended(mine, LOST, `${error}`);
     }
   };
 

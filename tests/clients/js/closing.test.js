@@ -43,6 +43,24 @@ test("a connection that the hub refuses for good is said once, whatever listens"
   assert.deepEqual(said, ["broadcast hub: http://hub.test/base/ refuses this client (4401): a token is required; give it one: new Hub(url, { token })"]);
 });
 
+test("a token function that fails is said each time, or the page would stay empty in silence", async () => {
+  const said = console_();
+  const wire = fakeWire();
+  let asked = 0;
+  const token = () => {
+    asked += 1;
+    if (asked < 3) throw new TypeError("no such page");
+    return "t";
+  };
+  const { hub } = connect(wire, { token });
+  hub.subscribe("a", () => {});
+  await settle();
+  for (let tries = 0; tries < 10 && hub.state !== "connected"; tries += 1) await pass(1000);
+  assert.equal(hub.state, "connected");
+  assert.deepEqual(said, Array(2).fill("broadcast hub: no token: TypeError: no such page"));
+  hub.close();
+});
+
 test("closing says nothing", async () => {
   const said = console_();
   const { hub } = connect(fakeWire());
