@@ -2,13 +2,13 @@
 
 import asyncio
 import random
-from typing import Protocol
 
 from hub.core.counters import Counters
 from hub.core.ports import Dialect
 from hub.core.pushes import Goodbye
 from hub.errors import HeadersTooLargeError, HubError, UpgradeRequiredError
 from hub.transports.http.answer import Answer
+from hub.transports.http.ports import Refused
 from hub.transports.http.problem import problem
 from hub.transports.http.routes import Stream
 from hub.transports.opening import Openings, cross_origin
@@ -20,21 +20,6 @@ MAX_TARGET_BYTES = 4096
 # A plain EventSource that is refused for now comes back within this window. It has no jitter
 # of its own, so each gets another moment of it.
 _RETRY_MILLISECONDS = (1000, 4000)
-
-
-class Told(Protocol):
-    """Where a refusal is logged; `hub.observe.refusals` has it."""
-
-    def __call__(
-        self,
-        code: str,
-        *,
-        address: str,
-        reason: str,
-        origin: str | None,
-        host: str | None,
-        refusal: str,
-    ) -> None: ...
 
 
 def check_target(request: Request) -> None:
@@ -50,7 +35,9 @@ class Streams:
         sse: what a refusal of `/sse` is written in.
     """
 
-    def __init__(self, openings: Openings, *, sse: Dialect, counters: Counters, told: Told) -> None:
+    def __init__(
+        self, openings: Openings, *, sse: Dialect, counters: Counters, told: Refused
+    ) -> None:
         self._openings = openings
         self._sse = sse
         self._counters = counters

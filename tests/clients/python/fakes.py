@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+
+from hub_client import ClientOptions, Gap, HubClient, Message, ReconnectTiming, Subscription
 
 Json = dict[str, Any]
 DEADLINE_SECONDS = 10.0
@@ -268,3 +270,20 @@ def answers_all(request: HttpRequest) -> HttpAnswer:
     """What a hub says that takes every publication: its offset is the number in its data."""
     fields = {"channel": "a", "epoch": "e1"}
     return json_answer([fields | {"offset": item["data"]} for item in request.json])
+
+
+QUICK = ReconnectTiming(base_seconds=0.01, cap_seconds=0.05, open_timeout_seconds=5)
+ONLY_WEBSOCKET = ("websocket",)
+ItemT = TypeVar("ItemT", Message, Message | Gap)
+
+
+def websocket_client(url: str, **more: object) -> HubClient:
+    """A client that comes back quickly; `more` are fields of its options."""
+    options = ClientOptions(timing=QUICK, **more)  # type: ignore[arg-type]  # fields by name
+    return HubClient(url, transports=ONLY_WEBSOCKET, options=options)
+
+
+async def take(items: "Subscription[ItemT]", count: int) -> "list[ItemT]":
+    """The next so many of a subscription, within the deadline."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        return [await anext(items) for _ in range(count)]

@@ -1,7 +1,6 @@
 """What subscriptions and commands of a client cost and promise each other."""
 
 import asyncio
-from typing import TypeVar
 
 import pytest
 
@@ -12,36 +11,26 @@ from hub_client import (
     CommandError,
     ConnectionLostError,
     FeedLimits,
-    Gap,
     HubClient,
     Message,
     Position,
-    ReconnectTiming,
     Subscription,
 )
 from tests.clients.python.fakes import (
     DEADLINE_SECONDS,
+    ONLY_WEBSOCKET,
+    QUICK,
     Peer,
     message,
     started,
     stay,
+    take,
     websocket_hub,
     welcome,
 )
-
-QUICK = ReconnectTiming(base_seconds=0.01, cap_seconds=0.05, open_timeout_seconds=5)
-ONLY_WEBSOCKET = ("websocket",)
-ItemT = TypeVar("ItemT", Message, Message | Gap)
-
-
-def client(url: str, **more: object) -> HubClient:
-    options = ClientOptions(timing=QUICK, **more)  # type: ignore[arg-type]  # fields by name
-    return HubClient(url, transports=ONLY_WEBSOCKET, options=options)
-
-
-async def take(items: "Subscription[ItemT]", count: int) -> "list[ItemT]":
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        return [await anext(items) for _ in range(count)]
+from tests.clients.python.fakes import (
+    websocket_client as client,
+)
 
 
 async def test_a_refused_subscription_fails_alone_and_the_others_live_on() -> None:

@@ -1,7 +1,6 @@
 """The client over WebSocket, against a hub played by a script."""
 
 import asyncio
-from typing import TypeVar
 
 import pytest
 
@@ -10,36 +9,25 @@ from hub_client import (
     ConnectionState,
     Gap,
     HubClient,
-    Message,
     Position,
-    ReconnectTiming,
     RejectedError,
-    Subscription,
     UnauthorizedError,
 )
 from tests.clients.python.fakes import (
     DEADLINE_SECONDS,
+    ONLY_WEBSOCKET,
+    QUICK,
     Peer,
     message,
     reset,
     started,
+    take,
     websocket_hub,
     welcome,
 )
-
-QUICK = ReconnectTiming(base_seconds=0.01, cap_seconds=0.05, open_timeout_seconds=5)
-ONLY_WEBSOCKET = ("websocket",)
-ItemT = TypeVar("ItemT", Message, Message | Gap)
-
-
-def client(url: str, **more: object) -> HubClient:
-    options = ClientOptions(timing=QUICK, **more)  # type: ignore[arg-type]  # fields by name
-    return HubClient(url, transports=ONLY_WEBSOCKET, options=options)
-
-
-async def take(items: "Subscription[ItemT]", count: int) -> "list[ItemT]":
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        return [await anext(items) for _ in range(count)]
+from tests.clients.python.fakes import (
+    websocket_client as client,
+)
 
 
 async def test_messages_of_one_channel_arrive_in_order_with_their_bytes_untouched() -> None:
