@@ -108,20 +108,8 @@ class MemoryBroker:
             made = self._idempotency.find(request, epoch=log.epoch)
             if made is not None:
                 return made
-        offset = log.offset + 1
-        publication = Publication(
-            log.name,
-            offset,
-            request.data,
-            int(self._wall_clock() * 1000),
-            request.key,
-            request.sender,
-            request.skip_connection,
-            request.trace,
-            request.tags,
-            request.marks,
-            request.keep_ms,
-        )
+        time_ms = int(self._wall_clock() * 1000)
+        publication = request.numbered(log.name, log.offset + 1, time_ms)
         return PublishResult(self.take(log, publication, request))
 
     def take(self, log: ChannelLog, publication: Publication, request: PublishRequest) -> Position:
@@ -184,19 +172,7 @@ class MemoryBroker:
             return [error] * len(requests)
         name, epoch, time_ms = log.name, log.epoch, int(self._wall_clock() * 1000)
         publications = [
-            Publication(
-                name,
-                offset,
-                request.data,
-                time_ms,
-                request.key,
-                request.sender,
-                request.skip_connection,
-                request.trace,
-                request.tags,
-                request.marks,
-                request.keep_ms,
-            )
+            request.numbered(name, offset, time_ms)
             for offset, request in enumerate(requests, log.offset + 1)
         ]
         follows_end = bool(log.offset) and log.ends

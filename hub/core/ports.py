@@ -94,6 +94,22 @@ class PublishRequest:
     keep_ms: int | None = None
     """... and so is this."""
 
+    def numbered(self, channel: str, offset: int, time_ms: int) -> Publication:
+        """The publication that it becomes; `channel` is its own, as the broker holds the name."""
+        return Publication(
+            channel,
+            offset,
+            self.data,
+            time_ms,
+            self.key,
+            self.sender,
+            self.skip_connection,
+            self.trace,
+            self.tags,
+            self.marks,
+            self.keep_ms,
+        )
+
 
 @value(frozen=True, slots=True)
 class PublishResult:

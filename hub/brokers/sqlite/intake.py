@@ -138,19 +138,7 @@ class Batch:
             memory.place(log)
         numbered = _Numbered(
             ticket,
-            Publication(
-                log.name,
-                log.offset + len(taken) + 1,
-                request.data,
-                self._time_ms,
-                request.key,
-                request.sender,
-                request.skip_connection,
-                request.trace,
-                request.tags,
-                request.marks,
-                request.keep_ms,
-            ),
+            request.numbered(log.name, log.offset + len(taken) + 1, self._time_ms),
         )
         taken.append(numbered)
         self._order.append((log, numbered))
