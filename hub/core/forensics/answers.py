@@ -140,6 +140,10 @@ def _row(*facts: Fact | What, answer: Answer, detail: str = "", times: Times = T
 
 
 _FORGOTTEN = "out of reach: what was noted then is forgotten"
+_ROW_GONE = (
+    "the filter of its subscription leaves it out: {filter}; as the subscription keeps rows, the"
+    " peer was told that its row is gone"
+)
 _NEVER_CAME = "it never came to this node; announced as `{lost}`"
 TABLE = (
     # What is asked for.
@@ -167,9 +171,6 @@ TABLE = (
     _row(What.ROWS, answer=Answer.AS_ROW, times=Times.NOTE,
          detail="history no longer held it, so rows were written anew: those as of offset {by}"
          " stand for it"),
-    _row(Fact.LEFT_OUT, Fact.AFTER_ROWS, answer=Answer.FILTERED,
-         detail="the filter of its subscription leaves it out: {filter}; where it has a key, the"
-         " peer was told that its row is gone"),
     _row(Fact.LEFT_OUT, answer=Answer.FILTERED,
          detail="the filter of its subscription leaves it out: {filter}"),
     _row(What.DROPPED, answer=Answer.DROPPED, times=Times.NOTE,
@@ -189,21 +190,28 @@ TABLE = (
     _row(What.UNSENT, answer=Answer.CLOSED, times=Times.NOTE,
          detail="the connection ended while it waited in the outbox"),
     _row(What.REPLAYED, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(What.REPLAYED, Fact.AS_REMOVAL, answer=Answer.FILTERED, times=Times.NOTE,
+         detail=_ROW_GONE),
     _row(What.REPLAYED, answer=Answer.WRITTEN, times=Times.NOTE, detail="written from history"),
     _row(What.LATE, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
     # It may have been lost: that is forgotten with the timeline.
     _row(What.LATE, Fact.OUT_OF_REACH, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
     _row(What.LATE, Fact.NEVER_CAME, answer=Answer.LOST, detail=_NEVER_CAME),
+    _row(What.LATE, Fact.AS_REMOVAL, answer=Answer.FILTERED, times=Times.NOTE, detail=_ROW_GONE),
     _row(What.LATE, answer=Answer.WRITTEN, times=Times.NOTE,
          detail="written from the outbox: its peer took no more at first"),
     # Nothing was noted: how far the subscription has come.
     _row(Fact.EPOCH_OVER, Fact.OUT_OF_REACH, answer=Answer.UNKNOWN,
          detail="that epoch is over, and this node does not remember that it came so far"),
     _row(Fact.HANDED, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
+    _row(Fact.HANDED, Fact.IN_TURN, Fact.AS_REMOVAL, answer=Answer.FILTERED, times=Times.TURN,
+         detail=_ROW_GONE),
     _row(Fact.HANDED, Fact.IN_TURN, answer=Answer.WRITTEN, times=Times.TURN,
          detail="written when its turn came: the subscriber asked for at most one per"
          " {every_ms} ms"),
     _row(Fact.HANDED, Fact.NEVER_CAME, answer=Answer.LOST, detail=_NEVER_CAME),
+    _row(Fact.HANDED, Fact.SENT, Fact.AS_REMOVAL, answer=Answer.FILTERED, times=Times.SENDING,
+         detail=_ROW_GONE),
     _row(Fact.HANDED, Fact.SENT, Fact.EVERY_SO_OFTEN, answer=Answer.WRITTEN, times=Times.SENDING,
          detail="written to its connection when it came, or up to {every_ms} ms later, as it"
          " asked"),
