@@ -125,6 +125,18 @@ def test_by_name_and_through_a_pattern_is_one_delivery(node: SmallNode) -> None:
     assert messages(link)[-1] == ("p:b", 3)
 
 
+def test_an_answer_to_a_name_says_how_far_the_stream_is_where_it_stands(node: SmallNode) -> None:
+    """A client drops what came before the answer, so all of that is counted in it."""
+    publish(node, "p:a")
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "p:*"))
+    node.publish("p:a")
+    node.do(session, Subscribe(2, "p:a"))
+    before = heard(link)[: heard(link).index(reply(link))]
+    newest = [push["offset"] for push in before if push["op"] == "message"][-1]
+    assert reply(link)["ok"]["position"].split(":")[-1] == str(newest) == "2"
+
+
 def test_a_channel_by_name_with_a_position_begins_there(node: SmallNode) -> None:
     """Behind what the pattern has brought."""
     publish(node, "p:a", "p:a")
@@ -421,3 +433,18 @@ def test_an_epoch_that_follows_an_end_is_a_reset(node: SmallNode) -> None:
     publish(node, "p:a")
     assert told_of_ends(link) == [1, 2, "ended", 1]
     assert [push["reason"] for push in heard(link) if push["op"] == "gap"] == ["reset"]
+
+
+def test_a_resume_behind_an_end_is_told_nothing_of_it(node: SmallNode) -> None:
+    """Until something follows: each poll that resumes would be answered at once otherwise."""
+    publish(node, "p:a", "p:b")
+    end(node)
+    node.loop.settle()
+    places = {name: node.memory._logs[name].head for name in ("p:a", "p:b")}
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "p:*", places))
+    assert reply(link)["ok"]["positions"] == {name: str(at) for name, at in places.items()}
+    publish(node, "p:b")
+    assert told_of_ends(link) == [2]
+    publish(node, "p:a")
+    assert told_of_ends(link) == [2, 3]

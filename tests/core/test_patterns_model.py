@@ -81,7 +81,11 @@ class Reader:
         elif op == "reply" and "position" in push.get("ok", {}):
             # Subscribed by name, before or after the pattern brought it.
             assert self.places is not None
-            self.places.setdefault(push["ok"]["channel"], Position.parse(push["ok"]["position"]))
+            at = Position.parse(push["ok"]["position"])
+            known = self.places.setdefault(push["ok"]["channel"], at)
+            if (known.epoch, known.offset > at.offset) == (at.epoch, True):
+                # Of a channel that has ended, whoever names it gets all there is.
+                self.places[push["ok"]["channel"]] = at
         elif op == "subscribed":
             at = Position.parse(push["position"])
             assert self.places is not None

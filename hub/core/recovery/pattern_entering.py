@@ -38,6 +38,15 @@ def goes_back(held: Subscription, at: Start) -> bool:
     return at.reset or at.position.offset < held.position.offset
 
 
+def _is_over(channel: Channel, asked: Subscribe, at: Start) -> bool:
+    """Whether the peer has had the channel's end, and nothing follows it so far.
+
+    It is told nothing: else each poll that resumes would be answered at once for it.
+    """
+    had_all = asked.since is not None and at.recovered and not at.replayed
+    return had_all and channel.ended and at.position == channel.head
+
+
 class PatternEntering:
     """One per node; keeps nothing of its own."""
 
@@ -75,9 +84,12 @@ class PatternEntering:
                 # What was written before was too much.
                 return
             held = session.subscriptions.get(channel.name)
-            if held is None:
+            if held is None and _is_over(channel, asked, at):
+                if session.patterns is not None:
+                    session.patterns.left_at_end(channel.name, at.position)
+            elif held is None:
                 self._subscribing.enter_through_pattern(session, channel, asked, at, told=False)
-            elif goes_back(held, at):
+            elif held is not None and goes_back(held, at):
                 self._subscribing.go_back(held, asked, at)
 
     async def _as_of_now(self, entry: Entry) -> Entry:

@@ -284,13 +284,14 @@ class Subscribing:
             del session.patterns.channels[channel.name]
         if channel.options.presence:
             self._presence.enter(channel.name, session, command.presence)
-        at = Start(held.position, 0, recovered=True)
+        self._fanout.settle(held)
+        owed_through = held.offset if held.live else held.replay_cursor
+        at = Start(Position(channel.epoch, owed_through), 0, recovered=True)
         answer: Reply | Subscribed = Subscribed(
             channel.name, at.position, at.recovered, 0, given=command.given
         )
         if reply_in_stream:
             answer = Reply(command.id, _ok(command, at))
-        self._fanout.settle(held)
         session.push_in_order(held, answer)
         return _ok(command, at)
 
