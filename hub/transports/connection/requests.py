@@ -73,10 +73,7 @@ class Requests:
         self.reading = call
         if request.cut is not None:
             context.dispatcher.remember(call)
-        if not request.upgrade or call.answer is not None or call.route is None:
-            return False
-        # The table answers HEAD with the row of GET, and gives no connection away for it.
-        return call.route.stream is Stream.WEBSOCKET and request.method == "GET"
+        return request.upgrade and call.answer is None and call.stream is Stream.WEBSOCKET
 
     def known_read(self, known: KnownHead, key: str | None, body: bytes) -> None:
         prepared = known.prepared
@@ -232,13 +229,12 @@ class Requests:
 
     def _begin_apart(self, call: Call) -> bool:
         """Begin what is not simply the handler of a route; return whether it was that."""
-        route = call.route
         if call.foreign and isinstance(call, ApplicationCall):
             self._wait_for(call, call.run())
         elif call.admission is not None:
             self._wait_for(call, self._admit(call))
-        elif route is not None and route.stream is not None and call.request.method == "GET":
-            self._owner.open_stream(call, route.stream)
+        elif (stream := call.stream) is not None:
+            self._owner.open_stream(call, stream)
         else:
             return False
         return True
@@ -314,8 +310,7 @@ class Requests:
         request = call.request
         if not (request.keep_alive and call.complete) or self.crowded or self.stopping:
             return True
-        route = call.route
-        return route is not None and route.stream is not None and request.method == "GET"
+        return call.stream is not None
 
     def finished(self, call: ApplicationCall, *, close: bool) -> None:
         """The application's answer is written whole."""

@@ -28,7 +28,7 @@ from hub.transports.http.known import KnownHead, KnownHeads, fields_of
 from hub.transports.http.parameters import read_query
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.problem import problem
-from hub.transports.http.routes import Access, Place, Route, RouteTable
+from hub.transports.http.routes import Access, Place, Route, RouteTable, Stream
 from hub.transports.opening import cross_origin
 from hub.transports.request import Request, has_body
 
@@ -77,6 +77,14 @@ class Call:
     def pattern(self) -> str:
         """The path as the table has it: the path itself may hold names and tokens."""
         return "" if self.route is None else self.route.path
+
+    @property
+    def stream(self) -> Stream | None:
+        """What the connection is to become.
+
+        The table answers HEAD with the row of GET, and gives no connection away for it.
+        """
+        return None if self.route is None or self.request.method != "GET" else self.route.stream
 
     @property
     def is_for_probes(self) -> bool:
