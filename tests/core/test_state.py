@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from hub.core.commands import Subscribe
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.ports import PublishRequest
-from hub.core.publication import REMOVES, Position
+from hub.core.ports import PublishRequest, PublishResult
+from hub.core.publication import ENDS, REMOVES, Position
 from hub.core.recovery import replay
 from hub.wire.filters import TagFilter, read_filter
 from tests.core.small_node import Shape, SmallNode
@@ -39,9 +39,9 @@ def put(
     *,
     remove: bool = False,
     tags: bytes | None = None,
-) -> None:
+) -> PublishResult:
     marks = REMOVES if remove else 0
-    node.request(PublishRequest(channel, data, "backend", key=key, marks=marks, tags=tags))
+    return node.request(PublishRequest(channel, data, "backend", key=key, marks=marks, tags=tags))
 
 
 @dataclass
@@ -196,6 +196,22 @@ def test_a_resume_from_another_epoch_gets_the_rows_and_no_reset() -> None:
     reader = Subscriber(node)
     subscribe(reader, "table:a", Position("another", 5))
     assert [push["op"] for push in reader.read()] == ["reply", "state"]
+
+
+@pytest.mark.parametrize("since", [None, "another:5", "none:0", "before", "ahead"])
+def test_rows_of_a_channel_that_has_ended_are_followed_by_its_end(since: str | None) -> None:
+    """Wherever the peer comes from: rows do not say that nothing will follow them."""
+    node = small_node()
+    before = put(node, "short:a", "gone").position
+    for number in range(4):
+        put(node, "short:a", f"k{number}")
+    node.request(PublishRequest("short:a", b"1", "backend", key="k", marks=ENDS))
+    places = {"before": before, "ahead": Position(before.epoch, 99)}
+    reader = Subscriber(node)
+    subscribe(
+        reader, "short:a", None if since is None else places.get(since) or Position.parse(since)
+    )
+    assert [push["op"] for push in reader.read()] == ["reply", "state", "unsubscribed"]
 
 
 def test_a_new_epoch_under_a_subscription_sends_the_rows_anew() -> None:

@@ -6,9 +6,10 @@ history, and the subscription goes live when its cursor meets the head. Where hi
 faster than the peer reads, a gap `expired` says so.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from hub.core.counters import Counters
+from hub.core.fanout.channels import Channel
 from hub.core.forensics.journal import Journal
 from hub.core.options import KIB, MIB
 from hub.core.ports import PAGE_BYTES, Broker, HistoryPage
@@ -56,6 +57,8 @@ class Replay:
         self._pages = SharedPages()
         self.on_caught_up: Callable[[Subscription], None] = lambda _: None
         """Is told a subscription that has read all there is, and is live."""
+        self.find_end: Callable[[Channel], Awaitable[object]] = _find_nothing
+        """Finds out whether a channel has ended, before rows are sent that do not say it."""
 
     @property
     def kept_bytes(self) -> int:
@@ -121,6 +124,8 @@ class Replay:
         out of them: what changed it follows that position, and comes as a message.
         """
         channel, after, position = subscription.channel, state.after, state.position
+        if position is None:
+            await self.find_end(channel)
         page = await self.broker.state(
             channel.name,
             after,
@@ -224,6 +229,10 @@ class Replay:
         whole = session.deliver(encoded)
         self._counters.replayed += session.sent - before
         return whole
+
+
+async def _find_nothing(_: Channel) -> None:
+    """Nobody asks."""
 
 
 def _take_kept(subscription: Subscription) -> HistoryPage | None:

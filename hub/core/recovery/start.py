@@ -133,7 +133,6 @@ class Starts:
     async def _start(self, channel: Channel, command: Subscribe) -> Start:
         """Ask history only where something of it was asked for."""
         if command.state and command.since is None:
-            await self._ending.has_ended(channel)
             return with_state(at_head(channel.head), channel.head, fresh=True)
         began = await self._history_start(channel, command)
         return with_state(began, channel.head, fresh=False) if command.state else began

@@ -62,6 +62,7 @@ class Subscribing:
         self._membership = membership
         self.starts = Starts(replay, self._ending)
         replay.on_caught_up = self._ending.caught_up
+        replay.find_end = self._ending.has_ended
         self._subscribed_live = lru_cache(maxsize=_CACHED_ANSWERS)(_subscribed_live)
 
     async def subscribe(
