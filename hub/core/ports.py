@@ -287,7 +287,10 @@ class Appearances(Protocol):
         ...
 
     def missed(self) -> None:
-        """Channels may have appeared that nobody was told of: `Directory.matching` knows them."""
+        """Channels may have appeared, or go on behind their ends, that nobody was told of.
+
+        `Directory.matching` knows them.
+        """
         ...
 
 

@@ -259,6 +259,7 @@ class ChannelDirectory:
 
     async def _read(self, known: _Known, server: _Server) -> bool:
         """Read all names of a server; where that fails it is tried again."""
+        behind_a_cut = server.unread and server.was_read
         server.unread = False
         try:
             cursor = b"0"
@@ -276,6 +277,9 @@ class ChannelDirectory:
             self._log.debug("redis_names_failed", reason=str(error))
             return False
         server.was_read = True
+        if behind_a_cut and self._appearances is not None:
+            # That something follows the end of a known channel shows in no name.
+            self._appearances.missed()
         return True
 
     async def _take(self, known: _Known, names: Sequence[str]) -> None:
