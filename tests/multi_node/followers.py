@@ -70,7 +70,7 @@ class Follower(SocketReader):
         return True
 
     async def _take(self, _connection: ClientConnection, push: Push) -> None:
-        assert push["op"] != "unsubscribed", push
+        assert push["op"] != "unsubscribed" or push["reason"] == "ended", push
         if "channel" in push:
             self.views[push["channel"]].feed(push)
 
@@ -95,7 +95,7 @@ class StreamFollower(EventStream):
         """It names what has begun, which is judged by what a resume brings."""
 
     def _take(self, push: Push) -> None:
-        assert push["op"] != "unsubscribed", push
+        assert push["op"] != "unsubscribed" or push["reason"] == "ended", push
         if push["op"] == "subscribed" and "pattern" in push:
             self._starting.discard(self._pattern)
             for channel, position in push["positions"].items():

@@ -166,7 +166,8 @@ def fill(ballast: Path) -> None:
 
 CALM: list[Step] = [
     ordinary.publish_some, ordinary.publish_many, ordinary.someone_comes, ordinary.someone_moves,
-    ordinary.someone_leaves, ordinary.a_channel_is_born, the_hub_is_restarted,
+    ordinary.someone_leaves, ordinary.a_channel_is_born, ordinary.a_channel_ends,
+    the_hub_is_restarted,
 ]  # fmt: skip
 FAULTS: list[Step] = [
     the_hub_is_killed, the_hub_is_killed, ordinary.a_node_stands_still,

@@ -37,6 +37,7 @@ NAMESPACES = (
 LANES = 4
 SEATS = 2 + 8 * LANES
 MAX_BORN = 4
+FOLLOWERS = 3
 MAX_ABSENT = 2
 MANY = 300
 # What costs seconds happens so often at most.
@@ -54,6 +55,8 @@ class Lane:
     keyed: bool = False
     born: bool = False
     """Whether it came to be in the story: it begins before its first publication, for everybody."""
+    ended: bool = False
+    """Whether it ever had an end: who named it would have left it for good."""
     seats: list[Seat] = field(default_factory=list)
     said: dict[Place, object] = field(default_factory=dict)
     asked_at: dict[Place, float] = field(default_factory=dict)
@@ -271,11 +274,11 @@ async def publish_at_once(story: Story, lane: Lane, count: int) -> None:
     await asyncio.gather(*(_publish(lane, number, story.anywhere()) for number in numbers))
 
 
-async def _publish(lane: Lane, number: int, hub: HubProcess) -> None:
+async def _publish(lane: Lane, number: int, hub: HubProcess, *, end: bool = False) -> None:
     async def published() -> bool:
         asked_at = time.monotonic()
         try:
-            answer = await publish_one(hub, _item(lane, number))
+            answer = await publish_one(hub, _item(lane, number) | {"end": end})
         except httpx.TransportError:
             return False
         if answer.status_code == 503:
@@ -328,12 +331,26 @@ async def a_channel_is_born(story: Story) -> None:
     await publish_at_once(story, lane, story.chance.randint(1, 20))
 
 
+async def a_channel_ends(story: Story) -> None:
+    """Whatever follows begins it anew, for everybody who follows a pattern."""
+    followed = [each for each in story.lanes if each.born and len(each.seats) == FOLLOWERS]
+    if not followed:
+        await a_channel_is_born(story)
+        return
+    lane = story.chance.choice(followed)
+    lane.ended = True
+    [number] = lane.numbers(1)
+    await _publish(lane, number, story.anywhere(), end=True)
+    if story.chance.random() < 0.5:
+        await publish_at_once(story, lane, story.chance.randint(1, 5))
+
+
 # -- coming and going ----------------------------------------------------------------------------
 
 
 async def someone_comes(story: Story) -> None:
     if sum(len(lane.seats) for lane in story.lanes if not lane.born) < SEATS:
-        await story.sit(story.lane())
+        await story.sit(story.chance.choice([lane for lane in story.lanes if not lane.ended]))
 
 
 async def someone_moves(story: Story) -> None:
@@ -433,7 +450,7 @@ async def node_dies(story: Story) -> None:
 
 CALM: list[Step] = [
     publish_some, publish_some, publish_many, someone_comes, someone_moves, someone_leaves,
-    messages_are_late, a_channel_is_born,
+    messages_are_late, a_channel_is_born, a_channel_ends,
 ]  # fmt: skip
 CUTS: list[Step] = [
     redis_cuts_subscribers, redis_cuts_everybody, an_answer_is_cut, a_message_is_cut,

@@ -140,7 +140,8 @@ async def workers_are_replaced(story: Story) -> None:
 
 CALM: list[Step] = [
     ordinary.publish_some, ordinary.publish_many, ordinary.someone_comes, ordinary.someone_moves,
-    ordinary.someone_leaves, ordinary.a_channel_is_born, workers_are_replaced,
+    ordinary.someone_leaves, ordinary.a_channel_is_born, ordinary.a_channel_ends,
+    workers_are_replaced,
 ]  # fmt: skip
 FAULTS: list[Step] = [
     a_worker_stands_still, the_broker_process_stands_still, a_worker_dies, the_broker_process_dies,
