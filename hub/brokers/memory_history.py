@@ -257,7 +257,8 @@ class HistoryBudget:
         self._superseded = 0
         """How many marks are of publications that are gone."""
         self._with_rows: dict[ChannelLog, StateRows] = {}
-        """Channels that have state, the one published in longest ago first."""
+        """Channels that have state, or had some that is still read; the one published in longest
+        ago first."""
 
     def take(self, log: ChannelLog, publication: Publication) -> None:
         """Count a publication that `log` holds from now on, and make room for it."""
@@ -316,7 +317,7 @@ class HistoryBudget:
     def rows_changed(self, log: ChannelLog, rows: StateRows, more_bytes: int) -> None:
         """The state of `log` takes so much more, or less, than before: make room."""
         self._with_rows.pop(log, None)
-        if rows:
+        if rows.bytes:
             self._with_rows[log] = rows
         self._count_rows(log, rows, more_bytes)
         if self._rows_max_bytes is None:
@@ -329,11 +330,12 @@ class HistoryBudget:
             self._rows_bytes += self._drop_row()
 
     def _drop_row(self) -> int:
-        """A row goes that changed long ago; return how many bytes more that is, below 0."""
+        """A row goes that changed long ago, or what rows were for those who read; return how many
+        bytes more that is, below 0."""
         log, rows = next(iter(self._with_rows.items()))
         before = rows.bytes
-        rows.drop_oldest()
-        if not rows:
+        rows.make_room()
+        if not rows.bytes:
             del self._with_rows[log]
         more_bytes = rows.bytes - before
         self._count_rows(log, rows, more_bytes)

@@ -15,7 +15,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from itertools import islice
 
-from hub.core.options import ChannelOptions
+from hub.core.options import MIB, ChannelOptions
 from hub.core.ports import StatePage
 from hub.core.publication import REMOVES, Position, Publication
 
@@ -28,6 +28,8 @@ _SORT_AGAIN = 100
 # How long former rows are kept after a page was read that is not the last. A guess: far more than
 # a page takes that does not wait for its peer.
 _READING_SECONDS = 5.0
+# What they may take together where the rows themselves take less. A guess.
+_FORMER_BYTES = MIB
 
 _Row = tuple[Publication, float]
 
@@ -40,8 +42,8 @@ class StateRows:
     """
 
     __slots__ = (
-        "_cost_bytes", "_former", "_keys", "_read_upto", "_reading_until", "_rows", "bytes",
-        "dropped", "gone", "max_keys", "ttl_seconds",
+        "_cost_bytes", "_former", "_former_bytes", "_keys", "_read_upto", "_reading_until", "_rows",
+        "bytes", "dropped", "gone", "max_keys", "ttl_seconds",
     )  # fmt: skip
 
     def __init__(self, options: ChannelOptions, cost_bytes: Callable[[Publication], int]) -> None:
@@ -54,6 +56,7 @@ class StateRows:
         """All keys in order; None until somebody reads."""
         self._former: dict[str, list[tuple[Publication, int]]] = {}
         """While somebody reads: what rows were before they changed, and where that was."""
+        self._former_bytes = 0
         self._read_upto = 0
         """The position as of which somebody reads: what came after it is nobody's former row."""
         self._reading_until = 0.0
@@ -92,20 +95,31 @@ class StateRows:
 
     def _keep(self, key: str, row: Publication, changed: int, now_seconds: float) -> None:
         """Keep a row that changes, for whoever is reading."""
-        if now_seconds > self._reading_until or len(self._former) >= self.max_keys:
+        former = self._former_bytes
+        is_much = former > _FORMER_BYTES and former > self.bytes - former
+        if now_seconds > self._reading_until or len(self._former) >= self.max_keys or is_much:
             self._forget_former()
         elif row.offset <= self._read_upto:
             self._former.setdefault(key, []).append((row, changed))
-            self.bytes += self._cost_bytes(row) + ROW_BYTES
+            size = self._cost_bytes(row) + ROW_BYTES
+            self.bytes += size
+            self._former_bytes += size
 
     def _forget_former(self) -> None:
         if former := self._former:
-            rows = [row for versions in former.values() for row, _ in versions]
-            self.bytes -= sum(map(self._cost_bytes, rows)) + len(rows) * ROW_BYTES
+            self.bytes -= self._former_bytes
+            self._former_bytes = 0
             self._former = {}
             if any(key not in self._rows for key in former):
                 self._keys = None
         self._reading_until = 0.0
+
+    def make_room(self) -> None:
+        """Take less: without what rows were before, else without the row changed longest ago."""
+        if self._former:
+            self._forget_former()
+        else:
+            self.drop_oldest()
 
     def drop_oldest(self) -> None:
         """Let go of the row that was changed longest ago: there is no room for it."""
@@ -134,7 +148,7 @@ class StateRows:
         self._rows.clear()
         self._former = {}
         self._keys = None
-        self.bytes = 0
+        self.bytes = self._former_bytes = 0
 
     def _let_go(self, key: str) -> None:
         publication, _ = self._rows.pop(key)

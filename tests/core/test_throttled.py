@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from hub.core.commands import Subscribe
 from hub.core.publication import Position
-from tests.core.small_node import SmallNode
+from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
 
@@ -96,6 +96,44 @@ def test_a_slow_peer_gets_no_gap_for_what_was_conflated() -> None:
         node.wait(1)
     assert offsets(reader.drain())[-1] == 13
     assert reader.session.subscriptions["a"].position.offset == 13
+
+
+def keys_of(reader: Subscriber, channel: str, count: int, data: bytes = b"1") -> None:
+    for number in range(count):
+        reader.node.publish(channel, data, f"k{number}")
+        reader.node.loop.settle()
+
+
+def test_many_keys_come_before_their_time_where_an_outbox_holds_no_more() -> None:
+    """What is held of a channel is bounded as what is owed of it, and nothing of it is lost."""
+    node = SmallNode(Shape(limits=limits(outbox_max_messages=10)))
+    reader = throttled(node)
+    keys_of(reader, "a", 25)
+    throttle = reader.session.subscriptions["a"].throttle
+    assert throttle is not None
+    assert throttle.messages <= 10
+    node.wait(1)
+    assert offsets(reader.read()) == list(range(1, 26))
+    assert node.counters.throttled == 0
+
+
+def test_what_all_intervals_of_a_session_hold_is_bounded_in_bytes() -> None:
+    """The one that holds most comes before its time, the others at theirs."""
+    node = SmallNode(Shape(limits=limits(outbox_max_bytes=10_000, max_subscriptions=4)))
+    reader = throttled(node)
+    reader.node.do(reader.session, Subscribe(reader.next_id(), "b", every_ms=EVERY_MS))
+    for _ in range(3):
+        reader.publish("b", 1)
+    reader.read()
+    keys_of(reader, "a", 30, b"1" * 1000)
+    held = [each.throttle for each in reader.session.subscriptions.values() if each.throttle]
+    assert 0 < sum(each.bytes for each in held) <= 10_000
+    came = reader.read()
+    assert {push["channel"] for push in came} == {"a"}
+    node.wait(1)
+    came += reader.read()
+    assert offsets([push for push in came if push["channel"] == "a"]) == list(range(1, 31))
+    assert offsets([push for push in came if push["channel"] == "b"]) == [3]
 
 
 def test_a_new_epoch_comes_behind_what_is_held() -> None:

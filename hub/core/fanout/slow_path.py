@@ -84,9 +84,12 @@ class SlowPath:
         now = self._clock()
         if now >= throttle.next_seconds:
             self.release(subscription)
-        elif throttle.cancel is None:
+            return
+        if throttle.cancel is None:
             due = throttle.next_seconds
             throttle.cancel = self._deadlines.at(due, lambda: self.release(subscription)).cancel
+        if (most := _too_much(subscription, throttle)) is not None:
+            self.release(most)
 
     def _take(self, throttle: Throttle, entries: Sequence[Entry], cursor: int) -> int:
         if entries:
@@ -174,6 +177,23 @@ class SlowPath:
             session.owe(subscription, [*replies, told], channel.offset)
         if presence_lost:
             session.push_in_order(subscription, PresenceReset(channel.name))
+
+
+def _too_much(subscription: Subscription, throttle: Throttle) -> Subscription | None:
+    """What has to leave before its time: more is held for a session than it may be owed."""
+    limits = throttle.limits
+    if throttle.messages > limits.outbox_max_messages:
+        return subscription
+    if throttle.bytes * limits.max_subscriptions <= limits.outbox_max_bytes:
+        # Its own share, whatever the others have.
+        return None
+    held = {
+        each: each.throttle.bytes
+        for each in subscription.session.subscriptions.values()
+        if each.throttle is not None
+    }
+    most = max(held, key=held.__getitem__, default=subscription)
+    return most if sum(held.values()) > limits.outbox_max_bytes else None
 
 
 def _before(entries: Iterable[Entry], otherwise: int) -> int:

@@ -213,7 +213,7 @@ class Subscribing:
         reply_in_stream: bool,
     ) -> None:
         cursor = began.position.offset
-        subscription = _subscription(session, channel, command, cursor)
+        subscription = _subscription(session, channel, command, cursor, self._limits)
         self._journal.began(subscription, cursor)
         self._membership.join(subscription, command)
         if not began.recovered and command.since is None:
@@ -237,7 +237,7 @@ class Subscribing:
     def _enter_live(self, session: Session, channel: Channel, command: Subscribe) -> None:
         """As `_enter` at the channel's head: nothing is missing, so the subscription is live."""
         offset = channel.offset
-        subscription = _subscription(session, channel, command, offset)
+        subscription = _subscription(session, channel, command, offset, self._limits)
         self._journal.began(subscription, offset)
         self._membership.join(subscription, command)
         dialect = session.dialect
@@ -255,7 +255,7 @@ class Subscribing:
     ) -> None:
         """Join a channel that a pattern of the session matches; `told` pushes where it starts."""
         cursor = began.position.offset
-        subscription = _subscription(session, channel, command, cursor)
+        subscription = _subscription(session, channel, command, cursor, self._limits)
         if session.patterns is not None:
             session.patterns.channels[channel.name] = None
             session.patterns.ended.pop(channel.name, None)
@@ -374,7 +374,7 @@ def _subscribed_live(
 
 
 def _subscription(
-    session: Session, channel: Channel, command: Subscribe, cursor: int
+    session: Session, channel: Channel, command: Subscribe, cursor: int, limits: SessionLimits
 ) -> Subscription:
     fill, state = command.fill, command.state
     wanted = command.filter
@@ -384,7 +384,7 @@ def _subscription(
         session, channel, fill=fill, cursor=cursor, filter=wanted, state=state
     )
     if command.every_ms is not None:
-        subscription.throttle = Throttle(command.every_ms / 1000)
+        subscription.throttle = Throttle(command.every_ms / 1000, limits)
     return subscription
 
 

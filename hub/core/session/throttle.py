@@ -6,11 +6,15 @@ older one of another key would take the position past that one. No I/O, no clock
 
 Example: every 500 ms, at offset 4. Offset 5 (key A) leaves at once. Then come 6 (A), 7 (B) and 8
 (A): 6 is conflated, and 500 ms after 5 left, 7 and 8 leave; 7 stands for 6 and 7.
+
+Many keys and a long interval would hold without a bound: `hub.core.fanout.slow_path` lets what is
+held leave earlier where it is more than a session may be owed.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from hub.core.options import SessionLimits
 from hub.core.session.ring import Entry, Kind
 
 
@@ -18,11 +22,13 @@ class Throttle:
     """Of one subscription."""
 
     __slots__ = (
-        "_held", "_last", "cancel", "conflated", "cursor", "every_seconds", "next_seconds",
+        "_held", "_last", "bytes", "cancel", "conflated", "cursor", "every_seconds",
+        "limits", "next_seconds",
     )  # fmt: skip
 
-    def __init__(self, every_seconds: float) -> None:
+    def __init__(self, every_seconds: float, limits: SessionLimits) -> None:
         self.every_seconds = every_seconds
+        self.limits = limits
         self.next_seconds = 0.0
         """Not before that monotonic time may anything leave."""
         self.cancel: Callable[[], None] | None = None
@@ -31,8 +37,15 @@ class Throttle:
         """The last offset before what is held."""
         self.conflated = 0
         """How many gave way to what is held."""
+        self.bytes = 0
+        """Of the frames that are held."""
         self._held: dict[str | None, Entry] = {}
         self._last = 0
+
+    @property
+    def messages(self) -> int:
+        """How many are held."""
+        return len(self._held)
 
     @property
     def holds(self) -> bool:
@@ -46,8 +59,11 @@ class Throttle:
         for entry in entries:
             self._last = max(self._last, entry.offset)
             if entry.frame:
-                conflated += self._held.pop(entry.key, None) is not None
+                if (replaced := self._held.pop(entry.key, None)) is not None:
+                    conflated += 1
+                    self.bytes -= len(replaced.frame)
                 self._held[entry.key] = entry
+                self.bytes += len(entry.frame)
         self.conflated += conflated
         return conflated
 
@@ -74,7 +90,7 @@ class Throttle:
     def forget(self) -> None:
         """Hold nothing any more."""
         self._held = {}
-        self.conflated = 0
+        self.bytes = self.conflated = 0
         self.cursor = self._last
         if self.cancel is not None:
             self.cancel()

@@ -1,0 +1,73 @@
+"""Rows that change while somebody reads: what is kept for the reader is bounded."""
+
+from hub.brokers.memory_history import ChannelLog, HistoryBudget
+from hub.core.options import MIB, ChannelOptions
+from hub.core.publication import REMOVES, Publication
+
+DATA = b"1" * 10_000
+
+
+class Table:
+    """A keyed channel that somebody reads, and never to the end."""
+
+    def __init__(self, budget: HistoryBudget, name: str = "table", *, history: int = 100) -> None:
+        options = ChannelOptions(history_size=history, keyed=True)
+        self.log = ChannelLog(name, "e", options, 0.0, budget)
+
+    def put(self, key: str, *, data: bytes = DATA, marks: int = 0) -> None:
+        log = self.log
+        publication = Publication(log.name, log.offset + 1, data, 0, key=key, marks=marks)
+        log.append(publication, 1.0)
+
+    def read(self) -> list[str]:
+        """The keys of a first page of two."""
+        rows = self.log.rows
+        assert rows is not None
+        page = rows.page(self.log.head, "", 2, upto=None, max_bytes=MIB, now_seconds=1.0)
+        return [str(row.key) for row in page.rows]
+
+    @property
+    def row_bytes(self) -> int:
+        held = self.log.rows_held()
+        assert held is not None
+        return held[1]
+
+
+def budget_of(size: int) -> HistoryBudget:
+    return HistoryBudget(size, lambda _: None)
+
+
+def test_a_reader_that_never_ends_takes_nobody_elses_history_or_rows() -> None:
+    """What a row was before is kept for a reader up to what the rows take, and 1 MiB."""
+    budget = budget_of(20 * MIB)
+    table, other = Table(budget), Table(budget, "other")
+    other.put("x")
+    for key in "abc":
+        table.put(key)
+    for _ in range(3000):
+        assert table.read() == ["a", "b"]
+        table.put("a")
+    assert len(other.log) == 1
+    assert other.log.rows_held() == (1, other.row_bytes)
+    assert table.log.rows_held() == (3, table.row_bytes)
+    assert table.row_bytes < 2 * MIB
+
+
+def test_rows_that_are_gone_make_room_though_somebody_reads_them() -> None:
+    """Publications are taken also where all that is held are rows of before."""
+    budget = budget_of(MIB // 2)
+    table = Table(budget, history=0)
+    keys = [f"k{number:02}" for number in range(20)]
+    for key in keys:
+        table.put(key)
+    table.read()
+    for key in keys:
+        table.put(key, data=b"null", marks=REMOVES)
+    assert table.log.rows_held() == (0, table.row_bytes)
+    assert table.row_bytes > 0
+    other = Table(budget, "other")
+    other.put("x", data=b"1" * (MIB // 2 - 10_000))
+    assert len(other.log) == 0
+    assert other.log.rows_held() == (1, other.row_bytes)
+    assert table.row_bytes == 0
+    assert budget.bytes <= budget.max_bytes
