@@ -5,6 +5,7 @@ proxies and certificates are those that the clients use (`hub_client.route`).
 """
 
 import asyncio
+import http.cookiejar
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,10 @@ class Caller:
             verify=route.verify,
             trust_env=False,
             follow_redirects=False,
+            # A cookie of the application is of the peer that was asked about, and of nobody else.
+            cookies=http.cookiejar.CookieJar(
+                http.cookiejar.DefaultCookiePolicy(allowed_domains=())
+            ),
             # The one deadline is that of `post`.
             timeout=None,
             limits=httpx2.Limits(

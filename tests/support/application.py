@@ -38,6 +38,8 @@ class Application:
         self.connections = 0
         self.came = asyncio.Event()
         self.answer: Answering = answer or self._yes
+        self.fields: Callable[[], str] = lambda: ""
+        """Header lines that an answer has besides."""
         self._port = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -108,7 +110,7 @@ class Application:
         self.came.set()
         status, answer = await self.answer(asked)
         writer.write(
-            b"HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-            % (status, len(answer), answer)
+            b"HTTP/1.1 %d x\r\n%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (status, self.fields().encode(), len(answer), answer)
         )
         await writer.drain()
