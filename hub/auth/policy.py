@@ -359,7 +359,10 @@ class Policy:
         # that it is no key.
         if value.count(".") == 2:
             return self._by_token(value, tickets=False)
-        raise UnauthorizedError(self._no_such_key(), refusal="key")
+        message = self._no_such_key()
+        if self._tokens:
+            message = f"this is no token (three parts joined by dots), and {message}"
+        raise UnauthorizedError(message, refusal="key")
 
     def _by_key(self, key: str) -> Identity:
         identity = self._holder(key)

@@ -158,6 +158,18 @@ def test_a_token_is_taken_from_the_url_and_from_the_header() -> None:
     )
 
 
+@pytest.mark.parametrize("sent", ["abc", "ey.abc", "a.b.c.d"])
+def test_what_is_neither_a_key_nor_a_token_is_told_what_a_token_is(sent: str) -> None:
+    """Who cut a token short must not look for a key."""
+    configured = Policy(publish_keys=["key"], token_keys=[TOKEN_KEY])
+    with pytest.raises(UnauthorizedError, match=r"no token .three parts joined by dots.* not one"):
+        configured.identify(bearer(sent))
+    with pytest.raises(UnauthorizedError, match=r"^the key is not one that is set here$"):
+        configured.identify(Credentials(api_key=sent))
+    with pytest.raises(UnauthorizedError, match=r"^the key is not one that is set here$"):
+        Policy(publish_keys=["key"]).identify(bearer(sent))
+
+
 def test_a_key_that_looks_like_a_token_is_a_key() -> None:
     """A Bearer value is a key first."""
     configured = Policy(publish_keys=["a.b.c"], token_keys=[TOKEN_KEY])
