@@ -73,7 +73,9 @@ def _ip(text: str, version: int) -> str | None:
         found = ipaddress.ip_address(text)
     except ValueError:
         return None
-    return str(one_form(found)) if found.version == version else None
+    if found.version != version or "%" in text:  # a zone is the proxy's own, and any text
+        return None
+    return str(one_form(found))
 
 
 def _is_port(text: str) -> bool:

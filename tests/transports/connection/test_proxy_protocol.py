@@ -58,6 +58,8 @@ def test_a_header_may_come_in_any_pieces(header: bytes, client: str | None) -> N
         b"PROXY TCP4 203.0.113.9 10.0.0.7 51234\r\n",
         b"PROXY TCP4 203.0.113.9 10.0.0.7 51234 70000\r\n",
         b"PROXY TCP4 203.0.113.9 10.0.0.7 51234 -1\r\n",
+        b"PROXY TCP6 fe80::1%\x1b[2J fd00::7 51234 8000\r\n",
+        b"PROXY TCP6 fe80::1%eth0 fd00::7 51234 8000\r\n",
         b"PROXY TCP4 2001:db8::1 fd00::7 51234 8000\r\n",
         b"PROXY TCP4 localhost 10.0.0.7 51234 8000\r\n",
         b"PROXY TCP4  203.0.113.9 10.0.0.7 51234 8000\r\n",
@@ -69,7 +71,7 @@ def test_a_header_may_come_in_any_pieces(header: bytes, client: str | None) -> N
         SIGNATURE + b"\x21\x11\x00\x0b" + bytes(11),
         SIGNATURE + b"\x21\x11\xff\xff",
     ],
-    ids=range(15),
+    ids=range(17),
 )
 def test_what_is_no_header_is_refused(wrong: bytes) -> None:
     with pytest.raises(BadRequestError):
