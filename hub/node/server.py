@@ -10,7 +10,7 @@ import socket
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Protocol
 
-from hub.errors import BadRequestError, SettingsError
+from hub.errors import BadRequestError, HubError, SettingsError
 from hub.node.binding import bind, url_of
 from hub.node.node import Node
 from hub.node.tls import Certificate
@@ -61,7 +61,7 @@ class Acceptor:
                 tls=self._tls,
                 timeout_seconds=settings.handshake_timeout_seconds,
                 max_waiting=settings.max_connections,
-                max_of_one=settings.address_connections,
+                limiter=self._node.core.limiter,
                 refused=self._refused,
             )
             return _Running(proxied, context.spawn(proxied.run()))
@@ -69,9 +69,14 @@ class Acceptor:
             lambda: Connection(context), sock=listening, backlog=settings.backlog
         )
 
-    def _refused(self, address: str, error: BadRequestError) -> None:
+    def _refused(self, address: str, error: HubError) -> None:
         self._node.counters.refused[error.code] += 1
-        self._node.refusals.refused(error.code, address=address, reason=error.message)
+        refusal = "proxy_header" if isinstance(error, BadRequestError) else error.refusal
+        if refusal:
+            self._node.counters.refusals[refusal] += 1
+        self._node.refusals.refused(
+            error.code, address=address, reason=error.message, refusal=refusal
+        )
 
 
 class _Running:

@@ -79,7 +79,7 @@ class Refusals:
         host: str | None = None,
         refusal: str = "",
     ) -> None:
-        """Say that somebody was refused; nothing for codes that do not ask who somebody is.
+        """Say that somebody was refused; nothing where nobody asked who somebody is.
 
         Args:
             code: of the error, such as `unauthorized`.
@@ -89,7 +89,7 @@ class Refusals:
             host: its `Host` header.
             refusal: what exactly is refused, as `HubError.refusal`.
         """
-        if code not in _LOGGED:
+        if code not in _LOGGED and not refusal:
             return
         self.table.refused(
             refusal or code, address=address, detail=reason, origin=origin, host=host

@@ -125,6 +125,10 @@ async def test_without_its_header_a_connection_ends_and_counts() -> None:
     async with running(proxy_protocol=True) as hub:
         assert await ask(hub, ASK) == b""
         assert hub.node.counters.refused["bad_request"] == 1
+        assert hub.node.counters.refusals["proxy_header"] == 1
+        (row,) = hub.node.refusals.table.refusals()
+        assert (row.reason, row.address) == ("proxy_header", "127.0.0.1")
+        assert "does not begin with a PROXY protocol header" in row.detail
 
 
 async def test_a_header_that_never_ends_is_given_up() -> None:
@@ -260,6 +264,41 @@ async def test_who_begins_no_handshake_counts_for_its_address(certificates: Cert
         assert not any(reader.at_eof() for reader, _ in silent[:3])
         for _, writer in silent:
             writer.close()
+
+
+@needs_openssl
+@pytest.mark.parametrize("named", [(), ("127.0.0.0/8",)])
+async def test_who_begins_no_handshake_behind_a_proxy_counts_for_its_own_address(
+    certificates: Certificates, named: tuple[str, ...]
+) -> None:
+    """One client that only waits keeps no other client of the proxy out."""
+    made = certificates
+    async with running(
+        tls_cert=str(made.certificate),
+        tls_key=str(made.key),
+        proxy_protocol=True,
+        trusted_proxies=named,
+        address_connections=3,
+        handshake_timeout_seconds=30,
+    ) as hub:
+        port = int(hub.url.rpartition(":")[2])
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+        for _, writer in silent:
+            writer.write(LINE)
+        async with asyncio.timeout(10):
+            ended = {asyncio.create_task(reader.read()) for reader, _ in silent}
+            while sum(task.done() for task in ended) < 5:
+                await asyncio.wait(
+                    [task for task in ended if not task.done()],
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+        assert sum(task.done() for task in ended) == 5
+        assert hub.node.counters.rate_limited["address_connections"] == 5
+        other = LINE.replace(CLIENT.encode(), b"198.51.100.4")
+        assert (await ask(hub, other, trusting(made))).startswith(b"HTTP/1.1 200")
+        for _, writer in silent:
+            writer.close()
+        await asyncio.gather(*ended, return_exceptions=True)
 
 
 def test_a_key_without_its_certificate_is_no_start_without_tls() -> None:

@@ -18,6 +18,7 @@ const REASONS = /** @type {Record<string, string>} */ ({
   no_credentials: "nothing was sent where something is needed",
   key: "a key that is not set here",
   not_operator: "no operator's credentials",
+  proxy_header: "no PROXY protocol header where one has to stand",
   token_signature: "a signature that no key made",
   token_key: "a key that the identity provider does not have",
   origin: "a page of an origin that is not allowed",

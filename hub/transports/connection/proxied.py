@@ -16,8 +16,8 @@ from contextlib import suppress
 
 from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counts
-from hub.core.limits import party
-from hub.errors import BadRequestError
+from hub.core.limits import Limiter, party
+from hub.errors import BadRequestError, HubError, RateLimitedError, UnavailableError
 from hub.transports.connection import proxy_protocol
 
 # No descriptor or memory for another connection: wait for some to end.
@@ -37,8 +37,9 @@ class ProxiedListener:
         headed: whether connections begin with a header at all.
         timeout_seconds: from the connection to the end of its header, and for the TLS handshake.
         max_waiting: connections whose header or TLS handshake is not whole; more are closed.
-        max_of_one: of these, by address or /64 of IPv6, but for trusted proxies; 0 is any number.
-        refused: is told of a peer whose header cannot be read.
+        limiter: bounds these by address or /64 of IPv6. Trusted proxies do not count, and behind a
+            header its client does.
+        refused: is told of a peer that is closed: its header cannot be read, or it is one too many.
     """
 
     def __init__(  # noqa: PLR0913 - what bounds a connection that nobody else counts yet
@@ -51,8 +52,8 @@ class ProxiedListener:
         tls: ssl.SSLContext | None,
         timeout_seconds: float,
         max_waiting: int,
-        max_of_one: int,
-        refused: Callable[[str, BadRequestError], None],
+        limiter: Limiter,
+        refused: Callable[[str, HubError], None],
     ) -> None:
         self._listening = listening
         self._make = make
@@ -61,7 +62,7 @@ class ProxiedListener:
         self._tls = tls
         self._timeout_seconds = timeout_seconds
         self._max_waiting = max_waiting
-        self._max_of_one = max_of_one
+        self._limiter = limiter
         self._by_party = Counts()
         self._refused = refused
         self.waiting = 0
@@ -85,16 +86,31 @@ class ProxiedListener:
 
     def _take(self, tasks: asyncio.TaskGroup, accepted: socket.socket, peer: object) -> None:
         address = plain_address(peer)
-        counted = self._max_of_one > 0 and not self._proxies.trusts(address)
-        one = party(address) if counted else ""
-        too_many = one and self._by_party[one] >= self._max_of_one
-        if too_many or self.waiting >= self._max_waiting:
+        headed = self._headed and (not self._proxies or self._proxies.trusts(address))
+        try:
+            self._check_room()
+            # Of one that speaks for others nobody knows yet whom it counts for.
+            one = "" if headed else self._count(address)
+        except (UnavailableError, RateLimitedError) as error:
+            self._refused(address, error)
             accepted.close()
             return
         self.waiting += 1
+        begun = self._begin_headed(accepted, address) if headed else self._begin(accepted, None)
+        tasks.create_task(begun).add_done_callback(lambda _: self._done(one))
+
+    def _check_room(self) -> None:
+        if self.waiting >= self._max_waiting:
+            raise UnavailableError("the node holds no more connections")
+
+    def _count(self, address: str) -> str:
+        """Whom the connection counts for, "" where nobody; raise `RateLimitedError`."""
+        if not self._limiter.counts_addresses or self._proxies.trusts(address):
+            return ""
+        one = party(address)
+        self._limiter.check_address(self._by_party[one], address)
         self._by_party[one] += 1
-        begun = tasks.create_task(self._begin(accepted, address))
-        begun.add_done_callback(lambda _: self._done(one))
+        return one
 
     async def _accept(self) -> tuple[socket.socket, object] | None:
         """The next connection; None for one that has gone, or where there is no room for any."""
@@ -112,18 +128,23 @@ class ProxiedListener:
 
     def _done(self, one: str) -> None:
         self.waiting -= 1
-        self._by_party[one] -= 1
-        if not self._by_party[one]:
-            del self._by_party[one]
+        self._discount(one)
 
-    async def _begin(self, accepted: socket.socket, peer: str) -> None:
+    def _discount(self, one: str) -> None:
+        if one:
+            self._by_party[one] -= 1
+            if not self._by_party[one]:
+                del self._by_party[one]
+
+    async def _begin_headed(self, accepted: socket.socket, peer: str) -> None:
+        client = peer
         try:
-            address = None
-            if self._headed and (not self._proxies or self._proxies.trusts(peer)):
-                async with asyncio.timeout(self._timeout_seconds):
-                    address = await _read_header(accepted)
-        except BadRequestError as error:
-            self._refused(peer, error)
+            async with asyncio.timeout(self._timeout_seconds):
+                address = await _read_header(accepted)
+            client = address or peer
+            one = self._count(client)
+        except (BadRequestError, RateLimitedError) as error:
+            self._refused(client, error)
             accepted.close()
             return
         except (OSError, TimeoutError):
@@ -132,6 +153,13 @@ class ProxiedListener:
         except BaseException:
             accepted.close()
             raise
+        try:
+            await self._begin(accepted, address)
+        finally:
+            self._discount(one)
+
+    async def _begin(self, accepted: socket.socket, address: str | None) -> None:
+        """Have the connection made; `address` is its client's where a header told it."""
         with suppress(OSError):
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: self._make(address),
