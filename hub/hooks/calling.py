@@ -6,7 +6,7 @@ proxies and certificates are those that the clients use (`hub_client.route`).
 
 import asyncio
 import http.cookiejar
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,8 +47,25 @@ class Caller:
         self._waiting = 0
         self._client: httpx2.AsyncClient | None = None
 
-    async def post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """Status and body of the answer; raise `CallError`. Has to be called in a task."""
+    async def post(
+        self, body: bytes, headers: Mapping[str, str], *, whole: Container[int] = (200,)
+    ) -> tuple[int, bytes]:
+        """Status and body of the answer; raise `CallError`. Has to be called in a task.
+
+        The body matters with the statuses `whole` alone. With another it is empty where it is too
+        long or breaks off: the application has said what it had to say.
+        """
+        said: list[int] = []
+        try:
+            return await self._post(body, headers, said.append)
+        except CallError:
+            if not said or said[0] in whole:
+                raise
+            return said[0], b""
+
+    async def _post(
+        self, body: bytes, headers: Mapping[str, str], on_status: Callable[[int], object]
+    ) -> tuple[int, bytes]:
         from hub_client.route import HTTP_ERRORS  # noqa: PLC0415 - a hub without hooks needs none
 
         if self._waiting >= MAX_WAITING:
@@ -56,7 +73,7 @@ class Caller:
         self._waiting += 1
         try:
             async with asyncio.timeout(self._timeout_seconds), self._free:
-                return await self._send(body, headers)
+                return await self._send(body, headers, on_status)
         except TimeoutError:
             message = f"no whole answer within {self._timeout_seconds:g} s"
             raise CallError("timeout", message) from None
@@ -66,10 +83,13 @@ class Caller:
         finally:
             self._waiting -= 1
 
-    async def _send(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    async def _send(
+        self, body: bytes, headers: Mapping[str, str], on_status: Callable[[int], object]
+    ) -> tuple[int, bytes]:
         client = self._client = self._client or self._made()
         fields = {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers}
         async with client.stream("POST", self._url, content=body, headers=fields) as answer:
+            on_status(answer.status_code)
             parts, size = [], 0
             # Raw: an answer that is compressed although nobody asked inflates nothing.
             async for part in answer.aiter_raw():

@@ -224,7 +224,7 @@ async def test_a_status_that_refuses_is_a_refusal(app: Application, status: int)
 
 
 @pytest.mark.parametrize("when_down", ["deny", "allow"])
-@pytest.mark.parametrize("how", ["away", "slow", "error"])
+@pytest.mark.parametrize("how", ["away", "slow", "error", "long page"])
 async def test_an_application_that_is_down_is_answered_for(
     app: Application, when_down: str, how: str, channel: str
 ) -> None:
@@ -233,7 +233,7 @@ async def test_an_application_that_is_down_is_answered_for(
     async def said(_asked: Asked) -> Answer:
         if how == "slow":
             await never.wait()
-        return 503, b""
+        return 503, b"<p>" * (50_000 if how == "long page" else 0)
 
     app.answer = said
     if how == "away":

@@ -1,8 +1,10 @@
 """What calls of the application have in common, and what none of them has of another."""
 
+import asyncio
+
 import pytest
 
-from hub.hooks.calling import Caller
+from hub.hooks.calling import MAX_ANSWER_BYTES, Caller, CallError
 from tests.support.application import Application
 
 
@@ -17,3 +19,42 @@ async def test_a_cookie_of_the_application_goes_with_no_other_call(name: str) ->
         await caller.close()
     assert ["cookie" in asked.headers for asked in app.asked] == [False] * 3
     assert app.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"Content-Length: %d\r\n\r\n%b" % (2 * MAX_ANSWER_BYTES, b"x" * 2 * MAX_ANSWER_BYTES),
+        b"Content-Length: 100\r\n\r\ncut short",
+        b"Transfer-Encoding: chunked\r\n\r\nno chunk",
+    ],
+    ids=["too long", "cut short", "no body"],
+)
+async def test_a_status_counts_whatever_becomes_of_the_page_behind_it(answer: bytes) -> None:
+    """Events were taken with a 200; of a question only what a 200 says has to be read."""
+    status = 0
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(b"HTTP/1.1 %d x\r\n%b" % (status, answer))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answers, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        caller = Caller(f"http://127.0.0.1:{port}/", timeout_seconds=10)
+        for status in (200, 403, 500):
+            assert await caller.post(b"{}", {}, whole=()) == (status, b"")
+        for status in (403, 500):
+            assert await caller.post(b"{}", {}) == (status, b"")
+        status = 200
+        with pytest.raises(CallError):
+            await caller.post(b"{}", {})
+        await caller.close()
+
+
+async def test_who_says_no_status_has_taken_nothing() -> None:
+    async with Application() as app:
+        caller = Caller(app.url, timeout_seconds=10)
+    with pytest.raises(CallError):
+        await caller.post(b"{}", {}, whole=())
