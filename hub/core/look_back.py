@@ -8,6 +8,7 @@ meanwhile, one of the moments that it told twice is meant. No I/O but the broker
 from collections import deque
 from dataclasses import dataclass, replace
 
+from hub.core.eager import NEXT_TURN
 from hub.core.options import MIB
 from hub.core.ports import Broker, HistoryPage
 from hub.core.publication import Position, Publication
@@ -17,6 +18,9 @@ _MAX_BYTES = MIB
 # Read forwards at a time and turned round; more where such a stretch held nothing.
 _STRETCH = 64
 _MAX_STRETCH = 65_536
+# Offsets of a channel from which others get a turn after each read: what history does not hold is
+# passed over one by one (measured: 7 ms for 100,000), and one question reads up to 40 times.
+_LONG = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,8 @@ async def _first_since(broker: Broker, channel: str, page: HistoryPage, from_ms:
     while low < high:
         middle = (low + high) // 2
         probe = await broker.history(channel, middle - 1, 1)
+        if page.head.offset - page.oldest > _LONG:
+            await NEXT_TURN
         if probe.head.epoch != page.head.epoch:
             break
         first = probe.publications[0] if probe.publications else None
@@ -141,6 +147,8 @@ async def _read(
 ) -> list[Publication]:
     """Some of the stretch behind `after`; none where there are none, or its epoch is over."""
     page = await broker.history(channel, after, limit)
+    if page.head.offset - page.oldest > _LONG:
+        await NEXT_TURN
     if page.head.epoch != stretch.epoch:
         return []
     return [each for each in page.publications if each.offset <= stretch.last]

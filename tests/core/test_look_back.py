@@ -70,3 +70,31 @@ def test_a_moment_in_a_long_history_takes_few_questions() -> None:
     assert [each.offset for each in found.page.publications] == [7001]
     assert found.complete
     assert held.asked < 25
+
+
+def turns(asked: LookBack, *, head: int) -> int:
+    """How often others get a turn while a channel is read that holds only its newest."""
+    held = Held([Publication("a", head, b"1", 5)], head=head, oldest=1)
+    found = 0
+
+    async def read() -> None:
+        page = (await look_back(held, "a", asked)).page  # type: ignore[arg-type]
+        assert [each.offset for each in page.publications] == [head]
+
+    async def count() -> None:
+        nonlocal found
+        reading = asyncio.ensure_future(read())
+        while not reading.done():
+            found += 1
+            await asyncio.sleep(0)
+        await reading
+
+    asyncio.run(count())
+    return found
+
+
+def test_others_get_a_turn_after_each_read_of_a_long_channel() -> None:
+    """A read passes over all that is not held any more, and one question reads many times."""
+    for asked in (LookBack(10, reverse=True), LookBack(10, from_ms=1)):
+        assert turns(asked, head=100_000) >= 10
+        assert turns(asked, head=1000) <= 2
