@@ -7,13 +7,14 @@ UTF-8 is refused, not passed on. Unknown parameters are ignored: proxies and cac
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import field
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from hub.core import decimals
-from hub.core.patterns import check_pattern, matches
+from hub.core.patterns import PatternTree, check_pattern, literal_prefix, matches
 from hub.core.publication import Position, check_channel
 from hub.core.values import value
 from hub.errors import BadRequestError, TooManySubscriptionsError
@@ -128,21 +129,34 @@ def parse_event_id(
     if len(channels) == 1 and "=" not in text:
         return {channels[0]: Position.parse(text)}
     places = _positions(text.split(","))
-    return {name: at for name, at in places.items() if _is_asked(name, channels, patterns)}
+    others = _not_asked(places, channels, patterns)
+    return {name: at for name, at in places.items() if name not in others}
 
 
 def of_pattern(pattern: str, since: Mapping[str, Position]) -> Mapping[str, Position] | None:
     """Where a pattern of the URL resumes; None where it begins."""
-    found = {name: at for name, at in since.items() if _is_asked(name, (), (pattern,))}
+    start = literal_prefix(pattern)
+    found = {
+        name: at
+        for name, at in since.items()
+        if name.startswith(start)
+        and (name == pattern or ("*" not in name and matches(pattern, name)))
+    }
     return found or None
 
 
-def _is_asked(name: str, channels: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
-    return (
-        name in channels
-        or name in patterns
-        or ("*" not in name and any(matches(pattern, name) for pattern in patterns))
-    )
+def _not_asked(
+    names: Iterable[str], channels: tuple[str, ...], patterns: tuple[str, ...]
+) -> AbstractSet[str]:
+    """Those of `names` that are no channel or pattern of these, and that no pattern matches."""
+    others = set(names).difference(channels, patterns)
+    if not others or not patterns:
+        return others
+    # A URL has room for hundreds of either: to try each with each would hold up everybody.
+    tree: PatternTree[str] = PatternTree()
+    for pattern in patterns:
+        tree.add(pattern, pattern)
+    return {name for name in others if "*" in name or not tree.matching(name)}
 
 
 def split_form(raw_query: bytes) -> dict[str, list[str]]:
@@ -207,7 +221,7 @@ def _since(
     pairs: list[str], channels: tuple[str, ...], patterns: tuple[str, ...]
 ) -> Mapping[str, Position]:
     since = _positions(pairs)
-    if others := [name for name in since if not _is_asked(name, channels, patterns)]:
+    if others := _not_asked(since, channels, patterns):
         raise BadRequestError(f"since names {min(others)!r}, a channel that is not asked for")
     return since
 

@@ -1,8 +1,10 @@
 """The query of `/ws`, `/sse` and `/poll` is read strictly and in one way."""
 
 import json
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from types import FrameType
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -163,3 +165,22 @@ def test_a_filter_is_read_as_html_forms_write_it() -> None:
     assert found is not None
     assert json.loads(found.text) == {"cup": ["euro league", "a+b"]}
     assert parse_query(b"channel=a+b", max_channels=8).channels == ("a+b",)
+
+
+def test_hundreds_of_patterns_and_places_are_not_tried_each_with_each() -> None:
+    """A URL has room for hundreds of both, and anybody may send it."""
+    count = 500
+    parts = [f"pattern=b{n}:*" for n in range(count)] + [f"since=b{n}:a=k:1" for n in range(count)]
+    tried = 0
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        nonlocal tried
+        tried += event == "call" and frame.f_code.co_name in ("matches", "matching")
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        parse_query("&".join(parts).encode(), max_channels=32)
+    finally:
+        sys.setprofile(before)
+    assert 0 < tried <= 2 * count
