@@ -13,14 +13,7 @@ from typing import Protocol
 from hub.admin.listing import Listing, Page, Part, Query, Row, Selection, merge, slices
 from hub.admin.requests import Admin, AdminRequest, Answers, AtTag, Everywhere, Handlers
 from hub.core.ports import Monotonic
-from hub.core.records import (
-    ChannelRecord,
-    LiveChannel,
-    Origin,
-    channel_record,
-    columns,
-    joined,
-)
+from hub.core.records import ChannelRecord, LiveChannel, Origin, channel_record, columns, joined
 from hub.core.reserved import is_reserved
 from hub.errors import BadRequestError, HubError
 

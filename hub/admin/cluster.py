@@ -26,7 +26,7 @@ from hub.admin.requests import (
     Here,
     One,
 )
-from hub.core.records import NodeRecord
+from hub.core.node_records import NodeRecord
 from hub.errors import (
     BadRequestError,
     HubError,

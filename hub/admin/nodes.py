@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from hub.admin.drain import Drainer
 from hub.admin.requests import Admin, AdminRequest, AtTag, Handlers
-from hub.core.records import NodeRecord
+from hub.core.node_records import NodeRecord
 from hub.core.registry import SessionRegistry
 from hub.errors import BadRequestError, HubError
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, overload
 
 import msgspec
 
-from hub.core.records import NodeRecord
+from hub.core.node_records import NodeRecord
 from hub.errors import HubError, UnavailableError
 
 A = TypeVar("A")

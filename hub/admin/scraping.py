@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from hub.admin.requests import Admin, AdminRequest, AtTag, Handlers
-from hub.core.records import NodeRecord
+from hub.core.node_records import NodeRecord
 from hub.errors import HubError
 from hub.observe.metrics import merged
 

@@ -11,6 +11,7 @@ from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory_directory import MemoryDirectory
 from hub.brokers.memory_epochs import Epochs
 from hub.brokers.memory_history import ChannelLog, HistoryBudget
+from hub.core.node_records import BrokerRecord
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
@@ -24,7 +25,6 @@ from hub.core.ports import (
     StatePage,
 )
 from hub.core.publication import Position, Publication
-from hub.core.records import BrokerRecord
 from hub.errors import HubError, UnavailableError
 
 # How many channels one call of `sweep` looks at: 0.3 ms, so that 100,000 are through in 10 s

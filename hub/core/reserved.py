@@ -5,7 +5,7 @@ from hub.core.options import ChannelOptions, Overflow
 NAMESPACE = "hub"
 _PREFIX = f"{NAMESPACE}:"
 STATS_CHANNEL = "hub:stats"
-"""Every node's `hub.core.records.NodeRecord`, once a second, with its name as the key."""
+"""Every node's `hub.core.node_records.NodeRecord`, once a second, with its name as the key."""
 ACCESS_CHANNEL = "hub:access"
 """Bans and revoked tokens: `hub.admin.bans`. Nodes alone read it."""
 ACCESS_OPTIONS = ChannelOptions(history_size=20_000, history_ttl_seconds=30 * 24 * 3600)

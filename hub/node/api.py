@@ -18,6 +18,7 @@ from hub.core.eager import begin
 from hub.core.fanout.channels import OpenChannels
 from hub.core.fanout.presence_commands import PresenceCommands
 from hub.core.look_back import Found, LookBack
+from hub.core.node_records import NodeRecord
 from hub.core.polling import PollRequest
 from hub.core.ports import (
     HistoryPage,
@@ -31,7 +32,7 @@ from hub.core.publication import Position
 from hub.core.publishing import Publishing
 from hub.core.pushes import Member
 from hub.core.reading import Reading
-from hub.core.records import ChannelRecord, LiveChannel, NodeRecord, channel_record
+from hub.core.records import ChannelRecord, LiveChannel, channel_record
 from hub.core.reserved import STATS_CHANNEL
 from hub.errors import HubError, UnavailableError
 from hub.node.broker import NodeBroker

@@ -20,9 +20,9 @@ from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.keys import TAG_LENGTH, Keys
 from hub.brokers.sqlite.urls import is_sqlite, path_of
 from hub.core.fanout.presence import LocalRoster
+from hub.core.node_records import BrokerRecord
 from hub.core.ports import DirectoryBroker, Downstream, Roster
 from hub.core.publication import Position
-from hub.core.records import BrokerRecord
 from hub.errors import SettingsError, UnauthorizedError
 from hub.node.core import Shared
 from hub.node.history_directory import make_history_directory

@@ -12,9 +12,9 @@ from hub.core.counters import Counters
 from hub.core.fanout.channels import OpenChannels
 from hub.core.fanout.membership import Membership
 from hub.core.forensics.journal import Journal
+from hub.core.node_records import NodeRecord
 from hub.core.ports import Monotonic, PublishRequest
 from hub.core.rates import Rates
-from hub.core.records import NodeRecord
 from hub.core.registry import SessionRegistry
 from hub.core.reserved import STATS_CHANNEL
 from hub.core.session.outbox import OutboxBudget

@@ -31,8 +31,8 @@ from prometheus_client.registry import Collector
 
 from hub.core.counters import LATENCY_BOUNDS, Counters, Histogram
 from hub.core.labels import TRANSPORT, Exported, exported
+from hub.core.node_records import BrokerRecord
 from hub.core.ports import Defer
-from hub.core.records import BrokerRecord
 from hub.observe.loop_lag import LoopLag
 
 _BUCKETS = (*(str(bound) for bound in LATENCY_BOUNDS), "+Inf")

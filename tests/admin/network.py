@@ -7,7 +7,7 @@ import structlog
 
 from hub.admin.cluster import Cluster, Serve
 from hub.admin.requests import Handlers
-from hub.core.records import NodeRecord
+from hub.core.node_records import NodeRecord
 from hub.errors import OutcomeUnknownError, UnavailableError
 
 

@@ -22,7 +22,8 @@ import orjson
 from hub.admin.connections import CONNECTIONS
 from hub.admin.listing import Query, Selection
 from hub.core.commands import Subscribe
-from hub.core.records import NodeRecord, Origin, plain, session_record
+from hub.core.node_records import NodeRecord
+from hub.core.records import Origin, plain, session_record
 from hub.transports.descriptors import write_each
 from hub.wire.websocket import WebSocketDialect
 from tests.core.fakes import FakeLink

@@ -35,9 +35,9 @@ from hub.core.labels import (
     WEBHOOK,
     Label,
 )
+from hub.core.node_records import BrokerRecord
 from hub.core.options import Overflow
 from hub.core.pushes import GapReason
-from hub.core.records import BrokerRecord
 from hub.errors import HubError
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import Gauges, HubCollector, Metrics, merged

@@ -12,8 +12,8 @@ import msgspec
 
 from hub.brokers.local import frames
 from hub.brokers.local.link import Link, NoAnswerError, NotSentError
+from hub.core.node_records import NodeRecord
 from hub.core.ports import Spawn
-from hub.core.records import NodeRecord
 from hub.errors import HubError, OutcomeUnknownError, UnavailableError
 
 # As over Redis (`hub.brokers.redis.nodes.bus`).

@@ -18,6 +18,7 @@ from hub.brokers.local.followed import FollowedChannels, read_page
 from hub.brokers.local.link import DEAF_SECONDS, Link, NoAnswerError, NotSentError
 from hub.brokers.tracker import HoldBudget, State
 from hub.core.counters import Counters
+from hub.core.node_records import BrokerRecord
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
     PAGE_BYTES,
@@ -33,7 +34,6 @@ from hub.core.ports import (
     StatePage,
 )
 from hub.core.publication import Position, Publication
-from hub.core.records import BrokerRecord
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError, UnavailableError
 
 # As over Redis: what may be held of a channel while what is before it is read.

@@ -21,11 +21,11 @@ from typing import Any, cast
 
 import msgspec
 
+from hub.core.node_records import NodeRecord
 from hub.core.options import KIB, MIB
 from hub.core.ports import PublishRequest
 from hub.core.publication import Publication
 from hub.core.pushes import Change, Gap, Join, Leave, Member, Update
-from hub.core.records import NodeRecord
 
 Message = Sequence[Any]
 

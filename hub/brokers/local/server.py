@@ -16,6 +16,7 @@ from hub.brokers.local.frames import Frames, Message
 from hub.brokers.local.heard import HeardChannels, run
 from hub.brokers.local.members import MemberTable
 from hub.brokers.local.nodes import Worker, WorkerNodes
+from hub.core.node_records import BrokerRecord
 from hub.core.ports import (
     DirectoryBroker,
     Downstream,
@@ -27,7 +28,6 @@ from hub.core.ports import (
 )
 from hub.core.publication import Position
 from hub.core.pushes import Member
-from hub.core.records import BrokerRecord
 from hub.errors import HubError
 
 # How long a worker's word holds after its connection has ended. A worker that lives is back within

@@ -21,6 +21,7 @@ from hub.brokers.sqlite.commits import Commits
 from hub.brokers.sqlite.context import SqliteContext
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.waiting import Outcome
+from hub.core.node_records import BrokerRecord
 from hub.core.ports import (
     PAGE_BYTES,
     Appearances,
@@ -32,7 +33,6 @@ from hub.core.ports import (
     StatePage,
 )
 from hub.core.publication import Position
-from hub.core.records import BrokerRecord
 from hub.errors import HubError, NotPublishedError, UnavailableError
 
 # How long an end waits for what is being written.

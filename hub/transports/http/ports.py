@@ -17,6 +17,7 @@ from hub.core.counters import Counters
 from hub.core.hooks import Hooks
 from hub.core.identity import Identity
 from hub.core.look_back import Found, LookBack
+from hub.core.node_records import NodeRecord
 from hub.core.options import KIB, MIB
 from hub.core.polling import PollRequest
 from hub.core.ports import (
@@ -29,7 +30,7 @@ from hub.core.ports import (
 )
 from hub.core.publication import Position
 from hub.core.pushes import Member
-from hub.core.records import ChannelRecord, NodeRecord
+from hub.core.records import ChannelRecord
 from hub.errors import HubError
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.asked import UrlRules

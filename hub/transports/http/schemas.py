@@ -7,8 +7,9 @@ operators see stand in `hub.transports.http.operator_schemas`.
 from collections.abc import Mapping
 from dataclasses import fields
 
+from hub.core.node_records import NodeRecord
 from hub.core.publication import Position
-from hub.core.records import ChannelRecord, NodeRecord, SessionRecord, SubscriptionRecord
+from hub.core.records import ChannelRecord, SessionRecord, SubscriptionRecord
 from hub.wire.codes import HTTP_STATUS
 from hub.wire.items import MAX_CHANNELS
 from hub.wire.moments import LATEST_MS

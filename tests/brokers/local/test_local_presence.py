@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from hub.brokers.local.server import LEASE_SECONDS
+from hub.core.node_records import NodeRecord
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.pushes import Join, Leave, Member, PresenceReset, Update
-from hub.core.records import NodeRecord
 from hub.errors import OutcomeUnknownError
 from tests.brokers.local.rig import Machine, Worker, machine
 from tests.support.waiting import eventually

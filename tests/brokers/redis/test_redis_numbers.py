@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 
-from hub.core.records import BrokerRecord
+from hub.core.node_records import BrokerRecord
 from hub.errors import HubError, NotPublishedError
 from tests.brokers.redis.nodes import FAST, node
 from tests.brokers.redis.test_redis_recovery import BARE, DEEP, publish_unheard

@@ -22,8 +22,8 @@ from hub.brokers.redis.link.outcomes import (
 from hub.brokers.redis.nodes.proof import Proof
 from hub.brokers.redis.nodes.registry import LEASE_SECONDS, Registry
 from hub.brokers.redis.shard import Shard
+from hub.core.node_records import NodeRecord
 from hub.core.ports import Spawn
-from hub.core.records import NodeRecord
 from hub.errors import OutcomeUnknownError, UnavailableError
 
 # Above what a call to Redis may take, below what an operator waits for.

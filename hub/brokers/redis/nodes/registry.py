@@ -14,7 +14,7 @@ from hub.brokers.redis.keys import NODES, Keys
 from hub.brokers.redis.link.library import Argument
 from hub.brokers.redis.link.outcomes import CallError
 from hub.brokers.redis.shard import Shard
-from hub.core.records import NodeRecord
+from hub.core.node_records import NodeRecord
 
 # A node that is silent for so long is taken for dead; long enough for a stall and a reconnect.
 LEASE_SECONDS = 10.0
