@@ -15,8 +15,8 @@ from hub.admin.explain_subject import ExplainSubject, Held, Moment, SubjectPart,
 from hub.admin.listing import slices
 from hub.admin.requests import Handlers
 from hub.core.forensics.answers import Answer
-from hub.core.forensics.explaining import Explanation, Question
 from hub.core.forensics.noted import ClosedSession, Notes, What
+from hub.core.forensics.question import Explanation, Question
 from hub.core.forensics.recalled import Recalled
 from hub.core.forensics.stretches import Case, Hold, Stretch, Window, joined
 from hub.core.forensics.timeline import Timeline

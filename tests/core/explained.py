@@ -1,6 +1,6 @@
 """What a small node explains, asked as an operator asks."""
 
-from hub.core.forensics.explaining import Explanation, Question
+from hub.core.forensics.question import Explanation, Question
 from hub.core.publication import Position
 from tests.core.subscribers import Subscriber
 

@@ -13,7 +13,8 @@ from hub.brokers.memory import MemoryBroker
 from hub.core.commands import Command, InUrl
 from hub.core.fanout.presence import LocalRoster
 from hub.core.forensics.archive import Recall
-from hub.core.forensics.explaining import Explainer, Explanation, Question
+from hub.core.forensics.explaining import Explainer
+from hub.core.forensics.question import Explanation, Question
 from hub.core.identity import Identity
 from hub.core.limits import PeerLimits
 from hub.core.options import Namespaces, SessionLimits

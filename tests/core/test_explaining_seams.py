@@ -2,9 +2,9 @@
 
 from hub.core.fanout.channels import Batch
 from hub.core.forensics.answers import Answer
-from hub.core.forensics.explaining import Question
 from hub.core.forensics.journal import REACH_SECONDS
 from hub.core.forensics.noted import CLOSED_BYTES
+from hub.core.forensics.question import Question
 from hub.core.forensics.timeline import TIMELINE_BYTES
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Position

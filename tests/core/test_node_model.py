@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from hub.core.commands import Ping, Publish, Subscribe, Unsubscribe
 from hub.core.forensics.answers import Answer
-from hub.core.forensics.explaining import Question
+from hub.core.forensics.question import Question
 from hub.core.identity import Identity
 from hub.core.ports import PublishRequest
 from hub.core.publication import Position

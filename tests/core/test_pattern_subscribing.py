@@ -8,7 +8,7 @@ import pytest
 
 from hub.core.commands import Subscribe, SubscribePattern, Unsubscribe, UnsubscribePattern
 from hub.core.forensics.answers import Answer
-from hub.core.forensics.explaining import Question
+from hub.core.forensics.question import Question
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest

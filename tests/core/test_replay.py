@@ -7,7 +7,7 @@ import pytest
 
 from hub.core.commands import Subscribe
 from hub.core.forensics.answers import Answer
-from hub.core.forensics.explaining import Question
+from hub.core.forensics.question import Question
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PAGE_BYTES, HistoryPage, PublishRequest, PublishResult
 from hub.core.publication import Position
