@@ -1,8 +1,10 @@
 """What a filter lets through, and what is no filter."""
 
+import sys
 import tracemalloc
 from contextlib import suppress
 from string import ascii_lowercase
+from types import FrameType
 
 import pytest
 from hypothesis import given
@@ -103,3 +105,36 @@ def test_what_is_remembered_of_many_filters_and_tags_is_bounded_in_bytes() -> No
     finally:
         tracemalloc.stop()
     assert held <= 3 * MEMO_BYTES + 1024 * 1024
+
+
+TAGS = st.sampled_from(["a", "1", "", 0, 1, 1.0, 2.5, True, False])
+
+
+@given(tag=TAGS, values=st.lists(TAGS, min_size=1, max_size=6), as_in=st.booleans())
+def test_a_list_is_each_of_its_values(
+    tag: str | float, values: list[str | float], *, as_in: bool
+) -> None:
+    """`true` is not 1, also where both stand in one list."""
+    listed = read_filter(encode_json({"t": {"in": values} if as_in else values}))
+    tags = encode_tags({"t": tag})
+    one_by_one = [read_filter(encode_json({"t": each})).matches(tags) for each in values]
+    assert listed.matches(tags) is any(one_by_one)
+
+
+def test_a_filter_of_long_lists_costs_by_its_lists() -> None:
+    """Whoever subscribes chooses them, and each publication is compared with them."""
+    names = ascii_lowercase[:12]
+    wanted = read_filter(encode_json({name: [0] * (MAX_VALUES - 2) + [5, 1] for name in names}))
+    calls = 0
+
+    def note(_frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        assert wanted.matches(encode_tags(dict.fromkeys(names, 1)))
+    finally:
+        sys.setprofile(before)
+    assert calls < 10 * len(names)
