@@ -156,6 +156,8 @@ class Subscription(Generic[ItemT_co]):
         """The stream goes on behind it, and what was before is missing: state is asked for."""
         self._first: deque[Item] = deque()
         """What comes before all that waits in the queue."""
+        self._read = False
+        """The item taken last was among these: a gap there is one that state did not mend."""
         self._known = Position("", 0)
         """What is not behind it is known from state, or from history."""
         self._held: Item | None = None
@@ -220,7 +222,8 @@ class Subscription(Generic[ItemT_co]):
             item = self._held
             if isinstance(item, Gap):
                 await self._report(item)
-                if self._wanted.get_state is not None and item.reason != "conflated":
+                mends = self._wanted.get_state is not None and not self._read
+                if mends and item.reason != "conflated":
                     self._behind = item.position
             self._held = None
             if (place := position_after(item)) is not None:
@@ -236,6 +239,7 @@ class Subscription(Generic[ItemT_co]):
             self._behind = self._feed.channel.start if self._feed.error is None else None
         if self._behind is not None and self._wanted.get_state is not None:
             await self._sync(self._wanted.get_state, self._behind)
+        self._read = bool(self._first)
         if self._first:
             return self._first.popleft()
         while True:
@@ -250,37 +254,54 @@ class Subscription(Generic[ItemT_co]):
     async def _sync(self, get_state: GetState, behind: Position) -> None:
         """Ask the application for its state, and history for what lies between it and the stream.
 
-        Where history lacks some of that, the application is asked once more, a little later.
+        Where history lacks some of that, the application is asked once more, a little later. What
+        history lacks when the state is as of the same position again is a gap.
         """
+        before = None
         while True:
             told = get_state()
             state = await told if inspect.isawaitable(told) else told
+            if not isinstance(state, Mapping) or not {"data", "position"} <= state.keys():
+                text = 'expected {"data": ..., "position": "epoch:offset"}'
+                raise ValueError(f"get_state answered {state!r:.100}, {text}")
             place = Position.parse(str(state["position"]))
             data = frames.encode(state["data"])
             message = Message(self.channel, place.epoch, None, data, state=True, at=place)
             if place.epoch != behind.epoch:
                 place = Position(behind.epoch, 0)
             between = await self._between(place, behind)
-            if between is not None:
+            whole = between is not None and not any(isinstance(each, Gap) for each in between)
+            if between is not None and (whole or place == before):
                 break
+            before = place
             await asyncio.sleep(random.uniform(1, 3))
         self._behind = None
         self._known = max(place, behind, key=lambda each: each.offset)
         self._first.extend([message, *between])
 
-    async def _between(self, place: Position, last: Position) -> list[Message] | None:
-        """What follows `place` up to `last`; None where history does not have all of it."""
-        found: list[Message] = []
-        while place.offset < last.offset:
-            page = await self._history(self.channel, place)
-            if page.position.epoch != last.epoch or page.oldest > place.offset + 1:
+    async def _between(self, place: Position, last: Position) -> list[Item] | None:
+        """What follows `place` up to `last`; gaps stand where history does not have it.
+
+        None where another epoch has begun.
+        """
+        found: list[Item] = []
+        at = place.offset
+        while at < last.offset:
+            page = await self._history(self.channel, Position(last.epoch, at))
+            if page.position.epoch != last.epoch:
                 return None
-            behind = [each for each in page.messages if (each.offset or 0) > place.offset]
-            if not behind:
+            held = [each for each in page.messages if at < (each.offset or 0) <= last.offset]
+            for each in held:
+                found += self._hole(last.epoch, at + 1, (each.offset or 0) - 1)
+                found.append(each)
+                at = each.offset or 0
+            if not held:
+                found += self._hole(last.epoch, at + 1, last.offset)
                 break
-            found += [each for each in behind if (each.offset or 0) <= last.offset]
-            place = Position(last.epoch, behind[-1].offset or 0)
         return found
+
+    def _hole(self, epoch: str, first: int, last: int) -> list[Gap]:
+        return [Gap(self.channel, epoch, first, last, "expired")] if first <= last else []
 
     def _shows(self, item: Item) -> bool:
         if isinstance(item, Gap):

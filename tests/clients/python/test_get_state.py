@@ -9,7 +9,7 @@ import pytest
 from hub_client import Gap, HubClient, Position, Publisher
 from hub_client.channel import Channel
 from hub_client.feed import Feed, FeedLimits, Subscription, Wanted
-from hub_client.messages import HistoryPage, Item
+from hub_client.messages import HistoryPage, Item, Message
 from tests.support.hub_process import HubProcess
 
 DEADLINE_SECONDS = 30.0
@@ -111,3 +111,60 @@ async def test_of_a_gap_that_the_state_covers_in_part_the_rest_is_missing() -> N
     assert isinstance(came[1], Gap)
     assert (came[1].first, came[1].last) == (6, 7)
     assert [str(item.position) for item in (came[0], came[2])] == ["e:5", "e:7"]  # type: ignore[union-attr]  # states
+
+
+@pytest.mark.parametrize("held", [[7], [6], []])
+async def test_what_history_does_not_hold_between_state_and_stream_is_told(
+    held: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 6 and 7 it has what `held` says, and the application, asked again, knows no more."""
+    monkeypatch.setattr("random.uniform", lambda *_: 0.0)
+    feed = Feed(Channel("a", since=None, last=None, fill=False), limits=FeedLimits())
+    feed.channel.start = Position("e", 7)
+    feed.started.set()
+    feed.put((Message("a", "e", 8, b"1"),))
+    asked = []
+
+    async def history(channel: str, since: Position) -> HistoryPage:
+        messages = [Message(channel, "e", n, b"1") for n in held if n > since.offset]
+        return HistoryPage(channel, Position("e", 7), 1, tuple(messages))
+
+    def state() -> Mapping[str, Any]:
+        asked.append(1)
+        return {"data": 1, "position": "e:5"}
+
+    items = Subscription[Item](
+        feed,
+        Wanted(gaps=True, get_state=state),
+        release=lambda _: None,
+        trouble=lambda: "",
+        history=history,
+    )
+    told = []
+    while not told or told[-1] < 8:
+        item = await anext(items)
+        assert not isinstance(item, Gap) or item.reason == "expired"
+        span = range(item.first, item.last + 1) if isinstance(item, Gap) else [item.position.offset]  # type: ignore[union-attr]  # no presence
+        told += span
+    assert told == [5, 6, 7, 8]
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("answer", [None, {"data": 1}, {"position": "e:5"}, "e:5"])
+async def test_an_answer_that_is_no_state_says_what_it_should_be(answer: Any) -> None:
+    feed = Feed(Channel("a", since=None, last=None, fill=False), limits=FeedLimits())
+    feed.channel.start = Position("e", 7)
+    feed.started.set()
+
+    async def history(channel: str, since: Position) -> HistoryPage:
+        raise AssertionError(f"{channel} is asked for from {since}")
+
+    items = Subscription[Item](
+        feed,
+        Wanted(get_state=lambda: answer),
+        release=lambda _: None,
+        trouble=lambda: "",
+        history=history,
+    )
+    with pytest.raises(ValueError, match="get_state answered"):
+        await anext(items)
