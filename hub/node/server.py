@@ -10,7 +10,7 @@ import socket
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Protocol
 
-from hub.errors import BadRequestError, HubError, SettingsError
+from hub.errors import HubError, SettingsError
 from hub.node.binding import bind, url_of
 from hub.node.node import Node
 from hub.node.tls import Certificate
@@ -69,9 +69,8 @@ class Acceptor:
             lambda: Connection(context), sock=listening, backlog=settings.backlog
         )
 
-    def _refused(self, address: str, error: HubError) -> None:
+    def _refused(self, address: str, error: HubError, refusal: str) -> None:
         self._node.counters.refused[error.code] += 1
-        refusal = "proxy_header" if isinstance(error, BadRequestError) else error.refusal
         if refusal:
             self._node.counters.refusals[refusal] += 1
         self._node.refusals.refused(

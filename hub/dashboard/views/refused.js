@@ -19,6 +19,7 @@ const REASONS = /** @type {Record<string, string>} */ ({
   key: "a key that is not set here",
   not_operator: "no operator's credentials",
   proxy_header: "no PROXY protocol header where one has to stand",
+  tls_handshake: "a TLS handshake that failed, or none at all",
   token_signature: "a signature that no key made",
   token_key: "a key that the identity provider does not have",
   origin: "a page of an origin that is not allowed",

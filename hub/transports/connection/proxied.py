@@ -12,7 +12,6 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 
 from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counts
@@ -39,7 +38,7 @@ class ProxiedListener:
         max_waiting: connections whose header or TLS handshake is not whole; more are closed.
         limiter: bounds these by address or /64 of IPv6. Trusted proxies do not count, and behind a
             header its client does.
-        refused: is told of a peer that is closed: its header cannot be read, or it is one too many.
+        refused: is told of a peer that is closed, why, and what `hub_refusals_total` calls that.
     """
 
     def __init__(  # noqa: PLR0913 - what bounds a connection that nobody else counts yet
@@ -53,7 +52,7 @@ class ProxiedListener:
         timeout_seconds: float,
         max_waiting: int,
         limiter: Limiter,
-        refused: Callable[[str, HubError], None],
+        refused: Callable[[str, HubError, str], None],
     ) -> None:
         self._listening = listening
         self._make = make
@@ -92,11 +91,15 @@ class ProxiedListener:
             # Of one that speaks for others nobody knows yet whom it counts for.
             one = "" if headed else self._count(address)
         except (UnavailableError, RateLimitedError) as error:
-            self._refused(address, error)
+            self._refused(address, error, error.refusal)
             accepted.close()
             return
         self.waiting += 1
-        begun = self._begin_headed(accepted, address) if headed else self._begin(accepted, None)
+        begun = (
+            self._begin_headed(accepted, address)
+            if headed
+            else self._begin(accepted, address, None)
+        )
         tasks.create_task(begun).add_done_callback(lambda _: self._done(one))
 
     def _check_room(self) -> None:
@@ -144,7 +147,8 @@ class ProxiedListener:
             client = address or peer
             one = self._count(client)
         except (BadRequestError, RateLimitedError) as error:
-            self._refused(client, error)
+            refusal = "proxy_header" if isinstance(error, BadRequestError) else error.refusal
+            self._refused(client, error, refusal)
             accepted.close()
             return
         except (OSError, TimeoutError):
@@ -154,19 +158,26 @@ class ProxiedListener:
             accepted.close()
             raise
         try:
-            await self._begin(accepted, address)
+            await self._begin(accepted, client, address)
         finally:
             self._discount(one)
 
-    async def _begin(self, accepted: socket.socket, address: str | None) -> None:
+    async def _begin(self, accepted: socket.socket, client: str, address: str | None) -> None:
         """Have the connection made; `address` is its client's where a header told it."""
-        with suppress(OSError):
+        try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: self._make(address),
                 accepted,
                 ssl=self._tls,
                 ssl_handshake_timeout=None if self._tls is None else self._timeout_seconds,
             )
+        except ssl.SSLError as error:
+            reason = (error.reason or "no reason").lower().replace("_", " ")
+            why = BadRequestError(f"the TLS handshake failed: {reason}")
+            self._refused(client, why, "tls_handshake")
+        except OSError:
+            # It has gone, or took too long: nothing was said wrong.
+            pass
 
 
 async def _read_header(accepted: socket.socket) -> str | None:
