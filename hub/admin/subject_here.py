@@ -1,76 +1,34 @@
 """What a subject got and missed, as one node remembers it: `hub.admin.explain_subject` asks.
 
-The node looks at the subject's open connections, at those that the journal remembers, and, where
-notes are kept longer than that, at what was kept of them (`hub.core.forensics.archive.Recall`).
+The node finds the subject's connections (`hub.admin.subject_connections`), and tells of each when
+it came and went, what it was subscribed to, and what became of publications on the way to it.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from msgspec import UNSET, UnsetType
 
 from hub.admin.explain import MAX_RANGE, Evidence, Explained
 from hub.admin.explain_subject import ExplainSubject, Held, Moment, SubjectPart, Visit
-from hub.admin.listing import slices
 from hub.admin.requests import Handlers
+from hub.admin.subject_connections import Known, SubjectConnections, ms_of, seconds_of
 from hub.core.forensics.answers import Answer
-from hub.core.forensics.noted import ClosedSession, Notes, What
+from hub.core.forensics.noted import What
 from hub.core.forensics.question import Explanation, Question
 from hub.core.forensics.recalled import Recalled
 from hub.core.forensics.stretches import Case, Hold, Stretch, Window, joined
 from hub.core.forensics.timeline import Timeline
 from hub.core.publication import Position
-from hub.core.records import Origin, SessionRecord, session_record
-from hub.core.session.session import Session
+from hub.core.records import Origin
 from hub.errors import HubError
 
 MAX_VISITS = 100
 """Those that were owed what is asked for, and the newest: somebody who reconnects once a second
 must not make a book of it."""
-_MAX_RECALLED = 1000
 # Asked about before other work gets its turn: each takes some 50 us, more with many notes.
 _AT_ONCE = 20
-# Looked at before other work gets its turn.
-_SLICE = 1000
 # What waited in an outbox was sent to others so long before, at most (HUB_OUTBOX_MAX_AGE_SECONDS).
 _AROUND_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A connection of the subject: open, or ended."""
-
-    record: SessionRecord
-    notes: Notes
-    session: Session | None = None
-    closed: ClosedSession | None = None
-
-    def was_owed(self, asked: ExplainSubject) -> bool:
-        """Whether a subscription of its covers the offset that is asked for."""
-        offset = asked.offset or 0
-        place = (
-            None if self.session is None else self.session.subscriptions.get(asked.channel or "")
-        )
-        return (place is not None and place.began_offset < offset) or any(
-            event.what is What.HELD
-            and event.channel == asked.channel
-            and asked.epoch in {None, event.epoch}
-            and event.first <= offset <= event.last
-            for event in self.notes.events
-        )
-
-    def channels(self) -> list[str]:
-        """Those that it has to do with, or had."""
-        held = [] if self.session is None else list(self.session.subscriptions)
-        return list(dict.fromkeys([*(e.channel for e in self.notes.events), *held]))
-
-    def epochs(self, channel: str) -> list[str]:
-        """Those of the channel that it was in, oldest first."""
-        found = [e.epoch for e in self.notes.events if e.channel == channel and e.epoch]
-        place = None if self.session is None else self.session.subscriptions.get(channel)
-        now = [] if place is None else [place.channel.epoch]
-        return list(dict.fromkeys([*found, *now]))
 
 
 class SubjectExplaining:
@@ -78,9 +36,8 @@ class SubjectExplaining:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._registry = evidence.registry
-        self._journal = evidence.journal
-        self._recall = evidence.recall
+        self._origin = evidence.registry.origin
+        self._connections = SubjectConnections(evidence)
         self._asking = asyncio.Lock()
         """Questions come one after another: many who ask must not multiply what the loop does."""
 
@@ -92,9 +49,8 @@ class SubjectExplaining:
             return await self._explained(asked)
 
     async def _explained(self, asked: ExplainSubject) -> SubjectPart:
-        origin = self._registry.origin
-        window = _window(asked, origin)
-        known = await self._known(asked.subject, window)
+        window = _window(asked, self._origin)
+        known = await self._connections.of(asked.subject, window)
         more = len(known) > MAX_VISITS
         if more and asked.offset is not None:
             # Stable: among those that were owed it, and among the others, the newest stay last.
@@ -105,53 +61,6 @@ class SubjectExplaining:
             heads = {channel: await self._head(channel) for channel in channels}
             await telling.look_at(each, heads)
         return telling.part(more=more)
-
-    async def _known(self, subject: str, window: Window) -> list[_Known]:
-        """By when they opened."""
-        origin = self._registry.origin
-        found: dict[str, _Known] = {}
-        for some in slices(list(self._registry.sessions.values()), _SLICE):
-            for session in some:
-                mine = session.identity.subject == subject
-                if mine and window.has(session.opened_at_seconds, None):
-                    record = session_record(session, origin, subscriptions=False)
-                    notes = await self._notes(session.id, session.notes, session.opened_at_seconds)
-                    found[session.id] = _Known(record, notes, session=session)
-            await asyncio.sleep(0)
-        for gone in await self._ended(subject, window):
-            opened = _seconds(gone.record.opened_ms, origin)
-            if gone.record.connection not in found and window.has(opened, gone.closed_at_seconds):
-                known = _Known(gone.record, gone.notes, closed=gone)
-                found[gone.record.connection] = known
-        return sorted(found.values(), key=lambda each: each.record.opened_ms)
-
-    async def _ended(self, subject: str, window: Window) -> Sequence[ClosedSession]:
-        ended = {gone.record.connection: gone for gone in await self._recalled(subject, window)}
-        for some in slices(list(self._journal.closed.values()), _SLICE):
-            for gone in some:
-                mine = gone.record.subject == subject
-                # What was read has all its notes; of what has just ended, memory has.
-                if mine and (gone.notes.complete or gone.record.connection not in ended):
-                    ended[gone.record.connection] = gone
-            await asyncio.sleep(0)
-        return list(ended.values())
-
-    async def _recalled(self, subject: str, window: Window) -> Sequence[ClosedSession]:
-        if self._recall is None:
-            return ()
-        return await self._recall.visits(
-            subject,
-            from_seconds=window.from_seconds,
-            to_seconds=window.to_seconds,
-            limit=_MAX_RECALLED,
-        )
-
-    async def _notes(self, connection: str, own: Notes | None, since_seconds: float) -> Notes:
-        if self._recall is not None and own is not None and not own.complete:
-            read = await self._recall.notes(connection, since_seconds)
-            if read is not None:
-                return read
-        return Notes() if own is None else own
 
     async def _head(self, channel: str) -> Position | None:
         """Of now; where the broker is away, the one seen here."""
@@ -185,7 +94,7 @@ class _Telling:
             more=more,
         )
 
-    async def look_at(self, known: _Known, heads: dict[str, Position | None]) -> None:
+    async def look_at(self, known: Known, heads: dict[str, Position | None]) -> None:
         self._heads |= {channel: head for channel, head in heads.items() if head is not None}
         explained: Explained | UnsetType = UNSET
         for channel, head in heads.items():
@@ -196,7 +105,7 @@ class _Telling:
                     await self._tell_channel(known, await self._case(known, channel, epoch, head))
         self._tell_visit(known, explained)
 
-    def _tell_visit(self, known: _Known, explained: Explained | UnsetType) -> None:
+    def _tell_visit(self, known: Known, explained: Explained | UnsetType) -> None:
         record, gone = known.record, known.closed
         visit = Visit(
             connection=record.connection,
@@ -227,7 +136,7 @@ class _Telling:
                     "refused", name, event.at_seconds, channel=event.channel, detail=event.detail
                 )
 
-    async def _tell_channel(self, known: _Known, case: Case) -> None:
+    async def _tell_channel(self, known: Known, case: Case) -> None:
         connection = known.record.connection
         for hold in case.holds():
             self._tell_hold(connection, case, hold)
@@ -244,6 +153,7 @@ class _Telling:
         await asyncio.sleep(0)
 
     def _tell_hold(self, connection: str, case: Case, hold: Hold) -> None:
+        until = hold.until_seconds
         self._held.append(
             Held(
                 connection=connection,
@@ -251,21 +161,23 @@ class _Telling:
                 epoch=case.epoch,
                 first=hold.first,
                 last=hold.last,
-                from_ms=_ms(hold.since_seconds, self._origin),
-                to_ms=None if hold.until_seconds is None else _ms(hold.until_seconds, self._origin),
+                from_ms=ms_of(hold.since_seconds, self._origin),
+                to_ms=None
+                if hold.until_seconds is None
+                else ms_of(hold.until_seconds, self._origin),
                 how=hold.how,
             )
         )
         place = {"channel": case.channel, "epoch": case.epoch}
         after = f"after {hold.first - 1}"
         self._tell("subscribed", connection, hold.since_seconds, detail=after, **place)
-        if hold.until_seconds is not None and hold.how != "closed":
+        if until is not None and hold.how != "closed":
             after = f"{hold.how} after {hold.last}"
-            self._tell("left", connection, hold.until_seconds, detail=after, **place)
+            self._tell("left", connection, until, detail=after, **place)
 
     def _tell(self, what: str, connection: str, at_seconds: float, **more: str) -> None:
         if self._window.has(at_seconds, at_seconds):
-            at = _ms(at_seconds, self._origin)
+            at = ms_of(at_seconds, self._origin)
             self._moments.append(
                 Moment(
                     what=what,
@@ -282,8 +194,8 @@ class _Telling:
         return Moment(
             what=stretch.began.answer.value,
             connection=connection,
-            at_ms=None if at is None else _ms(at, self._origin),
-            to_ms=None if until is None else _ms(until, self._origin),
+            at_ms=None if at is None else ms_of(at, self._origin),
+            to_ms=None if until is None else ms_of(until, self._origin),
             channel=case.channel,
             epoch=case.epoch,
             first=stretch.first,
@@ -294,7 +206,7 @@ class _Telling:
     # -- one publication ---------------------------------------------------------------------
 
     async def _explained(
-        self, known: _Known, channel: str, head: Position | None, offset: int
+        self, known: Known, channel: str, head: Position | None, offset: int
     ) -> Explained:
         """In the epoch that is asked for, else in the newest in which it was owed that offset."""
         epoch = self._asked.epoch
@@ -319,7 +231,7 @@ class _Telling:
             told = Explanation(Answer.UNKNOWN, before)
         return self._plain(told, epoch, head)
 
-    def _was_owed(self, known: _Known, channel: str, epoch: str, offset: int) -> bool:
+    def _was_owed(self, known: Known, channel: str, epoch: str, offset: int) -> bool:
         about = Question(channel, epoch, offset, head=0, current=False)
         case = Case(about, self._journal, notes=known.notes, session=known.session)
         return any(
@@ -334,14 +246,14 @@ class _Telling:
             detail=told.detail,
             epoch=epoch,
             head=head.offset if head is not None and head.epoch == epoch else UNSET,
-            from_ms=None if at is None else _ms(at, self._origin),
-            to_ms=None if until is None else _ms(until, self._origin),
+            from_ms=None if at is None else ms_of(at, self._origin),
+            to_ms=None if until is None else ms_of(until, self._origin),
             by=told.by,
         )
 
     async def _case(
         self,
-        known: _Known,
+        known: Known,
         channel: str,
         epoch: str,
         head: Position | None,
@@ -367,14 +279,14 @@ class _Telling:
         )
 
     async def _sending(
-        self, known: _Known, channel: str, epoch: str, offset: int | None
+        self, known: Known, channel: str, epoch: str, offset: int | None
     ) -> Timeline | None:
         """What was kept of the channel's timeline, for an offset or for the connection's life."""
         if self._recall is None:
             return None
         if offset is not None:
             return await self._recall.sending_of(channel, epoch, offset)
-        opened = _seconds(known.record.opened_ms, self._origin)
+        opened = seconds_of(known.record.opened_ms, self._origin)
         ended = self._window.to_seconds
         if known.closed is not None:
             ended = min(ended, known.closed.closed_at_seconds)
@@ -384,21 +296,13 @@ class _Telling:
         )
 
     def _is_asked(self, at_ms: int) -> bool:
-        at = _seconds(at_ms, self._origin)
+        at = seconds_of(at_ms, self._origin)
         return self._window.has(at, at)
-
-
-def _ms(at_seconds: float, origin: Origin) -> int:
-    return round((at_seconds + origin.wall_offset_seconds) * 1000)
-
-
-def _seconds(at_ms: int, origin: Origin) -> float:
-    return at_ms / 1000 - origin.wall_offset_seconds
 
 
 def _window(asked: ExplainSubject, origin: Origin) -> Window:
     always = Window()
     return Window(
-        always.from_seconds if asked.from_ms is None else _seconds(asked.from_ms, origin),
-        always.to_seconds if asked.to_ms is None else _seconds(asked.to_ms, origin),
+        always.from_seconds if asked.from_ms is None else seconds_of(asked.from_ms, origin),
+        always.to_seconds if asked.to_ms is None else seconds_of(asked.to_ms, origin),
     )
