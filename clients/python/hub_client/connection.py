@@ -1,7 +1,7 @@
-"""One connection for everything: which transport, when to come back, how a silent one is noticed.
+"""One connection for everything: when to come back, when to move, how a silent one is noticed.
 
-It knows nothing about channels. The states are those of the browser client (clients/js/src/
-connection.js):
+It knows nothing about channels; over which transport it is opened stands in `hub_client.opening`.
+The states are those of the browser client (clients/js/src/connection.js):
 
 - connecting: an attempt asks for a token once and tries the transports in order. A connection has
   to prove itself: the hub's `welcome` came and a ping was answered, in time. There are proxies that
@@ -17,7 +17,6 @@ connection.js):
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NoReturn, Protocol
 
 from hub_client import frames
@@ -32,6 +31,7 @@ from hub_client.errors import (
 )
 from hub_client.link import OWN_ID, Link
 from hub_client.messages import ConnectionState
+from hub_client.opening import Opening
 from hub_client.timing import Backoff, ReconnectTiming, better_timing
 from hub_client.tokens import TokenCancelledError, TokenSource
 from hub_client.transport import (
@@ -73,44 +73,6 @@ class Host(Protocol):
         ...
 
 
-class Choice:
-    """Which transport to try, in which order: remembers what worked."""
-
-    def __init__(self, transports: Sequence[str]) -> None:
-        self._transports = tuple(transports)
-        self._working: str | None = None
-        self._failures = 0
-
-    def order(self) -> tuple[str, ...]:
-        """All transports, the one that worked last first."""
-        if self._working is None:
-            return self._transports
-        others = (name for name in self._transports if name != self._working)
-        return (self._working, *others)
-
-    @property
-    def has_worked(self) -> bool:
-        """Whether there was ever a connection."""
-        return self._working is not None
-
-    def better_than(self, transport: str) -> tuple[str, ...]:
-        """What is preferred to `transport`, the best first."""
-        return self._transports[: self._transports.index(transport)]
-
-    def failed(self, *, blocked: bool) -> bool:
-        """Whether to try the next transport at once.
-
-        A hub that is away refuses every transport, so one failure that does not look like
-        a block is no reason to leave a good transport; the second in a row is.
-        """
-        self._failures += 1
-        return blocked or self._failures > 1
-
-    def worked(self, transport: str) -> None:
-        self._working = transport
-        self._failures = 0
-
-
 class Connections:
     """One client's connections, one after another, for as long as it is open."""
 
@@ -124,13 +86,12 @@ class Connections:
         host: Host,
         report: Callable[[ConnectionState], None],
     ) -> None:
-        self._dialers = dialers
-        self._target = target
+        self._opening = Opening(dialers, target, tokens=tokens, timing=timing)
+        self._choice = self._opening.choice
         self._tokens = tokens
         self._timing = timing
         self._host = host
         self._report = report
-        self._choice = Choice(tuple(dialers))
         self._backoff = Backoff(timing)
         self._lingering: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
@@ -148,14 +109,13 @@ class Connections:
             # Not cancelled: a task that is cancelled before it begins would end nothing.
             self._stopped.set()
             await asyncio.gather(*self._lingering, return_exceptions=True)
-            for dialer in self._dialers.values():
-                await dialer.close()
+            await self._opening.close()
 
     async def _once(self) -> float:
         """From connecting to waiting: the seconds to wait."""
         self._report(ConnectionState("connecting"))
         try:
-            link = await self._open(self._choice.order(), self._host.wanted())
+            link = await self._opening.open(self._choice.order(), self._host.wanted())
         except CannotConnectError as problem:
             if problem.rejected is not None and not self._may_mend(problem.rejected):
                 return self._rejected(problem.rejected, pause=0.0)
@@ -167,58 +127,6 @@ class Connections:
                 link = await self._serve(link)
             except DisconnectedError as end:
                 return self._ended(link, link.end_of(end))
-
-    # -- connecting ------------------------------------------------------------------------
-
-    async def _open(
-        self,
-        names: Sequence[str],
-        subscribe: tuple[Mapping[str, object], ...] = (),
-        *,
-        beside: bool = False,
-    ) -> Link:
-        """Try the transports in order; raise the last one's `CannotConnectError`.
-
-        An attempt `beside` a connection that works tries all of them, and says nothing about it.
-        """
-        problem = CannotConnectError("no transport is configured")
-        # Not the transport's time, and asked for once, whatever transports it takes.
-        target = replace(self._target, token=await self._token(), subscribe=subscribe)
-        for name in names:
-            try:
-                return await self._open_by(self._dialers[name], target)
-            except CannotConnectError as error:
-                problem = error
-                if not beside and not self._choice.failed(blocked=error.blocked):
-                    break
-        raise problem
-
-    async def _token(self) -> str | None:
-        try:
-            return await self._tokens.current()
-        except LoggedOutError:
-            raise
-        except Exception as error:
-            text = f"no token: {type(error).__name__}: {error}"
-            raise CannotConnectError(text) from error
-
-    async def _open_by(self, dialer: Dialer, target: Target) -> Link:
-        link: Link | None = None
-        try:
-            async with asyncio.timeout(self._timing.open_timeout_seconds):
-                link = Link(await dialer.dial(target))
-                await link.prove()
-        except BaseException as error:
-            if link is not None:
-                await link.wire.close()
-            if isinstance(error, TimeoutError):
-                waits_for = "welcome" if link is None else link.waits_for
-                seconds = f"{self._timing.open_timeout_seconds:g} seconds"
-                text = f"no {waits_for} over {dialer.transport} in {seconds}"
-                raise CannotConnectError(text, blocked=True) from None
-            raise
-        self._tokens.welcomed()
-        return link
 
     # -- connected -------------------------------------------------------------------------
 
@@ -347,7 +255,7 @@ class Connections:
     async def _open_beside(self, names: Sequence[str]) -> Link | None:
         """Without subscriptions: these follow when it takes the place of the other one."""
         try:
-            return await self._open(names, beside=True)
+            return await self._opening.open(names, beside=True)
         except CannotConnectError:
             return None
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub_client.connection import Choice
+from hub_client.opening import Choice
 from hub_client.timing import Backoff, ReconnectTiming, asked_seconds
 from hub_client.transport import check_base_url, refused
 

@@ -1,0 +1,125 @@
+"""How a connection is opened: which transports are tried, in which order, and with which token.
+
+A connection that is opened has proved itself (`Link.prove`). When to try again is not known here.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hub_client.errors import LoggedOutError
+from hub_client.link import Link
+from hub_client.timing import ReconnectTiming
+from hub_client.tokens import TokenSource
+from hub_client.transport import CannotConnectError, Dialer, Target
+
+
+class Choice:
+    """Which transport to try, in which order: remembers what worked."""
+
+    def __init__(self, transports: Sequence[str]) -> None:
+        self._transports = tuple(transports)
+        self._working: str | None = None
+        self._failures = 0
+
+    def order(self) -> tuple[str, ...]:
+        """All transports, the one that worked last first."""
+        if self._working is None:
+            return self._transports
+        others = (name for name in self._transports if name != self._working)
+        return (self._working, *others)
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether there was ever a connection."""
+        return self._working is not None
+
+    def better_than(self, transport: str) -> tuple[str, ...]:
+        """What is preferred to `transport`, the best first."""
+        return self._transports[: self._transports.index(transport)]
+
+    def failed(self, *, blocked: bool) -> bool:
+        """Whether to try the next transport at once.
+
+        A hub that is away refuses every transport, so one failure that does not look like
+        a block is no reason to leave a good transport; the second in a row is.
+        """
+        self._failures += 1
+        return blocked or self._failures > 1
+
+    def worked(self, transport: str) -> None:
+        self._working = transport
+        self._failures = 0
+
+
+class Opening:
+    """Opens one client's connections."""
+
+    def __init__(
+        self,
+        dialers: Mapping[str, Dialer],
+        target: Target,
+        *,
+        tokens: TokenSource,
+        timing: ReconnectTiming,
+    ) -> None:
+        self._dialers = dialers
+        self._target = target
+        self._tokens = tokens
+        self._timing = timing
+        self.choice = Choice(tuple(dialers))
+
+    async def close(self) -> None:
+        """Let go of what the transports share between connections."""
+        for dialer in self._dialers.values():
+            await dialer.close()
+
+    async def open(
+        self,
+        names: Sequence[str],
+        subscribe: tuple[Mapping[str, object], ...] = (),
+        *,
+        beside: bool = False,
+    ) -> Link:
+        """Try the transports in order; raise the last one's `CannotConnectError`.
+
+        An attempt `beside` a connection that works tries all of them, and says nothing about it.
+        """
+        problem = CannotConnectError("no transport is configured")
+        # Not the transport's time, and asked for once, whatever transports it takes.
+        target = replace(self._target, token=await self._token(), subscribe=subscribe)
+        for name in names:
+            try:
+                return await self._open_by(self._dialers[name], target)
+            except CannotConnectError as error:
+                problem = error
+                if not beside and not self.choice.failed(blocked=error.blocked):
+                    break
+        raise problem
+
+    async def _token(self) -> str | None:
+        try:
+            return await self._tokens.current()
+        except LoggedOutError:
+            raise
+        except Exception as error:
+            text = f"no token: {type(error).__name__}: {error}"
+            raise CannotConnectError(text) from error
+
+    async def _open_by(self, dialer: Dialer, target: Target) -> Link:
+        link: Link | None = None
+        try:
+            async with asyncio.timeout(self._timing.open_timeout_seconds):
+                link = Link(await dialer.dial(target))
+                await link.prove()
+        except BaseException as error:
+            if link is not None:
+                await link.wire.close()
+            if isinstance(error, TimeoutError):
+                waits_for = "welcome" if link is None else link.waits_for
+                seconds = f"{self._timing.open_timeout_seconds:g} seconds"
+                text = f"no {waits_for} over {dialer.transport} in {seconds}"
+                raise CannotConnectError(text, blocked=True) from None
+            raise
+        self._tokens.welcomed()
+        return link
