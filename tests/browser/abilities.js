@@ -25,7 +25,8 @@ globalThis.play = async ({ steps }, transport) => {
 
   const subscribe = ({ pattern, channel, since_of, ...given }, name, refused) => {
     const heard = (told[name] = []);
-    const record = ({ channel, data, key, remove, end, state }) => {
+    const record = ({ channel, data, key, remove, end, state, joined }) => {
+      if (joined) return ["joined", joined, data];
       if (state) return ["state", data];
       if (remove) return ["removed", key];
       if (end) return ["end", data];

@@ -24,6 +24,9 @@ const START = /^(subscribed|began)$/;
 /** @param {string} position `epoch:offset`, split at its last colon */
 export const epochOf = (position) => position.slice(0, position.lastIndexOf(":"));
 
+/** @param {string} position */
+export const offsetOf = (position) => Number(position.slice(position.lastIndexOf(":") + 1));
+
 /**
  * @param {string} channel
  * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object,
@@ -49,7 +52,7 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
   /** @param {string} text `epoch:offset` */
   const move = (text) => {
     epoch = epochOf(text);
-    offset = Number(text.slice(epoch.length + 1));
+    offset = offsetOf(text);
   };
 
   /** @type {[Json, Map<string, string>, boolean][]} of the newer connection */
@@ -90,8 +93,7 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
       given = "data" in item ? { data: item.data } : {};
       if (!epoch && !state) move(item.position); // with rows there is no place before the last of them
       if (epochOf(item.position) === epoch) {
-        const start = Number(item.position.slice(epoch.length + 1));
-        head = Math.max(head, start + item.replayed);
+        head = Math.max(head, offsetOf(item.position) + item.replayed);
       }
       waiting.forEach((member) => member.begin(epoch, offset, Math.max(head, offset)));
       waiting.clear();
@@ -101,7 +103,7 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
       const epochThen = epochOf(at);
       if (!state) {
         // What another subscription asked for stands in place of messages.
-        const to = Number(at.slice(epochThen.length + 1));
+        const to = offsetOf(at);
         const gap = { op: "gap", channel, epoch: epochThen };
         if (item.more || !epoch) return;
         if (epochThen !== epoch) return take({ ...gap, position: at, reason: "reset" }, epochs, first);
@@ -154,7 +156,7 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
      * Whether it lacks nothing of what a connection brings from there on.
      * @param {string} start
      */
-    follows: (start) => !!epoch && !state && (epochOf(start) !== epoch || Number(start.slice(epoch.length + 1)) <= offset),
+    follows: (start) => !!epoch && !state && (epochOf(start) !== epoch || offsetOf(start) <= offset),
 
     /**
      * A further subscription: it begins here, or when the channel does.
@@ -204,7 +206,7 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
       else take(push, epochs, first);
       if ((newer || shared) && START.test(push.op) && epochs.get(key) === epoch) {
         // Where it starts further on, that much is lacking, or in the rows that follow.
-        const to = Number(push.position.slice(epoch.length + 1));
+        const to = offsetOf(push.position);
         const gap = { op: "gap", channel, epoch, from: offset + 1, to, reason: "expired" };
         if (to <= offset || state) return release();
         if (newer) held.unshift([gap, epochs, first]);

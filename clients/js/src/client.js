@@ -277,6 +277,8 @@ export function openClient(base, options, show) {
     subscribe(name, on, isPattern) {
       check(on, isPattern ? PATTERN_OPTIONS : SUBSCRIBE_OPTIONS);
       if (!on.state !== !on.onState) throw new TypeError("state and onState go together");
+      // Where a filter leaves the last one out, nothing tells where the replay ends; rows are no text.
+      if (on.joined && (on.filter || on.state)) throw new TypeError("joined goes without filter and state");
       reachable();
       const home = /** @type {Map<string, Wanted>} */ (isPattern ? patterns : channels);
       /** @param {Member} member */

@@ -47,6 +47,9 @@ export const MAX_EVENT = 8_000_000;
 /** Messages that wait for a loop, or behind a gap: two seconds at 500 messages/s. */
 export const MAX_QUEUE = 1000;
 
+/** A replay that is to be joined and pauses for this long is told as far as it came. Guess. */
+export const JOIN_MS = 1000;
+
 /** Where a path leads without a page (RFC 2606 section 2: no host has such a name). */
 export const NO_PAGE = "http://no-page.invalid";
 /** The cure for an address that leads nowhere. */

@@ -43,7 +43,7 @@ export const HUB_OPTIONS = [
 export const PATTERN_OPTIONS = [
   "since", "last", "fill", "filter", "signal", "onMessage", "onGap", "onPresence", "onSubscribed", "onError",
 ];
-export const SUBSCRIBE_OPTIONS = [...PATTERN_OPTIONS, "presence", "everyMs", "getState", "state", "onState"];
+export const SUBSCRIBE_OPTIONS = [...PATTERN_OPTIONS, "presence", "everyMs", "getState", "state", "onState", "joined"];
 // `idempotency_key` is the name on the wire, which earlier versions took.
 export const PUBLISH_OPTIONS = [
   "key", "echo", "idempotencyKey", "idempotency_key", "tags", "remove", "end", "ttlSeconds", "ttl_seconds", "history",

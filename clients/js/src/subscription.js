@@ -10,8 +10,9 @@
  * oldest, which become a gap with reason `client`.
  */
 
-import { epochOf } from "./channel.js";
+import { epochOf, offsetOf } from "./channel.js";
 import { call, complain } from "./errors.js";
+import { firstOf, joinBehind, joinPage, openJoiner } from "./joining.js";
 import { MAX_QUEUE } from "./limits.js";
 import { publish } from "./publishing.js";
 
@@ -34,6 +35,7 @@ import { publish } from "./publishing.js";
  * @property {boolean} [remove] it takes the row of its key away
  * @property {boolean} [end] it is the last one of its channel
  * @property {boolean} [state] it is what `getState` answered
+ * @property {number} [joined] of so many replayed messages it is made: `data` is theirs, one after the other
  */
 /**
  * @typedef {object} Gap
@@ -82,13 +84,15 @@ import { publish } from "./publishing.js";
  * @property {(presence: Presence) => void} [onPresence]
  * @property {boolean} [state] rows of a keyed channel first, and again where history cannot make a
  *   resume whole; the same for all subscriptions to a channel
+ * @property {boolean} [joined] what a start or a resume replays comes as one message, whose `data` is that
+ *   of all, one after the other, where all of it is text; without `filter` and `state`
  * @property {(state: Rows<any>) => void} [onState] gets the rows; what follows them are messages
  * @property {(subscribed: Subscribed) => void} [onSubscribed] after every (re)connect
  * @property {(error: HubError) => void} [onError]
  */
 /**
  * What `hub.subscribePattern` may ask for; not what belongs to one channel.
- * @typedef {Omit<SubscribeOptions, "since" | "presence" | "everyMs" | "getState" | "state" | "onState"> & {
+ * @typedef {Omit<SubscribeOptions, "since" | "presence" | "everyMs" | "getState" | "state" | "onState" | "joined"> & {
  *   since?: Record<string, string> }} PatternOptions `since` is what `positions` of a subscription said;
  *   a channel that it does not name is read from its beginning
  */
@@ -130,9 +134,6 @@ import { publish } from "./publishing.js";
  */
 
 // What history may have: the hub fills nothing else either (PROTOCOL.md, pushes).
-/** @param {string} position */
-const offsetOf = (position) => Number(position.slice(position.lastIndexOf(":") + 1));
-
 const FILLABLE = /^(slow|client)$/;
 
 /**
@@ -204,6 +205,7 @@ export function openSubscription({ leave, request }, channel, on) {
    */
   const fresh = (item) => {
     if (item.epoch !== skipEpoch) return item;
+    if (item.joined && firstOf(item) <= skip && item.offset > skip) return joinBehind(item, skip);
     return !((item.offset ?? item.to) <= skip) && (item.from <= skip ? { ...item, from: skip + 1 } : item);
   };
 
@@ -263,7 +265,7 @@ export function openSubscription({ leave, request }, channel, on) {
   const fill = async ({ ...gap }) => {
     const asked = filling;
     const { channel, epoch, to } = gap;
-    const found = [];
+    let found = [];
     const since = `${epoch}:${gap.from - 1}`;
     const command = { op: "history", channel, since, limit: MAX_QUEUE };
     const again = (/** @type {HubError} */ { code }) => code === "disconnected" && request(command);
@@ -276,6 +278,7 @@ export function openSubscription({ leave, request }, channel, on) {
       found.push({ channel, epoch, ...publication, position: `${epoch}:${offset}` });
       gap.from = offset + 1;
     }
+    if (on.joined && gap.ask) found = joinPage(found);
     if (!found.length) report(gap);
     else if (gap.from <= to) found.push(gap);
     filling = null;
@@ -293,6 +296,26 @@ export function openSubscription({ leave, request }, channel, on) {
       return void queue.splice(at, 1);
     }
   };
+
+  /**
+   * It has its turn behind all that came.
+   * @param {any} item a message, a gap, or rows
+   */
+  const enqueue = (item) => {
+    const news = fresh(item);
+    if (!news) return;
+    if (queue.push(news) > MAX_QUEUE) {
+      if (filling) {
+        report(filling);
+        filling = null;
+      } else {
+        shrink();
+      }
+    }
+    go();
+  };
+
+  const joiner = on.joined ? openJoiner(enqueue) : undefined;
 
   const unsubscribe = () => {
     if (ended) return;
@@ -326,6 +349,7 @@ export function openSubscription({ leave, request }, channel, on) {
     },
 
     begin(epoch, from, head) {
+      joiner?.starts(`${epoch}:${from}`, head - from);
       skipEpoch = epoch;
       if (on.getState) {
         skip = from;
@@ -333,7 +357,7 @@ export function openSubscription({ leave, request }, channel, on) {
       }
       skip = Math.max(0, head - (last ?? 0));
       if (since) {
-        skip = epochOf(since) === epoch ? Number(since.slice(epoch.length + 1)) : 0;
+        skip = epochOf(since) === epoch ? offsetOf(since) : 0;
         const reset = { channel, epoch, position: `${epoch}:0`, reason: "reset" };
         if (epochOf(since) !== epoch) queue.push(reset);
       }
@@ -346,24 +370,18 @@ export function openSubscription({ leave, request }, channel, on) {
       const { position, positions = { [item.channel]: position } } = item;
       if (op === "subscribed" || op === "began") {
         for (const [name, at] of Object.entries(positions)) places[name] ??= at;
-        if (position) start(epochOf(position), position);
+        if (position) {
+          joiner?.starts(position, item.replayed);
+          start(epochOf(position), position);
+        }
         if (op === "subscribed") call(on.onSubscribed, item);
       } else if (op === "message" || op === "gap" || op === "state") {
-        const news = fresh(item);
-        if (!news) return;
-        if (queue.push(news) > MAX_QUEUE) {
-          if (filling) {
-            report(filling);
-            filling = null;
-          } else {
-            shrink();
-          }
-        }
-        go();
+        (joiner?.push ?? enqueue)(item);
       } else if (item.member || op === "presence_reset") call(onPresence, { op, ...item });
     },
 
     pause(error) {
+      joiner?.cut();
       const stays = !looping && !!(onMessage ?? onPresence) && !signal?.aborted;
       if (!stays) member.end(error);
       else if (error) call(on.onError, error);
@@ -371,6 +389,7 @@ export function openSubscription({ leave, request }, channel, on) {
     },
 
     end(error) {
+      if (error) joiner?.cut();
       if (ended) return;
       ended = error ?? true;
       signal?.removeEventListener("abort", unsubscribe);
@@ -392,8 +411,8 @@ export function openSubscription({ leave, request }, channel, on) {
  * The gap that a message or gap leaves: its first and last offset, and how many have none.
  * @param {any} item
  */
-const span = ({ reason, offset, from, to, unsequenced = 0 }) =>
-  reason ? [from, to, unsequenced] : [offset, offset, offset ? 0 : 1];
+const span = ({ reason, from, to, unsequenced = 0, ...item }) =>
+  reason ? [from, to, unsequenced] : [firstOf(item), item.offset, item.offset ? 0 : 1];
 
 /**
  * Two neighbours that the loop was too slow for, as one gap. A reset says it of all before it.

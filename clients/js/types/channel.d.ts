@@ -13,6 +13,8 @@ export type Json = import("./commands.js").Json;
 export type Channel = ReturnType<typeof openChannel>;
 /** @param {string} position `epoch:offset`, split at its last colon */
 export declare const epochOf: (position: string) => string;
+/** @param {string} position */
+export declare const offsetOf: (position: string) => number;
 /**
  * @param {string} channel
  * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object,

@@ -40,6 +40,8 @@ export declare const MAX_WAIT_SECONDS = 25;
 export declare const MAX_EVENT = 8000000;
 /** Messages that wait for a loop, or behind a gap: two seconds at 500 messages/s. */
 export declare const MAX_QUEUE = 1000;
+/** A replay that is to be joined and pauses for this long is told as far as it came. Guess. */
+export declare const JOIN_MS = 1000;
 /** Where a path leads without a page (RFC 2606 section 2: no host has such a name). */
 export declare const NO_PAGE = "http://no-page.invalid";
 /** The cure for an address that leads nowhere. */

@@ -46,6 +46,10 @@ export type Message<T = any> = {
      * it is what `getState` answered
      */
     state?: boolean;
+    /**
+     * of so many replayed messages it is made: `data` is theirs, one after the other
+     */
+    joined?: number;
 };
 export type Gap = {
     channel: string;
@@ -135,6 +139,11 @@ export type SubscribeOptions = {
      */
     state?: boolean;
     /**
+     * what a start or a resume replays comes as one message, whose `data` is that
+     * of all, one after the other, where all of it is text; without `filter` and `state`
+     */
+    joined?: boolean;
+    /**
      * gets the rows; what follows them are messages
      */
     onState?: (state: Rows<any>) => void;
@@ -144,7 +153,7 @@ export type SubscribeOptions = {
     onSubscribed?: (subscribed: Subscribed) => void;
     onError?: (error: HubError) => void;
 };
-export type PatternOptions = Omit<SubscribeOptions, "since" | "presence" | "everyMs" | "getState" | "state" | "onState"> & {
+export type PatternOptions = Omit<SubscribeOptions, "since" | "presence" | "everyMs" | "getState" | "state" | "onState" | "joined"> & {
     since?: Record<string, string>;
 };
 export type Rows<T = any> = {

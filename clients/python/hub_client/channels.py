@@ -121,7 +121,7 @@ class Channels:
 
     # -- subscriptions ---------------------------------------------------------------------
 
-    def subscribe(self, channel: Channel | Pattern) -> Feed:
+    def subscribe(self, channel: Channel | Pattern, *, joined: bool = False) -> Feed:
         """Raise `AlreadySubscribedError`, or what ended the client."""
         self.check_open()
         former = self._feeds.get(channel.key)
@@ -129,7 +129,7 @@ class Channels:
             raise AlreadySubscribedError(f"subscribed to {channel.name!r} already")
         if former is not None:
             self._drop(former)
-        feed = Feed(channel, limits=self._options.feed)
+        feed = Feed(channel, limits=self._options.feed, joined=joined)
         self._add(feed)
         return feed
 
@@ -195,8 +195,9 @@ class Channels:
         if isinstance(feed.channel, Pattern):
             self._pattern_starts(feed, feed.channel, frames.begun_positions(ok), link)
         else:
-            start, given = frames.subscribed(ok)
-            self._starts(feed.channel.name, start, link, of=feed.channel, given=given)
+            start, replayed, given = frames.subscribed(ok)
+            name = feed.channel.name
+            self._starts(name, start, link, of=feed.channel, replayed=replayed, given=given)
 
     def _pattern_starts(
         self, feed: Feed, pattern: Pattern, positions: Mapping[str, Position], link: Link
@@ -221,6 +222,7 @@ class Channels:
         link: Link,
         *,
         of: Channel | None = None,
+        replayed: int = 0,
         given: object = None,
     ) -> None:
         """A channel starts on this connection: for the one subscription `of` that asked, or for
@@ -231,6 +233,7 @@ class Channels:
             by_name = place is feed.channel
             is_new = not by_name and place.position is None
             if place is of or (of is None and by_name) or is_new or place.follows(start):
+                feed.starts(start, replayed)
                 feed.put(place.subscribed(start, self._source(place, link, shared=shared)))
                 if by_name:
                     feed.given = given or feed.given
@@ -313,7 +316,7 @@ class Channels:
                 self._pattern_starts(*known, frames.places(frame.positions or {}), link)
         elif frame.op == "subscribed":
             start, given = frames.position(frame.position), frames.given(frame)
-            self._starts(frame.channel, start, link, given=given)
+            self._starts(frame.channel, start, link, replayed=frame.replayed, given=given)
         elif frame.op == "unsubscribed":
             self._left(frame, link)
         elif frame.op in _OF_A_CHANNEL:

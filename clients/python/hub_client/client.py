@@ -181,6 +181,7 @@ class HubClient:
         every_ms: int | None = None,
         get_state: GetState | None = None,
         state: bool = False,
+        joined: bool = False,
         on_gap: OnGap | None = None,
     ) -> Subscription[Any]:
         """Begin a subscription now and return its iterator.
@@ -200,13 +201,18 @@ class HubClient:
                 which comes as a `Message` with `state` before what follows that position.
             state: rows of a keyed channel first, as `State` objects, then what follows them; rows
                 again where history cannot make a resume whole.
+            joined: what a start or a resume replays comes as one `Message`, whose data is that of
+                all, one after the other, where all of it is text; without `filter` and `state`.
             on_gap: called (and awaited, if that is possible) with each gap, in its place.
 
         Raises:
             AlreadySubscribedError: this client has a subscription to the channel.
-            ValueError: `since` is not a position.
+            ValueError: `since` is not a position; `joined` has a `filter` or `state` beside it.
             ClosedError, RejectedError: the client is not entered, or has ended.
         """
+        if joined and (state or filter is not None):
+            # A filter may leave the last one out, so that nothing tells where the replay ends.
+            raise ValueError("joined goes without filter and state")
         channels = self._open_channels()
         feed = channels.subscribe(
             Channel(
@@ -218,9 +224,12 @@ class HubClient:
                 presence_data=presence_data,
                 every_ms=every_ms,
                 state=state,
-            )
+            ),
+            joined=joined,
         )
-        wanted = Wanted(gaps=gaps, presence=presence, on_gap=on_gap, get_state=get_state)
+        wanted = Wanted(
+            gaps=gaps, presence=presence, on_gap=on_gap, get_state=get_state, joined=joined
+        )
         return self._subscription(feed, wanted)
 
     @overload

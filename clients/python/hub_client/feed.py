@@ -12,17 +12,20 @@ import inspect
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from hub_client import frames
 from hub_client.channel import Channel
+from hub_client.joining import Joiner, behind, join_page
 from hub_client.messages import Gap, HistoryPage, Item, Message, Position, Presence, State
 from hub_client.pattern import Pattern
 
 ItemT_co = TypeVar("ItemT_co", bound=Item, covariant=True)
 OnGap = Callable[[Gap], Awaitable[None] | None]
 OVERFULL = 8
+# A replay that is to be joined and pauses for this long is told as far as it came. Guess.
+JOIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,12 @@ class FeedStatistics:
 class Feed:
     """What one subscription has not consumed yet."""
 
-    def __init__(self, channel: Channel | Pattern, *, limits: FeedLimits) -> None:
+    def __init__(
+        self, channel: Channel | Pattern, *, limits: FeedLimits, joined: bool = False
+    ) -> None:
         self.channel = channel
+        self._joiner = Joiner() if joined else None
+        self._pause: asyncio.TimerHandle | None = None
         self.on_room: Callable[[], None] = lambda: None
         """Called when the application has taken something."""
         self.started = asyncio.Event()
@@ -70,7 +77,35 @@ class Feed:
             self._bytes >= limits.max_bytes * times
         )
 
+    def starts(self, start: Position, replayed: int) -> None:
+        """A connection begins at `start`, and `replayed` offsets follow from history."""
+        if self._joiner is not None:
+            self._joiner.starts(start, replayed)
+
     def put(self, items: tuple[Item, ...]) -> None:
+        if self._joiner is not None:
+            items = self._joined(self._joiner, items)
+        self._put(items)
+
+    def _joined(self, joiner: Joiner, items: tuple[Item, ...]) -> tuple[Item, ...]:
+        told = joiner.push(items)
+        self._stop_pause()
+        if joiner.waits:
+            self._pause = asyncio.get_running_loop().call_later(JOIN_SECONDS, self._cut)
+        return told
+
+    def _stop_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+
+    def _cut(self) -> None:
+        """Tell what is there of a replay that does not go on."""
+        self._stop_pause()
+        if self._joiner is not None:
+            self._put(self._joiner.cut())
+
+    def _put(self, items: tuple[Item, ...]) -> None:
         if not items:
             return
         self._items.extend(items)
@@ -91,6 +126,7 @@ class Feed:
 
     def end(self, error: Exception | None = None) -> None:
         """Nothing more will come: what waits is still read, then `error` raised."""
+        self._cut()
         if not self._ended:
             self._ended, self._error = True, error
         self._arrived.set()
@@ -123,6 +159,7 @@ class Wanted:
     presence: bool = False
     on_gap: OnGap | None = None
     get_state: GetState | None = None
+    joined: bool = False
 
 
 class Subscription(Generic[ItemT_co]):
@@ -249,7 +286,7 @@ class Subscription(Generic[ItemT_co]):
             if place is None or place.epoch != known.epoch:
                 return item
             if place.offset > known.offset:
-                return _behind(item, known.offset)
+                return behind(item, known.offset)
 
     async def _sync(self, get_state: GetState, behind: Position) -> None:
         """Ask the application for its state, and history for what lies between it and the stream.
@@ -277,7 +314,7 @@ class Subscription(Generic[ItemT_co]):
             await asyncio.sleep(random.uniform(1, 3))
         self._behind = None
         self._known = max(place, behind, key=lambda each: each.offset)
-        self._first.extend([message, *between])
+        self._first.extend([message, *(join_page(between) if self._wanted.joined else between)])
 
     async def _between(self, place: Position, last: Position) -> list[Item] | None:
         """What follows `place` up to `last`; gaps stand where history does not have it.
@@ -339,13 +376,6 @@ def position_after(item: Item) -> Position | None:
     if isinstance(item, State) and item.more:
         return None
     return item.position
-
-
-def _behind(item: Item, offset: int) -> Item:
-    """What of it is behind `offset`: of a gap the rest, where state has its beginning."""
-    if isinstance(item, Gap) and 0 < item.first <= offset:
-        return replace(item, first=offset + 1)
-    return item
 
 
 def _moves(gap: Gap) -> bool:

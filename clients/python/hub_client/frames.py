@@ -96,6 +96,7 @@ class Frame(msgspec.Struct, frozen=True, rename={"origin": "from"}):
     rows: tuple[_Publication, ...] = ()
     more: bool = False
     dropped: int = 0
+    replayed: int = 0
 
 
 _FRAME = msgspec.json.Decoder(Frame)
@@ -138,6 +139,7 @@ def raw_json(data: bytes) -> msgspec.Raw:
 
 class _Subscribed(msgspec.Struct, frozen=True):
     position: str
+    replayed: int = 0
     data: Any = None
 
 
@@ -172,11 +174,11 @@ def position(text: str | None) -> Position:
         raise ProtocolError(str(error)) from None
 
 
-def subscribed(ok: msgspec.Raw) -> tuple[Position, Any]:
-    """Where a subscription starts, and what the application gives with it, from a subscribe's
-    reply."""
+def subscribed(ok: msgspec.Raw) -> tuple[Position, int, Any]:
+    """Where a subscription starts, how many offsets follow from history, and what the application
+    gives with it, from a subscribe's reply."""
     started = _read(ok, _Subscribed)
-    return position(started.position), started.data
+    return position(started.position), started.replayed, started.data
 
 
 def given(frame: Frame) -> Any:

@@ -79,8 +79,12 @@ class Message:
     """It is what `get_state` answered."""
     at: Position | None = None
     """Of a state: the position that it is as of."""
+    joined: int = 0
+    """Of so many replayed messages it is made: its data is theirs, one after the other."""
+    parts: "tuple[Message, ...]" = field(default=(), repr=False, compare=False)
+    """Of a joined one: those messages."""
     frame: bytes = field(default=b"", repr=False, compare=False)
-    """The whole push as it came; empty for what `history` returned."""
+    """The whole push as it came; empty for what `history` returned. Of a joined one, its data."""
     _parsed: Any = field(default=_UNPARSED, init=False, repr=False, compare=False)
 
     @property

@@ -20,6 +20,7 @@ class ChannelOptions(_Options, total=False):
     since: Position | str | None
     presence_data: object
     every_ms: int | None
+    joined: bool
 
 
 class PatternOptions(_Options, total=False):

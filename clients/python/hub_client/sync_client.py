@@ -153,6 +153,7 @@ class SyncHubClient:
         every_ms: int | None = None,
         get_state: Callable[[], Mapping[str, Any]] | None = None,
         state: bool = False,
+        joined: bool = False,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Any]":
         """Begin a subscription now; as `HubClient.subscribe`.
@@ -173,6 +174,7 @@ class SyncHubClient:
                 every_ms=every_ms,
                 get_state=None if get_state is None else partial(asyncio.to_thread, get_state),
                 state=state,
+                joined=joined,
             )
 
         return SyncSubscription[Any](self._run(begin()), self._submit, gaps=gaps, on_gap=on_gap)

@@ -22,7 +22,7 @@ export async function run(): Promise<void> {
   const { epoch, offset }: Published = await prices.publish({ eur: 1.08 }, { key: "eur", echo: false });
   const { publications }: History = await hub.history("prices", { since: `${epoch}:${offset - 1}`, limit: 10 });
   const { members } = await hub.presence("prices");
-  for await (const { data, position } of hub.subscribe("chat:42", { last: 10 })) show(`${position} ${data}`);
+  for await (const { data, position } of hub.subscribe("chat:42", { last: 10, joined: true })) show(`${position} ${data}`);
   show(`${publications[0]?.time} ${members[0]?.sub}`);
 }
 

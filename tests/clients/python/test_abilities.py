@@ -127,6 +127,8 @@ def recorded(item: Item, *, by_pattern: bool) -> Any:
     if isinstance(item, State):
         return ["rows", {row.key: row.data for row in item.rows}]
     assert isinstance(item, Message)
+    if item.joined:
+        return ["joined", item.joined, item.data]
     if item.state:
         return ["state", item.data]
     if item.remove:

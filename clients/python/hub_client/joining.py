@@ -1,0 +1,102 @@
+"""What a start or a resume replays, as one message (`joined`).
+
+The hub says with the start how many offsets follow from history, so the last one of them is known.
+Where history does not reach back that far, the gap that comes first moves it. Should it never
+come, nothing waits for it for long: what was joined is told, and the rest comes singly. As in the
+browser client (clients/js/src/joining.js). No I/O, no clock: `Feed` has the clock.
+
+Example: the start is `e:4` and 3 follow. 5 and 6 are kept, 7 is the last: one message of all three
+is told, with the position of 7.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import groupby
+
+from hub_client import frames
+from hub_client.messages import Gap, Item, Message, Position
+
+_NOWHERE = Position("", 0)
+
+
+class Joiner:
+    """The replayed messages of one subscription, until their last one is there."""
+
+    def __init__(self) -> None:
+        self._start = _NOWHERE
+        self._count = 0
+        """How many offsets the hub said would follow."""
+        self._last = 0
+        """Of them."""
+        self._parts: list[Message] = []
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is kept until more of it comes."""
+        return bool(self._parts)
+
+    def starts(self, start: Position, replayed: int) -> None:
+        """A connection begins at `start`, and `replayed` offsets follow from history."""
+        if start.epoch != self._start.epoch:
+            self._last = 0
+        self._start = start
+        self._count = replayed
+        self._last = max(self._last, start.offset + replayed)
+
+    def push(self, items: Iterable[Item]) -> tuple[Item, ...]:
+        """What the application is told of what came."""
+        return tuple(told for item in items for told in self._push(item))
+
+    def cut(self) -> tuple[Item, ...]:
+        """What is kept, as it is; the rest of the replay comes singly."""
+        self._last = 0
+        return self._told()
+
+    def _told(self) -> tuple[Item, ...]:
+        parts, self._parts = self._parts, []
+        return (join(parts),) if parts else ()
+
+    def _push(self, item: Item) -> tuple[Item, ...]:
+        if isinstance(item, Message) and self._is_replayed(item):
+            self._parts.append(item)
+            if not isinstance(item.data, str):
+                self._last = 0
+                parts, self._parts = self._parts, []
+                return tuple(parts)
+            return self._told() if item.offset == self._last else ()
+        told = (*self._told(), item)
+        if isinstance(item, Gap) and self._count and item.first == self._start.offset + 1:
+            # Of what was asked for this is held no more: as much follows it as the hub said.
+            self._last = max(self._last, item.last + self._count)
+        return told
+
+    def _is_replayed(self, item: Message) -> bool:
+        if item.offset is None or item.epoch != self._start.epoch or item.end:
+            return False
+        return item.offset <= self._last
+
+
+def join(parts: list[Message]) -> Message:
+    """One message out of several, of which the last says all but the data."""
+    data = frames.encode("".join(part.data for part in parts))
+    of = tuple(parts)
+    return replace(parts[-1], raw_data=data, joined=len(parts), parts=of, frame=data)
+
+
+def join_page(found: list[Item]) -> list[Item]:
+    """What history answered, with what stands between two gaps joined where all of it is text."""
+    told: list[Item] = []
+    for _, run in groupby(found, key=lambda each: isinstance(each, Gap)):
+        items = list(run)
+        texts = [each for each in items if isinstance(each, Message) and isinstance(each.data, str)]
+        told += [join(texts)] if len(texts) == len(items) else items
+    return told
+
+
+def behind(item: Item, offset: int) -> Item:
+    """What of it is behind `offset`: of a gap, or of what was joined, the rest."""
+    if isinstance(item, Gap) and 0 < item.first <= offset:
+        return replace(item, first=offset + 1)
+    if isinstance(item, Message) and item.joined:
+        return join([part for part in item.parts if (part.offset or 0) > offset])
+    return item
