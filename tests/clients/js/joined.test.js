@@ -28,7 +28,7 @@ const feed = (member, ...items) => items.forEach((item) => member.push(item.reas
 
 test("what is replayed is one message, and what follows comes singly", () => {
   const { member, told } = listen();
-  member.push("subscribed", { position: "e:4", replayed: 3 });
+  member.push("subscribed", { channel: "a", position: "e:4", replayed: 3 });
   feed(member, message(5), message(6));
   assert.deepEqual(told, []);
   feed(member, message(7), message(8));
@@ -38,44 +38,44 @@ test("what is replayed is one message, and what follows comes singly", () => {
 
 test("one that is replayed alone says so, and a resume is joined as the start was", () => {
   const { member, told } = listen();
-  member.push("subscribed", { position: "e:0", replayed: 1 });
+  member.push("subscribed", { channel: "a", position: "e:0", replayed: 1 });
   feed(member, message(1), message(2));
-  member.push("subscribed", { position: "e:2", replayed: 2 });
+  member.push("subscribed", { channel: "a", position: "e:2", replayed: 2 });
   feed(member, message(3), message(4), message(5));
   assert.deepEqual(told, [[1, "1 ", "e:1"], "2 ", [2, "3 4 ", "e:4"], "5 "]);
 });
 
 test("a gap in between splits", () => {
   const { member, told } = listen();
-  member.push("subscribed", { position: "e:0", replayed: 6 });
+  member.push("subscribed", { channel: "a", position: "e:0", replayed: 6 });
   feed(member, message(1), message(2), gap(3, 4, "invalid"), message(5), message(6), message(7));
   assert.deepEqual(told, [[2, "1 2 ", "e:2"], [3, 4, "invalid"], [2, "5 6 ", "e:6"], "7 "]);
 });
 
 test("where history does not reach back, the gap that comes first says where the replay ends", () => {
   const { member, told } = listen();
-  member.push("subscribed", { position: "e:5", recovered: false, replayed: 2 });
+  member.push("subscribed", { channel: "a", position: "e:5", recovered: false, replayed: 2 });
   feed(member, gap(6, 10), message(11), message(12), message(13));
   assert.deepEqual(told, [[6, 10, "expired"], [2, "11 12 ", "e:12"], "13 "]);
 });
 
 test("the end comes as ever, behind what was said", () => {
   const { member, told } = listen();
-  member.push("subscribed", { position: "e:0", replayed: 3 });
+  member.push("subscribed", { channel: "a", position: "e:0", replayed: 3 });
   feed(member, message(1), message(2), message(3, "", { end: true }));
   assert.deepEqual(told, [[2, "1 2 ", "e:2"], ["end", ""]]);
 });
 
 test("where one is no text all come singly", () => {
   const { member, told } = listen();
-  member.push("subscribed", { position: "e:0", replayed: 4 });
+  member.push("subscribed", { channel: "a", position: "e:0", replayed: 4 });
   feed(member, message(1), message(2, { a: 1 }), message(3), message(4));
   assert.deepEqual(told, ["1 ", { a: 1 }, "3 ", "4 "]);
 });
 
 test("a replay that does not go on is told as far as it came, and the rest comes singly", async () => {
   const { member, told } = listen();
-  member.push("subscribed", { position: "e:0", replayed: 4 });
+  member.push("subscribed", { channel: "a", position: "e:0", replayed: 4 });
   feed(member, message(1), message(2));
   await pass(1000);
   feed(member, message(3), message(4));
@@ -85,7 +85,7 @@ test("a replay that does not go on is told as far as it came, and the rest comes
 test("a subscription that is ended tells what it has; one that is left does not", async () => {
   const [ended, left] = [listen(), listen()];
   for (const { member } of [ended, left]) {
-    member.push("subscribed", { position: "e:0", replayed: 4 });
+    member.push("subscribed", { channel: "a", position: "e:0", replayed: 4 });
     feed(member, message(1), message(2));
   }
   ended.member.end(1);
@@ -97,7 +97,7 @@ test("a subscription that is ended tells what it has; one that is left does not"
 
 test("what the application's state has is not joined to what follows it", async () => {
   const { member, told } = listen({ getState: async () => ({ data: "1 2 ", position: "e:2" }) });
-  member.push("subscribed", { position: "e:0", replayed: 4 });
+  member.push("subscribed", { channel: "a", position: "e:0", replayed: 4 });
   feed(member, message(1), message(2), message(3), message(4));
   await settle();
   feed(member, message(5));
@@ -108,7 +108,7 @@ test("a loop that is too slow loses all of what was joined, by its range", async
   const told = [];
   const { member } = listen({ onMessage: undefined, onGap: ({ from, to }) => told.push([from, to]) });
   const loop = member.subscription[Symbol.asyncIterator]();
-  member.push("subscribed", { position: "e:0", replayed: 3 });
+  member.push("subscribed", { channel: "a", position: "e:0", replayed: 3 });
   for (let offset = 1; offset <= 1003; offset++) feed(member, message(offset));
   const first = await loop.next();
   assert.deepEqual(told, [[1, 4]]);
