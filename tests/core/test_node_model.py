@@ -202,6 +202,12 @@ class OneNode(GuestRules, PollerRules):
             self.commands += 1
             self.node.publish(self.names[name], self.payload(size), key)
 
+    @rule(name=names, size=st.sampled_from((1, 60, 300)), key=st.sampled_from((None, "a")))
+    def publish_what_history_does_not_hold(self, name: int, size: int, key: str | None) -> None:
+        self.commands += 1
+        channel, data = self.names[name], self.payload(size)
+        self.node.request(PublishRequest(channel, data, "backend", key=key, keep_ms=0))
+
     @rule(name=names)
     def lose(self, name: int) -> None:
         """A publication that the broker numbered does not come through to this node."""
@@ -287,6 +293,9 @@ class OneNode(GuestRules, PollerRules):
             for ring in box.rings.values():
                 assert ring.droppable <= limits.outbox_max_messages
                 assert ring.bytes == sum(len(entry.frame) for entry in entries(ring))
+        budget = self.node.outbox_budget
+        assert budget.unkept_bytes == sum(budget.unkept.values()) <= budget.max_bytes
+        assert all(its <= limits.outbox_max_bytes for its in budget.unkept.values())
         assert self.node.outbox_budget.bytes == held <= self.node.outbox_budget.max_bytes
         assert not self.node.faults
 
@@ -309,7 +318,7 @@ class OneNode(GuestRules, PollerRules):
             self.what_became_of_it_is_known(peer)
         self.guests_come_through()
         self.pollers_come_through()
-        assert self.node.outbox_budget.bytes == 0
+        assert self.node.outbox_budget.bytes == self.node.outbox_budget.unkept_bytes == 0
         assert self.node.fanout.backlog_bytes == 0
 
     def what_became_of_it_is_known(self, peer: Peer) -> None:

@@ -38,6 +38,24 @@ async def test_a_newer_poll_takes_over_from_one_that_still_waits(
         assert (message["op"], message["data"]) == ("message", 1)
 
 
+async def test_what_history_does_not_hold_comes_with_the_next_poll(
+    process: HubProcess, channel: str
+) -> None:
+    """Between two polls the session lives. Another session gets a gap in its place."""
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        first = (await poll(client, channel=channel, wait="0")).json()
+        same = {key: first["welcome"][key] for key in ("connection", "secret")}
+        since = f"{channel}={first['positions'][channel]}"
+        not_kept = {"X-Message-History": "false"}
+        for number, headers in enumerate(({}, not_kept, not_kept, {}, not_kept)):
+            await client.post(f"/api/publish/{channel}", json=number, headers=headers)
+        body = (await poll(client, channel=channel, since=since, wait="5", **same)).json()
+        assert [push.get("data", push["op"]) for push in body["pushes"]] == [0, 1, 2, 3, 4]
+        other = (await poll(client, channel=channel, since=since, wait="5")).json()
+        told = [push.get("data", push.get("reason")) for push in other["pushes"]]
+        assert told == [0, "expired", 3, "expired"]
+
+
 async def test_an_answer_that_was_lost_is_repeated(process: HubProcess, channel: str) -> None:
     """A peer that asks again from its older position gets what it did not see, once."""
     async with httpx.AsyncClient(base_url=process.url) as client:

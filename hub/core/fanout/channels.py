@@ -89,7 +89,7 @@ class Batch:
             if (left := as_wanted(item, wanted)) is item:
                 found.append(made)
             elif left is None:
-                found.append(skipped(made.offset, self.at_seconds))
+                found.append(skipped(made.offset, self.at_seconds, made.unkept))
             else:
                 found.append(entry(left, dialect, self.epoch, self.at_seconds))
         return found
@@ -111,7 +111,7 @@ class Batch:
                    if not made.offset or made.offset > offset]  # fmt: skip
         # A skipped offset is no hole: it moves the position without a frame.
         return Encoded(
-            [skipped(e.offset, e.at_seconds) if e.offset in skip else e for e in missing]
+            [skipped(e.offset, e.at_seconds, e.unkept) if e.offset in skip else e for e in missing]
         )
 
     def _missing(self, item: Item, made: Entry, offset: int, dialect: Dialect) -> Entry:

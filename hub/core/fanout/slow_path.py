@@ -42,6 +42,7 @@ class SlowPath:
             encoded = self._following(subscription, batch, encoded)
         else:
             subscription.presence_lost |= batch.has_presence
+            session.hold(subscription, encoded.entries)
             encoded, cursor = encoded.unsequenced(), subscription.position.offset
         if subscription.throttle is not None and subscription.live:
             self._hold(subscription, subscription.throttle, encoded.entries, cursor)
@@ -150,6 +151,7 @@ class SlowPath:
         session, channel = subscription.session, subscription.channel
         replies: list[Entry] = []
         presence_lost = False
+        subscription.forget_unkept()
         if subscription.ring is not None and session.outbox is not None:
             dropped, replies = session.outbox.forget(subscription)
             subscription.dropped += dropped

@@ -6,6 +6,7 @@ history, and the subscription goes live when its cursor meets the head. Where hi
 faster than the peer reads, a gap `expired` says so.
 """
 
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
 
 from hub.core.counters import Counters
@@ -20,6 +21,7 @@ from hub.core.session.encoded import Encoded, Item, as_wanted, entry, skipped
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.session import Session
 from hub.core.session.subscription import Kept, KeptBudget, StateNeed, Subscription
+from hub.core.session.unkept import Stretch
 
 # Guess, not measured: large enough that a page costs more than its request. Its bytes are
 # `PAGE_BYTES`.
@@ -186,7 +188,8 @@ class Replay:
 
     def _write(self, session: Session, subscription: Subscription, page: HistoryPage) -> None:
         channel, state = subscription.channel, subscription.state_need
-        if state is not None and _has_expired(subscription, page) and state.tries < MAX_STATE_TRIES:
+        mends = state is not None and state.tries < MAX_STATE_TRIES
+        if state is not None and mends and _has_expired(subscription, page):
             state.tries += 1
             subscription.go_back_to_state(subscription.position)
             return
@@ -198,7 +201,7 @@ class Replay:
                 channel.ended_offset = max(channel.ended_offset, shared.ended_offset)
             else:
                 self._move(subscription, page.publications[:taken])
-        elif items := _items(subscription, page):
+        elif items := _items(subscription, page, mends=mends):
             encoded = Encoded([_entry(item, subscription) for item in items])
             self._move(subscription, items[: self._send(session, encoded)])
         self._journal.replayed(subscription, first, subscription.replay_cursor)
@@ -208,7 +211,7 @@ class Replay:
         else:
             self._keep(subscription, page)
 
-    def _move(self, subscription: Subscription, items: Sequence[Item]) -> None:
+    def _move(self, subscription: Subscription, items: Sequence[Item | Entry]) -> None:
         """These are at the link."""
         session, channel = subscription.session, subscription.channel
         for item in items:
@@ -222,6 +225,10 @@ class Replay:
                     channel.ended_offset = max(channel.ended_offset, item.offset)
                 if item.skip_connection == session.id:
                     self._journal.own(subscription, item.offset)
+            elif isinstance(item, Entry):
+                subscription.replay_cursor = item.offset
+        if subscription.unkept is not None:
+            subscription.unkept.pass_to(subscription.replay_cursor)
 
     def _send(self, session: Session, encoded: Encoded) -> int:
         """Write a page while the link takes it; return how many frames it took."""
@@ -242,7 +249,9 @@ def _take_kept(subscription: Subscription) -> HistoryPage | None:
     return kept.page if kept is not None and kept.position == position else None
 
 
-def _entry(item: Item, subscription: Subscription) -> Entry:
+def _entry(item: Item | Entry, subscription: Subscription) -> Entry:
+    if isinstance(item, Entry):
+        return item
     session = subscription.session
     own = isinstance(item, Publication) and item.skip_connection == session.id
     wanted = as_wanted(item, subscription.filter)
@@ -251,24 +260,38 @@ def _entry(item: Item, subscription: Subscription) -> Entry:
     return entry(wanted or item, session.dialect, subscription.channel.epoch, 0.0)
 
 
-def _items(subscription: Subscription, page: HistoryPage) -> list[Item]:
-    """The page as it goes into the stream: publications, and gaps where they are missing."""
-    cursor = subscription.replay_cursor
-    items: list[Item] = []
+def _items(subscription: Subscription, page: HistoryPage, *, mends: bool) -> list[Item | Entry]:
+    """The page as it goes into the stream: publications, and gaps where they are missing.
+
+    It ends before what is missing and has not come to this node yet: the subscription gets that
+    live. Where it `mends` by rows what history does not reach back to, it ends before that too.
+    """
+    cursor, came = subscription.replay_cursor, subscription.channel.offset
+    items: list[Item | Entry] = []
     for publication in page.publications:
-        items += _missing(subscription, page, cursor + 1, publication.offset - 1)
+        if (before := publication.offset - 1) > cursor:
+            items += _missing(subscription, page, cursor + 1, min(before, came))
+            if before > came:
+                break
         cursor = publication.offset
         items.append(publication)
     # Not the channel's own head: more may have been published since the page was read.
     if not page.publications:
-        items += _missing(subscription, page, cursor + 1, page.head.offset)
+        items += _missing(subscription, page, cursor + 1, min(page.head.offset, came))
+    if mends:
+        older = [
+            n for n, item in enumerate(items) if isinstance(item, Gap) and item.first < page.oldest
+        ]
+        items = items[: older[0]] if older else items
     return items
 
 
 def _has_expired(subscription: Subscription, page: HistoryPage) -> bool:
-    """Whether history does not hold what follows next."""
+    """Whether history does not hold what follows next, and nothing else does."""
     first = subscription.replay_cursor + 1
-    return first <= page.head.offset and first < page.oldest
+    if first > page.head.offset or first >= page.oldest:
+        return False
+    return not any(each.first <= first <= each.last for each in _unkept(subscription))
 
 
 def _passes_presence(subscription: Subscription) -> bool:
@@ -284,8 +307,42 @@ def _last(item: Publication | Gap) -> int:
     return item.last if isinstance(item, Gap) else item.offset
 
 
-def _missing(subscription: Subscription, page: HistoryPage, first: int, last: int) -> list[Gap]:
-    """What the page lacks: it has expired or was not kept, or the page says that it is invalid."""
+def _unkept(subscription: Subscription) -> list[Stretch]:
+    """What history lacks and its node has: held for it, or still to be written to it."""
+    channel = subscription.channel
+    held = [] if subscription.unkept is None else list(subscription.unkept)
+    last = held[-1].last if held else subscription.replay_cursor
+    for item in (*(channel.under_way.items if channel.under_way else ()), *channel.open):
+        if isinstance(item, Publication) and item.keep_ms == 0 and item.offset > last:
+            held.append(Stretch(item.offset, item.offset, item))
+    return held
+
+
+def _missing(
+    subscription: Subscription, page: HistoryPage, first: int, last: int
+) -> list[Item | Entry]:
+    """What the page lacks, as far as something else has it; gaps for the rest."""
+    items: list[Item | Entry] = []
+    unkept = _unkept(subscription) if first <= last else []
+    for stretch in unkept[bisect_left(unkept, first, key=_last_of) :]:
+        if stretch.first > last:
+            break
+        items += _gaps(subscription, page, first, stretch.first - 1)
+        if stretch.publication is not None and stretch.last <= last:
+            items.append(stretch.publication)
+        else:
+            items.append(skipped(min(stretch.last, last), 0.0))
+        first = stretch.last + 1
+    items += _gaps(subscription, page, first, last)
+    return items
+
+
+def _last_of(stretch: Stretch) -> int:
+    return stretch.last
+
+
+def _gaps(subscription: Subscription, page: HistoryPage, first: int, last: int) -> list[Gap]:
+    """It has expired or was not kept, or the page says that it is invalid."""
     name, epoch = subscription.channel.name, subscription.channel.epoch
     gaps: list[Gap] = []
     while first <= last:

@@ -26,7 +26,8 @@ def entry(item: Item, dialect: Dialect, epoch: str, at_seconds: float) -> Entry:
     frame = dialect.encode(item, epoch)
     if isinstance(item, Publication):
         kind = _PUBLICATION if item.offset else _RAW
-        return Entry(kind, item.offset, frame, at_seconds, item.key, item.offset)
+        unkept = item if item.keep_ms == 0 else None
+        return Entry(kind, item.offset, frame, at_seconds, item.key, item.offset, unkept=unkept)
     if isinstance(item, Gap) and item.unsequenced:
         # It stands for what has no offset, and gives way like that.
         return Entry(Kind.RAW, 0, frame, at_seconds)
@@ -35,10 +36,10 @@ def entry(item: Item, dialect: Dialect, epoch: str, at_seconds: float) -> Entry:
     return Entry(Kind.PRESENCE, 0, frame, at_seconds)
 
 
-def skipped(offset: int, at_seconds: float) -> Entry:
+def skipped(offset: int, at_seconds: float, unkept: Publication | None = None) -> Entry:
     """A publication as a peer gets it who asked not to, its publisher or one with a filter: it
     moves the position only."""
-    return Entry(Kind.KEEP, offset, b"", at_seconds, first=offset)
+    return Entry(Kind.KEEP, offset, b"", at_seconds, first=offset, unkept=unkept)
 
 
 def as_wanted(item: Item, wanted: Filter | None) -> Item | None:

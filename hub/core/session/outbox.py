@@ -78,18 +78,36 @@ class OutboxBudget:
         self.polled_bytes = 0
         """What polls hold that are not answered yet. It has the same bound once more
         (`polled_room`), at which they are answered with what they have: nobody is closed."""
+        self.unkept: dict[Debtor, int] = {}
+        """What is held for sessions that read history, which does not hold it."""
+        self.unkept_bytes = 0
+        """The same of all. It has the same bound once more (`unkept_room`), at which the oldest
+        of a subscription gives way."""
         self.sessions: dict[Debtor, None] = {}
         """Those that are owed anything, in the order that began."""
 
     @property
     def total_bytes(self) -> int:
         """All that is held for peers."""
-        return self.bytes + self.handed_bytes + self.leaving_bytes + self.polled_bytes
+        held = self.polled_bytes + self.unkept_bytes
+        return self.bytes + self.handed_bytes + self.leaving_bytes + held
 
     @property
     def polled_room(self) -> int:
         """How many bytes more all polls together may hold."""
         return max(0, self.max_bytes - self.polled_bytes)
+
+    @property
+    def unkept_room(self) -> int:
+        """How many bytes more may be held of what history does not hold."""
+        return max(0, self.max_bytes - self.unkept_bytes)
+
+    def hold(self, session: Debtor, size: int) -> None:
+        """Count so much more, or less, that is held for a session that reads history."""
+        self.unkept_bytes += size
+        its = self.unkept.pop(session, 0) + size
+        if its:
+            self.unkept[session] = its
 
     @property
     def bounded_bytes(self) -> int:

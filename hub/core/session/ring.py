@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from hub.core.options import Overflow
-from hub.core.publication import Position
+from hub.core.publication import Position, Publication
 from hub.core.pushes import GapReason
 
 # Replaced entries stay in the deque until they are this many and the majority.
@@ -47,6 +47,8 @@ class Entry:
     """The first offset it stands for; 0 where what is missing before it need not be known."""
     resumes: Position | None = None
     """Of a `reset`: where a peer resumes that is cut before it has got this entry."""
+    unkept: Publication | None = None
+    """What history will not hold of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,11 +168,7 @@ class Session:
             self._hand_over(data[taken:])
 
     def count(self, size: int) -> None:
-        """So many bytes were handed to the link, or written by it.
-
-        All that a session is sent is counted here, but for the write of a broadcast that is
-        taken whole: `hub.core.fanout.fanout` counts all of those at once.
-        """
+        """So many bytes were handed to the link; whole broadcasts the fanout counts at once."""
         self._context.counters.bytes_sent += size
 
     def block(self) -> None:
@@ -282,12 +278,16 @@ class Session:
         """Owe frames of one channel, of which the last offset handed over is `cursor`."""
         if subscription.refills and any(entry.kind is Kind.PUBLICATION for entry in entries):
             self.read_history(subscription, cursor)
-            # History has everything with an offset.
+            self.hold(subscription, entries)
             entries = [entry for entry in entries if not entry.offset]
         reason = self._outbox().owe(subscription, entries, cursor, self._context.clock())
         if reason is not None:
             self.close_slow(reason)
         self._context.outbox_budget.relieve()
+
+    def hold(self, subscription: Subscription, entries: Sequence[Entry]) -> None:
+        """Hold what history will lack of these, until the reading comes to it."""
+        subscription.hold(entries, self._context.limits, self._context.outbox_budget)
 
     def _outbox(self) -> Outbox:
         if self.outbox is None:

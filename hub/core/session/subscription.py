@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 from hub.core.filters import Filter
 from hub.core.forensics.noted import What
+from hub.core.options import SessionLimits
 from hub.core.ports import HistoryPage
 from hub.core.publication import Position
+from hub.core.session.outbox import OutboxBudget
 from hub.core.session.throttle import Throttle
+from hub.core.session.unkept import Unkept
 
 if TYPE_CHECKING:
     from hub.core.fanout.channels import Channel
     from hub.core.fanout.group import Group
-    from hub.core.session.ring import Ring
+    from hub.core.session.ring import Entry, Ring
     from hub.core.session.session import Session
 
 # Equal to no batch's base, so that the fanout's one comparison also sorts out sessions
@@ -105,6 +108,7 @@ class Subscription:
         "session",
         "state_need",
         "throttle",
+        "unkept",
     )
 
     def __init__(
@@ -144,6 +148,8 @@ class Subscription:
         """Where it went live first since then: up to there everything came from history."""
         self.kept: Kept | None = None
         """What was read for it from history, and not taken by its peer yet."""
+        self.unkept: Unkept | None = None
+        """What came while it reads history, which does not hold it; None where nothing did."""
         self.throttle: Throttle | None = None
         """What it is sent only now and then, where it wants that; it stands apart then."""
         self.closed = False
@@ -271,11 +277,26 @@ class Subscription:
             self.kept.let_go()
         self.kept = kept
 
+    def hold(self, entries: Sequence["Entry"], limits: SessionLimits, budget: OutboxBudget) -> None:
+        """While it reads history: hold what that will lack of these."""
+        thinned = self.throttle is not None
+        if thinned or any(entry.unkept is not None for entry in entries):
+            if self.unkept is None:
+                self.unkept = Unkept(self.session, budget)
+            self.unkept.hold(entries, self.replay_cursor, limits, thinned=thinned)
+
+    def forget_unkept(self) -> None:
+        """Hold nothing any more of what history does not hold."""
+        if self.unkept is not None:
+            self.unkept.clear()
+            self.unkept = None
+
     def close(self) -> None:
         """Follow nothing any more, also where a batch under way still names it."""
         if self.throttle is not None:
             self.throttle.forget()
         self.keep(None)
+        self.forget_unkept()
         self.stand_apart()
         self.closed = True
         self.own_offset = NOT_LIVE
@@ -284,6 +305,7 @@ class Subscription:
         """Follow the channel from `offset` on: older items are skipped from now on."""
         if self.kept is not None:
             self.keep(None)
+        self.forget_unkept()
         self.stand_apart()
         self.own_offset = offset
         self.may_come_into_step()

@@ -5,8 +5,9 @@ A publication is the same in both, written by library.lua:
     epoch LF offset LF milliseconds LF envelope LF data
 
 The envelope is empty or a JSON array: key, sender, connection that gets no echo (null where
-there is none), then tags as text and marks where there are any. Data comes last because it alone
-may hold line breaks.
+there is none), then tags as text and marks where there are any, and where history does not
+hold the publication a 0 and the marks once more: library.lua reads the last field. Data comes
+last because it alone may hold line breaks.
 
 Between publications the pub/sub name carries announcements, which are kept nowhere:
 
@@ -41,6 +42,7 @@ class _Envelope(msgspec.Struct, array_like=True, frozen=True):
     skip: str | None = None
     tags: str | None = None
     marks: int = 0
+    keep_ms: int | None = None
 
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
@@ -51,8 +53,10 @@ _MARKS = REMOVES | ENDS
 def envelope(request: PublishRequest) -> bytes:
     """What a message says beside its data."""
     said = (request.key, request.sender, request.skip_connection)
+    tags = None if request.tags is None else request.tags.decode()
+    if request.keep_ms == 0:
+        return msgspec.json.encode((*said, tags, request.marks, 0, request.marks))
     if request.tags is not None or request.marks:
-        tags = None if request.tags is None else request.tags.decode()
         return msgspec.json.encode((*said, tags, request.marks))
     return b"" if said == (None, None, None) else msgspec.json.encode(said)
 
@@ -84,8 +88,9 @@ def _publication(channel: str, offset: int, parts: list[bytes], limit: int) -> P
     tags = None if said.tags is None else check_tags(said.tags.encode())
     data = check_payload(parts[4], limit=limit)
     time_ms, marks = _milliseconds(parts[2]), said.marks & _MARKS
+    keep_ms = 0 if said.keep_ms == 0 else None
     return Publication(
-        channel, offset, data, time_ms, said.key, said.sender, said.skip, None, tags, marks
+        channel, offset, data, time_ms, said.key, said.sender, said.skip, None, tags, marks, keep_ms
     )
 
 

@@ -1,12 +1,14 @@
 """Publications as bytes in Redis."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.brokers.redis.channels.messages import decode, envelope
 from hub.core.ports import PublishRequest
-from hub.core.publication import Publication
+from hub.core.publication import ENDS, REMOVES, Publication
 
 _NAMES = st.none() | st.text(
     st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=20
@@ -24,6 +26,19 @@ def test_what_stands_beside_the_data_survives(
     assert (message.epoch, message.offset) == ("e1", 7)
     expected = Publication("c", 7, request.data, 1700000000000, key, sender, skip)
     assert message.publication == expected
+
+
+@pytest.mark.parametrize("marks", [0, REMOVES, ENDS, REMOVES | ENDS])
+def test_what_history_does_not_hold_says_so(marks: int) -> None:
+    """A subscriber that reads history cannot get it from there. The library finds the end by the
+    last field."""
+    request = PublishRequest("c", b"1", "p", marks=marks, keep_ms=0)
+    said = envelope(request)
+    message = decode("c", b"e1\n7\n1\n" + said + b"\n1", max_message_bytes=100)
+    assert message is not None
+    assert message.publication == Publication("c", 7, b"1", 1, marks=marks, keep_ms=0)
+    assert bool(re.search(rb",[23]\]$", said)) == bool(marks & ENDS)
+    assert envelope(PublishRequest("c", b"1", "p", keep_ms=1000)) == b""
 
 
 @pytest.mark.parametrize(
