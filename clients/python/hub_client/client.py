@@ -1,10 +1,11 @@
 """`HubClient`: one connection to a hub, shared by all its subscriptions and commands."""
 
 import asyncio
-import time
 from typing import Any, Literal, Self, Unpack, overload
 
-from hub_client import frames
+import msgspec
+
+from hub_client import calls
 from hub_client.channel import Channel
 from hub_client.channels import Channels
 from hub_client.errors import ClosedError, HubClientError
@@ -334,22 +335,12 @@ class HubClient:
             CommandError: the hub refuses it; it did not happen.
             TypeError, ValueError: `data` is nothing that JSON can hold; a channel is named twice.
         """
+        key = options.get("idempotency_key")
         if isinstance(channel, str):
-            return await self._publish(Outgoing.of(channel, data, **options), options, echo=echo)
+            item = Outgoing.of(channel, data, **options)
+            return await calls.publish(self._request, item, echo=echo, idempotency_key=key)
         items = Outgoing.to_each(channel, data, **options)
-        told = await asyncio.gather(
-            *(self._publish(item, options, echo=echo) for item in items), return_exceptions=True
-        )
-        return tuple(_outcome(each) for each in told)
-
-    async def _publish(self, item: Outgoing, options: PublishOptions, *, echo: bool) -> Published:
-        ok = await self._open_channels().request(
-            "publish",
-            **item.fields(),
-            echo=None if echo else False,
-            idempotency_key=options.get("idempotency_key"),
-        )
-        return frames.published(ok)
+        return await calls.publish_each(self._request, items, echo=echo, idempotency_key=key)
 
     async def history(
         self,
@@ -374,34 +365,20 @@ class HubClient:
             ValueError: `since` is not a position, or `from_time` has no time zone.
             CommandError: the hub refuses, as a channel without a grant.
         """
-        ok = await self._open_channels().request(
-            "history",
-            channel=channel,
-            since=None if since is None else str(Position.of(since)),
-            limit=limit,
-            from_time=frames.moment(from_time),
-            reverse=reverse or None,
+        return await calls.history(
+            self._request, channel, since=since, limit=limit, from_time=from_time, reverse=reverse
         )
-        return frames.history_page(ok)
 
     async def _page(self, channel: str, since: Position) -> HistoryPage:
         return await self.history(channel, since=since, limit=1000)
 
     async def presence(self, channel: str) -> tuple[Member, ...]:
         """Who is present now; raise `CommandError` where the channel keeps no presence."""
-        channels, after = self._open_channels(), None
-        found: dict[str, Member] = {}
-        while True:
-            ok = await channels.request("presence", channel=channel, after=after)
-            members, after = frames.members(ok)
-            found |= {member.id: member for member in members}
-            if after is None:
-                return tuple(found.values())
+        return await calls.members(self._open_channels().request, channel)
 
     async def presence_count(self, channel: str) -> int:
         """How many members are present now."""
-        asked = self._open_channels().request("presence", channel=channel, count=True)
-        return frames.member_count(await asked)
+        return await calls.member_count(self._request, channel)
 
     async def presence_update(self, channel: str, data: object) -> None:
         """Say something else of this member; raise `CommandError` where it is none.
@@ -409,15 +386,15 @@ class HubClient:
         Of several connections of one subject counts what was said last.
         """
         channels = self._open_channels()
-        raw = frames.raw_json(frames.encode(data))
-        await channels.request("presence_update", channel=channel, data=raw)
+        await calls.presence_update(channels.request, channel, data)
         channels.said(channel, data)
 
     async def ping(self) -> float:
         """Seconds that a command takes to the hub and back."""
-        started = time.perf_counter()
-        await self._open_channels().request("ping")
-        return time.perf_counter() - started
+        return await calls.ping(self._request)
+
+    async def _request(self, op: str, **fields: object) -> msgspec.Raw:
+        return await self._open_channels().request(op, **fields)
 
     def _release(self, feed: Feed) -> None:
         self._open_channels().release(feed)
@@ -426,9 +403,3 @@ class HubClient:
         if self._channels is None:
             raise ClosedError("the client is not entered: use `async with HubClient(...)`")
         return self._channels
-
-
-def _outcome(told: Published | BaseException) -> Published | HubClientError:
-    if isinstance(told, BaseException) and not isinstance(told, HubClientError):
-        raise told
-    return told
