@@ -155,6 +155,7 @@ export function openSubscription({ leave, request }, channel, on) {
   let looping = false;
   /** @type {object | undefined} the application is being asked for its state */
   let syncing;
+  let stood = ""; // the position of the state told last
   let begun = false;
   let skipEpoch = ""; // in which a later subscription, or one whose state has it, does not get
   let skip = 0; // this offset, and those before it
@@ -212,30 +213,40 @@ export function openSubscription({ leave, request }, channel, on) {
   /**
    * Ask the application for its state. What comes meanwhile waits, and what the state has already
    * is dropped; what lies between the two is asked of history, and where that lacks it, the
-   * application once more.
+   * application once more. What history lacks behind a state as old as the one before is a gap.
    * @param {any} gap the stream goes on behind it
    * @param {boolean} [again]
    */
-  const sync = async ({ epoch, position, to = offsetOf(position) }, again) => {
+  const sync = async (gap, again) => {
+    const { epoch, position, to = offsetOf(position) } = gap;
+    const lacked = again;
     const mine = (syncing = {});
     let state;
     while (!state) {
       if (again) await new Promise((resolve) => setTimeout(resolve, 1000 + 2000 * Math.random()));
       if (ended && ended !== 1) return;
       try {
-        state = await /** @type {() => any} */ (on.getState)();
+        const answer = await /** @type {() => any} */ (on.getState)();
+        if (typeof answer?.position !== "string") throw Error("getState must answer { data, position }");
+        state = answer;
       } catch (error) {
         complain(`no state of "${channel}"`, `${error}`);
       }
       if (mine !== syncing) return;
       again = true;
     }
-    const at = epochOf(state.position) === epoch ? offsetOf(state.position) : 0;
+    if (lacked && state.position === stood) {
+      syncing = undefined;
+      call(on.onGap, gap);
+      return go();
+    }
+    stood = state.position;
+    const at = epochOf(stood) === epoch ? offsetOf(stood) : 0;
     skipEpoch = epoch;
     skip = Math.max(at, to);
     const rest = queue.map(fresh).filter(Boolean);
     const between = { channel, epoch, from: at + 1, to, reason: "expired", ask: "state" };
-    const told = { channel, epoch, position: state.position, data: state.data, state: true };
+    const told = { channel, epoch, position: stood, data: state.data, state: true };
     queue.splice(0, queue.length, told, ...(at < to ? [between] : []), ...rest);
     syncing = undefined;
     go();

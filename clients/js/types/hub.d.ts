@@ -61,7 +61,7 @@ export type History = {
      */
     next?: string | null;
     /**
-     * with these: false where something of what was asked for is held no more
+     * with these: false where history does not reach back as far as was asked
      */
     complete?: boolean;
 };
@@ -133,7 +133,7 @@ export type PresentMember = {
  * @property {number} oldest first offset still held
  * @property {Publication[]} publications
  * @property {string | null} [next] with `fromTime` or `reverse`: the `since` of the page that goes on
- * @property {boolean} [complete] with these: false where something of what was asked for is held no more
+ * @property {boolean} [complete] with these: false where history does not reach back as far as was asked
  */
 /**
  * @typedef {object} HistoryOptions

@@ -21,7 +21,7 @@ from hub.core.options import SessionLimits
 from hub.core.patterns import PatternTree, check_pattern, matches, names_reserved
 from hub.core.ports import DirectoryBroker, Spawn
 from hub.core.publication import BEGINNING, Position
-from hub.core.pushes import PatternSubscribed, PatternUnsubscribed, Reply
+from hub.core.pushes import PatternSubscribed, PatternUnsubscribed, Push, Reply
 from hub.core.recovery.pattern_entering import SLICE_CHANNELS, PatternEntering, goes_back
 from hub.core.recovery.start import Opened, Start
 from hub.core.recovery.subscribing import Subscribing
@@ -291,8 +291,7 @@ class PatternSubscribing:
         if following.over or session.closing or name in session.subscriptions:
             return
         if not self._room(session):
-            self._end(following)
-            session.push(PatternUnsubscribed(following.pattern, TOO_MANY))
+            self._leave(following, PatternUnsubscribed(following.pattern, TOO_MANY))
             return
         asked = following.command
         command = Subscribe(None, name, since, None, asked.fill, asked.filter)
@@ -309,15 +308,19 @@ class PatternSubscribing:
         following = None if patterns is None else patterns.by_text.get(command.pattern)
         if following is None:
             raise BadRequestError(f"not subscribed to {command.pattern!r}")
-        left = self._end(following)
         ok = {"pattern": command.pattern}
         if not reply_in_stream:
+            self._end(following)
             return ok
-        if left:
-            session.push_in_order(left[-1], Reply(command.id, ok))
-        else:
-            session.push(Reply(command.id, ok))
+        self._leave(following, Reply(command.id, ok))
         return None
+
+    def _leave(self, following: Following, said: Push) -> None:
+        """End it, and say so behind what its channels have for the session."""
+        if left := self._end(following):
+            following.session.push_in_order(left[-1], said)
+        else:
+            following.session.push(said)
 
     def leave_all(self, session: Session) -> None:
         """The session has ended."""

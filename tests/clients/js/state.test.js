@@ -68,6 +68,19 @@ test("what lies between an older state and the stream comes from history", async
   assert.deepEqual(told, ["state e:1", 2, 3, 4]);
 });
 
+test("what history lacks behind a state that stays as old is a gap", async ({ mock }) => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const settled = () => new Promise((resolve) => setImmediate(resolve));
+  const { member, told } = listen(["e:1", "e:1"], [message(2), message(4)]);
+  member.push("subscribed", { position: "e:4" });
+  member.push("message", message(5));
+  await settled();
+  mock.timers.tick(3000);
+  await settled();
+  member.push("message", message(6));
+  assert.deepEqual(told, ["state e:1", 2, "expired", 4, 5, 6]);
+});
+
 test("after a gap state is asked for again, and what is conflated is none", async () => {
   const { member, told } = listen(["e:3", "e:9"]);
   member.push("subscribed", { position: "e:3" });
@@ -78,6 +91,19 @@ test("after a gap state is asked for again, and what is conflated is none", asyn
   for (const offset of [9, 10]) member.push("message", message(offset));
   await turn();
   assert.deepEqual(told, ["state e:3", "conflated", 6, "expired", "state e:9", 10]);
+});
+
+test("an answer that is no state is said, and asked for again", async ({ mock }) => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const said = mock.method(console, "error", () => {});
+  const settled = () => new Promise((resolve) => setImmediate(resolve));
+  const { member, told } = listen([undefined, "e:3"]);
+  member.push("subscribed", { position: "e:3" });
+  await settled();
+  assert.match(said.mock.calls[0].arguments.join(" "), /getState must answer \{ data, position \}/);
+  mock.timers.tick(3000);
+  await settled();
+  assert.deepEqual(told, ["state e:3"]);
 });
 
 test("after a reset state of the new epoch is told", async () => {
