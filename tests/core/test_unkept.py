@@ -17,7 +17,14 @@ from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
 
-LONG = Namespaces(ChannelOptions(history_size=1000), {"short": ChannelOptions(history_size=3)})
+LONG = Namespaces(
+    ChannelOptions(history_size=1000),
+    {
+        "short": ChannelOptions(history_size=3),
+        "table": ChannelOptions(history_size=1000, keyed=True),
+        "brief": ChannelOptions(history_size=3, keyed=True),
+    },
+)
 
 
 def small_node(**changes: Any) -> SmallNode:
@@ -179,6 +186,37 @@ def test_its_publisher_that_does_not_want_it_back_gets_no_gap() -> None:
     publish(node, "n", skip_connection=reader.session.id)
     publish(node, "n")
     assert stream(reader.drain()) == [1, 3]
+
+
+def with_state(node: SmallNode, channel: str) -> Subscriber:
+    reader = Subscriber(node)
+    node.do(reader.session, Subscribe(1, channel, state=True))
+    reader.read()
+    reader.block()
+    return reader
+
+
+def test_a_change_of_a_row_that_is_not_kept_comes_without_all_rows_anew() -> None:
+    node = small_node()
+    reader = with_state(node, "table:a")
+    publish(node, "knnkn", "table:a", key="x")
+    publish(node, "n", "table:a", key="y")
+    pushes = reader.drain()
+    assert stream(pushes) == [1, 2, 3, 4, 5, 6]
+    assert {push["op"] for push in pushes} == {"message"}
+
+
+def test_where_history_does_not_reach_back_rows_stand_for_all_of_it() -> None:
+    """Also for what is behind something that was held: no gap where rows mend it."""
+    node = small_node()
+    reader = with_state(node, "brief:a")
+    publish(node, "kn" + "k" * 8, "brief:a", key="x")
+    pushes = reader.drain()
+    assert "gap" not in {push["op"] for push in pushes}
+    assert "state" in {push["op"] for push in pushes}
+    assert reader.session.subscriptions["brief:a"].position.offset == 10
+    publish(node, "nk", "brief:a", key="x")
+    assert stream(reader.read()) == [11, 12]
 
 
 ACTIONS = st.lists(
