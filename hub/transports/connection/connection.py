@@ -15,6 +15,7 @@ from typing import cast
 from hub.core.ports import UndecidedError
 from hub.errors import BadRequestError, HubError, RequestTimeoutError
 from hub.transports.connection.application import ApplicationCall
+from hub.transports.connection.awaited import awaited_state, is_last, mark_of, seconds_in
 from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.outgoing import Outgoing
 from hub.transports.connection.phase import LOOK, PARSE, STREAMING, Phase
@@ -23,7 +24,6 @@ from hub.transports.connection.reader import RequestReader
 from hub.transports.connection.requests import Requests
 from hub.transports.connection.states import (
     DISCARD_BYTES,
-    DISCARD_SECONDS,
     HELD_BYTES,
     MIN_TAKEN_BYTES,
     PIECE_BYTES,
@@ -41,7 +41,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_address", "_context", "_crowded", "_discarded", "_ends_clean", "_has_turn", "_held",
-        "_outgoing", "_peer_done", "_phase", "_reader", "_reading_paused", "_requests",
+        "_outgoing", "_phase", "_reader", "_reading_paused", "_requests",
         "_transport", "_waits",
     )  # fmt: skip
 
@@ -65,7 +65,6 @@ class Connection(asyncio.Protocol):
         """Whether a stream may be opened, however many others are."""
         self._ends_clean = False
         """Nothing of a request is left unread behind the last answer."""
-        self._peer_done = False
         self._reading_paused = False
         self._discarded = 0
 
@@ -155,7 +154,7 @@ class Connection(asyncio.Protocol):
             self._outgoing.flush()
             self.settle()
         requests = self._requests
-        self._peer_done = requests.peer_done = True
+        requests.peer_done = True
         requests.hurry()
         if self._phase.state in {State.AWAITING_HEAD, State.READING_BODY} and not self._held:
             # A request that is not whole is answered; without one the connection ends.
@@ -370,7 +369,7 @@ class Connection(asyncio.Protocol):
             return
         if outgoing.answers and not (
             outgoing.blocked or requests.reading or requests.answering or requests.closing
-            or self._held or self._peer_done or requests.stopping or self._reading_paused
+            or self._held or requests.peer_done or requests.stopping or self._reading_paused
             or requests.queue or self._reader.in_head
         ):  # fmt: skip
             # Nearly always: whole requests came and are answered.
@@ -385,8 +384,8 @@ class Connection(asyncio.Protocol):
         if requests.closing:
             self._finish()
             return
-        state = self._next_state()
-        if self._ends_in(state):
+        state = awaited_state(requests, self._reader, blocked=outgoing.blocked)
+        if not self._waits and is_last(state, requests):
             if self._reader.in_message:
                 where = "head" if self._reader.in_head else "body"
                 error = f"the connection ended inside the {where} of a request"
@@ -398,59 +397,13 @@ class Connection(asyncio.Protocol):
         self._enter(state)
         self._choose_reading()
 
-    def _next_state(self) -> State:
-        requests = self._requests
-        if self._outgoing.blocked:
-            return State.WRITING
-        if isinstance(requests.answering, ApplicationCall):
-            return State.APPLICATION
-        if requests.answering is not None:
-            return State.ANSWERING
-        if requests.reading is not None:
-            return State.READING_BODY
-        begins = self._reader.in_head or not requests.begun
-        return State.AWAITING_HEAD if begins else State.BETWEEN
-
-    def _ends_in(self, state: State) -> bool:
-        """Whether nothing is left to wait for: the peer says no more, or the listener stops."""
-        if self._waits:
-            return False
-        if self._peer_done:
-            return state in {State.AWAITING_HEAD, State.BETWEEN, State.READING_BODY}
-        return self._requests.stopping and state is State.BETWEEN
-
     def _enter(self, state: State) -> None:
         """Be in `state`; its deadline begins anew unless it is the same wait as before."""
         requests = self._requests
-        mark: tuple[object, ...] = (requests.begun, self._reader.messages)
-        if state is State.APPLICATION and isinstance(requests.reading, ApplicationCall):
-            # The peer's silence counts, not the application's: each part begins the time anew.
-            mark = (*mark, requests.reading.size, requests.reading.is_full)
-        began = self._phase.enter(state, mark, self._seconds(state))
+        mark = mark_of(state, requests, self._reader)
+        began = self._phase.enter(state, mark, seconds_in(state, requests, self._context.limits))
         if began and state in {State.WRITING, State.CLOSING}:
             self._outgoing.begin_time()
-
-    def _seconds(self, state: State) -> float | None:
-        """What the state may take; None where somebody else has the deadline."""
-        limits, requests = self._context.limits, self._requests
-        match state:
-            case State.AWAITING_HEAD:
-                return limits.handshake_timeout_seconds
-            case State.READING_BODY:
-                return limits.body_timeout_seconds
-            case State.ANSWERING:
-                route = None if requests.answering is None else requests.answering.route
-                return None if route is None else route.answer_seconds
-            case State.WRITING | State.CLOSING:
-                return limits.write_timeout_seconds
-            case State.BETWEEN:
-                return limits.keep_alive_seconds
-            case State.DISCARDING:
-                return DISCARD_SECONDS
-            case _:
-                call = requests.reading
-                waits = isinstance(call, ApplicationCall) and not call.is_full
-                return limits.body_timeout_seconds if waits else None
 
     def _late(self) -> None:
         """The state has taken too long."""
@@ -509,7 +462,7 @@ class Connection(asyncio.Protocol):
         if self._phase.state in {State.DISCARDING, State.CLOSING}:
             return
         self._requests.drop_unread()
-        if self._peer_done or self._ends_clean:
+        if self._requests.peer_done or self._ends_clean:
             self._enter(State.CLOSING)
             self._transport.close()
             return
