@@ -12,7 +12,8 @@
 
 import { epochOf, offsetOf } from "./channel.js";
 import { call, complain } from "./errors.js";
-import { firstOf, joinBehind, joinPage, openJoiner } from "./joining.js";
+import { behind, isFillable, shrink } from "./gaps.js";
+import { joinPage, openJoiner } from "./joining.js";
 import { MAX_QUEUE } from "./limits.js";
 import { publish } from "./publishing.js";
 
@@ -133,9 +134,6 @@ import { publish } from "./publishing.js";
  * @property {(command: Record<string, any>) => Promise<any>} request
  */
 
-// What history may have: the hub fills nothing else either (PROTOCOL.md, pushes).
-const FILLABLE = /^(slow|client)$/;
-
 /**
  * @param {Owner} owner
  * @param {string} channel
@@ -181,12 +179,8 @@ export function openSubscription({ leave, request }, channel, on) {
       if (!item?.reason) pass(item);
       if (item?.rows) call(on.onState, item);
       else if (!item?.reason) return item;
-      else {
-        // History tells of no filter.
-        const fillable = !on.filter && (item.ask || (on.fill && item.from && FILLABLE.test(item.reason)));
-        if (fillable) fill((filling = item));
-        else report(item);
-      }
+      else if (isFillable(item, on)) fill((filling = item));
+      else report(item);
     }
   };
 
@@ -204,11 +198,7 @@ export function openSubscription({ leave, request }, channel, on) {
    * What of a message or gap the application does not have.
    * @param {any} item
    */
-  const fresh = (item) => {
-    if (item.epoch !== skipEpoch) return item;
-    if (item.joined && firstOf(item) <= skip && item.offset > skip) return joinBehind(item, skip);
-    return !((item.offset ?? item.to) <= skip) && (item.from <= skip ? { ...item, from: skip + 1 } : item);
-  };
+  const fresh = (item) => (item.epoch === skipEpoch ? behind(item, skip) : item);
 
   /**
    * Ask the application for its state. What comes meanwhile waits, and what the state has already
@@ -297,17 +287,6 @@ export function openSubscription({ leave, request }, channel, on) {
     go();
   };
 
-  /** Make one gap of the two oldest neighbours in a channel. */
-  const shrink = () => {
-    for (const [at, item] of queue.entries()) {
-      if (item.rows || item.reason === "reset") continue;
-      const next = queue.findIndex(({ channel }, place) => place > at && channel === item.channel);
-      if (next < 0) continue;
-      queue[next] = join(item, queue[next]);
-      return void queue.splice(at, 1);
-    }
-  };
-
   /**
    * It has its turn behind all that came.
    * @param {any} item a message, a gap, or rows
@@ -320,7 +299,7 @@ export function openSubscription({ leave, request }, channel, on) {
         report(filling);
         filling = null;
       } else {
-        shrink();
+        shrink(queue);
       }
     }
     go();
@@ -416,30 +395,4 @@ export function openSubscription({ leave, request }, channel, on) {
 
   signal?.addEventListener("abort", unsubscribe);
   return member;
-}
-
-/**
- * The gap that a message or gap leaves: its first and last offset, and how many have none.
- * @param {any} item
- */
-const span = ({ reason, from, to, unsequenced = 0, ...item }) =>
-  reason ? [from, to, unsequenced] : [firstOf(item), item.offset, item.offset ? 0 : 1];
-
-/**
- * Two neighbours that the loop was too slow for, as one gap. A reset says it of all before it.
- * @param {any} first
- * @param {any} second
- */
-function join(first, second) {
-  if (second.reason === "reset" || second.rows) return second;
-  const [from, until, before] = span(first);
-  const [next, to, after] = span(second);
-  return {
-    channel: second.channel,
-    epoch: second.epoch,
-    from: from ?? next,
-    to: to ?? until,
-    unsequenced: before + after || undefined,
-    reason: "client",
-  };
 }

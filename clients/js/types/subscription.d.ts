@@ -209,6 +209,121 @@ export type Owner = {
     leave: (member: Member) => void;
     request: (command: Record<string, any>) => Promise<any>;
 };
+/** @typedef {import("./errors.js").HubError} HubError */
+/** @typedef {import("./publishing.js").PublishOptions} PublishOptions */
+/** @typedef {import("./publishing.js").Published} Published */
+/**
+ * @template [T=any]
+ * @typedef {object} Message
+ * @property {string} channel
+ * @property {T} data
+ * @property {string} epoch
+ * @property {string} position `epoch:offset`: what `since` takes
+ * @property {number} [offset] missing where a publication came by plain Redis PUBLISH
+ * @property {string} [key]
+ * @property {number} [time] milliseconds since 1970 UTC
+ * @property {string} [from] the token subject of the session that published it
+ * @property {Record<string, string|number|boolean>} [tags]
+ * @property {boolean} [remove] it takes the row of its key away
+ * @property {boolean} [end] it is the last one of its channel
+ * @property {boolean} [state] it is what `getState` answered
+ * @property {number} [joined] of so many replayed messages it is made: `data` is theirs, one after the other
+ */
+/**
+ * @typedef {object} Gap
+ * @property {string} channel
+ * @property {"slow"|"conflated"|"broker"|"expired"|"invalid"|"reset"|"client"} reason
+ * @property {string} [epoch]
+ * @property {number} [from] first missing offset; none at a `reset`
+ * @property {number} [to] last missing offset; none at a `reset`
+ * @property {string} [position] after a `reset`: where the stream continues
+ * @property {number} [unsequenced] how many publications without an offset were dropped
+ */
+/**
+ * @typedef {object} Subscribed
+ * @property {string} channel
+ * @property {string} position
+ * @property {boolean} recovered
+ * @property {number} replayed
+ * @property {any} [data] what the application that the hub asks gives along with its yes
+ */
+/**
+ * @typedef {object} Presence
+ * @property {"join"|"leave"|"update"|"presence_reset"} op at a `presence_reset` some were lost: ask again
+ * @property {string} channel
+ * @property {Record<string, any>} [member]
+ */
+/**
+ * @template [T=any]
+ * @typedef {(message: Message<T>) => void} OnMessage
+ */
+/**
+ * @typedef {object} SubscribeOptions
+ * @property {string} [since] resume after this position, `epoch:offset`
+ * @property {number} [last] begin with the newest n publications; `since` wins over it
+ * @property {boolean} [fill] get from history what a slow reader missed, in order
+ * @property {Record<string, any>} [filter] only what has such tags, as `{ league: "nba" }`; the same
+ *   for all subscriptions to a channel, of which later ones begin with what comes next
+ * @property {() => any} [getState] resolves with `{ data, position }`, the application's own state as
+ *   of a position; asked at the start and whenever messages are missing, told as a message with
+ *   `state: true` before what follows that position
+ * @property {number} [everyMs] the newest of each key, or of the channel, at most that often; as the
+ *   first subscription to a channel wants it
+ * @property {{ data: any }} [presence] what the member says of itself, 4 KiB of JSON at most: the
+ *   first subscription to a channel does
+ * @property {AbortSignal} [signal] unsubscribes when aborted
+ * @property {(gap: Gap) => void} [onGap]
+ * @property {(presence: Presence) => void} [onPresence]
+ * @property {boolean} [state] rows of a keyed channel first, and again where history cannot make a
+ *   resume whole; the same for all subscriptions to a channel
+ * @property {boolean} [joined] what a start or a resume replays comes as one message, whose `data` is that
+ *   of all, one after the other, where all of it is text; without `filter` and `state`
+ * @property {(state: Rows<any>) => void} [onState] gets the rows; what follows them are messages
+ * @property {(subscribed: Subscribed) => void} [onSubscribed] after every (re)connect
+ * @property {(error: HubError) => void} [onError]
+ */
+/**
+ * What `hub.subscribePattern` may ask for; not what belongs to one channel.
+ * @typedef {Omit<SubscribeOptions, "since" | "presence" | "everyMs" | "getState" | "state" | "onState" | "joined"> & {
+ *   since?: Record<string, string> }} PatternOptions `since` is what `positions` of a subscription said;
+ *   a channel that it does not name is read from its beginning
+ */
+/**
+ * @template [T=any]
+ * @typedef {object} Rows rows of a keyed channel as of `position`
+ * @property {string} channel
+ * @property {string} position
+ * @property {Message<T>[]} rows the newest message of each key, in the order of the keys
+ * @property {boolean} more whether further rows as of the same position follow
+ * @property {boolean} begins whether the table begins anew: forget the rows that came so far
+ * @property {number} [dropped] rows that the hub let go of for want of room
+ */
+/**
+ * @template [T=any]
+ * @typedef {{
+ *   channel: string,
+ *   positions: Record<string, string>,
+ *   publish: (data: unknown, options?: PublishOptions) => Promise<Published>,
+ *   unsubscribe: () => void,
+ *   [Symbol.asyncIterator]: () => AsyncGenerator<Message<T>, void, void>,
+ * }} Subscription a loop gets the messages in order; leaving it unsubscribes
+ */
+/**
+ * @typedef {object} Member a subscription as its channel sees it
+ * @property {Subscription} subscription
+ * @property {(epoch: string, from: number, head: number) => void} begin of a later subscription:
+ *   the stream goes on after `from` for it, and `head` is the newest offset
+ * @property {(op: string, item: any) => void} push
+ * @property {(error?: HubError) => boolean} pause the connection is over; whether it goes on with the next
+ * @property {(error?: HubError | 1) => void} end no more messages; a loop ends, or throws `error`;
+ *   1: a loop ends behind all that came
+ */
+/** @typedef {Omit<SubscribeOptions, "since"> & { onMessage?: OnMessage, since?: any }} Listening */
+/**
+ * @typedef {object} Owner
+ * @property {(member: Member) => void} leave
+ * @property {(command: Record<string, any>) => Promise<any>} request
+ */
 /**
  * @param {Owner} owner
  * @param {string} channel
