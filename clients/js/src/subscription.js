@@ -134,6 +134,8 @@ import { publish } from "./publishing.js";
  * @property {(command: Record<string, any>) => Promise<any>} request
  */
 
+const ASK_AGAIN_MS = 1000; // and up to two more: whole audiences ask at once
+
 /**
  * @param {Owner} owner
  * @param {string} channel
@@ -213,7 +215,7 @@ export function openSubscription({ leave, request }, channel, on) {
     const mine = (syncing = {});
     let state;
     while (!state) {
-      if (again) await new Promise((resolve) => setTimeout(resolve, 1000 + 2000 * Math.random()));
+      if (again) await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS * (1 + 2 * Math.random())));
       if (ended && ended !== 1) return;
       try {
         const answer = await /** @type {() => any} */ (on.getState)();

@@ -3,8 +3,6 @@
 import asyncio
 from typing import Any, Literal, Self, Unpack, overload
 
-import msgspec
-
 from hub_client import calls
 from hub_client.channel import Channel
 from hub_client.channels import Channels
@@ -286,11 +284,12 @@ class HubClient:
         return self._subscription(feed, Wanted(gaps=gaps, presence=presence, on_gap=on_gap))
 
     def _subscription(self, feed: Feed, wanted: Wanted) -> Subscription[Any]:
-        def trouble() -> str:
-            return self._open_channels().trouble()
-
         return Subscription[Item](
-            feed, wanted, release=self._release, trouble=trouble, history=self._page
+            feed,
+            wanted,
+            release=self._release,
+            trouble=lambda: self._open_channels().trouble(),
+            history=self._page,
         )
 
     @overload
@@ -335,12 +334,12 @@ class HubClient:
             CommandError: the hub refuses it; it did not happen.
             TypeError, ValueError: `data` is nothing that JSON can hold; a channel is named twice.
         """
-        key = options.get("idempotency_key")
+        request, key = self._open_channels().request, options.get("idempotency_key")
         if isinstance(channel, str):
             item = Outgoing.of(channel, data, **options)
-            return await calls.publish(self._request, item, echo=echo, idempotency_key=key)
+            return await calls.publish(request, item, echo=echo, idempotency_key=key)
         items = Outgoing.to_each(channel, data, **options)
-        return await calls.publish_each(self._request, items, echo=echo, idempotency_key=key)
+        return await calls.publish_each(request, items, echo=echo, idempotency_key=key)
 
     async def history(
         self,
@@ -365,8 +364,9 @@ class HubClient:
             ValueError: `since` is not a position, or `from_time` has no time zone.
             CommandError: the hub refuses, as a channel without a grant.
         """
+        request = self._open_channels().request
         return await calls.history(
-            self._request, channel, since=since, limit=limit, from_time=from_time, reverse=reverse
+            request, channel, since=since, limit=limit, from_time=from_time, reverse=reverse
         )
 
     async def _page(self, channel: str, since: Position) -> HistoryPage:
@@ -378,7 +378,7 @@ class HubClient:
 
     async def presence_count(self, channel: str) -> int:
         """How many members are present now."""
-        return await calls.member_count(self._request, channel)
+        return await calls.member_count(self._open_channels().request, channel)
 
     async def presence_update(self, channel: str, data: object) -> None:
         """Say something else of this member; raise `CommandError` where it is none.
@@ -391,10 +391,7 @@ class HubClient:
 
     async def ping(self) -> float:
         """Seconds that a command takes to the hub and back."""
-        return await calls.ping(self._request)
-
-    async def _request(self, op: str, **fields: object) -> msgspec.Raw:
-        return await self._open_channels().request(op, **fields)
+        return await calls.ping(self._open_channels().request)
 
     def _release(self, feed: Feed) -> None:
         self._open_channels().release(feed)

@@ -26,12 +26,7 @@ from hub.core.session.places import NO_PLACES
 from hub.core.session.session import Session
 from hub.core.session.subscription import NOWHERE, Subscription
 from hub.core.session.throttle import Throttle
-from hub.errors import (
-    ConflictError,
-    HubError,
-    TooManySubscriptionsError,
-    UnavailableError,
-)
+from hub.errors import ConflictError, HubError, TooManySubscriptionsError, UnavailableError
 
 # Many connect to one channel between two of its publications. A frame has about 200 bytes.
 _CACHED_ANSWERS = 256
