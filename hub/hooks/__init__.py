@@ -2,6 +2,6 @@
 
 Questions (`asking`) and their answers; events as they are seen (`watching`) and sent (`telling`);
 bounds and signatures of both. Not who is asked about, or when: that is known where a
-session is opened (`hub.transports.opening`) and where a command is carried out
-(`hub.core.command_handler`).
+session is opened (`hub.transports.opening`), where a command is carried out
+(`hub.core.command_handler`) and where a request publishes (`hub.transports.http.publishing`).
 """

@@ -10,11 +10,15 @@ from collections.abc import Callable
 
 # As long as another node may ask about a moment. Guess: a question takes milliseconds.
 KEPT_SECONDS = 60.0
+# Ends that are remembered, of all names. Guess.
 _MAX_ENDED = 100_000
 
 
 class Spans:
-    """One per node; `clock` is seconds since 1970 UTC, which nodes have in common."""
+    """One per node; `clock` is seconds since 1970 UTC, which nodes have in common.
+
+    A name is a channel's, or that of a member in a channel (`hub.hooks.watching`).
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.now = clock
@@ -25,14 +29,15 @@ class Spans:
         self._order: deque[tuple[str, float]] = deque()
 
     def begin(self, name: str) -> float | None:
-        """The channel has one from now on; None where it had one already."""
+        """What `name` names has its first session here now; return when that is, in seconds since
+        1970 UTC. None, and nothing changes, where it had one already."""
         if name in self._since:
             return None
         now = self._since[name] = self.changed_at = self.now()
         return now
 
     def end(self, name: str) -> float | None:
-        """The channel has none from now on; None where it had none."""
+        """It has lost its last session here now; return when that is. None where it had none."""
         if (since := self._since.pop(name, None)) is None:
             return None
         now = self.changed_at = self.now()
@@ -49,7 +54,7 @@ class Spans:
         return now
 
     def held(self, name: str, at_seconds: float) -> bool:
-        """Whether it had one at that moment."""
+        """Whether it had one at that moment; what has ended is known for `KEPT_SECONDS`."""
         since = self._since.get(name)
         if since is not None and since < at_seconds:
             return True

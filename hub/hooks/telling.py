@@ -2,9 +2,9 @@
 
 An event waits some milliseconds for others, and goes with them in one request. What is not taken
 with a status of 200 to 299 is sent again under the same `webhook-id`, after 1 s, 2 s, ... up to
-60 s, eight times in all; then it is given up, counted and logged. Meanwhile what comes waits,
-16 MiB at most; more is dropped, counted and logged. One batch at a time, so that events keep their
-order.
+60 s, each shorter by a random part of up to a half, eight times in all; then it is given up,
+counted and logged. Meanwhile what comes waits, 16 MiB at most; more is dropped, counted and logged.
+One batch at a time, so that events keep their order.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ class Teller:
             told["data"] = msgspec.Raw(data)
         event = msgspec.json.encode(told)
         if self.waiting_bytes + len(event) > MAX_WAITING_BYTES:
-            self._lost("dropped", 1, "16 MiB of events wait already")
+            self._lost("dropped", 1, f"{self.waiting_bytes:,} bytes of events wait already")
             return
         self._waiting.append(event)
         self.waiting_bytes += len(event)

@@ -8,8 +8,9 @@ tells `channel.occupied`; B asks, hears that A has it, and tells nothing. A's se
 12:00:07: B has it, nothing is told. B's leaves at 12:00:09: A had it until 12:00:07, so B tells
 `channel.vacated`.
 
-A node that does not answer is taken for one that had none: an event may then be told twice. A node
-that was killed tells of no end.
+A node that does not answer is taken for one that had none: an event may then be told twice. So it
+may where 50 MB of events wait for the others' answers: what comes then is told unasked. A node that
+was killed tells of no end.
 """
 
 import asyncio
@@ -31,9 +32,11 @@ AskOthers = Callable[[Sequence[Moment]], Awaitable[Sequence[bool]]]
 _GATHER_SECONDS = 0.2
 # The others gather as long, and then ask.
 _LINGER_SECONDS = 0.6
+# Asked about in one question.
 _MOMENTS = 1000
-# Of what waits for its question, each a thousand beside what its member shows of itself.
+# Of events that wait for their question.
 _MAX_PENDING_BYTES = 50_000_000
+# What one of them counts beside the data that its member shows of itself. Guess.
 _EACH_BYTES = 1_000
 
 
@@ -79,6 +82,7 @@ class Watching:
         }
         if member.data is not None:
             fields["data"] = member.data
+        # No name of a channel has a space: this is no other's.
         name = f"{channel} {member.id}"
         self._changed(JOINED if came else LEFT, name, fields, begins=came)
 

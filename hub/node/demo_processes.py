@@ -31,11 +31,12 @@ ROWS = 12
 # What the kernel keeps of a name on Linux (TASK_COMM_LEN). psutil completes a longer one from the
 # command line.
 _NAME_CHARACTERS = 15
-# Of 100 processes a reading takes 12 ms (measured), most of it with the interpreter's lock. On a
-# machine with thousands it comes so much less often.
+# A pause is at least so many times as long as the reading before it took. Of 100 processes that is
+# 12 ms (measured), most of it with the interpreter's lock; with thousands readings come less often.
 _REST = 20
 # More than there are, unless somebody else publishes there.
 _MOST_ROWS = 1000
+# Memory is shown in such steps, so that the row of a process that rests does not change.
 _MEMORY_STEP_BYTES = 100_000
 
 

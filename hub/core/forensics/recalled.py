@@ -7,7 +7,7 @@ from hub.core.forensics.timeline import Timeline
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """`hub.core.forensics.explaining.Remembers` of one channel and epoch."""
+    """`hub.core.forensics.question.Remembers` of one channel and epoch."""
 
     found: Timeline | None
     keeps: bool = True

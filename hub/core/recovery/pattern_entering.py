@@ -23,8 +23,8 @@ from hub.errors import HubError
 # Joined in one turn: 10 us each, measured on fakes.
 SLICE_CHANNELS = 100
 
-Entry = tuple[Channel, Subscribe, Start]
-"""A channel, what is asked of it, and where it begins."""
+Joining = tuple[Channel, Subscribe, Start]
+"""A channel, what is asked of it, and where the session begins in it."""
 
 
 def goes_back(held: Subscription, at: Start) -> bool:
@@ -53,14 +53,15 @@ class PatternEntering:
     def __init__(self, subscribing: Subscribing) -> None:
         self._subscribing = subscribing
 
-    async def enter(self, following: Following, entries: Mapping[str, Entry]) -> None:
+    async def enter(self, following: Following, entries: Mapping[str, Joining]) -> None:
         """Join these channels, of which the peer was told where they begin.
 
-        A session that cannot ends, and resumes.
+        Where the broker cannot say where a channel begins now, the session is closed with that
+        error, and its peer resumes.
         """
         session = following.session
-        at_once: list[Entry] = []
-        later: list[Entry] = []
+        at_once: list[Joining] = []
+        later: list[Joining] = []
         for name, entry in entries.items():
             waits = entry[0].options.keeps_history and name not in session.subscriptions
             (later if waits else at_once).append(entry)
@@ -77,7 +78,7 @@ class PatternEntering:
         finally:
             following.entering = ()
 
-    def _some(self, following: Following, entries: Sequence[Entry]) -> None:
+    def _some(self, following: Following, entries: Sequence[Joining]) -> None:
         session = following.session
         for channel, asked, at in entries:
             if session.closing or following.over:
@@ -89,11 +90,14 @@ class PatternEntering:
                     session.patterns.left_at_end(channel.name, at.position)
             elif held is None:
                 self._subscribing.enter_through_pattern(session, channel, asked, at, told=False)
-            elif held is not None and goes_back(held, at):
+            elif goes_back(held, at):
                 self._subscribing.go_back(held, asked, at)
 
-    async def _as_of_now(self, entry: Entry) -> Entry:
-        """Where the channel is in another epoch by now, the peer resumes from what it was told."""
+    async def _as_of_now(self, entry: Joining) -> Joining:
+        """Where the channel is in another epoch by now, the peer resumes from what it was told.
+
+        Raises `HubError` where the broker cannot say where that begins.
+        """
         channel, asked, at = entry
         while at.position.epoch != channel.epoch:
             if not at.reset:

@@ -1,9 +1,10 @@
 """Reads history to a session, page by page, as fast as its transport takes it.
 
 What the transport does not take of a page is kept for when it takes more, so that a slow reader
-costs a broker outside this process no more than a fast one. What is published meanwhile stays in
-history, and the subscription goes live when its cursor meets the head. Where history was trimmed
-faster than the peer reads, a gap `expired` says so.
+costs a broker outside this process no more than a fast one. What is published meanwhile is in
+history, or is held beside it where history is not to keep it (`hub.core.session.unkept`). The
+subscription goes live when its cursor meets the head. Where history was trimmed faster than the
+peer reads, a gap `expired` says so.
 """
 
 from bisect import bisect_left
@@ -342,7 +343,7 @@ def _last_of(stretch: Stretch) -> int:
 
 
 def _gaps(subscription: Subscription, page: HistoryPage, first: int, last: int) -> list[Gap]:
-    """It has expired or was not kept, or the page says that it is invalid."""
+    """`first` to `last` as gaps: `invalid` where the page says so, else `expired`."""
     name, epoch = subscription.channel.name, subscription.channel.epoch
     gaps: list[Gap] = []
     while first <= last:

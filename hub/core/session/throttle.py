@@ -19,7 +19,7 @@ from hub.core.session.ring import Entry, Kind
 
 
 class Throttle:
-    """Of one subscription."""
+    """What is held for one subscription; `every_seconds` is its interval."""
 
     __slots__ = (
         "_held", "_last", "bytes", "cancel", "conflated", "cursor", "every_seconds",
@@ -38,7 +38,7 @@ class Throttle:
         self.conflated = 0
         """How many gave way to what is held."""
         self.bytes = 0
-        """Of the frames that are held."""
+        """Of the frames that are held; `hub.core.fanout.slow_path` sees to their bound."""
         self._held: dict[str | None, Entry] = {}
         self._last = 0
 
@@ -68,7 +68,7 @@ class Throttle:
         return conflated
 
     def holds_back(self, offset: int) -> bool:
-        """Whether it came, and waits or has given way."""
+        """Whether the publication at `offset` came, and waits or has given way."""
         return self.holds and self.cursor < offset <= self._last
 
     def release(self) -> tuple[list[Entry], int]:

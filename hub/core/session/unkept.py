@@ -2,7 +2,9 @@
 
 A publication with `history: false` passes by a session that takes no writes, or that still reads
 what came before it. It is held here until the reading comes to it, as far as there is room, and
-then stands where it belongs. What has no room any more history announces as `expired`.
+then stands where it belongs. A subscription holds at most `outbox_max_messages` stretches, its
+session `outbox_max_bytes` together with its outbox, and all sessions `OutboxBudget.max_bytes`. The
+oldest of the subscription gives way, and comes as a gap `expired`. No I/O, no clock.
 
 Example: a peer that polls stands at 4. Between two polls come 5, 6 (not kept) and 7. Its next poll
 reads 5 and 7 from history, and 6 from here.
@@ -20,7 +22,7 @@ from hub.core.session.ring import Entry, Kind
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Offsets of which history may lack some, and none is missing."""
+    """Offsets `first` to `last`: none of them is a gap, though history may not hold them."""
 
     first: int
     last: int
@@ -32,13 +34,14 @@ class Stretch:
 
     @property
     def size(self) -> int:
+        """In bytes: data and tags."""
         if self.publication is None:
             return 0
         return len(self.publication.data) + len(self.publication.tags or b"")
 
 
 class Unkept:
-    """Of one subscription, offsets rising."""
+    """The stretches that are held for one subscription, offsets rising."""
 
     __slots__ = ("_budget", "_held", "_session")
 
@@ -54,6 +57,8 @@ class Unkept:
         self, entries: Iterable[Entry], after: int, limits: SessionLimits, *, thinned: bool
     ) -> None:
         """Hold what history will lack of these behind `after`; the oldest gives way.
+
+        One for which there is no room even so is not held.
 
         `thinned` is whether an entry may stand for others before it, also of those kept.
         """

@@ -66,6 +66,8 @@ class Door:
     def refusal(self, address: str, crowded: HubError | None, data: bytes) -> Refused | None:
         """What to tell a peer whose first bytes are `data`; None where it needs another look.
 
+        Counts what it refuses. A look takes none of the sessions that an address may begin.
+
         Args:
             crowded: why its connection is one too many; None where it is not.
         """

@@ -118,7 +118,7 @@ class Batches:
         )
 
     async def batch(self, request: Request) -> Answer:
-        """One object or an array of them; an array is answered with one, in its order."""
+        """One object or an array of them; raise `HubError` where the whole request is refused."""
         # One is taken before the body is looked into: to read 4 MiB takes longer than to refuse it,
         # and what cannot be read counts as well.
         self._alone.check_rate(request, 1)
@@ -215,31 +215,34 @@ class Batches:
     async def _published_in_slices(
         self, judged: Sequence[PublishRequest | HubError]
     ) -> list[Outcome] | None:
-        """As `_published_together`; what many bytes hold is published in several turns."""
+        """As `_published_together`; what many bytes hold is published in several turns.
+
+        None only where nothing is published yet: what a slice has published must not go again. A
+        later slice for which the node has no one call goes one by one.
+        """
         slices = _slices(judged)
         if len(slices) == 1:
             return self._published_together(judged)
         outcomes: list[Outcome] = []
         async with self._long:
             for each in slices:
-                if (done := self._published_together(judged[each])) is None:
+                done = self._published_together(judged[each])
+                if done is None and not outcomes:
                     return None
-                outcomes += done
+                outcomes += done or [await _outcome(self._attempt(item)) for item in judged[each]]
                 await NEXT_TURN
         return outcomes
 
     def _published_together(
         self, judged: Sequence[PublishRequest | HubError]
     ) -> list[Outcome] | None:
-        """What became of all items, where the node has one call for many; None else."""
+        """What became of all items; None where the node has no one call for many, or not now."""
         asked = _asked(judged)
         try:
             results = self._node.publish_many_now(asked)
         except Exception as error:  # noqa: BLE001 - as above
             results = [self._failed(error)] * len(asked)
-        if results is None:
-            return None
-        return self._told(judged, asked, results)
+        return None if results is None else self._told(judged, asked, results)
 
     def _told(
         self,

@@ -3,12 +3,15 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import httpx2 as httpx
 import pytest
 
 from hub import Hub, Settings
+from hub.core.ports import PublishRequest, PublishResult
+from hub.core.publishing import Publishing
+from hub.errors import HubError
 from hub.transports.http import batches
 from hub.wire.payload import check_payload
 
@@ -73,3 +76,27 @@ async def test_an_item_at_the_end_that_is_refused_takes_no_other_with_it() -> No
     told = answer.json()
     assert [each["offset"] for each in told[:-1]] == list(range(1, ITEMS))
     assert told[-1]["code"] == "bad_request"
+
+
+async def test_a_slice_that_goes_one_by_one_has_nothing_before_it_published_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What waits to be written reaches its bound between two turns, so the node has no one call
+    for the second slice. The first one is published already, and stays what it is."""
+    many, calls = Publishing.publish_many_now, 0
+
+    def none_for_the_second(
+        publishing: Publishing, requests: Sequence[PublishRequest]
+    ) -> Sequence[PublishResult | HubError] | None:
+        nonlocal calls
+        calls += 1
+        return None if calls == 2 else many(publishing, requests)
+
+    monkeypatch.setattr(Publishing, "publish_many_now", none_for_the_second)
+    async with (
+        Hub(Settings(port=0, drain_seconds=0)) as hub,
+        httpx.AsyncClient(base_url=hub.url, timeout=30) as http,
+    ):
+        answer = await http.post("/api/publish", content=body("c"))
+    assert [each["offset"] for each in answer.json()] == list(range(1, ITEMS + 1))
+    assert calls > 2
