@@ -317,7 +317,10 @@ class ApplicationHooks:
         if outcome not in _DOWN:
             # It lives, and says something that nobody understands.
             self._breaker.answered()
-        elif outcome != "busy" and self._breaker.failed():
+        elif outcome == "busy":
+            # The application was not asked.
+            self._breaker.given_up()
+        elif self._breaker.failed():
             self._log.warning(
                 "hook_down", reason=why[:200], allows=self._rules.allows_when_down,
                 message="nobody is asked for a while; HUB_HOOK_WHEN_DOWN answers",

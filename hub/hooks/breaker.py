@@ -30,7 +30,7 @@ class Breaker:
         return self._failures >= FAILURES
 
     def may_ask(self) -> bool:
-        """Whether to ask now; who gets True tells by one of the others how that ended."""
+        """Whether to ask now; a caller that may says by one of the other calls how that ended."""
         if not self.is_open:
             return True
         if self._trying or self._clock() < self._until_seconds:
@@ -56,5 +56,5 @@ class Breaker:
         return not was_open
 
     def given_up(self) -> None:
-        """The caller does not wait for the answer any more."""
+        """The caller does not wait for the answer any more, or could not ask."""
         self._trying = False

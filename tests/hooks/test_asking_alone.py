@@ -112,6 +112,21 @@ async def test_one_that_tries_and_fails_keeps_it_from_being_asked_for_longer() -
     assert len(rig.caller.asked) == FAILURES + 2
 
 
+async def test_one_that_tries_and_finds_too_many_waiting_leaves_the_try_to_the_next() -> None:
+    """It was not asked, so it says nothing of the application."""
+    rig = Rig()
+    rig.caller.answer = CallError("timeout", "no whole answer")
+    for _ in range(FAILURES):
+        with pytest.raises(UnavailableError):
+            await rig.ask()
+    rig.now += FIRST_SECONDS
+    rig.caller.answer = CallError("busy", "2,000 calls wait already")
+    with pytest.raises(UnavailableError):
+        await rig.ask()
+    rig.caller.answer = YES
+    assert await rig.ask() is None
+
+
 async def test_who_goes_away_while_trying_leaves_the_try_to_the_next() -> None:
     """A session that ends while its question tries must not close the door for ever."""
     rig = Rig()
