@@ -221,3 +221,24 @@ def test_losses_count() -> None:
     node.clock.advance(REACH_SECONDS + 1)
     node.journal.sweep()
     assert node.journal.bytes == 0
+
+
+def test_what_history_is_not_to_keep_outlives_the_mark_before_it() -> None:
+    """It is noted before its batch is sent, and takes room until that is forgotten."""
+    node = small()
+
+    def send(base: int) -> None:
+        batch = Batch([], [], epoch="e", base=base, last=base + 1, at_seconds=0.0)
+        node.journal.sent("a", batch, since_seconds=0.0)
+
+    send(0)
+    node.journal.not_kept("a", "e", 2, 0)
+    node.clock.advance(REACH_SECONDS + 1)
+    node.journal.sweep()
+    send(1)
+    timeline = node.journal.timeline("a", "e")
+    assert timeline is not None
+    assert timeline.kept_ms(2) == 0
+    node.clock.advance(REACH_SECONDS + 1)
+    node.journal.sweep()
+    assert node.journal.bytes == 0

@@ -303,8 +303,7 @@ class Journal:
 
     def _forget(self, keeper: Keeps) -> None:
         self.bytes -= keeper.forget_oldest()
-        # A loss that is still to be sent keeps it: it must not be taken for sent.
-        if isinstance(keeper, Timeline) and not keeper and not keeper.losses:
+        if isinstance(keeper, Timeline) and not keeper and not keeper.awaits_batch:
             del self._timelines[keeper.name]
             self.bytes -= TIMELINE_BYTES + len(keeper.name[0])
 

@@ -52,6 +52,14 @@ class Timeline:
         """Up to here it is known what was sent and what was not."""
         return self._offsets[-1] if self._offsets else self.began_offset
 
+    @property
+    def awaits_batch(self) -> bool:
+        """Whether something is noted of a batch that is still to be sent, where no mark is kept.
+
+        A loss must not be taken for sent, and what history does not keep must not go uncounted.
+        """
+        return bool(self.losses or self._brief)
+
     def reaches(self, offset: int) -> bool:
         """Whether it is still known if that was sent or lost."""
         return self.began_offset < offset <= self.last
