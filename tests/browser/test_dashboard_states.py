@@ -33,7 +33,7 @@ async def test_without_keys_nobody_is_asked_for_one(plain_hub: HubProcess, page:
     await expect(page.locator("#leave")).to_be_hidden()
     for view, text in (("channels", "No channels"), ("closed", "None lately")):
         await page.goto(f"{plain_hub.url}/dashboard#/{view}")
-        await expect(page.locator(".state")).to_contain_text(text)
+        await expect(page.locator(".state").first).to_contain_text(text)
     await page.goto(f"{plain_hub.url}/dashboard#/connections?subject=nobody")
     await expect(page.locator(".state")).to_contain_text("No connections")
     await page.goto(f"{plain_hub.url}/dashboard#/no/such/view")
@@ -55,7 +55,7 @@ async def test_a_list_reads_itself_again_when_figures_say_so(
 ) -> None:
     """A channel appears without a touch; while nothing happens nothing is asked."""
     await go(page, plain_hub.url, "channels")
-    await expect(page.locator(".state")).to_contain_text("No channels")
+    await expect(page.locator(".state").first).to_contain_text("No channels")
     publish(plain_hub, "prices", 1)
     await expect(page.locator("tbody tr")).to_contain_text("prices")
 
@@ -69,12 +69,12 @@ async def test_a_hub_that_is_gone_is_said_and_its_return_needs_no_hand(
     await expect(page.locator("#banner")).to_contain_text("No connection to the hub")
     await expect(page.locator("#status")).not_to_have_text("Live")
     await page.goto(f"{plain_hub.url}/dashboard#/channels")
-    await expect(page.locator(".state.failed")).to_contain_text("cannot be reached")
+    await expect(page.locator(".state.failed").first).to_contain_text("cannot be reached")
     plain_hub.restart()
     await expect(page.locator("#status")).to_have_text("Live", timeout=45_000)
     await expect(page.locator("#banner")).to_be_hidden()
     await page.get_by_role("button", name="Try again").click()
-    await expect(page.locator(".state")).to_contain_text("No channels")
+    await expect(page.locator(".state").first).to_contain_text("No channels")
 
 
 async def test_a_node_that_was_drained_from_its_own_page_is_taken_back_there(

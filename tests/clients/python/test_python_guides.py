@@ -11,7 +11,7 @@ from tests.support.hub_process import HubProcess
 from tests.support.snippets import blocks
 
 SAYS = {
-    "many": r"\w+:1\n1000\n",
+    "many": r"\w+:1\n1000\nnews\n",
     "since": r"\{'id': 2\}\n",
     "sync": r"\{'id': 3\}\n",
     "threads": r"\w+:\d+\n",
