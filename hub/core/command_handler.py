@@ -14,7 +14,7 @@ from hub.core.counters import Counters
 from hub.core.fanout.membership import Membership
 from hub.core.fanout.presence import page_of
 from hub.core.fanout.presence_commands import PresenceCommands
-from hub.core.hooks import Asker, Hooks
+from hub.core.hooks import Asker, Hooks, judged
 from hub.core.identity import Identity
 from hub.core.look_back import LookBack
 from hub.core.ports import (
@@ -198,15 +198,13 @@ class CommandHandler:
     async def _asked_publish(
         self, hooks: Hooks, session: Session, command: commands.Publish
     ) -> commands.Publish:
-        identity, channel = session.identity, command.channel
+        identity = session.identity
         if not hooks.asks_publish(identity):
             return command
-        identity.check_publish(channel)
-        data = await hooks.check_publish(_asker(session, identity), channel, command.data)
+        identity.check_publish(command.channel)
+        command = await judged(hooks, _asker(session, identity), command)
         _check_goes_on(session, identity)
-        # What takes a row away has no data.
-        same = data is command.data or command.marks & REMOVES
-        return command if same else replace(command, data=data)
+        return command
 
     # -- publishing ------------------------------------------------------------------------
 

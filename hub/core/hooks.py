@@ -4,11 +4,16 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
-from typing import Protocol
+from dataclasses import field, replace
+from typing import Protocol, TypeVar
 
+from hub.core.commands import Publish
 from hub.core.identity import Identity
+from hub.core.ports import PublishRequest
+from hub.core.publication import REMOVES
 from hub.core.values import value
+
+_Asked = TypeVar("_Asked", Publish, PublishRequest)
 
 
 @value(frozen=True, slots=True)
@@ -75,3 +80,13 @@ class Hooks(Protocol):
         """What is published: `data`, or what the application puts in its place. Raises as `admit`
         does."""
         ...
+
+
+async def judged(hooks: Hooks, asker: Asker, asked: _Asked) -> _Asked:
+    """What is published of `asked` by the application's word. Raises as `Hooks.admit` does.
+
+    What takes a row away has no data, so nothing is put in its place.
+    """
+    data = await hooks.check_publish(asker, asked.channel, asked.data)
+    same = data is asked.data or asked.marks & REMOVES
+    return asked if same else replace(asked, data=data)

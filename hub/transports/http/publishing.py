@@ -1,11 +1,10 @@
 """`POST /api/publish/{channel}`: one publication, whose data is the body; and a row taken away."""
 
 from collections.abc import Coroutine
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from hub.core.hooks import Asker, Hooks
+from hub.core.hooks import Asker, Hooks, judged
 from hub.core.limits import party
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import REMOVES, check_channel
@@ -179,7 +178,4 @@ async def judged_by_application(
 ) -> PublishRequest:
     """What is published by the application's word over HTTP; raise `HubError` where it refuses."""
     asker = Asker(request.identity, None, request.address, request.headers)
-    data = await hooks.check_publish(asker, asked.channel, asked.data)
-    # What takes a row away has no data.
-    same = data is asked.data or asked.marks & REMOVES
-    return asked if same else replace(asked, data=data)
+    return await judged(hooks, asker, asked)
