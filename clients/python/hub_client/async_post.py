@@ -19,7 +19,7 @@ from hub_client.answer import (
     none_free,
     not_reached,
 )
-from hub_client.turns import Turns
+from hub_client.window import Turns
 
 OnAnswer = Callable[[Answer | PostFailedError], None]
 

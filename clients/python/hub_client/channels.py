@@ -16,7 +16,6 @@ from hub_client import frames
 from hub_client.channel import Channel, Source
 from hub_client.commands import Command, Commands, Outcome
 from hub_client.connection import Connections
-from hub_client.dialers import make_dialers
 from hub_client.errors import (
     AlreadySubscribedError,
     ClosedError,
@@ -27,6 +26,7 @@ from hub_client.feed import OVERFULL, Feed
 from hub_client.feeds import Feeds
 from hub_client.link import Link
 from hub_client.messages import ConnectionState, Position
+from hub_client.opening import make_dialers
 from hub_client.options import ClientOptions
 from hub_client.outages import OutageLog
 from hub_client.pattern import Pattern, key_of
@@ -122,14 +122,14 @@ class Channels:
     # -- subscriptions ---------------------------------------------------------------------
 
     def subscribe(self, channel: Channel | Pattern, *, joined: bool = False) -> Feed:
-        """Raise `AlreadySubscribedError`, or what ended the client."""
+        """Raise `AlreadySubscribedError`, `ValueError` as `Feed` does, or what ended the client."""
         self.check_open()
+        feed = Feed(channel, limits=self._options.feed, joined=joined)
         former = self._feeds.get(channel.key)
         if former is not None and not former.abandoned:
             raise AlreadySubscribedError(f"subscribed to {channel.name!r} already")
         if former is not None:
             self._drop(former)
-        feed = Feed(channel, limits=self._options.feed, joined=joined)
         self._add(feed)
         return feed
 

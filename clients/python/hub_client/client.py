@@ -22,11 +22,10 @@ from hub_client.messages import (
     Presence,
     Published,
 )
-from hub_client.options import ClientOptions
+from hub_client.options import ChannelOptions, ClientOptions, PatternOptions
 from hub_client.pattern import Pattern
 from hub_client.publishing import Outgoing, PublishOptions
 from hub_client.route import find_route
-from hub_client.subscribe_options import ChannelOptions, PatternOptions
 from hub_client.tokens import Token, TokenSource
 from hub_client.transport import Target, check_base_url
 
@@ -209,9 +208,6 @@ class HubClient:
             ValueError: `since` is not a position; `joined` has a `filter` or `state` beside it.
             ClosedError, RejectedError: the client is not entered, or has ended.
         """
-        if joined and (state or filter is not None):
-            # A filter may leave the last one out, so that nothing tells where the replay ends.
-            raise ValueError("joined goes without filter and state")
         channels = self._open_channels()
         feed = channels.subscribe(
             Channel(

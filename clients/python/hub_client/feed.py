@@ -51,6 +51,14 @@ class Feed:
     def __init__(
         self, channel: Channel | Pattern, *, limits: FeedLimits, joined: bool = False
     ) -> None:
+        """Raise `ValueError` for a `joined` feed of a channel with a filter or with state."""
+        if (
+            joined
+            and isinstance(channel, Channel)
+            and (channel.state or channel.filter is not None)
+        ):
+            # A filter may leave the last message out, so nothing would tell where the replay ends.
+            raise ValueError("joined goes without filter and state")
         self.channel = channel
         self._joiner = Joiner() if joined else None
         self._pause: asyncio.TimerHandle | None = None

@@ -9,9 +9,12 @@ from dataclasses import replace
 
 from hub_client.errors import LoggedOutError
 from hub_client.link import Link
+from hub_client.poll import PollDialer
+from hub_client.sse import SseDialer
 from hub_client.timing import ReconnectTiming
 from hub_client.tokens import TokenSource
 from hub_client.transport import CannotConnectError, Dialer, Target
+from hub_client.websocket import WebSocketDialer
 
 
 class Choice:
@@ -123,3 +126,16 @@ class Opening:
             raise
         self._tokens.welcomed()
         return link
+
+
+def make_dialers(transports: tuple[str, ...]) -> dict[str, Dialer]:
+    """In the order given; raise `ValueError` for a name that is no transport."""
+    kinds: dict[str, type[WebSocketDialer | SseDialer | PollDialer]] = {
+        WebSocketDialer.transport: WebSocketDialer,
+        SseDialer.transport: SseDialer,
+        PollDialer.transport: PollDialer,
+    }
+    unknown = set(transports) - kinds.keys()
+    if unknown or not transports:
+        raise ValueError(f"transports are {transports!r}, allowed are {', '.join(kinds)}")
+    return {name: kinds[name]() for name in transports}

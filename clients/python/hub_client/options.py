@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from hub_client.feed import FeedLimits
-from hub_client.messages import ConnectionState
+from hub_client.messages import ConnectionState, Filter, Position, Positions
 from hub_client.timing import ReconnectTiming
 
 
@@ -24,3 +25,24 @@ class ClientOptions:
     on_state: Callable[[ConnectionState], None] | None = None
     """Told of every change of the connection, for a status line or a log of your own. None:
     an outage is logged once, as a warning of the logger `hub_client`."""
+
+
+class _Options(TypedDict, total=False):
+    last: int | None
+    fill: bool
+    filter: Filter | None
+
+
+class ChannelOptions(_Options, total=False):
+    """Of a subscription to one channel."""
+
+    since: Position | str | None
+    presence_data: object
+    every_ms: int | None
+    joined: bool
+
+
+class PatternOptions(_Options, total=False):
+    """Of a subscription by a pattern."""
+
+    since: Positions | None

@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import httpx2
 
-from hub_client.shown import whole_url
+from hub_client.errors import whole_url
 
 _PROXIES = frozenset({"http", "https", "socks5", "socks5h"})
 _PORTS = {"http": 80, "https": 443}

@@ -28,9 +28,8 @@ from hub_client.messages import (
     Presence,
     Published,
 )
-from hub_client.options import ClientOptions
+from hub_client.options import ChannelOptions, ClientOptions, PatternOptions
 from hub_client.publishing import PublishOptions
-from hub_client.subscribe_options import ChannelOptions, PatternOptions
 from hub_client.sync_subscription import OnGap, SyncSubscription
 from hub_client.tokens import Token
 

@@ -9,9 +9,8 @@ from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from hub_client.answer import HINT, UNTRUSTED, untrusted
-from hub_client.errors import RejectedError, rejection
+from hub_client.errors import RejectedError, rejection, whole_url
 from hub_client.route import Route
-from hub_client.shown import whole_url
 from hub_client.timing import asked_seconds
 
 # Whatever an answer to a handshake asks for, in seconds: a client waits, but not for ever.

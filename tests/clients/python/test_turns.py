@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from hub_client.turns import Turns
+from hub_client.window import Turns
 from tests.clients.python.fakes import DEADLINE_SECONDS
 
 
