@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from hub.bench.greetings import channel_name, subscribe_request
 from hub.bench.plan import Contestant, ReadJob
-from hub.bench.stream_check import ChannelsCheck, StreamCheck
+from hub.bench.stream_check import ChannelsCheck, KnownChunks, StreamCheck
 from hub.bench.tap import Basin, InflatingTap, Tap
 
 DIAL_SECONDS = 15.0
@@ -45,6 +45,7 @@ class Connector:
         self._next = job.first
         self._remaining = job.count
         self._dialling: dict[int, tuple[Tap, float]] = {}
+        self._known_chunks = KnownChunks()
 
     @property
     def done(self) -> bool:
@@ -76,7 +77,8 @@ class Connector:
 
     def _start(self, now: float) -> None:
         sock = socket.socket()
-        check = ChannelsCheck() if self._job.channels_each > 1 else StreamCheck()
+        one = self._job.channels_each == 1
+        check = StreamCheck(self._known_chunks) if one else ChannelsCheck()
         made = InflatingTap if self._job.contestant is Contestant.COMPRESSED else Tap
         tap = made(sock, check)
         sock.setblocking(False)

@@ -5,6 +5,10 @@ a chunk start after the last one seen and there are as many messages as offsets,
 only otherwise every offset is looked at. (A duplicate and a hole that make up for each other
 within one chunk would pass; a hub that does so has a gap or an outbox, and those show.)
 
+What one subscriber of a channel got, the next gets too, and nearly always in the same chunk. So a
+chunk that was accounted for is kept, and the next that is the same byte for byte, for a subscriber
+at the same offset, is compared with it and not searched: a tenth of the time.
+
 The needles rely on what `hub.wire.native_pushes` writes: a message holds `"offset":` once and the
 benchmark's own payload does not hold it. No I/O.
 """
@@ -28,12 +32,47 @@ _ENDS = b"}\n"
 _TEXT_WITH_LENGTH = b"\x81\x7e"
 
 
-class StreamCheck:
-    """What one connection received: how much, twice, never, and announced as missing."""
+_KNOWN_CHUNKS = 16
+"""How many accounted chunks are kept: those that subscribers are behind by. Guess, not measured."""
 
-    __slots__ = ("announced", "duplicates", "gaps", "last", "ping", "quiet", "received", "skipped")
+
+class KnownChunks:
+    """Chunks of whole messages in sequence, as all checks of a process may meet them again."""
+
+    __slots__ = ("_known",)
 
     def __init__(self) -> None:
+        self._known: dict[tuple[int, int], tuple[bytes, int]] = {}
+
+    def find(self, last: int, buffer: bytearray, end: int) -> int:
+        """How many messages follow `last` in `buffer[:end]`; 0 where the chunk is not known."""
+        data, count = self._known.get((last, end), _UNKNOWN)
+        return count if buffer.startswith(data) else 0
+
+    def add(self, last: int, data: bytes, count: int) -> None:
+        """`data` is `count` messages, the first of which follows `last`, and nothing else."""
+        if len(self._known) >= _KNOWN_CHUNKS:
+            self._known.clear()
+        self._known[last, len(data)] = (data, count)
+
+
+_UNKNOWN = (b"", 0)
+
+
+class StreamCheck:
+    """What one connection received: how much, twice, never, and announced as missing.
+
+    Args:
+        known: what this and the other connections to the same channel share.
+    """
+
+    __slots__ = (
+        "_known_chunks", "announced", "duplicates", "gaps", "last", "ping", "quiet", "received",
+        "skipped",
+    )  # fmt: skip
+
+    def __init__(self, known: KnownChunks | None = None) -> None:
+        self._known_chunks = known or KnownChunks()
         self.received = 0
         self.last = 0
         self.duplicates = 0
@@ -51,6 +90,10 @@ class StreamCheck:
         Written for the usual chunk: whole messages, the next in sequence, nothing else. A gap
         before one of them would leave offsets out, so it is searched for behind the last one only.
         """
+        if known := self._known_chunks.find(self.last, buffer, end):
+            self.received += known
+            self.last += known
+            return end
         count = buffer.count(MESSAGE, 0, end)
         at = buffer.rfind(MESSAGE, 0, end)
         final = _OFFSET.match(buffer, at, end) if count else None
@@ -66,6 +109,7 @@ class StreamCheck:
             count > 1 and _offset_at(buffer, buffer.find(MESSAGE, 0, end)) != self.last + 1
         ):
             return self._take_carefully(buffer, end)
+        self._known_chunks.add(self.last, bytes(buffer[:end]), count)
         self.received += count
         self.last = last
         return end

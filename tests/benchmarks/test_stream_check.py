@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.bench.stream_check import StreamCheck
+from hub.bench.stream_check import KnownChunks, StreamCheck
 
 HEARTBEAT = b'{"op":"heartbeat"}'
 
@@ -120,6 +120,50 @@ def test_duplicates_and_holes_are_told_when_chunks_are_small(
     feed(check, pieces(truth.stream, sizes))
 
     assert (check.duplicates, check.skipped) == (truth.duplicates, truth.skipped)
+
+
+COUNTS = ("received", "last", "duplicates", "skipped", "gaps", "announced", "quiet")
+
+
+@given(truths(), truths(), st.lists(st.integers(1, 400), min_size=1, max_size=20))
+def test_what_connections_share_changes_no_count(
+    one: Truth, other: Truth, sizes: list[int]
+) -> None:
+    """A chunk that another connection had already counts as it does for a connection alone."""
+    known = KnownChunks()
+    for truth in (one, other, one, other):
+        alone, beside = StreamCheck(), StreamCheck(known)
+
+        pings = feed(alone, pieces(truth.stream, sizes))
+        seen = feed(beside, pieces(truth.stream, sizes))
+
+        assert [getattr(beside, name) for name in COUNTS] == [
+            getattr(alone, name) for name in COUNTS
+        ]
+        assert seen == pings
+
+
+def test_a_chunk_that_is_as_long_as_a_known_one_and_differs_in_a_byte_is_looked_at() -> None:
+    """Three messages that came whole to one connection; to the other a hole came in their place."""
+    known, whole = KnownChunks(), [text_frame(message(offset)) for offset in (1, 2, 3)]
+    one, other = StreamCheck(known), StreamCheck(known)
+    feed(one, [b"".join(whole)])
+
+    feed(other, [whole[0] + whole[2] + text_frame(message(4))])
+
+    assert (one.received, one.skipped) == (3, 0)
+    assert (other.received, other.last, other.skipped) == (3, 4, 1)
+
+
+def test_the_same_chunk_again_is_all_duplicates() -> None:
+    """What is known follows the offset before it: behind itself it is a repetition."""
+    known, chunk = KnownChunks(), text_frame(message(1)) + text_frame(message(2))
+    feed(StreamCheck(known), [chunk])
+    check = StreamCheck(known)
+
+    feed(check, [chunk, chunk])
+
+    assert (check.received, check.duplicates) == (4, 2)
 
 
 @given(truths(), st.integers(1, 5))
