@@ -28,6 +28,14 @@ def test_every_folder_says_what_belongs_there_and_what_does_not(path: Path) -> N
     assert SAYS_NOT.search(about), "it does not say what does not belong there"
 
 
+def test_no_file_has_over_400_lines() -> None:
+    """One idea is as much as a reader finishes in one sitting."""
+    files = [*HUB.rglob("*.py"), *(HUB.parent / "clients" / "python").rglob("*.py")]
+    lines = {path: path.read_text().count("\n") for path in files if ".venv" not in path.parts}
+    assert lines
+    assert [str(path) for path, count in lines.items() if count > 400] == []
+
+
 ARCHITECTURE = (HUB / "ARCHITECTURE.md").read_text()
 WAYS = dict(
     re.findall(r"^## (The way of .+?)\n(.*?)(?=^## |\Z)", ARCHITECTURE, re.MULTILINE | re.DOTALL)

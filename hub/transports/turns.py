@@ -62,14 +62,19 @@ class Lane:
 
     def do(self, work: Callable[[], None]) -> None:
         """Do `work` now where little was done, else in its turn."""
+        if not self.try_now(work):
+            self.wait(work)
+
+    def try_now(self, work: Callable[[], None]) -> bool:
+        """Do `work` where little was done; return False, and do nothing, where it has to wait."""
         began = self.clock()
         if not self.may_begin(began):
-            self.wait(work)
-            return
+            return False
         try:
             work()
         finally:
             self.spent(self.clock() - began)
+        return True
 
     def _schedule(self) -> None:
         if not self._scheduled:

@@ -5,44 +5,34 @@ The requests of a connection are answered in the order they came
 read that brings them, and all answers of one read leave in one write
 (`hub.transports.connection.outgoing`). The first that waits stops the parsing, and so does a
 pipeline that takes too long, until it has another turn (`hub.transports.turns`). What comes behind
-is held as bytes, up to a bound, and then not read. The states and their deadlines stand in
+is held (`hub.transports.connection.receive_buffer`). The states and their deadlines stand in
 `hub.transports.connection.states`.
 """
 
 import asyncio
+from functools import partial
 from typing import cast
 
-from hub.core.ports import UndecidedError
 from hub.errors import BadRequestError, HubError, RequestTimeoutError
 from hub.transports.connection.application import ApplicationCall
-from hub.transports.connection.awaited import awaited_state, is_last, mark_of, seconds_in
 from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.outgoing import Outgoing
-from hub.transports.connection.phase import LOOK, PARSE, STREAMING, Phase
+from hub.transports.connection.phase import LOOK, PARSE, STREAMING, Phase, awaited_state, is_last
 from hub.transports.connection.proxied import plain_address
 from hub.transports.connection.reader import RequestReader
+from hub.transports.connection.receive_buffer import ReceiveBuffer
 from hub.transports.connection.requests import Requests
-from hub.transports.connection.states import (
-    DISCARD_BYTES,
-    HELD_BYTES,
-    MIN_TAKEN_BYTES,
-    PIECE_BYTES,
-    Incoming,
-    Late,
-    State,
-)
+from hub.transports.connection.states import MIN_TAKEN_BYTES, PIECE_BYTES, Incoming, Late, State
 from hub.transports.http.dispatch import Call
 from hub.transports.http.routes import Stream
-from hub.transports.turns import PIECE_SECONDS
 
 
 class Connection(asyncio.Protocol):
     """Owns its transport until it ends or a stream takes it over."""
 
     __slots__ = (
-        "_address", "_context", "_crowded", "_discarded", "_ends_clean", "_has_turn", "_held",
-        "_outgoing", "_phase", "_reader", "_reading_paused", "_requests",
-        "_transport", "_waits",
+        "_address", "_buffer", "_context", "_crowded", "_ends_clean", "_has_turn", "_outgoing",
+        "_phase", "_reader", "_requests", "_transport",
     )  # fmt: skip
 
     def __init__(self, context: ConnectionContext, address: str | None = None) -> None:
@@ -55,18 +45,13 @@ class Connection(asyncio.Protocol):
         self._outgoing: Outgoing
         self._requests: Requests
         self._reader: RequestReader
-        """These three are made when the first bytes come: whoever is refused by less needs none."""
+        self._buffer: ReceiveBuffer
+        """These four are made when the first bytes come, unless they are refused by less."""
         self._phase = Phase(context.arrivals, context.deadlines, context.clock, self._late)
-        self._held = b""
-        """What came behind a request that waits, or waits for its turn."""
-        self._waits = False
-        """Whether what is held has its turn in the loop to come."""
         self._has_turn = False
         """Whether a stream may be opened, however many others are."""
         self._ends_clean = False
         """Nothing of a request is left unread behind the last answer."""
-        self._reading_paused = False
-        self._discarded = 0
 
     # -- asyncio.Protocol --------------------------------------------------------------------
 
@@ -96,14 +81,18 @@ class Connection(asyncio.Protocol):
         context = self._context
         self._phase.incoming = PARSE
         self._outgoing = Outgoing(self._transport, context.turn, self.settle)
-        self._requests = Requests(context, self, self._outgoing, address=self._address)
-        self._requests.crowded = self._crowded
+        self._requests = Requests(
+            context, self, self._outgoing, address=self._address, crowded=self._crowded
+        )
         self._reader = RequestReader(
             self._requests,
             max_head_bytes=context.limits.max_head_bytes,
             address=self._address,
             keep_raw=context.application is not None,
             heads=context.dispatcher.heads,
+        )
+        self._buffer = ReceiveBuffer(
+            context, self._transport, self._reader, self._requests, self._outgoing, self._phase
         )
 
     def _look(self, data: bytes) -> bool:
@@ -126,8 +115,8 @@ class Connection(asyncio.Protocol):
         phase = self._phase
         if phase.incoming is LOOK and self._look(data):
             return
-        requests = self._requests
-        if phase.incoming is PARSE and not self._held:
+        requests, buffer = self._requests, self._buffer
+        if phase.incoming is PARSE and not buffer.held:
             if len(data) <= PIECE_BYTES and requests.answering is None:
                 self._reader.feed(data)
                 self.settle()
@@ -137,14 +126,10 @@ class Connection(asyncio.Protocol):
                 # Its parser and its requests refer to each other: now nobody needs either.
                 self._reader.close()
         elif requests.closing or phase.incoming is Incoming.DROP:
-            self._discarded += len(data)
-            if self._discarded > DISCARD_BYTES and not self._reading_paused:
-                # Not a reset: it would take the answer from a peer that has not read it yet.
-                self._reading_paused = True
-                self._transport.pause_reading()
+            buffer.discard(data)
         else:
-            self._hold(self._held + data)
-            self._choose_reading()
+            buffer.hold(buffer.held + data)
+            buffer.choose_reading()
 
     def eof_received(self) -> bool:
         """Return whether the peer, which says nothing more, still waits for answers."""
@@ -156,13 +141,13 @@ class Connection(asyncio.Protocol):
         requests = self._requests
         requests.peer_done = True
         requests.hurry()
-        if self._phase.state in {State.AWAITING_HEAD, State.READING_BODY} and not self._held:
+        if self._phase.state in {State.AWAITING_HEAD, State.READING_BODY} and not self._buffer.held:
             # A request that is not whole is answered; without one the connection ends.
             begun = self._reader.in_message
             self.settle()
             return begun
         answers = {State.ANSWERING, State.WRITING, State.APPLICATION}
-        if self._phase.state in answers or self._held:
+        if self._phase.state in answers or self._buffer.held:
             if isinstance(requests.answering, ApplicationCall):
                 requests.answering.peer_ended()
             return True
@@ -192,7 +177,7 @@ class Connection(asyncio.Protocol):
         self._requests.connection_lost()
         self._leave()
         self._reader.close()
-        self._hold(b"")
+        self._buffer.hold(b"")
 
     def leave_after_next(self) -> None:
         """The next answer says that it is the last: whoever asks again finds another process."""
@@ -202,7 +187,7 @@ class Connection(asyncio.Protocol):
     def shut_down(self) -> None:
         """The listener stops: end now where nothing is under way, else with the next answer."""
         self._begin()
-        if self._phase.state in {State.AWAITING_HEAD, State.BETWEEN} and not self._held:
+        if self._phase.state in {State.AWAITING_HEAD, State.BETWEEN} and not self._buffer.held:
             # What was answered in this turn of the loop may be written still.
             self._outgoing.abort() if self._reader.in_head else self._outgoing.close()
         else:
@@ -210,59 +195,25 @@ class Connection(asyncio.Protocol):
 
     # -- bytes to requests -----------------------------------------------------------------------
 
-    def _may_parse(self) -> bool:
-        requests = self._requests
-        if self._waits or self._outgoing.blocked or requests.queue or requests.closing:
-            return False
-        if self._reader.rest is not None:
-            return False
-        call = requests.answering
-        if call is None:
-            return True
-        # An application gets its body as it comes, as far as it takes it.
-        return isinstance(call, ApplicationCall) and call is requests.reading and not call.is_full
-
     def _work(self, data: bytes) -> None:
-        """Parse `data`, in pieces, until a request waits or the time is over; hold the rest."""
-        at, clock = 0, self._context.turns.clock
-        until = clock() + PIECE_SECONDS
-        while at < len(data) and self._may_parse():
-            self._reader.feed(data[at : at + PIECE_BYTES])
-            at += PIECE_BYTES
-            if clock() >= until:
-                break
-        if self._phase.state is State.STREAMING:
-            # It has the transport, and what came behind the request is its own.
-            if rest := data[at:]:
-                cast("asyncio.Protocol", self._transport.get_protocol()).data_received(rest)
-            return
-        if not self._requests.closing:
-            self._hold(data[at:])
-            if self._held and self._may_parse():
-                self._waits = True
-                self._context.turns.wait(self._take_turn)
+        """Parse `data`; what takes too long, or stands behind a request that waits, is held."""
+        self._buffer.parse(data)
+        if self._buffer.awaits_turn:
+            self._context.turns.wait(self._take_turn)
         self.settle()
 
     def _take_turn(self) -> None:
         """Go on with what is held: the loop has done its other work."""
-        self._waits = False
+        self._buffer.awaits_turn = False
         self.go_on()
-
-    def _hold(self, data: bytes) -> None:
-        """Keep `data` until what stands before it is answered."""
-        if data or self._held:
-            self._context.budget.hold_unparsed(self, len(data))
-        self._held = data
 
     # -- hub.transports.connection.owner.Owner ----------------------------------------------
 
     def go_on(self) -> None:
         """What stood in the way is gone: the next request, and what is held."""
         self._requests.begin_those_that_wait()
-        if self._held and self._may_parse():
-            held = self._held
-            self._hold(b"")
-            self._work(held)
+        if self._buffer.held and self._buffer.may_parse():
+            self._work(self._buffer.take())
         else:
             self.settle()
         if self._phase.state is State.STREAMING:
@@ -270,10 +221,10 @@ class Connection(asyncio.Protocol):
 
     def end(self, *, clean: bool) -> None:
         """The last answer is decided, or a stream has the connection: no request follows."""
-        self._ends_clean = clean and not self._held
+        self._ends_clean = clean and not self._buffer.held
         self._reader.stop()
         self._requests.end()
-        self._hold(b"")
+        self._buffer.hold(b"")
 
     def read_no_more(self) -> None:
         """What follows is no request."""
@@ -287,15 +238,9 @@ class Connection(asyncio.Protocol):
             self._requests.put_back(call)
             return
         crowd = self._context.turns.crowd
-        began = crowd.clock()
         if self._has_turn:
             self._open_stream(call, stream)
-        elif crowd.may_begin(began):
-            try:
-                self._open_stream(call, stream)
-            finally:
-                crowd.spent(crowd.clock() - began)
-        else:
+        elif not crowd.try_now(partial(self._open_stream, call, stream)):
             self._requests.wait_for_turn(call)
             crowd.wait(self._take_stream_turn)
 
@@ -312,29 +257,21 @@ class Connection(asyncio.Protocol):
             self.settle()
 
     def _open_stream(self, call: Call, stream: Stream) -> None:
-        context, rest = self._context, (self._reader.rest or b"") + self._held
-        if self._reading_paused:
-            # From here on the reading is the stream's to pause.
-            self._reading_paused = False
-            self._transport.resume_reading()
-        try:
-            context.streams.open(stream, call.request, self._transport, rest)
-        except HubError as error:
-            if isinstance(error, UndecidedError) and error.may_wait(
-                has_waited=call.request.has_waited
-            ):
-                call.request.has_waited = True
-                call.admission = error.wait()
-                self._requests.begin(call)
-                return
-            self._requests.respond(call, context.streams.refusal(stream, call.request, error))
-            if call.request.has_waited:
-                # No reading brought it here, so none writes what was decided.
-                self.settle()
-        else:
+        rest = (self._reader.rest or b"") + self._buffer.held
+        # From here on the reading is the stream's to pause.
+        self._buffer.resume()
+        refusal = self._context.streams.begin(stream, call, self._transport, rest)
+        if call.admission is not None:
+            self._requests.begin(call)
+        elif refusal is None:
             self._phase.leave()
             self.end(clean=True)
             self._leave()
+        else:
+            self._requests.respond(call, refusal)
+            if call.request.has_waited:
+                # No reading brought it here, so none writes what was decided.
+                self.settle()
 
     # -- what the application's answer is written with -------------------------------------------
 
@@ -367,9 +304,10 @@ class Connection(asyncio.Protocol):
         requests, phase, outgoing = self._requests, self._phase, self._outgoing
         if requests.lost or phase.state is STREAMING:
             return
+        buffer = self._buffer
         if outgoing.answers and not (
             outgoing.blocked or requests.reading or requests.answering or requests.closing
-            or self._held or requests.peer_done or requests.stopping or self._reading_paused
+            or buffer.held or requests.peer_done or requests.stopping or buffer.paused
             or requests.queue or self._reader.in_head
         ):  # fmt: skip
             # Nearly always: whole requests came and are answered.
@@ -378,14 +316,14 @@ class Connection(asyncio.Protocol):
             # Last: where it writes at once and the peer does not take it, that is another phase.
             outgoing.put_off()
             return
-        if requests.reading is not None and not self._waits and requests.may_begin():
+        if requests.reading is not None and not self._buffer.awaits_turn and requests.may_begin():
             requests.judge(requests.reading)
         outgoing.flush()
         if requests.closing:
             self._finish()
             return
         state = awaited_state(requests, self._reader, blocked=outgoing.blocked)
-        if not self._waits and is_last(state, requests):
+        if not self._buffer.awaits_turn and is_last(state, requests):
             if self._reader.in_message:
                 where = "head" if self._reader.in_head else "body"
                 error = f"the connection ended inside the {where} of a request"
@@ -395,13 +333,12 @@ class Connection(asyncio.Protocol):
             self._finish()
             return
         self._enter(state)
-        self._choose_reading()
+        buffer.choose_reading()
 
     def _enter(self, state: State) -> None:
         """Be in `state`; its deadline begins anew unless it is the same wait as before."""
-        requests = self._requests
-        mark = mark_of(state, requests, self._reader)
-        began = self._phase.enter(state, mark, seconds_in(state, requests, self._context.limits))
+        limits = self._context.limits
+        began = self._phase.follow(state, self._requests, self._reader, limits)
         if began and state in {State.WRITING, State.CLOSING}:
             self._outgoing.begin_time()
 
@@ -429,31 +366,10 @@ class Connection(asyncio.Protocol):
             case Late.CLOSE:
                 self._enter(State.CLOSING)
                 self._outgoing.close()
+            case Late.ABORT if self._outgoing.took(MIN_TAKEN_BYTES):
+                self._phase.begin_again(limits.write_timeout_seconds)
             case Late.ABORT:
-                self._abort_unless_taken()
-
-    def _abort_unless_taken(self) -> None:
-        if self._outgoing.took(MIN_TAKEN_BYTES):
-            self._phase.begin_again(self._context.limits.write_timeout_seconds)
-        else:
-            self._transport.abort()
-
-    def _choose_reading(self) -> None:
-        """Read, unless what comes could only be held and enough is held already."""
-        state, reading = self._phase.state, self._requests.reading
-        holds = self._phase.incoming is Incoming.HOLD or not self._may_parse()
-        pause = holds and (state is State.WRITING or len(self._held) > HELD_BYTES)
-        if state is State.APPLICATION and isinstance(reading, ApplicationCall):
-            pause = pause or reading.is_full
-        if pause and state is State.ANSWERING:
-            # While nothing is read, the end of the peer would not be seen either.
-            self._requests.hurry()
-        if pause is not self._reading_paused:
-            self._reading_paused = pause
-            if pause:
-                self._transport.pause_reading()
-            elif not self._transport.is_closing():
-                self._transport.resume_reading()
+                self._transport.abort()
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -469,9 +385,7 @@ class Connection(asyncio.Protocol):
         self._enter(State.DISCARDING)
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        self._buffer.resume()
 
     def _leave(self) -> None:
         """Nothing of this connection is waited for any more."""

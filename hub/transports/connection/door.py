@@ -15,7 +15,7 @@ from hub.core.counters import Counters
 from hub.core.limits import Limiter
 from hub.errors import HubError
 from hub.transports.connection.streams import Streams
-from hub.transports.http.answer import encode
+from hub.transports.http.answer import Answer, encode
 from hub.transports.http.problem import problem
 from hub.transports.http.routes import RouteTable, Stream
 from hub.transports.opening import cross_origin
@@ -77,21 +77,36 @@ class Door:
             return None
         method, path = line.groups()
         stream = self._paths.get(path) if method == b"GET" else None
-        if crowded is not None:
-            error = crowded
-            if stream is None and self._is_for_probes(path):
-                return None
+        error = crowded
+        if error is None and stream is not None and not self._proxies.trusts(address):
+            error = self._limiter.over_handshakes(address)
+        if error is None or (stream is None and self._is_for_probes(path)):
+            return None
+        fields = {} if stream is Stream.WEBSOCKET else _fields(data[: end + 2])
+        if stream is Stream.SSE or "origin" in fields:
+            request = Request(fields)
+            request.address = address
+            answer = encode(self.turned_away(error, request, stream), close=True)
         else:
-            if stream is None or self._proxies.trusts(address):
-                return None
-            over = self._limiter.over_handshakes(address)
-            if over is None:
-                return None
-            error = over
-        if crowded is not None and stream is not Stream.SSE:
-            self._counters.http_errors[error.code] += 1
-        answer = self._answer(stream, address, error, data[: end + 2])
+            # A peer that asks for a WebSocket reads no status of its handshake, whatever its page.
+            self._count(error, is_crowded=crowded is not None)
+            answer = self._fixed(error, int(time.time()))
         return Refused(answer, whole=method == b"GET" and end + len(_END) == len(data))
+
+    def turned_away(self, error: HubError, request: Request, stream: Stream | None) -> Answer:
+        """Count a request on a connection that is one too many; return its answer.
+
+        Only a stream of events has an answer of its own kind for that (`Streams.refusal`).
+        """
+        if stream is Stream.SSE:
+            return self._streams.refusal(stream, request, error)
+        self._count(error, is_crowded=True)
+        return problem(error, headers=cross_origin(request.headers.get("origin")))
+
+    def _count(self, error: HubError, *, is_crowded: bool) -> None:
+        self._counters.refused[error.code] += 1
+        if is_crowded:
+            self._counters.http_errors[error.code] += 1
 
     def _is_for_probes(self, path: bytes) -> bool:
         try:
@@ -99,17 +114,6 @@ class Door:
         except HubError:
             return True
         return found is not None and found[0].public
-
-    def _answer(self, stream: Stream | None, address: str, error: HubError, head: bytes) -> bytes:
-        if stream is Stream.SSE:
-            request = Request(_fields(head))
-            request.address = address
-            return encode(self._streams.refusal(Stream.SSE, request, error), close=True)
-        self._counters.refused[error.code] += 1
-        if stream is None and (origin := _fields(head).get("origin")) is not None:
-            return encode(problem(error, headers=cross_origin(origin)), close=True)
-        # Whoever asks for a WebSocket can read no status of its handshake, wherever it comes from.
-        return self._fixed(error, int(time.time()))
 
     def _fixed(self, error: HubError, second: int) -> bytes:
         """The same for all that are refused alike within a second, which it names."""

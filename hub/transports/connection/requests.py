@@ -35,13 +35,19 @@ class Requests:
     )  # fmt: skip
 
     def __init__(
-        self, context: ConnectionContext, owner: Owner, outgoing: Outgoing, *, address: str
+        self,
+        context: ConnectionContext,
+        owner: Owner,
+        outgoing: Outgoing,
+        *,
+        address: str,
+        crowded: HubError | None,
     ) -> None:
         self._address = address
         self._context = context
         self._owner = owner
         self._outgoing = outgoing
-        self.crowded: HubError | None = None
+        self.crowded = crowded
         """Why only probes are answered: more connections than the node may hold, or its peer."""
         self.reading: Call | None = None
         """The request whose body is on its way."""
@@ -67,7 +73,7 @@ class Requests:
         context = self._context
         call = context.dispatcher.open(request)
         if self.crowded is not None and call.answer is None and not call.is_for_probes:
-            self._turn_away(call)
+            self._turn_away(call, self.crowded)
         if call.foreign and context.application is not None:
             call = context.application.begin(call, self._owner)
         self.reading = call
@@ -86,7 +92,7 @@ class Requests:
                 return
         call = self._call_of(known, key, body)
         if self.crowded is not None:
-            self._turn_away(call)
+            self._turn_away(call, self.crowded)
         self._begin_or_wait(call)
 
     def _call_of(self, known: KnownHead, key: str | None, body: bytes) -> Call:
@@ -128,15 +134,10 @@ class Requests:
                 self.respond(call, Answer(outcome))
             self._owner.go_on()
 
-    def _turn_away(self, call: Call) -> None:
-        """There is no room; only who asks for a stream can be told so in its own way."""
-        context, error = self._context, self.crowded
-        assert error is not None  # noqa: S101 - the caller has looked
-        if call.route is not None and call.route.stream is Stream.SSE:
-            call.answer = context.streams.refusal(Stream.SSE, call.request, error)
-        else:
-            context.counters.refused[error.code] += 1
-            context.dispatcher.refuse(call, error)
+    def _turn_away(self, call: Call, error: HubError) -> None:
+        """Refuse a request on a connection that is one too many."""
+        stream = None if call.route is None else call.route.stream
+        call.answer = self._context.door.turned_away(error, call.request, stream)
 
     def body_read(self, data: bytes) -> None:
         call = self.reading

@@ -4,10 +4,11 @@ import asyncio
 import random
 
 from hub.core.counters import Counters
-from hub.core.ports import Dialect
+from hub.core.ports import Dialect, UndecidedError
 from hub.core.pushes import Goodbye
 from hub.errors import HeadersTooLargeError, HubError, UpgradeRequiredError
 from hub.transports.http.answer import Answer
+from hub.transports.http.dispatch import Call
 from hub.transports.http.ports import Refused
 from hub.transports.http.problem import problem
 from hub.transports.http.routes import Stream
@@ -42,6 +43,25 @@ class Streams:
         self._sse = sse
         self._counters = counters
         self._told = told
+
+    def begin(
+        self, stream: Stream, call: Call, transport: asyncio.Transport, rest: bytes
+    ) -> Answer | None:
+        """Let a session have the transport for good; return the answer where it is refused.
+
+        A request that first has to be asked about elsewhere gets an `admission` to wait for, and
+        is not begun. `rest` is what came behind it.
+        """
+        request = call.request
+        try:
+            self.open(stream, request, transport, rest)
+        except HubError as error:
+            if isinstance(error, UndecidedError) and error.may_wait(has_waited=request.has_waited):
+                request.has_waited = True
+                call.admission = error.wait()
+                return None
+            return self.refusal(stream, request, error)
+        return None
 
     def open(
         self, stream: Stream, request: Request, transport: asyncio.Transport, rest: bytes

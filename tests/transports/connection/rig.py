@@ -20,6 +20,7 @@ from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.door import Door
 from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.states import ConnectionLimits
+from hub.transports.connection.streams import Streams
 from hub.transports.http.answer import Answer
 from hub.transports.http.app import make_routes
 from hub.transports.http.bodies import BodyBudget
@@ -174,7 +175,7 @@ class WaitingNode(FakeNode):
 
 
 @dataclass
-class FakeStreams:
+class FakeStreams(Streams):
     """Takes connections over, or refuses them."""
 
     opened: list[tuple[Stream, bytes, bytes]] = field(default_factory=list)
@@ -188,7 +189,7 @@ class FakeStreams:
         transport.set_protocol(None)
         self.opened.append((stream, request.target, rest))
 
-    def refusal(self, _stream: Stream, _request: Request, error: HubError) -> Answer:
+    def refusal(self, stream: Stream, request: Request, error: HubError) -> Answer:
         return problem(error)
 
 
@@ -266,10 +267,10 @@ class Rig:
         table = make_routes(deps)
         self.context = ConnectionContext(
             dispatcher=Dispatcher(table, deps),
-            streams=self.streams,  # type: ignore[arg-type]
+            streams=self.streams,
             door=Door(
                 table,
-                self.streams,  # type: ignore[arg-type]
+                self.streams,
                 limiter=self.limiter,
                 proxies=deps.proxies,
                 counters=self.counters,
