@@ -18,7 +18,7 @@ from hub.brokers.local.link import Connect, Link
 from hub.brokers.local.presence import WorkerRoster
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.keys import TAG_LENGTH, Keys
-from hub.brokers.sqlite.urls import is_sqlite, path_of
+from hub.brokers.sqlite.options import is_sqlite, path_of
 from hub.core.fanout.presence import LocalRoster
 from hub.core.node_records import BrokerRecord
 from hub.core.ports import DirectoryBroker, Downstream, Roster
@@ -173,7 +173,7 @@ def _of_process(
 
 def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Brokerage:
     from hub.brokers.sqlite.broker import SqliteBroker  # noqa: PLC0415 - as below
-    from hub.brokers.sqlite.context import SqliteContext, SqliteOptions  # noqa: PLC0415
+    from hub.brokers.sqlite.options import SqliteContext, SqliteOptions  # noqa: PLC0415
 
     make_history_directory(settings, shared.log)
     context = SqliteContext(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.sqlite.urls import is_sqlite, path_of
+from hub.brokers.sqlite.options import is_sqlite, path_of
 from hub.errors import SettingsError
 from hub.observe.log_levels import BROKER
 from hub.settings import Settings

@@ -1,8 +1,8 @@
-"""Durable history in one file: the memory broker's laws, and SQLite below them.
+"""Durable history in one file: the memory broker's rules, and SQLite below them.
 
-`broker` is the port that the core sees, `waiting` and `intake` what is written in one commit,
-`reading` pages of history, `restoring` what is known at the start, `tending` trimming and
-checkpoints, `backup` a copy, `file` the tables, `blocks` how publications lie in them, `faults`
-what can be wrong with the file, `urls` and `options` what the settings say. What numbers, bounds
-and remembers does not belong here: that is in memory (`hub.brokers.memory`), written once.
+`broker` is the port that the core sees. `intake` has the publications that wait and those of one
+commit, `commits` the next commit and the state at the start, `writing` the thread that writes,
+`reading` pages of history, `tending` trimming and checkpoints. `file` is the open file, `layout`
+its tables and blocks, `backup` a copy, `faults` its errors, `options` the settings. Numbering,
+bounds and history in memory do not belong here: they are those of `hub.brokers.memory`.
 """

@@ -18,9 +18,9 @@ from typing import TypeVar
 
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.sqlite.commits import Commits
-from hub.brokers.sqlite.context import SqliteContext
 from hub.brokers.sqlite.faults import Fault, FileError
-from hub.brokers.sqlite.waiting import Outcome
+from hub.brokers.sqlite.intake import Outcome
+from hub.brokers.sqlite.options import SqliteContext
 from hub.core.node_records import BrokerRecord
 from hub.core.ports import (
     PAGE_BYTES,

@@ -288,7 +288,7 @@ class Reader:
         self._db = connected(path)
 
     def page(self, wanted: Wanted) -> tuple[int | None, bytes]:
-        """The first offset held, and blocks that follow `after` (`hub.brokers.sqlite.blocks`)."""
+        """The first offset held, and blocks that follow `after` (`hub.brokers.sqlite.layout`)."""
         values = {
             "channel": wanted.channel, "after": wanted.after, "limit": wanted.limit,
             "max_bytes": wanted.max_bytes, "fresh_ms": wanted.fresh_ms,

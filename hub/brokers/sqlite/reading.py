@@ -9,10 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from hub.brokers.sqlite.blocks import records
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile, Reader, Wanted
 from hub.brokers.sqlite.intake import StoredLog
+from hub.brokers.sqlite.layout import records
 from hub.core.ports import HistoryPage, Spawn
 from hub.core.publication import Publication
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.brokers.sqlite import restoring, tending, waiting
+from hub.brokers.sqlite import commits, intake, tending
 from hub.brokers.sqlite.file import HistoryFile
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
@@ -174,7 +174,7 @@ async def test_trimming_has_its_turn_under_load(tmp_path: Path) -> None:
 
 async def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes above it is not published, and its publisher is told."""
-    monkeypatch.setattr(waiting, "MAX_WAITING_BYTES", 5000)
+    monkeypatch.setattr(intake, "MAX_WAITING_BYTES", 5000)
     async with StoredNode(tmp_path / "hub.db") as node:
         answers = await asyncio.gather(
             *(node.publish("long:a", b'"' + b"x" * 998 + b'"') for _ in range(8)),
@@ -191,7 +191,7 @@ async def test_a_long_history_takes_no_memory(tmp_path: Path) -> None:
     import tracemalloc
 
     namespaces = Namespaces(ChannelOptions(history_size=1_000_000, history_ttl_seconds=1e6))
-    memory_bytes = restoring.MEMORY_BYTES
+    memory_bytes = commits.MEMORY_BYTES
     async with StoredNode(tmp_path / "hub.db", namespaces=namespaces) as node:
         broker = node.stored
         assert broker._commits.memory is not None

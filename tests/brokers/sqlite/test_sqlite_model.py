@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.brokers.sqlite import restoring, tending, writing
+from hub.brokers.sqlite import commits, tending, writing
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.layout import Commit
@@ -203,7 +203,7 @@ async def test_it_is_what_a_list_would_be(
 ) -> None:
     """Whatever comes in whatever order."""
     monkeypatch.setattr(writing, "FIRST_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(restoring, "MEMORY_BYTES", in_memory)
+    monkeypatch.setattr(commits, "MEMORY_BYTES", in_memory)
     monkeypatch.setattr(tending, "_CHECKPOINT_BYTES", 200_000)
     walk = Walk(tmp_path, seed, monkeypatch)
     await walk.start()
