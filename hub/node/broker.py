@@ -18,14 +18,19 @@ from hub.brokers.local.link import Connect, Link
 from hub.brokers.local.presence import WorkerRoster
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.keys import TAG_LENGTH, Keys
-from hub.brokers.sqlite.options import is_sqlite, path_of
+from hub.brokers.sqlite.options import (
+    SqliteContext,
+    SqliteOptions,
+    is_sqlite,
+    make_directory,
+    path_of,
+)
 from hub.core.fanout.presence import LocalRoster
 from hub.core.node_records import BrokerRecord
 from hub.core.ports import DirectoryBroker, Downstream, Roster
 from hub.core.publication import Position
 from hub.errors import SettingsError, UnauthorizedError
 from hub.node.core import Shared
-from hub.node.history_directory import make_history_directory
 from hub.node.worker import Worker
 from hub.observe.log_levels import BROKER
 from hub.settings import Settings
@@ -173,9 +178,8 @@ def _of_process(
 
 def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Brokerage:
     from hub.brokers.sqlite.broker import SqliteBroker  # noqa: PLC0415 - as below
-    from hub.brokers.sqlite.options import SqliteContext, SqliteOptions  # noqa: PLC0415
 
-    make_history_directory(settings, shared.log)
+    make_directory(settings.broker, shared.log)
     context = SqliteContext(
         downstream=downstream,
         namespaces=settings.namespaces(),

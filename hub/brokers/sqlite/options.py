@@ -1,8 +1,8 @@
-"""Settings of the durable broker, the parts that the node lends it, and its URL `sqlite:///path`."""
+"""Settings of the durable broker, its URL `sqlite:///path`, and the directory of its file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from structlog.typing import FilteringBoundLogger
@@ -10,6 +10,8 @@ from structlog.typing import FilteringBoundLogger
 from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from hub.core.ports import Downstream, Monotonic, Spawn
+from hub.errors import SettingsError
+from hub.observe.log_levels import BROKER
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +68,23 @@ def path_of(url: str) -> str:
     if not path.startswith("/") or path.endswith("/") or name in {"", ".", ".."} or "\0" in path:
         raise ValueError("no path of a file")
     return "/" + path.lstrip("/")
+
+
+def make_directory(url: str, log: FilteringBoundLogger) -> None:
+    """Make the directories missing on the way to the history file, for the hub's user alone.
+
+    Nothing is done for the URL of another broker. Raises `SettingsError` where a directory cannot
+    be made: a hub that starts all the same would answer every publication with 503. A directory
+    that goes away later is waited for.
+    """
+    if not is_sqlite(url):
+        return
+    directory = Path(path_of(url)).parent
+    if directory.is_dir():
+        return
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise SettingsError(f"HUB_BROKER: cannot make the directory {directory}: {why}") from None
+    log.info("history_directory_made", subsystem=BROKER, path=str(directory))

@@ -24,10 +24,10 @@ from importlib import metadata
 
 from structlog.typing import FilteringBoundLogger
 
+from hub.brokers.sqlite.options import make_directory
 from hub.errors import SettingsError
 from hub.node.binding import url_of
 from hub.node.greeting import say_where
-from hub.node.history_directory import make_history_directory
 from hub.node.supervisor import control
 from hub.node.supervisor.child import Child
 from hub.node.supervisor.roles import BROKER, Role
@@ -58,7 +58,7 @@ def run_supervisor(settings: Settings, *, command: Sequence[str], demo: bool, be
     are for `hub.node.greeting` alone.
     """
     adopt_stdlib(settings)
-    make_history_directory(settings, make_logger(settings))
+    make_directory(settings.broker, make_logger(settings))
     with contextlib.ExitStack() as stack:
         listening = [stack.enter_context(each) for each in listening_sockets(settings)]
         is_here = not settings.broker_is_elsewhere

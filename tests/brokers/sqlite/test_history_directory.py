@@ -6,9 +6,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from hub.brokers.sqlite.options import make_directory
 from hub.errors import SettingsError
-from hub.node.history_directory import make_history_directory
-from hub.settings import Settings
 from tests.cli.commands import run
 from tests.support.hub_process import HubProcess
 
@@ -16,7 +15,7 @@ from tests.support.hub_process import HubProcess
 def made(broker: str) -> list[str]:
     """The events of the log."""
     with capture_logs() as logs:
-        make_history_directory(Settings(broker=broker), structlog.get_logger())
+        make_directory(broker, structlog.get_logger())
     return [entry["event"] for entry in logs]
 
 
