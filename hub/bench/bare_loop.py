@@ -17,9 +17,8 @@ from pathlib import Path
 from hub.bench.cores import Cores, started
 from hub.bench.figures import Figures, Outside, round_figures
 from hub.bench.greetings import payload
-from hub.bench.load import finish, new_progress, readers
+from hub.bench.load import await_connected, await_delivered, begin, finish, new_progress, readers
 from hub.bench.meter import ProcessMeter
-from hub.bench.phases import await_connected, await_delivered, begin
 from hub.bench.plan import BenchError, Contestant, Plan, Published, Target
 from hub.bench.watch import Watch
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from hub.bench import several_nodes, workers
+from hub.bench import workers
 from hub.bench.contest import OpenServer, Outcome, run
 from hub.bench.cores import Cores
 from hub.bench.intake import Intake
@@ -21,7 +21,7 @@ from hub.bench.plan import FLOORS, BenchError, Contestant, Plan
 from hub.bench.scenarios.picture import goal_line, picture
 from hub.bench.scenarios.registry import SCENARIOS, scenario_of
 from hub.bench.scenarios.scenario import Request
-from hub.bench.server import Server, own_server, running_server
+from hub.bench.server import Server, own_nodes, own_server, running_server
 from hub.bench.table import intake_table, table, workers_table
 from hub.bench.watch import ProgressBar
 
@@ -59,7 +59,7 @@ def opener(url: str | None, *, token: str | None, pid: int | None, nodes: int = 
         BenchError: `url` is no hub's, or is given beside several nodes.
     """
     if url is None:
-        return own_server if nodes == 1 else partial(several_nodes.nodes, count=nodes)
+        return own_server if nodes == 1 else partial(own_nodes, count=nodes)
     if nodes > 1:
         raise BenchError("--nodes starts nodes of its own, --url names one that runs already")
     server = running_server(url, token=token, pid=pid)

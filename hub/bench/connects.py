@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from hub.bench.certificate import trusting
 from hub.bench.greetings import subscribe_request
 from hub.bench.meter import ProcessMeter
 from hub.bench.plan import BenchError, Contestant, Target
+from hub.bench.server import unverified_context
 
 CONNECTS = 2000
 WARM = 200
@@ -80,7 +80,7 @@ async def _dial(
     target: Target, count: int, make: Callable[[], _Caller]
 ) -> list[asyncio.BaseTransport]:
     loop, held, left = asyncio.get_running_loop(), list[asyncio.BaseTransport](), count
-    secured = trusting() if target.tls else None
+    secured = unverified_context() if target.tls else None
 
     async def one_after_another() -> None:
         nonlocal left

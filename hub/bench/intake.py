@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -23,16 +23,147 @@ from typing import TypeVar
 
 import uvloop
 
-from hub.bench import certificate, disk
-from hub.bench.connects import CONNECTS, connect
+from hub.bench import disk
+from hub.bench.connects import AT_A_TIME, CONNECTS, Connecting, connect
 from hub.bench.cores import Cores, started
 from hub.bench.meter import ProcessMeter
 from hub.bench.peers import Peer
 from hub.bench.plan import BenchError, Contestant, Target
-from hub.bench.senders import Sender
-from hub.bench.server import Server, free_port, own_server
-from hub.bench.several_nodes import redis
-from hub.bench.ways import NCHAN_WAYS, WAYS, Way
+from hub.bench.senders import (
+    KEY,
+    OK,
+    Sender,
+    array,
+    history,
+    keyed,
+    page_of_the_loop,
+    pipelined,
+    refused,
+    single,
+    subscribing,
+    to_nchan,
+    websocket,
+)
+from hub.bench.server import (
+    NO_SETTINGS,
+    Certificate,
+    Server,
+    free_port,
+    made_certificate,
+    own_server,
+    redis,
+    unverified_context,
+)
+
+Make = Callable[[Target, int], Sender]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of publishing."""
+
+    name: str
+    make: Make
+    connections: int
+    broker: str = "memory"
+    """`memory`, `sqlite`, `redis`; `floor` or `disk` where there is no hub at all, only a bare
+    loop on a socket, or on a file; `peer` where it is another server."""
+    settings: Mapping[str, str] = field(default_factory=lambda: NO_SETTINGS)
+    """Of the node, beside the defaults."""
+    connecting: Connecting | None = None
+    """Connections are taken in, not publications."""
+    starting: bool = False
+    """The process is started, and nothing is sent."""
+    tls: bool = False
+    """Connections speak TLS 1.3. Where no connections are counted, their handshakes come before."""
+
+
+def connects(
+    name: str,
+    how: Connecting,
+    broker: str = "memory",
+    settings: Mapping[str, str] = NO_SETTINGS,
+    *,
+    tls: bool = False,
+) -> Way:
+    return Way(f"connects: {name}", single, AT_A_TIME, broker, settings, how, tls=tls)
+
+
+_KEYS = {"HUB_PUBLISH_KEYS": KEY}
+_TOKENS = {"HUB_TOKEN_KEYS": KEY}
+# One, and then none for an hour.
+_NO_PUBLISHES = {"HUB_RATE_PUBLISHES": "1/3600"}
+_NO_HANDSHAKES = {"HUB_RATE_HANDSHAKES": "1/3600"}
+_ELSEWHERE = "Origin: https://elsewhere.example\r\n"
+_FORGED = "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ." + "A" * 43 + "\r\n"
+_ANY = b"HTTP/1.1 "
+WAYS: Sequence[Way] = (
+    Way("bare httptools loop, 16 at a time", single, 16, broker="floor"),
+    Way("single POSTs, 16 at a time", single, 16),
+    Way("with a key and an Idempotency-Key", keyed, 16, settings=_KEYS),
+    Way("refused POSTs, no key (401), 16 at a time", refused(401), 16, settings=_KEYS),
+    Way(
+        "refused POSTs, a wrong key (401), 16 at a time", refused(401, _FORGED), 16, settings=_KEYS
+    ),
+    Way("refused POSTs, another origin (403), 16 at a time", refused(403, _ELSEWHERE), 16),
+    Way(
+        "refused POSTs, over the rate (429), 16 at a time", refused(429), 16, settings=_NO_PUBLISHES
+    ),
+    Way("pipelined on one connection", pipelined, 1),
+    Way("arrays of 100, 4 at a time", array, 4),
+    Way("WebSockets, 32 at a time", websocket, 32),
+    Way("WebSockets: subscribe and unsubscribe, 32 at a time", subscribing, 32),
+    Way("TLS: bare httptools loop, 16 at a time", single, 16, broker="floor", tls=True),
+    Way("TLS: single POSTs, 16 at a time", single, 16, tls=True),
+    Way("bare SQLite loop, 64 a commit", single, 64, broker="disk"),
+    Way("sqlite: single POSTs, 64 at a time", single, 64, broker="sqlite"),
+    Way("sqlite: with a key and an Idempotency-Key, 64 at a time", keyed, 64, "sqlite", _KEYS),
+    Way("bare SQLite loop, 400 a commit", array, 400, broker="disk"),
+    Way("sqlite: arrays of 100, 4 at a time", array, 4, broker="sqlite"),
+    Way("sqlite: arrays of 100, 16 at a time", array, 16, broker="sqlite"),
+    Way("Redis: single POSTs, 16 at a time", single, 16, broker="redis"),
+    Way("Redis: single POSTs, 64 at a time", single, 64, broker="redis"),
+    Way("Redis: arrays of 100, 4 at a time", array, 4, broker="redis"),
+    Way("Redis: WebSockets, 32 at a time", websocket, 32, broker="redis"),
+    connects("bare httptools loop", Connecting(Contestant.SSE, needle=OK), broker="floor"),
+    connects("WebSocket with one subscription", Connecting(Contestant.WEBSOCKET)),
+    connects("SSE with one subscription", Connecting(Contestant.SSE)),
+    connects(
+        "bare loop, refused without a look", Connecting(Contestant.WEBSOCKET, _ANY), broker="floor"
+    ),
+    connects("refused, another origin (403)", Connecting(Contestant.WEBSOCKET, _ANY, _ELSEWHERE)),
+    connects(
+        "refused, over the rate (429)",
+        Connecting(Contestant.WEBSOCKET, _ANY),
+        settings=_NO_HANDSHAKES,
+    ),
+    connects(
+        "refused, a forged token (401)",
+        Connecting(Contestant.SSE, _ANY, _FORGED),
+        settings=_TOKENS,
+    ),
+    connects(
+        "bare httptools loop, TLS",
+        Connecting(Contestant.SSE, needle=OK),
+        broker="floor",
+        tls=True,
+    ),
+    connects("WebSocket with one subscription, TLS", Connecting(Contestant.WEBSOCKET), tls=True),
+    Way("history: bare httptools loop, as many bytes", page_of_the_loop, 4, broker="floor"),
+    Way("history: pages of 100, 4 at a time", history, 4),
+    Way("start: bare httptools loop", single, 0, broker="floor", starting=True),
+    Way("start: until ready", single, 0, starting=True),
+)
+NCHAN_WAYS: Sequence[Way] = (
+    Way("nchan: single POSTs, 16 at a time", to_nchan, 16, broker="peer"),
+    connects(
+        "nchan: WebSocket with one subscription",
+        Connecting(Contestant.NCHAN, b"HTTP/1.1 101"),
+        broker="peer",
+    ),
+)
+"""What nginx with nchan does of the same (`--against nchan`)."""
+
 
 SETTLE_SECONDS = 0.5
 Value = TypeVar("Value")
@@ -100,7 +231,7 @@ def _serving(way: Way, cores: Cores, peer: Peer | None) -> Iterator[Server]:
     settings = dict(way.settings)
     beside = Cores(server=cores.load, load=cores.load)
     with contextlib.ExitStack() as stack:
-        files = stack.enter_context(certificate.made()) if way.tls else None
+        files = stack.enter_context(made_certificate()) if way.tls else None
         if way.broker == "floor":
             yield stack.enter_context(_floor(cores, files, settings))
             return
@@ -128,7 +259,7 @@ def _disk(way: Way, cores: Cores, seconds: float) -> Intake:
 
 @contextlib.contextmanager
 def _floor(
-    cores: Cores, files: certificate.Certificate | None, settings: Mapping[str, str]
+    cores: Cores, files: Certificate | None, settings: Mapping[str, str]
 ) -> Iterator[Server]:
     """The bare loop, whose source lies with the tests; over TLS where there are `files`."""
     if not FLOOR.is_file():
@@ -199,7 +330,7 @@ async def _measure(server: Server, way: Way, seconds: float) -> Intake:
         elapsed, spent = await connect(target, meter, way.connecting)
         return Intake(way.name, CONNECTS / elapsed, spent / CONNECTS * 1e6, spent / elapsed)
     senders = [way.make(target, number) for number in range(way.connections)]
-    secured = certificate.trusting() if target.tls else None
+    secured = unverified_context() if target.tls else None
     for sender in senders:
         await loop.create_connection(
             partial(_itself, sender), target.host, target.port, ssl=secured

@@ -1,24 +1,72 @@
-"""The hub that is measured: started by the benchmark, or found running at a URL."""
+"""The hub that is measured: nodes that the benchmark starts, or a node that runs at a URL."""
 
 import contextlib
 import http.client
 import os
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 from urllib.parse import urlsplit
 
-from hub.bench.certificate import trusting
 from hub.bench.cores import Cores, started
 from hub.bench.meter import ProcessMeter
 from hub.bench.plan import BenchError, Target
 
+_OPENSSL_SECONDS = 30.0
+# What servers show today: a key on P-256, so a handshake has one ECDSA signature.
+_REQUEST = (
+    *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+    *("-nodes", "-days", "1", "-subj", "/CN=hub bench"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The two files, in PEM, of a certificate made for one run; nobody verifies it."""
+
+    certificate: Path
+    key: Path
+
+
+@contextlib.contextmanager
+def made_certificate() -> Iterator[Certificate]:
+    """Make one with openssl, as nothing that the hub needs can sign; it lasts as long as the block.
+
+    Raises:
+        BenchError: There is no openssl, or it fails.
+    """
+    program = shutil.which("openssl")
+    if program is None:
+        raise BenchError("what is measured over TLS needs openssl")
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
+        certificate, key = Path(folder) / "certificate.pem", Path(folder) / "key.pem"
+        command = [program, *_REQUEST, "-keyout", str(key), "-out", str(certificate)]
+        done = subprocess.run(  # noqa: S603 - a program from PATH and arguments of our own
+            command, capture_output=True, text=True, timeout=_OPENSSL_SECONDS, check=False
+        )
+        if done.returncode:
+            raise BenchError(f"openssl made no certificate: {done.stderr[-500:]}")
+        yield Certificate(certificate, key)
+
+
+def unverified_context() -> ssl.SSLContext:
+    """Return the context of a client that takes any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+REDIS = "redis-server"
 READY_SECONDS = 20.0
 READY_STEP_SECONDS = 0.01
 SERVE_COMMAND = (sys.executable, "-m", "hub", "serve")
@@ -115,7 +163,9 @@ def _wait_ready(target: Target, process: subprocess.Popen[bytes], log: IO[bytes]
 
 def _is_ready(target: Target) -> bool:
     connection = (
-        http.client.HTTPSConnection(target.host, target.port, timeout=1.0, context=trusting())
+        http.client.HTTPSConnection(
+            target.host, target.port, timeout=1.0, context=unverified_context()
+        )
         if target.tls
         else http.client.HTTPConnection(target.host, target.port, timeout=1.0)
     )
@@ -131,3 +181,37 @@ def _is_ready(target: Target) -> bool:
 def _tail(log: IO[bytes]) -> str:
     log.seek(0)
     return log.read()[-2000:].decode(errors="replace")
+
+
+@contextlib.contextmanager
+def own_nodes(cores: Cores, *, count: int) -> Iterator[Server]:
+    """`count` fresh nodes and a fresh Redis, all on the server's core; the last one is metered.
+
+    Raises:
+        BenchError: there is no redis-server, or a node does not become ready.
+    """
+    with redis(cores) as url, contextlib.ExitStack() as stack:
+        settings = {"HUB_BROKER": url}
+        all_of_them = [
+            stack.enter_context(own_server(cores, settings=settings)) for _ in range(count)
+        ]
+        yield replace(all_of_them[-1], entry=all_of_them[0].target)
+
+
+@contextlib.contextmanager
+def redis(cores: Cores) -> Iterator[str]:
+    """The URL of an empty Redis that saves nothing; it is ended when the block is left."""
+    if (program := shutil.which(REDIS)) is None:
+        raise BenchError(f"--nodes needs {REDIS}, which is not installed")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as directory:
+        command = (program, "--port", str(port), "--bind", "127.0.0.1", "--save", "")
+        silent = subprocess.DEVNULL
+        with started(
+            (*command, "--dir", directory),
+            cores.server,
+            environment={},
+            output=silent,
+            errors=silent,
+        ):
+            yield f"redis://127.0.0.1:{port}/0"

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.columns import Column, clock, of, print_rows, shown
 from hub.cli.ending import FAILED, WRONG_USE, fail, say
 from hub.cli.operating import tell_silent

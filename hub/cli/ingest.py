@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.address import DEFAULT_URL, PublishKey, Url
+from hub.cli.ending import DEFAULT_URL, PublishKey, Url
 from hub.cli.ending import INTERRUPTED, WRONG_USE, fail, reason, say
 from hub.cli.publishing import NOT_PUBLISHED, Payloads, check_kinds
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.columns import (
     CHANNELS,
     CLOSED,

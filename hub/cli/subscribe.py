@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.ending import INTERRUPTED, WRONG_USE, fail, say
 from hub.observe.terminal import visible_json_bytes
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.columns import shown
 from hub.cli.ending import WRONG_USE, fail, say
 from hub.cli.operator import Json, Key, Operator, OperatorError, operate

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.address import DEFAULT_URL, Url
+from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.columns import away_sentence, print_rows
 from hub.cli.ending import WRONG_USE, fail, say
 from hub.cli.operator import Key, Operator, operate, print_json
@@ -19,6 +19,19 @@ from hub.cli.operator import Key, Operator, operate, print_json
 if TYPE_CHECKING:
     from hub.cli.top_taking import Snapshot
     from hub.cli.top_view import Shown
+
+import asyncio
+import signal
+from dataclasses import replace
+from typing import Any
+
+from hub.cli.operator import Operator, OperatorError
+from hub.cli.screen import Screen
+from hub.cli.top_picture import picture, room
+from hub.cli.top_taking import Snapshot, take
+from hub.cli.top_view import Shown, ordered, pressed, row_names
+
+
 
 _SIGNALLED = 128
 """Plus the signal's number: how shells say that a signal ended a command."""
@@ -90,7 +103,7 @@ class Order:
     async def show(self, operator: Operator) -> None:
         """Live on a terminal, once elsewhere."""
         from hub.cli.screen import Screen, has_terminal
-        from hub.cli.top_live import Live
+        from hub.cli.top import Live
         from hub.cli.top_picture import room
         from hub.cli.top_taking import MOST_ROWS, take
 
@@ -113,3 +126,143 @@ class Order:
         print_rows(self.shown.listing.columns, ordered(self.shown, snapshot.rows))
         if trouble := away_sentence(snapshot.nodes) or snapshot.unknown:
             say(trouble)
+
+
+# SIGINT is asyncio's own; it cancels `run`, and the screen is given back on the way out.
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Live:
+    """One terminal that shows one hub."""
+
+    def __init__(
+        self, operator: Operator, screen: Screen, shown: Shown, first: Snapshot, every: float
+    ) -> None:
+        self._operator = operator
+        self._screen = screen
+        self._shown = shown
+        self._snapshot = first
+        self._every = every
+        self._trouble = ""
+        self._wanted = asyncio.Event()
+        """Set when a refresh should not wait for its time."""
+        self._end: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> int | None:
+        """Until a key, or the signal whose number it returns, ends it."""
+        refreshing = asyncio.create_task(self._refresh())
+        self._listen()
+        try:
+            self._draw()
+            waits: set[asyncio.Future[Any]] = {refreshing, self._end}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            # A refresh ends by itself only with a defect, which must not look like a pause.
+            return refreshing.result() if refreshing.done() else self._end.result()
+        finally:
+            self._ignore()
+            refreshing.cancel()
+            await asyncio.gather(refreshing, return_exceptions=True)
+
+    # -- the terminal --------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._screen.input, self._read_keys)
+        loop.add_signal_handler(signal.SIGWINCH, self._draw)
+        loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+        for ending in _ENDING:
+            loop.add_signal_handler(ending, self._finish, int(ending))
+
+    def _ignore(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._screen.input)
+        for number in (signal.SIGWINCH, signal.SIGTSTP, *_ENDING):
+            loop.remove_signal_handler(number)
+
+    def _read_keys(self) -> None:
+        try:
+            keys = self._screen.keys()
+        except (EOFError, OSError):
+            self._finish(int(signal.SIGHUP))
+            return
+        for key in keys:
+            self._press(key)
+        self._draw()
+
+    def _press(self, key: str) -> None:
+        chosen = pressed(self._shown, key, self._names())
+        if chosen is None:
+            self._finish(None)
+            return
+        if _asked(chosen) != _asked(self._shown):
+            self._wanted.set()
+        self._shown = chosen
+
+    def _names(self) -> list[str]:
+        """Of the rows that are on the screen."""
+        if self._snapshot.listing != self._shown.listing.name:
+            return []
+        rows = ordered(self._shown, self._snapshot.rows)[: room(self._screen.height)]
+        return row_names(self._shown, rows)
+
+    def _suspend(self) -> None:
+        self._screen.suspend()
+        self._draw()
+
+    def _finish(self, number: int | None) -> None:
+        if not self._end.done():
+            self._end.set_result(number)
+
+    def _draw(self) -> None:
+        snapshot = self._snapshot
+        if snapshot.listing != self._shown.listing.name:
+            # Its rows are on their way.
+            snapshot = snapshot.without_rows(self._shown.listing.name)
+        self._screen.show(
+            picture(
+                self._shown,
+                snapshot,
+                url=self._operator.shown_url,
+                trouble=self._trouble,
+                width=self._screen.width,
+                height=self._screen.height,
+            )
+        )
+
+    # -- the hub -------------------------------------------------------------------------------
+
+    async def _refresh(self) -> None:
+        while True:
+            await self._wait()
+            if self._shown.paused and self._snapshot.listing == self._shown.listing.name:
+                continue
+            try:
+                await self._take()
+            except OperatorError as error:
+                # It may come back: whoever watches wants to see that too.
+                self._trouble = str(error)
+            self._draw()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._every):
+                await self._wanted.wait()
+        except TimeoutError:
+            pass
+        self._wanted.clear()
+
+    async def _take(self) -> None:
+        shown, rows = self._shown, room(self._screen.height)
+        snapshot = await take(self._operator, shown, rows, self._snapshot)
+        self._trouble = ""
+        if snapshot.listing == self._shown.listing.name:
+            self._snapshot = snapshot
+        else:
+            self._wanted.set()  # a key was quicker
+
+
+def _asked(shown: Shown) -> Shown:
+    """What of it the hub is asked: a mark, help and what is typed are matters of the screen."""
+    selected = shown.selected if shown.is_open else ""
+    filtered = "*" if shown.filter else ""
+    return replace(shown, help=False, is_typing=False, selected=selected, filter=filtered)

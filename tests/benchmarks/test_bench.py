@@ -15,12 +15,11 @@ from typer.testing import CliRunner, Result
 
 from hub.bench.bare_loop import bare_frame
 from hub.bench.contest import Outcome, run
+from hub.bench.intake import WAYS
 from hub.bench.load import new_progress
 from hub.bench.plan import BenchError, Contestant, Plan
 from hub.bench.publisher import told_error
-from hub.bench.server import own_server, running_server
-from hub.bench.several_nodes import REDIS
-from hub.bench.ways import WAYS
+from hub.bench.server import REDIS, own_server, running_server
 from hub.cli import build
 
 FAULTY_HUB = Path(__file__).with_name("faulty_hub.py")

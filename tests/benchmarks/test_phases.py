@@ -3,8 +3,7 @@
 import threading
 from multiprocessing import Pipe, Process
 
-from hub.bench.load import Worker
-from hub.bench.phases import begin
+from hub.bench.load import Worker, begin
 from hub.bench.plan import Order
 
 
