@@ -23,7 +23,6 @@ from hub.cli import (
     operating,
     publish,
     serve,
-    state,
     subscribe,
     tail,
     token,
@@ -38,7 +37,6 @@ _PANELS = {
     "Publish and subscribe": (
         publish.register,
         subscribe.register,
-        state.register,
         history.register,
         ingest.register,
     ),

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.columns import BANS, clock, print_rows
 from hub.cli.ending import WRONG_USE, fail, say
+from hub.cli.flags import DEFAULT_URL, Url
 from hub.cli.operator import AsJson, Key, Operator, operate, print_json
 from hub.cli.token import seconds_of
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.columns import Column, of, print_rows
 from hub.cli.ending import WRONG_USE, fail, say
+from hub.cli.flags import DEFAULT_URL, Url
 from hub.cli.operator import AsJson, Json, Key, Operator, OperatorError, operate, print_json
 
 Window = Annotated[

@@ -10,12 +10,6 @@ import typer
 from hub.observe import standard_streams
 from hub.observe.terminal import visible
 
-from typing import Annotated
-
-import typer
-
-
-
 FAILED, WRONG_USE, UNKNOWN, INTERRUPTED = 1, 2, 3, 130
 """It was not done; the call itself is wrong; nobody knows whether it was done; Ctrl-C."""
 
@@ -64,10 +58,3 @@ def reason(error: OSError) -> str:
     # A stream does not say which it is; of those that a command uses, only stdout can raise these.
     name = error.filename or ("stdout" if error.errno in _NOT_WRITTEN else "")
     return f"{name}: {said}" if name else said
-
-
-DEFAULT_URL = "http://127.0.0.1:8000"
-Url = Annotated[str, typer.Option("--url", envvar="HUB_URL", help="The hub's address.")]
-PublishKey = Annotated[
-    str | None, typer.Option("--key", envvar="HUB_PUBLISH_KEY", help="Publisher key or token.")
-]

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.columns import Column, clock, of, print_rows, shown
 from hub.cli.ending import FAILED, WRONG_USE, fail, say
+from hub.cli.flags import DEFAULT_URL, Url
 from hub.cli.operating import tell_silent
 from hub.cli.operator import AsJson, Json, Key, Operator, operate, print_json
 

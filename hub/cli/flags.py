@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from hub.settings import Settings
     from hub.settings.catalog import SettingInfo
 
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+Url = Annotated[str, typer.Option("--url", envvar="HUB_URL", help="The hub's address.")]
+PublishKey = Annotated[
+    str | None, typer.Option("--key", envvar="HUB_PUBLISH_KEY", help="Publisher key or token.")
+]
+
+
 _FLAGS = "hub.flags"
 
 ConfigFile = Annotated[

@@ -1,4 +1,4 @@
-"""`hub history`: what the hub holds of a channel, and letting go of it."""
+"""`hub history` and `hub state` print the messages and the rows that the hub holds of a channel."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -7,27 +7,17 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.ending import WRONG_USE, fail, say
+from hub.cli.flags import DEFAULT_URL, Url
 from hub.cli.operator import Json, Key, Operator, operate
 from hub.observe.terminal import to_json
-
-from collections.abc import AsyncIterator
-from typing import Annotated
-
-import typer
-
-from hub.cli.ending import DEFAULT_URL, Url
-from hub.cli.operator import Json, Key, Operator, operate
-from hub.observe.terminal import to_json
-
-
 
 _PAGE = 1000
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
+    """Add both commands to `app`."""
+    app.command("state")(state)
     app.command("history")(history)
 
 
@@ -121,11 +111,6 @@ async def _messages(operator: Operator, asked: Asked) -> AsyncIterator[Json]:
         left = None if left is None else left - len(page["publications"])
         if (since := page["next"]) is None:
             return
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("state")(state)
 
 
 def state(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.ending import DEFAULT_URL, PublishKey, Url
 from hub.cli.ending import INTERRUPTED, WRONG_USE, fail, reason, say
+from hub.cli.flags import DEFAULT_URL, PublishKey, Url
 from hub.cli.publishing import NOT_PUBLISHED, Payloads, check_kinds
 
 if TYPE_CHECKING:

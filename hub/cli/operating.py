@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.columns import (
     CHANNELS,
     CLOSED,
@@ -24,6 +23,7 @@ from hub.cli.columns import (
     with_age,
 )
 from hub.cli.ending import WRONG_USE, fail, say
+from hub.cli.flags import DEFAULT_URL, Url
 from hub.cli.operator import AsJson, Json, Key, Operator, operate, print_json
 
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.ending import DEFAULT_URL, PublishKey, Url
 from hub.cli.ending import INTERRUPTED, UNKNOWN, WRONG_USE, fail, say
+from hub.cli.flags import DEFAULT_URL, PublishKey, Url
 from hub.cli.lines import MAX_LINE_BYTES, LineSource
 from hub.cli.publishing import NOT_PUBLISHED, Payloads, check_kinds
 from hub.cli.token import seconds_of

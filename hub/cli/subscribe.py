@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.ending import INTERRUPTED, WRONG_USE, fail, say
+from hub.cli.flags import DEFAULT_URL, Url
 from hub.observe.terminal import visible_json_bytes
 
 if TYPE_CHECKING:

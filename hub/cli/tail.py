@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.columns import shown
 from hub.cli.ending import WRONG_USE, fail, say
+from hub.cli.flags import DEFAULT_URL, Url
 from hub.cli.operator import Json, Key, Operator, OperatorError, operate
 from hub.cli.subscribe import Printer
 from hub.observe.terminal import to_json, visible_json_bytes

@@ -5,33 +5,21 @@ it prints one snapshot per line, for as long as it runs or --count says.
 """
 
 import asyncio
-from dataclasses import dataclass
+import signal
+from dataclasses import dataclass, replace
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from hub.cli.ending import DEFAULT_URL, Url
 from hub.cli.columns import away_sentence, print_rows
 from hub.cli.ending import WRONG_USE, fail, say
-from hub.cli.operator import Key, Operator, operate, print_json
-
-if TYPE_CHECKING:
-    from hub.cli.top_taking import Snapshot
-    from hub.cli.top_view import Shown
-
-import asyncio
-import signal
-from dataclasses import replace
-from typing import Any
-
-from hub.cli.operator import Operator, OperatorError
-from hub.cli.screen import Screen
-from hub.cli.top_picture import picture, room
-from hub.cli.top_taking import Snapshot, take
-from hub.cli.top_view import Shown, ordered, pressed, row_names
-
-
+from hub.cli.flags import DEFAULT_URL, Url
+from hub.cli.operator import Key, Operator, OperatorError, operate, print_json
+from hub.cli.screen import Screen, has_terminal
+from hub.cli.top_picture import picture, room, summary
+from hub.cli.top_taking import MOST_ROWS, Snapshot, take
+from hub.cli.top_view import Shown, ordered, pressed, row_names, shown_at_first
 
 _SIGNALLED = 128
 """Plus the signal's number: how shells say that a signal ended a command."""
@@ -65,8 +53,6 @@ def top(
 
     Without a terminal it prints once and ends.
     """
-    from hub.cli.top_view import shown_at_first
-
     try:
         order = Order(shown_at_first(listing, sort), every, count)
     except ValueError as error:
@@ -78,15 +64,12 @@ def top(
 class Order:
     """What was asked for on the command line."""
 
-    shown: "Shown"
+    shown: Shown
     every: float
     count: int | None
 
     async def print_snapshots(self, operator: Operator) -> None:
         """Until `count`; what fails after the first is said and tried again."""
-        from hub.cli.operator import OperatorError
-        from hub.cli.top_taking import MOST_ROWS, take
-
         snapshot = await take(operator, self.shown, MOST_ROWS)
         print_json(snapshot.document())
         printed = 1
@@ -102,11 +85,6 @@ class Order:
 
     async def show(self, operator: Operator) -> None:
         """Live on a terminal, once elsewhere."""
-        from hub.cli.screen import Screen, has_terminal
-        from hub.cli.top import Live
-        from hub.cli.top_picture import room
-        from hub.cli.top_taking import MOST_ROWS, take
-
         if not has_terminal():
             self._print_once(operator, await take(operator, self.shown, MOST_ROWS))
             return
@@ -117,10 +95,7 @@ class Order:
         if ended_by is not None:
             raise typer.Exit(_SIGNALLED + ended_by)
 
-    def _print_once(self, operator: Operator, snapshot: "Snapshot") -> None:
-        from hub.cli.top_picture import summary
-        from hub.cli.top_view import ordered
-
+    def _print_once(self, operator: Operator, snapshot: Snapshot) -> None:
         for line in summary(self.shown, snapshot, url=operator.shown_url):
             typer.echo(line)
         print_rows(self.shown.listing.columns, ordered(self.shown, snapshot.rows))
