@@ -71,7 +71,7 @@ def ingest(
     from hub.errors import SettingsError
     from hub.ingest.assembly import Order
     from hub.ingest.encoding import named
-    from hub.ingest.sink import Target
+    from hub.ingest.run import Target
 
     target = Target(channel, Payloads(as_text, as_json), message_key)
     try:

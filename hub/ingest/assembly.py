@@ -14,10 +14,18 @@ from hub.ingest.checkpoint import clear_forgotten, default_path, load, locked
 from hub.ingest.encoding import Encoding
 from hub.ingest.pace import Pace
 from hub.ingest.report import Report
-from hub.ingest.run import CheckpointKeeper, Ingest, Keeper, NoKeeper, Parts, Source, StoppedError
-from hub.ingest.sink import Sink, Target
-from hub.ingest.source import FileSource
-from hub.ingest.stdin import StdinSource
+from hub.ingest.run import (
+    CheckpointKeeper,
+    Ingest,
+    Keeper,
+    NoKeeper,
+    Parts,
+    Sink,
+    Source,
+    StoppedError,
+    Target,
+)
+from hub.ingest.source import FileSource, StdinSource
 from hub_client import OutcomeUnknownError, Publisher, PublisherOptions, PublishRetry
 from hub_client.route import find_route
 from hub_client.transport import check_base_url
