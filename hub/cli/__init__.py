@@ -1,10 +1,10 @@
-"""The `hub` command: what each command does, and how it ends. `register` adds commands to the app.
+"""The `hub` command. Each module adds its commands to the app by `register`.
 
-The hub's inside does not belong here: commands ask a hub over its wire, but for `serve` and
-`bench`.
+Commands ask a hub over its wire. Only `serve` and `bench` use the hub's own modules, so those of
+the server do not belong here.
 
-A module here may import typer and the standard library when it is loaded; whatever else it needs
-it imports when it runs, so that `hub --help` answers at once. Diagnostics go to stderr.
+A module here imports typer, the standard library and its siblings when it is loaded. It imports all
+else when a command runs, so that `hub --help` answers at once. Diagnostics go to stderr.
 """
 
 from typing import Annotated
@@ -55,7 +55,7 @@ _PANELS = {
 
 
 def build() -> typer.Typer:
-    """The whole command line."""
+    """Return the whole command line."""
     app = typer.Typer(
         cls=PlainNumbers,
         add_completion=False,

@@ -1,4 +1,4 @@
-"""`hub backup`: a copy of the history file, while the hub runs."""
+"""`hub backup` copies the history file while the hub runs."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`hub ban`, `unban`, `revoke` and `bans`: who is kept out of every node, and which tokens are."""
+"""`hub ban`, `unban`, `revoke` and `bans`: which subjects and tokens every node refuses."""
 
 from typing import Annotated
 
@@ -48,7 +48,7 @@ def ban(
 
 
 def unban(sub: Sub, as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = None) -> None:
-    """Let a subject in again."""
+    """Let a subject in again, on every node."""
 
     async def act(operator: Operator) -> None:
         await operator.tell("DELETE", "subjects", sub, "ban")
@@ -89,7 +89,7 @@ def revoke(
     url: Url = DEFAULT_URL,
     key: Key = None,
 ) -> None:
-    """Have tokens hold no more: one by its name, or a subject's older ones."""
+    """Revoke one token by its name, or all of a subject's older tokens."""
     if (jti is None) == (sub is None) or (sub is None) != (issued_before is None):
         raise fail(WRONG_USE, "give either --jti, or --sub and --issued-before")
     body: dict[str, object] = (

@@ -1,4 +1,4 @@
-"""`hub bench`: measures a hub of its own, or one that runs already.
+"""`hub bench` measures a hub that it starts, or a hub that runs already.
 
 Ends with 0, with 1 when a connection was lost or a message came twice or was lost silently, and
 with 2 when it could not measure.
@@ -16,7 +16,7 @@ DEFAULT_SECONDS = 10.0
 DEFAULT_RATE = 100.0
 IDLE_RATE = 2.0
 IDLE_HOLD_SECONDS = 60.0
-"""More than two heartbeats of 25 s, so that every connection has answered a ping."""
+"""The time covers two heartbeats of 25 s, so that every connection has answered a ping."""
 COMPARED_ROUNDS = 3
 _UNSOUND, _NOT_MEASURED = 1, 2
 _KEPT = "\n\t"

@@ -1,7 +1,7 @@
-"""The columns in which lists of the hub appear in a terminal, and the tables that are made of them.
+"""The columns of each list as a terminal shows them, and the tables made of them.
 
-Texts that peers chose (user agents, subjects, payloads) may hold escape sequences: whatever
-is shown goes through `shown`.
+Texts that peers chose (user agents, subjects, payloads) may hold escape sequences, so every text
+goes through `shown`.
 """
 
 import sys
@@ -29,19 +29,19 @@ class Column:
     title: str
     text: Callable[[Json], str]
     sort: str = ""
-    """The field to sort by, as the API calls it; empty where that makes no sense."""
+    """The API's name of the field to sort by; empty where the column cannot be sorted by."""
     key: str = ""
-    """What `hub top` sorts by it on."""
+    """The key of `hub top` that sorts by this column."""
     number: bool = False
-    """To the right, and the greatest first when sorted by."""
+    """Whether the column is aligned to the right, and sorted with the greatest first."""
     width: int = 4
-    """The least, in characters, so that columns keep still while figures change."""
+    """The least width in characters, so that columns keep still while figures change."""
     rank: int = 0
-    """Where not all find room, those of the highest rank go first."""
+    """Where a terminal is too narrow, the columns of the highest rank are left out first."""
 
 
 def shown(value: object) -> str:
-    """Any value as text that moves no cursor and changes no colour; `-` for nothing."""
+    """Return any value as text that moves no cursor and changes no colour; `-` for no value."""
     if value is None or value == "":
         return _NOTHING
     if isinstance(value, bool):
@@ -51,7 +51,7 @@ def shown(value: object) -> str:
 
 
 def rate(value: object) -> str:
-    """Of something in a second, or milliseconds; what is little must not look like nothing."""
+    """Return a number per second, or of milliseconds, with enough digits that a small one is not 0."""
     if not isinstance(value, int | float):
         return _NOTHING
     if value == 0 or abs(value) >= 100:
@@ -60,7 +60,7 @@ def rate(value: object) -> str:
 
 
 def size(value: object) -> str:
-    """Bytes as B, K, M or G of 1,024."""
+    """Return bytes as B, K, M or G of 1,024."""
     if not isinstance(value, int | float):
         return _NOTHING
     for unit in ("B", "K", "M"):
@@ -71,7 +71,7 @@ def size(value: object) -> str:
 
 
 def span(seconds: object) -> str:
-    """A length of time in its two greatest units, such as `3m07s`."""
+    """Return a length of time in its two greatest units, such as `3m07s`."""
     if not isinstance(seconds, int | float):
         return _NOTHING
     whole = max(0, int(seconds))
@@ -85,19 +85,19 @@ def span(seconds: object) -> str:
 
 
 def clock(at_ms: object) -> str:
-    """A time of day, local, of milliseconds since 1970 UTC."""
+    """Return the local time of day of `milliseconds` since 1970 UTC."""
     if not isinstance(at_ms, int | float):
         return _NOTHING
     return time.strftime("%H:%M:%S", time.localtime(at_ms / 1000))
 
 
 def of(field: str, write: Callable[[object], str] = shown) -> Callable[[Json], str]:
-    """Writes one field of a row."""
+    """Return a function that writes one field of a row."""
     return lambda row: write(row.get(field))
 
 
 def _opened(row: Json) -> str:
-    """By this machine's clock: a node's may differ a little."""
+    """Return the time of opening by this machine's clock; a node's clock may differ a little."""
     opened = row.get("opened_ms")
     return f"{span(time.time() - opened / 1000)} ago" if isinstance(opened, int) else _NOTHING
 
@@ -111,9 +111,9 @@ def _round_trip(row: Json) -> str:
 
 
 def with_age(answer: Json) -> list[Json]:
-    """The nodes of `GET /api/nodes`; those whose figures are old say so.
+    """Return the nodes of `GET /api/nodes`, with the age of figures that are old.
 
-    Where the others are not known, the hub lists them as they were; this node's own are of now.
+    While the hub cannot reach the other nodes it lists their last figures; its own are current.
     """
     nodes: list[Json] = answer["nodes"]
     if answer.get("complete", True):
@@ -128,7 +128,7 @@ def with_age(answer: Json) -> list[Json]:
 
 
 def away_sentence(nodes: Sequence[Json]) -> str:
-    """What connects the nodes is away, and since when; empty where it is there."""
+    """Say which broker is away and since when; return an empty text where none is."""
     row = next((row for row in nodes if row.get("broker_away")), None)
     if row is None:
         return ""
@@ -137,7 +137,7 @@ def away_sentence(nodes: Sequence[Json]) -> str:
 
 
 def node_state(row: Json) -> str:
-    """What a node does for its own sake, or what is wrong with it."""
+    """Return what a node is doing (draining, stopping), or what is wrong with it."""
     if row.get("old_seconds") is not None:
         return f"figures {span(row['old_seconds'])} old"
     if row.get("leaving"):
@@ -179,8 +179,7 @@ CONNECTIONS = (
     Column("OLDEST", _oldest, "outbox_age_seconds", "l", width=6, rank=7, number=True),
     Column("USER AGENT", of("user_agent"), "user_agent", "g", width=10, rank=10),
 )
-"""Of `GET /api/connections`; which there are, and how each is read, stands in
-`hub.core.records.SessionRecord`."""
+"""The columns of `GET /api/connections`; `hub.core.records.SessionRecord` describes each field."""
 
 CHANNELS = (
     Column("CHANNEL", of("channel"), "channel", "c", width=22),
@@ -198,7 +197,7 @@ CHANNELS = (
     Column("ROWS", of("rows"), "rows", "w", width=7, number=True, rank=4),
     Column("PRESENCE", lambda row: "yes" if row.get("presence") else _NOTHING, width=8, rank=3),
 )
-"""Of `GET /api/channels`."""
+"""The columns of `GET /api/channels`."""
 
 NODES = (
     Column("NODE", of("node"), "node", "n", width=12),
@@ -230,7 +229,7 @@ NODES = (
     Column("VERSION", of("version"), "version", "v", width=7, rank=8),
     Column("STATE", node_state, width=8),
 )
-"""Of `GET /api/nodes`."""
+"""The columns of `GET /api/nodes`."""
 
 CLOSED = (
     Column("CLOSED", of("closed_ms", clock), width=8),
@@ -245,7 +244,7 @@ CLOSED = (
     Column("DROPPED", of("dropped"), width=7, number=True, rank=4),
     Column("USER AGENT", of("user_agent"), width=10, rank=7),
 )
-"""Of `GET /api/closed`."""
+"""The columns of `GET /api/closed`."""
 
 BANS = (
     Column("KIND", of("kind"), width=7),
@@ -254,7 +253,7 @@ BANS = (
     Column("SINCE", of("at_ms", clock), width=8, rank=1),
     Column("REASON", of("reason"), width=12),
 )
-"""Of `GET /api/bans`."""
+"""The columns of `GET /api/bans`."""
 
 REFUSALS = (
     Column("LAST", of("last_ms", clock), width=8),
@@ -267,7 +266,7 @@ REFUSALS = (
     Column("HOST", of("host"), width=8, rank=5),
     Column("TOLD", of("detail"), width=12, rank=4),
 )
-"""Of `GET /api/refusals`."""
+"""The columns of `GET /api/refusals`."""
 
 LIMITED = (
     Column("LAST", of("last_ms", clock), width=8),
@@ -279,7 +278,7 @@ LIMITED = (
     Column("SINCE", of("since_ms", clock), width=8, rank=1),
     Column("NODE", of("node"), width=6, rank=3),
 )
-"""Of `GET /api/limited`."""
+"""The columns of `GET /api/limited`."""
 
 
 # -- tables: what fits a terminal's width, and everything in a pipe --------------------------------
@@ -291,7 +290,7 @@ _WIDEST = 40
 
 
 def print_rows(columns: Sequence[Column], rows: Sequence[Json]) -> None:
-    """A table on stdout; a pipe gets all columns, uncut, whatever width it claims."""
+    """Print a table on stdout. A pipe gets all columns uncut, whatever width it claims."""
     from rich.console import Console
 
     if sys.stdout.isatty():
@@ -311,7 +310,8 @@ def table(
     descending: bool = False,
     marked: int | None = None,
 ) -> "Table":
-    """As many of `columns` as `width` has room for; the one sorted by is marked, and a row."""
+    """Return a table of as many `columns` as fit into `width`; the sorted column and one row are
+    marked."""
     from rich.table import Table
     from rich.text import Text
 
@@ -336,10 +336,11 @@ def table(
 def fitted(
     columns: Sequence[Column], rows: Sequence[Json], width: int, sort: str = ""
 ) -> Sequence[Column]:
-    """`columns` without those of the highest rank, until the others find room.
+    """Return `columns` without those of the highest rank, until the others fit.
 
-    Then from the right: a figure that is cut looks like another one. The first column stays, and
-    what the rows are sorted by: an order that nobody sees looks like none.
+    Where ranks do not suffice, columns are left out from the right, because a figure that is cut
+    looks like another figure. The first column stays, and so does the sorted one: without it the
+    order would look like none.
     """
     left = list(columns)
     while sum(_widths(left, rows, most=_WIDEST)) + _BETWEEN * len(left) > width:
@@ -352,14 +353,14 @@ def fitted(
 
 
 def title(column: Column, sort: str, *, descending: bool) -> str:
-    """With an arrow where the list is sorted by it."""
+    """Return the title, with an arrow where the list is sorted by the column."""
     if not sort or column.sort != sort:
         return column.title
     return f"{column.title}{'↓' if descending else '↑'}"
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Json], *, most: int | None) -> list[int]:
-    """Of the titles with their arrows, and of all cells."""
+    """Return each column's width: that of its title with its arrow, or of its longest cell."""
     from rich.cells import cell_len
 
     natural = [

@@ -1,4 +1,4 @@
-"""`hub config`: every setting with its effective value and where that came from."""
+"""`hub config` prints every setting with its effective value and the source of that value."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Row:
 
     setting: str
     value: object
-    """As JSON; a secret is masked."""
+    """The value as JSON; a secret is masked."""
     shown: str
     source: str
     default: str
@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 
 def config(ctx: typer.Context, config_file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show every setting: its effective value, where that came from, what it means."""
+    """Show every setting with its effective value, its source and its meaning."""
     settings = settings_of(ctx, config_file)
     if as_json:
         _print_json(settings)
@@ -53,7 +53,7 @@ def config(ctx: typer.Context, config_file: ConfigFile = None, as_json: AsJson =
 
 
 def rows(settings: "Settings") -> Iterator[Row]:
-    """Every setting in the order of declaration."""
+    """Yield every setting in the order of declaration."""
     from hub.settings.catalog import declared
     from hub.settings.values import BROKER
 

@@ -1,4 +1,4 @@
-"""`hub drain` and `hub rebalance`: move connections away from nodes, paced, nobody lost."""
+"""`hub drain` and `hub rebalance` move connections away from nodes, paced, without a loss."""
 
 import asyncio
 import random
@@ -75,7 +75,7 @@ def rebalance(
     url: Url = DEFAULT_URL,
     key: Key = None,
 ) -> None:
-    """Ask what is more than a node's share to connect again, paced.
+    """Ask the connections above a node's fair share to connect again, paced.
 
     They spread only behind a load balancer that does not lead each back to where it was.
     """
@@ -102,16 +102,17 @@ def _begun(node: str, told: Json, *, undo: bool) -> str:
 
 @dataclass(slots=True)
 class Emptying:
-    """What successive lists of nodes say about one that drains."""
+    """The state of a draining node, as successive lists of nodes show it."""
 
     node: str
     connections: int | None = None
-    """At the last look; None before there was one."""
+    """Their number at the last look; None before the first one."""
     began: bool = False
-    """Whether a list has shown that it drains: the list may be a moment old."""
+    """Whether a list has shown the drain: a list may be a moment old."""
 
     def look(self, nodes: list[Json]) -> bool:
-        """Whether it is empty, or has ended; raise `OperatorError` where it drains no more."""
+        """Return whether the node is empty or has ended; raise `OperatorError` where the drain was
+        undone."""
         found = next((row for row in nodes if row["node"] == self.node), None)
         if found is None:
             self.connections = 0

@@ -1,4 +1,4 @@
-"""How commands end: what they say on stderr, and the exit codes that mean one thing in all."""
+"""How commands end: their diagnostics on stderr, and exit codes with one meaning in all commands."""
 
 import errno
 import os
@@ -11,22 +11,24 @@ from hub.observe import standard_streams
 from hub.observe.terminal import visible
 
 FAILED, WRONG_USE, UNKNOWN, INTERRUPTED = 1, 2, 3, 130
-"""It was not done; the call itself is wrong; nobody knows whether it was done; Ctrl-C."""
+"""The command failed; the call itself is wrong; the outcome is unknown; Ctrl-C ended the command.
+"""
 
 _KEPT = "\n\t"
 _NOT_WRITTEN = frozenset({errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG, errno.EDQUOT})
 
 
 def say(what: str) -> None:
-    """For humans, on stderr: stdout is for what was asked for.
+    """Print a sentence for humans on stderr, because stdout carries the result.
 
-    Much of it repeats what a hub, a peer or a file said, so it is made fit for a terminal.
+    The sentence may repeat texts of a hub, a peer or a file, so characters that a terminal obeys
+    are escaped.
     """
     typer.echo(f"hub: {visible(what, keep=_KEPT)}", err=True)
 
 
 def fail(exit_code: int, why: str) -> typer.Exit:
-    """Say why; raise what this returns."""
+    """Print why on stderr, and return the exit for the caller to raise."""
     say(why)
     return typer.Exit(exit_code)
 
@@ -34,8 +36,8 @@ def fail(exit_code: int, why: str) -> typer.Exit:
 def run_to_end(command: Callable[[], object]) -> None:
     """Run a whole command line and end the process.
 
-    What the system refuses is one line and `FAILED`: a full disk behind stdout, a stdin that
-    cannot be read. A reader who has gone (`hub nodes | head -1`) needs no line.
+    An error of the system is one line and `FAILED`, such as a full disk behind stdout or a stdin
+    that cannot be read. A reader that has gone (`hub nodes | head -1`) needs no line.
     """
     code: str | int | None = 0
     try:
@@ -53,7 +55,7 @@ def run_to_end(command: Callable[[], object]) -> None:
 
 
 def reason(error: OSError) -> str:
-    """What the system says, and of which file."""
+    """Return the system's own words for an error, with the name of the file."""
     said = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
     # A stream does not say which it is; of those that a command uses, only stdout can raise these.
     name = error.filename or ("stdout" if error.errno in _NOT_WRITTEN else "")

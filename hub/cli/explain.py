@@ -1,9 +1,9 @@
-"""`hub explain`: why somebody did not get something.
+"""`hub explain` tells why a subscriber did not get a message.
 
-Of one connection and one publication it prints a sentence. Of a subject (`--subject`) it prints all
-its connections on one line of time: what they got, what they missed, and why. The command ends with
-1 where nothing is known of what was asked for, so that a mistyped name does not look like an
-answer.
+For one connection and one publication it prints a sentence. For a subject (`--subject`) it prints
+all its connections on one line of time: which messages they got, which they missed, and why. The
+command ends with 1 where nothing is known of the question, so that a mistyped name does not look
+like an answer.
 """
 
 import datetime as dt
@@ -52,12 +52,12 @@ def explain(
     url: Url = DEFAULT_URL,
     key: Key = None,
 ) -> None:
-    """Say what became of a publication on its way to a connection, or of all that a subject got.
+    """Say what became of a publication on its way to a connection, or of all messages of a subject.
 
-    Open connections, and those that ended in the last ten minutes, or as long as the nodes keep a
-    journal on disk; what is out of reach is `unknown`. Without an epoch the channel's present one
-    is meant. Ends with 1 where nothing is known: no such connection or subject, no such
-    publication, or what happened is forgotten.
+    The hub knows open connections, those that ended in the last ten minutes, and with a journal on
+    disk those of as long as nodes keep it; anything else is `unknown`. Without an epoch the
+    channel's present one is meant. The command ends with 1 where nothing is known: no such
+    connection, subject or publication, or its record is gone.
     """
     given = words or []
     if subject is not None:
@@ -111,10 +111,10 @@ def _position(offset: str) -> dict[str, object]:
 
 
 def moment(text: str, now_seconds: float, *, after: float | None = None) -> float:
-    """Seconds since 1970 UTC of a local time.
+    """Return seconds since 1970 UTC of a local time.
 
-    A time of day is the newest one that is over; behind `after` it is the first one after that.
-    Raises `ValueError` for what is no time.
+    A time of day means its latest occurrence before now, or the first one behind `after`. Raises
+    `ValueError` for a text that is no time.
     """
     now = dt.datetime.fromtimestamp(now_seconds).astimezone()
     try:
@@ -137,7 +137,7 @@ def moment(text: str, now_seconds: float, *, after: float | None = None) -> floa
 
 
 def is_known(told: Json) -> bool:
-    """Whether the answer says what became of anything."""
+    """Return whether the answer explains anything."""
     verdict = told if "answer" in told else told.get("explained")
     if verdict is not None:
         return verdict.get("answer") not in _NOTHING
@@ -145,7 +145,7 @@ def is_known(told: Json) -> bool:
 
 
 def sentence(told: Json) -> str:
-    """Such as `dropped: dropped because ... (12:00:01 to 12:00:02)`."""
+    """Return a line such as `dropped: dropped because ... (12:00:01 to 12:00:02)`."""
     first, last = clock(told.get("from_ms")), clock(told.get("to_ms"))
     when = first if first == last else f"{first} to {last}"
     by = "" if told.get("by") is None else f"replaced by offset {told['by']}"
@@ -201,4 +201,4 @@ LINE = (
     Column("OFFSETS", _offsets, width=8),
     Column("WHY", of("detail"), width=20, rank=1),
 )
-"""Of the events of `GET /api/explain` of a subject."""
+"""The columns of the events of `GET /api/explain` of a subject."""

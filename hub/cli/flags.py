@@ -1,8 +1,8 @@
-"""One command-line flag per setting, made from its declaration in `hub.settings.fields`.
+"""The flags that commands share: one per setting, the hub's address, a publisher's key.
 
-Typer makes options from a function's signature, so the flags are a made signature. That happens
-only when a command that has them runs or shows its own help: the settings need libraries whose
-import would make `hub --help` wait.
+Typer makes options from a function's signature, so the flags of settings are a signature made from
+the declarations in `hub.settings.fields`. They are made only when a command that has them runs or
+shows its own help, because the import of the settings would delay `hub --help`.
 """
 
 import inspect
@@ -51,14 +51,14 @@ class SettingsCommand(TyperCommand):
     _setting_flags: list[Any] | None = None
 
     def invoke(self, ctx: Any) -> Any:
-        """Keep the flags from the command's own function, whose signature does not name them."""
+        """Keep the flags from the command's own function, whose signature does not list them."""
         names = [flag.name for flag in self._setting_flags or [] if flag.name]
         ctx.meta[_FLAGS] = {name: ctx.params.pop(name) for name in names}
         return super().invoke(ctx)
 
 
 def settings_of(ctx: typer.Context, config_file: Path | None) -> "Settings":
-    """The settings of a `SettingsCommand`; print what is wrong and exit with 2 otherwise."""
+    """Return the settings of a `SettingsCommand`; print what is wrong and exit with 2 otherwise."""
     from hub.errors import SettingsError
     from hub.settings import load_settings
 
@@ -69,7 +69,7 @@ def settings_of(ctx: typer.Context, config_file: Path | None) -> "Settings":
 
 
 def refused(error: "SettingsError") -> typer.Exit:
-    """Print which settings are wrong; raise what this returns."""
+    """Print which settings are wrong, and return the exit for the caller to raise."""
     for line in error.message.splitlines():
         say(line)
     # sysexits' 64 to 78 are hardly used; 2 is what a shell's own commands say to misuse.
@@ -77,7 +77,7 @@ def refused(error: "SettingsError") -> typer.Exit:
 
 
 def _flags() -> list[Any]:
-    """The options of a function that nobody calls."""
+    """Return the options of a made function that nothing calls."""
     from hub.settings.catalog import declared
 
     app = typer.Typer(add_completion=False)

@@ -43,8 +43,8 @@ def history(
 ) -> None:
     """Print the messages that history holds of a channel, one JSON line each, oldest first.
 
-    Says on stderr where some of what was asked for is held no more. With --delete the hub lets go
-    of them; numbers go on, and rows of a keyed channel stay.
+    The command says on stderr where history no longer holds a part of the answer. With --delete the
+    hub removes the messages; offsets go on, and rows of a keyed channel stay.
     """
     asked = Asked(channel, limit, since, from_time, reverse)
     if yes and not delete:
@@ -69,7 +69,7 @@ def history(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked for on the command line."""
+    """The question as the command line asks it."""
 
     channel: str
     limit: int | None
@@ -79,12 +79,12 @@ class Asked:
 
     @property
     def narrowed(self) -> bool:
-        """Whether it is anything but the whole history."""
+        """Whether the question is about less than the whole history."""
         return self.reverse or any((self.limit, self.since, self.from_time))
 
 
 def _confirm(channel: str) -> None:
-    """Raise `typer.Exit` unless somebody at a terminal agrees."""
+    """Raise `typer.Exit` unless a person at a terminal agrees."""
     if not sys.stdin.isatty():
         raise fail(WRONG_USE, "--delete asks first, and nobody is there to answer: add --yes")
     if not typer.confirm(f"Let go of the history of {channel}?", err=True):

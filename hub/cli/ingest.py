@@ -1,8 +1,9 @@
-"""`hub ingest`: the lines of a file to one channel, each once, through crashes and rotations.
+"""`hub ingest` publishes the lines of a file to one channel, each once, through crashes and
+rotations.
 
-Ends with 0 when all was published, 1 when a line surely was not, 2 when the call itself is
-wrong, 3 when the hub never said whether a line was, 130 when interrupted, 143 when
-terminated and 129 when its terminal closes (with --follow that is the usual end: 0 or 1).
+The command ends with 0 when all lines were published, 1 when a line surely was not, 2 when the call
+itself is wrong, 3 when the outcome of a line is unknown, 130 when interrupted, 143 when terminated
+and 129 when its terminal closes (with --follow that is the usual end: 0 or 1).
 """
 
 import sys
@@ -60,10 +61,10 @@ def ingest(
 ) -> None:
     """Publish each line of a file once: JSON as it is, another line as a JSON string.
 
-    The place reached is saved after every request, so that the same command goes on where it
-    was, also after a crash. Lines that are refused (too large, or no JSON with --json) are named
-    on stderr, counted and skipped. Text is taken as UTF-8 (bytes that are not become U+FFFD) or,
-    where the file begins so, as UTF-16; --encoding says another one.
+    The command saves its place after every request, so that the same command goes on from there,
+    also after a crash. Lines that are refused (too large, or no JSON with --json) are named on
+    stderr, counted and skipped. Text is read as UTF-8 (bytes that are not become U+FFFD) or, where
+    the file begins with a mark of UTF-16, as that; --encoding names another encoding.
     """
     check_kinds(as_text=as_text, as_json=as_json)
     if file == "-" and (follow or checkpoint):

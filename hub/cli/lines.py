@@ -1,4 +1,4 @@
-"""Lines of stdin, in constant memory, for an event loop."""
+"""Read lines of stdin in constant memory, without blocking an event loop."""
 
 import asyncio
 import contextlib
@@ -22,14 +22,14 @@ _READ_BYTES = 64 * 1024
 
 
 class LineSource:
-    """Lines of a file descriptor, read by a thread because files cannot be waited for.
+    """Lines of a file descriptor, read by a thread because an event loop cannot wait for files.
 
-    At most `_MAX_WAITING_LINES` and about `_MAX_WAITING_BYTES` wait; then reading stops, and
-    the writer of the pipe with it.
+    At most `_MAX_WAITING_LINES` lines and about `_MAX_WAITING_BYTES` bytes wait. Beyond them
+    reading stops, and with it the writer of the pipe.
     """
 
     def __init__(self, fd: int, encoding: Encoding | None = None) -> None:
-        """Without an `encoding` the first bytes tell."""
+        """Without an `encoding` the first bytes decide."""
         self._fd = fd
         self._splitter = LineSplitter(encoding)
         self._loop = asyncio.get_running_loop()
@@ -43,9 +43,10 @@ class LineSource:
         threading.Thread(target=self._read, name="stdin", daemon=True).start()
 
     async def take(self) -> list[bytes | None]:
-        """What waits, up to one request's worth: None for a line too long, [] at the end.
+        """Return the waiting lines, up to one request's worth; [] at the end.
 
-        Raises `OSError` where it cannot be read on, after what could.
+        None stands for a line that is too long. Raises `OSError` where reading fails, after the
+        lines before.
         """
         while True:
             self._arrived.clear()
@@ -97,7 +98,7 @@ class LineSource:
 
 
 class LineSplitter:
-    """Bytes to lines of UTF-8 without their ends, in constant memory; None for one that is too
+    """Split bytes into UTF-8 lines without their ends, in constant memory; None stands for one too
     long."""
 
     def __init__(self, encoding: Encoding | None = None) -> None:
@@ -120,7 +121,7 @@ class LineSplitter:
         return lines
 
     def finish(self) -> list[bytes | None]:
-        """The last line, where the input does not end with a line's end."""
+        """Return the last line, where the input does not end with a line's end."""
         ended: list[bytes | None] = []
         if self._encoding is None:
             self._encoding = seen(self._rest[:HEAD_BYTES], final=True) or UTF8

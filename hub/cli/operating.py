@@ -1,8 +1,8 @@
-"""What operators ask and do, one command each: lists, disconnect.
+"""The operators' commands for lists and for taking connections away.
 
-`hub nodes`, `hub connections`, `hub closed` and `hub channels` print a page of the hub's lists;
-`hub disconnect` and `hub unsubscribe` take a connection, or one of its channels, away. How a hub is
-asked stands in `hub.cli.operator`.
+`hub nodes`, `hub connections`, `hub closed`, `hub refused` and `hub channels` print a page of the
+hub's lists. `hub disconnect` and `hub unsubscribe` take a connection, or one of its channels, away.
+`hub.cli.operator` asks the hub.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def register_actions(app: typer.Typer) -> None:
 
 
 def print_list(page: Json, name: str, columns: Sequence[Column], *, as_json: bool) -> None:
-    """The rows under `name` as a table, and on stderr what the page leaves out."""
+    """Print the rows under `name` as a table, and say on stderr how many the page leaves out."""
     if as_json:
         print_json(page)
         return
@@ -56,13 +56,13 @@ def print_list(page: Json, name: str, columns: Sequence[Column], *, as_json: boo
 
 
 def _tell_rest(page: Json, listed: int) -> None:
-    """On stderr, how many there are and how to see more, unless all are listed."""
+    """Say on stderr how many rows there are and how to see more, unless all are listed."""
     if page.get("next") is not None:
         say(f"{listed:,} of {page['total']:,}; more with --after {page['next']}")
 
 
 def tell_silent(page: Json) -> None:
-    """On stderr, whose part is missing."""
+    """Say on stderr which nodes did not answer."""
     silent = page.get("unanswered") or ()
     if silent:
         say(f"no answer from {', '.join(silent)}: what is there is not listed")
@@ -166,7 +166,7 @@ def refused(
     url: Url = DEFAULT_URL,
     key: Key = None,
 ) -> None:
-    """List who was refused and why, and whom limits held back, newest first."""
+    """List refused peers with the reason, and the peers that limits held back, newest first."""
 
     async def act(operator: Operator) -> None:
         refusals = await operator.ask("refusals", address=address, limit=limit)

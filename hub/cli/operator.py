@@ -1,7 +1,7 @@
-"""What all commands for operators share: how they reach the hub, and how they end.
+"""How all operators' commands ask a hub, and how they end.
 
-They end with 0 when done, 1 when the hub refuses or is away, 2 when the call itself is wrong,
-3 when the hub never said whether it did what it was told, and 130 when interrupted.
+They end with 0 when done, 1 when the hub refuses or is away, 2 when the call itself is wrong, 3
+when the outcome of an action is unknown, and 130 when interrupted.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import httpx2
 
 Json = dict[str, Any]
-"""An answer of the hub. What an older node leaves out is looked up with a default."""
+"""An answer of the hub. Fields that an older node leaves out are read with a default."""
 
 Key = Annotated[str | None, typer.Option("--key", envvar="HUB_OPERATOR_KEY", help="Operator key.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the hub's answer as JSON.")]
@@ -30,12 +30,12 @@ _UNKNOWN_CODES = frozenset({"outcome_unknown"})
 
 
 class OperatorError(Exception):
-    """The hub did not do it, or nobody knows whether it did; `exit_code` tells which."""
+    """The hub did not act, or the outcome is unknown; `exit_code` tells which."""
 
     def __init__(self, message: str, *, code: str = "", exit_code: int = REFUSED) -> None:
         super().__init__(message)
         self.code = code
-        """The hub's error code; empty where it said nothing."""
+        """The hub's error code; empty where the hub gave none."""
         self.exit_code = exit_code
 
 
@@ -43,8 +43,8 @@ class Operator:
     """One operator's HTTP API of one hub; used with `async with`."""
 
     def __init__(self, url: str, key: str | None) -> None:
-        """Raise `ValueError` for what is no URL of a hub, and for an environment that tells of
-        a way there which cannot be followed."""
+        """Raise `ValueError` for a text that is no URL of a hub, and for proxies or certificates of
+        the environment that cannot be used."""
         import httpx2
 
         from hub_client.route import find_route
@@ -54,7 +54,7 @@ class Operator:
         self.url = check_base_url(url)
         route = find_route(self.url)
         self.shown_url = public_url(self.url)
-        """Without what it may hold of a password."""
+        """The URL without a password."""
         self.key = key or None
         headers = {"Authorization": f"Bearer {check_secret(key, 'key')}"} if key else {}
         self._client = httpx2.AsyncClient(
@@ -75,23 +75,23 @@ class Operator:
         """Read `path`; a query parameter that is None is left out.
 
         Raises:
-            OperatorError: the hub refuses, is away, or answers with something else than JSON.
+            OperatorError: The hub refuses, is away, or answers with something else than JSON.
         """
         answer: Json = (await self._send("GET", path, query)).json()
         return answer
 
     async def tell(self, method: str, *path: str, **query: object) -> Json:
-        """Have the hub do something; {} where it answers without a word.
+        """Ask the hub to act; return {} where the answer has no body.
 
         Raises:
-            OperatorError: it surely did not, or (`exit_code` 3) nobody knows.
+            OperatorError: The hub did not act, or (`exit_code` 3) the outcome is unknown.
         """
         answer = await self._send(method, path, query)
         told: Json = answer.json() if answer.content else {}
         return told
 
     async def send(self, method: str, body: object, *path: str) -> Json:
-        """The same with a body of JSON."""
+        """Ask the hub to act, with a body of JSON. Raises as `tell` does."""
         answer = await self._send(method, path, {}, body)
         told: Json = answer.json() if answer.content else {}
         return told
@@ -166,5 +166,5 @@ def _is_json(answer: "httpx2.Response") -> bool:
 
 
 def _why(error: Exception) -> str:
-    """Some errors of httpx2 have no text of their own."""
+    """Return the error's text, or the name of its class: some errors of httpx2 have no text."""
     return str(error) or type(error).__name__

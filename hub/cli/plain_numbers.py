@@ -1,7 +1,7 @@
-"""Every flag that is a number takes plain decimals, whichever command it belongs to.
+"""Every flag that is a number takes plain decimals, in all commands.
 
-The rule is that of settings and queries (`hub.core.decimals`). What typer uses reads underscores,
-signs and exponents too.
+The rule is that of settings and queries (`hub.core.decimals`). Typer's own readers would also take
+underscores, signs and exponents.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class PlainNumbers(TyperGroup):
 
 
 def _make_strict(parameter: Any) -> None:
-    """Have a parameter that is a number refuse any text that is no plain one."""
+    """Make a parameter that is a number refuse every text that is no plain number."""
     read = _READERS.get(parameter.type_descriptor.annotation)
     if read is None:
         return

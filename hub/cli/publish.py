@@ -1,7 +1,7 @@
-"""`hub publish`: one JSON document, or every line of stdin, to channels over HTTP.
+"""`hub publish` sends one JSON document, or every line of stdin, to channels over HTTP.
 
-Ends with 0 when all was published, 1 when something surely was not, 2 when the call itself is
-wrong, 3 when the hub never said whether it was, and 130 when interrupted.
+The command ends with 0 when all was published, 1 when something surely was not, 2 when the call
+itself is wrong, 3 when an outcome is unknown, and 130 when interrupted.
 """
 
 import asyncio
@@ -111,7 +111,7 @@ def publish(
 
 
 def _check(options: "PublishOptions", *, lines: bool) -> None:
-    """Raise `ValueError` for flags that do not go together."""
+    """Raise `ValueError` for flags that exclude each other."""
     if options["remove"] and options["key"] is None:
         raise ValueError("--remove takes a row away: --message-key says which")
     if options["remove"] and lines:
@@ -121,9 +121,10 @@ def _check(options: "PublishOptions", *, lines: bool) -> None:
 
 
 def tags(pairs: list[str]) -> "Tags | None":
-    """Tags of NAME=VALUE pairs, None for none; raise `ValueError` for what is no such pair.
+    """Return the tags of NAME=VALUE pairs, or None for no pairs; raise `ValueError` for another
+    text.
 
-    A value that is a number, true or false in JSON is that, and any other is text.
+    A value that is a number, true or false in JSON becomes that; any other value is text.
     """
     found: dict[str, str | int | float | bool] = {}
     for pair in pairs:
@@ -146,7 +147,7 @@ def _scalar(text: str) -> str | int | float | bool:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What was asked for on the command line."""
+    """The publication as the command line describes it."""
 
     channels: tuple[str, ...]
     url: str
@@ -165,7 +166,7 @@ class Call:
         return Publisher(self.url, key=self.key, options=options)
 
     def failed(self, error: "PublishError") -> str:
-        """Whether it happened, why not, where, and what may help."""
+        """Print whether the publication happened, why not, in which channel, and a possible cure."""
         from hub_client import PublishRefusedError
         from hub_client.transport import public_url
 
@@ -178,13 +179,13 @@ class Call:
         return f"{verdict}: {why}{hint}{where}"
 
     def _tell(self, retrying: "Retrying") -> None:
-        """Said once: a command that is silent for half a minute looks like one that hangs."""
+        """Print the first retry, because a command that is silent for half a minute seems to hang."""
         if retrying.attempt == 1:
             seconds = f"{self.retry_seconds:g} s"
             say(f"{retrying.why}; trying again for up to {seconds}, at {retrying.hub}")
 
     def outgoing(self, raw: bytes) -> "tuple[Outgoing, ...]":
-        """One for each channel; raise `ValueError` where they cannot be made."""
+        """Return a publication for each channel; raise `ValueError` where one cannot be made."""
         import msgspec
 
         from hub_client import Outgoing
@@ -193,7 +194,8 @@ class Call:
         return Outgoing.to_each(self.channels, payload, **self.options)
 
     def line(self, raw: bytes) -> "Iterator[Outgoing]":
-        """The same of one of many lines: they travel together, and the end comes behind them."""
+        """Return the publications of one line out of many: lines travel together, and `end` follows
+        them."""
         import msgspec
 
         from hub_client import Outgoing
@@ -264,10 +266,10 @@ async def _publish_lines(call: Call) -> None:
 
 
 class Stream:
-    """Publishes lines in their order, one request at a time, and counts what became of them.
+    """Publish lines in their order, one request at a time, and count the outcomes.
 
-    What arrives while a request is under way travels together in the next one: alone a line
-    waits for nobody, and a flood fills whole requests.
+    Lines that arrive while a request is under way travel together in the next one: a single line
+    does not wait, and a flood fills whole requests.
     """
 
     def __init__(self, call: Call) -> None:
@@ -282,7 +284,7 @@ class Stream:
         self.exit_code = 0
 
     async def publish(self, publisher: "Publisher", lines: list[bytes | None]) -> None:
-        """Raise `typer.Exit` where going on is pointless."""
+        """Publish a batch; raise `typer.Exit` where every further line would fail too."""
         await self._send(publisher, list(self._readable(lines)))
 
     async def end(self, publisher: "Publisher") -> None:
@@ -330,7 +332,7 @@ class Stream:
         say(f"line {number}: {why}")
 
     def summarize(self) -> None:
-        """Say on stderr what became of all lines."""
+        """Say on stderr how many lines were published, refused or unknown."""
         where = f", the last at {self._last.position}" if self._last else ""
         unknown = f", {self._under_way} under way when it ended" if self._under_way else ""
         zeros = f", {self._zeros} zero bytes before lines left out" if self._zeros else ""

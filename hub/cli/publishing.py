@@ -1,4 +1,4 @@
-"""What `hub publish` and `hub ingest` share: payloads, and the exit code of a no."""
+"""The payloads of `hub publish` and `hub ingest`, and the exit code of a refusal."""
 
 import codecs
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ NOT_PUBLISHED = 1
 
 @dataclass(frozen=True, slots=True)
 class Payloads:
-    """Makes the JSON that is sent from the bytes that came."""
+    """Turn bytes of input into the JSON that is published."""
 
     as_text: bool
     as_json: bool
 
     def __call__(self, raw: bytes) -> bytes:
-        """Raise `ValueError` where only JSON is allowed and `raw` is none."""
+        """Raise `ValueError` where only JSON is allowed and `raw` is not JSON."""
         import orjson
 
         from hub.errors import BadRequestError
@@ -35,6 +35,6 @@ class Payloads:
 
 
 def check_kinds(*, as_text: bool, as_json: bool) -> None:
-    """Raise `typer.Exit` where both are asked for."""
+    """Raise `typer.Exit` where --text and --json are both given."""
     if as_text and as_json:
         raise fail(WRONG_USE, "--text and --json exclude each other")

@@ -1,8 +1,8 @@
-"""The terminal taken over for a while, and given back however that ends.
+"""A terminal that is taken over for a while, and always restored.
 
-Meant for one command at a time that owns stdin and stdout. `with Screen(...)` restores the
-modes, the cursor and what stood on the screen before, also when the block raises. Only an end
-without notice (SIGKILL) leaves the terminal as it is: `reset` mends that.
+One command at a time owns stdin and stdout. `with Screen(...)` restores the modes, the cursor and
+the former content, also when the block raises. Only SIGKILL leaves the terminal changed; `reset`
+mends it.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ _NAMES = {
 
 
 class Screen:
-    """The alternate screen, without a cursor, keys at once and unseen."""
+    """The alternate screen without a cursor; keys arrive at once and are not echoed."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -75,7 +75,7 @@ class Screen:
         return self._input
 
     def show(self, renderable: "RenderableType") -> None:
-        """Draw over what is there, from the top left."""
+        """Draw `renderable` over the screen, from the top left."""
         from rich.control import Control
         from rich.screen import Screen as Filled
 
@@ -83,10 +83,11 @@ class Screen:
         self._console.print(Filled(renderable), end="")
 
     def keys(self) -> list[str]:
-        """What was pressed: characters, and names such as `left`; call when `input` has some.
+        """Return the pressed keys: characters, and names such as `left`. Call it when `input` is
+        readable.
 
         Raises:
-            EOFError: the terminal is gone.
+            EOFError: The terminal is gone.
         """
         pressed = os.read(self._input, _READ_BYTES)
         if not pressed:
@@ -94,7 +95,8 @@ class Screen:
         return [_NAMES.get(key, key.decode(errors="replace")) for key in _KEY.findall(pressed)]
 
     def suspend(self) -> None:
-        """What Ctrl-Z asks for: give the terminal back, stop, and take it again afterwards."""
+        """Restore the terminal, stop the process as Ctrl-Z asks, and take the terminal again
+        afterwards."""
         self._give_back()
         os.kill(os.getpid(), signal.SIGSTOP)
         self._take()
@@ -116,6 +118,6 @@ class Screen:
 
 
 def has_terminal() -> bool:
-    """Whether there is a terminal to take over: one that is read and written, and not dumb."""
+    """Return whether stdin and stdout are a terminal that is not dumb."""
     dumb = os.environ.get("TERM", "").lower() in {"dumb", "unknown"}
     return sys.stdin.isatty() and sys.stdout.isatty() and not dumb

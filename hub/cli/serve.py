@@ -1,4 +1,4 @@
-"""`hub serve`: run one node, or several, until they are told to stop."""
+"""`hub serve` runs one node, or several workers, until a signal ends it."""
 
 import sys
 from typing import Annotated
@@ -47,5 +47,5 @@ def serve(ctx: typer.Context, config_file: ConfigFile = None, demo: Demo = False
 
 
 def _this_command() -> list[str]:
-    """This command line, for a child: whatever program it was given to, it is the hub's."""
+    """Return this command line for a child, as a call of `python -m hub`."""
     return [sys.executable, "-m", "hub", *sys.argv[1:]]

@@ -1,7 +1,7 @@
-"""`hub subscribe`: the pushes of channels as JSON lines on stdout, through every outage.
+"""`hub subscribe` prints the pushes of channels as JSON lines on stdout, through every outage.
 
-Ends with 1 when the hub refuses, 2 when the call itself is wrong, 130 when interrupted, and 0 when
-nobody reads stdout any more or all channels have ended.
+The command ends with 1 when the hub refuses, 2 when the call itself is wrong, 130 when interrupted,
+and 0 when stdout is closed or all channels have ended.
 """
 
 import asyncio
@@ -94,8 +94,8 @@ def subscribe(
 ) -> None:
     """Print messages, gaps, rows and presence of channels, one JSON line each, as they come.
 
-    Survives restarts of the hub and of the network: it reconnects, resumes where it was,
-    and what is lost stands in the stream as a gap. Diagnostics go to stderr.
+    The command survives restarts of the hub and of the network: it reconnects and resumes, and a
+    loss stands in the stream as a gap. Diagnostics go to stderr.
     """
     try:
         names, patterns = unique(channels), unique(pattern)
@@ -123,14 +123,15 @@ def subscribe(
 
 
 def unique(names: list[str] | None) -> tuple[str, ...]:
-    """Each once, in their order."""
+    """Return each name once, in the order given."""
     return tuple(dict.fromkeys(names or ()))
 
 
 def check_patterns(
     channels: tuple[str, ...], patterns: tuple[str, ...], *, state: bool, every_ms: int | None
 ) -> None:
-    """Raise `ValueError` where nothing is asked for, or what no pattern can have."""
+    """Raise `ValueError` where no channel and no pattern is given, or where a pattern has an option
+    that only channels have."""
     if not channels and not patterns:
         raise ValueError("nothing to read: name a CHANNEL, or give a --pattern such as 'prices:*'")
     for name in channels:
@@ -144,7 +145,7 @@ def check_patterns(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was asked for on the command line."""
+    """The subscriptions as the command line describes them."""
 
     channels: tuple[str, ...]
     patterns: tuple[str, ...]
@@ -187,7 +188,7 @@ class Plan:
 
 
 def conditions(text: str) -> "Mapping[str, object]":
-    """A filter as it is written; raise `ValueError` for other text."""
+    """Return a filter from its text; raise `ValueError` for another text."""
     try:
         found = json.loads(text)
     except ValueError as error:
@@ -200,7 +201,8 @@ def conditions(text: str) -> "Mapping[str, object]":
 def positions(
     channels: tuple[str, ...], patterns: tuple[str, ...], since: list[str]
 ) -> dict[str, str]:
-    """Where to resume, by channel; raise `ValueError` for what names none that is asked for."""
+    """Return the position to resume from by channel; raise `ValueError` for a channel that is not
+    asked for."""
     from hub.core.patterns import matches
 
     found: dict[str, str] = {}
@@ -216,7 +218,7 @@ def positions(
 
 
 def transports(name: str) -> tuple[str, ...]:
-    """The transports to try, in order; raise `ValueError` for an unknown name."""
+    """Return the transports to try, in order; raise `ValueError` for an unknown name."""
     if name not in _TRANSPORTS:
         raise ValueError(f"--transport is {name!r}, allowed are {', '.join(_TRANSPORTS)}")
     return _TRANSPORTS[name]
@@ -245,7 +247,8 @@ async def _print_pushes(plan: Plan) -> None:
 
 
 async def _follow_all(pushes: "list[Pushes]", printer: "Printer") -> None:
-    """Return when all have ended; raise what ends one of them, or that nobody reads stdout."""
+    """Return when all subscriptions have ended; raise the error of one of them, or
+    `BrokenPipeError`."""
 
     async def all_ended() -> None:
         await asyncio.gather(*(_follow(subscription, printer) for subscription in pushes))
@@ -287,7 +290,7 @@ async def _announce(subscription: "Pushes") -> None:
 
 
 def _tell(url: str, state: "ConnectionState") -> None:
-    """Every change of the connection, on stderr."""
+    """Print every change of the connection on stderr."""
     if state.name == "connected":
         say(f"connected over {state.transport}")
     elif state.name == "waiting":
@@ -295,11 +298,11 @@ def _tell(url: str, state: "ConnectionState") -> None:
 
 
 class Printer:
-    """Writes lines to a file descriptor in a thread, each as soon as it is there.
+    """Write lines to a file descriptor in a thread, each as soon as it is there.
 
-    A thread because a pipe nobody reads blocks, and `os.write` because a blocked thread
-    must not hold the lock of `sys.stdout` when the process ends. Lines that come while a
-    write is under way go together in the next one.
+    A thread, because a pipe without a reader blocks; `os.write`, because a blocked thread must not
+    hold the lock of `sys.stdout` when the process ends. Lines that come while a write is under way
+    go together in the next one.
     """
 
     def __init__(self, fd: int) -> None:
@@ -314,7 +317,7 @@ class Printer:
         threading.Thread(target=self._write, name="stdout", daemon=True).start()
 
     async def print(self, line: bytes) -> None:
-        """Queue a line; wait while too much of what came before is not written."""
+        """Queue a line; wait while too many earlier bytes are not written."""
         while len(self._waiting) >= _MAX_WAITING_BYTES:
             self._room.clear()
             await self._room.wait()
@@ -323,12 +326,12 @@ class Printer:
             self._changed.notify_all()
 
     async def wait_broken(self) -> None:
-        """Raise `BrokenPipeError` when nobody reads any more, or why nothing can be written."""
+        """Raise `BrokenPipeError` when stdout has no reader any more, or the error of a write."""
         await self._broken.wait()
         raise self._failure or BrokenPipeError
 
     def flush(self, timeout_seconds: float) -> None:
-        """Wait until all is written, but not for ever: nobody may be reading."""
+        """Wait until all is written, for a limited time: a reader may have stopped reading."""
         with self._changed:
             self._changed.wait_for(self._is_idle, timeout_seconds)
 
@@ -363,7 +366,7 @@ class Printer:
             view = view[os.write(self._fd, view) :]
 
     def _check_read(self) -> None:
-        """Raise `BrokenPipeError` where the pipe's other end is closed."""
+        """Raise `BrokenPipeError` where the other end of the pipe is closed."""
         poll = select.poll()
         poll.register(self._fd, 0)
         if any(events & select.POLLERR for _, events in poll.poll(0)):

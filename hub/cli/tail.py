@@ -1,9 +1,8 @@
-"""`hub tail`: what channels carry, live, for a human; or what one connection's channels do.
+"""`hub tail` shows a human the pushes of channels, or those of one connection's channels, live.
 
-With --connection it follows the channels that the connection is subscribed to, on a connection of
-this command's own, and looks at the other's record besides: what its outbox drops, where it falls
-behind, how it ends. The command does not see the bytes that are written to it; `hub explain` tells
-what became of a single publication.
+With --connection the command subscribes by itself to the channels of that connection, and watches
+its record beside: messages that its outbox drops, a backlog, its end. The command does not see the
+bytes that are written to the connection; `hub explain` tells what became of a single publication.
 """
 
 import asyncio
@@ -34,12 +33,12 @@ if TYPE_CHECKING:
 
 
 Observed = dict[str, object]
-"""Something seen of a connection; `op` is `observed`, which no push of the hub is."""
+"""A change in a connection's record; its `op` is `observed`, which no push of the hub is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """How lines are written."""
+    """The format of lines."""
 
     as_json: bool
     color: bool = False
@@ -50,7 +49,7 @@ class Lines:
         return cls(as_json, color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
     def pushed(self, item: "Message | Gap | Presence") -> bytes:
-        """A push: with JSON as it came, but for what a terminal would obey, which is escaped."""
+        """Return a push as it came; characters that a terminal would obey are escaped."""
         from hub_client import Gap, Message
 
         if self.as_json:
@@ -66,7 +65,7 @@ class Lines:
         return shown(f"{_clock(None)} {item.channel} {item.change.upper()}{who}").encode()
 
     def observed(self, observed: Observed) -> bytes:
-        """What was seen of a connection."""
+        """Return a line for a change of a connection."""
         if self.as_json:
             return to_json(observed).encode()
         return self._marked(f"{_clock(observed['at_ms'])} ! {_sentence(observed)}")
@@ -104,7 +103,7 @@ def _sentence(observed: Observed) -> str:
 
 
 def _clock(at_ms: object) -> str:
-    """Local time to the millisecond; now for None."""
+    """Return the local time to the millisecond; None stands for now."""
     seconds = at_ms / 1000 if isinstance(at_ms, int | float) else time.time()
     return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{int(seconds * 1000) % 1000:03}"
 
@@ -117,7 +116,7 @@ _CLOSED = 1000
 
 
 class Follower(Protocol):
-    """The printing part; `hub.cli.tail.Followed`."""
+    """The printing side that `watch` needs; `hub.cli.tail.Followed` has it."""
 
     def follow(self, channels: tuple[str, ...]) -> None: ...
 
@@ -125,10 +124,10 @@ class Follower(Protocol):
 
 
 async def watch(operator: Operator, connection: str, every: float, follower: Follower) -> None:
-    """Have its channels followed and tell what happens to it, until it has ended.
+    """Follow the channels of a connection and print its changes, until it has ended.
 
     Raises:
-        OperatorError: it is not there at first, or the hub does not let this operator look.
+        OperatorError: There is no such connection, or the hub refuses this operator.
     """
     seen = await operator.ask("connections", connection)
     say(
@@ -146,7 +145,8 @@ async def watch(operator: Operator, connection: str, every: float, follower: Fol
 
 
 async def _look(operator: Operator, connection: str, before: Json) -> Json:
-    """The record now; {} when it has ended; as before where the hub does not say."""
+    """Return the present record; {} when the connection has ended; `before` where the hub does not
+    answer."""
     try:
         return await operator.ask("connections", connection)
     except OperatorError as error:
@@ -168,7 +168,7 @@ async def _ending(operator: Operator, connection: str) -> Observed:
 
 
 def changes(before: Json, now: Json) -> Iterator[Observed]:
-    """What differs between two records of one connection."""
+    """Return the differences between two records of one connection."""
     connection = now["connection"]
     old = {row["channel"]: row for row in before["subscriptions"]}
     new = {row["channel"]: row for row in now["subscriptions"]}
@@ -248,7 +248,7 @@ def tail(
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was asked for on the command line."""
+    """The question as the command line asks it."""
 
     channels: tuple[str, ...]
     connection: str | None
@@ -257,11 +257,11 @@ class Order:
     lines: Lines
 
     async def carry_out(self, operator: Operator) -> None:
-        """Print until the connection ends, the hub refuses, or nobody reads any more.
+        """Print until the connection ends, the hub refuses, or stdout is closed.
 
         Raises:
-            OperatorError: the hub refuses, or there is no such connection.
-            BrokenPipeError: nobody reads stdout any more.
+            OperatorError: The hub refuses, or there is no such connection.
+            BrokenPipeError: stdout has no reader any more.
         """
         from hub_client import ClientOptions, HubClient, HubClientError
 
@@ -293,7 +293,7 @@ class Order:
 
 
 class Followed:
-    """The channels that are followed now, one task each, printed as they come."""
+    """The channels that are followed now, with one task each that prints."""
 
     def __init__(self, hub: "HubClient", order: Order, printer: Printer) -> None:
         self._hub = hub
@@ -304,7 +304,7 @@ class Followed:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def follow(self, channels: tuple[str, ...]) -> None:
-        """Follow these and no others from now on."""
+        """Follow exactly these channels from now on."""
         for channel in self._tasks.keys() - set(channels):
             self._tasks.pop(channel).cancel()
         for channel in channels:
@@ -314,15 +314,15 @@ class Followed:
                 self._tasks[channel] = task
 
     async def tell(self, observed: dict[str, object]) -> None:
-        """Print something that was seen of a connection."""
+        """Print a change of a connection."""
         await self._printer.print(self._lines.observed(observed))
 
     async def wait_failed(self) -> None:
-        """Raise what ended a channel's iteration: the hub's refusal."""
+        """Raise the hub's refusal of a channel."""
         await self._failed
 
     async def close(self) -> None:
-        """Follow nothing any more."""
+        """Follow no channel any more."""
         tasks = list(self._tasks.values())
         self.follow(())
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -343,6 +343,6 @@ class Followed:
 
 
 def _tell(state: "ConnectionState") -> None:
-    """Only trouble: a tail that is well needs no comment."""
+    """Print trouble alone: a working connection needs no line."""
     if state.name == "waiting":
         say(f"{state.detail}; again in {state.retry_in_seconds:.1f} s")

@@ -1,11 +1,12 @@
-"""`hub token`: make a subscriber's token, or say why one is refused.
+"""`hub token` makes a subscriber's token, or says why a token is refused.
 
-The command reads the settings that the hub reads. A token is signed with the first of
-`HUB_TOKEN_KEYS`, or with a private key in a PEM file; it has the issuer and the audience that the
-hub wants, and a name (`jti`) by which it can be revoked. `--check` judges as a node would, but for
-what operators have revoked or banned, which only running nodes know.
+The command reads the settings of the hub. It signs a token with the first of `HUB_TOKEN_KEYS`, or
+with a private key in a PEM file. The token has the issuer and the audience that the hub expects,
+and a name (`jti`) by which it can be revoked. `--check` judges as a node would, but does not know
+revocations and bans, which only running nodes hold.
 
-Ends with 0 when it is made or holds, 1 when it is refused, 2 when the call itself is wrong.
+The command ends with 0 when the token is made or valid, 1 when it is refused, 2 when the call
+itself is wrong.
 """
 
 import re
@@ -63,7 +64,7 @@ def token(
     kid: Annotated[str | None, typer.Option(help="The key's name, for the token's header.")] = None,
     config_file: ConfigFile = None,
 ) -> None:
-    """Make a token for SUB, or with --check say whether one holds, and why not."""
+    """Make a token for SUB, or with --check say whether a token is valid, and why not."""
     settings = settings_of(ctx, config_file)
     if check is not None:
         if sub is not None or subscribe or publish:
@@ -110,7 +111,7 @@ def _claims(
 
 
 def _put(claims: dict[str, Any], claim: str, grants: dict[str, Any]) -> None:
-    """Where the hub looks for them: a name that is a URL stays whole."""
+    """Set a claim where the hub looks for it: a name that is a URL is one claim."""
     if "/" in claim or ":" in claim:
         claims[claim] = grants
         return
@@ -122,7 +123,7 @@ def _put(claims: dict[str, Any], claim: str, grants: dict[str, Any]) -> None:
 
 
 def seconds_of(text: str, option: str) -> int | None:
-    """A duration such as 15m in seconds; None for `never`."""
+    """Return a duration such as 15m in seconds; None for `never`."""
     if text == _NEVER:
         return None
     match = _DURATION.fullmatch(text.strip())
@@ -197,7 +198,7 @@ def _check(settings: "Settings", text: str) -> None:
 
 
 def _asked_provider(settings: "Settings") -> "ProviderKeys | None":
-    """The provider's keys, read once."""
+    """Fetch the provider's keys once."""
     if not settings.token_jwks_url:
         return None
     import asyncio

@@ -1,7 +1,8 @@
-"""`hub top`: what the hub does now, and which connections, channels or nodes do most of it.
+"""`hub top` shows the load of the hub, and the connections, channels or nodes that cause most of
+it.
 
-On a terminal it refreshes until it is told to end; elsewhere it prints once. With --json
-it prints one snapshot per line, for as long as it runs or --count says.
+On a terminal it refreshes until a key or a signal ends it; elsewhere it prints once. With --json it
+prints one snapshot per line, for ever or --count times.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from hub.cli.top_taking import MOST_ROWS, Snapshot, take
 from hub.cli.top_view import Shown, ordered, pressed, row_names, shown_at_first
 
 _SIGNALLED = 128
-"""Plus the signal's number: how shells say that a signal ended a command."""
+"""The exit code of a process that a signal ended is this plus the signal's number, as in shells."""
 
 
 def register(app: typer.Typer) -> None:
@@ -62,14 +63,15 @@ def top(
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was asked for on the command line."""
+    """The view as the command line asks for it."""
 
     shown: Shown
     every: float
     count: int | None
 
     async def print_snapshots(self, operator: Operator) -> None:
-        """Until `count`; what fails after the first is said and tried again."""
+        """Print up to `count` snapshots; an error after the first is printed, and the next try
+        follows."""
         snapshot = await take(operator, self.shown, MOST_ROWS)
         print_json(snapshot.document())
         printed = 1
@@ -84,7 +86,7 @@ class Order:
             printed += 1
 
     async def show(self, operator: Operator) -> None:
-        """Live on a terminal, once elsewhere."""
+        """Show the view live on a terminal, or print it once elsewhere."""
         if not has_terminal():
             self._print_once(operator, await take(operator, self.shown, MOST_ROWS))
             return
@@ -108,7 +110,7 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Live:
-    """One terminal that shows one hub."""
+    """One terminal that shows one hub: it refreshes in the background and answers keys at once."""
 
     def __init__(
         self, operator: Operator, screen: Screen, shown: Shown, first: Snapshot, every: float
@@ -120,11 +122,11 @@ class Live:
         self._every = every
         self._trouble = ""
         self._wanted = asyncio.Event()
-        """Set when a refresh should not wait for its time."""
+        """The event is set when the next refresh should come at once."""
         self._end: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> int | None:
-        """Until a key, or the signal whose number it returns, ends it."""
+        """Return None after a key that ends it, or the number of the signal that does."""
         refreshing = asyncio.create_task(self._refresh())
         self._listen()
         try:
@@ -174,7 +176,7 @@ class Live:
         self._shown = chosen
 
     def _names(self) -> list[str]:
-        """Of the rows that are on the screen."""
+        """Return the names of the rows on the screen."""
         if self._snapshot.listing != self._shown.listing.name:
             return []
         rows = ordered(self._shown, self._snapshot.rows)[: room(self._screen.height)]
@@ -237,7 +239,7 @@ class Live:
 
 
 def _asked(shown: Shown) -> Shown:
-    """What of it the hub is asked: a mark, help and what is typed are matters of the screen."""
+    """Return the parts of `shown` that the hub's answer depends on: no mark, help or typing."""
     selected = shown.selected if shown.is_open else ""
     filtered = "*" if shown.filter else ""
     return replace(shown, help=False, is_typing=False, selected=selected, filter=filtered)

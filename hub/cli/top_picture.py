@@ -1,4 +1,4 @@
-"""The lines that `hub top` draws of what is chosen and what the hub said; touches no terminal."""
+"""Draw the lines of `hub top` from the chosen view and a snapshot, without a terminal."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -27,14 +27,14 @@ _HELP = (
 
 
 def room(height: int) -> int:
-    """How many rows a terminal of `height` lines has room for; 1 at least."""
+    """Return how many rows fit into `height` lines of a terminal; at least 1."""
     return max(1, height - _HEADER - _TITLES - _FOOTER)
 
 
 def picture(
     chosen: Shown, snapshot: Snapshot, *, url: str, trouble: str, width: int, height: int
 ) -> "Group":
-    """The whole screen; `trouble` says why the snapshot is not a newer one, if it is not."""
+    """Return the whole screen; `trouble` says why the snapshot is old, and is empty otherwise."""
     from rich.console import Group
 
     first, figures = summary(chosen, snapshot, url=url)
@@ -72,7 +72,7 @@ def _typing(chosen: Shown) -> str:
 
 
 def details(chosen: Shown, snapshot: Snapshot) -> list[str]:
-    """Everything about the row that is open, a field in each line."""
+    """Return every field of the opened row, one per line."""
     names = row_names(chosen, snapshot.rows)
     row = snapshot.opened
     if row is None and chosen.selected in names:
@@ -108,7 +108,7 @@ def _subscription(row: Json) -> str:
 
 
 def summary(chosen: Shown, snapshot: Snapshot, *, url: str) -> tuple[str, str]:
-    """The cluster in two lines."""
+    """Return the cluster's figures in two lines."""
     nodes, figures = len(snapshot.nodes), snapshot.figures()
     first = [
         f"hub {shown(url)}",
@@ -132,7 +132,7 @@ def _counted(number: float, what: str) -> str:
 
 
 def _line(text: str, style: str = "") -> "Text":
-    """Cut where the terminal ends, never wrapped."""
+    """Return a line that is cut at the terminal's edge and never wrapped."""
     from rich.text import Text
 
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
@@ -143,7 +143,7 @@ def _blank(lines: int) -> Sequence["Text"]:
 
 
 def _trouble(snapshot: Snapshot, trouble: str) -> "Text":
-    """The first thing that is wrong; nothing where all is well."""
+    """Return the first problem as a line; an empty line where there is none."""
     if trouble:
         return _line(f"shown is an old state: {shown(trouble)}", "bold red")
     if snapshot.silent:

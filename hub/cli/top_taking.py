@@ -1,4 +1,4 @@
-"""What `hub top` asks the hub at each refresh, and what it holds of the answers."""
+"""The questions of `hub top` to the hub at each refresh, and the snapshot made of the answers."""
 
 import asyncio
 import time
@@ -15,30 +15,30 @@ MOST_ROWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The hub at one moment."""
+    """The state of the hub at one moment."""
 
     listing: str
     at_seconds: float
-    """Since 1970 UTC."""
+    """Seconds since 1970 UTC."""
     nodes: Sequence[Json]
     rows: Sequence[Json]
     total: int
-    """Of the list, on all pages."""
+    """The number of rows on all pages of the list."""
     silent: Sequence[str] = ()
-    """Nodes whose part is missing."""
+    """Names of nodes that did not answer."""
     unknown: str = ""
-    """Why it could not be asked which nodes there are; empty where it could."""
+    """The reason why the hub could not list the nodes; empty where it could."""
     opened: Json | None = None
-    """Everything about the row that is open, as far as the hub still knows it."""
+    """Every field of the opened row, where the hub still has it."""
     taken_seconds: float = field(default_factory=time.monotonic)
-    """Monotonic: rates must not jump with a clock that is set."""
+    """Monotonic seconds, so that rates do not jump when the wall clock is set."""
 
     def without_rows(self, listing: str) -> "Snapshot":
-        """What is known before the rows of another list have come."""
+        """Return the snapshot for another list, before the rows of that list have come."""
         return replace(self, listing=listing, rows=(), total=0, silent=(), opened=None)
 
     def document(self) -> Json:
-        """As `hub top --json` prints it."""
+        """Return the snapshot as `hub top --json` prints it."""
         return {
             "at_ms": int(self.at_seconds * 1000),
             "cluster": self.figures(),
@@ -50,7 +50,7 @@ class Snapshot:
         }
 
     def figures(self) -> dict[str, float]:
-        """Sums over all nodes."""
+        """Return the sums over all nodes."""
         return {name: sum(row.get(name) or 0 for row in self.nodes) for name in FIGURES}
 
 
@@ -64,17 +64,17 @@ FIGURES = (
     "outbox_bytes",
     "congested",
 )
-"""Fields of a node whose sums say something about the cluster: a publication is counted at the
-node that took it, a delivery at the one that made it."""
+"""Fields of a node that add up to figures of the cluster: the node that took a publication counts
+it, and the node that made a delivery counts that."""
 
 
 async def take(
     operator: Operator, shown: Shown, rows: int, before: Snapshot | None = None
 ) -> Snapshot:
-    """Ask the hub now; rates of rows are those since `before`.
+    """Ask the hub now; rates of rows are the differences to `before`.
 
     Raises:
-        OperatorError: the hub refuses, or is away.
+        OperatorError: The hub refuses, or is away.
     """
     listing = shown.listing.name
     if listing == "nodes":
@@ -104,7 +104,7 @@ async def take(
 
 
 async def _opened(operator: Operator, shown: Shown) -> Json | None:
-    """A connection's own answer holds more than its row, and is there where its row is not."""
+    """Return the connection's own answer, which holds more fields than its row in the list."""
     if not shown.is_open or shown.listing.name != "connections":
         return None
     try:
@@ -116,7 +116,7 @@ async def _opened(operator: Operator, shown: Shown) -> Json | None:
 
 
 def _add_rates(now: Snapshot, before: Snapshot | None) -> None:
-    """To connections, where the snapshot before had them too."""
+    """Add a rate to each connection that the snapshot before has too."""
     if before is None or not (now.listing == before.listing == "connections"):
         return
     seconds = now.taken_seconds - before.taken_seconds

@@ -1,6 +1,6 @@
-"""What `hub top` shows: which list in which order, with which filter, and what each key changes.
+"""The view of `hub top`: its list, order and filter, and the change that each key makes.
 
-A row is marked by its name, so that the mark stays with it while rows change places.
+A row is marked by its name, so that the mark stays with the row while rows change places.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,21 +15,21 @@ _SENT_RATE = Column("SENT/s", of("sent_per_second", rate), width=6, rank=4, numb
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One of the lists, and the name of its rows in the API."""
+    """One list, and the API's name of its rows."""
 
     name: str
     columns: Sequence[Column]
     sort: str
-    """What it is sorted by at first."""
+    """The field that the list is sorted by at first."""
     name_field: str
-    """What tells its rows apart."""
+    """The field that identifies a row."""
 
     def column(self, sort: str) -> Column | None:
         return next((column for column in self.columns if column.sort == sort), None)
 
 
 def _with_rate(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """With what was sent in a second, beside what was sent in all."""
+    """Return the columns with a rate beside the total of sent messages."""
     at = next(index for index, column in enumerate(columns) if column.sort == "sent") + 1
     return (*columns[:at], _SENT_RATE, *columns[at:])
 
@@ -39,12 +39,12 @@ LISTINGS = (
     Listing("channels", CHANNELS, "subscribers", "channel"),
     Listing("nodes", NODES, "node", "node"),
 )
-"""In the order of their keys, 1 to 3."""
+"""The lists in the order of their keys, 1 to 3."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the user has chosen to see."""
+    """The user's choice of what to see."""
 
     listing: Listing
     sort: str
@@ -52,25 +52,25 @@ class Shown:
     paused: bool = False
     help: bool = False
     filter: str = ""
-    """What a row must hold to be shown, in whatever column, large or small letters alike."""
+    """The text that a shown row has in some column, in upper or lower case."""
     is_typing: bool = False
     """Whether keys are characters of the filter."""
     selected: str = ""
-    """The name of the row that is marked; empty for none."""
+    """The name of the marked row; empty for none."""
     is_open: bool = False
-    """Whether that row is shown alone, with everything that is known of it."""
+    """Whether the marked row is shown alone, with every field."""
 
     @property
     def order(self) -> str:
-        """As the API's `sort`."""
+        """The order as the API's `sort`."""
         return f"-{self.sort}" if self.descending else self.sort
 
 
 def shown_at_first(name: str, sort: str | None) -> Shown:
-    """`sort` as in the API, with `-` for descending.
+    """Return the first view; `sort` is as in the API, with `-` for descending.
 
     Raises:
-        ValueError: there is no such list, or it has no such column.
+        ValueError: There is no such list, or it has no such column.
     """
     listing = next((each for each in LISTINGS if each.name == name), None)
     if listing is None:
@@ -90,10 +90,10 @@ def _listed(listing: Listing, *, paused: bool = False) -> Shown:
 
 
 def pressed(shown: Shown, key: str, names: Sequence[str] = ()) -> Shown | None:
-    """What is shown after a key; None where it ends the command.
+    """Return the view after a key; None where the key ends the command.
 
     Args:
-        names: of the rows that are on the screen, from above.
+        names: Names of the rows on the screen, from above.
     """
     if shown.is_typing:
         return _typed(shown, key)
@@ -123,7 +123,7 @@ def _typed(shown: Shown, key: str) -> Shown:
 
 
 def _marked(shown: Shown, step: int, names: Sequence[str]) -> Shown:
-    """The row above or below; at first the one at the end that is come from."""
+    """Mark the row above or below; without a mark the first or the last row."""
     if not names:
         return shown
     if shown.selected in names:
@@ -134,7 +134,7 @@ def _marked(shown: Shown, step: int, names: Sequence[str]) -> Shown:
 
 
 def _back(shown: Shown) -> Shown:
-    """One step: out of help, out of a row, without a mark, without a filter."""
+    """Go back one step: out of help, out of a row, without a mark, without a filter."""
     if shown.help:
         return replace(shown, help=False)
     if shown.is_open:
@@ -151,14 +151,14 @@ def _numbered(shown: Shown, index: int) -> Shown:
 
 
 def _beside(shown: Shown, step: int) -> Shown:
-    """Sorted by the next column to either side that can be sorted by."""
+    """Sort by the next sortable column on either side."""
     sortable = [column for column in shown.listing.columns if column.sort]
     now = next(index for index, column in enumerate(sortable) if column.sort == shown.sort)
     return _by(shown, sortable[(now + step) % len(sortable)])
 
 
 def _by(shown: Shown, column: Column) -> Shown:
-    """The same column again turns the order round."""
+    """Sort by `column`; the same column again reverses the order."""
     descending = not shown.descending if column.sort == shown.sort else column.number
     return replace(shown, sort=column.sort, descending=descending, help=False)
 
@@ -182,7 +182,8 @@ _CHANGES: Mapping[str, Callable[[Shown], Shown]] = {
 
 
 def ordered(shown: Shown, rows: Sequence[Json]) -> list[Json]:
-    """Those that the filter lets through, sorted; what has no value comes first, as at the hub."""
+    """Return the rows that match the filter, sorted; rows without a value come first, as at the
+    hub."""
     wanted = shown.filter.casefold()
     columns = shown.listing.columns
     if wanted:
@@ -202,5 +203,5 @@ def _sortable(row: Json, sort: str) -> tuple[float, str]:
 
 
 def row_names(chosen: Shown, rows: Sequence[Json]) -> list[str]:
-    """What tells the rows apart."""
+    """Return the identifying names of the rows."""
     return [str(row.get(chosen.listing.name_field)) for row in rows]
