@@ -51,7 +51,7 @@ def shown(value: object) -> str:
 
 
 def rate(value: object) -> str:
-    """Return a number per second, or of milliseconds, with enough digits that a small one is not 0."""
+    """Return a number per second, or of milliseconds, with enough digits to show a small one."""
     if not isinstance(value, int | float):
         return _NOTHING
     if value == 0 or abs(value) >= 100:

@@ -1,4 +1,4 @@
-"""How commands end: their diagnostics on stderr, and exit codes with one meaning in all commands."""
+"""How commands end: diagnostics on stderr, and exit codes that mean the same in all commands."""
 
 import errno
 import os

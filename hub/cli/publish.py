@@ -166,7 +166,7 @@ class Call:
         return Publisher(self.url, key=self.key, options=options)
 
     def failed(self, error: "PublishError") -> str:
-        """Print whether the publication happened, why not, in which channel, and a possible cure."""
+        """Return whether the publication happened, why not, in which channel, and a cure."""
         from hub_client import PublishRefusedError
         from hub_client.transport import public_url
 
@@ -179,7 +179,7 @@ class Call:
         return f"{verdict}: {why}{hint}{where}"
 
     def _tell(self, retrying: "Retrying") -> None:
-        """Print the first retry, because a command that is silent for half a minute seems to hang."""
+        """Print the first retry: a command that is silent for half a minute seems to hang."""
         if retrying.attempt == 1:
             seconds = f"{self.retry_seconds:g} s"
             say(f"{retrying.why}; trying again for up to {seconds}, at {retrying.hub}")
