@@ -30,10 +30,10 @@ from hub.admin.requests import AdminRequest, Handlers
 from hub.auth.bans import MAX_STANDINGS, Kind, Standing, Standings
 from hub.auth.waiting import Waiters
 from hub.core.identity import Identity
+from hub.core.options import ACCESS_CHANNEL, ACCESS_OPTIONS
 from hub.core.ports import Broker, PublishRequest, Spawn, UndecidedError
 from hub.core.publication import Position, Publication
 from hub.core.registry import SessionRegistry
-from hub.core.reserved import ACCESS_CHANNEL, ACCESS_OPTIONS
 from hub.errors import ConflictError, HubError, NotFoundError
 
 # As long as a token's holder waits for the history to be read.

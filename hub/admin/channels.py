@@ -12,9 +12,9 @@ from typing import Protocol
 
 from hub.admin.listing import Listing, Page, Part, Query, Row, Selection, merge, slices
 from hub.admin.requests import Admin, AdminRequest, Answers, AtTag, Everywhere, Handlers
+from hub.core.options import is_reserved
 from hub.core.ports import Monotonic
 from hub.core.records import ChannelRecord, LiveChannel, Origin, channel_record, columns, joined
-from hub.core.reserved import is_reserved
 from hub.errors import BadRequestError, HubError
 
 # Of one node's part: names are 200 characters at most, so this is a quarter of the MiB that

@@ -14,12 +14,9 @@ from msgspec import UNSET, Meta, UnsetType
 from hub.admin.requests import AdminRequest, Handlers
 from hub.core.fanout.channels import OpenChannels
 from hub.core.forensics.answers import Answer
-from hub.core.forensics.archive import Recall
-from hub.core.forensics.held import NOTHING_HELD, HistoryHeld
-from hub.core.forensics.journal import Journal
+from hub.core.forensics.journal import Journal, Recall
 from hub.core.forensics.noted import Notes, What
-from hub.core.forensics.question import Explanation, Question
-from hub.core.forensics.recalled import Recalled
+from hub.core.forensics.question import NOTHING_HELD, Explanation, HistoryHeld, Question, Recalled
 from hub.core.forensics.stretches import Case, Stretch, joined
 from hub.core.options import MIB
 from hub.core.ports import Broker

@@ -1,7 +1,7 @@
 """Which connections a subject has and had, as one node knows: open, ended, and read from its notes.
 
 The node looks at the subject's open connections, at those that the journal remembers, and, where
-notes are kept longer than that, at what was kept of them (`hub.core.forensics.archive.Recall`).
+notes are kept longer than that, at what was kept of them (`hub.core.forensics.journal.Recall`).
 What became of publications on the way to them stands in `hub.admin.subject_here`.
 """
 

@@ -14,8 +14,7 @@ from hub.admin.requests import Handlers
 from hub.admin.subject_connections import Known, SubjectConnections, ms_of, seconds_of
 from hub.core.forensics.answers import Answer
 from hub.core.forensics.noted import What
-from hub.core.forensics.question import Explanation, Question
-from hub.core.forensics.recalled import Recalled
+from hub.core.forensics.question import Explanation, Question, Recalled
 from hub.core.forensics.stretches import Case, Hold, Stretch, Window, joined
 from hub.core.forensics.timeline import Timeline
 from hub.core.publication import Position

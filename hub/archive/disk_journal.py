@@ -53,7 +53,7 @@ _decode = msgspec.msgpack.decode
 
 
 class DiskJournal:
-    """One per node: `hub.core.forensics.archive.Archive` and `Recall`.
+    """One per node: `hub.core.forensics.journal.Archive` and `Recall`.
 
     Args:
         wall_offset_seconds: from the clock to seconds since 1970 UTC.
@@ -96,7 +96,7 @@ class DiskJournal:
         self._flush()
         await self._writer.stop()
 
-    # -- hub.core.forensics.archive.Archive ---------------------------------------------------
+    # -- hub.core.forensics.journal.Archive ---------------------------------------------------
 
     def noted(self, connection: str, event: Event) -> None:
         self._pending.append((connection, event))
@@ -215,7 +215,7 @@ class DiskJournal:
     def _seconds(self, at_ms: int) -> float:
         return at_ms / 1000 - self._offset
 
-    # -- hub.core.forensics.archive.Recall ----------------------------------------------------
+    # -- hub.core.forensics.journal.Recall ----------------------------------------------------
 
     async def visits(
         self, subject: str, *, from_seconds: float, to_seconds: float, limit: int

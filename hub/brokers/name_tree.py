@@ -6,8 +6,8 @@ A broker with a directory (`hub.core.ports.Directory`) keeps one of what it know
 import asyncio
 from collections.abc import Iterator, Sequence
 
+from hub.core.options import is_reserved
 from hub.core.patterns import ONE, REST, names_reserved, segments
-from hub.core.reserved import is_reserved
 
 # Names looked at between two turns of the loop: about a millisecond. A guess.
 _TURN = 1000

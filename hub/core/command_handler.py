@@ -12,11 +12,9 @@ from hub.core import commands
 from hub.core.commands import Command
 from hub.core.counters import Counters
 from hub.core.fanout.membership import Membership
-from hub.core.fanout.presence import page_of
-from hub.core.fanout.presence_commands import PresenceCommands
+from hub.core.fanout.presence import PresenceCommands, page_of
 from hub.core.hooks import Asker, Hooks, judged
 from hub.core.identity import Identity
-from hub.core.look_back import LookBack
 from hub.core.ports import (
     Policy,
     PublishRequest,
@@ -26,7 +24,7 @@ from hub.core.ports import (
 from hub.core.publication import REMOVES
 from hub.core.publishing import Publishing
 from hub.core.pushes import JsonText, Reply
-from hub.core.reading import Reading, history_ok, look_back_ok
+from hub.core.reading import LookBack, Reading, history_ok, look_back_ok
 from hub.core.recovery.pattern_subscribing import PatternSubscribing
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.session.session import Session

@@ -12,8 +12,8 @@ from hub.core.commands import Authenticate, Command, InUrl, Publish, Subscribe
 from hub.core.eager import Rest, begin
 from hub.core.ports import Spawn
 from hub.core.pushes import Reply
-from hub.core.session.context import Respond, SessionContext
-from hub.core.session.inbox import Inbox
+from hub.core.session.inbox import Inbox, Respond
+from hub.core.session.link import SessionContext
 from hub.core.session.session import Session
 from hub.errors import HubError, RateLimitedError
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from hub.core.filters import Filter
-from hub.core.publication import Position
+from hub.core.publication import Filter, Position
 from hub.core.values import value
 
 CommandId = str | int | None

@@ -1,13 +1,14 @@
-"""What has happened, as plain counters.
+"""Plain counters of events, and the rates of the last seconds that follow from them.
 
-The core counts here because an attribute increment costs 30 ns where a metrics library's
-locked counter costs ten times that, once per delivery. `hub.observe` reads them when it is
-scraped. Each is declared once, with the metric that it is exported as, its HELP text and its label.
-All counters only rise; gauges are computed from live state when asked.
+The core counts once per delivery. An attribute increment costs 30 ns, and a metrics library's
+locked counter ten times that. `hub.observe` reads the counters at each scrape. Each is declared
+once, with the name of its metric, its HELP text and its label. Counters only rise; gauges are
+computed from live state on request.
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,7 @@ from hub.core.labels import (
     Label,
     exported,
 )
+from hub.core.ports import Monotonic
 
 # Upper bounds in seconds: from one tick on a calm hub (0.1 ms) to a stalled one (10 s).
 LATENCY_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
@@ -51,31 +53,31 @@ class Histogram:
 
 
 class Counts(Counter[str]):
-    """A counter that is set in C, which takes 0.06 us for each count instead of 0.3.
+    """A counter by name that is set in C, which takes 0.06 us for each count instead of 0.3.
 
-    `Counter` deletes in Python, and a class that does so is set through Python as well. What
-    is not counted cannot be deleted here.
+    `Counter` deletes in Python, and Python sets the items of such a class in Python too. Deleting a
+    key that is not counted raises here.
     """
 
     __setitem__ = dict.__setitem__
     __delitem__ = dict.__delitem__  # type: ignore[assignment]  # only of what is counted
 
 
-# What these return stands for a field's default to the type checker, as `field` itself does.
+# To the type checker the results of these functions are defaults of fields, as that of `field` is.
 
 
 def _count(metric: str, about: str) -> Any:
-    """A field that counts, exported as `metric`."""
+    """Declare a counter that is exported as `metric`."""
     return field(default=0, metadata=exported(metric, about))
 
 
 def _counts(metric: str, about: str, label: Label) -> Any:
-    """A field that counts by the values of a label."""
+    """Declare a counter for each value of a label."""
     return field(default_factory=Counts, metadata=exported(metric, about, label))
 
 
 def _times(metric: str, about: str) -> Any:
-    """A field that counts by how long something took."""
+    """Declare a histogram of durations."""
     return field(default_factory=Histogram, metadata=exported(metric, about))
 
 
@@ -104,7 +106,7 @@ class Counters:
     refused: Counts = _counts(
         "hub_handshake_failures", "Sessions refused before they began, by reason.", REFUSAL
     )
-    """Sessions refused before they existed, and requests that never became one, by reason."""
+    """Counts requests that never became a session too."""
     refusals: Counts = _counts(
         "hub_refusals",
         "Requests refused for their credentials, their origin or their host.",
@@ -171,13 +173,13 @@ class Counters:
     broker_call_errors: Counts = _counts(
         "hub_broker_call_errors", "Calls to the broker without a useful answer.", OUTCOME
     )
-    """Such calls without a useful answer: `not_sent`, `no_answer` or `refused`."""
+    """By outcome: `not_sent`, `no_answer` or `refused`."""
     broker_connects: Counts = _counts(
         "hub_broker_connects",
         "Connections made to the broker, the first ones included.",
         CONNECTION,
     )
-    """Connections made to it, by what they are for: `commands` or `subscriber`."""
+    """By purpose: `commands` or `subscriber`."""
     broker_received: int = _count(
         "hub_broker_received", "Publications that came by the broker's pub/sub."
     )
@@ -223,3 +225,82 @@ class Counters:
     heartbeat_round_trip: Histogram = _times(
         "hub_heartbeat_round_trip_seconds", "Time from a WebSocket ping to its pong."
     )
+
+
+# Long enough for a steady figure, short enough to be "now". Guess, not measured.
+WINDOW_SECONDS = 5.0
+# The window advances this often, so it has five samples.
+STEP_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    at_seconds: float
+    counts: tuple[int, int, int, int]
+    latencies: tuple[int, ...]
+
+
+class Rates:
+    """Rates and latencies of the last window; 0 before a whole window has passed.
+
+    Call `tick` at least once a second. Nothing decides by these figures: limits on peers are in
+    `hub.core.limits`.
+    """
+
+    def __init__(self, counters: Counters, clock: Monotonic) -> None:
+        self._counters = counters
+        self._clock = clock
+        self._samples = deque([self._sample()])
+        self.publications_per_second = 0.0
+        self.deliveries_per_second = 0.0
+        self.dropped_per_second = 0.0
+        self.gaps_per_second = 0.0
+        self.latency_p50_seconds: float | None = None
+        """From the broker's delivery to the last write; None without publications."""
+        self.latency_p99_seconds: float | None = None
+
+    def _sample(self) -> _Sample:
+        counters = self._counters
+        dropped, gaps = counters.dropped.total(), counters.gaps.total()
+        return _Sample(
+            self._clock(),
+            (counters.publications, counters.deliveries, dropped, gaps),
+            tuple(counters.publish_to_write.buckets),
+        )
+
+    def tick(self) -> None:
+        samples, now = self._samples, self._clock()
+        if now - samples[-1].at_seconds < STEP_SECONDS:
+            return
+        samples.append(self._sample())
+        while len(samples) > 2 and now - samples[1].at_seconds >= WINDOW_SECONDS:
+            samples.popleft()
+        if now - samples[0].at_seconds >= WINDOW_SECONDS:
+            self._show(samples[0], samples[-1])
+
+    def _show(self, first: _Sample, last: _Sample) -> None:
+        elapsed = last.at_seconds - first.at_seconds
+        pairs = zip(first.counts, last.counts, strict=True)
+        rates = [round((after - before) / elapsed, 2) for before, after in pairs]
+        self.publications_per_second, self.deliveries_per_second = rates[0], rates[1]
+        self.dropped_per_second, self.gaps_per_second = rates[2], rates[3]
+        pairs = zip(first.latencies, last.latencies, strict=True)
+        buckets = [after - before for before, after in pairs]
+        self.latency_p50_seconds = quantile(buckets, 0.5)
+        self.latency_p99_seconds = quantile(buckets, 0.99)
+
+
+def quantile(buckets: Sequence[int], share: float) -> float | None:
+    """Return the seconds below which `share` (0 to 1) of a histogram's observations lie.
+
+    The result is interpolated within its bucket as Prometheus does. Observations beyond the last
+    bound count as that bound. None without observations.
+    """
+    if not (total := sum(buckets)):
+        return None
+    rank, below, lower = share * total, 0, 0.0
+    for bound, count in zip(LATENCY_BOUNDS, buckets, strict=False):
+        if count and below + count >= rank:
+            return lower + (bound - lower) * (rank - below) / count
+        below, lower = below + count, bound
+    return lower

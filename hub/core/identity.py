@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from hub.core.options import ACCESS_CHANNEL, is_reserved
 from hub.core.patterns import literal_prefix, names_reserved
-from hub.core.reserved import ACCESS_CHANNEL, is_reserved
 from hub.errors import ForbiddenError, UnauthorizedError
 
 

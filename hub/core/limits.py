@@ -7,7 +7,7 @@ takes a token; with none left it is refused, and told after how many seconds the
     an event of 50 tokens (an array, a large message) is taken by a full bucket, which then owes 30
 
 Nothing here waits or knows a clock of its own. What is off costs one comparison. How much a node
-does now, for operators, is `hub.core.rates`.
+does now, for operators, is `hub.core.counters`.
 """
 
 import ipaddress

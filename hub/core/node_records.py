@@ -24,7 +24,7 @@ class NodeRecord:
     deliveries: int
     draining: bool
     publications_per_second: float = 0.0
-    """Of the last seconds (`hub.core.rates`)."""
+    """Of the last seconds (`hub.core.counters`)."""
     deliveries_per_second: float = 0.0
     dropped: int = 0
     """Publications that outboxes dropped or conflated."""

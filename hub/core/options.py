@@ -1,6 +1,7 @@
-"""Limits, and choices per namespace and of the node, as the core takes them.
+"""Options of channels, sessions and the node as frozen values, and the channels of the hub itself.
 
-Plain frozen values: `hub.settings` reads and checks them, the composition root hands them in.
+`hub.settings` reads and checks them; the composition root hands them to the core. Only the hub
+publishes in the namespace `hub`.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ MIB = 1024 * KIB
 
 
 class Overflow(StrEnum):
-    """What gives way when a subscription's ring is full. Acts only under congestion."""
+    """The publication that gives way when a subscription's ring is full, under congestion only."""
 
     DROP_OLDEST = "drop_oldest"
     LATEST_PER_KEY = "latest_per_key"
@@ -23,7 +24,7 @@ class Overflow(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChannelOptions:
-    """What holds for every channel of a namespace."""
+    """Options of every channel of a namespace."""
 
     history_size: int = 100
     """Publications kept per channel, 0 to 1,000,000; 0 keeps none."""
@@ -33,23 +34,23 @@ class ChannelOptions:
     allow_raw: bool = False
     """Whether plain Redis PUBLISH may reach the channel, unsequenced."""
     keyed: bool = False
-    """Whether the newest publication of each key is kept: the channel's state."""
+    """Whether the channel keeps its state: the newest publication of each key."""
     state_max_keys: int = 10_000
-    """Keys of one channel's state, 1 to 100,000: sorting as many takes 20 ms once."""
+    """Keys of one channel's state, 1 to 100,000. Sorting 100,000 takes 20 ms once."""
     state_ttl_seconds: float = 0
-    """How long a row is kept that is not published again; 0: for ever."""
+    """How long a row is kept that is not published again; 0 for ever."""
 
     @property
     def keeps_history(self) -> bool:
         return self.history_size > 0 and self.history_ttl_seconds > 0
 
     def check_presence(self, channel: str) -> None:
-        """Raise `BadRequestError` where `channel`, which has these options, keeps no presence."""
+        """Raise `BadRequestError` where these options, those of `channel`, keep no presence."""
         if not self.presence:
             raise BadRequestError(f"presence is off for {channel!r}")
 
     def check_keyed(self, channel: str) -> None:
-        """Raise `BadRequestError` where `channel`, which has these options, keeps no state."""
+        """Raise `BadRequestError` where these options, those of `channel`, keep no state."""
         if not self.keyed:
             raise BadRequestError(
                 f"{channel!r} keeps no state: its namespace is not keyed (keyed = true)"
@@ -63,10 +64,10 @@ class Namespaces:
     default: ChannelOptions = field(default_factory=ChannelOptions)
     by_name: Mapping[str, ChannelOptions] = field(default_factory=dict)
     by_channel: Mapping[str, ChannelOptions] = field(default_factory=dict)
-    """Of single channels, before those of their namespace."""
+    """Options of single channels, which go before those of their namespace."""
 
     def options(self, channel: str) -> ChannelOptions:
-        """The options of `channel`: those of what stands before its first `:`."""
+        """Return the options of `channel`. Its namespace is the part before the first `:`."""
         if (own := self.by_channel.get(channel)) is not None:
             return own
         name, colon, _ = channel.partition(":")
@@ -75,31 +76,31 @@ class Namespaces:
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """What one session may cost."""
+    """Bounds on one session."""
 
     outbox_max_messages: int = 1000
     """Per subscription."""
     outbox_max_bytes: int = MIB
-    """Per session, all its rings together."""
+    """Per session, of all its rings together."""
     outbox_max_age_seconds: float = 30
     max_subscriptions: int = 128
     max_patterns: int = 16
     max_pattern_channels: int = 1000
-    """That a session is in through patterns: what it has of each is 0.5 KB, and one reply names
-    them all. A guess."""
+    """Channels that a session has through patterns. Each takes 0.5 KB of the session, and one reply
+    names them all. A guess."""
     max_message_bytes: int = 64 * KIB
     """Of one publication's `data`."""
     control_max_bytes: int = 64 * KIB
-    """Replies and heartbeats waiting for a peer that does not read; more closes with 4508."""
+    """Replies and heartbeats that wait for a peer which does not read; more closes with 4508."""
     inbox_max_commands: int = 256
-    """Commands waiting for their turn; more pauses reading from that peer."""
+    """Commands that wait for their turn; more pauses reading from that peer."""
     inbox_max_bytes: int = MIB
-    """Payload of publications among them; more pauses reading as well."""
+    """Payload of waiting publications; more pauses reading too."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
-    """What a session is told of its node, and what bounds the node."""
+    """The node's description in each welcome, and bounds on the node."""
 
     node: str
     version: str
@@ -107,4 +108,30 @@ class NodeOptions:
     max_connections: int
     close_timeout_seconds: float
     tag: str = ""
-    """What this node's connections begin with, and no other's."""
+    """Prefix of the ids of this node's connections, which no other node has."""
+
+
+HUB_NAMESPACE = "hub"
+_PREFIX = f"{HUB_NAMESPACE}:"
+STATS_CHANNEL = "hub:stats"
+"""Carries every node's `hub.core.node_records.NodeRecord` once a second, keyed by node name."""
+ACCESS_CHANNEL = "hub:access"
+"""Carries bans and revoked tokens (`hub.admin.bans`). Only nodes read it."""
+ACCESS_OPTIONS = ChannelOptions(history_size=20_000, history_ttl_seconds=30 * 24 * 3600)
+"""History holds twice as many entries as may be in force. Nodes publish entries again that are in
+its older half."""
+STATS_OPTIONS = ChannelOptions(
+    history_size=1200, history_ttl_seconds=150, overflow=Overflow.LATEST_PER_KEY
+)
+"""History holds two minutes of ten nodes, with which a dashboard's charts begin. A slow reader gets
+the newest record of each node."""
+
+
+def is_reserved(channel: str) -> bool:
+    """Return whether `channel` is the hub's own: only operators read it, and no peer publishes."""
+    return channel.startswith(_PREFIX)
+
+
+def is_kept(channel: str) -> bool:
+    """Return whether one of the hub's own channels has a history."""
+    return channel == ACCESS_CHANNEL

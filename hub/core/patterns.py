@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
+from hub.core.options import HUB_NAMESPACE
 from hub.core.publication import MAX_CHANNEL_LENGTH, check_channel
-from hub.core.reserved import NAMESPACE
 from hub.errors import BadRequestError
 
 ONE, REST = "*", "**"
@@ -80,7 +80,7 @@ def literal_prefix(pattern: str) -> str:
 
 def names_reserved(pattern: str) -> bool:
     """Whether it is about channels of the hub itself; no other pattern matches any of them."""
-    return literal_prefix(pattern).startswith(f"{NAMESPACE}:")
+    return literal_prefix(pattern).startswith(f"{HUB_NAMESPACE}:")
 
 
 def segments(text: str) -> Sequence[str]:

@@ -1,8 +1,9 @@
-"""Positions and publications: what a channel's sequence is made of."""
+"""Positions and publications, which make up a channel's sequence, and filters of publications."""
 
 import re
 import string
 from functools import lru_cache
+from typing import Protocol
 
 from hub.core.values import value
 from hub.errors import BadRequestError
@@ -33,7 +34,7 @@ def check_channel(name: object) -> str:
 
 @lru_cache(maxsize=4096)
 def _is_channel(name: str) -> bool:
-    """The same names come again and again: remembered, one costs a fifth of the expression."""
+    """Return whether `name` is a channel name. The cache costs a fifth of the expression."""
     return _CHANNEL.fullmatch(name) is not None
 
 
@@ -59,47 +60,83 @@ class Position:
 
 
 BEGINNING = Position("", 0)
-"""Before the first publication of whichever epoch the channel is in; no peer can say it."""
+"""Before the first publication of the channel's present epoch, whichever that is.
+
+No peer can send this position.
+"""
 
 
 REMOVES = 1
-"""Takes the row of its key away, in a channel that keeps state."""
+"""Mark of a publication that takes the row of its key away, in a channel that keeps state."""
 ENDS = 2
-"""The last one of its channel."""
+"""Mark of the last publication of a channel."""
 
 
 @value(frozen=True, slots=True)
 class Publication:
-    """What was published, numbered 1, 2, 3, ... within its channel's epoch."""
+    """A published message, numbered 1, 2, 3, ... within its channel's epoch."""
 
     channel: str
     offset: int
     data: bytes
-    """JSON as it came, validated, on one line."""
+    """JSON as the publisher sent it, validated, on one line."""
     time_ms: int
-    """When the broker took it: milliseconds since 1970 UTC."""
+    """When the broker took it, in milliseconds since 1970 UTC."""
     key: str | None = None
     sender: str | None = None
-    """The token subject of the session that published it; `from` on the wire."""
+    """The token subject of the publishing session; `from` on the wire."""
     skip_connection: str | None = None
-    """The connection that asked not to get it back (`"echo": false`)."""
+    """The publishing connection, where it asked not to get its message back (`"echo": false`)."""
     trace: str | None = None
-    """W3C `traceparent` of its publishing; None for nearly all, which are not sampled."""
+    """W3C `traceparent` of the publish request; None for nearly all, which are not sampled."""
     tags: bytes | None = None
-    """What filters look at: a JSON object of scalars by name, on one line."""
+    """A JSON object of scalars by name, on one line. Filters look at it."""
     marks: int = 0
-    """`REMOVES` and `ENDS`, added."""
+    """The sum of `REMOVES` and `ENDS` where they apply."""
     keep_ms: int | None = None
-    """How long history may hold it, where that is shorter than its channel's; 0: not at all."""
+    """How long history may hold it, where that is shorter than the channel's time; 0 for never."""
 
 
 def odd_character(name: str, allowed: str) -> str:
-    """Of `name` the first character that is not in `allowed`, as a clause that says which and
-    where; empty where all are, so that only the length can be wrong.
+    """Return a clause that names the first character of `name` that is not in `allowed`.
 
+    It is empty where all characters are allowed, so that only the length can be wrong.
     Example: `'é' (U+00E9) is its character 4`.
     """
     for place, character in enumerate(name, 1):
         if character not in allowed:
             return f"{character!r} (U+{ord(character):04X}) is its character {place}"
     return ""
+
+
+class Filter(Protocol):
+    """A subscription's condition on the tags of publications.
+
+    A filter is frozen, and filters with the same condition are equal, so that all subscriptions
+    with one condition share their frames. `hub.wire.filters` implements it. A batch asks a filter
+    once for each publication and dialect (`hub.core.fanout.channels.Batch`), a replay once for each
+    publication that it reads (`hub.core.recovery.replay`). No broker knows filters: a publication
+    that is left out moves the position.
+    """
+
+    @property
+    def text(self) -> bytes:
+        """The condition as JSON."""
+        ...
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether the peer keeps rows, and so gets a removal for a publication that it left out."""
+        ...
+
+    def for_rows(self) -> "Filter":
+        """Return the same condition for a peer that keeps rows."""
+        ...
+
+    def matches(self, tags: bytes | None) -> bool:
+        """Return whether a publication with these tags (`Publication.tags`) matches."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+    def __eq__(self, other: object, /) -> bool: ...

@@ -1,14 +1,18 @@
-"""Publications taken in: bounded by what waits to be written, numbered by the broker, counted.
+"""The node's two sides of the broker: publications go to it, and come from it into channels.
 
-For sessions, the HTTP API and the application in this process alike. Whether a publisher may is
-asked before.
+`Publishing` takes publications from sessions, the HTTP API and the application in this process. It
+refuses them while too much waits to be written, has the broker number them, and counts them. Its
+callers check before whether the publisher may publish. `ChannelDownstream` takes what the broker
+delivers and adds it to the open batches of channels.
 """
 
 from collections.abc import Coroutine, Sequence
 from typing import Any, NoReturn
 
 from hub.core.counters import Counters
+from hub.core.fanout.channels import Channel, OpenChannels
 from hub.core.fanout.fanout import Fanout
+from hub.core.forensics.journal import Journal
 from hub.core.ports import (
     Broker,
     OnPublished,
@@ -17,11 +21,13 @@ from hub.core.ports import (
     PublishResult,
     PublishSoon,
 )
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Change, Gap, GapReason, PresenceReset
 from hub.errors import HubError, UnavailableError
 
 
 class Publishing:
-    """One per node."""
+    """Publishes for the whole node."""
 
     def __init__(
         self, broker: Broker, fanout: Fanout, counters: Counters, *, max_backlog_bytes: int
@@ -31,24 +37,24 @@ class Publishing:
         self._counters = counters
         self._max_backlog_bytes = max_backlog_bytes
         self.publishes_now = broker.answers_at_once and broker.publish_now is not None
-        """Whether publications are done in a plain call."""
+        """Whether the broker publishes in a plain call."""
 
     def publish(
         self, request: PublishRequest
     ) -> PublishResult | Coroutine[Any, Any, PublishResult]:
         """Publish for a session, the HTTP API or the application in this process.
 
-        It is done when this returns where the broker publishes in a plain call, else when what
-        is returned has ended. Calls made one after another are carried out in that order.
+        Where the broker publishes in a plain call, return the result; else return a coroutine to
+        await. Calls are carried out in the order in which they were made.
 
-        Raises `UnavailableError` while the node has more to write than it may queue, and what
-        the broker raises.
+        Raises `UnavailableError` while the node has more to write than it may queue, and any error
+        of the broker.
         """
         return self._publish_now(request) if self.publishes_now else self._publish_later(request)
 
     @property
     def publish_now(self) -> PublishNow | None:
-        """`publish` where it is always done when it returns; None elsewhere."""
+        """`publish` as a plain call; None where the broker has none."""
         return self._publish_now if self.publishes_now else None
 
     def _publish_now(self, request: PublishRequest) -> PublishResult:
@@ -70,7 +76,7 @@ class Publishing:
 
     @property
     def publish_soon(self) -> PublishSoon | None:
-        """`publish` with a call back; None where the broker has none."""
+        """`publish` with a callback; None where the broker has none."""
         return None if self._broker.publish_soon is None else self._publish_soon
 
     def _publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
@@ -92,10 +98,10 @@ class Publishing:
     def publish_many_now(
         self, requests: Sequence[PublishRequest]
     ) -> Sequence[PublishResult | HubError] | None:
-        """As `publish` for each in their order, with what it returns or raises.
+        """Publish several in their order; return the result or the error of each.
 
-        None, and nothing is done, where they have to be published one by one: the broker has no
-        call for many, or what waits to be written may reach its bound between two of them.
+        Return None and publish nothing where they have to be published one by one: the broker has
+        no call for many, or the backlog may reach its bound between two of them.
         """
         many = self._broker.publish_many_now if self.publishes_now else None
         size = sum([len(request.data) for request in requests])
@@ -127,13 +133,13 @@ class Publishing:
 
     @property
     def publishes_many(self) -> bool:
-        """Whether `publish_many` may be used: the broker takes several as cheaply as one."""
+        """Whether `publish_many` may be called: the broker takes several as cheaply as one."""
         return self._broker.publish_many is not None
 
     async def publish_many(
         self, requests: Sequence[PublishRequest]
     ) -> Sequence[PublishResult | HubError]:
-        """Publish in this order; each has its result, or why there is none."""
+        """Publish several in their order; return the result or the error of each."""
         publish_many = self._broker.publish_many
         assert publish_many is not None  # noqa: S101 - the caller has asked
         outcomes: Sequence[PublishResult | HubError]
@@ -160,3 +166,48 @@ class Publishing:
             self._counters.duplicates += 1
         else:
             self._counters.publications += 1
+
+
+class ChannelDownstream:
+    """Adds the broker's deliveries to open batches, in their order: `hub.core.ports.Downstream`.
+
+    A delivery for a channel that is not open here is dropped: the broker may learn of an
+    unsubscribe later.
+    """
+
+    def __init__(
+        self, channels: OpenChannels, fanout: Fanout, *, counters: Counters, journal: Journal
+    ) -> None:
+        self._channels = channels
+        self._fanout = fanout
+        self._counters = counters
+        self._journal = journal
+
+    def deliver(self, publication: Publication) -> None:
+        if (channel := self._channels.find(publication.channel)) is not None:
+            self._fanout.add(channel, publication)
+
+    def lost(self, gap: Gap) -> None:
+        if (channel := self._channels.find(gap.channel)) is not None:
+            self._counters.gaps[gap.reason] += len(channel)
+            self._journal.lost(gap)
+            if gap.first and channel.options.keyed:
+                self._mend_by_state(channel)
+            self._fanout.add(channel, gap)
+
+    def _mend_by_state(self, channel: Channel) -> None:
+        """Send subscriptions with state the channel's rows in place of the gap."""
+        for subscription in [each for each in channel if each.state_need is not None]:
+            if subscription.live:
+                self._fanout.settle(subscription)
+            if not subscription.closed and subscription.live:
+                subscription.session.read_state(subscription, subscription.resume_from)
+
+    def reset(self, channel: str, head: Position) -> None:
+        if (open_channel := self._channels.find(channel)) is not None:
+            self._counters.gaps[GapReason.RESET] += len(open_channel)
+            self._fanout.reset(open_channel, head)
+
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
+        if (open_channel := self._channels.find(channel)) is not None:
+            self._fanout.announce(open_channel, change)

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-from hub.core.options import ChannelOptions
+from hub.core.options import STATS_CHANNEL, ChannelOptions
 from hub.core.ports import Monotonic
 from hub.core.publication import Position
-from hub.core.reserved import STATS_CHANNEL
 from hub.core.values import value
 
 Value = str | int | float

@@ -22,13 +22,11 @@ from hub.core.options import NodeOptions
 from hub.core.ports import Dialect, Monotonic, Spawn
 from hub.core.pushes import Welcome
 from hub.core.records import Origin, session_record
-from hub.core.session.context import SessionContext
-from hub.core.session.link import Link
+from hub.core.session.link import Link, SessionContext
 from hub.core.session.session import Session
-from hub.core.time.aging import Aging
 from hub.core.time.deadlines import Deadline, Deadlines
-from hub.core.time.expiry import Expiry
 from hub.core.time.heartbeats import Heartbeats
+from hub.core.time.lifetimes import Aging, Expiry
 from hub.errors import (
     HubError,
     NotFoundError,

@@ -16,9 +16,9 @@ was killed tells of no end.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from hub.core.options import is_reserved
 from hub.core.ports import Roster, Spawn
 from hub.core.pushes import Join, Leave, Member, Update
-from hub.core.reserved import is_reserved
 from hub.core.session.session import Session
 from hub.hooks.names import CLOSED, JOINED, LEFT, OCCUPIED, OPENED, VACATED
 from hub.hooks.spans import Spans

@@ -16,9 +16,9 @@ from hub.admin.requests import AtConnection
 from hub.admin.sessions import CheckSecret, Poll, SendCommand
 from hub.core.eager import begin
 from hub.core.fanout.channels import OpenChannels
-from hub.core.fanout.presence_commands import PresenceCommands
-from hub.core.look_back import Found, LookBack
+from hub.core.fanout.presence import PresenceCommands
 from hub.core.node_records import NodeRecord
+from hub.core.options import STATS_CHANNEL
 from hub.core.polling import PollRequest
 from hub.core.ports import (
     HistoryPage,
@@ -31,9 +31,8 @@ from hub.core.ports import (
 from hub.core.publication import Position
 from hub.core.publishing import Publishing
 from hub.core.pushes import Member
-from hub.core.reading import Reading
+from hub.core.reading import Found, LookBack, Reading
 from hub.core.records import ChannelRecord, LiveChannel, channel_record
-from hub.core.reserved import STATS_CHANNEL
 from hub.errors import HubError, UnavailableError
 from hub.node.broker import NodeBroker
 from hub.node.stats import Reporter

@@ -15,30 +15,27 @@ from hub.core.command_handler import CommandHandler
 from hub.core.counters import Counters
 from hub.core.eager import begin
 from hub.core.fanout.channels import OpenChannels
-from hub.core.fanout.downstream import ChannelDownstream
 from hub.core.fanout.fanout import Fanout, FanoutRuntime
 from hub.core.fanout.membership import Membership
-from hub.core.fanout.presence import PresenceTable
-from hub.core.fanout.presence_commands import PresenceCommands
+from hub.core.fanout.presence import PresenceCommands, PresenceTable
 from hub.core.forensics.journal import Journal
 from hub.core.hooks import Hooks
 from hub.core.limits import Limiter, PeerLimits
 from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
 from hub.core.ports import Defer, DirectoryBroker, Monotonic, Policy, Roster, Spawn, WriteEach
-from hub.core.publishing import Publishing
+from hub.core.publishing import ChannelDownstream, Publishing
 from hub.core.reading import Reading
 from hub.core.recovery.pattern_subscribing import PatternSubscribing
 from hub.core.recovery.replay import Replay
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.refused import RefusedTable
 from hub.core.registry import Runtime, SessionRegistry
-from hub.core.session.context import SessionContext
+from hub.core.session.link import SessionContext
 from hub.core.session.outbox import OutboxBudget
 from hub.core.session.session import Session
-from hub.core.time.aging import Aging
 from hub.core.time.deadlines import Deadlines
-from hub.core.time.expiry import Expiry
 from hub.core.time.heartbeats import Heartbeats
+from hub.core.time.lifetimes import Aging, Expiry
 from hub.errors import HubError
 from hub.observe.log_levels import SESSION
 from hub.observe.logs import session_log
@@ -78,7 +75,7 @@ class CoreSettings(Protocol):
 
 
 class Awake(Protocol):
-    """Time that counts no stall of the node; `hub.core.time.awake.AwakeClock`."""
+    """Time that counts no stall of the node; `hub.core.time.deadlines.AwakeClock`."""
 
     def __call__(self) -> float: ...
 

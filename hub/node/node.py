@@ -31,12 +31,12 @@ from hub.archive.disk_journal import DiskJournal
 from hub.archive.writer import Writer
 from hub.auth.keys import HeldKey
 from hub.auth.proxies import TrustedProxies
+from hub.core.counters import Rates
+from hub.core.options import ACCESS_CHANNEL
 from hub.core.ports import Defer, Roster, Spawn
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
-from hub.core.rates import Rates
-from hub.core.reserved import ACCESS_CHANNEL
-from hub.core.time.awake import AwakeClock
+from hub.core.time.deadlines import AwakeClock
 from hub.errors import HubError, UnauthorizedError
 from hub.hooks.spans import Spans
 from hub.node.access import policy_of, provider_of

@@ -8,15 +8,14 @@ from dataclasses import asdict, dataclass, replace
 import orjson
 
 from hub.admin.drain import Drainer
-from hub.core.counters import Counters
+from hub.core.counters import Counters, Rates
 from hub.core.fanout.channels import OpenChannels
 from hub.core.fanout.membership import Membership
 from hub.core.forensics.journal import Journal
 from hub.core.node_records import NodeRecord
+from hub.core.options import STATS_CHANNEL
 from hub.core.ports import Monotonic, PublishRequest
-from hub.core.rates import Rates
 from hub.core.registry import SessionRegistry
-from hub.core.reserved import STATS_CHANNEL
 from hub.core.session.outbox import OutboxBudget
 from hub.errors import HubError
 from hub.node.broker import NodeBroker

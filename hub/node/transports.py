@@ -30,8 +30,7 @@ from hub.transports.turns import Turns
 from hub.transports.websocket import WebSocketOptions
 from hub.wire.query import MAX_CHANNELS
 from hub.wire.sse import SeveralSseDialect, SseDialect
-from hub.wire.text import TextDialect
-from hub.wire.websocket import WebSocketDialect
+from hub.wire.websocket import TextDialect, WebSocketDialect
 
 _PAGES = Path(__file__).parents[1] / "pages"
 

@@ -17,9 +17,16 @@ from pydantic_settings import BaseSettings
 
 from hub.auth.keys import is_hashed, plain_length
 from hub.brokers.redis.link import urls
-from hub.core import reserved
 from hub.core.limits import PeerLimits
-from hub.core.options import ChannelOptions, Namespaces, SessionLimits
+from hub.core.options import (
+    ACCESS_CHANNEL,
+    ACCESS_OPTIONS,
+    HUB_NAMESPACE,
+    STATS_OPTIONS,
+    ChannelOptions,
+    Namespaces,
+    SessionLimits,
+)
 from hub.errors import SettingsError
 from hub.settings.catalog import Origin, SettingInfo, by_name
 from hub.settings.explain import RULE, explain
@@ -133,8 +140,8 @@ class Settings(Fields):
         }
         return Namespaces(
             default,
-            changed | {reserved.NAMESPACE: reserved.OPTIONS},
-            {reserved.ACCESS_CHANNEL: reserved.ACCESS_OPTIONS},
+            changed | {HUB_NAMESPACE: STATS_OPTIONS},
+            {ACCESS_CHANNEL: ACCESS_OPTIONS},
         )
 
     def session_limits(self) -> SessionLimits:
@@ -209,9 +216,9 @@ class Settings(Fields):
                 "may read every channel, its history and who is there"
             )
         yield from self._token_contradictions()
-        if reserved.NAMESPACE in self.namespace_changes:
+        if HUB_NAMESPACE in self.namespace_changes:
             yield (
-                f"{self._name('namespace_changes')}: {reserved.NAMESPACE} is the hub's own "
+                f"{self._name('namespace_changes')}: {HUB_NAMESPACE} is the hub's own "
                 "namespace, and what is set for it does not count"
             )
         if self.bans_path and not (self.broker.startswith("memory:") and self.workers == 1):

@@ -23,8 +23,7 @@ from hub.transports.request import Request
 from hub.transports.sse import FIRST_FIELD, Headers, response_headers
 from hub.transports.websocket import WebSocketOptions
 from hub.wire.codes import CloseCode
-from hub.wire.handshake import SUBPROTOCOL, subprotocols
-from hub.wire.websocket import close_reason
+from hub.wire.websocket import SUBPROTOCOL, close_reason, subprotocols
 
 # What waits for the server's `send`; behind it the session's outbox decides.
 _MAX_WAITING_BYTES = 16 * 1024

@@ -36,8 +36,8 @@ from hub.transports.request import Head
 from hub.transports.sse import SseConnection, response_head
 from hub.transports.verdict import AskedVerdict
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
-from hub.wire.handshake import accept, offered_token
 from hub.wire.query import MAX_CHANNELS, SubscriptionQuery, is_memorable, of_pattern, parse_query
+from hub.wire.websocket import accept_handshake, offered_token
 
 # Header fields that say who asks, or from where on.
 _PROVES = frozenset({"authorization", "cookie", "x-api-key", "last-event-id"})
@@ -114,7 +114,7 @@ class Openings:
         where it has to wait and has not: the transport is untouched then.
         """
         self._check_door(head, address)
-        answer, window_bits = accept(head.headers, deflate=self._deflate)
+        answer, window_bits = accept_handshake(head.headers, deflate=self._deflate)
         admitted = self._admit_websocket(head, address)
         connection = WebSocketConnection(
             transport,

@@ -3,7 +3,7 @@
 Between two polls it takes nothing. Where there is history nothing is queued then either: the
 subscriptions fill from it (`Subscription.fill`) when the peer comes back, and where there is none
 the session's outbox holds what fits. What history does not hold waits beside it
-(`hub.core.session.unkept`).
+(`hub.core.session.withheld`).
 """
 
 import time

@@ -1,11 +1,19 @@
-"""Filters by tags: a condition for each of some tags, all of which have to hold.
+"""Tags of publications, and filters by them.
 
-    {"league":"nba"}                                  the tag is there and is this
+Tags are a few scalars by name:
+
+    {"league":"nba","home":true,"round":3}            in JSON
+    league=nba, home=true                             in a header, where all values are texts
+
+They are kept as a JSON object on one line with its names in order, so that equal tags are equal
+bytes. A filter has a condition for each of some tags, and all conditions have to hold:
+
+    {"league":"nba"}                                  the tag is there and has this value
     {"league":["nba","wnba"]}                         ... or one of these
     {"price":{"gte":10,"lt":20},"sold":{"ne":true}}   ... or compares so
 
-What compares a number with a text does not hold, and neither does a condition on a tag that is not
-there; but for `ne`, which holds without it, and `exists`, which asks for it.
+A comparison of a number with a text does not hold. A condition on an absent tag does not hold
+either, but for `ne`, which does, and `exists`, which tests that.
 """
 
 import operator
@@ -17,14 +25,20 @@ import orjson
 
 from hub.core.values import value
 from hub.errors import BadRequestError
-from hub.wire.payload import exact
-from hub.wire.tags import MAX_NAME_LENGTH, MAX_TAGS, MAX_VALUE_LENGTH, Tag, Tags
+from hub.wire.payload import check_key, exact
 
+MAX_TAGS = 16
+MAX_NAME_LENGTH = 64
+MAX_VALUE_LENGTH = 200
+
+Tag = str | bool | int | float
+Tags = dict[str, Tag]
+_TAGS = msgspec.json.Decoder(Tags)
 MAX_VALUES = 100
-"""Of a list of values."""
+"""In a list of values."""
 MAX_FILTER_BYTES = 4096
 MEMO_BYTES = 8 * 1024 * 1024
-"""Of each of three kinds of answers that are remembered."""
+"""Of each of the three memos."""
 # Two tuples, two headers of bytes and an entry. Measured: a list of texts of two characters takes
 # twelve times its JSON, with the JSON itself.
 _ENTRY_BYTES = 300
@@ -44,25 +58,71 @@ _Condition = Tag | list[Tag] | dict[str, Tag | list[Tag]]
 _FILTER = msgspec.json.Decoder(dict[str, _Condition])
 
 
+def check_tags(raw: bytes) -> bytes:
+    """Return tags in their canonical form; raise `BadRequestError` where they are malformed."""
+    try:
+        tags = _TAGS.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadRequestError("tags are no JSON object of texts, numbers, true and false") from None
+    return encode_tags(tags)
+
+
+def encode_tags(tags: Tags) -> bytes:
+    """Encode tags in their canonical form; raise `BadRequestError` above the limits."""
+    if len(tags) > MAX_TAGS:
+        raise BadRequestError(f"{len(tags):,} tags, limit is {MAX_TAGS}")
+    for name, tag in tags.items():
+        if not 1 <= len(name) <= MAX_NAME_LENGTH:
+            raise BadRequestError(
+                f"a tag's name is {len(name):,} characters, allowed are 1 to {MAX_NAME_LENGTH}"
+            )
+        check_key(name, "a tag's name")
+        if isinstance(tag, str) and len(tag) > MAX_VALUE_LENGTH:
+            raise BadRequestError(
+                f"the tag {name!r} is {len(tag):,} characters, limit is {MAX_VALUE_LENGTH}"
+            )
+    try:
+        return exact(orjson.dumps(tags, option=orjson.OPT_SORT_KEYS))
+    except orjson.JSONEncodeError:
+        raise BadRequestError("tags hold a number or a text that JSON cannot") from None
+
+
+def read_tags(header: str) -> bytes:
+    """Read the tags of a header field, in either form."""
+    if header.lstrip().startswith("{"):
+        return check_tags(header.encode())
+    tags: Tags = {}
+    for pair in header.split(","):
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise BadRequestError(
+                f"X-Message-Tags: {pair.strip()[:60]!r} is not of the form name=value"
+            )
+        if (plain := name.strip()) in tags:
+            raise BadRequestError(f"X-Message-Tags names {plain[:60]!r} twice")
+        tags[plain] = value.strip()
+    return encode_tags(tags)
+
+
 @value(frozen=True, slots=True)
 class TagFilter:
-    """Made by `read_filter`; compared and hashed by its one written form."""
+    """A filter from `read_filter`, compared and hashed by its canonical text."""
 
     text: bytes
-    """As JSON with its names in order."""
+    """JSON with its names in order."""
     of_rows: bool = False
-    """As of `hub.core.filters.Filter`."""
+    """As in `hub.core.publication.Filter`."""
 
     def for_rows(self) -> "TagFilter":
         return TagFilter(self.text, of_rows=True)
 
     def matches(self, tags: bytes | None) -> bool:
-        """Whether publications with these tags are wanted."""
+        """Return whether publications with these tags match."""
         return _matches((self.text, tags))
 
 
 def read_filter(raw: bytes) -> TagFilter:
-    """Read a filter; raise `BadRequestError` for what is none."""
+    """Read a filter; raise `BadRequestError` where it is malformed."""
     if len(raw) > MAX_FILTER_BYTES:
         raise BadRequestError(f"filter is {len(raw):,} bytes, limit is {MAX_FILTER_BYTES:,}")
     try:
@@ -115,7 +175,7 @@ def _check_values(name: str, values: list[Tag]) -> None:
 
 
 class _Memo(Generic[_Key, _Read]):
-    """What was found out of texts that strangers send, bounded in bytes: above them all go."""
+    """Results for texts that peers send, bounded in bytes; above the bound all of them go."""
 
     __slots__ = ("_bytes", "_find_out", "_known", "_weight")
 
@@ -184,8 +244,8 @@ def _compares(word: str, asked: Tag | list[Tag], tag: Tag | None) -> bool:
 
 
 def _is_one_of(tag: Tag | None, values: list[Tag]) -> bool:
-    # A list has 100 values, and a filter 16 lists: the first that Python finds equal nearly always
-    # is the same.
+    # A list has up to 100 values, and a filter 16 lists. The first value that Python finds equal is
+    # nearly always the same one.
     if tag is None or tag not in values:
         return False
     found = values[values.index(tag)]

@@ -14,8 +14,7 @@ from hub.core.patterns import check_pattern
 from hub.core.publication import Position, check_channel
 from hub.errors import BadRequestError, HubError
 from hub.wire import salvage
-from hub.wire.filters import read_filter
-from hub.wire.moments import read_moment
+from hub.wire.filters import Tags, encode_tags, read_filter
 from hub.wire.payload import (
     ABSENT,
     MAX_KEY_LENGTH,
@@ -27,8 +26,7 @@ from hub.wire.payload import (
     too_deep,
     why_not_read,
 )
-from hub.wire.query import MAX_EVERY_MS, MAX_LAST
-from hub.wire.tags import Tags, encode_tags
+from hub.wire.query import MAX_EVERY_MS, MAX_LAST, read_moment
 
 MAX_ID_LENGTH = MAX_KEY_LENGTH
 """Of a command's `id` when it is a string, in characters."""

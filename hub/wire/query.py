@@ -6,10 +6,12 @@ nothing but a `filter` may contain a space; and percent-encoding that is cut sho
 UTF-8 is refused, not passed on. Unknown parameters are ignored: proxies and caches add some.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import field
+from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
@@ -28,6 +30,8 @@ MAX_CHANNELS = 32
 MAX_LAST = 1_000_000
 MAX_EVERY_MS = 3_600_000
 """Between two publications of a subscription that wants them only now and then."""
+LATEST_MS = 253_402_300_799_999
+"""Since 1970: the last day that every calendar knows, 9999-12-31."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # Of a query that is remembered with its meaning.
 _SHORT_BYTES = 256
@@ -265,4 +269,30 @@ def _seconds(name: str, text: str | None) -> float | None:
     found = decimals.number(text)
     if found is None or found > _MAX_SECONDS:
         raise BadRequestError(f"{name} is {text[:40]!r}, allowed are seconds, such as 25 or 2.5")
+    return found
+
+
+def read_moment(name: str, given: int | str) -> int:
+    """Milliseconds since 1970; text without an offset is UTC, what is older than 1970 is 0.
+
+    Raises:
+        BadRequestError: it is neither, or later than `LATEST_MS`.
+    """
+    if isinstance(given, int) or (given.isascii() and given.isdigit()):
+        return _milliseconds(name, given)
+    try:
+        found = datetime.fromisoformat(given)
+        found = found if found.tzinfo else found.replace(tzinfo=UTC)
+        return max(0, math.ceil(found.timestamp() * 1000 - 0.001))
+    except (ValueError, OverflowError):
+        raise BadRequestError(
+            f"{name} is {given[:40]!r}, expected milliseconds since 1970 or ISO 8601"
+        ) from None
+
+
+def _milliseconds(name: str, given: int | str) -> int:
+    found = given if isinstance(given, int) else decimals.whole(given)
+    if found is None or not 0 <= found <= LATEST_MS:
+        shown = str(given)[:40]
+        raise BadRequestError(f"{name} is {shown}, allowed is 0 to {LATEST_MS}")
     return found

@@ -13,11 +13,10 @@ from hub.auth.bans import MAX_STANDINGS, Kind, Standing
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.core.identity import Identity
-from hub.core.options import ChannelOptions, Namespaces
+from hub.core.options import ACCESS_CHANNEL, ACCESS_OPTIONS, ChannelOptions, Namespaces
 from hub.core.ports import HistoryPage, UndecidedError
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap
-from hub.core.reserved import ACCESS_CHANNEL, ACCESS_OPTIONS
 from hub.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from tests.support.waiting import eventually
 

@@ -26,8 +26,7 @@ from hub.node.transports import connection_context
 from hub.transports.connection.connection import Connection
 from hub.transports.connection.context import ConnectionContext
 from hub.transports.turns import Lane
-from hub.wire.handshake import accept
-from hub.wire.websocket import frame
+from hub.wire.websocket import accept_handshake, frame
 from tests.benchmarks.http_floor import Floor
 
 ROUNDS = 60
@@ -102,7 +101,7 @@ def bare_connect() -> None:
     parser = httptools.HttpRequestParser(head)
     with contextlib.suppress(httptools.HttpParserUpgrade):
         parser.feed_data(UPGRADE)
-    answer, _ = accept(head.headers, deflate=True)
+    answer, _ = accept_handshake(head.headers, deflate=True)
     channel = head.target.partition(b"channel=")[2]
     TakingTransport().write(
         answer + frame(_WELCOME % (b"0" * 24, b"0" * 32)) + frame(_SUBSCRIBED % channel)

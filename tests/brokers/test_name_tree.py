@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from hub.brokers import name_tree
 from hub.brokers.name_tree import NameTree
+from hub.core.options import is_reserved
 from hub.core.patterns import matches, names_reserved
-from hub.core.reserved import is_reserved
 
 PART = st.sampled_from(["", "a", "b", "hub"])
 NAME = st.builds(

@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 from hub.core.options import SessionLimits
 from hub.core.ports import Dialect
 from hub.wire.sse import SeveralSseDialect, SseDialect
-from hub.wire.text import TextDialect
-from hub.wire.websocket import WebSocketDialect
+from hub.wire.websocket import TextDialect, WebSocketDialect
 from tests.core.node_truth import NAMESPACES
 from tests.core.small_node import Shape
 from tests.core.streams import Read, read_lines, read_sse, read_websocket

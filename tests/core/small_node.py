@@ -12,8 +12,8 @@ from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.core.commands import Command, InUrl
 from hub.core.fanout.presence import LocalRoster
-from hub.core.forensics.archive import Recall
 from hub.core.forensics.explaining import Explainer
+from hub.core.forensics.journal import Recall
 from hub.core.forensics.question import Explanation, Question
 from hub.core.identity import Identity
 from hub.core.limits import PeerLimits
@@ -24,7 +24,7 @@ from hub.core.pushes import Change, Gap, GapReason, Member, PresenceReset
 from hub.core.session.session import Session
 from hub.errors import UnauthorizedError
 from hub.node.core import NodeCore, Shared
-from hub.wire.text import TextDialect
+from hub.wire.websocket import TextDialect
 from tests.core.fakes import (
     ENDLESS,
     FakeClock,

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.time.awake import MAX_STEP_SECONDS, AwakeClock
-from hub.core.time.deadlines import Deadlines
+from hub.core.time.deadlines import MAX_STEP_SECONDS, AwakeClock, Deadlines
 from tests.core.fakes import FakeClock
 
 TICK_SECONDS = 0.05

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.session.by_channel import ByChannel
+from hub.core.session.places import ByChannel
 
 _STEPS = st.lists(
     st.tuples(

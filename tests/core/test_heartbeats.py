@@ -6,7 +6,7 @@ import pytest
 
 from hub.core.commands import Publish
 from hub.core.session.session import Session
-from hub.core.time.awake import AwakeClock
+from hub.core.time.deadlines import AwakeClock
 from tests.core.fakes import FakeLink
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.subscribers import Subscriber

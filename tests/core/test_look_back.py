@@ -5,9 +5,9 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.look_back import LookBack, look_back
 from hub.core.ports import PAGE_BYTES, HistoryPage
 from hub.core.publication import Position, Publication
+from hub.core.reading import LookBack, look_back
 
 TIMES = st.lists(st.integers(0, 3), min_size=1, max_size=40)
 

@@ -10,7 +10,7 @@ from hub.core.pushes import Push
 from hub.core.recovery.pages import SharedPages
 from hub.core.session.subscription import Subscription
 from hub.wire.filters import read_filter
-from hub.wire.text import TextDialect
+from hub.wire.websocket import TextDialect
 from tests.core.small_node import TEXT, Shape, SmallNode, limits
 from tests.core.subscribers import Subscriber
 from tests.core.test_replay import beginning, stream

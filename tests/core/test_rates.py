@@ -2,8 +2,7 @@
 
 import pytest
 
-from hub.core.counters import Counters, Histogram
-from hub.core.rates import STEP_SECONDS, WINDOW_SECONDS, Rates, quantile
+from hub.core.counters import STEP_SECONDS, WINDOW_SECONDS, Counters, Histogram, Rates, quantile
 from tests.core.fakes import FakeClock
 
 

@@ -16,7 +16,7 @@ from hub.errors import (
     UnavailableError,
 )
 from hub.node.core import VERSION
-from hub.wire.text import TextDialect
+from hub.wire.websocket import TextDialect
 from tests.core.fakes import FakeLink
 from tests.core.small_node import ANYTHING, TEXT, Shape, SmallNode, limits
 from tests.core.streams import read_lines

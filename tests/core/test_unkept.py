@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.core.commands import Subscribe
-from hub.core.filters import Filter
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
-from hub.core.publication import Position
+from hub.core.publication import Filter, Position
 from hub.wire.filters import read_filter
 from tests.core.fakes import ENDLESS
 from tests.core.small_node import Shape, SmallNode, limits

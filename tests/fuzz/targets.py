@@ -27,12 +27,11 @@ from hub.transports.http.known import KnownHead
 from hub.transports.inbound import Closed, Inbound, ProtocolError
 from hub.transports.request import Request
 from hub.wire import native_commands, salvage
-from hub.wire.filters import read_filter
-from hub.wire.handshake import accept, offered_token
+from hub.wire.filters import check_tags, read_filter, read_tags
 from hub.wire.items import split_items
 from hub.wire.payload import check_payload
 from hub.wire.query import parse_query, split_form
-from hub.wire.tags import check_tags, read_tags
+from hub.wire.websocket import accept_handshake, offered_token
 
 LIMIT = 4096
 SECRET = "a-signing-key-of-more-than-32-bytes!"
@@ -58,7 +57,7 @@ class _Peer:
             lambda: _hosts.check(headers.get("host")),
             lambda: _origins.check(headers.get("origin"), headers.get("host")),
             lambda: _proxies.client("10.0.0.1", headers),
-            lambda: accept(headers, deflate=True),
+            lambda: accept_handshake(headers, deflate=True),
             lambda: parse_query(request.query, max_channels=32),
         ):
             _refusing(check)

@@ -26,8 +26,7 @@ from hub.transports.request import Verdict
 from hub.transports.turns import Turns
 from hub.transports.websocket import WebSocketOptions
 from hub.wire.sse import SeveralSseDialect, SseDialect
-from hub.wire.text import TextDialect
-from hub.wire.websocket import WebSocketDialect
+from hub.wire.websocket import TextDialect, WebSocketDialect
 from tests.core.fakes import FakeLink
 from tests.core.small_node import SmallNode
 from tests.core.streams import read_lines

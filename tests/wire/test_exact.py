@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from hub.wire.filters import read_filter
+from hub.wire.filters import encode_tags, read_filter
 from hub.wire.payload import check_payload, encode_payload
-from hub.wire.tags import encode_tags
 
 COUNT = 1000
 

@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 from orjson import dumps as encode_json
 
 from hub.errors import BadRequestError
-from hub.wire.filters import MAX_FILTER_BYTES, MAX_VALUES, MEMO_BYTES, read_filter
-from hub.wire.tags import Tags, encode_tags
+from hub.wire.filters import (
+    MAX_FILTER_BYTES,
+    MAX_VALUES,
+    MEMO_BYTES,
+    Tags,
+    encode_tags,
+    read_filter,
+)
 
 NBA: Tags = {"league": "nba", "home": True, "round": 3, "price": 9.5, "name": "b"}
 

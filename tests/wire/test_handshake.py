@@ -17,8 +17,7 @@ from websockets.uri import parse_uri
 from hub.core.publication import Publication
 from hub.errors import BadRequestError, UpgradeRequiredError
 from hub.wire import native_pushes
-from hub.wire.handshake import accept, offered_token
-from hub.wire.websocket import WebSocketDialect
+from hub.wire.websocket import WebSocketDialect, accept_handshake, offered_token
 
 # RFC 6455 section 1.3.
 KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -38,7 +37,7 @@ def headers(**changes: str | None) -> dict[str, str]:
 
 def offer(text: str) -> tuple[str, int | None]:
     """The extension header of the answer to this offer ("" without), and the window."""
-    response, bits = accept(headers(sec_websocket_extensions=text), deflate=True)
+    response, bits = accept_handshake(headers(sec_websocket_extensions=text), deflate=True)
     lines = response.decode().split("\r\n")
     found = [line.partition(": ")[2] for line in lines if line.startswith("Sec-WebSocket-Ext")]
     return found[0] if found else "", bits
@@ -46,7 +45,7 @@ def offer(text: str) -> tuple[str, int | None]:
 
 def test_the_example_of_the_rfc_is_answered_as_the_rfc_does() -> None:
     """RFC 6455 section 1.3."""
-    response, bits = accept(HEADERS, deflate=True)
+    response, bits = accept_handshake(HEADERS, deflate=True)
     assert response.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
     assert b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" in response
     assert f"\r\nSec-WebSocket-Accept: {ACCEPT}\r\n".encode() in response
@@ -65,7 +64,7 @@ def test_the_example_of_the_rfc_is_answered_as_the_rfc_does() -> None:
 )
 def test_lists_and_letter_case_of_the_headers_are_understood(changes: dict[str, str]) -> None:
     """Firefox sends `keep-alive, Upgrade`."""
-    assert accept(headers(**changes), deflate=False)[0].startswith(b"HTTP/1.1 101")
+    assert accept_handshake(headers(**changes), deflate=False)[0].startswith(b"HTTP/1.1 101")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_lists_and_letter_case_of_the_headers_are_understood(changes: dict[str, 
 def test_what_is_no_handshake_of_version_13_needs_an_upgrade(changes: dict[str, str]) -> None:
     """It is answered with 426."""
     with pytest.raises(UpgradeRequiredError):
-        accept(headers(**changes), deflate=False)
+        accept_handshake(headers(**changes), deflate=False)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +95,7 @@ def test_what_is_no_handshake_of_version_13_needs_an_upgrade(changes: dict[str, 
 def test_a_key_that_is_not_16_bytes_in_base64_is_a_bad_request(key: str | None) -> None:
     """RFC 6455 section 4.2.1, item 5."""
     with pytest.raises(BadRequestError, match="16 bytes in base64"):
-        accept(headers(sec_websocket_key=key), deflate=False)
+        accept_handshake(headers(sec_websocket_key=key), deflate=False)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +162,7 @@ def test_hub_is_answered_where_it_is_among_the_subprotocols_offered(
 ) -> None:
     """RFC 6455 section 4.2.2: one of those offered, or none. A token may come beside it."""
     given_headers = headers(sec_websocket_protocol=offered)
-    response = accept(given_headers, deflate=True)[0].decode()
+    response = accept_handshake(given_headers, deflate=True)[0].decode()
     lines = [line for line in response.split("\r\n") if line.startswith("Sec-WebSocket-Protocol")]
     assert lines == ([] if answered is None else [f"Sec-WebSocket-Protocol: {answered}"])
     assert offered_token(given_headers) == token
@@ -175,7 +174,9 @@ def test_two_tokens_among_the_subprotocols_are_refused() -> None:
 
 
 def test_compression_that_is_off_is_never_agreed_on() -> None:
-    response, bits = accept(headers(sec_websocket_extensions="permessage-deflate"), deflate=False)
+    response, bits = accept_handshake(
+        headers(sec_websocket_extensions="permessage-deflate"), deflate=False
+    )
     assert bits is None
     assert b"Extensions" not in response
 
@@ -202,7 +203,7 @@ def test_a_real_client_accepts_the_answer_and_reads_what_follows(
     for name, value in request.headers.raw_items():
         key = name.lower()
         given_headers[key] = f"{given_headers[key]}, {value}" if key in given_headers else value
-    response, bits = accept(given_headers, deflate=True)
+    response, bits = accept_handshake(given_headers, deflate=True)
     push = Publication("a", 1, b'"%b"' % (b"compressible " * 3000), 5)
     protocol.receive_data(response + WebSocketDialect(window_bits=bits).encode(push, "e"))
     assert protocol.handshake_exc is None

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hub.core.publication import ENDS, REMOVES, Publication
 from hub.errors import BadRequestError
 from hub.wire import native_pushes
+from hub.wire.filters import MAX_TAGS, check_tags, read_tags
 from hub.wire.payload import marks_of
-from hub.wire.tags import MAX_TAGS, check_tags, read_tags
 
 SCALARS = (
     st.text(st.characters(exclude_categories=["Cs"]), max_size=200)

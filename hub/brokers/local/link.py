@@ -59,7 +59,7 @@ class Link:
     """One per worker.
 
     Args:
-        clock: counts no stall of this process (`hub.core.time.awake`).
+        clock: counts no stall of this process (`hub.core.time.deadlines`).
         on_up: called whenever the broker process has said welcome, before anything else is sent.
         on_down: called when the connection has ended.
     """

@@ -27,7 +27,7 @@ from hub.brokers.redis.topology.topology import make_topology
 from hub.brokers.tracker import HoldBudget, State
 from hub.core.counters import Counters
 from hub.core.node_records import BrokerRecord
-from hub.core.options import Namespaces
+from hub.core.options import Namespaces, is_kept, is_reserved
 from hub.core.ports import (
     PAGE_BYTES,
     Appearances,
@@ -41,7 +41,6 @@ from hub.core.ports import (
     StatePage,
 )
 from hub.core.publication import Position
-from hub.core.reserved import is_kept, is_reserved
 from hub.errors import (
     ConflictError,
     NotPublishedError,

@@ -6,10 +6,9 @@ from dataclasses import replace
 from hub.core.counters import Counts
 from hub.core.fanout.group import Group
 from hub.core.fanout.open_changes import OpenChanges
-from hub.core.filters import Filter
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import Broker, Dialect
-from hub.core.publication import Position, Publication
+from hub.core.publication import Filter, Position, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.session.encoded import Encoded, Item, as_wanted, entry, skipped
 from hub.core.session.ring import Entry

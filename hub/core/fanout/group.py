@@ -20,8 +20,8 @@ owed the batch by itself; when the second does, it takes 9.
 from array import array
 from collections.abc import Iterator
 
-from hub.core.filters import Filter
 from hub.core.ports import NO_DESCRIPTOR, Dialect
+from hub.core.publication import Filter
 from hub.core.session.subscription import APART, Subscription
 
 

@@ -1,32 +1,40 @@
-"""Subscriptions enter channels and leave them; the journal and presence are told.
+"""Subscriptions enter channels and leave them: by command, with their session, at a channel's end.
 
-How a subscription begins, with what it missed, is `hub.core.recovery.subscribing`'s.
+A channel has ended while its newest publication is marked as its last. A live member leaves after
+the batch that has the end. A member that reads history leaves when it has read the end, and so does
+one that comes later. How a subscription begins is in `hub.core.recovery.subscribing`.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from hub.core.commands import Subscribe
-from hub.core.fanout.channels import OpenChannels
+from hub.core.fanout.channels import Channel, OpenChannels
 from hub.core.fanout.fanout import Fanout
 from hub.core.fanout.presence import PresenceTable
 from hub.core.forensics.journal import Journal
-from hub.core.ports import Dialect
-from hub.core.publication import Position
+from hub.core.ports import Broker, Dialect
+from hub.core.publication import ENDS, Position
 from hub.core.pushes import Unsubscribed
 from hub.core.session.session import Session
 from hub.core.session.subscription import Subscription
-from hub.errors import BadRequestError
+from hub.errors import BadRequestError, HubError
+
+ENDED = "ended"
+"""Reason of the `unsubscribed` that follows a channel's end."""
+# Members that leave in one turn of the loop. Each costs about 20 us (a guess).
+_AT_ONCE = 200
 
 
 class ChannelWatch(Protocol):
-    """Sees channels come into use here, and fall out of it."""
+    """Called when a channel comes into use on this node, and when it falls out of use."""
 
     def __call__(self, channel: str, *, used: bool) -> None: ...
 
 
 class Membership:
-    """One per node; counts what all sessions hold."""
+    """Takes subscriptions into channels and out of them; one per node."""
 
     def __init__(
         self,
@@ -41,14 +49,14 @@ class Membership:
         self._presence = presence
         self._journal = journal
         self.held = 0
-        """Subscriptions of all sessions: counted, because figures are told every second."""
+        """The number of all sessions' subscriptions. Figures need it every second."""
         self.goes_on: Callable[[str], None] | None = None
-        """Told of a channel that a session has left at its end, and that has more by now."""
+        """Called with a channel that a session left at its end and that has more by now."""
         self.watch: ChannelWatch | None = None
-        """Told of channels that get their first session here, or lose their last."""
+        """Called with channels that get their first session here, or lose their last."""
 
     def join(self, subscription: Subscription, command: Subscribe) -> None:
-        """Take a subscription in: batches sealed from now on go to it too."""
+        """Take a subscription in. Batches sealed from now on go to it too."""
         session, channel = subscription.session, subscription.channel
         if session.subscriptions and (several := session.dialect.several) is not None:
             speak(session, several)
@@ -63,9 +71,9 @@ class Membership:
     def unsubscribe(
         self, session: Session, name: str, *, how: str = "unsubscribed"
     ) -> Subscription:
-        """Leave a channel behind everything it already had for this session.
+        """Leave a channel after everything it already had for this session.
 
-        `how` is what the journal is told of it.
+        The journal notes `how` the subscription ended.
         """
         if (subscription := session.subscriptions.get(name)) is None:
             raise BadRequestError(f"not subscribed to {name!r}")
@@ -75,14 +83,14 @@ class Membership:
         return subscription
 
     def expel(self, session: Session, name: str, reason: str) -> None:
-        """Take the session out of a channel, behind everything it already had, and tell it."""
+        """Take the session out of a channel after everything it already had, and say so to it."""
         subscription = self.unsubscribe(session, name, how=reason)
         session.push_in_order(subscription, Unsubscribed(name, reason))
 
     def end(self, subscription: Subscription, reason: str) -> None:
-        """As `expel`, where the subscription is still the session's.
+        """Expel the session at the channel's end, where the subscription is still its own.
 
-        Where one of its patterns matches the channel, what follows the end comes through that.
+        Where one of its patterns matches the channel, publications after the end come through it.
         """
         channel, session = subscription.channel, subscription.session
         name = channel.name
@@ -98,7 +106,7 @@ class Membership:
                     self.goes_on(name)
 
     def leave_all(self, session: Session) -> None:
-        """The session has ended: nothing is written to it any more."""
+        """Take an ended session out of all its channels."""
         for subscription in tuple(session.subscriptions.values()):
             self.leave(subscription, lost=True)
 
@@ -106,7 +114,7 @@ class Membership:
         """Take a subscription out of its channel; `lost` where its session has ended."""
         session, channel = subscription.session, subscription.channel
         if subscription.closed:
-            # Writing its last to it was too much: the session has ended under it.
+            # Its last write was too much, and ended the session.
             return
         self._note_end(subscription, "closed" if lost else how)
         subscription.close()
@@ -123,7 +131,7 @@ class Membership:
         self.channels.close_if_empty(channel)
 
     def _note_end(self, subscription: Subscription, how: str) -> None:
-        """What is owed at an unsubscribe still goes out; what is owed at the end never will."""
+        """Note the last offset: of an unsubscribe with the owed range, which still goes out."""
         last = subscription.position.offset
         if how != "closed":
             last = max(last, subscription.offset)
@@ -131,9 +139,65 @@ class Membership:
 
 
 def speak(session: Session, dialect: Dialect) -> None:
-    """Speak another dialect from the next batch on, in every channel."""
+    """Switch the session to another dialect in every channel, from the next batch on."""
     for subscription in session.subscriptions.values():
         subscription.channel.remove(subscription)
     session.dialect = dialect
     for subscription in session.subscriptions.values():
         subscription.channel.add(subscription)
+
+
+class Ending:
+    """Lets members leave ended channels, a few in each turn of the loop; one per node.
+
+    Args:
+        expel: takes a member out of its channel and tells it why.
+    """
+
+    def __init__(
+        self, broker: Broker, fanout: Fanout, expel: Callable[[Subscription, str], None]
+    ) -> None:
+        self._broker = broker
+        self._fanout = fanout
+        self._expel = expel
+        self._leaving: deque[tuple[Subscription, int]] = deque()
+        fanout.on_ended = self.begin
+
+    def begin(self, channel: Channel) -> None:
+        """Let all members leave that have the end by now."""
+        if not self._leaving:
+            self._fanout.later(self._some)
+        self._leaving += [(each, channel.ended_offset) for each in channel]
+
+    def _some(self) -> None:
+        for _ in range(min(_AT_ONCE, len(self._leaving))):
+            subscription, end = self._leaving.popleft()
+            if subscription.offset >= end:
+                self._leave(subscription)
+        if self._leaving:
+            self._fanout.later(self._some)
+
+    def caught_up(self, subscription: Subscription) -> None:
+        """Let a subscription leave that has read all of a channel, where that has ended."""
+        if subscription.channel.ended:
+            self._leave(subscription)
+
+    def _leave(self, subscription: Subscription) -> None:
+        if not subscription.closed and not subscription.session.closing:
+            self._expel(subscription, ENDED)
+
+    async def has_ended(self, channel: Channel) -> bool:
+        """Return whether the channel has ended; read history where this node does not know yet."""
+        if not channel.end_known and not channel.ended:
+            offset, epoch = channel.offset, channel.epoch
+            try:
+                page = await self._broker.history(channel.name, offset - 1, 1)
+            except HubError:
+                # A peer that asks for nothing of history does not have to wait for it.
+                return False
+            newest = page.publications[-1] if page.publications else None
+            if page.head.epoch == channel.epoch == epoch:
+                channel.end_known = True
+                if newest is not None and newest.offset == offset and newest.marks & ENDS:
+                    channel.ended_offset = max(channel.ended_offset, offset)
+        return channel.ended

@@ -1,21 +1,24 @@
-"""The members of this node's channels, and what the roster is told of them.
+"""Presence: the members of this node's channels, and the changes that the roster gets of them.
 
-A member is a token's subject, or a connection where there is none. It is present while it has
-at least one session in the channel. A subject that loses its last connection may reconnect
-for `leave_delay_seconds` before its leave is published, so that a reload is no leave and join;
-an anonymous connection cannot come back, and an unsubscribe is meant: both leave at once.
+A member is a token's subject, or a connection without one. It is present while it has at least one
+session in the channel. A subject that loses its last connection may reconnect for
+`leave_delay_seconds` before its leave is published, so that a reload is no leave and join. An
+anonymous connection cannot come back, and an unsubscribe is intended: both leave at once.
 
-A member that comes and goes all the time would have everybody in the channel written to, at no
-cost of its own: of each member `MAX_CHANGES` are told at once within `WINDOW_SECONDS`, and then
-what became of it by their end.
+Each change is written to all subscribers of the channel. A member that comes and goes all the time
+would cause many writes at no cost of its own, so the roster gets at most `MAX_CHANGES` of one
+member at once within `WINDOW_SECONDS`, and then its state at the end of that time.
 
-A member may say something of itself. Of a subject with several connections counts what any of them
-said last, until the subject leaves.
+A member may have data, which its connections set. The data set last by any of them counts, until
+the member leaves.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from hub.core.fanout.channels import OpenChannels
+from hub.core.fanout.fanout import Fanout
+from hub.core.identity import Identity
 from hub.core.options import KIB
 from hub.core.ports import Monotonic, Roster
 from hub.core.pushes import Change, Join, Leave, Member, Update
@@ -23,19 +26,19 @@ from hub.core.session.session import Session
 from hub.core.time.deadlines import Deadline, Deadlines
 from hub.errors import BadRequestError
 
-# A reload and another, as people do; guesses.
+# Two reloads; both are guesses.
 MAX_CHANGES = 4
 WINDOW_SECONDS = 1.0
 
 MAX_PAGE_MEMBERS = 1000
-# Of their strings in one answer.
+# Of all strings in one answer.
 MAX_PAGE_BYTES = 256 * KIB
 
-# Of what a member says of itself, as JSON.
+# Of a member's data, as JSON.
 MAX_DATA_BYTES = 4 * KIB
 
-# A member is known by the subject of its token, which may have so many characters, or by its
-# connection's id, which is shorter.
+# A member's id is the subject of its token, which may have so many characters, or its connection's
+# id, which is shorter.
 MAX_MEMBER_LENGTH = 255
 
 Announce = Callable[[str, Change], None]
@@ -43,7 +46,7 @@ Announce = Callable[[str, Change], None]
 
 
 def check_member(id_: str, name: str) -> str:
-    """Return `id_` when it may be a member's; raise `BadRequestError` that calls it `name`."""
+    """Return `id_` when it may be a member's id; else raise `BadRequestError`, naming it `name`."""
     if len(id_) > MAX_MEMBER_LENGTH:
         raise BadRequestError(
             f"{name} is {len(id_):,} characters, a member's id has at most {MAX_MEMBER_LENGTH}"
@@ -54,11 +57,12 @@ def check_member(id_: str, name: str) -> str:
 def page_of(
     members: Sequence[Member], limit: int | None, after: str | None
 ) -> tuple[Sequence[Member], str | None]:
-    """A part of them, and after which id to ask for the rest; None where there is none.
+    """Return a page of members, and the id after which the next page begins; None for the last.
 
-    All are in the order they came where all go into one answer. Else they are in the order of
-    their ids: a member that is there from the first page to the last is in one, whoever else comes
-    and goes meanwhile. Raises `BadRequestError` for a limit that is not 1 to `MAX_PAGE_MEMBERS`.
+    Where all members fit into one answer, they are in the order they came. Else they are in the
+    order of their ids: a member that is present from the first page to the last is in one of them,
+    whichever others come and go meanwhile. Raises `BadRequestError` for a limit that is not 1 to
+    `MAX_PAGE_MEMBERS`.
     """
     if limit is not None and not 1 <= limit <= MAX_PAGE_MEMBERS:
         raise BadRequestError(f"limit is {limit}, allowed is 1 to {MAX_PAGE_MEMBERS}")
@@ -82,7 +86,7 @@ def _bytes(member: Member) -> int:
 
 
 class LocalRoster:
-    """The roster where there is one node: `hub.core.ports.Roster`."""
+    """The roster of a single node: `hub.core.ports.Roster`."""
 
     lag_seconds = 0.0
 
@@ -101,10 +105,10 @@ class LocalRoster:
         self._announce(channel, change)
 
     async def start(self) -> None:
-        """Nobody else is to be told."""
+        """Do nothing: there is no other node."""
 
     def refresh(self, channel: str) -> None:
-        """Nothing is forgotten."""
+        """Do nothing: members do not expire."""
 
     async def members(self, channel: str) -> Sequence[Member]:
         return tuple(self._channels.get(channel, {}).values())
@@ -114,16 +118,16 @@ class LocalRoster:
 class _Present:
     member: Member
     connections: set[str] = field(default_factory=set)
-    told: Member | None = None
-    """As the roster was told of it last; None where it was told of no join, or of its leave."""
+    published: Member | None = None
+    """The member as the roster has it; None where it has no join, or the leave."""
     leaving: Deadline | None = None
-    """When it is gone unless it comes back."""
+    """The end of the time in which it may come back."""
     window_seconds: float = 0.0
-    """When the first of `changes` was told."""
+    """When the first of `changes` was published."""
     changes: int = 0
-    """How many were told since."""
+    """How many changes were published since."""
     settling: Deadline | None = None
-    """When more of them are told."""
+    """When the next change may be published."""
 
     @property
     def stays(self) -> bool:
@@ -131,7 +135,7 @@ class _Present:
 
 
 class PresenceTable:
-    """Members by channel; grows and shrinks with sessions."""
+    """The members of channels by this node's sessions."""
 
     def __init__(
         self,
@@ -149,21 +153,21 @@ class PresenceTable:
         self._leave_delay_seconds = leave_delay_seconds
         self._channels: dict[str, dict[str, _Present]] = {}
         self._left: dict[tuple[str, str], tuple[float, int]] = {}
-        """Of who left in the last `WINDOW_SECONDS`: the window and its changes, oldest first."""
+        """Window and changes of members that left in the last `WINDOW_SECONDS`, oldest first."""
 
     @property
     def lag_seconds(self) -> float:
-        """How long after `members` answered a change may still come that it knew of."""
+        """How long after `members` answered a change may still come that its answer has already."""
         return self._roster.lag_seconds
 
     async def members(self, channel: str) -> Sequence[Member]:
-        """On all nodes, in the order they came."""
+        """Return the members on all nodes, in the order they came."""
         return await self._roster.members(channel)
 
     def enter(self, channel: str, session: Session, data: bytes | None = None) -> None:
-        """Count a session in; the first of its member is a join. An observer is not counted.
+        """Count a session in; the first session of a member is a join. Observers do not count.
 
-        `data`: what it says of itself.
+        `data` is the member's data.
         """
         if session.identity.observer:
             return
@@ -176,26 +180,26 @@ class PresenceTable:
         elif present.leaving is not None:
             present.leaving.cancel()
             present.leaving = None
-        elif present.told is None:
+        elif present.published is None:
             present.member = replace(present.member, connection=session.id)
         present.connections.add(session.id)
         if data is not None:
-            self._say(present, data)
+            self._set_data(present, data)
         self._settle(channel, present)
 
     def update(self, channel: str, session: Session, data: bytes) -> None:
-        """Take what the member says of itself from now on.
+        """Set the member's data.
 
         Raises `BadRequestError` where the session is no member.
         """
         present = self._present(channel, session)
         if present is None or session.id not in present.connections:
             raise BadRequestError(f"nobody is present in {channel!r} by this connection")
-        self._say(present, data)
+        self._set_data(present, data)
         self._settle(channel, present)
 
     def data(self, channel: str, session: Session) -> bytes | None:
-        """What the session's member says of itself."""
+        """Return the data of the session's member."""
         present = self._present(channel, session)
         return None if present is None else present.member.data
 
@@ -203,9 +207,9 @@ class PresenceTable:
         id_ = session.identity.subject or session.id
         return self._channels.get(channel, {}).get(id_)
 
-    def _say(self, present: _Present, data: bytes) -> None:
+    def _set_data(self, present: _Present, data: bytes) -> None:
         if data != present.member.data:
-            # Later than what was said before, also where the clock was set back.
+            # Later than the data before, also where the clock was set back.
             said_ms = max(int(self._wall_clock() * 1000), present.member.said_ms + 1)
             present.member = replace(present.member, data=data, said_ms=said_ms)
 
@@ -224,25 +228,25 @@ class PresenceTable:
             self._settle(channel, present)
 
     def _gone(self, channel: str, present: _Present) -> None:
-        """It did not come back."""
+        """Let the member leave, which did not come back in time."""
         present.leaving = None
         self._settle(channel, present)
 
     def _settle(self, channel: str, present: _Present) -> None:
-        """Tell the roster what it does not know, now or as soon as it may be told."""
+        """Publish a member's change to the roster, now or as soon as the limit allows."""
         now = self._clock()
-        before, member = present.told, present.member if present.stays else None
-        if before != member and self._may_tell(channel, present, now):
-            present.told = member
+        before, member = present.published, present.member if present.stays else None
+        if before != member and self._may_publish(channel, present, now):
+            present.published = member
             if member is None:
                 self._roster.change(channel, Leave(channel, present.member))
             else:
                 change = Join if before is None else Update
                 self._roster.change(channel, change(channel, member))
-        if not present.stays and present.told is None:
+        if not present.stays and present.published is None:
             self._forget(channel, present, now)
 
-    def _may_tell(self, channel: str, present: _Present, now: float) -> bool:
+    def _may_publish(self, channel: str, present: _Present, now: float) -> bool:
         if present.settling is not None:
             return False
         if now >= present.window_seconds + WINDOW_SECONDS:
@@ -272,3 +276,57 @@ class PresenceTable:
             if self._left[oldest][0] + WINDOW_SECONDS > now:
                 return
             del self._left[oldest]
+
+
+class PresenceCommands:
+    """Carries out the presence commands of sessions and the API.
+
+    Members are listed in the order of the channel's stream: `Fanout.asks_members` keeps a join and
+    a leave apart while an answer is being made.
+    """
+
+    def __init__(self, channels: OpenChannels, fanout: Fanout, presence: PresenceTable) -> None:
+        self._channels = channels
+        self._fanout = fanout
+        self._presence = presence
+
+    async def members(self, channel: str) -> Sequence[Member]:
+        """Return the members of a channel on all nodes.
+
+        Raises `BadRequestError` where the namespace keeps no presence.
+        """
+        self._channels.options(channel).check_presence(channel)
+        if (asked := self._channels.get(channel)) is None:
+            return await self._presence.members(channel)
+        self._fanout.asks_members(asked)
+        try:
+            return await self._presence.members(channel)
+        finally:
+            self._fanout.told_members(asked, lag_seconds=self._presence.lag_seconds)
+
+    def update(self, session: Session, channel: str, data: bytes) -> None:
+        """Set the data of the session's member.
+
+        Raises `BadRequestError` where the session is no member of the channel.
+        """
+        if channel not in session.subscriptions:
+            raise BadRequestError(f"not subscribed to {channel!r}")
+        self._channels.options(channel).check_presence(channel)
+        self._presence.update(channel, session, data)
+
+    def change_identity(self, session: Session, identity: Identity) -> None:
+        """Give the session another identity; its members change with its subject."""
+        present = [
+            s.channel.name
+            for s in session.subscriptions.values()
+            if s.channel.options.presence and not s.through_pattern
+        ]
+        if session.identity.subject == identity.subject:
+            session.identity = identity
+            return
+        kept = {name: self._presence.data(name, session) for name in present}
+        for name in kept:
+            self._presence.exit(name, session, lost=False)
+        session.identity = identity
+        for name, data in kept.items():
+            self._presence.enter(name, session, data)

@@ -16,7 +16,7 @@ from hub.core.pushes import PresenceReset
 from hub.core.session.encoded import Encoded
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.subscription import Subscription
-from hub.core.session.throttle import Throttle
+from hub.core.session.withheld import Throttle
 from hub.core.time.deadlines import Deadlines
 
 _NO_SKIPS: frozenset[int] = frozenset()

@@ -7,10 +7,11 @@ lead to which answer stands in `hub.core.forensics.answers`.
 from collections.abc import Mapping
 
 from hub.core.forensics.answers import OWED, RESERVATIONS, TABLE, Answer, Fact, Row, Times
-from hub.core.forensics.held import NOTHING_HELD, HistoryHeld
 from hub.core.forensics.noted import TERMS, ClosedSession, Event, Notes, What, written_of
 from hub.core.forensics.question import (
+    NOTHING_HELD,
     Explanation,
+    HistoryHeld,
     OpenPlace,
     OpenSession,
     Question,

@@ -1,11 +1,15 @@
-"""What happened to each connection, kept for a while so that operators can ask why.
+"""Notes on what happened to each connection, kept for ten minutes so that operators can ask why.
 
-A connection to which nothing special happens costs nothing here: that a publication went
-straight to a live subscriber follows from its subscription and its channel's timeline. Only
-what differs is noted: dropped, conflated, written late, withheld, refused, left, closed.
+A connection to which nothing special happens costs nothing here. A subscription and its channel's
+timeline together already tell which publications went straight to a live subscriber. The journal
+notes the exceptions: publications dropped, conflated, written late or withheld, subscriptions
+refused or ended, connections closed.
 
-Everything is bounded: by age, by events per connection, and by bytes altogether, the oldest
-going first. Each keeper knows up to when it has forgotten, so that nobody has to guess.
+Everything is bounded by age, by events per connection, and by bytes altogether; the oldest goes
+first. Each keeper knows up to which time it has forgotten notes.
+
+The journal passes every note on to an `Archive`, where there is one. Explanations read archived
+notes through `Recall`. This module does not know where or how the archive keeps them.
 """
 
 from collections import deque
@@ -13,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from hub.core.forensics.archive import Archive
 from hub.core.forensics.noted import (
     MAX_EVENTS,
     ClosedSession,
@@ -58,7 +61,7 @@ class PlaceChannel(Protocol):
 
 
 class Place(Protocol):
-    """A subscription as the journal sees it: a session's place in a channel."""
+    """A subscription as the journal sees it."""
 
     @property
     def session(self) -> Noted: ...
@@ -80,8 +83,8 @@ class Place(Protocol):
     def replayed_until(self, last: int) -> int: ...
 
 
-class Stretch(Protocol):
-    """A batch as the journal sees it: the offsets after `base` up to `last` of an epoch."""
+class SentBatch(Protocol):
+    """A batch as the journal sees it: the offsets after `base` up to `last`, in one epoch."""
 
     @property
     def epoch(self) -> str: ...
@@ -94,7 +97,7 @@ class Stretch(Protocol):
 
 
 class Keeps(Protocol):
-    """Something that is forgotten piece by piece, oldest first."""
+    """A keeper of notes, which forgets them piece by piece, oldest first."""
 
     def __len__(self) -> int: ...
 
@@ -102,7 +105,51 @@ class Keeps(Protocol):
     def oldest_at(self) -> float: ...
 
     def forget_oldest(self) -> int:
-        """Forget one piece; return how many bytes that frees."""
+        """Forget one piece; return how many bytes it freed."""
+        ...
+
+
+class Archive(Protocol):
+    """Takes the journal's notes. No call waits, or costs more than an append."""
+
+    def noted(self, connection: str, event: Event) -> None:
+        """Take a new event, which may grow for a second."""
+        ...
+
+    def sent(self, timeline: Timeline) -> None:
+        """Take note that the timeline has a new mark, or a loss."""
+        ...
+
+    def ended(self, gone: ClosedSession) -> None:
+        """Take the last record of a connection."""
+        ...
+
+
+class Recall(Protocol):
+    """Reads archived notes. Nothing here raises; unreadable notes count as absent."""
+
+    async def visits(
+        self, subject: str, *, from_seconds: float, to_seconds: float, limit: int
+    ) -> Sequence[ClosedSession]:
+        """Return the subject's ended connections that were open in that time, newest last."""
+        ...
+
+    async def visit(self, connection: str) -> ClosedSession | None:
+        """Return a connection that has ended."""
+        ...
+
+    async def notes(self, connection: str, since_seconds: float) -> Notes | None:
+        """Return all notes of a connection that opened at that time; None where unreadable."""
+        ...
+
+    async def sending(
+        self, channel: str, epoch: str, *, from_seconds: float, to_seconds: float
+    ) -> Timeline | None:
+        """Return the channel's timeline of that time."""
+        ...
+
+    async def sending_of(self, channel: str, epoch: str, offset: int) -> Timeline | None:
+        """Return the channel's timeline around one publication."""
         ...
 
 
@@ -110,7 +157,7 @@ class Journal:
     """One per node; owned by the event loop.
 
     Args:
-        max_bytes: what everything kept may take together; 0 keeps nothing.
+        max_bytes: bound on all notes together; 0 keeps none.
     """
 
     def __init__(
@@ -120,72 +167,72 @@ class Journal:
         self._wall_clock = wall_clock
         self._max_bytes = max_bytes
         self._order: deque[Keeps] = deque()
-        """One place for each piece, oldest first."""
+        """The keeper of each piece, oldest piece first."""
         self._timelines: dict[tuple[str, str], Timeline] = {}
         self.closed: dict[str, ClosedSession] = {}
         """By connection, in the order they ended."""
         self.bytes = 0
         self.archive: Archive | None = None
-        """Where notes go that are to stay longer."""
+        """Keeps notes for longer."""
 
-    # -- what the core tells it --------------------------------------------------------------
+    # -- noting ------------------------------------------------------------------------------
 
     def dropped(self, subscription: Place, offset: int, epoch: str, policy: str) -> None:
-        """The outbox dropped one publication."""
+        """Note that the outbox dropped one publication."""
         self._note(subscription, What.DROPPED, offset, offset, epoch=epoch, detail=policy)
 
     def conflated(self, subscription: Place, offset: int, by: int, epoch: str) -> None:
-        """A newer publication took the place of one that waited."""
+        """Note that the newer publication `by` replaced a waiting one."""
         self._note(subscription, What.CONFLATED, offset, offset, epoch=epoch, by=by)
 
     def late(self, subscription: Place, first: int, last: int, epoch: str) -> None:
-        """A stretch went out from the outbox."""
+        """Note that a range was written from the outbox."""
         self._note(subscription, What.LATE, first, last, epoch=epoch)
 
     def replayed(self, subscription: Place, first: int, last: int) -> None:
-        """A stretch went out from history."""
+        """Note that a range was written from history."""
         if first <= last:
             self._note(subscription, What.REPLAYED, first, last)
             if last > subscription.channel.offset:
                 subscription.channel.read_ahead(last, self._clock())
 
     def unsent(self, subscription: Place, first: int, last: int, epoch: str) -> None:
-        """A stretch was still owed when the connection ended."""
+        """Note that a range was still owed when the connection ended."""
         self._note(subscription, What.UNSENT, first, last, epoch=epoch)
 
     def own(self, subscription: Place, offset: int) -> None:
-        """One of its own publications was withheld, as it asked."""
+        """Note that one of the session's own publications was withheld, as it had asked."""
         self._note(subscription, What.OWN, offset, offset)
 
     def missing(self, subscription: Place, gap: Gap) -> None:
-        """History did not have a stretch."""
+        """Note that history did not have a range."""
         expired = gap.reason is GapReason.EXPIRED
         what = What.EXPIRED if expired else What.INVALID
         self._note(subscription, what, gap.first, gap.last)
 
     def began(self, subscription: Place, offset: int) -> None:
-        """From now on everything after `offset` of the channel is owed."""
+        """Note that the subscription is owed everything after `offset` from now on."""
         subscription.begin(offset, self._clock())
 
     def thinned(
         self, subscription: Place, first: int, last: int, every_ms: int, written: Sequence[int]
     ) -> None:
-        """Of a stretch a subscription was written these, the newest of each key."""
+        """Note that of a range only the offsets `written`, the newest of each key, were written."""
         detail = thinned_detail(every_ms, written)
         self._note(subscription, What.THINNED, first, last, detail=detail, by=last)
 
     def rows_sent(self, subscription: Place, first: int, last: int, position: int) -> None:
-        """Rows as of `position` stand for a stretch."""
+        """Note that rows as of `position` stand for a range."""
         if first <= last:
             self._note(subscription, What.ROWS, first, last, by=position)
 
     def not_kept(self, channel: str, epoch: str, offset: int, keep_ms: int) -> None:
-        """A publication came that history is to keep so long; the batch that has it follows."""
+        """Note how long history keeps a publication. The batch that contains it follows."""
         if self._max_bytes:
             self.bytes += self._timeline(channel, epoch, offset - 1).brief_one(offset, keep_ms)
 
     def left(self, subscription: Place, last: int, how: str) -> None:
-        """A subscription, or one epoch of it, ended after `last`."""
+        """Note that a subscription, or one epoch of it, ended after `last`."""
         channel, first = subscription.channel, subscription.began_offset + 1
         since, now = subscription.began_at_seconds, self._clock()
         live = subscription.replayed_until(last)
@@ -195,15 +242,15 @@ class Journal:
         self._add(subscription.session, held)
 
     def passed_over(self, subscription: Place, last: int) -> None:
-        """A new epoch had come so far already: the subscription goes on behind that.
+        """Note that a subscription goes on in a new epoch that had already come up to `last`.
 
-        Of a keyed channel rows stand for it, and the subscription begins behind them.
+        A subscription with state is left out: rows stand for the range, and it begins after them.
         """
         if last and all(what is not What.KEYED for what, _ in subscription.terms):
             self._note(subscription, What.RESET, 1, last)
 
     def refused(self, session: Noted, channel: str, code: str) -> None:
-        """The session may not subscribe to the channel."""
+        """Note that the session may not subscribe to the channel."""
         now = self._clock()
         self._add(session, Event(What.REFUSED, channel, "", 0, 0, now, now, code))
 
@@ -238,24 +285,24 @@ class Journal:
             notes.events.append(event)
             self._keep(notes, event.size)
         else:
-            # It takes over the place of the one that goes.
+            # It takes over the place of the oldest event, which goes.
             self.bytes += event.size - notes.forget_oldest()
             notes.events.append(event)
 
-    def sent(self, channel: str, batch: Stretch, *, since_seconds: float) -> None:
-        """A batch of the channel has gone to its live members.
+    def sent(self, channel: str, batch: SentBatch, *, since_seconds: float) -> None:
+        """Note that a batch was written to the channel's live members.
 
-        Nothing of it was written to anybody before `since_seconds`.
+        No part of it was written to any member before `since_seconds`.
         """
         if batch.last == batch.base or not self._max_bytes:
             return
         timeline = self._timeline(channel, batch.epoch, batch.base)
         if batch.base != (last := timeline.last):
             if not timeline:
-                # A loss may have been noted before what came before it was sent.
+                # A loss may have been noted before the publications ahead of it were sent.
                 timeline.began_offset = min(timeline.began_offset, batch.base)
             elif batch.base > last:
-                # What came while nobody subscribed here must not be taken for sent.
+                # Publications that came while nobody subscribed here must not count as sent.
                 self.bytes += timeline.lost(last + 1, batch.base)
         now = self._clock()
         if timeline.passed(batch.last, since_seconds=since_seconds, now_seconds=now):
@@ -264,7 +311,7 @@ class Journal:
             self._keep(timeline, MARK_BYTES)
 
     def lost(self, gap: Gap) -> None:
-        """A stretch of a channel never came to this node; the batch that says so follows."""
+        """Note that a range never came to this node. The batch that announces it follows."""
         if gap.first and self._max_bytes:
             timeline = self._timeline(gap.channel, gap.epoch, gap.first - 1)
             self.bytes += timeline.lost(gap.first, gap.last, gap.reason)
@@ -277,12 +324,12 @@ class Journal:
         return timeline
 
     def ended(self, session: Noted, record: SessionRecord, code: int, why: str) -> None:
-        """A session has ended; `record` is how it was."""
+        """Note that a session has ended. `record` is its last state."""
         if not self._max_bytes:
             return
         now = self._clock()
         notes = session.notes = session.notes or Notes()
-        # What a peer makes long must not be: channels are in the notes.
+        # A record must not be as long as a peer likes. The notes name the channels.
         if record.subscriptions or record.patterns or len(record.user_agent) > MAX_AGENT_CHARACTERS:
             agent = record.user_agent[:MAX_AGENT_CHARACTERS]
             record = replace(record, subscriptions=(), patterns=(), user_agent=agent)
@@ -308,14 +355,14 @@ class Journal:
             self.bytes -= TIMELINE_BYTES + len(keeper.name[0])
 
     def sweep(self) -> None:
-        """Forget what is over the age limit, a part in each call; call it regularly."""
+        """Forget notes over the age limit, a part of them in each call; call it regularly."""
         limit = self._clock() - REACH_SECONDS
         for _ in range(min(_SWEEP, len(self._order))):
             keeper = self._order[0]
             if keeper.oldest_at < limit:
                 self._forget(self._order.popleft())
             elif isinstance(keeper, Notes) and len(keeper) == MAX_EVENTS:
-                # Its newer events took over older places; those behind have to get their turn.
+                # Its newer events took over older places, so the keepers behind it come first.
                 self._order.rotate(-1)
             else:
                 return

@@ -1,23 +1,24 @@
-"""What is asked about one publication and a connection, and what an answer says.
+"""A question about one publication and one connection, the answer, and the state an answer reads.
 
-Who answers reads live things through the ports that stand here: a session, its subscriptions and
-patterns, and what is remembered of channels. How the answer is found stands in
-`hub.core.forensics.explaining`.
+`hub.core.forensics.explaining` finds the answer. It reads live state through the protocols of this
+module: a session, its subscriptions and patterns, and the timelines of channels. The tags and keys
+of publications are not noted anywhere, so it also reads the part of the channel's history that
+still holds them (`HistoryHeld`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from hub.core.forensics.answers import Answer
 from hub.core.forensics.journal import Noted, Place
 from hub.core.forensics.timeline import Timeline
-from hub.core.publication import Position
+from hub.core.publication import Filter, Position, Publication
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which publication, and how far its channel has come."""
+    """One publication, and the head of its channel."""
 
     channel: str
     epoch: str
@@ -25,20 +26,22 @@ class Question:
     head: int
     """The channel's newest offset in that epoch, as the broker says."""
     current: bool = True
-    """Whether the channel is in that epoch now; of one that is over, `head` is not known."""
+    """Whether the channel is in that epoch now. The head of an epoch that is over is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
+    """An answer with its details."""
+
     answer: Answer
     detail: str
     """One sentence for a human."""
     at_seconds: float | None = None
-    """Monotonic: when, at the earliest."""
+    """The earliest monotonic time at which it can have happened."""
     until_seconds: float | None = None
-    """When, at the latest."""
+    """The latest monotonic time at which it can have happened."""
     by: int | None = None
-    """Of `conflated`: the offset that replaced it."""
+    """The offset that replaced a `conflated` publication."""
 
 
 class OpenPlace(Place, Protocol):
@@ -73,9 +76,64 @@ class OpenSession(Noted, Protocol):
 
 
 class Remembers(Protocol):
-    """What is remembered of channels: the `Journal` of a node, or what was read of its past."""
+    """The timelines of channels: a node's `Journal`, or what was read from disk (`Recalled`)."""
 
     @property
-    def keeps(self) -> bool: ...
+    def keeps(self) -> bool:
+        """Whether anything is noted at all."""
+        ...
 
     def timeline(self, channel: str, epoch: str) -> Timeline | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """`Remembers` of one channel and epoch."""
+
+    found: Timeline | None
+    keeps: bool = True
+
+    def timeline(self, channel: str, epoch: str) -> Timeline | None:
+        mine = self.found is not None and self.found.name == (channel, epoch)
+        return self.found if mine else None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryHeld:
+    """A part of one channel's history, of one epoch.
+
+    Args:
+        read_filter: makes a filter from its noted text.
+    """
+
+    publications: Mapping[int, Publication] = field(default_factory=dict)
+    """By offset."""
+    read_filter: Callable[[bytes], Filter] | None = None
+
+    def lets_through(self, text: str, offset: int) -> bool | None:
+        """Return whether a filter lets a publication through; None where that is unknown."""
+        found = self.publications.get(offset)
+        if found is None or self.read_filter is None:
+            return None
+        return self.read_filter(text.encode()).matches(found.tags)
+
+    def has_key(self, offset: int) -> bool:
+        """Return whether the publication is held and has a key."""
+        return offset in self.publications and self.publications[offset].key is not None
+
+    def successor(self, offset: int, last: int) -> int | None:
+        """Return the next offset with the same key, up to `last`.
+
+        0 means that there is none, None that it is unknown.
+        """
+        if (asked := self.publications.get(offset)) is None:
+            return None
+        for number in range(offset + 1, last + 1):
+            if (found := self.publications.get(number)) is None:
+                return None
+            if found.key == asked.key:
+                return number
+        return 0
+
+
+NOTHING_HELD = HistoryHeld()

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from hub.core.forensics.explaining import Explainer
-from hub.core.forensics.held import NOTHING_HELD
 from hub.core.forensics.noted import ClosedSession, Event, Notes, What, written_of
-from hub.core.forensics.question import Explanation, OpenSession, Question, Remembers
+from hub.core.forensics.question import NOTHING_HELD, Explanation, OpenSession, Question, Remembers
 
 
 @dataclass(frozen=True, slots=True)

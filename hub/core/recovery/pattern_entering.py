@@ -16,7 +16,7 @@ from hub.core.eager import NEXT_TURN
 from hub.core.fanout.channels import Channel
 from hub.core.recovery.start import Start
 from hub.core.recovery.subscribing import Subscribing
-from hub.core.session.session_patterns import Following
+from hub.core.session.places import Following
 from hub.core.session.subscription import Subscription
 from hub.errors import HubError
 

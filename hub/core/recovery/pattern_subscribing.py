@@ -17,7 +17,7 @@ from hub.core.eager import NEXT_TURN, Rest, begin
 from hub.core.fanout.channels import Channel
 from hub.core.fanout.fanout import Fanout
 from hub.core.fanout.membership import Membership, speak
-from hub.core.options import SessionLimits
+from hub.core.options import SessionLimits, is_reserved
 from hub.core.patterns import PatternTree, check_pattern, matches, names_reserved
 from hub.core.ports import DirectoryBroker, Spawn
 from hub.core.publication import BEGINNING, Position
@@ -25,9 +25,8 @@ from hub.core.pushes import PatternSubscribed, PatternUnsubscribed, Push, Reply
 from hub.core.recovery.pattern_entering import SLICE_CHANNELS, PatternEntering, goes_back
 from hub.core.recovery.start import Opened, Start
 from hub.core.recovery.subscribing import Subscribing
-from hub.core.reserved import is_reserved
+from hub.core.session.places import Following, SessionPatterns
 from hub.core.session.session import Session
-from hub.core.session.session_patterns import Following, SessionPatterns
 from hub.core.session.subscription import Subscription
 from hub.errors import (
     BadRequestError,

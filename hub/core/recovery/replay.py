@@ -2,7 +2,7 @@
 
 What the transport does not take of a page is kept for when it takes more, so that a slow reader
 costs a broker outside this process no more than a fast one. What is published meanwhile is in
-history, or is held beside it where history is not to keep it (`hub.core.session.unkept`). The
+history, or is held beside it where history is not to keep it (`hub.core.session.withheld`). The
 subscription goes live when its cursor meets the head. Where history was trimmed faster than the
 peer reads, a gap `expired` says so.
 """
@@ -22,7 +22,7 @@ from hub.core.session.encoded import Encoded, Item, as_wanted, entry, skipped
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.session import Session
 from hub.core.session.subscription import Kept, KeptBudget, StateNeed, Subscription
-from hub.core.session.unkept import Stretch
+from hub.core.session.withheld import HeldRange
 
 # Guess, not measured: large enough that a page costs more than its request. Its bytes are
 # `PAGE_BYTES`.
@@ -308,14 +308,14 @@ def _last(item: Publication | Gap) -> int:
     return item.last if isinstance(item, Gap) else item.offset
 
 
-def _unkept(subscription: Subscription) -> list[Stretch]:
+def _unkept(subscription: Subscription) -> list[HeldRange]:
     """What history lacks and its node has: held for it, or still to be written to it."""
     channel = subscription.channel
     held = [] if subscription.unkept is None else list(subscription.unkept)
     last = held[-1].last if held else subscription.replay_cursor
     for item in (*(channel.under_way.items if channel.under_way else ()), *channel.open):
         if isinstance(item, Publication) and item.keep_ms == 0 and item.offset > last:
-            held.append(Stretch(item.offset, item.offset, item))
+            held.append(HeldRange(item.offset, item.offset, item))
     return held
 
 
@@ -338,8 +338,8 @@ def _missing(
     return items
 
 
-def _last_of(stretch: Stretch) -> int:
-    return stretch.last
+def _last_of(held: HeldRange) -> int:
+    return held.last
 
 
 def _gaps(subscription: Subscription, page: HistoryPage, first: int, last: int) -> list[Gap]:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from hub.core.commands import Subscribe
 from hub.core.eager import NEXT_TURN
 from hub.core.fanout.channels import Channel
+from hub.core.fanout.membership import Ending
 from hub.core.ports import HistoryPage
 from hub.core.publication import BEGINNING, Position
-from hub.core.recovery.ending import Ending
 from hub.core.recovery.replay import Replay
 from hub.core.values import value
 

@@ -12,20 +12,19 @@ from hub.core.commands import Subscribe
 from hub.core.counters import Counters
 from hub.core.fanout.channels import Channel
 from hub.core.fanout.fanout import Fanout
-from hub.core.fanout.membership import Membership
+from hub.core.fanout.membership import Ending, Membership
 from hub.core.fanout.presence import PresenceTable
 from hub.core.forensics.journal import Journal
 from hub.core.options import SessionLimits
 from hub.core.ports import Dialect
 from hub.core.publication import Position
 from hub.core.pushes import Gap, GapReason, JsonText, Reply, Subscribed
-from hub.core.recovery.ending import Ending
 from hub.core.recovery.replay import Replay
 from hub.core.recovery.start import Opened, Start, Starts, at_head
 from hub.core.session.places import NO_PLACES
 from hub.core.session.session import Session
 from hub.core.session.subscription import NOWHERE, Subscription
-from hub.core.session.throttle import Throttle
+from hub.core.session.withheld import Throttle
 from hub.errors import ConflictError, HubError, TooManySubscriptionsError, UnavailableError
 
 # Many connect to one channel between two of its publications. A frame has about 200 bytes.

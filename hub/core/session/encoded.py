@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-from hub.core.filters import Filter
 from hub.core.ports import Dialect
-from hub.core.publication import REMOVES, Publication
+from hub.core.publication import REMOVES, Filter, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.session.ring import Entry, Kind
 

@@ -6,10 +6,15 @@ either bound the session is not read from until all are done.
 """
 
 from collections import deque
+from collections.abc import Callable
 
 from hub.core.commands import Authenticate, Command, Publish
 from hub.core.options import SessionLimits
-from hub.core.session.context import Job, Respond
+from hub.core.pushes import Reply
+
+Respond = Callable[[Reply], None]
+"""Where a reply goes that does not go into the session's stream."""
+Job = tuple[Command, Respond | None]
 
 
 class Inbox:

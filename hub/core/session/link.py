@@ -1,8 +1,18 @@
-"""The way from a session to its peer, as a protocol: every transport has one."""
+"""The two borders of a session: the link to its peer, and the context that it shares on its node.
 
+Every transport implements `Link`. The composition root makes one `SessionContext` for a node.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from hub.core.options import KIB
+from hub.core.counters import Counters
+from hub.core.forensics.journal import Journal
+from hub.core.limits import Limiter
+from hub.core.options import KIB, SessionLimits
+from hub.core.ports import Monotonic
+from hub.core.session.outbox import OutboxBudget
 
 if TYPE_CHECKING:
     from hub.core.session.session import Session
@@ -107,3 +117,25 @@ def send_in_slices(link: Link, data: bytes) -> int:
         if sent != len(part):
             break
     return taken
+
+
+@dataclass(frozen=True, slots=True)
+class SessionContext:
+    """What all sessions of a node share."""
+
+    limits: SessionLimits
+    limiter: Limiter
+    clock: Monotonic
+    counters: Counters
+    outbox_budget: OutboxBudget
+    journal: Journal
+    close_code: Callable[[str, bool], int]
+    """The wire's close code of an error: its `code`, and whether it is `retryable`."""
+    on_replay: Callable[["Session"], None]
+    """The session takes writes and has subscriptions that read history."""
+    on_mark: Callable[["Session"], None]
+    """The session's positions moved outside a broadcast."""
+    on_closed: Callable[["Session", int, str], None]
+    """The session has ended with this close code and reason; called once."""
+    on_gone: Callable[["Session"], None]
+    """The connection of an ended session is gone as well; called once, after `on_closed`."""

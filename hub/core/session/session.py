@@ -14,14 +14,11 @@ from hub.core.limits import Meter
 from hub.core.ports import Dialect
 from hub.core.publication import Position
 from hub.core.pushes import Goodbye, Push
-from hub.core.session.by_channel import ByChannel
-from hub.core.session.context import SessionContext
 from hub.core.session.encoded import Encoded
-from hub.core.session.link import SLICE_BYTES, Link, send_in_slices
+from hub.core.session.link import SLICE_BYTES, Link, SessionContext, send_in_slices
 from hub.core.session.outbox import Outbox
-from hub.core.session.places import NO_PLACES, Places
+from hub.core.session.places import NO_PLACES, ByChannel, Places, SessionPatterns
 from hub.core.session.ring import Entry, Kind
-from hub.core.session.session_patterns import SessionPatterns
 from hub.core.session.subscription import Kept, Subscription
 from hub.errors import HubError, SlowError
 

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hub.core.filters import Filter
 from hub.core.forensics.noted import What
 from hub.core.options import SessionLimits
 from hub.core.ports import HistoryPage
-from hub.core.publication import Position
+from hub.core.publication import Filter, Position
 from hub.core.session.outbox import OutboxBudget
-from hub.core.session.throttle import Throttle
-from hub.core.session.unkept import Unkept
+from hub.core.session.withheld import Throttle, Unkept
 
 if TYPE_CHECKING:
     from hub.core.fanout.channels import Channel

@@ -1,24 +1,82 @@
-"""All of a node's coarse timers behind one: close time-outs, token ends, presence leaves.
+"""A node's time: a clock that leaves out stalls, and one timer wheel for all coarse deadlines.
 
-A timer of the event loop costs a heap entry each; 15,000 sessions need none while idle.
-Entries fall due at the first `tick` at or after their time. No clock of its own.
+On a busy host, in a suspended machine or after SIGSTOP the clock goes on, and nothing is read.
+Bytes from peers wait in the kernel meanwhile, so that time is not a peer's silence. `AwakeClock`
+advances by little during a stall. A part that waits for a peer counts by it, and judges the peer
+only after something has been read since.
 
-Most of them wait for a peer. For these a stall of the node takes no time (`hub.core.time.awake`):
-one that is 10 s off when the node is stopped for a minute is 10 s off after it. What ends at a
-time of its own, as a token does, is kept apart from that.
+    true time      0.00  0.05  (stopped)  30.05  30.10
+    awake clock    0.00  0.05             0.30   0.35
+    may judge      yes   yes              no     yes
+
+`Deadlines` holds close time-outs, token ends and presence leaves. A timer of the event loop costs
+a heap entry each; 15,000 idle sessions need none. An entry falls due at the first `tick` at or
+after its time. Most deadlines wait for a peer and count by the awake clock: one that is 10 s away
+when the node is stopped for a minute is 10 s away after it. A deadline with a time of its own, such
+as the end of a token, counts by the true clock.
 """
 
 from collections.abc import Callable
 
+from hub.core.ports import Monotonic
+
 # Fine enough for a 100 ms setting in a test, coarse enough to cost 20 wake-ups a second.
 GRANULARITY_SECONDS = 0.05
-# Times come from outside too, and a float may be infinite or too large to count steps to it.
-# 100,000 years: nobody sees the difference.
+# Some times come from peers, and a float may be infinite or too large to count steps to it. This is
+# 100,000 years.
 FARTHEST_SECONDS = 3.2e12
+# A tick is due every 0.05 s. A tick that comes later than this is a stall. Less is the noise of any
+# machine, and small beside a time-out of seconds. Guess, not measured.
+MAX_STEP_SECONDS = 0.25
+
+
+class AwakeClock:
+    """Seconds from an arbitrary start, never backwards; one per node.
+
+    The event loop calls `tick` at a steady pace, and reads from peers between two of them.
+    """
+
+    __slots__ = ("_at_seconds", "_clock", "_seconds", "_was_late", "stall_seconds")
+
+    def __init__(self, clock: Monotonic) -> None:
+        self._clock = clock
+        self._at_seconds = clock()
+        """Time of the last tick by the true clock."""
+        self._seconds = self._at_seconds
+        """Time of the last tick by this clock."""
+        self._was_late = False
+        self.stall_seconds = 0.0
+        """Seconds that the last tick left out; 0 where it came in time."""
+
+    def __call__(self) -> float:
+        passed = self._clock() - self._at_seconds
+        # Called for every publication. `min` would cost three times as much.
+        return self._seconds + (passed if passed < MAX_STEP_SECONDS else MAX_STEP_SECONDS)  # noqa: FURB136
+
+    def behind_seconds(self) -> float:
+        """Return how far this clock is behind the true one: all stalls so far, with the present."""
+        now = self._clock()
+        return now - self._seconds - min(now - self._at_seconds, MAX_STEP_SECONDS)
+
+    def tick(self) -> bool:
+        """Advance the clock; return whether peers may be judged now.
+
+        They may not in the first tick after a stall, because bytes that came meanwhile are still to
+        be read. They always may in the second, or a node that is always late would never judge.
+        """
+        now = self._clock()
+        passed = now - self._at_seconds
+        self.stall_seconds = max(0.0, passed - MAX_STEP_SECONDS)
+        self._seconds += passed - self.stall_seconds
+        self._at_seconds = now
+        late = self.stall_seconds > 0
+        may_judge = self._was_late or not late
+        self._was_late = late
+        return may_judge
 
 
 class Deadline:
-    """One callback at one time; `cancel` frees what it holds, and its place at the next tick."""
+    """One callback at one time; `cancel` frees the callback, and the entry at the next tick."""
 
     __slots__ = ("_cancelled", "bucket", "callback")
 
@@ -36,10 +94,10 @@ class Deadline:
 
 
 class Deadlines:
-    """One event loop owns them and calls `tick`.
+    """All deadlines of one event loop, which calls `tick`.
 
     Args:
-        behind_seconds: for how long the node was held up so far.
+        behind_seconds: returns how long the node was held up so far.
     """
 
     def __init__(
@@ -50,39 +108,38 @@ class Deadlines:
         self._punctual = _Wheel(now_seconds)
 
     def at(self, when_seconds: float, callback: Callable[[], None]) -> Deadline:
-        """Call back at the first tick at or after this monotonic time, and as much later as the
-        node is held up until then.
+        """Call back at the first tick at or after this monotonic time, delayed by later stalls.
 
-        Any float is a time: one that is too far off is `FARTHEST_SECONDS`, and what is no
-        number is due at once.
+        Any float is allowed. A time too far away counts as `FARTHEST_SECONDS`, and NaN is due at
+        once.
         """
         return self._patient.at(when_seconds - self._behind_seconds(), callback)
 
     def punctually_at(self, when_seconds: float, callback: Callable[[], None]) -> Deadline:
-        """As `at`, but at that time and no later, whatever holds the node up."""
+        """Call back as `at` does, but without a delay for stalls."""
         return self._punctual.at(when_seconds, callback)
 
     def tick(self, now_seconds: float) -> None:
-        """Run what is due, in order of time."""
+        """Run the callbacks that are due, in order of time."""
         self._punctual.tick(now_seconds)
         self._patient.tick(now_seconds - self._behind_seconds())
 
     def __len__(self) -> int:
-        """Entries waiting, those included that were cancelled since the last tick."""
+        """Return how many entries wait, with those that were cancelled since the last tick."""
         return len(self._patient) + len(self._punctual)
 
 
 class _Wheel:
-    """Buckets of `GRANULARITY_SECONDS`."""
+    """A timer wheel with buckets of `GRANULARITY_SECONDS`."""
 
     def __init__(self, now_seconds: float) -> None:
         self._buckets: dict[int, dict[Deadline, None]] = {}
         self._next = _step(now_seconds)
         self._cancelled: list[Deadline] = []
-        """Those that still stand in their buckets: their time may be years away."""
+        """Cancelled deadlines that are still in their buckets. Their time may be years away."""
 
     def at(self, when_seconds: float, callback: Callable[[], None]) -> Deadline:
-        # As `_step`, without a call for what is nearly always so.
+        # `_step` inlined for the common case.
         if 0.0 <= when_seconds <= FARTHEST_SECONDS:
             bucket = int(when_seconds / GRANULARITY_SECONDS) + 1
         else:
@@ -101,7 +158,7 @@ class _Wheel:
             due = sorted(bucket for bucket in self._buckets if bucket <= through)
         else:
             due = [b for b in range(self._next, through + 1) if b in self._buckets]
-        # First: what a callback adds must not get into a bucket that is through already.
+        # Before the callbacks: a deadline that they add must not go into a bucket that is done.
         self._next = through + 1
         for bucket in due:
             try:
@@ -112,7 +169,7 @@ class _Wheel:
             del self._buckets[bucket]
 
     def _run(self, waiting: dict[Deadline, None]) -> None:
-        # Taken out one by one: what is left of a bucket when a callback fails is due still.
+        # Removed one by one: when a callback fails, the rest of the bucket is still due.
         for deadline in tuple(waiting):
             del waiting[deadline]
             if (callback := deadline.callback) is not None:

@@ -33,7 +33,7 @@ class _Ping:
     due_seconds: float
     """Monotonic ..."""
     awake_seconds: float
-    """... and by the clock of `hub.core.time.awake`."""
+    """... and by the clock of `hub.core.time.deadlines`."""
     acknowledged_bytes: int = 0
     """What the peer's kernel had acknowledged then, or when the pong began to be late."""
 

@@ -21,7 +21,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.local.server import BrokerServer, Served
 from hub.core.ports import Downstream, Spawn
-from hub.core.time.awake import AwakeClock
+from hub.core.time.deadlines import AwakeClock
 from hub.errors import SettingsError
 from hub.node.broker import NodeBroker, make_brokerage
 from hub.node.core import Shared

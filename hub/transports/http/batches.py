@@ -28,9 +28,9 @@ from hub.transports.http.routes import Access, Route
 from hub.transports.http.schemas import KEY, Json, array, content, ref
 from hub.transports.request import Request
 from hub.wire.codes import http_status
+from hub.wire.filters import encode_tags
 from hub.wire.items import Batch, Item, split_items
 from hub.wire.payload import check_key, check_payload, data_of, keep_of, marks_of
-from hub.wire.tags import encode_tags
 
 _MULTI_STATUS = 207  # RFC 4918 section 11.1: the items tell
 

@@ -44,7 +44,7 @@ from hub.transports.http.rows import act, read, route
 from hub.transports.http.schemas import ok, ref
 from hub.transports.request import Request
 from hub.wire.codes import CloseCode
-from hub.wire.moments import LATEST_MS
+from hub.wire.query import LATEST_MS
 
 TRANSPORTS = ("websocket", "sse", "poll")
 _DISCONNECT_REASON = "disconnected by operator"

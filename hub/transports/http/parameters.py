@@ -10,9 +10,8 @@ from hub.core.fanout.presence import MAX_MEMBER_LENGTH, check_member
 from hub.core.publication import Position, check_channel
 from hub.errors import BadRequestError
 from hub.transports.http.schemas import CHANNEL, KEY, MOMENT, POSITION, STRING, Json
-from hub.wire.moments import read_moment
 from hub.wire.payload import check_key
-from hub.wire.query import single, split_form, whole_number
+from hub.wire.query import read_moment, single, split_form, whole_number
 
 Read = Callable[[str, str], object]
 

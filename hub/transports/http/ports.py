@@ -16,7 +16,6 @@ from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counters
 from hub.core.hooks import Hooks
 from hub.core.identity import Identity
-from hub.core.look_back import Found, LookBack
 from hub.core.node_records import NodeRecord
 from hub.core.options import KIB, MIB
 from hub.core.polling import PollRequest
@@ -30,6 +29,7 @@ from hub.core.ports import (
 )
 from hub.core.publication import Position
 from hub.core.pushes import Member
+from hub.core.reading import Found, LookBack
 from hub.core.records import ChannelRecord
 from hub.errors import HubError
 from hub.transports.asgi_types import ASGIApp

@@ -15,9 +15,9 @@ from hub.transports.http.access import text_header
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.routes import OnAnswer, Prepared, PreparedLater, PreparedNow
 from hub.transports.request import Request
+from hub.wire.filters import read_tags
 from hub.wire.payload import check_key, check_payload, keep_of
 from hub.wire.query import single, split_form
-from hub.wire.tags import read_tags
 
 _Asked = Callable[[bytes, str | None, str], PublishRequest]
 """What a body, an idempotency key and an address ask for; raises `HubError`."""

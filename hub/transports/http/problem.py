@@ -13,7 +13,7 @@ from hub.auth.policy import BEARER_CHALLENGE
 from hub.errors import HubError, UnsupportedMediaTypeError
 from hub.transports.http.answer import Answer
 from hub.wire.codes import REQUEST_TIMEOUT, UPGRADE_REQUIRED, http_status, status_phrase
-from hub.wire.handshake import UPGRADE_HEADERS
+from hub.wire.websocket import UPGRADE_HEADERS
 
 MEDIA_TYPE = "application/problem+json"
 # Where a retryable error does not say when: soon, because back-off is the client's work.

@@ -11,11 +11,11 @@ import orjson
 from hub.admin.channels import CHANNELS
 from hub.core.fanout.presence import MAX_PAGE_MEMBERS, page_of
 from hub.core.hooks import Asker
-from hub.core.look_back import LookBack
+from hub.core.options import is_reserved
 from hub.core.ports import HistoryPage
 from hub.core.publication import Position, check_channel
+from hub.core.reading import LookBack
 from hub.core.records import plain
-from hub.core.reserved import is_reserved
 from hub.errors import NotFoundError
 from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.parameters import (

@@ -11,11 +11,10 @@ from hub.core.node_records import NodeRecord
 from hub.core.publication import Position
 from hub.core.records import ChannelRecord, SessionRecord, SubscriptionRecord
 from hub.wire.codes import HTTP_STATUS
+from hub.wire.filters import MAX_TAGS
 from hub.wire.items import MAX_CHANNELS
-from hub.wire.moments import LATEST_MS
 from hub.wire.payload import MAX_KEY_LENGTH, MAX_TTL_SECONDS
-from hub.wire.query import MAX_EVERY_MS, MAX_LAST
-from hub.wire.tags import MAX_TAGS
+from hub.wire.query import LATEST_MS, MAX_EVERY_MS, MAX_LAST
 
 Json = Mapping[str, object]
 

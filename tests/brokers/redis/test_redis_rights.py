@@ -11,8 +11,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from hub.brokers.redis.keys import Keys
 from hub.brokers.redis.link import library
 from hub.brokers.redis.link.library import Library
-from hub.core.options import ChannelOptions
-from hub.core.reserved import NAMESPACE, is_reserved
+from hub.core.options import HUB_NAMESPACE, ChannelOptions, is_reserved
 from tests.brokers.redis.acl import NODE_RULES, PASSWORD, PUBLISHER_RULES
 from tests.brokers.redis.fakes import Command, FakeConnection, Log
 from tests.brokers.redis.nodes import TestNode, node
@@ -154,7 +153,7 @@ async def test_what_only_looks_like_it_is_published(redis: RedisServer, channel:
 
 
 def test_function_and_hub_know_the_same_namespace() -> None:
-    assert f"'{{{NAMESPACE}:'" in library._BODY
+    assert f"'{{{HUB_NAMESPACE}:'" in library._BODY
 
 
 # -- what is used in place of functions ----------------------------------------------------------

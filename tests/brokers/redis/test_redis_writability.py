@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hub.brokers.redis.options import RedisOptions
-from hub.core.reserved import STATS_CHANNEL
+from hub.core.options import STATS_CHANNEL
 from hub.errors import NotPublishedError
 from tests.brokers.redis.nodes import FAST, node
 from tests.support.redis_cluster import RedisCluster

@@ -18,7 +18,6 @@ from hub.admin.requests import HERE, AdminRequest, Answers, AtConnection, AtNode
 from hub.auth.policy import Policy
 from hub.core.counters import Counters
 from hub.core.eager import begin
-from hub.core.look_back import Found, LookBack
 from hub.core.node_records import NodeRecord
 from hub.core.polling import PollRequest
 from hub.core.ports import (
@@ -31,6 +30,7 @@ from hub.core.ports import (
 )
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Member
+from hub.core.reading import Found, LookBack
 from hub.core.records import ChannelRecord, Origin, SessionRecord, SubscriptionRecord
 from hub.errors import (
     BadRequestError,

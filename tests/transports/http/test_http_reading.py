@@ -8,10 +8,10 @@ import pytest
 from hub.admin.connections import Disconnect
 from hub.admin.requests import AtConnection
 from hub.auth.policy import Policy
-from hub.core.look_back import LookBack
 from hub.core.options import Overflow
 from hub.core.publication import Position
 from hub.core.pushes import GapReason
+from hub.core.reading import LookBack
 from hub.errors import HubError
 from hub.transports.http.ports import HttpLimits
 from tests.transports.http.fakes import OPERATOR, PUBLISHER, Hub, make_hub, session_record

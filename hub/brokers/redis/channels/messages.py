@@ -32,8 +32,8 @@ from hub.core.ports import PublishRequest
 from hub.core.publication import ENDS, MAX_OFFSET, REMOVES, Publication
 from hub.core.pushes import Change, Join, Leave, Member, Update
 from hub.errors import HubError
+from hub.wire.filters import check_tags
 from hub.wire.payload import check_key, check_payload
-from hub.wire.tags import check_tags
 
 
 class _Envelope(msgspec.Struct, array_like=True, frozen=True):
