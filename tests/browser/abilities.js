@@ -23,6 +23,12 @@ globalThis.play = async ({ steps }, transport) => {
     }
   };
 
+  /** A subscription of its own, which is there before the one that gets messages. */
+  const listenToMembers = (channel, name) => {
+    const heard = (told[name] = []);
+    hub.subscribe(channel, { onPresence: ({ member }) => heard.push(member?.data), onError: ({ code }) => heard.push(code) });
+  };
+
   const subscribe = ({ pattern, channel, since_of, ...given }, name, refused) => {
     const heard = (told[name] = []);
     const record = ({ channel, data, key, remove, end, state, joined }) => {
@@ -64,8 +70,10 @@ globalThis.play = async ({ steps }, transport) => {
     } else if (step.publish_each) {
       const results = await hub.publish(...step.publish_each);
       check(step, results.map(({ code }) => code ?? "ok"), step.is);
-    } else if (step.subscribe) await subscribe(step.subscribe, step.as, step.refused);
-    else if (step.wait) await until(() => told[step.wait[0]].length >= step.wait[1]);
+    } else if (step.subscribe) {
+      if (step.and_members) listenToMembers(step.subscribe.channel, step.and_members);
+      await subscribe(step.subscribe, step.as, step.refused);
+    } else if (step.wait) await until(() => told[step.wait[0]].length >= step.wait[1]);
     else if (step.wait_for) await until(() => told[step.wait_for[0]].includes(step.wait_for[1]));
     else if (step.leave) {
       handles[step.leave].unsubscribe();

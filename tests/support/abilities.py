@@ -8,7 +8,13 @@ Scenario = dict[str, Any]
 SCENARIOS: list[Scenario] = json.loads(
     (Path(__file__).parents[1] / "clients" / "abilities.json").read_text()
 )
-NAMESPACES = json.dumps({"table": {"keyed": True}, "room": {"presence": True}})
+NAMESPACES = json.dumps(
+    {
+        "table": {"keyed": True},
+        "room": {"presence": True},
+        "seats": {"keyed": True, "presence": True},
+    }
+)
 
 
 def made(scenario: Scenario, player: str) -> Scenario:

@@ -30,15 +30,19 @@ export const offsetOf = (position) => Number(position.slice(position.lastIndexOf
 /**
  * @param {string} channel
  * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object,
- *   every_ms?: number, state?: boolean }} first how the first subscription starts
+ *   everyMs?: number, every_ms?: number, state?: boolean }} first what is asked of the hub, for all
+ *   of its subscriptions
  * @param {Set<Member>} [members]
  * @param {string} [key] by which connections know that they bring it
  */
-export function openChannel(channel, { since, last, fill, filter, presence, every_ms, state }, members = new Set(), key = channel) {
+export function openChannel(channel, first, members = new Set(), key = channel) {
+  const { since, last, fill, filter, every_ms, state } = first;
   let epoch = "";
   let offset = 0;
   let asked = ""; // the epoch that the newest connection was asked to resume in
   let head = 0; // the newest offset that is known of
+  let start = 0; // the offset before what a start replays
+  let short = 0; // how much it replays, where history does not reach back to there
   /** @type {{ data?: any }} what the application gave with the newest start */
   let given = {};
   /** @type {Set<Member>} later subscriptions that begin when the channel does */
@@ -81,9 +85,9 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
    * Tell the members what is new; a copy of them, because a callback may unsubscribe.
    * @param {Json} push
    * @param {Map<string, string>} epochs
-   * @param {boolean} first
+   * @param {boolean} isFirst
    */
-  const take = ({ op, ...item }, epochs, first) => {
+  const take = ({ op, ...item }, epochs, isFirst) => {
     const theirs = epochs.get(key);
     const last = item.offset ?? item.to;
     if (START.test(op)) {
@@ -93,10 +97,11 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
       given = "data" in item ? { data: item.data } : {};
       if (!epoch && !state) move(item.position); // with rows there is no place before the last of them
       if (epochOf(item.position) === epoch) {
-        head = Math.max(head, offsetOf(item.position) + item.replayed);
+        start = offsetOf(item.position);
+        head = Math.max(head, start + item.replayed);
       }
-      waiting.forEach((member) => member.begin(epoch, offset, Math.max(head, offset)));
-      waiting.clear();
+      short = item.recovered === false ? item.replayed : 0;
+      if (!short) beginAll();
     } else if (!theirs) return; // owed to an earlier subscription
     else if (op === "state") {
       const at = item.position;
@@ -106,8 +111,8 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
         const to = offsetOf(at);
         const gap = { op: "gap", channel, epoch: epochThen };
         if (item.more || !epoch) return;
-        if (epochThen !== epoch) return take({ ...gap, position: at, reason: "reset" }, epochs, first);
-        return take({ ...gap, from: offset + 1, to, reason: "expired" }, epochs, first);
+        if (epochThen !== epoch) return take({ ...gap, position: at, reason: "reset" }, epochs, isFirst);
+        return take({ ...gap, from: offset + 1, to, reason: "expired" }, epochs, isFirst);
       }
       item.begins = at !== table;
       if (item.begins) rows.clear();
@@ -128,16 +133,28 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
       head = 0;
     } else if (last) {
       if (theirs !== epoch || last <= offset) return;
+      // What is replayed follows this gap.
+      if (short && item.from === start + 1) head = Math.max(head, last + short);
       if (item.to) item.from = Math.max(item.from, offset + 1);
       offset = last;
-    } else if (!first) return;
+    } else if (!isFirst) return;
     if (op === "message") {
       item.epoch = epoch;
       item.position = position();
       if (state && item.key && !item.remove) rows.set(item.key, item);
       else rows.delete(item.key);
     }
-    [...members].forEach((member) => member.push(op, item));
+    const isStart = START.test(op);
+    [...members].forEach((member) => (isStart || !waiting.has(member)) && member.push(op, item));
+    if (isStart || !short) return;
+    short = 0;
+    beginAll();
+  };
+
+  /** Where history does not reach back, the newest offset is known behind the gap that says so. */
+  const beginAll = () => {
+    waiting.forEach((member) => member.begin(epoch, offset, Math.max(head, offset)));
+    waiting.clear();
   };
 
   if (since) move(since);
@@ -147,7 +164,10 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
     kind: "channel",
     key,
     members,
-    terms: JSON.stringify([filter, state]), // the hub's, so of all its members
+    first,
+    asked: false, // of the hub
+    /** What the member says of itself. */
+    presence: first.presence,
     release,
     position: () => epoch && position(),
     all: () => [self],
@@ -175,11 +195,6 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
       queueMicrotask(() => members.has(member) && member.push("subscribed", told));
     },
 
-    /** @param {unknown} data what the member says of itself from now on */
-    says(data) {
-      presence = { data };
-    },
-
     /** @param {Member} member */
     leave(member) {
       members.delete(member);
@@ -190,27 +205,27 @@ export function openChannel(channel, { since, last, fill, filter, presence, ever
     request() {
       asked = epoch;
       table = "";
-      return { channel, since: epoch ? position() : undefined, last, fill, filter, presence, every_ms, state };
+      return { channel, since: epoch ? position() : undefined, last, fill, filter, presence: self.presence, every_ms, state };
     },
 
     /**
      * @param {Json} push
      * @param {Map<string, string>} epochs of the channels that the connection is subscribed to
-     * @param {boolean} first whether this is the connection for what has no offset
+     * @param {boolean} isFirst whether this is the connection for what has no offset
      * @param {boolean} newer whether another one, which was there before, still brings the channel
      * @param {boolean} [shared] whether the connection brings it already, for another subscription:
      *   what was before that does not come again
      */
-    push(push, epochs, first, newer, shared) {
-      if (newer && (held.length || lacks(push, epochs))) held.push([push, epochs, first]);
-      else take(push, epochs, first);
+    push(push, epochs, isFirst, newer, shared) {
+      if (newer && (held.length || lacks(push, epochs))) held.push([push, epochs, isFirst]);
+      else take(push, epochs, isFirst);
       if ((newer || shared) && START.test(push.op) && epochs.get(key) === epoch) {
         // Where it starts further on, that much is lacking, or in the rows that follow.
         const to = offsetOf(push.position);
         const gap = { op: "gap", channel, epoch, from: offset + 1, to, reason: "expired" };
         if (to <= offset || state) return release();
-        if (newer) held.unshift([gap, epochs, first]);
-        else take(gap, epochs, first);
+        if (newer) held.unshift([gap, epochs, isFirst]);
+        else take(gap, epochs, isFirst);
       }
       release(held.length > MAX_QUEUE);
     },

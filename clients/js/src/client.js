@@ -4,8 +4,8 @@ import { openChannel } from "./channel.js";
 import { commands } from "./commands.js";
 import { connection as openConnection } from "./connection.js";
 import { call, complain, HubError } from "./errors.js";
-import { NO_PAGE, WRITE } from "./limits.js";
-import { check, PATTERN_OPTIONS, SUBSCRIBE_OPTIONS } from "./options.js";
+import { NO_PAGE, OTHERWISE, WRITE } from "./limits.js";
+import { check, PATTERN_OPTIONS, SUBSCRIBE_OPTIONS, termsOf } from "./options.js";
 import { openPattern } from "./pattern.js";
 import { openSubscription } from "./subscription.js";
 
@@ -42,6 +42,8 @@ export function openClient(base, options, show) {
   const before = new Set();
   /** @type {HubError | undefined} why nothing goes any more */
   let closed;
+  /** @type {Set<Wanted>} not asked for yet: something else may want the channel in the same task */
+  const bare = new Set();
 
   /** Throws where a path was given and there is no page: a server that renders one only makes a `Hub`. */
   const reachable = () => {
@@ -57,6 +59,7 @@ export function openClient(base, options, show) {
     new Promise((resolve, reject) => {
       if (closed) throw closed;
       reachable();
+      askBare();
       pending.request(command, (error, ok) => (error ? reject(error) : resolve(ok)));
       wake();
     });
@@ -71,6 +74,7 @@ export function openClient(base, options, show) {
    */
   const ask = (wanted) => {
     const mine = /** @type {Link} */ (link);
+    wanted.asked = true;
     const current = () => homeOf(wanted).get(wanted.name) === wanted;
     const again = () => mine === link && current() && ask(wanted);
     pending.request({ op: "subscribe", ...wanted.request() }, (error, ok) => {
@@ -83,6 +87,24 @@ export function openClient(base, options, show) {
       // A browser sent the command twice: the stream will tell where the first one started.
       else if (error?.code !== "conflict") end(wanted, error);
     });
+  };
+
+  /** What wants presence alone is asked for behind the present task, or before a command. */
+  const askBare = () => {
+    bare.forEach((wanted) => link && !wanted.asked && homeOf(wanted).get(wanted.name) === wanted && ask(wanted));
+    bare.clear();
+  };
+
+  /**
+   * A further subscription says something of the member.
+   * @param {Wanted} wanted
+   * @param {import("./subscription.js").Listening} on
+   */
+  const says = (wanted, { presence, onError }) => {
+    wanted.presence = presence;
+    if (!link || !wanted.asked) return; // it is said when the channel is asked for
+    const told = request({ op: "presence_update", channel: wanted.name, ...presence });
+    told.catch((error) => error.code === "disconnected" || call(onError, error));
   };
 
   /** @param {Wanted} wanted */
@@ -189,12 +211,19 @@ export function openClient(base, options, show) {
   const leave = (wanted, member) => {
     wanted.leave(member);
     if (wanted.members.size) return;
-    const { name, kind } = wanted;
-    homeOf(wanted).delete(name);
-    const mine = link;
-    if (!mine) return;
-    [wanted, ...wanted.all()].forEach(({ key }) => mine.epochs.delete(key));
-    request({ op: "unsubscribe", [kind]: name }).catch(() => {}); // the answer changes nothing
+    homeOf(wanted).delete(wanted.name);
+    forget(wanted);
+  };
+
+  /**
+   * What comes of it from now on is not heard.
+   * @param {Wanted} wanted
+   */
+  const forget = (wanted) => {
+    const { name, kind, asked } = wanted;
+    const keys = [wanted, ...wanted.all()].map(({ key }) => key);
+    for (const each of link ? [link, ...before] : []) keys.forEach((key) => each.epochs.delete(key));
+    if (link && asked) request({ op: "unsubscribe", [kind]: name }).catch(() => {}); // the answer changes nothing
   };
 
   const connection = openConnection(base, options, {
@@ -260,7 +289,8 @@ export function openClient(base, options, show) {
      */
     async update(channel, data) {
       await request({ op: "presence_update", channel, data });
-      channels.get(channel)?.says(data);
+      const known = channels.get(channel);
+      if (known) known.presence = { data };
     },
 
     /** @param {(state: State) => void} listener */
@@ -283,20 +313,37 @@ export function openClient(base, options, show) {
       const home = /** @type {Map<string, Wanted>} */ (isPattern ? patterns : channels);
       /** @param {Member} member */
       const leaves = (member) => leave(/** @type {Wanted} */ (home.get(name)), member);
-      const member = openSubscription({ leave: leaves, request }, name, on);
+      const conflict = () => {
+        const { everyMs = 0, ...first } = home.get(name)?.first ?? on;
+        // One that gets more than it asks for misses nothing.
+        const isMissing = termsOf({ ...on, everyMs: 0 }) !== termsOf({ ...first, everyMs: 0 }) || everyMs > (on.everyMs ?? 0);
+        return isMissing ? new HubError("conflict", false, `"${name}" comes ${OTHERWISE}`) : undefined;
+      };
+      const member = openSubscription({ leave: leaves, request, conflict }, name, on);
+      const isBare = member.isBare();
       if (on.signal?.aborted) member.end();
       else if (!closed || member.pause(closed)) {
         const known = home.get(name);
-        if (known && known.terms !== JSON.stringify([on.filter, on.state]))
-          member.end(new HubError("conflict", false, `"${name}" is subscribed with another filter, or state`));
-        else if (known) known.join(member, !!link?.epochs.get(known.key));
-        else {
+        const stays = isBare || !known || termsOf(known.first) === termsOf(on) || [...known.members].some((each) => !each.isBare());
+        const error = stays && !isBare ? conflict() : undefined;
+        if (error) member.end(error);
+        else if (known && stays) {
+          known.join(member, !!link?.epochs.get(known.key));
+          if (on.presence) says(known, on);
+        } else {
           const wanted = (isPattern ? openPattern : openChannel)(name, { ...on, every_ms: on.everyMs });
+          if (known) {
+            known.members.forEach((each) => wanted.members.add(each));
+            wanted.presence ??= known.presence;
+            forget(known);
+          }
           home.set(name, wanted);
           wanted.members.add(member);
-          if (link) ask(wanted);
+          if (isBare) bare.add(wanted);
+          else if (link) ask(wanted);
         }
         wake();
+        if (isBare) queueMicrotask(askBare);
       }
       return member.subscription;
     },

@@ -23,6 +23,9 @@ import { check } from "./options.js";
  * @property {boolean} [fill] get from history what a slow reader missed
  * @property {Record<string, any>} [filter] only what has such tags
  * @property {number} [everyMs] the newest of each key, or of the channel, at most that often
+ * @property {boolean} [joined] what a start or a resume replays comes as one message, where all of it is text
+ * @property {() => any} [getState] resolves with `{ data, position }`, the application's own state, which comes
+ *   as a message before what follows that position
  * @property {(message: Message<T>) => void} [onMessage] called with each message at once
  * @property {(gap: Gap) => void} [onGap]
  */
@@ -38,7 +41,8 @@ import { check } from "./options.js";
  */
 /**
  * @template [T=any]
- * @typedef {Omit<ChannelOptions<T>, "since" | "everyMs"> & { since?: Record<string, string> }} PatternOptions
+ * @typedef {Omit<ChannelOptions<T>, "since" | "everyMs" | "joined" | "getState"> & {
+ *   since?: Record<string, string> }} PatternOptions
  */
 /**
  * @template [T=any]
@@ -68,8 +72,10 @@ export const NOTHING = {
   error: undefined,
   subscribed: undefined,
 };
-const TABLE_OPTIONS = ["onMessage", "onGap"];
-const PRESENCE_OPTIONS = ["data"];
+export const PATTERN_OPTIONS = ["keep", "since", "last", "fill", "filter", "onMessage", "onGap"];
+export const CHANNEL_OPTIONS = [...PATTERN_OPTIONS, "everyMs", "joined", "getState"];
+export const TABLE_OPTIONS = ["onMessage", "onGap"];
+export const PRESENCE_OPTIONS = ["data"];
 
 /** @type {TableState} */
 export const NO_ROWS = { rows: [], whole: false, gap: undefined, error: undefined };
@@ -105,12 +111,14 @@ function perFrame(change) {
  * Follow a channel, or all that a pattern matches.
  * @param {Hub} hub
  * @param {string} channel
- * @param {ChannelOptions | PatternOptions} options
+ * @param {ChannelOptions | PatternOptions} asked
  * @param {(state: ChannelState) => void} change
  * @param {"subscribe" | "subscribePattern"} [how]
  * @returns {() => void} stops it
  */
-export function followChannel(hub, channel, { keep = 1, onMessage, onGap, ...options }, change, how = "subscribe") {
+export function followChannel(hub, channel, asked, change, how = "subscribe") {
+  check(asked, how === "subscribe" ? CHANNEL_OPTIONS : PATTERN_OPTIONS);
+  const { keep = 1, onMessage, onGap, ...options } = asked;
   if (!(keep >= 1)) throw new TypeError(`keep is ${keep}`); // all would be kept, until the page dies
   let state = NOTHING;
   const frames = perFrame(() => change(state));

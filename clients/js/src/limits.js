@@ -54,3 +54,5 @@ export const JOIN_MS = 1000;
 export const NO_PAGE = "http://no-page.invalid";
 /** The cure for an address that leads nowhere. */
 export const WRITE = "write https://host, or /path in a page";
+/** Why messages of one channel cannot come in two ways, and the cure. */
+export const OTHERWISE = "with another filter, state or everyMs here: ask for the same, or use another new Hub(url)";

@@ -44,11 +44,20 @@ export const PATTERN_OPTIONS = [
   "since", "last", "fill", "filter", "signal", "onMessage", "onGap", "onPresence", "onSubscribed", "onError",
 ];
 export const SUBSCRIBE_OPTIONS = [...PATTERN_OPTIONS, "presence", "everyMs", "getState", "state", "onState", "joined"];
-// `idempotency_key` is the name on the wire, which earlier versions took.
+// Names on the wire, which earlier versions took.
+export const EARLIER_OPTIONS = ["idempotency_key", "ttl_seconds"];
 export const PUBLISH_OPTIONS = [
-  "key", "echo", "idempotencyKey", "idempotency_key", "tags", "remove", "end", "ttlSeconds", "ttl_seconds", "history",
+  "key", "echo", "idempotencyKey", "tags", "remove", "end", "ttlSeconds", "history", ...EARLIER_OPTIONS,
 ];
 export const HISTORY_OPTIONS = ["since", "limit", "fromTime", "reverse"];
+
+/**
+ * In which way the hub is to bring messages: the same for all that get those of a channel.
+ * @param {Record<string, any>} options
+ */
+export const termsOf = ({ filter, state, everyMs }) => JSON.stringify([filter, state, everyMs]);
+
+export const NO_TERMS = termsOf({});
 
 /**
  * Throws on a name that does not exist: a misspelt one would be ignored in silence. So would a

@@ -13,9 +13,11 @@ import { openChannel } from "./channel.js";
 
 /**
  * @param {string} pattern `*` is one segment between `:` or `.`, `**` at the end all the rest
- * @param {{ since?: Record<string, string>, last?: number, fill?: boolean, filter?: object }} first
+ * @param {{ since?: Record<string, string>, last?: number, fill?: boolean, filter?: object,
+ *   state?: boolean, everyMs?: number }} first
  */
-export function openPattern(pattern, { since, last, fill, filter }) {
+export function openPattern(pattern, first) {
+  const { since, last, fill, filter } = first;
   /** @type {Set<Member>} */
   const members = new Set();
   /** @type {Map<string, Channel>} */
@@ -46,7 +48,10 @@ export function openPattern(pattern, { since, last, fill, filter }) {
     kind: "pattern",
     key,
     members,
-    terms: JSON.stringify([filter, undefined]),
+    first,
+    asked: false,
+    /** A pattern makes nobody present. @type {{ data?: any } | undefined} */
+    presence: undefined,
     place,
     all: () => [...places.values()],
 

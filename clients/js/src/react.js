@@ -69,7 +69,7 @@ export function useHub() {
  * Follow by `follow`, and anew whenever the hub, the name or an option that is not a function
  * changes. Callbacks may change from one rendering to the next.
  * @template {object} State
- * @template {{ onMessage?: (message: any) => void, onGap?: (gap: any) => void }} Wanted
+ * @template {{ onMessage?: (message: any) => void, onGap?: (gap: any) => void, getState?: () => any }} Wanted
  * @param {string | null | undefined} name nothing is subscribed to without one
  * @param {Wanted} options
  * @param {State} empty
@@ -80,7 +80,7 @@ export function useHub() {
 function useFollowing(name, options, empty, follow) {
   const hub = useHub();
   const [state, change] = useState(empty);
-  const asked = JSON.stringify(options); // leaves functions out
+  const asked = JSON.stringify({ ...options, getState: !!options.getState }); // leaves functions out
   const newest = useRef(options);
   useEffect(() => {
     newest.current = options;
@@ -89,10 +89,11 @@ function useFollowing(name, options, empty, follow) {
     change(empty);
     if (name == null) return;
     const on = {
-      ...JSON.parse(asked),
+      ...newest.current,
       onMessage: (/** @type {any} */ message) => newest.current.onMessage?.(message),
       onGap: (/** @type {any} */ gap) => newest.current.onGap?.(gap),
     };
+    if (on.getState) on.getState = () => newest.current.getState?.();
     return follow(hub, name, on, change);
   }, [hub, name, asked, empty, follow]);
   return state;

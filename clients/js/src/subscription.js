@@ -15,6 +15,7 @@ import { call, complain } from "./errors.js";
 import { behind, isFillable, shrink } from "./gaps.js";
 import { joinPage, openJoiner } from "./joining.js";
 import { MAX_QUEUE } from "./limits.js";
+import { NO_TERMS, termsOf } from "./options.js";
 import { publish } from "./publishing.js";
 
 /** @typedef {import("./errors.js").HubError} HubError */
@@ -68,23 +69,25 @@ import { publish } from "./publishing.js";
  */
 /**
  * @typedef {object} SubscribeOptions
+ * @property {OnMessage<any>} [onMessage] where it is not an argument of its own
  * @property {string} [since] resume after this position, `epoch:offset`
  * @property {number} [last] begin with the newest n publications; `since` wins over it
  * @property {boolean} [fill] get from history what a slow reader missed, in order
  * @property {Record<string, any>} [filter] only what has such tags, as `{ league: "nba" }`; the same
- *   for all subscriptions to a channel, of which later ones begin with what comes next
+ *   for all that get messages of a channel, of which later ones begin with what comes next
  * @property {() => any} [getState] resolves with `{ data, position }`, the application's own state as
  *   of a position; asked at the start and whenever messages are missing, told as a message with
  *   `state: true` before what follows that position
  * @property {number} [everyMs] the newest of each key, or of the channel, at most that often; as the
- *   first subscription to a channel wants it
- * @property {{ data: any }} [presence] what the member says of itself, 4 KiB of JSON at most: the
- *   first subscription to a channel does
+ *   first that gets messages of a channel wants it, and refused to one that wants them more often
+ * @property {{ data: any }} [presence] what the member says of itself, 4 KiB of JSON at most: what
+ *   the newest subscription to a channel says
  * @property {AbortSignal} [signal] unsubscribes when aborted
  * @property {(gap: Gap) => void} [onGap]
- * @property {(presence: Presence) => void} [onPresence]
+ * @property {(presence: Presence) => void} [onPresence] goes along with any other subscription to the
+ *   channel, where nothing takes messages here
  * @property {boolean} [state] rows of a keyed channel first, and again where history cannot make a
- *   resume whole; the same for all subscriptions to a channel
+ *   resume whole; the same for all that get messages of a channel
  * @property {boolean} [joined] what a start or a resume replays comes as one message, whose `data` is that
  *   of all, one after the other, where all of it is text; without `filter` and `state`
  * @property {(state: Rows<any>) => void} [onState] gets the rows; what follows them are messages
@@ -123,14 +126,16 @@ import { publish } from "./publishing.js";
  * @property {(epoch: string, from: number, head: number) => void} begin of a later subscription:
  *   the stream goes on after `from` for it, and `head` is the newest offset
  * @property {(op: string, item: any) => void} push
+ * @property {() => boolean} isBare whether it wants presence alone, in whatever way messages come
  * @property {(error?: HubError) => boolean} pause the connection is over; whether it goes on with the next
  * @property {(error?: HubError | 1) => void} end no more messages; a loop ends, or throws `error`;
  *   1: a loop ends behind all that came
  */
-/** @typedef {Omit<SubscribeOptions, "since"> & { onMessage?: OnMessage, since?: any }} Listening */
+/** @typedef {Omit<SubscribeOptions, "since"> & { since?: any }} Listening */
 /**
  * @typedef {object} Owner
  * @property {(member: Member) => void} leave
+ * @property {() => HubError | undefined} conflict why its messages cannot come
  * @property {(command: Record<string, any>) => Promise<any>} request
  */
 
@@ -142,7 +147,7 @@ const ASK_AGAIN_MS = 1000; // and up to two more: whole audiences ask at once
  * @param {Listening} on
  * @returns {Member}
  */
-export function openSubscription({ leave, request }, channel, on) {
+export function openSubscription({ leave, request, conflict }, channel, on) {
   const { onMessage, onPresence, signal, since, last } = on;
   /** @type {any[]} messages and gaps */
   const queue = [];
@@ -326,7 +331,9 @@ export function openSubscription({ leave, request }, channel, on) {
       unsubscribe,
       async *[Symbol.asyncIterator]() {
         looping = true;
+        const refused = conflict();
         try {
+          if (refused) throw refused;
           while (ended !== true) {
             const message = take();
             if (message) yield message;
@@ -367,10 +374,12 @@ export function openSubscription({ leave, request }, channel, on) {
           start(epochOf(position), position);
         }
         if (op === "subscribed") call(on.onSubscribed, item);
-      } else if (op === "message" || op === "gap" || op === "state") {
+      } else if (op === "message" || op === "gap" || (op === "state" && on.state)) {
         (joiner?.push ?? enqueue)(item);
       } else if (item.member || op === "presence_reset") call(onPresence, { op, ...item });
     },
+
+    isBare: () => !!onPresence && !onMessage && !looping && !on.getState && termsOf(on) === NO_TERMS,
 
     pause(error) {
       joiner?.cut();

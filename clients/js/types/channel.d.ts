@@ -18,16 +18,18 @@ export declare const offsetOf: (position: string) => number;
 /**
  * @param {string} channel
  * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object,
- *   every_ms?: number, state?: boolean }} first how the first subscription starts
+ *   everyMs?: number, every_ms?: number, state?: boolean }} first what is asked of the hub, for all
+ *   of its subscriptions
  * @param {Set<Member>} [members]
  * @param {string} [key] by which connections know that they bring it
  */
-export declare function openChannel(channel: string, { since, last, fill, filter, presence, every_ms, state }: {
+export declare function openChannel(channel: string, first: {
     since?: string;
     last?: number;
     fill?: boolean;
     filter?: object;
     presence?: object;
+    everyMs?: number;
     every_ms?: number;
     state?: boolean;
 }, members?: Set<Member>, key?: string): {
@@ -35,7 +37,19 @@ export declare function openChannel(channel: string, { since, last, fill, filter
     kind: string;
     key: string;
     members: Set<import("./subscription.js").Member>;
-    terms: string;
+    first: {
+        since?: string;
+        last?: number;
+        fill?: boolean;
+        filter?: object;
+        presence?: object;
+        everyMs?: number;
+        every_ms?: number;
+        state?: boolean;
+    };
+    asked: boolean;
+    /** What the member says of itself. */
+    presence: object | undefined;
     release: (whole?: boolean) => void;
     position: () => string;
     all: () => /*elided*/ any[];
@@ -50,8 +64,6 @@ export declare function openChannel(channel: string, { since, last, fill, filter
      * @param {boolean} carried whether the present connection brings the channel already
      */
     join(member: Member, carried: boolean): undefined;
-    /** @param {unknown} data what the member says of itself from now on */
-    says(data: unknown): void;
     /** @param {Member} member */
     leave(member: Member): void;
     /** What to ask the hub for: the present position, or else how the application starts. */
@@ -68,10 +80,10 @@ export declare function openChannel(channel: string, { since, last, fill, filter
     /**
      * @param {Json} push
      * @param {Map<string, string>} epochs of the channels that the connection is subscribed to
-     * @param {boolean} first whether this is the connection for what has no offset
+     * @param {boolean} isFirst whether this is the connection for what has no offset
      * @param {boolean} newer whether another one, which was there before, still brings the channel
      * @param {boolean} [shared] whether the connection brings it already, for another subscription:
      *   what was before that does not come again
      */
-    push(push: Json, epochs: Map<string, string>, first: boolean, newer: boolean, shared?: boolean): void;
+    push(push: Json, epochs: Map<string, string>, isFirst: boolean, newer: boolean, shared?: boolean): void;
 };

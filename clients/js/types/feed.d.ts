@@ -34,6 +34,15 @@ export type ChannelOptions<T = any> = {
      */
     everyMs?: number;
     /**
+     * what a start or a resume replays comes as one message, where all of it is text
+     */
+    joined?: boolean;
+    /**
+     * resolves with `{ data, position }`, the application's own state, which comes
+     * as a message before what follows that position
+     */
+    getState?: () => any;
+    /**
      * called with each message at once
      */
     onMessage?: (message: Message<T>) => void;
@@ -65,7 +74,7 @@ export type ChannelState<T = any> = {
      */
     subscribed: Subscribed | undefined;
 };
-export type PatternOptions<T = any> = Omit<ChannelOptions<T>, "since" | "everyMs"> & {
+export type PatternOptions<T = any> = Omit<ChannelOptions<T>, "since" | "everyMs" | "joined" | "getState"> & {
     since?: Record<string, string>;
 };
 export type TableOptions<T = any> = Pick<ChannelOptions<T>, "onMessage" | "onGap">;
@@ -115,6 +124,9 @@ export type PresenceState = {
  * @property {boolean} [fill] get from history what a slow reader missed
  * @property {Record<string, any>} [filter] only what has such tags
  * @property {number} [everyMs] the newest of each key, or of the channel, at most that often
+ * @property {boolean} [joined] what a start or a resume replays comes as one message, where all of it is text
+ * @property {() => any} [getState] resolves with `{ data, position }`, the application's own state, which comes
+ *   as a message before what follows that position
  * @property {(message: Message<T>) => void} [onMessage] called with each message at once
  * @property {(gap: Gap) => void} [onGap]
  */
@@ -130,7 +142,8 @@ export type PresenceState = {
  */
 /**
  * @template [T=any]
- * @typedef {Omit<ChannelOptions<T>, "since" | "everyMs"> & { since?: Record<string, string> }} PatternOptions
+ * @typedef {Omit<ChannelOptions<T>, "since" | "everyMs" | "joined" | "getState"> & {
+ *   since?: Record<string, string> }} PatternOptions
  */
 /**
  * @template [T=any]
@@ -152,6 +165,10 @@ export type PresenceState = {
  */
 /** @type {ChannelState} */
 export declare const NOTHING: ChannelState;
+export declare const PATTERN_OPTIONS: string[];
+export declare const CHANNEL_OPTIONS: string[];
+export declare const TABLE_OPTIONS: string[];
+export declare const PRESENCE_OPTIONS: string[];
 /** @type {TableState} */
 export declare const NO_ROWS: TableState;
 /** @type {PresenceState} */
@@ -160,12 +177,12 @@ export declare const NOBODY: PresenceState;
  * Follow a channel, or all that a pattern matches.
  * @param {Hub} hub
  * @param {string} channel
- * @param {ChannelOptions | PatternOptions} options
+ * @param {ChannelOptions | PatternOptions} asked
  * @param {(state: ChannelState) => void} change
  * @param {"subscribe" | "subscribePattern"} [how]
  * @returns {() => void} stops it
  */
-export declare function followChannel(hub: Hub, channel: string, { keep, onMessage, onGap, ...options }: ChannelOptions | PatternOptions, change: (state: ChannelState) => void, how?: "subscribe" | "subscribePattern"): () => void;
+export declare function followChannel(hub: Hub, channel: string, asked: ChannelOptions | PatternOptions, change: (state: ChannelState) => void, how?: "subscribe" | "subscribePattern"): () => void;
 /**
  * Follow the rows of a keyed channel. A table that begins anew is shown once it is whole.
  * @param {Hub} hub

@@ -100,8 +100,15 @@ export type Options = {
 export declare const HUB_OPTIONS: string[];
 export declare const PATTERN_OPTIONS: string[];
 export declare const SUBSCRIBE_OPTIONS: string[];
+export declare const EARLIER_OPTIONS: string[];
 export declare const PUBLISH_OPTIONS: string[];
 export declare const HISTORY_OPTIONS: string[];
+/**
+ * In which way the hub is to bring messages: the same for all that get those of a channel.
+ * @param {Record<string, any>} options
+ */
+export declare const termsOf: ({ filter, state, everyMs }: Record<string, any>) => string;
+export declare const NO_TERMS: string;
 /**
  * Throws on a name that does not exist: a misspelt one would be ignored in silence. So would a
  * number that is none, or endless: JSON has neither, and says `null`.

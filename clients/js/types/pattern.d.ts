@@ -11,31 +11,56 @@ export type Member = import("./subscription.js").Member;
 /** @typedef {import("./subscription.js").Member} Member */
 /**
  * @param {string} pattern `*` is one segment between `:` or `.`, `**` at the end all the rest
- * @param {{ since?: Record<string, string>, last?: number, fill?: boolean, filter?: object }} first
+ * @param {{ since?: Record<string, string>, last?: number, fill?: boolean, filter?: object,
+ *   state?: boolean, everyMs?: number }} first
  */
-export declare function openPattern(pattern: string, { since, last, fill, filter }: {
+export declare function openPattern(pattern: string, first: {
     since?: Record<string, string>;
     last?: number;
     fill?: boolean;
     filter?: object;
+    state?: boolean;
+    everyMs?: number;
 }): {
     name: string;
     kind: string;
     key: string;
     members: Set<import("./subscription.js").Member>;
-    terms: string;
+    first: {
+        since?: Record<string, string>;
+        last?: number;
+        fill?: boolean;
+        filter?: object;
+        state?: boolean;
+        everyMs?: number;
+    };
+    asked: boolean;
+    /** A pattern makes nobody present. @type {{ data?: any } | undefined} */
+    presence: {
+        data?: any;
+    } | undefined;
     place: (channel: string, since?: string) => {
         name: string;
         kind: string;
         key: string;
         members: Set<import("./subscription.js").Member>;
-        terms: string;
+        first: {
+            since?: string;
+            last?: number;
+            fill?: boolean;
+            filter?: object;
+            presence?: object;
+            everyMs?: number;
+            every_ms?: number;
+            state?: boolean;
+        };
+        asked: boolean;
+        presence: object | undefined;
         release: (whole?: boolean) => void;
         position: () => string;
         all: () => /*elided*/ any[];
         follows: (start: string) => boolean;
         join(member: import("./channel.js").Member, carried: boolean): undefined;
-        says(data: unknown): void;
         leave(member: import("./channel.js").Member): void;
         request(): {
             channel: string;
@@ -47,20 +72,30 @@ export declare function openPattern(pattern: string, { since, last, fill, filter
             every_ms: number | undefined;
             state: boolean | undefined;
         };
-        push(push: import("./channel.js").Json, epochs: Map<string, string>, first: boolean, newer: boolean, shared?: boolean): void;
+        push(push: import("./channel.js").Json, epochs: Map<string, string>, isFirst: boolean, newer: boolean, shared?: boolean): void;
     };
     all: () => {
         name: string;
         kind: string;
         key: string;
         members: Set<import("./subscription.js").Member>;
-        terms: string;
+        first: {
+            since?: string;
+            last?: number;
+            fill?: boolean;
+            filter?: object;
+            presence?: object;
+            everyMs?: number;
+            every_ms?: number;
+            state?: boolean;
+        };
+        asked: boolean;
+        presence: object | undefined;
         release: (whole?: boolean) => void;
         position: () => string;
         all: () => any[];
         follows: (start: string) => boolean;
         join(member: import("./channel.js").Member, carried: boolean): undefined;
-        says(data: unknown): void;
         leave(member: import("./channel.js").Member): void;
         request(): {
             channel: string;
@@ -72,7 +107,7 @@ export declare function openPattern(pattern: string, { since, last, fill, filter
             every_ms: number | undefined;
             state: boolean | undefined;
         };
-        push(push: import("./channel.js").Json, epochs: Map<string, string>, first: boolean, newer: boolean, shared?: boolean): void;
+        push(push: import("./channel.js").Json, epochs: Map<string, string>, isFirst: boolean, newer: boolean, shared?: boolean): void;
     }[];
     /** @param {string} channel */
     of: (channel: string) => {
@@ -80,13 +115,23 @@ export declare function openPattern(pattern: string, { since, last, fill, filter
         kind: string;
         key: string;
         members: Set<import("./subscription.js").Member>;
-        terms: string;
+        first: {
+            since?: string;
+            last?: number;
+            fill?: boolean;
+            filter?: object;
+            presence?: object;
+            everyMs?: number;
+            every_ms?: number;
+            state?: boolean;
+        };
+        asked: boolean;
+        presence: object | undefined;
         release: (whole?: boolean) => void;
         position: () => string;
         all: () => any[];
         follows: (start: string) => boolean;
         join(member: import("./channel.js").Member, carried: boolean): undefined;
-        says(data: unknown): void;
         leave(member: import("./channel.js").Member): void;
         request(): {
             channel: string;
@@ -98,7 +143,7 @@ export declare function openPattern(pattern: string, { since, last, fill, filter
             every_ms: number | undefined;
             state: boolean | undefined;
         };
-        push(push: import("./channel.js").Json, epochs: Map<string, string>, first: boolean, newer: boolean, shared?: boolean): void;
+        push(push: import("./channel.js").Json, epochs: Map<string, string>, isFirst: boolean, newer: boolean, shared?: boolean): void;
     } | undefined;
     /** @param {string} channel */
     matches: (channel: string) => boolean;

@@ -93,6 +93,10 @@ export type Presence = {
 export type OnMessage<T = any> = (message: Message<T>) => void;
 export type SubscribeOptions = {
     /**
+     * where it is not an argument of its own
+     */
+    onMessage?: OnMessage<any>;
+    /**
      * resume after this position, `epoch:offset`
      */
     since?: string;
@@ -106,7 +110,7 @@ export type SubscribeOptions = {
     fill?: boolean;
     /**
      * only what has such tags, as `{ league: "nba" }`; the same
-     * for all subscriptions to a channel, of which later ones begin with what comes next
+     * for all that get messages of a channel, of which later ones begin with what comes next
      */
     filter?: Record<string, any>;
     /**
@@ -117,12 +121,12 @@ export type SubscribeOptions = {
     getState?: () => any;
     /**
      * the newest of each key, or of the channel, at most that often; as the
-     * first subscription to a channel wants it
+     * first that gets messages of a channel wants it, and refused to one that wants them more often
      */
     everyMs?: number;
     /**
-     * what the member says of itself, 4 KiB of JSON at most: the
-     * first subscription to a channel does
+     * what the member says of itself, 4 KiB of JSON at most: what
+     * the newest subscription to a channel says
      */
     presence?: {
         data: any;
@@ -132,10 +136,14 @@ export type SubscribeOptions = {
      */
     signal?: AbortSignal;
     onGap?: (gap: Gap) => void;
+    /**
+     * goes along with any other subscription to the
+     * channel, where nothing takes messages here
+     */
     onPresence?: (presence: Presence) => void;
     /**
      * rows of a keyed channel first, and again where history cannot make a
-     * resume whole; the same for all subscriptions to a channel
+     * resume whole; the same for all that get messages of a channel
      */
     state?: boolean;
     /**
@@ -192,6 +200,10 @@ export type Member = {
     begin: (epoch: string, from: number, head: number) => void;
     push: (op: string, item: any) => void;
     /**
+     * whether it wants presence alone, in whatever way messages come
+     */
+    isBare: () => boolean;
+    /**
      * the connection is over; whether it goes on with the next
      */
     pause: (error?: HubError) => boolean;
@@ -202,11 +214,14 @@ export type Member = {
     end: (error?: HubError | 1) => void;
 };
 export type Listening = Omit<SubscribeOptions, "since"> & {
-    onMessage?: OnMessage;
     since?: any;
 };
 export type Owner = {
     leave: (member: Member) => void;
+    /**
+     * why its messages cannot come
+     */
+    conflict: () => HubError | undefined;
     request: (command: Record<string, any>) => Promise<any>;
 };
 /**
@@ -215,4 +230,4 @@ export type Owner = {
  * @param {Listening} on
  * @returns {Member}
  */
-export declare function openSubscription({ leave, request }: Owner, channel: string, on: Listening): Member;
+export declare function openSubscription({ leave, request, conflict }: Owner, channel: string, on: Listening): Member;

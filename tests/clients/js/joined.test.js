@@ -14,7 +14,7 @@ const gap = (from, to, reason = "expired") => ({ channel: "a", epoch: "e", from,
 /** A subscription and what it told: a joined message as `[how many, data, position]`. */
 function listen(options, request) {
   const told = [];
-  const member = openSubscription({ leave() {}, request }, "a", {
+  const member = openSubscription({ leave() {}, request, conflict() {} }, "a", {
     joined: true,
     onMessage: ({ joined, data, position, end, state }) =>
       told.push(joined ? [joined, data, position] : state ? ["state", data] : end ? ["end", data] : data),

@@ -190,3 +190,58 @@ test("one that leaves before it began is forgotten", async () => {
   assert.equal(wire.sockets[0].asked("history").length, 0);
   hub.close();
 });
+
+/** Two in one turn, of which the first resumes at `e:10` in a channel that holds 50 to 60. */
+async function resuming(options) {
+  const wire = fakeWire();
+  const { hub } = connect(wire);
+  const first = listen(hub, { since: "e:10" });
+  const second = listen(hub, options);
+  await settle();
+  const [socket] = wire.sockets;
+  socket.confirm("a", "e:10", { recovered: false, replayed: 11 });
+  socket.push({ op: "gap", channel: "a", epoch: "e", from: 11, to: 49, reason: "expired" });
+  for (let offset = 50; offset <= 60; offset += 1) socket.message("a", offset);
+  socket.message("a", 61);
+  await settle();
+  assert.deepEqual(first, [[11, 49, "expired"], 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61]);
+  return { hub, socket, second };
+}
+
+test("where history does not reach back to the first one's position, the newest n are still the newest", async () => {
+  const { hub, second } = await resuming({ last: 3 });
+  assert.deepEqual(second, [58, 59, 60, 61]);
+  hub.close();
+});
+
+test("where history does not reach back, one that asks for nothing gets what comes later alone", async () => {
+  const { hub, second } = await resuming({});
+  assert.deepEqual(second, [61]);
+  hub.close();
+});
+
+test("where history does not reach back, a position of one's own is told its own gap", async () => {
+  const { hub, socket, second } = await resuming({ since: "e:40" });
+  assert.equal(socket.asked("history")[0].since, "e:40");
+  await answer(socket, [], "e:61");
+  assert.deepEqual(second, [[41, 49, "expired"], 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61]);
+  hub.close();
+});
+
+test("one that begins while the client moves gets nothing twice of what the old connection brings", async () => {
+  const { wire, hub, socket } = await listening();
+  socket.push({ op: "goodbye", code: 1012, reason: "draining", reconnect_within_ms: 2 });
+  await pass(1);
+  const next = wire.sockets.at(-1);
+  assert.notEqual(next, socket);
+  const heard = listen(hub, { last: 2 });
+  socket.message("a", 43); // the new connection has not answered yet
+  next.confirm("a", "e:42", { replayed: 1 });
+  next.message("a", 43);
+  await settle();
+  await answer(next, [42, 43], "e:43");
+  next.message("a", 44);
+  await settle();
+  assert.deepEqual(heard, [42, 43, 44]);
+  hub.close();
+});

@@ -16,7 +16,7 @@ function listen(states, publications = []) {
     const from = Number(command.since.split(":")[1]);
     return { position: "e:99", publications: publications.filter(({ offset }) => offset > from) };
   };
-  const member = openSubscription({ leave() {}, request }, "a", {
+  const member = openSubscription({ leave() {}, request, conflict() {} }, "a", {
     getState: async () => ({ data: "rows", position: states.shift() }),
     onMessage: ({ state, offset, position }) => told.push(state ? `state ${position}` : offset),
     onGap: ({ reason }) => told.push(reason),
@@ -48,7 +48,7 @@ test("what the state has and comes later than it is not told twice", async () =>
 test("of a gap that the state covers in part the rest is missing", async () => {
   const gaps = [];
   const states = ["e:5", "e:8"];
-  const member = openSubscription({ leave() {}, request: async () => assert.fail() }, "a", {
+  const member = openSubscription({ leave() {}, request: async () => assert.fail(), conflict() {} }, "a", {
     getState: async () => ({ data: "rows", position: states.shift() }),
     onMessage: () => {},
     onGap: ({ from, to }) => gaps.push([from, to]),

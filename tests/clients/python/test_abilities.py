@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hub_client import CommandError, Gap, HubClient, Message, Published, State
+from hub_client import CommandError, Gap, HubClient, Message, Presence, Published, State
 from hub_client.feed import Subscription
 from hub_client.messages import Item
 from tests.support.abilities import NAMESPACES, SCENARIOS, Scenario, judge, made
@@ -70,20 +70,28 @@ class Player:
         if pattern is not None:
             items = self._client.subscribe_pattern(pattern, gaps=True, **options)
         else:
-            items = self._client.subscribe(options.pop("channel"), gaps=True, **options)
+            members = "and_members" in step
+            channel = options.pop("channel")
+            items = self._client.subscribe(channel, gaps=True, presence=members, **options)
         self._handles[name] = items
         self.told[name] = []
-        task = asyncio.create_task(self._listen(items, self.told[name], by_pattern=bool(pattern)))
+        room = self.told.setdefault(step.get("and_members", ""), [])
+        task = asyncio.create_task(
+            self._listen(items, self.told[name], room=room, by_pattern=bool(pattern))
+        )
         self._listening[name] = task
         if not step.get("refused"):
             await items.wait_started(timeout_seconds=SECONDS)
 
     async def _listen(
-        self, items: Subscription[Any], heard: list[Any], *, by_pattern: bool
+        self, items: Subscription[Any], heard: list[Any], *, room: list[Any], by_pattern: bool
     ) -> None:
         try:
             async for item in items:
-                heard.append(recorded(item, by_pattern=by_pattern))  # noqa: PERF401 - others look on
+                if isinstance(item, Presence):
+                    room.append(item.member and item.member.data)
+                else:
+                    heard.append(recorded(item, by_pattern=by_pattern))
             heard.append("over")
         except CommandError as error:
             heard.append(["refused", error.code])
